@@ -1,0 +1,1 @@
+"""The nouns, the graph, ids, clock, errors, limits, registry and ports. No I/O; no third party but msgspec."""

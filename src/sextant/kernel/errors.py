@@ -1,0 +1,118 @@
+"""Every error a user can meet, with a stable code, a cause chain and a hint.
+
+SextantError
++-- UserError    what was asked cannot be done as asked            exit 2, HTTP 4xx
+|   +-- UsageError, ProjectError, NotFound, Conflict, Denied, BadData
++-- WorldError   the machine, a disk, a peer failed; may be retried  exit 3, HTTP 5xx
+|   +-- StorageError, Busy, StepFailed, Damaged
++-- Bug          a promise inside Sextant was broken                 exit 70, HTTP 500
+A *finding* (a failed check, a rejected release) is a result, not an error: exit 1.
+"""
+
+from typing import ClassVar
+
+
+class SextantError(Exception):
+    """An error with a code (`SX-AREA-NNN`), what failed, and a command or edit that helps."""
+
+    exit_code: ClassVar[int] = 70
+    http_status: ClassVar[int] = 500
+
+    def __init__(self, code: str, message: str, *, hint: str = "", where: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+        self.where = where
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.code, self.message, self.hint, self.where)
+
+    def lines(self) -> list[str]:
+        """Return the error as lines of text: what, caused by, where, hint with the code."""
+        out = [f"error: {self.message}"]
+        cause = self.__cause__
+        while cause is not None:
+            text = cause.message if isinstance(cause, SextantError) else f"{type(cause).__name__}: {cause}"
+            out.append(f"  caused by: {text}")
+            cause = cause.__cause__
+        if self.where:
+            out.append(f"  at: {self.where}")
+        out += ["", f"hint: {self.hint} ({self.code})" if self.hint else f"({self.code})"]
+        return out
+
+
+def _rebuild(kind: "type[SextantError]", code: str, message: str, hint: str, where: str) -> SextantError:
+    return kind(code, message, hint=hint, where=where)
+
+
+class UserError(SextantError):
+    """What was asked cannot be done as asked; nothing was changed."""
+
+    exit_code = 2
+    http_status = 400
+
+
+class UsageError(UserError):
+    """A command, option or argument is wrong."""
+
+
+class ProjectError(UserError):
+    """The project's own files are wrong; `where` is `file:line`."""
+
+    http_status = 422
+
+
+class NotFound(UserError):
+    """A named thing does not exist; the hint lists neighbours."""
+
+    http_status = 404
+
+
+class Conflict(UserError):
+    """Somebody else changed it first; nothing was written."""
+
+    http_status = 409
+
+
+class Denied(UserError):
+    """A policy said no, or wants an approval first."""
+
+    http_status = 403
+
+
+class BadData(UserError):
+    """Data handed in is not what was declared."""
+
+    http_status = 422
+
+
+class WorldError(SextantError):
+    """Something outside failed; the same call may work later."""
+
+    exit_code = 3
+    http_status = 503
+
+    def __init__(self, code: str, message: str, *, hint: str = "", where: str = "", retry_after_s: float | None = None) -> None:
+        super().__init__(code, message, hint=hint, where=where)
+        self.retry_after_s = retry_after_s
+
+
+class StorageError(WorldError):
+    """A disk or database refused; what was acknowledged before is safe."""
+
+
+class Busy(WorldError):
+    """Another process holds what is needed."""
+
+
+class StepFailed(WorldError):
+    """A step of a run failed; its log and attempts are kept."""
+
+
+class Damaged(WorldError):
+    """Stored data is not what was written."""
+
+
+class Bug(SextantError):
+    """A promise inside Sextant was broken: please report it."""

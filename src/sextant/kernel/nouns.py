@@ -1,0 +1,450 @@
+"""The nouns of design section 2, as frozen structs. Nothing here does I/O; everything above speaks in these.
+
+An asset's id is `kind:name`. Times are ns since the epoch (UTC). Digests are lower-case hex SHA-256.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+from sextant.kernel.partitions import Partitioning
+
+Json = None | bool | int | float | str | list[Any] | dict[str, Any]
+Durability = Literal["grouped", "strict"]
+Severity = Literal["warn", "error"]
+EdgeKind = Literal["feeds", "trains", "serves", "runs_on", "calls", "measures", "guards", "contains"]
+RELEASABLE = ("dataset", "model", "service", "infra", "kpi", "ruleset")
+
+
+class Noun(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What all nouns have in common: immutable, compared by value, unknown fields ignored on reading."""
+
+
+# ---------------------------------------------------------------- people
+
+
+class Team(Noun, frozen=True, kw_only=True):
+    """A group that owns assets. `notify`: where its pages go (URLs or secret references, never the secret itself)."""
+
+    name: str
+    members: tuple[str, ...] = ()
+    notify: tuple[str, ...] = ()
+
+
+class Principal(Noun, frozen=True, kw_only=True):
+    """Who acts: a person, a team's token, or an agent `on_behalf_of` one of them."""
+
+    name: str
+    kind: Literal["person", "token", "agent", "system"] = "person"
+    teams: tuple[str, ...] = ()
+    on_behalf_of: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.name}" + (f" for {self.on_behalf_of}" if self.on_behalf_of else "")
+
+
+# ---------------------------------------------------------------- assets
+
+
+class Code(Noun, frozen=True, kw_only=True):
+    """Where project code stands and what it was: `entry` is `module:qualname` or a `.sql` path inside the bundle.
+
+    fingerprint  digest of the function and of all project-local code that it reaches
+    modules      distributions that its imports reach, each `name==version`
+    warnings     reach that could not be followed (getattr, open ...), shown by `plan`
+    """
+
+    language: Literal["python", "sql"]
+    entry: str
+    file: str
+    line: int = 1
+    fingerprint: str = ""
+    modules: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class Input(Noun, frozen=True, kw_only=True):
+    """One upstream asset bound to a parameter (Python) or a table name (SQL).
+
+    frame    what the annotation asks for: polars, polars_lazy, pandas, pyarrow, duckdb
+    window   "" = the same partition (all of an unpartitioned one); "90d" = that long up to the partition's end; "all"
+    """
+
+    name: str
+    asset: str
+    frame: Literal["polars", "polars_lazy", "pandas", "pyarrow", "duckdb", "sql"] = "polars"
+    window: str = ""
+
+
+class CheckSpec(Noun, frozen=True, kw_only=True):
+    """A declared test. `check` is a registry id below `check.`; `params` its arguments; `scope` where it applies."""
+
+    name: str
+    check: str
+    params: dict[str, Any] = {}
+    severity: Severity = "error"
+    scope: Literal["partition", "table", "live"] = "partition"
+
+
+class Trigger(Noun, frozen=True, kw_only=True):
+    """When an asset runs by itself: `cron` (text, in the project's zone) or `inputs` (an input has a new version)."""
+
+    kind: Literal["cron", "inputs"]
+    cron: str = ""
+
+
+class Strategy(Noun, frozen=True, kw_only=True):
+    """How a release goes live. Datasets: write-audit-publish. Others: direct, or canary with `steps` in percent."""
+
+    kind: Literal["publish", "direct", "canary"] = "direct"
+    steps: tuple[int, ...] = (100,)
+    step_s: float = 0.0
+
+
+class Build(Noun, frozen=True, kw_only=True):
+    """How a version of an asset is made."""
+
+    code: Code
+    inputs: tuple[Input, ...] = ()
+    params: dict[str, Any] = {}  # tracked settings: a parameter with a default; part of the memo key
+    secrets: dict[str, str] = {}  # parameter -> secret name; resolved in the worker only, never part of anything stored
+    wants_partition: str = ""  # the parameter that receives `sx.Partition`
+    wants_context: str = ""  # the parameter that receives `sx.Context`
+    whole_range: bool = False  # one call may make several adjacent partitions at once
+    deterministic: bool = True
+    durability: Durability = "grouped"
+    retries: int = 0
+    backoff_s: float = 1.0
+    timeout_s: float = 0.0  # 0 = limits.STEP_TIMEOUT_S
+    memory_bytes: int = 0  # 0 = limits.STEP_MEMORY_BYTES_MAX
+    pool: str = ""  # a named pool limits how many run at once
+    executor: Literal["", "inline", "pool", "subprocess"] = ""
+
+
+class Table(Noun, frozen=True, kw_only=True):
+    """The shape of what a dataset (or the values of a kpi) holds."""
+
+    partitioning: Partitioning = Partitioning()
+    key: tuple[str, ...] = ()
+    time: str = ""  # the column of instants that says into which slice a row belongs
+    schema: Literal["evolve", "freeze"] = "evolve"
+    personal: tuple[str, ...] = ()  # columns masked in samples
+    mode: Literal["replace", "append", "merge"] = "replace"
+
+
+class Goal(Noun, frozen=True, kw_only=True):
+    """A target of a kpi: `>= 0.75` over the last `over`."""
+
+    op: Literal[">=", "<=", ">", "<"]
+    value: float
+    over: str = ""
+
+
+class Measure(Noun, frozen=True, kw_only=True):
+    """A metric definition: an aggregate in DuckDB SQL over the rows of one dataset. Drill-down re-aggregates rows, so a
+    ratio is never averaged."""
+
+    of: str
+    sql: str
+    by: tuple[str, ...] = ()
+    where: str = ""
+    goal: Goal | None = None
+    unit: str = ""
+
+
+class Asset(Noun, frozen=True, kw_only=True):
+    """A thing you operate. `managed`: we change it; `observed`: another tool does and we are told."""
+
+    kind: str
+    name: str
+    mode: Literal["managed", "observed"] = "managed"
+    owner: str = ""
+    tier: int = 3
+    description: str = ""
+    build: Build | None = None
+    table: Table | None = None
+    measure: Measure | None = None
+    checks: tuple[CheckSpec, ...] = ()
+    on: tuple[Trigger, ...] = ()
+    release: Strategy = Strategy()
+    lookback: str = ""  # how far back a source looks again for late rows
+    on_change: Literal["report", "rebuild"] = "report"
+    keep: str = "30d"  # undo window: how long versions that are no longer live keep their bytes
+    file: str = ""
+    line: int = 0
+
+    @property
+    def id(self) -> str:
+        return f"{self.kind}:{self.name}"
+
+
+class Edge(Noun, frozen=True, kw_only=True):
+    """A typed relation, valid from (inclusive) to (exclusive, 0 = still)."""
+
+    source: str
+    target: str
+    kind: EdgeKind
+    valid_from: int = 0
+    valid_to: int = 0
+
+
+class Rule(Noun, frozen=True, kw_only=True):
+    """A policy: when the CEL condition `when` holds, then allow, deny, or ask for `approvals` people of team `of`."""
+
+    name: str
+    when: str
+    then: Literal["allow", "deny", "approval"]
+    approvals: int = 0
+    of: str = ""
+    file: str = ""
+    line: int = 0
+
+
+class Manifest(Noun, frozen=True, kw_only=True):
+    """What the loader found in a project: the hand-over from project code to the coordinator."""
+
+    project: str
+    tz: str
+    owner: str = ""
+    environments: tuple[str, ...] = ("dev", "prod")
+    teams: tuple[Team, ...] = ()
+    assets: tuple[Asset, ...] = ()
+    policies: tuple[Rule, ...] = ()
+    secrets: tuple[str, ...] = ()
+    bundle: str = ""  # digest of the content-addressed project files
+    files: dict[str, str] = {}  # path inside the bundle -> digest of its bytes
+    lock: str = ""  # digest of the interpreter and the distributions
+    root: str = ""  # module name under which the project was imported
+
+    def asset(self, id_: str) -> Asset | None:
+        return next((asset for asset in self.assets if asset.id == id_), None)
+
+
+# ---------------------------------------------------------------- versions
+
+
+class FileRef(Noun, frozen=True, kw_only=True):
+    """A data file of a table: path below the lake's root, and which partitions it holds rows of."""
+
+    path: str
+    rows: int
+    size_bytes: int
+    partitions: tuple[str, ...]
+
+
+class Part(Noun, frozen=True, kw_only=True):
+    """One partition of a dataset's version: the content digest and what made it (both halves of the memo key)."""
+
+    partition: str
+    digest: str
+    rows: int
+    code: str = ""  # digest of code fingerprint, settings and environment lock
+    inputs: str = ""  # digest of the input partitions' content digests
+
+
+class Version(Noun, frozen=True, kw_only=True):
+    """An immutable state of an asset. For a dataset `digest` is of its content and `locator` says where it lies."""
+
+    asset: str
+    digest: str
+    parent: str = ""
+    locator: str = ""
+    run: str = ""
+    code: str = ""
+    inputs: dict[str, str] = {}  # upstream asset -> version digest: provenance, followed by taint
+    parts: tuple[Part, ...] = ()  # only those that differ from the parent
+    removed: tuple[str, ...] = ()  # partitions of the parent that are gone
+    rows: int = 0
+    size_bytes: int = 0
+    schema: tuple[tuple[str, str], ...] = ()  # (column, type)
+    meta: dict[str, Any] = {}
+    created_at: int = 0
+
+
+# ---------------------------------------------------------------- checks, releases, signals
+
+
+class CheckResult(Noun, frozen=True, kw_only=True):
+    """What a check found. `failed`/`rows` count rows (or groups); `samples` names a blob with failing rows, erasable."""
+
+    name: str
+    asset: str
+    partition: str = ""
+    severity: Severity = "error"
+    ok: bool
+    failed: int = 0
+    rows: int = 0
+    measured: dict[str, Any] = {}
+    message: str = ""
+    positions: tuple[int, ...] = ()  # row numbers, from 0, in the order in which the step returned them
+    samples: str = ""
+
+
+ReleaseState = Literal["proposed", "gated", "waiting", "rolling", "paused", "live", "rejected", "rolled_back", "superseded", "stuck"]
+OPEN_STATES: tuple[ReleaseState, ...] = ("proposed", "gated", "waiting", "rolling", "paused")
+
+
+class Move(Noun, frozen=True, kw_only=True):
+    """One pointer change of a release. `source`/`target` are version digests, "" = none."""
+
+    env: str
+    asset: str
+    source: str
+    target: str
+
+
+class Release(Noun, frozen=True, kw_only=True):
+    """One or more moves through one gate, by one strategy."""
+
+    id: str
+    state: ReleaseState
+    moves: tuple[Move, ...]
+    intent: Literal["release", "undo"] = "release"
+    strategy: Strategy = Strategy()
+    step: int = 0  # index of the strategy's step that is reached
+    run: str = ""
+    undoes: str = ""
+    reason: str = ""
+    by: str = ""
+    approvals: tuple[str, ...] = ()
+    approvals_needed: int = 0
+    approvals_of: str = ""
+    broke_glass: str = ""
+    created_at: int = 0
+    changed_at: int = 0
+
+
+class Signal(Noun, frozen=True, kw_only=True):
+    """Something noteworthy about an asset at a time."""
+
+    id: str
+    asset: str
+    kind: str
+    severity: Literal["info", "warn", "error", "critical"]
+    message: str
+    onset: int
+    evidence: dict[str, Any] = {}
+
+
+class Incident(Noun, frozen=True, kw_only=True):
+    """Correlated signals that people work on."""
+
+    id: str
+    title: str
+    assets: tuple[str, ...]
+    signals: tuple[str, ...]
+    state: Literal["open", "closed"] = "open"
+    opened_at: int = 0
+
+
+# ---------------------------------------------------------------- runs and work
+
+
+class Resources(Noun, frozen=True, kw_only=True):
+    """What one attempt used."""
+
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    memory_bytes_peak: int = 0
+    bytes_read: int = 0
+    bytes_written: int = 0
+
+
+class InputRef(Noun, frozen=True, kw_only=True):
+    """An input of a work order: which files hold it, and which of their partitions count."""
+
+    name: str
+    asset: str
+    version: str
+    frame: str
+    files: tuple[FileRef, ...] = ()
+    partitions: tuple[str, ...] | None = None  # None = all rows of the files
+    same_partition: bool = False  # filter to the partition being made, call by call
+    schema: tuple[tuple[str, str], ...] = ()
+    overlaps: dict[str, tuple[str, ...]] = {}  # per partition being made: the input partitions it reads (grains differ)
+
+
+class WorkOrder(Noun, frozen=True, kw_only=True):
+    """All that a worker needs, and all that it gets. The answer is a `WorkResult`; only the coordinator commits."""
+
+    id: str
+    run: str
+    step: str
+    attempt: int
+    fence: int
+    asset: Asset
+    partitions: tuple[str, ...]
+    inputs: tuple[InputRef, ...] = ()
+    references: tuple[InputRef, ...] = ()  # tables that checks compare with (foreign keys)
+    bundle: str = ""
+    root: str = ""
+    tz: str = "UTC"
+    staging: str = ""  # folder below the lake's root, unique to the attempt
+    lake: str = ""  # the lake's root as this worker sees it
+    blobs: str = ""  # the blob store's root as this worker sees it
+    project: str = ""  # the unpacked bundle
+    secrets: dict[str, str] = {}  # parameter -> name; the worker asks for the value
+    environment: dict[str, str] = {}
+    now: int = 0
+    expires_at: int = 0
+    expect_schema: tuple[tuple[str, str], ...] = ()  # the live schema, for freeze / evolve
+
+
+class PartOutput(Noun, frozen=True, kw_only=True):
+    """One partition that a worker wrote."""
+
+    partition: str
+    digest: str
+    rows: int
+    files: tuple[FileRef, ...] = ()
+
+
+class WorkResult(Noun, frozen=True, kw_only=True):
+    """A worker's answer."""
+
+    order: str
+    attempt: int
+    fence: int
+    ok: bool
+    outputs: tuple[PartOutput, ...] = ()
+    checks: tuple[CheckResult, ...] = ()
+    schema: tuple[tuple[str, str], ...] = ()
+    arrow_schema: bytes = b""  # Arrow IPC schema message of what was written
+    resources: Resources = Resources()
+    log: str = ""
+    error_code: str = ""
+    error: str = ""
+    hint: str = ""
+    where: str = ""
+    retryable: bool = False
+
+
+# ---------------------------------------------------------------- the ledger
+
+
+class Event(Noun, frozen=True, kw_only=True):
+    """One entry of the ledger before it is sealed, CloudEvents-shaped. `data` is JSON; `cause` is the id of the event
+    that brought this one about, "" for what comes from outside. `time` is set by the ledger."""
+
+    id: str
+    type: str  # dotted, past tense: `release.proposed`
+    subject: str  # the asset, release, run ... it is about
+    actor: str
+    data: msgspec.Raw
+    cause: str = ""
+    v: int = 1
+    time: int = 0
+
+
+class Envelope(Noun, frozen=True, kw_only=True, omit_defaults=False):
+    """What is hashed into the tree, as stored, byte for byte. `hash` is hex SHA-256(salt + payload bytes)."""
+
+    seq: int
+    id: str
+    type: str
+    v: int
+    time: int
+    actor: str
+    subject: str
+    cause: str
+    hash: str

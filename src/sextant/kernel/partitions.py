@@ -1,0 +1,181 @@
+"""Partitions: named slices of a dataset, in time (of the project's zone) or by a static list of names.
+
+A partition's key is text: `2013-02-09` (daily), `2013-11-03T01-0400` (hourly, with the UTC offset so that both hours of a
+clock change are told apart), `2013-02` (monthly), the name itself (static), `all` (an unpartitioned dataset).
+Keys of one grain sort in time order, but for the repeated hour of a clock change.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from sextant.kernel.errors import UsageError
+from sextant.kernel.limits import PARTITIONS_MAX
+
+ALL = "all"
+Grain = Literal["none", "hourly", "daily", "monthly", "static"]
+
+
+class Partition(msgspec.Struct, frozen=True):
+    """One slice, as project code receives it: `start` (inclusive) and `end` (exclusive) are aware datetimes in the
+    project's zone; both are None for a static or unpartitioned dataset."""
+
+    key: str
+    start: datetime | None = None
+    end: datetime | None = None
+
+    @property
+    def date(self) -> date:
+        """Return the local date on which the slice starts. UsageError for a slice without a time."""
+        if self.start is None:
+            raise UsageError("SX-PART-001", f"partition `{self.key}` has no date")
+        return self.start.date()
+
+
+class Partitioning(msgspec.Struct, frozen=True, kw_only=True):
+    """How a dataset is sliced. `start`/`end`: first slice and first slice no more (local ISO text), time grains only."""
+
+    grain: Grain = "none"
+    start: str = ""
+    end: str = ""
+    names: tuple[str, ...] = ()
+    tz: str = "UTC"
+
+    def partition(self, key: str) -> Partition:
+        """Return the slice named `key`. UsageError if the key is not one of this partitioning's form."""
+        if self.grain == "none":
+            if key != ALL:
+                raise UsageError("SX-PART-002", f"`{key}` is not a partition: the dataset has none", hint=f"leave --partition out, or write {ALL}")
+            return Partition(ALL)
+        if self.grain == "static":
+            if key not in self.names:
+                raise UsageError("SX-PART-003", f"`{key}` is not one of the partitions {', '.join(self.names[:10])}")
+            return Partition(key)
+        start = _parse(self.grain, key, ZoneInfo(self.tz))
+        return Partition(key, start, _next(self.grain, start))
+
+    def key_at(self, at: datetime) -> str:
+        """Return the key of the slice that holds an aware instant (time grains)."""
+        return _key(self.grain, at.astimezone(ZoneInfo(self.tz)))
+
+    def between(self, first: str, last: str) -> list[str]:
+        """Return the keys from `first` to `last`, both included, clipped to the declared bounds. UsageError on bad keys."""
+        if self.grain == "none":
+            return [ALL]
+        if self.grain == "static":
+            self.partition(first), self.partition(last)
+            a, b = self.names.index(first), self.names.index(last)
+            return list(self.names[a : b + 1])
+        begin, until = self.partition(first), self.partition(last)
+        assert begin.start is not None
+        assert until.end is not None
+        if begin.start >= until.end:
+            raise UsageError("SX-PART-004", f"the range `{first}..{last}` ends before it starts")
+        return list(self._keys(begin.start, until.end))
+
+    def until(self, now: datetime) -> list[str]:
+        """Return every key that is complete at `now` (its end has passed), oldest first."""
+        if self.grain == "none":
+            return [ALL]
+        if self.grain == "static":
+            return list(self.names)
+        start = _parse_bound(self.start, ZoneInfo(self.tz))
+        return list(self._keys(start, now.astimezone(ZoneInfo(self.tz)), complete=True))
+
+    def overlapping(self, other: "Partitioning", key: str) -> list[str]:
+        """Return this partitioning's keys that share time (or name) with slice `key` of `other`."""
+        if self.grain == "none":
+            return [ALL]
+        if self == other or (self.grain, self.tz) == (other.grain, other.tz) != ("static", self.tz):
+            return [key] if self._inside(key) else []
+        slice_ = other.partition(key)
+        if self.grain == "static":
+            return [key] if key in self.names else list(self.names) if other.grain != "static" else []
+        if slice_.start is None or slice_.end is None:
+            return []
+        return list(self._keys(slice_.start.astimezone(ZoneInfo(self.tz)), slice_.end.astimezone(ZoneInfo(self.tz))))
+
+    def _inside(self, key: str) -> bool:
+        if self.grain in ("none", "static"):
+            return True
+        at = _parse(self.grain, key, ZoneInfo(self.tz))
+        return not (self.start and at < _parse_bound(self.start, at.tzinfo)) and not (self.end and at >= _parse_bound(self.end, at.tzinfo))
+
+    def _keys(self, start: datetime, end: datetime, *, complete: bool = False) -> Iterator[str]:
+        """Yield keys of slices that begin before `end` (complete: end by `end`), from the slice holding `start`."""
+        zone = ZoneInfo(self.tz)
+        at = _floor(self.grain, start)
+        if self.start:
+            at = _later(at, _parse_bound(self.start, zone))
+        last = _parse_bound(self.end, zone) if self.end else None
+        count = 0
+        while at.astimezone(UTC) < end.astimezone(UTC) and (last is None or at.astimezone(UTC) < last.astimezone(UTC)):
+            following = _next(self.grain, at)
+            if complete and following.astimezone(UTC) > end.astimezone(UTC):
+                return
+            yield _key(self.grain, at)
+            at = following
+            count += 1
+            if count > PARTITIONS_MAX:
+                raise UsageError("SX-PART-005", f"more than {PARTITIONS_MAX} partitions", hint="choose a coarser grain or a later start")
+
+
+def ranges(keys: list[str], order: list[str], size_max: int) -> list[list[str]]:
+    """Cut `keys` into runs that are adjacent in `order`, each of at most `size_max`."""
+    place = {key: index for index, key in enumerate(order)}
+    out: list[list[str]] = []
+    for key in sorted(keys, key=lambda k: place.get(k, 1 << 60)):
+        if out and len(out[-1]) < size_max and place.get(out[-1][-1], -2) + 1 == place.get(key, -1):
+            out[-1].append(key)
+        else:
+            out.append([key])
+    return out
+
+
+def _later(a: datetime, b: datetime) -> datetime:
+    return a if a.astimezone(UTC) >= b.astimezone(UTC) else b
+
+
+def _parse_bound(text: str, zone: object) -> datetime:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError("SX-PART-006", f"`{text}` is not a date or time", hint="write it as 2013-01-31 or 2013-01-31T05:00") from error
+    return at if at.tzinfo else at.replace(tzinfo=zone)  # type: ignore[arg-type]
+
+
+def _parse(grain: Grain, key: str, zone: ZoneInfo) -> datetime:
+    try:
+        if grain == "daily":
+            if len(key) != 10:
+                raise ValueError(key)
+            return datetime.strptime(key, "%Y-%m-%d").replace(tzinfo=zone)
+        if grain == "monthly":
+            return datetime.strptime(key, "%Y-%m").replace(tzinfo=zone)
+        return datetime.strptime(key, "%Y-%m-%dT%H%z").astimezone(zone)
+    except ValueError as error:
+        shape = {"daily": "2013-01-31", "monthly": "2013-01", "hourly": "2013-01-31T05-0500"}[grain]
+        raise UsageError("SX-PART-007", f"`{key}` is not a {grain} partition", hint=f"write it as {shape}") from error
+
+
+def _key(grain: Grain, local: datetime) -> str:
+    return local.strftime({"daily": "%Y-%m-%d", "monthly": "%Y-%m", "hourly": "%Y-%m-%dT%H%z"}[grain])
+
+
+def _floor(grain: Grain, local: datetime) -> datetime:
+    if grain == "hourly":
+        return local.replace(minute=0, second=0, microsecond=0)
+    day = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+    return day if grain == "daily" else day.replace(day=1)
+
+
+def _next(grain: Grain, local: datetime) -> datetime:
+    if grain == "hourly":  # real hours: a clock change repeats or skips a local one
+        return (local.astimezone(UTC) + timedelta(hours=1)).astimezone(local.tzinfo)
+    naive = local.replace(tzinfo=None)
+    if grain == "daily":
+        return (naive + timedelta(days=1)).replace(tzinfo=local.tzinfo)
+    return (naive.replace(day=1) + timedelta(days=32)).replace(day=1, tzinfo=local.tzinfo)

@@ -1,0 +1,167 @@
+"""What the layers above ask of the outside, as Protocols: the state store, the lake, blobs, executors, secrets.
+
+Each port has one conformance suite under `tests/ports`, run against every backend.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
+from sextant.kernel.nouns import Event, FileRef, WorkOrder, WorkResult
+
+Row = tuple[Any, ...]
+
+
+class Statement(NamedTuple):
+    """A named statement of `statements.sql` with its parameters.
+
+    expect  None, or the number of rows it must change (a compare-and-swap): otherwise the whole `Write` is undone and
+            its caller gets `Conflict` with `conflict` as the message; neighbours in the same commit are not touched.
+    """
+
+    name: str
+    params: Sequence[Any]
+    expect: int | None = None
+    conflict: str = ""
+
+
+class Write(msgspec.Struct, frozen=True):
+    """What becomes durable together or not at all: statements first, in order; then events, sealed into the ledger with
+    their projections."""
+
+    statements: tuple[Statement, ...] = ()
+    events: tuple[Event, ...] = ()
+
+
+class Receipt(NamedTuple):
+    """Where the events of a write stand in the ledger: sequence numbers `first` .. `first + count - 1`."""
+
+    first: int
+    count: int
+
+
+class Sealer(Protocol):
+    """Turns events into rows; the ledger is one. Called by the writer thread only, inside the open transaction."""
+
+    def load(self, read: Callable[[str, Sequence[Any]], list[Row]]) -> None:
+        """Read the head (called after opening and after a lost transaction)."""
+        ...
+
+    def seal(self, events: Sequence[Event]) -> Iterable[tuple[str, Sequence[Any]]]:
+        """Return the statements that append these events and update the projections."""
+        ...
+
+    def size(self) -> int:
+        """Return the number of events sealed so far, the open transaction included."""
+        ...
+
+    def rewind(self, size: int) -> None:
+        """Forget what was sealed behind `size`: the savepoint that held it was undone."""
+        ...
+
+
+class State(Protocol):
+    """The state store: one writer thread with group commit over SQLite or Postgres."""
+
+    def submit(self, write: Write) -> "Future[Receipt]":
+        """Queue a write; the future is done when it is durable, or raises Conflict or StorageError. Waits when the queue
+        is full."""
+        ...
+
+    def commit(self, write: Write) -> Receipt:
+        """Write and wait until it is durable."""
+        ...
+
+    def read(self, name: str, params: Sequence[Any] = ()) -> list[Row]:
+        """Return the rows of a named query, as of the newest commit. Any thread."""
+        ...
+
+    def flush(self) -> None:
+        """Wait until everything submitted so far is durable."""
+        ...
+
+    def close(self) -> None:
+        """Finish the queue and close."""
+        ...
+
+
+class TableCommit(msgspec.Struct, frozen=True, kw_only=True):
+    """A written, not yet live, state of a table. `locator` is its Iceberg metadata file, below the lake's root."""
+
+    locator: str
+    files: tuple[FileRef, ...]
+
+
+class Lake(Protocol):
+    """Iceberg tables as immutable states. It knows files only: which state is live says the state store."""
+
+    root: Path
+
+    def commit(
+        self, table: str, base: str, *, add: Sequence[FileRef], replace: Iterable[str], arrow_schema: bytes,
+        partitioned: str = "none", properties: Mapping[str, str] | None = None,
+    ) -> TableCommit:
+        """Write a new state: `base` ("" = a new table) without the partitions `replace`, plus the staged files `add`.
+
+        arrow_schema  Arrow IPC schema of the new files; columns are added to the table's schema when it lacks them
+        partitioned   the grain, which decides the Iceberg partition spec
+        Raises        BadData when a column's type cannot change so; StorageError on a full disk, with nothing half-written
+        """
+        ...
+
+    def restore(self, table: str, base: str, source: str, partitions: Iterable[str]) -> TableCommit:
+        """Write a new state: `base` with these partitions as they are in state `source` (absent there = removed)."""
+        ...
+
+    def files(self, locator: str) -> tuple[FileRef, ...]:
+        """Return the data files of a state."""
+        ...
+
+    def compact(self, table: str, base: str, *, files_max: int = 8) -> TableCommit | None:
+        """Merge small files that lie in one Iceberg partition; same rows. None when there is nothing worth doing."""
+        ...
+
+    def collect(self, keep: Iterable[str], *, older_than_ns: int) -> int:
+        """Delete every file that no state in `keep` names and that was last touched before `older_than_ns`. Returns bytes freed."""
+        ...
+
+
+class Blobs(Protocol):
+    """Content-addressed bytes."""
+
+    def put(self, data: bytes) -> str:
+        """Store durably; return the hex SHA-256."""
+        ...
+
+    def get(self, digest: str) -> bytes:
+        """Return the bytes. NotFound, or Damaged when they no longer have this digest."""
+        ...
+
+    def has(self, digest: str) -> bool: ...
+
+    def delete(self, digest: str) -> None: ...
+
+
+class Executor(Protocol):
+    """Runs work orders somewhere. `submit` never blocks on the work; completions come to `done` from any thread."""
+
+    slots: int
+
+    def submit(self, order: WorkOrder, done: Callable[[WorkResult], None]) -> None: ...
+
+    def cancel(self, order_id: str) -> None:
+        """Stop the work if it runs; `done` is then called with error_code SX-STEP-CANCELLED."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Secrets(Protocol):
+    """Resolves secret names to values, in the worker only."""
+
+    def get(self, name: str) -> str:
+        """Return the value. NotFound says how to set it."""
+        ...
