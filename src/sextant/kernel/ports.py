@@ -18,7 +18,7 @@ Row = tuple[Any, ...]
 class Statement(NamedTuple):
     """A named statement of `statements.sql` with its parameters.
 
-    expect  None, or the number of rows it must change (a compare-and-swap): otherwise the whole `Write` is undone and
+    expect  None, or the number of rows it must change (for a SELECT: return), a compare-and-swap: otherwise the whole `Write` is undone and
             its caller gets `Conflict` with `conflict` as the message; neighbours in the same commit are not touched.
     """
 
