@@ -102,12 +102,18 @@ INSERT INTO part (asset, version, partition, digest, rows, code, inputs) VALUES 
 SELECT partition, digest, rows, code, inputs FROM part WHERE asset = ? AND version = ?
 -- name: parts_memo
 SELECT part.partition, part.version, part.digest, part.rows FROM part JOIN version ON version.asset = part.asset AND version.digest = part.version WHERE part.asset = ? AND part.partition = ? AND part.code = ? AND part.inputs = ? AND part.rows >= 0 AND version.expired_at = 0 ORDER BY version.created_at DESC LIMIT 1
+-- name: made_add
+INSERT INTO made (asset, partition, code, inputs, digest) VALUES (?, ?, ?, ?, ?) ON CONFLICT (asset, partition, code, inputs) DO UPDATE SET digest = excluded.digest
+-- name: made_of
+SELECT partition, code, inputs, digest FROM made WHERE asset = ?
 -- name: provenance_add
 INSERT INTO provenance (asset, version, upstream, upstream_version) VALUES (?, ?, ?, ?) ON CONFLICT (asset, version, upstream) DO NOTHING
 -- name: provenance_downstream
 SELECT asset, version FROM provenance WHERE upstream = ? AND upstream_version = ? ORDER BY asset, version
 -- name: withdrawn_add
 INSERT INTO withdrawn (env, asset, version, release, reason, withdrawn_at) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (env, asset, version) DO NOTHING
+-- name: withdrawn_is
+SELECT 1 FROM withdrawn WHERE env = ? AND asset = ? AND version = ?
 -- name: withdrawn_remove
 DELETE FROM withdrawn WHERE env = ? AND asset = ? AND version = ?
 -- name: withdrawn

@@ -37,6 +37,9 @@ CREATE TABLE part (                 -- partitions of a version that differ from 
   asset TEXT NOT NULL, version TEXT NOT NULL, partition TEXT NOT NULL, digest TEXT NOT NULL, rows BIGINT NOT NULL,
   code TEXT NOT NULL, inputs TEXT NOT NULL, PRIMARY KEY (asset, version, partition));
 CREATE INDEX part_memo ON part (asset, partition, code, inputs);
+CREATE TABLE made (                 -- other code or inputs that were found to make content which was there already
+  asset TEXT NOT NULL, partition TEXT NOT NULL, code TEXT NOT NULL, inputs TEXT NOT NULL, digest TEXT NOT NULL,
+  PRIMARY KEY (asset, partition, code, inputs));
 CREATE TABLE provenance (
   asset TEXT NOT NULL, version TEXT NOT NULL, upstream TEXT NOT NULL, upstream_version TEXT NOT NULL,
   PRIMARY KEY (asset, version, upstream));
