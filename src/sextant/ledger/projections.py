@@ -231,7 +231,7 @@ def _release(_seq: int, time: int, body: bytes) -> Rows:
     release = msgspec.json.decode(body, type=Release)
     env = release.moves[0].env if release.moves else ""
     doc = _json(msgspec.structs.replace(release, changed_at=time))
-    yield "release_set", (release.id, env, release.state, release.intent, release.run, doc, release.created_at or time, time)
+    yield "release_set", (release.id, env, release.state, release.step, release.intent, release.run, doc, release.created_at or time, time)
     for move in release.moves:
         yield "release_move_add", (release.id, move.env, move.asset, move.source, move.target)
     if release.state in OPEN_STATES:

@@ -28,6 +28,8 @@ SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.s
 SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.seq = ?
 -- name: events_of_subject
 SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.subject = ? AND e.seq < ? ORDER BY e.seq DESC LIMIT ?
+-- name: event_newest_of
+SELECT id FROM event WHERE subject = ? ORDER BY seq DESC LIMIT 1
 -- name: events_caused_by
 SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.cause = ? ORDER BY e.seq LIMIT ?
 -- name: events_newest
@@ -141,13 +143,13 @@ SELECT id, env, state, doc, started_at, finished_at, seal FROM run WHERE started
 -- name: runs_open
 SELECT id, env, state, doc, started_at, finished_at, seal FROM run WHERE finished_at = 0 ORDER BY started_at, id
 -- name: release_set
-INSERT INTO release (id, env, state, intent, run, doc, created_at, changed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state, doc = excluded.doc, changed_at = excluded.changed_at
+INSERT INTO release (id, env, state, step, intent, run, doc, created_at, changed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state, step = excluded.step, doc = excluded.doc, changed_at = excluded.changed_at
 -- name: release_move_add
 INSERT INTO release_move (release, env, asset, source, target) VALUES (?, ?, ?, ?, ?) ON CONFLICT (release, env, asset) DO NOTHING
 -- name: release_get
 SELECT doc FROM release WHERE id = ?
 -- name: release_in_state
-SELECT 1 FROM release WHERE id = ? AND state = ?
+SELECT 1 FROM release WHERE id = ? AND state = ? AND step = ?
 -- name: releases
 SELECT doc FROM release WHERE created_at < ? ORDER BY created_at DESC, id DESC LIMIT ?
 -- name: releases_open
@@ -162,6 +164,8 @@ INSERT INTO open_move (env, asset, release) VALUES (?, ?, ?) ON CONFLICT (env, a
 DELETE FROM open_move WHERE release = ?
 -- name: open_move_get
 SELECT release FROM open_move WHERE env = ? AND asset = ?
+-- name: open_move_none_but
+SELECT 1 FROM open_move WHERE env = ? AND asset = ? AND release <> ?
 -- name: check_result_add
 INSERT INTO check_result (seq, n, run, asset, version, name, partition, ok, severity, doc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (seq, n) DO NOTHING
 -- name: check_results_of_run
