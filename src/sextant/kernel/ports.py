@@ -37,10 +37,10 @@ class Write(msgspec.Struct, frozen=True):
 
 
 class Receipt(NamedTuple):
-    """Where the events of a write stand in the ledger: sequence numbers `first` .. `first + count - 1`."""
+    """Where the events of a write stand in the ledger: sequence numbers `first` .. `first + events - 1`."""
 
     first: int
-    count: int
+    events: int
 
 
 class Sealer(Protocol):

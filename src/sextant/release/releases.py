@@ -223,8 +223,9 @@ class Releases:
         try:
             return self._step(release, "finished", also=self._pointers(release))
         except Conflict as error:
-            if error.code == "SX-RELEASE-006":  # somebody else drove it on meanwhile
-                return self.get(release.id)
+            now = self.get(release.id)
+            if (now.state, now.step) != (release.state, release.step):  # somebody else drove it on meanwhile
+                return now
             self._each(release, "undo")
             return self._step(release, "source_moved", reason=error.message)
 
