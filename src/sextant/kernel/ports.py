@@ -4,7 +4,6 @@ Each port has one conformance suite under `tests/ports`, run against every backe
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -43,6 +42,24 @@ class Receipt(NamedTuple):
     events: int
 
 
+class Pending(Protocol):
+    """A write on its way: the part of `concurrent.futures.Future` that a waiting caller needs."""
+
+    def done(self) -> bool: ...
+
+    def result(self, timeout: float | None = None) -> Receipt:
+        """Wait until the write is durable. Raises Conflict, BadData, StorageError; TimeoutError after `timeout` seconds."""
+        ...
+
+    def exception(self, timeout: float | None = None) -> Exception | None:
+        """Wait, and return what `result` would raise."""
+        ...
+
+    def add_done_callback(self, call: "Callable[[Pending], object]") -> None:
+        """Call back when done, on the writer thread (at once when done already): never wait in it."""
+        ...
+
+
 class Sealer(Protocol):
     """Turns events into rows; the ledger is one. Called by the writer thread only, inside the open transaction."""
 
@@ -66,8 +83,8 @@ class Sealer(Protocol):
 class State(Protocol):
     """The state store: one writer thread with group commit over SQLite or Postgres."""
 
-    def submit(self, write: Write) -> "Future[Receipt]":
-        """Queue a write; the future is done when it is durable, or raises Conflict or StorageError. Waits when the queue
+    def submit(self, write: Write) -> Pending:
+        """Queue a write; it is done when it is durable, or raises Conflict or StorageError. Waits when the queue
         is full."""
         ...
 
