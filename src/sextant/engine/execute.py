@@ -8,6 +8,7 @@ grouped  the result goes to the writer at once and becomes durable with the next
 The loop is one thread; work runs wherever `Work.submit` puts it, and comes back through a queue.
 """
 
+import functools
 import heapq
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -124,6 +125,7 @@ class _Loop:
         self.fate: dict[int, str] = {}
         self.pending: list[Any] = []  # futures of grouped writes
         self.reused = self.done = self.rows = 0
+        self.unwritten: list[tuple[int, Done, Record]] = []  # ends of strict tasks: durable before anything that follows starts
         self.stopping = False
 
     def run(self) -> Outcome:
@@ -133,9 +135,10 @@ class _Loop:
             self._launch()
             if self.running or self.delayed:
                 self._collect()
+        if self.unwritten:
+            self._write(self.unwritten)
         for future in self.pending:
             future.result()
-        self.state.commit(Write())
         failed = tuple(self.tasks[n].id for n, fate in self.fate.items() if fate == "failed")
         skipped = tuple(self.tasks[n].id for n, fate in self.fate.items() if fate == "skipped")
         if not self.stopping and len(self.fate) != len(self.tasks):
@@ -165,9 +168,12 @@ class _Loop:
                 self._release(n, prepared, reused_now=True)
         self.ready.extendleft(reversed(held_back))
         if reused:
-            self._write([(n, done, self._reuse_record(n, done)) for n, done in reused], wait=False)
+            self._write([(n, done, self._reuse_record(n, done)) for n, done in reused])
         if wave:
             self._start(wave)
+        elif self.unwritten:
+            ends, self.unwritten = self.unwritten, []
+            self._write(ends)
 
     def _pool_full(self, pool: str, wave: list[int]) -> bool:
         busy = sum(self.tasks[n].pool == pool for n in self.running) + sum(self.tasks[n].pool == pool for n in wave)
@@ -182,12 +188,13 @@ class _Loop:
             task = self.tasks[n]
             if task.durability == "strict":
                 record = Record(kind="start", step=task.id, attempt=self.attempts[n], at=now, asset=task.asset, durability="strict")
-                starts.append(self.history.add(record))
-        if starts:
-            self.state.commit(Write(tuple(starts)))
+                starts.append(record)
+        if starts or self.unwritten:  # one commit: what ended, and what starts because of it
+            ends, self.unwritten = self.unwritten, []
+            self._write(ends, starts).result()
         put = self.results.put
         for n in wave:
-            self.work.submit(self.tasks[n], self.attempts[n], lambda result, n=n: put((n, result)))
+            self.work.submit(self.tasks[n], self.attempts[n], functools.partial(_put, put, n))
 
     # -------------------------------------------------------- ending
 
@@ -205,8 +212,8 @@ class _Loop:
                 ended.append(self.results.get_nowait())
         except Empty:
             pass
-        strict: list[tuple[int, Done, Record]] = []
         grouped: list[tuple[int, Done, Record]] = []
+        settled: list[tuple[int, Done]] = []
         for n, result in ended:
             attempt, started = self.running.pop(n)
             task = self.tasks[n]
@@ -215,29 +222,27 @@ class _Loop:
                 kind="end", step=task.id, attempt=attempt, at=self.clock.now_ns(), started_at=started, ok=done.ok, key=done.key, output=done.output,
                 rows=done.rows, asset=task.asset, owner=task.owner, durability=task.durability, **done.record,
             )  # fmt: skip
-            (strict if task.durability == "strict" else grouped).append((n, done, record))
-        if strict:
-            self._write(strict, wait=True)
+            (self.unwritten if task.durability == "strict" else grouped).append((n, done, record))
+            settled.append((n, done))
         if grouped:
-            self._write(grouped, wait=False)
-        for n, done, _ in strict + grouped:
+            self._write(grouped)
+        for n, done in settled:
             self._release(n, done)
 
-    def _write(self, ends: list[tuple[int, Done, Record]], *, wait: bool) -> None:
+    def _write(self, ends: list[tuple[int, Done, Record]], starts: Sequence[Record] = ()) -> Any:
         add = self.history.add
         statements = [add(record) for _, _, record in ends]
+        statements += [add(record) for record in starts]
         for _, done, _ in ends:
             statements += done.statements
         events = tuple(event for _, done, _ in ends for event in done.events)
         future = self.state.submit(Write(tuple(statements), events))
-        if wait:
-            future.result()
-        else:
-            self.pending.append(future)
-            if len(self.pending) > 1000:  # surface a storage error early, keep the list short
-                for earlier in self.pending:
-                    earlier.result()
-                self.pending.clear()
+        self.pending.append(future)
+        if len(self.pending) > 1000:  # surface a storage error early, keep the list short
+            for earlier in self.pending:
+                earlier.result()
+            self.pending.clear()
+        return future
 
     def _reuse_record(self, n: int, done: Done) -> Record:
         task = self.tasks[n]
@@ -287,6 +292,10 @@ class _Loop:
         self.delayed.clear()
         for n in list(self.running):
             self.work.cancel(self.tasks[n])
+
+
+def _put(put: Callable[[tuple[int, Any]], None], n: int, result: Any) -> None:
+    put((n, result))
 
 
 def failed_with(error: SextantError) -> dict[str, str]:
