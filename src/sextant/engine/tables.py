@@ -42,6 +42,8 @@ class RunTable:
         self.removed: set[str] = set()
         self.confirmed: list[Part] = []
         self.refused: dict[str, Staged] = {}
+        self.refused_schema = schema
+        self.refused_arrow_schema = b""
         self.checks: list[CheckResult] = []
         self.refused_checks: list[CheckResult] = []
         self.wall_s = 0.0
@@ -77,6 +79,8 @@ class RunTable:
         if output.refused:
             self.refused.update((s.part.partition, s) for s in output.staged)
             self.refused_checks += output.checks
+            self.refused_schema = merge_schema(self.refused_schema, output.schema)
+            self.refused_arrow_schema = output.arrow_schema
             return
         self.staged.update((s.part.partition, s) for s in output.staged)
         self.confirmed += output.confirmed

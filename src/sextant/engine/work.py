@@ -172,6 +172,7 @@ class DataWork:
         bad = [check for check in result.checks if not check.ok and check.severity == "error"]
         if bad:  # the table as a whole is refused: nothing of it is published
             table.refused.update(table.staged)
+            table.refused_schema, table.refused_arrow_schema = table.schema, table.arrow_schema
             table.staged.clear()
             table.refused_checks += [*table.checks, *result.checks]
             table.checks.clear()

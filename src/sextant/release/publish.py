@@ -17,10 +17,10 @@ from sextant.kernel.clock import Clock
 from sextant.kernel.errors import Conflict
 from sextant.kernel.ids import Ids
 from sextant.kernel.nouns import Asset, CheckResult, Event, Move, Part, Principal, Release, Strategy, Version
-from sextant.kernel.partitions import ALL
 from sextant.kernel.ports import Lake, State, Statement, Write
 from sextant.ledger.projections import ChecksCompleted, Held, VersionConfirmed, VersionCreated
-from sextant.release.releases import Decision, Instant, Releases, Verdict
+from sextant.policy.decide import Decision
+from sextant.release.releases import Instant, Releases, Verdict
 from sextant.stores.lake.digest import version_digest
 
 _REBASES_MAX = 3  # how often a publish is built again on a head that moved meanwhile
@@ -99,8 +99,7 @@ class Publisher:
                 events.append(self._event("version.confirmed", id_, VersionConfirmed(id_, tuple(table.confirmed)), by, cause))
             if not table.changed:
                 continue
-            built = self._version(table, asset, run, tables, made)
-            version = built
+            version = self._version(table, asset, run, tables, made)
             if version.digest != table.base:
                 made[id_] = version.digest
                 rows += sum(staged.part.rows for staged in table.staged.values())
@@ -194,9 +193,7 @@ class Publisher:
             record = self._versions.get(id_, base) if base else Version(asset=id_, digest="")
             candidate = RunTable(id_, base, record.locator, self._versions.parts(id_, base), record.schema, self._lake)
             candidate.staged = dict(table.refused)
-            outcome = next(iter(table.refused.values()))
-            candidate.schema, candidate.arrow_schema = table.schema or record.schema, table.arrow_schema
-            del outcome
+            candidate.schema, candidate.arrow_schema = table.refused_schema, table.refused_arrow_schema
             version = self._version(candidate, assets[id_], run, tables, made, table.refused_checks)
             created = self._event("version.created", f"{id_}@{version.digest}", VersionCreated(version), by, cause)
             events = [created, *self._checks(table.refused_checks, run, id_, version.digest, by, created.id)]
@@ -250,4 +247,4 @@ def undo_table(table: RunTable, move: Move, versions: Versions) -> list[str]:
     return sorted(conflicts)
 
 
-__all__ = ["ALL", "DatasetKind", "Published", "Publisher", "undo_table"]
+__all__ = ["DatasetKind", "Published", "Publisher", "undo_table"]

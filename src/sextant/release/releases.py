@@ -16,6 +16,7 @@ from sextant.kernel.ids import Ids
 from sextant.kernel.nouns import Event, Incident, Move, Principal, Release, Signal, Strategy
 from sextant.kernel.ports import State, Statement, Write
 from sextant.ledger.projections import Held, VersionTainted, VersionUnheld, VersionWithdrawn
+from sextant.policy.decide import Decision
 from sextant.release.machine import Happening, advance, is_open, may_be_superseded
 
 _TAINT_MAX = 100_000  # versions that one withdrawal may taint
@@ -26,15 +27,6 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     ok: bool
     reasons: tuple[str, ...] = ()
-
-
-class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """What the policy says: allow, deny, or so many approvals of a team."""
-
-    verdict: str  # allow | deny | approval
-    reasons: tuple[str, ...] = ()
-    approvals: int = 0
-    of: str = ""
 
 
 class Kind(Protocol):
@@ -360,4 +352,4 @@ def _still(release: Release) -> Statement:
     return Statement("release_in_state", (release.id, release.state, release.step), 1, f"release `{release.id}` was moved on by somebody else")
 
 
-__all__ = ["Decision", "Instant", "Kind", "Releases", "Verdict", "is_open"]
+__all__ = ["Instant", "Kind", "Releases", "Verdict", "is_open"]

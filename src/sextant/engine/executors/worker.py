@@ -8,6 +8,7 @@ import os
 import resource
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 
 from sextant.engine.executors import wire
 from sextant.kernel.limits import STEP_LOG_BYTES_MAX, STEP_MEMORY_BYTES_MAX
@@ -20,14 +21,14 @@ def main() -> None:
     with open(os.devnull) as null:
         os.dup2(null.fileno(), 0)
     os.dup2(2, 1)
-    from sextant.engine.executors import perform  # the heavy imports, before the first order arrives
+    from sextant.engine.executors.perform import perform, redact  # the heavy imports, before the first order arrives
 
     while body := wire.receive(orders):
         order = wire.order_from(body)
-        wire.send(results, _captured(order, perform))
+        wire.send(results, _captured(order, perform, redact))
 
 
-def _captured(order: WorkOrder, perform: object) -> WorkResult:
+def _captured(order: WorkOrder, perform: Callable[[WorkOrder], WorkResult], redact: Callable[[WorkOrder, str], str]) -> WorkResult:
     import msgspec
 
     with tempfile.TemporaryFile() as log:
@@ -36,7 +37,7 @@ def _captured(order: WorkOrder, perform: object) -> WorkResult:
         os.dup2(log.fileno(), 2)
         try:
             with _memory_limit(order):
-                result: WorkResult = perform.perform(order)  # type: ignore[attr-defined]
+                result = perform(order)
         finally:
             for stream in (sys.stdout, sys.stderr):
                 with contextlib.suppress(ValueError, OSError):
@@ -46,11 +47,11 @@ def _captured(order: WorkOrder, perform: object) -> WorkResult:
             os.close(saved[0])
             os.close(saved[1])
         text = _head_and_tail(log.fileno())
-    return msgspec.structs.replace(result, log=perform.redact(order, text)) if text else result  # type: ignore[attr-defined]
+    return msgspec.structs.replace(result, log=redact(order, text)) if text else result
 
 
 @contextlib.contextmanager
-def _memory_limit(order: WorkOrder):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _memory_limit(order: WorkOrder) -> Iterator[None]:
     """Let the step grow by its limit over what the process holds already: then MemoryError instead of the OOM killer."""
     limit = (order.asset.build.memory_bytes if order.asset.build else 0) or STEP_MEMORY_BYTES_MAX
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
