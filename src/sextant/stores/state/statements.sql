@@ -116,6 +116,8 @@ SELECT asset, version FROM provenance WHERE upstream = ? AND upstream_version = 
 INSERT INTO withdrawn (env, asset, version, release, reason, withdrawn_at) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (env, asset, version) DO NOTHING
 -- name: withdrawn_is
 SELECT 1 FROM withdrawn WHERE env = ? AND asset = ? AND version = ?
+-- name: withdrawn_live
+SELECT 1 FROM withdrawn WHERE env = ? AND asset = ? AND version = ? AND NOT EXISTS (SELECT 1 FROM pointer WHERE env = ? AND asset = ? AND version = ?)
 -- name: withdrawn_remove
 DELETE FROM withdrawn WHERE env = ? AND asset = ? AND version = ?
 -- name: withdrawn
