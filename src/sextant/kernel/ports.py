@@ -35,7 +35,7 @@ class Write(msgspec.Struct, frozen=True):
     events: tuple[Event, ...] = ()
 
 
-class Receipt(NamedTuple):
+class Receipt(msgspec.Struct, frozen=True):
     """Where the events of a write stand in the ledger: sequence numbers `first` .. `first + count - 1`."""
 
     first: int
