@@ -35,11 +35,11 @@ class Write(msgspec.Struct, frozen=True):
     events: tuple[Event, ...] = ()
 
 
-class Receipt(NamedTuple):
-    """Where the events of a write stand in the ledger: sequence numbers `first` .. `first + events - 1`."""
+class Receipt(msgspec.Struct, frozen=True):
+    """Where the events of a write stand in the ledger: sequence numbers `first` .. `first + count - 1`."""
 
     first: int
-    events: int
+    count: int
 
 
 class Pending(Protocol):

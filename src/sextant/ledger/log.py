@@ -27,9 +27,7 @@ _envelope = msgspec.json.Encoder(order="deterministic").encode
 _payload = msgspec.json.Encoder(order="deterministic").encode
 
 
-def event(
-    ids: Ids, type_: str, subject: str, data: msgspec.Struct | dict[str, Any], *, actor: str, cause: str = "", v: int = 1
-) -> Event:
+def event(ids: Ids, type_: str, subject: str, data: msgspec.Struct | dict[str, Any], *, actor: str, cause: str = "", v: int = 1) -> Event:
     """Return an event with a new id, ready for `Write.events`.
 
     type_    dotted, past tense: `release.proposed`
@@ -114,7 +112,9 @@ class Ledger:
                 try:
                     rows.extend(projection(seq, time, body))
                 except msgspec.MsgspecError as error:
-                    raise BadData("SX-LEDGER-002", f"the payload of `{one.type}` on `{one.subject}` is not what this type declares") from error
+                    raise BadData(
+                        "SX-LEDGER-002", f"the payload of `{one.type}` on `{one.subject}` is not what this type declares"
+                    ) from error
             seq += 1
         return rows
 
@@ -128,7 +128,11 @@ def subtrees(read: Callable[[str, Sequence[Any]], list[Row]]) -> merkle.Subtree:
         if level >= merkle.STORED_LEVEL:
             found = read("node_at", (level, index))
             if not found:
-                raise Damaged("SX-LEDGER-010", f"node {index} on level {level} of the ledger's tree is missing", hint="`sextant ledger verify` says what else is wrong")
+                raise Damaged(
+                    "SX-LEDGER-010",
+                    f"node {index} on level {level} of the ledger's tree is missing",
+                    hint="`sextant ledger verify` says what else is wrong",
+                )
             return bytes(found[0][0])
         first = index << level
         start = first & -merkle.BLOCK
@@ -137,7 +141,11 @@ def subtrees(read: Callable[[str, Sequence[Any]], list[Row]]) -> merkle.Subtree:
             block = start, [merkle.leaf_hash(envelope) for (envelope,) in read("event_envelopes", (start, start + merkle.BLOCK))]
         leaves = block[1][first - start : stop - start]
         if len(leaves) != 1 << level:
-            raise Damaged("SX-LEDGER-011", f"events {first} to {stop - 1} are not all in the ledger", hint="`sextant ledger verify` says what is wrong")
+            raise Damaged(
+                "SX-LEDGER-011",
+                f"events {first} to {stop - 1} are not all in the ledger",
+                hint="`sextant ledger verify` says what is wrong",
+            )
         while len(leaves) > 1:
             leaves = [merkle.node_hash(leaves[at], leaves[at + 1]) for at in range(0, len(leaves), 2)]
         return leaves[0]
