@@ -32,7 +32,6 @@ from sextant.stores.lake.manifests import Entry, Manifest, OpenManifest, encode,
 from sextant.stores.lake.types import PARTITION, schema_of
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from pyiceberg.manifest import DataFile
     from pyiceberg.partitioning import PartitionSpec
     from pyiceberg.schema import Schema
@@ -419,7 +418,7 @@ def _columns(schema_json: str) -> _Columns:
 def _name_mapping(schema_json: str) -> str:
     from pyiceberg.table.name_mapping import create_mapping_from_schema
 
-    return create_mapping_from_schema(_columns(schema_json).schema).model_dump_json()
+    return str(create_mapping_from_schema(_columns(schema_json).schema).model_dump_json())
 
 
 @functools.lru_cache(maxsize=8)

@@ -104,7 +104,7 @@ def encode(
 
     output = _Memory()
     # Ids and sequence numbers stand in each entry instead of being inherited, so an entry means the same in every manifest.
-    with write_manifest(2, spec, schema, output, snapshot, "null") as writer:  # type: ignore[arg-type]
+    with write_manifest(2, spec, schema, output, snapshot, "null") as writer:
         for _, data_file in data_files:
             entry = ManifestEntry.from_args(
                 status=ManifestEntryStatus.ADDED, snapshot_id=snapshot, sequence_number=sequence, file_sequence_number=sequence, data_file=data_file
@@ -142,7 +142,7 @@ def write_list(root: str, path: str, manifests: Sequence[Manifest], *, snapshot:
     from pyiceberg.manifest import write_manifest_list
 
     output = _Memory()
-    with write_manifest_list(2, output, snapshot, None, sequence, "null") as writer:  # type: ignore[arg-type]
+    with write_manifest_list(2, output, snapshot, None, sequence, "null") as writer:
         writer.add_manifests([_manifest_file(root, manifest, partitioned=partitioned) for manifest in manifests])
     disk.write(disk.join(root, path), output.data, whole=False)
 
