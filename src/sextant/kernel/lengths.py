@@ -1,27 +1,29 @@
-"""Lengths of time and sizes as people write them: `36h`, `90d`, `10m`; `512MB`, `2GB`.
+"""Lengths of time as people write them: `90d`, `36h`, `10m`, `30s`, `2w`."""
 
-Used by the author's face (to refuse a bad text where it stands) and by whoever acts on such a text later.
-"""
+from sextant.kernel.errors import UsageError
 
-import re
-
-_LENGTH = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|w)")
-_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(kB|KB|MB|GB)")
-_BYTES = {"kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 def length_s(text: str) -> float:
-    """Return the seconds of a length such as `36h` (s, m, h, d, w; a day is 24 hours). ValueError if it is not one."""
-    match = _LENGTH.fullmatch(text)
-    if match is None or float(match[1]) <= 0:
-        raise ValueError(f"`{text}` is not a length of time")
-    return float(match[1]) * _SECONDS[match[2]]
+    """Return the length in seconds. UsageError unless it is a positive number and one of s, m, h, d, w."""
+    try:
+        value = float(text[:-1]) * _SECONDS[text[-1:]]
+    except (ValueError, KeyError):
+        value = -1.0
+    if not value > 0 or value == float("inf"):
+        raise UsageError("SX-LENGTH-001", f"`{text}` is not a length of time", hint="write it as 90d, 36h, 10m or 30s")
+    return value
 
 
-def size_bytes(text: str) -> int:
-    """Return the bytes of a size such as `512MB` (kB, MB, GB; powers of ten). ValueError if it is not one."""
-    match = _SIZE.fullmatch(text)
-    if match is None or float(match[1]) <= 0:
-        raise ValueError(f"`{text}` is not a size")
-    return int(float(match[1]) * _BYTES[match[2]])
+def human_s(seconds: float) -> str:
+    """Return a length as people read it: `1.2 s`, `3 min 20 s`, `2 h 5 min`."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"

@@ -351,18 +351,24 @@ class Resources(Noun, frozen=True, kw_only=True):
     bytes_written: int = 0
 
 
+class FileSet(Noun, frozen=True, kw_only=True):
+    """Some files, and which of their partitions count."""
+
+    files: tuple[FileRef, ...]
+    partitions: tuple[str, ...]
+
+
 class InputRef(Noun, frozen=True, kw_only=True):
-    """An input of a work order: which files hold it, and which of their partitions count."""
+    """An input of a work order: where its rows lie. `reads`: partition being made -> input partitions it reads; None =
+    every call reads everything."""
 
     name: str
     asset: str
-    version: str
-    frame: str
-    files: tuple[FileRef, ...] = ()
-    partitions: tuple[str, ...] | None = None  # None = all rows of the files
-    same_partition: bool = False  # filter to the partition being made, call by call
+    version: str = ""
+    frame: str = "polars"
+    sets: tuple[FileSet, ...] = ()
     schema: tuple[tuple[str, str], ...] = ()
-    overlaps: dict[str, tuple[str, ...]] = {}  # per partition being made: the input partitions it reads (grains differ)
+    reads: dict[str, tuple[str, ...]] | None = None
 
 
 class WorkOrder(Noun, frozen=True, kw_only=True):
@@ -389,6 +395,7 @@ class WorkOrder(Noun, frozen=True, kw_only=True):
     now: int = 0
     expires_at: int = 0
     expect_schema: tuple[tuple[str, str], ...] = ()  # the live schema, for freeze / evolve
+    audit: bool = False  # run the checks of `asset` on the one input instead of making partitions
 
 
 class PartOutput(Noun, frozen=True, kw_only=True):

@@ -4,7 +4,6 @@ Each port has one conformance suite under `tests/ports`, run against every backe
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -18,7 +17,7 @@ Row = tuple[Any, ...]
 class Statement(NamedTuple):
     """A named statement of `statements.sql` with its parameters.
 
-    expect  None, or the number of rows it must change (a compare-and-swap): otherwise the whole `Write` is undone and
+    expect  None, or the number of rows it must change (for a SELECT: return), a compare-and-swap: otherwise the whole `Write` is undone and
             its caller gets `Conflict` with `conflict` as the message; neighbours in the same commit are not touched.
     """
 
@@ -37,10 +36,28 @@ class Write(msgspec.Struct, frozen=True):
 
 
 class Receipt(NamedTuple):
-    """Where the events of a write stand in the ledger: sequence numbers `first` .. `first + count - 1`."""
+    """Where the events of a write stand in the ledger: sequence numbers `first` .. `first + events - 1`."""
 
     first: int
-    count: int
+    events: int
+
+
+class Pending(Protocol):
+    """A write on its way: the part of `concurrent.futures.Future` that a waiting caller needs."""
+
+    def done(self) -> bool: ...
+
+    def result(self, timeout: float | None = None) -> Receipt:
+        """Wait until the write is durable. Raises Conflict, BadData, StorageError; TimeoutError after `timeout` seconds."""
+        ...
+
+    def exception(self, timeout: float | None = None) -> Exception | None:
+        """Wait, and return what `result` would raise."""
+        ...
+
+    def add_done_callback(self, call: "Callable[[Pending], object]") -> None:
+        """Call back when done, on the writer thread (at once when done already): never wait in it."""
+        ...
 
 
 class Sealer(Protocol):
@@ -66,8 +83,8 @@ class Sealer(Protocol):
 class State(Protocol):
     """The state store: one writer thread with group commit over SQLite or Postgres."""
 
-    def submit(self, write: Write) -> "Future[Receipt]":
-        """Queue a write; the future is done when it is durable, or raises Conflict or StorageError. Waits when the queue
+    def submit(self, write: Write) -> Pending:
+        """Queue a write; it is done when it is durable, or raises Conflict or StorageError. Waits when the queue
         is full."""
         ...
 

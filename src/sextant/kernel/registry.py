@@ -9,9 +9,10 @@ import importlib
 from collections.abc import Iterable
 from typing import Any
 
+from sextant.kernel.builtins import ROWS
 from sextant.kernel.errors import Bug, NotFound
 
-_ROWS: dict[str, str] = {}
+_ROWS: dict[str, str] = dict(ROWS)
 _scanned = False
 
 

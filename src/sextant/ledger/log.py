@@ -1,0 +1,145 @@
+"""The ledger as the state store's sealer: events become envelopes, leaves of a hash tree and projected rows.
+
+Called by the state store's writer thread, inside the open transaction. The envelope is written once and hashed as
+stored; it names the payload by a salted hash only, so that payload and salt can be erased and proofs stay valid.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+
+from sextant.kernel import limits
+from sextant.kernel.clock import Clock
+from sextant.kernel.errors import BadData, Damaged
+from sextant.kernel.ids import Ids
+from sextant.kernel.nouns import Envelope, Event
+from sextant.kernel.ports import Row
+from sextant.ledger import merkle
+from sextant.ledger.projections import PROJECTIONS
+
+SALT_BYTES = 16
+_MARKS_MAX = 2 * limits.GROUP_WRITES_MAX  # a group seals at most once for each of its writes
+
+_envelope = msgspec.json.Encoder(order="deterministic").encode
+_payload = msgspec.json.Encoder(order="deterministic").encode
+
+
+def event(
+    ids: Ids, type_: str, subject: str, data: msgspec.Struct | dict[str, Any], *, actor: str, cause: str = "", v: int = 1
+) -> Event:
+    """Return an event with a new id, ready for `Write.events`.
+
+    type_    dotted, past tense: `release.proposed`
+    subject  the asset, release, run ... it is about
+    data     what happened: a struct or JSON-like mapping; only this can be erased later
+    cause    id of the event that brought this one about; "" for what comes from outside
+    """
+    return Event(id=ids.new("event"), type=type_, subject=subject, actor=actor, cause=cause, v=v, data=msgspec.Raw(_payload(data)))
+
+
+def payload_hash(salt: bytes, body: bytes) -> str:
+    """Return what an envelope says of its payload: hex SHA-256(salt + payload bytes)."""
+    return sha256(salt + body).hexdigest()
+
+
+class Ledger:
+    """Implements `Sealer`."""
+
+    def __init__(self, clock: Clock, *, salts: Callable[[int], bytes] = os.urandom) -> None:
+        """salts  returns that many random bytes; a test that replays gives its own"""
+        self._clock = clock
+        self._salts = salts
+        self._tree = merkle.Frontier()
+        self._time = 0  # of the newest event
+        self._marks: list[tuple[int, merkle.Frontier, int]] = []
+        self.clock_behind_ns = 0  # how far the clock stood behind the newest event when it last sealed; 0 = sane
+
+    def size(self) -> int:
+        return self._tree.size
+
+    def load(self, read: Callable[[str, Sequence[Any]], list[Row]]) -> None:
+        """Read size, newest time and the tree's right edge. Damaged when the stored nodes do not cover the events."""
+        head = read("event_head", ())
+        size = head[0][0] + 1 if head else 0
+        self._time = head[0][2] if head else 0
+        self._tree = merkle.frontier(size, subtrees(read))
+        self._marks.clear()
+
+    def rewind(self, size: int) -> None:
+        """Go back to `size` events: the size before one of the latest `seal` calls."""
+        while self._tree.size != size:
+            assert self._marks, "rewinds go back within one transaction"
+            _, self._tree, self._time = self._marks.pop()
+
+    def seal(self, events: Sequence[Event]) -> Iterable[tuple[str, Sequence[Any]]]:
+        """Return the rows of these events: event and payload, completed nodes of the tree, projections.
+
+        Raises  BadData when a payload is too large or not what its type declares. Call `rewind` or `load` then.
+        """
+        if not events:
+            return ()
+        tree = self._tree
+        if len(self._marks) >= _MARKS_MAX:
+            del self._marks[: _MARKS_MAX // 2]
+        self._marks.append((tree.size, tree.copy(), self._time))
+        now = self._clock.now_ns()
+        self.clock_behind_ns = max(0, self._time - now)
+        time = self._time = max(now, self._time)
+        salts = self._salts(SALT_BYTES * len(events))
+        seq = tree.size
+        rows: list[tuple[str, Sequence[Any]]] = []
+        add = rows.append
+        projections = PROJECTIONS
+        for at, one in enumerate(events):
+            body = bytes(one.data)
+            if len(body) > limits.PAYLOAD_BYTES_MAX:
+                raise BadData("SX-LEDGER-001", f"the payload of `{one.type}` on `{one.subject}` has {len(body)} bytes, over {limits.PAYLOAD_BYTES_MAX}",
+                              hint="store large facts as a blob and name its digest in the event")  # fmt: skip
+            salt = salts[at * SALT_BYTES : at * SALT_BYTES + SALT_BYTES]
+            envelope = _envelope(
+                Envelope(
+                    seq=seq, id=one.id, type=one.type, v=one.v, time=time, actor=one.actor, subject=one.subject, cause=one.cause,
+                    hash=sha256(salt + body).hexdigest(),
+                )
+            )  # fmt: skip
+            add(("event_add", (seq, one.id, one.type, one.subject, one.cause, time, envelope)))
+            add(("payload_add", (seq, salt, body)))
+            for node in tree.append(sha256(b"\x00" + envelope).digest()):
+                add(("node_add", node))
+            projection = projections.get(one.type)
+            if projection is not None:
+                try:
+                    rows.extend(projection(seq, time, body))
+                except msgspec.MsgspecError as error:
+                    raise BadData("SX-LEDGER-002", f"the payload of `{one.type}` on `{one.subject}` is not what this type declares") from error
+            seq += 1
+        return rows
+
+
+def subtrees(read: Callable[[str, Sequence[Any]], list[Row]]) -> merkle.Subtree:
+    """Return a look-up of complete subtrees over the stored log: stored nodes from level 8, hashed leaves below."""
+    block: tuple[int, list[bytes]] = (-1, [])  # the leaves of the last block asked for
+
+    def subtree(level: int, index: int) -> bytes:
+        nonlocal block
+        if level >= merkle.STORED_LEVEL:
+            found = read("node_at", (level, index))
+            if not found:
+                raise Damaged("SX-LEDGER-010", f"node {index} on level {level} of the ledger's tree is missing", hint="`sextant ledger verify` says what else is wrong")
+            return bytes(found[0][0])
+        first = index << level
+        start = first & -merkle.BLOCK
+        stop = first + (1 << level)
+        if block[0] != start or len(block[1]) < stop - start:
+            block = start, [merkle.leaf_hash(envelope) for (envelope,) in read("event_envelopes", (start, start + merkle.BLOCK))]
+        leaves = block[1][first - start : stop - start]
+        if len(leaves) != 1 << level:
+            raise Damaged("SX-LEDGER-011", f"events {first} to {stop - 1} are not all in the ledger", hint="`sextant ledger verify` says what is wrong")
+        while len(leaves) > 1:
+            leaves = [merkle.node_hash(leaves[at], leaves[at + 1]) for at in range(0, len(leaves), 2)]
+        return leaves[0]
+
+    return subtree

@@ -1,0 +1,299 @@
+"""What each type of event means for the tables that answer questions. Called by the ledger while sealing, and to rebuild.
+
+A projection is a pure function of one event: (sequence number, time, payload) -> named statements, idempotent. Every
+fact in a projected table comes from a payload, so the tables rebuild equal from the ledger; an erased payload projects
+nothing.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from sextant.kernel.nouns import OPEN_STATES, Asset, CheckResult, Edge, Incident, Part, Release, Signal, Version
+
+Rows = Iterable[tuple[str, Sequence[Any]]]
+Projection = Callable[[int, int, bytes], Rows]
+
+# Tables that `rebuild` empties and fills again, parents first.
+PROJECTED = (
+    "project", "asset", "edge", "env", "pointer", "version", "part", "made", "provenance", "withdrawn", "held", "tainted", "run", "release",
+    "release_move", "open_move", "check_result", "signal", "incident", "tick",
+)  # fmt: skip
+
+
+class ProjectLoaded(msgspec.Struct, frozen=True):
+    project: str
+    manifest: str  # blob digest
+    bundle: str = ""
+
+
+class AssetDeclared(msgspec.Struct, frozen=True):
+    asset: Asset
+    edges: tuple[Edge, ...] = ()
+    ended: tuple[Edge, ...] = ()
+
+
+class EnvCreated(msgspec.Struct, frozen=True):
+    name: str
+    parent: str = ""
+
+
+class RunChanged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`run.started`, `run.finished`: `ticks` are the cron instants (asset -> ns) that it acts on."""
+
+    id: str
+    env: str
+    state: str
+    trigger: str = ""
+    by: str = ""
+    assets: tuple[str, ...] = ()
+    partitions: str = ""
+    bundle: str = ""
+    manifest: str = ""
+    mode: str = ""
+    steps: int = 0
+    computed: int = 0
+    reused: int = 0
+    failed: int = 0
+    rows: int = 0
+    wall_s: float = 0.0
+    error: str = ""
+    seal: str = ""
+    started_at: int = 0
+    finished_at: int = 0
+    ticks: dict[str, int] = {}
+
+
+class VersionCreated(msgspec.Struct, frozen=True):
+    version: Version
+
+
+class VersionConfirmed(msgspec.Struct, frozen=True):
+    """Code or inputs changed and made the same content again: nothing to publish, but no longer stale."""
+
+    asset: str
+    parts: tuple[Part, ...]
+
+
+class VersionRelocated(msgspec.Struct, frozen=True):
+    asset: str
+    digest: str
+    locator: str
+
+
+class Held(msgspec.Struct, frozen=True):
+    partition: str
+    code: str
+    inputs: str
+    digest: str
+
+
+class VersionWithdrawn(msgspec.Struct, frozen=True):
+    env: str
+    asset: str
+    version: str
+    release: str
+    reason: str
+    held: tuple[Held, ...] = ()
+
+
+class VersionUnheld(msgspec.Struct, frozen=True):
+    env: str
+    asset: str
+    version: str
+
+
+class VersionTainted(msgspec.Struct, frozen=True):
+    asset: str
+    version: str
+    source: str
+    source_version: str
+
+
+class ChecksCompleted(msgspec.Struct, frozen=True):
+    run: str
+    asset: str
+    version: str
+    results: tuple[CheckResult, ...]
+
+
+class Closed(msgspec.Struct, frozen=True):
+    id: str
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _project_loaded(_seq: int, time: int, body: bytes) -> Rows:
+    data = msgspec.json.decode(body, type=ProjectLoaded)
+    yield "project_set", (data.project, data.manifest, time)
+
+
+def _asset_declared(_seq: int, time: int, body: bytes) -> Rows:
+    data = msgspec.json.decode(body, type=AssetDeclared)
+    asset = data.asset
+    yield "asset_set", (asset.id, asset.kind, asset.mode, asset.owner, asset.tier, _json(asset), time)
+    for edge in data.ended:
+        yield "edge_end", (time, edge.source, edge.target, edge.kind)
+    for edge in data.edges:
+        yield "edge_set", (edge.source, edge.target, edge.kind, edge.valid_from or time)
+
+
+def _asset_retired(_seq: int, time: int, body: bytes) -> Rows:
+    data = msgspec.json.decode(body, type=AssetDeclared)
+    yield "asset_retire", (time, data.asset.id)
+    for edge in data.ended:
+        yield "edge_end", (time, edge.source, edge.target, edge.kind)
+
+
+def _env_created(_seq: int, time: int, body: bytes) -> Rows:
+    data = msgspec.json.decode(body, type=EnvCreated)
+    yield "env_set", (data.name, data.parent, time)
+
+
+def _env_dropped(_seq: int, time: int, body: bytes) -> Rows:
+    data = msgspec.json.decode(body, type=EnvCreated)
+    yield "env_drop", (time, data.name)
+    yield "env_pointers_drop", (data.name,)
+
+
+def _run(_seq: int, time: int, body: bytes) -> Rows:
+    run = msgspec.json.decode(body, type=RunChanged)
+    started = run.started_at or time
+    yield "run_set", (run.id, run.env, run.state, _json(run), started, run.finished_at, run.seal)
+    for asset, at in run.ticks.items():
+        yield "tick_set", (run.env, asset, at)
+
+
+def _version_created(_seq: int, time: int, body: bytes) -> Rows:
+    version = msgspec.json.decode(body, type=VersionCreated).version
+    created = version.created_at or time
+    doc = _json(msgspec.structs.replace(version, parts=(), created_at=created))
+    yield (
+        "version_add",
+        (version.asset, version.digest, version.parent, version.locator, version.run, version.code, version.rows, version.size_bytes, doc, created),
+    )
+    for part in version.parts:
+        yield "part_add", (version.asset, version.digest, part.partition, part.digest, part.rows, part.code, part.inputs)
+    for name in version.removed:
+        yield "part_add", (version.asset, version.digest, name, "", -1, "", "")
+    for upstream, upstream_version in version.inputs.items():
+        yield "provenance_add", (version.asset, version.digest, upstream, upstream_version)
+
+
+def _version_confirmed(_seq: int, _time: int, body: bytes) -> Rows:
+    data = msgspec.json.decode(body, type=VersionConfirmed)
+    for part in data.parts:
+        yield "made_add", (data.asset, part.partition, part.code, part.inputs, part.digest)
+
+
+def _version_relocated(_seq: int, _time: int, body: bytes) -> Rows:
+    data = msgspec.json.decode(body, type=VersionRelocated)
+    yield "version_relocate", (data.locator, data.asset, data.digest)
+
+
+def _version_expired(_seq: int, time: int, body: bytes) -> Rows:
+    data = msgspec.json.decode(body, type=VersionRelocated)
+    yield "version_expire", (time, data.asset, data.digest)
+
+
+def _version_withdrawn(_seq: int, time: int, body: bytes) -> Rows:
+    data = msgspec.json.decode(body, type=VersionWithdrawn)
+    yield "withdrawn_add", (data.env, data.asset, data.version, data.release, data.reason, time)
+    for held in data.held:
+        yield "held_add", (data.env, data.asset, held.partition, held.code, held.inputs, data.version, held.digest)
+
+
+def _version_unheld(_seq: int, _time: int, body: bytes) -> Rows:
+    data = msgspec.json.decode(body, type=VersionUnheld)
+    yield "withdrawn_remove", (data.env, data.asset, data.version)
+    yield "held_remove", (data.env, data.asset, data.version)
+    yield "tainted_remove", (data.asset, data.version)
+
+
+def _version_tainted(_seq: int, time: int, body: bytes) -> Rows:
+    data = msgspec.json.decode(body, type=VersionTainted)
+    yield "tainted_add", (data.asset, data.version, data.source, data.source_version, time)
+
+
+def _checks_completed(seq: int, _time: int, body: bytes) -> Rows:
+    data = msgspec.json.decode(body, type=ChecksCompleted)
+    for n, result in enumerate(data.results):
+        yield (
+            "check_result_add",
+            (seq, n, data.run, data.asset, data.version, result.name, result.partition, int(result.ok), result.severity, _json(result)),
+        )
+
+
+def _release(_seq: int, time: int, body: bytes) -> Rows:
+    release = msgspec.json.decode(body, type=Release)
+    env = release.moves[0].env if release.moves else ""
+    doc = _json(msgspec.structs.replace(release, changed_at=time))
+    yield "release_set", (release.id, env, release.state, release.step, release.intent, release.run, doc, release.created_at or time, time)
+    for move in release.moves:
+        yield "release_move_add", (release.id, move.env, move.asset, move.source, move.target)
+    if release.state in OPEN_STATES:
+        for move in release.moves:
+            yield "open_move_add", (move.env, move.asset, release.id)
+        return
+    yield "open_move_remove", (release.id,)
+    if release.state == "live":
+        for move in release.moves:
+            if move.target:
+                yield "pointer_set", (move.env, move.asset, move.target, release.id, time)
+            else:
+                yield "pointer_delete", (move.env, move.asset)
+
+
+def _signal_raised(_seq: int, _time: int, body: bytes) -> Rows:
+    signal = msgspec.json.decode(body, type=Signal)
+    yield "signal_set", (signal.id, signal.asset, signal.kind, signal.severity, _json(signal), signal.onset)
+
+
+def _signal_closed(_seq: int, time: int, body: bytes) -> Rows:
+    yield "signal_close", (time, msgspec.json.decode(body, type=Closed).id)
+
+
+def _incident_opened(_seq: int, time: int, body: bytes) -> Rows:
+    incident = msgspec.json.decode(body, type=Incident)
+    yield "incident_set", (incident.id, incident.state, _json(incident), incident.opened_at or time)
+
+
+def _incident_closed(_seq: int, time: int, body: bytes) -> Rows:
+    yield "incident_close", (time, msgspec.json.decode(body, type=Closed).id)
+
+
+PROJECTIONS: dict[str, Projection] = {
+    "project.loaded": _project_loaded,
+    "asset.declared": _asset_declared,
+    "asset.observed": _asset_declared,
+    "asset.retired": _asset_retired,
+    "env.created": _env_created,
+    "env.dropped": _env_dropped,
+    "run.started": _run,
+    "run.finished": _run,
+    "version.created": _version_created,
+    "version.confirmed": _version_confirmed,
+    "version.relocated": _version_relocated,
+    "version.expired": _version_expired,
+    "version.withdrawn": _version_withdrawn,
+    "version.unheld": _version_unheld,
+    "version.tainted": _version_tainted,
+    "checks.completed": _checks_completed,
+    **{
+        f"release.{state}": _release
+        for state in ("proposed", "gated", "waiting", "rolling", "paused", "live", "rejected", "rolled_back", "superseded", "stuck")
+    },
+    "signal.raised": _signal_raised,
+    "signal.closed": _signal_closed,
+    "incident.opened": _incident_opened,
+    "incident.closed": _incident_closed,
+}
+
+
+def project(type_: str, seq: int, time: int, body: bytes) -> Rows:
+    """Return the statements that this event means; nothing for a type that only records."""
+    projection = PROJECTIONS.get(type_)
+    return projection(seq, time, body) if projection else ()

@@ -1,0 +1,222 @@
+-- Every statement of the state store, by name, for SQLite and Postgres. `?` is a parameter.
+-- A projection's statement is idempotent: applying an event twice leaves the same rows.
+
+-- ------------------------------------------------------------ ledger
+-- name: event_add
+INSERT INTO event (seq, id, type, subject, cause, time, envelope) VALUES (?, ?, ?, ?, ?, ?, ?)
+-- name: payload_add
+INSERT INTO payload (seq, salt, body) VALUES (?, ?, ?)
+-- name: payload_erase
+DELETE FROM payload WHERE seq = ?
+-- name: node_add
+INSERT INTO node (level, idx, hash) VALUES (?, ?, ?)
+-- name: checkpoint_add
+INSERT INTO checkpoint (size, note, time) VALUES (?, ?, ?) ON CONFLICT (size) DO NOTHING
+-- name: checkpoint_last
+SELECT size, note, time FROM checkpoint ORDER BY size DESC LIMIT 1
+-- name: checkpoints
+SELECT size, note, time FROM checkpoint ORDER BY size
+-- name: event_head
+SELECT seq, id, time FROM event ORDER BY seq DESC LIMIT 1
+-- name: events_after
+SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.seq >= ? ORDER BY e.seq LIMIT ?
+-- name: events_columns
+SELECT seq, id, type, subject, cause, time, envelope FROM event WHERE seq >= ? ORDER BY seq LIMIT ?
+-- name: event_by_id
+SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.id = ?
+-- name: event_by_seq
+SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.seq = ?
+-- name: events_of_subject
+SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.subject = ? AND e.seq < ? ORDER BY e.seq DESC LIMIT ?
+-- name: event_newest_of
+SELECT id FROM event WHERE subject = ? ORDER BY seq DESC LIMIT 1
+-- name: events_caused_by
+SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.cause = ? ORDER BY e.seq LIMIT ?
+-- name: events_newest
+SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.seq < ? ORDER BY e.seq DESC LIMIT ?
+-- name: event_envelopes
+SELECT envelope FROM event WHERE seq >= ? AND seq < ? ORDER BY seq
+-- name: nodes
+SELECT level, idx, hash FROM node ORDER BY level, idx
+-- name: node_at
+SELECT hash FROM node WHERE level = ? AND idx = ?
+
+-- ------------------------------------------------------------ project, graph
+-- name: project_set
+INSERT INTO project (name, manifest, loaded_at) VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET manifest = excluded.manifest, loaded_at = excluded.loaded_at
+-- name: project_get
+SELECT name, manifest, loaded_at FROM project ORDER BY loaded_at DESC LIMIT 1
+-- name: asset_set
+INSERT INTO asset (id, kind, mode, owner, tier, doc, declared_at, retired_at) VALUES (?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (id) DO UPDATE SET mode = excluded.mode, owner = excluded.owner, tier = excluded.tier, doc = excluded.doc, declared_at = excluded.declared_at, retired_at = 0
+-- name: asset_retire
+UPDATE asset SET retired_at = ? WHERE id = ?
+-- name: asset_get
+SELECT doc, retired_at FROM asset WHERE id = ?
+-- name: assets
+SELECT id, doc, declared_at FROM asset WHERE retired_at = 0 ORDER BY id
+-- name: edge_set
+INSERT INTO edge (source, target, kind, valid_from, valid_to) VALUES (?, ?, ?, ?, 0) ON CONFLICT (source, target, kind, valid_from) DO NOTHING
+-- name: edge_end
+UPDATE edge SET valid_to = ? WHERE source = ? AND target = ? AND kind = ? AND valid_to = 0
+-- name: edges_at
+SELECT source, target, kind, valid_from, valid_to FROM edge WHERE valid_from <= ? AND (valid_to = 0 OR valid_to > ?) ORDER BY source, target, kind
+
+-- ------------------------------------------------------------ environments and pointers
+-- name: env_set
+INSERT INTO env (name, parent, created_at, dropped_at) VALUES (?, ?, ?, 0) ON CONFLICT (name) DO UPDATE SET parent = excluded.parent, created_at = excluded.created_at, dropped_at = 0
+-- name: env_drop
+UPDATE env SET dropped_at = ? WHERE name = ?
+-- name: env_pointers_drop
+DELETE FROM pointer WHERE env = ?
+-- name: envs
+SELECT name, parent, created_at FROM env WHERE dropped_at = 0 ORDER BY name
+-- name: pointer_set
+INSERT INTO pointer (env, asset, version, release, moved_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT (env, asset) DO UPDATE SET version = excluded.version, release = excluded.release, moved_at = excluded.moved_at
+-- name: pointer_delete
+DELETE FROM pointer WHERE env = ? AND asset = ?
+-- name: pointer_get
+WITH RECURSIVE chain (name, depth) AS (SELECT CAST(? AS TEXT), 0 UNION ALL SELECT env.parent, chain.depth + 1 FROM chain JOIN env ON env.name = chain.name WHERE env.parent <> '') SELECT pointer.version, pointer.release, pointer.moved_at, pointer.env FROM pointer JOIN chain ON pointer.env = chain.name WHERE pointer.asset = ? ORDER BY chain.depth LIMIT 1
+-- name: pointer_is
+SELECT 1 FROM (SELECT COALESCE((WITH RECURSIVE chain (name, depth) AS (SELECT CAST(? AS TEXT), 0 UNION ALL SELECT env.parent, chain.depth + 1 FROM chain JOIN env ON env.name = chain.name WHERE env.parent <> '') SELECT pointer.version FROM pointer JOIN chain ON pointer.env = chain.name WHERE pointer.asset = ? ORDER BY chain.depth LIMIT 1), '') AS version) AS resolved WHERE resolved.version = ?
+-- name: pointers
+WITH RECURSIVE chain (name, depth) AS (SELECT CAST(? AS TEXT), 0 UNION ALL SELECT env.parent, chain.depth + 1 FROM chain JOIN env ON env.name = chain.name WHERE env.parent <> '') SELECT pointer.asset, pointer.version, pointer.release, pointer.moved_at, pointer.env FROM pointer JOIN chain ON pointer.env = chain.name ORDER BY chain.depth DESC, pointer.asset
+-- name: pointers_all
+SELECT env, asset, version FROM pointer ORDER BY env, asset
+
+-- ------------------------------------------------------------ versions
+-- name: version_add
+INSERT INTO version (asset, digest, parent, locator, run, code, rows, size_bytes, doc, created_at, expired_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (asset, digest) DO UPDATE SET locator = excluded.locator, expired_at = 0
+-- name: version_relocate
+UPDATE version SET locator = ? WHERE asset = ? AND digest = ?
+-- name: version_expire
+UPDATE version SET expired_at = ? WHERE asset = ? AND digest = ?
+-- name: version_get
+SELECT doc, locator, expired_at FROM version WHERE asset = ? AND digest = ?
+-- name: version_like
+SELECT digest FROM version WHERE asset = ? AND digest LIKE ? LIMIT 2
+-- name: versions
+SELECT digest, doc, locator, expired_at FROM version WHERE asset = ? AND created_at < ? ORDER BY created_at DESC LIMIT ?
+-- name: versions_kept
+SELECT asset, digest, locator, created_at FROM version WHERE expired_at = 0 ORDER BY asset, created_at
+-- name: part_add
+INSERT INTO part (asset, version, partition, digest, rows, code, inputs) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (asset, version, partition) DO NOTHING
+-- name: parts_of
+SELECT partition, digest, rows, code, inputs FROM part WHERE asset = ? AND version = ?
+-- name: parts_memo
+SELECT part.partition, part.version, part.digest, part.rows FROM part JOIN version ON version.asset = part.asset AND version.digest = part.version WHERE part.asset = ? AND part.partition = ? AND part.code = ? AND part.inputs = ? AND part.rows >= 0 AND version.expired_at = 0 ORDER BY version.created_at DESC LIMIT 1
+-- name: made_add
+INSERT INTO made (asset, partition, code, inputs, digest) VALUES (?, ?, ?, ?, ?) ON CONFLICT (asset, partition, code, inputs) DO UPDATE SET digest = excluded.digest
+-- name: made_of
+SELECT partition, code, inputs, digest FROM made WHERE asset = ?
+-- name: provenance_add
+INSERT INTO provenance (asset, version, upstream, upstream_version) VALUES (?, ?, ?, ?) ON CONFLICT (asset, version, upstream) DO NOTHING
+-- name: provenance_downstream
+SELECT asset, version FROM provenance WHERE upstream = ? AND upstream_version = ? ORDER BY asset, version
+-- name: withdrawn_add
+INSERT INTO withdrawn (env, asset, version, release, reason, withdrawn_at) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (env, asset, version) DO NOTHING
+-- name: withdrawn_is
+SELECT 1 FROM withdrawn WHERE env = ? AND asset = ? AND version = ?
+-- name: withdrawn_remove
+DELETE FROM withdrawn WHERE env = ? AND asset = ? AND version = ?
+-- name: withdrawn
+SELECT asset, version, release, reason, withdrawn_at FROM withdrawn WHERE env = ? ORDER BY asset, withdrawn_at
+-- name: held_add
+INSERT INTO held (env, asset, partition, code, inputs, version, digest) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (env, asset, partition, code, inputs) DO NOTHING
+-- name: held_remove
+DELETE FROM held WHERE env = ? AND asset = ? AND version = ?
+-- name: held
+SELECT asset, partition, code, inputs, version, digest FROM held WHERE env = ? ORDER BY asset, partition, code, inputs
+-- name: tainted_add
+INSERT INTO tainted (asset, version, source, source_version, tainted_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT (asset, version, source, source_version) DO NOTHING
+-- name: tainted_remove
+DELETE FROM tainted WHERE source = ? AND source_version = ?
+-- name: tainted
+SELECT asset, version, source, source_version FROM tainted ORDER BY asset, version
+
+-- ------------------------------------------------------------ runs, releases, checks, signals
+-- name: run_set
+INSERT INTO run (id, env, state, doc, started_at, finished_at, seal) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state, doc = excluded.doc, finished_at = excluded.finished_at, seal = excluded.seal
+-- name: run_get
+SELECT id, env, state, doc, started_at, finished_at, seal FROM run WHERE id = ?
+-- name: runs
+SELECT id, env, state, doc, started_at, finished_at, seal FROM run WHERE started_at < ? ORDER BY started_at DESC, id DESC LIMIT ?
+-- name: runs_open
+SELECT id, env, state, doc, started_at, finished_at, seal FROM run WHERE finished_at = 0 ORDER BY started_at, id
+-- name: release_set
+INSERT INTO release (id, env, state, step, intent, run, doc, created_at, changed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state, step = excluded.step, doc = excluded.doc, changed_at = excluded.changed_at
+-- name: release_move_add
+INSERT INTO release_move (release, env, asset, source, target) VALUES (?, ?, ?, ?, ?) ON CONFLICT (release, env, asset) DO NOTHING
+-- name: release_get
+SELECT doc FROM release WHERE id = ?
+-- name: release_in_state
+SELECT 1 FROM release WHERE id = ? AND state = ? AND step = ?
+-- name: releases
+SELECT doc FROM release WHERE created_at < ? ORDER BY created_at DESC, id DESC LIMIT ?
+-- name: releases_open
+SELECT doc FROM release WHERE state IN ('proposed', 'gated', 'waiting', 'rolling', 'paused') ORDER BY created_at, id
+-- name: release_of_move
+SELECT r.doc FROM release_move m JOIN release r ON r.id = m.release WHERE m.env = ? AND m.asset = ? AND m.target = ? AND r.state = 'live' ORDER BY r.changed_at DESC LIMIT 1
+-- name: releases_of_asset
+SELECT r.doc FROM release_move m JOIN release r ON r.id = m.release WHERE m.asset = ? ORDER BY r.created_at DESC LIMIT ?
+-- name: open_move_add
+INSERT INTO open_move (env, asset, release) VALUES (?, ?, ?) ON CONFLICT (env, asset) DO UPDATE SET release = excluded.release
+-- name: open_move_remove
+DELETE FROM open_move WHERE release = ?
+-- name: open_move_get
+SELECT release FROM open_move WHERE env = ? AND asset = ?
+-- name: open_move_none_but
+SELECT 1 FROM open_move WHERE env = ? AND asset = ? AND release <> ?
+-- name: check_result_add
+INSERT INTO check_result (seq, n, run, asset, version, name, partition, ok, severity, doc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (seq, n) DO NOTHING
+-- name: check_results_of_run
+SELECT doc FROM check_result WHERE run = ? ORDER BY seq, n
+-- name: check_results_of_asset
+SELECT doc, run, version FROM check_result WHERE asset = ? ORDER BY seq DESC, n LIMIT ?
+-- name: check_results_bad
+SELECT doc, run, version FROM check_result WHERE ok = 0 ORDER BY seq DESC, n LIMIT ?
+-- name: signal_set
+INSERT INTO signal (id, asset, kind, severity, doc, onset, closed_at) VALUES (?, ?, ?, ?, ?, ?, 0) ON CONFLICT (id) DO NOTHING
+-- name: signal_close
+UPDATE signal SET closed_at = ? WHERE id = ?
+-- name: signals
+SELECT doc, closed_at FROM signal WHERE onset < ? ORDER BY onset DESC, id DESC LIMIT ?
+-- name: incident_set
+INSERT INTO incident (id, state, doc, opened_at, closed_at) VALUES (?, ?, ?, ?, 0) ON CONFLICT (id) DO NOTHING
+-- name: incident_close
+UPDATE incident SET state = 'closed', closed_at = ? WHERE id = ?
+-- name: incidents
+SELECT doc, state, closed_at FROM incident ORDER BY opened_at DESC, id DESC LIMIT ?
+-- name: tick_set
+INSERT INTO tick (env, asset, fired_at) VALUES (?, ?, ?) ON CONFLICT (env, asset) DO UPDATE SET fired_at = excluded.fired_at
+-- name: ticks
+SELECT asset, fired_at FROM tick WHERE env = ? ORDER BY asset
+
+-- ------------------------------------------------------------ run history
+-- name: history_add
+INSERT INTO history (run, n, body) VALUES (?, ?, ?)
+-- name: history_of
+SELECT n, body FROM history WHERE run = ? ORDER BY n
+-- name: history_prune
+DELETE FROM history WHERE run = ?
+
+-- ------------------------------------------------------------ operational
+-- name: memo_set
+INSERT INTO memo (key, output, made_at) VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET output = excluded.output, made_at = excluded.made_at
+-- name: memo_get
+SELECT output FROM memo WHERE key = ?
+-- name: memo_all
+SELECT key, output FROM memo
+-- name: lease_take
+INSERT INTO lease (name, holder, fence, expires_at) VALUES (?, ?, 1, ?) ON CONFLICT (name) DO UPDATE SET fence = lease.fence + CASE WHEN lease.holder = excluded.holder THEN 0 ELSE 1 END, holder = excluded.holder, expires_at = excluded.expires_at WHERE lease.holder = excluded.holder OR lease.expires_at < ?
+-- name: lease_get
+SELECT holder, fence, expires_at FROM lease WHERE name = ?
+-- name: lease_is
+SELECT 1 FROM lease WHERE name = ? AND holder = ? AND fence = ?
+-- name: lease_drop
+UPDATE lease SET expires_at = 0 WHERE name = ? AND holder = ?
+-- name: leases
+SELECT name, holder, fence, expires_at FROM lease ORDER BY name
+-- name: meta_set
+INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value
+-- name: meta_get
+SELECT value FROM meta WHERE key = ?
