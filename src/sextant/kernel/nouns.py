@@ -146,6 +146,7 @@ class Measure(Noun, frozen=True, kw_only=True):
 
     of: str
     sql: str
+    grain: str = "1d"  # bucket of the stored values: 1h, 1d, 1w, 1mo of the project's zone, "" = one in all
     by: tuple[str, ...] = ()
     where: str = ""
     goal: Goal | None = None
