@@ -53,7 +53,7 @@ class LocalPlatform:
         self.ledger = Ledger(self.clock)
         self.state = open_state(config, self.folder, self.ledger, self.clock)
         self.versions = Versions(self.state)
-        self.lake = IcebergLake(Path(config.lake) if config.lake else self.folder / "lake")
+        self.lake = IcebergLake(Path(config.lake) if config.lake else self.folder / "lake", clock=self.clock, ids=self.ids)
         self.blobs = LocalBlobs(self.folder / "blobs")
         self.secrets_file = self.folder / "secrets.toml"
         self.system = Principal(name="sextant", kind="system")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from sextant.kernel.partitions import Grain
 from sextant.kernel.nouns import Event, FileRef, WorkOrder, WorkResult
 
 Row = tuple[Any, ...]
@@ -119,7 +120,7 @@ class Lake(Protocol):
 
     def commit(
         self, table: str, base: str, *, add: Sequence[FileRef], replace: Iterable[str], arrow_schema: bytes,
-        partitioned: str = "none", properties: Mapping[str, str] | None = None,
+        partitioned: Grain = "none", properties: Mapping[str, str] | None = None,
     ) -> TableCommit:
         """Write a new state: `base` ("" = a new table) without the partitions `replace`, plus the staged files `add`.
 
