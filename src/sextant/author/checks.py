@@ -11,6 +11,7 @@ from typing import Any, Literal, Never
 
 from sextant.author.collect import caller, refuse_unknown, report
 from sextant.author.declared import P, PythonCheck, R
+from sextant.kernel.errors import UsageError
 from sextant.kernel.lengths import length_s
 from sextant.kernel.nouns import CheckSpec, Severity
 
@@ -92,8 +93,8 @@ def fresh(*, within: str, severity: Severity = "error", **unknown: Never) -> Che
     """The newest data is at most this old (`36h`), looked at on the clock while the dataset is live."""
     try:
         length_s(within)
-    except ValueError as error:
-        report("SX-PROJ-012", f"{error}", hint="write it as `36h`, `3d` or `10m`")
+    except UsageError as error:
+        report("SX-PROJ-012", f"`within`: {error.message}", hint="write it as `36h`, `3d` or `10m`")
     return _spec("fresh", within, {"within": within}, severity, 0.0, scope="live", unknown=unknown)
 
 

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from sextant.author.collect import ProjectInfo, caller, check_name, current, near, refuse_unknown, report
 from sextant.author.declared import Dataset, Kpi, P, PythonCheck, R, Secret, Slots, SqlDataset, Window, Work
 from sextant.kernel.errors import ProjectError, UsageError
-from sextant.kernel.lengths import length_s, size_bytes
+from sextant.kernel.lengths import length_s
 from sextant.kernel.limits import RETRIES_MAX
 from sextant.kernel.nouns import CheckSpec, Durability, Goal, Rule, Team, Trigger
 from sextant.kernel.partitions import Partitioning
@@ -26,6 +26,8 @@ Columns = str | Sequence[str]
 Executor = Literal["", "inline", "pool", "subprocess"]
 Mode = Literal["replace", "append", "merge"]
 OnChange = Literal["report", "rebuild"]
+_SIZE = re.compile(r"([1-9]\d*)\s*(MB|GB)")
+_BYTES = {"MB": 10**6, "GB": 10**9}
 _GOAL = re.compile(r"\s*(>=|<=|>|<)\s*(-?\d+(?:\.\d+)?(?:e-?\d+)?)\s*(%?)\s*")
 
 
@@ -388,8 +390,8 @@ def _one_of(setting: str, value: str, allowed: tuple[str, ...]) -> str:
 def _length(setting: str, text: str) -> float:
     try:
         return length_s(text) if text else 0.0
-    except ValueError as error:
-        report("SX-PROJ-012", f"`{setting}`: {error}", hint="write it as `3d`, `36h`, `10m` or `30s`")
+    except UsageError as error:
+        report("SX-PROJ-012", f"`{setting}`: {error.message}", hint="write it as `3d`, `36h`, `10m` or `30s`")
         return 0.0
 
 
@@ -398,8 +400,7 @@ def _length_text(setting: str, text: str) -> str:
 
 
 def _size(setting: str, text: str) -> int:
-    try:
-        return size_bytes(text) if text else 0
-    except ValueError as error:
-        report("SX-PROJ-012", f"`{setting}`: {error}", hint="write it as `512MB` or `2GB`")
-        return 0
+    match = _SIZE.fullmatch(text)
+    if text and match is None:
+        report("SX-PROJ-012", f"`{setting}`: `{text}` is not a size", hint="write it as `512MB` or `2GB`")
+    return int(match[1]) * _BYTES[match[2]] if match else 0

@@ -2,7 +2,7 @@
 
 ROWS: tuple[tuple[str, str], ...] = (
     ("check.dataops", "sextant.domains.dataops.checks:evaluate"),
-    ("project.open", "sextant.app.bundle:open_project"),
+    ("project.open", "sextant.app.opening:open_project"),
     ("secrets.local", "sextant.app.secrets:for_order"),
     ("secrets.redact", "sextant.app.secrets:redact"),
 )

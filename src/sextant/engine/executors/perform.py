@@ -16,6 +16,7 @@ import duckdb  # noqa: F401 - a worker's start pays for the imports, not its fir
 import polars as pl
 import pyarrow as pa
 
+from sextant.engine.context import Context
 from sextant.kernel import registry
 from sextant.kernel.errors import BadData, ProjectError, SextantError, WorldError
 from sextant.kernel.nouns import CheckResult, FileRef, InputRef, PartOutput, Resources, WorkOrder, WorkResult
@@ -24,18 +25,6 @@ from sextant.stores.blobs.local import LocalBlobs
 from sextant.stores.lake import frames, types
 
 _LABEL = "_partition"
-
-
-class Context:
-    """What a step may ask about its own run (`sx.Context`). `key` is the same for every attempt: hand it to effects that
-    can take an idempotency key."""
-
-    def __init__(self, order: WorkOrder, partition: str) -> None:
-        self.run = order.run
-        self.asset = order.asset.id
-        self.partition = partition
-        self.attempt = order.attempt
-        self.key = f"{order.run}/{order.step}/{partition}"
 
 
 def perform(order: WorkOrder) -> WorkResult:
