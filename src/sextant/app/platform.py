@@ -16,7 +16,7 @@ from typing import Any, Self
 import msgspec
 
 from sextant.app import bundle, loading
-from sextant.app.config import Config, find
+from sextant.app.config import Config, find_config, read_config
 from sextant.engine.executors.inline import InlineExecutor
 from sextant.engine.executors.process import ProcessExecutor
 from sextant.engine.tables import RunTable
@@ -24,7 +24,7 @@ from sextant.engine.versions import Versions
 from sextant.kernel.clock import Clock, SystemClock
 from sextant.kernel.errors import Denied, NotFound, ProjectError, SextantError, UserError
 from sextant.kernel.ids import Ids
-from sextant.kernel.nouns import RELEASABLE, Asset, Edge, Event, Manifest, Principal, Rule, Signal
+from sextant.kernel.nouns import RELEASABLE, Asset, CheckResult, Edge, Event, Manifest, Principal, Rule, Signal
 from sextant.kernel.ports import Executor, State, Write
 from sextant.ledger.log import Ledger
 from sextant.ledger.projections import AssetDeclared, EnvCreated, ProjectLoaded, VersionRelocated
@@ -82,7 +82,7 @@ class LocalPlatform:
     @classmethod
     def open(cls, start: Path | None = None, **more: Any) -> Self:
         """Open the project found from a folder upwards. ProjectError if there is none."""
-        return cls(find(start or Path.cwd()), **more)
+        return cls(read_config(find_config(start or Path.cwd())), **more)
 
     # ------------------------------------------------------------ the project
 
@@ -123,7 +123,7 @@ class LocalPlatform:
 
     def _keep(self, manifest: Manifest, last: Manifest | None) -> None:
         """Store manifest and bundle, then record what changed in the graph."""
-        digest, packed = bundle.pack(self.root)
+        digest, packed = bundle.pack(self.root, self.config.include)
         if digest != manifest.bundle:
             raise ProjectError("SX-PROJ-090", "the project's files changed while they were read", hint="run again")
         self.blobs.put(packed)
@@ -159,7 +159,7 @@ class LocalPlatform:
         """Return the folder that holds the unpacked bundle; made when it is missing."""
         folder = self.folder / "bundles" / digest
         if not folder.exists():
-            got, packed = bundle.pack(self.root)
+            got, packed = bundle.pack(self.root, self.config.include)
             if got != digest:
                 packed = self._packed(digest)
             temporary = folder.with_name(f".{digest}.{os.getpid()}")
@@ -251,7 +251,7 @@ class LocalPlatform:
             pool.warm()
 
     def _unpack(self, digest: str, folder: Path) -> None:
-        got, packed = bundle.pack(self.root)
+        got, packed = bundle.pack(self.root, self.config.include)
         bundle.unpack(packed if got == digest else self._packed(digest), folder)
 
     def after_run(self, env: str, tables: Mapping[str, RunTable], published: Published) -> None:
@@ -271,6 +271,14 @@ class LocalPlatform:
                 events.append(self.event("version.relocated", f"{id_}@{digest}", VersionRelocated(id_, digest, commit.locator), self.system, ""))
         if events:
             self.state.commit(Write((), tuple(events)))
+
+    def pause(self, seconds: float) -> None:
+        """Wait, but no longer than until an interruption."""
+        self._interrupted.wait(seconds)
+
+    def check(self, env: str, name: str, *, by: Principal) -> list[CheckResult]:
+        """Run every check of an asset on its live version, `live` ones included; failed ones raise a signal."""
+        return self.runs.check(env, self.asset(name), by=by)
 
     def interrupted(self) -> bool:
         return self._interrupted.is_set()

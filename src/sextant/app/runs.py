@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from sextant.engine import keys
 from sextant.engine import plan as planning
 from sextant.engine.execute import Done, Outcome, Task, execute
 from sextant.engine.history import History
@@ -16,11 +17,11 @@ from sextant.engine.tables import RunTable
 from sextant.engine.versions import Pointer
 from sextant.engine.work import DataWork
 from sextant.kernel.clock import NS
-from sextant.kernel.errors import Busy, Conflict, NotFound, SextantError, UserError
+from sextant.kernel.errors import Busy, Conflict, NotFound, SextantError, StepFailed, UserError
 from sextant.kernel.limits import LEASE_S
-from sextant.kernel.nouns import Asset, CheckResult, Event, Manifest, Move, Principal, Release
+from sextant.kernel.nouns import Asset, CheckResult, Event, Incident, Manifest, Move, Principal, Release, Signal
 from sextant.kernel.ports import Statement, Write
-from sextant.ledger.projections import RunChanged
+from sextant.ledger.projections import ChecksCompleted, RunChanged
 from sextant.policy.decide import Decision, decide
 from sextant.release.publish import Published, undo_table
 
@@ -193,18 +194,50 @@ class Runs:
             if asset.build is None or asset.id in tables or asset.id not in scene.live:
                 continue
             gone: set[str] = set()
-            slices = planning.keys.partitioning(asset)
+            slices = keys.partitioning(asset)
             for bound in asset.build.inputs:
                 upstream = tables.get(bound.asset)
                 if upstream is None or not upstream.removed or bound.window:
                     continue
-                other = planning.keys.partitioning(manifest.asset(bound.asset) or asset)
+                other = keys.partitioning(manifest.asset(bound.asset) or asset)
                 for name in upstream.removed:
                     gone |= {key for key in slices.overlapping(other, name) if key in scene.live[asset.id]} if slices.grain != "none" else set()
             if gone:
                 table = self._table(env, asset)
                 table.removed |= gone
                 tables[asset.id] = table
+
+    def check(self, env: str, asset: Asset, *, by: Principal) -> list[CheckResult]:
+        """Run every check of an asset on what is live and record the results; a failed one of severity error is a signal.
+
+        Raises NotFound when nothing is live; StepFailed when the checks could not be run.
+        """
+        p = self._p
+        manifest = p.manifest()
+        self._allowed(by, "check", env, manifest, {asset.id}, "")
+        table = self._table(env, asset)
+        if not table.base:
+            raise NotFound("SX-VERSION-004", f"`{asset.id}` has no live version in `{env}`", hint=f"`sextant run {asset.id}` makes one")
+        assets = {a.id: a for a in manifest.assets}
+        only = msgspec.structs.replace(asset, checks=tuple(msgspec.structs.replace(check, scope="table") for check in asset.checks))
+        plan = Plan(env=env, steps=(planning.PlannedStep(id="none", asset=asset.id, items=()),))
+        tables = self._tables(env, {**assets, asset.id: only}, plan, {})
+        work = DataWork(
+            Plan(env=env), msgspec.structs.replace(manifest, assets=tuple(only if a.id == asset.id else a for a in manifest.assets)), run=p.ids.new("chk"), state=p.state,
+            versions=p.versions, lake=p.lake, blobs=p.blobs, executors=p.executor, clock=p.clock, ids=p.ids, tables=tables,
+            project=str(p.bundle_folder(manifest.bundle)), blobs_root=str(p.blobs.root),
+        )  # fmt: skip
+        result = work.audit_now(only)
+        if not result.ok:
+            raise StepFailed(result.error_code, result.error, hint=result.hint, where=result.where)
+        done = self._event("checks.completed", f"{asset.id}@{table.base}", ChecksCompleted("", asset.id, table.base, result.checks), by, "")
+        events = [done]
+        for found in result.checks:
+            if not found.ok and found.severity == "error":
+                signal = Signal(id=p.ids.new("sig"), asset=asset.id, kind="check.failed", severity="error", message=f"{asset.id}: {found.name}: {found.message}", onset=p.clock.now_ns(), evidence={"version": table.base})
+                events.append(self._event("signal.raised", signal.id, signal, by, done.id))
+        p.state.commit(Write((), tuple(events)))
+        return list(result.checks)
 
     # ------------------------------------------------------------ the one path
 
@@ -366,8 +399,6 @@ class Runs:
         )  # fmt: skip
 
     def _stuck(self, release: Release, env: str, message: str, cause: str) -> None:
-        from sextant.kernel.nouns import Incident, Signal
-
         p = self._p
         asset = release.moves[0].asset
         signal = Signal(id=p.ids.new("sig"), asset=asset, kind="undo.failed", severity="critical", message=f"the undo of release {release.id} in {env} failed: {message}", onset=p.clock.now_ns())

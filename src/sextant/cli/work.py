@@ -74,9 +74,8 @@ def _plan_lines(found: "Plan") -> list[str]:
     else:
         out.append("nothing to run: everything is up to date")
     out += [f"definition of {d.asset}: {short(d.source) or 'new'} -> {short(d.target)}" for d in found.definitions]
-    for asset, partitions in found.stale.items():
-        seconds = ""
-        out.append(f"stale  {asset}: {len(partitions)} partitions ({_span(list(partitions))}): code changed{seconds}; `sextant backfill {asset} --stale` makes them again")
+    for asset, stale in found.stale.items():
+        out.append(f"stale  {asset}: {len(stale)} partitions ({_span(list(stale))}): code changed; about {human_s(found.stale_seconds.get(asset, 0.0))} of work; `sextant backfill {asset} --stale` makes them again")
     for asset, keys in found.held.items():
         out.append(f"held   {asset}: {_span(list(keys))}: undone, and neither code nor inputs changed since (`sextant release {asset} VERSION --unhold` lifts it)")
     for asset, keys in found.waiting.items():
@@ -112,7 +111,7 @@ def run(
             if watch:
                 from sextant.app.watch import watch as keep_watch
 
-                return keep_watch(p, name, request, say=say)
+                return keep_watch(p, name, request, say=say, tell=lambda report: emit(report, json=as_json, text=lambda: report_lines(report)))
             if each:
                 return _each(p, name, request, as_json)
             progress = Progress()

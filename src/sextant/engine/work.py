@@ -5,6 +5,7 @@ attempt-unique prefix; nothing is live before the release layer publishes it.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from queue import SimpleQueue
 
 import msgspec
 
@@ -119,6 +120,12 @@ class DataWork:
         executor = self.executors(asset.build.executor if asset.build else "")
         self.orders[task.id] = (order.id, executor)
         executor.submit(order, done)
+
+    def audit_now(self, asset: Asset) -> WorkResult:
+        """Run the table-scope checks of an asset on its table as it is, and wait for the result."""
+        answer: SimpleQueue[WorkResult] = SimpleQueue()
+        self.executors(asset.build.executor if asset.build else "").submit(self._audit(asset, 1), answer.put)
+        return answer.get()
 
     def cancel(self, task: Task) -> None:
         if task.id in self.orders:
