@@ -47,9 +47,10 @@ def import_project(folder: Path, root: str) -> Collector:
 def _make_room(top: str) -> None:
     """Put the folder first on the path, and forget modules of another project or of another state of this one."""
     sys.path[:] = [top, *(entry for entry in sys.path if entry != top and not os.path.isfile(os.path.join(entry or ".", "sextant.toml")))]
-    names = {name.partition(".")[0] for name in os.listdir(top)}
+    names = {entry.name.removesuffix(".py") for entry in os.scandir(top) if entry.name.endswith(".py") or entry.is_dir()}
     for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] not in names or name.partition(".")[0] in sys.stdlib_module_names:
+        first = name.partition(".")[0]
+        if first not in names or first == "sextant" or first in sys.stdlib_module_names:
             continue
         places = [getattr(module, "__file__", None) or "", *list(getattr(module, "__path__", None) or [])]
         if not any(place and (os.path.realpath(place).startswith(top + os.sep) or "site-packages" in place) for place in places):

@@ -72,8 +72,9 @@ class Collector:
 
     def relative(self, file: str) -> str:
         """Return a file's path below the project's root with forward slashes; as it is when it stands elsewhere."""
-        path = os.path.realpath(file)
-        inside = os.path.relpath(path, self.root)
+        if not os.path.isabs(file):
+            return file
+        inside = os.path.relpath(os.path.realpath(file), self.root)
         return file if inside.startswith("..") else inside.replace(os.sep, "/")
 
     def note(self, code: str, message: str, *, place: Place, hint: str = "") -> None:

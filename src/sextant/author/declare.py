@@ -242,8 +242,8 @@ def dataset(
         partition=partition, key=_columns("key", key), time=time, columns=schema, personal=_columns("personal", personal), mode=mode,
         lookback=_length_text("lookback", lookback), on_change=_one_of("on_change", on_change, get_args(OnChange)), keep=_length_text("keep", keep),
     )
-    if whole_range and not (partition and partition.grain not in ("none", "static") and time):
-        report("SX-PROJ-020", "`whole_range` needs a partition of time and `time=`", hint="`time` names the column that says which row belongs to which partition")
+    if whole_range and not (partition and partition.grain != "none" and time):
+        report("SX-PROJ-020", "`whole_range` needs `partition=` and `time=`", hint="`time` names the column that says which row belongs to which partition")
     if lookback and (partition is None or partition.grain in ("none", "static")):
         report("SX-PROJ-020", "`lookback` needs a partition of time", hint="say `partition=daily(start=...)`")
     if mode == "merge" and not key:

@@ -7,10 +7,13 @@ import re
 
 from sextant.author.collect import Collector
 from sextant.author.declared import Kpi
-from sextant.author.measures import MeasureError, check_measure, columns_read, definition, values_sql
+from sextant.author.measures import MeasureError, check_measure, columns_read, values_sql
+from sextant.author.sqlfile import fingerprint
 from sextant.kernel.nouns import Asset, Build, CheckSpec, Code, Input, Measure, Table, Trigger
+from sextant.kernel.partitions import Partitioning
 
-_TAKEN = re.compile(r"bucket|value|definition|p\d+")
+LABEL = "_partition"  # the column by which workers tell the partitions of a range apart
+_TAKEN = re.compile(r"_partition|bucket|value|definition|p\d+")
 _COARSE = {"hourly": ("1d", "1w", "1mo"), "daily": ("1w", "1mo"), "monthly": ()}
 
 
@@ -42,6 +45,8 @@ def check_kpi(kpi: Kpi, of: Asset, collector: Collector) -> bool:
     table = of.table or Table()
     if kpi.grain and not table.time:
         note("SX-PROJ-052", f"`{kpi.name}` has the grain {kpi.grain}, but `{of.name}` has no `time`", 'say `time="..."` on the dataset, or `grain=""` on the KPI')
+    if kpi.grain and table.partitioning.grain == "static":
+        note("SX-PROJ-052", f"`{kpi.name}` has the grain {kpi.grain}, but `{of.name}` is not sliced by time", 'say `grain=""` on the KPI')
     if kpi.grain in _COARSE.get(table.partitioning.grain, ()):
         finest = {"hourly": "1h", "daily": "1d"}[table.partitioning.grain]
         note(
@@ -55,7 +60,8 @@ def assets_of(kpi: Kpi, of: Asset, *, tz: str, file: str, line: int, checks: tup
     """Return the definition, the dataset of its values, and that dataset's query over a table named as `of`."""
     measure = measure_of(kpi)
     source = of.table or Table()
-    stamp = definition(measure, tz)
+    slices = source.partitioning if kpi.grain else Partitioning()  # without a bucket the value is one over everything
+    query = values_sql(measure, table=of.name, time=source.time, tz=tz, label=LABEL if slices.grain != "none" else "")
     key = (*(("bucket",) if kpi.grain else ()), *kpi.by)
     kind_of_key = (CheckSpec(name=f"unique({', '.join(key)})", check="check.dataops.unique", params={"columns": list(key)}),) if key else ()
     metric = Asset(
@@ -64,10 +70,10 @@ def assets_of(kpi: Kpi, of: Asset, *, tz: str, file: str, line: int, checks: tup
     values = Asset(
         kind="dataset", name=f"kpi_{kpi.name}", owner=owner, tier=kpi.slots.tier, description=f"Values of kpi:{kpi.name}.",
         build=Build(
-            code=Code(language="sql", entry=f"kpi:{kpi.name}", file=file, line=line, fingerprint=stamp),
-            inputs=(Input(name=of.name, asset=of.id, frame="sql"),),
+            code=Code(language="sql", entry=f"kpi:{kpi.name}", file=file, line=line, fingerprint=fingerprint(query)),
+            inputs=(Input(name=of.name, asset=of.id, frame="sql"),), whole_range=slices.grain != "none",
         ),
-        table=Table(partitioning=source.partitioning, key=key, time="bucket" if kpi.grain else ""),
+        table=Table(partitioning=slices, key=key, time="bucket" if kpi.grain else ""),
         measure=measure, checks=(*kind_of_key, *checks), on=(Trigger(kind="inputs"),), file=file, line=line,
     )
-    return metric, values, values_sql(measure, table=of.name, time=source.time, tz=tz)
+    return metric, values, query

@@ -110,17 +110,18 @@ def definition(measure: Measure, tz: str) -> str:
     return hashlib.sha256(msgspec.json.encode(said)).hexdigest()
 
 
-def values_sql(measure: Measure, *, table: str, time: str = "", tz: str = "UTC") -> str:
+def values_sql(measure: Measure, *, table: str, time: str = "", tz: str = "UTC", label: str = "") -> str:
     """Return the query for a KPI's stored values, one row per bucket and full set of dimensions.
 
     table   the name under which the rows of `measure.of` can be read
     time    their column of instants (naive ones are UTC; a DATE is a local day), needed unless `grain` is ""
+    label   a column that says which partition a row belongs to, kept apart and handed through: many partitions in one query
     Result  columns `bucket` (DATE; TIMESTAMPTZ for 1h; absent without a grain), the dimensions, `p0` ..., `value`,
             `definition`; `value` is the measure of just these rows
     """
     split = parts(measure.sql, measure.of)
     select = [f"{_bucket(time, measure.grain, tz)} AS bucket"] if measure.grain else []
-    select += [_quoted(dimension) for dimension in measure.by]
+    select += [_quoted(column) for column in (*measure.by, *([label] if label else []))]
     groups = len(select)
     select += [f"{part.sql} AS {part.name}" for part in split.parts]
     select += [f"(\n{_plain(measure.sql, measure.of)}\n) AS value", f"'{definition(measure, tz)}' AS definition"]

@@ -60,7 +60,7 @@ class Fingerprints:
 
     def is_local(self, file: str | None) -> bool:
         """Say whether a file is one of the project's own (not of an environment that lies inside of its folder)."""
-        if not file:
+        if not file or not os.path.isabs(file):  # `<string>`, `<frozen ...>`
             return False
         path = os.path.realpath(file)
         return path.startswith(self.root) and "site-packages" not in path and "dist-packages" not in path

@@ -97,7 +97,7 @@ def _call(order: WorkOrder) -> list[tuple[str, Any]]:
     loaded = {ref.name: _Loaded(order, ref, slices) for ref in order.inputs}
     if build.code.language == "sql":
         query = project.queries[asset.id]
-        if build.whole_range and len(order.partitions) > 1:
+        if build.whole_range:  # the query hands the label through, for one partition too
             whole = _sql(query, {name: ref.range() for name, ref in loaded.items()})
             return [(key, table) for key, table in _by_label(whole, order.partitions)]
         return [(key, _sql(query, {name: ref.at(key) for name, ref in loaded.items()})) for key in order.partitions]
