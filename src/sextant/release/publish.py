@@ -86,6 +86,7 @@ class Publisher:
         events: list[Event] = []
         moves: list[Move] = []
         made: dict[str, str] = {}
+        built: list[Version] = []
         rows = 0
         for definition in definitions:
             asset = assets[definition.asset]
@@ -100,6 +101,7 @@ class Publisher:
             if not table.changed:
                 continue
             version = self._version(table, asset, run, tables, made)
+            built.append(version)
             if version.digest != table.base:
                 made[id_] = version.digest
                 rows += sum(staged.part.rows for staged in table.staged.values())
@@ -119,6 +121,7 @@ class Publisher:
                 events += self._releases.withdrawals(undoes, bad[:1] if not any(m.asset.startswith("kpi:") for m in bad) else bad, reason=reason, undo=drafted.id, cause=cause)
                 if undoes.state == "live":
                     events.append(self._releases.mark_undone(undoes, undo=drafted.id, cause=cause))
+            self._versions.announce(built)
             release = self._releases.propose(drafted, before=events, cause=cause, guards=guards)
         elif events:
             self._state.commit(Write((), tuple(events)))
@@ -199,6 +202,7 @@ class Publisher:
             events = [created, *self._checks(table.refused_checks, run, id_, version.digest, by, created.id)]
             move = Move(env=env, asset=id_, source=base, target=version.digest)
             drafted = self._releases.draft([move], by=by, decision=decide([move]), strategy=Strategy(kind="publish"), run=run)
+            self._versions.announce([version])
             out.append(self._releases.propose(drafted, before=events, cause=cause))
         return tuple(out)
 
