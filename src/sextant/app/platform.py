@@ -280,6 +280,71 @@ class LocalPlatform:
         """Run every check of an asset on its live version, `live` ones included; failed ones raise a signal."""
         return self.runs.check(env, self.asset(name), by=by)
 
+    def create_env(self, name: str, parent: str) -> None:
+        """Create an environment that falls through to `parent`. UserError for a bad or taken name."""
+        import re
+
+        self.manifest()
+        self.check_env(parent)
+        if not re.fullmatch(r"[a-z][a-z0-9_-]{0,127}", name):
+            raise UserError("SX-ENV-002", f"`{name}` is not a name for an environment", hint="lower-case letters, digits, - and _, starting with a letter")
+        if name in {row[0] for row in self.state.read("envs")}:
+            raise UserError("SX-ENV-003", f"there is an environment `{name}` already", hint=f"`sextant env drop {name}` removes it")
+        self.allow(self.who(), "env", None, name)
+        self.state.commit(Write((), (self.event("env.created", name, EnvCreated(name, parent), self.who(), ""),)))
+
+    def drop_env(self, name: str) -> None:
+        """Drop an environment that the project does not declare and that nothing falls through to."""
+        self.check_env(name)
+        if name in self.manifest().environments:
+            raise UserError("SX-ENV-004", f"`{name}` is declared by the project", hint="take it out of sx.project(environments=...) first")
+        children = [row[0] for row in self.state.read("envs") if row[1] == name]
+        if children:
+            raise UserError("SX-ENV-005", f"{', '.join(children)} fall through to `{name}`", hint="drop them first")
+        self.allow(self.who(), "env", None, name)
+        self.state.commit(Write((), (self.event("env.dropped", name, EnvCreated(name), self.who(), ""),)))
+
+    def report(
+        self, env: str, kind: str, asset: str, *, version: str = "", state: str = "", name: str = "", message: str = "", url: str = "", owner: str = "",
+        upstream: tuple[str, ...] = (), cause: str = "",
+    ) -> dict[str, Any]:  # fmt: skip
+        """Record what another tool did with an observed asset; the asset joins the graph when it is seen first.
+
+        Raises UserError for a managed asset, an unknown state or a cause that is no event.
+        """
+        import re
+
+        states = {"release": ("live", "rolled_back", "rejected"), "run": ("finished", "failed"), "check": ("ok", "failed")}[kind]
+        state = state or states[0]
+        if state not in states:
+            raise UserError("SX-REPORT-001", f"`{state}` is not a state of a {kind}", hint=f"one of {', '.join(states)}")
+        if not re.fullmatch(r"[a-z][a-z0-9_]*:[A-Za-z0-9][A-Za-z0-9_./@-]{0,127}", asset):
+            raise UserError("SX-REPORT-002", f"`{asset}` is not an asset's id", hint="write kind:name, such as service:checkout")
+        managed = self.manifest().asset(asset)
+        if managed is not None and managed.mode == "managed":
+            raise UserError("SX-REPORT-003", f"`{asset}` is managed by Sextant: what it does is recorded by itself", hint="report on assets that other tools manage")
+        if cause and not self.state.read("event_by_id", (cause,)):
+            raise NotFound("SX-REPORT-004", f"there is no event `{cause}`", hint="`sextant ledger show` lists events")
+        kind_, _, short = asset.partition(":")
+        known = self.state.read("asset_get", (asset,))
+        noun = Asset(kind=kind_, name=short, mode="observed", owner=owner)
+        self.allow(self.who(), "report", noun, env)
+        for id_ in upstream:
+            self.asset(id_)
+        edges = tuple(Edge(source=self.asset(id_).id, target=asset, kind="feeds") for id_ in upstream)
+        events: list[Event] = []
+        if not known or edges or (owner and msgspec.json.decode(known[0][0], type=Asset).owner != owner):
+            events.append(self.event("asset.observed", asset, AssetDeclared(noun, edges), self.who(), cause))
+        data = {"asset": asset, "env": env, "version": version, "state": state, "name": name, "message": message, "url": url}
+        done = self.event(f"{kind}.reported", asset, {k: v for k, v in data.items() if v}, self.who(), cause or (events[-1].id if events else ""))
+        events.append(done)
+        bad = state in ("failed", "rejected", "rolled_back")
+        if bad:
+            found = Signal(id=self.ids.new("sig"), asset=asset, kind=f"{kind}.{state}", severity="error", message=f"{asset}: {name or kind} {state}" + (f": {message}" if message else ""), onset=self.clock.now_ns())
+            events.append(self.event("signal.raised", found.id, found, self.who(), done.id))
+        self.state.commit(Write((), tuple(events)))
+        return {"asset": asset, "type": done.type, "event": done.id, "new": not known}
+
     def interrupted(self) -> bool:
         return self._interrupted.is_set()
 

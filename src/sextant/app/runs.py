@@ -13,13 +13,13 @@ from sextant.engine import plan as planning
 from sextant.engine.execute import Done, Outcome, Task, execute
 from sextant.engine.history import History
 from sextant.engine.plan import Plan, Request, Scene
-from sextant.engine.tables import RunTable
-from sextant.engine.versions import Pointer
+from sextant.engine.tables import RunTable, Staged, merge_schema
+from sextant.engine.versions import Pointer, changed
 from sextant.engine.work import DataWork
 from sextant.kernel.clock import NS
 from sextant.kernel.errors import Busy, Conflict, NotFound, SextantError, StepFailed, UserError
 from sextant.kernel.limits import LEASE_S
-from sextant.kernel.nouns import Asset, CheckResult, Event, Incident, Manifest, Move, Principal, Release, Signal
+from sextant.kernel.nouns import Asset, CheckResult, Event, Incident, Manifest, Move, Principal, Release, Signal, Strategy
 from sextant.kernel.ports import Statement, Write
 from sextant.ledger.projections import ChecksCompleted, RunChanged
 from sextant.policy.decide import Decision, decide
@@ -206,6 +206,68 @@ class Runs:
                 table = self._table(env, asset)
                 table.removed |= gone
                 tables[asset.id] = table
+
+    def release(self, env: str, asset: Asset, *, version: str = "", source: str = "", by: Principal, break_glass: str = "") -> Release:
+        """Make a version live: one named by its digest, or what is live in environment `source`.
+
+        A version that descends from what is live, or that was live before, is taken as it is. Otherwise only what it changed
+        since the common ancestor is laid over the live one; Conflict where both changed a partition.
+        """
+        p = self._p
+        self._allowed(by, "release", env, p.manifest(), {asset.id}, break_glass)
+        if source:
+            p.check_env(source)
+            target = p.versions.live_version(source, asset.id)
+            if not target:
+                raise NotFound("SX-VERSION-004", f"`{asset.id}` has no live version in `{source}`")
+        else:
+            target = p.versions.find(asset.id, version)
+        head = p.versions.live_version(env, asset.id)
+        if head == target:
+            raise Conflict("SX-RELEASE-009", f"version `{target[:12]}` of `{asset.id}` is live in `{env}` already")
+        decide_ = self._decider(by, env, {asset.id: asset}, break_glass, "release")
+        base = p.versions.base_of(asset.id, head, target) if head else ""
+        if asset.id.startswith("dataset:") and head and base not in (head, target):
+            return self._rebased(env, asset, head, base, target, by, decide_, break_glass)
+        move = Move(env=env, asset=asset.id, source=head, target=target)
+        with _Leases(p, p.ids.new("run"), [f"{env}/{asset.id}"], str(by)) as leases:
+            drafted = p.releases.draft([move], by=by, decision=decide_([move]), strategy=Strategy(kind="publish"), broke_glass=break_glass, reason=break_glass)
+            return p.releases.propose(drafted, guards=leases.guards(), before=self._glass(asset, break_glass, by))
+
+    def _rebased(
+        self, env: str, asset: Asset, head: str, base: str, target: str, by: Principal, decide_: Callable[[Sequence[Move]], Decision], break_glass: str
+    ) -> Release:
+        p = self._p
+        before, wanted = p.versions.parts(asset.id, base), p.versions.parts(asset.id, target)
+        differs, gone = changed(before, wanted)
+        table = self._table(env, asset)
+        origin = p.versions.get(asset.id, target)
+        for name in [*differs, *gone]:
+            live, was = table.base_parts.get(name), before.get(name)
+            if (live.digest if live else "") != (was.digest if was else ""):
+                raise Conflict("SX-RELEASE-010", f"partition `{name}` of `{asset.id}` was changed in `{env}` as well", hint=f"`sextant diff {asset.id}@{head[:12]} {target[:12]}` shows both; run it again in the source environment")
+            if name in wanted:
+                table.staged[name] = Staged(part=wanted[name], origin=origin.locator)
+            else:
+                table.removed.add(name)
+        table.schema = merge_schema(table.schema, origin.schema)
+        refused = origin.meta.get("refused", ())
+        with _Leases(p, p.ids.new("run"), [f"{env}/{asset.id}"], str(by)) as leases:
+            done = p.publisher.publish(
+                env, {asset.id: table}, {asset.id: asset}, run=origin.run, by=by, decide=decide_, cause="", guards=leases.guards(), broke_glass=break_glass,
+                reason=break_glass or f"rebased from {target[:12]}", refused=tuple(refused), before=self._glass(asset, break_glass, by),
+            )  # fmt: skip
+        if done.release is None:
+            raise Conflict("SX-RELEASE-009", f"what version `{target[:12]}` of `{asset.id}` changed is live in `{env}` already")
+        return done.release
+
+    def _glass(self, asset: Asset, reason: str, by: Principal) -> list[Event]:
+        """Breaking the glass pages the owner: a signal that stays open until someone reviews it."""
+        if not reason:
+            return []
+        p = self._p
+        signal = Signal(id=p.ids.new("sig"), asset=asset.id, kind="glass.broken", severity="warn", message=f"{by} broke the glass for {asset.id}: {reason} (review it; owner {asset.owner or 'unknown'})", onset=p.clock.now_ns())
+        return [self._event("signal.raised", signal.id, signal, by, "")]
 
     def check(self, env: str, asset: Asset, *, by: Principal) -> list[CheckResult]:
         """Run every check of an asset on what is live and record the results; a failed one of severity error is a signal.

@@ -67,7 +67,7 @@ class Publisher:
     def publish(
         self, env: str, tables: Mapping[str, RunTable], assets: Mapping[str, Asset], *, run: str, by: Principal, decide: Decide, cause: str,
         definitions: Sequence[Definition] = (), guards: Sequence[Statement] = (), intent: str = "release", undoes: Release | None = None,
-        reason: str = "", broke_glass: str = "",
+        reason: str = "", broke_glass: str = "", refused: Sequence[str] = (), before: Sequence[Event] = (),
     ) -> Published:  # fmt: skip
         """Publish every table with something new, in one release; then record what was refused.
 
@@ -75,7 +75,7 @@ class Publisher:
         """
         for attempt in range(_REBASES_MAX + 1):
             try:
-                return self._once(env, tables, assets, run, by, decide, cause, definitions, guards, intent, undoes, reason, broke_glass)
+                return self._once(env, tables, assets, run, by, decide, cause, definitions, guards, intent, undoes, reason, broke_glass, refused, before)
             except Conflict:
                 if attempt == _REBASES_MAX or not self._rebase(env, tables):
                     raise
@@ -84,8 +84,9 @@ class Publisher:
     def _once(
         self, env: str, tables: Mapping[str, RunTable], assets: Mapping[str, Asset], run: str, by: Principal, decide: Decide, cause: str,
         definitions: Sequence[Definition], guards: Sequence[Statement], intent: str, undoes: Release | None, reason: str, broke_glass: str,
+        refused: Sequence[str], before: Sequence[Event],
     ) -> Published:  # fmt: skip
-        events: list[Event] = []
+        events: list[Event] = list(before)
         moves: list[Move] = []
         made: dict[str, str] = {}
         built: list[Version] = []
@@ -104,6 +105,8 @@ class Publisher:
             if not table.changed:
                 continue
             version = self._version(table, asset, run, tables, made, states[id_])
+            if refused:
+                version = msgspec.structs.replace(version, meta={**version.meta, "refused": list(refused)})
             built.append(version)
             if version.digest != table.base:
                 made[id_] = version.digest
