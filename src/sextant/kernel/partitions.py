@@ -72,7 +72,7 @@ class Partitioning(msgspec.Struct, frozen=True, kw_only=True):
         begin, until = self.partition(first), self.partition(last)
         assert begin.start is not None
         assert until.end is not None
-        if begin.start >= until.end:
+        if begin.start.astimezone(UTC) >= until.end.astimezone(UTC):  # of one zone they would compare by wall clock
             raise UsageError("SX-PART-004", f"the range `{first}..{last}` ends before it starts")
         return list(self._keys(begin.start, until.end))
 
