@@ -199,6 +199,7 @@ def test_zeros_nans_and_what_lies_under_nulls_do_not_count() -> None:
     assert frames.digest(first) == frames.digest(second)
     text = pa.Array.from_buffers(pa.large_string(), 2, [pa.py_buffer(b"\x01"), pa.py_buffer(np.array([0, 1, 4], dtype=np.int64).tobytes()), pa.py_buffer(b"aXYZ")])
     assert frames.digest(pa.table({"s": text})) == frames.digest(pa.table({"s": ["a", None]}))
+    assert frames.digest(pa.table({"s": text.slice(1)})) == frames.digest(pa.table({"s": pa.array([None], pa.string())}))
 
 
 def test_rows_do_not_run_into_each_other() -> None:

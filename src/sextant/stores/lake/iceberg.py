@@ -67,7 +67,7 @@ class _Columns(NamedTuple):
     schema: "Schema"
     plan: Any
     paths: dict[str, int]
-    leaves: dict[int, tuple[str, str]]  # field id -> (full name, type)
+    names: dict[int, str]  # field id -> full name
 
 
 class _Change(msgspec.Struct, kw_only=True):
@@ -217,9 +217,12 @@ class IcebergLake:
         return bool(state.metadata["location"] != self._location(table))
 
     def _reusable(self, table: str, state: _State, schema: "Schema") -> bool:
-        """Return whether the state's encoded entries are right under `schema`: paths hold, and field ids mean the same."""
-        old, new = _columns_of(state.schema).leaves, _columns_of(schema).leaves
-        return not self._is_moved(table, state) and all(new.get(id_) == leaf for id_, leaf in old.items())
+        """Return whether the state's encoded entries are right under `schema`: paths hold, and field ids mean the same columns.
+
+        Types may have widened since: readers of Iceberg know bounds of the narrower type.
+        """
+        old, new = _columns_of(state.schema).names, _columns_of(schema).names
+        return not self._is_moved(table, state) and all(new.get(id_) == name for id_, name in old.items())
 
     def _grain(self, table: str, state: _State | None, partitioned: Grain) -> Grain:
         if state is None or state.metadata["properties"][_GRAIN] == partitioned:
@@ -410,8 +413,8 @@ def _columns(schema_json: str) -> _Columns:
     from pyiceberg.schema import Schema
 
     schema = Schema.model_validate_json(schema_json)
-    leaves = {id_: (name, str(schema.find_type(id_))) for id_ in schema.field_ids if (name := schema.find_column_name(id_)) and schema.find_type(id_).is_primitive}
-    return _Columns(schema, compute_statistics_plan(schema, {}), parquet_path_to_id_mapping(schema), leaves)
+    names = {id_: schema.find_column_name(id_) or "" for id_ in schema.field_ids}
+    return _Columns(schema, compute_statistics_plan(schema, {}), parquet_path_to_id_mapping(schema), names)
 
 
 @functools.lru_cache(maxsize=256)
