@@ -15,7 +15,7 @@ import os
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 
 import msgspec
 
@@ -97,7 +97,7 @@ class IcebergLake:
 
     def commit(
         self, table: str, base: str, *, add: Sequence[FileRef], replace: Iterable[str], arrow_schema: bytes,
-        partitioned: Grain = "none", properties: Mapping[str, str] | None = None,
+        partitioned: str = "none", properties: Mapping[str, str] | None = None,
     ) -> TableCommit:  # fmt: skip
         """Write a new state: `base` ("" = a new table) without the partitions `replace`, plus the staged files `add`.
 
@@ -224,9 +224,13 @@ class IcebergLake:
         old, new = _columns_of(state.schema).names, _columns_of(schema).names
         return not self._is_moved(table, state) and all(new.get(id_) == name for id_, name in old.items())
 
-    def _grain(self, table: str, state: _State | None, partitioned: Grain) -> Grain:
+    def _grain(self, table: str, state: _State | None, partitioned: str) -> Grain:
+        """Return the table's grain. UsageError when another one is asked for than it has."""
+        grain = next((grain for grain in get_args(Grain) if grain == partitioned), None)
+        if grain is None:
+            raise UsageError("SX-LAKE-014", f"there is no grain `{partitioned}`", hint=f"there are {', '.join(get_args(Grain))}")
         if state is None or state.metadata["properties"][_GRAIN] == partitioned:
-            return partitioned
+            return cast("Grain", grain)
         have = state.metadata["properties"][_GRAIN]
         hint = "give the dataset a new name, or start it anew from an empty table"
         raise UsageError("SX-LAKE-014", f"table `{table}` is partitioned {have}, not {partitioned}", hint=hint)
