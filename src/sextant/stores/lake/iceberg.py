@@ -15,7 +15,7 @@ import os
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 
 import msgspec
 
@@ -67,7 +67,7 @@ class _Columns(NamedTuple):
     schema: "Schema"
     plan: Any
     paths: dict[str, int]
-    leaves: dict[int, tuple[str, str]]  # field id -> (full name, type)
+    names: dict[int, str]  # field id -> full name
 
 
 class _Change(msgspec.Struct, kw_only=True):
@@ -97,7 +97,7 @@ class IcebergLake:
 
     def commit(
         self, table: str, base: str, *, add: Sequence[FileRef], replace: Iterable[str], arrow_schema: bytes,
-        partitioned: Grain = "none", properties: Mapping[str, str] | None = None,
+        partitioned: str = "none", properties: Mapping[str, str] | None = None,
     ) -> TableCommit:  # fmt: skip
         """Write a new state: `base` ("" = a new table) without the partitions `replace`, plus the staged files `add`.
 
@@ -217,13 +217,20 @@ class IcebergLake:
         return bool(state.metadata["location"] != self._location(table))
 
     def _reusable(self, table: str, state: _State, schema: "Schema") -> bool:
-        """Return whether the state's encoded entries are right under `schema`: paths hold, and field ids mean the same."""
-        old, new = _columns_of(state.schema).leaves, _columns_of(schema).leaves
-        return not self._is_moved(table, state) and all(new.get(id_) == leaf for id_, leaf in old.items())
+        """Return whether the state's encoded entries are right under `schema`: paths hold, and field ids mean the same columns.
 
-    def _grain(self, table: str, state: _State | None, partitioned: Grain) -> Grain:
+        Types may have widened since: readers of Iceberg know bounds of the narrower type.
+        """
+        old, new = _columns_of(state.schema).names, _columns_of(schema).names
+        return not self._is_moved(table, state) and all(new.get(id_) == name for id_, name in old.items())
+
+    def _grain(self, table: str, state: _State | None, partitioned: str) -> Grain:
+        """Return the table's grain. UsageError when another one is asked for than it has."""
+        grain = next((grain for grain in get_args(Grain) if grain == partitioned), None)
+        if grain is None:
+            raise UsageError("SX-LAKE-014", f"there is no grain `{partitioned}`", hint=f"there are {', '.join(get_args(Grain))}")
         if state is None or state.metadata["properties"][_GRAIN] == partitioned:
-            return partitioned
+            return cast("Grain", grain)
         have = state.metadata["properties"][_GRAIN]
         hint = "give the dataset a new name, or start it anew from an empty table"
         raise UsageError("SX-LAKE-014", f"table `{table}` is partitioned {have}, not {partitioned}", hint=hint)
@@ -410,8 +417,8 @@ def _columns(schema_json: str) -> _Columns:
     from pyiceberg.schema import Schema
 
     schema = Schema.model_validate_json(schema_json)
-    leaves = {id_: (name, str(schema.find_type(id_))) for id_ in schema.field_ids if (name := schema.find_column_name(id_)) and schema.find_type(id_).is_primitive}
-    return _Columns(schema, compute_statistics_plan(schema, {}), parquet_path_to_id_mapping(schema), leaves)
+    names = {id_: schema.find_column_name(id_) or "" for id_ in schema.field_ids}
+    return _Columns(schema, compute_statistics_plan(schema, {}), parquet_path_to_id_mapping(schema), names)
 
 
 @functools.lru_cache(maxsize=256)

@@ -19,6 +19,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     """What a check may know besides the rows."""
 
     frame: "pl.DataFrame"
+    schema: Mapping[str, "pl.DataType"]  # of the frame, read once: Polars builds it anew at each call
     references: Mapping[str, "pl.DataFrame"]  # asset id -> its rows
     expect_schema: Sequence[tuple[str, str]]  # of the live version
     time: str  # the column of instants
@@ -28,10 +29,10 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
     def column(self, name: str) -> "pl.DataType":
         """Return a column's type. Unanswerable when it does not exist; the message names near ones."""
-        if name not in self.frame.schema:
-            near = difflib.get_close_matches(name, self.frame.columns, n=3)
-            raise Unanswerable(f"there is no column `{name}`; " + (f"did you mean {_listed(near)}?" if near else f"there are {_listed(self.frame.columns[:10])}"))
-        return self.frame.schema[name]
+        if name not in self.schema:
+            near = difflib.get_close_matches(name, self.schema, n=3)
+            raise Unanswerable(f"there is no column `{name}`; " + (f"did you mean {_listed(near)}?" if near else f"there are {_listed(list(self.schema)[:10])}"))
+        return self.schema[name]
 
     def show(self, column: str, value: Any) -> Any:
         """Return a value as JSON can hold it, masked when its column is personal."""
@@ -60,7 +61,7 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     """A check of rows as expressions, so that all probes of a frame run in one pass.
 
     said      what is asserted, for the message: "`dep_delay` between -60 and 1800"
-    counts    what to compute, by name; `failed` is the number of failing rows
+    counts    what to compute in that pass, by name
     conclude  called with the computed values
     """
 

@@ -33,7 +33,7 @@ def schema(params: Mapping[str, Any], context: Context) -> Finding:
     """
     declared = dict(params.get("columns") or {})
     expected, mode = declared or dict(context.expect_schema), params.get("mode", "evolve")
-    found = {name: type_name(type_) for name, type_ in context.frame.schema.items()}
+    found = {name: type_name(type_) for name, type_ in context.schema.items()}
     added = [name for name in found if name not in expected] if expected and mode == "freeze" else []
     missing = [name for name in expected if name not in found]
     changed = {name: [expected[name], found[name]] for name in expected if name in found and not _fits(expected[name], found[name], mode)}
