@@ -91,7 +91,9 @@ class Signer:
         try:
             descriptor = os.open(path, os.O_RDONLY)
         except FileNotFoundError as error:
-            raise NotFound("SX-LEDGER-021", "the ledger's signing key is missing", where=str(path), hint="restore it: `sextant backup restore`") from error
+            raise NotFound(
+                "SX-LEDGER-021", "the ledger's signing key is missing", where=str(path), hint="restore it: `sextant backup restore`"
+            ) from error
         with os.fdopen(descriptor, "rb") as file:
             mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
             pem = file.read()
@@ -101,9 +103,16 @@ class Signer:
         try:
             key = serialization.load_pem_private_key(pem, None)
         except (ValueError, TypeError) as error:
-            raise Damaged("SX-LEDGER-023", "the ledger's signing key cannot be read", where=str(path), hint="restore it: `sextant backup restore`") from error
+            raise Damaged(
+                "SX-LEDGER-023", "the ledger's signing key cannot be read", where=str(path), hint="restore it: `sextant backup restore`"
+            ) from error
         if not isinstance(key, Ed25519PrivateKey):
-            raise Damaged("SX-LEDGER-023", "the ledger's signing key is not an Ed25519 key", where=str(path), hint="restore it: `sextant backup restore`")
+            raise Damaged(
+                "SX-LEDGER-023",
+                "the ledger's signing key is not an Ed25519 key",
+                where=str(path),
+                hint="restore it: `sextant backup restore`",
+            )
         return cls(path, key)
 
     def signature(self, text: str) -> bytes:
@@ -188,7 +197,9 @@ def rotations(read: Read) -> list[tuple[int, KeyRotated]]:
         if envelope["type"] != KEY_ROTATED:
             continue
         if body is None or payload_hash(bytes(salt), bytes(body)) != envelope["hash"]:
-            raise Damaged("SX-LEDGER-024", f"the announcement of a key in event {seq} was changed or erased", hint="`sextant ledger verify` says more")
+            raise Damaged(
+                "SX-LEDGER-024", f"the announcement of a key in event {seq} was changed or erased", hint="`sextant ledger verify` says more"
+            )
         found.append((seq, msgspec.json.decode(bytes(body), type=KeyRotated)))
     return found
 
@@ -203,7 +214,9 @@ def keys_by_size(read: Read, newest: str) -> list[tuple[int, str]]:
     sizes = [0]
     for seq, rotated in reversed(rotations(read)):
         text = rotation_text(rotated.origin, rotated.old, rotated.new)
-        signed = verify_signature(rotated.old, text, _bytes(rotated.old_signature)) and verify_signature(rotated.new, text, _bytes(rotated.new_signature))
+        signed = verify_signature(rotated.old, text, _bytes(rotated.old_signature)) and verify_signature(
+            rotated.new, text, _bytes(rotated.new_signature)
+        )
         if not signed or rotated.new != keys[-1]:
             raise Damaged("SX-LEDGER-025", f"the change of keys in event {seq} does not lead to the trusted key",
                           hint="compare the key file with the one in your last backup")  # fmt: skip
@@ -241,7 +254,11 @@ def read_note(note: str, public: str | None) -> Checkpoint:
     if public is not None:
         start = f"\N{EM DASH} {checkpoint.origin} "
         blob = _bytes(signatures.removeprefix(start).removesuffix("\n"))
-        if signatures != f"{start}{base64.b64encode(blob).decode()}\n" or blob[:4] != key_id(checkpoint.origin, public) or not verify_signature(public, text, blob[4:]):
+        if (
+            signatures != f"{start}{base64.b64encode(blob).decode()}\n"
+            or blob[:4] != key_id(checkpoint.origin, public)
+            or not verify_signature(public, text, blob[4:])
+        ):
             raise BadData("SX-LEDGER-027", f"the checkpoint of size {checkpoint.size} is not signed by the ledger's key")
     return checkpoint
 

@@ -33,7 +33,11 @@ def erase(state: StateStore, seq: int, *, reason: str, actor: str, ids: Ids) -> 
     """
     found = state.read("event_by_seq", (seq,))
     if not found or found[0][3] is None:
-        raise NotFound("SX-LEDGER-040", f"there is no payload of an event {seq}", hint="`sextant ledger show` lists events; an erased one cannot be erased again")
+        raise NotFound(
+            "SX-LEDGER-040",
+            f"there is no payload of an event {seq}",
+            hint="`sextant ledger show` lists events; an erased one cannot be erased again",
+        )
     envelope = msgspec.json.decode(bytes(found[0][1]), type=Envelope)
     if envelope.type.startswith(KEPT):
         raise UserError("SX-LEDGER-041", f"event {seq} (`{envelope.type}`) cannot be erased: what is live follows from it",

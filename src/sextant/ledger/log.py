@@ -36,7 +36,15 @@ def event(ids: Ids, type_: str, subject: str, data: msgspec.Struct | dict[str, A
     data     what happened: a struct or JSON-like mapping; only this can be erased later
     cause    id of the event that brought this one about; "" for what comes from outside
     """
-    return Event(id=ids.new("event"), type=type_, subject=subject, actor=actor, cause=cause, v=CURRENT.get(type_, 1), data=msgspec.Raw(_payload(data)))
+    return Event(
+        id=ids.new("event"),
+        type=type_,
+        subject=subject,
+        actor=actor,
+        cause=cause,
+        v=CURRENT.get(type_, 1),
+        data=msgspec.Raw(_payload(data)),
+    )
 
 
 def payload_hash(salt: bytes, body: bytes) -> str:

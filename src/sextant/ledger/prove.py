@@ -13,7 +13,9 @@ from sextant.ledger.log import subtrees
 FORMAT = "sextant proof 1"
 
 
-def prove(read: Callable[[str, Sequence[Any]], list[Row]], seq: int, *, public: str, since: str = "", payload: bool = True) -> dict[str, Any]:
+def prove(
+    read: Callable[[str, Sequence[Any]], list[Row]], seq: int, *, public: str, since: str = "", payload: bool = True
+) -> dict[str, Any]:
     """Return a JSON bundle: event `seq` stands in the log of the newest checkpoint.
 
     public   the ledger's public key (base 64), which the bundle names
@@ -33,7 +35,9 @@ def prove(read: Callable[[str, Sequence[Any]], list[Row]], seq: int, *, public: 
     head = read_note(note, key)
     subtree = subtrees(read)
     if merkle.root(size, subtree) != head.root:
-        raise Damaged("SX-LEDGER-052", "the log is not the one that its newest checkpoint signed", hint="`sextant ledger verify` says what is wrong")
+        raise Damaged(
+            "SX-LEDGER-052", "the log is not the one that its newest checkpoint signed", hint="`sextant ledger verify` says what is wrong"
+        )
     _, envelope, salt, body = found[0]
     bundle = {
         "format": FORMAT,
@@ -48,7 +52,9 @@ def prove(read: Callable[[str, Sequence[Any]], list[Row]], seq: int, *, public: 
     if since:
         old = read_note(since, None)
         if old.size > size:
-            raise UserError("SX-LEDGER-053", f"the older checkpoint has {old.size} events, the newest here {size}", hint="give an older one")
+            raise UserError(
+                "SX-LEDGER-053", f"the older checkpoint has {old.size} events, the newest here {size}", hint="give an older one"
+            )
         bundle |= {"since": since, "consistency": [_text(one) for one in merkle.prove_consistency(old.size, size, subtree)]}
     return bundle
 

@@ -13,25 +13,39 @@ from typing import Any
 import msgspec
 
 from sextant.kernel.errors import SextantError
-from sextant.kernel.nouns import Envelope
 from sextant.kernel.ports import Row
 from sextant.ledger import merkle
 from sextant.ledger.checkpoint import keys_by_size, read_note
-from sextant.ledger.erase import ERASED
-from sextant.ledger.log import subtrees
+from sextant.ledger.erase import ERASED, PayloadErased
+from sextant.ledger.log import payload_hash, subtrees
 from sextant.ledger.projections import PROJECTED
 from sextant.ledger.rebuild import projected
 from sextant.ledger.witness import Witness, contradiction
 from sextant.stores.state import StateReader, open_reader, scratch
 
 FINDINGS_MAX = 100  # more do not help: the first ones say where it begins
-PAGE_EVENTS = 2_048  # events read at once, a multiple of merkle.BLOCK
+PAGE_EVENTS = 512  # events read at once: they stay in the processor's cache
 RANGE_EVENTS = 1 << 16  # events of one unit of work: a complete subtree
 PARALLEL_EVENTS_MIN = 200_000  # fewer are verified before a second process has started
 
 Read = Callable[[str, Sequence[Any]], list[Row]]
 
-_decode = msgspec.json.Decoder(Envelope).decode
+
+class _Said(msgspec.Struct, frozen=True, gc=False):
+    """An envelope, cheaper to decode by the million: nothing in it can be part of a cycle."""
+
+    seq: int
+    id: str
+    type: str
+    subject: str
+    cause: str
+    time: int
+    hash: str
+    v: int
+    actor: str
+
+
+_decode = msgspec.json.Decoder(_Said).decode
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -185,48 +199,67 @@ def _scan(read: Read, start: int, stop: int) -> _Range:
     """Check the events of one range against each other, their payloads, columns and causes."""
     found = _Range(start, stop, [], [], [], [], [], 0, 0)
     report = found.findings.append
-    ids: set[str] = set()
+    ids: dict[str, int] = {}
     leaves: list[bytes] = []
-    seq = start
-    time = 0
+    last = 0
     for page_start in range(start, stop, PAGE_EVENTS):
-        for row in read("events_whole", (page_start, min(page_start + PAGE_EVENTS, stop))):
-            number, id_, type_, subject, cause, at, envelope, salt, body = row
-            while seq < number:  # keep the leaves behind a hole where they belong
-                report(Finding("event", seq, "the event is missing"))
-                leaves.append(merkle.EMPTY)
-                seq += 1
-            seq += 1
+        page_stop = min(page_start + PAGE_EVENTS, stop)
+        rows = read("events_whole", (page_start, page_stop))
+        if len(rows) != page_stop - page_start:
+            rows = _with_holes(rows, page_start, page_stop)
+        for row in rows:  # what verifying costs is this loop: 2 us an event, reading 1.1 us
+            seq, id_, type_, subject, cause, time, envelope, salt, body = row
             try:
                 leaves.append(sha256(b"\x00" + envelope).digest())
                 said = _decode(envelope)
-                if (said.seq, said.id, said.type, said.subject, said.cause, said.time) != row[:6][:1] + (id_, type_, subject, cause, at):
-                    report(Finding("event", number, "its columns are not what its envelope says"))
-                if body is None:
-                    found.bare.append(number)
-                elif sha256(salt + body).hexdigest() != said.hash:
-                    report(Finding("payload", number, "the payload is not the one that the envelope names"))
-                elif type_ == ERASED:
-                    found.erased.append(int(msgspec.json.decode(body)["seq"]))
-            except (TypeError, ValueError, KeyError) as error:  # a column of another type, an envelope that is no JSON
-                report(Finding("event", number, f"it cannot be read: {error}"))
-                leaves[number - start :] = [merkle.EMPTY]
-                continue
-            if at < time:
-                report(Finding("event", number, "its time is before that of the event in front of it"))
-            found.first_time = found.first_time or at
-            time = at
+                if (
+                    said.hash != sha256(salt + body).hexdigest() or said.id != id_ or said.seq != seq
+                    or said.time != time or said.type != type_ or said.subject != subject or said.cause != cause
+                ):  # fmt: skip
+                    _diagnose(row, found)
+                if time < last:
+                    report(Finding("event", seq, "its time is before that of the event in front of it"))
+                last = time
+                if type_ == ERASED:
+                    found.erased.append(msgspec.json.decode(body, type=PayloadErased).seq)
+            except (TypeError, ValueError):  # an erased payload, a hole, a column of another type, an envelope that is no JSON
+                del leaves[seq - start :]
+                leaves.append(sha256(b"\x00" + envelope).digest() if isinstance(envelope, bytes) else merkle.EMPTY)
+                _diagnose(row, found)
             if cause and cause not in ids:
                 named = read("event_seq", (cause,))
-                if not named or named[0][0] >= number:
-                    report(Finding("event", number, f"its cause `{cause}` is no earlier event"))
-            ids.add(id_)
-    for missing in range(seq, stop):
-        report(Finding("event", missing, "the event is missing"))
-        leaves.append(merkle.EMPTY)
-    found.last_time = time
+                if not named or named[0][0] >= seq:
+                    report(Finding("event", seq, f"its cause `{cause}` is no earlier event"))
+            ids[id_] = seq
+            found.first_time = found.first_time or time
+    found.last_time = last
     _build(found, leaves)
     return found
+
+
+def _with_holes(rows: list[Row], start: int, stop: int) -> list[Row]:
+    """Return the rows of a page with an empty one for each event that is missing."""
+    known = {row[0]: row for row in rows}
+    return [known.get(seq, (seq, "", "", "", "", 0, None, None, None)) for seq in range(start, stop)]
+
+
+def _diagnose(row: Row, found: _Range) -> None:
+    """Report what is wrong with one event of a page that is not as it should be."""
+    seq, id_, type_, subject, cause, time, envelope, salt, body = row
+    if envelope is None:
+        found.findings.append(Finding("event", seq, "the event is missing"))
+        return
+    try:
+        said = _decode(envelope)
+    except (TypeError, ValueError) as error:
+        found.findings.append(Finding("event", seq, f"its envelope cannot be read: {error}"))
+        return
+    if (said.seq, said.id, said.type, said.subject, said.cause, said.time) != (seq, id_, type_, subject, cause, time):
+        found.findings.append(Finding("event", seq, "its columns are not what its envelope says"))
+    if body is None:
+        found.bare.append(seq)
+    elif not isinstance(body, bytes) or not isinstance(salt, bytes) or payload_hash(salt, body) != said.hash:
+        found.findings.append(Finding("payload", seq, "the payload is not the one that the envelope names"))
 
 
 def _build(found: _Range, hashes: list[bytes]) -> None:
