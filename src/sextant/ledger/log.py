@@ -7,7 +7,7 @@ stored; it names the payload by a salted hash only, so that payload and salt can
 import os
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -19,6 +19,7 @@ from sextant.kernel.nouns import Envelope, Event
 from sextant.kernel.ports import Row
 from sextant.ledger import merkle
 from sextant.ledger.projections import PROJECTIONS
+from sextant.ledger.upcast import CURRENT, upcast
 
 SALT_BYTES = 16
 _MARKS_MAX = 2 * limits.GROUP_WRITES_MAX  # a group seals at most once for each of its writes
@@ -27,7 +28,7 @@ _envelope = msgspec.json.Encoder(order="deterministic").encode
 _payload = msgspec.json.Encoder(order="deterministic").encode
 
 
-def event(ids: Ids, type_: str, subject: str, data: msgspec.Struct | dict[str, Any], *, actor: str, cause: str = "", v: int = 1) -> Event:
+def event(ids: Ids, type_: str, subject: str, data: msgspec.Struct | dict[str, Any], *, actor: str, cause: str = "") -> Event:
     """Return an event with a new id, ready for `Write.events`.
 
     type_    dotted, past tense: `release.proposed`
@@ -35,12 +36,37 @@ def event(ids: Ids, type_: str, subject: str, data: msgspec.Struct | dict[str, A
     data     what happened: a struct or JSON-like mapping; only this can be erased later
     cause    id of the event that brought this one about; "" for what comes from outside
     """
-    return Event(id=ids.new("event"), type=type_, subject=subject, actor=actor, cause=cause, v=v, data=msgspec.Raw(_payload(data)))
+    return Event(
+        id=ids.new("event"),
+        type=type_,
+        subject=subject,
+        actor=actor,
+        cause=cause,
+        v=CURRENT.get(type_, 1),
+        data=msgspec.Raw(_payload(data)),
+    )
 
 
 def payload_hash(salt: bytes, body: bytes) -> str:
     """Return what an envelope says of its payload: hex SHA-256(salt + payload bytes)."""
     return sha256(salt + body).hexdigest()
+
+
+class Entry(NamedTuple):
+    """An event as it stands in the ledger. `data` is its payload in today's shape, None when it was erased."""
+
+    envelope: Envelope
+    data: Any
+
+
+def entries(rows: Iterable[Row]) -> list[Entry]:
+    """Return the events of a query that selects (seq, envelope, salt, body), such as `events_newest`."""
+    found = []
+    for _seq, raw, _salt, body in rows:
+        envelope = msgspec.json.decode(bytes(raw), type=Envelope)
+        data = None if body is None else msgspec.json.decode(upcast(envelope.type, envelope.v, bytes(body)))
+        found.append(Entry(envelope, data))
+    return found
 
 
 class Ledger:

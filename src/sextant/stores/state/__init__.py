@@ -12,21 +12,31 @@ from sextant.kernel.clock import Clock
 from sextant.kernel.ports import Row, Sealer, State
 
 
-class StateStore(State, Protocol):
-    """A state as those see it who look after it."""
+class StateReader(Protocol):
+    """A state to look at."""
 
-    address: str  # a file's path or a libpq connection string with the schema: `open_state` takes it in another process
+    address: str  # a file's path or a libpq connection string with the schema: `open_reader` takes it in another process
+
+    def read(self, name: str, params: Sequence[Any] = ()) -> list[Row]:
+        """Return the rows of a named query, as of the newest commit. Any thread."""
+        ...
 
     def rows(self, table: str) -> Iterator[list[Row]]:
         """Return all rows of a table in pages, sorted by all columns from the first, text by code point."""
         ...
 
-    def refill(self, emptied: Sequence[str], rows: Iterable[tuple[str, Sequence[Any]]]) -> None:
-        """Empty these tables and run these statements instead, in one transaction; other writers wait meanwhile."""
-        ...
-
     def integrity(self) -> list[str]:
         """Return what the database itself finds wrong."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class StateStore(State, StateReader, Protocol):
+    """A state as those see it who look after it."""
+
+    def refill(self, emptied: Sequence[str], rows: Iterable[tuple[str, Sequence[Any]]]) -> None:
+        """Empty these tables and run these statements instead, in one transaction; other writers wait meanwhile."""
         ...
 
     def scrub(self) -> None:
@@ -36,6 +46,18 @@ class StateStore(State, Protocol):
     def backup(self, target: Path) -> None:
         """Copy everything, as of one moment and while others write, into a new SQLite state file."""
         ...
+
+
+class ScratchState(Protocol):
+    """An empty state to fill and to compare with a real one."""
+
+    def apply(self, rows: Iterable[tuple[str, Sequence[Any]]]) -> None:
+        """Run these statements."""
+        ...
+
+    def rows(self, table: str) -> Iterator[list[Row]]: ...
+
+    def close(self) -> None: ...
 
 
 def open_state(address: str | Path, sealer: Sealer, *, clock: Clock, schema: str = "sextant") -> StateStore:
@@ -59,3 +81,21 @@ def is_postgres(address: str | Path) -> bool:
     return text.startswith(("postgresql://", "postgres://")) or (
         isinstance(address, str) and "=" in text and "/" not in text.partition("=")[0]
     )
+
+
+def open_reader(address: str) -> StateReader:
+    """Open an existing state, as `StateReader.address` names it, for reading only."""
+    if is_postgres(address):
+        from sextant.stores.state.postgres import PostgresReader
+
+        return PostgresReader(address)
+    from sextant.stores.state.sqlite import SqliteReader
+
+    return SqliteReader(Path(address))
+
+
+def scratch() -> ScratchState:
+    """Return an empty state in memory and temporary files."""
+    from sextant.stores.state.sqlite import Scratch
+
+    return Scratch()

@@ -33,6 +33,59 @@ _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _APPEND = re.compile(r"INSERT INTO (\w+) \(([\w, ]+)\) VALUES \([?, ]+\)")
 
 
+class PostgresReader:
+    """Reads a state from any thread; makes, changes and migrates nothing."""
+
+    def __init__(self, address: str) -> None:
+        """address  a libpq connection string that names the schema in its `search_path`"""
+        self.address = address
+        self._sql = _translated()
+        self._idle: list[psycopg.Connection[Row]] = []
+        self._slots = threading.BoundedSemaphore(READERS_MAX)
+
+    def read(self, name: str, params: Sequence[Any] = ()) -> list[Row]:
+        """Return the rows of a named query, as of the newest commit."""
+        text = self._sql[name]
+        with self.connection() as connection:
+            found: list[Row] = connection.execute(text, params).fetchall()
+            return found
+
+    def rows(self, table: str) -> Iterator[list[Row]]:
+        """Return all rows of a table in pages, sorted by all columns from the first, text by code point."""
+        with self.connection() as connection, connection.transaction():
+            names = connection.execute(
+                "SELECT column_name, data_type FROM information_schema.columns"
+                " WHERE table_schema = current_schema() AND table_name = %s ORDER BY ordinal_position",
+                (table,),
+            ).fetchall()
+            order = ", ".join(f'{name} COLLATE "C"' if kind == "text" else str(name) for name, kind in names)
+            yield from pages(connection, f"SELECT * FROM {table} ORDER BY {order}")
+
+    def integrity(self) -> list[str]:
+        """Return what the database itself finds wrong: nothing, Postgres checks its pages when it reads them."""
+        return []
+
+    def close(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
+
+    @contextmanager
+    def connection(self) -> "Iterator[psycopg.Connection[Row]]":
+        """Lend a connection. Waits while all READERS_MAX are lent."""
+        with self._slots:
+            try:
+                connection = self._idle.pop() if self._idle else connect(self.address)
+                if connection.closed:
+                    connection = connect(self.address)
+                try:
+                    yield connection
+                finally:
+                    if not connection.closed:
+                        self._idle.append(connection)
+            except psycopg.Error as error:
+                raise explain(error) from error
+
+
 class PostgresState:
     """`State` on Postgres. One object per process and schema."""
 
@@ -45,22 +98,21 @@ class PostgresState:
         """
         if not _SCHEMA.fullmatch(schema):
             raise UserError("SX-STATE-030", f"`{schema}` cannot be a Postgres schema", hint="use lower-case letters, digits and _")
-        self.address = make_conninfo(dsn, options=f"-c search_path={schema} -c lock_timeout={LOCK_WAIT_MS} -c synchronous_commit=on")
+        self.address = address_of(dsn, schema)
         self.schema = schema
-        self._clock = clock
-        self._sql = _translated()
-        self._idle: list[psycopg.Connection[Row]] = []
-        self._slots = threading.BoundedSemaphore(READERS_MAX)
         database = _Transactions(self.address)
         try:
             _migrate(database.connection, schema)
-        except psycopg.Error as error:
+        except BaseException as error:
             database.disconnect()
-            raise explain(error) from error
-        except BaseException:
-            database.disconnect()
+            if isinstance(error, psycopg.Error):
+                raise explain(error) from error
             raise
-        self._writer = Writer(database, sealer)
+        self._reader = PostgresReader(self.address)
+        self._writer = Writer(database, sealer, clock)
+        self.read = self._reader.read
+        self.rows = self._reader.rows
+        self.integrity = self._reader.integrity
 
     def submit(self, write: Write) -> Promise:
         return self._writer.submit(write)
@@ -71,58 +123,25 @@ class PostgresState:
     def flush(self) -> None:
         self._writer.submit(Write()).result()
 
-    def read(self, name: str, params: Sequence[Any] = ()) -> list[Row]:
-        text = self._sql[name]
-        with self._reader() as connection:
-            found: list[Row] = connection.execute(text, params).fetchall()
-            return found
-
-    def rows(self, table: str) -> Iterator[list[Row]]:
-        """Return all rows of a table in pages, sorted by all columns from the first, text by code point."""
-        with self._reader() as connection, connection.transaction():
-            names = connection.execute(
-                "SELECT column_name, data_type FROM information_schema.columns"
-                " WHERE table_schema = current_schema() AND table_name = %s ORDER BY ordinal_position",
-                (table,),
-            ).fetchall()
-            order = ", ".join(f'{name} COLLATE "C"' if kind == "text" else str(name) for name, kind in names)
-            with connection.cursor(name="rows") as cursor:
-                cursor.execute(f"SELECT * FROM {table} ORDER BY {order}")
-                while page := cursor.fetchmany(PAGE_ROWS):
-                    yield page
-
     def refill(self, emptied: Sequence[str], rows: Iterable[tuple[str, Sequence[Any]]]) -> None:
         """Empty these tables and run these statements instead, in one transaction; other writers wait meanwhile."""
-        database = _Transactions(self.address)
-        try:
-            database.begin(0)
+        with self._alone() as database:
             for table in emptied:
                 database.connection.execute(f"DELETE FROM {table}")
             Batch(statements()).pour(rows, database)
-            database.connection.execute("COMMIT")
-        except psycopg.Error as error:
-            raise explain(error) from error
-        finally:
-            database.disconnect()
-
-    def integrity(self) -> list[str]:
-        """Return what the database itself finds wrong: nothing, Postgres checks its pages when it reads them."""
-        return []
 
     def scrub(self) -> None:
         """Overwrite what was deleted."""
-        with self._reader() as connection:
+        with self._reader.connection() as connection:
             connection.execute("VACUUM payload")
 
     def backup(self, target: Path) -> None:
         """Write all tables, as of one moment, into a new SQLite state file. StorageError when that fails."""
-        with self._reader() as connection, connection.transaction(), sqlite.portable(target) as copy:
+        with self._reader.connection() as connection, connection.transaction(), sqlite.portable(target) as copy:
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             for table in tables():
-                with connection.cursor(name="rows") as cursor:
-                    cursor.execute(f"SELECT * FROM {table}")
-                    while page := cursor.fetchmany(PAGE_ROWS):
-                        copy.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(page[0]))})", page)
+                for page in pages(connection, f"SELECT * FROM {table}"):
+                    copy.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(page[0]))})", page)
 
     def restore(self, source: Path) -> None:
         """Fill this state, which must be empty, from a SQLite state file: a backup, or a project that moves here.
@@ -130,27 +149,21 @@ class PostgresState:
         Raises  Conflict when there are events here already; Damaged when the file is no state file
         """
         original = sqlite.prepare(source)
-        database = _Transactions(self.address)
         try:
-            database.begin(0)
-            if database.query("event_head", ()):
-                raise Conflict("SX-STATE-031", f"the schema `{self.schema}` holds a ledger already", hint="restore into a new schema")
-            for table in tables():
-                with database.connection.cursor().copy(f"COPY {table} FROM STDIN") as copy:
-                    for row in original.execute(f"SELECT * FROM {table}"):
-                        copy.write_row(row)
-            database.connection.execute("UPDATE ledger_head SET size = (SELECT count(*) FROM event)")
-            database.connection.execute("COMMIT")
-        except psycopg.Error as error:
-            raise explain(error) from error
+            with self._alone() as database:
+                if database.query("event_head", ()):
+                    raise Conflict("SX-STATE-031", f"the schema `{self.schema}` holds a ledger already", hint="restore into a new schema")
+                for table in tables():
+                    with database.connection.cursor() as cursor, cursor.copy(f"COPY {table} FROM STDIN") as copy:
+                        for row in original.execute(f"SELECT * FROM {table}"):
+                            copy.write_row(row)
+                database.connection.execute("UPDATE ledger_head SET size = (SELECT count(*) FROM event)")
         finally:
             original.close()
-            database.disconnect()
 
     def close(self) -> None:
         self._writer.close()
-        while self._idle:
-            self._idle.pop().close()
+        self._reader.close()
 
     def __enter__(self) -> Self:
         return self
@@ -159,19 +172,18 @@ class PostgresState:
         self.close()
 
     @contextmanager
-    def _reader(self) -> Iterator[psycopg.Connection[Row]]:
-        with self._slots:
-            try:
-                connection = self._idle.pop() if self._idle else connect(self.address)
-                if connection.closed:
-                    connection = connect(self.address)
-                try:
-                    yield connection
-                finally:
-                    if not connection.broken:
-                        self._idle.append(connection)
-            except psycopg.Error as error:
-                raise explain(error) from error
+    def _alone(self) -> "Iterator[_Transactions]":
+        """Open a writing transaction beside the writer's; committed when the block ends well."""
+        database = _Transactions(self.address)
+        try:
+            database.begin(0)
+            yield database
+            database.connection.execute("COMMIT")
+        except psycopg.Error as error:
+            raise explain(error) from error
+        finally:
+            database.rollback()
+            database.disconnect()
 
 
 class _Transactions:
@@ -261,6 +273,20 @@ def connect(address: str) -> "psycopg.Connection[Row]":
     connection.prepare_threshold = 1
     connection.prepared_max = 512
     return connection
+
+
+def address_of(dsn: str, schema: str) -> str:
+    """Return the connection string of a state: server, schema and our settings."""
+    address: str = make_conninfo(dsn, options=f"-c search_path={schema} -c lock_timeout={LOCK_WAIT_MS} -c synchronous_commit=on")
+    return address
+
+
+def pages(connection: "psycopg.Connection[Row]", query: str) -> Iterator[list[Row]]:
+    """Return the rows of a query in pages, from inside a transaction."""
+    with connection.cursor(name="pages") as cursor:
+        cursor.execute(query)
+        while page := cursor.fetchmany(PAGE_ROWS):
+            yield page
 
 
 def _translated() -> dict[str, str]:

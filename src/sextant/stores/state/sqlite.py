@@ -6,7 +6,6 @@ commit reads the ledger's head again.
 
 import os
 import sqlite3
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +25,58 @@ PAGE_ROWS = 10_000  # rows fetched at once from a whole table
 STATEMENTS_CACHED = 512  # prepared statements per connection: more than there are
 
 
+class SqliteReader:
+    """Reads a state file from any thread; makes, changes and migrates nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self.address = str(self.path.resolve())
+        self._named = statements()
+        self._idle: list[sqlite3.Connection] = []  # last in, first out: each is in one thread's hands at a time
+        self._all: list[sqlite3.Connection] = []
+
+    def read(self, name: str, params: Sequence[Any] = ()) -> list[Row]:
+        """Return the rows of a named query, as of the newest commit."""
+        sql = self._named[name]
+        assert not sql.table, f"`{name}` writes"
+        with self._connection() as connection:
+            return connection.execute(sql.text, params).fetchall()
+
+    def rows(self, table: str) -> Iterator[list[Row]]:
+        """Return all rows of a table in pages, sorted by all columns from the first, text by code point."""
+        with self._connection() as connection:
+            yield from pages(connection, table)
+
+    def integrity(self) -> list[str]:
+        """Return what SQLite finds wrong with its pages and indexes, at most 100 lines."""
+        try:
+            with self._connection() as connection:
+                return [text for (text,) in connection.execute("PRAGMA integrity_check(100)") if text != "ok"]
+        except SextantError as error:
+            return [error.message]
+
+    def close(self) -> None:
+        self._idle.clear()
+        while self._all:
+            self._all.pop().close()
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        try:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                connection = connect(self.path)
+                connection.execute("PRAGMA query_only = ON")
+                self._all.append(connection)
+            try:
+                yield connection
+            finally:
+                self._idle.append(connection)
+        except sqlite3.Error as error:
+            raise explain(error, self.path) from error
+
+
 class SqliteState:
     """`State` on SQLite. One object per process and file."""
 
@@ -36,14 +87,13 @@ class SqliteState:
         """
         self.path = Path(path)
         self.address = str(self.path.resolve())
-        self._clock = clock
-        self._idle: list[sqlite3.Connection] = []
-        self._all: list[sqlite3.Connection] = []
-        self._lock = threading.Lock()
-        self._named = statements()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         connection = prepare(self.path)
-        self._writer = Writer(_Transactions(connection, self.path), sealer)
+        self._reader = SqliteReader(self.path)
+        self._writer = Writer(_Transactions(connection, self.path), sealer, clock)
+        self.read = self._reader.read
+        self.rows = self._reader.rows
+        self.integrity = self._reader.integrity
 
     def submit(self, write: Write) -> Promise:
         return self._writer.submit(write)
@@ -54,30 +104,6 @@ class SqliteState:
     def flush(self) -> None:
         self._writer.submit(Write()).result()
 
-    def read(self, name: str, params: Sequence[Any] = ()) -> list[Row]:
-        sql = self._named[name]
-        assert not sql.table, f"`{name}` writes"
-        try:
-            connection = self._idle.pop()
-        except IndexError:
-            connection = self._open_reader()
-        try:
-            return connection.execute(sql.text, params).fetchall()
-        except sqlite3.Error as error:
-            raise explain(error, self.path) from error
-        finally:
-            self._idle.append(connection)
-
-    def rows(self, table: str) -> Iterator[list[Row]]:
-        """Return all rows of a table in pages, sorted by all columns from the first, text by code point."""
-        connection = connect(self.path)
-        try:
-            yield from pages(connection, table)
-        except sqlite3.Error as error:
-            raise explain(error, self.path) from error
-        finally:
-            connection.close()
-
     def refill(self, emptied: Sequence[str], rows: Iterable[tuple[str, Sequence[Any]]]) -> None:
         """Empty these tables and run these statements instead, in one transaction; other writers wait meanwhile."""
         database = _Transactions(connect(self.path), self.path)
@@ -85,23 +111,13 @@ class SqliteState:
             database.begin(0)
             for table in emptied:
                 database.connection.execute(f"DELETE FROM {table}")
-            Batch(self._named).pour(rows, database)
+            Batch(statements()).pour(rows, database)
             database.commit(0)
         except sqlite3.Error as error:
             raise explain(error, self.path) from error
         finally:
             database.rollback()
             database.disconnect()
-
-    def integrity(self) -> list[str]:
-        """Return what SQLite finds wrong with its pages and indexes, at most 100 lines."""
-        connection = connect(self.path)
-        try:
-            return [text for (text,) in connection.execute("PRAGMA quick_check(100)") if text != "ok"]
-        except sqlite3.Error as error:
-            return [str(error)]
-        finally:
-            connection.close()
 
     def scrub(self) -> None:
         """Overwrite what was deleted: in the file that is done at once (secure_delete), the log beside it is emptied here."""
@@ -119,24 +135,13 @@ class SqliteState:
 
     def close(self) -> None:
         self._writer.close()
-        with self._lock:
-            self._idle.clear()
-            for connection in self._all:
-                connection.close()
-            self._all.clear()
+        self._reader.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _open_reader(self) -> sqlite3.Connection:
-        connection = connect(self.path)
-        connection.execute("PRAGMA query_only = ON")
-        with self._lock:
-            self._all.append(connection)
-        return connection
 
 
 class Scratch:

@@ -36,6 +36,14 @@ SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.s
 SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.seq < ? ORDER BY e.seq DESC LIMIT ?
 -- name: event_envelopes
 SELECT envelope FROM event WHERE seq >= ? AND seq < ? ORDER BY seq
+-- name: events_whole
+SELECT e.seq, e.id, e.type, e.subject, e.cause, e.time, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.seq >= ? AND e.seq < ? ORDER BY e.seq
+-- name: event_span
+SELECT COUNT(*), MIN(seq), MAX(seq) FROM event
+-- name: event_seq
+SELECT seq FROM event WHERE id = ?
+-- name: payload_strays
+SELECT p.seq FROM payload p LEFT JOIN event e ON e.seq = p.seq WHERE e.seq IS NULL ORDER BY p.seq LIMIT ?
 -- name: nodes
 SELECT level, idx, hash FROM node ORDER BY level, idx
 -- name: node_at

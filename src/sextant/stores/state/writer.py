@@ -8,12 +8,12 @@ an error reaches the write that caused it and no other.
 
 import itertools
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
 from sextant.kernel import limits
+from sextant.kernel.clock import Clock
 from sextant.kernel.errors import Bug, Conflict, SextantError, StorageError
 from sextant.kernel.nouns import Event
 from sextant.kernel.ports import Pending, Receipt, Row, Sealer, Write
@@ -169,9 +169,10 @@ class Batch:
 class Writer:
     """Queue, thread and group commit over a database's transactions."""
 
-    def __init__(self, database: Transactions, sealer: Sealer) -> None:
+    def __init__(self, database: Transactions, sealer: Sealer, clock: Clock) -> None:
         self._database = database
         self._sealer = sealer
+        self._clock = clock
         self._grouped = 0  # writes in the last group
         self._stale = True  # the sealer's head must be read before it is used
         self._queue: SimpleQueue[Promise | None] = SimpleQueue()
@@ -236,7 +237,7 @@ class Writer:
             waiting = -1
             while waiting < queue.qsize() < self._grouped:
                 waiting = queue.qsize()
-                time.sleep(0)
+                self._clock.wait(0)
         group: list[Promise] = []
         open_ = first is not None
         if first is not None:
