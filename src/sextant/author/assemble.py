@@ -12,7 +12,7 @@ import msgspec
 from sextant.author import kpi as kpis
 from sextant.author import sqlfile
 from sextant.author.bind import bind, frame_of
-from sextant.author.collect import Collector, Place, check_name, near
+from sextant.author.collect import Collector, Place, name_problem, near
 from sextant.author.declared import Dataset, Kpi, PythonCheck, Slots, SqlDataset
 from sextant.engine.fingerprint import Fingerprint
 from sextant.kernel.errors import ProjectError
@@ -48,6 +48,7 @@ class _Assembly:
         self.fingerprint = fingerprint
         self.drafts: dict[str, _Draft] = {}
         self.kpis: dict[str, Kpi] = {}
+        self.sound: set[str] = set()  # KPIs whose definition can be used
         self.partitionings: dict[str, Partitioning] = {}
         self.tz = collector.project.tz if collector.project else "UTC"
 
@@ -108,9 +109,10 @@ class _Assembly:
             self._add(declared.name, _Draft(declared.name, declared.slots, declared.place, Build(code=Code(language="sql", entry="", file="")), inherits=True, lines={}))
             return
         name, slots = sqlfile.settings(declared, file, collector)
-        before = len(collector.problems)
-        check_name("dataset", name)
-        collector.problems[before:] = [msgspec.structs.replace(p, place=declared.place) for p in collector.problems[before:]]
+        wrong = name_problem("dataset", name)
+        if wrong:
+            place = Place(declared.file, file.header["name"][1]) if "name" in file.header else declared.place
+            collector.note("SX-PROJ-003", wrong[0], place=place, hint=wrong[1])
         inside = collector.relative(declared.file)
         if inside.startswith(("/", "..")) or ":" in inside:
             collector.note("SX-PROJ-044", f"`{declared.file}` stands outside of the project", place=declared.place, hint="move it below the folder of sextant.toml")
@@ -134,6 +136,8 @@ class _Assembly:
             self._twice(f"kpi:{declared.name}", declared.place, other.place)
             return
         self.kpis[declared.name] = declared
+        if kpis.check_definition(declared, self.collector):
+            self.sound.add(declared.name)
         inputs = (Input(name=declared.of.removeprefix("dataset:"), asset=declared.of, frame="sql"),)
         build = Build(code=Code(language="sql", entry=f"kpi:{declared.name}", file=""), inputs=inputs)
         self._add(f"kpi_{declared.name}", _Draft(f"kpi_{declared.name}", declared.slots, declared.place, build, inherits=True, lines={}))
@@ -232,7 +236,7 @@ class _Assembly:
             if of is None:  # an unknown dataset, noted before
                 continue
             checks = self._specs(draft)
-            if kpis.check_kpi(kpi, of, self.collector):
+            if kpi.name in self.sound and kpis.check_source(kpi, of, self.collector):
                 file = self.collector.relative(kpi.place.file)
                 metric, values, query = kpis.assets_of(kpi, of, tz=self.tz, file=file, line=kpi.place.line, checks=checks, owner=self._owner(draft))
                 made |= {metric.id: metric, values.id: values}

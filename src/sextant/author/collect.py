@@ -137,8 +137,10 @@ def report(code: str, message: str, *, hint: str = "", place: Place | None = Non
 def near(name: str, known: Iterable[str]) -> str:
     """Return a hint: the known names that resemble `name`, else the first few there are."""
     names = sorted(set(known))
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    close = difflib.get_close_matches(name, names, n=3)
     if close:
+        scores = [difflib.SequenceMatcher(None, one, name).ratio() for one in close]
+        close = [one for one, score in zip(close, scores, strict=True) if score > scores[0] - 0.1]
         return f"did you mean {' or '.join(f'`{c}`' for c in close)}?"
     if not names:
         return "there is none"
@@ -152,9 +154,10 @@ def refuse_unknown(verb: str, unknown: Iterable[str], known: Iterable[str] | Non
         report("SX-PROJ-002", f"`{verb}` has no setting `{keyword}`", hint=near(keyword, names))
 
 
-def check_name(what: str, name: str) -> None:
-    """Report a name that is not lower-case letters, digits and `_`, starting with a letter."""
+def name_problem(what: str, name: str) -> tuple[str, str] | None:
+    """Return what is wrong with a name and how to mend it: it is lower-case letters, digits and `_`, starting with a letter."""
     if not _NAME.fullmatch(name):
-        report("SX-PROJ-003", f"`{name}` is not a name for a {what}", hint="lower-case letters, digits and _, starting with a letter")
-    elif len(name) > NAME_CHARS_MAX:
-        report("SX-PROJ-003", f"the name of {what} `{name[:20]}...` has {len(name)} characters", hint=f"at most {NAME_CHARS_MAX}")
+        return f"`{name}` is not a name for a {what}", "lower-case letters, digits and _, starting with a letter"
+    if len(name) > NAME_CHARS_MAX:
+        return f"the name of {what} `{name[:20]}...` has {len(name)} characters", f"at most {NAME_CHARS_MAX}"
+    return None

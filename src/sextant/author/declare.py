@@ -11,7 +11,7 @@ from datetime import date, datetime
 from typing import Any, Literal, Never, get_args
 from zoneinfo import ZoneInfo
 
-from sextant.author.collect import ProjectInfo, caller, check_name, current, near, refuse_unknown, report
+from sextant.author.collect import ProjectInfo, caller, current, name_problem, near, refuse_unknown, report
 from sextant.author.declared import Dataset, Kpi, P, PythonCheck, R, Secret, Slots, SqlDataset, Window, Work
 from sextant.kernel.errors import ProjectError, UsageError
 from sextant.kernel.lengths import length_s
@@ -37,7 +37,7 @@ _GOAL = re.compile(r"\s*(>=|<=|>|<)\s*(-?\d+(?:\.\d+)?(?:e-?\d+)?)\s*(%?)\s*")
 def project(name: str, *, tz: str = "UTC", owner: Owner = "", environments: Sequence[str] = ("dev", "prod"), **unknown: Never) -> None:
     """Name the project. `tz`: the zone whose days and hours its partitions and schedules mean. Called once."""
     refuse_unknown("project", unknown, project.__kwdefaults__)
-    check_name("project", name)
+    _name("project", name)
     try:
         ZoneInfo(tz)
     except (KeyError, ValueError, OSError):
@@ -62,7 +62,7 @@ def project(name: str, *, tz: str = "UTC", owner: Owner = "", environments: Sequ
 def team(name: str, *, members: Sequence[str] = (), notify: Sequence[str] = (), **unknown: Never) -> Team:
     """Declare a team that owns assets. `notify`: where its pages go, each a `webhook`."""
     refuse_unknown("team", unknown, team.__kwdefaults__)
-    check_name("team", name)
+    _name("team", name)
     made = Team(name=name, members=tuple(members), notify=tuple(str(n) for n in notify))
     collector = current()
     if collector is not None:
@@ -312,7 +312,7 @@ def goal(text: str, *, over: str = "") -> Goal:
 
 
 def _register(kind: str, name: str, made: object) -> None:
-    check_name(kind, name)
+    _name(kind, name)
     collector = current()
     if collector is not None:
         collector.declared.append(made)
@@ -325,6 +325,12 @@ def _time(grain: Literal["hourly", "daily", "monthly"], start: str | date, end: 
     except UsageError as error:
         report("SX-PROJ-016", error.message, hint=error.hint)
     return made
+
+
+def _name(what: str, name: str) -> None:
+    wrong = name_problem(what, name)
+    if wrong:
+        report("SX-PROJ-003", wrong[0], hint=wrong[1])
 
 
 def _owner(owner: Owner) -> str:

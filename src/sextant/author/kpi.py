@@ -7,7 +7,7 @@ import re
 
 from sextant.author.collect import Collector
 from sextant.author.declared import Kpi
-from sextant.author.measures import MeasureError, check_measure, columns_read, values_sql
+from sextant.author.measures import MeasureError, check_condition, check_measure, values_sql
 from sextant.author.sqlfile import fingerprint
 from sextant.kernel.nouns import Asset, Build, CheckSpec, Code, Input, Measure, Table, Trigger
 from sextant.kernel.partitions import Partitioning
@@ -22,26 +22,33 @@ def measure_of(kpi: Kpi) -> Measure:
     return Measure(of=kpi.of, sql=kpi.sql, grain=kpi.grain, by=kpi.by, where=kpi.where, goal=kpi.goal, unit=kpi.unit)
 
 
-def check_kpi(kpi: Kpi, of: Asset, collector: Collector) -> bool:
+def check_definition(kpi: Kpi, collector: Collector) -> bool:
+    """Note what is wrong with a definition by itself; say whether it can be used."""
+    before = len(collector.problems)
+    try:
+        check_measure(kpi.sql, kpi.of)
+    except MeasureError as error:
+        hint = "as in `count(*) filter (where dep_delay < 15) / count(*)`"
+        collector.note("SX-PROJ-050", f"the measure of `{kpi.name}` cannot be taken: {error}", place=kpi.place, hint=hint)
+    if kpi.where:
+        try:
+            check_condition(kpi.where)
+        except MeasureError as error:
+            collector.note("SX-PROJ-050", f"`where` of `{kpi.name}` is not a condition: {error}", place=kpi.place, hint="as in `dep_time is not null`")
+    for dimension in kpi.by:
+        if _TAKEN.fullmatch(dimension):
+            hint = "that name is a column of every KPI's values: rename the column"
+            collector.note("SX-PROJ-051", f"`{kpi.name}` cannot be split by `{dimension}`", place=kpi.place, hint=hint)
+    return len(collector.problems) == before
+
+
+def check_source(kpi: Kpi, of: Asset, collector: Collector) -> bool:
     """Note what is wrong with a definition over the dataset `of`; say whether it can be used."""
     before = len(collector.problems)
 
     def note(code: str, message: str, hint: str) -> None:
         collector.note(code, message, place=kpi.place, hint=hint)
 
-    label = f"the measure of `{kpi.name}`"
-    try:
-        check_measure(kpi.sql, kpi.of)
-    except MeasureError as error:
-        note("SX-PROJ-050", f"{label} cannot be taken: {error}", "as in `count(*) filter (where dep_delay < 15) / count(*)`")
-    if kpi.where:
-        try:
-            columns_read(kpi.where)
-        except ValueError:
-            note("SX-PROJ-050", f"`where` of `{kpi.name}` is not a condition: {kpi.where}", "as in `dep_time is not null`")
-    for dimension in kpi.by:
-        if _TAKEN.fullmatch(dimension):
-            note("SX-PROJ-051", f"`{kpi.name}` cannot be split by `{dimension}`", "that name is a column of every KPI's values: rename the column")
     table = of.table or Table()
     if kpi.grain and not table.time:
         note("SX-PROJ-052", f"`{kpi.name}` has the grain {kpi.grain}, but `{of.name}` has no `time`", 'say `time="..."` on the dataset, or `grain=""` on the KPI')

@@ -52,12 +52,9 @@ def check_measure(sql: str, of: str = "") -> None:
     _parse(sql, of)
 
 
-def columns_read(sql: str) -> set[str]:
-    """Return the columns that a measure or condition reads."""
-    import sqlglot
-    from sqlglot import exp
-
-    return {column.name for column in sqlglot.parse_one(sql, dialect="duckdb").find_all(exp.Column)}
+def check_condition(sql: str) -> None:
+    """Do nothing for a condition over the columns of one row. MeasureError otherwise."""
+    _condition(sql)
 
 
 def parts(sql: str, of: str = "") -> Parts:
@@ -241,19 +238,30 @@ def _additive(node: Any) -> "Literal['count', 'sum', 'min', 'max', 'avg', 'count
     return kinds.get(type(node))
 
 
-def _check_where(where: str, measure: Measure) -> None:
+def _condition(sql: str) -> Any:
+    """Return the tree of a condition over one row."""
     import sqlglot
     from sqlglot import exp
     from sqlglot.errors import SqlglotError
 
+    try:
+        tree = sqlglot.parse_one(sql, dialect="duckdb")
+    except SqlglotError as error:
+        raise MeasureError(f"it is not SQL: {str(error).splitlines()[0]}") from error
+    if isinstance(tree, exp.Alias) or not isinstance(tree, exp.Expression) or tree.find(exp.Query, exp.Command, exp.DDL, exp.AggFunc, exp.Window) is not None:
+        raise MeasureError("it is more than a comparison of columns of one row")
+    return tree
+
+
+def _check_where(where: str, measure: Measure) -> None:
+    from sqlglot import exp
+
     if not where:
         return
     try:
-        tree = sqlglot.parse_one(where, dialect="duckdb")
-    except SqlglotError as error:
-        raise UsageError("SX-KPI-003", f"the condition is not SQL: {where}", hint="as in `origin = 'EWR' and bucket >= '2013-02-01'`") from error
-    if tree.find(exp.Query, exp.Command, exp.AggFunc, exp.Window) is not None or not isinstance(tree, exp.Expression):
-        raise UsageError("SX-KPI-003", f"the condition is more than a condition: {where}", hint="compare `bucket` and dimensions, nothing else")
+        tree = _condition(where)
+    except MeasureError as error:
+        raise UsageError("SX-KPI-003", f"`{where}` cannot be a condition: {error}", hint="as in `origin = 'EWR' and bucket >= '2013-02-01'`") from error
     known = (*measure.by, *(("bucket",) if measure.grain else ()))
     for column in tree.find_all(exp.Column):
         if column.name not in known or column.table:
