@@ -22,7 +22,7 @@ from sextant.kernel.errors import Bug, Busy, Conflict, Damaged, SextantError, St
 from sextant.kernel.ports import Receipt, Row, Sealer, Write
 from sextant.stores.state import sqlite
 from sextant.stores.state.migrate import migrations, refuse_newer, tables
-from sextant.stores.state.statements import statements
+from sextant.stores.state.statements import Statements, statements
 from sextant.stores.state.writer import Batch, Promise, Writer
 
 LOCK_WAIT_MS = 15_000  # how long a writer waits for another process
@@ -45,9 +45,10 @@ class PostgresReader:
 
     def read(self, name: str, params: Sequence[Any] = ()) -> list[Row]:
         """Return the rows of a named query, as of the newest commit."""
-        text = self._sql[name]
+        sql = self._sql[name]
+        assert not sql.table, f"`{name}` writes"
         with self.connection() as connection:
-            found: list[Row] = connection.execute(text, params).fetchall()
+            found: list[Row] = connection.execute(sql.text, params).fetchall()
             return found
 
     def rows(self, table: str) -> Iterator[list[Row]]:
@@ -207,21 +208,21 @@ class _Transactions:
         return self._size != size
 
     def execute(self, name: str, params: Sequence[Any]) -> int:
-        count: int = self.connection.execute(self._sql[name], params).rowcount
+        count: int = self.connection.execute(self._sql[name].text, params).rowcount
         return count
 
     def execute_many(self, name: str, rows: Sequence[Sequence[Any]]) -> None:
         copy_text = self._copies.get(name)
         with self.connection.cursor() as cursor:
             if copy_text is None or len(rows) < COPY_ROWS_MIN:
-                cursor.executemany(self._sql[name], rows)
+                cursor.executemany(self._sql[name].text, rows)
                 return
             with cursor.copy(copy_text) as copy:
                 for row in rows:
                     copy.write_row(row)
 
     def query(self, name: str, params: Sequence[Any]) -> list[Row]:
-        found: list[Row] = self.connection.execute(self._sql[name], params).fetchall()
+        found: list[Row] = self.connection.execute(self._sql[name].text, params).fetchall()
         return found
 
     def savepoint(self) -> None:
@@ -289,8 +290,8 @@ def pages(connection: "psycopg.Connection[Row]", query: str) -> Iterator[list[Ro
             yield page
 
 
-def _translated() -> dict[str, str]:
-    return {name: sql.text.replace("%", "%%").replace("?", "%s") for name, sql in statements().items()}
+def _translated() -> Statements:
+    return Statements((name, sql._replace(text=sql.text.replace("%", "%%").replace("?", "%s"))) for name, sql in statements().items())
 
 
 def _copy(text: str) -> str:
