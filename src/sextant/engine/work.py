@@ -132,7 +132,7 @@ class DataWork:
             order, executor = self.orders[task.id]
             executor.cancel(order)
 
-    def finish(self, task: Task, attempt: int, result: WorkResult) -> Done:
+    def finish(self, task: Task, attempt: int, result: WorkResult) -> Done:  # noqa: ARG002 - the order's id names the attempt
         order, _ = self.orders.pop(task.id)
         asset = self.assets[task.asset]
         log = self.blobs.put(result.log.encode()) if result.log else ""

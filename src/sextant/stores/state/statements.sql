@@ -30,6 +30,8 @@ SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.s
 SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.subject = ? AND e.seq < ? ORDER BY e.seq DESC LIMIT ?
 -- name: event_newest_of
 SELECT id FROM event WHERE subject = ? ORDER BY seq DESC LIMIT 1
+-- name: events_of_type
+SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.type = ? ORDER BY e.seq
 -- name: events_caused_by
 SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.cause = ? ORDER BY e.seq LIMIT ?
 -- name: events_newest
@@ -182,6 +184,8 @@ INSERT INTO check_result (seq, n, run, asset, version, name, partition, ok, seve
 SELECT doc FROM check_result WHERE run = ? ORDER BY seq, n
 -- name: check_results_of_asset
 SELECT doc, run, version FROM check_result WHERE asset = ? ORDER BY seq DESC, n LIMIT ?
+-- name: check_results_all
+SELECT doc FROM check_result
 -- name: check_results_bad
 SELECT doc, run, version FROM check_result WHERE ok = 0 ORDER BY seq DESC, n LIMIT ?
 -- name: signal_set
@@ -206,6 +210,8 @@ SELECT asset, fired_at FROM tick WHERE env = ? ORDER BY asset
 INSERT INTO history (run, n, body) VALUES (?, ?, ?)
 -- name: history_of
 SELECT n, body FROM history WHERE run = ? ORDER BY n
+-- name: history_all
+SELECT body FROM history
 -- name: history_prune
 DELETE FROM history WHERE run = ?
 
