@@ -15,7 +15,6 @@ import dis
 import functools
 import hashlib
 import importlib.metadata
-import importlib.util
 import os
 import sys
 import types
@@ -30,6 +29,8 @@ _BLIND = {
     "open": "a file", "environ": "the environment", "getenv": "the environment",
 }  # fmt: skip
 _NOT_BLIND = ("importlib.util", "importlib.metadata", "importlib.resources")  # look things up, run no code of ours
+_IMPORT_NAME = dis.opmap["IMPORT_NAME"]
+_DEPTH_MAX = 50_000  # Python frames: a chain of ten thousand functions, each calling the next
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), type(NotImplemented))
 _SELF_DESCRIBING = ("datetime", "decimal", "fractions", "pathlib", "uuid", "zoneinfo", "re", "typing", "types", "polars.datatypes", "sextant")
 _STATE_ONLY = ("logging", "_thread", "threading", "_contextvars", "contextvars")  # loggers, locks: no part of the result
@@ -50,11 +51,18 @@ class Fingerprints:
     def __init__(self, root: Path) -> None:
         self.root = os.path.realpath(root) + os.sep
         self._sources: dict[str, _Source | None] = {}
+        self._local: dict[str, bool] = {}
+        self._chains: dict[int, tuple[types.CodeType, set[tuple[str, ...]]]] = {}
 
     def of(self, function: Callable[..., Any]) -> Fingerprint:
         """Return the fingerprint of a function. Cost: about 0.1 ms a reached function, 2 ms a file met first."""
         walk = _Walk(self)
-        walk.value(function)
+        limit = sys.getrecursionlimit()
+        sys.setrecursionlimit(max(limit, _DEPTH_MAX))
+        try:
+            walk.value(function)
+        finally:
+            sys.setrecursionlimit(limit)
         tops = {top for top in walk.tops if top not in sys.stdlib_module_names and top != "sextant"}
         return Fingerprint(walk.digest(), tuple(sorted(filter(None, map(_distribution, tops)))), tuple(sorted(walk.warnings)))
 
@@ -62,11 +70,28 @@ class Fingerprints:
         """Say whether a file is one of the project's own (not of an environment that lies inside of its folder)."""
         if not file or not os.path.isabs(file):  # `<string>`, `<frozen ...>`
             return False
-        path = os.path.realpath(file)
-        return path.startswith(self.root) and "site-packages" not in path and "dist-packages" not in path
+        if file not in self._local:
+            path = os.path.realpath(file)
+            self._local[file] = path.startswith(self.root) and "site-packages" not in path and "dist-packages" not in path
+        return self._local[file]
+
+    def module(self, name: str) -> str | None:
+        """Return the file of one of the project's modules, "" for a folder without one; None for code from elsewhere.
+        Looked up by path: the import machinery would run packages on the way."""
+        path = self.root + name.replace(".", os.sep)
+        found = next((file for file in (path + ".py", os.path.join(path, "__init__.py")) if os.path.isfile(file)), None)
+        return found or ("" if os.path.isdir(path) else None)
 
     def relative(self, file: str) -> str:
         return os.path.relpath(os.path.realpath(file), self.root).replace(os.sep, "/")
+
+    def chains(self, code: types.CodeType) -> set[tuple[str, ...]]:
+        """Return the global names that code and the functions inside of it load, each with the attributes taken from it."""
+        if id(code) not in self._chains:
+            found: set[tuple[str, ...]] = set()
+            _names(code, found)
+            self._chains[id(code)] = (code, found)
+        return self._chains[id(code)][1]
 
     def source(self, file: str) -> "_Source | None":
         if file not in self._sources:
@@ -92,8 +117,9 @@ def _read(file: str) -> _Source | None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module) and node.body:
             first = node.body[0]
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
-                node.body[0] = ast.copy_location(ast.Pass(), first)
+                node.body[:1] = [] if len(node.body) > 1 or isinstance(node, ast.Module) else [ast.copy_location(ast.Pass(), first)]
     dump = ast.dump(tree).encode()
+    _flatten(tree, 1)
     codes: dict[tuple[str, int], list[types.CodeType]] = {}
     # optimize=0: asserts count, whether or not this interpreter runs with -O.
     todo = [compile(tree, file, "exec", dont_inherit=True, optimize=0)]
@@ -102,6 +128,18 @@ def _read(file: str) -> _Source | None:
         codes.setdefault((code.co_name, code.co_firstlineno), []).append(code)
         todo += [const for const in code.co_consts if isinstance(const, types.CodeType)]
     return _Source(tree, codes, dump)
+
+
+def _flatten(node: ast.AST, line: int) -> None:
+    """Put everything in a function on its first line: where lines break, the compiler may leave a NOP."""
+    decorators = getattr(node, "decorator_list", [])
+    for child in ast.iter_child_nodes(node):
+        keeps = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda) or child in decorators
+        own = child.lineno if keeps else line  # type: ignore[attr-defined]
+        if hasattr(child, "lineno"):
+            child.lineno = child.end_lineno = own  # type: ignore[attr-defined]
+            child.col_offset = child.end_col_offset = 0  # type: ignore[attr-defined]
+        _flatten(child, own)
 
 
 class _Walk:
@@ -299,12 +337,14 @@ class _Walk:
         named: dict[str, set[tuple[str, ...]]] = {}
         for code in compiled or [live]:  # several lambdas of one line count together
             self._bytecode(code)
-            _names(code, named)
+            for chain in self._owner.chains(code):
+                named.setdefault(chain[0], set()).add(chain)
         words = {word for chains in named.values() for chain in chains for word in chain}
         if any("find_spec" in chain or chain[:2] == ("importlib", "resources") for chains in named.values() for chain in chains):
             self.tops.update(text for text in _texts(compiled or [live]) if text.isidentifier())
-        for line, module in _imports_inside(compiled or [live], scope):
-            self._import_inside(module, live, line)
+        for line, base, names in _imports_inside(live, str(scope.get("__package__") or "")):
+            for module in (base, *(f"{base}.{name}" for name in names if self._owner.module(f"{base}.{name}"))):
+                self._import_inside(module, live, line)
         blind = {name: chain for name, chains in named.items() for chain in chains if name in _BLIND and not ".".join(chain).startswith(_NOT_BLIND)}
         blind |= {word: (word,) for word in words & {"environ", "getenv", "import_module"}}
         shadowed = {name for name in blind if self._is_ours(scope.get(name))}
@@ -344,12 +384,12 @@ class _Walk:
 
     def _import_inside(self, module: str, code: types.CodeType, line: int) -> None:
         """An import inside a function: of the project's own modules, all of their text counts."""
-        file = _module_file(module)
-        if file is not None and self._owner.is_local(file):
+        file = self._owner.module(module)
+        if file is None:
+            self._outside(module, "")
+        elif file:
             self._file(file)
             self._warn(code, f"`{module}` is imported inside of the function", line)
-        else:
-            self._outside(module, "")
 
     def _blind(self, code: types.CodeType, what: str) -> None:
         self._file(code.co_filename)
@@ -360,36 +400,33 @@ class _Walk:
 
     def _file(self, file: str) -> None:
         """Write a whole file, and the project's files that it imports."""
-        real = os.path.realpath(file)
         source = self._owner.source(file)
         if source is None or self._met(source.tree):
             return
         self._write("file", source.dump)
-        package = _package_of(real)
+        package = os.path.dirname(self._owner.relative(file)).replace("/", ".")
         for node in ast.walk(source.tree):
             for name in _imported(node, package):
-                inner = _module_file(name)
-                if inner is not None and self._owner.is_local(inner):
+                inner = self._owner.module(name)
+                if inner:
                     self._file(inner)
-                elif inner is None or not self._owner.is_local(inner):
+                elif inner is None:
                     self.tops.add(name.partition(".")[0])
 
 
 # ---------------------------------------------------------------- reading code objects
 
 
-def _names(code: types.CodeType, found: dict[str, set[tuple[str, ...]]]) -> None:
-    """Collect the global names that code and the functions inside of it load, each with the attributes taken from it."""
+def _names(code: types.CodeType, found: set[tuple[str, ...]]) -> None:
     chain: tuple[str, ...] = ()
     for step in dis.get_instructions(code):
         if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
             chain = (step.argval,)
-            found.setdefault(step.argval, set()).add(chain)
+            found.add(chain)
         elif step.opname in ("LOAD_ATTR", "LOAD_METHOD") and chain:
-            longer = (*chain, step.argval)
-            found[chain[0]].discard(chain)
-            found[chain[0]].add(longer)
-            chain = longer
+            found.discard(chain)
+            chain = (*chain, step.argval)
+            found.add(chain)
         elif step.opname not in ("CACHE", "EXTENDED_ARG", "NOP"):
             chain = ()
     for const in code.co_consts:
@@ -397,25 +434,23 @@ def _names(code: types.CodeType, found: dict[str, set[tuple[str, ...]]]) -> None
             _names(const, found)
 
 
-def _imports_inside(codes: list[types.CodeType], scope: dict[str, Any]) -> Iterator[tuple[int, str]]:
-    """Yield (line, absolute module) of import statements inside of functions."""
-    todo = list(codes)
-    package = str(scope.get("__package__") or "")
+def _imports_inside(live: types.CodeType, package: str) -> Iterator[tuple[int, str, tuple[str, ...]]]:
+    """Yield (line, absolute module, names taken from it) of the import statements inside of functions."""
+    todo = [live]
     while todo:
         code = todo.pop()
+        todo += [const for const in code.co_consts if isinstance(const, types.CodeType)]
+        if _IMPORT_NAME not in code.co_code[::2]:
+            continue
         line = code.co_firstlineno
         recent: list[Any] = []
         for step in dis.get_instructions(code):
             line = step.positions.lineno if step.positions and step.positions.lineno else line
             if step.opname == "IMPORT_NAME":
                 level = recent[-2] if len(recent) >= 2 and isinstance(recent[-2], int) else 0
-                names = recent[-1] if recent and isinstance(recent[-1], tuple) else ()
-                base = _absolute(step.argval, level, package)
-                yield line, base
-                yield from ((line, f"{base}.{name}") for name in names if _module_file(f"{base}.{name}") is not None)
+                yield line, _absolute(step.argval, level, package), recent[-1] if recent and isinstance(recent[-1], tuple) else ()
             elif step.opname.startswith("LOAD_CONST") or step.opname == "LOAD_SMALL_INT":
                 recent = [*recent[-1:], step.argval]
-        todo += [const for const in code.co_consts if isinstance(const, types.CodeType)]
 
 
 def _texts(codes: list[types.CodeType]) -> Iterator[str]:
@@ -474,30 +509,12 @@ def _is_package_of_ours(owner: Fingerprints, module: types.ModuleType) -> bool:
     return bool(paths) and getattr(module, "__file__", None) is None and all(owner.is_local(path + os.sep + "x") for path in paths)
 
 
-def _module_file(name: str) -> str | None:
-    module = sys.modules.get(name)
-    if module is not None:
-        return getattr(module, "__file__", None)
-    try:
-        spec = importlib.util.find_spec(name)
-    except (ImportError, AttributeError, ValueError):
-        return None
-    return spec.origin if spec else None
-
-
-def _package_of(file: str) -> str:
-    for module in list(sys.modules.values()):
-        if getattr(module, "__file__", None) and os.path.realpath(str(module.__file__)) == file:
-            return module.__package__ or ""
-    return ""
-
-
 def _imported(node: ast.AST, package: str) -> list[str]:
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     if isinstance(node, ast.ImportFrom):
         base = _absolute(node.module or "", node.level, package)
-        return [base, *(f"{base}.{alias.name}" for alias in node.names if f"{base}.{alias.name}" in sys.modules)]
+        return [base, *(f"{base}.{alias.name}" for alias in node.names)]
     return []
 
 
