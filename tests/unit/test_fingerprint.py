@@ -356,3 +356,11 @@ def test_a_thousand_functions_are_quick(load):
     lines = [f"def f{n}(x): return f{n - 1}(x) + f{max(0, n - 2)}(x) if x else {n}" if n else "def f0(x): return x" for n in range(900)]
     first = load({"ops.py": "\n".join([*lines, "def step(): return f899(1)"])})
     assert len(first.digest) == 64
+
+
+def test_a_module_used_both_by_attribute_and_as_a_value_counts_whole(load):
+    """One use would hide the other."""
+    body = "def step(): return helper.used(1), [helper], helper.deeper(1)"
+    first = load({"helper.py": HELPER, "ops.py": ops(body)})
+    assert first.warnings == ("ops.py:4: the module `helper` is used as a value: all of the module counts as its code",)
+    assert load({"helper.py": HELPER.replace("return x - 1", "return x - 2"), "ops.py": ops(body)}).digest != first.digest

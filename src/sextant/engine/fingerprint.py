@@ -11,16 +11,17 @@ Bytecode differs between Python's minor versions: the interpreter is part of a p
 """
 
 import ast
-import dis
 import functools
 import hashlib
 import importlib.metadata
 import os
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from sextant.engine.sources import Source, global_chains, imported, imports_inside, read_source, texts
 
 # Names by which code reaches what its text does not show, with what they reach.
 _BLIND = {
@@ -29,7 +30,6 @@ _BLIND = {
     "open": "a file", "environ": "the environment", "getenv": "the environment",
 }  # fmt: skip
 _NOT_BLIND = ("importlib.util", "importlib.metadata", "importlib.resources")  # look things up, run no code of ours
-_IMPORT_NAME = dis.opmap["IMPORT_NAME"]
 _DEPTH_MAX = 50_000  # Python frames: a chain of ten thousand functions, each calling the next
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), type(NotImplemented))
 _SELF_DESCRIBING = ("datetime", "decimal", "fractions", "pathlib", "uuid", "zoneinfo", "re", "typing", "types", "polars.datatypes", "sextant")
@@ -50,7 +50,7 @@ class Fingerprints:
 
     def __init__(self, root: Path) -> None:
         self.root = os.path.realpath(root) + os.sep
-        self._sources: dict[str, _Source | None] = {}
+        self._sources: dict[str, Source | None] = {}
         self._local: dict[str, bool] = {}
         self._chains: dict[int, tuple[types.CodeType, set[tuple[str, ...]]]] = {}
 
@@ -88,58 +88,13 @@ class Fingerprints:
     def chains(self, code: types.CodeType) -> set[tuple[str, ...]]:
         """Return the global names that code and the functions inside of it load, each with the attributes taken from it."""
         if id(code) not in self._chains:
-            found: set[tuple[str, ...]] = set()
-            _names(code, found)
-            self._chains[id(code)] = (code, found)
+            self._chains[id(code)] = (code, global_chains(code))
         return self._chains[id(code)][1]
 
-    def source(self, file: str) -> "_Source | None":
+    def source(self, file: str) -> Source | None:
         if file not in self._sources:
-            self._sources[file] = _read(file)
+            self._sources[file] = read_source(file)
         return self._sources[file]
-
-
-class _Source(NamedTuple):
-    """One file: its tree without docstrings, and the code objects compiled from it by (name, first line)."""
-
-    tree: ast.Module
-    codes: dict[tuple[str, int], list[types.CodeType]]
-    dump: bytes
-
-
-def _read(file: str) -> _Source | None:
-    try:
-        with open(file, "rb") as handle:
-            tree = ast.parse(handle.read(), file)
-    except (OSError, SyntaxError, ValueError):
-        return None
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module) and node.body:
-            first = node.body[0]
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
-                node.body[:1] = [] if len(node.body) > 1 or isinstance(node, ast.Module) else [ast.copy_location(ast.Pass(), first)]
-    dump = ast.dump(tree).encode()
-    _flatten(tree, 1)
-    codes: dict[tuple[str, int], list[types.CodeType]] = {}
-    # optimize=0: asserts count, whether or not this interpreter runs with -O.
-    todo = [compile(tree, file, "exec", dont_inherit=True, optimize=0)]
-    while todo:
-        code = todo.pop()
-        codes.setdefault((code.co_name, code.co_firstlineno), []).append(code)
-        todo += [const for const in code.co_consts if isinstance(const, types.CodeType)]
-    return _Source(tree, codes, dump)
-
-
-def _flatten(node: ast.AST, line: int) -> None:
-    """Put everything in a function on its first line: where lines break, the compiler may leave a NOP."""
-    decorators = getattr(node, "decorator_list", [])
-    for child in ast.iter_child_nodes(node):
-        keeps = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda) or child in decorators
-        own = child.lineno if keeps else line  # type: ignore[attr-defined]
-        if hasattr(child, "lineno"):
-            child.lineno = child.end_lineno = own  # type: ignore[attr-defined]
-            child.col_offset = child.end_col_offset = 0  # type: ignore[attr-defined]
-        _flatten(child, own)
 
 
 class _Walk:
@@ -341,8 +296,8 @@ class _Walk:
                 named.setdefault(chain[0], set()).add(chain)
         words = {word for chains in named.values() for chain in chains for word in chain}
         if any("find_spec" in chain or chain[:2] == ("importlib", "resources") for chains in named.values() for chain in chains):
-            self.tops.update(text for text in _texts(compiled or [live]) if text.isidentifier())
-        for line, base, names in _imports_inside(live, str(scope.get("__package__") or "")):
+            self.tops.update(text for text in texts(compiled or [live]) if text.isidentifier())
+        for line, base, names in imports_inside(live, str(scope.get("__package__") or "")):
             for module in (base, *(f"{base}.{name}" for name in names if self._owner.module(f"{base}.{name}"))):
                 self._import_inside(module, live, line)
         blind = {name: chain for name, chains in named.items() for chain in chains if name in _BLIND and not ".".join(chain).startswith(_NOT_BLIND)}
@@ -406,7 +361,7 @@ class _Walk:
         self._write("file", source.dump)
         package = os.path.dirname(self._owner.relative(file)).replace("/", ".")
         for node in ast.walk(source.tree):
-            for name in _imported(node, package):
+            for name in imported(node, package):
                 inner = self._owner.module(name)
                 if inner:
                     self._file(inner)
@@ -414,49 +369,7 @@ class _Walk:
                     self.tops.add(name.partition(".")[0])
 
 
-# ---------------------------------------------------------------- reading code objects
-
-
-def _names(code: types.CodeType, found: set[tuple[str, ...]]) -> None:
-    chain: tuple[str, ...] = ()
-    for step in dis.get_instructions(code):
-        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
-            chain = (step.argval,)
-            found.add(chain)
-        elif step.opname in ("LOAD_ATTR", "LOAD_METHOD") and chain:
-            found.discard(chain)
-            chain = (*chain, step.argval)
-            found.add(chain)
-        elif step.opname not in ("CACHE", "EXTENDED_ARG", "NOP"):
-            chain = ()
-    for const in code.co_consts:
-        if isinstance(const, types.CodeType):
-            _names(const, found)
-
-
-def _imports_inside(live: types.CodeType, package: str) -> Iterator[tuple[int, str, tuple[str, ...]]]:
-    """Yield (line, absolute module, names taken from it) of the import statements inside of functions."""
-    todo = [live]
-    while todo:
-        code = todo.pop()
-        todo += [const for const in code.co_consts if isinstance(const, types.CodeType)]
-        if _IMPORT_NAME not in code.co_code[::2]:
-            continue
-        line = code.co_firstlineno
-        recent: list[Any] = []
-        for step in dis.get_instructions(code):
-            line = step.positions.lineno if step.positions and step.positions.lineno else line
-            if step.opname == "IMPORT_NAME":
-                level = recent[-2] if len(recent) >= 2 and isinstance(recent[-2], int) else 0
-                yield line, _absolute(step.argval, level, package), recent[-1] if recent and isinstance(recent[-1], tuple) else ()
-            elif step.opname.startswith("LOAD_CONST") or step.opname == "LOAD_SMALL_INT":
-                recent = [*recent[-1:], step.argval]
-
-
-def _texts(codes: list[types.CodeType]) -> Iterator[str]:
-    for code in codes:
-        yield from (const for const in code.co_consts if isinstance(const, str))
-        yield from _texts([const for const in code.co_consts if isinstance(const, types.CodeType)])
+# ---------------------------------------------------------------- values
 
 
 def _constant(value: Any) -> str:
@@ -507,22 +420,6 @@ def _is_package_of_ours(owner: Fingerprints, module: types.ModuleType) -> bool:
     """Say whether a module without a file is a folder of the project."""
     paths = list(getattr(module, "__path__", ()))
     return bool(paths) and getattr(module, "__file__", None) is None and all(owner.is_local(path + os.sep + "x") for path in paths)
-
-
-def _imported(node: ast.AST, package: str) -> list[str]:
-    if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names]
-    if isinstance(node, ast.ImportFrom):
-        base = _absolute(node.module or "", node.level, package)
-        return [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    return []
-
-
-def _absolute(name: str, level: int, package: str) -> str:
-    if not level:
-        return name
-    parts = package.split(".")[: len(package.split(".")) - level + 1]
-    return ".".join([*parts, *([name] if name else [])])
 
 
 @functools.cache
