@@ -331,7 +331,7 @@ class Runs:
                 work = DataWork(
                     plan, manifest, run=run, state=p.state, versions=p.versions, lake=p.lake, blobs=p.blobs, executors=p.executor, clock=p.clock,
                     ids=p.ids, tables=tables, project=str(p.bundle_folder(manifest.bundle)), blobs_root=str(p.blobs.root), fence=leases.fence,
-                    earlier=earlier, secrets_file=str(p.secrets_file),
+                    earlier=earlier, secrets_file=str(p.secrets_file), past_gate=bool(break_glass),
                 )  # fmt: skip
                 outcome = execute(
                     work.tasks(), work, state=p.state, history=history, clock=p.clock, slots=p.executor("").slots, pools=p.config.pools,
@@ -343,8 +343,8 @@ class Runs:
                 try:
                     published = p.publisher.publish(
                         env, self._in_order(tables, manifest), assets, run=run, by=by, decide=self._decider(by, env, assets, break_glass, intent), cause=started.id,
-                        definitions=plan.definitions, guards=(*leases.guards(), *self._untainted(env, tables, intent)), intent=intent, undoes=undoes, reason=reason,
-                        broke_glass=break_glass,
+                        definitions=plan.definitions, guards=(*leases.guards(), *self._untainted(env, tables, intent)), intent=intent, undoes=undoes, reason=reason or break_glass,
+                        broke_glass=break_glass, before=[event for step in plan.steps[:1] for event in self._glass(assets[step.asset], break_glass, by)],
                     )  # fmt: skip
                 except SextantError as error:
                     problem = error.message

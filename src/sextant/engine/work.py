@@ -29,12 +29,13 @@ class DataWork:
     def __init__(
         self, plan: Plan, manifest: Manifest, *, run: str, state: State, versions: Versions, lake: Lake, blobs: Blobs,
         executors: Callable[[str], Executor], clock: Clock, ids: Ids, tables: dict[str, RunTable], project: str, blobs_root: str,
-        fence: int = 0, earlier: Iterable[str] = (), secrets_file: str = "",
+        fence: int = 0, earlier: Iterable[str] = (), secrets_file: str = "", past_gate: bool = False,
     ) -> None:  # fmt: skip
         self.plan, self.manifest, self.run, self.state, self.versions = plan, manifest, run, state, versions
         self.lake, self.blobs, self.executors, self.clock, self.ids = lake, blobs, executors, clock, ids
         self.tables, self.project, self.blobs_root, self.fence = tables, project, blobs_root, fence
         self.secrets_file = secrets_file
+        self.past_gate = past_gate  # someone broke the glass: what the checks refuse is published, and marked
         self.assets = {asset.id: asset for asset in manifest.assets}
         self.steps: dict[str, PlannedStep] = {step.id: step for step in plan.steps}
         self.items: dict[str, list[Item]] = {}
@@ -162,7 +163,7 @@ class DataWork:
                 confirmed.append(part)
             else:
                 staged.append(Staged(part=part, files=made.files))
-        bad = [check for check in result.checks if not check.ok and check.severity == "error"]
+        bad = [check for check in result.checks if not check.ok and check.severity == "error"] if not self.past_gate else []
         output = StepOutput(
             staged=tuple(staged), confirmed=tuple(confirmed), schema=result.schema, arrow_schema=result.arrow_schema, checks=result.checks,
             refused=bool(bad), wall_s=result.resources.wall_s,
@@ -176,7 +177,7 @@ class DataWork:
 
     def _audited(self, task: Task, result: WorkResult, record: Mapping[str, object]) -> Done:
         table = self.tables[task.asset]
-        bad = [check for check in result.checks if not check.ok and check.severity == "error"]
+        bad = [check for check in result.checks if not check.ok and check.severity == "error"] if not self.past_gate else []
         if bad:  # the table as a whole is refused: nothing of it is published
             table.refused.update(table.staged)
             table.refused_schema, table.refused_arrow_schema = table.schema, table.arrow_schema

@@ -104,7 +104,7 @@ class Publisher:
                 events.append(self._event("version.confirmed", id_, VersionConfirmed(id_, tuple(table.confirmed)), by, cause))
             if not table.changed:
                 continue
-            version = self._version(table, asset, run, tables, made, states[id_])
+            version = self._version(table, asset, run, tables, made, states[id_], table.checks)
             if refused:
                 version = msgspec.structs.replace(version, meta={**version.meta, "refused": list(refused)})
             built.append(version)
