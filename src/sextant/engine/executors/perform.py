@@ -8,6 +8,7 @@ import os
 import resource
 import time
 import traceback
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -264,13 +265,30 @@ def _evaluate(order: WorkOrder, specs: Sequence[Any], table: pa.Table, partition
     asset = order.asset
     assert asset.table is not None
     frame = pl.DataFrame(pl.from_arrow(table))
-    references = {ref.asset: pl.DataFrame(pl.from_arrow(table_of(order.lake, ref))) for ref in order.references}
+    references = {ref.asset: _reference(order.lake, ref) for ref in order.references}
     evaluate = registry.load("check.dataops")
     found: list[tuple[CheckResult, bytes]] = evaluate(
         specs, frame, asset=asset.id, partition="" if partition == ALL else partition, references=references, expect_schema=order.expect_schema,
         time=asset.table.time, now_ns=order.now, functions=_project(order).checks, personal=asset.table.personal,
     )  # fmt: skip
     return found
+
+
+_references: OrderedDict[tuple[str, ...], pl.DataFrame] = OrderedDict()
+_REFERENCE_ROWS_MAX = 100_000  # larger tables are read each time instead of being held
+
+
+def _reference(lake: str, ref: InputRef) -> pl.DataFrame:
+    """Return a table that checks compare with. Its files never change, so small ones are held between orders."""
+    name = (lake, *(file.path for set_ in ref.sets for file in set_.files), *(partition for set_ in ref.sets for partition in set_.partitions))
+    held = _references.get(name)
+    if held is None:
+        held = pl.DataFrame(pl.from_arrow(table_of(lake, ref)))
+        if held.height <= _REFERENCE_ROWS_MAX:
+            _references[name] = held
+            if len(_references) > 16:
+                _references.popitem(last=False)
+    return held
 
 
 def _kept(order: WorkOrder, results: list[tuple[CheckResult, bytes]]) -> list[CheckResult]:
