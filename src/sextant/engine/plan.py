@@ -88,6 +88,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     definitions: tuple[Definition, ...] = ()
     up_to_date: dict[str, int] = {}
     stale: dict[str, dict[str, str]] = {}  # asset -> partition -> reason; reported, not run
+    stale_seconds: dict[str, float] = {}  # asset -> expected cost of making what is stale again
     held: dict[str, tuple[str, ...]] = {}
     waiting: dict[str, tuple[str, ...]] = {}  # an input has no such partition yet
     warnings: tuple[str, ...] = ()
@@ -220,6 +221,7 @@ def _items(
     out.up_to_date[asset.id] = fresh
     if stale:
         out.stale[asset.id] = stale
+        out.stale_seconds[asset.id] = scene.costs.get(asset.id, (0.0, 0.0))[0] * len(stale)
     if held:
         out.held[asset.id] = tuple(held)
     if waiting:

@@ -5,7 +5,7 @@ and cached by digest (a version never changes).
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -31,6 +31,7 @@ class Versions:
 
     def __init__(self, state: State) -> None:
         self._state = state
+        self._announced: dict[tuple[str, str], Version] = {}
         self._maps: OrderedDict[tuple[str, str], Mapping[str, Part]] = OrderedDict()
 
     def live(self, env: str) -> dict[str, Pointer]:
@@ -45,10 +46,16 @@ class Versions:
     def get(self, asset: str, digest: str) -> Version:
         """Return the record of a version, without its partitions. NotFound."""
         rows = self._state.read("version_get", (asset, digest))
+        if not rows and (asset, digest) in self._announced:
+            return self._announced[(asset, digest)]
         if not rows:
             raise NotFound("SX-VERSION-001", f"`{asset}` has no version `{digest[:12]}`", hint=f"`sextant versions {asset}` lists them")
         version = msgspec.json.decode(rows[0][0], type=Version)
         return msgspec.structs.replace(version, locator=rows[0][1])
+
+    def announce(self, versions: Iterable[Version]) -> None:
+        """Make versions known that are about to be written in the same transaction as their release."""
+        self._announced = {(version.asset, version.digest): msgspec.structs.replace(version, parts=()) for version in versions}
 
     def find(self, asset: str, prefix: str) -> str:
         """Return the one digest that begins with `prefix` (at least 4 characters). NotFound, or UserError if several do."""

@@ -7,7 +7,7 @@ stored; it names the payload by a salted hash only, so that payload and salt can
 import os
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -19,6 +19,7 @@ from sextant.kernel.nouns import Envelope, Event
 from sextant.kernel.ports import Row
 from sextant.ledger import merkle
 from sextant.ledger.projections import PROJECTIONS
+from sextant.ledger.upcast import CURRENT, upcast
 
 SALT_BYTES = 16
 _MARKS_MAX = 2 * limits.GROUP_WRITES_MAX  # a group seals at most once for each of its writes
@@ -27,9 +28,7 @@ _envelope = msgspec.json.Encoder(order="deterministic").encode
 _payload = msgspec.json.Encoder(order="deterministic").encode
 
 
-def event(
-    ids: Ids, type_: str, subject: str, data: msgspec.Struct | dict[str, Any], *, actor: str, cause: str = "", v: int = 1
-) -> Event:
+def event(ids: Ids, type_: str, subject: str, data: msgspec.Struct | dict[str, Any], *, actor: str, cause: str = "") -> Event:
     """Return an event with a new id, ready for `Write.events`.
 
     type_    dotted, past tense: `release.proposed`
@@ -37,12 +36,37 @@ def event(
     data     what happened: a struct or JSON-like mapping; only this can be erased later
     cause    id of the event that brought this one about; "" for what comes from outside
     """
-    return Event(id=ids.new("event"), type=type_, subject=subject, actor=actor, cause=cause, v=v, data=msgspec.Raw(_payload(data)))
+    return Event(
+        id=ids.new("event"),
+        type=type_,
+        subject=subject,
+        actor=actor,
+        cause=cause,
+        v=CURRENT.get(type_, 1),
+        data=msgspec.Raw(_payload(data)),
+    )
 
 
 def payload_hash(salt: bytes, body: bytes) -> str:
     """Return what an envelope says of its payload: hex SHA-256(salt + payload bytes)."""
     return sha256(salt + body).hexdigest()
+
+
+class Entry(NamedTuple):
+    """An event as it stands in the ledger. `data` is its payload in today's shape, None when it was erased."""
+
+    envelope: Envelope
+    data: Any
+
+
+def entries(rows: Iterable[Row]) -> list[Entry]:
+    """Return the events of a query that selects (seq, envelope, salt, body), such as `events_newest`."""
+    found = []
+    for _seq, raw, _salt, body in rows:
+        envelope = msgspec.json.decode(bytes(raw), type=Envelope)
+        data = None if body is None else msgspec.json.decode(upcast(envelope.type, envelope.v, bytes(body)))
+        found.append(Entry(envelope, data))
+    return found
 
 
 class Ledger:
@@ -114,7 +138,9 @@ class Ledger:
                 try:
                     rows.extend(projection(seq, time, body))
                 except msgspec.MsgspecError as error:
-                    raise BadData("SX-LEDGER-002", f"the payload of `{one.type}` on `{one.subject}` is not what this type declares") from error
+                    raise BadData(
+                        "SX-LEDGER-002", f"the payload of `{one.type}` on `{one.subject}` is not what this type declares"
+                    ) from error
             seq += 1
         return rows
 
@@ -128,7 +154,11 @@ def subtrees(read: Callable[[str, Sequence[Any]], list[Row]]) -> merkle.Subtree:
         if level >= merkle.STORED_LEVEL:
             found = read("node_at", (level, index))
             if not found:
-                raise Damaged("SX-LEDGER-010", f"node {index} on level {level} of the ledger's tree is missing", hint="`sextant ledger verify` says what else is wrong")
+                raise Damaged(
+                    "SX-LEDGER-010",
+                    f"node {index} on level {level} of the ledger's tree is missing",
+                    hint="`sextant ledger verify` says what else is wrong",
+                )
             return bytes(found[0][0])
         first = index << level
         start = first & -merkle.BLOCK
@@ -137,7 +167,11 @@ def subtrees(read: Callable[[str, Sequence[Any]], list[Row]]) -> merkle.Subtree:
             block = start, [merkle.leaf_hash(envelope) for (envelope,) in read("event_envelopes", (start, start + merkle.BLOCK))]
         leaves = block[1][first - start : stop - start]
         if len(leaves) != 1 << level:
-            raise Damaged("SX-LEDGER-011", f"events {first} to {stop - 1} are not all in the ledger", hint="`sextant ledger verify` says what is wrong")
+            raise Damaged(
+                "SX-LEDGER-011",
+                f"events {first} to {stop - 1} are not all in the ledger",
+                hint="`sextant ledger verify` says what is wrong",
+            )
         while len(leaves) > 1:
             leaves = [merkle.node_hash(leaves[at], leaves[at + 1]) for at in range(0, len(leaves), 2)]
         return leaves[0]

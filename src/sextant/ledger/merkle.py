@@ -62,6 +62,20 @@ class Frontier:
         self.size = size + 1
         return stored or _NONE
 
+    def extend(self, level: int, hash_: bytes) -> list[tuple[int, int, bytes]]:
+        """Add a whole subtree of 2^`level` leaves, where the size is a multiple of that; return what is complete above it."""
+        size = self.size
+        assert size & ((1 << level) - 1) == 0
+        stored = []
+        self.size = size + (1 << level)
+        while size >> level & 1:
+            hash_ = node_hash(self.peaks[level], hash_)
+            level += 1
+            if level >= STORED_LEVEL:
+                stored.append((level, size >> level, hash_))
+        self.peaks[level] = hash_
+        return stored
+
     def root(self) -> bytes:
         """Return the tree's root. EMPTY for no leaves."""
         return join([self.peaks[level] for level in _bits(self.size)])

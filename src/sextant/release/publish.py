@@ -5,6 +5,7 @@ visible before the one state transaction that holds versions, check results, rel
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -24,6 +25,7 @@ from sextant.release.releases import Instant, Releases, Verdict
 from sextant.stores.lake.digest import version_digest
 
 _REBASES_MAX = 3  # how often a publish is built again on a head that moved meanwhile
+_COMMITS_AT_ONCE = 4  # table states written side by side
 Decide = Callable[[Sequence[Move]], Decision]
 
 
@@ -65,7 +67,7 @@ class Publisher:
     def publish(
         self, env: str, tables: Mapping[str, RunTable], assets: Mapping[str, Asset], *, run: str, by: Principal, decide: Decide, cause: str,
         definitions: Sequence[Definition] = (), guards: Sequence[Statement] = (), intent: str = "release", undoes: Release | None = None,
-        reason: str = "", broke_glass: str = "",
+        reason: str = "", broke_glass: str = "", refused: Sequence[str] = (), before: Sequence[Event] = (),
     ) -> Published:  # fmt: skip
         """Publish every table with something new, in one release; then record what was refused.
 
@@ -73,7 +75,7 @@ class Publisher:
         """
         for attempt in range(_REBASES_MAX + 1):
             try:
-                return self._once(env, tables, assets, run, by, decide, cause, definitions, guards, intent, undoes, reason, broke_glass)
+                return self._once(env, tables, assets, run, by, decide, cause, definitions, guards, intent, undoes, reason, broke_glass, refused, before)
             except Conflict:
                 if attempt == _REBASES_MAX or not self._rebase(env, tables):
                     raise
@@ -82,10 +84,12 @@ class Publisher:
     def _once(
         self, env: str, tables: Mapping[str, RunTable], assets: Mapping[str, Asset], run: str, by: Principal, decide: Decide, cause: str,
         definitions: Sequence[Definition], guards: Sequence[Statement], intent: str, undoes: Release | None, reason: str, broke_glass: str,
+        refused: Sequence[str], before: Sequence[Event],
     ) -> Published:  # fmt: skip
-        events: list[Event] = []
+        events: list[Event] = list(before)
         moves: list[Move] = []
         made: dict[str, str] = {}
+        built: list[Version] = []
         rows = 0
         for definition in definitions:
             asset = assets[definition.asset]
@@ -93,13 +97,17 @@ class Publisher:
             made[asset.id] = definition.target
             moves.append(Move(env=env, asset=asset.id, source=definition.source, target=definition.target))
             events.append(self._event("version.created", f"{asset.id}@{version.digest}", VersionCreated(version), by, cause))
+        states = self._states({id_: table for id_, table in tables.items() if table.changed}, assets)
         for id_, table in tables.items():
             asset = assets[id_]
             if table.confirmed:
                 events.append(self._event("version.confirmed", id_, VersionConfirmed(id_, tuple(table.confirmed)), by, cause))
             if not table.changed:
                 continue
-            version = self._version(table, asset, run, tables, made)
+            version = self._version(table, asset, run, tables, made, states[id_])
+            if refused:
+                version = msgspec.structs.replace(version, meta={**version.meta, "refused": list(refused)})
+            built.append(version)
             if version.digest != table.base:
                 made[id_] = version.digest
                 rows += sum(staged.part.rows for staged in table.staged.values())
@@ -119,6 +127,7 @@ class Publisher:
                 events += self._releases.withdrawals(undoes, bad[:1] if not any(m.asset.startswith("kpi:") for m in bad) else bad, reason=reason, undo=drafted.id, cause=cause)
                 if undoes.state == "live":
                     events.append(self._releases.mark_undone(undoes, undo=drafted.id, cause=cause))
+            self._versions.announce(built)
             release = self._releases.propose(drafted, before=events, cause=cause, guards=guards)
         elif events:
             self._state.commit(Write((), tuple(events)))
@@ -131,8 +140,7 @@ class Publisher:
 
     # ------------------------------------------------------------ versions
 
-    def _version(self, table: RunTable, asset: Asset, run: str, tables: Mapping[str, RunTable], made: Mapping[str, str], refused: Sequence[CheckResult] = ()) -> Version:
-        locator = self._commit(table, asset)
+    def _version(self, table: RunTable, asset: Asset, run: str, tables: Mapping[str, RunTable], made: Mapping[str, str], locator: str, refused: Sequence[CheckResult] = ()) -> Version:
         parts = table.parts()
         digest = version_digest(table.schema, {name: part.digest for name, part in parts.items()})
         inputs: dict[str, str] = {}
@@ -155,6 +163,13 @@ class Publisher:
             rows=sum(part.rows for part in parts.values()), size_bytes=sum(file.size_bytes for file in files), schema=table.schema, meta=meta,
             created_at=self._clock.now_ns(),
         )  # fmt: skip
+
+    def _states(self, tables: Mapping[str, RunTable], assets: Mapping[str, Asset]) -> dict[str, str]:
+        """Write the new states of several tables side by side: most of the time is waiting for the disk."""
+        if len(tables) < 2:
+            return {id_: self._commit(table, assets[id_]) for id_, table in tables.items()}
+        with ThreadPoolExecutor(_COMMITS_AT_ONCE) as pool:
+            return dict(zip(tables, pool.map(lambda id_: self._commit(tables[id_], assets[id_]), tables), strict=True))
 
     def _commit(self, table: RunTable, asset: Asset) -> str:
         """Write the table's new state: fresh files first, then partitions taken from older states."""
@@ -194,11 +209,12 @@ class Publisher:
             candidate = RunTable(id_, base, record.locator, self._versions.parts(id_, base), record.schema, self._lake)
             candidate.staged = dict(table.refused)
             candidate.schema, candidate.arrow_schema = table.refused_schema, table.refused_arrow_schema
-            version = self._version(candidate, assets[id_], run, tables, made, table.refused_checks)
+            version = self._version(candidate, assets[id_], run, tables, made, self._commit(candidate, assets[id_]), table.refused_checks)
             created = self._event("version.created", f"{id_}@{version.digest}", VersionCreated(version), by, cause)
             events = [created, *self._checks(table.refused_checks, run, id_, version.digest, by, created.id)]
             move = Move(env=env, asset=id_, source=base, target=version.digest)
             drafted = self._releases.draft([move], by=by, decision=decide([move]), strategy=Strategy(kind="publish"), run=run)
+            self._versions.announce([version])
             out.append(self._releases.propose(drafted, before=events, cause=cause))
         return tuple(out)
 

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import duckdb  # noqa: F401 - a worker's start pays for the imports, not its first step
+import duckdb
+import msgspec
 import polars as pl
 import pyarrow as pa
 
@@ -52,8 +53,6 @@ def perform(order: WorkOrder) -> WorkResult:
         bytes_read=sum(file.size_bytes for ref in order.inputs for set_ in ref.sets for file in set_.files),
         bytes_written=sum({file.path: file.size_bytes for out in result.outputs for file in out.files}.values()),
     )
-    import msgspec
-
     return msgspec.structs.replace(result, resources=used)
 
 
@@ -78,7 +77,7 @@ def _make(order: WorkOrder) -> WorkResult:
     missing = [name for name in (*asset.table.key, *([asset.table.time] if asset.table.time else [])) if name not in dict(schema)]
     if missing:
         raise BadData("SX-DATA-001", f"`{asset.id}` returned no column `{missing[0]}`, which its key or time names", hint=f"it returned {', '.join(name for name, _ in schema)}")
-    checks = _check(order, parts, schema)
+    checks = _check(order, parts)
     outputs: Sequence[PartOutput] = frames.write_many(parts, root=order.lake, staging=order.staging, key=asset.table.key, grain=asset.table.partitioning.grain)
     return WorkResult(
         order=order.id, attempt=order.attempt, fence=order.fence, ok=True, outputs=tuple(outputs), checks=tuple(checks), schema=schema,
@@ -98,9 +97,9 @@ def _call(order: WorkOrder) -> list[tuple[str, Any]]:
     if build.code.language == "sql":
         query = project.queries[asset.id]
         if build.whole_range:  # the query hands the label through, for one partition too
-            whole = _sql(query, {name: ref.range() for name, ref in loaded.items()})
+            whole = _sql(order, query, {name: ref.range() for name, ref in loaded.items()})
             return [(key, table) for key, table in _by_label(whole, order.partitions)]
-        return [(key, _sql(query, {name: ref.at(key) for name, ref in loaded.items()})) for key in order.partitions]
+        return [(key, _sql(order, query, {name: ref.at(key) for name, ref in loaded.items()})) for key in order.partitions]
     function = project.functions[asset.id]
     fixed: dict[str, Any] = dict(build.params)
     if build.secrets:
@@ -205,16 +204,25 @@ def _as_frame(table: pa.Table, frame: str) -> Any:
     return table
 
 
-def _sql(query: str, tables: Mapping[str, pa.Table]) -> pa.Table:
-    """Run the author's query with the inputs under their names. ProjectError with DuckDB's message."""
-    with duckdb.connect() as connection:
-        connection.execute(f"SET threads = {int(os.environ.get('SEXTANT_THREADS', '1'))}")
+_duck: Any = None  # one DuckDB for the life of the worker: opening one costs more than most queries
+
+
+def _sql(order: WorkOrder, query: str, tables: Mapping[str, pa.Table]) -> pa.Table:
+    """Run the author's query with the inputs under their names, in the project's zone. ProjectError with DuckDB's message."""
+    global _duck  # noqa: PLW0603
+    if _duck is None:
+        _duck = duckdb.connect()
+        _duck.execute(f"SET threads = {int(os.environ.get('SEXTANT_THREADS', '1'))}")
+    try:
+        _duck.execute(f"SET TimeZone = '{order.tz}'")
         for name, table in tables.items():
-            connection.register(name, table)
-        try:
-            return connection.sql(query).to_arrow_table()
-        except duckdb.Error as error:
-            raise ProjectError("SX-STEP-005", f"the query failed: {str(error).strip().splitlines()[0]}", hint="run it in DuckDB over the inputs") from error
+            _duck.register(name, table)
+        return _duck.sql(query).to_arrow_table()
+    except duckdb.Error as error:
+        raise ProjectError("SX-STEP-005", f"the query of `{order.asset.id}` failed: {str(error).strip().splitlines()[0]}", hint="run it in DuckDB over the inputs", where=f"{order.asset.file}:{order.asset.line}") from error
+    finally:
+        for name in tables:
+            _duck.unregister(name)
 
 
 def _same_schema(parts: list[tuple[str, pa.Table]]) -> list[tuple[str, pa.Table]]:
@@ -233,27 +241,23 @@ def _same_schema(parts: list[tuple[str, pa.Table]]) -> list[tuple[str, pa.Table]
 # ------------------------------------------------------------ checks
 
 
-def _check(order: WorkOrder, parts: list[tuple[str, pa.Table]], schema: tuple[tuple[str, str], ...]) -> list[CheckResult]:
-    """Check the range as one; where that fails, partition by partition, so that the result names the bad one."""
+_BY_ROW = ("not_null", "between", "accepted_values", "matches", "foreign_key", "unique")
+
+
+def _check(order: WorkOrder, parts: list[tuple[str, pa.Table]]) -> list[CheckResult]:
+    """Check partition by partition. A range is first checked as one, with no row tolerated: what passes that passes for each
+    of its partitions, and most do."""
     specs = [check for check in order.asset.checks if check.scope == "partition"]
     if not specs:
         return []
-    key = parts[0][0] if len(parts) == 1 else f"{parts[0][0]}..{parts[-1][0]}"
-    whole = pa.concat_tables([table for _, table in parts]) if len(parts) > 1 else parts[0][1]
-    results = _evaluate(order, specs, whole, key)
-    if len(parts) == 1 or all(result.ok for result, _ in results):
-        return _kept(order, results)
-    bad = {result.name for result, _ in results if not result.ok}
-    out = [pair for pair in results if pair[0].ok]
-    again = [spec for spec in specs if spec.name in bad]
-    for name, table in parts:
-        out += [pair for pair in _evaluate(order, again, table, name) if not pair[0].ok]
-    failing = {result.name for result, _ in out if not result.ok}
-    for result, sample in results:  # fails only over the range: a share, or a key that repeats across partitions
-        if result.name in bad - failing:
-            out.append((result, sample))
-    del schema
-    return _kept(order, out)
+    if len(parts) == 1:
+        return _kept(order, _evaluate(order, specs, parts[0][1], parts[0][0]))
+    strict = [msgspec.structs.replace(spec, params={**spec.params, "tolerate": 0.0}) for spec in specs if spec.check.rpartition(".")[2] in _BY_ROW]
+    whole = pa.concat_tables([table for _, table in parts])
+    passed = [pair for pair in _evaluate(order, strict, whole, f"{parts[0][0]}..{parts[-1][0]}") if pair[0].ok] if strict else []
+    names = {result.name for result, _ in passed}
+    rest = [spec for spec in specs if spec.name not in names]
+    return _kept(order, passed + [pair for key, table in parts for pair in (_evaluate(order, rest, table, key) if rest else [])])
 
 
 def _evaluate(order: WorkOrder, specs: Sequence[Any], table: pa.Table, partition: str) -> list[tuple[CheckResult, bytes]]:
@@ -270,8 +274,6 @@ def _evaluate(order: WorkOrder, specs: Sequence[Any], table: pa.Table, partition
 
 
 def _kept(order: WorkOrder, results: list[tuple[CheckResult, bytes]]) -> list[CheckResult]:
-    import msgspec
-
     blobs = LocalBlobs(Path(order.blobs)) if order.blobs else None
     return [msgspec.structs.replace(result, samples=blobs.put(sample)) if sample and blobs else result for result, sample in results]
 

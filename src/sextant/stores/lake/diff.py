@@ -1,12 +1,11 @@
 """What differs between two states of a table: rows by key, or as multisets without one, and columns. Called by `frames`."""
 
-import math
 from collections.abc import Sequence
-from datetime import date, datetime, time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from sextant.formats.plain import plain
 from sextant.kernel.limits import SAMPLES_PER_CHECK_MAX
 
 if TYPE_CHECKING:
@@ -125,18 +124,3 @@ def _identifies(frame: "pl.DataFrame", key: Sequence[str]) -> bool:
 
 def _rows(frame: "pl.DataFrame") -> list[dict[str, Any]]:
     return [{name: plain(value) for name, value in row.items()} for row in frame.head(SAMPLES_PER_CHECK_MAX).iter_rows(named=True)]
-
-
-def plain(value: Any) -> Any:
-    """Return a value as JSON can hold it."""
-    if isinstance(value, dict):
-        return {str(name): plain(inner) for name, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(inner) for inner in value]
-    if isinstance(value, (datetime, date, time)):
-        return value.isoformat()
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)

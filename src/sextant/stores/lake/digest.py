@@ -115,7 +115,7 @@ def _offsets(array: "pa.Array") -> "pa.Array":
     listed = array.cast(_pairs(array.type)) if small else array
     lengths = pc.fill_null(pc.list_value_length(listed), 0).to_numpy(zero_copy_only=False)
     ends = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
-    mask = np.append(array.is_null().to_numpy(zero_copy_only=False), False)  # noqa: FBT003 - a value of the array
+    mask = np.append(array.is_null().to_numpy(zero_copy_only=False), False)
     return pa.array(ends, type=pa.int32() if small else pa.int64(), mask=mask if mask.any() else None)
 
 

@@ -16,17 +16,15 @@ from sextant.kernel.errors import BadData, Damaged, UsageError
 from sextant.kernel.nouns import FileRef, PartOutput
 from sextant.kernel.partitions import ALL, Grain, Partitioning
 from sextant.stores import files as disk
-from sextant.stores.lake.diff import Diff as Diff
-from sextant.stores.lake.diff import diff as diff
-from sextant.stores.lake.digest import digest as digest
-from sextant.stores.lake.digest import version_digest as version_digest
-from sextant.stores.lake.types import PARTITION, Schema, arrow_schema
-from sextant.stores.lake.types import canonical as canonical
-from sextant.stores.lake.types import schema_of as schema_of
+from sextant.stores.lake.diff import Diff, diff
+from sextant.stores.lake.digest import digest, version_digest
+from sextant.stores.lake.types import PARTITION, Schema, arrow_schema, canonical, schema_of
 
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
+
+__all__ = ["Diff", "Frame", "canonical", "diff", "digest", "read", "schema_of", "slot", "split", "store", "table_of", "to_arrow", "version_digest", "write", "write_many"]
 
 Frame = Literal["polars", "polars_lazy", "pandas", "pyarrow", "duckdb"]
 

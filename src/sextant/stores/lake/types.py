@@ -100,7 +100,7 @@ def _as_expected(column: "pa.ChunkedArray", expected: "pa.DataType") -> "pa.Chun
     import pyarrow as pa
 
     def is_number(type_: "pa.DataType") -> bool:
-        return pa.types.is_integer(type_) or pa.types.is_floating(type_)
+        return bool(pa.types.is_integer(type_) or pa.types.is_floating(type_))
 
     if column.type == expected or not is_number(column.type) or not is_number(expected):
         return None

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from sextant.kernel.errors import UserError
 
+_TABLE = re.compile(r"CREATE TABLE (\w+)")
 _SQLITE_TYPES = re.compile(r"\bINTEGER PRIMARY KEY\b")
 
 
@@ -35,6 +36,11 @@ def migrations(dialect: str) -> list[Migration]:
         steps.append(Migration(int(stem[:3]), stem, tuple(split(text))))
     assert [step.number for step in steps] == list(range(1, len(steps) + 1)), "migrations are numbered without a gap"
     return steps
+
+
+def tables() -> list[str]:
+    """Return the names of all tables that both databases have, in the order in which they were made."""
+    return [match.group(1) for step in migrations("sqlite") for text in step.statements if (match := _TABLE.match(text))]
 
 
 def split(text: str) -> list[str]:

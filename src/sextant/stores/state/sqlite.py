@@ -6,8 +6,8 @@ commit reads the ledger's head again.
 
 import os
 import sqlite3
-import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,12 +16,65 @@ from sextant.kernel.errors import Bug, Busy, Conflict, Damaged, SextantError, St
 from sextant.kernel.ports import Receipt, Row, Sealer, Write
 from sextant.stores.state.migrate import Migration, migrations, refuse_newer
 from sextant.stores.state.statements import statements
-from sextant.stores.state.writer import Promise, Writer
+from sextant.stores.state.writer import Batch, Promise, Writer
 
 APPLICATION_ID = 0x53585431  # "SXT1" in the file's header: this database is ours
 BUSY_S = 15.0  # how long a writer waits for another process; a commit takes milliseconds
 CHECKPOINT_PAGES = 4_000  # 16 MB of WAL between two copies into the file: fewer fsyncs, still a short recovery
+PAGE_ROWS = 10_000  # rows fetched at once from a whole table
 STATEMENTS_CACHED = 512  # prepared statements per connection: more than there are
+
+
+class SqliteReader:
+    """Reads a state file from any thread; makes, changes and migrates nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self.address = str(self.path.resolve())
+        self._named = statements()
+        self._idle: list[sqlite3.Connection] = []  # last in, first out: each is in one thread's hands at a time
+        self._all: list[sqlite3.Connection] = []
+
+    def read(self, name: str, params: Sequence[Any] = ()) -> list[Row]:
+        """Return the rows of a named query, as of the newest commit."""
+        sql = self._named[name]
+        assert not sql.table, f"`{name}` writes"
+        with self._connection() as connection:
+            return connection.execute(sql.text, params).fetchall()
+
+    def rows(self, table: str) -> Iterator[list[Row]]:
+        """Return all rows of a table in pages, sorted by all columns from the first, text by code point."""
+        with self._connection() as connection:
+            yield from pages(connection, table)
+
+    def integrity(self) -> list[str]:
+        """Return what SQLite finds wrong with its pages and indexes, at most 100 lines."""
+        try:
+            with self._connection() as connection:
+                return [text for (text,) in connection.execute("PRAGMA integrity_check(100)") if text != "ok"]
+        except SextantError as error:
+            return [error.message]
+
+    def close(self) -> None:
+        self._idle.clear()
+        while self._all:
+            self._all.pop().close()
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        try:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                connection = connect(self.path)
+                connection.execute("PRAGMA query_only = ON")
+                self._all.append(connection)
+            try:
+                yield connection
+            finally:
+                self._idle.append(connection)
+        except sqlite3.Error as error:
+            raise explain(error, self.path) from error
 
 
 class SqliteState:
@@ -33,14 +86,14 @@ class SqliteState:
         Raises  UserError when the schema is newer than ours; Damaged when the file is no state database
         """
         self.path = Path(path)
-        self._clock = clock
-        self._idle: list[sqlite3.Connection] = []
-        self._all: list[sqlite3.Connection] = []
-        self._lock = threading.Lock()
-        self._named = statements()
+        self.address = str(self.path.resolve())
         self.path.parent.mkdir(parents=True, exist_ok=True)
         connection = prepare(self.path)
-        self._writer = Writer(_Transactions(connection, self.path), sealer)
+        self._reader = SqliteReader(self.path)
+        self._writer = Writer(_Transactions(connection, self.path), sealer, clock)
+        self.read = self._reader.read
+        self.rows = self._reader.rows
+        self.integrity = self._reader.integrity
 
     def submit(self, write: Write) -> Promise:
         return self._writer.submit(write)
@@ -51,19 +104,30 @@ class SqliteState:
     def flush(self) -> None:
         self._writer.submit(Write()).result()
 
-    def read(self, name: str, params: Sequence[Any] = ()) -> list[Row]:
-        sql = self._named[name]
-        assert not sql.table, f"`{name}` writes"
+    def refill(self, emptied: Sequence[str], rows: Iterable[tuple[str, Sequence[Any]]]) -> None:
+        """Empty these tables and run these statements instead, in one transaction; other writers wait meanwhile."""
+        database = _Transactions(connect(self.path), self.path)
         try:
-            connection = self._idle.pop()
-        except IndexError:
-            connection = self._open_reader()
-        try:
-            return connection.execute(sql.text, params).fetchall()
+            database.begin(0)
+            for table in emptied:
+                database.connection.execute(f"DELETE FROM {table}")
+            Batch(statements()).pour(rows, database)
+            database.commit(0)
         except sqlite3.Error as error:
             raise explain(error, self.path) from error
         finally:
-            self._idle.append(connection)
+            database.rollback()
+            database.disconnect()
+
+    def scrub(self) -> None:
+        """Overwrite what was deleted: in the file that is done at once (secure_delete), the log beside it is emptied here."""
+        connection = connect(self.path)
+        try:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error as error:
+            raise explain(error, self.path) from error
+        finally:
+            connection.close()
 
     def backup(self, target: Path) -> None:
         """Copy the database as of now into a new file, while others write. StorageError when that fails."""
@@ -71,11 +135,7 @@ class SqliteState:
 
     def close(self) -> None:
         self._writer.close()
-        with self._lock:
-            self._idle.clear()
-            for connection in self._all:
-                connection.close()
-            self._all.clear()
+        self._reader.close()
 
     def __enter__(self) -> Self:
         return self
@@ -83,57 +143,82 @@ class SqliteState:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _open_reader(self) -> sqlite3.Connection:
-        connection = connect(self.path)
-        connection.execute("PRAGMA query_only = ON")
-        with self._lock:
-            self._all.append(connection)
-        return connection
+
+class Scratch:
+    """An empty state in memory and temporary files, to fill and to compare with a real one."""
+
+    def __init__(self) -> None:
+        connection = sqlite3.connect("", isolation_level=None, cached_statements=STATEMENTS_CACHED)
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("BEGIN")
+        for step in migrations("sqlite"):
+            for statement in step.statements:
+                connection.execute(statement)
+        self._database = _Transactions(connection, Path("scratch"))
+
+    def apply(self, rows: Iterable[tuple[str, Sequence[Any]]]) -> None:
+        """Run these statements."""
+        Batch(statements()).pour(rows, self._database)
+
+    def rows(self, table: str) -> Iterator[list[Row]]:
+        """Return all rows of a table in pages, sorted as a state sorts them."""
+        return pages(self._database.connection, table)
+
+    def close(self) -> None:
+        self._database.disconnect()
+
+
+def pages(connection: sqlite3.Connection, table: str) -> Iterator[list[Row]]:
+    """Return all rows of a table in pages, sorted by all columns from the first."""
+    columns = len(connection.execute(f"PRAGMA table_info({table})").fetchall())
+    cursor = connection.execute(f"SELECT * FROM {table} ORDER BY {', '.join(str(n) for n in range(1, columns + 1))}")
+    while page := cursor.fetchmany(PAGE_ROWS):
+        yield page
 
 
 class _Transactions:
     """What the writer thread asks of SQLite."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
-        self._connection = connection
+        self.connection = connection
         self._path = path
         self._sql = statements()
         self._version = -1  # changes when another connection has committed
 
     def begin(self, size: int) -> bool:  # noqa: ARG002 - Postgres compares the size, SQLite has a counter of its own
-        self._connection.execute("BEGIN IMMEDIATE")
-        version = int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+        self.connection.execute("BEGIN IMMEDIATE")
+        version = int(self.connection.execute("PRAGMA data_version").fetchone()[0])
         moved = version != self._version
         self._version = version
         return moved
 
     def execute(self, name: str, params: Sequence[Any]) -> int:
-        cursor = self._connection.execute(self._sql[name].text, params)
+        cursor = self.connection.execute(self._sql[name].text, params)
         return len(cursor.fetchall()) if cursor.description is not None else cursor.rowcount
 
     def execute_many(self, name: str, rows: Sequence[Sequence[Any]]) -> None:
-        self._connection.executemany(self._sql[name].text, rows)
+        self.connection.executemany(self._sql[name].text, rows)
 
     def query(self, name: str, params: Sequence[Any]) -> list[Row]:
-        return self._connection.execute(self._sql[name].text, params).fetchall()
+        return self.connection.execute(self._sql[name].text, params).fetchall()
 
     def savepoint(self) -> None:
-        self._connection.execute("SAVEPOINT one")
+        self.connection.execute("SAVEPOINT one")
 
     def release(self) -> None:
-        self._connection.execute("RELEASE one")
+        self.connection.execute("RELEASE one")
 
     def undo(self) -> None:
-        self._connection.execute("ROLLBACK TO one")
-        self._connection.execute("RELEASE one")
+        self.connection.execute("ROLLBACK TO one")
+        self.connection.execute("RELEASE one")
 
     def commit(self, size: int) -> None:  # noqa: ARG002
-        self._connection.execute("COMMIT")
+        self.connection.execute("COMMIT")
 
     def rollback(self) -> None:
-        if self._connection.in_transaction:
+        if self.connection.in_transaction:
             try:
-                self._connection.execute("ROLLBACK")
+                self.connection.execute("ROLLBACK")
             except sqlite3.Error:  # a transaction that SQLite has rolled back itself
                 return
 
@@ -141,13 +226,14 @@ class _Transactions:
         return explain(error, self._path)
 
     def disconnect(self) -> None:
-        self._connection.close()
+        self.connection.close()
 
 
 def connect(path: Path) -> sqlite3.Connection:
     """Return a connection with our settings, in autocommit mode, usable from any one thread at a time."""
     connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS_CACHED)
     connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA secure_delete = ON")  # what is erased is overwritten
     connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
     return connection
 
@@ -182,7 +268,12 @@ def _refuse_foreign(path: Path) -> None:
         raise Damaged("SX-STATE-011", "the state file is not a database", where=str(path),
                       hint="restore it: `sextant backup restore`; if this file is yours, move it away")  # fmt: skip
     if int.from_bytes(head[68:72], "big") != APPLICATION_ID:
-        raise Damaged("SX-STATE-012", "the state file is a database of another program", where=str(path), hint="move it away, or choose another data folder")
+        raise Damaged(
+            "SX-STATE-012",
+            "the state file is a database of another program",
+            where=str(path),
+            hint="move it away, or choose another data folder",
+        )
     page_bytes = int.from_bytes(head[16:18], "big")
     expected = (65536 if page_bytes == 1 else page_bytes) * int.from_bytes(head[28:32], "big")
     wal = path.with_name(path.name + "-wal")
@@ -213,9 +304,7 @@ def _migrate(connection: sqlite3.Connection, path: Path, steps: list[Migration])
 
 def copy_database(source: Path, target: Path) -> None:
     """Copy a database as of one moment, durably; `target` appears only when it is whole."""
-    partial = target.with_name(target.name + ".partial")
-    try:
-        partial.unlink(missing_ok=True)
+    with _appearing(target) as partial:
         reader = sqlite3.connect(source, timeout=BUSY_S)
         copy = sqlite3.connect(partial)
         try:
@@ -224,6 +313,28 @@ def copy_database(source: Path, target: Path) -> None:
         finally:
             copy.close()
             reader.close()
+
+
+@contextmanager
+def portable(target: Path) -> Iterator[sqlite3.Connection]:
+    """Give a new, empty state file to fill; `target` appears, durably, when the block ends well."""
+    with _appearing(target) as partial:
+        copy = prepare(partial)
+        try:
+            copy.execute("BEGIN")
+            yield copy
+            copy.execute("COMMIT")
+            copy.execute("PRAGMA journal_mode = DELETE")
+        finally:
+            copy.close()
+
+
+@contextmanager
+def _appearing(target: Path) -> Iterator[Path]:
+    partial = target.with_name(target.name + ".partial")
+    try:
+        partial.unlink(missing_ok=True)
+        yield partial
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.replace(target)
@@ -233,8 +344,10 @@ def copy_database(source: Path, target: Path) -> None:
         finally:
             os.close(folder)
     except (OSError, sqlite3.Error) as error:
-        partial.unlink(missing_ok=True)
         raise explain(error, target) from error
+    finally:
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            partial.with_name(partial.name + suffix).unlink(missing_ok=True)
 
 
 def explain(error: Exception, path: Path) -> SextantError:

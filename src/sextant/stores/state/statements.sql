@@ -30,12 +30,22 @@ SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.s
 SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.subject = ? AND e.seq < ? ORDER BY e.seq DESC LIMIT ?
 -- name: event_newest_of
 SELECT id FROM event WHERE subject = ? ORDER BY seq DESC LIMIT 1
+-- name: events_of_type
+SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.type = ? ORDER BY e.seq
 -- name: events_caused_by
 SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.cause = ? ORDER BY e.seq LIMIT ?
 -- name: events_newest
 SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.seq < ? ORDER BY e.seq DESC LIMIT ?
 -- name: event_envelopes
 SELECT envelope FROM event WHERE seq >= ? AND seq < ? ORDER BY seq
+-- name: events_whole
+SELECT e.seq, e.id, e.type, e.subject, e.cause, e.time, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.seq >= ? AND e.seq < ? ORDER BY e.seq
+-- name: event_span
+SELECT COUNT(*), MIN(seq), MAX(seq) FROM event
+-- name: event_seq
+SELECT seq FROM event WHERE id = ?
+-- name: payload_strays
+SELECT p.seq FROM payload p LEFT JOIN event e ON e.seq = p.seq WHERE e.seq IS NULL ORDER BY p.seq LIMIT ?
 -- name: nodes
 SELECT level, idx, hash FROM node ORDER BY level, idx
 -- name: node_at
@@ -116,6 +126,8 @@ SELECT asset, version FROM provenance WHERE upstream = ? AND upstream_version = 
 INSERT INTO withdrawn (env, asset, version, release, reason, withdrawn_at) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (env, asset, version) DO NOTHING
 -- name: withdrawn_is
 SELECT 1 FROM withdrawn WHERE env = ? AND asset = ? AND version = ?
+-- name: withdrawn_live
+SELECT 1 FROM withdrawn WHERE env = ? AND asset = ? AND version = ? AND NOT EXISTS (SELECT 1 FROM pointer WHERE env = ? AND asset = ? AND version = ?)
 -- name: withdrawn_remove
 DELETE FROM withdrawn WHERE env = ? AND asset = ? AND version = ?
 -- name: withdrawn
@@ -172,6 +184,8 @@ INSERT INTO check_result (seq, n, run, asset, version, name, partition, ok, seve
 SELECT doc FROM check_result WHERE run = ? ORDER BY seq, n
 -- name: check_results_of_asset
 SELECT doc, run, version FROM check_result WHERE asset = ? ORDER BY seq DESC, n LIMIT ?
+-- name: check_results_all
+SELECT doc FROM check_result
 -- name: check_results_bad
 SELECT doc, run, version FROM check_result WHERE ok = 0 ORDER BY seq DESC, n LIMIT ?
 -- name: signal_set
@@ -196,6 +210,8 @@ SELECT asset, fired_at FROM tick WHERE env = ? ORDER BY asset
 INSERT INTO history (run, n, body) VALUES (?, ?, ?)
 -- name: history_of
 SELECT n, body FROM history WHERE run = ? ORDER BY n
+-- name: history_all
+SELECT body FROM history
 -- name: history_prune
 DELETE FROM history WHERE run = ?
 

@@ -6,16 +6,20 @@ a savepoint, so that its failure is its caller's only. A group that fails as a w
 an error reaches the write that caused it and no other.
 """
 
+import itertools
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
 from sextant.kernel import limits
+from sextant.kernel.clock import Clock
 from sextant.kernel.errors import Bug, Conflict, SextantError, StorageError
 from sextant.kernel.nouns import Event
 from sextant.kernel.ports import Pending, Receipt, Row, Sealer, Write
 from sextant.stores.state.statements import Statements, statements
+
+_POUR_ROWS = 20_000  # statements held at a time while tables are filled
 
 
 class Transactions(Protocol):
@@ -122,7 +126,7 @@ class Promise:
                 threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, None)))
 
 
-class _Batch:
+class Batch:
     """Statements of one transaction, collected into runs of one statement each.
 
     A write touches one table only (`statements.parse` refuses others), so writes to different tables commute: each
@@ -154,13 +158,22 @@ class _Batch:
         self._runs.clear()
         self._open.clear()
 
+    def pour(self, rows: Iterable[tuple[str, Sequence[Any]]], database: Transactions) -> None:
+        """Run any number of statements, holding few of them at a time."""
+        rows = iter(rows)
+        while chunk := list(itertools.islice(rows, _POUR_ROWS)):
+            self.add(chunk)
+            self.flush(database)
+
 
 class Writer:
     """Queue, thread and group commit over a database's transactions."""
 
-    def __init__(self, database: Transactions, sealer: Sealer) -> None:
+    def __init__(self, database: Transactions, sealer: Sealer, clock: Clock) -> None:
         self._database = database
         self._sealer = sealer
+        self._clock = clock
+        self._grouped = 0  # writes in the last group
         self._stale = True  # the sealer's head must be read before it is used
         self._queue: SimpleQueue[Promise | None] = SimpleQueue()
         self._room = threading.Condition()
@@ -216,21 +229,29 @@ class Writer:
 
     def _take(self) -> tuple[list[Promise], bool]:
         """Wait for a write; return it with those behind it, and whether more may come."""
-        take = self._queue.get_nowait
-        first = self._queue.get()
+        queue = self._queue
+        first = queue.get()
+        if self._grouped > 1:
+            # The last commit woke several callers, and they are about to write again: one commit for all of them is worth
+            # the few switches of thread (21 k instead of 16 k writes/s from 32 waiting callers).
+            waiting = -1
+            while waiting < queue.qsize() < self._grouped:
+                waiting = queue.qsize()
+                self._clock.wait(0)
         group: list[Promise] = []
         open_ = first is not None
         if first is not None:
             group.append(first)
         try:
             while len(group) < limits.GROUP_WRITES_MAX:
-                promise = take()
+                promise = queue.get_nowait()
                 if promise is None:
                     open_ = False
                 else:
                     group.append(promise)
         except Empty:
             pass
+        self._grouped = len(group)
         with self._room:
             self._room.notify_all()
         return group, open_
@@ -274,7 +295,7 @@ class Writer:
     def _apply(self, group: list[Promise]) -> list[Receipt | Exception]:
         """Do all writes of a group inside the open transaction; return the outcome of each."""
         database, sealer = self._database, self._sealer
-        batch = _Batch(self._named)
+        batch = Batch(self._named)
         unsealed: list[Event] = []
         size = sealer.size()  # with the unsealed
         outcomes: list[Receipt | Exception] = []
@@ -312,8 +333,11 @@ class Writer:
             for name, params, expect, conflict in write.statements:
                 count = database.execute(name, params)
                 if expect is not None and count != expect:
-                    raise Conflict("SX-STATE-001", conflict or f"`{name}` met {count} rows where {expect} were expected",
-                                   hint="read again and decide anew: somebody was faster")  # fmt: skip
+                    raise Conflict(  # noqa: TRY301 - undone below like any other failure
+                        "SX-STATE-001",
+                        conflict or f"`{name}` met {count} rows where {expect} were expected",
+                        hint="read again and decide anew: somebody was faster",
+                    )
             for name, params in sealer.seal(write.events):
                 database.execute(name, params)
         except Exception as error:

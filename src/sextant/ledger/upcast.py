@@ -1,0 +1,42 @@
+"""Old events, read as today's. Called wherever a stored payload is decoded; stored bytes are never changed.
+
+When the payload of a type changes its shape, the type's version `v` goes up by one, `CURRENT` says so, and a pure
+function from the old JSON object to the new one is added here. The corpus of old events under `tests/cases/events` keeps
+one of each (type, version) for ever.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from sextant.kernel.errors import UserError
+
+Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+
+# Versions above 1 that today's code writes. A type that is not listed is at version 1.
+CURRENT: Mapping[str, int] = {}
+# (type, version read) -> function to the next version.
+UPCASTERS: Mapping[tuple[str, int], Upcaster] = {}
+
+
+def upcast(
+    type_: str, v: int, body: bytes, *, current: Mapping[str, int] = CURRENT, upcasters: Mapping[tuple[str, int], Upcaster] = UPCASTERS
+) -> bytes:
+    """Return a payload in the shape of the current version of its type.
+
+    Raises  UserError when the event was written by a newer Sextant
+    """
+    newest = current.get(type_, 1)
+    if v == newest:
+        return body
+    if v > newest:
+        raise UserError(
+            "SX-LEDGER-003",
+            f"an event `{type_}` has version {v}, this Sextant reads versions up to {newest}",
+            hint="install the newer sextant-ops that wrote it",
+        )
+    data = msgspec.json.decode(body)
+    for version in range(v, newest):
+        data = upcasters[type_, version](data)
+    return msgspec.json.encode(data, order="deterministic")
