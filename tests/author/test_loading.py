@@ -35,8 +35,9 @@ def shop(project):
     return project
 
 
-def test_a_manifest_comes_through_the_child_process(shop, capfd):
+def test_a_manifest_comes_through_the_child_process(shop, capfd, monkeypatch):
     """What is loaded in tests and what is loaded in truth could differ."""
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     manifest = load(shop.root, read_config(shop.root))
     assert [a.id for a in manifest.assets] == ["dataset:kpi_count", "dataset:orders", "dataset:totals", "kpi:count"]
     assert (manifest.project, manifest.tz, manifest.root) == ("shop", "Europe/Berlin", "ops")
