@@ -140,6 +140,7 @@ def test_a_label_keeps_partitions_of_one_query_apart(con):
     [
         ("TIMESTAMPTZ '2013-01-02 03:00:00+00'", "2013-01-01"),  # 22:00 of the day before in New York
         ("TIMESTAMP '2013-01-02 03:00:00'", "2013-01-01"),  # naive instants are UTC
+        ("TIMESTAMP '2013-01-02 06:00:00'", "2013-01-02"),  # and not of the session's zone
         ("TIMESTAMP_NS '2013-01-02 03:00:00'", "2013-01-01"),
         ("DATE '2013-01-02'", "2013-01-02"),  # a date is a local day already
     ],

@@ -180,6 +180,7 @@ def test_own_code_counts_and_its_docstring_does_not(load):
     base = load({"ops.py": 'def step(a, b=1):\n    """Words."""\n    return a + b\n'}).digest
     assert load({"ops.py": 'def step(a, b=1):\n    """Other."""\n    # c\n    return (a\n            + b)\n'}).digest == base
     assert load({"ops.py": "def step(a, b=1): return a + b\n"}).digest == base
+    assert load({"ops.py": "def step(x):\n    if True:\n        return x\n"}).digest == load({"ops.py": "def step(x):\n    if True: return x\n"}).digest
     assert load({"ops.py": "def step(a, b=2): return a + b\n"}).digest != base
     assert load({"ops.py": "def step(a, b=1): return a - b\n"}).digest != base
     assert load({"ops.py": "def step(a, *, b=1): return a + b\n"}).digest != base
