@@ -4,6 +4,7 @@
 (`runs`, `views`). Opening it reads; only what is asked for writes.
 """
 
+import gc
 import getpass
 import os
 import signal
@@ -77,6 +78,7 @@ class LocalPlatform:
         self.views = Views(self)
         self.sealing = Sealing(self)
         self._events_at_start = self.ledger.size()
+        gc.freeze()  # what is imported by now lives as long as the process: full collections need not walk it
         try:
             if confirm:
                 self.sealing.confirm()

@@ -332,6 +332,7 @@ class Runs:
                     plan, manifest, run=run, state=p.state, versions=p.versions, lake=p.lake, blobs=p.blobs, executors=p.executor, clock=p.clock,
                     ids=p.ids, tables=tables, project=str(p.bundle_folder(manifest.bundle)), blobs_root=str(p.blobs.root), fence=leases.fence,
                     earlier=earlier, secrets_file=str(p.secrets_file), past_gate=bool(break_glass),
+                    settled=lambda id_: p.publisher.begin(tables[id_], assets[id_]),
                 )  # fmt: skip
                 outcome = execute(
                     work.tasks(), work, state=p.state, history=history, clock=p.clock, slots=p.executor("").slots, pools=p.config.pools,
