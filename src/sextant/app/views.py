@@ -16,7 +16,7 @@ from sextant.engine.versions import changed
 from sextant.kernel.clock import from_datetime, iso
 from sextant.kernel.errors import NotFound, UsageError, UserError
 from sextant.kernel.limits import PAGE_ROWS, PAGE_ROWS_MAX
-from sextant.kernel.nouns import Asset, CheckResult, Envelope, FileSet, Incident, InputRef, Manifest, Release, Signal, Version
+from sextant.kernel.nouns import Asset, CheckResult, Envelope, FileSet, Incident, InputRef, Manifest, Measure, Release, Signal, Version
 from sextant.kernel.partitions import ALL
 from sextant.ledger.projections import RunChanged
 
@@ -298,6 +298,9 @@ class Views:
         p = self._p
         asset = p.asset(name if name.startswith("kpi:") else f"kpi:{name}")
         assert asset.measure is not None
+        defined = self.resolve(env, asset.id, "" if as_of and "-" not in as_of else as_of)
+        asset = msgspec.structs.replace(asset, measure=msgspec.convert(defined.meta["measure"], Measure))  # what is live, not what the file says by now
+        assert asset.measure is not None
         manifest = p.manifest()
         from_rows = measures.needs_rows(asset.measure)
         source = asset.measure.of if from_rows else f"dataset:kpi_{asset.name}"
@@ -322,7 +325,7 @@ class Views:
         goal = asset.measure.goal
         out: list[dict[str, Any]] = table.to_pylist()
         return {
-            "kpi": asset.id, "definition": p.versions.live_version(env, asset.id), "version": version.digest, "unit": asset.measure.unit, "by": list(by), "grain": grain,
+            "kpi": asset.id, "definition": defined.digest, "version": version.digest, "unit": asset.measure.unit, "by": list(by), "grain": grain,
             "goal": f"{goal.op} {goal.value:g}" + (f" over {goal.over}" if goal.over else "") if goal else "", "rows": out,
         }  # fmt: skip
 

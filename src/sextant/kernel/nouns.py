@@ -151,6 +151,7 @@ class Measure(Noun, frozen=True, kw_only=True):
     where: str = ""
     goal: Goal | None = None
     unit: str = ""
+    definition: str = ""  # digest of what the number means: of, sql, where, grain, by and the zone, not of goal and layout
 
 
 class Asset(Noun, frozen=True, kw_only=True):

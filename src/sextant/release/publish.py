@@ -197,7 +197,11 @@ class Publisher:
             if staged.origin:
                 by_origin.setdefault(staged.origin, []).append(key)
         for origin, keys in by_origin.items():
-            locator = self._lake.restore(name, locator, origin, keys).locator
+            if locator:
+                locator = self._lake.restore(name, locator, origin, keys).locator
+            else:  # nothing is live yet: begin with the older state, without what is not wanted of it
+                held = {partition for file in self._lake.files(origin) for partition in file.partitions}
+                locator = self._lake.commit(name, origin, add=(), replace=held - set(keys), arrow_schema=b"", partitioned=grain).locator
         return locator
 
     def _checks(self, results: Sequence[CheckResult], run: str, asset: str, version: str, by: Principal, cause: str) -> list[Event]:
