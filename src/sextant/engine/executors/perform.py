@@ -4,6 +4,7 @@ Called by the worker process, and in this process by the inline executor. Everyt
 answers with references and counts. It never touches the state store.
 """
 
+import atexit
 import os
 import resource
 import time
@@ -177,6 +178,8 @@ def _by_label(table: pa.Table, wanted: Sequence[str] | None) -> list[tuple[str, 
     """Cut a table by its label column; partitions without rows come back empty when they are wanted."""
     if _LABEL not in table.column_names:
         raise ProjectError("SX-STEP-004", "a query over a range lost the column that says which partition a row belongs to")
+    if wanted is not None and len(wanted) == 1:
+        return [(wanted[0], table.drop_columns([_LABEL]))]
     groups = {str(key[0]): group.drop(_LABEL).to_arrow() for key, group in pl.DataFrame(pl.from_arrow(table)).partition_by(_LABEL, as_dict=True, maintain_order=True).items()}
     if wanted is None:
         return list(groups.items())
@@ -206,16 +209,20 @@ def _as_frame(table: pa.Table, frame: str) -> Any:
 
 
 _duck: Any = None  # one DuckDB for the life of the worker: opening one costs more than most queries
+_duck_tz = ""
 
 
 def _sql(order: WorkOrder, query: str, tables: Mapping[str, pa.Table]) -> pa.Table:
     """Run the author's query with the inputs under their names, in the project's zone. ProjectError with DuckDB's message."""
-    global _duck  # noqa: PLW0603
+    global _duck, _duck_tz  # noqa: PLW0603
     if _duck is None:
         _duck = duckdb.connect()
         _duck.execute(f"SET threads = {int(os.environ.get('SEXTANT_THREADS', '1'))}")
+        atexit.register(_duck.close)
     try:
-        _duck.execute(f"SET TimeZone = '{order.tz}'")
+        if order.tz != _duck_tz:
+            _duck.execute(f"SET TimeZone = '{order.tz}'")
+            _duck_tz = order.tz
         for name, table in tables.items():
             _duck.register(name, table)
         return _duck.sql(query).to_arrow_table()
