@@ -28,6 +28,7 @@ Happening = Literal[
 TRANSITIONS: dict[tuple[ReleaseState, Happening], ReleaseState] = {
     ("proposed", "gate_passed"): "gated",
     ("proposed", "gate_failed"): "rejected",
+    ("proposed", "denied"): "rejected",
     ("proposed", "source_moved"): "rejected",
     ("proposed", "superseded"): "superseded",
     ("gated", "approval_needed"): "waiting",

@@ -21,7 +21,7 @@ from sextant.kernel.nouns import Asset, CheckResult, Event, Move, Part, Principa
 from sextant.kernel.ports import Lake, State, Statement, Write
 from sextant.ledger.projections import ChecksCompleted, Held, VersionConfirmed, VersionCreated
 from sextant.policy.decide import Decision
-from sextant.release.releases import Instant, Releases, Verdict
+from sextant.release.releases import Instant, Releases, Verdict, still
 from sextant.stores.lake.digest import version_digest
 
 _REBASES_MAX = 3  # how often a publish is built again on a head that moved meanwhile
@@ -126,9 +126,10 @@ class Publisher:
             )  # fmt: skip
             if undoes is not None:
                 bad = [m for m in undoes.moves if m.asset in {move.asset for move in moves}]
-                events += self._releases.withdrawals(undoes, bad[:1] if not any(m.asset.startswith("kpi:") for m in bad) else bad, reason=reason, undo=drafted.id, cause=cause)
+                events += self._releases.withdrawals(bad[:1] if not any(m.asset.startswith("kpi:") for m in bad) else bad, reason=reason, undo=drafted.id, cause=cause, by=str(by))
                 if undoes.state == "live":
-                    events.append(self._releases.mark_undone(undoes, undo=drafted.id, cause=cause))
+                    guards = (*guards, still(undoes))
+                    events.append(self._releases.mark_undone(undoes, undo=drafted.id, cause=cause, by=str(by)))
             self._versions.announce(built)
             release = self._releases.propose(drafted, before=events, cause=cause, guards=guards)
         elif events:

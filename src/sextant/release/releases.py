@@ -122,26 +122,25 @@ class Releases:
         )
 
     def propose(self, release: Release, *, before: Sequence[Event] = (), cause: str = "", guards: Sequence[Statement] = ()) -> Release:
-        """Write the release, superseding queued ones on the same assets, and drive it as far as it goes."""
-        for other in self._in_the_way(release):
+        """Write the release, superseding queued ones on the same assets, and drive it as far as it goes. One that its gate
+        rejects at once supersedes nobody: what waits may be good."""
+        for other in self.open():
             if other.state == "waiting" and other.moves == release.moves and other.intent == release.intent and not release.broke_glass:
                 return other  # the same moves wait for the same people already
-        statements: list[Statement] = list(guards)
-        events = list(before)
-        cause = events[-1].id if events else cause
-        for other in self._in_the_way(release):
-            superseded = advance(other, "superseded", reason=f"by {release.id}", at=self._clock.now_ns())
-            statements.append(_still(other))
-            events.append(self._event(superseded, cause))
-        gone = {other.id for other in self._in_the_way(release)}
-        for move in release.moves:
-            rows = self._state.read("open_move_get", (move.env, move.asset))
-            if not rows or rows[0][0] in gone:
-                statements.append(Statement("open_move_none_but", (move.env, move.asset, rows[0][0] if rows else ""), 0, f"another release of `{move.asset}` was proposed"))
+        cause = before[-1].id if before else cause
         proposed = self._event(release, cause)
-        events.append(proposed)
         through, more, checks = self._at_once(release, proposed.id)
-        self._state.commit(Write((*statements, *checks), (*events, *more)))
+        statements: list[Statement] = list(guards)
+        superseded: list[Event] = []
+        if through.state != "rejected":
+            others = self._in_the_way(release)
+            for other in others:
+                statements.append(still(other))
+                superseded.append(self._event(advance(other, "superseded", reason=f"by {release.id}", at=self._clock.now_ns()), cause))
+            for move in release.moves:
+                known = next((other.id for other in others if any((m.env, m.asset) == (move.env, move.asset) for m in other.moves)), "")
+                statements.append(Statement("open_move_none_but", (move.env, move.asset, known), 0, f"another release of `{move.asset}` was proposed"))
+        self._state.commit(Write((*statements, *checks), (*before, *superseded, proposed, *more)))
         return self.drive(through)
 
     def _in_the_way(self, release: Release) -> list[Release]:
@@ -184,24 +183,32 @@ class Releases:
 
     def drive(self, release: Release) -> Release:
         """Bring a release as far as it goes without people. Safe to call again at any time, from anywhere."""
-        while True:
-            if release.state == "proposed":
-                verdict = self._verdict(release)
-                if verdict.ok or release.broke_glass:
-                    release = self._step(release, "gate_passed")
-                else:
-                    release = self._step(release, "gate_failed", reason="; ".join(verdict.reasons))
-            elif release.state == "gated":
-                if release.approvals_needed > len(release.approvals):
-                    release = self._step(release, "approval_needed", reason=f"needs {release.approvals_needed} of {release.approvals_of or 'the owners'}")
-                else:
-                    release = self._step(release, "started")
-            elif release.state == "rolling":
-                release = self._roll(release)
-            else:
-                return release
+        while release.state in ("proposed", "gated", "rolling"):
+            try:
+                release = self._forward(release)
+            except Conflict:
+                now = self.get(release.id)
+                if (now.state, now.step) == (release.state, release.step):
+                    raise
+                if release.state == "rolling" and now.state in ("rolled_back", "rejected"):
+                    self._each(now, "undo")  # it was taken back while this driver rolled it on
+                release = now
             if release.state in ("waiting", "paused"):
-                return release
+                break
+        return release
+
+    def _forward(self, release: Release) -> Release:
+        """Take the next step of a release that needs nobody. Conflict when somebody else took it."""
+        if release.state == "proposed":
+            verdict = self._verdict(release)
+            if verdict.ok or release.broke_glass:
+                return self._step(release, "gate_passed")
+            return self._step(release, "gate_failed", reason="; ".join(verdict.reasons))
+        if release.state == "gated":
+            if release.approvals_needed > len(release.approvals):
+                return self._step(release, "approval_needed", reason=f"needs {release.approvals_needed} of {release.approvals_of or 'the owners'}")
+            return self._step(release, "started")
+        return self._roll(release)
 
     def _verdict(self, release: Release) -> Verdict:
         reasons: list[str] = []
@@ -211,8 +218,12 @@ class Releases:
         return Verdict(ok=not reasons, reasons=tuple(reasons))
 
     def _roll(self, release: Release) -> Release:
-        if not self._each(release, "roll"):
-            return self._step(release, "step_failed", reason=f"step {release.step + 1} of {len(release.strategy.steps)} did not hold")
+        try:
+            holds, why = self._each(release, "roll"), f"step {release.step + 1} of {len(release.strategy.steps)} did not hold"
+        except SextantError as error:
+            holds, why = False, error.message
+        if not holds:
+            return self._step(release, "step_failed", reason=why)
         if release.step + 1 < len(release.strategy.steps):
             return self._step(release, "step_passed")
         try:
@@ -220,9 +231,8 @@ class Releases:
         except Conflict as error:
             now = self.get(release.id)
             if (now.state, now.step) != (release.state, release.step):  # somebody else drove it on meanwhile
-                return now
-            self._each(release, "undo")
-            return self._step(release, "source_moved", reason=error.message)
+                raise
+            return self._take_back(release, "source_moved", error.message)
 
     def _each(self, release: Release, verb: str) -> bool:
         ok = True
@@ -246,7 +256,7 @@ class Releases:
         more: tuple[Event, ...] = ()
         if following.state == "stuck":
             more = self._incident(following, event.id)
-        self._state.commit(Write((_still(release), *also), (event, *more, *events)))
+        self._state.commit(Write((still(release), *also), (event, *more, *events)))
         return following
 
     def _incident(self, release: Release, cause: str) -> tuple[Event, ...]:
@@ -280,34 +290,47 @@ class Releases:
         return self.drive(self._step(self.get(id_), "resumed", by=str(by)))
 
     def abort(self, id_: str, by: Principal, reason: str) -> Release:
-        """Undo a release that is rolling or paused; refuse one that has not started."""
+        """Undo a release that is rolling or paused; refuse one that has not started. Conflict for one that has ended: what is
+        live is taken back by a release of its own."""
         release = self.get(id_)
-        if release.state in ("gated", "waiting"):
-            return self._step(release, "denied", by=str(by), reason=reason)
-        return self._undo_roll(release, by, reason)
+        if release.state in ("rolling", "paused"):
+            return self._take_back(release, "undone", reason, by=str(by))
+        if not is_open(release):
+            hint = f"`sextant rollback {release.moves[0].asset}` takes back what is live" if release.state == "live" else ""
+            raise Conflict("SX-RELEASE-001", f"release `{id_}` is {release.state}: there is nothing to abort", hint=hint)
+        return self._step(release, "denied", by=str(by), reason=reason)
 
-    def _undo_roll(self, release: Release, by: Principal, reason: str) -> Release:
+    def resolve(self, id_: str, by: Principal, *, live: bool, reason: str) -> Release:
+        """Record what a person made of a stuck release: brought to its end by hand (`live`), or taken back by hand.
+
+        Raises Conflict when it is not stuck, or when `live` is said and a pointer no longer equals its move's source.
+        """
+        release = self.get(id_)
+        return self._step(release, "resolved_live" if live else "resolved_back", by=str(by), reason=reason, also=self._pointers(release) if live else ())
+
+    def _take_back(self, release: Release, happened: Happening, reason: str, *, by: str = "") -> Release:
+        """Undo what was rolled out and record why; stuck when the undo fails in any way."""
         try:
             self._each(release, "undo")
-        except SextantError as error:
-            return self._step(release, "undo_failed", by=str(by), reason=f"{reason}: {error.message}")
-        return self._step(release, "undone", by=str(by), reason=reason)
+        except Exception as error:
+            return self._step(release, "undo_failed", by=by, reason=f"{reason}: {error}")
+        return self._step(release, happened, by=by, reason=reason)
 
     # ------------------------------------------------------------ undo
 
-    def withdrawals(self, undone: Release, moves: Sequence[Move], *, reason: str, undo: str, cause: str) -> list[Event]:
-        """Return the events that mark what a live release brought as withdrawn and what was made from it as tainted."""
+    def withdrawals(self, moves: Sequence[Move], *, reason: str, undo: str, cause: str, by: str) -> list[Event]:
+        """Return the events that mark what these live moves brought as withdrawn and what was made from it as tainted. `by`: who takes it back."""
         events: list[Event] = []
         for move in moves:
             if not move.target:
                 continue
             kind = self._kinds[move.asset.partition(":")[0]]
             marked = VersionWithdrawn(env=move.env, asset=move.asset, version=move.target, release=undo, reason=reason, held=kind.held(move))
-            event = self._make("version.withdrawn", f"{move.asset}@{move.target}", marked, cause, undone.by)
+            event = self._make("version.withdrawn", f"{move.asset}@{move.target}", marked, cause, by)
             events.append(event)
             for asset, version in self.reached(move.asset, move.target):
                 tainted = VersionTainted(asset=asset, version=version, source=move.asset, source_version=move.target)
-                events.append(self._make("version.tainted", f"{asset}@{version}", tainted, event.id, undone.by))
+                events.append(self._make("version.tainted", f"{asset}@{version}", tainted, event.id, by))
         return events
 
     def reached(self, asset: str, version: str) -> list[tuple[str, str]]:
@@ -324,9 +347,9 @@ class Releases:
                 raise UserError("SX-RELEASE-007", f"more than {_TAINT_MAX} versions stand on `{asset}@{version[:12]}`", hint="undo the assets below it first")
         return list(found)
 
-    def mark_undone(self, release: Release, *, undo: str, cause: str) -> Event:
+    def mark_undone(self, release: Release, *, undo: str, cause: str, by: str) -> Event:
         """Return the event by which a live release becomes rolled back."""
-        return self._event(advance(release, "undone", reason=f"undone by {undo}", at=self._clock.now_ns()), cause)
+        return self._event(advance(release, "undone", reason=f"undone by {undo}", at=self._clock.now_ns()), cause, by)
 
     def unhold(self, env: str, asset: str, version: str, by: Principal) -> None:
         """Lift the mark from a withdrawn version. NotFound if it has none."""
@@ -335,8 +358,19 @@ class Releases:
         self._state.commit(Write((), (self._make("version.unheld", f"{asset}@{version}", VersionUnheld(env, asset, version), "", str(by)),)))
 
     def resume(self) -> list[Release]:
-        """Continue every open release, after a crash."""
-        return [self.drive(release) for release in self.open() if release.state not in ("waiting", "paused")]
+        """Continue every open release, after a crash. One that cannot go on does not stop the others: its error comes last."""
+        done: list[Release] = []
+        problem: SextantError | None = None
+        for release in self.open():
+            if release.state in ("waiting", "paused"):
+                continue
+            try:
+                done.append(self.drive(release))
+            except SextantError as error:
+                problem = problem or error
+        if problem is not None:
+            raise problem
+        return done
 
     # ------------------------------------------------------------ events
 
@@ -351,8 +385,9 @@ class Releases:
         return str(rows[0][0]) if rows else ""
 
 
-def _still(release: Release) -> Statement:
+def still(release: Release) -> Statement:
+    """Return the guard by which a write fails when a release is no longer where it was read."""
     return Statement("release_in_state", (release.id, release.state, release.step), 1, f"release `{release.id}` was moved on by somebody else")
 
 
-__all__ = ["Instant", "Kind", "Releases", "Verdict", "is_open"]
+__all__ = ["Instant", "Kind", "Releases", "Verdict", "is_open", "still"]

@@ -167,7 +167,7 @@ SELECT r.doc FROM release_move m JOIN release r ON r.id = m.release WHERE m.env 
 -- name: releases_of_asset
 SELECT r.doc FROM release_move m JOIN release r ON r.id = m.release WHERE m.asset = ? ORDER BY r.created_at DESC LIMIT ?
 -- name: open_move_add
-INSERT INTO open_move (env, asset, release) VALUES (?, ?, ?) ON CONFLICT (env, asset) DO UPDATE SET release = excluded.release
+INSERT INTO open_move (env, asset, release) VALUES (?, ?, ?) ON CONFLICT (env, asset) DO NOTHING
 -- name: open_move_remove
 DELETE FROM open_move WHERE release = ?
 -- name: open_move_get
