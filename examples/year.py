@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
+EXAMPLE = Path(__file__).resolve().parent / "flights"
 FIRST, LAST = "2013-01-01", "2013-12-31"
 
 
@@ -21,7 +21,7 @@ def main() -> int:
     folder = Path(arguments.folder).resolve()
     if folder.exists():
         shutil.rmtree(folder)
-    shutil.copytree(HERE, folder, ignore=shutil.ignore_patterns("__pycache__", ".sextant", "year.py"))
+    shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("__pycache__", ".sextant"))
     from sextant.app.platform import LocalPlatform
 
     with LocalPlatform.open(folder) as p:
@@ -131,9 +131,8 @@ class Story:
         started = time.monotonic()
         undone = self.p.runs.undo(self.env, "dataset:flights", by=self.me, reason="wrong delays", progress=lambda _t, _d: None)
         print(f"  undone in {time.monotonic() - started:.2f} s, {len(undone.published)} assets in one release: on time on {day} is {self.on_time(day):.1%} again")
-        plan = self.p.runs.plan(self.env, _request())
-        held = ", ".join(f"{asset}[{' '.join(keys)}]" for asset, keys in plan.held.items()) or "nothing"
-        print(f"  undone stays undone: held until code or inputs change: {held}")
+        marks = [f"{row[0]}@{row[1][:12]} ({row[3]})" for row in self.p.state.read("withdrawn", (self.env,))]
+        print(f"  undone stays undone: {', '.join(marks)} is withdrawn; no schedule and no re-run chooses it again")
 
     def again(self) -> None:
         """What asking again costs."""
