@@ -4,7 +4,14 @@ import polars as pl
 
 import sextant as sx
 
-from .delays import download, download_weather, is_late, read_airlines, read_airports, read_planes  # our own code is part of the fingerprint
+from .delays import (  # our own code is part of the fingerprint
+    download,
+    download_weather,
+    is_late,
+    read_airlines,
+    read_airports,
+    read_planes,
+)
 
 ops = sx.team("ops", notify=[sx.webhook(sx.secret("OPS_HOOK"))])
 data = sx.team("data")

@@ -25,6 +25,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     environment  the one that commands mean when they name none: "" = the first of the project
     pools        name -> how many steps of that pool run at once
     workers      worker processes; 0 = as many as there are processors
+    key          file of the key that signs the ledger: "" = in the user's configuration folder
     include      globs of further files that belong to the project's bundle, such as `seeds/*.csv`
     """
 
@@ -36,6 +37,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     pools: dict[str, int] = {}
     workers: int = 0
     include: tuple[str, ...] = ()
+    key: str = ""
 
 
 class _Keys(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +48,7 @@ class _Keys(msgspec.Struct, frozen=True, kw_only=True):
     pools: dict[str, int] = {}
     workers: int = 0
     include: tuple[str, ...] = ()
+    key: str = ""
 
 
 def find_config(start: Path) -> Path:

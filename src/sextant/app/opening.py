@@ -45,17 +45,25 @@ def import_project(folder: Path, root: str) -> Collector:
 
 
 def _make_room(top: str) -> None:
-    """Put the folder first on the path, and forget modules of another project or of another state of this one."""
+    """Put the folder first on the path, and forget what projects have imported so far: importing again is what declares."""
     sys.path[:] = [top, *(entry for entry in sys.path if entry != top and not os.path.isfile(os.path.join(entry or ".", "sextant.toml")))]
     names = {entry.name.removesuffix(".py") for entry in os.scandir(top) if entry.name.endswith(".py") or entry.is_dir()}
     for name, module in list(sys.modules.items()):
         first = name.partition(".")[0]
-        if first not in names or first == "sextant" or first in sys.stdlib_module_names:
+        if first == "sextant" or first in sys.stdlib_module_names or first == "__main__":
             continue
-        places = [getattr(module, "__file__", None) or "", *list(getattr(module, "__path__", None) or [])]
-        if not any(place and (os.path.realpath(place).startswith(top + os.sep) or "site-packages" in place) for place in places):
+        places = [getattr(module, "__file__", None) or "", *(getattr(module, "__path__", None) or [])]
+        if (first in names or _stands_in_project(name, places[0])) and not any("site-packages" in place for place in places):
             del sys.modules[name]
     importlib.invalidate_caches()
+
+
+def _stands_in_project(name: str, file: str) -> bool:
+    """Say whether a module was imported from a folder that is a project."""
+    folder = os.path.dirname(file)
+    for _ in range(name.count(".") + os.path.basename(file).startswith("__init__.")):
+        folder = os.path.dirname(folder)
+    return bool(file) and os.path.isfile(os.path.join(folder, "sextant.toml"))
 
 
 def _note(error: BaseException, collector: Collector, root: str) -> None:

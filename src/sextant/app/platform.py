@@ -4,6 +4,7 @@
 (`runs`, `views`). Opening it reads; only what is asked for writes.
 """
 
+import gc
 import getpass
 import os
 import signal
@@ -22,10 +23,10 @@ from sextant.engine.executors.process import ProcessExecutor
 from sextant.engine.tables import RunTable
 from sextant.engine.versions import Versions
 from sextant.kernel.clock import Clock, SystemClock
-from sextant.kernel.errors import Denied, NotFound, ProjectError, SextantError, UserError
+from sextant.kernel.errors import Denied, NotFound, ProjectError, UserError
 from sextant.kernel.ids import Ids
-from sextant.kernel.nouns import RELEASABLE, Asset, CheckResult, Edge, Event, Manifest, Principal, Rule, Signal
-from sextant.kernel.ports import Executor, State, Write
+from sextant.kernel.nouns import Asset, CheckResult, Edge, Event, Manifest, Principal, Rule, Signal
+from sextant.kernel.ports import Executor, Write
 from sextant.ledger.log import Ledger
 from sextant.ledger.projections import AssetDeclared, EnvCreated, ProjectLoaded, VersionRelocated
 from sextant.policy.decide import DEFAULT, check_rules, decide
@@ -33,6 +34,7 @@ from sextant.release.publish import DatasetKind, Published, Publisher
 from sextant.release.releases import Instant, Releases
 from sextant.stores.blobs.local import LocalBlobs
 from sextant.stores.lake.iceberg import IcebergLake
+from sextant.stores.state import open_state
 
 _LOAD_TIMEOUT_S = 120.0
 _COMPACT_FILES = 48  # small files of a table before they are merged after a publish
@@ -42,8 +44,9 @@ class LocalPlatform:
     """One project, in this process. Use as a context manager, or call `close`."""
 
     def __init__(
-        self, config: Config, *, clock: Clock | None = None, ids: Ids | None = None, executor: str = "pool", principal: Principal | None = None, load: bool = True
-    ) -> None:
+        self, config: Config, *, clock: Clock | None = None, ids: Ids | None = None, executor: str = "pool", principal: Principal | None = None, load: bool = True,
+        confirm: bool = True,
+    ) -> None:  # fmt: skip
         self.config = config
         self.root = config.root
         self.folder = config.root / ".sextant"
@@ -51,7 +54,7 @@ class LocalPlatform:
         self.clock = clock or SystemClock()
         self.ids = ids or Ids(self.clock)
         self.ledger = Ledger(self.clock)
-        self.state = open_state(config, self.folder, self.ledger, self.clock)
+        self.state = open_state(config.state or self.folder / "state.db", self.ledger, clock=self.clock)
         self.versions = Versions(self.state)
         self.lake = IcebergLake(Path(config.lake) if config.lake else self.folder / "lake", clock=self.clock, ids=self.ids)
         self.blobs = LocalBlobs(self.folder / "blobs")
@@ -68,11 +71,17 @@ class LocalPlatform:
         self._rules: tuple[Rule, ...] | None = None
         self._interrupted = threading.Event()
         from sextant.app.runs import Runs
+        from sextant.app.sealing import Sealing
         from sextant.app.views import Views
 
         self.runs = Runs(self)
         self.views = Views(self)
+        self.sealing = Sealing(self)
+        self._events_at_start = self.ledger.size()
+        gc.freeze()  # what is imported by now lives as long as the process: full collections need not walk it
         try:
+            if confirm:
+                self.sealing.confirm()
             if load:
                 self.load()
         except BaseException:
@@ -136,9 +145,7 @@ class LocalPlatform:
         cause = events[0].id
         before = {asset.id: asset for asset in last.assets} if last else {}
         known = {row[0] for row in self.state.read("envs")}
-        for name in manifest.environments:
-            if name not in known:
-                events.append(self.event("env.created", name, EnvCreated(name), self.system, cause))
+        events += [self.event("env.created", name, EnvCreated(name), self.system, cause) for name in manifest.environments if name not in known]
         old_edges, new_edges = _edges(last), _edges(manifest)
         for asset in manifest.assets:
             mine = tuple(edge for edge in new_edges - old_edges if edge.target == asset.id)
@@ -152,7 +159,7 @@ class LocalPlatform:
         for doc, closed in self.state.read("signals", (1 << 62, 20)):
             signal_ = msgspec.json.decode(doc, type=Signal)
             if not closed and signal_.kind == "project.broken":
-                events.append(self.event("signal.closed", signal_.id, {"id": signal_.id}, self.system, cause))
+                events += [self.event("signal.closed", signal_.id, {"id": signal_.id}, self.system, cause)]
         self.state.commit(Write((), tuple(events)))
 
     def bundle_folder(self, digest: str) -> Path:
@@ -186,11 +193,13 @@ class LocalPlatform:
     def rules(self) -> tuple[Rule, ...]:
         """Return the rules in force: the written default, then the project's."""
         if self._rules is None:
-            self._rules = (*DEFAULT, *self.manifest().policies)
+            self._rules = (*DEFAULT, *(self.manifest().policies if self._manifest or self.state.read("project_get") else ()))
         return self._rules
 
     def who(self) -> Principal:
         """Return who acts, with the teams that the project says."""
+        if self._manifest is None and not self.state.read("project_get"):
+            return self.principal
         teams = tuple(team.name for team in self.manifest().teams if self.principal.name in team.members)
         return msgspec.structs.replace(self.principal, teams=teams or self.principal.teams)
 
@@ -363,28 +372,21 @@ class LocalPlatform:
                 signal.signal(number, old)
 
     def close(self) -> None:
-        """End the workers and close the stores."""
+        """End the workers, sign what was written, close the stores."""
         for executor in self._executors.values():
             executor.close()
         self._executors.clear()
-        self.state.close()
+        try:
+            if self.ledger.size() > self._events_at_start:
+                self.sealing.checkpoint()
+        finally:
+            self.state.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def open_state(config: Config, folder: Path, ledger: Ledger, clock: Clock) -> State:
-    """Open the state store that the configuration names: SQLite in the project's folder, or Postgres."""
-    if config.state.startswith(("postgres://", "postgresql://")):
-        from sextant.stores.state.postgres import PostgresState
-
-        return PostgresState(config.state, ledger, clock=clock)
-    from sextant.stores.state.sqlite import SqliteState
-
-    return SqliteState(folder / "state.db", ledger, clock=clock)
 
 
 def _edges(manifest: Manifest | None) -> set[Edge]:
@@ -416,4 +418,4 @@ def _sha(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-__all__ = ["RELEASABLE", "LocalPlatform", "SextantError", "open_state"]
+__all__ = ["LocalPlatform"]

@@ -4,7 +4,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
@@ -132,7 +132,7 @@ class Runs:
         plan = planning.plan(manifest, scene, request)
         if not plan.steps and not plan.definitions and not ticks:
             return RunReport(id="", env=env, state="finished")
-        return self._execute(env, manifest, plan, scene, by=by, trigger=trigger, cause=cause, ticks=ticks or {}, progress=progress, break_glass=break_glass, request=request)
+        return self._execute(env, manifest, plan, by=by, trigger=trigger, cause=cause, ticks=ticks or {}, progress=progress, break_glass=break_glass, request=request)
 
     def undo(
         self, env: str, asset_id: str, *, by: Principal, reason: str, version: str = "", downstream: bool = True, progress: Progress = lambda _t, _d: None
@@ -184,7 +184,7 @@ class Runs:
         if downstream:
             self._remove_orphans(env, manifest, tables, scene)
         return self._execute(
-            env, manifest, plan, scene, by=by, trigger="undo", cause=self._event_of(release.id), ticks={}, progress=progress, request=request,
+            env, manifest, plan, by=by, trigger="undo", cause=self._event_of(release.id), ticks={}, progress=progress, request=request,
             overlay=tables, intent="undo", undoes=release, reason=reason,
         )  # fmt: skip
 
@@ -304,7 +304,7 @@ class Runs:
     # ------------------------------------------------------------ the one path
 
     def _execute(
-        self, env: str, manifest: Manifest, plan: Plan, scene: Scene, *, by: Principal, trigger: str, cause: str, ticks: Mapping[str, int], progress: Progress,
+        self, env: str, manifest: Manifest, plan: Plan, *, by: Principal, trigger: str, cause: str, ticks: Mapping[str, int], progress: Progress,
         request: Request, overlay: Mapping[str, RunTable] | None = None, intent: str = "release", undoes: Release | None = None, reason: str = "",
         break_glass: str = "", resumed: RunChanged | None = None,
     ) -> RunReport:  # fmt: skip
@@ -331,7 +331,8 @@ class Runs:
                 work = DataWork(
                     plan, manifest, run=run, state=p.state, versions=p.versions, lake=p.lake, blobs=p.blobs, executors=p.executor, clock=p.clock,
                     ids=p.ids, tables=tables, project=str(p.bundle_folder(manifest.bundle)), blobs_root=str(p.blobs.root), fence=leases.fence,
-                    earlier=earlier, secrets_file=str(p.secrets_file),
+                    earlier=earlier, secrets_file=str(p.secrets_file), past_gate=bool(break_glass),
+                    settled=lambda id_: p.publisher.begin(tables[id_], assets[id_]),
                 )  # fmt: skip
                 outcome = execute(
                     work.tasks(), work, state=p.state, history=history, clock=p.clock, slots=p.executor("").slots, pools=p.config.pools,
@@ -343,17 +344,17 @@ class Runs:
                 try:
                     published = p.publisher.publish(
                         env, self._in_order(tables, manifest), assets, run=run, by=by, decide=self._decider(by, env, assets, break_glass, intent), cause=started.id,
-                        definitions=plan.definitions, guards=(*leases.guards(), *self._untainted(env, tables, intent)), intent=intent, undoes=undoes, reason=reason,
-                        broke_glass=break_glass,
+                        definitions=plan.definitions, guards=(*leases.guards(), *self._untainted(env, tables, intent)), intent=intent, undoes=undoes, reason=reason or break_glass,
+                        broke_glass=break_glass, before=[event for step in plan.steps[:1] for event in self._glass(assets[step.asset], break_glass, by)],
                     )  # fmt: skip
                 except SextantError as error:
                     problem = error.message
                     if undoes is not None:
                         self._stuck(undoes, env, error.message, started.id)
-                    self._finish(run, env, facts, history, outcome, "failed", ticks, by, started.id, problem, p.clock.monotonic_s() - started_s)
+                    self._finish(run, facts, history, outcome, "failed", ticks, by, started.id, problem, p.clock.monotonic_s() - started_s)
                     raise
-            report = self._report(run, env, outcome, published, tables, history, started_s, resumed=bool(resumed))
-            self._finish(run, env, facts, history, outcome, report.state, ticks, by, started.id, problem, report.wall_s)
+            report = self._report(run, env, outcome, published, tables, started_s, resumed=bool(resumed))
+            self._finish(run, facts, history, outcome, report.state, ticks, by, started.id, problem, report.wall_s)
         p.after_run(env, tables, published)
         return report
 
@@ -417,18 +418,18 @@ class Runs:
                 continue
             request = _request(facts)
             if facts.trigger == "undo":  # its release is one write: either it is live, or nothing happened
-                self._finish(facts.id, env, facts, History.open(p.state, facts.id), Outcome(cancelled=True), "cancelled", {}, by, self._event_of(facts.id), "the process ended", 0.0)
+                self._finish(facts.id, facts, History.open(p.state, facts.id), Outcome(cancelled=True), "cancelled", {}, by, self._event_of(facts.id), "the process ended", 0.0)
                 continue
             manifest = p.manifest()
             scene = self.scene(env, manifest)
             try:
                 plan = planning.plan(manifest, scene, request)
-                self._execute(env, manifest, plan, scene, by=by, trigger=facts.trigger, cause="", ticks={}, progress=progress, request=request, resumed=facts)
+                self._execute(env, manifest, plan, by=by, trigger=facts.trigger, cause="", ticks={}, progress=progress, request=request, resumed=facts)
             except UserError as error:  # the project changed so that the old request makes no sense any more
-                self._finish(facts.id, env, facts, History.open(p.state, facts.id), Outcome(), "failed", {}, by, self._event_of(facts.id), error.message, 0.0)
+                self._finish(facts.id, facts, History.open(p.state, facts.id), Outcome(), "failed", {}, by, self._event_of(facts.id), error.message, 0.0)
 
     def _finish(
-        self, run: str, env: str, facts: RunChanged, history: History, outcome: Outcome, state: str, ticks: Mapping[str, int], by: Principal, cause: str,
+        self, run: str, facts: RunChanged, history: History, outcome: Outcome, state: str, ticks: Mapping[str, int], by: Principal, cause: str,
         error: str, wall_s: float,
     ) -> None:  # fmt: skip
         done = msgspec.structs.replace(
@@ -438,7 +439,7 @@ class Runs:
         self._p.state.commit(Write((), (self._event("run.finished", run, done, by, cause),)))
 
     def _report(
-        self, run: str, env: str, outcome: Outcome, published: Published, tables: Mapping[str, RunTable], history: History, started_s: float, *, resumed: bool
+        self, run: str, env: str, outcome: Outcome, published: Published, tables: Mapping[str, RunTable], started_s: float, *, resumed: bool
     ) -> RunReport:
         p = self._p
         failed = []
@@ -527,10 +528,7 @@ def _dead(held_by: str) -> bool:
 
 def _alive(p: "LocalPlatform", run: str) -> bool:
     now = p.clock.now_ns()
-    for _, held_by, _, expires in p.state.read("leases"):
-        if held_by.startswith(run + " ") and expires > now and not _dead(held_by):
-            return True
-    return False
+    return any(held_by.startswith(run + " ") and expires > now and not _dead(held_by) for _, held_by, _, expires in p.state.read("leases"))
 
 
 class _Leases:
@@ -544,7 +542,7 @@ class _Leases:
         self.lost = False
         self.fence = 0
 
-    def __enter__(self) -> "_Leases":
+    def __enter__(self) -> Self:
         if not self._names:
             return self
         for name in self._names:

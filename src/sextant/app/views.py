@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from sextant.engine import keys
-from sextant.engine.history import History
+from sextant.engine.history import History, seal_matches
 from sextant.engine.plan import Request, order
 from sextant.engine.versions import changed
 from sextant.kernel.clock import from_datetime, iso
 from sextant.kernel.errors import NotFound, UsageError, UserError
 from sextant.kernel.limits import PAGE_ROWS, PAGE_ROWS_MAX
-from sextant.kernel.nouns import Asset, CheckResult, Envelope, FileSet, Incident, InputRef, Manifest, Release, Signal, Version
+from sextant.kernel.nouns import Asset, CheckResult, Envelope, FileSet, Incident, InputRef, Manifest, Measure, Release, Signal, Version
 from sextant.kernel.partitions import ALL
 from sextant.ledger.projections import RunChanged
 
@@ -298,6 +298,9 @@ class Views:
         p = self._p
         asset = p.asset(name if name.startswith("kpi:") else f"kpi:{name}")
         assert asset.measure is not None
+        defined = self.resolve(env, asset.id, "" if as_of and "-" not in as_of else as_of)
+        asset = msgspec.structs.replace(asset, measure=msgspec.convert(defined.meta["measure"], Measure))  # what is live, not what the file says by now
+        assert asset.measure is not None
         manifest = p.manifest()
         from_rows = measures.needs_rows(asset.measure)
         source = asset.measure.of if from_rows else f"dataset:kpi_{asset.name}"
@@ -322,7 +325,7 @@ class Views:
         goal = asset.measure.goal
         out: list[dict[str, Any]] = table.to_pylist()
         return {
-            "kpi": asset.id, "definition": p.versions.live_version(env, asset.id), "version": version.digest, "unit": asset.measure.unit, "by": list(by), "grain": grain,
+            "kpi": asset.id, "definition": defined.digest, "version": version.digest, "unit": asset.measure.unit, "by": list(by), "grain": grain,
             "goal": f"{goal.op} {goal.value:g}" + (f" over {goal.over}" if goal.over else "") if goal else "", "rows": out,
         }  # fmt: skip
 
@@ -394,13 +397,24 @@ class Views:
         checks = [msgspec.to_builtins(msgspec.json.decode(row[0], type=CheckResult)) for row in p.state.read("check_results_of_run", (id_,))]
         return {**msgspec.to_builtins(facts), "steps_recorded": steps, "checks": checks, "seal_ok": not facts.seal or facts.seal == history.seal or not history.records}
 
+    def broken_seals(self) -> list[str]:
+        """Return a line for each finished run whose kept history does not match the seal in the ledger."""
+        out = []
+        for row in self._p.state.read("runs", (_FAR, PAGE_ROWS_MAX)):
+            facts = msgspec.json.decode(row[3], type=RunChanged)
+            if facts.seal:
+                rows = self._p.state.read("history_of", (facts.id,))
+                if rows and not seal_matches(facts.id, [bytes(body) for _, body in rows], facts.seal):
+                    out.append(f"the history of run {facts.id} is not what was sealed")
+        return out
+
     def log(self, run: str, step: str = "") -> list[dict[str, Any]]:
         """Return the captured output of a run's attempts."""
-        out = []
-        for record in History.open(self._p.state, run).records:
-            if record.log and (not step or record.step == step):
-                out.append({"step": record.step, "attempt": record.attempt, "at": iso(record.at), "text": self._p.blobs.get(record.log).decode(errors="replace")})
-        return out
+        return [
+            {"step": record.step, "attempt": record.attempt, "at": iso(record.at), "text": self._p.blobs.get(record.log).decode(errors="replace")}
+            for record in History.open(self._p.state, run).records
+            if record.log and (not step or record.step == step)
+        ]
 
     def releases(self, *, env: str = "", asset: str = "", limit: int = 20) -> list[dict[str, Any]]:
         found = self._releases_of(asset) if asset else [msgspec.json.decode(row[0], type=Release) for row in self._p.state.read("releases", (_FAR, PAGE_ROWS_MAX if env else limit))]

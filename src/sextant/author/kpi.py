@@ -5,9 +5,11 @@ Called by `assemble`, once the dataset that the KPI measures is known.
 
 import re
 
+import msgspec
+
 from sextant.author.collect import Collector
 from sextant.author.declared import Kpi
-from sextant.author.measures import MeasureError, check_condition, check_measure, values_sql
+from sextant.author.measures import MeasureError, check_condition, check_measure, definition, values_sql
 from sextant.author.sqlfile import fingerprint
 from sextant.kernel.nouns import Asset, Build, CheckSpec, Code, Input, Measure, Table, Trigger
 from sextant.kernel.partitions import Partitioning
@@ -65,7 +67,7 @@ def check_source(kpi: Kpi, of: Asset, collector: Collector) -> bool:
 
 def assets_of(kpi: Kpi, of: Asset, *, tz: str, file: str, line: int, checks: tuple[CheckSpec, ...], owner: str) -> tuple[Asset, Asset, str]:
     """Return the definition, the dataset of its values, and that dataset's query over a table named as `of`."""
-    measure = measure_of(kpi)
+    measure = msgspec.structs.replace(measure_of(kpi), definition=definition(measure_of(kpi), tz))
     source = of.table or Table()
     slices = source.partitioning if kpi.grain else Partitioning()  # without a bucket the value is one over everything
     query = values_sql(measure, table=of.name, time=source.time, tz=tz, label=LABEL if slices.grain != "none" else "")
@@ -81,6 +83,6 @@ def assets_of(kpi: Kpi, of: Asset, *, tz: str, file: str, line: int, checks: tup
             inputs=(Input(name=of.name, asset=of.id, frame="sql"),), whole_range=slices.grain != "none",
         ),
         table=Table(partitioning=slices, key=key, time="bucket" if kpi.grain else ""),
-        measure=measure, checks=(*kind_of_key, *checks), on=(Trigger(kind="inputs"),), file=file, line=line,
+        checks=(*kind_of_key, *checks), on=(Trigger(kind="inputs"),), on_change="rebuild", file=file, line=line,
     )
     return metric, values, query

@@ -72,7 +72,7 @@ def parts(sql: str, of: str = "") -> Parts:
         one = found.setdefault(text, Part(f"p{len(found)}", text, merge))
         return exp.column(f"{{{one.name}}}")
 
-    for node in [n for n in tree.find_all(exp.AggFunc, exp.Anonymous, exp.WithinGroup) if _is_aggregate(n)]:
+    for node in [n for n in tree.find_all(exp.AggFunc, exp.Anonymous, exp.WithinGroup, bfs=False) if _is_aggregate(n)]:
         if node.find_ancestor(exp.AggFunc, exp.WithinGroup):
             continue
         outer = node.parent if isinstance(node.parent, exp.Filter) else node
@@ -84,9 +84,6 @@ def parts(sql: str, of: str = "") -> Parts:
             argument = node.expressions[0] if isinstance(node, exp.Anonymous) else node.this
             total = part(exp.Sum(this=argument.copy()), "sum", condition)
             new = exp.Paren(this=exp.Div(this=total, expression=part(exp.Count(this=argument.copy()), "count", condition)))
-        elif kind == "count_if":
-            both = exp.And(this=exp.Paren(this=condition.copy()), expression=exp.Paren(this=node.this.copy())) if condition is not None else node.this
-            new = part(exp.Count(this=exp.Star()), "count", both)
         else:
             new = part(node, kind, condition)
         if outer is tree:
@@ -187,8 +184,6 @@ def _parse(sql: str, of: str) -> Any:
         raise MeasureError(f"it gives itself the name `{tree.alias}`; leave `as {tree.alias}` out")
     if isinstance(tree, exp.Query) or tree.find(exp.Query) is not None:
         raise MeasureError("it reads a table of its own; a measure is an expression over the rows of one dataset")
-    if not isinstance(tree, exp.Expression) or isinstance(tree, exp.Command | exp.DDL | exp.DML):
-        raise MeasureError("it is not an expression")
     if tree.find(exp.Window) is not None:
         raise MeasureError("it has a window (`over`), which depends on rows outside of its group")
     aggregates = [n for n in tree.find_all(exp.AggFunc, exp.Anonymous, exp.WithinGroup) if _is_aggregate(n)]
@@ -223,14 +218,14 @@ def _is_aggregate(node: Any) -> bool:
     return isinstance(node, exp.AggFunc | exp.WithinGroup)
 
 
-def _additive(node: Any) -> "Literal['count', 'sum', 'min', 'max', 'avg', 'count_if'] | None":
+def _additive(node: Any) -> "Literal['count', 'sum', 'min', 'max', 'avg'] | None":
     from sqlglot import exp
 
     argument = node.args.get("this")
     wrapped = isinstance(node.parent, exp.WithinGroup | exp.IgnoreNulls | exp.RespectNulls)
     if wrapped or isinstance(argument, exp.Distinct | exp.Order) or (not isinstance(node, exp.Anonymous) and node.expressions):
         return None
-    kinds: dict[Any, Any] = {exp.Count: "count", exp.Sum: "sum", exp.Min: "min", exp.Max: "max", exp.Avg: "avg", exp.CountIf: "count_if"}
+    kinds: dict[Any, Any] = {exp.Count: "count", exp.Sum: "sum", exp.Min: "min", exp.Max: "max", exp.Avg: "avg", exp.CountIf: "sum"}
     if isinstance(node, exp.Anonymous):
         return "avg" if node.name.lower() == "mean" and len(node.expressions) == 1 else None
     if isinstance(node, exp.Min | exp.Max) and node.args.get("expression") is not None:

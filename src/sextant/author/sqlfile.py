@@ -230,6 +230,6 @@ def _value(node: ast.expr) -> Any:
     return ast.literal_eval(node)
 
 
-def _bad(collector: Collector, code: str, message: str, place: Place, hint: str, result: Any) -> Any:  # noqa: PLR0917 - one line each
+def _bad(collector: Collector, code: str, message: str, place: Place, hint: str, result: Any) -> Any:
     collector.note(code, message, place=place, hint=hint)
     return result

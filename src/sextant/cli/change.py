@@ -4,7 +4,8 @@ from typing import Any
 
 import click
 
-from sextant.cli.output import Progress, as_json as json_option, emit, environment, options, platform, say, short, table
+from sextant.cli.output import Progress, emit, environment, options, platform, say, short, table
+from sextant.cli.output import as_json as json_option
 from sextant.cli.work import finish
 from sextant.kernel.errors import UsageError
 

@@ -11,17 +11,17 @@ Bytecode differs between Python's minor versions: the interpreter is part of a p
 """
 
 import ast
-import dis
 import functools
 import hashlib
 import importlib.metadata
-import importlib.util
 import os
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from sextant.engine.sources import Source, global_chains, imported, imports_inside, read_source, texts
 
 # Names by which code reaches what its text does not show, with what they reach.
 _BLIND = {
@@ -30,6 +30,7 @@ _BLIND = {
     "open": "a file", "environ": "the environment", "getenv": "the environment",
 }  # fmt: skip
 _NOT_BLIND = ("importlib.util", "importlib.metadata", "importlib.resources")  # look things up, run no code of ours
+_DEPTH_MAX = 50_000  # Python frames: a chain of ten thousand functions, each calling the next
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), type(NotImplemented))
 _SELF_DESCRIBING = ("datetime", "decimal", "fractions", "pathlib", "uuid", "zoneinfo", "re", "typing", "types", "polars.datatypes", "sextant")
 _STATE_ONLY = ("logging", "_thread", "threading", "_contextvars", "contextvars")  # loggers, locks: no part of the result
@@ -49,12 +50,19 @@ class Fingerprints:
 
     def __init__(self, root: Path) -> None:
         self.root = os.path.realpath(root) + os.sep
-        self._sources: dict[str, _Source | None] = {}
+        self._sources: dict[str, Source | None] = {}
+        self._local: dict[str, bool] = {}
+        self._chains: dict[int, tuple[types.CodeType, set[tuple[str, ...]]]] = {}
 
     def of(self, function: Callable[..., Any]) -> Fingerprint:
         """Return the fingerprint of a function. Cost: about 0.1 ms a reached function, 2 ms a file met first."""
         walk = _Walk(self)
-        walk.value(function)
+        limit = sys.getrecursionlimit()
+        sys.setrecursionlimit(max(limit, _DEPTH_MAX))
+        try:
+            walk.value(function)
+        finally:
+            sys.setrecursionlimit(limit)
         tops = {top for top in walk.tops if top not in sys.stdlib_module_names and top != "sextant"}
         return Fingerprint(walk.digest(), tuple(sorted(filter(None, map(_distribution, tops)))), tuple(sorted(walk.warnings)))
 
@@ -62,46 +70,31 @@ class Fingerprints:
         """Say whether a file is one of the project's own (not of an environment that lies inside of its folder)."""
         if not file or not os.path.isabs(file):  # `<string>`, `<frozen ...>`
             return False
-        path = os.path.realpath(file)
-        return path.startswith(self.root) and "site-packages" not in path and "dist-packages" not in path
+        if file not in self._local:
+            path = os.path.realpath(file)
+            self._local[file] = path.startswith(self.root) and "site-packages" not in path and "dist-packages" not in path
+        return self._local[file]
+
+    def module(self, name: str) -> str | None:
+        """Return the file of one of the project's modules, "" for a folder without one; None for code from elsewhere.
+        Looked up by path: the import machinery would run packages on the way."""
+        path = self.root + name.replace(".", os.sep)
+        found = next((file for file in (path + ".py", os.path.join(path, "__init__.py")) if os.path.isfile(file)), None)
+        return found or ("" if os.path.isdir(path) else None)
 
     def relative(self, file: str) -> str:
         return os.path.relpath(os.path.realpath(file), self.root).replace(os.sep, "/")
 
-    def source(self, file: str) -> "_Source | None":
+    def chains(self, code: types.CodeType) -> set[tuple[str, ...]]:
+        """Return the global names that code and the functions inside of it load, each with the attributes taken from it."""
+        if id(code) not in self._chains:
+            self._chains[id(code)] = (code, global_chains(code))
+        return self._chains[id(code)][1]
+
+    def source(self, file: str) -> Source | None:
         if file not in self._sources:
-            self._sources[file] = _read(file)
+            self._sources[file] = read_source(file)
         return self._sources[file]
-
-
-class _Source(NamedTuple):
-    """One file: its tree without docstrings, and the code objects compiled from it by (name, first line)."""
-
-    tree: ast.Module
-    codes: dict[tuple[str, int], list[types.CodeType]]
-    dump: bytes
-
-
-def _read(file: str) -> _Source | None:
-    try:
-        with open(file, "rb") as handle:
-            tree = ast.parse(handle.read(), file)
-    except (OSError, SyntaxError, ValueError):
-        return None
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module) and node.body:
-            first = node.body[0]
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
-                node.body[0] = ast.copy_location(ast.Pass(), first)
-    dump = ast.dump(tree).encode()
-    codes: dict[tuple[str, int], list[types.CodeType]] = {}
-    # optimize=0: asserts count, whether or not this interpreter runs with -O.
-    todo = [compile(tree, file, "exec", dont_inherit=True, optimize=0)]
-    while todo:
-        code = todo.pop()
-        codes.setdefault((code.co_name, code.co_firstlineno), []).append(code)
-        todo += [const for const in code.co_consts if isinstance(const, types.CodeType)]
-    return _Source(tree, codes, dump)
 
 
 class _Walk:
@@ -299,12 +292,14 @@ class _Walk:
         named: dict[str, set[tuple[str, ...]]] = {}
         for code in compiled or [live]:  # several lambdas of one line count together
             self._bytecode(code)
-            _names(code, named)
+            for chain in self._owner.chains(code):
+                named.setdefault(chain[0], set()).add(chain)
         words = {word for chains in named.values() for chain in chains for word in chain}
         if any("find_spec" in chain or chain[:2] == ("importlib", "resources") for chains in named.values() for chain in chains):
-            self.tops.update(text for text in _texts(compiled or [live]) if text.isidentifier())
-        for line, module in _imports_inside(compiled or [live], scope):
-            self._import_inside(module, live, line)
+            self.tops.update(text for text in texts(compiled or [live]) if text.isidentifier())
+        for line, base, names in imports_inside(live, str(scope.get("__package__") or "")):
+            for module in (base, *(f"{base}.{name}" for name in names if self._owner.module(f"{base}.{name}"))):
+                self._import_inside(module, live, line)
         blind = {name: chain for name, chains in named.items() for chain in chains if name in _BLIND and not ".".join(chain).startswith(_NOT_BLIND)}
         blind |= {word: (word,) for word in words & {"environ", "getenv", "import_module"}}
         shadowed = {name for name in blind if self._is_ours(scope.get(name))}
@@ -344,12 +339,12 @@ class _Walk:
 
     def _import_inside(self, module: str, code: types.CodeType, line: int) -> None:
         """An import inside a function: of the project's own modules, all of their text counts."""
-        file = _module_file(module)
-        if file is not None and self._owner.is_local(file):
+        file = self._owner.module(module)
+        if file is None:
+            self._outside(module, "")
+        elif file:
             self._file(file)
             self._warn(code, f"`{module}` is imported inside of the function", line)
-        else:
-            self._outside(module, "")
 
     def _blind(self, code: types.CodeType, what: str) -> None:
         self._file(code.co_filename)
@@ -360,68 +355,21 @@ class _Walk:
 
     def _file(self, file: str) -> None:
         """Write a whole file, and the project's files that it imports."""
-        real = os.path.realpath(file)
         source = self._owner.source(file)
         if source is None or self._met(source.tree):
             return
         self._write("file", source.dump)
-        package = _package_of(real)
+        package = os.path.dirname(self._owner.relative(file)).replace("/", ".")
         for node in ast.walk(source.tree):
-            for name in _imported(node, package):
-                inner = _module_file(name)
-                if inner is not None and self._owner.is_local(inner):
+            for name in imported(node, package):
+                inner = self._owner.module(name)
+                if inner:
                     self._file(inner)
-                elif inner is None or not self._owner.is_local(inner):
+                elif inner is None:
                     self.tops.add(name.partition(".")[0])
 
 
-# ---------------------------------------------------------------- reading code objects
-
-
-def _names(code: types.CodeType, found: dict[str, set[tuple[str, ...]]]) -> None:
-    """Collect the global names that code and the functions inside of it load, each with the attributes taken from it."""
-    chain: tuple[str, ...] = ()
-    for step in dis.get_instructions(code):
-        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
-            chain = (step.argval,)
-            found.setdefault(step.argval, set()).add(chain)
-        elif step.opname in ("LOAD_ATTR", "LOAD_METHOD") and chain:
-            longer = (*chain, step.argval)
-            found[chain[0]].discard(chain)
-            found[chain[0]].add(longer)
-            chain = longer
-        elif step.opname not in ("CACHE", "EXTENDED_ARG", "NOP"):
-            chain = ()
-    for const in code.co_consts:
-        if isinstance(const, types.CodeType):
-            _names(const, found)
-
-
-def _imports_inside(codes: list[types.CodeType], scope: dict[str, Any]) -> Iterator[tuple[int, str]]:
-    """Yield (line, absolute module) of import statements inside of functions."""
-    todo = list(codes)
-    package = str(scope.get("__package__") or "")
-    while todo:
-        code = todo.pop()
-        line = code.co_firstlineno
-        recent: list[Any] = []
-        for step in dis.get_instructions(code):
-            line = step.positions.lineno if step.positions and step.positions.lineno else line
-            if step.opname == "IMPORT_NAME":
-                level = recent[-2] if len(recent) >= 2 and isinstance(recent[-2], int) else 0
-                names = recent[-1] if recent and isinstance(recent[-1], tuple) else ()
-                base = _absolute(step.argval, level, package)
-                yield line, base
-                yield from ((line, f"{base}.{name}") for name in names if _module_file(f"{base}.{name}") is not None)
-            elif step.opname.startswith("LOAD_CONST") or step.opname == "LOAD_SMALL_INT":
-                recent = [*recent[-1:], step.argval]
-        todo += [const for const in code.co_consts if isinstance(const, types.CodeType)]
-
-
-def _texts(codes: list[types.CodeType]) -> Iterator[str]:
-    for code in codes:
-        yield from (const for const in code.co_consts if isinstance(const, str))
-        yield from _texts([const for const in code.co_consts if isinstance(const, types.CodeType)])
+# ---------------------------------------------------------------- values
 
 
 def _constant(value: Any) -> str:
@@ -472,40 +420,6 @@ def _is_package_of_ours(owner: Fingerprints, module: types.ModuleType) -> bool:
     """Say whether a module without a file is a folder of the project."""
     paths = list(getattr(module, "__path__", ()))
     return bool(paths) and getattr(module, "__file__", None) is None and all(owner.is_local(path + os.sep + "x") for path in paths)
-
-
-def _module_file(name: str) -> str | None:
-    module = sys.modules.get(name)
-    if module is not None:
-        return getattr(module, "__file__", None)
-    try:
-        spec = importlib.util.find_spec(name)
-    except (ImportError, AttributeError, ValueError):
-        return None
-    return spec.origin if spec else None
-
-
-def _package_of(file: str) -> str:
-    for module in list(sys.modules.values()):
-        if getattr(module, "__file__", None) and os.path.realpath(str(module.__file__)) == file:
-            return module.__package__ or ""
-    return ""
-
-
-def _imported(node: ast.AST, package: str) -> list[str]:
-    if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names]
-    if isinstance(node, ast.ImportFrom):
-        base = _absolute(node.module or "", node.level, package)
-        return [base, *(f"{base}.{alias.name}" for alias in node.names if f"{base}.{alias.name}" in sys.modules)]
-    return []
-
-
-def _absolute(name: str, level: int, package: str) -> str:
-    if not level:
-        return name
-    parts = package.split(".")[: len(package.split(".")) - level + 1]
-    return ".".join([*parts, *([name] if name else [])])
 
 
 @functools.cache

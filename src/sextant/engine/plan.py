@@ -182,6 +182,9 @@ def _items(
     named = asset.id in request.assets
     asked = request.stale or (named and request.partitions is not None) or (named and slices.grain == "none") or asset.on_change == "rebuild"
     look_back = _looked_back(asset, slices, scene.now) if request.look_back and request.partitions is None else frozenset()
+    if _definition_held(asset, assets, scene):
+        out.held[asset.id] = tuple(_wanted(slices, request, asset, scene, live))
+        return {}
     items: dict[str, Item] = {}
     stale: dict[str, str] = {}
     held: list[str] = []
@@ -227,6 +230,12 @@ def _items(
     if waiting:
         out.waiting[asset.id] = tuple(waiting)
     return items
+
+
+def _definition_held(asset: Asset, assets: Mapping[str, Asset], scene: Scene) -> bool:
+    """Say whether these are the values of a kpi whose declared definition was undone: nothing is computed by it then."""
+    metric = assets.get(f"kpi:{asset.name.removeprefix('kpi_')}") if asset.id.startswith("dataset:kpi_") else None
+    return metric is not None and (metric.id, ALL, keys.definition_digest(metric), "") in scene.held
 
 
 def _reason(part: Part | None, code: str, inputs: str, *, runs: bool, made: Mapping[tuple[str, str, str], str], key: str) -> Reason | None:

@@ -151,6 +151,7 @@ class Measure(Noun, frozen=True, kw_only=True):
     where: str = ""
     goal: Goal | None = None
     unit: str = ""
+    definition: str = ""  # digest of what the number means: of, sql, where, grain, by and the zone, not of goal and layout
 
 
 class Asset(Noun, frozen=True, kw_only=True):
@@ -386,7 +387,7 @@ class WorkOrder(Noun, frozen=True, kw_only=True):
     bundle: str = ""
     root: str = ""
     tz: str = "UTC"
-    staging: str = ""  # folder below the lake's root, unique to the attempt
+    staging: str = ""  # how the paths of the attempt's files begin, below the lake's root: unique to the attempt
     lake: str = ""  # the lake's root as this worker sees it
     blobs: str = ""  # the blob store's root as this worker sees it
     project: str = ""  # the unpacked bundle

@@ -130,7 +130,8 @@ class Partitioning(msgspec.Struct, frozen=True, kw_only=True):
             following = _next(self.grain, at)
             if complete and _utc(following) > _utc(end):
                 return
-            yield _key(self.grain, at)
+            if _utc(following) > _utc(at):  # a zone that moved over the date line has skipped a whole day
+                yield _key(self.grain, at)
             at = following
             count += 1
             if count > PARTITIONS_MAX:
@@ -142,7 +143,7 @@ def ranges(keys: list[str], order: list[str], size_max: int) -> list[list[str]]:
     place = {key: index for index, key in enumerate(order)}
     out: list[list[str]] = []
     for key in sorted(keys, key=lambda k: place.get(k, 1 << 60)):
-        if out and len(out[-1]) < size_max and place.get(out[-1][-1], -2) + 1 == place.get(key, -1):
+        if out and key in place and len(out[-1]) < size_max and place.get(out[-1][-1], -2) + 1 == place[key]:
             out[-1].append(key)
         else:
             out.append([key])

@@ -3,14 +3,14 @@
 Each port has one conformance suite under `tests/ports`, run against every backend.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from sextant.kernel.partitions import Grain
 from sextant.kernel.nouns import Event, FileRef, WorkOrder, WorkResult
+from sextant.kernel.partitions import Grain
 
 Row = tuple[Any, ...]
 
@@ -161,6 +161,10 @@ class Blobs(Protocol):
     def has(self, digest: str) -> bool: ...
 
     def delete(self, digest: str) -> None: ...
+
+    def collect(self, keep: Collection[str], *, older_than_ns: int) -> int:
+        """Delete what is not in `keep` and older. Returns bytes freed."""
+        ...
 
 
 class Executor(Protocol):

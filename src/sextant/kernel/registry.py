@@ -45,7 +45,7 @@ def _scan_plugins() -> None:
     if _scanned:
         return
     _scanned = True
-    from importlib.metadata import entry_points  # noqa: PLC0415 - scanning costs 36 ms
+    from importlib.metadata import entry_points
 
     for point in entry_points(group="sextant.plugins"):
         register(point.load()())

@@ -1,7 +1,7 @@
 """Signed heads of the log, as C2SP signed notes, and the key that signs them.
 
-A checkpoint is text: origin, size, root in base 64, time, an empty line, one signature line (Ed25519). The private key
-lives outside the data folder, readable by its owner only: who can write the database cannot sign. A new key is announced
+A checkpoint is text: origin, size, root in base 64, time, the hash of the checkpoint before it, an empty line, one
+signature line (Ed25519). The private key lives outside the data folder, readable by its owner only: who can write the database cannot sign. A new key is announced
 by an event that the old and the new key have both signed, so old checkpoints stay verifiable.
 """
 
@@ -42,16 +42,18 @@ class KeyRotated(msgspec.Struct, frozen=True):
 
 
 class Checkpoint(NamedTuple):
-    """A head of the log: the tree over its first `size` events has this root. `time` is ns, UTC."""
+    """A head of the log: the tree over its first `size` events has this root. `time` is ns, UTC; `after` is the hex
+    SHA-256 of the note before it, "" for the first: a checkpoint that is taken out leaves a gap."""
 
     origin: str
     size: int
     root: bytes
     time: int
+    after: str = ""
 
     def text(self) -> str:
         """Return what is signed."""
-        return f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode()}\ntime {self.time}\n"
+        return f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode()}\ntime {self.time}\nafter {self.after or '-'}\n"
 
 
 class Signer:
@@ -160,7 +162,8 @@ def sign_head(state: State, signer: Signer, *, origin: str, clock: Clock) -> str
     if size == (last[0][0] if last else 0):
         return None
     now = max(clock.now_ns(), last[0][2] if last else 0)
-    note = signer.note(Checkpoint(origin, size, merkle.root(size, subtrees(state.read)), now))
+    after = note_hash(last[0][1]) if last else ""
+    note = signer.note(Checkpoint(origin, size, merkle.root(size, subtrees(state.read)), now, after))
     state.commit(Write(statements=(Statement("checkpoint_add", (size, note, now)),)))
     return note
 
@@ -244,10 +247,12 @@ def read_note(note: str, public: str | None) -> Checkpoint:
     """Return what a note says. BadData when it is none, or when `public` is given and did not sign it."""
     text, separator, signatures = note.partition("\n\n")
     text += "\n"
-    lines = text.splitlines()
     try:
-        checkpoint = Checkpoint(lines[0], int(lines[1]), base64.b64decode(lines[2], validate=True), int(lines[3].removeprefix("time ")))
-    except (IndexError, ValueError) as error:
+        origin, size, root, time, after = text.splitlines()
+        checkpoint = Checkpoint(
+            origin, int(size), base64.b64decode(root, validate=True), int(time.removeprefix("time ")), after.removeprefix("after ").removesuffix("-")
+        )
+    except ValueError as error:
         raise BadData("SX-LEDGER-026", "this is no checkpoint") from error
     if not separator or checkpoint.text() != text or len(checkpoint.root) != 32:
         raise BadData("SX-LEDGER-026", "this is no checkpoint")
@@ -261,6 +266,11 @@ def read_note(note: str, public: str | None) -> Checkpoint:
         ):
             raise BadData("SX-LEDGER-027", f"the checkpoint of size {checkpoint.size} is not signed by the ledger's key")
     return checkpoint
+
+
+def note_hash(note: str) -> str:
+    """Return how the next checkpoint names this one."""
+    return sha256(note.encode()).hexdigest()
 
 
 def _bytes(text: str) -> bytes:

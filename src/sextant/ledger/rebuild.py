@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from sextant.kernel.errors import Damaged
 from sextant.kernel.nouns import Envelope
 from sextant.kernel.ports import Row
 from sextant.ledger.projections import PROJECTED, PROJECTIONS
@@ -17,14 +18,21 @@ _decode = msgspec.json.Decoder(Envelope).decode
 
 
 def projected(read: Callable[[str, Sequence[Any]], list[Row]]) -> Iterator[tuple[str, Sequence[Any]]]:
-    """Return the statements that all events mean, oldest first. An erased payload means nothing."""
+    """Return the statements that all events mean, oldest first. An erased payload means nothing.
+
+    Raises  Damaged for a payload that is not what its type declares
+    """
     after = 0
     while page := read("events_after", (after, PAGE_EVENTS)):
         for seq, raw, _salt, body in page:
             envelope = _decode(raw)
             projection = PROJECTIONS.get(envelope.type)
             if projection is not None and body is not None:
-                yield from projection(seq, envelope.time, upcast(envelope.type, envelope.v, bytes(body)))
+                try:
+                    yield from projection(seq, envelope.time, upcast(envelope.type, envelope.v, bytes(body)))
+                except msgspec.MsgspecError as error:
+                    raise Damaged("SX-LEDGER-012", f"the payload of event {seq} is not what `{envelope.type}` declares",
+                                  hint="`sextant ledger verify` says whether it was changed") from error  # fmt: skip
         after = page[-1][0] + 1
 
 

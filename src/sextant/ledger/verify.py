@@ -15,7 +15,7 @@ import msgspec
 from sextant.kernel.errors import SextantError
 from sextant.kernel.ports import Row
 from sextant.ledger import merkle
-from sextant.ledger.checkpoint import keys_by_size, read_note
+from sextant.ledger.checkpoint import keys_by_size, note_hash, read_note
 from sextant.ledger.erase import ERASED, PayloadErased
 from sextant.ledger.log import payload_hash, subtrees
 from sextant.ledger.projections import PROJECTED
@@ -111,8 +111,8 @@ def verify(
         size = _span(state.read, findings)
         tree, bare = _events(state, size, workers, findings, progress)
         checkpoints = _checkpoints(state.read, tree.size, public or (witness.public if witness else None), findings)
-        if witness is not None and (text := contradiction(state.read, witness)):
-            findings.append(Finding("event", -1, text))
+        if witness is not None:
+            _witness(state.read, witness, findings)
         if projections:
             _projections(state, findings)
     except SextantError as error:  # a database so broken that it cannot be read on
@@ -130,11 +130,10 @@ def verify(
 
 
 def _span(read: Read, findings: list[Finding]) -> int:
-    """Return the number of events; report a first or last one that is not where it must be."""
+    """Return the number of events, and how far to look; report a first or last one that is not where it must be."""
     count, first, last = read("event_span", ())[0]
     if count and (first != 0 or last != count - 1):
         findings.append(Finding("event", int(first), f"{count} events are numbered {first} to {last}: some are missing"))
-        return int(last) + 1
     for (seq,) in read("payload_strays", (FINDINGS_MAX,)):
         findings.append(Finding("payload", int(seq), "a payload without an event"))
     return int(count)
@@ -289,8 +288,8 @@ def _checkpoints(read: Read, size: int, public: str | None, findings: list[Findi
             public = None
     subtree = subtrees(read)
     signed = 0
-    origins = set()
     time = 0
+    after = origin = ""
     rows = read("checkpoints", ())
     for at_size, note, at in rows:
         key = [key for start, key in keys if start <= at_size][-1] if keys else None
@@ -304,13 +303,25 @@ def _checkpoints(read: Read, size: int, public: str | None, findings: list[Findi
                 findings.append(Finding("checkpoint", at_size, f"the first {at_size} events are not the ones that it signs"))
             else:
                 signed = at_size if key else 0
-            origins.add(checkpoint.origin)
-            time = at
+            if checkpoint.after != after or checkpoint.origin != (origin or checkpoint.origin):
+                findings.append(
+                    Finding("checkpoint", at_size, "it does not follow the checkpoint in front of it: one is missing, or of another log")
+                )
+            time, origin = at, checkpoint.origin
         except SextantError as error:
             findings.append(Finding("checkpoint", at_size, error.message))
-    if len(origins) > 1:
-        findings.append(Finding("checkpoint", -1, f"checkpoints of several logs: {', '.join(sorted(origins))}"))
+        after = note_hash(note) if isinstance(note, str) else ""
     return len(rows), signed
+
+
+def _witness(read: Read, witness: Witness, findings: list[Finding]) -> None:
+    """Check that the log continues what was seen, and that the checkpoint that was seen is still there."""
+    if text := contradiction(read, witness):
+        findings.append(Finding("event", -1, text))
+    if witness.note not in [note for _, note, _ in read("checkpoints", ())]:
+        findings.append(
+            Finding("checkpoint", -1, f"the checkpoint of size {witness.checkpoint().size} that was kept outside is missing here")
+        )
 
 
 def _projections(state: StateReader, findings: list[Finding]) -> None:
@@ -323,7 +334,7 @@ def _projections(state: StateReader, findings: list[Finding]) -> None:
                 findings.append(Finding(table, -1, message))
                 if len(findings) >= FINDINGS_MAX:
                     return
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, ArithmeticError) as error:
         findings.append(Finding("payload", -1, f"an event's payload is not what its type declares: {error}"))
     finally:
         fresh.close()

@@ -5,7 +5,7 @@ visible before the one state transaction that holds versions, check results, rel
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -63,6 +63,8 @@ class Publisher:
 
     def __init__(self, state: State, lake: Lake, versions: Versions, releases: Releases, clock: Clock, ids: Ids) -> None:
         self._state, self._lake, self._versions, self._releases, self._clock, self._ids = state, lake, versions, releases, clock, ids
+        self._pool = ThreadPoolExecutor(_COMMITS_AT_ONCE, thread_name_prefix="sextant-commit")
+        self._begun: dict[str, tuple[Any, Future[str]]] = {}
 
     def publish(
         self, env: str, tables: Mapping[str, RunTable], assets: Mapping[str, Asset], *, run: str, by: Principal, decide: Decide, cause: str,
@@ -104,7 +106,7 @@ class Publisher:
                 events.append(self._event("version.confirmed", id_, VersionConfirmed(id_, tuple(table.confirmed)), by, cause))
             if not table.changed:
                 continue
-            version = self._version(table, asset, run, tables, made, states[id_])
+            version = self._version(table, asset, run, tables, made, states[id_], table.checks)
             if refused:
                 version = msgspec.structs.replace(version, meta={**version.meta, "refused": list(refused)})
             built.append(version)
@@ -165,12 +167,19 @@ class Publisher:
             created_at=self._clock.now_ns(),
         )  # fmt: skip
 
+    def begin(self, table: RunTable, asset: Asset) -> None:
+        """Start writing the new state of a table whose steps are done, while others still work. `publish` uses it if the
+        table is then still the same; otherwise nothing names it and it is collected."""
+        self._begun[table.asset] = (_shape(table), self._pool.submit(self._commit, table, asset))
+
     def _states(self, tables: Mapping[str, RunTable], assets: Mapping[str, Asset]) -> dict[str, str]:
         """Write the new states of several tables side by side: most of the time is waiting for the disk."""
-        if len(tables) < 2:
-            return {id_: self._commit(table, assets[id_]) for id_, table in tables.items()}
-        with ThreadPoolExecutor(_COMMITS_AT_ONCE) as pool:
-            return dict(zip(tables, pool.map(lambda id_: self._commit(tables[id_], assets[id_]), tables), strict=True))
+        begun, self._begun = self._begun, {}
+        futures = {
+            id_: begun[id_][1] if id_ in begun and begun[id_][0] == _shape(table) else self._pool.submit(self._commit, table, assets[id_])
+            for id_, table in tables.items()
+        }
+        return {id_: future.result() for id_, future in futures.items()}
 
     def _commit(self, table: RunTable, asset: Asset) -> str:
         """Write the table's new state: fresh files first, then partitions taken from older states."""
@@ -189,7 +198,11 @@ class Publisher:
             if staged.origin:
                 by_origin.setdefault(staged.origin, []).append(key)
         for origin, keys in by_origin.items():
-            locator = self._lake.restore(name, locator, origin, keys).locator
+            if locator:
+                locator = self._lake.restore(name, locator, origin, keys).locator
+            else:  # nothing is live yet: begin with the older state, without what is not wanted of it
+                held = {partition for file in self._lake.files(origin) for partition in file.partitions}
+                locator = self._lake.commit(name, origin, add=(), replace=held - set(keys), arrow_schema=b"", partitioned=grain).locator
         return locator
 
     def _checks(self, results: Sequence[CheckResult], run: str, asset: str, version: str, by: Principal, cause: str) -> list[Event]:
@@ -239,6 +252,11 @@ class Publisher:
 
     def _event(self, type_: str, subject: str, data: Any, by: Principal, cause: str) -> Event:
         return Event(id=self._ids.new("ev"), type=type_, subject=subject, actor=str(by), data=msgspec.Raw(msgspec.json.encode(data)), cause=cause)
+
+
+def _shape(table: RunTable) -> tuple[Any, ...]:
+    """Return what a table's new state follows from."""
+    return table.locator, tuple(sorted((name, staged.part.digest, staged.origin) for name, staged in table.staged.items())), tuple(sorted(table.removed))
 
 
 def _differs(one: Part | None, other: Part | None) -> bool:

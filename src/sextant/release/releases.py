@@ -124,6 +124,9 @@ class Releases:
     def propose(self, release: Release, *, before: Sequence[Event] = (), cause: str = "", guards: Sequence[Statement] = ()) -> Release:
         """Write the release, superseding queued ones on the same assets, and drive it as far as it goes. One that its gate
         rejects at once supersedes nobody: what waits may be good."""
+        for other in self.open():
+            if other.state == "waiting" and other.moves == release.moves and other.intent == release.intent and not release.broke_glass:
+                return other  # the same moves wait for the same people already
         cause = before[-1].id if before else cause
         proposed = self._event(release, cause)
         through, more, checks = self._at_once(release, proposed.id)

@@ -4,10 +4,12 @@ Called by the worker process, and in this process by the inline executor. Everyt
 answers with references and counts. It never touches the state store.
 """
 
+import atexit
 import os
 import resource
 import time
 import traceback
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -176,6 +178,8 @@ def _by_label(table: pa.Table, wanted: Sequence[str] | None) -> list[tuple[str, 
     """Cut a table by its label column; partitions without rows come back empty when they are wanted."""
     if _LABEL not in table.column_names:
         raise ProjectError("SX-STEP-004", "a query over a range lost the column that says which partition a row belongs to")
+    if wanted is not None and len(wanted) == 1:
+        return [(wanted[0], table.drop_columns([_LABEL]))]
     groups = {str(key[0]): group.drop(_LABEL).to_arrow() for key, group in pl.DataFrame(pl.from_arrow(table)).partition_by(_LABEL, as_dict=True, maintain_order=True).items()}
     if wanted is None:
         return list(groups.items())
@@ -205,16 +209,20 @@ def _as_frame(table: pa.Table, frame: str) -> Any:
 
 
 _duck: Any = None  # one DuckDB for the life of the worker: opening one costs more than most queries
+_duck_tz = ""
 
 
 def _sql(order: WorkOrder, query: str, tables: Mapping[str, pa.Table]) -> pa.Table:
     """Run the author's query with the inputs under their names, in the project's zone. ProjectError with DuckDB's message."""
-    global _duck  # noqa: PLW0603
+    global _duck, _duck_tz  # noqa: PLW0603
     if _duck is None:
         _duck = duckdb.connect()
         _duck.execute(f"SET threads = {int(os.environ.get('SEXTANT_THREADS', '1'))}")
+        atexit.register(_duck.close)
     try:
-        _duck.execute(f"SET TimeZone = '{order.tz}'")
+        if order.tz != _duck_tz:
+            _duck.execute(f"SET TimeZone = '{order.tz}'")
+            _duck_tz = order.tz
         for name, table in tables.items():
             _duck.register(name, table)
         return _duck.sql(query).to_arrow_table()
@@ -264,13 +272,30 @@ def _evaluate(order: WorkOrder, specs: Sequence[Any], table: pa.Table, partition
     asset = order.asset
     assert asset.table is not None
     frame = pl.DataFrame(pl.from_arrow(table))
-    references = {ref.asset: pl.DataFrame(pl.from_arrow(table_of(order.lake, ref))) for ref in order.references}
+    references = {ref.asset: _reference(order.lake, ref) for ref in order.references}
     evaluate = registry.load("check.dataops")
     found: list[tuple[CheckResult, bytes]] = evaluate(
         specs, frame, asset=asset.id, partition="" if partition == ALL else partition, references=references, expect_schema=order.expect_schema,
         time=asset.table.time, now_ns=order.now, functions=_project(order).checks, personal=asset.table.personal,
     )  # fmt: skip
     return found
+
+
+_references: OrderedDict[tuple[str, ...], pl.DataFrame] = OrderedDict()
+_REFERENCE_ROWS_MAX = 100_000  # larger tables are read each time instead of being held
+
+
+def _reference(lake: str, ref: InputRef) -> pl.DataFrame:
+    """Return a table that checks compare with. Its files never change, so small ones are held between orders."""
+    name = (lake, *(file.path for set_ in ref.sets for file in set_.files), *(partition for set_ in ref.sets for partition in set_.partitions))
+    held = _references.get(name)
+    if held is None:
+        held = pl.DataFrame(pl.from_arrow(table_of(lake, ref)))
+        if held.height <= _REFERENCE_ROWS_MAX:
+            _references[name] = held
+            if len(_references) > 16:
+                _references.popitem(last=False)
+    return held
 
 
 def _kept(order: WorkOrder, results: list[tuple[CheckResult, bytes]]) -> list[CheckResult]:

@@ -5,6 +5,7 @@ it every order gets a fresh process in an empty folder that holds only the unpac
 A worker that dies, hangs or eats its memory takes nobody else along.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -177,10 +178,8 @@ class _Slot:
         process, self._process, self._bundle = self._process, None, ""
         if process is None:
             return
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # with everything that the step had started
-        except ProcessLookupError:
-            pass
         process.wait()
         for pipe in (process.stdin, process.stdout):
             if pipe:

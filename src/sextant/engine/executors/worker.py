@@ -4,6 +4,7 @@ Project code runs here and nowhere else. Its own output goes into the step's log
 """
 
 import contextlib
+import gc
 import os
 import resource
 import sys
@@ -23,6 +24,7 @@ def main() -> None:
     os.dup2(2, 1)
     from sextant.engine.executors.perform import perform, redact  # the heavy imports, before the first order arrives
 
+    gc.freeze()  # modules live as long as the worker
     while body := wire.receive(orders):
         order = wire.order_from(body)
         wire.send(results, _captured(order, perform, redact))

@@ -6,6 +6,7 @@ A name is the SHA-256 of the bytes, so nothing is ever changed in place and writ
 import hashlib
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 from sextant.kernel.errors import Damaged, NotFound, UsageError
@@ -50,6 +51,18 @@ class LocalBlobs:
         if os.path.exists(path):
             os.unlink(path)
             files.sync_folder(os.path.dirname(path))
+
+    def collect(self, keep: Collection[str], *, older_than_ns: int) -> int:
+        """Delete every blob not in `keep` that was last touched before `older_than_ns`. Returns bytes freed."""
+        freed = 0
+        for folder, _, names in os.walk(self.root):
+            for name in names:
+                path = files.join(folder, name)
+                held = os.stat(path)
+                if name not in keep and held.st_mtime_ns < older_than_ns:
+                    os.unlink(path)
+                    freed += held.st_size
+        return freed
 
     def _path(self, digest: str) -> str:
         if not _DIGEST.fullmatch(digest):  # also keeps `../` out of paths

@@ -80,7 +80,7 @@ def to_arrow(value: Any) -> "pa.Table":
 
 
 def write(table: "pa.Table", partition: str, *, root: Path | str, staging: str, key: Sequence[str] = ()) -> PartOutput:
-    """Write one partition's rows (canonical types) below `root/staging`; return digest, rows and the file.
+    """Write one partition's rows (canonical types) into a file whose path begins with `root/staging`; return digest, rows, file.
 
     No rows is no file. Durable on return. StorageError on a full disk.
     """
@@ -105,12 +105,12 @@ def write_many(
         members.sort(key=lambda index: parts[index][0])
         names = tuple(parts[index][0] for index in members)
         # The same rows of the same partitions give the same name: a repeated call overwrites its own file with equal content.
-        name = hashlib.sha256(json.dumps([names, [digests[index] for index in members]]).encode()).hexdigest()[:32]
+        name = hashlib.sha256(json.dumps([names, [digests[index] for index in members]]).encode()).hexdigest()[:16]
         rows = _joined([_labelled(parts[index][1], parts[index][0]) for index in members])
-        ref = store(rows, names, root=root, path=f"{staging}/{name}.parquet")
+        ref = store(rows, names, root=root, path=f"{staging}-{name}.parquet")
         written.update(dict.fromkeys(members, ref))
     if written:
-        disk.sync_folder(disk.join(root, staging))
+        disk.sync_folder(os.path.dirname(disk.join(root, staging)))
     return [
         PartOutput(partition=partition, digest=digests[index], rows=table.num_rows, files=(written[index],) if index in written else ())
         for index, (partition, table) in enumerate(parts)

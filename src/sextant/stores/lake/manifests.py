@@ -9,8 +9,8 @@ Source  Avro 1.11 specification, "Object Container Files"; Apache Iceberg table 
 
 import hashlib
 import io
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -19,6 +19,7 @@ from sextant.kernel.nouns import FileRef
 from sextant.stores import files as disk
 
 if TYPE_CHECKING:
+    from pyiceberg.avro.file import AvroOutputFile
     from pyiceberg.manifest import DataFile, ManifestFile
     from pyiceberg.partitioning import PartitionSpec
     from pyiceberg.schema import Schema
@@ -96,29 +97,56 @@ def open_manifest(root: str, manifest: Manifest) -> OpenManifest:
     return OpenManifest(manifest, data, place)
 
 
+class _Codec:
+    """How records of one Avro schema become bytes: the static part of the header, and pyiceberg's writer for a record.
+
+    Deriving these from the Iceberg schemas costs more than writing a manifest, so they are kept for each schema."""
+
+    def __init__(self, output: "AvroOutputFile[Any]") -> None:
+        with output:
+            stream = output.output_stream
+            assert isinstance(stream, _Memory)
+        self.header, _ = _read_header(stream.data)
+        self._writer = output.writer
+
+    def encode(self, records: "Sequence[Any]") -> bytes:
+        from pyiceberg.avro.encoder import BinaryEncoder
+
+        stream = io.BytesIO()
+        encoder = BinaryEncoder(stream)
+        for record in records:
+            self._writer.write(encoder, record)
+        return stream.getvalue()
+
+
+_codecs: dict[str, _Codec] = {}
+_CODECS_MAX = 1024  # schemas remembered
+
+
+def _codec(name: str, make: "Callable[[], AvroOutputFile[Any]]") -> _Codec:
+    found = _codecs.get(name)
+    if found is None:
+        if len(_codecs) >= _CODECS_MAX:
+            _codecs.clear()
+        found = _codecs[name] = _Codec(make())
+    return found
+
+
 def encode(
     data_files: Sequence[tuple[FileRef, "DataFile"]], *, spec: "PartitionSpec", schema: "Schema", snapshot: int, sequence: int
 ) -> tuple[dict[bytes, bytes], list[Entry]]:
     """Return the Avro header that manifests of this schema have, and an entry for each new data file."""
-    from pyiceberg.manifest import ManifestEntry, ManifestEntryStatus, write_manifest
+    from pyiceberg.manifest import ManifestEntry, ManifestEntryStatus, ManifestWriterV2
 
-    output = _Memory()
-    # Ids and sequence numbers stand in each entry instead of being inherited, so an entry means the same in every manifest.
-    with write_manifest(2, spec, schema, output, snapshot, "null") as writer:
-        for _, data_file in data_files:
-            entry = ManifestEntry.from_args(
-                status=ManifestEntryStatus.ADDED, snapshot_id=snapshot, sequence_number=sequence, file_sequence_number=sequence, data_file=data_file
-            )
-            writer.add_entry(entry)
-    data = output.data
-    header, at = _read_header(data)
+    codec = _codec(f"{schema.model_dump_json()} {spec!r}", lambda: ManifestWriterV2(spec, schema, _Memory(), 0, "null").new_writer())
     entries = []
-    for ref, _ in data_files:
-        _, at = _read_long(data, at)
-        size, at = _read_long(data, at)
-        entries.append(Entry(ref, data[at : at + size], added=True))
-        at += size + _SYNC_BYTES
-    return header, entries
+    for ref, data_file in data_files:
+        # Ids and sequence numbers stand in each entry instead of being inherited, so an entry means the same in every manifest.
+        entry = ManifestEntry.from_args(
+            status=ManifestEntryStatus.ADDED, snapshot_id=snapshot, sequence_number=sequence, file_sequence_number=sequence, data_file=data_file
+        )
+        entries.append(Entry(ref, codec.encode([entry]), added=True))
+    return codec.header, entries
 
 
 def write(root: str, path: str, header: dict[bytes, bytes], entries: Sequence[Entry], *, slots: tuple[str, str], snapshot: int, sequence: int, sequence_min: int) -> Manifest:
@@ -139,12 +167,24 @@ def write(root: str, path: str, header: dict[bytes, bytes], entries: Sequence[En
 
 def write_list(root: str, path: str, manifests: Sequence[Manifest], *, snapshot: int, sequence: int, partitioned: bool) -> None:
     """Write and sync the manifest list of a snapshot."""
-    from pyiceberg.manifest import write_manifest_list
+    codec = _codec("manifest list", _list_writer)
+    facts = {"snapshot-id": snapshot, "parent-snapshot-id": "null", "sequence-number": sequence, "format-version": 2}
+    sync = hashlib.sha256(path.encode()).digest()[:_SYNC_BYTES]
+    block = codec.encode([_manifest_file(root, manifest, partitioned=partitioned) for manifest in manifests])
+    header = _map({**codec.header, **{name.encode(): str(value).encode() for name, value in facts.items()}})
+    data = b"".join([_MAGIC, header, sync, *((_long(len(manifests)), _long(len(block)), block, sync) if manifests else ())])
+    disk.write(disk.join(root, path), data, whole=False)
 
-    output = _Memory()
-    with write_manifest_list(2, output, snapshot, None, sequence, "null") as writer:
-        writer.add_manifests([_manifest_file(root, manifest, partitioned=partitioned) for manifest in manifests])
-    disk.write(disk.join(root, path), output.data, whole=False)
+
+def _list_writer() -> "AvroOutputFile[Any]":
+    from pyiceberg.avro.codecs import AVRO_CODEC_KEY
+    from pyiceberg.avro.file import AvroOutputFile
+    from pyiceberg.manifest import DEFAULT_READ_VERSION, MANIFEST_LIST_FILE_SCHEMAS
+
+    return AvroOutputFile(
+        output_file=_Memory(), record_schema=MANIFEST_LIST_FILE_SCHEMAS[DEFAULT_READ_VERSION], file_schema=MANIFEST_LIST_FILE_SCHEMAS[2],
+        schema_name="manifest_file", metadata={AVRO_CODEC_KEY: "null"},
+    )  # fmt: skip
 
 
 def _manifest_file(root: str, manifest: Manifest, *, partitioned: bool) -> "ManifestFile":

@@ -66,8 +66,7 @@ class SqliteReader:
             try:
                 connection = self._idle.pop()
             except IndexError:
-                connection = connect(self.path)
-                connection.execute("PRAGMA query_only = ON")
+                connection = connect(self.path, read_only=True)
                 self._all.append(connection)
             try:
                 yield connection
@@ -157,8 +156,11 @@ class Scratch:
         self._database = _Transactions(connection, Path("scratch"))
 
     def apply(self, rows: Iterable[tuple[str, Sequence[Any]]]) -> None:
-        """Run these statements."""
-        Batch(statements()).pour(rows, self._database)
+        """Run these statements. Raises like a write."""
+        try:
+            Batch(statements()).pour(rows, self._database)
+        except sqlite3.Error as error:
+            raise explain(error, Path("scratch")) from error
 
     def rows(self, table: str) -> Iterator[list[Row]]:
         """Return all rows of a table in pages, sorted as a state sorts them."""
@@ -229,12 +231,21 @@ class _Transactions:
         self.connection.close()
 
 
-def connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """Return a connection with our settings, in autocommit mode, usable from any one thread at a time."""
-    connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS_CACHED)
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA secure_delete = ON")  # what is erased is overwritten
-    connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+    uri = f"{path.resolve().as_uri()}?mode={'rw' if read_only else 'rwc'}"  # a reader makes no file; it may have to mend a WAL
+    connection = sqlite3.connect(
+        uri, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS_CACHED
+    )
+    try:
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA secure_delete = ON")  # what is erased is overwritten
+        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        if read_only:
+            connection.execute("PRAGMA query_only = ON")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

@@ -20,8 +20,6 @@ SELECT size, note, time FROM checkpoint ORDER BY size
 SELECT seq, id, time FROM event ORDER BY seq DESC LIMIT 1
 -- name: events_after
 SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.seq >= ? ORDER BY e.seq LIMIT ?
--- name: events_columns
-SELECT seq, id, type, subject, cause, time, envelope FROM event WHERE seq >= ? ORDER BY seq LIMIT ?
 -- name: event_by_id
 SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.id = ?
 -- name: event_by_seq
@@ -30,8 +28,8 @@ SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.s
 SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.subject = ? AND e.seq < ? ORDER BY e.seq DESC LIMIT ?
 -- name: event_newest_of
 SELECT id FROM event WHERE subject = ? ORDER BY seq DESC LIMIT 1
--- name: events_caused_by
-SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.cause = ? ORDER BY e.seq LIMIT ?
+-- name: events_of_type
+SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.type = ? ORDER BY e.seq
 -- name: events_newest
 SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.seq < ? ORDER BY e.seq DESC LIMIT ?
 -- name: event_envelopes
@@ -182,6 +180,8 @@ INSERT INTO check_result (seq, n, run, asset, version, name, partition, ok, seve
 SELECT doc FROM check_result WHERE run = ? ORDER BY seq, n
 -- name: check_results_of_asset
 SELECT doc, run, version FROM check_result WHERE asset = ? ORDER BY seq DESC, n LIMIT ?
+-- name: check_results_all
+SELECT doc FROM check_result
 -- name: check_results_bad
 SELECT doc, run, version FROM check_result WHERE ok = 0 ORDER BY seq DESC, n LIMIT ?
 -- name: signal_set
@@ -206,16 +206,12 @@ SELECT asset, fired_at FROM tick WHERE env = ? ORDER BY asset
 INSERT INTO history (run, n, body) VALUES (?, ?, ?)
 -- name: history_of
 SELECT n, body FROM history WHERE run = ? ORDER BY n
+-- name: history_all
+SELECT body FROM history
 -- name: history_prune
 DELETE FROM history WHERE run = ?
 
 -- ------------------------------------------------------------ operational
--- name: memo_set
-INSERT INTO memo (key, output, made_at) VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET output = excluded.output, made_at = excluded.made_at
--- name: memo_get
-SELECT output FROM memo WHERE key = ?
--- name: memo_all
-SELECT key, output FROM memo
 -- name: lease_take
 INSERT INTO lease (name, holder, fence, expires_at) VALUES (?, ?, 1, ?) ON CONFLICT (name) DO UPDATE SET fence = lease.fence + CASE WHEN lease.holder = excluded.holder THEN 0 ELSE 1 END, holder = excluded.holder, expires_at = excluded.expires_at WHERE lease.holder = excluded.holder OR lease.expires_at < ?
 -- name: lease_get

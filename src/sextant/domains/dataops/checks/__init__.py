@@ -32,7 +32,7 @@ def evaluate(
     expect_schema: Sequence[tuple[str, str]] = (), time: str = "", now_ns: int = 0, functions: Mapping[str, Callable[..., Any]] | None = None,
     personal: Sequence[str] = (),
 ) -> list[tuple[CheckResult, bytes]]:  # fmt: skip
-    """Return each check's result, and a JSON sample of failing rows for the blob store (b"" when there is none).
+    """Return each check's result, and a JSON sample of failing rows for the blob store (b"" for a check that passed).
 
     references     asset id -> rows, for foreign keys
     expect_schema  columns of the live version, for `schema`
@@ -60,9 +60,10 @@ def evaluate(
         except Unanswerable as reason:
             findings[index] = _unanswered(reason, frame.height)
     findings.update(_run(probes, frame))
-    evidence = _evidence(findings, context)
+    evidence = _evidence({index: finding for index, finding in findings.items() if not _passed(specs[index], finding, frame.height)}, context)
+    none: tuple[tuple[int, ...], bytes] = ((), b"")
     return [
-        (_result(spec, findings[index], probes.get(index), asset=asset, partition=partition, height=frame.height, positions=evidence[index][0]), evidence[index][1])
+        (_result(spec, findings[index], probes.get(index), asset=asset, partition=partition, height=frame.height, positions=evidence.get(index, none)[0]), evidence.get(index, none)[1])
         for index, spec in enumerate(specs)
     ]
 
@@ -110,13 +111,15 @@ def _sample(failing: "pl.DataFrame", positions: Sequence[int], context: Context)
 def _result(
     spec: CheckSpec, finding: Finding, probe: Probe | None, *, asset: str, partition: str, height: int, positions: tuple[int, ...]
 ) -> CheckResult:
-    tolerate = float(spec.params.get("tolerate") or 0.0)
-    share = _share(finding, height)
-    ok = finding.failed == 0 or (tolerate > 0 and share <= tolerate)
     return CheckResult(
-        name=spec.name, asset=asset, partition=partition, severity=spec.severity, ok=ok, failed=finding.failed, rows=height,
+        name=spec.name, asset=asset, partition=partition, severity=spec.severity, ok=_passed(spec, finding, height), failed=finding.failed, rows=height,
         measured=finding.measured, positions=positions, message=finding.message or _message(spec, finding, probe, height),
     )  # fmt: skip
+
+
+def _passed(spec: CheckSpec, finding: Finding, height: int) -> bool:
+    tolerate = float(spec.params.get("tolerate") or 0.0)
+    return finding.failed == 0 or (tolerate > 0 and _share(finding, height) <= tolerate)
 
 
 def _share(finding: Finding, height: int) -> float:

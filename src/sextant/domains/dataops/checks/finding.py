@@ -70,7 +70,7 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     conclude: Callable[[dict[str, Any]], Finding]
 
 
-class Unanswerable(Exception):  # noqa: N818 - not an error: it becomes a failed check
+class Unanswerable(Exception):
     """The check cannot be answered on this frame; the text says why."""
 
 

@@ -81,6 +81,5 @@ CREATE TABLE history (
   run TEXT NOT NULL, n BIGINT NOT NULL, body BYTEA NOT NULL, PRIMARY KEY (run, n));
 
 -- ------------------------------------------------------------ operational: not history, may be lost
-CREATE TABLE memo (key TEXT PRIMARY KEY, output TEXT NOT NULL, made_at BIGINT NOT NULL);
 CREATE TABLE lease (name TEXT PRIMARY KEY, holder TEXT NOT NULL, fence BIGINT NOT NULL, expires_at BIGINT NOT NULL);
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);

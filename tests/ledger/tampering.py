@@ -1,0 +1,286 @@
+"""A small ledger with something of everything, and what an attacker may do to it. Used by tests and by `bench/ledger.py`.
+
+Each tampering changes a copy of the state file and must make `verify` report something. `database` attackers can write the
+file; `key` attackers also hold the signing key and forge a log that is consistent in itself.
+"""
+
+import json
+import random
+import shutil
+import sqlite3
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sextant.kernel.clock import ManualClock
+from sextant.kernel.ids import Ids
+from sextant.kernel.nouns import Asset, CheckResult, Edge, Event, Incident, Move, Part, Release, Signal, Version
+from sextant.kernel.ports import Write
+from sextant.ledger import merkle, projections
+from sextant.ledger.checkpoint import Checkpoint, Signer, open_signer, rotate, sign_head
+from sextant.ledger.erase import erase
+from sextant.ledger.log import Ledger, entries, event, payload_hash, subtrees
+from sextant.ledger.rebuild import rebuild
+from sextant.ledger.verify import Report, verify
+from sextant.ledger.witness import Witness
+from sextant.stores.state import StateStore, open_reader, open_state
+from sextant.stores.state.statements import statements
+
+NOON = 1_700_000_000_000_000_000
+ORIGIN = "sextant/flights"
+TABLES = ("event", "payload", "node", "checkpoint", *projections.PROJECTED)
+
+
+class Sample(NamedTuple):
+    path: Path
+    signer: Signer
+    witness: Witness
+
+
+class Machine:
+    """Clock, ids and randomness of one seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.clock = ManualClock(NOON)
+        self.ids = Ids(self.clock, self.random)
+
+    def open(self, path: Path) -> StateStore:
+        return open_state(path, Ledger(self.clock, salts=self.random.randbytes), clock=self.clock)
+
+
+def story(machine: Machine, days: int) -> list[Event]:
+    """Return events of all kinds: a project whose dataset is made, checked and released day by day."""
+    told: list[Event] = []
+
+    def tell(type_: str, subject: str, data: Any, cause: str = "") -> str:
+        told.append(event(machine.ids, type_, subject, data, actor="person:ann", cause=cause))
+        return told[-1].id
+
+    asset = Asset(kind="dataset", name="flights", owner="ops", tier=1)
+    edge = Edge(source="dataset:planes", target="dataset:flights", kind="feeds")
+    loaded = tell("project.loaded", "project:flights", projections.ProjectLoaded("flights", "m1", "b1"))
+    tell("asset.declared", asset.id, projections.AssetDeclared(asset, edges=(edge,)), loaded)
+    tell("asset.observed", "host:a", projections.AssetDeclared(Asset(kind="host", name="a", mode="observed")), loaded)
+    tell("asset.retired", "host:a", projections.AssetDeclared(Asset(kind="host", name="a", mode="observed")), loaded)
+    for env in ("prod", "dev", "pr-1"):
+        tell("env.created", f"env:{env}", projections.EnvCreated(env, "" if env == "prod" else "prod"), loaded)
+    tell("env.dropped", "env:pr-1", projections.EnvCreated("pr-1", "prod"), loaded)
+    live = ""
+    for day in range(days):
+        run, digest, release = f"run_{day}", f"{day:064x}", f"release_{day}"
+        started = tell("run.started", run, projections.RunChanged(id=run, env="prod", state="running", ticks={asset.id: NOON + day}), loaded)
+        part = Part(partition=f"2013-01-{day:02d}", digest=digest, rows=800 + day, code="c", inputs="i")
+        version = Version(asset=asset.id, digest=digest, parent=live, locator=f"flights/{day}.json", run=run, inputs={"dataset:planes": "p"}, parts=(part,),
+                          removed=("2012-12-31",) if day == 3 else (), rows=800 + day, size_bytes=10_000)  # fmt: skip
+        made = tell("version.created", asset.id, projections.VersionCreated(version), started)
+        results = tuple(CheckResult(name=name, asset=asset.id, partition=part.partition, ok=day % 7 != n, failed=day) for n, name in enumerate(("not_null", "unique")))
+        checked = tell("checks.completed", asset.id, projections.ChecksCompleted(run, asset.id, digest, results), made)
+        bad = day % 7 == 0
+        moves = (Move(env="prod", asset=asset.id, source=live, target=digest),)
+        proposed = tell("release.proposed", release, Release(id=release, state="proposed", moves=moves, run=run), checked)
+        tell(f"release.{'rejected' if bad else 'live'}", release, Release(id=release, state="rejected" if bad else "live", moves=moves, run=run), proposed)
+        if bad:
+            raised = tell("signal.raised", asset.id, Signal(id=f"signal_{day}", asset=asset.id, kind="check", severity="error", message="no origin", onset=NOON), checked)
+            opened = tell("incident.opened", f"incident_{day}", Incident(id=f"incident_{day}", title="bad", assets=(asset.id,), signals=(f"signal_{day}",)), raised)
+            tell("version.withdrawn", asset.id, projections.VersionWithdrawn("prod", asset.id, digest, release, "bad", (projections.Held(part.partition, "c", "i", digest),)), opened)
+            tell("version.tainted", "dataset:daily", projections.VersionTainted("dataset:daily", digest, asset.id, digest), opened)
+            if day % 2:
+                tell("version.unheld", asset.id, projections.VersionUnheld("prod", asset.id, digest), opened)
+                tell("signal.closed", asset.id, projections.Closed(f"signal_{day}"), opened)
+                tell("incident.closed", f"incident_{day}", projections.Closed(f"incident_{day}"), opened)
+        else:
+            live = digest
+            tell("version.relocated", asset.id, projections.VersionRelocated(asset.id, digest, f"flights/{day}-month.json"), made)
+        tell("run.finished", run, projections.RunChanged(id=run, env="prod", state="done", rows=800, started_at=NOON, finished_at=NOON + day), started)
+    tell("version.expired", asset.id, projections.VersionRelocated(asset.id, f"{1:064x}", ""), loaded)
+    tell("release.proposed", "release_open", Release(id="release_open", state="proposed", moves=(Move(env="dev", asset=asset.id, source="", target=live),)), loaded)
+    tell("note.taken", asset.id, {"text": "a type without a projection"})
+    return told
+
+
+def make_sample(folder: Path, *, days: int = 40, seed: int = 1) -> Sample:
+    """Write a ledger of some 6 events a day: two checkpoints, a rotated key, an erased payload, and a witness of its head."""
+    machine = Machine(seed)
+    path = folder / "sample.db"
+    state = machine.open(path)
+    signer = open_signer(state, folder / "keys" / "key.pem")
+    told = story(machine, days)
+    for at, one in enumerate(told):
+        if at == len(told) // 3:
+            state.flush()
+            signer = rotate(state, signer, origin=ORIGIN, clock=machine.clock, ids=machine.ids, actor="person:ann")
+        machine.clock.wait(0.001)
+        state.commit(Write(events=(one,)))
+    raised = next(entry.envelope.seq for entry in entries(state.read("events_newest", (1 << 62, 1_000))) if entry.envelope.type == "signal.raised")
+    erase(state, raised, reason="asked to", actor="person:ann", ids=machine.ids)
+    sign_head(state, signer, origin=ORIGIN, clock=machine.clock)
+    witness = Witness(signer.public, state.read("checkpoint_last")[0][1])
+    state.close()
+    return Sample(path, signer, witness)
+
+
+def check(path: Path, sample: Sample) -> Report:
+    reader = open_reader(str(path))
+    try:
+        return verify(reader, public=sample.signer.public, witness=sample.witness, workers=1)
+    finally:
+        reader.close()
+
+
+def copy(source: Path, target: Path) -> None:
+    for suffix in ("-wal", "-shm", "-journal"):
+        target.with_name(target.name + suffix).unlink(missing_ok=True)
+    shutil.copyfile(source, target)
+
+
+def contents(path: Path) -> dict[str, list[tuple[Any, ...]]] | None:
+    """Return all rows of a ledger, None when they cannot be read."""
+    database = sqlite3.connect(path)
+    try:
+        return {table: database.execute(f"SELECT * FROM {table}").fetchall() for table in TABLES}
+    except (sqlite3.Error, UnicodeDecodeError):
+        return None
+    finally:
+        database.close()
+
+
+def tamper(sample: Sample, target: Path, rng: random.Random) -> str:
+    """Make a copy and change it as one who can write the database; return what was done."""
+    while True:
+        copy(sample.path, target)
+        kind = rng.choice(("cell", "cell", "cell", "file", "delete", "insert", "reorder", "truncate", "fork"))
+        if kind == "file":
+            done = _flip_in_file(target, rng)
+        elif kind in ("truncate", "fork"):
+            done = forge(sample, target, rng, kind, signed=False)
+        else:
+            database = sqlite3.connect(target, isolation_level=None)
+            try:
+                done = {"cell": _flip_cell, "delete": _delete, "insert": _insert, "reorder": _reorder}[kind](database, rng)
+            except (sqlite3.IntegrityError, OverflowError):  # the database did not let him
+                done = ""
+            finally:
+                database.close()
+        if done and contents(target) != contents(sample.path):
+            return f"{kind}: {done}"
+        if done and kind == "file" and not check(target, sample).ok:
+            return f"{kind}: {done}"  # an index, or the database's own structure
+
+
+def _flip_in_file(target: Path, rng: random.Random) -> str:
+    data = bytearray(target.read_bytes())
+    at, bit = rng.randrange(len(data)), rng.randrange(8)
+    data[at] ^= 1 << bit
+    target.write_bytes(data)
+    return f"bit {bit} of byte {at}"
+
+
+def _row(database: sqlite3.Connection, rng: random.Random) -> tuple[str, int, tuple[Any, ...], list[str]]:
+    table = rng.choice([table for table in TABLES if database.execute(f"SELECT 1 FROM {table}").fetchone()])
+    rows = database.execute(f"SELECT rowid, * FROM {table}").fetchall()
+    row = rng.choice(rows)
+    return table, row[0], row[1:], [info[1] for info in database.execute(f"PRAGMA table_info({table})")]
+
+
+def flipped(value: Any, rng: random.Random) -> Any:
+    """Return a value with one bit changed."""
+    if isinstance(value, int):
+        return value ^ 1 << rng.randrange(60)
+    if not value:
+        return "x" if isinstance(value, str) else b"x"
+    data = bytearray(value if isinstance(value, bytes) else value.encode())
+    data[rng.randrange(len(data))] ^= 1 << rng.randrange(8 if isinstance(value, bytes) else 7)
+    return bytes(data) if isinstance(value, bytes) else data.decode(errors="replace")
+
+
+def _flip_cell(database: sqlite3.Connection, rng: random.Random) -> str:
+    table, rowid, row, names = _row(database, rng)
+    at = rng.randrange(len(row))
+    database.execute(f"UPDATE {table} SET {names[at]} = ? WHERE rowid = ?", (flipped(row[at], rng), rowid))
+    return f"{table}.{names[at]} of row {rowid}"
+
+
+def _delete(database: sqlite3.Connection, rng: random.Random) -> str:
+    table, rowid, _, _ = _row(database, rng)
+    database.execute(f"DELETE FROM {table} WHERE rowid = ?", (rowid,))
+    return f"{table} row {rowid}"
+
+
+def _insert(database: sqlite3.Connection, rng: random.Random) -> str:
+    table, rowid, row, _ = _row(database, rng)
+    if table in ("event", "payload", "checkpoint"):  # a forged event, well numbered, is a fork: see there
+        row = (row[0] + 10_000, *row[1:])
+    else:
+        row = tuple(flipped(value, rng) for value in row)
+    if table == "event":
+        row = (row[0], row[1] + "x", *row[2:])
+    database.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
+    return f"{table} like row {rowid}"
+
+
+def _reorder(database: sqlite3.Connection, rng: random.Random) -> str:
+    table = rng.choice(("event", "payload", "node", "checkpoint"))
+    rows = database.execute(f"SELECT rowid, * FROM {table}").fetchall()
+    one, two = rng.sample(rows, 2) if len(rows) > 1 else (rows[0], rows[0])
+    names = [info[1] for info in database.execute(f"PRAGMA table_info({table})")]
+    kept = 2 if table == "node" else 1  # the places stay, what stands there changes
+    database.execute("DROP INDEX IF EXISTS event_id")
+    for row, other in ((one, two), (two, one)):
+        database.execute(f"UPDATE {table} SET {', '.join(f'{name} = ?' for name in names[kept:])} WHERE rowid = ?", (*other[1 + kept :], row[0]))
+    if table == "event":
+        database.execute("CREATE UNIQUE INDEX event_id ON event (id)")
+    return f"{table} rows {one[0]} and {two[0]}"
+
+
+def forge(sample: Sample, target: Path, rng: random.Random, kind: str, *, signed: bool) -> str:
+    """Write another log, consistent in itself, in the place of the real one: signed with the real key, or with the
+    checkpoints that are left."""
+    copy(sample.path, target)
+    database = sqlite3.connect(target, isolation_level=None)
+    rows = database.execute("SELECT e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq ORDER BY e.seq").fetchall()
+    count, at = len(rows), rng.randrange(len(rows))
+    if kind == "truncate":
+        del rows[at:]
+    elif kind == "delete":
+        del rows[at]
+    elif kind == "reorder":
+        other = rng.choice([place for place in range(count) if place != at])
+        rows[at], rows[other] = rows[other], rows[at]
+    else:
+        at = rng.choice([place for place, row in enumerate(rows) if json.loads(row[0])["type"] == "run.finished"])
+        said, body = json.loads(rows[at][0]), rows[at][2].replace(b'"rows":800', b'"rows":900')
+        said["hash"] = payload_hash(rows[at][1], body)
+        rows[at] = (json.dumps(said, separators=(",", ":")).encode(), rows[at][1], body)
+    database.execute("BEGIN")
+    for table in ("event", "payload", "node"):
+        database.execute(f"DELETE FROM {table}")
+    tree = merkle.Frontier()
+    time = NOON
+    for seq, (envelope, salt, body) in enumerate(rows):
+        said = json.loads(envelope)
+        time = max(time, said["time"])
+        said |= {"seq": seq, "time": time}
+        envelope = json.dumps(said, separators=(",", ":")).encode()
+        columns = (seq, said["id"], said["type"], said["subject"], said["cause"], time, envelope)
+        database.execute("INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?)", columns)
+        if body is not None:
+            database.execute("INSERT INTO payload VALUES (?, ?, ?)", (seq, salt, body))
+        database.executemany("INSERT INTO node VALUES (?, ?, ?)", tree.append(merkle.leaf_hash(envelope)))
+    subtree = subtrees(lambda name, params: database.execute(statements()[name].text, params).fetchall())
+    database.execute("DELETE FROM checkpoint WHERE size > ?", (len(rows),))
+    if signed and rows:  # he has only the newest key, so he starts the checkpoints anew
+        database.execute("DELETE FROM checkpoint")
+        note = sample.signer.note(Checkpoint(ORIGIN, len(rows), merkle.root(len(rows), subtree), time))
+        database.execute("INSERT INTO checkpoint VALUES (?, ?, ?)", (len(rows), note, time))
+    database.execute("COMMIT")
+    database.close()
+    machine = Machine(0)
+    state = machine.open(target)
+    rebuild(state)
+    state.close()
+    return f"{kind} at {at} of {count}{' signed' if signed else ''}"
+
+
+def tamper_with_key(sample: Sample, target: Path, rng: random.Random) -> str:
+    """Replace the log as one who holds database and key; return what was done."""
+    return forge(sample, target, rng, rng.choice(("truncate", "fork", "delete", "reorder")), signed=True)
