@@ -130,8 +130,7 @@ class Publisher:
                 if undoes.state == "live":
                     guards = (*guards, still(undoes))
                     events.append(self._releases.mark_undone(undoes, undo=drafted.id, cause=cause, by=str(by)))
-            self._versions.announce(built)
-            release = self._releases.propose(drafted, before=events, cause=cause, guards=guards)
+            release = self._propose(built, drafted, events, cause, guards)
         elif events:
             self._state.commit(Write((), tuple(events)))
         if release is None or release.state == "live":
@@ -228,9 +227,17 @@ class Publisher:
             events = [created, *self._checks(table.refused_checks, run, id_, version.digest, by, created.id)]
             move = Move(env=env, asset=id_, source=base, target=version.digest)
             drafted = self._releases.draft([move], by=by, decision=decide([move]), strategy=Strategy(kind="publish"), run=run)
-            self._versions.announce([version])
-            out.append(self._releases.propose(drafted, before=events, cause=cause))
+            out.append(self._propose([version], drafted, events, cause))
         return tuple(out)
+
+    def _propose(self, built: Sequence[Version], drafted: Release, events: Sequence[Event], cause: str, guards: Sequence[Statement] = ()) -> Release:
+        """Propose a release of versions that are written with it. Its gate must see them as they are now: the same content
+        may have been refused by checks that have changed since."""
+        self._versions.announce(built)
+        try:
+            return self._releases.propose(drafted, before=events, cause=cause, guards=guards)
+        finally:
+            self._versions.announce(())
 
     def _rebase(self, env: str, tables: Mapping[str, RunTable]) -> bool:
         """Lay the run's partitions over heads that moved; False if somebody changed the same partitions, or nothing moved."""
