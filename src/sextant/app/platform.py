@@ -395,7 +395,7 @@ def _edges(manifest: Manifest | None) -> set[Edge]:
     for asset in manifest.assets if manifest else ():
         if asset.build:
             out |= {Edge(source=i.asset, target=asset.id, kind="feeds") for i in asset.build.inputs}
-        if asset.measure:
+        if asset.kind == "kpi" and asset.measure:
             out.add(Edge(source=asset.measure.of, target=asset.id, kind="measures"))
             out.add(Edge(source=asset.id, target=f"dataset:kpi_{asset.name}", kind="contains"))
     return out
