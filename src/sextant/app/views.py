@@ -13,10 +13,23 @@ from sextant.engine import keys
 from sextant.engine.history import History, seal_matches
 from sextant.engine.plan import Request, order
 from sextant.engine.versions import changed
+from sextant.kernel import graph as reach
 from sextant.kernel.clock import from_datetime, iso
 from sextant.kernel.errors import NotFound, UsageError, UserError
 from sextant.kernel.limits import PAGE_ROWS, PAGE_ROWS_MAX
-from sextant.kernel.nouns import Asset, CheckResult, Envelope, FileSet, Incident, InputRef, Manifest, Measure, Release, Signal, Version
+from sextant.kernel.nouns import (
+    Asset,
+    CheckResult,
+    Edge,
+    Envelope,
+    FileSet,
+    Incident,
+    InputRef,
+    Measure,
+    Release,
+    Signal,
+    Version,
+)
 from sextant.kernel.partitions import ALL
 from sextant.ledger.projections import RunChanged
 
@@ -73,27 +86,22 @@ class Views:
         """Return assets and edges: all, or what an asset stands on (`upstream`) or what stands on it (`downstream`)."""
         p = self._p
         manifest = p.manifest()
-        edges = [{"source": s, "target": t, "kind": k} for s, t, k, _, _ in p.state.read("edges_at", (p.clock.now_ns(), p.clock.now_ns()))]
+        now = p.clock.now_ns()
+        edges = [Edge(source=s, target=t, kind=k, valid_from=f, valid_to=u) for s, t, k, f, u in p.state.read("edges_at", (now, now))]
         known = {asset.id: asset for asset in manifest.assets}
         for id_, doc, _ in p.state.read("assets"):
             known.setdefault(id_, msgspec.json.decode(doc, type=Asset))
         chosen = set(known)
-        if upstream or downstream:
-            start = p.asset(upstream or downstream).id
-            here, there = ("target", "source") if upstream else ("source", "target")
-            chosen, stack = {start}, [start]
-            while stack:
-                at = stack.pop()
-                for edge in edges:
-                    if edge[here] == at and edge[there] not in chosen:
-                        chosen.add(edge[there])
-                        stack.append(edge[there])
+        if upstream:
+            chosen = reach.upstream(edges, p.asset(upstream).id)
+        elif downstream:
+            chosen = reach.downstream(edges, p.asset(downstream).id)
         ordered = [asset.id for asset in order(manifest)]
         place = {id_: n for n, id_ in enumerate(ordered)}
         nodes = sorted((known[id_] for id_ in chosen if id_ in known), key=lambda a: (place.get(a.id, len(place)), a.id))
         return {
             "assets": [{"id": a.id, "kind": a.kind, "owner": a.owner, "tier": a.tier, "mode": a.mode, "description": a.description} for a in nodes],
-            "edges": [e for e in edges if e["source"] in chosen and e["target"] in chosen],
+            "edges": [{"source": e.source, "target": e.target, "kind": e.kind} for e in edges if e.source in chosen and e.target in chosen],
         }  # fmt: skip
 
     # ------------------------------------------------------------ data
@@ -454,7 +462,3 @@ class Views:
     def envs(self) -> list[dict[str, Any]]:
         return [{"name": name, "parent": parent, "created_at": iso(created)} for name, parent, created in self._p.state.read("envs")]
 
-
-def manifest_assets(manifest: Manifest) -> list[str]:
-    """Return the ids of what a project declares."""
-    return [asset.id for asset in manifest.assets]
