@@ -54,7 +54,7 @@ class LocalPlatform:
         self.clock = clock or SystemClock()
         self.ids = ids or Ids(self.clock)
         self.ledger = Ledger(self.clock)
-        self.state = open_state(config.state or self.folder / "state.db", self.ledger, clock=self.clock)
+        self.state = open_state(config.state or self.folder / "state.db", self.ledger, clock=self.clock, schema=config.schema)
         self.versions = Versions(self.state)
         self.lake = IcebergLake(Path(config.lake) if config.lake else self.folder / "lake", clock=self.clock, ids=self.ids)
         self.blobs = LocalBlobs(self.folder / "blobs")

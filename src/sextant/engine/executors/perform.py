@@ -218,7 +218,7 @@ def _sql(order: WorkOrder, query: str, tables: Mapping[str, pa.Table]) -> pa.Tab
     if _duck is None:
         _duck = duckdb.connect()
         _duck.execute(f"SET threads = {int(os.environ.get('SEXTANT_THREADS', '1'))}")
-        atexit.register(_duck.close)
+        atexit.register(_close_duck)
     try:
         if order.tz != _duck_tz:
             _duck.execute(f"SET TimeZone = '{order.tz}'")
@@ -231,6 +231,12 @@ def _sql(order: WorkOrder, query: str, tables: Mapping[str, pa.Table]) -> pa.Tab
     finally:
         for name in tables:
             _duck.unregister(name)
+
+
+def _close_duck() -> None:
+    global _duck  # noqa: PLW0603
+    _duck.close()
+    _duck = None
 
 
 def _same_schema(parts: list[tuple[str, pa.Table]]) -> list[tuple[str, pa.Table]]:

@@ -1,4 +1,4 @@
-"""A real Postgres from PyPI for the port suites: started once, one schema for each test."""
+"""A real Postgres from PyPI for all suites: started once, one schema for each test."""
 
 import importlib.util
 import itertools
