@@ -105,7 +105,7 @@ class Story:
         """A broken delivery is refused, and nobody sees it."""
         chapter("A bad file arrives")
         before = self.p.versions.live_version(self.env, "dataset:flights")
-        with broken(folder, "day.with_columns(carrier=pl.lit(None, pl.String))"):
+        with BrokenDelivery(folder, "day.with_columns(carrier=pl.lit(None, pl.String))"):
             report = self.force("2013-06-10")
         for check in report.refused[:3]:
             print(f"  REFUSED  {check.asset}[{check.partition}]  {check.message}")
@@ -116,7 +116,7 @@ class Story:
         chapter("A bad publish is forced through, and undone")
         day = "2013-06-10"
         print(f"  on time on {day}: {self.on_time(day):.1%}")
-        with broken(folder, 'day.with_columns(dep_delay=pl.lit(9999.0))'):
+        with BrokenDelivery(folder, 'day.with_columns(dep_delay=pl.lit(9999.0))'):
             report = self.force(day)
         check = report.refused[0]
         print(f"  REFUSED  {check.asset}[{check.partition}]  {check.message}")
@@ -159,7 +159,7 @@ class Story:
         return next(float(row["value"]) for row in self.p.views.kpi(self.env, "on_time_rate", grain="1d")["rows"] if str(row["bucket"])[:10] == day)
 
 
-class broken:
+class BrokenDelivery:
     """While it is open, what the project downloads passes through one more expression, as a broken delivery would."""
 
     def __init__(self, folder: Path, expression: str) -> None:

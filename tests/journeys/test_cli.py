@@ -183,6 +183,9 @@ def test_a_kpi_definition_is_released_and_undone(sx: Sx, project: Path) -> None:
     report = as_json(sx("run", "--json"))
     assert "kpi:average_order" in report["published"]
     assert as_json(sx("kpi", "average_order", "--json"))["rows"][0]["value"] != value
+    old = as_json(sx("versions", "kpi:average_order", "--json"))[1]["version"]
+    history = as_json(sx("diff", f"kpi:average_order@{old}", "--json"))["history"]
+    assert [(h["bucket"], h["before"] < h["after"]) for h in history] == [("2026-01", True)]
     report = as_json(sx("rollback", "kpi:average_order", "--reason", "not what we mean", "--json"))
     assert {"kpi:average_order", "dataset:kpi_average_order"} <= set(report["published"])
     ops.write_text(good)

@@ -54,7 +54,7 @@ class LocalPlatform:
         self.clock = clock or SystemClock()
         self.ids = ids or Ids(self.clock)
         self.ledger = Ledger(self.clock)
-        self.state = open_state(config.state or self.folder / "state.db", self.ledger, clock=self.clock)
+        self.state = open_state(config.state or self.folder / "state.db", self.ledger, clock=self.clock, schema=config.schema)
         self.versions = Versions(self.state)
         self.lake = IcebergLake(Path(config.lake) if config.lake else self.folder / "lake", clock=self.clock, ids=self.ids)
         self.blobs = LocalBlobs(self.folder / "blobs")
@@ -395,7 +395,7 @@ def _edges(manifest: Manifest | None) -> set[Edge]:
     for asset in manifest.assets if manifest else ():
         if asset.build:
             out |= {Edge(source=i.asset, target=asset.id, kind="feeds") for i in asset.build.inputs}
-        if asset.measure:
+        if asset.kind == "kpi" and asset.measure:
             out.add(Edge(source=asset.measure.of, target=asset.id, kind="measures"))
             out.add(Edge(source=asset.id, target=f"dataset:kpi_{asset.name}", kind="contains"))
     return out

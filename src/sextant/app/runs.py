@@ -355,10 +355,11 @@ class Runs:
                         work.tasks(), work, state=p.state, history=history, clock=p.clock, slots=p.executor("").slots, pools=p.config.pools,
                         cancelled=lambda: p.interrupted() or leases.lost, progress=progress,
                     )  # fmt: skip
+                definitions = self._whole_definitions(plan, outcome, tables)
                 if not outcome.cancelled:
                     published = p.publisher.publish(
                         env, self._in_order(tables, manifest), assets, run=run, by=by, decide=self._decider(by, env, assets, break_glass, intent), cause=started.id,
-                        definitions=plan.definitions, guards=(*leases.guards(), *self._untainted(env, tables, intent)), intent=intent, undoes=undoes, reason=reason or break_glass,
+                        definitions=definitions, guards=(*leases.guards(), *self._untainted(env, tables, intent)), intent=intent, undoes=undoes, reason=reason or break_glass,
                         broke_glass=break_glass, before=[event for step in plan.steps[:1] for event in self._glass(assets[step.asset], break_glass, by)],
                     )  # fmt: skip
             except SextantError as error:
@@ -373,6 +374,19 @@ class Runs:
             self._finish(run, facts, history, outcome, report.state, ticks, by, started.id, "", report.wall_s)
         p.after_run(env, tables, published)
         return report
+
+    @staticmethod
+    def _whole_definitions(plan: Plan, outcome: Outcome, tables: Mapping[str, RunTable]) -> list[planning.Definition]:
+        """Leave out a definition whose values could not all be made, and the values too: a KPI is never half of one meaning."""
+        broken = {id_.removeprefix("audit:").partition("[")[0] for id_ in (*outcome.failed, *outcome.skipped)}
+        whole = []
+        for definition in plan.definitions:
+            values = definition.asset.replace("kpi:", "dataset:kpi_", 1)
+            if values not in broken:
+                whole.append(definition)
+            elif definition.source and values in tables:
+                tables[values].staged.clear()
+        return whole
 
     def _in_order(self, tables: Mapping[str, RunTable], manifest: Manifest) -> dict[str, RunTable]:
         ordered = [asset.id for asset in planning.order(manifest)]

@@ -106,7 +106,7 @@ class Publisher:
                 events.append(self._event("version.confirmed", id_, VersionConfirmed(id_, tuple(table.confirmed)), by, cause))
             if not table.changed:
                 continue
-            version = self._version(table, asset, run, tables, made, states[id_], table.checks)
+            version = self._version(env, table, asset, run, tables, made, states[id_], table.checks)
             if refused:
                 version = msgspec.structs.replace(version, meta={**version.meta, "refused": list(refused)})
             built.append(version)
@@ -142,7 +142,7 @@ class Publisher:
 
     # ------------------------------------------------------------ versions
 
-    def _version(self, table: RunTable, asset: Asset, run: str, tables: Mapping[str, RunTable], made: Mapping[str, str], locator: str, refused: Sequence[CheckResult] = ()) -> Version:
+    def _version(self, env: str, table: RunTable, asset: Asset, run: str, tables: Mapping[str, RunTable], made: Mapping[str, str], locator: str, refused: Sequence[CheckResult] = ()) -> Version:
         parts = table.parts()
         digest = version_digest(table.schema, {name: part.digest for name, part in parts.items()})
         inputs: dict[str, str] = {}
@@ -153,8 +153,8 @@ class Publisher:
                 if used:
                     inputs[bound.asset] = used
         definition = "kpi:" + asset.name.removeprefix("kpi_")
-        if asset.id.startswith("dataset:kpi_") and definition in made:
-            inputs[definition] = made[definition]
+        if asset.id.startswith("dataset:kpi_") and (by := made.get(definition) or self._versions.live_version(env, definition)):
+            inputs[definition] = by
         files = self._lake.files(locator) if locator else ()
         meta: dict[str, Any] = {"wall_s": round(table.wall_s, 6), "made": len(table.staged)}
         if refused:
@@ -222,7 +222,7 @@ class Publisher:
             candidate = RunTable(id_, base, record.locator, self._versions.parts(id_, base), record.schema, self._lake)
             candidate.staged = dict(table.refused)
             candidate.schema, candidate.arrow_schema = table.refused_schema, table.refused_arrow_schema
-            version = self._version(candidate, assets[id_], run, tables, made, self._commit(candidate, assets[id_]), table.refused_checks)
+            version = self._version(env, candidate, assets[id_], run, tables, made, self._commit(candidate, assets[id_]), table.refused_checks)
             created = self._event("version.created", f"{id_}@{version.digest}", VersionCreated(version), by, cause)
             events = [created, *self._checks(table.refused_checks, run, id_, version.digest, by, created.id)]
             move = Move(env=env, asset=id_, source=base, target=version.digest)
