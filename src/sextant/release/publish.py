@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from sextant.engine.keys import definition_digest
 from sextant.engine.plan import Definition
 from sextant.engine.tables import RunTable, Staged
 from sextant.engine.versions import Versions, changed
@@ -95,10 +96,11 @@ class Publisher:
         rows = 0
         for definition in definitions:
             asset = assets[definition.asset]
-            version = Version(asset=asset.id, digest=definition.target, parent=definition.source, run=run, inputs={}, meta={"measure": msgspec.to_builtins(asset.measure)})
             made[asset.id] = definition.target
             moves.append(Move(env=env, asset=asset.id, source=definition.source, target=definition.target))
-            events.append(self._event("version.created", f"{asset.id}@{version.digest}", VersionCreated(version), by, cause))
+            if definition.target == definition_digest(asset):  # not an older one that an undo brings back: that is recorded, with its own measure
+                version = Version(asset=asset.id, digest=definition.target, parent=definition.source, run=run, inputs={}, meta={"measure": msgspec.to_builtins(asset.measure)})
+                events.append(self._event("version.created", f"{asset.id}@{version.digest}", VersionCreated(version), by, cause))
         states = self._states({id_: table for id_, table in tables.items() if table.changed}, assets)
         for id_, table in tables.items():
             asset = assets[id_]
