@@ -29,7 +29,7 @@ from sextant.kernel.nouns import Asset, CheckResult, Edge, Event, Manifest, Prin
 from sextant.kernel.ports import Executor, Write
 from sextant.ledger.log import Ledger
 from sextant.ledger.projections import AssetDeclared, EnvCreated, ProjectLoaded, VersionRelocated
-from sextant.policy.decide import DEFAULT, check_rules, decide
+from sextant.policy.decide import DEFAULT, Decision, check_rules, decide
 from sextant.release.publish import DatasetKind, Published, Publisher
 from sextant.release.releases import Instant, Releases
 from sextant.stores.blobs.local import LocalBlobs
@@ -69,7 +69,9 @@ class LocalPlatform:
         self._executors: dict[str, Executor] = {}
         self._manifest: Manifest | None = None
         self._rules: tuple[Rule, ...] | None = None
+        self._decisions: dict[Any, Decision] = {}
         self._interrupted = threading.Event()
+        self._warm = False
         from sextant.app.runs import Runs
         from sextant.app.sealing import Sealing
         from sextant.app.views import Views
@@ -140,6 +142,7 @@ class LocalPlatform:
         self.manifest_digest = self.blobs.put(raw)
         self._manifest = manifest
         self._rules = None
+        self._decisions.clear()
         meta = msgspec.json.encode({"bundle": digest, "blob": _sha(packed)})
         events = [self.event("project.loaded", manifest.project, ProjectLoaded(manifest.project, self.manifest_digest, meta.decode()), self.system, "")]
         cause = events[0].id
@@ -205,12 +208,21 @@ class LocalPlatform:
 
     def allow(self, by: Principal, verb: str, asset: Asset | None, env: str, context: Mapping[str, Any] | None = None) -> None:
         """Return if the policy lets `by` do it. Denied, with the rules that say no; the refusal is an event."""
-        decision = decide(self.rules(), by, verb, asset, env, context)
+        decision = self.decide(by, verb, asset, env, context)
         if decision.verdict == "deny":
             subject = asset.id if asset else env
             data = {"verb": verb, "asset": subject, "env": env, "reasons": decision.reasons}
             self.state.commit(Write((), (self.event("decision.denied", subject, data, by, ""),)))
             raise Denied("SX-POLICY-001", f"`{by}` may not {verb} `{subject}`: {'; '.join(decision.reasons)}", hint="ask the owner of the policy")
+
+    def decide(self, by: Principal, verb: str, asset: Asset | None, env: str, context: Mapping[str, Any] | None = None) -> Decision:
+        """Return what the rules say; the answer to an equal question is remembered until the project changes."""
+        facts = (asset.id, asset.owner, asset.tier, asset.mode) if asset else None
+        question = (by, verb, facts, env, tuple(sorted((context or {}).items())))
+        found = self._decisions.get(question)
+        if found is None:
+            found = self._decisions[question] = decide(self.rules(), by, verb, asset, env, context)
+        return found
 
     def check_env(self, env: str) -> None:
         """NotFound unless the environment exists."""
@@ -254,10 +266,14 @@ class LocalPlatform:
         return self._executors[kind]
 
     def warm(self) -> None:
-        """Start the workers while something else is being done."""
+        """Start the workers, and import what the first commit needs, while something else is being done. Once is enough."""
+        if self._warm:
+            return
+        self._warm = True
         pool = self.executor("")
         if isinstance(pool, ProcessExecutor):
             pool.warm()
+        threading.Thread(target=self.lake.warm, name="sextant-warm", daemon=True).start()
 
     def _unpack(self, digest: str, folder: Path) -> None:
         got, packed = bundle.pack(self.root, self.config.include)
