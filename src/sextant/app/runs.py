@@ -262,7 +262,7 @@ class Runs:
         return done.release
 
     def _glass(self, asset: Asset, reason: str, by: Principal) -> list[Event]:
-        """Breaking the glass pages the owner: a signal that stays open until someone reviews it."""
+        """Breaking the glass leaves a signal that names the owner and stays open until someone has reviewed it."""
         if not reason:
             return []
         p = self._p

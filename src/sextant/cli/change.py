@@ -14,7 +14,7 @@ from sextant.kernel.errors import UsageError
 @click.argument("asset")
 @click.argument("version", required=False, default="")
 @click.option("--from", "source", metavar="ENV", default="", help="Publish what is live in that environment.")
-@click.option("--break-glass", metavar="REASON", default="", help="Past a failed gate or a missing approval; pages the owner, demands a review.")
+@click.option("--break-glass", metavar="REASON", default="", help="Past a failed gate or a missing approval; leaves a signal that demands a review.")
 @click.option("--unhold", is_flag=True, help="Lift the mark of a withdrawn version instead.")
 @options
 def release(asset: str, version: str, source: str, break_glass: str, unhold: bool, env: str | None, as_json: bool) -> int:
