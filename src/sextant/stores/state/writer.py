@@ -58,6 +58,10 @@ class Transactions(Protocol):
         """Give up the transaction, if one is open. Never raises."""
         ...
 
+    def is_lost(self) -> bool:
+        """Tell whether the connection is gone, and with it, certainly, the transaction: `begin` makes a new one."""
+        ...
+
     def explain(self, error: Exception) -> SextantError:
         """Return the error to show for a database's own."""
         ...
@@ -256,7 +260,7 @@ class Writer:
             self._room.notify_all()
         return group, open_
 
-    def _commit(self, group: list[Promise]) -> None:
+    def _commit(self, group: list[Promise], *, is_repeated: bool = False) -> None:
         """Make a group durable and tell its callers; when it fails as a whole, each write by itself."""
         try:
             self._begin()
@@ -270,7 +274,9 @@ class Writer:
             explained = self._explain(error)
             self._database.rollback()
             self._stale = True
-            if len(group) == 1:
+            if self._database.is_lost() and not is_repeated:
+                self._commit(group, is_repeated=True)
+            elif len(group) == 1:
                 group[0].settle(explained)
             else:
                 for promise in group:
