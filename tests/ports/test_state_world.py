@@ -266,27 +266,29 @@ def test_a_commit_without_an_answer_is_looked_up(postgres_server: str, postgres_
         database = state._writer._database
         state.commit(noted(n=0))
         for is_committed in (True, False):
-            real = database.connection
+            state.commit(noted(n=0))
 
             class Cut:
                 """Loses the connection around COMMIT."""
 
+                real = database.connection
+                is_committed_first = is_committed
                 closed = False
 
                 def execute(self, text: str, *arguments: object) -> object:
                     if text != "COMMIT":
-                        return real.execute(text, *arguments)
-                    if is_committed:
-                        real.execute(text)
-                    real.close()
+                        return self.real.execute(text, *arguments)
+                    if self.is_committed_first:
+                        self.real.execute(text)
+                    self.real.close()
                     self.closed = True
                     raise psycopg.OperationalError("server closed the connection unexpectedly")
 
                 def __getattr__(self, name: str) -> object:
-                    return getattr(real, name)
+                    return getattr(self.real, name)
 
             database.connection = Cut()
             assert state.commit(noted(committed=is_committed)).count == 1  # done, or repeated on a new connection
-        assert state.read("event_span") == [(3, 0, 2)]
+        assert state.read("event_span") == [(5, 0, 4)]
         with pytest.raises(Conflict):
             state.commit(Write(statements=(Statement("lease_is", ("a", "b", 1), 1),)))

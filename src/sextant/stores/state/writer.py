@@ -6,6 +6,7 @@ a savepoint, so that its failure is its caller's only. A group that fails as a w
 an error reaches the write that caused it and no other.
 """
 
+import contextlib
 import itertools
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -228,7 +229,8 @@ class Writer:
                 try:
                     self._commit(group)
                 except BaseException as error:  # a bug here must reach the callers, not hang them
-                    self._lose(group, Bug("SX-STATE-099", f"the state writer failed: {error!r}"))
+                    with contextlib.suppress(Exception):
+                        self._lose(group, Bug("SX-STATE-099", f"the state writer failed: {error!r}"))
         self._database.disconnect()
 
     def _take(self) -> tuple[list[Promise], bool]:
@@ -286,11 +288,13 @@ class Writer:
             promise.settle(outcome)
 
     def _lose(self, group: list[Promise], error: SextantError) -> None:
-        self._database.rollback()
         self._stale = True
-        for promise in group:
-            if not promise.done():
-                promise.settle(error)
+        try:
+            self._database.rollback()
+        finally:  # whatever happens, nobody waits for ever
+            for promise in group:
+                if not promise.done():
+                    promise.settle(error)
 
     def _begin(self) -> None:
         moved = self._database.begin(self._sealer.size())
