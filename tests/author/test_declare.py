@@ -55,7 +55,7 @@ def test_a_dataset_carries_everything_that_was_said(project):
     assert (build.retries, build.backoff_s, build.timeout_s, build.memory_bytes) == (2, 5.0, 600.0, 2 * 10**9)
     assert (build.pool, build.executor, build.durability, build.whole_range, build.deterministic) == ("api", "subprocess", "strict", True, False)
     assert build.code.entry == "ops:orders"
-    assert manifest.secrets == ("HOOK", "TOKEN")
+    assert manifest.secrets == ("TOKEN",)
     assert (manifest.project, manifest.tz, manifest.environments) == ("shop", "Europe/Berlin", ("dev", "prod"))
 
 

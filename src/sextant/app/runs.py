@@ -1,5 +1,6 @@
 """Plans, executes and publishes: the one path by which anything managed is made, forward (`run`) and back (`undo`)."""
 
+import contextlib
 import os
 import socket
 import threading
@@ -28,6 +29,8 @@ from sextant.release.publish import Published, undo_table
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
 
+_FAR = 1 << 62
+_SPARE_RUNS = 5  # how many runs back one that did not publish still lends what it made
 Progress = Callable[[Task, Done], None]
 
 
@@ -65,9 +68,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def exit_code(self) -> int:
-        if self.state == "refused":
-            return 1
-        return 0 if self.state == "finished" else 3
+        return {"finished": 0, "refused": 1, "cancelled": 130}.get(self.state, 3)
 
 
 class Runs:
@@ -91,11 +92,22 @@ class Runs:
             rows = p.state.read("made_of", (id_,))
             if rows:
                 made[id_] = {(r[0], r[1], r[2]): r[3] for r in rows}
-        held = frozenset((r[0], r[1], r[2], r[3]) for r in p.state.read("held", (env,)))
+        held = self._held(env)
         return Scene(
             env=env, now=p.clock.now_ns(), live=parts, versions={id_: pointer.version for id_, pointer in live.items()}, held=held, made=made,
             costs=self._costs(live, ids),
         )  # fmt: skip
+
+    def _held(self, env: str) -> frozenset[tuple[str, str, str, str]]:
+        return frozenset((r[0], r[1], r[2], r[3]) for r in self._p.state.read("held", (env,)))
+
+    def _spare(self, env: str) -> list[tuple[str, str]]:
+        """Return what the newest runs made that ended before they could publish: running again goes on from there."""
+        found: list[tuple[str, str]] = []
+        for row in self._p.state.read("runs", (_FAR, _SPARE_RUNS)):
+            if row[1] == env and row[2] in ("cancelled", "failed"):
+                found += _outputs(History.open(self._p.state, row[0]))
+        return found
 
     def _costs(self, live: Mapping[str, Pointer], ids: Iterable[str]) -> dict[str, tuple[float, float]]:
         out = {}
@@ -151,6 +163,8 @@ class Runs:
         self._take_up(env, by, progress)
         live = p.versions.live_version(env, asset_id)
         bad = p.versions.find(asset_id, version) if version else live
+        if bad and not version and (pointer := p.versions.live(env)[asset_id]) and p.releases.get(pointer.release).intent == "undo":
+            raise Conflict("SX-UNDO-005", f"what is live of `{asset_id}` was brought back by an undo", hint=f"name the version to undo: `sextant versions {asset_id}` lists them")
         rows = p.state.read("release_of_move", (env, asset_id, bad)) if bad else []
         if not rows:
             raise NotFound("SX-UNDO-001", f"no release brought a version of `{asset_id}` into `{env}`", hint=f"`sextant releases --env {env}` lists them")
@@ -162,6 +176,9 @@ class Runs:
         conflicts: list[str] = []
         for move in moves:
             if move.asset.startswith("kpi:"):
+                if p.versions.live_version(env, move.asset) != move.target:
+                    conflicts.append(move.asset)
+                    continue
                 if not move.source:
                     raise Conflict("SX-UNDO-002", f"`{move.asset}` had no earlier definition", hint="remove it from the project instead")
                 definitions.append(planning.Definition(asset=move.asset, source=p.versions.live_version(env, move.asset), target=move.source))
@@ -171,7 +188,7 @@ class Runs:
             tables[move.asset] = table
         if conflicts:
             shown = ", ".join(conflicts[:5]) + (f" and {len(conflicts) - 5} more" if len(conflicts) > 5 else "")
-            raise Conflict("SX-UNDO-003", f"later writes changed the same partitions: {shown}", hint="undo the later release first, or run these partitions again")
+            raise Conflict("SX-UNDO-003", f"later releases changed the same: {shown}", hint="undo the later release first, or run these partitions again")
         if not any(table.changed for table in tables.values()) and not definitions:
             raise Conflict("SX-UNDO-004", f"nothing of version `{bad[:12]}` of `{asset_id}` is live any more")
         scene = self.scene(env, manifest, tables)
@@ -315,7 +332,6 @@ class Runs:
         writes = sorted({step.asset for step in plan.steps} | {d.asset for d in plan.definitions} | set(overlay or ()))
         with _Leases(self._p, run, [f"{env}/{asset}" for asset in writes], str(by)) as leases:
             history = History.open(p.state, run) if resumed else History(run)
-            earlier = [record.output for record in history.records if record.kind == "end" and record.ok and record.output]
             tables = self._tables(env, assets, plan, overlay or {})
             facts = RunChanged(
                 id=run, env=env, state="running", trigger=trigger, by=str(by), assets=request.assets, bundle=manifest.bundle, manifest=p.manifest_digest,
@@ -326,37 +342,37 @@ class Runs:
                 p.state.commit(Write((), (started,)))
             else:
                 started = msgspec.structs.replace(started, id=self._event_of(run))
-            outcome = Outcome()
-            if plan.steps:
-                p.warm()
-                work = DataWork(
-                    plan, manifest, run=run, state=p.state, versions=p.versions, lake=p.lake, blobs=p.blobs, executors=p.executor, clock=p.clock,
-                    ids=p.ids, tables=tables, project=str(p.bundle_folder(manifest.bundle)), blobs_root=str(p.blobs.root), fence=leases.fence,
-                    earlier=earlier, secrets_file=str(p.secrets_file), past_gate=bool(break_glass),
-                    settled=lambda id_: p.publisher.begin(tables[id_], assets[id_]),
-                )  # fmt: skip
-                outcome = execute(
-                    work.tasks(), work, state=p.state, history=history, clock=p.clock, slots=p.executor("").slots, pools=p.config.pools,
-                    cancelled=lambda: p.interrupted() or leases.lost, progress=progress,
-                )  # fmt: skip
-            definitions = self._whole_definitions(plan, outcome, tables)
-            published = Published()
-            problem = ""
-            if not outcome.cancelled:
-                try:
+            outcome, published = Outcome(), Published()
+            try:
+                if plan.steps:
+                    p.warm()
+                    work = DataWork(
+                        plan, manifest, run=run, state=p.state, versions=p.versions, lake=p.lake, blobs=p.blobs, executors=p.executor, clock=p.clock,
+                        ids=p.ids, tables=tables, project=str(p.bundle_folder(manifest.bundle)), blobs_root=str(p.blobs.root), fence=leases.fence,
+                        earlier=_outputs(history), spare=self._spare(env), held=self._held(env), secrets_file=str(p.secrets_file), past_gate=bool(break_glass),
+                        settled=lambda id_: p.publisher.begin(tables[id_], assets[id_]),
+                    )  # fmt: skip
+                    outcome = execute(
+                        work.tasks(), work, state=p.state, history=history, clock=p.clock, slots=p.executor("").slots, pools=p.config.pools,
+                        cancelled=lambda: p.interrupted() or leases.lost, progress=progress,
+                    )  # fmt: skip
+                definitions = self._whole_definitions(plan, outcome, tables)
+                if not outcome.cancelled:
                     published = p.publisher.publish(
                         env, self._in_order(tables, manifest), assets, run=run, by=by, decide=self._decider(by, env, assets, break_glass, intent), cause=started.id,
                         definitions=definitions, guards=(*leases.guards(), *self._untainted(env, tables, intent)), intent=intent, undoes=undoes, reason=reason or break_glass,
                         broke_glass=break_glass, before=[event for step in plan.steps[:1] for event in self._glass(assets[step.asset], break_glass, by)],
                     )  # fmt: skip
-                except SextantError as error:
-                    problem = error.message
+            except SextantError as error:
+                with contextlib.suppress(SextantError):  # where even this cannot be written the run stays open, and the next one takes it up
                     if undoes is not None:
                         self._stuck(undoes, env, error.message, started.id)
-                    self._finish(run, facts, history, outcome, "failed", ticks, by, started.id, problem, p.clock.monotonic_s() - started_s)
-                    raise
+                    self._finish(run, facts, history, outcome, "failed", ticks, by, started.id, error.message, p.clock.monotonic_s() - started_s)
+                raise
+            if leases.lost and published.release is None:  # whoever took over goes on with this very run: it is not ours to end
+                raise Busy("SX-RUN-003", f"run `{run}` was not heard of for {LEASE_S:g} s, and another process took over", hint="`sextant runs` shows it")
             report = self._report(run, env, outcome, published, tables, started_s, resumed=bool(resumed))
-            self._finish(run, facts, history, outcome, report.state, ticks, by, started.id, problem, report.wall_s)
+            self._finish(run, facts, history, outcome, report.state, ticks, by, started.id, "", report.wall_s)
         p.after_run(env, tables, published)
         return report
 
@@ -434,12 +450,15 @@ class Runs:
                 self._finish(facts.id, facts, History.open(p.state, facts.id), Outcome(cancelled=True), "cancelled", {}, by, self._event_of(facts.id), "the process ended", 0.0)
                 continue
             manifest = p.manifest()
-            scene = self.scene(env, manifest)
             try:
-                plan = planning.plan(manifest, scene, request)
-                self._execute(env, manifest, plan, by=by, trigger=facts.trigger, cause="", ticks={}, progress=progress, request=request, resumed=facts)
+                plan = planning.plan(manifest, self.scene(env, manifest), request)
             except UserError as error:  # the project changed so that the old request makes no sense any more
                 self._finish(facts.id, facts, History.open(p.state, facts.id), Outcome(), "failed", {}, by, self._event_of(facts.id), error.message, 0.0)
+                continue
+            try:
+                self._execute(env, manifest, plan, by=by, trigger=facts.trigger, cause="", ticks={}, progress=progress, request=request, resumed=facts)
+            except Conflict:  # recorded with the run: what it wanted to publish was published by somebody else meanwhile
+                continue
 
     def _finish(
         self, run: str, facts: RunChanged, history: History, outcome: Outcome, state: str, ticks: Mapping[str, int], by: Principal, cause: str,
@@ -490,6 +509,11 @@ class Runs:
         return str(rows[0][0]) if rows else ""
 
 
+def _outputs(history: History) -> list[tuple[str, str]]:
+    """Return (asset, output) of every attempt that ended well."""
+    return [(record.asset, record.output) for record in history.records if record.kind == "end" and record.ok and record.output]
+
+
 def _only(step: planning.PlannedStep, reasons: tuple[str, ...]) -> planning.PlannedStep | None:
     items = tuple(item for item in step.items if item.reason in reasons)
     return msgspec.structs.replace(step, items=items) if items else None
@@ -504,7 +528,7 @@ def _request(facts: RunChanged) -> Request:
     partitions = said.get("partitions")
     return Request(
         assets=tuple(said.get("assets", ())), partitions=(partitions[0], partitions[1]) if partitions else None, stale=bool(said.get("stale")),
-        force=False, upstream=bool(said.get("upstream")), downstream=bool(said.get("downstream", True)),
+        force=bool(said.get("force")), upstream=bool(said.get("upstream")), downstream=bool(said.get("downstream", True)),
     )  # fmt: skip
 
 

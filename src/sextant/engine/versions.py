@@ -45,16 +45,17 @@ class Versions:
 
     def get(self, asset: str, digest: str) -> Version:
         """Return the record of a version, without its partitions. NotFound."""
-        rows = self._state.read("version_get", (asset, digest))
-        if not rows and (asset, digest) in self._announced:
+        if (asset, digest) in self._announced:
             return self._announced[(asset, digest)]
+        rows = self._state.read("version_get", (asset, digest))
         if not rows:
             raise NotFound("SX-VERSION-001", f"`{asset}` has no version `{digest[:12]}`", hint=f"`sextant versions {asset}` lists them")
         version = msgspec.json.decode(rows[0][0], type=Version)
-        return msgspec.structs.replace(version, locator=rows[0][1])
+        # Made again in another way, it keeps its first parent: that is what its partitions are stored against.
+        return msgspec.structs.replace(version, locator=rows[0][1], parent=rows[0][3], created_at=rows[0][4])
 
     def announce(self, versions: Iterable[Version]) -> None:
-        """Make versions known that are about to be written in the same transaction as their release."""
+        """Make versions known that are about to be written in the same transaction as their release; () afterwards."""
         self._announced = {(version.asset, version.digest): msgspec.structs.replace(version, parts=()) for version in versions}
 
     def find(self, asset: str, prefix: str) -> str:

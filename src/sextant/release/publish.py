@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from sextant.engine.keys import definition_digest
 from sextant.engine.plan import Definition
 from sextant.engine.tables import RunTable, Staged
 from sextant.engine.versions import Versions, changed
@@ -95,10 +96,11 @@ class Publisher:
         rows = 0
         for definition in definitions:
             asset = assets[definition.asset]
-            version = Version(asset=asset.id, digest=definition.target, parent=definition.source, run=run, inputs={}, meta={"measure": msgspec.to_builtins(asset.measure)})
             made[asset.id] = definition.target
             moves.append(Move(env=env, asset=asset.id, source=definition.source, target=definition.target))
-            events.append(self._event("version.created", f"{asset.id}@{version.digest}", VersionCreated(version), by, cause))
+            if definition.target == definition_digest(asset):  # not an older one that an undo brings back: that is recorded, with its own measure
+                version = Version(asset=asset.id, digest=definition.target, parent=definition.source, run=run, inputs={}, meta={"measure": msgspec.to_builtins(asset.measure)})
+                events.append(self._event("version.created", f"{asset.id}@{version.digest}", VersionCreated(version), by, cause))
         states = self._states({id_: table for id_, table in tables.items() if table.changed}, assets)
         for id_, table in tables.items():
             asset = assets[id_]
@@ -130,8 +132,7 @@ class Publisher:
                 if undoes.state == "live":
                     guards = (*guards, still(undoes))
                     events.append(self._releases.mark_undone(undoes, undo=drafted.id, cause=cause, by=str(by)))
-            self._versions.announce(built)
-            release = self._releases.propose(drafted, before=events, cause=cause, guards=guards)
+            release = self._propose(built, drafted, events, cause, guards)
         elif events:
             self._state.commit(Write((), tuple(events)))
         if release is None or release.state == "live":
@@ -228,9 +229,17 @@ class Publisher:
             events = [created, *self._checks(table.refused_checks, run, id_, version.digest, by, created.id)]
             move = Move(env=env, asset=id_, source=base, target=version.digest)
             drafted = self._releases.draft([move], by=by, decision=decide([move]), strategy=Strategy(kind="publish"), run=run)
-            self._versions.announce([version])
-            out.append(self._releases.propose(drafted, before=events, cause=cause))
+            out.append(self._propose([version], drafted, events, cause))
         return tuple(out)
+
+    def _propose(self, built: Sequence[Version], drafted: Release, events: Sequence[Event], cause: str, guards: Sequence[Statement] = ()) -> Release:
+        """Propose a release of versions that are written with it. Its gate must see them as they are now: the same content
+        may have been refused by checks that have changed since."""
+        self._versions.announce(built)
+        try:
+            return self._releases.propose(drafted, before=events, cause=cause, guards=guards)
+        finally:
+            self._versions.announce(())
 
     def _rebase(self, env: str, tables: Mapping[str, RunTable]) -> bool:
         """Lay the run's partitions over heads that moved; False if somebody changed the same partitions, or nothing moved."""
