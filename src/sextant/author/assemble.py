@@ -315,6 +315,6 @@ class _Assembly:
             self.collector.note(error.code, f"the check `{spec.name}` of `{draft.name}`: {error.message}", place=draft.place, hint=error.hint)
             return
         for name in read:
-            if name != draft.name:
+            if name not in (draft.name, "this"):
                 self.collector.note("SX-PROJ-029", f"the check `{spec.name}` of `{draft.name}` reads `{name}`", place=draft.place, hint=f"a check reads its own dataset, `{draft.name}`")
 
