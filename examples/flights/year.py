@@ -73,7 +73,7 @@ class Story:
                 print(f"  {day}: {len(runs)} runs, {sum(r.computed for r in runs):,} steps, {rows:,} rows, {time.monotonic() - started:.1f} s", flush=True)
         took = time.monotonic() - started
         print(f"  {len(runs)} runs made {sum(r.rows for r in runs):,} rows in {took:.1f} s; every version is in the ledger, with its cause")
-        print(f"\n  {len(refused)} checks refused data; what was live stayed live:")
+        print(f"\n  {len(refused) or 'no'} checks refused data" + ("; what was live stayed live:" if refused else ""))
         for check in refused[:6]:
             print(f"    {check.asset}[{check.partition}]  {check.message}")
         by_name: dict[str, list[Any]] = {}
@@ -105,7 +105,7 @@ class Story:
         """A broken delivery is refused, and nobody sees it."""
         chapter("A bad file arrives")
         before = self.p.versions.live_version(self.env, "dataset:flights")
-        with broken(folder, "day.with_columns(carrier=pl.lit(None, pl.String))"):
+        with Broken(folder, "day.with_columns(carrier=pl.lit(None, pl.String))"):
             report = self.force("2013-06-10")
         for check in report.refused[:3]:
             print(f"  REFUSED  {check.asset}[{check.partition}]  {check.message}")
@@ -116,7 +116,7 @@ class Story:
         chapter("A bad publish is forced through, and undone")
         day = "2013-06-10"
         print(f"  on time on {day}: {self.on_time(day):.1%}")
-        with broken(folder, 'day.with_columns(dep_delay=pl.lit(9999.0))'):
+        with Broken(folder, "day.with_columns(dep_delay=pl.lit(9999.0))"):
             report = self.force(day)
         check = report.refused[0]
         print(f"  REFUSED  {check.asset}[{check.partition}]  {check.message}")
@@ -131,9 +131,12 @@ class Story:
         started = time.monotonic()
         undone = self.p.runs.undo(self.env, "dataset:flights", by=self.me, reason="wrong delays", progress=lambda _t, _d: None)
         print(f"  undone in {time.monotonic() - started:.2f} s, {len(undone.published)} assets in one release: on time on {day} is {self.on_time(day):.1%} again")
-        plan = self.p.runs.plan(self.env, _request())
+        with Broken(folder, "day.with_columns(dep_delay=pl.lit(9999.0))"):
+            self.p.load()
+            plan = self.p.runs.plan(self.env, _request())
+        self.p.load()
         held = ", ".join(f"{asset}[{' '.join(keys)}]" for asset, keys in plan.held.items()) or "nothing"
-        print(f"  undone stays undone: held until code or inputs change: {held}")
+        print(f"  undone stays undone: with the same broken file there again, {held} is held")
 
     def again(self) -> None:
         """What asking again costs."""
@@ -160,7 +163,7 @@ class Story:
         return next(float(row["value"]) for row in self.p.views.kpi(self.env, "on_time_rate", grain="1d")["rows"] if str(row["bucket"])[:10] == day)
 
 
-class broken:
+class Broken:
     """While it is open, what the project downloads passes through one more expression, as a broken delivery would."""
 
     def __init__(self, folder: Path, expression: str) -> None:
