@@ -292,6 +292,9 @@ class _Assembly:
         if slots.key:
             scope = "table" if slots.mode == "merge" else "partition"
             specs.append(CheckSpec(name=f"unique({', '.join(slots.key)})", check="check.dataops.unique", params={"columns": list(slots.key)}, scope=scope))  # type: ignore[arg-type]
+        said = {one.check for one in slots.checks if isinstance(one, CheckSpec)}
+        if slots.columns == "freeze" and "check.dataops.schema" not in said:  # against the live columns, whatever they are
+            specs.append(CheckSpec(name="schema(freeze)", check="check.dataops.schema", params={"mode": "freeze"}))
         for one in slots.checks:
             specs.append(self._python_check(one) if isinstance(one, PythonCheck) else one)
             if specs[-1].check == "check.dataops.sql":
