@@ -46,9 +46,11 @@ class LocalPlatform:
 
     def __init__(
         self, config: Config, *, clock: Clock | None = None, ids: Ids | None = None, executor: str = "pool", principal: Principal | None = None, load: bool = True,
-        confirm: bool = True,
+        confirm: bool = True, home: Path | None = None,
     ) -> None:  # fmt: skip
+        """home  folder for key and witness instead of the user's own: for tests"""
         self.config = config
+        self.home = home
         self.root = config.root
         self.folder = config.root / ".sextant"
         self.folder.mkdir(mode=0o700, exist_ok=True)
