@@ -47,7 +47,7 @@ def test_a_dataset_carries_everything_that_was_said(project):
     assert asset.release.kind == "publish"
     assert table.partitioning == Partitioning(grain="daily", start="2024-01-01", end="2025-01-01", tz="Europe/Berlin")
     assert (table.key, table.time, table.schema, table.personal) == (("id",), "at", "freeze", ("name",))
-    assert [c.name for c in asset.checks] == ["unique(id)", "not_null(id)"]
+    assert [c.name for c in asset.checks] == ["unique(id)", "schema(freeze)", "not_null(id)"]
     assert asset.checks[0].scope == "partition"
     assert (build.wants_partition, build.wants_context) == ("day", "context")
     assert build.secrets == {"token": "TOKEN"}

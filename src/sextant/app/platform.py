@@ -25,6 +25,7 @@ from sextant.engine.versions import Versions
 from sextant.kernel.clock import Clock, SystemClock
 from sextant.kernel.errors import Denied, NotFound, ProjectError, UserError
 from sextant.kernel.ids import Ids
+from sextant.kernel.limits import PAGE_ROWS_MAX
 from sextant.kernel.nouns import Asset, CheckResult, Edge, Event, Manifest, Principal, Rule, Signal
 from sextant.kernel.ports import Executor, Write
 from sextant.ledger.log import Ledger
@@ -45,9 +46,11 @@ class LocalPlatform:
 
     def __init__(
         self, config: Config, *, clock: Clock | None = None, ids: Ids | None = None, executor: str = "pool", principal: Principal | None = None, load: bool = True,
-        confirm: bool = True,
+        confirm: bool = True, home: Path | None = None,
     ) -> None:  # fmt: skip
+        """home  folder for key and witness instead of the user's own: for tests"""
         self.config = config
+        self.home = home
         self.root = config.root
         self.folder = config.root / ".sextant"
         self.folder.mkdir(mode=0o700, exist_ok=True)
@@ -331,10 +334,11 @@ class LocalPlatform:
 
     def report(
         self, env: str, kind: str, asset: str, *, version: str = "", state: str = "", name: str = "", message: str = "", url: str = "", owner: str = "",
-        upstream: tuple[str, ...] = (), cause: str = "",
+        upstream: tuple[str, ...] = (), downstream: tuple[str, ...] = (), cause: str = "",
     ) -> dict[str, Any]:  # fmt: skip
         """Record what another tool did with an observed asset; the asset joins the graph when it is seen first.
 
+        upstream, downstream  assets that it stands on, and that stand on it
         Raises UserError for a managed asset, an unknown state or a cause that is no event.
         """
         import re
@@ -354,9 +358,8 @@ class LocalPlatform:
         known = self.state.read("asset_get", (asset,))
         noun = Asset(kind=kind_, name=short, mode="observed", owner=owner)
         self.allow(self.who(), "report", noun, env)
-        for id_ in upstream:
-            self.asset(id_)
         edges = tuple(Edge(source=self.asset(id_).id, target=asset, kind="feeds") for id_ in upstream)
+        edges += tuple(Edge(source=asset, target=self.asset(id_).id, kind="feeds") for id_ in downstream)
         events: list[Event] = []
         if not known or edges or (owner and msgspec.json.decode(known[0][0], type=Asset).owner != owner):
             events.append(self.event("asset.observed", asset, AssetDeclared(noun, edges), self.who(), cause))
@@ -369,6 +372,12 @@ class LocalPlatform:
             events.append(self.event("signal.raised", found.id, found, self.who(), done.id))
         self.state.commit(Write((), tuple(events)))
         return {"asset": asset, "type": done.type, "event": done.id, "new": not known}
+
+    def close_signal(self, id_: str, reason: str) -> None:
+        """Close a signal: somebody has looked at it. NotFound for an unknown or closed one."""
+        if id_ not in {s["id"] for s in self.views.signals(PAGE_ROWS_MAX) if not s["closed_at"]}:
+            raise NotFound("SX-SIGNAL-001", f"there is no open signal `{id_}`", hint="`sextant signals` lists them")
+        self.state.commit(Write((), (self.event("signal.closed", id_, {"id": id_, "reason": reason}, self.who(), ""),)))
 
     def interrupted(self) -> bool:
         return self._interrupted.is_set()

@@ -291,6 +291,9 @@ class _Assembly:
         specs: list[CheckSpec] = []
         if slots.key:
             specs.append(CheckSpec(name=f"unique({', '.join(slots.key)})", check="check.dataops.unique", params={"columns": list(slots.key)}))
+        said = {one.check for one in slots.checks if isinstance(one, CheckSpec)}
+        if slots.columns == "freeze" and "check.dataops.schema" not in said:  # against the live columns, whatever they are
+            specs.append(CheckSpec(name="schema(freeze)", check="check.dataops.schema", params={"mode": "freeze"}))
         for one in slots.checks:
             specs.append(self._python_check(one) if isinstance(one, PythonCheck) else one)
             if specs[-1].check == "check.dataops.sql":
@@ -314,6 +317,6 @@ class _Assembly:
             self.collector.note(error.code, f"the check `{spec.name}` of `{draft.name}`: {error.message}", place=draft.place, hint=error.hint)
             return
         for name in read:
-            if name != draft.name:
+            if name not in (draft.name, "this"):
                 self.collector.note("SX-PROJ-029", f"the check `{spec.name}` of `{draft.name}` reads `{name}`", place=draft.place, hint=f"a check reads its own dataset, `{draft.name}`")
 
