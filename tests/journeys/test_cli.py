@@ -225,8 +225,8 @@ def test_a_diff_without_a_second_state_shows_the_last_change(sx: Sx) -> None:
     """If this fails, the plainest question - what did the last change change - gets an error or no answer."""
     newest = as_json(sx("releases", "--asset", "revenue", "--env", "dev", "--json"))[0]
     move = next(m for m in newest["moves"] if m["asset"] == "dataset:revenue")
-    code, out, _ = sx("diff", "revenue")
-    assert code == 1
+    code, out, err = sx("diff", "revenue")
+    assert code == 1, err
     assert out.startswith(f"dataset:revenue  {move['source'][:12]} -> {move['target'][:12]}")
     assert as_json(sx("diff", "revenue@" + move["source"][:12], "--json"))["after"] == move["target"]
 

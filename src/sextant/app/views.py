@@ -238,7 +238,7 @@ class Views:
         asset, before = self._state(env, one)
         asset_b, after = self._state(env, other if "@" in other or ":" in other else f"{asset.id}@{other}" if other else asset.id)
         if not other and "@" not in one:
-            move = self._p.versions.source_of(env, asset.id, after.digest)
+            move = self._p.versions.source_of(env, asset.id)
             if move is None or not move.source:
                 raise NotFound("SX-VERSION-009", f"the live version of `{asset.id}` is the first in `{env}`: there is nothing to compare it with", hint=f"`sextant versions {asset.id}` lists all there are")
             before = self._p.versions.get(asset.id, move.source)
