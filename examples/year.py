@@ -73,7 +73,7 @@ class Story:
                 print(f"  {day}: {len(runs)} runs, {sum(r.computed for r in runs):,} steps, {rows:,} rows, {time.monotonic() - started:.1f} s", flush=True)
         took = time.monotonic() - started
         print(f"  {len(runs)} runs made {sum(r.rows for r in runs):,} rows in {took:.1f} s; every version is in the ledger, with its cause")
-        print(f"\n  {len(refused)} checks refused data; what was live stayed live:")
+        print(f"\n  {len(refused) or 'no'} checks refused data" + ("; what was live stayed live:" if refused else ""))
         for check in refused[:6]:
             print(f"    {check.asset}[{check.partition}]  {check.message}")
         by_name: dict[str, list[Any]] = {}
@@ -116,7 +116,7 @@ class Story:
         chapter("A bad publish is forced through, and undone")
         day = "2013-06-10"
         print(f"  on time on {day}: {self.on_time(day):.1%}")
-        with BrokenDelivery(folder, 'day.with_columns(dep_delay=pl.lit(9999.0))'):
+        with BrokenDelivery(folder, "day.with_columns(dep_delay=pl.lit(9999.0))"):
             report = self.force(day)
         check = report.refused[0]
         print(f"  REFUSED  {check.asset}[{check.partition}]  {check.message}")
@@ -131,8 +131,12 @@ class Story:
         started = time.monotonic()
         undone = self.p.runs.undo(self.env, "dataset:flights", by=self.me, reason="wrong delays", progress=lambda _t, _d: None)
         print(f"  undone in {time.monotonic() - started:.2f} s, {len(undone.published)} assets in one release: on time on {day} is {self.on_time(day):.1%} again")
-        marks = [f"{row[0]}@{row[1][:12]} ({row[3]})" for row in self.p.state.read("withdrawn", (self.env,))]
-        print(f"  undone stays undone: {', '.join(marks)} is withdrawn; no schedule and no re-run chooses it again")
+        with BrokenDelivery(folder, "day.with_columns(dep_delay=pl.lit(9999.0))"):
+            self.p.load()
+            plan = self.p.runs.plan(self.env, _request())
+        self.p.load()
+        held = ", ".join(f"{asset}[{' '.join(keys)}]" for asset, keys in plan.held.items()) or "nothing"
+        print(f"  undone stays undone: with the same broken file there again, {held} is held")
 
     def again(self) -> None:
         """What asking again costs."""

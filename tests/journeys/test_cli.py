@@ -125,7 +125,7 @@ def test_an_environment_copies_nothing_and_sees_its_parent(sx: Sx) -> None:
 
 def test_what_other_tools_do_is_part_of_the_graph(sx: Sx) -> None:
     """If this fails, an observed asset is not explained through the same graph."""
-    code, out, _ = sx("report", "release", "service:checkout", "--version", "v12", "--feeds", "orders", "--owner", "web")
+    code, out, _ = sx("report", "release", "service:checkout", "--version", "v12", "--reads", "orders", "--owner", "web")
     assert code == 0
     graph = as_json(sx("graph", "--downstream", "orders", "--json"))
     assert "service:checkout" in {a["id"] for a in graph["assets"]}
@@ -219,3 +219,36 @@ def test_doctor_finds_nothing_wrong(sx: Sx) -> None:
     """If this fails, a healthy project is called sick."""
     found = as_json(sx("doctor", "--json"))
     assert [f for f in found if not f["ok"] and f["name"] not in ("disk",)] == []
+
+
+def test_a_diff_without_a_second_state_shows_the_last_change(sx: Sx) -> None:
+    """If this fails, the plainest question - what did the last change change - gets an error or no answer."""
+    newest = as_json(sx("releases", "--asset", "revenue", "--env", "dev", "--json"))[0]
+    move = next(m for m in newest["moves"] if m["asset"] == "dataset:revenue")
+    code, out, err = sx("diff", "revenue")
+    assert code == 1, err
+    assert out.startswith(f"dataset:revenue  {move['source'][:12]} -> {move['target'][:12]}")
+    assert as_json(sx("diff", "revenue@" + move["source"][:12], "--json"))["after"] == move["target"]
+
+
+def test_why_shows_what_another_tool_did_upstream(sx: Sx) -> None:
+    """If this fails, an observed asset is in the graph but in no answer, and its failure can never be closed."""
+    assert sx("report", "run", "job:loader", "--feeds", "orders", "--state", "failed", "--name", "nightly")[0] == 0
+    changes = as_json(sx("why", "kpi:average_order", "--json"))["changes"]
+    assert [c["changed"] for c in changes if c["asset"] == "job:loader"] == ["run failed"]
+    signal = next(s for s in as_json(sx("signals", "--json")) if s["asset"] == "job:loader")
+    assert sx("signals", signal["id"])[0] == 2
+    assert sx("signals", signal["id"], "--close", "the loader ran again")[0] == 0
+    assert sx("signals", signal["id"], "--close", "twice")[0] == 2
+    assert as_json(sx("signals", "--json"))[0]["closed_at"]
+
+
+def test_personal_columns_are_masked_wherever_rows_are_shown(tmp_path: Path, sx: Sx, project: Path) -> None:
+    """If this fails, `show` or `diff` prints what the author marked as personal."""
+    ops = project / "ops.py"
+    good = ops.read_text()
+    ops.write_text(good.replace('time="at", checks', 'time="at", personal="shop", checks'))
+    assert {row["shop"] for row in as_json(sx("show", "orders", "--json"))["sample"]} == {"***"}
+    assert "north" not in sx("diff", "orders", "--json")[1]
+    ops.write_text(good)
+    assert sx("plan")[0] == 0

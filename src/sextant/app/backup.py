@@ -102,7 +102,8 @@ def verify(folder: Path) -> dict[str, Any]:
 
 
 def restore(folder: Path, target: Path) -> dict[str, Any]:
-    """Put a verified backup into a project folder that has no `.sextant` yet. Damaged for a backup that does not verify."""
+    """Put a verified backup into a project folder that has no `.sextant` yet. The project's own files come from its version
+    control. Damaged for a backup that does not verify."""
     found = verify(folder)
     if not found["ok"]:
         raise Damaged("SX-BACKUP-002", f"the backup does not verify: {found['findings'][0]}", hint=f"`sextant backup verify {folder}` lists everything")

@@ -25,11 +25,12 @@ from sextant.engine.versions import Versions
 from sextant.kernel.clock import Clock, SystemClock
 from sextant.kernel.errors import Denied, NotFound, ProjectError, UserError
 from sextant.kernel.ids import Ids
+from sextant.kernel.limits import PAGE_ROWS_MAX
 from sextant.kernel.nouns import Asset, CheckResult, Edge, Event, Manifest, Principal, Rule, Signal
 from sextant.kernel.ports import Executor, Write
 from sextant.ledger.log import Ledger
 from sextant.ledger.projections import AssetDeclared, EnvCreated, ProjectLoaded, VersionRelocated
-from sextant.policy.decide import DEFAULT, check_rules, decide
+from sextant.policy.decide import DEFAULT, Decision, check_rules, decide
 from sextant.release.publish import DatasetKind, Published, Publisher
 from sextant.release.releases import Instant, Releases
 from sextant.stores.blobs.local import LocalBlobs
@@ -45,9 +46,11 @@ class LocalPlatform:
 
     def __init__(
         self, config: Config, *, clock: Clock | None = None, ids: Ids | None = None, executor: str = "pool", principal: Principal | None = None, load: bool = True,
-        confirm: bool = True,
+        confirm: bool = True, home: Path | None = None,
     ) -> None:  # fmt: skip
+        """home  folder for key and witness instead of the user's own: for tests"""
         self.config = config
+        self.home = home
         self.root = config.root
         self.folder = config.root / ".sextant"
         self.folder.mkdir(mode=0o700, exist_ok=True)
@@ -69,7 +72,9 @@ class LocalPlatform:
         self._executors: dict[str, Executor] = {}
         self._manifest: Manifest | None = None
         self._rules: tuple[Rule, ...] | None = None
+        self._decisions: dict[Any, Decision] = {}
         self._interrupted = threading.Event()
+        self._warm = False
         from sextant.app.runs import Runs
         from sextant.app.sealing import Sealing
         from sextant.app.views import Views
@@ -140,6 +145,7 @@ class LocalPlatform:
         self.manifest_digest = self.blobs.put(raw)
         self._manifest = manifest
         self._rules = None
+        self._decisions.clear()
         meta = msgspec.json.encode({"bundle": digest, "blob": _sha(packed)})
         events = [self.event("project.loaded", manifest.project, ProjectLoaded(manifest.project, self.manifest_digest, meta.decode()), self.system, "")]
         cause = events[0].id
@@ -205,12 +211,21 @@ class LocalPlatform:
 
     def allow(self, by: Principal, verb: str, asset: Asset | None, env: str, context: Mapping[str, Any] | None = None) -> None:
         """Return if the policy lets `by` do it. Denied, with the rules that say no; the refusal is an event."""
-        decision = decide(self.rules(), by, verb, asset, env, context)
+        decision = self.decide(by, verb, asset, env, context)
         if decision.verdict == "deny":
             subject = asset.id if asset else env
             data = {"verb": verb, "asset": subject, "env": env, "reasons": decision.reasons}
             self.state.commit(Write((), (self.event("decision.denied", subject, data, by, ""),)))
             raise Denied("SX-POLICY-001", f"`{by}` may not {verb} `{subject}`: {'; '.join(decision.reasons)}", hint="ask the owner of the policy")
+
+    def decide(self, by: Principal, verb: str, asset: Asset | None, env: str, context: Mapping[str, Any] | None = None) -> Decision:
+        """Return what the rules say; the answer to an equal question is remembered until the project changes."""
+        facts = (asset.id, asset.owner, asset.tier, asset.mode) if asset else None
+        question = (by, verb, facts, env, tuple(sorted((context or {}).items())))
+        found = self._decisions.get(question)
+        if found is None:
+            found = self._decisions[question] = decide(self.rules(), by, verb, asset, env, context)
+        return found
 
     def check_env(self, env: str) -> None:
         """NotFound unless the environment exists."""
@@ -254,10 +269,14 @@ class LocalPlatform:
         return self._executors[kind]
 
     def warm(self) -> None:
-        """Start the workers while something else is being done."""
+        """Start the workers, and import what the first commit needs, while something else is being done. Once is enough."""
+        if self._warm:
+            return
+        self._warm = True
         pool = self.executor("")
         if isinstance(pool, ProcessExecutor):
             pool.warm()
+        threading.Thread(target=self.lake.warm, name="sextant-warm", daemon=True).start()
 
     def _unpack(self, digest: str, folder: Path) -> None:
         got, packed = bundle.pack(self.root, self.config.include)
@@ -315,10 +334,11 @@ class LocalPlatform:
 
     def report(
         self, env: str, kind: str, asset: str, *, version: str = "", state: str = "", name: str = "", message: str = "", url: str = "", owner: str = "",
-        upstream: tuple[str, ...] = (), cause: str = "",
+        upstream: tuple[str, ...] = (), downstream: tuple[str, ...] = (), cause: str = "",
     ) -> dict[str, Any]:  # fmt: skip
         """Record what another tool did with an observed asset; the asset joins the graph when it is seen first.
 
+        upstream, downstream  assets that it stands on, and that stand on it
         Raises UserError for a managed asset, an unknown state or a cause that is no event.
         """
         import re
@@ -338,9 +358,8 @@ class LocalPlatform:
         known = self.state.read("asset_get", (asset,))
         noun = Asset(kind=kind_, name=short, mode="observed", owner=owner)
         self.allow(self.who(), "report", noun, env)
-        for id_ in upstream:
-            self.asset(id_)
         edges = tuple(Edge(source=self.asset(id_).id, target=asset, kind="feeds") for id_ in upstream)
+        edges += tuple(Edge(source=asset, target=self.asset(id_).id, kind="feeds") for id_ in downstream)
         events: list[Event] = []
         if not known or edges or (owner and msgspec.json.decode(known[0][0], type=Asset).owner != owner):
             events.append(self.event("asset.observed", asset, AssetDeclared(noun, edges), self.who(), cause))
@@ -353,6 +372,12 @@ class LocalPlatform:
             events.append(self.event("signal.raised", found.id, found, self.who(), done.id))
         self.state.commit(Write((), tuple(events)))
         return {"asset": asset, "type": done.type, "event": done.id, "new": not known}
+
+    def close_signal(self, id_: str, reason: str) -> None:
+        """Close a signal: somebody has looked at it. NotFound for an unknown or closed one."""
+        if id_ not in {s["id"] for s in self.views.signals(PAGE_ROWS_MAX) if not s["closed_at"]}:
+            raise NotFound("SX-SIGNAL-001", f"there is no open signal `{id_}`", hint="`sextant signals` lists them")
+        self.state.commit(Write((), (self.event("signal.closed", id_, {"id": id_, "reason": reason}, self.who(), ""),)))
 
     def interrupted(self) -> bool:
         return self._interrupted.is_set()

@@ -23,7 +23,7 @@ from sextant.kernel.limits import LEASE_S
 from sextant.kernel.nouns import Asset, CheckResult, Event, Incident, Manifest, Move, Principal, Release, Signal, Strategy
 from sextant.kernel.ports import Statement, Write
 from sextant.ledger.projections import ChecksCompleted, RunChanged
-from sextant.policy.decide import Decision, decide
+from sextant.policy.decide import Decision
 from sextant.release.publish import Published, undo_table
 
 if TYPE_CHECKING:
@@ -279,7 +279,7 @@ class Runs:
         return done.release
 
     def _glass(self, asset: Asset, reason: str, by: Principal) -> list[Event]:
-        """Breaking the glass pages the owner: a signal that stays open until someone reviews it."""
+        """Breaking the glass leaves a signal that names the owner and stays open until someone has reviewed it."""
         if not reason:
             return []
         p = self._p
@@ -345,6 +345,7 @@ class Runs:
             outcome, published = Outcome(), Published()
             try:
                 if plan.steps:
+                    p.warm()
                     work = DataWork(
                         plan, manifest, run=run, state=p.state, versions=p.versions, lake=p.lake, blobs=p.blobs, executors=p.executor, clock=p.clock,
                         ids=p.ids, tables=tables, project=str(p.bundle_folder(manifest.bundle)), blobs_root=str(p.blobs.root), fence=leases.fence,
@@ -419,10 +420,8 @@ class Runs:
         ]
 
     def _decider(self, by: Principal, env: str, assets: Mapping[str, Asset], break_glass: str, intent: str) -> Callable[[Sequence[Move]], Decision]:
-        rules = self._p.rules()
-
         def judge(moves: Sequence[Move]) -> Decision:
-            found = [decide(rules, by, "release", assets.get(m.asset), env, {"intent": intent, "break_glass": bool(break_glass)}) for m in moves]
+            found = [self._p.decide(by, "release", assets.get(m.asset), env, {"intent": intent, "break_glass": bool(break_glass)}) for m in moves]
             for verdict in ("deny", "approval"):
                 chosen = [d for d in found if d.verdict == verdict]
                 if chosen:

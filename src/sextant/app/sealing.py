@@ -33,13 +33,15 @@ class Sealing:
     def key_path(self) -> Path:
         from sextant.ledger.checkpoint import default_key_path
 
-        return Path(self._p.config.key).expanduser() if self._p.config.key else default_key_path(self.project_id)
+        if self._p.config.key:
+            return Path(self._p.config.key).expanduser()
+        return self._p.home / "keys" / f"{self.project_id}.pem" if self._p.home else default_key_path(self.project_id)
 
     @property
     def witness_path(self) -> Path:
         from sextant.ledger.witness import default_witness_path
 
-        return default_witness_path(self.project_id)
+        return self._p.home / "witness" / f"{self.project_id}.txt" if self._p.home else default_witness_path(self.project_id)
 
     def signer(self) -> "Signer":
         """Return the ledger's key; made on first use."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from sextant.domains.dataops.checks.finding import MASK
 from sextant.engine import keys
 from sextant.engine.history import History, seal_matches
 from sextant.engine.plan import Request, order
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
 
 _FAR = 1 << 62
+_REPORTS_SHOWN = 20  # newest events of an observed asset that `why` looks at
 _CAUSES_MAX = 50  # events of one chain of causes: longer is a loop in somebody's reporting
 
 
@@ -192,7 +194,7 @@ class Views:
                 count += parts[key].rows
                 if count >= limit:
                     break
-        facts["sample"] = self.frame(version, wanted).head(limit).to_dicts() if limit else []
+        facts["sample"] = _masked(self.frame(version, wanted).head(limit).to_dicts(), asset) if limit else []
         return facts
 
     def count(self, env: str, name: str, *, as_of: str = "", partition: str = "") -> int:
@@ -228,11 +230,18 @@ class Views:
     def diff(self, env: str, one: str, other: str) -> dict[str, Any]:
         """Return what differs between two states, each `asset`, `asset@version`, `asset@time` or `asset@env:name`.
 
-        Schema, partitions, and rows by key (counts and samples)."""
+        other   a version of the same asset may be named alone; "" = what is live, and an `asset` alone is then compared with what was live before
+        Result  schema, partitions, and rows by key (counts and samples)
+        """
         from sextant.stores.lake import diff as lake_diff
 
         asset, before = self._state(env, one)
-        asset_b, after = self._state(env, asset.id if not other else other if "@" in other or ":" in other else f"{asset.id}@{other}")
+        asset_b, after = self._state(env, other if "@" in other or ":" in other else f"{asset.id}@{other}" if other else asset.id)
+        if not other and "@" not in one:
+            move = self._p.versions.source_of(env, asset.id)
+            if move is None or not move.source:
+                raise NotFound("SX-VERSION-009", f"the live version of `{asset.id}` is the first in `{env}`: there is nothing to compare it with", hint=f"`sextant versions {asset.id}` lists all there are")
+            before = self._p.versions.get(asset.id, move.source)
         if asset.id != asset_b.id:
             raise UserError("SX-DIFF-001", f"`{asset.id}` and `{asset_b.id}` are two assets", hint="compare two versions of one")
         a, b = self._p.versions.parts(asset.id, before.digest), self._p.versions.parts(asset.id, after.digest)
@@ -246,7 +255,7 @@ class Views:
         left = self.frame(before, [k for k in touched if k in a]).to_arrow()
         right = self.frame(after, [k for k in touched if k in b]).to_arrow()
         found = lake_diff.diff(left, right, asset.table.key if asset.table else ())
-        return {**out, **msgspec.to_builtins(found)}
+        return {**out, **msgspec.to_builtins(found), "samples": _masked(found.samples, asset)}
 
     def _history(self, asset: Asset, before: Version, after: Version) -> list[dict[str, Any]]:
         """Return what two definitions of a KPI say month by month (over all time where it has no grain)."""
@@ -365,8 +374,11 @@ class Views:
             return {"subject": name, "chain": self._chain(name)}
         asset = p.asset(name)
         changes = []
+        pointers = p.versions.live(env)
         for node in self.graph(upstream=asset.id)["assets"]:
-            live = p.versions.live(env).get(node["id"])
+            if node["mode"] == "observed":
+                changes += self._reported(node)
+            live = pointers.get(node["id"])
             if live is None:
                 continue
             version = p.versions.get(node["id"], live.version)
@@ -377,13 +389,30 @@ class Views:
             changes.append(
                 {
                     "asset": node["id"], "owner": node["owner"], "at": iso(live.moved_at), "release": release.id, "intent": release.intent, "by": release.by,
-                    "reason": release.reason, "run": release.run, "version": live.version, "partitions": sorted({*differs, *gone})[-5:],
-                    "changed": "code" if code else "undo" if release.intent == "undo" else "data", "chain": self._chain(release.id),
+                    "reason": release.reason, "run": release.run, "version": live.version, "partitions": sorted({*differs, *gone}),
+                    "changed": "undo" if release.intent == "undo" else "definition" if node["kind"] == "kpi" else "code" if code else "data", "chain": self._chain(release.id),
                     "undo": f"sextant rollback {node['id']} --env {env}",
                 }
             )  # fmt: skip
         changes.sort(key=lambda c: c["at"], reverse=True)
         return {"asset": asset.id, "env": env, "changes": changes}
+
+    def _reported(self, node: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the newest things that another tool reported of an asset, as changes that we cannot undo."""
+        out = []
+        for event in self.events(subject=node["id"], limit=_REPORTS_SHOWN):
+            data = event["data"]
+            if not event["type"].endswith(".reported") or not isinstance(data, dict):
+                continue
+            said = ", ".join(str(data[word]) for word in ("version", "name", "message", "url") if data.get(word))
+            out.append(
+                {
+                    "asset": node["id"], "owner": node["owner"], "at": event["at"], "release": "", "intent": event["type"].partition(".")[0], "by": event["actor"],
+                    "reason": said, "run": "", "version": data.get("version", ""), "partitions": [], "changed": f"{event['type'].partition('.')[0]} {data['state']}",
+                    "chain": self._chain(event["id"]), "undo": "by the tool that manages it",
+                }
+            )  # fmt: skip
+        return out
 
     def _chain(self, subject: str) -> list[dict[str, Any]]:
         p = self._p
@@ -461,4 +490,14 @@ class Views:
 
     def envs(self) -> list[dict[str, Any]]:
         return [{"name": name, "parent": parent, "created_at": iso(created)} for name, parent, created in self._p.state.read("envs")]
+
+
+def _masked(value: Any, asset: Asset) -> Any:
+    """Return rows (in whatever lists and dicts they lie) with the values of the asset's personal columns hidden."""
+    personal = asset.table.personal if asset.table else ()
+    if isinstance(value, list):
+        return [_masked(one, asset) for one in value]
+    if isinstance(value, dict):
+        return {name: MASK if name in personal and one is not None else _masked(one, asset) for name, one in value.items()}
+    return value
 

@@ -55,7 +55,7 @@ def accepted_values(
 
 
 def matches(column: str, pattern: str, *, severity: Severity = "error", tolerate: float = 0.0, **unknown: Never) -> CheckSpec:
-    """The whole text matches the regular expression. Empty values pass."""
+    """The regular expression is found in the text; write `^` and `$` where the whole text is meant. Empty values pass."""
     try:
         re.compile(pattern)
     except re.error as error:
@@ -99,7 +99,7 @@ def fresh(*, within: str, severity: Severity = "error", **unknown: Never) -> Che
 
 
 def sql_check(name: str, query: str, *, severity: Severity = "error", tolerate: float = 0.0, scope: Scope = "partition", **unknown: Never) -> CheckSpec:
-    """The DuckDB query, which reads the dataset by its name, returns the failing rows: none is good."""
+    """The DuckDB query returns the failing rows: none is good. It reads the rows by the dataset's own name, or as `this`."""
     spec = _spec("sql", name, {"query": query}, severity, tolerate, scope=scope, unknown=unknown)
     return CheckSpec(name=name, check=spec.check, params=spec.params, severity=spec.severity, scope=spec.scope)
 

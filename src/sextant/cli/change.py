@@ -14,7 +14,7 @@ from sextant.kernel.errors import UsageError
 @click.argument("asset")
 @click.argument("version", required=False, default="")
 @click.option("--from", "source", metavar="ENV", default="", help="Publish what is live in that environment.")
-@click.option("--break-glass", metavar="REASON", default="", help="Past a failed gate or a missing approval; pages the owner, demands a review.")
+@click.option("--break-glass", metavar="REASON", default="", help="Past a failed gate or a missing approval; leaves a signal for the owner to review.")
 @click.option("--unhold", is_flag=True, help="Lift the mark of a withdrawn version instead.")
 @options
 def release(asset: str, version: str, source: str, break_glass: str, unhold: bool, env: str | None, as_json: bool) -> int:
@@ -154,19 +154,22 @@ def env_drop(name: str, as_json: bool) -> None:
 @click.option("--message", default="", metavar="TEXT", help="What is worth knowing.")
 @click.option("--url", default="", metavar="URL", help="Where the other tool shows it.")
 @click.option("--owner", default="", metavar="TEAM", help="Who owns the asset, when it is seen for the first time.")
-@click.option("--feeds", "upstream", multiple=True, metavar="ASSET", help="An asset that it stands on; may be given again.")
+@click.option("--reads", "upstream", multiple=True, metavar="ASSET", help="An asset that it stands on; may be given again.")
+@click.option("--feeds", "downstream", multiple=True, metavar="ASSET", help="An asset that stands on it; may be given again.")
 @click.option("--cause", default="", metavar="EVENT", help="The id of the event that brought it about.")
 @options
 def report(
-    kind: str, asset: str, version: str, state: str, name: str, message: str, url: str, owner: str, upstream: tuple[str, ...], cause: str, env: str | None, as_json: bool
-) -> None:
+    kind: str, asset: str, version: str, state: str, name: str, message: str, url: str, owner: str, upstream: tuple[str, ...], downstream: tuple[str, ...],
+    cause: str, env: str | None, as_json: bool,
+) -> None:  # fmt: skip
     """Record what another tool did: a release, run or check of an observed asset, such as service:checkout.
 
     The asset becomes part of the graph, and what is reported part of every answer to why."""
     with platform() as p:
         done = p.report(
-            environment(p, env), kind, asset, version=version, state=state, name=name, message=message, url=url, owner=owner, upstream=upstream, cause=cause
-        )
+            environment(p, env), kind, asset, version=version, state=state, name=name, message=message, url=url, owner=owner, upstream=upstream, downstream=downstream,
+            cause=cause,
+        )  # fmt: skip
         if done["new"]:
             say(f"{asset} is an observed asset now")
         emit(done, json=as_json, text=lambda: [f"recorded {done['type']} of {done['asset']} as {done['event']}"])

@@ -10,6 +10,7 @@ from sextant.kernel.errors import UsageError
 from sextant.kernel.lengths import human_s
 from sextant.kernel.limits import PAGE_ROWS_MAX
 
+_SAMPLES_SHOWN = 5  # rows of each kind that a diff prints
 limit_option = click.option("--limit", default=20, type=click.IntRange(1, PAGE_ROWS_MAX), metavar="N", help="How many (default 20).")
 
 
@@ -28,7 +29,7 @@ def _status_lines(found: dict[str, Any]) -> list[str]:
     for a in found["assets"]:
         todo = [f"{count} {reason}" for reason, count in a["to_run"].items()]
         todo += [f"{a[word]} {word}" for word in ("stale", "held", "waiting") if a[word]]
-        rows.append((a["asset"], a["owner"], short(a["version"]), a["published_at"][:19], a["partitions"] or "", a["rows"] or "", ", ".join(todo) or "up to date"))
+        rows.append((a["asset"], a["owner"], short(a["version"]), a["published_at"][:19], a["partitions"] or "", a["rows"] or "", ", ".join(todo) or ("up to date" if a["version"] else "not live yet")))
     out = [f"{found['project']} / {found['env']}", *table(("asset", "owner", "live", "since (UTC)", "partitions", "rows", "state"), rows)]
     out += [f"signal   {s['severity']}: {s['message']}" for s in found["signals"]]
     out += [f"waits    release {r['id']} ({r['state']}): {r.get('reason', '')}" for r in found["waiting"]]
@@ -113,25 +114,35 @@ def versions(asset: str, limit: int, env: str | None, as_json: bool) -> None:
 def diff(a: str, b: str, env: str | None, as_json: bool) -> int:
     """Show what differs between two states of an asset: ASSET@VERSION, ASSET@TIME, ASSET@env:NAME, or ASSET (live).
 
-    Exit code 1 when they differ."""
+    Without B, A is compared with what is live; an ASSET alone shows what its last change changed. Exit code 1 when they differ."""
     with platform() as p:
         found = p.views.diff(environment(p, env), a, b)
 
-        def lines() -> list[str]:
-            out = [f"{found['asset']}  {short(found['before'])} -> {short(found['after'])}"]
-            if not found["partitions"] and found["before"] == found["after"]:
-                return [*out, "no difference"]
-            for key, value in found.items():
-                if key in ("asset", "before", "after") or value in ([], {}, None, 0, ()):
-                    continue
-                if isinstance(value, list) and value and isinstance(value[0], dict):
-                    out += [f"{key}:", *("  " + line for line in table(list(value[0]), [[str(v) for v in row.values()] for row in value[:10]]))]
-                else:
-                    out.append(f"{key}: {', '.join(map(str, value[:10])) + (' ...' if len(value) > 10 else '') if isinstance(value, list) else value}")
-            return out
-
-        emit(found, json=as_json, text=lines)
+        emit(found, json=as_json, text=lambda: _diff_lines(found))
         return int(found["before"] != found["after"])
+
+
+def _diff_lines(found: dict[str, Any]) -> list[str]:
+    out = [f"{found['asset']}  {short(found['before'])} -> {short(found['after'])}"]
+    if "measure" in found:
+        old, new = found["measure"]["before"] or {}, found["measure"]["after"] or {}
+        return out + [f"  {name}: {old.get(name)} -> {new.get(name)}" for name in sorted({*old, *new} - {"definition"}) if old.get(name) != new.get(name)]
+    if not found["partitions"] and found["before"] == found["after"]:
+        return [*out, "no difference"]
+    out.append(f"  partitions {_some(found['partitions'])}")
+    out.append(f"  rows       {found['rows_before']:,} -> {found['rows_after']:,} in them: {found['added']:,} added, {found['removed']:,} removed, {found.get('changed', 0):,} changed")
+    out += [f"  column     {name}: {before or 'new'} -> {after or 'gone'}" for name, (before, after) in found.get("columns", {}).items()]
+    if found.get("changed_columns"):
+        out.append("  changed in " + ", ".join(f"{name} ({count:,})" for name, count in found["changed_columns"].items()))
+    for word in ("added", "removed"):
+        out += [f"  {word:10} {_pairs(row)}" for row in found["samples"].get(word, [])[:_SAMPLES_SHOWN]]
+    for row in found["samples"].get("changed", [])[:_SAMPLES_SHOWN]:
+        out.append(f"  changed    {_pairs(row['key'])}: " + ", ".join(f"{name} {value} -> {row['after'].get(name)}" for name, value in row["before"].items()))
+    return out
+
+
+def _pairs(row: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in row.items())
 
 
 @click.command()
@@ -205,8 +216,9 @@ def why(subject: str, limit: int, env: str | None, as_json: bool) -> None:
                 return [f"{e['at']}  {e['type']}  {e['subject']}  by {e['actor']}" for e in found["chain"]]
             out = [f"{found['asset']} in {found['env']}: what changed upstream, newest first"]
             for c in found["changes"][:limit]:
-                out.append(f"{c['at'][:19]}Z  {c['asset']}  {c['changed']} changed  by {c['by']}  owner {c['owner'] or '-'}" + (f"  ({c['reason']})" if c["reason"] else ""))
-                out.append(f"    partitions {', '.join(c['partitions']) or '-'}   release {c['release']}   run {c['run'] or '-'}")
+                out.append(f"{c['at'][:19]}Z  {c['asset']}  {c['changed']}{' changed' if c['changed'] in ('code', 'data', 'definition') else ''}  by {c['by']}  owner {c['owner'] or '-'}" + (f"  ({c['reason']})" if c["reason"] else ""))
+                if c["release"]:
+                    out.append(f"    partitions {_some(c['partitions'])}   release {c['release']}   run {c['run'] or '-'}")
                 out.append("    because " + " <- ".join(e["type"] for e in c["chain"]))
                 out.append(f"    undo: {c['undo']}")
             return out
@@ -214,12 +226,25 @@ def why(subject: str, limit: int, env: str | None, as_json: bool) -> None:
         emit(found, json=as_json, text=lines)
 
 
+def _some(partitions: list[str]) -> str:
+    """Return a few partitions, or how many there are and the outermost."""
+    return ", ".join(partitions) or "-" if len(partitions) <= 3 else f"{partitions[0]} .. {partitions[-1]} ({len(partitions)})"
+
+
 @click.command()
+@click.argument("id_", metavar="[ID]", required=False, default="")
+@click.option("--close", "reason", metavar="REASON", default="", help="Close signal ID: somebody has looked at it, and this came of it.")
 @limit_option
 @json_option
-def signals(limit: int, as_json: bool) -> None:
-    """List signals, newest first."""
+def signals(id_: str, reason: str, limit: int, as_json: bool) -> None:
+    """List signals, newest first, or close one."""
+    if bool(id_) != bool(reason):
+        raise UsageError("SX-CLI-010", "closing a signal takes its id and a reason", hint='sextant signals sig_... --close "was a false alarm"')
     with platform() as p:
+        if id_:
+            p.close_signal(id_, reason)
+            emit({"signal": id_, "closed": True}, json=as_json, text=lambda: [f"signal {id_} is closed"])
+            return
         found = p.views.signals(limit)
         emit(found, json=as_json, text=lambda: table(("signal", "severity", "asset", "kind", "closed", "message"), [(s["id"], s["severity"], s["asset"], s["kind"], s["closed_at"][:19], s["message"]) for s in found]))
 

@@ -38,7 +38,7 @@ def platform(**more: Any) -> "Iterator[LocalPlatform]":
 
 def environment(p: "LocalPlatform", env: str | None) -> str:
     """Return the environment asked for, or the project's default."""
-    name = env or p.config.environment or (p.manifest().environments[-1] if p.manifest().environments else "prod")
+    name = env or p.config.environment or p.manifest().environments[0]
     p.manifest()
     p.check_env(name)
     return name

@@ -18,7 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "env": ("sextant.cli.change:env", "List, create, compare and drop environments."),
     "kpi": ("sextant.cli.look:kpi", "Show a business number, by any of its dimensions."),
     "why": ("sextant.cli.look:why", "Show what changed upstream of an asset, who did it, and how to undo it."),
-    "signals": ("sextant.cli.look:signals", "List signals."),
+    "signals": ("sextant.cli.look:signals", "List signals, or close one."),
     "incidents": ("sextant.cli.look:incidents", "List incidents."),
     "runs": ("sextant.cli.look:runs", "List runs, or show one with its steps."),
     "logs": ("sextant.cli.look:logs", "Show what the steps of a run printed."),

@@ -42,7 +42,7 @@ def backup_verify(folder: Path, as_json: bool) -> int:
 @click.argument("target", type=click.Path(path_type=Path))
 @json_option
 def backup_restore(folder: Path, target: Path, as_json: bool) -> None:
-    """Put a backup into the project folder TARGET, which must have no .sextant yet."""
+    """Put a backup into the project folder TARGET, which must have no .sextant yet. The project's own files come from version control."""
     from sextant.app.backup import restore
 
     done = restore(folder, target)

@@ -117,15 +117,14 @@ class Versions:
         mine = set(self.ancestors(asset, one))
         return next((digest for digest in self.ancestors(asset, other) if digest in mine), "")
 
-    def source_of(self, env: str, asset: str, version: str) -> Move | None:
-        """Return the newest live move that brought this version into `env`."""
+    def source_of(self, env: str, asset: str) -> Move | None:
+        """Return the move that brought the live version into `env`."""
         from sextant.kernel.nouns import Release
 
-        rows = self._state.read("release_of_move", (env, asset, version))
-        if not rows:
-            return None
-        release = msgspec.json.decode(rows[0][0], type=Release)
-        return next((m for m in release.moves if m.asset == asset and m.env == env), None)
+        rows = self._state.read("pointer_get", (env, asset))
+        docs = self._state.read("release_get", (rows[0][1],)) if rows else []
+        release = msgspec.json.decode(docs[0][0], type=Release) if docs else None
+        return next((m for m in release.moves if m.asset == asset), None) if release else None
 
 
 def changed(before: Mapping[str, Part], after: Mapping[str, Part]) -> tuple[dict[str, Part], list[str]]:

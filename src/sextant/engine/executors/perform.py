@@ -18,6 +18,7 @@ import duckdb
 import msgspec
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sextant.engine.context import Context
 from sextant.kernel import registry
@@ -125,9 +126,17 @@ def _in_slice(order: WorkOrder, key: str, value: Any) -> Any:
     if not table.time or table.partitioning.grain in ("none", "static"):
         return value
     arrow = types.canonical(frames.to_arrow(value))
-    if table.time in arrow.column_names and arrow.num_rows:
-        frames.split(arrow, table.time, table.partitioning, wanted=(key,))
+    if table.time in arrow.column_names and arrow.num_rows and not _within(arrow.column(table.time), table.partitioning.partition(key)):
+        frames.split(arrow, table.time, table.partitioning, wanted=(key,))  # says which rows, and how many
     return arrow
+
+
+def _within(times: pa.ChunkedArray, slice_: Partition) -> bool:
+    """Say whether all instants surely lie in a slice; False also where that is not plain to see."""
+    if not pa.types.is_timestamp(times.type) or times.type.tz is None or times.null_count or slice_.start is None or slice_.end is None:
+        return False
+    ends = pc.min_max(times).as_py()
+    return bool(slice_.start <= ends["min"] and ends["max"] < slice_.end)
 
 
 def _invoke(function: Callable[..., Any], order: WorkOrder, partition: Partition, fixed: Mapping[str, Any], inputs: Mapping[str, Any]) -> Any:

@@ -224,6 +224,9 @@ class _Transactions:
             except sqlite3.Error:  # a transaction that SQLite has rolled back itself
                 return
 
+    def is_lost(self) -> bool:
+        return False
+
     def explain(self, error: Exception) -> SextantError:
         return explain(error, self._path)
 

@@ -43,7 +43,7 @@ def evaluate(
     Raises         ProjectError when the check itself is wrong: unknown, a parameter missing, a query that does not parse
     """
     context = Context(
-        frame=frame, schema=frame.schema, references=references or {}, expect_schema=expect_schema, time=time, now_ns=now_ns, functions=functions or {},
+        asset=asset, frame=frame, schema=frame.schema, references=references or {}, expect_schema=expect_schema, time=time, now_ns=now_ns, functions=functions or {},
         personal=frozenset(personal),
     )  # fmt: skip
     probes: dict[int, Probe] = {}

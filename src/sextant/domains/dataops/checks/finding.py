@@ -18,6 +18,7 @@ MASK = "***"  # what stands for a value of a personal column
 class Context(msgspec.Struct, frozen=True, kw_only=True):
     """What a check may know besides the rows."""
 
+    asset: str  # whose rows these are
     frame: "pl.DataFrame"
     schema: Mapping[str, "pl.DataType"]  # of the frame, read once: Polars builds it anew at each call
     references: Mapping[str, "pl.DataFrame"]  # asset id -> its rows

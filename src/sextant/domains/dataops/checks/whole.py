@@ -60,23 +60,25 @@ def fresh(params: Mapping[str, Any], context: Context) -> Finding:
 
 
 def sql(params: Mapping[str, Any], context: Context) -> Finding:
-    """The DuckDB query returns no row. `this` is the table; tables that other checks refer to go by their names."""
+    """The DuckDB query returns no row. It reads the dataset by its own name or as `this`; tables that other checks refer to go by theirs."""
     import duckdb
 
     query = need(params, "query", "sql")
     with duckdb.connect(config={"enable_external_access": "false"}) as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        connection.register("this", context.frame.to_arrow())
+        rows = context.frame.to_arrow()
+        for name in ("this", context.asset.partition(":")[2]):
+            connection.register(name, rows)
         for asset, frame in context.references.items():
             connection.register(asset.partition(":")[2], frame.to_arrow())
         try:
             statements = duckdb.extract_statements(query)
             if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
                 raise ProjectError("SX-CHECK-002", "a check's query must be one SELECT", hint="it returns the rows that fail; an empty result passes")
-            rows = _frame(connection.sql(query).to_arrow_table())
+            failing = _frame(connection.sql(query).to_arrow_table())
         except duckdb.Error as error:
-            raise ProjectError("SX-CHECK-002", f"the query of a check fails: {error}", hint="try it on the dataset: sextant query") from error
-    return Finding(failed=rows.height, message="" if rows.height else "the query returns no row", rows=rows)
+            raise ProjectError("SX-CHECK-002", f"the query of a check fails: {error}", hint="try it in DuckDB over the dataset's rows") from error
+    return Finding(failed=failing.height, message="" if failing.height else "the query returns no row", rows=failing)
 
 
 def python(params: Mapping[str, Any], context: Context) -> Finding:
