@@ -189,7 +189,8 @@ class Publisher:
         fresh = {key: staged for key, staged in table.staged.items() if not staged.origin}
         files = {file.path: file for staged in fresh.values() for file in staged.files}
         gone = {*fresh, *table.removed}
-        locator = table.locator
+        # The values of a kpi under another definition may have other types: where all of them are new, so is the table.
+        locator = "" if asset.measure is not None and table.base_parts.keys() <= table.staged.keys() else table.locator
         if files or (gone and locator):
             locator = self._lake.commit(
                 name, locator, add=tuple(files.values()), replace=gone, arrow_schema=table.arrow_schema, partitioned=grain,
