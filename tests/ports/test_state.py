@@ -105,7 +105,8 @@ def test_statements_of_one_table_keep_their_order(state: StateStore) -> None:
 def test_statements_with_equal_parameters_are_not_mixed(state: StateStore) -> None:
     """A batch would run one statement with the parameters of another."""
     add = Statement("version_add", ("dataset:a", "d", "", "first", "", "", 1, 1, "{}", 1))
-    steps = [add, Statement("version_relocate", ("second", "dataset:a", "d")), Statement("version_expire", (7, "dataset:a", "d")),
+    state.commit(Write(statements=(add,)))
+    steps = [Statement("version_relocate", ("second", "dataset:a", "d")), Statement("version_expire", (7, "dataset:a", "d")),
              Statement("version_relocate", ("third", "dataset:a", "d"))]  # fmt: skip
     for pending in grouped(state, [Write(statements=(step,)) for step in steps]):
         pending.result(30)
