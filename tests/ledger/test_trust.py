@@ -106,7 +106,7 @@ def test_a_finding_names_what_is_wrong(sample: tampering.Sample, copy: Path) -> 
     assert "columns" in found["event", 5]
     assert "no event says that it was erased" in found["payload", 7]
     assert "is missing" in found["pointer", -1]
-    assert "evil, release_39, 1700000000313000000) does not follow from the events" in found["pointer", -1]
+    assert "evil, release_39, 1700000000319000000) does not follow from the events" in found["pointer", -1]
 
 
 # ---------------------------------------------------------------- keys

@@ -35,7 +35,4 @@ class Ids:
 
 
 def _base32(value: int) -> str:
-    text = []
-    for shift in range(120, -1, -10):
-        text.append(_PAIRS[(value >> shift) & 1023])
-    return "".join(text)
+    return "".join([_PAIRS[(value >> shift) & 1023] for shift in range(120, -1, -10)])

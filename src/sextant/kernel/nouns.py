@@ -24,11 +24,10 @@ class Noun(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Team(Noun, frozen=True, kw_only=True):
-    """A group that owns assets. `notify`: where its pages go (URLs or secret references, never the secret itself)."""
+    """A group that owns assets."""
 
     name: str
     members: tuple[str, ...] = ()
-    notify: tuple[str, ...] = ()
 
 
 class Principal(Noun, frozen=True, kw_only=True):
@@ -129,7 +128,6 @@ class Table(Noun, frozen=True, kw_only=True):
     time: str = ""  # the column of instants that says into which slice a row belongs
     schema: Literal["evolve", "freeze"] = "evolve"
     personal: tuple[str, ...] = ()  # columns masked in samples
-    mode: Literal["replace", "append", "merge"] = "replace"
 
 
 class Goal(Noun, frozen=True, kw_only=True):
@@ -146,10 +144,12 @@ class Measure(Noun, frozen=True, kw_only=True):
 
     of: str
     sql: str
+    grain: str = "1d"  # bucket of the stored values: 1h, 1d, 1w, 1mo of the project's zone, "" = one in all
     by: tuple[str, ...] = ()
     where: str = ""
     goal: Goal | None = None
     unit: str = ""
+    definition: str = ""  # digest of what the number means: of, sql, where, grain, by and the zone, not of goal and layout
 
 
 class Asset(Noun, frozen=True, kw_only=True):
@@ -350,18 +350,24 @@ class Resources(Noun, frozen=True, kw_only=True):
     bytes_written: int = 0
 
 
+class FileSet(Noun, frozen=True, kw_only=True):
+    """Some files, and which of their partitions count."""
+
+    files: tuple[FileRef, ...]
+    partitions: tuple[str, ...]
+
+
 class InputRef(Noun, frozen=True, kw_only=True):
-    """An input of a work order: which files hold it, and which of their partitions count."""
+    """An input of a work order: where its rows lie. `reads`: partition being made -> input partitions it reads; None =
+    every call reads everything."""
 
     name: str
     asset: str
-    version: str
-    frame: str
-    files: tuple[FileRef, ...] = ()
-    partitions: tuple[str, ...] | None = None  # None = all rows of the files
-    same_partition: bool = False  # filter to the partition being made, call by call
+    version: str = ""
+    frame: str = "polars"
+    sets: tuple[FileSet, ...] = ()
     schema: tuple[tuple[str, str], ...] = ()
-    overlaps: dict[str, tuple[str, ...]] = {}  # per partition being made: the input partitions it reads (grains differ)
+    reads: dict[str, tuple[str, ...]] | None = None
 
 
 class WorkOrder(Noun, frozen=True, kw_only=True):
@@ -379,7 +385,7 @@ class WorkOrder(Noun, frozen=True, kw_only=True):
     bundle: str = ""
     root: str = ""
     tz: str = "UTC"
-    staging: str = ""  # folder below the lake's root, unique to the attempt
+    staging: str = ""  # how the paths of the attempt's files begin, below the lake's root: unique to the attempt
     lake: str = ""  # the lake's root as this worker sees it
     blobs: str = ""  # the blob store's root as this worker sees it
     project: str = ""  # the unpacked bundle
@@ -388,6 +394,7 @@ class WorkOrder(Noun, frozen=True, kw_only=True):
     now: int = 0
     expires_at: int = 0
     expect_schema: tuple[tuple[str, str], ...] = ()  # the live schema, for freeze / evolve
+    audit: bool = False  # run the checks of `asset` on the one input instead of making partitions
 
 
 class PartOutput(Noun, frozen=True, kw_only=True):

@@ -44,6 +44,15 @@ class Partitioning(msgspec.Struct, frozen=True, kw_only=True):
     names: tuple[str, ...] = ()
     tz: str = "UTC"
 
+    def check(self) -> None:
+        """Do nothing when the bounds are well formed. UsageError names the bad one."""
+        if self.grain in ("none", "static"):
+            return
+        zone = ZoneInfo(self.tz)
+        start = _bound(self.grain, self.start, zone)
+        if self.end and _utc(_bound(self.grain, self.end, zone)) <= _utc(start):
+            raise UsageError("SX-PART-004", f"the range `{self.start}..{self.end}` ends before it starts")
+
     def partition(self, key: str) -> Partition:
         """Return the slice named `key`. UsageError if the key is not one of this partitioning's form."""
         if self.grain == "none":
@@ -72,7 +81,7 @@ class Partitioning(msgspec.Struct, frozen=True, kw_only=True):
         begin, until = self.partition(first), self.partition(last)
         assert begin.start is not None
         assert until.end is not None
-        if begin.start >= until.end:
+        if _utc(begin.start) >= _utc(until.end):  # by instant: the two hours of a clock change have one local time
             raise UsageError("SX-PART-004", f"the range `{first}..{last}` ends before it starts")
         return list(self._keys(begin.start, until.end))
 
@@ -82,7 +91,7 @@ class Partitioning(msgspec.Struct, frozen=True, kw_only=True):
             return [ALL]
         if self.grain == "static":
             return list(self.names)
-        start = _parse_bound(self.start, ZoneInfo(self.tz))
+        start = _bound(self.grain, self.start, ZoneInfo(self.tz))
         return list(self._keys(start, now.astimezone(ZoneInfo(self.tz)), complete=True))
 
     def overlapping(self, other: "Partitioning", key: str) -> list[str]:
@@ -101,22 +110,28 @@ class Partitioning(msgspec.Struct, frozen=True, kw_only=True):
     def _inside(self, key: str) -> bool:
         if self.grain in ("none", "static"):
             return True
-        at = _parse(self.grain, key, ZoneInfo(self.tz))
-        return not (self.start and at < _parse_bound(self.start, at.tzinfo)) and not (self.end and at >= _parse_bound(self.end, at.tzinfo))
+        zone = ZoneInfo(self.tz)
+        at = _utc(_parse(self.grain, key, zone))
+        if self.start and at < _utc(_bound(self.grain, self.start, zone)):
+            return False
+        return not self.end or at < _utc(_bound(self.grain, self.end, zone))
 
     def _keys(self, start: datetime, end: datetime, *, complete: bool = False) -> Iterator[str]:
         """Yield keys of slices that begin before `end` (complete: end by `end`), from the slice holding `start`."""
         zone = ZoneInfo(self.tz)
         at = _floor(self.grain, start)
         if self.start:
-            at = _later(at, _parse_bound(self.start, zone))
-        last = _parse_bound(self.end, zone) if self.end else None
+            at = max(at, _bound(self.grain, self.start, zone), key=_utc)
+        last = _utc(end)
+        if self.end:
+            last = min(last, _utc(_bound(self.grain, self.end, zone)))
         count = 0
-        while at.astimezone(UTC) < end.astimezone(UTC) and (last is None or at.astimezone(UTC) < last.astimezone(UTC)):
+        while _utc(at) < last:
             following = _next(self.grain, at)
-            if complete and following.astimezone(UTC) > end.astimezone(UTC):
+            if complete and _utc(following) > _utc(end):
                 return
-            yield _key(self.grain, at)
+            if _utc(following) > _utc(at):  # a zone that moved over the date line has skipped a whole day
+                yield _key(self.grain, at)
             at = following
             count += 1
             if count > PARTITIONS_MAX:
@@ -128,37 +143,41 @@ def ranges(keys: list[str], order: list[str], size_max: int) -> list[list[str]]:
     place = {key: index for index, key in enumerate(order)}
     out: list[list[str]] = []
     for key in sorted(keys, key=lambda k: place.get(k, 1 << 60)):
-        if out and len(out[-1]) < size_max and place.get(out[-1][-1], -2) + 1 == place.get(key, -1):
+        if out and key in place and len(out[-1]) < size_max and place.get(out[-1][-1], -2) + 1 == place[key]:
             out[-1].append(key)
         else:
             out.append([key])
     return out
 
 
-def _later(a: datetime, b: datetime) -> datetime:
-    return a if a.astimezone(UTC) >= b.astimezone(UTC) else b
+def _utc(at: datetime) -> datetime:
+    return at.astimezone(UTC)
 
 
-def _parse_bound(text: str, zone: object) -> datetime:
+def _bound(grain: Grain, text: str, zone: ZoneInfo) -> datetime:
+    """Return the start of the slice that a declared bound lies in: a date, a month or a time, local unless it says otherwise."""
     try:
-        at = datetime.fromisoformat(text)
+        at = datetime.fromisoformat(f"{text}-01" if len(text) == 7 else text)
     except ValueError as error:
         raise UsageError("SX-PART-006", f"`{text}` is not a date or time", hint="write it as 2013-01-31 or 2013-01-31T05:00") from error
-    return at if at.tzinfo else at.replace(tzinfo=zone)  # type: ignore[arg-type]
+    return _floor(grain, at.astimezone(zone) if at.tzinfo else at.replace(tzinfo=zone))
 
 
 def _parse(grain: Grain, key: str, zone: ZoneInfo) -> datetime:
+    start: datetime | None
     try:
         if grain == "daily":
-            if len(key) != 10:
-                raise ValueError(key)
-            return datetime.strptime(key, "%Y-%m-%d").replace(tzinfo=zone)
-        if grain == "monthly":
-            return datetime.strptime(key, "%Y-%m").replace(tzinfo=zone)
-        return datetime.strptime(key, "%Y-%m-%dT%H%z").astimezone(zone)
-    except ValueError as error:
+            start = datetime.strptime(key, "%Y-%m-%d").replace(tzinfo=zone)
+        elif grain == "monthly":
+            start = datetime.strptime(key, "%Y-%m").replace(tzinfo=zone)
+        else:
+            start = datetime.strptime(key, "%Y-%m-%dT%H%z").astimezone(zone)
+    except ValueError:
+        start = None
+    if start is None or _key(grain, start) != key:  # one slice, one key: no `2013-1`, no hour under another offset than its own
         shape = {"daily": "2013-01-31", "monthly": "2013-01", "hourly": "2013-01-31T05-0500"}[grain]
-        raise UsageError("SX-PART-007", f"`{key}` is not a {grain} partition", hint=f"write it as {shape}") from error
+        raise UsageError("SX-PART-007", f"`{key}` is not a {grain} partition", hint=f"write it as {shape}")
+    return start
 
 
 def _key(grain: Grain, local: datetime) -> str:

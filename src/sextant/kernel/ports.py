@@ -3,13 +3,14 @@
 Each port has one conformance suite under `tests/ports`, run against every backend.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from sextant.kernel.nouns import Event, FileRef, WorkOrder, WorkResult
+from sextant.kernel.partitions import Grain
 
 Row = tuple[Any, ...]
 
@@ -119,7 +120,7 @@ class Lake(Protocol):
 
     def commit(
         self, table: str, base: str, *, add: Sequence[FileRef], replace: Iterable[str], arrow_schema: bytes,
-        partitioned: str = "none", properties: Mapping[str, str] | None = None,
+        partitioned: Grain = "none", properties: Mapping[str, str] | None = None,
     ) -> TableCommit:
         """Write a new state: `base` ("" = a new table) without the partitions `replace`, plus the staged files `add`.
 
@@ -160,6 +161,10 @@ class Blobs(Protocol):
     def has(self, digest: str) -> bool: ...
 
     def delete(self, digest: str) -> None: ...
+
+    def collect(self, keep: Collection[str], *, older_than_ns: int) -> int:
+        """Delete what is not in `keep` and older. Returns bytes freed."""
+        ...
 
 
 class Executor(Protocol):

@@ -9,9 +9,10 @@ import importlib
 from collections.abc import Iterable
 from typing import Any
 
+from sextant.kernel.builtins import ROWS
 from sextant.kernel.errors import Bug, NotFound
 
-_ROWS: dict[str, str] = {}
+_ROWS: dict[str, str] = dict(ROWS)
 _scanned = False
 
 
@@ -44,7 +45,7 @@ def _scan_plugins() -> None:
     if _scanned:
         return
     _scanned = True
-    from importlib.metadata import entry_points  # noqa: PLC0415 - scanning costs 36 ms
+    from importlib.metadata import entry_points
 
     for point in entry_points(group="sextant.plugins"):
         register(point.load()())

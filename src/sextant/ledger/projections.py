@@ -10,14 +10,14 @@ from typing import Any
 
 import msgspec
 
-from sextant.kernel.nouns import OPEN_STATES, Asset, CheckResult, Edge, Incident, Release, Signal, Version
+from sextant.kernel.nouns import OPEN_STATES, Asset, CheckResult, Edge, Incident, Part, Release, Signal, Version
 
 Rows = Iterable[tuple[str, Sequence[Any]]]
 Projection = Callable[[int, int, bytes], Rows]
 
 # Tables that `rebuild` empties and fills again, parents first.
 PROJECTED = (
-    "project", "asset", "edge", "env", "pointer", "version", "part", "provenance", "withdrawn", "held", "tainted", "run", "release",
+    "project", "asset", "edge", "env", "pointer", "version", "part", "made", "provenance", "withdrawn", "held", "tainted", "run", "release",
     "release_move", "open_move", "check_result", "signal", "incident", "tick",
 )  # fmt: skip
 
@@ -67,6 +67,13 @@ class RunChanged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class VersionCreated(msgspec.Struct, frozen=True):
     version: Version
+
+
+class VersionConfirmed(msgspec.Struct, frozen=True):
+    """Code or inputs changed and made the same content again: nothing to publish, but no longer stale."""
+
+    asset: str
+    parts: tuple[Part, ...]
 
 
 class VersionRelocated(msgspec.Struct, frozen=True):
@@ -176,6 +183,12 @@ def _version_created(_seq: int, time: int, body: bytes) -> Rows:
         yield "provenance_add", (version.asset, version.digest, upstream, upstream_version)
 
 
+def _version_confirmed(_seq: int, _time: int, body: bytes) -> Rows:
+    data = msgspec.json.decode(body, type=VersionConfirmed)
+    for part in data.parts:
+        yield "made_add", (data.asset, part.partition, part.code, part.inputs, part.digest)
+
+
 def _version_relocated(_seq: int, _time: int, body: bytes) -> Rows:
     data = msgspec.json.decode(body, type=VersionRelocated)
     yield "version_relocate", (data.locator, data.asset, data.digest)
@@ -218,7 +231,7 @@ def _release(_seq: int, time: int, body: bytes) -> Rows:
     release = msgspec.json.decode(body, type=Release)
     env = release.moves[0].env if release.moves else ""
     doc = _json(msgspec.structs.replace(release, changed_at=time))
-    yield "release_set", (release.id, env, release.state, release.intent, release.run, doc, release.created_at or time, time)
+    yield "release_set", (release.id, env, release.state, release.step, release.intent, release.run, doc, release.created_at or time, time)
     for move in release.moves:
         yield "release_move_add", (release.id, move.env, move.asset, move.source, move.target)
     if release.state in OPEN_STATES:
@@ -262,6 +275,7 @@ PROJECTIONS: dict[str, Projection] = {
     "run.started": _run,
     "run.finished": _run,
     "version.created": _version_created,
+    "version.confirmed": _version_confirmed,
     "version.relocated": _version_relocated,
     "version.expired": _version_expired,
     "version.withdrawn": _version_withdrawn,

@@ -1,4 +1,4 @@
-"""The projected tables, made again from ledger and payloads. Called by `ledger rebuild`, by erasure and by verify."""
+"""The projected tables, made again from ledger and payloads. Called by erasure and by verify."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any

@@ -19,7 +19,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 
-class Wrong(Exception):  # noqa: N818 - a verdict, not a mishap
+class Wrong(Exception):
     pass
 
 

@@ -20,16 +20,16 @@ SELECT size, note, time FROM checkpoint ORDER BY size
 SELECT seq, id, time FROM event ORDER BY seq DESC LIMIT 1
 -- name: events_after
 SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.seq >= ? ORDER BY e.seq LIMIT ?
--- name: events_columns
-SELECT seq, id, type, subject, cause, time, envelope FROM event WHERE seq >= ? ORDER BY seq LIMIT ?
 -- name: event_by_id
 SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.id = ?
 -- name: event_by_seq
 SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.seq = ?
 -- name: events_of_subject
 SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.subject = ? AND e.seq < ? ORDER BY e.seq DESC LIMIT ?
--- name: events_caused_by
-SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.cause = ? ORDER BY e.seq LIMIT ?
+-- name: event_newest_of
+SELECT id FROM event WHERE subject = ? ORDER BY seq DESC LIMIT 1
+-- name: events_of_type
+SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.type = ? ORDER BY e.seq
 -- name: events_newest
 SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.seq < ? ORDER BY e.seq DESC LIMIT ?
 -- name: event_envelopes
@@ -91,13 +91,13 @@ SELECT env, asset, version FROM pointer ORDER BY env, asset
 
 -- ------------------------------------------------------------ versions
 -- name: version_add
-INSERT INTO version (asset, digest, parent, locator, run, code, rows, size_bytes, doc, created_at, expired_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (asset, digest) DO UPDATE SET locator = excluded.locator, expired_at = 0
+INSERT INTO version (asset, digest, parent, locator, run, code, rows, size_bytes, doc, created_at, expired_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (asset, digest) DO UPDATE SET locator = excluded.locator, doc = excluded.doc, expired_at = 0
 -- name: version_relocate
 UPDATE version SET locator = ? WHERE asset = ? AND digest = ?
 -- name: version_expire
 UPDATE version SET expired_at = ? WHERE asset = ? AND digest = ?
 -- name: version_get
-SELECT doc, locator, expired_at FROM version WHERE asset = ? AND digest = ?
+SELECT doc, locator, expired_at, parent, created_at FROM version WHERE asset = ? AND digest = ?
 -- name: version_like
 SELECT digest FROM version WHERE asset = ? AND digest LIKE ? LIMIT 2
 -- name: versions
@@ -109,13 +109,21 @@ INSERT INTO part (asset, version, partition, digest, rows, code, inputs) VALUES 
 -- name: parts_of
 SELECT partition, digest, rows, code, inputs FROM part WHERE asset = ? AND version = ?
 -- name: parts_memo
-SELECT part.partition, part.version, part.digest, part.rows FROM part JOIN version ON version.asset = part.asset AND version.digest = part.version WHERE part.asset = ? AND part.partition = ? AND part.code = ? AND part.inputs = ? AND part.rows >= 0 AND version.expired_at = 0 ORDER BY version.created_at DESC LIMIT 1
+SELECT part.partition, part.version, part.digest, part.rows FROM part JOIN version ON version.asset = part.asset AND version.digest = part.version WHERE part.asset = ? AND part.partition = ? AND part.code = ? AND part.inputs = ? AND part.rows >= 0 AND version.expired_at = 0 ORDER BY version.created_at DESC LIMIT 10
+-- name: made_add
+INSERT INTO made (asset, partition, code, inputs, digest) VALUES (?, ?, ?, ?, ?) ON CONFLICT (asset, partition, code, inputs) DO UPDATE SET digest = excluded.digest
+-- name: made_of
+SELECT partition, code, inputs, digest FROM made WHERE asset = ?
 -- name: provenance_add
 INSERT INTO provenance (asset, version, upstream, upstream_version) VALUES (?, ?, ?, ?) ON CONFLICT (asset, version, upstream) DO NOTHING
 -- name: provenance_downstream
 SELECT asset, version FROM provenance WHERE upstream = ? AND upstream_version = ? ORDER BY asset, version
 -- name: withdrawn_add
 INSERT INTO withdrawn (env, asset, version, release, reason, withdrawn_at) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (env, asset, version) DO NOTHING
+-- name: withdrawn_is
+SELECT 1 FROM withdrawn WHERE env = ? AND asset = ? AND version = ?
+-- name: withdrawn_live
+SELECT 1 FROM withdrawn WHERE env = ? AND asset = ? AND version = ? AND NOT EXISTS (SELECT 1 FROM pointer WHERE env = ? AND asset = ? AND version = ?)
 -- name: withdrawn_remove
 DELETE FROM withdrawn WHERE env = ? AND asset = ? AND version = ?
 -- name: withdrawn
@@ -143,33 +151,37 @@ SELECT id, env, state, doc, started_at, finished_at, seal FROM run WHERE started
 -- name: runs_open
 SELECT id, env, state, doc, started_at, finished_at, seal FROM run WHERE finished_at = 0 ORDER BY started_at, id
 -- name: release_set
-INSERT INTO release (id, env, state, intent, run, doc, created_at, changed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state, doc = excluded.doc, changed_at = excluded.changed_at
+INSERT INTO release (id, env, state, step, intent, run, doc, created_at, changed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state, step = excluded.step, doc = excluded.doc, changed_at = excluded.changed_at
 -- name: release_move_add
 INSERT INTO release_move (release, env, asset, source, target) VALUES (?, ?, ?, ?, ?) ON CONFLICT (release, env, asset) DO NOTHING
 -- name: release_get
 SELECT doc FROM release WHERE id = ?
 -- name: release_in_state
-SELECT 1 FROM release WHERE id = ? AND state = ?
+SELECT 1 FROM release WHERE id = ? AND state = ? AND step = ?
 -- name: releases
 SELECT doc FROM release WHERE created_at < ? ORDER BY created_at DESC, id DESC LIMIT ?
 -- name: releases_open
 SELECT doc FROM release WHERE state IN ('proposed', 'gated', 'waiting', 'rolling', 'paused') ORDER BY created_at, id
 -- name: release_of_move
-SELECT r.doc FROM release_move m JOIN release r ON r.id = m.release WHERE m.env = ? AND m.asset = ? AND m.target = ? AND r.state = 'live' ORDER BY r.changed_at DESC LIMIT 1
+SELECT r.doc FROM release_move m JOIN release r ON r.id = m.release WHERE m.env = ? AND m.asset = ? AND m.target = ? AND r.intent = 'release' AND r.state IN ('live', 'rolled_back') ORDER BY r.created_at DESC LIMIT 1
 -- name: releases_of_asset
 SELECT r.doc FROM release_move m JOIN release r ON r.id = m.release WHERE m.asset = ? ORDER BY r.created_at DESC LIMIT ?
 -- name: open_move_add
-INSERT INTO open_move (env, asset, release) VALUES (?, ?, ?) ON CONFLICT (env, asset) DO UPDATE SET release = excluded.release
+INSERT INTO open_move (env, asset, release) VALUES (?, ?, ?) ON CONFLICT (env, asset) DO NOTHING
 -- name: open_move_remove
 DELETE FROM open_move WHERE release = ?
 -- name: open_move_get
 SELECT release FROM open_move WHERE env = ? AND asset = ?
+-- name: open_move_none_but
+SELECT 1 FROM open_move WHERE env = ? AND asset = ? AND release <> ?
 -- name: check_result_add
 INSERT INTO check_result (seq, n, run, asset, version, name, partition, ok, severity, doc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (seq, n) DO NOTHING
 -- name: check_results_of_run
 SELECT doc FROM check_result WHERE run = ? ORDER BY seq, n
 -- name: check_results_of_asset
 SELECT doc, run, version FROM check_result WHERE asset = ? ORDER BY seq DESC, n LIMIT ?
+-- name: check_results_all
+SELECT doc FROM check_result
 -- name: check_results_bad
 SELECT doc, run, version FROM check_result WHERE ok = 0 ORDER BY seq DESC, n LIMIT ?
 -- name: signal_set
@@ -194,16 +206,12 @@ SELECT asset, fired_at FROM tick WHERE env = ? ORDER BY asset
 INSERT INTO history (run, n, body) VALUES (?, ?, ?)
 -- name: history_of
 SELECT n, body FROM history WHERE run = ? ORDER BY n
+-- name: history_all
+SELECT body FROM history
 -- name: history_prune
 DELETE FROM history WHERE run = ?
 
 -- ------------------------------------------------------------ operational
--- name: memo_set
-INSERT INTO memo (key, output, made_at) VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET output = excluded.output, made_at = excluded.made_at
--- name: memo_get
-SELECT output FROM memo WHERE key = ?
--- name: memo_all
-SELECT key, output FROM memo
 -- name: lease_take
 INSERT INTO lease (name, holder, fence, expires_at) VALUES (?, ?, 1, ?) ON CONFLICT (name) DO UPDATE SET fence = lease.fence + CASE WHEN lease.holder = excluded.holder THEN 0 ELSE 1 END, holder = excluded.holder, expires_at = excluded.expires_at WHERE lease.holder = excluded.holder OR lease.expires_at < ?
 -- name: lease_get

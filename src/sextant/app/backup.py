@@ -1,0 +1,164 @@
+"""Backups: state, lake, blobs and keys as one folder that proves itself, and the way back.
+
+The state is copied first, as of one moment; files that it names are immutable, so copying them afterwards gives one
+consistent whole while runs go on. `backup.json` lists every file with its digest.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from sextant.kernel.clock import SystemClock, iso
+from sextant.kernel.errors import Damaged, NotFound, UserError
+
+if TYPE_CHECKING:
+    from sextant.app.platform import LocalPlatform
+
+_LIST = "backup.json"
+
+
+class Listing(msgspec.Struct, frozen=True, kw_only=True):
+    """What a backup holds: path inside it -> hex SHA-256."""
+
+    project: str
+    created_at: int
+    events: int
+    checkpoint: str
+    key: str = ""  # name of the key file inside the backup
+    public: str = ""
+    files: dict[str, str] = {}
+
+
+def create(p: "LocalPlatform", target: Path) -> dict[str, Any]:
+    """Write a backup into a new folder. UserError when it exists; StorageError when the disk is full: nothing is left then."""
+    if target.exists():
+        raise UserError("SX-BACKUP-001", f"`{target}` exists", hint="name a new folder")
+    p.allow(p.who(), "backup", None, "")
+    note = p.sealing.checkpoint()
+    signer = p.sealing.signer()
+    partial = target.with_name(target.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True, mode=0o700)
+    try:
+        p.state.backup(partial / "state.db")
+        for name, source in (("lake", p.lake.root), ("blobs", p.blobs.root)):
+            if source.exists():
+                shutil.copytree(source, partial / name, ignore=shutil.ignore_patterns("*.tmp"))
+        shutil.copy2(p.config.root / "sextant.toml", partial / "sextant.toml")
+        (partial / "key.pem").write_bytes(p.sealing.key_path.read_bytes())
+        (partial / "key.pem").chmod(0o600)
+        rows = p.state.read("event_head")
+        files = {name: _digest(partial / name) for name in _walk(partial)}
+        listing = Listing(project=p.sealing.project_id, created_at=p.clock.now_ns(), events=rows[0][0] + 1 if rows else 0, checkpoint=note, key="key.pem", public=signer.public, files=files)
+        (partial / _LIST).write_bytes(msgspec.json.format(msgspec.json.encode(listing)))
+        for name in _walk(partial):
+            _sync(partial / name)
+        partial.rename(target)
+        _sync(target.parent)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    size = sum((target / name).stat().st_size for name in _walk(target))
+    return {"folder": str(target), "files": len(files), "size_bytes": size, "events": listing.events}
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """Check a backup: every file's digest, the ledger with its signatures and projections, and that live versions have their
+    files. Returns findings; an empty list is a good backup."""
+    listing = _listing(folder)
+    findings = [f"`{name}` is missing" for name in listing.files if not (folder / name).is_file()]
+    findings += [f"`{name}` was changed" for name, digest in listing.files.items() if (folder / name).is_file() and _digest(folder / name) != digest]
+    findings += [f"`{name}` is not part of the backup" for name in _walk(folder) if name not in listing.files and name != _LIST]
+    events = 0
+    if not findings:
+        import tempfile
+
+        from sextant.kernel.ids import Ids
+        from sextant.ledger.log import Ledger
+        from sextant.ledger.verify import verify as verify_ledger
+        from sextant.stores.lake.iceberg import IcebergLake
+        from sextant.stores.state.sqlite import SqliteState
+
+        clock = SystemClock()
+        with tempfile.TemporaryDirectory(prefix="sextant-backup-") as scratch:
+            shutil.copy2(folder / "state.db", Path(scratch) / "state.db")  # opening must not touch the backup
+            with SqliteState(Path(scratch) / "state.db", Ledger(clock), clock=clock) as state:
+                report = verify_ledger(state, public=listing.public)
+                events = report.events
+                findings += [f"{f.table} at {f.seq}: {f.message}" for f in report.findings]
+                if events < listing.events:
+                    findings.append(f"the ledger has {events} events, the backup says {listing.events}")
+                lake = IcebergLake(folder / "lake", clock=clock, ids=Ids(clock))
+                live = {(row[1], row[2]) for row in state.read("pointers_all")}
+                for asset, digest, locator, _ in state.read("versions_kept"):
+                    if (asset, digest) in live and locator:
+                        findings += [f"{asset}@{digest[:12]} lacks `{file.path}`" for file in lake.files(locator) if not (folder / "lake" / file.path).is_file()]
+    return {"folder": str(folder), "ok": not findings, "events": events, "files": len(listing.files), "findings": findings, "created_at": iso(listing.created_at)}
+
+
+def restore(folder: Path, target: Path) -> dict[str, Any]:
+    """Put a verified backup into a project folder that has no `.sextant` yet. The project's own files come from its version
+    control. Damaged for a backup that does not verify."""
+    found = verify(folder)
+    if not found["ok"]:
+        raise Damaged("SX-BACKUP-002", f"the backup does not verify: {found['findings'][0]}", hint=f"`sextant backup verify {folder}` lists everything")
+    listing = _listing(folder)
+    into = target / ".sextant"
+    if into.exists():
+        raise UserError("SX-BACKUP-003", f"`{into}` exists", hint="move it away first: a restore never writes over a project")
+    from sextant.ledger.checkpoint import default_key_path
+
+    partial = target / ".sextant.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    target.mkdir(parents=True, exist_ok=True)
+    partial.mkdir(mode=0o700)
+    for name in ("lake", "blobs"):
+        if (folder / name).exists():
+            shutil.copytree(folder / name, partial / name)
+    shutil.copy2(folder / "state.db", partial / "state.db")
+    if not (target / "sextant.toml").exists():
+        shutil.copy2(folder / "sextant.toml", target / "sextant.toml")
+    key = default_key_path(listing.project)
+    if not key.exists():
+        key.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with os.fdopen(os.open(key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write((folder / listing.key).read_bytes())
+    for path in partial.rglob("*"):
+        if path.is_file():
+            _sync(path)
+    partial.rename(into)
+    _sync(target)
+    return {"folder": str(target), "events": found["events"], "files": found["files"], "key": str(key)}
+
+
+def _listing(folder: Path) -> Listing:
+    try:
+        return msgspec.json.decode((folder / _LIST).read_bytes(), type=Listing)
+    except FileNotFoundError as error:
+        raise NotFound("SX-BACKUP-004", f"`{folder}` is no backup: it has no {_LIST}", hint="`sextant backup create DIR` makes one") from error
+    except msgspec.DecodeError as error:
+        raise Damaged("SX-BACKUP-005", f"{_LIST} of `{folder}` cannot be read: {error}", hint="use another backup") from error
+
+
+def _walk(folder: Path) -> Iterator[str]:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            yield path.relative_to(folder).as_posix()
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,108 @@
+"""`sextant.toml`: where a project begins and what it runs on. Read by the platform before anything else."""
+
+import difflib
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sextant.kernel.errors import NotFound, ProjectError
+from sextant.kernel.limits import POOL_WORKERS_MAX
+
+FILE = "sextant.toml"
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings of a project.
+
+    root         folder of `sextant.toml`
+    module       dotted name of the author's module below it; the file may write a path, `flights/ops.py`
+    state        state store: "" = SQLite below `.sextant/`, or postgresql://...
+    schema       schema of the state in Postgres, one for each project
+    lake         folder of the data: "" = below `.sextant/`
+    environment  the one that commands mean when they name none: "" = the first of the project
+    pools        name -> how many steps of that pool run at once
+    workers      worker processes; 0 = as many as there are processors
+    key          file of the key that signs the ledger: "" = in the user's configuration folder
+    include      globs of further files that belong to the project's bundle, such as `seeds/*.csv`
+    """
+
+    root: Path
+    module: str
+    state: str = ""
+    schema: str = "sextant"
+    lake: str = ""
+    environment: str = ""
+    pools: dict[str, int] = {}
+    workers: int = 0
+    include: tuple[str, ...] = ()
+    key: str = ""
+
+
+class _Keys(msgspec.Struct, frozen=True, kw_only=True):
+    module: str
+    state: str = ""
+    schema: str = "sextant"
+    lake: str = ""
+    environment: str = ""
+    pools: dict[str, int] = {}
+    workers: int = 0
+    include: tuple[str, ...] = ()
+    key: str = ""
+
+
+def find_config(start: Path) -> Path:
+    """Return the folder of the nearest `sextant.toml`, from `start` upwards. NotFound when there is none."""
+    for folder in (start.resolve(), *start.resolve().parents):
+        if (folder / FILE).is_file():
+            return folder
+    raise NotFound("SX-CONF-001", f"there is no {FILE} in `{start}` or above it", hint="`sextant init NAME` writes a project, `--project DIR` names one")
+
+
+def read_config(root: Path) -> Config:
+    """Return the settings of the project in folder `root`. ProjectError with the line for what is wrong in the file."""
+    try:
+        text = (root / FILE).read_text(encoding="utf-8")
+        raw = tomllib.loads(text)
+    except FileNotFoundError as error:
+        raise NotFound("SX-CONF-001", f"there is no {FILE} in `{root}`", hint="`sextant init NAME` writes a project") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        found = re.search(r"line (\d+)", str(error))
+        raise ProjectError("SX-CONF-002", f"{FILE} is not TOML: {error}", hint='as in `module = "ops"`', where=f"{FILE}:{found[1] if found else 1}") from error
+    known = _Keys.__struct_fields__
+    for key in raw:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean `{close[0]}`?" if close else f"it knows {', '.join(known)}"
+            raise ProjectError("SX-CONF-003", f"{FILE} has no setting `{key}`", hint=hint, where=_where(text, key))
+    try:
+        keys = msgspec.convert(raw, _Keys)
+    except msgspec.ValidationError as error:
+        key = (re.search(r"\$\.(\w+)", str(error)) or re.search(r"`(\w+)`$", str(error)) or ["", "module"])[1]
+        hint = 'say where the project begins: `module = "ops"`' if "missing" in str(error) else "see the reference of sextant.toml"
+        raise ProjectError("SX-CONF-004", f"`{key}` of {FILE}: {str(error).split(' - at')[0]}", hint=hint, where=_where(text, key)) from error
+    for pool, size in keys.pools.items():
+        if size < 1:
+            raise ProjectError("SX-CONF-004", f"the pool `{pool}` lets {size} steps run", hint="at least 1", where=_where(text, pool))
+    if not 0 <= keys.workers <= POOL_WORKERS_MAX:
+        raise ProjectError("SX-CONF-004", f"`workers` is {keys.workers}", hint=f"from 0 (as many as processors) to {POOL_WORKERS_MAX}", where=_where(text, "workers"))
+    fields: dict[str, Any] = {name: getattr(keys, name) for name in known} | {"module": _module(keys.module, text)}
+    return Config(root=root.resolve(), **fields)
+
+
+def _module(written: str, text: str) -> str:
+    """Return the dotted name for a module written as name or as path."""
+    name = written.removesuffix(".py").replace(os.sep, "/").strip("/").removesuffix("/__init__").replace("/", ".")
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ProjectError("SX-CONF-004", f"`{written}` is not a module", hint='write `module = "flights.ops"` or `module = "flights/ops.py"`', where=_where(text, "module"))
+    return name
+
+
+def _where(text: str, key: str) -> str:
+    for number, line in enumerate(text.splitlines(), 1):
+        if re.match(rf"\s*\[?\s*[\"']?{re.escape(key)}[\"']?\s*[=\].]", line):
+            return f"{FILE}:{number}"
+    return f"{FILE}:1"

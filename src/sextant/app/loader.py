@@ -1,0 +1,63 @@
+"""The loader process, `python -m sextant.app.loader FOLDER MODULE ANSWER`: imports the project and writes what it declares.
+
+Started by `loading` only, so that a broken or slow project never harms the coordinator. What the project prints goes to
+stderr. ANSWER receives one `Answer` as JSON; the exit code is 0 with a manifest, 2 with an error.
+"""
+
+import os
+import sys
+import traceback
+from pathlib import Path
+
+import msgspec
+
+from sextant.kernel.nouns import Manifest
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """An error as fields, so that the other process can raise it again."""
+
+    code: str
+    message: str
+    where: str = ""
+    hint: str = ""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """Exactly one of the two is set."""
+
+    manifest: Manifest | None = None
+    error: Failure | None = None
+
+
+def main(folder: str, module: str, answer: str) -> int:
+    """Load, write the answer, return the exit code."""
+    os.dup2(2, 1)
+    sys.dont_write_bytecode = True  # a file edited twice within a second would meet its stale bytecode
+    written = _load(Path(folder), module)
+    with open(answer, "wb") as file:
+        file.write(msgspec.json.encode(written))
+    return 2 if written.error else 0
+
+
+def _load(folder: Path, module: str) -> Answer:
+    from sextant.app.opening import import_project
+    from sextant.author.assemble import assemble
+    from sextant.engine.fingerprint import Fingerprints
+    from sextant.kernel.errors import SextantError
+
+    try:
+        collector = import_project(folder, module)
+        return Answer(manifest=assemble(collector, fingerprint=Fingerprints(folder).of, root=module))
+    except SextantError as error:
+        return Answer(error=Failure(error.code, error.message, error.where, error.hint))
+    except Exception as error:  # ours: a promise of the loader was broken
+        traceback.print_exc()
+        return Answer(error=Failure("SX-LOAD-004", f"the loader failed: {type(error).__name__}: {error}", "", "please report it, with the lines above"))
+
+
+if __name__ == "__main__":
+    # Hard exit: threads and handlers of the project must not keep the loader alive.
+    code = main(*sys.argv[1:4])
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,446 @@
+"""The composition root: one project's stores, engine and releases put together in this process.
+
+`LocalPlatform` is what the command line and `sextant.testing` use; every command is a method here or on one of its rooms
+(`runs`, `views`). Opening it reads; only what is asked for writes.
+"""
+
+import gc
+import getpass
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+
+from sextant.app import bundle, loading
+from sextant.app.config import Config, find_config, read_config
+from sextant.engine.executors.inline import InlineExecutor
+from sextant.engine.executors.process import ProcessExecutor
+from sextant.engine.tables import RunTable
+from sextant.engine.versions import Versions
+from sextant.kernel.clock import Clock, SystemClock
+from sextant.kernel.errors import Denied, NotFound, ProjectError, UserError
+from sextant.kernel.ids import Ids
+from sextant.kernel.limits import PAGE_ROWS_MAX
+from sextant.kernel.nouns import Asset, CheckResult, Edge, Event, Manifest, Principal, Rule, Signal
+from sextant.kernel.ports import Executor, Write
+from sextant.ledger.log import Ledger
+from sextant.ledger.projections import AssetDeclared, EnvCreated, ProjectLoaded, VersionRelocated
+from sextant.policy.decide import DEFAULT, Decision, check_rules, decide
+from sextant.release.publish import DatasetKind, Published, Publisher
+from sextant.release.releases import Instant, Releases
+from sextant.stores.blobs.local import LocalBlobs
+from sextant.stores.lake.iceberg import IcebergLake
+from sextant.stores.state import open_state
+
+_LOAD_TIMEOUT_S = 120.0
+_COMPACT_FILES = 48  # small files of a table before they are merged after a publish
+
+
+class LocalPlatform:
+    """One project, in this process. Use as a context manager, or call `close`."""
+
+    def __init__(
+        self, config: Config, *, clock: Clock | None = None, ids: Ids | None = None, executor: str = "pool", principal: Principal | None = None, load: bool = True,
+        confirm: bool = True, home: Path | None = None,
+    ) -> None:  # fmt: skip
+        """home  folder for key and witness instead of the user's own: for tests"""
+        self.config = config
+        self.home = home
+        self.root = config.root
+        self.folder = config.root / ".sextant"
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        self.clock = clock or SystemClock()
+        self.ids = ids or Ids(self.clock)
+        self.ledger = Ledger(self.clock)
+        self.state = open_state(config.state or self.folder / "state.db", self.ledger, clock=self.clock, schema=config.schema)
+        self.versions = Versions(self.state)
+        self.lake = IcebergLake(Path(config.lake) if config.lake else self.folder / "lake", clock=self.clock, ids=self.ids)
+        self.blobs = LocalBlobs(self.folder / "blobs")
+        self.secrets_file = self.folder / "secrets.toml"
+        self.system = Principal(name="sextant", kind="system")
+        self.releases = Releases(self.state, {**{kind: Instant() for kind in ("kpi",)}, "dataset": DatasetKind(self.versions)}, self.clock, self.ids)
+        self.publisher = Publisher(self.state, self.lake, self.versions, self.releases, self.clock, self.ids)
+        self.principal = principal or Principal(name=os.environ.get("SEXTANT_USER") or _login())
+        self.manifest_digest = ""
+        self.load_problem: ProjectError | None = None
+        self._executor_kind = executor
+        self._executors: dict[str, Executor] = {}
+        self._manifest: Manifest | None = None
+        self._rules: tuple[Rule, ...] | None = None
+        self._decisions: dict[Any, Decision] = {}
+        self._interrupted = threading.Event()
+        self._warm = False
+        from sextant.app.runs import Runs
+        from sextant.app.sealing import Sealing
+        from sextant.app.views import Views
+
+        self.runs = Runs(self)
+        self.views = Views(self)
+        self.sealing = Sealing(self)
+        self._events_at_start = self.ledger.size()
+        gc.freeze()  # what is imported by now lives as long as the process: full collections need not walk it
+        try:
+            if confirm:
+                self.sealing.confirm()
+            if load:
+                self.load()
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def open(cls, start: Path | None = None, **more: Any) -> Self:
+        """Open the project found from a folder upwards. ProjectError if there is none."""
+        return cls(read_config(find_config(start or Path.cwd())), **more)
+
+    # ------------------------------------------------------------ the project
+
+    def manifest(self) -> Manifest:
+        """Return what the project declares. ProjectError when it cannot be loaded and never could."""
+        if self._manifest is None:
+            self.load()
+        assert self._manifest is not None
+        return self._manifest
+
+    def load(self) -> Manifest:
+        """Load the project, or take the last good manifest when nothing changed - or when the edit is broken, with a signal."""
+        rows = self.state.read("project_get")
+        last = msgspec.json.decode(self.blobs.get(rows[0][1]), type=Manifest) if rows and self.blobs.has(rows[0][1]) else None
+        if last is not None and loading.unchanged(self.root, last):
+            self._manifest, self.manifest_digest = last, rows[0][1]
+            return last
+        try:
+            manifest = loading.load(self.root, self.config, timeout_s=_LOAD_TIMEOUT_S)
+            check_rules(manifest.policies)
+        except ProjectError as error:
+            if last is None:
+                raise
+            self.load_problem = error
+            self._manifest, self.manifest_digest = last, rows[0][1]
+            self._signal_broken(error)
+            return last
+        self._keep(manifest, last)
+        return manifest
+
+    def _signal_broken(self, error: ProjectError) -> None:
+        for doc, closed in self.state.read("signals", (1 << 62, 20)):
+            signal_ = msgspec.json.decode(doc, type=Signal)
+            if not closed and signal_.kind == "project.broken" and signal_.message == error.message:
+                return
+        raised = Signal(id=self.ids.new("sig"), asset="", kind="project.broken", severity="error", message=error.message, onset=self.clock.now_ns(), evidence={"where": error.where})
+        self.state.commit(Write((), (self.event("signal.raised", raised.id, raised, self.system, ""),)))
+
+    def _keep(self, manifest: Manifest, last: Manifest | None) -> None:
+        """Store manifest and bundle, then record what changed in the graph."""
+        digest, packed = bundle.pack(self.root, self.config.include)
+        if digest != manifest.bundle:
+            raise ProjectError("SX-PROJ-090", "the project's files changed while they were read", hint="run again")
+        self.blobs.put(packed)
+        raw = msgspec.json.encode(manifest)
+        self.manifest_digest = self.blobs.put(raw)
+        self._manifest = manifest
+        self._rules = None
+        self._decisions.clear()
+        meta = msgspec.json.encode({"bundle": digest, "blob": _sha(packed)})
+        events = [self.event("project.loaded", manifest.project, ProjectLoaded(manifest.project, self.manifest_digest, meta.decode()), self.system, "")]
+        cause = events[0].id
+        before = {asset.id: asset for asset in last.assets} if last else {}
+        known = {row[0] for row in self.state.read("envs")}
+        events += [self.event("env.created", name, EnvCreated(name), self.system, cause) for name in manifest.environments if name not in known]
+        old_edges, new_edges = _edges(last), _edges(manifest)
+        for asset in manifest.assets:
+            mine = tuple(edge for edge in new_edges - old_edges if edge.target == asset.id)
+            ended = tuple(edge for edge in old_edges - new_edges if edge.target == asset.id)
+            if before.get(asset.id) != asset or mine or ended:
+                events.append(self.event("asset.declared", asset.id, AssetDeclared(asset, _sorted(mine), _sorted(ended)), self.system, cause))
+        for id_, asset in before.items():
+            if manifest.asset(id_) is None:
+                ended = tuple(edge for edge in old_edges if id_ in (edge.source, edge.target))
+                events.append(self.event("asset.retired", id_, AssetDeclared(asset, (), _sorted(ended)), self.system, cause))
+        for doc, closed in self.state.read("signals", (1 << 62, 20)):
+            signal_ = msgspec.json.decode(doc, type=Signal)
+            if not closed and signal_.kind == "project.broken":
+                events += [self.event("signal.closed", signal_.id, {"id": signal_.id}, self.system, cause)]
+        self.state.commit(Write((), tuple(events)))
+
+    def bundle_folder(self, digest: str) -> Path:
+        """Return the folder that holds the unpacked bundle; made when it is missing."""
+        folder = self.folder / "bundles" / digest
+        if not folder.exists():
+            got, packed = bundle.pack(self.root, self.config.include)
+            if got != digest:
+                packed = self._packed(digest)
+            temporary = folder.with_name(f".{digest}.{os.getpid()}")
+            bundle.unpack(packed, temporary)
+            try:
+                temporary.rename(folder)
+            except OSError:  # another process was first
+                import shutil
+
+                shutil.rmtree(temporary, ignore_errors=True)
+        return folder
+
+    def _packed(self, digest: str) -> bytes:
+        for _, envelope, _, body in self.state.read("events_of_subject", (self.manifest().project, 1 << 62, 10_000)):
+            if b'"project.loaded"' in envelope and body is not None:
+                data = msgspec.json.decode(body, type=ProjectLoaded)
+                meta = msgspec.json.decode(data.bundle)
+                if meta["bundle"] == digest:
+                    return self.blobs.get(meta["blob"])
+        raise NotFound("SX-PROJ-091", f"the bundle `{digest[:12]}` is not stored any more")
+
+    # ------------------------------------------------------------ people and policy
+
+    def rules(self) -> tuple[Rule, ...]:
+        """Return the rules in force: the written default, then the project's."""
+        if self._rules is None:
+            self._rules = (*DEFAULT, *(self.manifest().policies if self._manifest or self.state.read("project_get") else ()))
+        return self._rules
+
+    def who(self) -> Principal:
+        """Return who acts, with the teams that the project says."""
+        if self._manifest is None and not self.state.read("project_get"):
+            return self.principal
+        teams = tuple(team.name for team in self.manifest().teams if self.principal.name in team.members)
+        return msgspec.structs.replace(self.principal, teams=teams or self.principal.teams)
+
+    def allow(self, by: Principal, verb: str, asset: Asset | None, env: str, context: Mapping[str, Any] | None = None) -> None:
+        """Return if the policy lets `by` do it. Denied, with the rules that say no; the refusal is an event."""
+        decision = self.decide(by, verb, asset, env, context)
+        if decision.verdict == "deny":
+            subject = asset.id if asset else env
+            data = {"verb": verb, "asset": subject, "env": env, "reasons": decision.reasons}
+            self.state.commit(Write((), (self.event("decision.denied", subject, data, by, ""),)))
+            raise Denied("SX-POLICY-001", f"`{by}` may not {verb} `{subject}`: {'; '.join(decision.reasons)}", hint="ask the owner of the policy")
+
+    def decide(self, by: Principal, verb: str, asset: Asset | None, env: str, context: Mapping[str, Any] | None = None) -> Decision:
+        """Return what the rules say; the answer to an equal question is remembered until the project changes."""
+        facts = (asset.id, asset.owner, asset.tier, asset.mode) if asset else None
+        question = (by, verb, facts, env, tuple(sorted((context or {}).items())))
+        found = self._decisions.get(question)
+        if found is None:
+            found = self._decisions[question] = decide(self.rules(), by, verb, asset, env, context)
+        return found
+
+    def check_env(self, env: str) -> None:
+        """NotFound unless the environment exists."""
+        names = [row[0] for row in self.state.read("envs")]
+        if env not in names:
+            raise NotFound("SX-ENV-001", f"there is no environment `{env}`", hint=f"there are {', '.join(names)}; `sextant env create {env} --from {names[0] if names else 'prod'}` makes one")
+
+    def asset(self, name: str) -> Asset:
+        """Return an asset by id, or by name when only one kind has it. NotFound lists near names."""
+        import difflib
+
+        found = [a for a in self.manifest().assets if name in (a.id, a.name)]
+        observed = self.state.read("asset_get", (name,)) if not found else []
+        if observed:
+            return msgspec.json.decode(observed[0][0], type=Asset)
+        exact = [a for a in found if a.id == name] or found
+        if len(exact) == 1:
+            return exact[0]
+        if exact:
+            raise UserError("SX-PLAN-004", f"`{name}` is {' and '.join(a.id for a in exact)}", hint="write the kind too")
+        names = [n for a in self.manifest().assets for n in (a.name, a.id)]
+        near = difflib.get_close_matches(name, names, n=3)
+        raise NotFound("SX-PLAN-002", f"there is no asset `{name}`", hint=f"did you mean {' or '.join(near)}?" if near else "`sextant graph` lists the assets")
+
+    # ------------------------------------------------------------ events, executors, upkeep
+
+    def event(self, type_: str, subject: str, data: Any, by: Principal, cause: str) -> Event:
+        """Return an event that is not written yet."""
+        return Event(id=self.ids.new("ev"), type=type_, subject=subject, actor=str(by), data=msgspec.Raw(msgspec.json.encode(data)), cause=cause)
+
+    def executor(self, kind: str) -> Executor:
+        """Return the executor of a kind: inline, pool, subprocess; "" = the platform's default."""
+        kind = kind or self._executor_kind
+        if kind not in self._executors:
+            if kind == "inline":
+                self._executors[kind] = InlineExecutor()
+            elif kind in ("pool", "subprocess"):
+                self._executors[kind] = ProcessExecutor(self.config.workers or min(4, os.cpu_count() or 1), keep=kind == "pool", unpack=self._unpack)
+            else:
+                raise UserError("SX-RUN-002", f"there is no executor `{kind}`", hint="inline, pool or subprocess")
+        return self._executors[kind]
+
+    def warm(self) -> None:
+        """Start the workers, and import what the first commit needs, while something else is being done. Once is enough."""
+        if self._warm:
+            return
+        self._warm = True
+        pool = self.executor("")
+        if isinstance(pool, ProcessExecutor):
+            pool.warm()
+        threading.Thread(target=self.lake.warm, name="sextant-warm", daemon=True).start()
+
+    def _unpack(self, digest: str, folder: Path) -> None:
+        got, packed = bundle.pack(self.root, self.config.include)
+        bundle.unpack(packed if got == digest else self._packed(digest), folder)
+
+    def after_run(self, env: str, tables: Mapping[str, RunTable], published: Published) -> None:
+        """Merge small files of what was published; the content, and so the version, stays."""
+        del env
+        if published.release is None or published.release.state != "live":
+            return
+        events = []
+        for id_, digest in published.versions.items():
+            if id_ not in tables:
+                continue
+            version = self.versions.get(id_, digest)
+            if not version.locator or len(self.lake.files(version.locator)) < _COMPACT_FILES:
+                continue
+            commit = self.lake.compact(id_.replace(":", ".", 1), version.locator)
+            if commit is not None:
+                events.append(self.event("version.relocated", f"{id_}@{digest}", VersionRelocated(id_, digest, commit.locator), self.system, ""))
+        if events:
+            self.state.commit(Write((), tuple(events)))
+
+    def pause(self, seconds: float) -> None:
+        """Wait, but no longer than until an interruption."""
+        self._interrupted.wait(seconds)
+
+    def check(self, env: str, name: str, *, by: Principal) -> list[CheckResult]:
+        """Run every check of an asset on its live version, `live` ones included; failed ones raise a signal."""
+        return self.runs.check(env, self.asset(name), by=by)
+
+    def create_env(self, name: str, parent: str) -> None:
+        """Create an environment that falls through to `parent`. UserError for a bad or taken name."""
+        import re
+
+        self.manifest()
+        self.check_env(parent)
+        if not re.fullmatch(r"[a-z][a-z0-9_-]{0,127}", name):
+            raise UserError("SX-ENV-002", f"`{name}` is not a name for an environment", hint="lower-case letters, digits, - and _, starting with a letter")
+        if name in {row[0] for row in self.state.read("envs")}:
+            raise UserError("SX-ENV-003", f"there is an environment `{name}` already", hint=f"`sextant env drop {name}` removes it")
+        self.allow(self.who(), "env", None, name)
+        self.state.commit(Write((), (self.event("env.created", name, EnvCreated(name, parent), self.who(), ""),)))
+
+    def drop_env(self, name: str) -> None:
+        """Drop an environment that the project does not declare and that nothing falls through to."""
+        self.check_env(name)
+        if name in self.manifest().environments:
+            raise UserError("SX-ENV-004", f"`{name}` is declared by the project", hint="take it out of sx.project(environments=...) first")
+        children = [row[0] for row in self.state.read("envs") if row[1] == name]
+        if children:
+            raise UserError("SX-ENV-005", f"{', '.join(children)} fall through to `{name}`", hint="drop them first")
+        self.allow(self.who(), "env", None, name)
+        self.state.commit(Write((), (self.event("env.dropped", name, EnvCreated(name), self.who(), ""),)))
+
+    def report(
+        self, env: str, kind: str, asset: str, *, version: str = "", state: str = "", name: str = "", message: str = "", url: str = "", owner: str = "",
+        upstream: tuple[str, ...] = (), downstream: tuple[str, ...] = (), cause: str = "",
+    ) -> dict[str, Any]:  # fmt: skip
+        """Record what another tool did with an observed asset; the asset joins the graph when it is seen first.
+
+        upstream, downstream  assets that it stands on, and that stand on it
+        Raises UserError for a managed asset, an unknown state or a cause that is no event.
+        """
+        import re
+
+        states = {"release": ("live", "rolled_back", "rejected"), "run": ("finished", "failed"), "check": ("ok", "failed")}[kind]
+        state = state or states[0]
+        if state not in states:
+            raise UserError("SX-REPORT-001", f"`{state}` is not a state of a {kind}", hint=f"one of {', '.join(states)}")
+        if not re.fullmatch(r"[a-z][a-z0-9_]*:[A-Za-z0-9][A-Za-z0-9_./@-]{0,127}", asset):
+            raise UserError("SX-REPORT-002", f"`{asset}` is not an asset's id", hint="write kind:name, such as service:checkout")
+        managed = self.manifest().asset(asset)
+        if managed is not None and managed.mode == "managed":
+            raise UserError("SX-REPORT-003", f"`{asset}` is managed by Sextant: what it does is recorded by itself", hint="report on assets that other tools manage")
+        if cause and not self.state.read("event_by_id", (cause,)):
+            raise NotFound("SX-REPORT-004", f"there is no event `{cause}`", hint="`sextant ledger show` lists events")
+        kind_, _, short = asset.partition(":")
+        known = self.state.read("asset_get", (asset,))
+        noun = Asset(kind=kind_, name=short, mode="observed", owner=owner)
+        self.allow(self.who(), "report", noun, env)
+        edges = tuple(Edge(source=self.asset(id_).id, target=asset, kind="feeds") for id_ in upstream)
+        edges += tuple(Edge(source=asset, target=self.asset(id_).id, kind="feeds") for id_ in downstream)
+        events: list[Event] = []
+        if not known or edges or (owner and msgspec.json.decode(known[0][0], type=Asset).owner != owner):
+            events.append(self.event("asset.observed", asset, AssetDeclared(noun, edges), self.who(), cause))
+        data = {"asset": asset, "env": env, "version": version, "state": state, "name": name, "message": message, "url": url}
+        done = self.event(f"{kind}.reported", asset, {k: v for k, v in data.items() if v}, self.who(), cause or (events[-1].id if events else ""))
+        events.append(done)
+        bad = state in ("failed", "rejected", "rolled_back")
+        if bad:
+            found = Signal(id=self.ids.new("sig"), asset=asset, kind=f"{kind}.{state}", severity="error", message=f"{asset}: {name or kind} {state}" + (f": {message}" if message else ""), onset=self.clock.now_ns())
+            events.append(self.event("signal.raised", found.id, found, self.who(), done.id))
+        self.state.commit(Write((), tuple(events)))
+        return {"asset": asset, "type": done.type, "event": done.id, "new": not known}
+
+    def close_signal(self, id_: str, reason: str) -> None:
+        """Close a signal: somebody has looked at it. NotFound for an unknown or closed one."""
+        if id_ not in {s["id"] for s in self.views.signals(PAGE_ROWS_MAX) if not s["closed_at"]}:
+            raise NotFound("SX-SIGNAL-001", f"there is no open signal `{id_}`", hint="`sextant signals` lists them")
+        self.state.commit(Write((), (self.event("signal.closed", id_, {"id": id_, "reason": reason}, self.who(), ""),)))
+
+    def interrupted(self) -> bool:
+        return self._interrupted.is_set()
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Turn the first Ctrl-C (and SIGTERM) into a clean stop of the run; the second one ends the process."""
+        def stop(number: int, _frame: object) -> None:
+            self._interrupted.set()
+            signal.signal(number, signal.SIG_DFL)
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, old in before.items():
+                signal.signal(number, old)
+
+    def close(self) -> None:
+        """End the workers, sign what was written, close the stores."""
+        for executor in self._executors.values():
+            executor.close()
+        self._executors.clear()
+        try:
+            if self.ledger.size() > self._events_at_start:
+                self.sealing.checkpoint()
+        finally:
+            self.state.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _edges(manifest: Manifest | None) -> set[Edge]:
+    """Return the edges that a manifest implies: what feeds what, and what measures what."""
+    out: set[Edge] = set()
+    for asset in manifest.assets if manifest else ():
+        if asset.build:
+            out |= {Edge(source=i.asset, target=asset.id, kind="feeds") for i in asset.build.inputs}
+        if asset.kind == "kpi" and asset.measure:
+            out.add(Edge(source=asset.measure.of, target=asset.id, kind="measures"))
+            out.add(Edge(source=asset.id, target=f"dataset:kpi_{asset.name}", kind="contains"))
+    return out
+
+
+def _sorted(edges: tuple[Edge, ...]) -> tuple[Edge, ...]:
+    return tuple(sorted(edges, key=lambda e: (e.source, e.target, e.kind)))
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
+def _sha(data: bytes) -> str:
+    import hashlib
+
+    return hashlib.sha256(data).hexdigest()
+
+
+__all__ = ["LocalPlatform"]

@@ -1,0 +1,625 @@
+"""Plans, executes and publishes: the one path by which anything managed is made, forward (`run`) and back (`undo`)."""
+
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
+
+from sextant.engine import keys
+from sextant.engine import plan as planning
+from sextant.engine.execute import Done, Outcome, Task, execute
+from sextant.engine.history import History
+from sextant.engine.plan import Plan, Request, Scene
+from sextant.engine.tables import RunTable, Staged, merge_schema
+from sextant.engine.versions import Pointer, changed
+from sextant.engine.work import DataWork
+from sextant.kernel.clock import NS
+from sextant.kernel.errors import Busy, Conflict, NotFound, SextantError, StepFailed, UserError
+from sextant.kernel.limits import LEASE_S
+from sextant.kernel.nouns import Asset, CheckResult, Event, Incident, Manifest, Move, Principal, Release, Signal, Strategy
+from sextant.kernel.ports import Statement, Write
+from sextant.ledger.projections import ChecksCompleted, RunChanged
+from sextant.policy.decide import Decision
+from sextant.release.publish import Published, undo_table
+
+if TYPE_CHECKING:
+    from sextant.app.platform import LocalPlatform
+
+_FAR = 1 << 62
+_SPARE_RUNS = 5  # how many runs back one that did not publish still lends what it made
+Progress = Callable[[Task, Done], None]
+
+
+class StepSummary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A step that did not end well."""
+
+    step: str
+    error: str
+    code: str = ""
+    hint: str = ""
+    where: str = ""
+    log: str = ""
+
+
+class RunReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a run did. `state`: finished, refused (a check said no), failed, cancelled."""
+
+    id: str
+    env: str
+    state: str
+    steps: int = 0
+    computed: int = 0
+    reused: int = 0
+    rows: int = 0
+    wall_s: float = 0.0
+    release: str = ""
+    published: dict[str, str] = {}
+    rejected: dict[str, str] = {}  # asset -> release id
+    failed: tuple[StepSummary, ...] = ()
+    skipped: tuple[str, ...] = ()
+    warned: tuple[CheckResult, ...] = ()
+    refused: tuple[CheckResult, ...] = ()
+    waiting: str = ""  # the release waits for approval
+    resumed: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        return {"finished": 0, "refused": 1, "cancelled": 130}.get(self.state, 3)
+
+
+class Runs:
+    """Runs of one platform."""
+
+    def __init__(self, platform: "LocalPlatform") -> None:
+        self._p = platform
+
+    # ------------------------------------------------------------ planning
+
+    def scene(self, env: str, manifest: Manifest, overlay: Mapping[str, RunTable] | None = None) -> Scene:
+        """Read what is live, held and known."""
+        p = self._p
+        live = p.versions.live(env)
+        ids = [asset.id for asset in manifest.assets]
+        parts = {id_: p.versions.parts(id_, live[id_].version) for id_ in ids if id_ in live and not id_.startswith("kpi:")}
+        for id_, table in (overlay or {}).items():
+            parts[id_] = table.parts()
+        made: dict[str, dict[tuple[str, str, str], str]] = {}
+        for id_ in parts:
+            rows = p.state.read("made_of", (id_,))
+            if rows:
+                made[id_] = {(r[0], r[1], r[2]): r[3] for r in rows}
+        held = self._held(env)
+        return Scene(
+            env=env, now=p.clock.now_ns(), live=parts, versions={id_: pointer.version for id_, pointer in live.items()}, held=held, made=made,
+            costs=self._costs(live, ids),
+        )  # fmt: skip
+
+    def _held(self, env: str) -> frozenset[tuple[str, str, str, str]]:
+        return frozenset((r[0], r[1], r[2], r[3]) for r in self._p.state.read("held", (env,)))
+
+    def _spare(self, env: str) -> list[tuple[str, str]]:
+        """Return what the newest runs made that ended before they could publish: running again goes on from there."""
+        found: list[tuple[str, str]] = []
+        for row in self._p.state.read("runs", (_FAR, _SPARE_RUNS)):
+            if row[1] == env and row[2] in ("cancelled", "failed"):
+                found += _outputs(History.open(self._p.state, row[0]))
+        return found
+
+    def _costs(self, live: Mapping[str, Pointer], ids: Iterable[str]) -> dict[str, tuple[float, float]]:
+        out = {}
+        for id_ in ids:
+            if id_ not in live or id_.startswith("kpi:"):
+                continue
+            version = self._p.versions.get(id_, live[id_].version)
+            count = version.meta.get("made", 0)
+            whole = len(self._p.versions.parts(id_, version.digest)) or 1
+            if count:
+                out[id_] = (version.meta.get("wall_s", 0.0) / count, version.size_bytes / whole)
+        return out
+
+    def plan(self, env: str, request: Request) -> Plan:
+        """Return what would run and why. Changes nothing."""
+        manifest = self._p.manifest()
+        return planning.plan(manifest, self.scene(env, manifest), request)
+
+    # ------------------------------------------------------------ running
+
+    def run(
+        self, env: str, request: Request, *, by: Principal, trigger: str = "manual", cause: str = "", ticks: Mapping[str, int] | None = None,
+        progress: Progress = lambda _t, _d: None, break_glass: str = "",
+    ) -> RunReport:  # fmt: skip
+        """Make what the request asks for and publish it. A crashed run of this environment is taken up first.
+
+        Raises Busy when another process holds one of the datasets, Denied, UserError. Failed steps are in the report.
+        """
+        p = self._p
+        manifest = p.manifest()
+        self._allowed(by, "run", env, manifest, planning.select(manifest, request), break_glass)
+        self._take_up(env, by, progress)
+        scene = self.scene(env, manifest)
+        plan = planning.plan(manifest, scene, request)
+        if not plan.steps and not plan.definitions and not ticks:
+            return RunReport(id="", env=env, state="finished")
+        return self._execute(env, manifest, plan, by=by, trigger=trigger, cause=cause, ticks=ticks or {}, progress=progress, break_glass=break_glass, request=request)
+
+    def undo(
+        self, env: str, asset_id: str, *, by: Principal, reason: str, version: str = "", downstream: bool = True, progress: Progress = lambda _t, _d: None
+    ) -> RunReport:
+        """Take back what the release of a version changed, and derive again what stands on it; all in one release.
+
+        version  the bad version ("" = the live one)
+        Raises   NotFound when nothing was released; Conflict when later writes changed the same partitions
+        """
+        p = self._p
+        manifest = p.manifest()
+        assets = {asset.id: asset for asset in manifest.assets}
+        if asset_id not in assets:
+            raise NotFound("SX-PLAN-002", f"there is no asset `{asset_id}`", hint="`sextant graph` lists the assets")
+        self._allowed(by, "rollback", env, manifest, {asset_id}, "")
+        self._take_up(env, by, progress)
+        live = p.versions.live_version(env, asset_id)
+        bad = p.versions.find(asset_id, version) if version else live
+        if bad and not version and (pointer := p.versions.live(env)[asset_id]) and p.releases.get(pointer.release).intent == "undo":
+            raise Conflict("SX-UNDO-005", f"what is live of `{asset_id}` was brought back by an undo", hint=f"name the version to undo: `sextant versions {asset_id}` lists them")
+        rows = p.state.read("release_of_move", (env, asset_id, bad)) if bad else []
+        if not rows:
+            raise NotFound("SX-UNDO-001", f"no release brought a version of `{asset_id}` into `{env}`", hint=f"`sextant releases --env {env}` lists them")
+        release = msgspec.json.decode(rows[0][0], type=Release)
+        twin = {f"kpi:{asset_id.removeprefix('dataset:kpi_')}", f"dataset:kpi_{asset_id.removeprefix('kpi:')}"} if "kpi" in asset_id else set()
+        moves = [m for m in release.moves if m.env == env and (m.asset == asset_id or (m.asset in twin and asset_id.startswith("kpi:")))]
+        tables: dict[str, RunTable] = {}
+        definitions: list[planning.Definition] = []
+        conflicts: list[str] = []
+        for move in moves:
+            if move.asset.startswith("kpi:"):
+                if p.versions.live_version(env, move.asset) != move.target:
+                    conflicts.append(move.asset)
+                    continue
+                if not move.source:
+                    raise Conflict("SX-UNDO-002", f"`{move.asset}` had no earlier definition", hint="remove it from the project instead")
+                definitions.append(planning.Definition(asset=move.asset, source=p.versions.live_version(env, move.asset), target=move.source))
+                continue
+            table = self._table(env, assets[move.asset])
+            conflicts += [f"{move.asset}[{name}]" for name in undo_table(table, move, p.versions)]
+            tables[move.asset] = table
+        if conflicts:
+            shown = ", ".join(conflicts[:5]) + (f" and {len(conflicts) - 5} more" if len(conflicts) > 5 else "")
+            raise Conflict("SX-UNDO-003", f"later releases changed the same: {shown}", hint="undo the later release first, or run these partitions again")
+        if not any(table.changed for table in tables.values()) and not definitions:
+            raise Conflict("SX-UNDO-004", f"nothing of version `{bad[:12]}` of `{asset_id}` is live any more")
+        scene = self.scene(env, manifest, tables)
+        request = Request(assets=tuple(tables), look_back=False)
+        plan = planning.plan(manifest, scene, request)
+        keep = tuple(step for step in (_only(step, ("inputs changed", "input runs")) for step in plan.steps) if step and step.asset not in tables) if downstream else ()
+        ids = {step.id for step in keep}
+        keep = tuple(msgspec.structs.replace(step, deps=tuple(dep for dep in step.deps if dep in ids)) for step in keep)
+        plan = msgspec.structs.replace(plan, steps=keep, definitions=tuple(definitions))
+        if downstream:
+            self._remove_orphans(env, manifest, tables, scene)
+        return self._execute(
+            env, manifest, plan, by=by, trigger="undo", cause=self._event_of(release.id), ticks={}, progress=progress, request=request,
+            overlay=tables, intent="undo", undoes=release, reason=reason,
+        )  # fmt: skip
+
+    def _remove_orphans(self, env: str, manifest: Manifest, tables: dict[str, RunTable], scene: Scene) -> None:
+        """Lay removals over what was derived from partitions that are gone."""
+        for asset in planning.order(manifest):
+            if asset.build is None or asset.id in tables or asset.id not in scene.live:
+                continue
+            gone: set[str] = set()
+            slices = keys.partitioning(asset)
+            for bound in asset.build.inputs:
+                upstream = tables.get(bound.asset)
+                if upstream is None or not upstream.removed or bound.window:
+                    continue
+                other = keys.partitioning(manifest.asset(bound.asset) or asset)
+                for name in upstream.removed:
+                    gone |= {key for key in slices.overlapping(other, name) if key in scene.live[asset.id]} if slices.grain != "none" else set()
+            if gone:
+                table = self._table(env, asset)
+                table.removed |= gone
+                tables[asset.id] = table
+
+    def release(self, env: str, asset: Asset, *, version: str = "", source: str = "", by: Principal, break_glass: str = "") -> Release:
+        """Make a version live: one named by its digest, or what is live in environment `source`.
+
+        A version that descends from what is live, or that was live before, is taken as it is. Otherwise only what it changed
+        since the common ancestor is laid over the live one; Conflict where both changed a partition.
+        """
+        p = self._p
+        self._allowed(by, "release", env, p.manifest(), {asset.id}, break_glass)
+        if source:
+            p.check_env(source)
+            target = p.versions.live_version(source, asset.id)
+            if not target:
+                raise NotFound("SX-VERSION-004", f"`{asset.id}` has no live version in `{source}`")
+        else:
+            target = p.versions.find(asset.id, version)
+        head = p.versions.live_version(env, asset.id)
+        if head == target:
+            raise Conflict("SX-RELEASE-009", f"version `{target[:12]}` of `{asset.id}` is live in `{env}` already")
+        decide_ = self._decider(by, env, {asset.id: asset}, break_glass, "release")
+        base = p.versions.base_of(asset.id, head, target) if head else ""
+        if asset.id.startswith("dataset:") and head and base not in (head, target):
+            return self._rebased(env, asset, head, base, target, by, decide_, break_glass)
+        move = Move(env=env, asset=asset.id, source=head, target=target)
+        with _Leases(p, p.ids.new("run"), [f"{env}/{asset.id}"], str(by)) as leases:
+            drafted = p.releases.draft([move], by=by, decision=decide_([move]), strategy=Strategy(kind="publish"), broke_glass=break_glass, reason=break_glass)
+            return p.releases.propose(drafted, guards=leases.guards(), before=self._glass(asset, break_glass, by))
+
+    def _rebased(
+        self, env: str, asset: Asset, head: str, base: str, target: str, by: Principal, decide_: Callable[[Sequence[Move]], Decision], break_glass: str
+    ) -> Release:
+        p = self._p
+        before, wanted = p.versions.parts(asset.id, base), p.versions.parts(asset.id, target)
+        differs, gone = changed(before, wanted)
+        table = self._table(env, asset)
+        origin = p.versions.get(asset.id, target)
+        for name in [*differs, *gone]:
+            live, was = table.base_parts.get(name), before.get(name)
+            if (live.digest if live else "") != (was.digest if was else ""):
+                raise Conflict("SX-RELEASE-010", f"partition `{name}` of `{asset.id}` was changed in `{env}` as well", hint=f"`sextant diff {asset.id}@{head[:12]} {target[:12]}` shows both; run it again in the source environment")
+            if name in wanted:
+                table.staged[name] = Staged(part=wanted[name], origin=origin.locator)
+            else:
+                table.removed.add(name)
+        table.schema = merge_schema(table.schema, origin.schema)
+        refused = origin.meta.get("refused", ())
+        with _Leases(p, p.ids.new("run"), [f"{env}/{asset.id}"], str(by)) as leases:
+            done = p.publisher.publish(
+                env, {asset.id: table}, {asset.id: asset}, run=origin.run, by=by, decide=decide_, cause="", guards=leases.guards(), broke_glass=break_glass,
+                reason=break_glass or f"rebased from {target[:12]}", refused=tuple(refused), before=self._glass(asset, break_glass, by),
+            )  # fmt: skip
+        if done.release is None:
+            raise Conflict("SX-RELEASE-009", f"what version `{target[:12]}` of `{asset.id}` changed is live in `{env}` already")
+        return done.release
+
+    def _glass(self, asset: Asset, reason: str, by: Principal) -> list[Event]:
+        """Breaking the glass leaves a signal that names the owner and stays open until someone has reviewed it."""
+        if not reason:
+            return []
+        p = self._p
+        signal = Signal(id=p.ids.new("sig"), asset=asset.id, kind="glass.broken", severity="warn", message=f"{by} broke the glass for {asset.id}: {reason} (review it; owner {asset.owner or 'unknown'})", onset=p.clock.now_ns())
+        return [self._event("signal.raised", signal.id, signal, by, "")]
+
+    def check(self, env: str, asset: Asset, *, by: Principal) -> list[CheckResult]:
+        """Run every check of an asset on what is live and record the results; a failed one of severity error is a signal.
+
+        Raises NotFound when nothing is live; StepFailed when the checks could not be run.
+        """
+        p = self._p
+        manifest = p.manifest()
+        self._allowed(by, "check", env, manifest, {asset.id}, "")
+        table = self._table(env, asset)
+        if not table.base:
+            raise NotFound("SX-VERSION-004", f"`{asset.id}` has no live version in `{env}`", hint=f"`sextant run {asset.id}` makes one")
+        assets = {a.id: a for a in manifest.assets}
+        only = msgspec.structs.replace(asset, checks=tuple(msgspec.structs.replace(check, scope="table") for check in asset.checks))
+        plan = Plan(env=env, steps=(planning.PlannedStep(id="none", asset=asset.id, items=()),))
+        tables = self._tables(env, {**assets, asset.id: only}, plan, {})
+        work = DataWork(
+            Plan(env=env), msgspec.structs.replace(manifest, assets=tuple(only if a.id == asset.id else a for a in manifest.assets)), run=p.ids.new("chk"), state=p.state,
+            versions=p.versions, lake=p.lake, blobs=p.blobs, executors=p.executor, clock=p.clock, ids=p.ids, tables=tables,
+            project=str(p.bundle_folder(manifest.bundle)), blobs_root=str(p.blobs.root),
+        )  # fmt: skip
+        result = work.audit_now(only)
+        if not result.ok:
+            raise StepFailed(result.error_code, result.error, hint=result.hint, where=result.where)
+        done = self._event("checks.completed", f"{asset.id}@{table.base}", ChecksCompleted("", asset.id, table.base, result.checks), by, "")
+        events = [done]
+        for found in result.checks:
+            if not found.ok and found.severity == "error":
+                signal = Signal(id=p.ids.new("sig"), asset=asset.id, kind="check.failed", severity="error", message=f"{asset.id}: {found.name}: {found.message}", onset=p.clock.now_ns(), evidence={"version": table.base})
+                events.append(self._event("signal.raised", signal.id, signal, by, done.id))
+        p.state.commit(Write((), tuple(events)))
+        return list(result.checks)
+
+    # ------------------------------------------------------------ the one path
+
+    def _execute(
+        self, env: str, manifest: Manifest, plan: Plan, *, by: Principal, trigger: str, cause: str, ticks: Mapping[str, int], progress: Progress,
+        request: Request, overlay: Mapping[str, RunTable] | None = None, intent: str = "release", undoes: Release | None = None, reason: str = "",
+        break_glass: str = "", resumed: RunChanged | None = None,
+    ) -> RunReport:  # fmt: skip
+        p = self._p
+        assets = {asset.id: asset for asset in manifest.assets}
+        run = resumed.id if resumed else p.ids.new("run")
+        started_s, now = p.clock.monotonic_s(), p.clock.now_ns()
+        writes = sorted({step.asset for step in plan.steps} | {d.asset for d in plan.definitions} | set(overlay or ()))
+        with _Leases(self._p, run, [f"{env}/{asset}" for asset in writes], str(by)) as leases:
+            history = History.open(p.state, run) if resumed else History(run)
+            tables = self._tables(env, assets, plan, overlay or {})
+            facts = RunChanged(
+                id=run, env=env, state="running", trigger=trigger, by=str(by), assets=request.assets, bundle=manifest.bundle, manifest=p.manifest_digest,
+                partitions="..".join(request.partitions or ()), mode=msgspec.json.encode(_plain(request)).decode(), steps=len(plan.steps), started_at=now,
+            )  # fmt: skip
+            started = self._event("run.started", run, facts, by, cause)
+            if not resumed:
+                p.state.commit(Write((), (started,)))
+            else:
+                started = msgspec.structs.replace(started, id=self._event_of(run))
+            outcome, published = Outcome(), Published()
+            try:
+                if plan.steps:
+                    p.warm()
+                    work = DataWork(
+                        plan, manifest, run=run, state=p.state, versions=p.versions, lake=p.lake, blobs=p.blobs, executors=p.executor, clock=p.clock,
+                        ids=p.ids, tables=tables, project=str(p.bundle_folder(manifest.bundle)), blobs_root=str(p.blobs.root), fence=leases.fence,
+                        earlier=_outputs(history), spare=self._spare(env), held=self._held(env), secrets_file=str(p.secrets_file), past_gate=bool(break_glass),
+                        settled=lambda id_: p.publisher.begin(tables[id_], assets[id_]),
+                    )  # fmt: skip
+                    outcome = execute(
+                        work.tasks(), work, state=p.state, history=history, clock=p.clock, slots=p.executor("").slots, pools=p.config.pools,
+                        cancelled=lambda: p.interrupted() or leases.lost, progress=progress,
+                    )  # fmt: skip
+                definitions = self._whole_definitions(plan, outcome, tables)
+                if not outcome.cancelled:
+                    published = p.publisher.publish(
+                        env, self._in_order(tables, manifest), assets, run=run, by=by, decide=self._decider(by, env, assets, break_glass, intent), cause=started.id,
+                        definitions=definitions, guards=(*leases.guards(), *self._untainted(env, tables, intent)), intent=intent, undoes=undoes, reason=reason or break_glass,
+                        broke_glass=break_glass, before=[event for step in plan.steps[:1] for event in self._glass(assets[step.asset], break_glass, by)],
+                    )  # fmt: skip
+            except SextantError as error:
+                with contextlib.suppress(SextantError):  # where even this cannot be written the run stays open, and the next one takes it up
+                    if undoes is not None:
+                        self._stuck(undoes, env, error.message, started.id)
+                    self._finish(run, facts, history, outcome, "failed", ticks, by, started.id, error.message, p.clock.monotonic_s() - started_s)
+                raise
+            if leases.lost and published.release is None:  # whoever took over goes on with this very run: it is not ours to end
+                raise Busy("SX-RUN-003", f"run `{run}` was not heard of for {LEASE_S:g} s, and another process took over", hint="`sextant runs` shows it")
+            report = self._report(run, env, outcome, published, tables, started_s, resumed=bool(resumed))
+            self._finish(run, facts, history, outcome, report.state, ticks, by, started.id, "", report.wall_s)
+        p.after_run(env, tables, published)
+        return report
+
+    @staticmethod
+    def _whole_definitions(plan: Plan, outcome: Outcome, tables: Mapping[str, RunTable]) -> list[planning.Definition]:
+        """Leave out a definition whose values could not all be made, and the values too: a KPI is never half of one meaning."""
+        broken = {id_.removeprefix("audit:").partition("[")[0] for id_ in (*outcome.failed, *outcome.skipped)}
+        whole = []
+        for definition in plan.definitions:
+            values = definition.asset.replace("kpi:", "dataset:kpi_", 1)
+            if values not in broken:
+                whole.append(definition)
+            elif definition.source and values in tables:
+                tables[values].staged.clear()
+        return whole
+
+    def _in_order(self, tables: Mapping[str, RunTable], manifest: Manifest) -> dict[str, RunTable]:
+        ordered = [asset.id for asset in planning.order(manifest)]
+        return {id_: tables[id_] for id_ in ordered if id_ in tables}
+
+    def _tables(self, env: str, assets: Mapping[str, Asset], plan: Plan, overlay: Mapping[str, RunTable]) -> dict[str, RunTable]:
+        needed = {step.asset for step in plan.steps} | set(overlay)
+        for id_ in list(needed):
+            asset = assets[id_]
+            needed |= {i.asset for i in asset.build.inputs} if asset.build else set()
+            needed |= {str(check.params["to"]).rpartition(".")[0] for check in asset.checks if "to" in check.params}
+        return {id_: overlay.get(id_) or self._table(env, assets[id_]) for id_ in sorted(needed) if id_ in assets}
+
+    def _table(self, env: str, asset: Asset) -> RunTable:
+        p = self._p
+        digest = p.versions.live_version(env, asset.id)
+        if not digest:
+            return RunTable(asset.id, "", "", {}, (), p.lake)
+        version = p.versions.get(asset.id, digest)
+        return RunTable(asset.id, digest, version.locator, p.versions.parts(asset.id, digest), version.schema, p.lake)
+
+    def _untainted(self, env: str, tables: Mapping[str, RunTable], intent: str) -> list[Statement]:
+        """A run that read what was withdrawn meanwhile must not publish."""
+        if intent == "undo":
+            return []
+        return [
+            Statement("withdrawn_live", (env, table.asset, table.base, env, table.asset, table.base), 0, f"`{table.asset}` was rolled back while the run read it: run again")
+            for table in tables.values()
+            if table.base
+        ]
+
+    def _decider(self, by: Principal, env: str, assets: Mapping[str, Asset], break_glass: str, intent: str) -> Callable[[Sequence[Move]], Decision]:
+        def judge(moves: Sequence[Move]) -> Decision:
+            found = [self._p.decide(by, "release", assets.get(m.asset), env, {"intent": intent, "break_glass": bool(break_glass)}) for m in moves]
+            for verdict in ("deny", "approval"):
+                chosen = [d for d in found if d.verdict == verdict]
+                if chosen:
+                    return max(chosen, key=lambda d: d.approvals)
+            return found[0]
+
+        return judge
+
+    def _allowed(self, by: Principal, verb: str, env: str, manifest: Manifest, ids: Iterable[str], break_glass: str) -> None:
+        self._p.check_env(env)
+        for id_ in sorted(ids):
+            self._p.allow(by, verb, manifest.asset(id_), env, {"break_glass": bool(break_glass)})
+
+    # ------------------------------------------------------------ taking up, finishing
+
+    def _take_up(self, env: str, by: Principal, progress: Progress) -> None:
+        """Continue runs whose process died; leave alone those that another process is working on."""
+        p = self._p
+        p.releases.resume()
+        for row in p.state.read("runs_open"):
+            facts = msgspec.json.decode(row[3], type=RunChanged)
+            if facts.env != env or _alive(p, facts.id):
+                continue
+            request = _request(facts)
+            if facts.trigger == "undo":  # its release is one write: either it is live, or nothing happened
+                self._finish(facts.id, facts, History.open(p.state, facts.id), Outcome(cancelled=True), "cancelled", {}, by, self._event_of(facts.id), "the process ended", 0.0)
+                continue
+            manifest = p.manifest()
+            try:
+                plan = planning.plan(manifest, self.scene(env, manifest), request)
+            except UserError as error:  # the project changed so that the old request makes no sense any more
+                self._finish(facts.id, facts, History.open(p.state, facts.id), Outcome(), "failed", {}, by, self._event_of(facts.id), error.message, 0.0)
+                continue
+            try:
+                self._execute(env, manifest, plan, by=by, trigger=facts.trigger, cause="", ticks={}, progress=progress, request=request, resumed=facts)
+            except Conflict:  # recorded with the run: what it wanted to publish was published by somebody else meanwhile
+                continue
+
+    def _finish(
+        self, run: str, facts: RunChanged, history: History, outcome: Outcome, state: str, ticks: Mapping[str, int], by: Principal, cause: str,
+        error: str, wall_s: float,
+    ) -> None:  # fmt: skip
+        done = msgspec.structs.replace(
+            facts, state=state, computed=outcome.done, reused=outcome.reused, failed=len(outcome.failed), rows=outcome.rows, wall_s=round(wall_s, 6), error=error,
+            seal=history.seal, finished_at=self._p.clock.now_ns(), ticks=dict(ticks),
+        )  # fmt: skip
+        self._p.state.commit(Write((), (self._event("run.finished", run, done, by, cause),)))
+
+    def _report(
+        self, run: str, env: str, outcome: Outcome, published: Published, tables: Mapping[str, RunTable], started_s: float, *, resumed: bool
+    ) -> RunReport:
+        p = self._p
+        failed = []
+        if outcome.failed:
+            last = {record.step: record for record in History.open(p.state, run).records if record.kind == "end" and not record.ok}
+            failed = [
+                StepSummary(step=id_, error=r.error, code=r.error_code, hint=r.hint, where=r.where, log=r.log) for id_ in outcome.failed if (r := last.get(id_)) is not None
+            ]
+        checks_only = all(step.code == "SX-CHECK-001" for step in failed)
+        state = "cancelled" if outcome.cancelled else "finished" if not failed else "refused" if checks_only else "failed"
+        waiting = published.release.id if published.release and published.release.state == "waiting" else ""
+        if published.release and published.release.state == "rejected":
+            state = "refused"
+        return RunReport(
+            id=run, env=env, state=state, steps=outcome.done + outcome.reused + len(outcome.failed), computed=outcome.done, reused=outcome.reused,
+            rows=outcome.rows, wall_s=p.clock.monotonic_s() - started_s, release=published.release.id if published.release else "", published=published.versions,
+            rejected={release.moves[0].asset: release.id for release in published.rejected}, failed=tuple(failed), skipped=outcome.skipped,
+            warned=tuple(c for t in tables.values() for c in t.checks if not c.ok), refused=tuple(c for t in tables.values() for c in t.refused_checks if not c.ok and c.severity == "error"),
+            waiting=waiting, resumed=resumed,
+        )  # fmt: skip
+
+    def _stuck(self, release: Release, env: str, message: str, cause: str) -> None:
+        p = self._p
+        asset = release.moves[0].asset
+        signal = Signal(id=p.ids.new("sig"), asset=asset, kind="undo.failed", severity="critical", message=f"the undo of release {release.id} in {env} failed: {message}", onset=p.clock.now_ns())
+        raised = p.event("signal.raised", signal.id, signal, p.system, cause)
+        incident = Incident(id=p.ids.new("inc"), title=signal.message, assets=(asset,), signals=(signal.id,), opened_at=p.clock.now_ns())
+        p.state.commit(Write((), (raised, p.event("incident.opened", incident.id, incident, p.system, raised.id))))
+
+    def _event(self, type_: str, subject: str, data: Any, by: Principal, cause: str) -> Event:
+        return self._p.event(type_, subject, data, by, cause)
+
+    def _event_of(self, subject: str) -> str:
+        rows = self._p.state.read("event_newest_of", (subject,))
+        return str(rows[0][0]) if rows else ""
+
+
+def _outputs(history: History) -> list[tuple[str, str]]:
+    """Return (asset, output) of every attempt that ended well."""
+    return [(record.asset, record.output) for record in history.records if record.kind == "end" and record.ok and record.output]
+
+
+def _only(step: planning.PlannedStep, reasons: tuple[str, ...]) -> planning.PlannedStep | None:
+    items = tuple(item for item in step.items if item.reason in reasons)
+    return msgspec.structs.replace(step, items=items) if items else None
+
+
+def _plain(request: Request) -> dict[str, Any]:
+    return {"assets": request.assets, "partitions": request.partitions, "stale": request.stale, "force": request.force, "upstream": request.upstream, "downstream": request.downstream}
+
+
+def _request(facts: RunChanged) -> Request:
+    said = msgspec.json.decode(facts.mode) if facts.mode else {}
+    partitions = said.get("partitions")
+    return Request(
+        assets=tuple(said.get("assets", ())), partitions=(partitions[0], partitions[1]) if partitions else None, stale=bool(said.get("stale")),
+        force=bool(said.get("force")), upstream=bool(said.get("upstream")), downstream=bool(said.get("downstream", True)),
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------- leases
+
+
+def holder(run: str) -> str:
+    """Return who holds a lease: run, process, host - so that a dead holder on this host is known at once."""
+    return f"{run} pid {os.getpid()} on {socket.gethostname()} since {_birth(os.getpid())}"
+
+
+def _birth(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[19]
+    except OSError:
+        return "0"
+
+
+def _dead(held_by: str) -> bool:
+    """Say whether a holder on this host is gone for sure."""
+    words = held_by.split()
+    if len(words) != 7 or words[4] != socket.gethostname():
+        return False
+    pid = int(words[2])
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return _birth(pid) != words[6]
+
+
+def _alive(p: "LocalPlatform", run: str) -> bool:
+    now = p.clock.now_ns()
+    return any(held_by.startswith(run + " ") and expires > now and not _dead(held_by) for _, held_by, _, expires in p.state.read("leases"))
+
+
+class _Leases:
+    """Holds the write leases of a run's datasets and renews them; a publish is guarded by their fencing tokens."""
+
+    def __init__(self, platform: "LocalPlatform", run: str, names: list[str], by: str) -> None:
+        self._p, self._names, self._holder, self._by = platform, names, holder(run), by
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._fences: dict[str, int] = {}
+        self.lost = False
+        self.fence = 0
+
+    def __enter__(self) -> Self:
+        if not self._names:
+            return self
+        for name in self._names:
+            rows = self._p.state.read("lease_get", (name,))
+            if rows and rows[0][2] > 0 and _dead(rows[0][0]):
+                self._p.state.commit(Write((Statement("lease_drop", (name, rows[0][0])),)))
+        try:
+            self._take()
+        except Conflict as error:
+            held = [(name, self._p.state.read("lease_get", (name,))[0][0]) for name in self._names if self._p.state.read("lease_get", (name,))]
+            other = next(((n, h) for n, h in held if h != self._holder), ("", "another run"))
+            raise Busy(
+                "SX-RUN-001", f"`{other[0].partition('/')[2]}` is being written by {other[1].rpartition(' since ')[0] or other[1]}", hint="wait for it to end, then run again", retry_after_s=LEASE_S
+            ) from error
+        for name in self._names:
+            _, fence, _ = self._p.state.read("lease_get", (name,))[0]
+            self._fences[name] = int(fence)
+        self.fence = max(self._fences.values())
+        self._thread = threading.Thread(target=self._renew, name="sextant-leases", daemon=True)
+        self._thread.start()
+        return self
+
+    def _take(self) -> None:
+        now = self._p.clock.now_ns()
+        until = now + int(LEASE_S * NS)
+        self._p.state.commit(Write(tuple(Statement("lease_take", (name, self._holder, until, now), 1, f"`{name}` is held") for name in self._names)))
+
+    def _renew(self) -> None:
+        while not self._stop.wait(LEASE_S / 3):
+            try:
+                self._take()
+            except SextantError:
+                self.lost = True
+                return
+
+    def guards(self) -> list[Statement]:
+        return [Statement("lease_is", (name, self._holder, fence), 1, f"the lease of `{name}` was lost: another run took over") for name, fence in self._fences.items()]
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        if self._thread:
+            self._thread.join()
+            self._p.state.submit(Write(tuple(Statement("lease_drop", (name, self._holder)) for name in self._names)))

@@ -1,0 +1,123 @@
+"""Runs what is due, until told to stop: by cron in the project's zone, and when an input has a new version.
+
+Until a server exists this is the scheduler: one loop, one environment. Conditions read versions, not run times, so what
+was missed while nobody watched is due at once. With a clock that is moved by hand the same loop lives through a past year.
+"""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from sextant.engine import keys
+from sextant.engine import plan as planning
+from sextant.engine.plan import Request
+from sextant.kernel.clock import from_datetime, to_datetime
+from sextant.kernel.errors import Busy, SextantError, UsageError
+from sextant.kernel.nouns import Manifest
+
+if TYPE_CHECKING:
+    from sextant.app.platform import LocalPlatform
+    from sextant.app.runs import RunReport
+
+_IDLE_S = 30.0  # longest sleep between two looks, so that an edit of the project is seen
+
+
+def days_of(p: "LocalPlatform", request: Request) -> list[str]:
+    """Return the partition keys, one for each run of `--each`: those of the finest time grain that is asked for."""
+    assert request.partitions is not None
+    manifest = p.manifest()
+    chosen = planning.select(manifest, request)
+    grains = {a.id: keys.partitioning(a) for a in manifest.assets if a.id in chosen and a.build}
+    for grain in ("hourly", "daily", "monthly"):
+        for slices in grains.values():
+            if slices.grain == grain:
+                return slices.between(*request.partitions)
+    raise UsageError("SX-CLI-005", "none of these assets has partitions in time", hint="leave --each out")
+
+
+def due(p: "LocalPlatform", env: str, manifest: Manifest, chosen: set[str], now: int) -> dict[str, int]:
+    """Return asset -> the newest cron instant (ns) that has passed and was not acted on."""
+    ticks = {row[0]: int(row[1]) for row in p.state.read("ticks", (env,))}
+    out: dict[str, int] = {}
+    for asset in manifest.assets:
+        if asset.id not in chosen:
+            continue
+        for trigger in asset.on:
+            if trigger.kind == "cron" and (at := _newest(trigger.cron, manifest.tz, now)) and at > ticks.get(asset.id, 0):
+                out[asset.id] = max(out.get(asset.id, 0), at)
+    return out
+
+
+def next_tick(manifest: Manifest, chosen: set[str], now: int) -> int:
+    """Return the next cron instant (ns) of any chosen asset; 0 if none has one."""
+    found = [next(_instants(t.cron, manifest.tz, now)) for a in manifest.assets if a.id in chosen for t in a.on if t.kind == "cron"]
+    return min(found, default=0)
+
+
+def tick(p: "LocalPlatform", env: str, request: Request) -> "RunReport | None":
+    """Run what is due now: assets whose cron has come, and everything behind a changed input. None when nothing is."""
+    manifest = p.manifest()
+    chosen = planning.select(manifest, request)
+    now = p.clock.now_ns()
+    ticks = due(p, env, manifest, chosen, now)
+    by_input = {a.id for a in manifest.assets if a.id in chosen and a.build and a.build.inputs and not any(t.kind == "cron" for t in a.on)}
+    wanted = _with_downstream(manifest, set(ticks), by_input) | by_input
+    if not ticks and not _changed(p, env, manifest, by_input):
+        return None
+    report = p.runs.run(env, msgspec.structs.replace(request, assets=tuple(sorted(wanted)), downstream=False), by=p.who(), trigger="schedule", ticks=ticks)
+    return report if report.id else None
+
+
+def _with_downstream(manifest: Manifest, start: set[str], allowed: set[str]) -> set[str]:
+    out = set(start)
+    for asset in planning.order(manifest):
+        if asset.id in allowed and asset.build and any(i.asset in out for i in asset.build.inputs):
+            out.add(asset.id)
+    return out
+
+
+def _changed(p: "LocalPlatform", env: str, manifest: Manifest, by_input: set[str]) -> bool:
+    plan = planning.plan(manifest, p.runs.scene(env, manifest), Request(assets=tuple(sorted(by_input)), downstream=False)) if by_input else None
+    return bool(plan and (plan.steps or plan.definitions))
+
+
+def watch(p: "LocalPlatform", env: str, request: Request, *, say: Callable[[str], None], tell: "Callable[[RunReport], None]") -> int:
+    """Run what is due until interrupted. Errors of a run are said and the watch goes on."""
+    say(f"watching {env}; Ctrl-C ends it")
+    while not p.interrupted():
+        try:
+            p.load()
+            report = tick(p, env, request)
+            if report is not None:
+                tell(report)
+                continue
+        except Busy as error:
+            say(error.message)
+        except SextantError as error:
+            for line in error.lines():
+                say(line)
+        chosen = planning.select(p.manifest(), request)
+        upcoming = next_tick(p.manifest(), chosen, p.clock.now_ns())
+        wait = min(_IDLE_S, (upcoming - p.clock.now_ns()) / 1e9) if upcoming else _IDLE_S
+        p.pause(max(0.05, wait))
+    return 0
+
+
+def _newest(cron: str, tz: str, now: int) -> int:
+    """Return the newest instant of a cron expression that is not after `now`."""
+    from cronsim import CronSim
+
+    local = to_datetime(now).astimezone(ZoneInfo(tz))
+    return from_datetime(next(CronSim(cron, local + timedelta(microseconds=1), reverse=True)))
+
+
+def _instants(cron: str, tz: str, now: int) -> Iterator[int]:
+    from cronsim import CronSim
+
+    local: datetime = to_datetime(now).astimezone(ZoneInfo(tz))
+    for at in CronSim(cron, local):
+        yield from_datetime(at)
+

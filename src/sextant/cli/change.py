@@ -1,0 +1,175 @@
+"""Commands that change what is live or known: release, rollback, approve, env, report."""
+
+from typing import Any
+
+import click
+
+from sextant.cli.output import Progress, emit, environment, options, platform, say, short, table
+from sextant.cli.output import as_json as json_option
+from sextant.cli.work import finish
+from sextant.kernel.errors import UsageError
+
+
+@click.command()
+@click.argument("asset")
+@click.argument("version", required=False, default="")
+@click.option("--from", "source", metavar="ENV", default="", help="Publish what is live in that environment.")
+@click.option("--break-glass", metavar="REASON", default="", help="Past a failed gate or a missing approval; leaves a signal for the owner to review.")
+@click.option("--unhold", is_flag=True, help="Lift the mark of a withdrawn version instead.")
+@options
+def release(asset: str, version: str, source: str, break_glass: str, unhold: bool, env: str | None, as_json: bool) -> int:
+    """Make a version of an asset live, through the gate: VERSION, or what is live in --from ENV.
+
+    Of a version that was made on an older state only what it changed is taken over; a partition that both changed is a conflict."""
+    if bool(version) == bool(source):
+        raise UsageError("SX-CLI-006", "a release needs a version or --from ENV", hint=f"`sextant versions {asset}` lists versions")
+    with platform() as p:
+        name = environment(p, env)
+        if unhold:
+            id_ = p.asset(asset).id
+            digest = p.versions.find(id_, version)
+            p.allow(p.who(), "unhold", p.asset(asset), name)
+            p.releases.unhold(name, id_, digest, p.who())
+            emit({"asset": id_, "version": digest, "unheld": True}, json=as_json, text=lambda: [f"{id_}@{short(digest)} may be chosen again in {name}"])
+            return 0
+        done = p.runs.release(name, p.asset(asset), version=version, source=source, by=p.who(), break_glass=break_glass)
+        return _released(done, as_json)
+
+
+def _released(done: Any, as_json: bool) -> int:
+    def lines() -> list[str]:
+        out = [f"release {done.id} is {done.state}" + (f": {done.reason}" if done.reason and done.state != "live" else "")]
+        out += [f"  {m.asset}  {short(m.source) or 'nothing'} -> {short(m.target)} in {m.env}" for m in done.moves]
+        if done.state == "waiting":
+            out.append(f"  `sextant approve {done.id}` by another person of {done.approvals_of or 'the owners'} lets it go on")
+        return out
+
+    emit(done, json=as_json, text=lines)
+    return 1 if done.state in ("rejected", "paused", "stuck") else 0
+
+
+@click.command()
+@click.argument("asset")
+@click.argument("version", required=False, default="")
+@click.option("--reason", default="undone by hand", metavar="TEXT", help="Why; kept in the ledger.")
+@click.option("--downstream/--only", default=True, help="Derive again what stands on it (default), or leave that to the next run.")
+@options
+def rollback(asset: str, version: str, reason: str, downstream: bool, env: str | None, as_json: bool) -> int:
+    """Undo the release that brought VERSION (default: what is live): only the partitions that it changed go back.
+
+    What was derived from them is derived again and published in the same release. The version stays withdrawn: nothing
+    chooses it again until code or inputs change, or `sextant release ASSET VERSION --unhold` lifts the mark."""
+    with platform() as p:
+        name = environment(p, env)
+        progress = Progress()
+        with p.interruptible():
+            report = p.runs.undo(name, p.asset(asset).id, by=p.who(), reason=reason, version=version, downstream=downstream, progress=progress)
+        progress.end()
+        return finish(report, as_json)
+
+
+@click.command()
+@click.argument("id_", metavar="RELEASE")
+@click.option("--deny", is_flag=True, help="Refuse it.")
+@click.option("--reason", default="", metavar="TEXT", help="Why; kept in the ledger.")
+@json_option
+def approve(id_: str, deny: bool, reason: str, as_json: bool) -> int:
+    """Approve (or deny) a release that waits. Who proposed it cannot approve it."""
+    with platform() as p:
+        found = p.releases.get(id_)
+        p.allow(p.who(), "approve", p.manifest().asset(found.moves[0].asset), found.moves[0].env)
+        return _released(p.releases.approve(id_, p.who(), deny=deny, reason=reason), as_json)
+
+
+@click.group()
+def env() -> None:
+    """List, create, compare and drop environments."""
+
+
+@env.command("list")
+@json_option
+def env_list(as_json: bool) -> None:
+    """List environments and what they fall through to."""
+    with platform() as p:
+        found = p.views.envs()
+        emit(found, json=as_json, text=lambda: table(("environment", "falls through to", "since (UTC)"), [(e["name"], e["parent"], e["created_at"][:19]) for e in found]))
+
+
+@env.command("create")
+@click.argument("name")
+@click.option("--from", "parent", required=True, metavar="ENV", help="What it falls through to.")
+@json_option
+def env_create(name: str, parent: str, as_json: bool) -> None:
+    """Create an environment that sees everything of another one until it has versions of its own. Copies nothing."""
+    with platform() as p:
+        p.create_env(name, parent)
+        emit({"name": name, "parent": parent}, json=as_json, text=lambda: [f"environment {name} sees {parent}; use it with --env {name}"])
+
+
+@env.command("diff")
+@click.argument("a")
+@click.argument("b")
+@json_option
+def env_diff(a: str, b: str, as_json: bool) -> int:
+    """Show what differs between two environments: code, versions, partitions, rows, KPIs. Exit code 1 when they differ."""
+    with platform() as p:
+        found = p.views.env_diff(a, b)
+
+        def lines() -> list[str]:
+            rows = [
+                (
+                    e["asset"], short(e["before"]), short(e["after"]), "yes" if e["code_changed"] else "", len(e.get("partitions", ())) or "",
+                    f"{e['rows_before']:,} -> {e['rows_after']:,}" if "rows_before" in e else "",
+                )
+                for e in found["assets"]
+            ]  # fmt: skip
+            out = table(("asset", a, b, "code", "partitions", "rows"), rows) if rows else [f"{a} and {b} show the same"]
+            out += [f"{k['kpi']}: {_number(k['before'])} -> {_number(k['after'])}" for k in found["kpis"]]
+            return out
+
+        emit(found, json=as_json, text=lines)
+        return int(bool(found["assets"]))
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4g}"
+
+
+@env.command("drop")
+@click.argument("name")
+@json_option
+def env_drop(name: str, as_json: bool) -> None:
+    """Drop an environment; its versions lose their pointer and expire with the others."""
+    with platform() as p:
+        p.drop_env(name)
+        emit({"name": name, "dropped": True}, json=as_json, text=lambda: [f"environment {name} is gone; the ledger remembers it"])
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(["release", "run", "check"]))
+@click.argument("asset")
+@click.option("--version", "version", default="", metavar="TEXT", help="What was released or checked: a tag, a commit, a digest.")
+@click.option("--state", default="", metavar="WORD", help="release: live, rolled_back, rejected; run: finished, failed; check: ok, failed.")
+@click.option("--name", default="", metavar="TEXT", help="The check's or run's name.")
+@click.option("--message", default="", metavar="TEXT", help="What is worth knowing.")
+@click.option("--url", default="", metavar="URL", help="Where the other tool shows it.")
+@click.option("--owner", default="", metavar="TEAM", help="Who owns the asset, when it is seen for the first time.")
+@click.option("--reads", "upstream", multiple=True, metavar="ASSET", help="An asset that it stands on; may be given again.")
+@click.option("--feeds", "downstream", multiple=True, metavar="ASSET", help="An asset that stands on it; may be given again.")
+@click.option("--cause", default="", metavar="EVENT", help="The id of the event that brought it about.")
+@options
+def report(
+    kind: str, asset: str, version: str, state: str, name: str, message: str, url: str, owner: str, upstream: tuple[str, ...], downstream: tuple[str, ...],
+    cause: str, env: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Record what another tool did: a release, run or check of an observed asset, such as service:checkout.
+
+    The asset becomes part of the graph, and what is reported part of every answer to why."""
+    with platform() as p:
+        done = p.report(
+            environment(p, env), kind, asset, version=version, state=state, name=name, message=message, url=url, owner=owner, upstream=upstream, downstream=downstream,
+            cause=cause,
+        )  # fmt: skip
+        if done["new"]:
+            say(f"{asset} is an observed asset now")
+        emit(done, json=as_json, text=lambda: [f"recorded {done['type']} of {done['asset']} as {done['event']}"])

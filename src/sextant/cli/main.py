@@ -1,0 +1,103 @@
+"""The command `sextant`: finds the command's code when it is called, prints errors the way people can use them.
+
+stdout is data, stderr is talk. Exit codes: 0 ok, 1 a finding, 2 usage, 3 the world failed, 70 a bug, 130 interrupted.
+"""
+
+import os
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from sextant.cli.table import COMMANDS
+from sextant.kernel.errors import SextantError
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        import importlib
+
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(args[0], COMMANDS, n=2)
+            ctx.fail(f"there is no command `{args[0]}`" + (f"; did you mean {' or '.join(near)}?" if near else ""))
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--project", type=click.Path(), default=None, metavar="DIR", help="The project's folder (default: found from here upwards).")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=lambda c, _p, v: _version(c) if v else None, help="Show the version.")
+@click.pass_context
+def cli(ctx: click.Context, project: str | None) -> None:
+    """Operate services, infrastructure, data, models, security and business numbers as one graph."""
+    ctx.obj = {"project": project}
+
+
+def _version(ctx: click.Context) -> NoReturn:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        click.echo(f"sextant {version('sextant-ops')}")
+    except PackageNotFoundError:
+        click.echo("sextant (from source)")
+    ctx.exit(0)
+
+
+def main(args: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit with its code."""
+    sys.exit(call(sys.argv[1:] if args is None else args))
+
+
+def call(args: list[str]) -> int:
+    """Run the command line and return its exit code."""
+    try:
+        result: Any = cli.main(args=args, prog_name="sextant", standalone_mode=False)
+    except SextantError as error:
+        return _failed(error, as_json="--json" in args)
+    except click.exceptions.Exit as done:
+        return int(done.exit_code)
+    except click.UsageError as error:
+        error.show()
+        return 2
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted: nothing half-done was published; run again to go on", err=True)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    return result if isinstance(result, int) else 0
+
+
+def _failed(error: SextantError, *, as_json: bool) -> int:
+    if as_json:
+        import msgspec
+
+        problem = {"type": f"sextant:{error.code}", "title": error.message, "code": error.code, "hint": error.hint, "where": error.where, "status": error.http_status}
+        click.echo(msgspec.json.format(msgspec.json.encode(problem)).decode())
+    for line in error.lines():
+        click.echo(line, err=True)
+    return error.exit_code
+
+
+if __name__ == "__main__":
+    main()

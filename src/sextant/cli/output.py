@@ -1,0 +1,118 @@
+"""How commands open the platform and print: tables for people, JSON with `--json`, progress on stderr."""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from sextant.app.platform import LocalPlatform
+    from sextant.engine.execute import Done, Task
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+env_option = click.option("--env", default=None, metavar="NAME", help="The environment (default: the project's).")
+_BAR = 24  # characters of the progress bar
+
+
+def options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that every command about a project has."""
+    return env_option(as_json(command))
+
+
+@contextmanager
+def platform(**more: Any) -> "Iterator[LocalPlatform]":
+    """Open the project of the command's context."""
+    from sextant.app.platform import LocalPlatform
+
+    start = click.get_current_context().find_root().obj["project"]
+    with LocalPlatform.open(Path(start) if start else None, **more) as p:
+        if p.load_problem is not None:
+            click.echo("warning: the project has a mistake; its last good state is used", err=True)
+            for line in p.load_problem.lines():
+                click.echo(f"  {line}", err=True)
+        yield p
+
+
+def environment(p: "LocalPlatform", env: str | None) -> str:
+    """Return the environment asked for, or the project's default."""
+    name = env or p.config.environment or p.manifest().environments[0]
+    p.manifest()
+    p.check_env(name)
+    return name
+
+
+def emit(value: Any, *, json: bool, text: Callable[[], Iterable[str]]) -> None:
+    """Print a value as JSON, or as the lines of `text`."""
+    if json:
+        import msgspec
+
+        raw = msgspec.json.encode(value, enc_hook=str, order="deterministic")
+        sys.stdout.write(msgspec.json.format(raw).decode() + "\n")
+        return
+    for line in text():
+        click.echo(line)
+
+
+def say(text: str) -> None:
+    """Talk to the person, on stderr."""
+    click.echo(text, err=True)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
+    """Return aligned lines; numbers to the right. No rows: a line that says so."""
+    cells = [[_text(value) for value in row] for row in rows]
+    if not cells:
+        return ["(none)"]
+    numeric = [all(_is_number(row[n]) for row in cells) for n in range(len(head))]
+    widths = [max(len(str(head[n])), *(len(row[n]) for row in cells)) for n in range(len(head))]
+
+    def line(row: Sequence[str]) -> str:
+        return "  ".join(value.rjust(widths[n]) if numeric[n] else value.ljust(widths[n]) for n, value in enumerate(row)).rstrip()
+
+    return [line([str(h) for h in head]), *map(line, cells)]
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 100 else f"{value:,.1f}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return str(value)
+
+
+def _is_number(text: str) -> bool:
+    return not text or text.replace(",", "").replace(".", "").replace("-", "").replace("e", "").replace("+", "").isdigit()
+
+
+def short(digest: str) -> str:
+    return digest[:12]
+
+
+class Progress:
+    """A line on stderr that follows the steps; silent where nobody watches."""
+
+    def __init__(self, total: int = 0) -> None:
+        self._total, self._done, self._rows = total, 0, 0
+        self._live = sys.stderr.isatty()
+
+    def __call__(self, task: "Task", done: "Done") -> None:
+        self._done += 1
+        self._rows += done.rows
+        if not self._live:
+            return
+        total = max(self._total, self._done)
+        full = _BAR * self._done // total
+        sys.stderr.write(f"\r[{'#' * full}{'.' * (_BAR - full)}] {self._done}/{total} steps, {self._rows:,} rows  {task.id[:48]:48}")
+        sys.stderr.flush()
+
+    def end(self) -> None:
+        if self._live and self._done:
+            sys.stderr.write("\r" + " " * 120 + "\r")
+            sys.stderr.flush()

@@ -1,0 +1,212 @@
+"""plan, run, backfill, check."""
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sextant.cli.output import Progress, emit, environment, options, platform, say, short, table
+from sextant.kernel.errors import UsageError
+from sextant.kernel.lengths import human_s
+
+if TYPE_CHECKING:
+    from sextant.app.platform import LocalPlatform
+    from sextant.app.runs import RunReport
+    from sextant.engine.plan import Plan, Request
+
+_SHOWN = 12
+
+
+def _range(text: str | None) -> tuple[str, str] | None:
+    if text is None:
+        return None
+    first, dots, last = text.partition("..")
+    if not first or (dots and not last):
+        raise UsageError("SX-CLI-001", f"`{text}` is not a range of partitions", hint="write 2013-02-01..2013-02-28, or one partition")
+    return first, last or first
+
+
+def _request(p: "LocalPlatform", assets: tuple[str, ...], partition: str | None, **more: Any) -> "Request":
+    from sextant.engine.plan import Request
+
+    return Request(assets=tuple(p.asset(name).id for name in assets), partitions=_range(partition), **more)
+
+
+@click.command()
+@click.argument("assets", nargs=-1)
+@click.option("--partition", metavar="A..B", help="Only these partitions.")
+@click.option("--stale", is_flag=True, help="Also what is stale because its code changed.")
+@click.option("--upstream", is_flag=True, help="Also what the named assets read.")
+@options
+def plan(assets: tuple[str, ...], partition: str | None, stale: bool, upstream: bool, env: str | None, as_json: bool) -> None:
+    """Show what would run, why, and what it will cost. Changes nothing."""
+    with platform() as p:
+        name = environment(p, env)
+        found = p.runs.plan(name, _request(p, assets, partition, stale=stale, upstream=upstream))
+        emit(_plan_json(found), json=as_json, text=lambda: _plan_lines(found))
+
+
+def _plan_json(found: "Plan") -> dict[str, Any]:
+    import msgspec
+
+    value: dict[str, Any] = msgspec.to_builtins(found)
+    return {**value, "seconds": round(found.seconds, 3), "steps_count": len(found.steps)}
+
+
+def _plan_lines(found: "Plan") -> list[str]:
+    out: list[str] = []
+    by_asset: dict[str, dict[str, list[str]]] = {}
+    cost: dict[str, list[float]] = {}
+    for step in found.steps:
+        for item in step.items:
+            by_asset.setdefault(step.asset, {}).setdefault(item.reason, []).append(item.partition)
+        known = cost.setdefault(step.asset, [0.0, 0.0, 0.0])
+        known[0] += 1
+        known[1] += step.seconds or 0.0
+        known[2] += step.size_bytes or 0.0
+    rows = []
+    for asset, reasons in by_asset.items():
+        for reason, partitions in reasons.items():
+            rows.append((asset, reason, len(partitions), _span(partitions), human_s(cost[asset][1]) if cost[asset][1] else "not known yet"))
+    if rows:
+        out += table(("asset", "why", "partitions", "which", "cost"), rows)
+        out.append(f"{len(found.steps)} steps" + (f", about {human_s(found.seconds)} of work" if found.seconds else ""))
+    else:
+        out.append("nothing to run: everything is up to date")
+    out += [f"definition of {d.asset}: {short(d.source) or 'new'} -> {short(d.target)}" for d in found.definitions]
+    for asset, stale in found.stale.items():
+        out.append(f"stale  {asset}: {len(stale)} partitions ({_span(list(stale))}): code changed; about {human_s(found.stale_seconds.get(asset, 0.0))} of work; `sextant backfill {asset} --stale` makes them again")
+    for asset, keys in found.held.items():
+        out.append(f"held   {asset}: {_span(list(keys))}: undone, and neither code nor inputs changed since (`sextant release {asset} VERSION --unhold` lifts it)")
+    for asset, keys in found.waiting.items():
+        out.append(f"waits  {asset}: {len(keys)} partitions ({_span(list(keys))}) whose inputs are not there")
+    out += [f"note   {text}" for text in found.warnings]
+    return out
+
+
+def _span(partitions: list[str]) -> str:
+    ordered = sorted(partitions)
+    return ordered[0] if len(ordered) == 1 else f"{ordered[0]} .. {ordered[-1]}" if len(ordered) > 2 else ", ".join(ordered)
+
+
+@click.command()
+@click.argument("assets", nargs=-1)
+@click.option("--partition", metavar="A..B", help="These partitions only; also made again where code changed.")
+@click.option("--each", is_flag=True, help="One run for each partition, in order, as a schedule would have made them.")
+@click.option("--force", is_flag=True, help="Make the named assets again whatever the memo says.")
+@click.option("--upstream", is_flag=True, help="Also what the named assets read.")
+@click.option("--watch", is_flag=True, help="Stay, and run what is due: by cron, and when inputs have new versions.")
+@click.option("--break-glass", metavar="REASON", default="", help="Publish past a failed gate or a missing approval; leaves a signal for the owner to review.")
+@options
+def run(
+    assets: tuple[str, ...], partition: str | None, each: bool, force: bool, upstream: bool, watch: bool, break_glass: str, env: str | None, as_json: bool
+) -> int:
+    """Make what is missing or has changed inputs, check it, publish it. A crashed run is taken up first."""
+    if each and not partition:
+        raise UsageError("SX-CLI-002", "--each needs a range", hint="sextant run --each --partition 2013-01-01..2013-01-31")
+    with platform() as p:
+        name = environment(p, env)
+        request = _request(p, assets, partition, force=force, upstream=upstream)
+        with p.interruptible():
+            if watch:
+                from sextant.app.watch import watch as keep_watch
+
+                return keep_watch(p, name, request, say=say, tell=lambda report: emit(report, json=as_json, text=lambda: report_lines(report)))
+            if each:
+                return _each(p, name, request, as_json)
+            progress = Progress()
+            report = p.runs.run(name, request, by=p.who(), progress=progress, break_glass=break_glass)
+            progress.end()
+        return finish(report, as_json)
+
+
+def _each(p: "LocalPlatform", env: str, request: "Request", as_json: bool) -> int:
+    import msgspec
+
+    from sextant.app.watch import days_of
+
+    worst, total = 0, {"runs": 0, "steps": 0, "rows": 0, "refused": 0}
+    started = time.monotonic()
+    for key in days_of(p, request):
+        if p.interrupted():
+            return 130
+        report = p.runs.run(env, msgspec.structs.replace(request, partitions=(key, key)), by=p.who(), trigger="each")
+        total = {"runs": total["runs"] + 1, "steps": total["steps"] + report.computed, "rows": total["rows"] + report.rows, "refused": total["refused"] + len(report.rejected)}
+        worst = max(worst, report.exit_code)
+        if report.state != "finished":
+            say(f"{key}: {report.state}")
+            for line in report_lines(report):
+                say("  " + line)
+    seconds = time.monotonic() - started
+    emit({**total, "wall_s": round(seconds, 3)}, json=as_json, text=lambda: [f"{total['runs']} runs, {total['steps']} steps, {total['rows']:,} rows in {human_s(seconds)}; {total['refused']} refused"])
+    return worst
+
+
+@click.command()
+@click.argument("asset")
+@click.argument("partitions", required=False, metavar="[A..B]")
+@click.option("--stale", is_flag=True, help="What is stale because its code changed, and what depends on it.")
+@click.option("--force", is_flag=True, help="Make it again whatever the memo says.")
+@options
+def backfill(asset: str, partitions: str | None, stale: bool, force: bool, env: str | None, as_json: bool) -> int:
+    """Make a range of partitions of an asset, adjacent ones together, and what depends on them."""
+    if partitions is None and not stale and not force:
+        raise UsageError("SX-CLI-003", "a backfill needs a range, or --stale", hint=f"sextant backfill {asset} 2013-01-01..2013-12-31")
+    with platform() as p:
+        name = environment(p, env)
+        progress = Progress()
+        request = _request(p, (asset,), partitions, stale=stale, force=force)
+        with p.interruptible():
+            report = p.runs.run(name, request, by=p.who(), trigger="backfill", progress=progress)
+        progress.end()
+        return finish(report, as_json)
+
+
+@click.command()
+@click.argument("asset")
+@options
+def check(asset: str, env: str | None, as_json: bool) -> int:
+    """Run all checks of an asset on what is live now. Exit code 1 when one of severity error fails."""
+    with platform() as p:
+        name = environment(p, env)
+        results = p.check(name, asset, by=p.who())
+        emit(results, json=as_json, text=lambda: check_lines(results))
+        return int(any(not r.ok and r.severity == "error" for r in results))
+
+
+def check_lines(results: Any) -> list[str]:
+    """Return check results as lines: ok, warn or FAIL first."""
+    rows = [("ok" if r.ok else "warn" if r.severity == "warn" else "FAIL", r.name, r.partition, r.message) for r in results]
+    return table(("", "check", "partition", "found"), rows)
+
+
+def finish(report: "RunReport", as_json: bool) -> int:
+    """Print a run's report and return its exit code."""
+    emit(report, json=as_json, text=lambda: report_lines(report))
+    return report.exit_code
+
+
+def report_lines(report: "RunReport") -> list[str]:
+    """Return a run's report as people read it."""
+    if not report.id:
+        return ["nothing to do: everything is up to date (0 steps)"]
+    out = [
+        f"run {report.id} {report.state} in {human_s(report.wall_s)}: {report.computed} steps computed, {report.reused} reused, {report.rows:,} rows" + (" (taken up after a crash)" if report.resumed else "")
+    ]
+    out += [f"  live    {asset}  {short(version)}" for asset, version in report.published.items() if not report.waiting]
+    if report.waiting:
+        out.append(f"  waits   release {report.waiting} needs approval: `sextant approve {report.waiting}`")
+    for asset, release in report.rejected.items():
+        out.append(f"  REFUSED {asset}: release {release} rejected; what is live stays as it was")
+    out += [f"          {c.asset}[{c.partition or 'all'}] {c.name}: {c.message}" for c in report.refused[:_SHOWN]]
+    for step in report.failed:
+        if step.code != "SX-CHECK-001":
+            out.append(f"  FAILED  {step.step}: {step.error} ({step.code})" + (f"\n          at {step.where}" if step.where else "") + (f"\n          hint: {step.hint}" if step.hint else ""))
+    if report.failed and any(step.log for step in report.failed):
+        out.append(f"          `sextant logs {report.id}` shows what they printed")
+    if report.skipped:
+        out.append(f"  skipped {len(report.skipped)} steps that stand on what failed: {', '.join(report.skipped[:3])}" + (" ..." if len(report.skipped) > 3 else ""))
+    out += [f"  warn    {c.asset}[{c.partition or 'all'}] {c.name}: {c.message}" for c in report.warned[:_SHOWN]]
+    if len(report.warned) > _SHOWN:
+        out.append(f"          ... and {len(report.warned) - _SHOWN} more warnings (`sextant runs {report.id}`)")
+    return out

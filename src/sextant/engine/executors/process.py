@@ -1,0 +1,192 @@
+"""Runs work orders in worker processes that we own: each has its pipe, its timeout and its end.
+
+One thread for each slot keeps one worker. A warm pool (`keep=True`) reuses the process for orders of one bundle; without
+it every order gets a fresh process in an empty folder that holds only the unpacked bundle, as another machine would.
+A worker that dies, hangs or eats its memory takes nobody else along.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from queue import SimpleQueue
+
+from sextant.engine.executors import wire
+from sextant.kernel.limits import STEP_TIMEOUT_S
+from sextant.kernel.nouns import WorkOrder, WorkResult
+
+_Job = tuple[WorkOrder, Callable[[WorkResult], None]]
+
+
+class ProcessExecutor:
+    """An `Executor` over local processes. `unpack(bundle digest, folder)` writes the bundle's files into a folder."""
+
+    def __init__(
+        self, slots: int, *, keep: bool = True, unpack: Callable[[str, Path], None] | None = None, environment: dict[str, str] | None = None
+    ) -> None:
+        self.slots = slots
+        self._keep = keep
+        self._unpack = unpack
+        self._environment = {**os.environ, **(environment or {})}
+        threads = str(max(1, (os.cpu_count() or 1) // slots))
+        for name in ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "SEXTANT_THREADS"):
+            self._environment.setdefault(name, threads)
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._workers = [_Slot(self) for _ in range(slots)]
+        self._cancelled: set[str] = set()
+
+    def submit(self, order: WorkOrder, done: Callable[[WorkResult], None]) -> None:
+        self._jobs.put((order, done))
+
+    def warm(self) -> None:
+        """Start the processes now, so that the first order does not wait for imports."""
+        for slot in self._workers:
+            slot.warm()
+
+    def cancel(self, order_id: str) -> None:
+        self._cancelled.add(order_id)
+        for slot in self._workers:
+            slot.cancel(order_id)
+
+    def close(self) -> None:
+        for _ in self._workers:
+            self._jobs.put(None)
+        for slot in self._workers:
+            slot.close()
+
+
+class _Slot:
+    def __init__(self, pool: ProcessExecutor) -> None:
+        self._pool = pool
+        self._process: subprocess.Popen[bytes] | None = None
+        self._bundle = ""
+        self._order = ""
+        self._lock = threading.Lock()
+        self._wake_r, self._wake_w = os.pipe()
+        self._thread = threading.Thread(target=self._loop, name="sextant-worker-slot", daemon=True)
+        self._thread.start()
+
+    def warm(self) -> None:
+        with self._lock:
+            if self._process is None:
+                self._process = self._spawn(None)
+
+    def cancel(self, order_id: str) -> None:
+        if self._order == order_id:
+            os.write(self._wake_w, b"x")
+
+    def close(self) -> None:
+        if self._order:
+            os.write(self._wake_w, b"x")
+        self._thread.join()
+        self._end()
+        os.close(self._wake_r)
+        os.close(self._wake_w)
+
+    def _loop(self) -> None:
+        while (job := self._pool._jobs.get()) is not None:
+            order, done = job
+            self._order = order.id
+            try:
+                result = self._run(order)
+            except OSError as error:  # no process could be started, or its pipe broke
+                result = wire.failed(order, "SX-STEP-011", f"no worker process could run the step: {error}", retryable=True)
+                self._end()
+            self._order = ""
+            done(result)
+
+    def _run(self, order: WorkOrder) -> WorkResult:
+        if order.id in self._pool._cancelled:
+            self._pool._cancelled.discard(order.id)
+            return wire.failed(order, "SX-STEP-CANCELLED", "cancelled before it started")
+        if self._pool._keep:
+            return self._talk(order)
+        with tempfile.TemporaryDirectory(prefix="sextant-step-") as folder:
+            if self._pool._unpack and order.bundle:
+                self._pool._unpack(order.bundle, Path(folder))
+            self._end()
+            self._process = self._spawn(folder)
+            try:
+                return self._talk(_with_project(order, folder))
+            finally:
+                self._end()
+
+    def _talk(self, order: WorkOrder) -> WorkResult:
+        if self._process is not None and (self._process.poll() is not None or (self._bundle and self._bundle != order.bundle)):
+            self._end()  # another state of the project's code: a fresh interpreter, so that no old module stays
+        with self._lock:
+            if self._process is None:
+                self._process = self._spawn(None)
+        process = self._process
+        self._bundle = order.bundle
+        assert process.stdin is not None
+        assert process.stdout is not None
+        build = order.asset.build
+        timeout = (build.timeout_s if build else 0.0) or STEP_TIMEOUT_S
+        try:
+            wire.send(process.stdin.fileno(), order)
+            body = wire.receive(process.stdout.fileno(), timeout, self._wake_r)
+        except BrokenPipeError:
+            body = b""
+        if body:
+            return wire.result_from(body)
+        if body is None:
+            woken = order.id in self._pool._cancelled
+            self._pool._cancelled.discard(order.id)
+            self._drain()
+            self._end()
+            if woken:
+                return wire.failed(order, "SX-STEP-CANCELLED", "cancelled while it ran")
+            return wire.failed(
+                order, "SX-STEP-TIMEOUT", f"ran longer than {timeout:g} s and was stopped", retryable=True, hint="raise timeout= of the asset, or make it faster"
+            )
+        return self._died(order)
+
+    def _drain(self) -> None:
+        import select
+
+        while select.select([self._wake_r], [], [], 0)[0]:
+            os.read(self._wake_r, 64)
+
+    def _died(self, order: WorkOrder) -> WorkResult:
+        assert self._process is not None
+        code = self._process.wait()
+        self._end()
+        if code < 0:
+            name = signal.Signals(-code).name
+            hint = "raise memory= of the asset, or work in smaller partitions" if name in ("SIGKILL", "SIGABRT", "SIGSEGV") else ""
+            return wire.failed(order, "SX-STEP-DIED", f"the worker was ended by {name} (out of memory, or stopped from outside)", retryable=True, hint=hint)
+        return wire.failed(order, "SX-STEP-DIED", f"the worker ended by itself with exit code {code}", retryable=True, hint="project code must not exit the process")
+
+    def _spawn(self, folder: str | None) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
+            [sys.executable, "-m", "sextant.engine.executors.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=folder,
+            env=self._pool._environment,
+            bufsize=0,
+            start_new_session=True,  # Ctrl-C is the coordinator's to handle
+        )
+
+    def _end(self) -> None:
+        process, self._process, self._bundle = self._process, None, ""
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # with everything that the step had started
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe:
+                pipe.close()
+
+
+def _with_project(order: WorkOrder, folder: str) -> WorkOrder:
+    import msgspec
+
+    return msgspec.structs.replace(order, project=folder)

@@ -1,0 +1,59 @@
+"""Messages between the coordinator and a worker: a 4-byte big-endian length, then msgpack. Nothing is pickled."""
+
+import os
+import select
+from typing import Any
+
+import msgspec
+
+from sextant.kernel.errors import Bug
+from sextant.kernel.limits import STEP_RESULT_BYTES_MAX
+from sextant.kernel.nouns import WorkOrder, WorkResult
+
+_ORDER = msgspec.msgpack.Decoder(WorkOrder)
+_RESULT = msgspec.msgpack.Decoder(WorkResult)
+_ENCODER = msgspec.msgpack.Encoder()
+
+
+def send(fd: int, message: WorkOrder | WorkResult) -> None:
+    """Write one message. Bug if it is larger than limits.STEP_RESULT_BYTES_MAX; BrokenPipeError if nobody reads."""
+    body = _ENCODER.encode(message)
+    if len(body) > STEP_RESULT_BYTES_MAX:
+        raise Bug("SX-STEP-010", f"a work order or result of {len(body)} bytes", hint="data travels as files, not in messages")
+    view = memoryview(len(body).to_bytes(4, "big") + body)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def receive(fd: int, timeout_s: float | None = None, wake_fd: int = -1) -> bytes | None:
+    """Return one message's bytes; b"" when the other side closed; None when the time is up or `wake_fd` is readable."""
+    if timeout_s is not None or wake_fd >= 0:
+        readable, _, _ = select.select([fd] + ([wake_fd] if wake_fd >= 0 else []), [], [], timeout_s)
+        if fd not in readable:
+            return None
+    head = _exactly(fd, 4)
+    return _exactly(fd, int.from_bytes(head, "big")) if len(head) == 4 else b""
+
+
+def _exactly(fd: int, size: int) -> bytes:
+    chunks: list[bytes] = []
+    while size:
+        chunk = os.read(fd, min(size, 1 << 20))
+        if not chunk:
+            return b""
+        chunks.append(chunk)
+        size -= len(chunk)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def order_from(body: bytes) -> WorkOrder:
+    return _ORDER.decode(body)
+
+
+def result_from(body: bytes) -> WorkResult:
+    return _RESULT.decode(body)
+
+
+def failed(order: WorkOrder, code: str, message: str, **more: Any) -> WorkResult:
+    """Return the result of an attempt that did not come to its end."""
+    return WorkResult(order=order.id, attempt=order.attempt, fence=order.fence, ok=False, error_code=code, error=message, **more)

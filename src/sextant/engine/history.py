@@ -1,0 +1,80 @@
+"""Run history: one durable row for each thing that happened to a step, chained into a seal.
+
+The seal is SHA-256 over the rows in order; `run.finished` carries it into the ledger, so a row that was changed later is
+found. History is pruned by retention; the seal stays.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from typing import Literal
+
+import msgspec
+
+from sextant.kernel.nouns import Resources
+from sextant.kernel.ports import State, Statement
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`start`: an attempt of a strict step is about to run. `end`: an attempt ended. `reuse`: nothing had to run."""
+
+    kind: Literal["start", "end", "reuse", "skip"]
+    step: str
+    attempt: int = 1
+    at: int = 0
+    started_at: int = 0
+    ok: bool = True
+    key: str = ""
+    output: str = ""
+    rows: int = 0
+    asset: str = ""
+    owner: str = ""
+    durability: str = ""
+    executor: str = ""
+    log: str = ""
+    error_code: str = ""
+    error: str = ""
+    hint: str = ""
+    where: str = ""
+    resources: Resources = Resources()
+
+
+class History:
+    """Numbers and seals the records of one run. Used by the engine's thread only."""
+
+    def __init__(self, run: str, rows: Iterable[tuple[int, bytes]] = ()) -> None:
+        self.run = run
+        self._encode = msgspec.json.Encoder().encode
+        self._sha = hashlib.sha256(run.encode())
+        self._n = 0
+        self.records: list[Record] = []
+        for n, body in rows:
+            assert n == self._n
+            self._sha.update(body)
+            self._n += 1
+            self.records.append(msgspec.json.decode(body, type=Record))
+
+    @classmethod
+    def open(cls, state: State, run: str) -> "History":
+        """Continue the history of a run that was started before."""
+        return cls(run, ((int(n), bytes(body)) for n, body in state.read("history_of", (run,))))
+
+    def add(self, record: Record) -> Statement:
+        """Return the statement that appends a record."""
+        body = self._encode(record)
+        self._sha.update(body)
+        statement = Statement("history_add", (self.run, self._n, body))
+        self._n += 1
+        return statement
+
+    @property
+    def seal(self) -> str:
+        """Return the digest over everything added so far."""
+        return self._sha.hexdigest()
+
+
+def seal_matches(run: str, bodies: Iterable[bytes], seal: str) -> bool:
+    """Say whether stored rows are those that were sealed."""
+    sha = hashlib.sha256(run.encode())
+    for body in bodies:
+        sha.update(body)
+    return sha.hexdigest() == seal

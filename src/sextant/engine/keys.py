@@ -1,0 +1,70 @@
+"""The two halves of a memo key: what code would make a partition, and from what content. Pure.
+
+Equal halves mean equal output, so nothing is computed; an input that was computed again to the same content leaves the
+`inputs` half as it was, and so stops the change there (early cut-off).
+"""
+
+import hashlib
+import sys
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from sextant.kernel.nouns import Asset, Part
+from sextant.kernel.partitions import ALL, Partitioning
+
+_PYTHON = f"python=={sys.version_info.major}.{sys.version_info.minor}"
+UNPARTITIONED = Partitioning()
+
+
+def digest(*fields: str) -> str:
+    """Return the hex SHA-256 over length-prefixed fields (so that no two field lists collide)."""
+    sha = hashlib.sha256()
+    for field in fields:
+        data = field.encode()
+        sha.update(len(data).to_bytes(4, "big"))
+        sha.update(data)
+    return sha.hexdigest()
+
+
+def code_digest(asset: Asset) -> str:
+    """Return the digest of what makes this asset's rows: code, settings, shape, and the distributions that it reaches."""
+    build = asset.build
+    if build is None:
+        return digest("none", asset.id)
+    table = asset.table
+    shape = msgspec.json.encode([table.key, table.time, table.partitioning.grain, table.partitioning.tz] if table else None)
+    inputs = [[i.name, i.asset, i.window] for i in build.inputs]
+    return digest(
+        "code-1",
+        build.code.language,
+        build.code.fingerprint,
+        msgspec.json.encode(build.params, order="deterministic").decode(),
+        msgspec.json.encode(inputs).decode(),
+        shape.decode(),
+        _PYTHON,
+        *build.code.modules,
+    )
+
+
+def inputs_digest(found: Iterable[tuple[str, str, str]]) -> str:
+    """Return the digest of the content read: (parameter, partition, content digest), in order."""
+    return digest("inputs-1", *(field for triple in found for field in triple))
+
+
+def definition_digest(asset: Asset) -> str:
+    """Return the version digest of an asset that *is* its definition (a kpi)."""
+    assert asset.measure is not None
+    return asset.measure.definition
+
+
+def partitioning(asset: Asset) -> Partitioning:
+    """Return how the asset is sliced; an asset without a table is one slice."""
+    return asset.table.partitioning if asset.table else UNPARTITIONED
+
+
+def content_of(parts: Mapping[str, Part]) -> str:
+    """Return one digest for all partitions together: what an input over everything depends on."""
+    if len(parts) == 1 and ALL in parts:
+        return parts[ALL].digest
+    return digest("all-1", *(field for name in sorted(parts) for field in (name, parts[name].digest)))

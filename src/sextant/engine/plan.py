@@ -1,0 +1,393 @@
+"""Decides what would run and why, before anything runs. Pure: it reads a manifest and a `Scene`, and returns a `Plan`.
+
+A partition is *missing* (never made), *stale* (code, settings or inputs changed), *held* (its making was undone), or
+up to date. Missing ones and those whose inputs changed are planned by themselves; those whose code changed only when
+asked for (`stale=True`, a named asset with named partitions) or where the author said `on_change="rebuild"`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from graphlib import CycleError, TopologicalSorter
+from typing import Literal
+
+import msgspec
+
+from sextant.engine import keys
+from sextant.kernel.clock import NS, to_datetime
+from sextant.kernel.errors import NotFound, ProjectError
+from sextant.kernel.lengths import length_s
+from sextant.kernel.limits import PARTITIONS_PER_STEP_MAX, STEPS_MAX
+from sextant.kernel.nouns import Asset, Input, Manifest, Part
+from sextant.kernel.partitions import ALL, Partitioning
+
+Reason = Literal["missing", "code changed", "inputs changed", "input runs", "looks back", "forced", "definition changed"]
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked for. Empty `assets` means all; `partitions` is a first and last key, both included."""
+
+    assets: tuple[str, ...] = ()
+    partitions: tuple[str, str] | None = None
+    stale: bool = False
+    force: bool = False
+    upstream: bool = False  # also what the named assets read
+    downstream: bool = True  # also what reads the named assets
+    look_back: bool = True
+    only: Mapping[str, frozenset[str]] = {}  # asset -> partitions: plan nothing else (a re-derivation)
+
+
+class Scene(msgspec.Struct, frozen=True, kw_only=True):
+    """What is live, held and known when the plan is made."""
+
+    env: str
+    now: int
+    live: Mapping[str, Mapping[str, Part]]  # asset -> partition -> Part
+    versions: Mapping[str, str]  # asset -> live version digest
+    held: frozenset[tuple[str, str, str, str]] = frozenset()  # (asset, partition, code, inputs)
+    made: Mapping[str, Mapping[tuple[str, str, str], str]] = {}  # asset -> (partition, code, inputs) -> content digest
+    costs: Mapping[str, tuple[float, float]] = {}  # asset -> (seconds, bytes) a partition, from past runs
+
+
+class Item(msgspec.Struct, frozen=True, kw_only=True):
+    """One partition that would be made. `inputs` is "" while an input is still to be made in the same run."""
+
+    partition: str
+    reason: Reason
+    code: str
+    inputs: str = ""
+
+
+class PlannedStep(msgspec.Struct, frozen=True, kw_only=True):
+    """Adjacent partitions of one asset, made by one work order."""
+
+    id: str
+    asset: str
+    items: tuple[Item, ...]
+    deps: tuple[str, ...] = ()
+    seconds: float | None = None  # expected, None = never run
+    size_bytes: float | None = None
+
+    @property
+    def partitions(self) -> tuple[str, ...]:
+        return tuple(item.partition for item in self.items)
+
+
+class Definition(msgspec.Struct, frozen=True, kw_only=True):
+    """An asset whose version is its definition and which differs from the live one."""
+
+    asset: str
+    source: str
+    target: str
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """`up_to_date`, `stale`, `held`, `waiting`: asset -> count or partitions that will not run, and why not."""
+
+    env: str
+    steps: tuple[PlannedStep, ...] = ()
+    definitions: tuple[Definition, ...] = ()
+    up_to_date: dict[str, int] = {}
+    stale: dict[str, dict[str, str]] = {}  # asset -> partition -> reason; reported, not run
+    stale_seconds: dict[str, float] = {}  # asset -> expected cost of making what is stale again
+    held: dict[str, tuple[str, ...]] = {}
+    waiting: dict[str, tuple[str, ...]] = {}  # an input has no such partition yet
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        return sum(step.seconds or 0.0 for step in self.steps)
+
+
+def order(manifest: Manifest) -> list[Asset]:
+    """Return the assets with a build, upstream first. ProjectError names a cycle."""
+    by_id = {asset.id: asset for asset in manifest.assets if asset.build is not None}
+    graph = {id_: {i.asset for i in asset.build.inputs if i.asset in by_id} for id_, asset in by_id.items() if asset.build}
+    try:
+        sorter = TopologicalSorter(graph)
+        sorter.prepare()
+        out: list[Asset] = []
+        while sorter.is_active():
+            ready = sorted(sorter.get_ready())
+            out += [by_id[id_] for id_ in ready]
+            sorter.done(*ready)
+    except CycleError as error:
+        path = " -> ".join(error.args[1])
+        raise ProjectError("SX-PLAN-001", f"assets read each other in a circle: {path}", hint="break the circle at one of them") from error
+    return out
+
+
+def select(manifest: Manifest, request: Request) -> set[str]:
+    """Return the ids of the assets that a request is about. NotFound for an unknown name."""
+    ordered = order(manifest)
+    if not request.assets:
+        return {asset.id for asset in ordered}
+    known = {asset.id for asset in manifest.assets}
+    chosen = set()
+    for name in request.assets:
+        if name not in known:
+            raise NotFound("SX-PLAN-002", f"there is no asset `{name}`", hint="`sextant graph` lists the assets")
+        chosen.add(name)
+    chosen |= {f"dataset:kpi_{name.removeprefix('kpi:')}" for name in chosen if name.startswith("kpi:")}
+    if request.downstream:
+        for asset in ordered:
+            if asset.build and any(i.asset in chosen for i in asset.build.inputs):
+                chosen.add(asset.id)
+    if request.upstream:
+        for asset in reversed(ordered):
+            if asset.build and asset.id in chosen:
+                chosen |= {i.asset for i in asset.build.inputs}
+    return chosen
+
+
+def plan(manifest: Manifest, scene: Scene, request: Request) -> Plan:
+    """Return what `request` means in `scene`. UserError for unknown assets, bad partitions; ProjectError for a cycle."""
+    chosen = select(manifest, request)
+    planned: dict[str, dict[str, Item]] = {}
+    steps: list[PlannedStep] = []
+    step_of: dict[tuple[str, str], str] = {}
+    out = Plan(env=scene.env)
+    warnings: list[str] = []
+    assets = {asset.id: asset for asset in manifest.assets}
+    for asset in order(manifest):
+        if asset.id not in chosen or asset.build is None:
+            continue
+        warnings += [f"{asset.id}: {text}" for text in asset.build.code.warnings]
+        items = _items(asset, assets, scene, request, planned, out)
+        planned[asset.id] = items
+        for chunk in _chunks(keys.partitioning(asset), list(items)):
+            step = _step(asset, assets, [items[key] for key in chunk], step_of, scene)
+            steps.append(step)
+            for key in chunk:
+                step_of[(asset.id, key)] = step.id
+    if len(steps) > STEPS_MAX:
+        raise ProjectError("SX-PLAN-003", f"the plan has {len(steps)} steps, more than {STEPS_MAX}", hint="narrow it with --partition")
+    definitions = tuple(
+        Definition(asset=a.id, source=scene.versions.get(a.id, ""), target=target)
+        for a in manifest.assets
+        if a.kind == "kpi" and a.measure and a.mode == "managed" and (not request.assets or a.id in chosen or f"dataset:kpi_{a.name}" in chosen)
+        and scene.versions.get(a.id, "") != (target := keys.definition_digest(a))
+        and (a.id, ALL, target, "") not in scene.held
+    )  # fmt: skip
+    return msgspec.structs.replace(out, steps=tuple(steps), definitions=definitions, warnings=tuple(warnings))
+
+
+def _items(
+    asset: Asset, assets: Mapping[str, Asset], scene: Scene, request: Request, planned: Mapping[str, Mapping[str, Item]], out: Plan
+) -> dict[str, Item]:
+    assert asset.build is not None
+    slices = keys.partitioning(asset)
+    code = keys.code_digest(asset)
+    live = scene.live.get(asset.id, {})
+    made = scene.made.get(asset.id, {})
+    named = asset.id in request.assets
+    asked = request.stale or (named and request.partitions is not None) or (named and slices.grain == "none") or asset.on_change == "rebuild"
+    look_back = _looked_back(asset, slices, scene.now) if request.look_back and request.partitions is None else frozenset()
+    if _definition_held(asset, assets, scene):
+        out.held[asset.id] = tuple(_wanted(slices, request, asset, scene, live))
+        return {}
+    items: dict[str, Item] = {}
+    stale: dict[str, str] = {}
+    held: list[str] = []
+    waiting: list[str] = []
+    fresh = 0
+    reads = [_Reader(i, assets.get(i.asset), slices, scene, planned.get(i.asset, {})) for i in asset.build.inputs]
+    for key in _wanted(slices, request, asset, scene, live):
+        ready, runs, inputs = True, False, ""
+        found: list[tuple[str, str, str]] = []
+        for read in reads:
+            state = read.at(key, found)
+            ready = ready and state != "absent"
+            runs = runs or state == "runs"
+        part = live.get(key)
+        if not ready:
+            if part is None:
+                waiting.append(key)
+            continue
+        if not runs:
+            inputs = keys.inputs_digest(found)
+            if (asset.id, key, code, inputs) in scene.held and not request.force:
+                held.append(key)
+                continue
+        reason = _reason(part, code, inputs, runs=runs, made=made, key=key)
+        if request.force and request.assets and not named:
+            pass  # force is for what was named; what reads it decides by content
+        elif request.force:
+            reason = "forced"
+        if reason is None and key in look_back:
+            reason = "looks back"
+        if reason is None:
+            fresh += 1
+        elif reason == "code changed" and not asked:
+            stale[key] = reason
+        else:
+            items[key] = Item(partition=key, reason=reason, code=code, inputs=inputs)
+    out.up_to_date[asset.id] = fresh
+    if stale:
+        out.stale[asset.id] = stale
+        out.stale_seconds[asset.id] = scene.costs.get(asset.id, (0.0, 0.0))[0] * len(stale)
+    if held:
+        out.held[asset.id] = tuple(held)
+    if waiting:
+        out.waiting[asset.id] = tuple(waiting)
+    return items
+
+
+def _definition_held(asset: Asset, assets: Mapping[str, Asset], scene: Scene) -> bool:
+    """Say whether these are the values of a kpi whose declared definition was undone: nothing is computed by it then."""
+    metric = assets.get(f"kpi:{asset.name.removeprefix('kpi_')}") if asset.id.startswith("dataset:kpi_") else None
+    return metric is not None and (metric.id, ALL, keys.definition_digest(metric), "") in scene.held
+
+
+def _reason(part: Part | None, code: str, inputs: str, *, runs: bool, made: Mapping[tuple[str, str, str], str], key: str) -> Reason | None:
+    if part is None:
+        return "missing"
+    if runs:
+        return "input runs"
+    if part.code == code and part.inputs == inputs:
+        return None
+    if made.get((key, code, inputs)) == part.digest:
+        return None
+    return "inputs changed" if part.inputs != inputs else "code changed"
+
+
+class _Reader:
+    """Looks up, for one input, what a partition reads: appends (name, partition, digest) and says whether it is there."""
+
+    def __init__(self, bound: Input, upstream: Asset | None, slices: Partitioning, scene: Scene, planned: Mapping[str, Item]) -> None:
+        self._bound = bound
+        self._parts = scene.live.get(bound.asset, {})
+        self._planned = planned
+        self._slices = slices
+        self._upstream = keys.partitioning(upstream) if upstream else Partitioning()
+        self._same = self._upstream == slices and not bound.window
+        self._whole = self._upstream.grain == "none" or bound.window == "all" or (slices.grain == "none" and not bound.window)
+        self._whole_digest = keys.content_of(self._parts) if self._whole and self._parts else ""
+        self._order = sorted(set(self._parts) | set(planned)) if bound.window and not self._whole else []
+
+    def at(self, key: str, found: list[tuple[str, str, str]]) -> Literal["here", "runs", "absent"]:
+        name = self._bound.name
+        if self._whole:
+            if self._planned:
+                return "runs"
+            if not self._parts:
+                return "absent"
+            found.append((name, "*", self._whole_digest))
+            return "here"
+        state: Literal["here", "runs", "absent"] = "here"
+        wanted = [key] if self._same else reads(self._bound, self._upstream, self._slices, key, self._order)
+        for upstream_key in wanted:
+            if upstream_key in self._planned:
+                state = "runs" if state == "here" else state
+            elif (part := self._parts.get(upstream_key)) is not None:
+                found.append((name, upstream_key, part.digest))
+            else:
+                state = "absent"
+        return state if wanted else "absent"
+
+
+def reads(bound: Input, upstream: Partitioning, slices: Partitioning, key: str, existing: Sequence[str]) -> list[str]:
+    """Return the upstream partitions that partition `key` reads: the overlapping ones, or those of the window that exist."""
+    if not bound.window:
+        return upstream.overlapping(slices, key)
+    slice_ = slices.partition(key)
+    if slice_.end is None:
+        return list(existing)
+    start = slice_.end.timestamp() - length_s(bound.window)
+    out = []
+    for name in existing:
+        other = upstream.partition(name)
+        if other.start is not None and other.end is not None and other.start.timestamp() >= start and other.end <= slice_.end:
+            out.append(name)
+    return out
+
+
+def _wanted(slices: Partitioning, request: Request, asset: Asset, scene: Scene, live: Mapping[str, Part]) -> Iterable[str]:
+    if request.only:
+        return sorted(request.only.get(asset.id, ()))
+    if request.partitions is None or slices.grain == "none":
+        if slices.grain in ("none", "static"):
+            return slices.until(to_datetime(scene.now))
+        return sorted({*slices.until(to_datetime(scene.now)), *live})
+    first, last = request.partitions
+    if slices.grain == "static":
+        return slices.between(first, last) if first in slices.names else slices.names
+    return slices.between(_fit(slices, first, "start"), _fit(slices, last, "end"))
+
+
+def _fit(slices: Partitioning, key: str, side: Literal["start", "end"]) -> str:
+    """Return the key of this grain at the start or end of a slice named in any time grain (2013-01 for days)."""
+    for grain in ("daily", "monthly", "hourly"):
+        if grain == slices.grain:
+            try:
+                return slices.partition(key).key
+            except Exception:  # noqa: S112 - another grain's form; tried next
+                continue
+        try:
+            slice_ = Partitioning(grain=grain, tz=slices.tz).partition(key)
+        except Exception:  # noqa: S112
+            continue
+        assert slice_.start is not None
+        assert slice_.end is not None
+        return slices.key_at(slice_.start if side == "start" else _before(slice_.end))
+    return slices.partition(key).key  # raises the error that shows the right form
+
+
+def _before(at: datetime) -> datetime:
+    from datetime import UTC, timedelta
+
+    return at.astimezone(UTC) - timedelta(microseconds=1)
+
+
+def _looked_back(asset: Asset, slices: Partitioning, now: int) -> frozenset[str]:
+    if not asset.lookback or slices.grain in ("none", "static"):
+        return frozenset()
+    since = to_datetime(now - int(length_s(asset.lookback) * NS))
+    recent = [key for key in slices.until(to_datetime(now)) if (start := slices.partition(key).start) is not None and start >= since]
+    return frozenset(recent)
+
+
+def chunk_prefix(grain: str, key: str) -> str:
+    """Return what partitions must share to be made by one step: the month of a day, the day of an hour, the year of a month."""
+    width = {"daily": 7, "hourly": 10, "monthly": 4}.get(grain)
+    return key[:width] if width else key
+
+
+def _chunks(slices: Partitioning, wanted: list[str]) -> list[list[str]]:
+    if slices.grain in ("none", "static"):
+        return [[key] for key in wanted]
+    out: list[list[str]] = []
+    for key in wanted:
+        if out and len(out[-1]) < PARTITIONS_PER_STEP_MAX and chunk_prefix(slices.grain, out[-1][0]) == chunk_prefix(slices.grain, key):
+            out[-1].append(key)
+        else:
+            out.append([key])
+    return out
+
+
+def _step(asset: Asset, assets: Mapping[str, Asset], items: list[Item], step_of: Mapping[tuple[str, str], str], scene: Scene) -> PlannedStep:
+    assert asset.build is not None
+    deps: set[str] = set()
+    slices = keys.partitioning(asset)
+    for bound in asset.build.inputs:
+        upstream = assets.get(bound.asset)
+        if upstream is None:
+            continue
+        other = keys.partitioning(upstream)
+        if other == slices and not bound.window:
+            deps |= {step_of[(bound.asset, item.partition)] for item in items if (bound.asset, item.partition) in step_of}
+        else:  # windows and other grains: wait for all of it, its partitions may still change
+            deps |= {id_ for (name, _), id_ in step_of.items() if name == bound.asset}
+    for check in asset.checks:  # a reference table is compared with as it will be
+        to = str(check.params.get("to", "")).rpartition(".")[0]
+        if to and to != asset.id:
+            deps |= {id_ for (name, _), id_ in step_of.items() if name == to}
+    cost = scene.costs.get(asset.id)
+    name = items[0].partition if len(items) == 1 else f"{items[0].partition}..{items[-1].partition}"
+    return PlannedStep(
+        id=f"{asset.id}[{name}]",
+        asset=asset.id,
+        items=tuple(items),
+        deps=tuple(sorted(deps)),
+        seconds=cost[0] * len(items) if cost else None,
+        size_bytes=cost[1] * len(items) if cost else None,
+    )

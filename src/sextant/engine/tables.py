@@ -1,0 +1,136 @@
+"""The tables of one run as its steps see them: what was live when it began, with what the run has made laid over it."""
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from sextant.engine import keys
+from sextant.kernel.nouns import CheckResult, FileRef, FileSet, Noun, Part
+from sextant.kernel.ports import Lake
+
+Schema = tuple[tuple[str, str], ...]
+
+
+class Staged(Noun, frozen=True, kw_only=True):
+    """One partition that the run made, or found made before: where its rows lie. `origin`: the locator of the older
+    table state that holds them, "" for files of this run."""
+
+    part: Part
+    files: tuple[FileRef, ...] = ()
+    origin: str = ""
+
+
+class StepOutput(Noun, frozen=True, kw_only=True):
+    """What a step's record in the history keeps, so that a resumed run need not make it again."""
+
+    staged: tuple[Staged, ...] = ()
+    confirmed: tuple[Part, ...] = ()  # made the content that is live already
+    schema: Schema = ()
+    arrow_schema: bytes = b""
+    checks: tuple[CheckResult, ...] = ()
+    refused: bool = False
+    wall_s: float = 0.0
+
+
+class RunTable:
+    """One asset in one run."""
+
+    def __init__(self, asset: str, base: str, locator: str, parts: Mapping[str, Part], schema: Schema, lake: Lake) -> None:
+        self.asset, self.base, self.locator, self.base_parts, self.schema = asset, base, locator, parts, schema
+        self.arrow_schema = b""
+        self.staged: dict[str, Staged] = {}
+        self.removed: set[str] = set()
+        self.confirmed: list[Part] = []
+        self.refused: dict[str, Staged] = {}
+        self.refused_schema = schema
+        self.refused_arrow_schema = b""
+        self.checks: list[CheckResult] = []
+        self.refused_checks: list[CheckResult] = []
+        self.wall_s = 0.0
+        self._lake = lake
+        self._files: dict[str, tuple[FileRef, ...]] = {}
+        self._all_digest = ""
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.staged or self.removed)
+
+    def part(self, partition: str) -> Part | None:
+        """Return the partition as the run sees it now."""
+        staged = self.staged.get(partition)
+        if staged:
+            return staged.part
+        return None if partition in self.removed else self.base_parts.get(partition)
+
+    def parts(self) -> dict[str, Part]:
+        out = {name: part for name, part in self.base_parts.items() if name not in self.removed}
+        out.update((name, staged.part) for name, staged in self.staged.items())
+        return out
+
+    def content(self) -> str:
+        """Return the digest over all partitions."""
+        if self.changed or not self._all_digest:
+            self._all_digest = keys.content_of(self.parts())
+        return self._all_digest
+
+    def take(self, output: StepOutput) -> None:
+        """Lay a step's output over the table."""
+        self.wall_s += output.wall_s
+        if output.refused:
+            self.refused.update((s.part.partition, s) for s in output.staged)
+            self.refused_checks += output.checks
+            self.refused_schema = merge_schema(self.refused_schema, output.schema)
+            self.refused_arrow_schema = output.arrow_schema
+            return
+        self.staged.update((s.part.partition, s) for s in output.staged)
+        self.confirmed += output.confirmed
+        self.checks += output.checks
+        if output.staged and output.schema:
+            self.schema = merge_schema(self.schema, output.schema)
+            self.arrow_schema = output.arrow_schema
+
+    def sets(self, wanted: Iterable[str] | None) -> tuple[FileSet, ...]:
+        """Return where the rows of these partitions (None: all) lie."""
+        names = sorted(self.parts()) if wanted is None else [name for name in wanted if self.part(name) is not None]
+        by_origin: dict[str, list[str]] = {}
+        fresh: dict[FileRef, list[str]] = {}
+        for name in names:
+            staged = self.staged.get(name)
+            if staged is None:
+                by_origin.setdefault(self.locator, []).append(name)
+            elif staged.origin:
+                by_origin.setdefault(staged.origin, []).append(name)
+            else:
+                for file in staged.files:
+                    fresh.setdefault(file, []).append(name)
+        out = []
+        for locator, partitions in by_origin.items():
+            few = set(partitions)
+            files = tuple(file for file in self._files_of(locator) if not few.isdisjoint(file.partitions))
+            out.append(FileSet(files=files, partitions=tuple(partitions)))
+        if fresh:
+            seen: dict[str, None] = {}
+            for partitions in fresh.values():
+                seen.update(dict.fromkeys(partitions))
+            out.append(FileSet(files=tuple(fresh), partitions=tuple(seen)))
+        return tuple(out)
+
+    def _files_of(self, locator: str) -> tuple[FileRef, ...]:
+        if locator not in self._files:
+            self._files[locator] = self._lake.files(locator) if locator else ()
+        return self._files[locator]
+
+
+def merge_schema(before: Schema, after: Schema) -> Schema:
+    """Return the columns of both: those of `before` in their order, with the newer type, then the new ones."""
+    newer = dict(after)
+    known = {name for name, _ in before}
+    return (*((name, newer.get(name, type_)) for name, type_ in before), *((name, type_) for name, type_ in after if name not in known))
+
+
+def encode_output(output: StepOutput) -> str:
+    return msgspec.json.encode(output).decode()
+
+
+def decode_output(text: str) -> StepOutput:
+    return msgspec.json.decode(text, type=StepOutput)

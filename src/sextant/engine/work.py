@@ -1,0 +1,323 @@
+"""What the steps of a data run do: cut off early, reuse what was made before, or send a work order to an executor.
+
+The coordinator's side only: it reads tables' states and file names, never rows. What a step made lies in files under an
+attempt-unique prefix; nothing is live before the release layer publishes it.
+"""
+
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from queue import SimpleQueue
+
+import msgspec
+
+from sextant.engine import keys
+from sextant.engine.execute import Done, Task
+from sextant.engine.plan import Item, Plan, PlannedStep, reads
+from sextant.engine.tables import RunTable, Staged, StepOutput, decode_output, encode_output
+from sextant.engine.versions import Versions
+from sextant.kernel.clock import NS, Clock
+from sextant.kernel.ids import Ids
+from sextant.kernel.limits import LEASE_S, STEP_TIMEOUT_S
+from sextant.kernel.nouns import Asset, CheckResult, InputRef, Manifest, Part, WorkOrder, WorkResult
+from sextant.kernel.ports import Blobs, Executor, Lake, State
+
+AUDIT = "audit"
+Key = tuple[str, str, str, str]  # asset, partition, code, inputs
+Found = tuple[Staged, StepOutput]  # a partition, and the output that it was part of
+
+
+class DataWork:
+    """Implements `Work` for one run over datasets."""
+
+    def __init__(
+        self, plan: Plan, manifest: Manifest, *, run: str, state: State, versions: Versions, lake: Lake, blobs: Blobs,
+        executors: Callable[[str], Executor], clock: Clock, ids: Ids, tables: dict[str, RunTable], project: str, blobs_root: str,
+        fence: int = 0, earlier: Iterable[tuple[str, str]] = (), spare: Iterable[tuple[str, str]] = (), secrets_file: str = "", past_gate: bool = False,
+        held: Container[tuple[str, str, str, str]] = (),
+        settled: Callable[[str], None] = lambda _asset: None,
+    ) -> None:  # fmt: skip
+        self.plan, self.manifest, self.run, self.state, self.versions = plan, manifest, run, state, versions
+        self.lake, self.blobs, self.executors, self.clock, self.ids = lake, blobs, executors, clock, ids
+        self.tables, self.project, self.blobs_root, self.fence = tables, project, blobs_root, fence
+        self.secrets_file = secrets_file
+        self.settled = settled  # called with an asset when the last of its tasks has ended well
+        self.left: dict[str, int] = {}
+        self.past_gate = past_gate  # someone broke the glass: what the checks refuse is published, and marked
+        self.assets = {asset.id: asset for asset in manifest.assets}
+        self.steps: dict[str, PlannedStep] = {step.id: step for step in plan.steps}
+        self.items: dict[str, list[Item]] = {}
+        self.orders: dict[str, tuple[str, Executor]] = {}
+        self.earlier = self._recorded(earlier)  # this run made it before it was interrupted: never again
+        self.spare = self._recorded(spare)  # runs that were cancelled made it: as good as the memo
+        self.held = held
+
+    # ------------------------------------------------------------ the graph
+
+    def tasks(self) -> list[Task]:
+        """Return the plan's steps as tasks, and an audit for each asset with checks over the whole table."""
+        out = []
+        of_asset: dict[str, list[str]] = {}
+        for step in self.plan.steps:
+            build = self.assets[step.asset].build
+            assert build is not None
+            of_asset.setdefault(step.asset, []).append(step.id)
+            out.append(
+                Task(
+                    id=step.id, deps=step.deps, durability=build.durability, retries=build.retries, backoff_s=build.backoff_s, pool=build.pool,
+                    asset=step.asset, owner=self.assets[step.asset].owner,
+                )
+            )  # fmt: skip
+        for name, deps in of_asset.items():
+            if any(check.scope == "table" for check in self.assets[name].checks):
+                out.append(Task(id=f"{AUDIT}:{name}", deps=tuple(deps), asset=name, owner=self.assets[name].owner))
+        for task in out:
+            self.left[task.asset] = self.left.get(task.asset, 0) + 1
+        return out
+
+    def _ended(self, asset: str) -> None:
+        self.left[asset] -= 1
+        if self.left[asset] == 0 and self.tables[asset].changed:
+            self.settled(asset)
+
+    def _recorded(self, outputs: Iterable[tuple[str, str]]) -> dict[Key, Found]:
+        """Return what recorded outputs (asset, output) made, by memo key, as far as its files are still there."""
+        found: dict[Key, Found] = {}
+        for asset, text in outputs:
+            output = decode_output(text)
+            if output.refused:
+                continue
+            made = [staged for staged in output.staged if staged.files and all((self.lake.root / file.path).exists() for file in staged.files)]
+            for staged in (*made, *(Staged(part=part) for part in output.confirmed)):
+                found[(asset, staged.part.partition, staged.part.code, staged.part.inputs)] = (staged, output)
+        return found
+
+    # ------------------------------------------------------------ Work
+
+    def prepare(self, task: Task) -> Done | None:
+        done = self._prepare(task)
+        if done is not None:
+            self._ended(task.asset)
+        return done
+
+    def finish(self, task: Task, attempt: int, result: WorkResult) -> Done:  # noqa: ARG002 - the order's id names the attempt
+        done = self._finish(task, result)
+        if done.ok:
+            self._ended(task.asset)
+        return done
+
+    def _prepare(self, task: Task) -> Done | None:
+        if task.id.startswith(AUDIT + ":"):
+            return None if self.tables[task.asset].changed else Done(reused=True)
+        step = self.steps[task.id]
+        asset = self.assets[step.asset]
+        assert asset.build is not None
+        table = self.tables[step.asset]
+        todo: list[Item] = []
+        reused: dict[int, StepOutput] = {}  # by the output that they come from: its schema and checks come along once
+        for item in step.items:
+            inputs = self._inputs_now(asset, item.partition)
+            if inputs is None:
+                continue  # an input has no such partition after all
+            here = msgspec.structs.replace(item, inputs=inputs)
+            key = (asset.id, item.partition, item.code, inputs)
+            found = self.earlier.get(key)
+            if found is None:
+                if key in self.held and item.reason != "forced":
+                    continue  # undone, and nothing that it is made of has changed since
+                if asset.build.deterministic and item.reason not in ("forced", "looks back"):
+                    if self._is_live(table, here):
+                        continue
+                    found = self.spare.get(key) or self._memo(asset, here)
+            live = table.base_parts.get(item.partition)
+            if found is None or not (found[0].files or found[0].origin or (live and live.digest == found[0].part.digest)):
+                todo.append(here)
+                continue
+            old, source = found
+            taken = reused.setdefault(id(source), msgspec.structs.replace(source, staged=(), confirmed=(), schema=source.schema or table.schema, wall_s=0.0))
+            if live is not None and live.digest == old.part.digest:
+                reused[id(source)] = msgspec.structs.replace(taken, confirmed=(*taken.confirmed, old.part))
+            else:
+                reused[id(source)] = msgspec.structs.replace(taken, staged=(*taken.staged, old))
+        for output in reused.values():
+            table.take(output)
+        if todo:
+            self.items[task.id] = todo
+            return None
+        return Done(reused=True)
+
+    def submit(self, task: Task, attempt: int, done: Callable[[WorkResult], None]) -> None:
+        asset = self.assets[task.asset]
+        audit = task.id.startswith(AUDIT + ":")
+        order = self._audit(asset, attempt) if audit else self._order(task.id, asset, self.items[task.id], attempt)
+        executor = self.executors(asset.build.executor if asset.build else "")
+        self.orders[task.id] = (order.id, executor)
+        executor.submit(order, done)
+
+    def audit_now(self, asset: Asset) -> WorkResult:
+        """Run the table-scope checks of an asset on its table as it is, and wait for the result."""
+        answer: SimpleQueue[WorkResult] = SimpleQueue()
+        self.executors(asset.build.executor if asset.build else "").submit(self._audit(asset, 1), answer.put)
+        return answer.get()
+
+    def cancel(self, task: Task) -> None:
+        if task.id in self.orders:
+            order, executor = self.orders[task.id]
+            executor.cancel(order)
+
+    def _finish(self, task: Task, result: WorkResult) -> Done:
+        order, _ = self.orders.pop(task.id)
+        asset = self.assets[task.asset]
+        log = self.blobs.put(result.log.encode()) if result.log else ""
+        record = {"log": log, "resources": result.resources, "executor": type(self.executors(asset.build.executor if asset.build else "")).__name__}
+        if result.order != order or result.fence != self.fence:
+            return Done(ok=False, record={**record, "error_code": "SX-STEP-012", "error": "a result of another attempt was refused"})
+        if not result.ok:
+            return Done(
+                ok=False, retryable=result.retryable,
+                record={**record, "error_code": result.error_code, "error": result.error, "hint": result.hint, "where": result.where},
+            )  # fmt: skip
+        if task.id.startswith(AUDIT + ":"):
+            return self._audited(task, result, record)
+        return self._made(task, asset, result, record)
+
+    # ------------------------------------------------------------ inside
+
+    def _made(self, task: Task, asset: Asset, result: WorkResult, record: Mapping[str, object]) -> Done:
+        table = self.tables[task.asset]
+        items = {item.partition: item for item in self.items.pop(task.id)}
+        staged, confirmed = [], []
+        for made in result.outputs:
+            item = items[made.partition]
+            part = Part(partition=made.partition, digest=made.digest, rows=made.rows, code=item.code, inputs=item.inputs)
+            live = table.base_parts.get(made.partition)
+            if live is not None and live.digest == made.digest and made.partition not in table.removed:
+                confirmed.append(part)
+            else:
+                staged.append(Staged(part=part, files=made.files))
+        bad = [check for check in result.checks if not check.ok and check.severity == "error"] if not self.past_gate else []
+        output = StepOutput(
+            staged=tuple(staged), confirmed=tuple(confirmed), schema=result.schema, arrow_schema=result.arrow_schema, checks=result.checks,
+            refused=bool(bad), wall_s=result.resources.wall_s,
+        )  # fmt: skip
+        table.take(output)
+        if bad:
+            names = ", ".join(sorted({check.name for check in bad}))
+            text = f"{len(bad)} checks failed: {names}" if len(bad) > 1 else f"the check {names} failed: {bad[0].message}"
+            return Done(ok=False, output=encode_output(output), record={**record, "error_code": "SX-CHECK-001", "error": text, "hint": f"`sextant show {asset.id}` still shows the last good version"})
+        return Done(output=encode_output(output), rows=sum(made.rows for made in result.outputs), key=keys.digest(*(i.code + i.inputs for i in items.values())), record=record)
+
+    def _audited(self, task: Task, result: WorkResult, record: Mapping[str, object]) -> Done:
+        table = self.tables[task.asset]
+        bad = [check for check in result.checks if not check.ok and check.severity == "error"] if not self.past_gate else []
+        if bad:  # the table as a whole is refused: nothing of it is published
+            table.refused.update(table.staged)
+            table.refused_schema, table.refused_arrow_schema = table.schema, table.arrow_schema
+            table.staged.clear()
+            table.refused_checks += [*table.checks, *result.checks]
+            table.checks.clear()
+            return Done(ok=False, record={**record, "error_code": "SX-CHECK-001", "error": f"the check {bad[0].name} of the whole table failed: {bad[0].message}"})
+        table.checks += result.checks
+        return Done(record=record)
+
+    def _is_live(self, table: RunTable, item: Item) -> bool:
+        part = table.part(item.partition)
+        return part is not None and part.code == item.code and part.inputs == item.inputs
+
+    def _memo(self, asset: Asset, item: Item) -> Found | None:
+        """Return this partition as any kept version of the asset holds it."""
+        for _, version, digest, count in self.state.read("parts_memo", (asset.id, item.partition, item.code, item.inputs)):
+            record = self.versions.get(asset.id, str(version))
+            if not record.meta.get("refused"):  # what the checks refused is made, and checked, again
+                part = Part(partition=item.partition, digest=str(digest), rows=int(count), code=item.code, inputs=item.inputs)
+                return Staged(part=part, origin=record.locator), StepOutput(schema=record.schema)
+        return None
+
+    def _inputs_now(self, asset: Asset, partition: str) -> str | None:
+        """Return the inputs half of the memo key as the run stands now; None when an input lacks the partition."""
+        assert asset.build is not None
+        slices = keys.partitioning(asset)
+        found: list[tuple[str, str, str]] = []
+        for bound in asset.build.inputs:
+            table = self.tables[bound.asset]
+            upstream = keys.partitioning(self.assets[bound.asset]) if bound.asset in self.assets else keys.UNPARTITIONED
+            if self._whole(bound.window, upstream.grain, slices.grain):
+                if not table.base_parts and not table.staged:
+                    return None
+                found.append((bound.name, "*", table.content()))
+                continue
+            wanted = [partition] if upstream == slices and not bound.window else reads(bound, upstream, slices, partition, sorted(table.parts()))
+            for name in wanted:
+                part = table.part(name)
+                if part is None:
+                    return None
+                found.append((bound.name, name, part.digest))
+        return keys.inputs_digest(found)
+
+    @staticmethod
+    def _whole(window: str, upstream_grain: str, grain: str) -> bool:
+        return upstream_grain == "none" or window == "all" or (grain == "none" and not window)
+
+    def _input_refs(self, asset: Asset, partitions: Sequence[str]) -> tuple[InputRef, ...]:
+        assert asset.build is not None
+        slices = keys.partitioning(asset)
+        out = []
+        for bound in asset.build.inputs:
+            table = self.tables[bound.asset]
+            upstream = keys.partitioning(self.assets[bound.asset]) if bound.asset in self.assets else keys.UNPARTITIONED
+            mapping: dict[str, tuple[str, ...]] | None = None
+            wanted: list[str] | None = None
+            if not self._whole(bound.window, upstream.grain, slices.grain):
+                existing = sorted(table.parts()) if bound.window else []
+                mapping = {p: (p,) if upstream == slices and not bound.window else tuple(reads(bound, upstream, slices, p, existing)) for p in partitions}
+                wanted = sorted({name for names in mapping.values() for name in names})
+            out.append(InputRef(name=bound.name, asset=bound.asset, version=table.base, frame=bound.frame, sets=table.sets(wanted), schema=table.schema, reads=mapping))
+        return tuple(out)
+
+    def _references(self, asset: Asset, scopes: tuple[str, ...]) -> tuple[InputRef, ...]:
+        names = {str(check.params["to"]).rpartition(".")[0] for check in asset.checks if "to" in check.params and check.scope in scopes}
+        return tuple(
+            InputRef(name=name, asset=name, version=self.tables[name].base, sets=self.tables[name].sets(None), schema=self.tables[name].schema)
+            for name in sorted(names)
+            if name in self.tables
+        )
+
+    def _order(self, step: str, asset: Asset, items: list[Item], attempt: int) -> WorkOrder:
+        id_ = self.ids.new("wo")
+        partitions = tuple(item.partition for item in items)
+        return self._base(id_, step, asset, attempt, partitions, self._input_refs(asset, partitions), self._references(asset, ("partition",)), audit=False)
+
+    def _audit(self, asset: Asset, attempt: int) -> WorkOrder:
+        table = self.tables[asset.id]
+        whole = InputRef(name="this", asset=asset.id, version=table.base, sets=table.sets(None), schema=table.schema)
+        only = msgspec.structs.replace(asset, checks=tuple(check for check in asset.checks if check.scope == "table"))
+        return self._base(self.ids.new("wo"), f"{AUDIT}:{asset.id}", only, attempt, (), (whole,), self._references(asset, ("table",)), audit=True)
+
+    def _base(
+        self, id_: str, step: str, asset: Asset, attempt: int, partitions: tuple[str, ...], inputs: tuple[InputRef, ...],
+        references: tuple[InputRef, ...], *, audit: bool,
+    ) -> WorkOrder:  # fmt: skip
+        now = self.clock.now_ns()
+        build = asset.build
+        lasts_s = ((build.timeout_s if build else 0.0) or STEP_TIMEOUT_S) + LEASE_S
+        return WorkOrder(
+            id=id_, run=self.run, step=step, attempt=attempt, fence=self.fence, asset=asset, partitions=partitions, inputs=inputs,
+            references=references, bundle=self.manifest.bundle, root=self.manifest.root, tz=self.manifest.tz,
+            staging=f"{table_folder(asset.id)}/data/{id_}", lake=str(self.lake.root), blobs=self.blobs_root, project=self.project,
+            secrets=dict(build.secrets) if build else {}, environment={"SEXTANT_SECRETS": self.secrets_file} if self.secrets_file else {},
+            now=now, expires_at=now + int(lasts_s * NS), expect_schema=self.tables[asset.id].schema, audit=audit,
+        )  # fmt: skip
+
+
+def _asset_of(staged: Staged) -> str:
+    """Return the asset that a staged file belongs to, from its path."""
+    folder = staged.files[0].path.split("/", 1)[0] if staged.files else ""
+    kind, _, name = folder.partition(".")
+    return f"{kind}:{name}" if name else ""
+
+
+def table_folder(asset: str) -> str:
+    """Return the lake folder of an asset's table: `dataset:flights` -> `dataset.flights`."""
+    return asset.replace(":", ".", 1)
+
+
+def failed_checks(results: Iterable[CheckResult]) -> list[CheckResult]:
+    return [check for check in results if not check.ok]

@@ -1,0 +1,294 @@
+"""Publishes what a run made: builds versions, writes the tables' new states, and moves all pointers in one release.
+
+Write-audit-publish: rows were written under the run's own prefix and checked before this is called; nothing here is
+visible before the one state transaction that holds versions, check results, release and pointers.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import msgspec
+
+from sextant.engine.keys import definition_digest
+from sextant.engine.plan import Definition
+from sextant.engine.tables import RunTable, Staged
+from sextant.engine.versions import Versions, changed
+from sextant.engine.work import table_folder
+from sextant.kernel.clock import Clock
+from sextant.kernel.errors import Conflict
+from sextant.kernel.ids import Ids
+from sextant.kernel.nouns import Asset, CheckResult, Event, Move, Part, Principal, Release, Strategy, Version
+from sextant.kernel.ports import Lake, State, Statement, Write
+from sextant.ledger.projections import ChecksCompleted, Held, VersionConfirmed, VersionCreated
+from sextant.policy.decide import Decision
+from sextant.release.releases import Instant, Releases, Verdict, still
+from sextant.stores.lake.digest import version_digest
+
+_REBASES_MAX = 3  # how often a publish is built again on a head that moved meanwhile
+_COMMITS_AT_ONCE = 4  # table states written side by side
+Decide = Callable[[Sequence[Move]], Decision]
+
+
+class DatasetKind(Instant):
+    """Datasets: the gate is the checks that ran on exactly that version; an undo holds what the version was made from."""
+
+    def __init__(self, versions: Versions) -> None:
+        self._versions = versions
+
+    def gate(self, release: Release) -> Verdict:
+        reasons = []
+        for move in release.moves:
+            if move.asset.startswith("dataset:") and move.target and release.intent == "release":
+                refused = self._versions.get(move.asset, move.target).meta.get("refused", ())
+                reasons += [f"{move.asset}: {text}" for text in refused]
+        return Verdict(ok=not reasons, reasons=tuple(reasons))
+
+    def held(self, move: Move) -> tuple[Held, ...]:
+        before = self._versions.parts(move.asset, move.source)
+        differs, _ = changed(before, self._versions.parts(move.asset, move.target))
+        return tuple(Held(p.partition, p.code, p.inputs, p.digest) for p in differs.values() if p.partition not in before or before[p.partition].digest != p.digest)
+
+
+class Published(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a run's tables: the release of what passed, and one rejected release for each refused asset."""
+
+    release: Release | None = None
+    rejected: tuple[Release, ...] = ()
+    versions: dict[str, str] = {}
+    rows: int = 0
+
+
+class Publisher:
+    """Builds and publishes the versions of one environment's tables."""
+
+    def __init__(self, state: State, lake: Lake, versions: Versions, releases: Releases, clock: Clock, ids: Ids) -> None:
+        self._state, self._lake, self._versions, self._releases, self._clock, self._ids = state, lake, versions, releases, clock, ids
+        self._pool = ThreadPoolExecutor(_COMMITS_AT_ONCE, thread_name_prefix="sextant-commit")
+        self._begun: dict[str, tuple[Any, Future[str]]] = {}
+
+    def publish(
+        self, env: str, tables: Mapping[str, RunTable], assets: Mapping[str, Asset], *, run: str, by: Principal, decide: Decide, cause: str,
+        definitions: Sequence[Definition] = (), guards: Sequence[Statement] = (), intent: str = "release", undoes: Release | None = None,
+        reason: str = "", broke_glass: str = "", refused: Sequence[str] = (), before: Sequence[Event] = (),
+    ) -> Published:  # fmt: skip
+        """Publish every table with something new, in one release; then record what was refused.
+
+        Raises Conflict when somebody else published the same partitions meanwhile; nothing is then live.
+        """
+        for attempt in range(_REBASES_MAX + 1):
+            try:
+                return self._once(env, tables, assets, run, by, decide, cause, definitions, guards, intent, undoes, reason, broke_glass, refused, before)
+            except Conflict:
+                if attempt == _REBASES_MAX or not self._rebase(env, tables):
+                    raise
+        raise AssertionError
+
+    def _once(
+        self, env: str, tables: Mapping[str, RunTable], assets: Mapping[str, Asset], run: str, by: Principal, decide: Decide, cause: str,
+        definitions: Sequence[Definition], guards: Sequence[Statement], intent: str, undoes: Release | None, reason: str, broke_glass: str,
+        refused: Sequence[str], before: Sequence[Event],
+    ) -> Published:  # fmt: skip
+        events: list[Event] = list(before)
+        moves: list[Move] = []
+        made: dict[str, str] = {}
+        built: list[Version] = []
+        rows = 0
+        for definition in definitions:
+            asset = assets[definition.asset]
+            made[asset.id] = definition.target
+            moves.append(Move(env=env, asset=asset.id, source=definition.source, target=definition.target))
+            if definition.target == definition_digest(asset):  # not an older one that an undo brings back: that is recorded, with its own measure
+                version = Version(asset=asset.id, digest=definition.target, parent=definition.source, run=run, inputs={}, meta={"measure": msgspec.to_builtins(asset.measure)})
+                events.append(self._event("version.created", f"{asset.id}@{version.digest}", VersionCreated(version), by, cause))
+        states = self._states({id_: table for id_, table in tables.items() if table.changed}, assets)
+        for id_, table in tables.items():
+            asset = assets[id_]
+            if table.confirmed:
+                events.append(self._event("version.confirmed", id_, VersionConfirmed(id_, tuple(table.confirmed)), by, cause))
+            if not table.changed:
+                continue
+            version = self._version(env, table, asset, run, tables, made, states[id_], table.checks)
+            if refused:
+                version = msgspec.structs.replace(version, meta={**version.meta, "refused": list(refused)})
+            built.append(version)
+            if version.digest != table.base:
+                made[id_] = version.digest
+                rows += sum(staged.part.rows for staged in table.staged.values())
+                moves.append(Move(env=env, asset=id_, source=table.base, target=version.digest))
+                created = self._event("version.created", f"{id_}@{version.digest}", VersionCreated(version), by, cause)
+                events += [created, *self._checks(table.checks, run, id_, version.digest, by, created.id)]
+            elif table.checks:
+                events += self._checks(table.checks, run, id_, table.base, by, cause)
+        release = None
+        if moves:
+            drafted = self._releases.draft(
+                moves, by=by, decision=decide(moves), strategy=Strategy(kind="publish"), run=run, reason=reason, intent=intent,
+                undoes=undoes.id if undoes else "", broke_glass=broke_glass,
+            )  # fmt: skip
+            if undoes is not None:
+                bad = [m for m in undoes.moves if m.asset in {move.asset for move in moves}]
+                events += self._releases.withdrawals(bad[:1] if not any(m.asset.startswith("kpi:") for m in bad) else bad, reason=reason, undo=drafted.id, cause=cause, by=str(by))
+                if undoes.state == "live":
+                    guards = (*guards, still(undoes))
+                    events.append(self._releases.mark_undone(undoes, undo=drafted.id, cause=cause, by=str(by)))
+            release = self._propose(built, drafted, events, cause, guards)
+        elif events:
+            self._state.commit(Write((), tuple(events)))
+        if release is None or release.state == "live":
+            for id_, digest in made.items():
+                if id_ in tables:
+                    self._versions.remember(id_, digest, tables[id_].parts())
+        rejected = self._refuse(env, tables, assets, run, by, decide, cause, made)
+        return Published(release=release, rejected=rejected, versions=made, rows=rows)
+
+    # ------------------------------------------------------------ versions
+
+    def _version(self, env: str, table: RunTable, asset: Asset, run: str, tables: Mapping[str, RunTable], made: Mapping[str, str], locator: str, refused: Sequence[CheckResult] = ()) -> Version:
+        parts = table.parts()
+        digest = version_digest(table.schema, {name: part.digest for name, part in parts.items()})
+        inputs: dict[str, str] = {}
+        if asset.build:
+            for bound in asset.build.inputs:
+                upstream = tables.get(bound.asset)
+                used = made.get(bound.asset, upstream.base if upstream else "")
+                if used:
+                    inputs[bound.asset] = used
+        definition = "kpi:" + asset.name.removeprefix("kpi_")
+        if asset.id.startswith("dataset:kpi_") and (by := made.get(definition) or self._versions.live_version(env, definition)):
+            inputs[definition] = by
+        files = self._lake.files(locator) if locator else ()
+        meta: dict[str, Any] = {"wall_s": round(table.wall_s, 6), "made": len(table.staged)}
+        if refused:
+            meta["refused"] = [f"{check.name}: {check.message}" for check in refused if not check.ok and check.severity == "error"][:20]
+        return Version(
+            asset=asset.id, digest=digest, parent=table.base, locator=locator, run=run, code=asset.build.code.fingerprint if asset.build else "",
+            inputs=inputs, parts=tuple(staged.part for staged in table.staged.values()), removed=tuple(sorted(table.removed)),
+            rows=sum(part.rows for part in parts.values()), size_bytes=sum(file.size_bytes for file in files), schema=table.schema, meta=meta,
+            created_at=self._clock.now_ns(),
+        )  # fmt: skip
+
+    def begin(self, table: RunTable, asset: Asset) -> None:
+        """Start writing the new state of a table whose steps are done, while others still work. `publish` uses it if the
+        table is then still the same; otherwise nothing names it and it is collected."""
+        self._begun[table.asset] = (_shape(table), self._pool.submit(self._commit, table, asset))
+
+    def _states(self, tables: Mapping[str, RunTable], assets: Mapping[str, Asset]) -> dict[str, str]:
+        """Write the new states of several tables side by side: most of the time is waiting for the disk."""
+        begun, self._begun = self._begun, {}
+        futures = {
+            id_: begun[id_][1] if id_ in begun and begun[id_][0] == _shape(table) else self._pool.submit(self._commit, table, assets[id_])
+            for id_, table in tables.items()
+        }
+        return {id_: future.result() for id_, future in futures.items()}
+
+    def _commit(self, table: RunTable, asset: Asset) -> str:
+        """Write the table's new state: fresh files first, then partitions taken from older states."""
+        name = table_folder(asset.id)
+        grain = asset.table.partitioning.grain if asset.table else "none"
+        fresh = {key: staged for key, staged in table.staged.items() if not staged.origin}
+        files = {file.path: file for staged in fresh.values() for file in staged.files}
+        gone = {*fresh, *table.removed}
+        locator = table.locator
+        if files or (gone and locator):
+            locator = self._lake.commit(
+                name, locator, add=tuple(files.values()), replace=gone, arrow_schema=table.arrow_schema, partitioned=grain,
+            ).locator  # fmt: skip
+        by_origin: dict[str, list[str]] = {}
+        for key, staged in table.staged.items():
+            if staged.origin:
+                by_origin.setdefault(staged.origin, []).append(key)
+        for origin, keys in by_origin.items():
+            if locator:
+                locator = self._lake.restore(name, locator, origin, keys).locator
+            else:  # nothing is live yet: begin with the older state, without what is not wanted of it
+                held = {partition for file in self._lake.files(origin) for partition in file.partitions}
+                locator = self._lake.commit(name, origin, add=(), replace=held - set(keys), arrow_schema=b"", partitioned=grain).locator
+        return locator
+
+    def _checks(self, results: Sequence[CheckResult], run: str, asset: str, version: str, by: Principal, cause: str) -> list[Event]:
+        if not results:
+            return []
+        return [self._event("checks.completed", f"{asset}@{version}", ChecksCompleted(run, asset, version, tuple(results)), by, cause)]
+
+    def _refuse(
+        self, env: str, tables: Mapping[str, RunTable], assets: Mapping[str, Asset], run: str, by: Principal, decide: Decide, cause: str, made: Mapping[str, str]
+    ) -> tuple[Release, ...]:
+        """Keep what the checks refused as a version that is not live, with a rejected release that says why."""
+        out = []
+        for id_, table in tables.items():
+            if not table.refused:
+                continue
+            base = self._versions.live_version(env, id_)
+            record = self._versions.get(id_, base) if base else Version(asset=id_, digest="")
+            candidate = RunTable(id_, base, record.locator, self._versions.parts(id_, base), record.schema, self._lake)
+            candidate.staged = dict(table.refused)
+            candidate.schema, candidate.arrow_schema = table.refused_schema, table.refused_arrow_schema
+            version = self._version(env, candidate, assets[id_], run, tables, made, self._commit(candidate, assets[id_]), table.refused_checks)
+            created = self._event("version.created", f"{id_}@{version.digest}", VersionCreated(version), by, cause)
+            events = [created, *self._checks(table.refused_checks, run, id_, version.digest, by, created.id)]
+            move = Move(env=env, asset=id_, source=base, target=version.digest)
+            drafted = self._releases.draft([move], by=by, decision=decide([move]), strategy=Strategy(kind="publish"), run=run)
+            out.append(self._propose([version], drafted, events, cause))
+        return tuple(out)
+
+    def _propose(self, built: Sequence[Version], drafted: Release, events: Sequence[Event], cause: str, guards: Sequence[Statement] = ()) -> Release:
+        """Propose a release of versions that are written with it. Its gate must see them as they are now: the same content
+        may have been refused by checks that have changed since."""
+        self._versions.announce(built)
+        try:
+            return self._releases.propose(drafted, before=events, cause=cause, guards=guards)
+        finally:
+            self._versions.announce(())
+
+    def _rebase(self, env: str, tables: Mapping[str, RunTable]) -> bool:
+        """Lay the run's partitions over heads that moved; False if somebody changed the same partitions, or nothing moved."""
+        moved = False
+        for id_, table in tables.items():
+            if not table.changed:
+                continue
+            head = self._versions.live_version(env, id_)
+            if head == table.base:
+                continue
+            now = self._versions.parts(id_, head)
+            touched = {*table.staged, *table.removed}
+            if any(_differs(table.base_parts.get(name), now.get(name)) for name in touched):
+                return False
+            record = self._versions.get(id_, head)
+            table.base, table.locator, table.base_parts = head, record.locator, now
+            moved = True
+        return moved
+
+    def _event(self, type_: str, subject: str, data: Any, by: Principal, cause: str) -> Event:
+        return Event(id=self._ids.new("ev"), type=type_, subject=subject, actor=str(by), data=msgspec.Raw(msgspec.json.encode(data)), cause=cause)
+
+
+def _shape(table: RunTable) -> tuple[Any, ...]:
+    """Return what a table's new state follows from."""
+    return table.locator, tuple(sorted((name, staged.part.digest, staged.origin) for name, staged in table.staged.items())), tuple(sorted(table.removed))
+
+
+def _differs(one: Part | None, other: Part | None) -> bool:
+    return (one.digest if one else "") != (other.digest if other else "")
+
+
+def undo_table(table: RunTable, move: Move, versions: Versions) -> list[str]:
+    """Lay over a live table what it was before `move`, partition by partition. Returns the partitions that a later write
+    changed again: they are left alone and shown as conflicts."""
+    before = versions.parts(move.asset, move.source)
+    bad = versions.parts(move.asset, move.target)
+    differs, gone = changed(before, bad)
+    source = versions.get(move.asset, move.source).locator if move.source else ""
+    conflicts = []
+    for name in [*differs, *gone]:
+        live, wrong, right = table.base_parts.get(name), bad.get(name), before.get(name)
+        if _differs(live, wrong):
+            conflicts.append(name)
+        elif right is None:
+            table.removed.add(name)
+        elif _differs(right, live):
+            table.staged[name] = Staged(part=right, origin=source)
+    return sorted(conflicts)
+
+
+__all__ = ["DatasetKind", "Published", "Publisher", "undo_table"]

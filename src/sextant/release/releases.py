@@ -1,0 +1,401 @@
+"""Drives releases: gate, approval, roll-out, pointer, undo - for every kind of asset, through a small port.
+
+Each step is one durable write, guarded by compare-and-swaps: the release is still in the state it was read in, the
+pointer still equals the move's source, nobody withdrew what it stands on. So any number of drivers, and a driver that
+dies anywhere, leave one story; `resume` continues open releases after a crash.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from sextant.kernel.clock import Clock
+from sextant.kernel.errors import Conflict, Denied, NotFound, SextantError, UserError
+from sextant.kernel.ids import Ids
+from sextant.kernel.nouns import Event, Incident, Move, Principal, Release, Signal, Strategy
+from sextant.kernel.ports import State, Statement, Write
+from sextant.ledger.projections import Held, VersionTainted, VersionUnheld, VersionWithdrawn
+from sextant.policy.decide import Decision
+from sextant.release.machine import Happening, advance, is_open, may_be_superseded
+
+_TAINT_MAX = 100_000  # versions that one withdrawal may taint
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What a gate found. `reasons`: why not."""
+
+    ok: bool
+    reasons: tuple[str, ...] = ()
+
+
+class Kind(Protocol):
+    """What a kind of asset adds to the general life. Every method may be called again after a crash."""
+
+    def gate(self, release: Release) -> Verdict:
+        """Say whether the checks of these targets passed."""
+        ...
+
+    def roll(self, release: Release) -> bool:
+        """Bring the strategy's step `release.step` about and say whether it holds. Nothing to do for data."""
+        ...
+
+    def undo(self, release: Release) -> None:
+        """Take back what `roll` did. Raises if it cannot: the release is then stuck."""
+        ...
+
+    def held(self, move: Move) -> tuple[Held, ...]:
+        """Return what must not be made again after this move is undone."""
+        ...
+
+
+class Instant:
+    """A kind whose roll-out is the pointer itself: datasets and definitions. The gate is read from stored checks."""
+
+    def gate(self, release: Release) -> Verdict:  # noqa: ARG002
+        return Verdict(ok=True)
+
+    def roll(self, release: Release) -> bool:  # noqa: ARG002
+        return True
+
+    def undo(self, release: Release) -> None:
+        """Nothing was done outside the pointers."""
+
+    def held(self, move: Move) -> tuple[Held, ...]:
+        return (Held(partition="all", code=move.target, inputs="", digest=move.target),)
+
+
+class Releases:
+    """The general mechanism. `kinds`: asset kind -> Kind."""
+
+    def __init__(self, state: State, kinds: Mapping[str, Kind], clock: Clock, ids: Ids) -> None:
+        self._state = state
+        self._kinds = kinds
+        self._clock = clock
+        self._ids = ids
+
+    # ------------------------------------------------------------ reading
+
+    def get(self, id_: str) -> Release:
+        rows = self._state.read("release_get", (id_,))
+        if not rows:
+            raise NotFound("SX-RELEASE-002", f"there is no release `{id_}`", hint="`sextant releases` lists them")
+        return msgspec.json.decode(rows[0][0], type=Release)
+
+    def open(self) -> list[Release]:
+        return [msgspec.json.decode(row[0], type=Release) for row in self._state.read("releases_open")]
+
+    # ------------------------------------------------------------ proposing
+
+    def draft(
+        self, moves: Sequence[Move], *, by: Principal, decision: Decision, strategy: Strategy, run: str = "", reason: str = "",
+        intent: str = "release", undoes: str = "", broke_glass: str = "",
+    ) -> Release:  # fmt: skip
+        """Return a proposed release that is not written yet. Denied when the policy says no; Conflict for a withdrawn target."""
+        if not moves:
+            raise UserError("SX-RELEASE-003", "a release without a move")
+        if decision.verdict == "deny":
+            raise Denied("SX-POLICY-001", f"not allowed: {'; '.join(decision.reasons)}", hint="ask the owner, or `--break-glass REASON`")
+        if not broke_glass and intent == "release":
+            for move in moves:
+                if self._state.read("withdrawn_is", (move.env, move.asset, move.target)):
+                    raise Conflict(
+                        "SX-RELEASE-004",
+                        f"version `{move.target[:12]}` of `{move.asset}` was withdrawn in `{move.env}`",
+                        hint=f"`sextant release {move.asset} {move.target[:12]} --unhold` lifts the mark",
+                    )
+        return Release(
+            id=self._ids.new("rel"),
+            state="proposed",
+            moves=tuple(moves),
+            intent="undo" if intent == "undo" else "release",
+            strategy=strategy,
+            run=run,
+            reason=reason,
+            undoes=undoes,
+            by=str(by),
+            approvals_needed=decision.approvals if decision.verdict == "approval" and not broke_glass else 0,
+            approvals_of=decision.of,
+            broke_glass=broke_glass,
+            created_at=self._clock.now_ns(),
+            changed_at=self._clock.now_ns(),
+        )
+
+    def propose(self, release: Release, *, before: Sequence[Event] = (), cause: str = "", guards: Sequence[Statement] = ()) -> Release:
+        """Write the release, superseding queued ones on the same assets, and drive it as far as it goes. One that its gate
+        rejects at once supersedes nobody: what waits may be good."""
+        for other in self.open():
+            if other.state == "waiting" and other.moves == release.moves and other.intent == release.intent and not release.broke_glass:
+                return other  # the same moves wait for the same people already
+        cause = before[-1].id if before else cause
+        proposed = self._event(release, cause)
+        through, more, checks = self._at_once(release, proposed.id)
+        statements: list[Statement] = list(guards)
+        superseded: list[Event] = []
+        if through.state != "rejected":
+            others = self._in_the_way(release)
+            for other in others:
+                statements.append(still(other))
+                superseded.append(self._event(advance(other, "superseded", reason=f"by {release.id}", at=self._clock.now_ns()), cause))
+            for move in release.moves:
+                known = next((other.id for other in others if any((m.env, m.asset) == (move.env, move.asset) for m in other.moves)), "")
+                statements.append(Statement("open_move_none_but", (move.env, move.asset, known), 0, f"another release of `{move.asset}` was proposed"))
+        self._state.commit(Write((*statements, *checks), (*before, *superseded, proposed, *more)))
+        return self.drive(through)
+
+    def _in_the_way(self, release: Release) -> list[Release]:
+        found: dict[str, Release] = {}
+        for move in release.moves:
+            for (id_,) in self._state.read("open_move_get", (move.env, move.asset)):
+                if id_ != release.id and id_ not in found:
+                    found[id_] = self.get(id_)
+        for other in found.values():
+            if not may_be_superseded(other):
+                raise Conflict(
+                    "SX-RELEASE-005", f"release `{other.id}` of the same asset is {other.state}", hint=f"wait for it, or `sextant rollback` it (release {other.id})"
+                )
+        return list(found.values())
+
+    def _at_once(self, release: Release, cause: str) -> tuple[Release, list[Event], list[Statement]]:
+        """Fold the steps that need nobody and nothing outside into the write that proposes: the usual publish is one commit."""
+        if not all(isinstance(self._kinds[move.asset.partition(":")[0]], Instant) for move in release.moves):
+            return release, [], []
+        now = self._clock.now_ns()
+        verdict = self._verdict(release)
+        events: list[Event] = []
+
+        def step(current: Release, happened: Happening, reason: str = "") -> Release:
+            following = advance(current, happened, reason=reason, at=now)
+            events.append(self._event(following, events[-1].id if events else cause))
+            return following
+
+        if not verdict.ok and not release.broke_glass:
+            return step(release, "gate_failed", "; ".join(verdict.reasons)), events, []
+        release = step(release, "gate_passed")
+        if release.approvals_needed > len(release.approvals):
+            return step(release, "approval_needed", f"needs {release.approvals_needed} of {release.approvals_of or 'the owners'}"), events, []
+        release = step(release, "started")
+        checks = self._pointers(release)
+        release = step(release, "finished")
+        return release, events, checks
+
+    # ------------------------------------------------------------ driving
+
+    def drive(self, release: Release) -> Release:
+        """Bring a release as far as it goes without people. Safe to call again at any time, from anywhere."""
+        while release.state in ("proposed", "gated", "rolling"):
+            try:
+                release = self._forward(release)
+            except Conflict:
+                now = self.get(release.id)
+                if (now.state, now.step) == (release.state, release.step):
+                    raise
+                if release.state == "rolling" and now.state in ("rolled_back", "rejected"):
+                    self._again(now)
+                release = now
+            if release.state in ("waiting", "paused"):
+                break
+        return release
+
+    def _again(self, release: Release) -> None:
+        """Undo a release that somebody took back while this driver rolled it on. It has ended: a failure opens an incident."""
+        try:
+            self._each(release, "undo")
+        except Exception as error:
+            why = msgspec.structs.replace(release, reason=f"taken back while it was rolled on, and the undo failed: {error}")
+            self._state.commit(Write((), self._incident(why, self._cause_of(release))))
+
+    def _forward(self, release: Release) -> Release:
+        """Take the next step of a release that needs nobody. Conflict when somebody else took it."""
+        if release.state == "proposed":
+            verdict = self._verdict(release)
+            if verdict.ok or release.broke_glass:
+                return self._step(release, "gate_passed")
+            return self._step(release, "gate_failed", reason="; ".join(verdict.reasons))
+        if release.state == "gated":
+            if release.approvals_needed > len(release.approvals):
+                return self._step(release, "approval_needed", reason=f"needs {release.approvals_needed} of {release.approvals_of or 'the owners'}")
+            return self._step(release, "started")
+        return self._roll(release)
+
+    def _verdict(self, release: Release) -> Verdict:
+        reasons: list[str] = []
+        for name in sorted({move.asset.partition(":")[0] for move in release.moves}):
+            verdict = self._kinds[name].gate(release)
+            reasons += verdict.reasons if not verdict.ok else ()
+        return Verdict(ok=not reasons, reasons=tuple(reasons))
+
+    def _roll(self, release: Release) -> Release:
+        try:
+            holds, why = self._each(release, "roll"), f"step {release.step + 1} of {len(release.strategy.steps)} did not hold"
+        except SextantError as error:
+            holds, why = False, error.message
+        if not holds:
+            return self._step(release, "step_failed", reason=why)
+        if release.step + 1 < len(release.strategy.steps):
+            return self._step(release, "step_passed")
+        try:
+            return self._step(release, "finished", also=self._pointers(release))
+        except Conflict as error:
+            now = self.get(release.id)
+            if (now.state, now.step) != (release.state, release.step):  # somebody else drove it on meanwhile
+                raise
+            return self._take_back(release, "source_moved", error.message)
+
+    def _each(self, release: Release, verb: str) -> bool:
+        ok = True
+        for name in sorted({move.asset.partition(":")[0] for move in release.moves}):
+            ok = getattr(self._kinds[name], verb)(release) is not False and ok
+        return ok
+
+    def _pointers(self, release: Release) -> list[Statement]:
+        out = []
+        for move in release.moves:
+            out.append(
+                Statement("pointer_is", (move.env, move.asset, move.source), 1, f"`{move.asset}` in `{move.env}` is no longer at `{move.source[:12] or 'nothing'}`")
+            )
+            if release.intent == "release" and not release.broke_glass:
+                out.append(Statement("withdrawn_is", (move.env, move.asset, move.target), 0, f"version `{move.target[:12]}` of `{move.asset}` was withdrawn meanwhile"))
+        return out
+
+    def _step(self, release: Release, happened: Happening, *, reason: str = "", by: str = "", also: Sequence[Statement] = (), events: Sequence[Event] = ()) -> Release:
+        following = advance(release, happened, reason=reason, by=by, at=self._clock.now_ns())
+        event = self._event(following, self._cause_of(release), actor=by)
+        more: tuple[Event, ...] = ()
+        if following.state == "stuck":
+            more = self._incident(following, event.id)
+        self._state.commit(Write((still(release), *also), (event, *more, *events)))
+        return following
+
+    def _incident(self, release: Release, cause: str) -> tuple[Event, ...]:
+        now = self._clock.now_ns()
+        asset = release.moves[0].asset
+        signal = Signal(id=self._ids.new("sig"), asset=asset, kind="release.stuck", severity="critical", message=f"release {release.id} is stuck: {release.reason}", onset=now, evidence={"release": release.id})
+        incident = Incident(id=self._ids.new("inc"), title=signal.message, assets=tuple(m.asset for m in release.moves), signals=(signal.id,), opened_at=now)
+        raised = self._make("signal.raised", signal.id, signal, cause, "system:sextant")
+        return raised, self._make("incident.opened", incident.id, incident, raised.id, "system:sextant")
+
+    # ------------------------------------------------------------ people
+
+    def approve(self, id_: str, by: Principal, *, deny: bool = False, reason: str = "") -> Release:
+        """Record an approval (or refusal) and drive on. Denied for a person outside the team, or who proposed it, or twice."""
+        release = self.get(id_)
+        if release.state != "waiting":
+            raise Conflict("SX-RELEASE-001", f"release `{id_}` is {release.state} and waits for nobody")
+        if release.approvals_of and release.approvals_of not in by.teams:
+            raise Denied("SX-POLICY-002", f"`{by}` is not in team `{release.approvals_of}`", hint=f"someone of `{release.approvals_of}` must approve")
+        if not deny and str(by) == release.by:
+            raise Denied("SX-POLICY-003", "who proposed a release cannot approve it", hint="ask a second pair of eyes")
+        if not deny and str(by) in release.approvals:
+            raise Denied("SX-POLICY-004", f"`{by}` has approved already")
+        release = self._step(release, "denied" if deny else "approved", by=str(by), reason=reason)
+        return self.drive(release)
+
+    def pause(self, id_: str, by: Principal, reason: str) -> Release:
+        return self._step(self.get(id_), "paused", by=str(by), reason=reason)
+
+    def go_on(self, id_: str, by: Principal) -> Release:
+        return self.drive(self._step(self.get(id_), "resumed", by=str(by)))
+
+    def abort(self, id_: str, by: Principal, reason: str) -> Release:
+        """Undo a release that is rolling or paused; refuse one that has not started. Conflict for one that has ended: what is
+        live is taken back by a release of its own."""
+        release = self.get(id_)
+        if release.state in ("rolling", "paused"):
+            return self._take_back(release, "undone", reason, by=str(by))
+        if not is_open(release):
+            hint = f"`sextant rollback {release.moves[0].asset}` takes back what is live" if release.state == "live" else ""
+            raise Conflict("SX-RELEASE-001", f"release `{id_}` is {release.state}: there is nothing to abort", hint=hint)
+        return self._step(release, "denied", by=str(by), reason=reason)
+
+    def resolve(self, id_: str, by: Principal, *, live: bool, reason: str) -> Release:
+        """Record what a person made of a stuck release: brought to its end by hand (`live`), or taken back by hand.
+
+        Raises Conflict when it is not stuck, or when `live` is said and a pointer no longer equals its move's source.
+        """
+        release = self.get(id_)
+        return self._step(release, "resolved_live" if live else "resolved_back", by=str(by), reason=reason, also=self._pointers(release) if live else ())
+
+    def _take_back(self, release: Release, happened: Happening, reason: str, *, by: str = "") -> Release:
+        """Undo what was rolled out and record why; stuck when the undo fails in any way."""
+        try:
+            self._each(release, "undo")
+        except Exception as error:
+            return self._step(release, "undo_failed", by=by, reason=f"{reason}: {error}")
+        return self._step(release, happened, by=by, reason=reason)
+
+    # ------------------------------------------------------------ undo
+
+    def withdrawals(self, moves: Sequence[Move], *, reason: str, undo: str, cause: str, by: str) -> list[Event]:
+        """Return the events that mark what these live moves brought as withdrawn and what was made from it as tainted. `by`: who takes it back."""
+        events: list[Event] = []
+        for move in moves:
+            if not move.target:
+                continue
+            kind = self._kinds[move.asset.partition(":")[0]]
+            marked = VersionWithdrawn(env=move.env, asset=move.asset, version=move.target, release=undo, reason=reason, held=kind.held(move))
+            event = self._make("version.withdrawn", f"{move.asset}@{move.target}", marked, cause, by)
+            events.append(event)
+            for asset, version in self.reached(move.asset, move.target):
+                tainted = VersionTainted(asset=asset, version=version, source=move.asset, source_version=move.target)
+                events.append(self._make("version.tainted", f"{asset}@{version}", tainted, event.id, by))
+        return events
+
+    def reached(self, asset: str, version: str) -> list[tuple[str, str]]:
+        """Return every version whose provenance reaches this one."""
+        found: dict[tuple[str, str], None] = {}
+        stack = [(asset, version)]
+        while stack:
+            for row in self._state.read("provenance_downstream", stack.pop()):
+                key = (str(row[0]), str(row[1]))
+                if key not in found and key != (asset, version):
+                    found[key] = None
+                    stack.append(key)
+            if len(found) > _TAINT_MAX:
+                raise UserError("SX-RELEASE-007", f"more than {_TAINT_MAX} versions stand on `{asset}@{version[:12]}`", hint="undo the assets below it first")
+        return list(found)
+
+    def mark_undone(self, release: Release, *, undo: str, cause: str, by: str) -> Event:
+        """Return the event by which a live release becomes rolled back."""
+        return self._event(advance(release, "undone", reason=f"undone by {undo}", at=self._clock.now_ns()), cause, by)
+
+    def unhold(self, env: str, asset: str, version: str, by: Principal) -> None:
+        """Lift the mark from a withdrawn version. NotFound if it has none."""
+        if not self._state.read("withdrawn_is", (env, asset, version)):
+            raise NotFound("SX-RELEASE-008", f"version `{version[:12]}` of `{asset}` is not withdrawn in `{env}`")
+        self._state.commit(Write((), (self._make("version.unheld", f"{asset}@{version}", VersionUnheld(env, asset, version), "", str(by)),)))
+
+    def resume(self) -> list[Release]:
+        """Continue every open release, after a crash. One that cannot go on does not stop the others: its error comes last."""
+        done: list[Release] = []
+        problem: SextantError | None = None
+        for release in self.open():
+            if release.state in ("waiting", "paused"):
+                continue
+            try:
+                done.append(self.drive(release))
+            except SextantError as error:
+                problem = problem or error
+        if problem is not None:
+            raise problem
+        return done
+
+    # ------------------------------------------------------------ events
+
+    def _event(self, release: Release, cause: str, actor: str = "") -> Event:
+        return self._make(f"release.{release.state}", release.id, release, cause, actor or release.by)
+
+    def _make(self, type_: str, subject: str, data: Any, cause: str, actor: str) -> Event:
+        return Event(id=self._ids.new("ev"), type=type_, subject=subject, actor=actor, data=msgspec.Raw(msgspec.json.encode(data)), cause=cause)
+
+    def _cause_of(self, release: Release) -> str:
+        rows = self._state.read("event_newest_of", (release.id,))
+        return str(rows[0][0]) if rows else ""
+
+
+def still(release: Release) -> Statement:
+    """Return the guard by which a write fails when a release is no longer where it was read."""
+    return Statement("release_in_state", (release.id, release.state, release.step), 1, f"release `{release.id}` was moved on by somebody else")
+
+
+__all__ = ["Instant", "Kind", "Releases", "Verdict", "is_open", "still"]

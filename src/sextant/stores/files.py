@@ -1,0 +1,96 @@
+"""Local files, durably: the one place that joins paths, syncs and turns a full disk into an error.
+
+Used by the lake and the blob store. Paths inside stored data are relative to a root and use `/`; only `join` makes a
+place on this machine of them, so another backend replaces this module and nothing else.
+"""
+
+import errno
+import os
+import threading
+from pathlib import Path
+
+from sextant.kernel.errors import Damaged, StorageError
+
+TEMPORARY = ".part"  # suffix of a file that is being written; collected as garbage when it stays behind
+
+
+def join(root: Path | str, *parts: str) -> str:
+    """Return the place of a stored path on this machine."""
+    return os.path.join(os.fspath(root), *parts)
+
+
+def read(path: str, *, what: str) -> bytes:
+    """Return a file's bytes. Damaged when it is gone: stored data never goes away by itself."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError as error:
+        raise Damaged("SX-FILE-002", f"{what} `{path}` is missing", hint="restore it from a backup: sextant backup restore") from error
+    except OSError as error:
+        raise refused(error, path) from error
+
+
+def write(path: str, data: bytes, *, whole: bool) -> None:
+    """Write a new file and sync it (not its folder: see `sync_folder`).
+
+    whole   True for files that others find by looking into the folder: they appear complete or not at all
+    Raises  StorageError on a full disk; what was begun is removed, or stays as a file that nothing names.
+    """
+    # two writers of one name must not share a temporary file
+    target = f"{path}.{os.getpid()}-{threading.get_ident()}{TEMPORARY}" if whole else path
+    try:
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o644)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if whole:
+            os.replace(target, path)
+    except OSError as error:
+        remove(target)
+        raise refused(error, path) from error
+
+
+def sync_folder(path: str) -> None:
+    """Make the names in a folder durable."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise refused(error, path) from error
+
+
+def make_folder(path: str) -> None:
+    """Create a folder with its parents, each durable in its parent. Does nothing when it is there."""
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(path)
+    make_folder(parent)
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        return  # another writer was faster
+    except OSError as error:
+        raise refused(error, path) from error
+    sync_folder(parent)
+
+
+def remove(path: str) -> None:
+    """Remove a file if it is there and can be removed."""
+    try:
+        os.unlink(path)
+    except OSError:
+        return
+
+
+def refused(error: OSError, path: str) -> StorageError:
+    """Return the error for what the disk said."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageError("SX-FILE-001", f"the disk is full: `{path}` could not be written", hint="free some space, then run the same command again")
+    return StorageError("SX-FILE-003", f"the disk refused `{path}`: {error.strerror or error}", hint="check the disk and its permissions: sextant doctor")
