@@ -217,7 +217,7 @@ def dataset(
     inputs       what a parameter's own name does not say: `{"past": window("features", "90d")}`
     schema       `freeze` refuses columns that come, go or change type; `evolve` lets them come
     personal     columns that are masked wherever rows are shown: in evidence of checks, `show` and `diff`
-    mode         `replace` the partition, `append` to it, `merge` by key
+    mode         `replace`: what the function returns is all of the partition. `append` and `merge` are recorded, not performed yet
     whole_range  one call makes several adjacent partitions (`time` says which row belongs where)
     durability   `strict` for a function with effects outside: its start is durable before it is called
     retries, backoff, timeout, memory, pool, executor   how a step is run; `pool` names a limit of sextant.toml
