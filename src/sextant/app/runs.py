@@ -249,7 +249,7 @@ class Runs:
         move = Move(env=env, asset=asset.id, source=head, target=target)
         with _Leases(p, p.ids.new("run"), [f"{env}/{asset.id}"], str(by)) as leases:
             drafted = p.releases.draft([move], by=by, decision=decide_([move]), strategy=Strategy(kind="publish"), broke_glass=break_glass, reason=break_glass)
-            return p.releases.propose(drafted, guards=leases.guards(), before=self._glass(asset, break_glass, by))
+            return p.releases.propose(drafted, guards=leases.guards(), before=self._glass(asset, break_glass, by), cause=self._event_of(f"{asset.id}@{target}"))
 
     def _rebased(
         self, env: str, asset: Asset, head: str, base: str, target: str, by: Principal, decide_: Callable[[Sequence[Move]], Decision], break_glass: str
@@ -271,7 +271,7 @@ class Runs:
         refused = origin.meta.get("refused", ())
         with _Leases(p, p.ids.new("run"), [f"{env}/{asset.id}"], str(by)) as leases:
             done = p.publisher.publish(
-                env, {asset.id: table}, {asset.id: asset}, run=origin.run, by=by, decide=decide_, cause="", guards=leases.guards(), broke_glass=break_glass,
+                env, {asset.id: table}, {asset.id: asset}, run=origin.run, by=by, decide=decide_, cause=self._event_of(f"{asset.id}@{target}"), guards=leases.guards(), broke_glass=break_glass,
                 reason=break_glass or f"rebased from {target[:12]}", refused=tuple(refused), before=self._glass(asset, break_glass, by),
             )  # fmt: skip
         if done.release is None:
