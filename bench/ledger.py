@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent.parent / "tests" / folder) for folder in ("ledger", "ports")]
+sys.path[:0] = [str(Path(__file__).parent.parent / "tests" / folder) for folder in ("", "ledger")]
 
 import embedded_postgres_server
 import tampering
