@@ -401,6 +401,7 @@ class LocalPlatform:
         for executor in self._executors.values():
             executor.close()
         self._executors.clear()
+        self.publisher.close()
         try:
             if self.ledger.size() > self._events_at_start:
                 self.sealing.checkpoint()

@@ -173,6 +173,10 @@ class Publisher:
         table is then still the same; otherwise nothing names it and it is collected."""
         self._begun[table.asset] = (_shape(table), self._pool.submit(self._commit, table, asset))
 
+    def close(self) -> None:
+        """End the threads that write table states."""
+        self._pool.shutdown()
+
     def _states(self, tables: Mapping[str, RunTable], assets: Mapping[str, Asset]) -> dict[str, str]:
         """Write the new states of several tables side by side: most of the time is waiting for the disk."""
         begun, self._begun = self._begun, {}
