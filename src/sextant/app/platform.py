@@ -113,6 +113,10 @@ class LocalPlatform:
         last = msgspec.json.decode(self.blobs.get(rows[0][1]), type=Manifest) if rows and self.blobs.has(rows[0][1]) else None
         if last is not None and loading.unchanged(self.root, last):
             self._manifest, self.manifest_digest = last, rows[0][1]
+            self.load_problem = None
+            mended = self._mended("")  # a broken edit that was taken back
+            if mended:
+                self.state.commit(Write((), tuple(mended)))
             return last
         try:
             manifest = loading.load(self.root, self.config, timeout_s=_LOAD_TIMEOUT_S)
@@ -162,11 +166,13 @@ class LocalPlatform:
             if manifest.asset(id_) is None:
                 ended = tuple(edge for edge in old_edges if id_ in (edge.source, edge.target))
                 events.append(self.event("asset.retired", id_, AssetDeclared(asset, (), _sorted(ended)), self.system, cause))
-        for doc, closed in self.state.read("signals", (1 << 62, 20)):
-            signal_ = msgspec.json.decode(doc, type=Signal)
-            if not closed and signal_.kind == "project.broken":
-                events += [self.event("signal.closed", signal_.id, {"id": signal_.id}, self.system, cause)]
-        self.state.commit(Write((), tuple(events)))
+        self.load_problem = None
+        self.state.commit(Write((), (*events, *self._mended(cause))))
+
+    def _mended(self, cause: str) -> list[Event]:
+        """Return the events that close the signals of a broken project."""
+        found = [msgspec.json.decode(doc, type=Signal) for doc, closed in self.state.read("signals", (1 << 62, 20)) if not closed]
+        return [self.event("signal.closed", one.id, {"id": one.id}, self.system, cause) for one in found if one.kind == "project.broken"]
 
     def bundle_folder(self, digest: str) -> Path:
         """Return the folder that holds the unpacked bundle; made when it is missing."""

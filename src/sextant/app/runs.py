@@ -438,7 +438,10 @@ class Runs:
         """Continue runs whose process died; leave alone those that another process is working on."""
         p = self._p
         p.releases.resume()
-        for row in p.state.read("runs_open"):
+        left = p.state.read("runs_open")
+        if left:
+            p.state.flush()  # a lease that this process has just given back must be seen as free
+        for row in left:
             facts = msgspec.json.decode(row[3], type=RunChanged)
             if facts.env != env or is_alive(p.state, p.clock, facts.id):
                 continue

@@ -38,7 +38,7 @@ def perform(order: WorkOrder) -> WorkResult:
     try:
         result = _audit(order) if order.audit else _make(order)
     except SextantError as error:
-        result = _failure(order, error.code, error.message, error.hint, error.where, retryable=isinstance(error, WorldError))
+        result = _failure(order, error.code, error.message, error.hint, error.where or _place(order, error), retryable=isinstance(error, WorldError))
     except MemoryError as error:
         place = _place(order, error)
         result = _failure(order, "SX-STEP-MEMORY", f"`{order.asset.id}` needed more memory than it may use", "raise memory= of the asset, or work in smaller partitions", place)
