@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent.parent / "tests" / folder) for folder in ("ledger", "ports")]
+sys.path[:0] = [str(Path(__file__).parent.parent / "tests" / folder) for folder in ("", "ledger")]
 
 import embedded_postgres_server
 import tampering
@@ -56,10 +56,16 @@ def timed(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def events(count: int, *, cause: str = "") -> list[Event]:
-    """Return events with 260-byte envelopes and 110-byte payloads; a hundred neighbours share a subject, as those of a run do."""
+def events(count: int, *, cause: str = "", signals: bool = False) -> list[Event]:
+    """Return events with 260-byte envelopes and 110-byte payloads, each caused by the one before; a hundred neighbours share
+    a subject, as those of a run do. With `signals` every tenth is one, which projects a row."""
     made = []
     for n in range(count):
+        if signals and n % 10 == 0:
+            signal = {"id": f"{cause}{n}", "asset": "dataset:flights", "kind": "check", "severity": "warn", "message": "late", "onset": 1}
+            made.append(event(ids, "signal.raised", "dataset:flights", signal, actor="person:ann", cause=cause))
+            cause = made[-1].id
+            continue
         data = {"asset": "dataset:flights", "rows": n, "digest": f"{n:064x}", "note": "made"}
         made.append(event(ids, "note.taken", f"run:{n // 100:08d}", data, actor="person:ann", cause=cause))
         cause = made[-1].id
@@ -164,16 +170,17 @@ def million(folder: Path, repetitions: int, count: int) -> None:
         state = new()
         cause = ""
         for _ in range(count // 1_000):
-            some = events(1_000, cause=cause)
-            for at in range(0, 1_000, 10):
-                data = {"id": some[at].id, "asset": "dataset:flights", "kind": "check", "severity": "warn", "message": "late", "onset": 1}
-                some[at] = event(ids, "signal.raised", "dataset:flights", data, actor="person:ann", cause=cause)
-            cause = some[1].id
-            some = [one if n < 2 else Event(**{field: getattr(one, field) for field in one.__struct_fields__} | {"cause": cause}) for n, one in enumerate(some)]
+            some = events(1_000, cause=cause, signals=True)
+            cause = some[-1].id
             last = state.submit(Write(events=tuple(some)))
         last.result()
         signer = Signer.create(folder / "key.pem")
-        line("sign the head", "ms", [timed(lambda: sign_head(state, signer, origin="bench", clock=clock)) * 1e3], WAL, events=count)
+        signing = []
+        for one in events(20, cause=cause):
+            signing.append(timed(lambda: sign_head(state, signer, origin="bench", clock=clock)) * 1e3)
+            state.commit(Write(events=(one,)))
+        sign_head(state, signer, origin="bench", clock=clock)
+        line("sign the head", "ms", signing, WAL, events=count)
         for workers in (1, 2):
             seconds = [timed(lambda: checked(state, signer, workers, projections=False)) for _ in range(repetitions)]  # noqa: B023
             line(f"verify (hashes, typed decode, causes, nodes, integrity check), {workers} process(es)", "s", seconds, events=count)

@@ -509,9 +509,9 @@ HOLDER = """
 import sys, threading
 from sextant.app.config import read_config
 from sextant.app.platform import LocalPlatform
-from sextant.app.runs import _Leases
+from sextant.engine.leases import Leases
 from pathlib import Path
-with LocalPlatform(read_config(Path(sys.argv[1])), load=False) as p, _Leases(p, "run_of_another", ["dev/dataset:orders"], "ann"):
+with LocalPlatform(read_config(Path(sys.argv[1])), load=False) as p, Leases(p.state, p.clock, "run_of_another", ["dev/dataset:orders"]):
     print("held", flush=True)
     sys.stdin.read()
 """

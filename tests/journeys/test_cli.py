@@ -252,3 +252,19 @@ def test_personal_columns_are_masked_wherever_rows_are_shown(tmp_path: Path, sx:
     assert "north" not in sx("diff", "orders", "--json")[1]
     ops.write_text(good)
     assert sx("plan")[0] == 0
+
+
+def test_a_kpi_may_become_a_number_of_another_type_and_back(sx: Sx, project: Path) -> None:
+    """If this fails, a definition whose parts are counts can never be replaced by one over money."""
+    ops = project / "ops.py"
+    good = ops.read_text()
+    before = as_json(sx("kpi", "average_order", "--by", "shop", "--json"))["rows"]
+    ops.write_text(good.replace("sum(amount) / count(*)", "count(*) / 7"))
+    assert as_json(sx("run", "--json"))["state"] == "finished"
+    ops.write_text(good.replace("sum(amount) / count(*)", "avg(amount) - 1"))
+    assert as_json(sx("run", "--json"))["state"] == "finished"
+    assert as_json(sx("rollback", "kpi:average_order", "--json"))["state"] == "finished"
+    ops.write_text(good)
+    assert as_json(sx("run", "--json"))["state"] == "finished"
+    assert as_json(sx("kpi", "average_order", "--by", "shop", "--json"))["rows"] == before
+    assert as_json(sx("ledger", "verify", "--json"))["ok"]

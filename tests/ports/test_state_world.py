@@ -16,7 +16,7 @@ from sextant.kernel.ids import Ids
 from sextant.kernel.ports import Statement, Write
 from sextant.ledger.log import Ledger, event
 from sextant.ledger.verify import verify
-from sextant.stores.state import StateStore, migrate, open_state, sqlite
+from sextant.stores.state import StateStore, migrate, open_reader, open_state, sqlite
 from sextant.stores.state.statements import parse, statements
 
 ids = Ids(ManualClock(1_700_000_000_000_000_000))
@@ -292,3 +292,17 @@ def test_a_commit_without_an_answer_is_looked_up(postgres_server: str, postgres_
         assert state.read("event_span") == [(5, 0, 4)]
         with pytest.raises(Conflict):
             state.commit(Write(statements=(Statement("lease_is", ("a", "b", 1), 1),)))
+
+
+def test_a_schema_that_is_no_text_is_damage(tmp_path: Path) -> None:
+    """One flipped bit in the schema would end every command with a traceback."""
+    path = tmp_path / "state.db"
+    open_state(path, Ledger(ManualClock(1)), clock=ManualClock(1)).close()
+    data = path.read_bytes()
+    at = data.index(b"CREATE TABLE event")
+    path.write_bytes(data[: at + 13] + b"\xee\x28" + data[at + 15 :])
+    with pytest.raises(Damaged):
+        open_state(path, Ledger(ManualClock(1)), clock=ManualClock(1))
+    reader = open_reader(str(path))
+    assert reader.integrity()
+    reader.close()

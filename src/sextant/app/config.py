@@ -22,10 +22,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     module       dotted name of the author's module below it; the file may write a path, `flights/ops.py`
     state        state store: "" = SQLite below `.sextant/`, or postgresql://...
     schema       schema of the state in Postgres, one for each project
-    lake         folder of the data: "" = below `.sextant/`
+    lake         folder of the data, relative to the project's: "" = below `.sextant/`
     environment  the one that commands mean when they name none: "" = the first of the project
     pools        name -> how many steps of that pool run at once
-    workers      worker processes; 0 = as many as there are processors
+    workers      worker processes; 0 = as many as there are processors, at most 4
     key          file of the key that signs the ledger: "" = in the user's configuration folder
     include      globs of further files that belong to the project's bundle, such as `seeds/*.csv`
     """

@@ -59,7 +59,7 @@ class LocalPlatform:
         self.ledger = Ledger(self.clock)
         self.state = open_state(config.state or self.folder / "state.db", self.ledger, clock=self.clock, schema=config.schema)
         self.versions = Versions(self.state)
-        self.lake = IcebergLake(Path(config.lake) if config.lake else self.folder / "lake", clock=self.clock, ids=self.ids)
+        self.lake = IcebergLake(config.root / Path(config.lake).expanduser() if config.lake else self.folder / "lake", clock=self.clock, ids=self.ids)
         self.blobs = LocalBlobs(self.folder / "blobs")
         self.secrets_file = self.folder / "secrets.toml"
         self.system = Principal(name="sextant", kind="system")
@@ -407,6 +407,7 @@ class LocalPlatform:
         for executor in self._executors.values():
             executor.close()
         self._executors.clear()
+        self.publisher.close()
         try:
             if self.ledger.size() > self._events_at_start:
                 self.sealing.checkpoint()

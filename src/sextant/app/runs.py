@@ -1,11 +1,8 @@
 """Plans, executes and publishes: the one path by which anything managed is made, forward (`run`) and back (`undo`)."""
 
 import contextlib
-import os
-import socket
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -13,11 +10,11 @@ from sextant.engine import keys
 from sextant.engine import plan as planning
 from sextant.engine.execute import Done, Outcome, Task, execute
 from sextant.engine.history import History
+from sextant.engine.leases import Leases, is_alive
 from sextant.engine.plan import Plan, Request, Scene
 from sextant.engine.tables import RunTable, Staged, merge_schema
 from sextant.engine.versions import Pointer, changed
 from sextant.engine.work import DataWork
-from sextant.kernel.clock import NS
 from sextant.kernel.errors import Busy, Conflict, NotFound, SextantError, StepFailed, UserError
 from sextant.kernel.limits import LEASE_S
 from sextant.kernel.nouns import Asset, CheckResult, Event, Incident, Manifest, Move, Principal, Release, Signal, Strategy
@@ -247,9 +244,9 @@ class Runs:
         if asset.id.startswith("dataset:") and head and base not in (head, target):
             return self._rebased(env, asset, head, base, target, by, decide_, break_glass)
         move = Move(env=env, asset=asset.id, source=head, target=target)
-        with _Leases(p, p.ids.new("run"), [f"{env}/{asset.id}"], str(by)) as leases:
+        with Leases(p.state, p.clock, p.ids.new("run"), [f"{env}/{asset.id}"]) as leases:
             drafted = p.releases.draft([move], by=by, decision=decide_([move]), strategy=Strategy(kind="publish"), broke_glass=break_glass, reason=break_glass)
-            return p.releases.propose(drafted, guards=leases.guards(), before=self._glass(asset, break_glass, by))
+            return p.releases.propose(drafted, guards=leases.guards(), before=self._glass(asset, break_glass, by), cause=self._event_of(f"{asset.id}@{target}"))
 
     def _rebased(
         self, env: str, asset: Asset, head: str, base: str, target: str, by: Principal, decide_: Callable[[Sequence[Move]], Decision], break_glass: str
@@ -269,9 +266,9 @@ class Runs:
                 table.removed.add(name)
         table.schema = merge_schema(table.schema, origin.schema)
         refused = origin.meta.get("refused", ())
-        with _Leases(p, p.ids.new("run"), [f"{env}/{asset.id}"], str(by)) as leases:
+        with Leases(p.state, p.clock, p.ids.new("run"), [f"{env}/{asset.id}"]) as leases:
             done = p.publisher.publish(
-                env, {asset.id: table}, {asset.id: asset}, run=origin.run, by=by, decide=decide_, cause="", guards=leases.guards(), broke_glass=break_glass,
+                env, {asset.id: table}, {asset.id: asset}, run=origin.run, by=by, decide=decide_, cause=self._event_of(f"{asset.id}@{target}"), guards=leases.guards(), broke_glass=break_glass,
                 reason=break_glass or f"rebased from {target[:12]}", refused=tuple(refused), before=self._glass(asset, break_glass, by),
             )  # fmt: skip
         if done.release is None:
@@ -330,7 +327,7 @@ class Runs:
         run = resumed.id if resumed else p.ids.new("run")
         started_s, now = p.clock.monotonic_s(), p.clock.now_ns()
         writes = sorted({step.asset for step in plan.steps} | {d.asset for d in plan.definitions} | set(overlay or ()))
-        with _Leases(self._p, run, [f"{env}/{asset}" for asset in writes], str(by)) as leases:
+        with Leases(p.state, p.clock, run, [f"{env}/{asset}" for asset in writes]) as leases:
             history = History.open(p.state, run) if resumed else History(run)
             tables = self._tables(env, assets, plan, overlay or {})
             facts = RunChanged(
@@ -446,7 +443,7 @@ class Runs:
             p.state.flush()  # a lease that this process has just given back must be seen as free
         for row in left:
             facts = msgspec.json.decode(row[3], type=RunChanged)
-            if facts.env != env or _alive(p, facts.id):
+            if facts.env != env or is_alive(p.state, p.clock, facts.id):
                 continue
             request = _request(facts)
             if facts.trigger == "undo":  # its release is one write: either it is live, or nothing happened
@@ -533,96 +530,3 @@ def _request(facts: RunChanged) -> Request:
         assets=tuple(said.get("assets", ())), partitions=(partitions[0], partitions[1]) if partitions else None, stale=bool(said.get("stale")),
         force=bool(said.get("force")), upstream=bool(said.get("upstream")), downstream=bool(said.get("downstream", True)),
     )  # fmt: skip
-
-
-# ---------------------------------------------------------------- leases
-
-
-def holder(run: str) -> str:
-    """Return who holds a lease: run, process, host - so that a dead holder on this host is known at once."""
-    return f"{run} pid {os.getpid()} on {socket.gethostname()} since {_birth(os.getpid())}"
-
-
-def _birth(pid: int) -> str:
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[19]
-    except OSError:
-        return "0"
-
-
-def _dead(held_by: str) -> bool:
-    """Say whether a holder on this host is gone for sure."""
-    words = held_by.split()
-    if len(words) != 7 or words[4] != socket.gethostname():
-        return False
-    pid = int(words[2])
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return _birth(pid) != words[6]
-
-
-def _alive(p: "LocalPlatform", run: str) -> bool:
-    now = p.clock.now_ns()
-    return any(held_by.startswith(run + " ") and expires > now and not _dead(held_by) for _, held_by, _, expires in p.state.read("leases"))
-
-
-class _Leases:
-    """Holds the write leases of a run's datasets and renews them; a publish is guarded by their fencing tokens."""
-
-    def __init__(self, platform: "LocalPlatform", run: str, names: list[str], by: str) -> None:
-        self._p, self._names, self._holder, self._by = platform, names, holder(run), by
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._fences: dict[str, int] = {}
-        self.lost = False
-        self.fence = 0
-
-    def __enter__(self) -> Self:
-        if not self._names:
-            return self
-        for name in self._names:
-            rows = self._p.state.read("lease_get", (name,))
-            if rows and rows[0][2] > 0 and _dead(rows[0][0]):
-                self._p.state.commit(Write((Statement("lease_drop", (name, rows[0][0])),)))
-        try:
-            self._take()
-        except Conflict as error:
-            held = [(name, self._p.state.read("lease_get", (name,))[0][0]) for name in self._names if self._p.state.read("lease_get", (name,))]
-            other = next(((n, h) for n, h in held if h != self._holder), ("", "another run"))
-            raise Busy(
-                "SX-RUN-001", f"`{other[0].partition('/')[2]}` is being written by {other[1].rpartition(' since ')[0] or other[1]}", hint="wait for it to end, then run again", retry_after_s=LEASE_S
-            ) from error
-        for name in self._names:
-            _, fence, _ = self._p.state.read("lease_get", (name,))[0]
-            self._fences[name] = int(fence)
-        self.fence = max(self._fences.values())
-        self._thread = threading.Thread(target=self._renew, name="sextant-leases", daemon=True)
-        self._thread.start()
-        return self
-
-    def _take(self) -> None:
-        now = self._p.clock.now_ns()
-        until = now + int(LEASE_S * NS)
-        self._p.state.commit(Write(tuple(Statement("lease_take", (name, self._holder, until, now), 1, f"`{name}` is held") for name in self._names)))
-
-    def _renew(self) -> None:
-        while not self._stop.wait(LEASE_S / 3):
-            try:
-                self._take()
-            except SextantError:
-                self.lost = True
-                return
-
-    def guards(self) -> list[Statement]:
-        return [Statement("lease_is", (name, self._holder, fence), 1, f"the lease of `{name}` was lost: another run took over") for name, fence in self._fences.items()]
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        if self._thread:
-            self._thread.join()
-            self._p.state.submit(Write(tuple(Statement("lease_drop", (name, self._holder)) for name in self._names)))

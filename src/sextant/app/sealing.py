@@ -34,7 +34,7 @@ class Sealing:
         from sextant.ledger.checkpoint import default_key_path
 
         if self._p.config.key:
-            return Path(self._p.config.key).expanduser()
+            return self._p.root / Path(self._p.config.key).expanduser()
         return self._p.home / "keys" / f"{self.project_id}.pem" if self._p.home else default_key_path(self.project_id)
 
     @property

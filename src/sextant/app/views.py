@@ -389,7 +389,7 @@ class Views:
             changes.append(
                 {
                     "asset": node["id"], "owner": node["owner"], "at": iso(live.moved_at), "release": release.id, "intent": release.intent, "by": release.by,
-                    "reason": release.reason, "run": release.run, "version": live.version, "partitions": sorted({*differs, *gone}),
+                    "reason": release.reason, "run": release.run or version.run, "version": live.version, "partitions": sorted({*differs, *gone}),
                     "changed": "undo" if release.intent == "undo" else "definition" if node["kind"] == "kpi" else "code" if code else "data", "chain": self._chain(release.id),
                     "undo": f"sextant rollback {node['id']} --env {env}",
                 }

@@ -16,7 +16,7 @@ from sextant.engine.tables import RunTable, Staged
 from sextant.engine.versions import Versions, changed
 from sextant.engine.work import table_folder
 from sextant.kernel.clock import Clock
-from sextant.kernel.errors import Conflict
+from sextant.kernel.errors import BadData, Conflict
 from sextant.kernel.ids import Ids
 from sextant.kernel.nouns import Asset, CheckResult, Event, Move, Part, Principal, Release, Strategy, Version
 from sextant.kernel.ports import Lake, State, Statement, Write
@@ -173,6 +173,10 @@ class Publisher:
         table is then still the same; otherwise nothing names it and it is collected."""
         self._begun[table.asset] = (_shape(table), self._pool.submit(self._commit, table, asset))
 
+    def close(self) -> None:
+        """End the threads that write table states."""
+        self._pool.shutdown()
+
     def _states(self, tables: Mapping[str, RunTable], assets: Mapping[str, Asset]) -> dict[str, str]:
         """Write the new states of several tables side by side: most of the time is waiting for the disk."""
         begun, self._begun = self._begun, {}
@@ -183,14 +187,21 @@ class Publisher:
         return {id_: future.result() for id_, future in futures.items()}
 
     def _commit(self, table: RunTable, asset: Asset) -> str:
-        """Write the table's new state: fresh files first, then partitions taken from older states."""
+        """Write the table's new state; where nothing of the old one stays and its columns do not fit, the table begins anew."""
+        try:
+            return self._laid_over(table, asset, table.locator)
+        except BadData:
+            if not table.locator or not set(table.base_parts) <= {*table.staged, *table.removed}:
+                raise
+            return self._laid_over(table, asset, "")
+
+    def _laid_over(self, table: RunTable, asset: Asset, locator: str) -> str:
+        """Write a state: that of `locator`, fresh files first, then partitions taken from older states."""
         name = table_folder(asset.id)
         grain = asset.table.partitioning.grain if asset.table else "none"
         fresh = {key: staged for key, staged in table.staged.items() if not staged.origin}
         files = {file.path: file for staged in fresh.values() for file in staged.files}
         gone = {*fresh, *table.removed}
-        # The values of a kpi under another definition may have other types: where all of them are new, so is the table.
-        locator = "" if asset.measure is not None and table.base_parts.keys() <= table.staged.keys() else table.locator
         if files or (gone and locator):
             locator = self._lake.commit(
                 name, locator, add=tuple(files.values()), replace=gone, arrow_schema=table.arrow_schema, partitioned=grain,
@@ -289,6 +300,8 @@ def undo_table(table: RunTable, move: Move, versions: Versions) -> list[str]:
             table.removed.add(name)
         elif _differs(right, live):
             table.staged[name] = Staged(part=right, origin=source)
+    if move.source and {name: part.digest for name, part in table.parts().items()} == {name: part.digest for name, part in before.items()}:
+        table.schema = versions.get(move.asset, move.source).schema  # all of it is as it was: so are its columns
     return sorted(conflicts)
 
 
