@@ -232,17 +232,27 @@ class Publisher:
             if not table.refused:
                 continue
             base = self._versions.live_version(env, id_)
-            record = self._versions.get(id_, base) if base else Version(asset=id_, digest="")
-            candidate = RunTable(id_, base, record.locator, self._versions.parts(id_, base), record.schema, self._lake)
-            candidate.staged = dict(table.refused)
-            candidate.schema, candidate.arrow_schema = table.refused_schema, table.refused_arrow_schema
-            version = self._version(env, candidate, assets[id_], run, tables, made, self._commit(candidate, assets[id_]), table.refused_checks)
+            candidate = self._candidate(table, base)
+            try:
+                locator = self._commit(candidate, assets[id_])
+            except BadData:  # its columns do not fit the live ones: kept beside them, as a table of its own
+                candidate = self._candidate(table, "")
+                locator = self._commit(candidate, assets[id_])
+            version = self._version(env, candidate, assets[id_], run, tables, made, locator, table.refused_checks)
             created = self._event("version.created", f"{id_}@{version.digest}", VersionCreated(version), by, cause)
             events = [created, *self._checks(table.refused_checks, run, id_, version.digest, by, created.id)]
             move = Move(env=env, asset=id_, source=base, target=version.digest)
             drafted = self._releases.draft([move], by=by, decision=decide([move]), strategy=Strategy(kind="publish"), run=run)
             out.append(self._propose([version], drafted, events, cause))
         return tuple(out)
+
+    def _candidate(self, table: RunTable, base: str) -> RunTable:
+        """Return what the checks refused, laid over a version ("" = over nothing)."""
+        record = self._versions.get(table.asset, base) if base else Version(asset=table.asset, digest="")
+        candidate = RunTable(table.asset, base, record.locator, self._versions.parts(table.asset, base), record.schema, self._lake)
+        candidate.staged = dict(table.refused)
+        candidate.schema, candidate.arrow_schema = table.refused_schema, table.refused_arrow_schema
+        return candidate
 
     def _propose(self, built: Sequence[Version], drafted: Release, events: Sequence[Event], cause: str, guards: Sequence[Statement] = ()) -> Release:
         """Propose a release of versions that are written with it. Its gate must see them as they are now: the same content
