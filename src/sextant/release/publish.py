@@ -20,7 +20,7 @@ from sextant.kernel.errors import BadData, Conflict
 from sextant.kernel.ids import Ids
 from sextant.kernel.nouns import Asset, CheckResult, Event, Move, Part, Principal, Release, Strategy, Version
 from sextant.kernel.ports import Lake, State, Statement, Write
-from sextant.ledger.projections import ChecksCompleted, Held, VersionConfirmed, VersionCreated
+from sextant.ledger.projections import ChecksCompleted, Held, VersionConfirmed, VersionCreated, VersionRelocated
 from sextant.policy.decide import Decision
 from sextant.release.releases import Instant, Releases, Verdict, still
 from sextant.stores.lake.digest import version_digest
@@ -118,7 +118,9 @@ class Publisher:
                 moves.append(Move(env=env, asset=id_, source=table.base, target=version.digest))
                 created = self._event("version.created", f"{id_}@{version.digest}", VersionCreated(version), by, cause)
                 events += [created, *self._checks(table.checks, run, id_, version.digest, by, created.id)]
-            elif table.checks:
+            else:  # the same content in other files
+                events.append(self._event("version.relocated", f"{id_}@{version.digest}", VersionRelocated(id_, version.digest, version.locator), by, cause))
+                events.append(self._event("version.confirmed", id_, VersionConfirmed(id_, version.parts), by, cause))
                 events += self._checks(table.checks, run, id_, table.base, by, cause)
         release = None
         if moves:
@@ -134,7 +136,7 @@ class Publisher:
                     events.append(self._releases.mark_undone(undoes, undo=drafted.id, cause=cause, by=str(by)))
             release = self._propose(built, drafted, events, cause, guards)
         elif events:
-            self._state.commit(Write((), tuple(events)))
+            self._state.commit(Write(tuple(guards), tuple(events)))
         if release is None or release.state == "live":
             for id_, digest in made.items():
                 if id_ in tables:
