@@ -63,7 +63,7 @@ def run(page: Path, folder: Path, *, show: bool = False) -> str:
     for command in commands(text):
         script += [f"printf '\\n$ %s\\n' {shlex.quote(command.text)}", command.text, f"expect $? {command.code} {command.line}"]
     tools = folder / ".venv" / "bin"
-    tools.mkdir(parents=True)
+    tools.mkdir(parents=True, exist_ok=True)
     for name, words in (("sextant", [sys.executable, "-m", "sextant.cli.main"]), ("python", [sys.executable])):
         (tools / name).write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
         (tools / name).chmod(0o755)
