@@ -37,7 +37,6 @@ if TYPE_CHECKING:
         sql,
         static,
         team,
-        webhook,
         window,
     )
     from sextant.engine.context import Context
@@ -48,7 +47,7 @@ _HOMES = {
         "accepted_values", "between", "check", "foreign_key", "fresh", "matches", "not_null", "row_count", "schema", "sql_check", "unique",
     ),
     "sextant.author.declare": (
-        "approval", "cron", "daily", "dataset", "goal", "hourly", "kpi", "monthly", "policy", "project", "secret", "sql", "static", "team", "webhook", "window",
+        "approval", "cron", "daily", "dataset", "goal", "hourly", "kpi", "monthly", "policy", "project", "secret", "sql", "static", "team", "window",
     ),
     "sextant.engine.context": ("Context",),
     "sextant.kernel.partitions": ("Partition",),
@@ -57,7 +56,7 @@ _EXPORTS = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Context", "Partition", "accepted_values", "approval", "between", "check", "cron", "daily", "dataset", "foreign_key", "fresh", "goal", "hourly", "kpi",
-    "matches", "monthly", "not_null", "policy", "project", "row_count", "schema", "secret", "sql", "sql_check", "static", "team", "unique", "webhook", "window",
+    "matches", "monthly", "not_null", "policy", "project", "row_count", "schema", "secret", "sql", "sql_check", "static", "team", "unique", "window",
 ]  # fmt: skip
 
 

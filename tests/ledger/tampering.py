@@ -84,6 +84,7 @@ def story(machine: Machine, days: int) -> list[Event]:
             opened = tell("incident.opened", f"incident_{day}", Incident(id=f"incident_{day}", title="bad", assets=(asset.id,), signals=(f"signal_{day}",)), raised)
             tell("version.withdrawn", asset.id, projections.VersionWithdrawn("prod", asset.id, digest, release, "bad", (projections.Held(part.partition, "c", "i", digest),)), opened)
             tell("version.tainted", "dataset:daily", projections.VersionTainted("dataset:daily", digest, asset.id, digest), opened)
+            tell("version.confirmed", asset.id, projections.VersionConfirmed(asset.id, (Part(partition="2013-01-01", digest=digest, rows=1, code=digest, inputs=digest),)), opened)
             if day % 2:
                 tell("version.unheld", asset.id, projections.VersionUnheld("prod", asset.id, digest), opened)
                 tell("signal.closed", asset.id, projections.Closed(f"signal_{day}"), opened)

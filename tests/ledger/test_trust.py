@@ -1,5 +1,6 @@
 """Who can be fooled: checkpoints, keys and their rotation, the witness, proofs, the stand-alone verifier, tampering."""
 
+import base64
 import json
 import os
 import random
@@ -16,7 +17,19 @@ from sextant.kernel.clock import ManualClock
 from sextant.kernel.errors import BadData, Damaged, NotFound, UserError
 from sextant.kernel.ports import Write
 from sextant.ledger import merkle, standalone
-from sextant.ledger.checkpoint import Checkpoint, Signer, keys_by_size, open_signer, read_note, rotate, sign_head
+from sextant.ledger.checkpoint import (
+    KEY_ROTATED,
+    KEYS_SUBJECT,
+    Checkpoint,
+    KeyRotated,
+    Signer,
+    keys_by_size,
+    open_signer,
+    read_note,
+    rotate,
+    rotation_text,
+    sign_head,
+)
 from sextant.ledger.log import event, subtrees
 from sextant.ledger.prove import prove
 from sextant.ledger.verify import verify
@@ -93,7 +106,7 @@ def test_a_finding_names_what_is_wrong(sample: tampering.Sample, copy: Path) -> 
     assert "columns" in found["event", 5]
     assert "no event says that it was erased" in found["payload", 7]
     assert "is missing" in found["pointer", -1]
-    assert "evil, release_39, 1700000000313000000) does not follow from the events" in found["pointer", -1]
+    assert "evil, release_39, 1700000000319000000) does not follow from the events" in found["pointer", -1]
 
 
 # ---------------------------------------------------------------- keys
@@ -149,6 +162,22 @@ def test_rotation_keeps_old_checkpoints_verifiable(sample: tampering.Sample) -> 
     with pytest.raises(Damaged, match="does not lead to the trusted key"):
         keys_by_size(reader.read, keys[0][1])
     reader.close()
+
+
+def test_a_rotation_needs_both_signatures(tmp_path: Path) -> None:
+    """Whoever can write an event could bring in his own key."""
+    machine = tampering.Machine(1)
+    one, two = Signer.create(tmp_path / "1.pem"), Signer.create(tmp_path / "2.pem")
+    good = [base64.b64encode(signer.signature(rotation_text("o", one.public, two.public))).decode() for signer in (one, two)]
+    for n, signatures in enumerate((good, good[::-1], [good[0], good[0]], [good[1], good[1]], ["", good[1]])):
+        with machine.open(tmp_path / f"{n}.db") as state:  # type: ignore[attr-defined]
+            rotated = KeyRotated("o", one.public, two.public, *signatures)
+            state.commit(Write(events=(event(machine.ids, KEY_ROTATED, KEYS_SUBJECT, rotated, actor="a"),)))
+            if signatures is good:
+                assert keys_by_size(state.read, two.public) == [(0, one.public), (1, two.public)]
+                continue
+            with pytest.raises(Damaged, match="does not lead to the trusted key"):
+                keys_by_size(state.read, two.public)
 
 
 @pytest.mark.parametrize("announced", [False, True])

@@ -11,8 +11,9 @@ from sextant.kernel.clock import ManualClock
 from sextant.kernel.errors import BadData, Bug, Conflict, StorageError, UserError
 from sextant.kernel.ids import Ids
 from sextant.kernel.nouns import Event
-from sextant.kernel.ports import Statement, Write
+from sextant.kernel.ports import Pending, Statement, Write
 from sextant.ledger.log import Ledger, event
+from sextant.ledger.verify import verify
 from sextant.stores.state import StateStore, open_state
 
 NOON = 1_700_000_000_000_000_000
@@ -54,6 +55,23 @@ def meta(key: str, value: str) -> Statement:
     return Statement("meta_set", (key, value))
 
 
+def grouped(state: StateStore, writes: list[Write]) -> list[Pending]:
+    """Submit writes so that one commit takes them all: the writer is kept in a callback until they are queued."""
+    entered, gate, here = threading.Event(), threading.Event(), threading.get_ident()
+
+    def hold(_: object) -> None:
+        if threading.get_ident() != here:  # else it was done before the callback was there: try again
+            entered.set()
+            gate.wait(30)
+
+    while not entered.is_set():
+        state.submit(Write()).add_done_callback(hold)
+        entered.wait(0.05)
+    pending = [state.submit(write) for write in writes]
+    gate.set()
+    return pending
+
+
 def test_a_write_is_read_back_at_once(state: StateStore) -> None:
     """A caller would not see what it was told is durable."""
     receipt = state.commit(Write(statements=(meta("a", "1"),), events=(noted(), noted())))
@@ -65,7 +83,7 @@ def test_a_write_is_read_back_at_once(state: StateStore) -> None:
 def test_receipts_name_the_events_of_their_write(state: StateStore) -> None:
     """A caller would name another caller's events."""
     writes = [Write(events=tuple(noted(n=n, i=i) for i in range(n % 3)), statements=(meta("k", str(n)),) if n % 5 == 0 else ()) for n in range(200)]
-    pending = [state.submit(write) for write in writes]
+    pending = grouped(state, writes)
     for write, one in zip(writes, pending, strict=True):
         receipt = one.result(30)
         stored = state.read("event_envelopes", (receipt.first, receipt.first + receipt.count))
@@ -78,16 +96,27 @@ def test_statements_of_one_table_keep_their_order(state: StateStore) -> None:
     add = lambda env, asset, version: Statement("pointer_set", (env, asset, version, "r", 1))  # noqa: E731
     steps = [add("dev", "dataset:a", "1"), Statement("pointer_delete", ("dev", "dataset:a")), add("dev", "dataset:a", "2"), meta("x", "1"),
              add("dev", "dataset:b", "1"), Statement("env_pointers_drop", ("dev",)), add("dev", "dataset:c", "3"), meta("x", "2")]  # fmt: skip
-    for pending in [state.submit(Write(statements=(step,))) for step in steps]:
+    for pending in grouped(state, [Write(statements=(step,)) for step in steps]):
         pending.result(30)
     assert state.read("pointers_all") == [("dev", "dataset:c", "3")]
     assert state.read("meta_get", ("x",)) == [("2",)]
 
 
+def test_statements_with_equal_parameters_are_not_mixed(state: StateStore) -> None:
+    """A batch would run one statement with the parameters of another."""
+    add = Statement("version_add", ("dataset:a", "d", "", "first", "", "", 1, 1, "{}", 1))
+    state.commit(Write(statements=(add,)))
+    steps = [Statement("version_relocate", ("second", "dataset:a", "d")), Statement("version_expire", (7, "dataset:a", "d")),
+             Statement("version_relocate", ("third", "dataset:a", "d"))]  # fmt: skip
+    for pending in grouped(state, [Write(statements=(step,)) for step in steps]):
+        pending.result(30)
+    assert state.read("version_get", ("dataset:a", "d"))[0][:3] == ("{}", "third", 7)
+
+
 def test_statements_see_the_projections_of_earlier_events(state: StateStore) -> None:
     """A statement behind an event would be overtaken by the event's projection."""
     created = event(ids, "env.created", "env:dev", {"name": "dev"}, actor="person:ann")
-    for pending in [state.submit(Write(events=(created,))), state.submit(Write(statements=(Statement("env_drop", (7, "dev")),)))]:
+    for pending in grouped(state, [Write(events=(created,)), Write(statements=(Statement("env_drop", (7, "dev")),))]):
         pending.result(30)
     assert state.read("envs") == []
 
@@ -95,9 +124,8 @@ def test_statements_see_the_projections_of_earlier_events(state: StateStore) -> 
 def test_a_failed_expectation_undoes_its_write_only(state: StateStore) -> None:
     """A lost compare-and-swap would take its neighbours along, or leave half of itself behind."""
     take = lambda holder: Statement("lease_take", ("run", holder, 10, 5), 1, f"{holder} came too late")  # noqa: E731
-    pending = [state.submit(Write(events=(noted(n=0),)))]
-    pending += [state.submit(Write(statements=(meta(holder, "was here"), take(holder)), events=(noted(holder=holder),))) for holder in ("ann", "bob")]
-    pending += [state.submit(Write(events=(noted(n=1),)))]
+    guarded = [Write(statements=(meta(holder, "was here"), take(holder)), events=(noted(holder=holder),)) for holder in ("ann", "bob")]
+    pending = grouped(state, [Write(events=(noted(n=0),)), *guarded, Write(events=(noted(n=1),))])
     assert [one.exception(30) is None for one in pending] == [True, True, False, True]
     with pytest.raises(Conflict, match="bob came too late") as raised:
         pending[2].result()
@@ -106,6 +134,20 @@ def test_a_failed_expectation_undoes_its_write_only(state: StateStore) -> None:
     assert state.read("meta_get", ("bob",)) == []
     assert [one.result().first for one in (pending[0], pending[1], pending[3])] == [0, 1, 2]
     assert state.read("event_span") == [(3, 0, 2)]
+
+
+def test_a_guarded_write_that_fails_after_sealing_leaves_no_trace(state: StateStore) -> None:
+    """The tree would go on with leaves that are not in the log."""
+    once = noted()
+    guard = Statement("meta_set", ("a", "1"), 1)
+    writes = [Write(events=(once,)), Write(statements=(guard,), events=(noted(), noted(), once)), Write(events=(noted(),)), Write(statements=(guard,), events=(noted(),))]
+    pending = grouped(state, writes)
+    assert [type(one.exception(30)) for one in pending] == [type(None), Conflict, type(None), type(None)]
+    assert [pending[at].result().first for at in (0, 2, 3)] == [0, 1, 2]
+    for n in range(300):
+        state.submit(Write(events=(noted(n=n),)))
+    state.flush()
+    assert verify(state, projections=False).findings == ()
 
 
 def test_an_expectation_counts_rows_found_and_changed(state: StateStore) -> None:
@@ -124,7 +166,7 @@ def test_an_expectation_counts_rows_found_and_changed(state: StateStore) -> None
 def test_a_conflict_on_a_key_reaches_only_who_caused_it(state: StateStore) -> None:
     """One repeated event id would fail a whole group, or be recorded twice."""
     once = noted()
-    pending = [state.submit(Write(events=(one,))) for one in (noted(), once, noted(), once, noted())]
+    pending = grouped(state, [Write(events=(one,)) for one in (noted(), once, noted(), once, noted())])
     errors = [one.exception(30) for one in pending]
     assert [type(error) for error in errors] == [type(None), type(None), type(None), Conflict, type(None)]
     assert state.read("event_span") == [(4, 0, 3)]
@@ -134,7 +176,7 @@ def test_a_payload_that_is_refused_reaches_only_who_caused_it(state: StateStore)
     """A payload too large, or not what its type declares, would block the ledger."""
     large = event(ids, "note.taken", "a", {"text": "x" * limits.PAYLOAD_BYTES_MAX}, actor="a")
     wrong = event(ids, "env.created", "a", {"name": 5}, actor="a")
-    pending = [state.submit(Write(events=(one,))) for one in (noted(), large, noted(), wrong, noted())]
+    pending = grouped(state, [Write(events=(one,)) for one in (noted(), large, noted(), wrong, noted())])
     assert [type(one.exception(30)) for one in pending] == [type(None), BadData, type(None), BadData, type(None)]
     assert [pending[at].result().first for at in (0, 2, 4)] == [0, 1, 2]
 

@@ -13,7 +13,7 @@ from .delays import (  # our own code is part of the fingerprint
     read_planes,
 )
 
-ops = sx.team("ops", members=["ann", "bob"], notify=[sx.webhook(sx.secret("OPS_HOOK"))])
+ops = sx.team("ops", members=["ann", "bob"])
 data = sx.team("data")
 sx.project("flights", tz="America/New_York", owner=ops, environments=["dev", "prod"])
 days = sx.daily(start="2013-01-01", end="2014-01-01")  # days of the project's zone

@@ -21,6 +21,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     root         folder of `sextant.toml`
     module       dotted name of the author's module below it; the file may write a path, `flights/ops.py`
     state        state store: "" = SQLite below `.sextant/`, or postgresql://...
+    schema       schema of the state in Postgres, one for each project
     lake         folder of the data, relative to the project's: "" = below `.sextant/`
     environment  the one that commands mean when they name none: "" = the first of the project
     pools        name -> how many steps of that pool run at once
@@ -32,6 +33,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     root: Path
     module: str
     state: str = ""
+    schema: str = "sextant"
     lake: str = ""
     environment: str = ""
     pools: dict[str, int] = {}
@@ -43,6 +45,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 class _Keys(msgspec.Struct, frozen=True, kw_only=True):
     module: str
     state: str = ""
+    schema: str = "sextant"
     lake: str = ""
     environment: str = ""
     pools: dict[str, int] = {}

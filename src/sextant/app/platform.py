@@ -30,7 +30,7 @@ from sextant.kernel.nouns import Asset, CheckResult, Edge, Event, Manifest, Prin
 from sextant.kernel.ports import Executor, Write
 from sextant.ledger.log import Ledger
 from sextant.ledger.projections import AssetDeclared, EnvCreated, ProjectLoaded, VersionRelocated
-from sextant.policy.decide import DEFAULT, check_rules, decide
+from sextant.policy.decide import DEFAULT, Decision, check_rules, decide
 from sextant.release.publish import DatasetKind, Published, Publisher
 from sextant.release.releases import Instant, Releases
 from sextant.stores.blobs.local import LocalBlobs
@@ -57,7 +57,7 @@ class LocalPlatform:
         self.clock = clock or SystemClock()
         self.ids = ids or Ids(self.clock)
         self.ledger = Ledger(self.clock)
-        self.state = open_state(config.state or self.folder / "state.db", self.ledger, clock=self.clock)
+        self.state = open_state(config.state or self.folder / "state.db", self.ledger, clock=self.clock, schema=config.schema)
         self.versions = Versions(self.state)
         self.lake = IcebergLake(config.root / Path(config.lake).expanduser() if config.lake else self.folder / "lake", clock=self.clock, ids=self.ids)
         self.blobs = LocalBlobs(self.folder / "blobs")
@@ -72,7 +72,9 @@ class LocalPlatform:
         self._executors: dict[str, Executor] = {}
         self._manifest: Manifest | None = None
         self._rules: tuple[Rule, ...] | None = None
+        self._decisions: dict[Any, Decision] = {}
         self._interrupted = threading.Event()
+        self._warm = False
         from sextant.app.runs import Runs
         from sextant.app.sealing import Sealing
         from sextant.app.views import Views
@@ -111,6 +113,10 @@ class LocalPlatform:
         last = msgspec.json.decode(self.blobs.get(rows[0][1]), type=Manifest) if rows and self.blobs.has(rows[0][1]) else None
         if last is not None and loading.unchanged(self.root, last):
             self._manifest, self.manifest_digest = last, rows[0][1]
+            self.load_problem = None
+            mended = self._mended("")  # a broken edit that was taken back
+            if mended:
+                self.state.commit(Write((), tuple(mended)))
             return last
         try:
             manifest = loading.load(self.root, self.config, timeout_s=_LOAD_TIMEOUT_S)
@@ -143,6 +149,7 @@ class LocalPlatform:
         self.manifest_digest = self.blobs.put(raw)
         self._manifest = manifest
         self._rules = None
+        self._decisions.clear()
         meta = msgspec.json.encode({"bundle": digest, "blob": _sha(packed)})
         events = [self.event("project.loaded", manifest.project, ProjectLoaded(manifest.project, self.manifest_digest, meta.decode()), self.system, "")]
         cause = events[0].id
@@ -159,11 +166,13 @@ class LocalPlatform:
             if manifest.asset(id_) is None:
                 ended = tuple(edge for edge in old_edges if id_ in (edge.source, edge.target))
                 events.append(self.event("asset.retired", id_, AssetDeclared(asset, (), _sorted(ended)), self.system, cause))
-        for doc, closed in self.state.read("signals", (1 << 62, 20)):
-            signal_ = msgspec.json.decode(doc, type=Signal)
-            if not closed and signal_.kind == "project.broken":
-                events += [self.event("signal.closed", signal_.id, {"id": signal_.id}, self.system, cause)]
-        self.state.commit(Write((), tuple(events)))
+        self.load_problem = None
+        self.state.commit(Write((), (*events, *self._mended(cause))))
+
+    def _mended(self, cause: str) -> list[Event]:
+        """Return the events that close the signals of a broken project."""
+        found = [msgspec.json.decode(doc, type=Signal) for doc, closed in self.state.read("signals", (1 << 62, 20)) if not closed]
+        return [self.event("signal.closed", one.id, {"id": one.id}, self.system, cause) for one in found if one.kind == "project.broken"]
 
     def bundle_folder(self, digest: str) -> Path:
         """Return the folder that holds the unpacked bundle; made when it is missing."""
@@ -208,12 +217,21 @@ class LocalPlatform:
 
     def allow(self, by: Principal, verb: str, asset: Asset | None, env: str, context: Mapping[str, Any] | None = None) -> None:
         """Return if the policy lets `by` do it. Denied, with the rules that say no; the refusal is an event."""
-        decision = decide(self.rules(), by, verb, asset, env, context)
+        decision = self.decide(by, verb, asset, env, context)
         if decision.verdict == "deny":
             subject = asset.id if asset else env
             data = {"verb": verb, "asset": subject, "env": env, "reasons": decision.reasons}
             self.state.commit(Write((), (self.event("decision.denied", subject, data, by, ""),)))
             raise Denied("SX-POLICY-001", f"`{by}` may not {verb} `{subject}`: {'; '.join(decision.reasons)}", hint="ask the owner of the policy")
+
+    def decide(self, by: Principal, verb: str, asset: Asset | None, env: str, context: Mapping[str, Any] | None = None) -> Decision:
+        """Return what the rules say; the answer to an equal question is remembered until the project changes."""
+        facts = (asset.id, asset.owner, asset.tier, asset.mode) if asset else None
+        question = (by, verb, facts, env, tuple(sorted((context or {}).items())))
+        found = self._decisions.get(question)
+        if found is None:
+            found = self._decisions[question] = decide(self.rules(), by, verb, asset, env, context)
+        return found
 
     def check_env(self, env: str) -> None:
         """NotFound unless the environment exists."""
@@ -257,10 +275,14 @@ class LocalPlatform:
         return self._executors[kind]
 
     def warm(self) -> None:
-        """Start the workers while something else is being done."""
+        """Start the workers, and import what the first commit needs, while something else is being done. Once is enough."""
+        if self._warm:
+            return
+        self._warm = True
         pool = self.executor("")
         if isinstance(pool, ProcessExecutor):
             pool.warm()
+        threading.Thread(target=self.lake.warm, name="sextant-warm", daemon=True).start()
 
     def _unpack(self, digest: str, folder: Path) -> None:
         got, packed = bundle.pack(self.root, self.config.include)
@@ -385,6 +407,7 @@ class LocalPlatform:
         for executor in self._executors.values():
             executor.close()
         self._executors.clear()
+        self.publisher.close()
         try:
             if self.ledger.size() > self._events_at_start:
                 self.sealing.checkpoint()
@@ -404,7 +427,7 @@ def _edges(manifest: Manifest | None) -> set[Edge]:
     for asset in manifest.assets if manifest else ():
         if asset.build:
             out |= {Edge(source=i.asset, target=asset.id, kind="feeds") for i in asset.build.inputs}
-        if asset.measure:
+        if asset.kind == "kpi" and asset.measure:
             out.add(Edge(source=asset.measure.of, target=asset.id, kind="measures"))
             out.add(Edge(source=asset.id, target=f"dataset:kpi_{asset.name}", kind="contains"))
     return out

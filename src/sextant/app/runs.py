@@ -1,10 +1,8 @@
 """Plans, executes and publishes: the one path by which anything managed is made, forward (`run`) and back (`undo`)."""
 
-import os
-import socket
-import threading
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -12,22 +10,24 @@ from sextant.engine import keys
 from sextant.engine import plan as planning
 from sextant.engine.execute import Done, Outcome, Task, execute
 from sextant.engine.history import History
+from sextant.engine.leases import Leases, is_alive
 from sextant.engine.plan import Plan, Request, Scene
 from sextant.engine.tables import RunTable, Staged, merge_schema
 from sextant.engine.versions import Pointer, changed
 from sextant.engine.work import DataWork
-from sextant.kernel.clock import NS
 from sextant.kernel.errors import Busy, Conflict, NotFound, SextantError, StepFailed, UserError
 from sextant.kernel.limits import LEASE_S
 from sextant.kernel.nouns import Asset, CheckResult, Event, Incident, Manifest, Move, Principal, Release, Signal, Strategy
 from sextant.kernel.ports import Statement, Write
 from sextant.ledger.projections import ChecksCompleted, RunChanged
-from sextant.policy.decide import Decision, decide
+from sextant.policy.decide import Decision
 from sextant.release.publish import Published, undo_table
 
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
 
+_FAR = 1 << 62
+_SPARE_RUNS = 5  # how many runs back one that did not publish still lends what it made
 Progress = Callable[[Task, Done], None]
 
 
@@ -65,9 +65,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def exit_code(self) -> int:
-        if self.state == "refused":
-            return 1
-        return 0 if self.state == "finished" else 3
+        return {"finished": 0, "refused": 1, "cancelled": 130}.get(self.state, 3)
 
 
 class Runs:
@@ -91,11 +89,22 @@ class Runs:
             rows = p.state.read("made_of", (id_,))
             if rows:
                 made[id_] = {(r[0], r[1], r[2]): r[3] for r in rows}
-        held = frozenset((r[0], r[1], r[2], r[3]) for r in p.state.read("held", (env,)))
+        held = self._held(env)
         return Scene(
             env=env, now=p.clock.now_ns(), live=parts, versions={id_: pointer.version for id_, pointer in live.items()}, held=held, made=made,
             costs=self._costs(live, ids),
         )  # fmt: skip
+
+    def _held(self, env: str) -> frozenset[tuple[str, str, str, str]]:
+        return frozenset((r[0], r[1], r[2], r[3]) for r in self._p.state.read("held", (env,)))
+
+    def _spare(self, env: str) -> list[tuple[str, str]]:
+        """Return what the newest runs made that ended before they could publish: running again goes on from there."""
+        found: list[tuple[str, str]] = []
+        for row in self._p.state.read("runs", (_FAR, _SPARE_RUNS)):
+            if row[1] == env and row[2] in ("cancelled", "failed"):
+                found += _outputs(History.open(self._p.state, row[0]))
+        return found
 
     def _costs(self, live: Mapping[str, Pointer], ids: Iterable[str]) -> dict[str, tuple[float, float]]:
         out = {}
@@ -151,6 +160,8 @@ class Runs:
         self._take_up(env, by, progress)
         live = p.versions.live_version(env, asset_id)
         bad = p.versions.find(asset_id, version) if version else live
+        if bad and not version and (pointer := p.versions.live(env)[asset_id]) and p.releases.get(pointer.release).intent == "undo":
+            raise Conflict("SX-UNDO-005", f"what is live of `{asset_id}` was brought back by an undo", hint=f"name the version to undo: `sextant versions {asset_id}` lists them")
         rows = p.state.read("release_of_move", (env, asset_id, bad)) if bad else []
         if not rows:
             raise NotFound("SX-UNDO-001", f"no release brought a version of `{asset_id}` into `{env}`", hint=f"`sextant releases --env {env}` lists them")
@@ -162,6 +173,9 @@ class Runs:
         conflicts: list[str] = []
         for move in moves:
             if move.asset.startswith("kpi:"):
+                if p.versions.live_version(env, move.asset) != move.target:
+                    conflicts.append(move.asset)
+                    continue
                 if not move.source:
                     raise Conflict("SX-UNDO-002", f"`{move.asset}` had no earlier definition", hint="remove it from the project instead")
                 definitions.append(planning.Definition(asset=move.asset, source=p.versions.live_version(env, move.asset), target=move.source))
@@ -171,7 +185,7 @@ class Runs:
             tables[move.asset] = table
         if conflicts:
             shown = ", ".join(conflicts[:5]) + (f" and {len(conflicts) - 5} more" if len(conflicts) > 5 else "")
-            raise Conflict("SX-UNDO-003", f"later writes changed the same partitions: {shown}", hint="undo the later release first, or run these partitions again")
+            raise Conflict("SX-UNDO-003", f"later releases changed the same: {shown}", hint="undo the later release first, or run these partitions again")
         if not any(table.changed for table in tables.values()) and not definitions:
             raise Conflict("SX-UNDO-004", f"nothing of version `{bad[:12]}` of `{asset_id}` is live any more")
         scene = self.scene(env, manifest, tables)
@@ -230,7 +244,7 @@ class Runs:
         if asset.id.startswith("dataset:") and head and base not in (head, target):
             return self._rebased(env, asset, head, base, target, by, decide_, break_glass)
         move = Move(env=env, asset=asset.id, source=head, target=target)
-        with _Leases(p, p.ids.new("run"), [f"{env}/{asset.id}"], str(by)) as leases:
+        with Leases(p.state, p.clock, p.ids.new("run"), [f"{env}/{asset.id}"]) as leases:
             drafted = p.releases.draft([move], by=by, decision=decide_([move]), strategy=Strategy(kind="publish"), broke_glass=break_glass, reason=break_glass)
             return p.releases.propose(drafted, guards=leases.guards(), before=self._glass(asset, break_glass, by), cause=self._event_of(f"{asset.id}@{target}"))
 
@@ -252,7 +266,7 @@ class Runs:
                 table.removed.add(name)
         table.schema = merge_schema(table.schema, origin.schema)
         refused = origin.meta.get("refused", ())
-        with _Leases(p, p.ids.new("run"), [f"{env}/{asset.id}"], str(by)) as leases:
+        with Leases(p.state, p.clock, p.ids.new("run"), [f"{env}/{asset.id}"]) as leases:
             done = p.publisher.publish(
                 env, {asset.id: table}, {asset.id: asset}, run=origin.run, by=by, decide=decide_, cause=self._event_of(f"{asset.id}@{target}"), guards=leases.guards(), broke_glass=break_glass,
                 reason=break_glass or f"rebased from {target[:12]}", refused=tuple(refused), before=self._glass(asset, break_glass, by),
@@ -262,7 +276,7 @@ class Runs:
         return done.release
 
     def _glass(self, asset: Asset, reason: str, by: Principal) -> list[Event]:
-        """Breaking the glass pages the owner: a signal that stays open until someone reviews it."""
+        """Breaking the glass leaves a signal that names the owner and stays open until someone has reviewed it."""
         if not reason:
             return []
         p = self._p
@@ -313,9 +327,8 @@ class Runs:
         run = resumed.id if resumed else p.ids.new("run")
         started_s, now = p.clock.monotonic_s(), p.clock.now_ns()
         writes = sorted({step.asset for step in plan.steps} | {d.asset for d in plan.definitions} | set(overlay or ()))
-        with _Leases(self._p, run, [f"{env}/{asset}" for asset in writes], str(by)) as leases:
+        with Leases(p.state, p.clock, run, [f"{env}/{asset}" for asset in writes]) as leases:
             history = History.open(p.state, run) if resumed else History(run)
-            earlier = [record.output for record in history.records if record.kind == "end" and record.ok and record.output]
             tables = self._tables(env, assets, plan, overlay or {})
             facts = RunChanged(
                 id=run, env=env, state="running", trigger=trigger, by=str(by), assets=request.assets, bundle=manifest.bundle, manifest=p.manifest_digest,
@@ -326,37 +339,52 @@ class Runs:
                 p.state.commit(Write((), (started,)))
             else:
                 started = msgspec.structs.replace(started, id=self._event_of(run))
-            outcome, work = Outcome(), None
-            if plan.steps:
-                work = DataWork(
-                    plan, manifest, run=run, state=p.state, versions=p.versions, lake=p.lake, blobs=p.blobs, executors=p.executor, clock=p.clock,
-                    ids=p.ids, tables=tables, project=str(p.bundle_folder(manifest.bundle)), blobs_root=str(p.blobs.root), fence=leases.fence,
-                    earlier=earlier, secrets_file=str(p.secrets_file), past_gate=bool(break_glass),
-                    settled=lambda id_: p.publisher.begin(tables[id_], assets[id_]),
-                )  # fmt: skip
-                outcome = execute(
-                    work.tasks(), work, state=p.state, history=history, clock=p.clock, slots=p.executor("").slots, pools=p.config.pools,
-                    cancelled=lambda: p.interrupted() or leases.lost, progress=progress,
-                )  # fmt: skip
-            published = Published()
-            problem = ""
-            if not outcome.cancelled:
-                try:
+            outcome, published = Outcome(), Published()
+            try:
+                if plan.steps:
+                    p.warm()
+                    work = DataWork(
+                        plan, manifest, run=run, state=p.state, versions=p.versions, lake=p.lake, blobs=p.blobs, executors=p.executor, clock=p.clock,
+                        ids=p.ids, tables=tables, project=str(p.bundle_folder(manifest.bundle)), blobs_root=str(p.blobs.root), fence=leases.fence,
+                        earlier=_outputs(history), spare=self._spare(env), held=self._held(env), secrets_file=str(p.secrets_file), past_gate=bool(break_glass),
+                        settled=lambda id_: p.publisher.begin(tables[id_], assets[id_]),
+                    )  # fmt: skip
+                    outcome = execute(
+                        work.tasks(), work, state=p.state, history=history, clock=p.clock, slots=p.executor("").slots, pools=p.config.pools,
+                        cancelled=lambda: p.interrupted() or leases.lost, progress=progress,
+                    )  # fmt: skip
+                definitions = self._whole_definitions(plan, outcome, tables)
+                if not outcome.cancelled:
                     published = p.publisher.publish(
                         env, self._in_order(tables, manifest), assets, run=run, by=by, decide=self._decider(by, env, assets, break_glass, intent), cause=started.id,
-                        definitions=plan.definitions, guards=(*leases.guards(), *self._untainted(env, tables, intent)), intent=intent, undoes=undoes, reason=reason or break_glass,
+                        definitions=definitions, guards=(*leases.guards(), *self._untainted(env, tables, intent)), intent=intent, undoes=undoes, reason=reason or break_glass,
                         broke_glass=break_glass, before=[event for step in plan.steps[:1] for event in self._glass(assets[step.asset], break_glass, by)],
                     )  # fmt: skip
-                except SextantError as error:
-                    problem = error.message
+            except SextantError as error:
+                with contextlib.suppress(SextantError):  # where even this cannot be written the run stays open, and the next one takes it up
                     if undoes is not None:
                         self._stuck(undoes, env, error.message, started.id)
-                    self._finish(run, facts, history, outcome, "failed", ticks, by, started.id, problem, p.clock.monotonic_s() - started_s)
-                    raise
+                    self._finish(run, facts, history, outcome, "failed", ticks, by, started.id, error.message, p.clock.monotonic_s() - started_s)
+                raise
+            if leases.lost and published.release is None:  # whoever took over goes on with this very run: it is not ours to end
+                raise Busy("SX-RUN-003", f"run `{run}` was not heard of for {LEASE_S:g} s, and another process took over", hint="`sextant runs` shows it")
             report = self._report(run, env, outcome, published, tables, started_s, resumed=bool(resumed))
-            self._finish(run, facts, history, outcome, report.state, ticks, by, started.id, problem, report.wall_s)
+            self._finish(run, facts, history, outcome, report.state, ticks, by, started.id, "", report.wall_s)
         p.after_run(env, tables, published)
         return report
+
+    @staticmethod
+    def _whole_definitions(plan: Plan, outcome: Outcome, tables: Mapping[str, RunTable]) -> list[planning.Definition]:
+        """Leave out a definition whose values could not all be made, and the values too: a KPI is never half of one meaning."""
+        broken = {id_.removeprefix("audit:").partition("[")[0] for id_ in (*outcome.failed, *outcome.skipped)}
+        whole = []
+        for definition in plan.definitions:
+            values = definition.asset.replace("kpi:", "dataset:kpi_", 1)
+            if values not in broken:
+                whole.append(definition)
+            elif definition.source and values in tables:
+                tables[values].staged.clear()
+        return whole
 
     def _in_order(self, tables: Mapping[str, RunTable], manifest: Manifest) -> dict[str, RunTable]:
         ordered = [asset.id for asset in planning.order(manifest)]
@@ -389,10 +417,8 @@ class Runs:
         ]
 
     def _decider(self, by: Principal, env: str, assets: Mapping[str, Asset], break_glass: str, intent: str) -> Callable[[Sequence[Move]], Decision]:
-        rules = self._p.rules()
-
         def judge(moves: Sequence[Move]) -> Decision:
-            found = [decide(rules, by, "release", assets.get(m.asset), env, {"intent": intent, "break_glass": bool(break_glass)}) for m in moves]
+            found = [self._p.decide(by, "release", assets.get(m.asset), env, {"intent": intent, "break_glass": bool(break_glass)}) for m in moves]
             for verdict in ("deny", "approval"):
                 chosen = [d for d in found if d.verdict == verdict]
                 if chosen:
@@ -412,21 +438,27 @@ class Runs:
         """Continue runs whose process died; leave alone those that another process is working on."""
         p = self._p
         p.releases.resume()
-        for row in p.state.read("runs_open"):
+        left = p.state.read("runs_open")
+        if left:
+            p.state.flush()  # a lease that this process has just given back must be seen as free
+        for row in left:
             facts = msgspec.json.decode(row[3], type=RunChanged)
-            if facts.env != env or _alive(p, facts.id):
+            if facts.env != env or is_alive(p.state, p.clock, facts.id):
                 continue
             request = _request(facts)
             if facts.trigger == "undo":  # its release is one write: either it is live, or nothing happened
                 self._finish(facts.id, facts, History.open(p.state, facts.id), Outcome(cancelled=True), "cancelled", {}, by, self._event_of(facts.id), "the process ended", 0.0)
                 continue
             manifest = p.manifest()
-            scene = self.scene(env, manifest)
             try:
-                plan = planning.plan(manifest, scene, request)
-                self._execute(env, manifest, plan, by=by, trigger=facts.trigger, cause="", ticks={}, progress=progress, request=request, resumed=facts)
+                plan = planning.plan(manifest, self.scene(env, manifest), request)
             except UserError as error:  # the project changed so that the old request makes no sense any more
                 self._finish(facts.id, facts, History.open(p.state, facts.id), Outcome(), "failed", {}, by, self._event_of(facts.id), error.message, 0.0)
+                continue
+            try:
+                self._execute(env, manifest, plan, by=by, trigger=facts.trigger, cause="", ticks={}, progress=progress, request=request, resumed=facts)
+            except Conflict:  # recorded with the run: what it wanted to publish was published by somebody else meanwhile
+                continue
 
     def _finish(
         self, run: str, facts: RunChanged, history: History, outcome: Outcome, state: str, ticks: Mapping[str, int], by: Principal, cause: str,
@@ -477,6 +509,11 @@ class Runs:
         return str(rows[0][0]) if rows else ""
 
 
+def _outputs(history: History) -> list[tuple[str, str]]:
+    """Return (asset, output) of every attempt that ended well."""
+    return [(record.asset, record.output) for record in history.records if record.kind == "end" and record.ok and record.output]
+
+
 def _only(step: planning.PlannedStep, reasons: tuple[str, ...]) -> planning.PlannedStep | None:
     items = tuple(item for item in step.items if item.reason in reasons)
     return msgspec.structs.replace(step, items=items) if items else None
@@ -491,98 +528,5 @@ def _request(facts: RunChanged) -> Request:
     partitions = said.get("partitions")
     return Request(
         assets=tuple(said.get("assets", ())), partitions=(partitions[0], partitions[1]) if partitions else None, stale=bool(said.get("stale")),
-        force=False, upstream=bool(said.get("upstream")), downstream=bool(said.get("downstream", True)),
+        force=bool(said.get("force")), upstream=bool(said.get("upstream")), downstream=bool(said.get("downstream", True)),
     )  # fmt: skip
-
-
-# ---------------------------------------------------------------- leases
-
-
-def holder(run: str) -> str:
-    """Return who holds a lease: run, process, host - so that a dead holder on this host is known at once."""
-    return f"{run} pid {os.getpid()} on {socket.gethostname()} since {_birth(os.getpid())}"
-
-
-def _birth(pid: int) -> str:
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[19]
-    except OSError:
-        return "0"
-
-
-def _dead(held_by: str) -> bool:
-    """Say whether a holder on this host is gone for sure."""
-    words = held_by.split()
-    if len(words) != 7 or words[4] != socket.gethostname():
-        return False
-    pid = int(words[2])
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return _birth(pid) != words[6]
-
-
-def _alive(p: "LocalPlatform", run: str) -> bool:
-    now = p.clock.now_ns()
-    return any(held_by.startswith(run + " ") and expires > now and not _dead(held_by) for _, held_by, _, expires in p.state.read("leases"))
-
-
-class _Leases:
-    """Holds the write leases of a run's datasets and renews them; a publish is guarded by their fencing tokens."""
-
-    def __init__(self, platform: "LocalPlatform", run: str, names: list[str], by: str) -> None:
-        self._p, self._names, self._holder, self._by = platform, names, holder(run), by
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._fences: dict[str, int] = {}
-        self.lost = False
-        self.fence = 0
-
-    def __enter__(self) -> Self:
-        if not self._names:
-            return self
-        for name in self._names:
-            rows = self._p.state.read("lease_get", (name,))
-            if rows and rows[0][2] > 0 and _dead(rows[0][0]):
-                self._p.state.commit(Write((Statement("lease_drop", (name, rows[0][0])),)))
-        try:
-            self._take()
-        except Conflict as error:
-            held = [(name, self._p.state.read("lease_get", (name,))[0][0]) for name in self._names if self._p.state.read("lease_get", (name,))]
-            other = next(((n, h) for n, h in held if h != self._holder), ("", "another run"))
-            raise Busy(
-                "SX-RUN-001", f"`{other[0].partition('/')[2]}` is being written by {other[1].rpartition(' since ')[0] or other[1]}", hint="wait for it to end, then run again", retry_after_s=LEASE_S
-            ) from error
-        for name in self._names:
-            _, fence, _ = self._p.state.read("lease_get", (name,))[0]
-            self._fences[name] = int(fence)
-        self.fence = max(self._fences.values())
-        self._thread = threading.Thread(target=self._renew, name="sextant-leases", daemon=True)
-        self._thread.start()
-        return self
-
-    def _take(self) -> None:
-        now = self._p.clock.now_ns()
-        until = now + int(LEASE_S * NS)
-        self._p.state.commit(Write(tuple(Statement("lease_take", (name, self._holder, until, now), 1, f"`{name}` is held") for name in self._names)))
-
-    def _renew(self) -> None:
-        while not self._stop.wait(LEASE_S / 3):
-            try:
-                self._take()
-            except SextantError:
-                self.lost = True
-                return
-
-    def guards(self) -> list[Statement]:
-        return [Statement("lease_is", (name, self._holder, fence), 1, f"the lease of `{name}` was lost: another run took over") for name, fence in self._fences.items()]
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        if self._thread:
-            self._thread.join()
-            self._p.state.submit(Write(tuple(Statement("lease_drop", (name, self._holder)) for name in self._names)))

@@ -14,10 +14,23 @@ from sextant.engine import keys
 from sextant.engine.history import History, seal_matches
 from sextant.engine.plan import Request, order
 from sextant.engine.versions import changed
+from sextant.kernel import graph as reach
 from sextant.kernel.clock import from_datetime, iso
 from sextant.kernel.errors import NotFound, UsageError, UserError
 from sextant.kernel.limits import PAGE_ROWS, PAGE_ROWS_MAX
-from sextant.kernel.nouns import Asset, CheckResult, Envelope, FileSet, Incident, InputRef, Manifest, Measure, Release, Signal, Version
+from sextant.kernel.nouns import (
+    Asset,
+    CheckResult,
+    Edge,
+    Envelope,
+    FileSet,
+    Incident,
+    InputRef,
+    Measure,
+    Release,
+    Signal,
+    Version,
+)
 from sextant.kernel.partitions import ALL
 from sextant.ledger.projections import RunChanged
 
@@ -75,27 +88,22 @@ class Views:
         """Return assets and edges: all, or what an asset stands on (`upstream`) or what stands on it (`downstream`)."""
         p = self._p
         manifest = p.manifest()
-        edges = [{"source": s, "target": t, "kind": k} for s, t, k, _, _ in p.state.read("edges_at", (p.clock.now_ns(), p.clock.now_ns()))]
+        now = p.clock.now_ns()
+        edges = [Edge(source=s, target=t, kind=k, valid_from=f, valid_to=u) for s, t, k, f, u in p.state.read("edges_at", (now, now))]
         known = {asset.id: asset for asset in manifest.assets}
         for id_, doc, _ in p.state.read("assets"):
             known.setdefault(id_, msgspec.json.decode(doc, type=Asset))
         chosen = set(known)
-        if upstream or downstream:
-            start = p.asset(upstream or downstream).id
-            here, there = ("target", "source") if upstream else ("source", "target")
-            chosen, stack = {start}, [start]
-            while stack:
-                at = stack.pop()
-                for edge in edges:
-                    if edge[here] == at and edge[there] not in chosen:
-                        chosen.add(edge[there])
-                        stack.append(edge[there])
+        if upstream:
+            chosen = reach.upstream(edges, p.asset(upstream).id)
+        elif downstream:
+            chosen = reach.downstream(edges, p.asset(downstream).id)
         ordered = [asset.id for asset in order(manifest)]
         place = {id_: n for n, id_ in enumerate(ordered)}
         nodes = sorted((known[id_] for id_ in chosen if id_ in known), key=lambda a: (place.get(a.id, len(place)), a.id))
         return {
             "assets": [{"id": a.id, "kind": a.kind, "owner": a.owner, "tier": a.tier, "mode": a.mode, "description": a.description} for a in nodes],
-            "edges": [e for e in edges if e["source"] in chosen and e["target"] in chosen],
+            "edges": [{"source": e.source, "target": e.target, "kind": e.kind} for e in edges if e.source in chosen and e.target in chosen],
         }  # fmt: skip
 
     # ------------------------------------------------------------ data
@@ -230,7 +238,7 @@ class Views:
         asset, before = self._state(env, one)
         asset_b, after = self._state(env, other if "@" in other or ":" in other else f"{asset.id}@{other}" if other else asset.id)
         if not other and "@" not in one:
-            move = self._p.versions.source_of(env, asset.id, after.digest)
+            move = self._p.versions.source_of(env, asset.id)
             if move is None or not move.source:
                 raise NotFound("SX-VERSION-009", f"the live version of `{asset.id}` is the first in `{env}`: there is nothing to compare it with", hint=f"`sextant versions {asset.id}` lists all there are")
             before = self._p.versions.get(asset.id, move.source)
@@ -240,13 +248,32 @@ class Views:
         differs, gone = changed({k: msgspec.structs.replace(v, code="", inputs="") for k, v in a.items()}, {k: msgspec.structs.replace(v, code="", inputs="") for k, v in b.items()})
         touched = sorted({*differs, *gone})
         out: dict[str, Any] = {"asset": asset.id, "before": before.digest, "after": after.digest, "partitions": touched}
-        if asset.measure:
+        if asset.kind == "kpi":
             out["measure"] = {"before": before.meta.get("measure"), "after": after.meta.get("measure")}
+            out["history"] = self._history(asset, before, after)
             return out
         left = self.frame(before, [k for k in touched if k in a]).to_arrow()
         right = self.frame(after, [k for k in touched if k in b]).to_arrow()
         found = lake_diff.diff(left, right, asset.table.key if asset.table else ())
         return {**out, **msgspec.to_builtins(found), "samples": _masked(found.samples, asset)}
+
+    def _history(self, asset: Asset, before: Version, after: Version) -> list[dict[str, Any]]:
+        """Return what two definitions of a KPI say month by month (over all time where it has no grain)."""
+        sides: list[dict[str, Any]] = []
+        for version in (before, after):
+            measure = msgspec.convert(version.meta["measure"], Measure)
+            values = self._values_of(asset, version.digest)
+            rows = self._rollup(measure, values, grain="1mo" if measure.grain else "") if values else []
+            sides.append({str(row.get("bucket", "all"))[:7]: row["value"] for row in rows})
+        return [{"bucket": bucket, "before": sides[0].get(bucket), "after": sides[1].get(bucket)} for bucket in sorted({*sides[0], *sides[1]})]
+
+    def _values_of(self, asset: Asset, definition: str) -> Version | None:
+        """Return the newest kept version of a KPI's values that was made by a definition."""
+        for _, doc, locator, expired in self._p.state.read("versions", (f"dataset:kpi_{asset.name}", _FAR, PAGE_ROWS_MAX)):
+            version = msgspec.json.decode(doc, type=Version)
+            if version.inputs.get(asset.id) == definition and not expired:
+                return msgspec.structs.replace(version, locator=locator)
+        return None
 
     def _state(self, env: str, text: str) -> tuple[Asset, Version]:
         name, _, at = text.partition("@")
@@ -279,7 +306,7 @@ class Views:
             assets.append(entry)
         kpis = []
         for asset in p.manifest().assets:
-            if asset.measure and f"dataset:kpi_{asset.name}" in {e["asset"] for e in assets}:
+            if asset.kind == "kpi" and f"dataset:kpi_{asset.name}" in {e["asset"] for e in assets}:
                 values = [self._total(env, asset) for env in (one, other)]
                 kpis.append({"kpi": asset.id, "before": values[0], "after": values[1]})
         return {"before": one, "after": other, "assets": assets, "kpis": kpis}
@@ -299,31 +326,34 @@ class Views:
         Ratios are never averaged: stored parts are added up and divided then; a measure that cannot be taken apart is
         computed again from the rows.
         """
+        from sextant.author import measures
+
+        p = self._p
+        asset = p.asset(name if name.startswith("kpi:") else f"kpi:{name}")
+        defined = self.resolve(env, asset.id, "" if as_of and "-" not in as_of else as_of)
+        measure = msgspec.convert(defined.meta["measure"], Measure)  # what is live, not what the file says by now
+        version = self.resolve(env, measure.of if measures.needs_rows(measure) else f"dataset:kpi_{asset.name}", as_of)
+        goal = measure.goal
+        return {
+            "kpi": asset.id, "definition": defined.digest, "version": version.digest, "unit": measure.unit, "by": list(by), "grain": grain,
+            "goal": f"{goal.op} {goal.value:g}" + (f" over {goal.over}" if goal.over else "") if goal else "",
+            "rows": self._rollup(measure, version, by=by, grain=grain, where=where),
+        }  # fmt: skip
+
+    def _rollup(self, measure: Measure, version: Version, *, by: Sequence[str] = (), grain: str = "", where: str = "") -> list[dict[str, Any]]:
+        """Return a measure's values from a version of its stored parts (or, where it needs them, of its rows)."""
         import duckdb
 
         from sextant.author import measures
         from sextant.engine.executors.perform import table_of
 
         p = self._p
-        asset = p.asset(name if name.startswith("kpi:") else f"kpi:{name}")
-        assert asset.measure is not None
-        defined = self.resolve(env, asset.id, "" if as_of and "-" not in as_of else as_of)
-        asset = msgspec.structs.replace(asset, measure=msgspec.convert(defined.meta["measure"], Measure))  # what is live, not what the file says by now
-        assert asset.measure is not None
         manifest = p.manifest()
-        from_rows = measures.needs_rows(asset.measure)
-        source = asset.measure.of if from_rows else f"dataset:kpi_{asset.name}"
-        version = self.resolve(env, source, as_of)
-        parts = p.versions.parts(source, version.digest)
-        of = manifest.asset(asset.measure.of)
-        try:
-            query = measures.rollup_sql(asset.measure, by=list(by), grain=grain, where=where, table="t", time=of.table.time if of and of.table else "", tz=manifest.tz)
-        except (ValueError, UserError) as error:
-            if isinstance(error, UserError):
-                raise
-            raise UsageError("SX-KPI-001", str(error), hint=f"dimensions are {', '.join(asset.measure.by) or 'none'}") from error
+        of = manifest.asset(measure.of)
+        query = measures.rollup_sql(measure, by=list(by), grain=grain, where=where, table="t", time=of.table.time if of and of.table else "", tz=manifest.tz)
+        parts = p.versions.parts(version.asset, version.digest)
         files = p.lake.files(version.locator) if version.locator else ()
-        rows = table_of(str(p.lake.root), InputRef(name="t", asset=source, sets=(FileSet(files=files, partitions=tuple(parts)),), schema=version.schema))
+        rows = table_of(str(p.lake.root), InputRef(name="t", asset=version.asset, sets=(FileSet(files=files, partitions=tuple(parts)),), schema=version.schema))
         with duckdb.connect() as connection:
             connection.register("t", rows)
             connection.execute(f"SET TimeZone = '{manifest.tz}'")
@@ -331,12 +361,8 @@ class Views:
                 table = connection.sql(query).to_arrow_table()
             except duckdb.Error as error:
                 raise UsageError("SX-KPI-002", f"the question cannot be answered: {str(error).splitlines()[0]}", hint="--where is a condition over the dimensions") from error
-        goal = asset.measure.goal
         out: list[dict[str, Any]] = table.to_pylist()
-        return {
-            "kpi": asset.id, "definition": defined.digest, "version": version.digest, "unit": asset.measure.unit, "by": list(by), "grain": grain,
-            "goal": f"{goal.op} {goal.value:g}" + (f" over {goal.over}" if goal.over else "") if goal else "", "rows": out,
-        }  # fmt: skip
+        return out
 
     # ------------------------------------------------------------ why
 
@@ -476,7 +502,3 @@ def _masked(value: Any, asset: Asset) -> Any:
         return {name: MASK if name in personal and one is not None else _masked(one, asset) for name, one in value.items()}
     return value
 
-
-def manifest_assets(manifest: Manifest) -> list[str]:
-    """Return the ids of what a project declares."""
-    return [asset.id for asset in manifest.assets]

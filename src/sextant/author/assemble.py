@@ -266,7 +266,7 @@ class _Assembly:
         return Asset(
             kind="dataset", name=draft.name, owner=self._owner(draft), tier=slots.tier, description=slots.description, build=draft.build,
             table=Table(
-                partitioning=partitioning, key=slots.key, time=slots.time, schema=slots.columns, personal=slots.personal, mode=slots.mode,  # type: ignore[arg-type]
+                partitioning=partitioning, key=slots.key, time=slots.time, schema=slots.columns, personal=slots.personal,  # type: ignore[arg-type]
             ),
             checks=self._specs(draft), on=slots.on or ((Trigger(kind="inputs"),) if draft.build.inputs else ()), release=Strategy(kind="publish"),
             lookback=slots.lookback, on_change=slots.on_change, keep=slots.keep, file=self.collector.relative(draft.place.file), line=draft.place.line,  # type: ignore[arg-type]
@@ -290,8 +290,7 @@ class _Assembly:
         slots = draft.slots
         specs: list[CheckSpec] = []
         if slots.key:
-            scope = "table" if slots.mode == "merge" else "partition"
-            specs.append(CheckSpec(name=f"unique({', '.join(slots.key)})", check="check.dataops.unique", params={"columns": list(slots.key)}, scope=scope))  # type: ignore[arg-type]
+            specs.append(CheckSpec(name=f"unique({', '.join(slots.key)})", check="check.dataops.unique", params={"columns": list(slots.key)}))
         said = {one.check for one in slots.checks if isinstance(one, CheckSpec)}
         if slots.columns == "freeze" and "check.dataops.schema" not in said:  # against the live columns, whatever they are
             specs.append(CheckSpec(name="schema(freeze)", check="check.dataops.schema", params={"mode": "freeze"}))

@@ -24,7 +24,6 @@ Source = Dataset[..., Any] | SqlDataset | Kpi | str | Window
 Owner = Team | str
 Columns = str | Sequence[str]
 Executor = Literal["", "inline", "pool", "subprocess"]
-Mode = Literal["replace", "append", "merge"]
 OnChange = Literal["report", "rebuild"]
 _SIZE = re.compile(r"([1-9]\d*)\s*(MB|GB)")
 _BYTES = {"MB": 10**6, "GB": 10**9}
@@ -59,11 +58,11 @@ def project(name: str, *, tz: str = "UTC", owner: Owner = "", environments: Sequ
     collector.project = info
 
 
-def team(name: str, *, members: Sequence[str] = (), notify: Sequence[str] = (), **unknown: Never) -> Team:
-    """Declare a team that owns assets. `notify`: where its pages go, each a `webhook`."""
+def team(name: str, *, members: Sequence[str] = (), **unknown: Never) -> Team:
+    """Declare a team that owns assets. `members`: the names of its people, who may approve for it."""
     refuse_unknown("team", unknown, team.__kwdefaults__)
     _name("team", name)
-    made = Team(name=name, members=tuple(members), notify=tuple(str(n) for n in notify))
+    made = Team(name=name, members=tuple(members))
     collector = current()
     if collector is not None:
         place = caller()
@@ -72,15 +71,6 @@ def team(name: str, *, members: Sequence[str] = (), notify: Sequence[str] = (), 
                 report("SX-PROJ-005", f"two teams are called `{name}`", hint=f"the other stands at {collector.where(where)}")
         collector.teams.append((made, place))
     return made
-
-
-def webhook(url: str) -> str:
-    """Return where pages go: an http(s) address, or a secret that holds one."""
-    if isinstance(url, Secret):
-        return str(url)
-    if not re.fullmatch(r"https?://\S+", url):
-        report("SX-PROJ-014", f"`{url}` is not a web address", hint='write https://..., or `sx.webhook(sx.secret("NAME"))`')
-    return url
 
 
 def secret(name: str) -> Secret:
@@ -192,7 +182,6 @@ def dataset(
     inputs: Mapping[str, Source] | None = None,
     schema: Literal["evolve", "freeze"] = "evolve",
     personal: Columns = (),
-    mode: Mode = "replace",
     whole_range: bool = False,
     deterministic: bool = True,
     durability: Durability = "grouped",
@@ -217,7 +206,6 @@ def dataset(
     inputs       what a parameter's own name does not say: `{"past": window("features", "90d")}`
     schema       `freeze` refuses columns that come, go or change type; `evolve` lets them come
     personal     columns that are masked wherever rows are shown: in evidence of checks, `show` and `diff`
-    mode         `replace`: what the function returns is all of the partition. `append` and `merge` are recorded, not performed yet
     whole_range  one call makes several adjacent partitions (`time` says which row belongs where)
     durability   `strict` for a function with effects outside: its start is durable before it is called
     retries, backoff, timeout, memory, pool, executor   how a step is run; `pool` names a limit of sextant.toml
@@ -228,7 +216,6 @@ def dataset(
         raise ProjectError("SX-PROJ-018", "`dataset` is used without parentheses", hint="write `@sx.dataset(...)`, or `@sx.dataset()`", where=":".join(map(str, caller())))
     refuse_unknown("dataset", unknown, dataset.__kwdefaults__)
     _one_of("schema", schema, ("evolve", "freeze"))
-    _one_of("mode", mode, get_args(Mode))
     _one_of("durability", durability, get_args(Durability))
     _one_of("executor", executor, get_args(Executor))
     if not 0 <= retries <= RETRIES_MAX:
@@ -239,15 +226,13 @@ def dataset(
     )
     slots = Slots(
         owner=_owner(owner), tier=_tier(tier), description=description, checks=_checks(checks), on=_triggers(on), inputs=_inputs(inputs),
-        partition=partition, key=_columns("key", key), time=time, columns=schema, personal=_columns("personal", personal), mode=mode,
+        partition=partition, key=_columns("key", key), time=time, columns=schema, personal=_columns("personal", personal),
         lookback=_length_text("lookback", lookback), on_change=_one_of("on_change", on_change, get_args(OnChange)), keep=_length_text("keep", keep),
     )
     if whole_range and not (partition and partition.grain != "none" and time):
         report("SX-PROJ-020", "`whole_range` needs `partition=` and `time=`", hint="`time` names the column that says which row belongs to which partition")
     if lookback and (partition is None or partition.grain in ("none", "static")):
         report("SX-PROJ-020", "`lookback` needs a partition of time", hint="say `partition=daily(start=...)`")
-    if mode == "merge" and not key:
-        report("SX-PROJ-020", '`mode="merge"` needs `key=`', hint="the key says which rows are replaced")
 
     def decorate(function: Callable[P, R]) -> Dataset[P, R]:
         made = Dataset(function, name or getattr(function, "__name__", ""), slots, work, caller())

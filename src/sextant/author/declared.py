@@ -48,7 +48,6 @@ class Slots(msgspec.Struct, frozen=True, kw_only=True):
     time: str = ""
     columns: str = "evolve"
     personal: tuple[str, ...] = ()
-    mode: str = "replace"
     lookback: str = ""
     on_change: str = "report"
     keep: str = "30d"

@@ -83,6 +83,6 @@ def assets_of(kpi: Kpi, of: Asset, *, tz: str, file: str, line: int, checks: tup
             inputs=(Input(name=of.name, asset=of.id, frame="sql"),), whole_range=slices.grain != "none",
         ),
         table=Table(partitioning=slices, key=key, time="bucket" if kpi.grain else ""),
-        checks=(*kind_of_key, *checks), on=(Trigger(kind="inputs"),), on_change="rebuild", file=file, line=line,
+        measure=measure, checks=(*kind_of_key, *checks), on=(Trigger(kind="inputs"),), on_change="rebuild", file=file, line=line,
     )
     return metric, values, query

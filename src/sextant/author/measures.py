@@ -7,12 +7,15 @@ distinct counts) a roll-up goes back to the rows. Used by the loader, the worker
 
 import difflib
 import hashlib
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
 from sextant.kernel.errors import UsageError
-from sextant.kernel.nouns import Measure
+from sextant.kernel.nouns import CheckResult, Measure
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 GRAINS = ("1h", "1d", "1w", "1mo", "")
 _ORDER = {"1h": 0, "1d": 1, "1w": 2, "1mo": 3, "": 4}
@@ -165,6 +168,28 @@ def rollup_sql(
     tail = f"\nGROUP BY {groups}\nORDER BY {groups}" if groups else ""
     condition = f"\nWHERE (\n{where}\n)" if where else ""
     return "SELECT " + ",\n  ".join([*select, f"{value} AS value"]) + f"\nFROM ({inner}) AS stored{condition}{tail}"
+
+
+def reconcile(asset: str, measure: Measure, rows: "pa.Table", values: "pa.Table", *, of: str, tz: str) -> CheckResult:
+    """Check that the stored parts, added up over everything, say the same as the measure over all rows at once.
+
+    rows    what the values were made from; values: what is about to be stored
+    Result  a failed check when they differ by more than rounding
+    """
+    import math
+
+    import duckdb
+
+    with duckdb.connect() as connection:
+        connection.register("rows_", rows)
+        connection.register("values_", values)
+        connection.execute(f"SET TimeZone = '{tz}'")
+        where = f" WHERE (\n{measure.where}\n)" if measure.where else ""
+        one = connection.sql(f"SELECT (\n{_plain(measure.sql, of)}\n) AS value FROM rows_{where}").to_arrow_table().column("value")[0].as_py()
+        other = one if needs_rows(measure) else connection.sql(rollup_sql(measure, table="values_", grain="", tz=tz)).to_arrow_table().column("value")[0].as_py()
+    same = one == other or (one is not None and other is not None and math.isclose(float(one), float(other), rel_tol=1e-9, abs_tol=1e-12))
+    message = f"over all rows the measure is {one}, the stored parts add up to {other}"
+    return CheckResult(name="reconciles", asset=asset, ok=same, failed=int(not same), rows=rows.num_rows, measured={"rows": one, "parts": other}, message=message)
 
 
 # ---------------------------------------------------------------- reading

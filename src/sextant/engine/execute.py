@@ -10,7 +10,7 @@ The loop is one thread; work runs wherever `Work.submit` puts it, and comes back
 
 import functools
 import heapq
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
@@ -126,10 +126,13 @@ class _Loop:
         self.pending: list[Any] = []  # futures of grouped writes
         self.reused = self.done = self.rows = 0
         self.unwritten: list[tuple[int, Done, Record]] = []  # ends of strict tasks: durable before anything that follows starts
+        self.strict_written: Any = None  # future of the newest ends of strict tasks
+        self.busy: Counter[str] = Counter()  # pool -> how many of its tasks run
+        self.parked: dict[str, deque[int]] = {}  # pool -> ready tasks that wait for a place in it
         self.stopping = False
 
     def run(self) -> Outcome:
-        while self.ready or self.running or self.delayed:
+        while self.ready or self.running or self.delayed or any(self.parked.values()):
             if not self.stopping and self.cancelled():
                 self._stop()
             self._launch()
@@ -153,31 +156,29 @@ class _Loop:
         while self.delayed and self.delayed[0][0] <= now_s:
             self.ready.appendleft(heapq.heappop(self.delayed)[1])
         reused: list[tuple[int, Done]] = []
-        held_back: list[int] = []
+        for pool, queue in self.parked.items():
+            free = self.pools.get(pool, 1) - self.busy[pool]
+            self.ready.extendleft(reversed([queue.popleft() for _ in range(min(free, len(queue)))]))
         while self.ready and len(self.running) + len(wave) < self.slots:
             n = self.ready.popleft()
             task = self.tasks[n]
-            if task.pool and self._pool_full(task.pool, wave):
-                held_back.append(n)
+            if task.pool and self.busy[task.pool] >= self.pools.get(task.pool, 1):
+                self.parked.setdefault(task.pool, deque()).append(n)
                 continue
             prepared = self.work.prepare(task) if self.attempts[n] == 0 else None
             if prepared is None:
                 wave.append(n)
+                self.busy[task.pool] += 1
             else:
                 reused.append((n, prepared))
                 self._release(n, prepared, reused_now=True)
-        self.ready.extendleft(reversed(held_back))
         if reused:
             self._write([(n, done, self._reuse_record(n, done)) for n, done in reused])
         if wave:
             self._start(wave)
         elif self.unwritten:
             ends, self.unwritten = self.unwritten, []
-            self._write(ends)
-
-    def _pool_full(self, pool: str, wave: list[int]) -> bool:
-        busy = sum(self.tasks[n].pool == pool for n in self.running) + sum(self.tasks[n].pool == pool for n in wave)
-        return busy >= self.pools.get(pool, 1)
+            self.strict_written = self._write(ends)
 
     def _start(self, wave: list[int]) -> None:
         now = self.clock.now_ns()
@@ -191,7 +192,10 @@ class _Loop:
                 starts.append(record)
         if starts or self.unwritten:  # one commit: what ended, and what starts because of it
             ends, self.unwritten = self.unwritten, []
-            self._write(ends, starts).result()
+            self.strict_written = self._write(ends, starts)
+        if self.strict_written is not None:
+            self.strict_written.result()
+            self.strict_written = None
         put = self.results.put
         for n in wave:
             self.work.submit(self.tasks[n], self.attempts[n], functools.partial(_put, put, n))
@@ -217,6 +221,7 @@ class _Loop:
         for n, result in ended:
             attempt, started = self.running.pop(n)
             task = self.tasks[n]
+            self.busy[task.pool] -= 1
             done = self.work.finish(task, attempt, result)
             record = Record(
                 kind="end", step=task.id, attempt=attempt, at=self.clock.now_ns(), started_at=started, ok=done.ok, key=done.key, output=done.output,
@@ -265,6 +270,8 @@ class _Loop:
             wait = min(task.backoff_s * 2 ** (self.attempts[n] - 1), _BACKOFF_S_MAX)
             heapq.heappush(self.delayed, (self.clock.monotonic_s() + wait, n, self.attempts[n]))
             return
+        if self.stopping:
+            return  # stopped, not failed
         self.fate[n] = "failed"
         self.progress(task, done)
         self._skip(n)
@@ -290,6 +297,7 @@ class _Loop:
         self.stopping = True
         self.ready.clear()
         self.delayed.clear()
+        self.parked.clear()
         for n in list(self.running):
             self.work.cancel(self.tasks[n])
 

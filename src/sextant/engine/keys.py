@@ -33,7 +33,7 @@ def code_digest(asset: Asset) -> str:
     if build is None:
         return digest("none", asset.id)
     table = asset.table
-    shape = msgspec.json.encode([table.key, table.time, table.partitioning.grain, table.partitioning.tz, table.mode] if table else None)
+    shape = msgspec.json.encode([table.key, table.time, table.partitioning.grain, table.partitioning.tz] if table else None)
     inputs = [[i.name, i.asset, i.window] for i in build.inputs]
     return digest(
         "code-1",

@@ -102,6 +102,8 @@ def order(manifest: Manifest) -> list[Asset]:
     """Return the assets with a build, upstream first. ProjectError names a cycle."""
     by_id = {asset.id: asset for asset in manifest.assets if asset.build is not None}
     graph = {id_: {i.asset for i in asset.build.inputs if i.asset in by_id} for id_, asset in by_id.items() if asset.build}
+    for id_, asset in sorted(by_id.items()):  # a table to compare with comes first, unless it stands on what is compared
+        graph[id_] |= {to for to in compared_with(asset) if to in by_id and id_ not in _reach(graph, to)}
     try:
         sorter = TopologicalSorter(graph)
         sorter.prepare()
@@ -114,6 +116,20 @@ def order(manifest: Manifest) -> list[Asset]:
         path = " -> ".join(error.args[1])
         raise ProjectError("SX-PLAN-001", f"assets read each other in a circle: {path}", hint="break the circle at one of them") from error
     return out
+
+
+def compared_with(asset: Asset) -> set[str]:
+    """Return the ids of the tables that an asset's checks compare it with (foreign keys), itself not included."""
+    return {to for check in asset.checks if (to := str(check.params.get("to", "")).rpartition(".")[0]) and to != asset.id}
+
+
+def _reach(graph: Mapping[str, set[str]], start: str) -> set[str]:
+    found, stack = {start}, [start]
+    while stack:
+        more = graph[stack.pop()] - found
+        found |= more
+        stack += more
+    return found
 
 
 def select(manifest: Manifest, request: Request) -> set[str]:
@@ -377,10 +393,8 @@ def _step(asset: Asset, assets: Mapping[str, Asset], items: list[Item], step_of:
             deps |= {step_of[(bound.asset, item.partition)] for item in items if (bound.asset, item.partition) in step_of}
         else:  # windows and other grains: wait for all of it, its partitions may still change
             deps |= {id_ for (name, _), id_ in step_of.items() if name == bound.asset}
-    for check in asset.checks:  # a reference table is compared with as it will be
-        to = str(check.params.get("to", "")).rpartition(".")[0]
-        if to and to != asset.id:
-            deps |= {id_ for (name, _), id_ in step_of.items() if name == to}
+    for to in compared_with(asset):  # as it will be
+        deps |= {id_ for (name, _), id_ in step_of.items() if name == to}
     cost = scene.costs.get(asset.id)
     name = items[0].partition if len(items) == 1 else f"{items[0].partition}..{items[-1].partition}"
     return PlannedStep(

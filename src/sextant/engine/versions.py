@@ -45,16 +45,17 @@ class Versions:
 
     def get(self, asset: str, digest: str) -> Version:
         """Return the record of a version, without its partitions. NotFound."""
-        rows = self._state.read("version_get", (asset, digest))
-        if not rows and (asset, digest) in self._announced:
+        if (asset, digest) in self._announced:
             return self._announced[(asset, digest)]
+        rows = self._state.read("version_get", (asset, digest))
         if not rows:
             raise NotFound("SX-VERSION-001", f"`{asset}` has no version `{digest[:12]}`", hint=f"`sextant versions {asset}` lists them")
         version = msgspec.json.decode(rows[0][0], type=Version)
-        return msgspec.structs.replace(version, locator=rows[0][1])
+        # Made again in another way, it keeps its first parent: that is what its partitions are stored against.
+        return msgspec.structs.replace(version, locator=rows[0][1], parent=rows[0][3], created_at=rows[0][4])
 
     def announce(self, versions: Iterable[Version]) -> None:
-        """Make versions known that are about to be written in the same transaction as their release."""
+        """Make versions known that are about to be written in the same transaction as their release; () afterwards."""
         self._announced = {(version.asset, version.digest): msgspec.structs.replace(version, parts=()) for version in versions}
 
     def find(self, asset: str, prefix: str) -> str:
@@ -116,15 +117,14 @@ class Versions:
         mine = set(self.ancestors(asset, one))
         return next((digest for digest in self.ancestors(asset, other) if digest in mine), "")
 
-    def source_of(self, env: str, asset: str, version: str) -> Move | None:
-        """Return the newest live move that brought this version into `env`."""
+    def source_of(self, env: str, asset: str) -> Move | None:
+        """Return the move that brought the live version into `env`."""
         from sextant.kernel.nouns import Release
 
-        rows = self._state.read("release_of_move", (env, asset, version))
-        if not rows:
-            return None
-        release = msgspec.json.decode(rows[0][0], type=Release)
-        return next((m for m in release.moves if m.asset == asset and m.env == env), None)
+        rows = self._state.read("pointer_get", (env, asset))
+        docs = self._state.read("release_get", (rows[0][1],)) if rows else []
+        release = msgspec.json.decode(docs[0][0], type=Release) if docs else None
+        return next((m for m in release.moves if m.asset == asset), None) if release else None
 
 
 def changed(before: Mapping[str, Part], after: Mapping[str, Part]) -> tuple[dict[str, Part], list[str]]:

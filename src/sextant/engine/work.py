@@ -4,7 +4,7 @@ The coordinator's side only: it reads tables' states and file names, never rows.
 attempt-unique prefix; nothing is live before the release layer publishes it.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from queue import SimpleQueue
 
 import msgspec
@@ -21,6 +21,8 @@ from sextant.kernel.nouns import Asset, CheckResult, InputRef, Manifest, Part, W
 from sextant.kernel.ports import Blobs, Executor, Lake, State
 
 AUDIT = "audit"
+Key = tuple[str, str, str, str]  # asset, partition, code, inputs
+Found = tuple[Staged, StepOutput]  # a partition, and the output that it was part of
 
 
 class DataWork:
@@ -29,7 +31,8 @@ class DataWork:
     def __init__(
         self, plan: Plan, manifest: Manifest, *, run: str, state: State, versions: Versions, lake: Lake, blobs: Blobs,
         executors: Callable[[str], Executor], clock: Clock, ids: Ids, tables: dict[str, RunTable], project: str, blobs_root: str,
-        fence: int = 0, earlier: Iterable[str] = (), secrets_file: str = "", past_gate: bool = False,
+        fence: int = 0, earlier: Iterable[tuple[str, str]] = (), spare: Iterable[tuple[str, str]] = (), secrets_file: str = "", past_gate: bool = False,
+        held: Container[tuple[str, str, str, str]] = (),
         settled: Callable[[str], None] = lambda _asset: None,
     ) -> None:  # fmt: skip
         self.plan, self.manifest, self.run, self.state, self.versions = plan, manifest, run, state, versions
@@ -43,7 +46,9 @@ class DataWork:
         self.steps: dict[str, PlannedStep] = {step.id: step for step in plan.steps}
         self.items: dict[str, list[Item]] = {}
         self.orders: dict[str, tuple[str, Executor]] = {}
-        self.earlier = self._earlier(earlier)
+        self.earlier = self._recorded(earlier)  # this run made it before it was interrupted: never again
+        self.spare = self._recorded(spare)  # runs that were cancelled made it: as good as the memo
+        self.held = held
 
     # ------------------------------------------------------------ the graph
 
@@ -73,17 +78,16 @@ class DataWork:
         if self.left[asset] == 0 and self.tables[asset].changed:
             self.settled(asset)
 
-    def _earlier(self, outputs: Iterable[str]) -> dict[tuple[str, str, str, str], tuple[Staged, StepOutput]]:
-        found = {}
-        for text in outputs:
+    def _recorded(self, outputs: Iterable[tuple[str, str]]) -> dict[Key, Found]:
+        """Return what recorded outputs (asset, output) made, by memo key, as far as its files are still there."""
+        found: dict[Key, Found] = {}
+        for asset, text in outputs:
             output = decode_output(text)
             if output.refused:
                 continue
-            for staged in output.staged:
-                part = staged.part
-                asset = _asset_of(staged)
-                if asset and all((self.lake.root / file.path).exists() for file in staged.files):
-                    found[(asset, part.partition, part.code, part.inputs)] = (staged, output)
+            made = [staged for staged in output.staged if staged.files and all((self.lake.root / file.path).exists() for file in staged.files)]
+            for staged in (*made, *(Staged(part=part) for part in output.confirmed)):
+                found[(asset, staged.part.partition, staged.part.code, staged.part.inputs)] = (staged, output)
         return found
 
     # ------------------------------------------------------------ Work
@@ -108,33 +112,37 @@ class DataWork:
         assert asset.build is not None
         table = self.tables[step.asset]
         todo: list[Item] = []
-        output: list[Staged] = []
-        confirmed: list[Part] = []
-        source = StepOutput()
+        reused: dict[int, StepOutput] = {}  # by the output that they come from: its schema and checks come along once
         for item in step.items:
             inputs = self._inputs_now(asset, item.partition)
             if inputs is None:
                 continue  # an input has no such partition after all
             here = msgspec.structs.replace(item, inputs=inputs)
-            if asset.build.deterministic and item.reason not in ("forced", "looks back"):
-                if self._is_live(table, here):
-                    continue
-                staged = self._found(asset, here)
-                if staged is not None:
-                    old, source = staged
-                    live = table.base_parts.get(item.partition)
-                    if live is not None and live.digest == old.part.digest:
-                        confirmed.append(old.part)
-                    else:
-                        output.append(old)
-                    continue
-            todo.append(here)
-        if output or confirmed:
-            table.take(StepOutput(staged=tuple(output), confirmed=tuple(confirmed), schema=source.schema or table.schema, arrow_schema=source.arrow_schema, checks=source.checks))
+            key = (asset.id, item.partition, item.code, inputs)
+            found = self.earlier.get(key)
+            if found is None:
+                if key in self.held and item.reason != "forced":
+                    continue  # undone, and nothing that it is made of has changed since
+                if asset.build.deterministic and item.reason not in ("forced", "looks back"):
+                    if self._is_live(table, here):
+                        continue
+                    found = self.spare.get(key) or self._memo(asset, here)
+            live = table.base_parts.get(item.partition)
+            if found is None or not (found[0].files or found[0].origin or (live and live.digest == found[0].part.digest)):
+                todo.append(here)
+                continue
+            old, source = found
+            taken = reused.setdefault(id(source), msgspec.structs.replace(source, staged=(), confirmed=(), schema=source.schema or table.schema, wall_s=0.0))
+            if live is not None and live.digest == old.part.digest:
+                reused[id(source)] = msgspec.structs.replace(taken, confirmed=(*taken.confirmed, old.part))
+            else:
+                reused[id(source)] = msgspec.structs.replace(taken, staged=(*taken.staged, old))
+        for output in reused.values():
+            table.take(output)
         if todo:
             self.items[task.id] = todo
             return None
-        return Done(reused=True, output=encode_output(StepOutput(staged=tuple(output), confirmed=tuple(confirmed))) if output or confirmed else "")
+        return Done(reused=True)
 
     def submit(self, task: Task, attempt: int, done: Callable[[WorkResult], None]) -> None:
         asset = self.assets[task.asset]
@@ -214,18 +222,14 @@ class DataWork:
         part = table.part(item.partition)
         return part is not None and part.code == item.code and part.inputs == item.inputs
 
-    def _found(self, asset: Asset, item: Item) -> tuple[Staged, StepOutput] | None:
-        """Return this partition as made before: earlier in this run (resumed), or in any kept version of the asset."""
-        earlier = self.earlier.get((asset.id, item.partition, item.code, item.inputs))
-        if earlier is not None:
-            return earlier
-        rows = self.state.read("parts_memo", (asset.id, item.partition, item.code, item.inputs))
-        if not rows:
-            return None
-        _, version, digest, count = rows[0]
-        record = self.versions.get(asset.id, str(version))
-        part = Part(partition=item.partition, digest=str(digest), rows=int(count), code=item.code, inputs=item.inputs)
-        return Staged(part=part, origin=record.locator), StepOutput(schema=record.schema)
+    def _memo(self, asset: Asset, item: Item) -> Found | None:
+        """Return this partition as any kept version of the asset holds it."""
+        for _, version, digest, count in self.state.read("parts_memo", (asset.id, item.partition, item.code, item.inputs)):
+            record = self.versions.get(asset.id, str(version))
+            if not record.meta.get("refused"):  # what the checks refused is made, and checked, again
+                part = Part(partition=item.partition, digest=str(digest), rows=int(count), code=item.code, inputs=item.inputs)
+                return Staged(part=part, origin=record.locator), StepOutput(schema=record.schema)
+        return None
 
     def _inputs_now(self, asset: Asset, partition: str) -> str | None:
         """Return the inputs half of the memo key as the run stands now; None when an input lacks the partition."""

@@ -2,6 +2,7 @@
 
 ROWS: tuple[tuple[str, str], ...] = (
     ("check.dataops", "sextant.domains.dataops.checks:evaluate"),
+    ("kpi.reconcile", "sextant.author.measures:reconcile"),
     ("project.open", "sextant.app.opening:open_project"),
     ("secrets.local", "sextant.app.secrets:for_order"),
     ("secrets.redact", "sextant.app.secrets:redact"),

@@ -24,11 +24,10 @@ class Noun(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Team(Noun, frozen=True, kw_only=True):
-    """A group that owns assets. `notify`: where its pages go (URLs or secret references, never the secret itself)."""
+    """A group that owns assets."""
 
     name: str
     members: tuple[str, ...] = ()
-    notify: tuple[str, ...] = ()
 
 
 class Principal(Noun, frozen=True, kw_only=True):
@@ -129,7 +128,6 @@ class Table(Noun, frozen=True, kw_only=True):
     time: str = ""  # the column of instants that says into which slice a row belongs
     schema: Literal["evolve", "freeze"] = "evolve"
     personal: tuple[str, ...] = ()  # columns masked in samples
-    mode: Literal["replace", "append", "merge"] = "replace"
 
 
 class Goal(Noun, frozen=True, kw_only=True):

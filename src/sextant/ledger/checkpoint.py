@@ -250,7 +250,11 @@ def read_note(note: str, public: str | None) -> Checkpoint:
     try:
         origin, size, root, time, after = text.splitlines()
         checkpoint = Checkpoint(
-            origin, int(size), base64.b64decode(root, validate=True), int(time.removeprefix("time ")), after.removeprefix("after ").removesuffix("-")
+            origin,
+            int(size),
+            base64.b64decode(root, validate=True),
+            int(time.removeprefix("time ")),
+            after.removeprefix("after ").removesuffix("-"),
         )
     except ValueError as error:
         raise BadData("SX-LEDGER-026", "this is no checkpoint") from error

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from sextant.engine.keys import definition_digest
 from sextant.engine.plan import Definition
 from sextant.engine.tables import RunTable, Staged
 from sextant.engine.versions import Versions, changed
@@ -95,10 +96,11 @@ class Publisher:
         rows = 0
         for definition in definitions:
             asset = assets[definition.asset]
-            version = Version(asset=asset.id, digest=definition.target, parent=definition.source, run=run, inputs={}, meta={"measure": msgspec.to_builtins(asset.measure)})
             made[asset.id] = definition.target
             moves.append(Move(env=env, asset=asset.id, source=definition.source, target=definition.target))
-            events.append(self._event("version.created", f"{asset.id}@{version.digest}", VersionCreated(version), by, cause))
+            if definition.target == definition_digest(asset):  # not an older one that an undo brings back: that is recorded, with its own measure
+                version = Version(asset=asset.id, digest=definition.target, parent=definition.source, run=run, inputs={}, meta={"measure": msgspec.to_builtins(asset.measure)})
+                events.append(self._event("version.created", f"{asset.id}@{version.digest}", VersionCreated(version), by, cause))
         states = self._states({id_: table for id_, table in tables.items() if table.changed}, assets)
         for id_, table in tables.items():
             asset = assets[id_]
@@ -106,7 +108,7 @@ class Publisher:
                 events.append(self._event("version.confirmed", id_, VersionConfirmed(id_, tuple(table.confirmed)), by, cause))
             if not table.changed:
                 continue
-            version = self._version(table, asset, run, tables, made, states[id_], table.checks)
+            version = self._version(env, table, asset, run, tables, made, states[id_], table.checks)
             if refused:
                 version = msgspec.structs.replace(version, meta={**version.meta, "refused": list(refused)})
             built.append(version)
@@ -130,8 +132,7 @@ class Publisher:
                 if undoes.state == "live":
                     guards = (*guards, still(undoes))
                     events.append(self._releases.mark_undone(undoes, undo=drafted.id, cause=cause, by=str(by)))
-            self._versions.announce(built)
-            release = self._releases.propose(drafted, before=events, cause=cause, guards=guards)
+            release = self._propose(built, drafted, events, cause, guards)
         elif events:
             self._state.commit(Write((), tuple(events)))
         if release is None or release.state == "live":
@@ -143,7 +144,7 @@ class Publisher:
 
     # ------------------------------------------------------------ versions
 
-    def _version(self, table: RunTable, asset: Asset, run: str, tables: Mapping[str, RunTable], made: Mapping[str, str], locator: str, refused: Sequence[CheckResult] = ()) -> Version:
+    def _version(self, env: str, table: RunTable, asset: Asset, run: str, tables: Mapping[str, RunTable], made: Mapping[str, str], locator: str, refused: Sequence[CheckResult] = ()) -> Version:
         parts = table.parts()
         digest = version_digest(table.schema, {name: part.digest for name, part in parts.items()})
         inputs: dict[str, str] = {}
@@ -154,8 +155,8 @@ class Publisher:
                 if used:
                     inputs[bound.asset] = used
         definition = "kpi:" + asset.name.removeprefix("kpi_")
-        if asset.id.startswith("dataset:kpi_") and definition in made:
-            inputs[definition] = made[definition]
+        if asset.id.startswith("dataset:kpi_") and (by := made.get(definition) or self._versions.live_version(env, definition)):
+            inputs[definition] = by
         files = self._lake.files(locator) if locator else ()
         meta: dict[str, Any] = {"wall_s": round(table.wall_s, 6), "made": len(table.staged)}
         if refused:
@@ -171,6 +172,10 @@ class Publisher:
         """Start writing the new state of a table whose steps are done, while others still work. `publish` uses it if the
         table is then still the same; otherwise nothing names it and it is collected."""
         self._begun[table.asset] = (_shape(table), self._pool.submit(self._commit, table, asset))
+
+    def close(self) -> None:
+        """End the threads that write table states."""
+        self._pool.shutdown()
 
     def _states(self, tables: Mapping[str, RunTable], assets: Mapping[str, Asset]) -> dict[str, str]:
         """Write the new states of several tables side by side: most of the time is waiting for the disk."""
@@ -231,14 +236,22 @@ class Publisher:
             candidate = RunTable(id_, base, record.locator, self._versions.parts(id_, base), record.schema, self._lake)
             candidate.staged = dict(table.refused)
             candidate.schema, candidate.arrow_schema = table.refused_schema, table.refused_arrow_schema
-            version = self._version(candidate, assets[id_], run, tables, made, self._commit(candidate, assets[id_]), table.refused_checks)
+            version = self._version(env, candidate, assets[id_], run, tables, made, self._commit(candidate, assets[id_]), table.refused_checks)
             created = self._event("version.created", f"{id_}@{version.digest}", VersionCreated(version), by, cause)
             events = [created, *self._checks(table.refused_checks, run, id_, version.digest, by, created.id)]
             move = Move(env=env, asset=id_, source=base, target=version.digest)
             drafted = self._releases.draft([move], by=by, decision=decide([move]), strategy=Strategy(kind="publish"), run=run)
-            self._versions.announce([version])
-            out.append(self._releases.propose(drafted, before=events, cause=cause))
+            out.append(self._propose([version], drafted, events, cause))
         return tuple(out)
+
+    def _propose(self, built: Sequence[Version], drafted: Release, events: Sequence[Event], cause: str, guards: Sequence[Statement] = ()) -> Release:
+        """Propose a release of versions that are written with it. Its gate must see them as they are now: the same content
+        may have been refused by checks that have changed since."""
+        self._versions.announce(built)
+        try:
+            return self._releases.propose(drafted, before=events, cause=cause, guards=guards)
+        finally:
+            self._versions.announce(())
 
     def _rebase(self, env: str, tables: Mapping[str, RunTable]) -> bool:
         """Lay the run's partitions over heads that moved; False if somebody changed the same partitions, or nothing moved."""

@@ -191,11 +191,19 @@ class Releases:
                 if (now.state, now.step) == (release.state, release.step):
                     raise
                 if release.state == "rolling" and now.state in ("rolled_back", "rejected"):
-                    self._each(now, "undo")  # it was taken back while this driver rolled it on
+                    self._again(now)
                 release = now
             if release.state in ("waiting", "paused"):
                 break
         return release
+
+    def _again(self, release: Release) -> None:
+        """Undo a release that somebody took back while this driver rolled it on. It has ended: a failure opens an incident."""
+        try:
+            self._each(release, "undo")
+        except Exception as error:
+            why = msgspec.structs.replace(release, reason=f"taken back while it was rolled on, and the undo failed: {error}")
+            self._state.commit(Write((), self._incident(why, self._cause_of(release))))
 
     def _forward(self, release: Release) -> Release:
         """Take the next step of a release that needs nobody. Conflict when somebody else took it."""

@@ -18,6 +18,7 @@ import duckdb
 import msgspec
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sextant.engine.context import Context
 from sextant.kernel import registry
@@ -37,7 +38,7 @@ def perform(order: WorkOrder) -> WorkResult:
     try:
         result = _audit(order) if order.audit else _make(order)
     except SextantError as error:
-        result = _failure(order, error.code, error.message, error.hint, error.where, retryable=isinstance(error, WorldError))
+        result = _failure(order, error.code, error.message, error.hint, error.where or _place(order, error), retryable=isinstance(error, WorldError))
     except MemoryError as error:
         place = _place(order, error)
         result = _failure(order, "SX-STEP-MEMORY", f"`{order.asset.id}` needed more memory than it may use", "raise memory= of the asset, or work in smaller partitions", place)
@@ -79,7 +80,7 @@ def _make(order: WorkOrder) -> WorkResult:
     missing = [name for name in (*asset.table.key, *([asset.table.time] if asset.table.time else [])) if name not in dict(schema)]
     if missing:
         raise BadData("SX-DATA-001", f"`{asset.id}` returned no column `{missing[0]}`, which its key or time names", hint=f"it returned {', '.join(name for name, _ in schema)}")
-    checks = _check(order, parts)
+    checks = _check(order, parts) + _reconciled(order, parts)
     outputs: Sequence[PartOutput] = frames.write_many(parts, root=order.lake, staging=order.staging, key=asset.table.key, grain=asset.table.partitioning.grain)
     return WorkResult(
         order=order.id, attempt=order.attempt, fence=order.fence, ok=True, outputs=tuple(outputs), checks=tuple(checks), schema=schema,
@@ -125,9 +126,17 @@ def _in_slice(order: WorkOrder, key: str, value: Any) -> Any:
     if not table.time or table.partitioning.grain in ("none", "static"):
         return value
     arrow = types.canonical(frames.to_arrow(value))
-    if table.time in arrow.column_names and arrow.num_rows:
-        frames.split(arrow, table.time, table.partitioning, wanted=(key,))
+    if table.time in arrow.column_names and arrow.num_rows and not _within(arrow.column(table.time), table.partitioning.partition(key)):
+        frames.split(arrow, table.time, table.partitioning, wanted=(key,))  # says which rows, and how many
     return arrow
+
+
+def _within(times: pa.ChunkedArray, slice_: Partition) -> bool:
+    """Say whether all instants surely lie in a slice; False also where that is not plain to see."""
+    if not pa.types.is_timestamp(times.type) or times.type.tz is None or times.null_count or slice_.start is None or slice_.end is None:
+        return False
+    ends = pc.min_max(times).as_py()
+    return bool(slice_.start <= ends["min"] and ends["max"] < slice_.end)
 
 
 def _invoke(function: Callable[..., Any], order: WorkOrder, partition: Partition, fixed: Mapping[str, Any], inputs: Mapping[str, Any]) -> Any:
@@ -218,7 +227,7 @@ def _sql(order: WorkOrder, query: str, tables: Mapping[str, pa.Table]) -> pa.Tab
     if _duck is None:
         _duck = duckdb.connect()
         _duck.execute(f"SET threads = {int(os.environ.get('SEXTANT_THREADS', '1'))}")
-        atexit.register(_duck.close)
+        atexit.register(_close_duck)
     try:
         if order.tz != _duck_tz:
             _duck.execute(f"SET TimeZone = '{order.tz}'")
@@ -231,6 +240,12 @@ def _sql(order: WorkOrder, query: str, tables: Mapping[str, pa.Table]) -> pa.Tab
     finally:
         for name in tables:
             _duck.unregister(name)
+
+
+def _close_duck() -> None:
+    global _duck  # noqa: PLW0603
+    _duck.close()
+    _duck = None
 
 
 def _same_schema(parts: list[tuple[str, pa.Table]]) -> list[tuple[str, pa.Table]]:
@@ -247,6 +262,18 @@ def _same_schema(parts: list[tuple[str, pa.Table]]) -> list[tuple[str, pa.Table]
 
 
 # ------------------------------------------------------------ checks
+
+
+def _reconciled(order: WorkOrder, parts: list[tuple[str, pa.Table]]) -> list[CheckResult]:
+    """Check the values of a KPI against its rows: for a range, and when a definition is used for the first time. One more
+    day of a definition that has reconciled before is not worth two more queries."""
+    asset = order.asset
+    if asset.measure is None or (len(parts) == 1 and order.expect_schema):
+        return []
+    rows = table_of(order.lake, order.inputs[0])
+    values = pa.concat_tables([table for _, table in parts])
+    result: CheckResult = registry.load("kpi.reconcile")(asset.id, asset.measure, rows, values, of=order.inputs[0].name, tz=order.tz)
+    return [result]
 
 
 _BY_ROW = ("not_null", "between", "accepted_values", "matches", "foreign_key", "unique")

@@ -7,16 +7,19 @@ A worker that dies, hangs or eats its memory takes nobody else along.
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
 
 from sextant.engine.executors import wire
+from sextant.kernel.errors import SextantError, WorldError
 from sextant.kernel.limits import STEP_TIMEOUT_S
 from sextant.kernel.nouns import WorkOrder, WorkResult
 
@@ -33,12 +36,15 @@ class ProcessExecutor:
         self._keep = keep
         self._unpack = unpack
         self._environment = {**os.environ, **(environment or {})}
+        home = str(Path(__file__).resolve().parents[3])  # a worker in another folder must find this very Sextant, also when it is not installed
+        self._environment["PYTHONPATH"] = os.pathsep.join([home, *filter(None, [self._environment.get("PYTHONPATH", "")])])
         threads = str(max(1, (os.cpu_count() or 1) // slots))
         for name in ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "SEXTANT_THREADS"):
             self._environment.setdefault(name, threads)
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._workers = [_Slot(self) for _ in range(slots)]
         self._cancelled: set[str] = set()
+        self._closing = False
 
     def submit(self, order: WorkOrder, done: Callable[[WorkResult], None]) -> None:
         self._jobs.put((order, done))
@@ -54,6 +60,7 @@ class ProcessExecutor:
             slot.cancel(order_id)
 
     def close(self) -> None:
+        self._closing = True
         for _ in self._workers:
             self._jobs.put(None)
         for slot in self._workers:
@@ -94,15 +101,17 @@ class _Slot:
             self._order = order.id
             try:
                 result = self._run(order)
-            except OSError as error:  # no process could be started, or its pipe broke
+            except SextantError as error:  # its bundle is gone
+                result = wire.failed(order, error.code, error.message, hint=error.hint, retryable=isinstance(error, WorldError))
+                self._end()
+            except Exception as error:  # no process could be started, its pipe broke, its answer is no answer: whoever waits must hear of it
                 result = wire.failed(order, "SX-STEP-011", f"no worker process could run the step: {error}", retryable=True)
                 self._end()
             self._order = ""
             done(result)
 
     def _run(self, order: WorkOrder) -> WorkResult:
-        if order.id in self._pool._cancelled:
-            self._pool._cancelled.discard(order.id)
+        if self._stopped(order):
             return wire.failed(order, "SX-STEP-CANCELLED", "cancelled before it started")
         if self._pool._keep:
             return self._talk(order)
@@ -130,28 +139,41 @@ class _Slot:
         timeout = (build.timeout_s if build else 0.0) or STEP_TIMEOUT_S
         try:
             wire.send(process.stdin.fileno(), order)
-            body = wire.receive(process.stdout.fileno(), timeout, self._wake_r)
+            body = self._answer(process.stdout.fileno(), order, timeout)
         except BrokenPipeError:
             body = b""
         if body:
             return wire.result_from(body)
         if body is None:
-            woken = order.id in self._pool._cancelled
-            self._pool._cancelled.discard(order.id)
-            self._drain()
             self._end()
-            if woken:
+            if self._stopped(order):
                 return wire.failed(order, "SX-STEP-CANCELLED", "cancelled while it ran")
             return wire.failed(
                 order, "SX-STEP-TIMEOUT", f"ran longer than {timeout:g} s and was stopped", retryable=True, hint="raise timeout= of the asset, or make it faster"
             )
         return self._died(order)
 
-    def _drain(self) -> None:
-        import select
+    def _answer(self, fd: int, order: WorkOrder, timeout_s: float) -> bytes | None:
+        """Return the worker's answer; None when the time is up or the order was cancelled. A cancellation that came too late
+        for an earlier order may wake this one: it goes on waiting."""
+        until = time.monotonic() + timeout_s
+        while True:
+            body = wire.receive(fd, max(0.0, until - time.monotonic()), self._wake_r)
+            if body is not None or not self._woken() or order.id in self._pool._cancelled or self._pool._closing:
+                return body
 
+    def _woken(self) -> bool:
+        """Say whether somebody wrote into the wake pipe, and empty it."""
+        woken = False
         while select.select([self._wake_r], [], [], 0)[0]:
-            os.read(self._wake_r, 64)
+            woken = bool(os.read(self._wake_r, 64))
+        return woken
+
+    def _stopped(self, order: WorkOrder) -> bool:
+        if order.id in self._pool._cancelled:
+            self._pool._cancelled.discard(order.id)
+            return True
+        return self._pool._closing
 
     def _died(self, order: WorkOrder) -> WorkResult:
         assert self._process is not None

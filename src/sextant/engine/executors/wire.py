@@ -55,5 +55,6 @@ def result_from(body: bytes) -> WorkResult:
 
 
 def failed(order: WorkOrder, code: str, message: str, **more: Any) -> WorkResult:
-    """Return the result of an attempt that did not come to its end."""
+    """Return the result of an attempt that did not come to its end; `where` is the asset's declaration."""
+    more.setdefault("where", f"{order.asset.file}:{order.asset.line}" if order.asset.file else "")
     return WorkResult(order=order.id, attempt=order.attempt, fence=order.fence, ok=False, error_code=code, error=message, **more)

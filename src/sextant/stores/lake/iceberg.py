@@ -95,6 +95,13 @@ class IcebergLake:
         self._clock = clock
         self._ids = ids
 
+    @staticmethod
+    def warm() -> None:
+        """Import what the first commit needs; it takes half a second."""
+        import pyiceberg.io.pyarrow
+        import pyiceberg.manifest
+        import pyiceberg.table.metadata  # noqa: F401
+
     def commit(
         self, table: str, base: str, *, add: Sequence[FileRef], replace: Iterable[str], arrow_schema: bytes,
         partitioned: str = "none", properties: Mapping[str, str] | None = None,

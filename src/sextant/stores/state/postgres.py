@@ -48,8 +48,16 @@ class PostgresReader:
         sql = self._sql[name]
         assert not sql.table, f"`{name}` writes"
         with self.connection() as connection:
-            found: list[Row] = connection.execute(sql.text, params).fetchall()
-            return found
+            try:
+                found: list[Row] = connection.execute(sql.text, params).fetchall()
+            except psycopg.OperationalError:
+                if not connection.closed:
+                    raise
+            else:
+                return found
+        with connect(self.address) as connection:  # the idle one was cut off
+            again: list[Row] = connection.execute(sql.text, params).fetchall()
+            return again
 
     def rows(self, table: str) -> Iterator[list[Row]]:
         """Return all rows of a table in pages, sorted by all columns from the first, text by code point."""
@@ -198,9 +206,13 @@ class _Transactions:
         self.connection = connect(address)
 
     def begin(self, size: int) -> bool:
-        if self.connection.closed:
+        try:
+            self.connection.execute("BEGIN")
+        except psycopg.OperationalError:  # the server was restarted, or has thrown us out
+            if not self.connection.closed:
+                raise
             self.connection = connect(self._address)
-        self.connection.execute("BEGIN")
+            self.connection.execute("BEGIN")
         found = self.connection.execute("SELECT size, pg_current_xact_id()::text FROM ledger_head WHERE one = 1 FOR UPDATE").fetchone()
         if found is None:
             raise Damaged("SX-STATE-032", "the row of `ledger_head` is missing", hint="restore the last backup: `sextant backup restore`")
@@ -245,10 +257,14 @@ class _Transactions:
                 raise
 
     def _is_committed(self) -> bool:
-        """Ask on a new connection what became of a transaction whose COMMIT was not answered."""
-        self.connection = connect(self._address)
-        status = self.connection.execute("SELECT pg_xact_status(%s::text::xid8)", (str(self._transaction),)).fetchone()
-        return status is not None and status[0] == "committed"
+        """Ask on another connection what became of a transaction whose COMMIT was not answered."""
+        with connect(self._address) as other:
+            for _ in range(LOCK_WAIT_MS // 50):
+                row = other.execute("SELECT pg_xact_status(%s::text::xid8)", (str(self._transaction),)).fetchone()
+                if row is None or row[0] != "in progress":
+                    return row is not None and row[0] == "committed"
+                other.execute("SELECT pg_sleep(0.05)")  # the server has not noticed yet that we are gone
+        return False
 
     def rollback(self) -> None:
         try:
@@ -256,6 +272,9 @@ class _Transactions:
                 self.connection.execute("ROLLBACK")
         except psycopg.Error:
             self.connection.close()
+
+    def is_lost(self) -> bool:
+        return bool(self.connection.closed)
 
     def explain(self, error: Exception) -> SextantError:
         return explain(error)

@@ -72,7 +72,7 @@ class SqliteReader:
                 yield connection
             finally:
                 self._idle.append(connection)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise explain(error, self.path) from error
 
 
@@ -112,7 +112,7 @@ class SqliteState:
                 database.connection.execute(f"DELETE FROM {table}")
             Batch(statements()).pour(rows, database)
             database.commit(0)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise explain(error, self.path) from error
         finally:
             database.rollback()
@@ -123,7 +123,7 @@ class SqliteState:
         connection = connect(self.path)
         try:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise explain(error, self.path) from error
         finally:
             connection.close()
@@ -224,6 +224,9 @@ class _Transactions:
             except sqlite3.Error:  # a transaction that SQLite has rolled back itself
                 return
 
+    def is_lost(self) -> bool:
+        return False
+
     def explain(self, error: Exception) -> SextantError:
         return explain(error, self._path)
 
@@ -264,7 +267,7 @@ def prepare(path: Path) -> sqlite3.Connection:
         except BaseException:
             connection.close()
             raise
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise explain(error, path) from error
     return connection
 
@@ -371,7 +374,7 @@ def explain(error: Exception, path: Path) -> SextantError:
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return Busy("SX-STATE-003", f"another process has been writing for over {BUSY_S:.0f} s", where=where,
                     hint="`sextant doctor` shows who holds the project", retry_after_s=1.0)  # fmt: skip
-    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or isinstance(error, UnicodeDecodeError):  # a schema that is no text
         return Damaged("SX-STATE-004", f"the state file is damaged: {error}", where=where,
                        hint="`sextant ledger verify` says what is wrong, `sextant backup restore` brings back the last copy")  # fmt: skip
     if isinstance(error, (sqlite3.OperationalError, OSError)):

@@ -91,13 +91,13 @@ SELECT env, asset, version FROM pointer ORDER BY env, asset
 
 -- ------------------------------------------------------------ versions
 -- name: version_add
-INSERT INTO version (asset, digest, parent, locator, run, code, rows, size_bytes, doc, created_at, expired_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (asset, digest) DO UPDATE SET locator = excluded.locator, expired_at = 0
+INSERT INTO version (asset, digest, parent, locator, run, code, rows, size_bytes, doc, created_at, expired_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (asset, digest) DO UPDATE SET locator = excluded.locator, doc = excluded.doc, expired_at = 0
 -- name: version_relocate
 UPDATE version SET locator = ? WHERE asset = ? AND digest = ?
 -- name: version_expire
 UPDATE version SET expired_at = ? WHERE asset = ? AND digest = ?
 -- name: version_get
-SELECT doc, locator, expired_at FROM version WHERE asset = ? AND digest = ?
+SELECT doc, locator, expired_at, parent, created_at FROM version WHERE asset = ? AND digest = ?
 -- name: version_like
 SELECT digest FROM version WHERE asset = ? AND digest LIKE ? LIMIT 2
 -- name: versions
@@ -109,7 +109,7 @@ INSERT INTO part (asset, version, partition, digest, rows, code, inputs) VALUES 
 -- name: parts_of
 SELECT partition, digest, rows, code, inputs FROM part WHERE asset = ? AND version = ?
 -- name: parts_memo
-SELECT part.partition, part.version, part.digest, part.rows FROM part JOIN version ON version.asset = part.asset AND version.digest = part.version WHERE part.asset = ? AND part.partition = ? AND part.code = ? AND part.inputs = ? AND part.rows >= 0 AND version.expired_at = 0 ORDER BY version.created_at DESC LIMIT 1
+SELECT part.partition, part.version, part.digest, part.rows FROM part JOIN version ON version.asset = part.asset AND version.digest = part.version WHERE part.asset = ? AND part.partition = ? AND part.code = ? AND part.inputs = ? AND part.rows >= 0 AND version.expired_at = 0 ORDER BY version.created_at DESC LIMIT 10
 -- name: made_add
 INSERT INTO made (asset, partition, code, inputs, digest) VALUES (?, ?, ?, ?, ?) ON CONFLICT (asset, partition, code, inputs) DO UPDATE SET digest = excluded.digest
 -- name: made_of
@@ -163,7 +163,7 @@ SELECT doc FROM release WHERE created_at < ? ORDER BY created_at DESC, id DESC L
 -- name: releases_open
 SELECT doc FROM release WHERE state IN ('proposed', 'gated', 'waiting', 'rolling', 'paused') ORDER BY created_at, id
 -- name: release_of_move
-SELECT r.doc FROM release_move m JOIN release r ON r.id = m.release WHERE m.env = ? AND m.asset = ? AND m.target = ? AND r.state = 'live' ORDER BY r.changed_at DESC LIMIT 1
+SELECT r.doc FROM release_move m JOIN release r ON r.id = m.release WHERE m.env = ? AND m.asset = ? AND m.target = ? AND r.intent = 'release' AND r.state IN ('live', 'rolled_back') ORDER BY r.created_at DESC LIMIT 1
 -- name: releases_of_asset
 SELECT r.doc FROM release_move m JOIN release r ON r.id = m.release WHERE m.asset = ? ORDER BY r.created_at DESC LIMIT ?
 -- name: open_move_add

@@ -6,6 +6,7 @@ a savepoint, so that its failure is its caller's only. A group that fails as a w
 an error reaches the write that caused it and no other.
 """
 
+import contextlib
 import itertools
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -56,6 +57,10 @@ class Transactions(Protocol):
 
     def rollback(self) -> None:
         """Give up the transaction, if one is open. Never raises."""
+        ...
+
+    def is_lost(self) -> bool:
+        """Tell whether the connection is gone, and with it, certainly, the transaction: `begin` makes a new one."""
         ...
 
     def explain(self, error: Exception) -> SextantError:
@@ -224,7 +229,8 @@ class Writer:
                 try:
                     self._commit(group)
                 except BaseException as error:  # a bug here must reach the callers, not hang them
-                    self._lose(group, Bug("SX-STATE-099", f"the state writer failed: {error!r}"))
+                    with contextlib.suppress(Exception):
+                        self._lose(group, Bug("SX-STATE-099", f"the state writer failed: {error!r}"))
         self._database.disconnect()
 
     def _take(self) -> tuple[list[Promise], bool]:
@@ -256,7 +262,7 @@ class Writer:
             self._room.notify_all()
         return group, open_
 
-    def _commit(self, group: list[Promise]) -> None:
+    def _commit(self, group: list[Promise], *, is_repeated: bool = False) -> None:
         """Make a group durable and tell its callers; when it fails as a whole, each write by itself."""
         try:
             self._begin()
@@ -270,7 +276,9 @@ class Writer:
             explained = self._explain(error)
             self._database.rollback()
             self._stale = True
-            if len(group) == 1:
+            if self._database.is_lost() and not is_repeated:
+                self._commit(group, is_repeated=True)
+            elif len(group) == 1:
                 group[0].settle(explained)
             else:
                 for promise in group:
@@ -280,11 +288,13 @@ class Writer:
             promise.settle(outcome)
 
     def _lose(self, group: list[Promise], error: SextantError) -> None:
-        self._database.rollback()
         self._stale = True
-        for promise in group:
-            if not promise.done():
-                promise.settle(error)
+        try:
+            self._database.rollback()
+        finally:  # whatever happens, nobody waits for ever
+            for promise in group:
+                if not promise.done():
+                    promise.settle(error)
 
     def _begin(self) -> None:
         moved = self._database.begin(self._sealer.size())

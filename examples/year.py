@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
+EXAMPLE = Path(__file__).resolve().parent / "flights"
 FIRST, LAST = "2013-01-01", "2013-12-31"
 
 
@@ -21,7 +21,7 @@ def main() -> int:
     folder = Path(arguments.folder).resolve()
     if folder.exists():
         shutil.rmtree(folder)
-    shutil.copytree(HERE, folder, ignore=shutil.ignore_patterns("__pycache__", ".sextant", "year.py"))
+    shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("__pycache__", ".sextant"))
     from sextant.app.platform import LocalPlatform
 
     with LocalPlatform.open(folder) as p:
@@ -105,7 +105,7 @@ class Story:
         """A broken delivery is refused, and nobody sees it."""
         chapter("A bad file arrives")
         before = self.p.versions.live_version(self.env, "dataset:flights")
-        with Broken(folder, "day.with_columns(carrier=pl.lit(None, pl.String))"):
+        with BrokenDelivery(folder, "day.with_columns(carrier=pl.lit(None, pl.String))"):
             report = self.force("2013-06-10")
         for check in report.refused[:3]:
             print(f"  REFUSED  {check.asset}[{check.partition}]  {check.message}")
@@ -116,7 +116,7 @@ class Story:
         chapter("A bad publish is forced through, and undone")
         day = "2013-06-10"
         print(f"  on time on {day}: {self.on_time(day):.1%}")
-        with Broken(folder, "day.with_columns(dep_delay=pl.lit(9999.0))"):
+        with BrokenDelivery(folder, "day.with_columns(dep_delay=pl.lit(9999.0))"):
             report = self.force(day)
         check = report.refused[0]
         print(f"  REFUSED  {check.asset}[{check.partition}]  {check.message}")
@@ -131,7 +131,7 @@ class Story:
         started = time.monotonic()
         undone = self.p.runs.undo(self.env, "dataset:flights", by=self.me, reason="wrong delays", progress=lambda _t, _d: None)
         print(f"  undone in {time.monotonic() - started:.2f} s, {len(undone.published)} assets in one release: on time on {day} is {self.on_time(day):.1%} again")
-        with Broken(folder, "day.with_columns(dep_delay=pl.lit(9999.0))"):
+        with BrokenDelivery(folder, "day.with_columns(dep_delay=pl.lit(9999.0))"):
             self.p.load()
             plan = self.p.runs.plan(self.env, _request())
         self.p.load()
@@ -163,7 +163,7 @@ class Story:
         return next(float(row["value"]) for row in self.p.views.kpi(self.env, "on_time_rate", grain="1d")["rows"] if str(row["bucket"])[:10] == day)
 
 
-class Broken:
+class BrokenDelivery:
     """While it is open, what the project downloads passes through one more expression, as a broken delivery would."""
 
     def __init__(self, folder: Path, expression: str) -> None:

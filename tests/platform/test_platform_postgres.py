@@ -1,0 +1,41 @@
+"""The same platform with its state in a real Postgres."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sextant.cli.main import call
+
+
+def test_a_project_lives_on_postgres(
+    tmp_path: Path, postgres_server: str, postgres_schema: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """If this fails, a project that outgrew one machine cannot move its state."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    project = tmp_path / "shop"
+    assert call(["init", str(project)]) == 0
+    settings = project / "sextant.toml"
+    settings.write_text(settings.read_text() + f'state = "{postgres_server}"\nschema = "{postgres_schema}"\n')
+
+    def sx(*words: str) -> tuple[int, str]:
+        capfd.readouterr()
+        code = call(["--project", str(project), *words])
+        return code, capfd.readouterr().out
+
+    report = json.loads(sx("run", "--json")[1])
+    assert (report["state"], report["computed"]) == ("finished", 3)
+    assert "up to date" in sx("run")[1]
+    ops = project / "ops.py"
+    ops.write_text(ops.read_text().replace("* 7 % 90 + 10", "* 7 % 80 + 10"))
+    assert sx("backfill", "orders", "--stale")[0] == 0
+    before = json.loads(sx("versions", "orders", "--json")[1])
+    undone = json.loads(sx("rollback", "orders", "--json")[1])
+    assert undone["published"]["dataset:orders"] == before[1]["version"]
+    assert sx("env", "create", "pr-1", "--from", "dev")[0] == 0
+    assert len(json.loads(sx("kpi", "average_order", "--by", "shop", "--env", "pr-1", "--json")[1])["rows"]) == 3
+    assert json.loads(sx("ledger", "verify", "--json")[1])["ok"]
+    assert sx("backup", "create", str(tmp_path / "backup"))[0] == 0
+    assert sx("backup", "verify", str(tmp_path / "backup"))[0] == 0
+    assert not (project / ".sextant" / "state.db").exists()

@@ -1,0 +1,84 @@
+"""The scheduler: what is due, by cron in the project's zone and by new versions of inputs, on a clock moved by hand."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from sextant import testing
+from sextant.app.watch import next_tick, tick
+from sextant.engine.plan import Request
+from sextant.kernel import clock
+
+OPS = '''
+import polars as pl
+import sextant as sx
+
+sx.project("shop", tz="America/New_York")
+days = sx.daily(start="2026-03-05")
+
+
+@sx.dataset(partition=days, key="id", on=sx.cron("0 5 * * *"), lookback="3d")
+def orders(day: sx.Partition) -> pl.DataFrame:
+    """Late rows come a day later, from a file that others write."""
+    late = open("LATE").read().split()
+    return pl.DataFrame({"id": [f"{day.key}-1"] + [f"{day.key}-late" for key in late if key == day.key]})
+
+
+@sx.dataset(partition=days)
+def counts(orders: pl.DataFrame) -> pl.DataFrame:
+    return orders.select(n=pl.len())
+'''
+
+
+def ns(text: str) -> int:
+    return clock.from_datetime(datetime.fromisoformat(text).replace(tzinfo=UTC))
+
+
+def test_cron_inputs_and_late_rows(tmp_path: Path) -> None:
+    """If this fails, days are missed or made twice, late rows are never seen, or summer time moves a schedule."""
+    late = tmp_path / "late"
+    late.write_text("")
+    with testing.platform({"ops.py": OPS.replace("LATE", str(late))}, at=datetime(2026, 3, 7, 9, 59, tzinfo=UTC)) as p:
+        everything = Request()
+        chosen = {"dataset:orders", "dataset:counts"}
+        report = tick(p, "dev", everything)  # whatever was due while nobody watched is due at once
+        assert report is not None
+        assert p.versions.parts("dataset:counts", p.versions.live_version("dev", "dataset:counts")).keys() == {"2026-03-05", "2026-03-06"}
+        assert tick(p, "dev", everything) is None
+        assert next_tick(p.manifest(), chosen, p.clock.now_ns()) == ns("2026-03-07T10:00:00")  # 5 o'clock in New York, winter
+        p.clock.set(ns("2026-03-08T08:59:00"))
+        assert tick(p, "dev", everything) is not None  # the tick of the 7th
+        assert next_tick(p.manifest(), chosen, p.clock.now_ns()) == ns("2026-03-08T09:00:00")  # the clocks went forward that night
+        late.write_text("2026-03-06")
+        p.clock.set(ns("2026-03-08T09:01:00"))
+        report = tick(p, "dev", everything)
+        assert report is not None
+        days = p.versions.parts("dataset:counts", p.versions.live_version("dev", "dataset:counts"))
+        assert sorted(days) == ["2026-03-05", "2026-03-06", "2026-03-07"]
+        version = p.versions.get("dataset:counts", p.versions.live_version("dev", "dataset:counts"))
+        assert p.views.frame(version, ["2026-03-06"])["n"].to_list() == [2]
+        assert p.views.frame(version, ["2026-03-05"])["n"].to_list() == [1]
+        assert tick(p, "dev", everything) is None
+
+
+def test_a_new_version_of_an_input_is_followed(tmp_path: Path) -> None:
+    """If this fails, what stands on a dataset stays behind when somebody else publishes it."""
+    late = tmp_path / "late"
+    late.write_text("")
+    with testing.platform({"ops.py": OPS.replace("LATE", str(late))}, at=datetime(2026, 3, 7, 12, tzinfo=UTC)) as p:
+        assert tick(p, "dev", Request()) is not None
+        late.write_text("2026-03-05")
+        p.runs.run("dev", Request(assets=("dataset:orders",), partitions=("2026-03-05", "2026-03-05"), force=True, downstream=False), by=p.who())
+        report = tick(p, "dev", Request())
+        assert report is not None
+        assert set(report.published) == {"dataset:counts"}
+
+
+@pytest.mark.parametrize("frame", [pl.DataFrame({"id": ["a"]})])
+def test_declared_functions_stay_callable(frame: pl.DataFrame) -> None:
+    """If this fails, a project cannot be unit-tested as plain functions."""
+    namespace: dict[str, object] = {}
+    exec(compile(OPS.replace("LATE", "/dev/null"), "ops.py", "exec"), namespace)  # noqa: S102 - the author's own file
+    assert namespace["counts"](orders=frame)["n"].to_list() == [1]  # type: ignore[operator]

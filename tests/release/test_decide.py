@@ -1,0 +1,62 @@
+"""`policy.decide` on the cases in tests/cases/policy, and rules that are refused when they are loaded."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from sextant.kernel.errors import ProjectError
+from sextant.kernel.nouns import Asset, Principal, Rule
+from sextant.policy.decide import DEFAULT, check_rules, decide
+
+FOLDER = Path(__file__).parents[1] / "cases" / "policy"
+CASES = [(f"{file.stem}: {case['why']}", case) for file in sorted(FOLDER.glob("*.json")) for case in json.loads(file.read_text())]
+
+
+@pytest.mark.parametrize("case", [case for _, case in CASES], ids=[name for name, _ in CASES])
+def test_case(case: dict[str, Any]) -> None:
+    """If this failed, someone may do what was forbidden, or is kept from what was allowed."""
+    rules: list[Rule] = []
+    for rule in case.get("rules", ["DEFAULT"]):
+        rules += DEFAULT if rule == "DEFAULT" else [msgspec.convert(rule, Rule)]
+    asset = msgspec.convert(case["asset"], Asset) if case["asset"] else None
+    said = decide(rules, msgspec.convert(case["principal"], Principal), case["verb"], asset, case["env"], case.get("context"))
+    assert said.verdict == case["verdict"], said
+    for field in ("approvals", "of"):
+        assert getattr(said, field) == case.get(field, type(getattr(said, field))()), said
+    if "reasons" in case:
+        assert list(said.reasons) == case["reasons"]
+    if "says" in case:
+        assert case["says"] in said.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("when", "code", "words"),
+    [
+        ("verb = 'release'", "SX-POLICY-010", "is not CEL"),
+        ("envv == 'prod'", "SX-POLICY-011", "`envv`"),
+        ("asset.teir == 1", "SX-POLICY-011", "`asset.teir`"),
+        ("context.broke_glass", "SX-POLICY-011", "`context.broke_glass`"),
+        ("asset.tier / 0 == 1", "SX-POLICY-012", "fails on a plain case"),
+    ],
+)
+def test_a_bad_rule_is_refused_when_it_is_loaded(when: str, code: str, words: str) -> None:
+    """A misspelt field would make a rule that silently never speaks."""
+    with pytest.raises(ProjectError) as caught:
+        check_rules([Rule(name="mine", when=when, then="deny", file="ops.py", line=7)])
+    assert (caught.value.code, caught.value.where) == (code, "ops.py:7")
+    assert words in caught.value.message
+
+
+def test_a_near_name_is_offered() -> None:
+    """The hint is how the mistake is mended."""
+    with pytest.raises(ProjectError, match="teir") as caught:
+        check_rules([Rule(name="mine", when="asset.teir == 1", then="deny")])
+    assert "tier" in caught.value.hint
+
+
+def test_the_written_default_is_well_formed() -> None:
+    """Nobody could do anything."""
+    check_rules(DEFAULT)
