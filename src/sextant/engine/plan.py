@@ -33,6 +33,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     upstream: bool = False  # also what the named assets read
     downstream: bool = True  # also what reads the named assets
     look_back: bool = True
+    asked: bool = True  # False: the assets are what a schedule looks after; naming them asks for nothing more
     only: Mapping[str, frozenset[str]] = {}  # asset -> partitions: plan nothing else (a re-derivation)
 
 
@@ -195,7 +196,7 @@ def _items(
     code = keys.code_digest(asset)
     live = scene.live.get(asset.id, {})
     made = scene.made.get(asset.id, {})
-    named = asset.id in request.assets
+    named = asset.id in request.assets and request.asked
     asked = request.stale or (named and request.partitions is not None) or (named and slices.grain == "none") or asset.on_change == "rebuild"
     look_back = _looked_back(asset, slices, scene.now) if request.look_back and request.partitions is None else frozenset()
     if _definition_held(asset, assets, scene):
