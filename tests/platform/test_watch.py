@@ -112,7 +112,7 @@ def test_a_schedule_reports_what_other_code_made_and_leaves_it(tmp_path: Path) -
         (p.root / "ops.py").write_text(whole.replace("pl.col('n').sum()", "pl.col('n').sum() + 1"))
         p.load()
         assert tick(p, "dev", Request()) is None
-        assert list(p.runs.plan("dev", Request()).stale) == ["dataset:total"]
+        assert "dataset:total" in p.runs.plan("dev", Request()).stale
 
 
 @pytest.mark.parametrize("frame", [pl.DataFrame({"id": ["a"]})])
