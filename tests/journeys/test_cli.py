@@ -207,6 +207,11 @@ def test_wrong_words_get_a_clear_answer(sx: Sx) -> None:
         (("approve", "rel_nothing"), 2, "there is no release"),
         (("report", "run", "dataset:orders"), 2, "managed by Sextant"),
         (("statsu",), 2, "did you mean status"),
+        (("releases", "--env", "nosuch"), 2, "there is no environment `nosuch`"),
+        (("why", "ev_nosuch"), 2, "the ledger knows no `ev_nosuch`"),
+        (("logs", "run_nosuch"), 2, "there is no run `run_nosuch`"),
+        (("run", "--watch", "--force", "--partition", "2026-01-02"), 2, "--partition and --force cannot go with it"),
+        (("run", "--each", "--partition", "2026-01-02", "--break-glass", "now"), 2, "do not go together"),
         (("backup", "verify", "/nowhere"), 2, "no backup"),
     ):
         found, out, err = sx(*words)
@@ -268,3 +273,42 @@ def test_a_kpi_may_become_a_number_of_another_type_and_back(sx: Sx, project: Pat
     assert as_json(sx("run", "--json"))["state"] == "finished"
     assert as_json(sx("kpi", "average_order", "--by", "shop", "--json"))["rows"] == before
     assert as_json(sx("ledger", "verify", "--json"))["ok"]
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "name", "text"),
+    [
+        (PermissionError(13, "Permission denied", "/data/lake"), 3, "SX-CLI-020", "Permission denied: `/data/lake`"),
+        (OSError(28, "No space left on device"), 3, "SX-CLI-020", "No space left on device"),
+        (KeyError("nothing"), 70, "SX-CLI-021", "a promise inside Sextant was broken"),
+    ],
+)
+def test_an_error_that_is_not_ours_is_no_finding(
+    sx: Sx, monkeypatch: pytest.MonkeyPatch, raised: Exception, code: int, name: str, text: str
+) -> None:
+    """If this fails, a full disk or a bug ends with exit code 1: CI takes it for a failed check."""
+    from sextant.app.platform import LocalPlatform
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise raised
+
+    monkeypatch.setattr(LocalPlatform, "open", broken)
+    monkeypatch.delenv("SEXTANT_DEBUG", raising=False)
+    found, out, err = sx("status", "--json")
+    problem = json.loads(out)
+    assert (found, problem["code"]) == (code, name)
+    assert text in problem["title"]
+    assert problem["hint"]
+    assert text in err
+    assert "Traceback" not in err
+    monkeypatch.setenv("SEXTANT_DEBUG", "1")
+    assert "Traceback" in sx("status")[2]
+
+
+def test_a_run_for_each_day_that_is_interrupted_says_how_far_it_came(sx: Sx, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, Ctrl-C in a year of runs leaves nobody knowing what was done."""
+    from sextant.app.platform import LocalPlatform
+
+    monkeypatch.setattr(LocalPlatform, "interrupted", lambda _p: True)
+    code, out, _ = sx("run", "--each", "--partition", "2026-01-02..2026-01-03", "--json")
+    assert (code, json.loads(out)["runs"]) == (130, 0)
