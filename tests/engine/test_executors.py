@@ -215,6 +215,7 @@ def test_what_a_step_started_ends_with_it(orders: Orders, tmp_path: Path, monkey
     monkeypatch.setenv("SHOP_CHILD", str(tmp_path / "child"))
     executor = ProcessExecutor(1)
     try:
+        assert orders.do(executor, "fine").ok  # a worker's start counts, too
         assert orders.do(executor, "hangs_with_child").error_code == "SX-STEP-TIMEOUT"
         pid = int((tmp_path / "child").read_text())
         state = Path(f"/proc/{pid}/stat")
