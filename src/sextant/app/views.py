@@ -383,7 +383,8 @@ class Views:
                 continue
             version = p.versions.get(node["id"], live.version)
             release = p.releases.get(live.release)
-            parent = p.versions.parts(node["id"], version.parent) if version.parent else {}
+            source = next((m.source for m in release.moves if m.asset == node["id"]), version.parent)  # an undo moved from another version than the parent
+            parent = p.versions.parts(node["id"], source)
             differs, gone = changed(parent, p.versions.parts(node["id"], version.digest))
             code = [part for part in differs.values() if part.partition in parent and parent[part.partition].code != part.code]
             changes.append(

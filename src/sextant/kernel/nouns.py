@@ -1,4 +1,4 @@
-"""The nouns of design section 2, as frozen structs. Nothing here does I/O; everything above speaks in these.
+"""The nouns, as frozen structs. Nothing here does I/O; everything above speaks in these.
 
 An asset's id is `kind:name`. Times are ns since the epoch (UTC). Digests are lower-case hex SHA-256.
 """
