@@ -193,6 +193,8 @@ def report_lines(report: "RunReport") -> list[str]:
     out = [
         f"run {report.id} {report.state} in {human_s(report.wall_s)}: {report.computed} steps computed, {report.reused} reused, {report.rows:,} rows" + (" (taken up after a crash)" if report.resumed else "")
     ]
+    if report.state == "cancelled":
+        out.append("  nothing of it was published; run again to go on from here")
     out += [f"  live    {asset}  {short(version)}" for asset, version in report.published.items() if not report.waiting]
     if report.waiting:
         out.append(f"  waits   release {report.waiting} needs approval: `sextant approve {report.waiting}`")

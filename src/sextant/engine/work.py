@@ -189,7 +189,8 @@ class DataWork:
             item = items[made.partition]
             part = Part(partition=made.partition, digest=made.digest, rows=made.rows, code=item.code, inputs=item.inputs)
             live = table.base_parts.get(made.partition)
-            if live is not None and live.digest == made.digest and made.partition not in table.removed:
+            again = item.reason == "forced"  # the same rows in new files: the old ones may be damaged
+            if live is not None and live.digest == made.digest and made.partition not in table.removed and not again:
                 confirmed.append(part)
             else:
                 staged.append(Staged(part=part, files=made.files))

@@ -20,7 +20,7 @@ from sextant.kernel.errors import BadData, Conflict
 from sextant.kernel.ids import Ids
 from sextant.kernel.nouns import Asset, CheckResult, Event, Move, Part, Principal, Release, Strategy, Version
 from sextant.kernel.ports import Lake, State, Statement, Write
-from sextant.ledger.projections import ChecksCompleted, Held, VersionConfirmed, VersionCreated
+from sextant.ledger.projections import ChecksCompleted, Held, VersionConfirmed, VersionCreated, VersionRelocated
 from sextant.policy.decide import Decision
 from sextant.release.releases import Instant, Releases, Verdict, still
 from sextant.stores.lake.digest import version_digest
@@ -118,7 +118,9 @@ class Publisher:
                 moves.append(Move(env=env, asset=id_, source=table.base, target=version.digest))
                 created = self._event("version.created", f"{id_}@{version.digest}", VersionCreated(version), by, cause)
                 events += [created, *self._checks(table.checks, run, id_, version.digest, by, created.id)]
-            elif table.checks:
+            else:  # the same content in other files
+                events.append(self._event("version.relocated", f"{id_}@{version.digest}", VersionRelocated(id_, version.digest, version.locator), by, cause))
+                events.append(self._event("version.confirmed", id_, VersionConfirmed(id_, version.parts), by, cause))
                 events += self._checks(table.checks, run, id_, table.base, by, cause)
         release = None
         if moves:
@@ -134,7 +136,7 @@ class Publisher:
                     events.append(self._releases.mark_undone(undoes, undo=drafted.id, cause=cause, by=str(by)))
             release = self._propose(built, drafted, events, cause, guards)
         elif events:
-            self._state.commit(Write((), tuple(events)))
+            self._state.commit(Write(tuple(guards), tuple(events)))
         if release is None or release.state == "live":
             for id_, digest in made.items():
                 if id_ in tables:
@@ -232,17 +234,27 @@ class Publisher:
             if not table.refused:
                 continue
             base = self._versions.live_version(env, id_)
-            record = self._versions.get(id_, base) if base else Version(asset=id_, digest="")
-            candidate = RunTable(id_, base, record.locator, self._versions.parts(id_, base), record.schema, self._lake)
-            candidate.staged = dict(table.refused)
-            candidate.schema, candidate.arrow_schema = table.refused_schema, table.refused_arrow_schema
-            version = self._version(env, candidate, assets[id_], run, tables, made, self._commit(candidate, assets[id_]), table.refused_checks)
+            candidate = self._candidate(table, base)
+            try:
+                locator = self._commit(candidate, assets[id_])
+            except BadData:  # its columns do not fit the live ones: kept beside them, as a table of its own
+                candidate = self._candidate(table, "")
+                locator = self._commit(candidate, assets[id_])
+            version = self._version(env, candidate, assets[id_], run, tables, made, locator, table.refused_checks)
             created = self._event("version.created", f"{id_}@{version.digest}", VersionCreated(version), by, cause)
             events = [created, *self._checks(table.refused_checks, run, id_, version.digest, by, created.id)]
             move = Move(env=env, asset=id_, source=base, target=version.digest)
             drafted = self._releases.draft([move], by=by, decision=decide([move]), strategy=Strategy(kind="publish"), run=run)
             out.append(self._propose([version], drafted, events, cause))
         return tuple(out)
+
+    def _candidate(self, table: RunTable, base: str) -> RunTable:
+        """Return what the checks refused, laid over a version ("" = over nothing)."""
+        record = self._versions.get(table.asset, base) if base else Version(asset=table.asset, digest="")
+        candidate = RunTable(table.asset, base, record.locator, self._versions.parts(table.asset, base), record.schema, self._lake)
+        candidate.staged = dict(table.refused)
+        candidate.schema, candidate.arrow_schema = table.refused_schema, table.refused_arrow_schema
+        return candidate
 
     def _propose(self, built: Sequence[Version], drafted: Release, events: Sequence[Event], cause: str, guards: Sequence[Statement] = ()) -> Release:
         """Propose a release of versions that are written with it. Its gate must see them as they are now: the same content

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from sextant.engine.context import Context
 from sextant.kernel import registry
 from sextant.kernel.errors import BadData, ProjectError, SextantError, WorldError
-from sextant.kernel.nouns import CheckResult, FileRef, InputRef, PartOutput, Resources, WorkOrder, WorkResult
+from sextant.kernel.nouns import CheckResult, CheckSpec, FileRef, InputRef, PartOutput, Resources, WorkOrder, WorkResult
 from sextant.kernel.partitions import ALL, Partition, Partitioning
 from sextant.stores.blobs.local import LocalBlobs
 from sextant.stores.lake import frames, types
@@ -80,7 +80,7 @@ def _make(order: WorkOrder) -> WorkResult:
     missing = [name for name in (*asset.table.key, *([asset.table.time] if asset.table.time else [])) if name not in dict(schema)]
     if missing:
         raise BadData("SX-DATA-001", f"`{asset.id}` returned no column `{missing[0]}`, which its key or time names", hint=f"it returned {', '.join(name for name, _ in schema)}")
-    checks = _check(order, parts) + _reconciled(order, parts)
+    checks = _check(order, parts) + _changed_columns(order, parts, schema) + _reconciled(order, parts)
     outputs: Sequence[PartOutput] = frames.write_many(parts, root=order.lake, staging=order.staging, key=asset.table.key, grain=asset.table.partitioning.grain)
     return WorkResult(
         order=order.id, attempt=order.attempt, fence=order.fence, ok=True, outputs=tuple(outputs), checks=tuple(checks), schema=schema,
@@ -293,6 +293,18 @@ def _check(order: WorkOrder, parts: list[tuple[str, pa.Table]]) -> list[CheckRes
     names = {result.name for result, _ in passed}
     rest = [spec for spec in specs if spec.name not in names]
     return _kept(order, passed + [pair for key, table in parts for pair in (_evaluate(order, rest, table, key) if rest else [])])
+
+
+def _changed_columns(order: WorkOrder, parts: list[tuple[str, pa.Table]], schema: tuple[tuple[str, str], ...]) -> list[CheckResult]:
+    """Compare the columns with the live ones, asked or not: a type that changed cannot be published beside the old rows, a column
+    that is gone is worth a look. The values of a KPI change with its definition."""
+    asset = order.asset
+    known = set(schema)
+    if asset.measure is not None or all(column in known for column in order.expect_schema) or any(check.check.rpartition(".")[2] == "schema" for check in asset.checks):
+        return []
+    spec = CheckSpec(name="schema(evolve)", check="check.dataops.schema", params={"mode": "evolve"})
+    found = _evaluate(order, [spec], parts[0][1].slice(0, 0), parts[0][0] if len(parts) == 1 else f"{parts[0][0]}..{parts[-1][0]}")
+    return [msgspec.structs.replace(one, severity="error" if "changed" in one.measured else "warn") for one, _ in found if not one.ok]
 
 
 def _evaluate(order: WorkOrder, specs: Sequence[Any], table: pa.Table, partition: str) -> list[tuple[CheckResult, bytes]]:

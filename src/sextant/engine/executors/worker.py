@@ -7,8 +7,11 @@ import contextlib
 import gc
 import os
 import resource
+import select
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 
 from sextant.engine.executors import wire
@@ -22,12 +25,22 @@ def main() -> None:
     with open(os.devnull) as null:
         os.dup2(null.fileno(), 0)
     os.dup2(2, 1)
+    threading.Thread(target=_end_with_coordinator, args=(orders,), name="sextant-watch", daemon=True).start()
     from sextant.engine.executors.perform import perform, redact  # the heavy imports, before the first order arrives
 
     gc.freeze()  # modules live as long as the worker
     while body := wire.receive(orders):
         order = wire.order_from(body)
         wire.send(results, _captured(order, perform, redact))
+
+
+def _end_with_coordinator(orders: int) -> None:
+    """Wait until nobody can send orders any more, and end this process with all that the step has started: what takes up
+    the run after a crash must not find an old step writing beside it."""
+    watch = select.poll()
+    watch.register(orders, 0)  # hang-up is reported unasked
+    watch.poll()
+    os.killpg(0, signal.SIGKILL)
 
 
 def _captured(order: WorkOrder, perform: Callable[[WorkOrder], WorkResult], redact: Callable[[WorkOrder, str], str]) -> WorkResult:
