@@ -174,6 +174,30 @@ def test_a_backup_is_verified_and_restored(sx: Sx, tmp_path: Path, project: Path
     assert victim.name in out
 
 
+def test_a_restore_puts_lake_and_key_where_the_project_says(
+    sx: Sx, tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If this fails, a project that keeps its data on another disk comes back empty."""
+    from sextant.cli.main import call
+
+    folder = tmp_path / "backup"
+    assert sx("backup", "create", str(folder))[0] == 0
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another-machine"))
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "sextant.toml").write_text((project / "sextant.toml").read_text() + 'lake = "../data/lake"\nkey = "../keys/mine.pem"\n')
+    for name in ("ops.py", "revenue.sql"):
+        (other / name).write_bytes((project / name).read_bytes())
+    (tmp_path / "data" / "lake" / "theirs").mkdir(parents=True)
+    assert sx("backup", "restore", str(folder), str(other))[0] == 2, "a lake that holds something is never written over"
+    (tmp_path / "data" / "lake" / "theirs").rmdir()
+    assert sx("backup", "restore", str(folder), str(other))[0] == 0
+    assert not (other / ".sextant" / "lake").exists()
+    assert (tmp_path / "keys" / "mine.pem").stat().st_mode & 0o777 == 0o600
+    assert call(["--project", str(other), "show", "revenue"]) == 0
+    assert call(["--project", str(other), "ledger", "verify"]) == 0
+
+
 def test_a_kpi_definition_is_released_and_undone(sx: Sx, project: Path) -> None:
     """If this fails, changing what a number means cannot be taken back."""
     value = as_json(sx("kpi", "average_order", "--json"))["rows"][0]["value"]

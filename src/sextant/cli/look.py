@@ -214,7 +214,7 @@ def why(subject: str, limit: int, env: str | None, as_json: bool) -> None:
     with platform() as p:
         found = p.views.why(environment(p, env), subject)
         if found.get("chain") == []:
-            raise NotFound("SX-WHY-001", f"the ledger knows no `{subject}`", hint="`sextant ledger show`, `sextant runs` and `sextant releases` list ids")
+            raise NotFound("SX-LEDGER-054", f"the ledger knows no `{subject}`", hint="`sextant ledger show`, `sextant runs` and `sextant releases` list ids")
 
         def lines() -> list[str]:
             if "chain" in found:
