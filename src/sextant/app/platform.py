@@ -25,7 +25,7 @@ from sextant.engine.versions import Versions
 from sextant.kernel.clock import Clock, SystemClock
 from sextant.kernel.errors import Denied, NotFound, ProjectError, UserError
 from sextant.kernel.ids import Ids
-from sextant.kernel.limits import PAGE_ROWS_MAX
+from sextant.kernel.limits import LOAD_TIMEOUT_S, PAGE_ROWS_MAX
 from sextant.kernel.nouns import Asset, CheckResult, Edge, Event, Manifest, Principal, Rule, Signal
 from sextant.kernel.ports import Executor, Write
 from sextant.ledger.log import Ledger
@@ -37,7 +37,6 @@ from sextant.stores.blobs.local import LocalBlobs
 from sextant.stores.lake.iceberg import IcebergLake
 from sextant.stores.state import open_state
 
-_LOAD_TIMEOUT_S = 120.0
 _WAITS = ("run", "release", "rollback")  # verbs that end in a release: an approval is waited for there
 _COMPACT_FILES = 48  # small files of a table before they are merged after a publish
 
@@ -120,7 +119,7 @@ class LocalPlatform:
                 self.state.commit(Write((), tuple(mended)))
             return last
         try:
-            manifest = loading.load(self.root, self.config, timeout_s=_LOAD_TIMEOUT_S)
+            manifest = loading.load(self.root, self.config, timeout_s=LOAD_TIMEOUT_S)
             check_rules(manifest.policies)
         except ProjectError as error:
             if last is None:

@@ -388,7 +388,7 @@ class Runs:
                     self._finish(run, facts, history, outcome, "failed", ticks, by, started.id, error.message, p.clock.monotonic_s() - started_s)
                 raise
             if leases.lost and published.release is None:  # whoever took over goes on with this very run: it is not ours to end
-                raise Busy("SX-RUN-003", f"run `{run}` was not heard of for {LEASE_S:g} s, and another process took over", hint="`sextant runs` shows it")
+                raise Busy("SX-RUN-004", f"run `{run}` was not heard of for {LEASE_S:g} s, and another process took over", hint="`sextant runs` shows it")
             report = self._report(run, env, outcome, published, tables, started_s, resumed=bool(resumed))
             self._finish(run, facts, history, outcome, report.state, ticks, by, started.id, "", report.wall_s)
         p.after_run(env, tables, published)
