@@ -34,7 +34,7 @@ def test_the_envelope_is_what_is_hashed_and_hides_the_payload() -> None:
     envelope, (_, salt, body) = rows[0][1][6], rows[1][1]
     assert body == '{"a":"é","b":1}'.encode()
     said = json.loads(envelope)
-    assert said.pop("id").startswith("event_")
+    assert said.pop("id").startswith("ev_")
     assert said == {"seq": 0, "type": "note.taken", "v": 1, "time": 5, "actor": "person:ann", "subject": "dataset:a", "cause": "c", "hash": sha256(salt + body).hexdigest()}
 
 

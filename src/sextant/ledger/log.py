@@ -37,7 +37,7 @@ def event(ids: Ids, type_: str, subject: str, data: msgspec.Struct | dict[str, A
     cause    id of the event that brought this one about; "" for what comes from outside
     """
     return Event(
-        id=ids.new("event"),
+        id=ids.new("ev"),
         type=type_,
         subject=subject,
         actor=actor,
