@@ -126,7 +126,8 @@ def _diff_lines(found: dict[str, Any]) -> list[str]:
     out = [f"{found['asset']}  {short(found['before'])} -> {short(found['after'])}"]
     if "measure" in found:
         old, new = found["measure"]["before"] or {}, found["measure"]["after"] or {}
-        return out + [f"  {name}: {old.get(name)} -> {new.get(name)}" for name in sorted({*old, *new} - {"definition"}) if old.get(name) != new.get(name)]
+        out += [f"  {name}: {old.get(name)} -> {new.get(name)}" for name in sorted({*old, *new} - {"definition"}) if old.get(name) != new.get(name)]
+        return out + [f"  {line}" for line in table(("month", "before", "after"), [(row["bucket"], row["before"], row["after"]) for row in found.get("history", [])])]
     if not found["partitions"] and found["before"] == found["after"]:
         return [*out, "no difference"]
     out.append(f"  partitions {_some(found['partitions'])}")
