@@ -1,8 +1,10 @@
 """What runs promise, on a small project in a folder: from an edited file to what is live, and back."""
 
+import gc
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
@@ -351,6 +353,50 @@ def test_an_environment_of_ones_own(shop, running) -> None:
         assert p.views.frame(p.views.resolve("prod", "dataset:total", ""))["amount"].to_list() == [21] * 4
 
 
+def test_an_environment_stays_while_a_release_is_open_in_it(shop, running) -> None:
+    """A release that is approved later would move pointers of an environment that is gone."""
+    shop.write("sx.policy('eyes', when=\"verb == 'release' && env == 'pr-1'\", then=sx.approval(1, of=ops))\n" + CUT)
+    with shop.open() as p:
+        p.create_env("pr-1", "dev")
+        waiting = running(p, "pr-1").waiting
+        assert waiting
+        with pytest.raises(Conflict, match=waiting):
+            p.drop_env("pr-1")
+    with shop.open("bob") as p:
+        p.releases.approve(waiting, p.who(), deny=True)
+        p.drop_env("pr-1")
+
+
+def test_unpacked_bundles_that_nobody_uses_go(shop, running) -> None:
+    """Every edit would leave a copy of the project for ever; or a run would lose the code it runs."""
+    shop.write(CUT)
+    with shop.open() as p:
+        running(p)
+        old = p.bundle_folder(p.manifest().bundle)
+        shop.edit('pl.col("amount") + 0', 'pl.col("amount") + 5')
+        p.load()
+        running(p, stale=True)
+        new = p.bundle_folder(p.manifest().bundle)
+        assert old != new
+        assert p.collect_bundles(old.stat().st_mtime_ns) == 0, "it was used since"
+        assert p.collect_bundles(1 << 62) > 0
+        assert [path.name for path in new.parent.iterdir()] == [new.name]
+        assert (p.bundle_folder(old.name) / "ops.py").exists(), "one that is wanted again comes back"
+
+
+def test_a_closed_platform_is_let_go(shop) -> None:
+    """A process that opens many projects would grow with each."""
+    shop.write(CUT)
+    shop.open().close()  # what the first one of a process finds stays
+    p = shop.open()
+    p.close()
+    ref = weakref.ref(p)
+    del p
+    shop.open().close()
+    gc.collect()
+    assert ref() is None
+
+
 def test_publishing_from_another_environment_rebases(shop, running) -> None:
     """What prod got meanwhile would be lost by a release from a branch; or overwritten without a word."""
     shop.write("ORDER, STOCK = 1, 1\n" + TWO)
@@ -498,6 +544,8 @@ def test_a_broken_edit_keeps_the_last_good_state(shop, running) -> None:
         p.load()
         assert [s["kind"] for s in p.views.signals() if not s["closed_at"]] == ["project.broken"], "once, not at every look"
         shop.edit("def shown(cleand:", "def shown(cleaned:")
+        p.load()
+        assert p.load_problem is None, "an open platform sees that it is mended"
     with shop.open() as p:
         assert p.load_problem is None
         assert [s for s in p.views.signals() if not s["closed_at"]] == [], "and it is over when it is over"

@@ -4,9 +4,12 @@
 (`runs`, `views`). Opening it reads; only what is asked for writes.
 """
 
+import contextlib
+import functools
 import gc
 import getpass
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Iterator, Mapping
@@ -23,7 +26,7 @@ from sextant.engine.executors.process import ProcessExecutor
 from sextant.engine.tables import RunTable
 from sextant.engine.versions import Versions
 from sextant.kernel.clock import Clock, SystemClock
-from sextant.kernel.errors import Denied, NotFound, ProjectError, UserError
+from sextant.kernel.errors import Conflict, Denied, NotFound, ProjectError, UserError
 from sextant.kernel.ids import Ids
 from sextant.kernel.limits import LOAD_TIMEOUT_S, PAGE_ROWS_MAX
 from sextant.kernel.nouns import Asset, CheckResult, Edge, Event, Manifest, Principal, Rule, Signal
@@ -83,7 +86,7 @@ class LocalPlatform:
         self.views = Views(self)
         self.sealing = Sealing(self)
         self._events_at_start = self.ledger.size()
-        gc.freeze()  # what is imported by now lives as long as the process: full collections need not walk it
+        _freeze()
         try:
             if confirm:
                 self.sealing.confirm()
@@ -111,6 +114,9 @@ class LocalPlatform:
         """Load the project, or take the last good manifest when nothing changed - or when the edit is broken, with a signal."""
         rows = self.state.read("project_get")
         last = msgspec.json.decode(self.blobs.get(rows[0][1]), type=Manifest) if rows and self.blobs.has(rows[0][1]) else None
+        if rows and rows[0][1] != self.manifest_digest:  # the project, or another process, brought another state of it
+            self._rules = None
+            self._decisions.clear()
         if last is not None and loading.unchanged(self.root, last):
             self._manifest, self.manifest_digest = last, rows[0][1]
             self.load_problem = None
@@ -186,10 +192,29 @@ class LocalPlatform:
             try:
                 temporary.rename(folder)
             except OSError:  # another process was first
-                import shutil
-
                 shutil.rmtree(temporary, ignore_errors=True)
+        with contextlib.suppress(PermissionError):  # another user's
+            os.utime(folder)  # it is in use: see collect_bundles
         return folder
+
+    def collect_bundles(self, older_than_ns: int) -> int:
+        """Delete unpacked bundles that were last used before an instant (ns, the file system's clock), and return the bytes
+        freed. The bundles of the newest manifest and of this process's stay; one that is wanted again is unpacked again."""
+        rows = self.state.read("project_get")
+        keep = {self._manifest.bundle} if self._manifest else set()
+        if rows and self.blobs.has(rows[0][1]):
+            keep.add(msgspec.json.decode(self.blobs.get(rows[0][1]), type=Manifest).bundle)
+        freed = 0
+        for folder in sorted((self.folder / "bundles").glob("*")):
+            with contextlib.suppress(FileNotFoundError):  # another process was first
+                if folder.name in keep or folder.stat().st_mtime_ns >= older_than_ns:
+                    continue
+                size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+                gone = folder.with_name(f".gone.{os.getpid()}.{folder.name}")
+                folder.rename(gone)  # first out of the way: nobody may find half a bundle
+                shutil.rmtree(gone, ignore_errors=True)
+                freed += size
+        return freed
 
     def _packed(self, digest: str) -> bytes:
         for _, envelope, _, body in self.state.read("events_of_subject", (self.manifest().project, 1 << 62, 10_000)):
@@ -329,13 +354,17 @@ class LocalPlatform:
         self.state.commit(Write((), (self.event("env.created", name, EnvCreated(name, parent), self.who(), ""),)))
 
     def drop_env(self, name: str) -> None:
-        """Drop an environment that the project does not declare and that nothing falls through to."""
+        """Drop an environment that the project does not declare and that nothing falls through to. Conflict while a release is
+        open in it."""
         self.check_env(name)
         if name in self.manifest().environments:
             raise UserError("SX-ENV-004", f"`{name}` is declared by the project", hint="take it out of sx.project(environments=...) first")
         children = [row[0] for row in self.state.read("envs") if row[1] == name]
         if children:
             raise UserError("SX-ENV-005", f"{', '.join(children)} fall through to `{name}`", hint="drop them first")
+        moving = [release.id for release in self.releases.open() if any(move.env == name for move in release.moves)]
+        if moving:
+            raise Conflict("SX-ENV-006", f"release {moving[0]} is open in `{name}`", hint=f"`sextant approve {moving[0]} --deny` ends one that waits")
         self.allow(self.who(), "env", None, name)
         self.state.commit(Write((), (self.event("env.dropped", name, EnvCreated(name), self.who(), ""),)))
 
@@ -421,6 +450,13 @@ class LocalPlatform:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+@functools.cache
+def _freeze() -> None:
+    """Let full collections pass over what is imported by now: it lives as long as the process. Once: a later platform that
+    is closed must be free to go."""
+    gc.freeze()
 
 
 def _edges(manifest: Manifest | None) -> set[Edge]:
