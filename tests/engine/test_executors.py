@@ -18,6 +18,7 @@ from sextant.app import bundle
 from sextant.app.config import read_config
 from sextant.engine.executors.inline import InlineExecutor
 from sextant.engine.executors.process import ProcessExecutor
+from sextant.kernel.errors import Damaged
 from sextant.kernel.nouns import WorkOrder, WorkResult
 from sextant.kernel.ports import Executor
 from sextant.stores.lake import frames
@@ -57,7 +58,7 @@ def inner():
 def hangs() -> pl.DataFrame:
     time.sleep(3600)
 
-@sx.dataset(timeout="1s")
+@sx.dataset(timeout="60s")
 def hangs_with_child() -> pl.DataFrame:
     child = subprocess.Popen(["sleep", "3600"])
     Path(os.environ["SHOP_CHILD"]).write_text(str(child.pid))
@@ -211,17 +212,28 @@ def test_it_ends_badly(orders: Orders, pool: Executor, name: str, code: str, wor
 
 
 def test_what_a_step_started_ends_with_it(orders: Orders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A timed-out step would leave its children running for ever."""
+    """A stopped step would leave its children running for ever."""
     monkeypatch.setenv("SHOP_CHILD", str(tmp_path / "child"))
     executor = ProcessExecutor(1)
+    answers: SimpleQueue[WorkResult] = SimpleQueue()
     try:
-        assert orders.do(executor, "fine").ok  # a worker's start counts, too
-        assert orders.do(executor, "hangs_with_child").error_code == "SX-STEP-TIMEOUT"
-        pid = int((tmp_path / "child").read_text())
-        state = Path(f"/proc/{pid}/stat")
-        assert not state.exists() or state.read_text().split()[2] == "Z"
+        order = orders.order("hangs_with_child")
+        executor.submit(order, answers.put)
+        child = tmp_path / "child"
+        pid = int(_wait_for(lambda: child.exists() and child.read_text()))
+        executor.cancel(order.id)
+        assert answers.get(timeout=30).error_code == "SX-STEP-CANCELLED"
+        _wait_for(lambda: _is_gone(pid))
     finally:
         executor.close()
+
+
+def _is_gone(pid: int) -> bool:
+    """Say whether a process has ended; one that nobody has waited for counts."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def test_a_killed_worker_takes_nobody_along(orders: Orders) -> None:
@@ -297,6 +309,21 @@ def test_nobody_waits_for_ever(orders: Orders) -> None:
             failed = orders.do(executor, "fine")
             assert failed.error_code == "SX-STEP-011"
             assert "the bundle is gone" in failed.error
+    finally:
+        executor.close()
+
+
+def test_an_error_of_ours_keeps_its_words(orders: Orders) -> None:
+    """A damaged bundle would be told as a worker that could not start, with no hint."""
+
+    def damaged(digest: str, folder: Path) -> None:
+        raise Damaged("SX-BUNDLE-003", "the bundle cannot be read", hint="make it again", where="ops.py:1")
+
+    executor = ProcessExecutor(1, keep=False, unpack=damaged)
+    try:
+        for _ in range(2):
+            failed = orders.do(executor, "fine")
+            assert (failed.error_code, failed.hint, failed.where, failed.retryable) == ("SX-BUNDLE-003", "make it again", "ops.py:1", True)
     finally:
         executor.close()
 

@@ -194,7 +194,7 @@ def test_look_back() -> None:
     live: dict[str, dict[str, Part]] = {}
     made(m, "a", DAYS, live)
     late = from_datetime(datetime(2026, 1, 5, 6, tzinfo=UTC))
-    assert reasons(plan(m, scene(live, now=late), Request()), "a") == {"2026-01-04": "looks back"}
+    assert reasons(plan(m, scene(live, now=late), Request()), "a") == {"2026-01-03": "looks back", "2026-01-04": "looks back"}
     assert plan(m, scene(live, now=late), Request(look_back=False)).steps == ()
     assert plan(m, scene(live, now=late), Request(partitions=("2026-01-04", "2026-01-04"))).steps == (), "who names days wants those only"
     assert plan(m, scene(live, now=NOW), Request()).steps == ()

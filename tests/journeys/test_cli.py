@@ -174,6 +174,30 @@ def test_a_backup_is_verified_and_restored(sx: Sx, tmp_path: Path, project: Path
     assert victim.name in out
 
 
+def test_a_restore_puts_lake_and_key_where_the_project_says(
+    sx: Sx, tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If this fails, a project that keeps its data on another disk comes back empty."""
+    from sextant.cli.main import call
+
+    folder = tmp_path / "backup"
+    assert sx("backup", "create", str(folder))[0] == 0
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another-machine"))
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "sextant.toml").write_text((project / "sextant.toml").read_text() + 'lake = "../data/lake"\nkey = "../keys/mine.pem"\n')
+    for name in ("ops.py", "revenue.sql"):
+        (other / name).write_bytes((project / name).read_bytes())
+    (tmp_path / "data" / "lake" / "theirs").mkdir(parents=True)
+    assert sx("backup", "restore", str(folder), str(other))[0] == 2, "a lake that holds something is never written over"
+    (tmp_path / "data" / "lake" / "theirs").rmdir()
+    assert sx("backup", "restore", str(folder), str(other))[0] == 0
+    assert not (other / ".sextant" / "lake").exists()
+    assert (tmp_path / "keys" / "mine.pem").stat().st_mode & 0o777 == 0o600
+    assert call(["--project", str(other), "show", "revenue"]) == 0
+    assert call(["--project", str(other), "ledger", "verify"]) == 0
+
+
 def test_a_kpi_definition_is_released_and_undone(sx: Sx, project: Path) -> None:
     """If this fails, changing what a number means cannot be taken back."""
     value = as_json(sx("kpi", "average_order", "--json"))["rows"][0]["value"]
@@ -207,6 +231,11 @@ def test_wrong_words_get_a_clear_answer(sx: Sx) -> None:
         (("approve", "rel_nothing"), 2, "there is no release"),
         (("report", "run", "dataset:orders"), 2, "managed by Sextant"),
         (("statsu",), 2, "did you mean status"),
+        (("releases", "--env", "nosuch"), 2, "there is no environment `nosuch`"),
+        (("why", "ev_nosuch"), 2, "the ledger knows no `ev_nosuch`"),
+        (("logs", "run_nosuch"), 2, "there is no run `run_nosuch`"),
+        (("run", "--watch", "--force", "--partition", "2026-01-02"), 2, "--partition and --force cannot go with it"),
+        (("run", "--each", "--partition", "2026-01-02", "--break-glass", "now"), 2, "do not go together"),
         (("backup", "verify", "/nowhere"), 2, "no backup"),
     ):
         found, out, err = sx(*words)
@@ -268,3 +297,42 @@ def test_a_kpi_may_become_a_number_of_another_type_and_back(sx: Sx, project: Pat
     assert as_json(sx("run", "--json"))["state"] == "finished"
     assert as_json(sx("kpi", "average_order", "--by", "shop", "--json"))["rows"] == before
     assert as_json(sx("ledger", "verify", "--json"))["ok"]
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "name", "text"),
+    [
+        (PermissionError(13, "Permission denied", "/data/lake"), 3, "SX-CLI-020", "Permission denied: `/data/lake`"),
+        (OSError(28, "No space left on device"), 3, "SX-CLI-020", "No space left on device"),
+        (KeyError("nothing"), 70, "SX-CLI-021", "a promise inside Sextant was broken"),
+    ],
+)
+def test_an_error_that_is_not_ours_is_no_finding(
+    sx: Sx, monkeypatch: pytest.MonkeyPatch, raised: Exception, code: int, name: str, text: str
+) -> None:
+    """If this fails, a full disk or a bug ends with exit code 1: CI takes it for a failed check."""
+    from sextant.app.platform import LocalPlatform
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise raised
+
+    monkeypatch.setattr(LocalPlatform, "open", broken)
+    monkeypatch.delenv("SEXTANT_DEBUG", raising=False)
+    found, out, err = sx("status", "--json")
+    problem = json.loads(out)
+    assert (found, problem["code"]) == (code, name)
+    assert text in problem["title"]
+    assert problem["hint"]
+    assert text in err
+    assert "Traceback" not in err
+    monkeypatch.setenv("SEXTANT_DEBUG", "1")
+    assert "Traceback" in sx("status")[2]
+
+
+def test_a_run_for_each_day_that_is_interrupted_says_how_far_it_came(sx: Sx, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, Ctrl-C in a year of runs leaves nobody knowing what was done."""
+    from sextant.app.platform import LocalPlatform
+
+    monkeypatch.setattr(LocalPlatform, "interrupted", lambda _p: True)
+    code, out, _ = sx("run", "--each", "--partition", "2026-01-02..2026-01-03", "--json")
+    assert (code, json.loads(out)["runs"]) == (130, 0)

@@ -39,3 +39,22 @@ def test_a_project_lives_on_postgres(
     assert sx("backup", "create", str(tmp_path / "backup"))[0] == 0
     assert sx("backup", "verify", str(tmp_path / "backup"))[0] == 0
     assert not (project / ".sextant" / "state.db").exists()
+
+    listed = json.loads(sx("versions", "orders", "--json")[1])
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name in ("ops.py", "revenue.sql"):
+        (elsewhere / name).write_bytes((project / name).read_bytes())
+    toml = settings.read_text().replace(f'schema = "{postgres_schema}"', f'schema = "{postgres_schema}_again"')
+    (elsewhere / "sextant.toml").write_text(toml)
+    assert call(["backup", "restore", str(tmp_path / "backup"), str(elsewhere)]) == 0
+    assert not (elsewhere / ".sextant" / "state.db").exists()
+    capfd.readouterr()
+    assert call(["--project", str(elsewhere), "versions", "orders", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out) == listed
+    assert call(["--project", str(elsewhere), "ledger", "verify"]) == 0
+    third = tmp_path / "third"
+    third.mkdir()
+    (third / "sextant.toml").write_text(toml)
+    assert call(["backup", "restore", str(tmp_path / "backup"), str(third)]) == 2, "that schema holds a ledger"
+    assert sorted(path.name for path in third.iterdir()) == ["sextant.toml"], "a refused restore leaves nothing"

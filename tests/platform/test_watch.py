@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from sextant import testing
-from sextant.app.watch import next_tick, tick
+from sextant.app.runs import RunReport
+from sextant.app.watch import next_tick, tick, watch
 from sextant.engine.plan import Request
 from sextant.kernel import clock
 
@@ -74,6 +75,44 @@ def test_a_new_version_of_an_input_is_followed(tmp_path: Path) -> None:
         report = tick(p, "dev", Request())
         assert report is not None
         assert set(report.published) == {"dataset:counts"}
+
+
+def test_what_failed_is_not_tried_again_before_something_changed(tmp_path: Path) -> None:
+    """If this fails, a watch runs a broken step again and again as fast as the machine can."""
+    late = tmp_path / "late"
+    late.write_text("")
+    bad = OPS.replace("LATE", str(late)).replace("    return orders.select", "    raise ValueError('no')\n    return orders.select")
+    with testing.platform({"ops.py": bad}, at=datetime(2026, 3, 7, 12, tzinfo=UTC)) as p:
+        reports: list[RunReport] = []
+        pauses: list[float] = []
+
+        def pause(seconds: float) -> None:
+            pauses.append(seconds)
+            if len(pauses) == 6:
+                p._interrupted.set()
+            p.clock.wait(seconds)
+
+        p.pause = pause  # type: ignore[method-assign]
+        assert watch(p, "dev", Request(), say=lambda _text: None, tell=reports.append) == 0
+        assert [report.state for report in reports] == ["failed", "failed"], "with the cron, once with the new inputs, then never"
+        p._interrupted.clear()
+        pauses.clear()
+        (p.root / "ops.py").write_text(OPS.replace("LATE", str(late)))
+        assert watch(p, "dev", Request(), say=lambda _text: None, tell=reports.append) == 0
+        assert [report.state for report in reports[2:]] == ["finished"]
+
+
+def test_a_schedule_reports_what_other_code_made_and_leaves_it(tmp_path: Path) -> None:
+    """If this fails, an edit makes a watch rebuild a table that nobody asked to be rebuilt."""
+    late = tmp_path / "late"
+    late.write_text("")
+    whole = OPS.replace("LATE", str(late)) + "\n\n@sx.dataset()\ndef total(counts: pl.DataFrame) -> pl.DataFrame:\n    return counts.select(n=pl.col('n').sum())\n"
+    with testing.platform({"ops.py": whole}, at=datetime(2026, 3, 7, 12, tzinfo=UTC)) as p:
+        assert tick(p, "dev", Request()) is not None
+        (p.root / "ops.py").write_text(whole.replace("pl.col('n').sum()", "pl.col('n').sum() + 1"))
+        p.load()
+        assert tick(p, "dev", Request()) is None
+        assert "dataset:total" in p.runs.plan("dev", Request()).stale
 
 
 @pytest.mark.parametrize("frame", [pl.DataFrame({"id": ["a"]})])

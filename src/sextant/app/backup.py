@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from sextant.app.config import FILE, Config, read_config
 from sextant.kernel.clock import SystemClock, iso
 from sextant.kernel.errors import Damaged, NotFound, UserError
+from sextant.stores.state import is_postgres
 
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
@@ -49,7 +51,7 @@ def create(p: "LocalPlatform", target: Path) -> dict[str, Any]:
         for name, source in (("lake", p.lake.root), ("blobs", p.blobs.root)):
             if source.exists():
                 shutil.copytree(source, partial / name, ignore=shutil.ignore_patterns("*.tmp"))
-        shutil.copy2(p.config.root / "sextant.toml", partial / "sextant.toml")
+        shutil.copy2(p.config.root / FILE, partial / FILE)
         (partial / "key.pem").write_bytes(p.sealing.key_path.read_bytes())
         (partial / "key.pem").chmod(0o600)
         rows = p.state.read("event_head")
@@ -103,37 +105,81 @@ def verify(folder: Path) -> dict[str, Any]:
 
 def restore(folder: Path, target: Path) -> dict[str, Any]:
     """Put a verified backup into a project folder that has no `.sextant` yet. The project's own files come from its version
-    control. Damaged for a backup that does not verify."""
+    control. State, lake and key go where its `sextant.toml` says; the backup's own is taken when the folder has none.
+
+    Raises  Damaged for a backup that does not verify; UserError when the lake's folder holds something; Conflict when the
+            Postgres schema holds a ledger
+    """
     found = verify(folder)
     if not found["ok"]:
         raise Damaged("SX-BACKUP-002", f"the backup does not verify: {found['findings'][0]}", hint=f"`sextant backup verify {folder}` lists everything")
     listing = _listing(folder)
+    target = target.resolve()
+    config = msgspec.structs.replace(read_config(target if (target / FILE).exists() else folder), root=target)
     into = target / ".sextant"
+    lake = (target / Path(config.lake).expanduser()).resolve() if config.lake else into / "lake"
     if into.exists():
         raise UserError("SX-BACKUP-003", f"`{into}` exists", hint="move it away first: a restore never writes over a project")
+    if lake.exists() and (not lake.is_dir() or any(lake.iterdir())):
+        raise UserError("SX-BACKUP-006", f"the lake's folder `{lake}` holds something", hint=f"move it away, or let `lake` of {FILE} name another folder")
+    target.mkdir(parents=True, exist_ok=True)
+    partial = target / ".sextant.partial"
+    lake_partial = partial / lake.relative_to(into) if lake.is_relative_to(into) else lake.with_name(lake.name + ".partial")
+    for stale in (partial, lake_partial):
+        shutil.rmtree(stale, ignore_errors=True)
+    partial.mkdir(mode=0o700)
+    try:
+        for source, copy in ((folder / "lake", lake_partial), (folder / "blobs", partial / "blobs")):
+            if source.exists():
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copytree(source, copy)
+        shutil.copy2(folder / "state.db", partial / "state.db")
+        if is_postgres(config.state):
+            _into_postgres(config, partial / "state.db")
+        for path in (*partial.rglob("*"), *lake_partial.rglob("*")):
+            if path.is_file():
+                _sync(path)
+    except BaseException:
+        for stale in (partial, lake_partial):
+            shutil.rmtree(stale, ignore_errors=True)
+        raise
+    if not (target / FILE).exists():
+        shutil.copy2(folder / FILE, target / FILE)
+    key = _place_key(folder / listing.key, config, listing.project)
+    if lake_partial.exists() and not lake_partial.is_relative_to(partial):
+        if lake.exists():
+            lake.rmdir()
+        lake_partial.rename(lake)
+        _sync(lake.parent)
+    partial.rename(into)
+    _sync(target)
+    return {"folder": str(target), "events": found["events"], "files": found["files"], "key": str(key), "lake": str(lake)}
+
+
+def _into_postgres(config: Config, copy: Path) -> None:
+    """Move a copy of the backup's state into the schema that the project names."""
+    from sextant.ledger.log import Ledger
+    from sextant.stores.state.postgres import PostgresState
+
+    clock = SystemClock()
+    with PostgresState(config.state, Ledger(clock), clock=clock, schema=config.schema) as state:
+        state.restore(copy)
+    for path in copy.parent.glob(copy.name + "*"):
+        path.unlink()
+
+
+def _place_key(source: Path, config: Config, project: str) -> Path:
+    """Put the signing key where the project looks for it; one that is there stays."""
     from sextant.ledger.checkpoint import default_key_path
 
-    partial = target / ".sextant.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    target.mkdir(parents=True, exist_ok=True)
-    partial.mkdir(mode=0o700)
-    for name in ("lake", "blobs"):
-        if (folder / name).exists():
-            shutil.copytree(folder / name, partial / name)
-    shutil.copy2(folder / "state.db", partial / "state.db")
-    if not (target / "sextant.toml").exists():
-        shutil.copy2(folder / "sextant.toml", target / "sextant.toml")
-    key = default_key_path(listing.project)
+    key = config.root / Path(config.key).expanduser() if config.key else default_key_path(project)
     if not key.exists():
         key.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with os.fdopen(os.open(key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write((folder / listing.key).read_bytes())
-    for path in partial.rglob("*"):
-        if path.is_file():
-            _sync(path)
-    partial.rename(into)
-    _sync(target)
-    return {"folder": str(target), "events": found["events"], "files": found["files"], "key": str(key)}
+            file.write(source.read_bytes())
+            file.flush()
+            os.fsync(file.fileno())
+    return key
 
 
 def _listing(folder: Path) -> Listing:

@@ -74,8 +74,10 @@ def collect(p: "LocalPlatform", *, history: str = "", dry_run: bool = False) -> 
         return {"expire": [f"{asset}@{digest[:12]}" for asset, digest, _ in gone], "prune_runs": pruned, "freed_bytes": 0}
     p.allow(p.who(), "collect", None, "")
     events = [p.event("version.expired", f"{asset}@{digest}", VersionRelocated(asset, digest, locator), p.who(), "") for asset, digest, locator in gone]
-    p.state.commit(Write(tuple(Statement("history_prune", (run,)) for run in pruned), tuple(events)))
-    before = p.clock.now_ns() - int(_GRACE_S * NS)
+    still = [Statement("pointed_at", (asset, digest), 0, f"version `{digest[:12]}` of `{asset}` was released meanwhile: collect again") for asset, digest, _ in gone]
+    p.state.commit(Write((*still, *(Statement("history_prune", (run,)) for run in pruned)), tuple(events)))
+    running = [int(row[4]) for row in p.state.read("runs_open")]  # what they have staged is named nowhere yet
+    before = min([p.clock.now_ns() - int(_GRACE_S * NS), *running])
     freed = p.lake.collect(locators, older_than_ns=before)
     freed += _blobs(p, before)
     return {"expire": [f"{asset}@{digest[:12]}" for asset, digest, _ in gone], "prune_runs": pruned, "freed_bytes": freed}

@@ -38,6 +38,7 @@ from sextant.stores.lake.iceberg import IcebergLake
 from sextant.stores.state import open_state
 
 _LOAD_TIMEOUT_S = 120.0
+_WAITS = ("run", "release", "rollback")  # verbs that end in a release: an approval is waited for there
 _COMPACT_FILES = 48  # small files of a table before they are merged after a publish
 
 
@@ -218,11 +219,12 @@ class LocalPlatform:
     def allow(self, by: Principal, verb: str, asset: Asset | None, env: str, context: Mapping[str, Any] | None = None) -> None:
         """Return if the policy lets `by` do it. Denied, with the rules that say no; the refusal is an event."""
         decision = self.decide(by, verb, asset, env, context)
-        if decision.verdict == "deny":
+        cannot_wait = decision.verdict == "approval" and verb not in _WAITS
+        if decision.verdict == "deny" or cannot_wait:
             subject = asset.id if asset else env
             data = {"verb": verb, "asset": subject, "env": env, "reasons": decision.reasons}
             self.state.commit(Write((), (self.event("decision.denied", subject, data, by, ""),)))
-            raise Denied("SX-POLICY-001", f"`{by}` may not {verb} `{subject}`: {'; '.join(decision.reasons)}", hint="ask the owner of the policy")
+            raise Denied("SX-POLICY-001", f"`{by}` may not {verb} `{subject}`: {'; '.join(decision.reasons)}", hint=f"someone of {decision.of or 'another team'} must do it: only a release can wait for approval" if cannot_wait else "ask the owner of the policy")
 
     def decide(self, by: Principal, verb: str, asset: Asset | None, env: str, context: Mapping[str, Any] | None = None) -> Decision:
         """Return what the rules say; the answer to an equal question is remembered until the project changes."""
@@ -383,6 +385,7 @@ class LocalPlatform:
         """Close a signal: somebody has looked at it. NotFound for an unknown or closed one."""
         if id_ not in {s["id"] for s in self.views.signals(PAGE_ROWS_MAX) if not s["closed_at"]}:
             raise NotFound("SX-SIGNAL-001", f"there is no open signal `{id_}`", hint="`sextant signals` lists them")
+        self.allow(self.who(), "signal", None, "")
         self.state.commit(Write((), (self.event("signal.closed", id_, {"id": id_, "reason": reason}, self.who(), ""),)))
 
     def interrupted(self) -> bool:

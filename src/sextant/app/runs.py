@@ -166,6 +166,9 @@ class Runs:
         if not rows:
             raise NotFound("SX-UNDO-001", f"no release brought a version of `{asset_id}` into `{env}`", hint=f"`sextant releases --env {env}` lists them")
         release = msgspec.json.decode(rows[0][0], type=Release)
+        for move in release.moves:
+            if move.asset == asset_id and move.env == env:
+                self._not_expired(asset_id, move.source)
         twin = {f"kpi:{asset_id.removeprefix('dataset:kpi_')}", f"dataset:kpi_{asset_id.removeprefix('kpi:')}"} if "kpi" in asset_id else set()
         moves = [m for m in release.moves if m.env == env and (m.asset == asset_id or (m.asset in twin and asset_id.startswith("kpi:")))]
         tables: dict[str, RunTable] = {}
@@ -182,6 +185,9 @@ class Runs:
                 continue
             table = self._table(env, assets[move.asset])
             conflicts += [f"{move.asset}[{name}]" for name in undo_table(table, move, p.versions)]
+            if asset_id.startswith("kpi:"):  # what the undone definition made later has no older meaning to go back to
+                codes = {part.code for part in p.versions.parts(move.asset, move.target).values()} - {part.code for part in p.versions.parts(move.asset, move.source).values()}
+                table.removed |= {name for name, part in table.base_parts.items() if part.code in codes and name not in table.staged}
             tables[move.asset] = table
         if conflicts:
             shown = ", ".join(conflicts[:5]) + (f" and {len(conflicts) - 5} more" if len(conflicts) > 5 else "")
@@ -236,6 +242,7 @@ class Runs:
                 raise NotFound("SX-VERSION-004", f"`{asset.id}` has no live version in `{source}`")
         else:
             target = p.versions.find(asset.id, version)
+        self._not_expired(asset.id, target)
         head = p.versions.live_version(env, asset.id)
         if head == target:
             raise Conflict("SX-RELEASE-009", f"version `{target[:12]}` of `{asset.id}` is live in `{env}` already")
@@ -246,7 +253,12 @@ class Runs:
         move = Move(env=env, asset=asset.id, source=head, target=target)
         with Leases(p.state, p.clock, p.ids.new("run"), [f"{env}/{asset.id}"]) as leases:
             drafted = p.releases.draft([move], by=by, decision=decide_([move]), strategy=Strategy(kind="publish"), broke_glass=break_glass, reason=break_glass)
-            return p.releases.propose(drafted, guards=leases.guards(), before=self._glass(asset, break_glass, by), cause=self._event_of(f"{asset.id}@{target}"))
+            there = Statement("version_expired_is", (asset.id, target), 0, f"the rows of version `{target[:12]}` of `{asset.id}` have just expired")
+            return p.releases.propose(drafted, guards=(*leases.guards(), there), before=self._glass([asset], break_glass, by), cause=self._event_of(f"{asset.id}@{target}"))
+
+    def _not_expired(self, asset: str, digest: str) -> None:
+        if digest and self._p.state.read("version_expired_is", (asset, digest)):
+            raise NotFound("SX-VERSION-007", f"the rows of version `{digest[:12]}` of `{asset}` have expired; its record stays", hint=f"`sextant backfill {asset} ...` makes them again; keep= of the asset says how long rows are kept")
 
     def _rebased(
         self, env: str, asset: Asset, head: str, base: str, target: str, by: Principal, decide_: Callable[[Sequence[Move]], Decision], break_glass: str
@@ -256,7 +268,10 @@ class Runs:
         differs, gone = changed(before, wanted)
         table = self._table(env, asset)
         origin = p.versions.get(asset.id, target)
+        held = self._held(env)
         for name in [*differs, *gone]:
+            if name in wanted and (asset.id, name, wanted[name].code, wanted[name].inputs) in held and not break_glass:
+                raise Conflict("SX-RELEASE-011", f"partition `{name}` of `{asset.id}` was undone in `{env}`, and is made of the same again", hint="change its code or inputs, or `sextant release ASSET VERSION --unhold`")
             live, was = table.base_parts.get(name), before.get(name)
             if (live.digest if live else "") != (was.digest if was else ""):
                 raise Conflict("SX-RELEASE-010", f"partition `{name}` of `{asset.id}` was changed in `{env}` as well", hint=f"`sextant diff {asset.id}@{head[:12]} {target[:12]}` shows both; run it again in the source environment")
@@ -265,23 +280,29 @@ class Runs:
             else:
                 table.removed.add(name)
         table.schema = merge_schema(table.schema, origin.schema)
+        table.made_from = dict(origin.inputs)
         refused = origin.meta.get("refused", ())
         with Leases(p.state, p.clock, p.ids.new("run"), [f"{env}/{asset.id}"]) as leases:
             done = p.publisher.publish(
                 env, {asset.id: table}, {asset.id: asset}, run=origin.run, by=by, decide=decide_, cause=self._event_of(f"{asset.id}@{target}"), guards=leases.guards(), broke_glass=break_glass,
-                reason=break_glass or f"rebased from {target[:12]}", refused=tuple(refused), before=self._glass(asset, break_glass, by),
+                reason=break_glass or f"rebased from {target[:12]}", refused=tuple(refused), before=self._glass([asset], break_glass, by),
             )  # fmt: skip
         if done.release is None:
             raise Conflict("SX-RELEASE-009", f"what version `{target[:12]}` of `{asset.id}` changed is live in `{env}` already")
         return done.release
 
-    def _glass(self, asset: Asset, reason: str, by: Principal) -> list[Event]:
-        """Breaking the glass leaves a signal that names the owner and stays open until someone has reviewed it."""
+    def _glass(self, assets: Sequence[Asset], reason: str, by: Principal) -> list[Event]:
+        """Breaking the glass leaves a signal for each owner, which stays open until someone has reviewed it."""
         if not reason:
             return []
         p = self._p
-        signal = Signal(id=p.ids.new("sig"), asset=asset.id, kind="glass.broken", severity="warn", message=f"{by} broke the glass for {asset.id}: {reason} (review it; owner {asset.owner or 'unknown'})", onset=p.clock.now_ns())
-        return [self._event("signal.raised", signal.id, signal, by, "")]
+        events = []
+        for owner in sorted({asset.owner for asset in assets}):
+            theirs = [asset.id for asset in assets if asset.owner == owner]
+            message = f"{by} broke the glass for {', '.join(theirs)}: {reason} (review it; owner {owner or 'unknown'})"
+            signal = Signal(id=p.ids.new("sig"), asset=theirs[0], kind="glass.broken", severity="warn", message=message, onset=p.clock.now_ns())
+            events.append(self._event("signal.raised", signal.id, signal, by, ""))
+        return events
 
     def check(self, env: str, asset: Asset, *, by: Principal) -> list[CheckResult]:
         """Run every check of an asset on what is live and record the results; a failed one of severity error is a signal.
@@ -332,7 +353,7 @@ class Runs:
             tables = self._tables(env, assets, plan, overlay or {})
             facts = RunChanged(
                 id=run, env=env, state="running", trigger=trigger, by=str(by), assets=request.assets, bundle=manifest.bundle, manifest=p.manifest_digest,
-                partitions="..".join(request.partitions or ()), mode=msgspec.json.encode(_plain(request)).decode(), steps=len(plan.steps), started_at=now,
+                due=dict(ticks), partitions="..".join(request.partitions or ()), mode=msgspec.json.encode(_plain(request)).decode(), steps=len(plan.steps), started_at=now,
             )  # fmt: skip
             started = self._event("run.started", run, facts, by, cause)
             if not resumed:
@@ -346,7 +367,7 @@ class Runs:
                     work = DataWork(
                         plan, manifest, run=run, state=p.state, versions=p.versions, lake=p.lake, blobs=p.blobs, executors=p.executor, clock=p.clock,
                         ids=p.ids, tables=tables, project=str(p.bundle_folder(manifest.bundle)), blobs_root=str(p.blobs.root), fence=leases.fence,
-                        earlier=_outputs(history), spare=self._spare(env), held=self._held(env), secrets_file=str(p.secrets_file), past_gate=bool(break_glass),
+                        earlier=_outputs(history), spare=self._spare(env), held=self._held(env), secrets_file=str(p.secrets_file), past_gate=bool(break_glass), as_it_was=intent == "undo",
                         settled=lambda id_: p.publisher.begin(tables[id_], assets[id_]),
                     )  # fmt: skip
                     outcome = execute(
@@ -358,11 +379,11 @@ class Runs:
                     published = p.publisher.publish(
                         env, self._in_order(tables, manifest), assets, run=run, by=by, decide=self._decider(by, env, assets, break_glass, intent), cause=started.id,
                         definitions=definitions, guards=(*leases.guards(), *self._untainted(env, tables, intent)), intent=intent, undoes=undoes, reason=reason or break_glass,
-                        broke_glass=break_glass, before=[event for step in plan.steps[:1] for event in self._glass(assets[step.asset], break_glass, by)],
+                        broke_glass=break_glass, before=self._glass([assets[id_] for id_ in writes], break_glass, by),
                     )  # fmt: skip
             except SextantError as error:
                 with contextlib.suppress(SextantError):  # where even this cannot be written the run stays open, and the next one takes it up
-                    if undoes is not None:
+                    if undoes is not None and not isinstance(error, UserError):
                         self._stuck(undoes, env, error.message, started.id)
                     self._finish(run, facts, history, outcome, "failed", ticks, by, started.id, error.message, p.clock.monotonic_s() - started_s)
                 raise
@@ -414,6 +435,10 @@ class Runs:
             Statement("withdrawn_live", (env, table.asset, table.base, env, table.asset, table.base), 0, f"`{table.asset}` was rolled back while the run read it: run again")
             for table in tables.values()
             if table.base
+        ] + [
+            Statement("tainted_live", (table.asset, table.base, env, table.asset, table.base), 0, f"`{table.asset}` was derived again while the run read it: run again")
+            for table in tables.values()
+            if table.base
         ]
 
     def _decider(self, by: Principal, env: str, assets: Mapping[str, Asset], break_glass: str, intent: str) -> Callable[[Sequence[Move]], Decision]:
@@ -456,7 +481,7 @@ class Runs:
                 self._finish(facts.id, facts, History.open(p.state, facts.id), Outcome(), "failed", {}, by, self._event_of(facts.id), error.message, 0.0)
                 continue
             try:
-                self._execute(env, manifest, plan, by=by, trigger=facts.trigger, cause="", ticks={}, progress=progress, request=request, resumed=facts)
+                self._execute(env, manifest, plan, by=by, trigger=facts.trigger, cause="", ticks=facts.due, progress=progress, request=request, resumed=facts)
             except Conflict:  # recorded with the run: what it wanted to publish was published by somebody else meanwhile
                 continue
 

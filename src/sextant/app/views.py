@@ -119,12 +119,14 @@ class Views:
         if "-" not in as_of:
             return p.versions.get(asset, p.versions.find(asset, as_of))
         at = self._time(as_of)
-        for release in self._releases_of(asset):
-            if release.state in ("live", "rolled_back") and release.changed_at <= at and any(m.asset == asset and m.env == env for m in release.moves):
-                moved = self._live_at(release.id)
-                if moved and moved <= at:
-                    target = next(m.target for m in release.moves if m.asset == asset and m.env == env)
+        parents = {name: parent for name, parent, _ in p.state.read("envs")}
+        seen = env
+        while seen:
+            for release in self._releases_of(asset):
+                target = next((m.target for m in release.moves if m.asset == asset and m.env == seen), "")
+                if target and 0 < self._live_at(release.id) <= at:
                     return p.versions.get(asset, target)
+            seen = parents.get(seen, "")
         raise NotFound("SX-VERSION-005", f"nothing of `{asset}` was live in `{env}` at {as_of}", hint=f"`sextant versions {asset}` lists what was")
 
     def _time(self, text: str) -> int:
@@ -152,8 +154,8 @@ class Views:
 
         from sextant.stores.lake import frames
 
-        if version.meta.get("expired"):
-            raise NotFound("SX-VERSION-007", f"the rows of version `{version.digest[:12]}` have expired; its record stays")
+        if self._p.state.read("version_expired_is", (version.asset, version.digest)):
+            raise NotFound("SX-VERSION-007", f"the rows of version `{version.digest[:12]}` of `{version.asset}` have expired; its record stays", hint="keep= of the asset says how long rows are kept")
         files = self._p.lake.files(version.locator) if version.locator else ()
         frame: pl.DataFrame = frames.read(self._p.lake.root, files, partitions=partitions, frame="polars", schema=version.schema)
         return frame

@@ -15,13 +15,15 @@ from sextant.engine import keys
 from sextant.engine import plan as planning
 from sextant.engine.plan import Request
 from sextant.kernel.clock import from_datetime, to_datetime
-from sextant.kernel.errors import Busy, SextantError, UsageError
+from sextant.kernel.errors import Busy, SextantError, UsageError, UserError
 from sextant.kernel.nouns import Manifest
+from sextant.kernel.partitions import ALL
 
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
     from sextant.app.runs import RunReport
 
+Pending = tuple[str, str, str, str]  # asset, partition, code digest, digest of its inputs
 _IDLE_S = 30.0  # longest sleep between two looks, so that an edit of the project is seen
 
 
@@ -57,17 +59,30 @@ def next_tick(manifest: Manifest, chosen: set[str], now: int) -> int:
     return min(found, default=0)
 
 
-def tick(p: "LocalPlatform", env: str, request: Request) -> "RunReport | None":
-    """Run what is due now: assets whose cron has come, and everything behind a changed input. None when nothing is."""
+def tick(p: "LocalPlatform", env: str, request: Request, tried: set[Pending] | None = None) -> "RunReport | None":
+    """Run what is due now: assets whose cron has come, and everything behind a changed input. None when nothing is.
+
+    tried  what an earlier call ran and is pending still (it failed, or waits for approval): not run again by itself before
+           something changed; brought up to date here
+    """
+    tried = set() if tried is None else tried
     manifest = p.manifest()
     chosen = planning.select(manifest, request)
     now = p.clock.now_ns()
     ticks = due(p, env, manifest, chosen, now)
     by_input = {a.id for a in manifest.assets if a.id in chosen and a.build and a.build.inputs and not any(t.kind == "cron" for t in a.on)}
     wanted = _with_downstream(manifest, set(ticks), by_input) | by_input
-    if not ticks and not _changed(p, env, manifest, by_input):
+    pending = _pending(p, env, manifest, by_input)
+    tried &= pending
+    if not ticks and pending <= tried:
         return None
-    report = p.runs.run(env, msgspec.structs.replace(request, assets=tuple(sorted(wanted)), downstream=False), by=p.who(), trigger="schedule", ticks=ticks)
+    asked = msgspec.structs.replace(request, assets=tuple(sorted(wanted)), downstream=False, asked=False)
+    try:
+        report = p.runs.run(env, asked, by=p.who(), trigger="schedule", ticks=ticks)
+    except UserError:  # the same would be refused again
+        tried |= pending
+        raise
+    tried |= pending
     return report if report.id else None
 
 
@@ -79,21 +94,27 @@ def _with_downstream(manifest: Manifest, start: set[str], allowed: set[str]) -> 
     return out
 
 
-def _changed(p: "LocalPlatform", env: str, manifest: Manifest, by_input: set[str]) -> bool:
-    plan = planning.plan(manifest, p.runs.scene(env, manifest), Request(assets=tuple(sorted(by_input)), downstream=False)) if by_input else None
-    return bool(plan and (plan.steps or plan.definitions))
+def _pending(p: "LocalPlatform", env: str, manifest: Manifest, by_input: set[str]) -> set[Pending]:
+    """Return what new versions of inputs, or of definitions, have made due."""
+    if not by_input:
+        return set()
+    request = Request(assets=tuple(sorted(by_input)), downstream=False, look_back=False, asked=False)
+    plan = planning.plan(manifest, p.runs.scene(env, manifest), request)
+    return {(step.asset, item.partition, item.code, item.inputs) for step in plan.steps for item in step.items} | {(d.asset, ALL, d.target, "") for d in plan.definitions}
 
 
 def watch(p: "LocalPlatform", env: str, request: Request, *, say: Callable[[str], None], tell: "Callable[[RunReport], None]") -> int:
     """Run what is due until interrupted. Errors of a run are said and the watch goes on."""
     say(f"watching {env}; Ctrl-C ends it")
+    tried: set[Pending] = set()
     while not p.interrupted():
         try:
             p.load()
-            report = tick(p, env, request)
+            report = tick(p, env, request, tried)
             if report is not None:
                 tell(report)
-                continue
+                if report.state == "finished" and not report.waiting:
+                    continue  # it took its time: more may be due
         except Busy as error:
             say(error.message)
         except SextantError as error:

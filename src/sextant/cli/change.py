@@ -41,7 +41,7 @@ def _released(done: Any, as_json: bool) -> int:
         out = [f"release {done.id} is {done.state}" + (f": {done.reason}" if done.reason and done.state != "live" else "")]
         out += [f"  {m.asset}  {short(m.source) or 'nothing'} -> {short(m.target)} in {m.env}" for m in done.moves]
         if done.state == "waiting":
-            out.append(f"  `sextant approve {done.id}` by another person of {done.approvals_of or 'the owners'} lets it go on")
+            out.append(f"  `sextant approve {done.id}` by another person{f' of {done.approvals_of}' if done.approvals_of else ''} lets it go on")
         return out
 
     emit(done, json=as_json, text=lines)

@@ -130,6 +130,7 @@ def rotate(as_json: bool) -> None:
     from sextant.ledger.checkpoint import rotate as run
 
     with platform(load=False) as p:
+        p.allow(p.who(), "rotate", None, "")
         new = run(p.state, p.sealing.signer(), origin=p.sealing.origin, clock=p.clock, ids=p.ids, actor=str(p.who()))
         p.sealing.checkpoint()
         emit({"public": new.public, "file": str(new.path)}, json=as_json, text=lambda: [f"new key {new.public} in {new.path}"])

@@ -6,7 +6,7 @@ import click
 
 from sextant.cli.output import as_json as json_option
 from sextant.cli.output import emit, environment, options, platform, short, table
-from sextant.kernel.errors import UsageError
+from sextant.kernel.errors import NotFound, UsageError
 from sextant.kernel.lengths import human_s
 from sextant.kernel.limits import PAGE_ROWS_MAX
 
@@ -126,7 +126,8 @@ def _diff_lines(found: dict[str, Any]) -> list[str]:
     out = [f"{found['asset']}  {short(found['before'])} -> {short(found['after'])}"]
     if "measure" in found:
         old, new = found["measure"]["before"] or {}, found["measure"]["after"] or {}
-        return out + [f"  {name}: {old.get(name)} -> {new.get(name)}" for name in sorted({*old, *new} - {"definition"}) if old.get(name) != new.get(name)]
+        out += [f"  {name}: {old.get(name)} -> {new.get(name)}" for name in sorted({*old, *new} - {"definition"}) if old.get(name) != new.get(name)]
+        return out + [f"  {line}" for line in table(("month", "before", "after"), [(row["bucket"], row["before"], row["after"]) for row in found.get("history", [])])]
     if not found["partitions"] and found["before"] == found["after"]:
         return [*out, "no difference"]
     out.append(f"  partitions {_some(found['partitions'])}")
@@ -159,6 +160,8 @@ def releases(id_: str, asset: str, limit: int, env: str | None, as_json: bool) -
             one = {**msgspec.to_builtins(p.releases.get(id_)), "events": p.views.events(subject=id_)}
             emit(one, json=as_json, text=lambda: [*_release_lines([one]), *(f"  {m['asset']}  {short(m['source']) or 'new'} -> {short(m['target'])}" for m in one["moves"]), *(f"  {e['at']}  {e['type']}  by {e['actor']}" for e in reversed(one["events"]))])
             return
+        if env:
+            p.check_env(env)
         found = p.views.releases(env=env or "", asset=p.asset(asset).id if asset else "", limit=limit)
         emit(found, json=as_json, text=lambda: _release_lines(found))
 
@@ -210,6 +213,8 @@ def why(subject: str, limit: int, env: str | None, as_json: bool) -> None:
     For the id of a run, release, signal or incident: the chain of events that caused it."""
     with platform() as p:
         found = p.views.why(environment(p, env), subject)
+        if found.get("chain") == []:
+            raise NotFound("SX-LEDGER-054", f"the ledger knows no `{subject}`", hint="`sextant ledger show`, `sextant runs` and `sextant releases` list ids")
 
         def lines() -> list[str]:
             if "chain" in found:
@@ -297,5 +302,7 @@ def logs(run: str, step: str, as_json: bool) -> None:
         if not run:
             newest = p.views.runs(1)
             run = newest[0]["id"] if newest else ""
+        elif not p.state.read("run_get", (run,)):
+            raise NotFound("SX-RUN-003", f"there is no run `{run}`", hint="`sextant runs` lists them")
         found = p.views.log(run, step) if run else []
         emit(found, json=as_json, text=lambda: [line for entry in found for line in (f"--- {entry['step']} (attempt {entry['attempt']}, {entry['at']})", entry["text"].rstrip())] or ["nothing was printed"])

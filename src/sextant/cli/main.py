@@ -1,6 +1,7 @@
 """The command `sextant`: finds the command's code when it is called, prints errors the way people can use them.
 
 stdout is data, stderr is talk. Exit codes: 0 ok, 1 a finding, 2 usage, 3 the world failed, 70 a bug, 130 interrupted.
+SEXTANT_DEBUG=1 shows the traceback of an error that is not ours.
 """
 
 import os
@@ -10,7 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from sextant.cli.table import COMMANDS
-from sextant.kernel.errors import SextantError
+from sextant.kernel.errors import Bug, SextantError, WorldError
 
 
 class LazyGroup(click.Group):
@@ -85,7 +86,34 @@ def call(args: list[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
+    except Exception as error:  # not ours: never to be taken for a finding
+        return _failed(_ours(error), as_json="--json" in args)
     return result if isinstance(result, int) else 0
+
+
+def _ours(error: Exception) -> SextantError:
+    """Return the error that says what another one means here, with the other one as its cause."""
+    ours: SextantError
+    if isinstance(error, OSError):
+        hint = "mend what the system says (a full disk, a missing permission, a lost connection) and run again; what was acknowledged is safe"
+        ours = WorldError("SX-CLI-020", "the machine refused: " + _system_says(error), hint=hint)
+    else:
+        import traceback
+
+        hint = "please report it; SEXTANT_DEBUG=1 shows where it happened"
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        ours = Bug("SX-CLI-021", "a promise inside Sextant was broken", hint=hint, where=f"{os.path.basename(frame.filename)}:{frame.lineno}")
+    if os.environ.get("SEXTANT_DEBUG"):
+        import traceback
+
+        click.echo("".join(traceback.format_exception(error)).rstrip(), err=True)
+    ours.__cause__ = error
+    return ours
+
+
+def _system_says(error: OSError) -> str:
+    said = error.strerror or str(error) or type(error).__name__
+    return said + (f": `{error.filename}`" if error.filename else "")
 
 
 def _failed(error: SextantError, *, as_json: bool) -> int:

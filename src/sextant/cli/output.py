@@ -44,13 +44,15 @@ def environment(p: "LocalPlatform", env: str | None) -> str:
     return name
 
 
-def emit(value: Any, *, json: bool, text: Callable[[], Iterable[str]]) -> None:
-    """Print a value as JSON, or as the lines of `text`."""
+def emit(value: Any, *, json: bool, text: Callable[[], Iterable[str]], compact: bool = False) -> None:
+    """Print a value as JSON (`compact`: on one line, for a stream of values), or as the lines of `text`."""
     if json:
         import msgspec
 
         raw = msgspec.json.encode(value, enc_hook=str, order="deterministic")
-        sys.stdout.write(msgspec.json.format(raw).decode() + "\n")
+        sys.stdout.write((raw if compact else msgspec.json.format(raw)).decode() + "\n")
+        if compact:
+            sys.stdout.flush()  # somebody follows
         return
     for line in text():
         click.echo(line)

@@ -104,6 +104,11 @@ def run(
     """Make what is missing or has changed inputs, check it, publish it. A crashed run is taken up first."""
     if each and not partition:
         raise UsageError("SX-CLI-002", "--each needs a range", hint="sextant run --each --partition 2013-01-01..2013-01-31")
+    alone = [option for option, given in (("--each", each), ("--partition", partition), ("--force", force), ("--break-glass", break_glass)) if given]
+    if watch and alone:
+        raise UsageError("SX-CLI-011", f"--watch runs what is due by itself; {' and '.join(alone)} cannot go with it", hint="run without --watch for that")
+    if each and break_glass:
+        raise UsageError("SX-CLI-012", "--each and --break-glass do not go together", hint="break the glass for one run: `sextant run --partition DAY --break-glass REASON`")
     with platform() as p:
         name = environment(p, env)
         request = _request(p, assets, partition, force=force, upstream=upstream)
@@ -111,7 +116,7 @@ def run(
             if watch:
                 from sextant.app.watch import watch as keep_watch
 
-                return keep_watch(p, name, request, say=say, tell=lambda report: emit(report, json=as_json, text=lambda: report_lines(report)))
+                return keep_watch(p, name, request, say=say, tell=lambda report: emit(report, json=as_json, text=lambda: report_lines(report), compact=True))
             if each:
                 return _each(p, name, request, as_json)
             progress = Progress()
@@ -129,7 +134,8 @@ def _each(p: "LocalPlatform", env: str, request: "Request", as_json: bool) -> in
     started = time.monotonic()
     for key in days_of(p, request):
         if p.interrupted():
-            return 130
+            worst = 130
+            break
         report = p.runs.run(env, msgspec.structs.replace(request, partitions=(key, key)), by=p.who(), trigger="each")
         total = {"runs": total["runs"] + 1, "steps": total["steps"] + report.computed, "rows": total["rows"] + report.rows, "refused": total["refused"] + len(report.rejected)}
         worst = max(worst, report.exit_code)

@@ -19,7 +19,7 @@ import msgspec
 
 from sextant.engine.history import History, Record
 from sextant.kernel.clock import Clock
-from sextant.kernel.errors import Bug, SextantError
+from sextant.kernel.errors import Bug
 from sextant.kernel.nouns import Durability, Event
 from sextant.kernel.ports import State, Statement, Write
 
@@ -304,8 +304,3 @@ class _Loop:
 
 def _put(put: Callable[[tuple[int, Any]], None], n: int, result: Any) -> None:
     put((n, result))
-
-
-def failed_with(error: SextantError) -> dict[str, str]:
-    """Return the record's fields of an error."""
-    return {"error_code": error.code, "error": error.message, "hint": error.hint, "where": error.where}

@@ -6,14 +6,15 @@ asked for (`stale=True`, a named asset with named partitions) or where the autho
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from graphlib import CycleError, TopologicalSorter
 from typing import Literal
+from zoneinfo import ZoneInfo
 
 import msgspec
 
 from sextant.engine import keys
-from sextant.kernel.clock import NS, to_datetime
+from sextant.kernel.clock import to_datetime
 from sextant.kernel.errors import NotFound, ProjectError
 from sextant.kernel.lengths import length_s
 from sextant.kernel.limits import PARTITIONS_PER_STEP_MAX, STEPS_MAX
@@ -33,6 +34,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     upstream: bool = False  # also what the named assets read
     downstream: bool = True  # also what reads the named assets
     look_back: bool = True
+    asked: bool = True  # False: a schedule names the assets, nobody asked for what is only stale by its code
     only: Mapping[str, frozenset[str]] = {}  # asset -> partitions: plan nothing else (a re-derivation)
 
 
@@ -195,7 +197,7 @@ def _items(
     code = keys.code_digest(asset)
     live = scene.live.get(asset.id, {})
     made = scene.made.get(asset.id, {})
-    named = asset.id in request.assets
+    named = asset.id in request.assets and request.asked
     asked = request.stale or (named and request.partitions is not None) or (named and slices.grain == "none") or asset.on_change == "rebuild"
     look_back = _looked_back(asset, slices, scene.now) if request.look_back and request.partitions is None else frozenset()
     if _definition_held(asset, assets, scene):
@@ -207,7 +209,10 @@ def _items(
     waiting: list[str] = []
     fresh = 0
     reads = [_Reader(i, assets.get(i.asset), slices, scene, planned.get(i.asset, {})) for i in asset.build.inputs]
-    for key in _wanted(slices, request, asset, scene, live):
+    wanted = _wanted(slices, request, asset, scene, live)
+    if _definition_moves(asset, assets, scene):  # a KPI is never half of one meaning: all that is live follows
+        wanted = sorted({*wanted, *live})
+    for key in wanted:
         ready, runs, inputs = True, False, ""
         found: list[tuple[str, str, str]] = []
         for read in reads:
@@ -222,7 +227,10 @@ def _items(
         if not runs:
             inputs = keys.inputs_digest(found)
             if (asset.id, key, code, inputs) in scene.held and not request.force:
-                held.append(key)
+                if part is not None and (part.code, part.inputs) == (code, inputs):
+                    fresh += 1  # made again by force since, and good: live is what it would be
+                else:
+                    held.append(key)
                 continue
         reason = _reason(part, code, inputs, runs=runs, made=made, key=key)
         if request.force and request.assets and not named:
@@ -252,6 +260,12 @@ def _definition_held(asset: Asset, assets: Mapping[str, Asset], scene: Scene) ->
     """Say whether these are the values of a kpi whose declared definition was undone: nothing is computed by it then."""
     metric = assets.get(f"kpi:{asset.name.removeprefix('kpi_')}") if asset.id.startswith("dataset:kpi_") else None
     return metric is not None and (metric.id, ALL, keys.definition_digest(metric), "") in scene.held
+
+
+def _definition_moves(asset: Asset, assets: Mapping[str, Asset], scene: Scene) -> bool:
+    """Say whether these are the values of a kpi whose live definition is not the declared one."""
+    metric = assets.get(f"kpi:{asset.name.removeprefix('kpi_')}") if asset.id.startswith("dataset:kpi_") else None
+    return metric is not None and scene.versions.get(metric.id, "") not in ("", keys.definition_digest(metric))
 
 
 def _reason(part: Part | None, code: str, inputs: str, *, runs: bool, made: Mapping[tuple[str, str, str], str], key: str) -> Reason | None:
@@ -308,7 +322,7 @@ def reads(bound: Input, upstream: Partitioning, slices: Partitioning, key: str, 
     slice_ = slices.partition(key)
     if slice_.end is None:
         return list(existing)
-    start = slice_.end.timestamp() - length_s(bound.window)
+    start = _before(slice_.end, bound.window).timestamp()
     out = []
     for name in existing:
         other = upstream.partition(name)
@@ -326,7 +340,7 @@ def _wanted(slices: Partitioning, request: Request, asset: Asset, scene: Scene, 
         return sorted({*slices.until(to_datetime(scene.now)), *live})
     first, last = request.partitions
     if slices.grain == "static":
-        return slices.between(first, last) if first in slices.names else slices.names
+        return slices.between(first, last) if first in slices.names or asset.id in request.assets else slices.names
     return slices.between(_fit(slices, first, "start"), _fit(slices, last, "end"))
 
 
@@ -344,21 +358,27 @@ def _fit(slices: Partitioning, key: str, side: Literal["start", "end"]) -> str:
             continue
         assert slice_.start is not None
         assert slice_.end is not None
-        return slices.key_at(slice_.start if side == "start" else _before(slice_.end))
+        return slices.key_at(slice_.start if side == "start" else _instant_before(slice_.end))
     return slices.partition(key).key  # raises the error that shows the right form
 
 
-def _before(at: datetime) -> datetime:
-    from datetime import UTC, timedelta
-
+def _instant_before(at: datetime) -> datetime:
     return at.astimezone(UTC) - timedelta(microseconds=1)
+
+
+def _before(at: datetime, length: str) -> datetime:
+    """Return the instant a length earlier: days and weeks by the calendar of its zone, hours and less by the clock."""
+    back = timedelta(seconds=length_s(length))
+    if length[-1] in "dw":
+        return (at.replace(tzinfo=None) - back).replace(tzinfo=at.tzinfo)
+    return (at.astimezone(UTC) - back).astimezone(at.tzinfo)
 
 
 def _looked_back(asset: Asset, slices: Partitioning, now: int) -> frozenset[str]:
     if not asset.lookback or slices.grain in ("none", "static"):
         return frozenset()
-    since = to_datetime(now - int(length_s(asset.lookback) * NS))
-    recent = [key for key in slices.until(to_datetime(now)) if (start := slices.partition(key).start) is not None and start >= since]
+    since = _before(to_datetime(now).astimezone(ZoneInfo(slices.tz)), asset.lookback)
+    recent = [key for key in slices.until(to_datetime(now)) if (end := slices.partition(key).end) is not None and end > since]
     return frozenset(recent)
 
 

@@ -46,6 +46,7 @@ class RunTable:
         self.refused_arrow_schema = b""
         self.checks: list[CheckResult] = []
         self.refused_checks: list[CheckResult] = []
+        self.made_from: dict[str, str] = {}  # provenance of what was taken over from a version of elsewhere
         self.wall_s = 0.0
         self._lake = lake
         self._files: dict[str, tuple[FileRef, ...]] = {}

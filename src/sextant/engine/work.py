@@ -32,7 +32,7 @@ class DataWork:
         self, plan: Plan, manifest: Manifest, *, run: str, state: State, versions: Versions, lake: Lake, blobs: Blobs,
         executors: Callable[[str], Executor], clock: Clock, ids: Ids, tables: dict[str, RunTable], project: str, blobs_root: str,
         fence: int = 0, earlier: Iterable[tuple[str, str]] = (), spare: Iterable[tuple[str, str]] = (), secrets_file: str = "", past_gate: bool = False,
-        held: Container[tuple[str, str, str, str]] = (),
+        held: Container[tuple[str, str, str, str]] = (), as_it_was: bool = False,
         settled: Callable[[str], None] = lambda _asset: None,
     ) -> None:  # fmt: skip
         self.plan, self.manifest, self.run, self.state, self.versions = plan, manifest, run, state, versions
@@ -49,6 +49,7 @@ class DataWork:
         self.earlier = self._recorded(earlier)  # this run made it before it was interrupted: never again
         self.spare = self._recorded(spare)  # runs that were cancelled made it: as good as the memo
         self.held = held
+        self.as_it_was = as_it_was  # an undo: what older code had made from these inputs is taken before new code is tried
 
     # ------------------------------------------------------------ the graph
 
@@ -56,18 +57,22 @@ class DataWork:
         """Return the plan's steps as tasks, and an audit for each asset with checks over the whole table."""
         out = []
         of_asset: dict[str, list[str]] = {}
+        audited = {step.asset for step in self.plan.steps if any(check.scope == "table" for check in self.assets[step.asset].checks)}
         for step in self.plan.steps:
-            build = self.assets[step.asset].build
+            asset = self.assets[step.asset]
+            build = asset.build
             assert build is not None
             of_asset.setdefault(step.asset, []).append(step.id)
+            reads = {bound.asset for bound in build.inputs} | {str(check.params["to"]).rpartition(".")[0] for check in asset.checks if "to" in check.params}
+            audits = sorted(f"{AUDIT}:{name}" for name in reads & audited - {step.asset})  # what the whole table's checks refuse is not read
             out.append(
                 Task(
-                    id=step.id, deps=step.deps, durability=build.durability, retries=build.retries, backoff_s=build.backoff_s, pool=build.pool,
+                    id=step.id, deps=(*step.deps, *audits), durability=build.durability, retries=build.retries, backoff_s=build.backoff_s, pool=build.pool,
                     asset=step.asset, owner=self.assets[step.asset].owner,
                 )
             )  # fmt: skip
         for name, deps in of_asset.items():
-            if any(check.scope == "table" for check in self.assets[name].checks):
+            if name in audited:
                 out.append(Task(id=f"{AUDIT}:{name}", deps=tuple(deps), asset=name, owner=self.assets[name].owner))
         for task in out:
             self.left[task.asset] = self.left.get(task.asset, 0) + 1
@@ -127,6 +132,9 @@ class DataWork:
                     if self._is_live(table, here):
                         continue
                     found = self.spare.get(key) or self._memo(asset, here)
+                    before = table.base_parts.get(item.partition)
+                    if found is None and self.as_it_was and before is not None and before.code != item.code:
+                        found = self._memo(asset, msgspec.structs.replace(here, code=before.code))
             live = table.base_parts.get(item.partition)
             if found is None or not (found[0].files or found[0].origin or (live and live.digest == found[0].part.digest)):
                 todo.append(here)

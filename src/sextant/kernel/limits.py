@@ -1,6 +1,6 @@
 """Every limit, with its unit and the reason for its value. Reaching one is an error or an event, never a hang."""
 
-PAYLOAD_BYTES_MAX = 4 << 20  # one event's payload: larger facts belong into a blob that the event names
+PAYLOAD_BYTES_MAX = 32 << 20  # one event's payload: a version of PARTITIONS_MAX partitions fits; larger facts belong into a blob
 WRITES_QUEUED_MAX = 10_000  # writes waiting for the writer thread: beyond it callers wait
 GROUP_WRITES_MAX = 2_000  # writes in one commit: bounds the latency of the first one in the group
 SAMPLES_PER_CHECK_MAX = 20  # failing rows kept as evidence: enough to see the pattern, few enough to erase

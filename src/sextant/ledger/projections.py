@@ -62,7 +62,8 @@ class RunChanged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     seal: str = ""
     started_at: int = 0
     finished_at: int = 0
-    ticks: dict[str, int] = {}
+    ticks: dict[str, int] = {}  # cron instants that were acted on
+    due: dict[str, int] = {}  # those that the run is to act on; they count when it has finished
 
 
 class VersionCreated(msgspec.Struct, frozen=True):
@@ -156,7 +157,8 @@ def _env_created(_seq: int, time: int, body: bytes) -> Rows:
 def _env_dropped(_seq: int, time: int, body: bytes) -> Rows:
     data = msgspec.json.decode(body, type=EnvCreated)
     yield "env_drop", (time, data.name)
-    yield "env_pointers_drop", (data.name,)
+    for drop in ("env_pointers_drop", "env_held_drop", "env_withdrawn_drop", "env_ticks_drop"):
+        yield drop, (data.name,)
 
 
 def _run(_seq: int, time: int, body: bytes) -> Rows:

@@ -14,7 +14,7 @@ import msgspec
 from sextant.kernel.errors import ProjectError
 from sextant.kernel.nouns import Asset, Principal, Rule
 
-VERBS = ("run", "release", "rollback", "approve", "check", "report", "env", "erase", "backup", "unhold", "collect")
+VERBS = ("run", "release", "rollback", "approve", "check", "report", "env", "erase", "backup", "unhold", "collect", "rotate", "signal")
 FIELDS: dict[str, tuple[str, ...]] = {
     "verb": (),
     "env": (),

@@ -149,8 +149,8 @@ class Publisher:
     def _version(self, env: str, table: RunTable, asset: Asset, run: str, tables: Mapping[str, RunTable], made: Mapping[str, str], locator: str, refused: Sequence[CheckResult] = ()) -> Version:
         parts = table.parts()
         digest = version_digest(table.schema, {name: part.digest for name, part in parts.items()})
-        inputs: dict[str, str] = {}
-        if asset.build:
+        inputs = dict(table.made_from)
+        if asset.build and not inputs:
             for bound in asset.build.inputs:
                 upstream = tables.get(bound.asset)
                 used = made.get(bound.asset, upstream.base if upstream else "")

@@ -173,7 +173,7 @@ class Releases:
             return step(release, "gate_failed", "; ".join(verdict.reasons)), events, []
         release = step(release, "gate_passed")
         if release.approvals_needed > len(release.approvals):
-            return step(release, "approval_needed", f"needs {release.approvals_needed} of {release.approvals_of or 'the owners'}"), events, []
+            return step(release, "approval_needed", f"needs {release.approvals_needed} of {release.approvals_of or 'anybody else'}"), events, []
         release = step(release, "started")
         checks = self._pointers(release)
         release = step(release, "finished")
@@ -214,7 +214,7 @@ class Releases:
             return self._step(release, "gate_failed", reason="; ".join(verdict.reasons))
         if release.state == "gated":
             if release.approvals_needed > len(release.approvals):
-                return self._step(release, "approval_needed", reason=f"needs {release.approvals_needed} of {release.approvals_of or 'the owners'}")
+                return self._step(release, "approval_needed", reason=f"needs {release.approvals_needed} of {release.approvals_of or 'anybody else'}")
             return self._step(release, "started")
         return self._roll(release)
 
@@ -285,7 +285,7 @@ class Releases:
             raise Conflict("SX-RELEASE-001", f"release `{id_}` is {release.state} and waits for nobody")
         if release.approvals_of and release.approvals_of not in by.teams:
             raise Denied("SX-POLICY-002", f"`{by}` is not in team `{release.approvals_of}`", hint=f"someone of `{release.approvals_of}` must approve")
-        if not deny and str(by) == release.by:
+        if not deny and (str(by) == release.by or release.by.endswith(f" for {by.name}")):
             raise Denied("SX-POLICY-003", "who proposed a release cannot approve it", hint="ask a second pair of eyes")
         if not deny and str(by) in release.approvals:
             raise Denied("SX-POLICY-004", f"`{by}` has approved already")
@@ -343,9 +343,10 @@ class Releases:
         return events
 
     def reached(self, asset: str, version: str) -> list[tuple[str, str]]:
-        """Return every version whose provenance reaches this one."""
+        """Return every version whose provenance reaches this one, or a later version that still holds its partitions."""
         found: dict[tuple[str, str], None] = {}
-        stack = [(asset, version)]
+        stack = [(asset, version), *((asset, later) for later in self._still_holding(asset, version))]
+        found.update((key, None) for key in stack[1:])
         while stack:
             for row in self._state.read("provenance_downstream", stack.pop()):
                 key = (str(row[0]), str(row[1]))
@@ -355,6 +356,20 @@ class Releases:
             if len(found) > _TAINT_MAX:
                 raise UserError("SX-RELEASE-007", f"more than {_TAINT_MAX} versions stand on `{asset}@{version[:12]}`", hint="undo the assets below it first")
         return list(found)
+
+    def _still_holding(self, asset: str, version: str) -> list[str]:
+        """Return the later versions of an asset in which some partition that `version` brought has not been replaced."""
+        out: list[str] = []
+        left = {row[0] for row in self._state.read("parts_of", (asset, version))}
+        stack = [(version, left)]
+        while stack and len(out) < _TAINT_MAX:
+            parent, holds = stack.pop()
+            for (child,) in self._state.read("version_children", (asset, parent)):
+                remaining = holds - {row[0] for row in self._state.read("parts_of", (asset, child))}
+                if remaining and child not in out and child != version:
+                    out.append(str(child))
+                    stack.append((str(child), remaining))
+        return out
 
     def mark_undone(self, release: Release, *, undo: str, cause: str, by: str) -> Event:
         """Return the event by which a live release becomes rolled back."""

@@ -98,11 +98,13 @@ class _Slot:
     def _loop(self) -> None:
         while (job := self._pool._jobs.get()) is not None:
             order, done = job
+            self._woken()  # by a cancellation that came too late for the order before
             self._order = order.id
             try:
                 result = self._run(order)
-            except SextantError as error:  # its bundle is gone
-                result = wire.failed(order, error.code, error.message, hint=error.hint, retryable=isinstance(error, WorldError))
+            except SextantError as error:  # its bundle is gone, or the order is too large
+                where = {"where": error.where} if error.where else {}
+                result = wire.failed(order, error.code, error.message, hint=error.hint, retryable=isinstance(error, WorldError), **where)
                 self._end()
             except Exception as error:  # no process could be started, its pipe broke, its answer is no answer: whoever waits must hear of it
                 result = wire.failed(order, "SX-STEP-011", f"no worker process could run the step: {error}", retryable=True)

@@ -74,6 +74,12 @@ INSERT INTO env (name, parent, created_at, dropped_at) VALUES (?, ?, ?, 0) ON CO
 UPDATE env SET dropped_at = ? WHERE name = ?
 -- name: env_pointers_drop
 DELETE FROM pointer WHERE env = ?
+-- name: env_held_drop
+DELETE FROM held WHERE env = ?
+-- name: env_withdrawn_drop
+DELETE FROM withdrawn WHERE env = ?
+-- name: env_ticks_drop
+DELETE FROM tick WHERE env = ?
 -- name: envs
 SELECT name, parent, created_at FROM env WHERE dropped_at = 0 ORDER BY name
 -- name: pointer_set
@@ -102,10 +108,16 @@ SELECT doc, locator, expired_at, parent, created_at FROM version WHERE asset = ?
 SELECT digest FROM version WHERE asset = ? AND digest LIKE ? LIMIT 2
 -- name: versions
 SELECT digest, doc, locator, expired_at FROM version WHERE asset = ? AND created_at < ? ORDER BY created_at DESC LIMIT ?
+-- name: version_children
+SELECT digest FROM version WHERE asset = ? AND parent = ? ORDER BY digest
+-- name: version_expired_is
+SELECT 1 FROM version WHERE asset = ? AND digest = ? AND expired_at > 0
+-- name: pointed_at
+SELECT 1 FROM pointer WHERE asset = ? AND version = ?
 -- name: versions_kept
 SELECT asset, digest, locator, created_at FROM version WHERE expired_at = 0 ORDER BY asset, created_at
 -- name: part_add
-INSERT INTO part (asset, version, partition, digest, rows, code, inputs) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (asset, version, partition) DO NOTHING
+INSERT INTO part (asset, version, partition, digest, rows, code, inputs) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (asset, version, partition) DO UPDATE SET code = excluded.code, inputs = excluded.inputs
 -- name: parts_of
 SELECT partition, digest, rows, code, inputs FROM part WHERE asset = ? AND version = ?
 -- name: parts_memo
@@ -115,7 +127,7 @@ INSERT INTO made (asset, partition, code, inputs, digest) VALUES (?, ?, ?, ?, ?)
 -- name: made_of
 SELECT partition, code, inputs, digest FROM made WHERE asset = ?
 -- name: provenance_add
-INSERT INTO provenance (asset, version, upstream, upstream_version) VALUES (?, ?, ?, ?) ON CONFLICT (asset, version, upstream) DO NOTHING
+INSERT INTO provenance (asset, version, upstream, upstream_version) VALUES (?, ?, ?, ?) ON CONFLICT (asset, version, upstream, upstream_version) DO NOTHING
 -- name: provenance_downstream
 SELECT asset, version FROM provenance WHERE upstream = ? AND upstream_version = ? ORDER BY asset, version
 -- name: withdrawn_add
@@ -124,6 +136,8 @@ INSERT INTO withdrawn (env, asset, version, release, reason, withdrawn_at) VALUE
 SELECT 1 FROM withdrawn WHERE env = ? AND asset = ? AND version = ?
 -- name: withdrawn_live
 SELECT 1 FROM withdrawn WHERE env = ? AND asset = ? AND version = ? AND NOT EXISTS (SELECT 1 FROM pointer WHERE env = ? AND asset = ? AND version = ?)
+-- name: tainted_live
+SELECT 1 FROM tainted WHERE asset = ? AND version = ? AND NOT EXISTS (SELECT 1 FROM pointer WHERE env = ? AND asset = ? AND version = ?)
 -- name: withdrawn_remove
 DELETE FROM withdrawn WHERE env = ? AND asset = ? AND version = ?
 -- name: withdrawn
@@ -133,7 +147,7 @@ INSERT INTO held (env, asset, partition, code, inputs, version, digest) VALUES (
 -- name: held_remove
 DELETE FROM held WHERE env = ? AND asset = ? AND version = ?
 -- name: held
-SELECT asset, partition, code, inputs, version, digest FROM held WHERE env = ? ORDER BY asset, partition, code, inputs
+WITH RECURSIVE chain (name) AS (SELECT CAST(? AS TEXT) UNION ALL SELECT env.parent FROM chain JOIN env ON env.name = chain.name WHERE env.parent <> '') SELECT asset, partition, code, inputs, version, digest FROM held JOIN chain ON held.env = chain.name ORDER BY asset, partition, code, inputs
 -- name: tainted_add
 INSERT INTO tainted (asset, version, source, source_version, tainted_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT (asset, version, source, source_version) DO UPDATE SET tainted_at = excluded.tainted_at
 -- name: tainted_remove

@@ -42,7 +42,7 @@ CREATE TABLE made (                 -- other code or inputs that were found to m
   PRIMARY KEY (asset, partition, code, inputs));
 CREATE TABLE provenance (
   asset TEXT NOT NULL, version TEXT NOT NULL, upstream TEXT NOT NULL, upstream_version TEXT NOT NULL,
-  PRIMARY KEY (asset, version, upstream));
+  PRIMARY KEY (asset, version, upstream, upstream_version));
 CREATE INDEX provenance_upstream ON provenance (upstream, upstream_version);
 CREATE TABLE withdrawn (
   env TEXT NOT NULL, asset TEXT NOT NULL, version TEXT NOT NULL, release TEXT NOT NULL, reason TEXT NOT NULL,
