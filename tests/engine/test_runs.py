@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import sextant
+from sextant.engine.leases import Leases
 from sextant.engine.plan import Request
 from sextant.kernel.errors import Busy, Conflict, Denied, NotFound, StorageError, UserError
 
@@ -477,6 +478,25 @@ sx.policy("eyes", when="verb == 'release' && env == 'prod'", then=sx.approval(1,
         p.runs.undo("prod", "dataset:cleaned", by=p.who(), reason="an undo asks nobody")
 
 
+def test_what_waits_on_bad_data_does_not_go_live(shop, running) -> None:
+    """A derived table that waits for its approval would go live after what it was made from was undone."""
+    shop.write(CUT + '''
+sx.policy("eyes", when="verb == 'release' && env == 'prod' && asset.name == 'total'", then=sx.approval(1, of=ops))
+''')
+    with shop.open("ann") as p, shop.open("bob") as other:
+        assert other.releases.approve(running(p, "prod").waiting, other.who()).state == "live"
+        good = p.versions.live_version("prod", "dataset:total")
+        shop.edit('pl.col("amount") + 0', 'pl.col("amount") + 5')
+        p.load()
+        running(p, "prod", "dataset:cleaned", stale=True, downstream=False)
+        waiting = running(p, "prod", "dataset:total").waiting
+        assert waiting
+        p.runs.undo("prod", "dataset:cleaned", by=p.who(), reason="five is wrong", downstream=False)
+        done = other.releases.approve(waiting, other.who())
+        assert (done.state, p.versions.live_version("prod", "dataset:total")) == ("rejected", good)
+        assert "rolled back meanwhile" in done.reason
+
+
 KPI = CUT + '''
 per_order = sx.kpi("per_order", of=orders, measure="sum(amount) / count(*)", grain="1d")
 '''
@@ -628,6 +648,21 @@ def test_a_forced_run_that_died_is_taken_up_as_forced(shop, running, monkeypatch
         running(p)
         assert parts(p, "dev", "orders") != before
         assert p.views.frame(p.views.resolve("dev", "dataset:orders", ""))["amount"].unique().to_list() == [1], "what it had made, not made again"
+
+
+def test_a_lost_lease(shop, running, monkeypatch) -> None:
+    """After a long sleep of the machine two processes would end one run, and publish it twice."""
+    shop.write(CUT)
+    leases: list[Leases] = []
+    enter = Leases.__enter__
+    monkeypatch.setattr(Leases, "__enter__", lambda self: leases.append(self) or enter(self))
+    with shop.open() as p:
+        with pytest.raises(Busy, match="another process took over"):
+            running(p, "dev", progress=lambda _t, _d: setattr(leases[-1], "lost", True))
+        assert parts(p, "dev", "orders") == {}
+        assert len(p.state.read("runs_open")) == 1, "it is the other's to end"
+        running(p)
+        assert p.views.count("dev", "total") == 4
 
 
 def test_a_cancelled_run_is_gone_on_from(shop, running) -> None:

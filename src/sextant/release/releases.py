@@ -256,6 +256,7 @@ class Releases:
             )
             if release.intent == "release" and not release.broke_glass:
                 out.append(Statement("withdrawn_is", (move.env, move.asset, move.target), 0, f"version `{move.target[:12]}` of `{move.asset}` was withdrawn meanwhile"))
+                out.append(Statement("tainted_since", (move.asset, move.target, release.created_at), 0, f"what version `{move.target[:12]}` of `{move.asset}` was made from was rolled back meanwhile: run again"))
         return out
 
     def _step(self, release: Release, happened: Happening, *, reason: str = "", by: str = "", also: Sequence[Statement] = (), events: Sequence[Event] = ()) -> Release:

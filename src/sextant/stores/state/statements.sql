@@ -149,9 +149,11 @@ DELETE FROM held WHERE env = ? AND asset = ? AND version = ?
 -- name: held
 WITH RECURSIVE chain (name) AS (SELECT CAST(? AS TEXT) UNION ALL SELECT env.parent FROM chain JOIN env ON env.name = chain.name WHERE env.parent <> '') SELECT asset, partition, code, inputs, version, digest FROM held JOIN chain ON held.env = chain.name ORDER BY asset, partition, code, inputs
 -- name: tainted_add
-INSERT INTO tainted (asset, version, source, source_version, tainted_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT (asset, version, source, source_version) DO NOTHING
+INSERT INTO tainted (asset, version, source, source_version, tainted_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT (asset, version, source, source_version) DO UPDATE SET tainted_at = excluded.tainted_at
 -- name: tainted_remove
 DELETE FROM tainted WHERE source = ? AND source_version = ?
+-- name: tainted_since
+SELECT 1 FROM tainted WHERE asset = ? AND version = ? AND tainted_at > ?
 -- name: tainted
 SELECT asset, version, source, source_version FROM tainted ORDER BY asset, version
 
