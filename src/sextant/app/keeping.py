@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _FAR = 1 << 62
 _GRACE_S = 3600.0  # files younger than this may belong to a run that has not recorded them yet
+_BUNDLE_S = 86400.0  # unpacked bundles stay a day after their last use
 _WINDOW = "30d"  # undo window of an asset that the project no longer declares
 
 
@@ -80,6 +81,7 @@ def collect(p: "LocalPlatform", *, history: str = "", dry_run: bool = False) -> 
     before = min([p.clock.now_ns() - int(_GRACE_S * NS), *running])
     freed = p.lake.collect(locators, older_than_ns=before)
     freed += _blobs(p, before)
+    freed += p.collect_bundles(min(before, p.clock.now_ns() - int(_BUNDLE_S * NS)))
     return {"expire": [f"{asset}@{digest[:12]}" for asset, digest, _ in gone], "prune_runs": pruned, "freed_bytes": freed}
 
 
