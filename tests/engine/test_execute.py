@@ -221,6 +221,8 @@ def test_what_stands_on_a_failure_is_skipped_and_the_rest_runs(bench: Bench) -> 
     assert (outcome.failed, set(outcome.skipped), outcome.done) == (("b",), {"d", "e"}, 3)
     skips = {r.step: r.error for r in bench.records() if r.kind == "skip"}
     assert skips == {"d": "`b` failed", "e": "`b` failed"}
+    twice = bench.run([Task(id="x"), Task(id="y"), Task(id="z", deps=("x", "y"))], Script(lambda t, _a: Done(ok=t.id == "z")), run="run_2")
+    assert (twice.skipped, [r.step for r in bench.records("run_2") if r.kind == "skip"]) == (("z",), ["z"]), "once, though two failed before it"
 
 
 def test_pools_limit_and_do_not_starve(bench: Bench) -> None:
@@ -247,6 +249,23 @@ def test_pools_limit_and_do_not_starve(bench: Bench) -> None:
     assert outcome.done == 18
     assert 1 <= most["db"] <= 2
     assert most[""] <= 6
+
+
+def test_a_full_pool_does_not_stand_in_the_way(bench: Bench) -> None:
+    """Steps behind the queue of a full pool would wait with it."""
+    work = Script()
+    tasks = [Task(id=f"db{n}", pool="db") for n in range(4)] + [Task(id=f"free{n}") for n in range(3)]
+    work.held = {task.id for task in tasks}
+    started: list[list[str]] = []
+
+    def look() -> bool:
+        started.append([line.split()[1].partition("/")[0] for line in work.log if line.startswith("start")])
+        for waiting in list(work.waiting):
+            work.waiting.pop(waiting)(Done())
+        return False
+
+    assert bench.run(tasks, work, slots=8, pools={"db": 2}, cancelled=look).done == 7
+    assert started[1] == ["db0", "db1", "free0", "free1", "free2"]
 
 
 def test_a_pool_that_nobody_sized_holds_one(bench: Bench) -> None:
