@@ -195,3 +195,14 @@ def test_conflicts_are_still_conflicts() -> None:
         p.runs.undo("dev", "dataset:orders", by=p.who(), reason="prices")
         with pytest.raises(Conflict):
             p.runs.undo("dev", "dataset:orders", by=p.who(), reason="again")
+
+
+def test_what_a_table_costs_is_not_forgotten_by_an_undo() -> None:
+    """A plan would say of a table made a hundred times that its cost is not known."""
+    with testing.platform(project(), at=AT) as p:
+        p.runs.run("dev", Request(), by=p.who())
+        edit(p, project(price="2.0"))
+        p.runs.run("dev", Request(assets=("dataset:orders",), stale=True), by=p.who())
+        p.runs.undo("dev", "dataset:orders", by=p.who(), reason="prices")
+        edit(p, project(price="3.0"))
+        assert p.runs.plan("dev", Request(assets=("dataset:orders",), stale=True)).steps[0].seconds is not None

@@ -160,7 +160,11 @@ class Publisher:
         if asset.id.startswith("dataset:kpi_") and (by := made.get(definition) or self._versions.live_version(env, definition)):
             inputs[definition] = by
         files = self._lake.files(locator) if locator else ()
-        meta: dict[str, Any] = {"wall_s": round(table.wall_s, 6), "made": len(table.staged)}
+        made_now = sum(not staged.origin for staged in table.staged.values())
+        meta: dict[str, Any] = {"wall_s": round(table.wall_s, 6), "made": made_now}
+        if not made_now and table.base:  # nothing was computed: what it costs is known from before
+            known = self._versions.get(asset.id, table.base).meta
+            meta = {name: known[name] for name in ("wall_s", "made") if name in known}
         if refused:
             meta["refused"] = [f"{check.name}: {check.message}" for check in refused if not check.ok and check.severity == "error"][:20]
         return Version(
