@@ -77,7 +77,7 @@ def _plan_lines(found: "Plan") -> list[str]:
     for asset, stale in found.stale.items():
         out.append(f"stale  {asset}: {len(stale)} partitions ({_span(list(stale))}): code changed; about {human_s(found.stale_seconds.get(asset, 0.0))} of work; `sextant backfill {asset} --stale` makes them again")
     for asset, keys in found.held.items():
-        out.append(f"held   {asset}: {_span(list(keys))}: undone, and neither code nor inputs changed since (`sextant release {asset} VERSION --unhold` lifts it)")
+        out.append(f"held   {asset}: {_span(list(keys))}: undone, and neither code nor inputs changed since (`sextant release {asset.replace('dataset:kpi_', 'kpi:')} VERSION --unhold` lifts it)")
     for asset, keys in found.waiting.items():
         out.append(f"waits  {asset}: {len(keys)} partitions ({_span(list(keys))}) whose inputs are not there")
     out += [f"note   {text}" for text in found.warnings]
