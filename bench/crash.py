@@ -25,6 +25,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -134,8 +135,8 @@ class Server:
         environment = {**os.environ, "CRASH_GENERATION": str(root / "generation"), "POLARS_MAX_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         self._process = subprocess.Popen([sys.executable, __file__, "--serve", str(root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
-    def child(self, what: str, kill_after_s: float | None = None) -> int:
-        """Run one child and return its exit code; -9 when it was killed in time."""
+    def child(self, what: str, kill_after_s: float | None = None, kill_when: Callable[[], bool] | None = None) -> int:
+        """Run one child and return its exit code; -9 when it was killed in time: after a while, or as soon as something is seen."""
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write(what + "\n")
@@ -143,6 +144,10 @@ class Server:
         pid = int(self._process.stdout.readline())
         if kill_after_s is not None:
             time.sleep(kill_after_s)
+            os.kill(pid, signal.SIGKILL)
+        elif kill_when is not None:
+            while not kill_when() and _runs_on(pid):
+                time.sleep(0.0005)
             os.kill(pid, signal.SIGKILL)
         self._process.stdin.write("reap\n")
         self._process.stdin.flush()
@@ -181,7 +186,10 @@ def harness(kills: int, seed: int, root: Path) -> dict[str, Any]:
         while found["kills"] < kills and found["missed"] < 2 * kills:
             generation += 1
             (root / "generation").write_text(str(generation))
-            code = server.child("force", kill_after_s=rng.uniform(0.0, whole_s * 1.02))
+            if found["kills"] % 2:  # half of the kills at any moment, half once so much is recorded, whatever the machine's pace
+                code = server.child("force", kill_when=_recorded(state, rng.randint(1, 3)))
+            else:
+                code = server.child("force", kill_after_s=rng.uniform(0.0, whole_s * 1.02))
             if code != -9:
                 found["missed"] += 1
                 continue
@@ -202,6 +210,21 @@ def harness(kills: int, seed: int, root: Path) -> dict[str, Any]:
         said = server.close()
         if said:
             print(said[-2000:], file=sys.stderr)
+
+
+def _recorded(state: Any, count: int) -> Callable[[], bool]:
+    """Return a look at whether the open run has so many records."""
+
+    def seen() -> bool:
+        opened = state.read("runs_open")
+        return bool(opened) and len(state.read("history_of", (opened[-1][0],))) >= count
+
+    return seen
+
+
+def _runs_on(pid: int) -> bool:
+    """Say whether a child that nobody has reaped yet still runs."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def _records(state: Any, run: str) -> list[Record]:

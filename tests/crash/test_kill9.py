@@ -21,9 +21,9 @@ def test_twenty_kills(tmp_path: Path) -> None:
     """If this failed, a power cut could lose or repeat work, or show readers one half of a publish."""
     found = crash.harness(20, seed=20, root=tmp_path)
     assert found["kills"] == 20
-    assert found["resumed"] >= 1, "the kills must hit runs, not only their start-up"
-    assert found["recorded"] >= 1, "and some of them after a result was recorded"
-    assert found["looks"] > 50
+    assert found["resumed"] >= 8, "the kills must hit runs, not only their start-up"
+    assert found["recorded"] >= 8, "and some of them after a result was recorded"
+    assert found["looks"] > 500
     for fault in ("lost", "doubled", "left_open", "failed", "wrong_seal", "torn"):
         assert found[fault] == 0, found
     assert found["ledger_findings"] == []

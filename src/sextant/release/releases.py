@@ -95,7 +95,7 @@ class Releases:
         if not moves:
             raise UserError("SX-RELEASE-003", "a release without a move")
         if decision.verdict == "deny":
-            raise Denied("SX-POLICY-001", f"not allowed: {'; '.join(decision.reasons)}", hint="ask the owner, or `--break-glass REASON`")
+            raise Denied("SX-POLICY-001", f"not allowed: {'; '.join(decision.reasons)}", hint="ask the owner of the policy: breaking the glass passes a gate or an approval, not a deny")
         if not broke_glass and intent == "release":
             for move in moves:
                 if self._state.read("withdrawn_is", (move.env, move.asset, move.target)):
