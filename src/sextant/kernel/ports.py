@@ -187,3 +187,35 @@ class Secrets(Protocol):
     def get(self, name: str) -> str:
         """Return the value. NotFound says how to set it."""
         ...
+
+
+class QueryLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What one question may cost the telemetry store; 0 = no limit."""
+
+    seconds: float = 30.0
+    memory_bytes: int = 1 << 30
+    rows_read: int = 0
+    rows_result: int = 0
+
+
+class Telemetry(Protocol):
+    """The telemetry store: ClickHouse's SQL, in this process (chDB) or over HTTP. Few methods; both backends run the same SQL and DDL."""
+
+    def run(self, sql: str) -> None:
+        """Run one statement of ours (DDL, ALTER, OPTIMIZE). StorageError."""
+        ...
+
+    def insert(self, table: str, rows: Any, *, token: str) -> None:
+        """Append rows (a pyarrow Table with the table's column names); durable when it returns. The same token for the same table
+        once more adds nothing. StorageError, with nothing added."""
+        ...
+
+    def query(self, sql: str, *, form: str = "Arrow", params: Mapping[str, str] | None = None, limits: QueryLimits | None = None) -> bytes:
+        """Answer a question of ours in a ClickHouse format. `params` bind `{name:Type}`. BadData for wrong SQL, StorageError, Busy beyond limits."""
+        ...
+
+    def ask(self, sql: str, *, form: str, params: Mapping[str, str] | None = None, limits: QueryLimits | None = None) -> bytes:
+        """Answer a question of a stranger, over a connection that cannot write. The caller has had the text judged first."""
+        ...
+
+    def close(self) -> None: ...
