@@ -21,14 +21,17 @@ _MADE = "<!-- Made by docs/generate.py: edit the code, not this page. -->\n"
 _CODE = re.compile(r"SX-([A-Z]+)-(?:\d{3}|[A-Z]+)")
 
 AREAS = {
-    "BACKUP": "backups", "BLOB": "the blob store", "BUNDLE": "a project's files as one bundle", "CHECK": "checks", "CLI": "words of the command line",
+    "ACCESS": "accounts and tokens", "API": "the HTTP API", "BACKUP": "backups", "BLOB": "the blob store", "BUNDLE": "a project's files as one bundle", "CHECK": "checks", "CLI": "words of the command line",
     "CONF": "`sextant.toml`", "DATA": "what a step returned", "DIFF": "comparing", "ENGINE": "promises of the engine", "ENV": "environments",
-    "FILE": "the disk", "KPI": "business numbers", "LAKE": "tables", "LEDGER": "the ledger", "LENGTH": "lengths of time", "LOAD": "the loader's process",
-    "PART": "partitions", "PLAN": "planning and names of assets", "POLICY": "who may do what", "PROJ": "a project's own files", "REG": "the registry",
+    "FILE": "the disk", "KPI": "business numbers", "LAKE": "tables", "LEDGER": "the ledger", "LENGTH": "lengths of time", "LOAD": "the loader's process", "OUT": "calls that leave the machine", "PAGE": "pages of lists",
+    "PART": "partitions", "PLAN": "planning and names of assets", "POLICY": "who may do what", "PROJ": "a project's own files", "REG": "the registry", "REMOTE": "a server that is asked",
     "RELEASE": "releases", "REPORT": "what other tools did", "RUN": "runs", "SECRET": "secrets", "SIGNAL": "signals", "STATE": "the state store",
-    "STEP": "steps", "UNDO": "undoing", "VERSION": "versions",
+    "STEP": "steps", "STREAM": "rows that are pushed", "UNDO": "undoing", "UP": "the processes of a server", "VERSION": "versions",
 }  # fmt: skip
 EVENTS = {
+    "access.refused": "Somebody was not let in, or may not do it; summed up by actor and reason.",
+    "account.created": "An account exists.",
+    "account.disabled": "An account is disabled; its tokens and sessions ended.",
     "asset.declared": "An asset is new in the project, or its declaration changed.",
     "asset.observed": "An asset of another tool was seen, or its place in the graph changed.",
     "asset.retired": "An asset is no longer declared.",
@@ -53,11 +56,14 @@ EVENTS = {
     "release.stuck": "An undo of a roll-out failed.",
     "release.superseded": "A newer release took the place of a waiting one.",
     "release.waiting": "A release waits for people.",
+    "rows.folded": "Pushed rows became input of a dataset: which batches, from whom, and where they are kept.",
     "run.finished": "A run ended; `seal` is the digest of its step history.",
     "run.reported": "Another tool ran an observed asset.",
     "run.started": "A run began.",
     "signal.closed": "A signal was looked at, or its cause is gone.",
     "signal.raised": "Something noteworthy about an asset.",
+    "token.created": "A token was made; its secret is not kept.",
+    "token.revoked": "A token was revoked.",
     "version.confirmed": "Other code or inputs made content that was live already.",
     "version.created": "A version exists; it is not live by that.",
     "version.expired": "The rows of a version are no longer kept; the record is.",
