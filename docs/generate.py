@@ -26,7 +26,7 @@ AREAS = {
     "FILE": "the disk", "KPI": "business numbers", "LAKE": "tables", "LEDGER": "the ledger", "LENGTH": "lengths of time", "LOAD": "the loader's process",
     "PART": "partitions", "PLAN": "planning and names of assets", "POLICY": "who may do what", "PROJ": "a project's own files", "REG": "the registry",
     "RELEASE": "releases", "REPORT": "what other tools did", "RUN": "runs", "SECRET": "secrets", "SIGNAL": "signals", "STATE": "the state store",
-    "STEP": "steps", "UNDO": "undoing", "VERSION": "versions",
+    "STEP": "steps", "TELEMETRY": "the telemetry store", "UNDO": "undoing", "VERSION": "versions",
 }  # fmt: skip
 EVENTS = {
     "asset.declared": "An asset is new in the project, or its declaration changed.",
