@@ -17,7 +17,7 @@ from sextant.app.answers import AccountSeen, TokenMade, TokenSeen
 from sextant.kernel.clock import NS, iso
 from sextant.kernel.errors import Denied, NotFound, UsageError
 from sextant.kernel.limits import SESSION_S, TOKEN_DAYS_MAX
-from sextant.kernel.nouns import Principal
+from sextant.kernel.nouns import Event, Principal
 from sextant.kernel.ports import Write
 from sextant.stores.access import AccessStore, Account, Session, Token
 
@@ -141,7 +141,7 @@ class Access:
         )  # fmt: skip
         self.store.add_token(one)
         said = {"id": id_, "name": name, "kind": kind, "role": role, "scopes": list(opens), "teams": list(teams), "on_behalf_of": on_behalf_of, "expires_at": one.expires_at}
-        self._tell("token.created", id_, said, by)
+        self._tell(self._p.event("token.created", id_, said, by, ""))
         return {**_seen(one), "secret": secret}
 
     def revoke_token(self, id_: str, *, by: Principal) -> None:
@@ -149,7 +149,7 @@ class Access:
         found = next((one for one in self.store.tokens() if one.id == id_), None)
         if found is None or not (_is_admin(by) or _mine(found, by)) or not self.store.revoke_token(id_, self._p.clock.now_ns()):
             raise NotFound("SX-ACCESS-015", f"there is no token `{id_}` to revoke", hint="`sextant token list` lists them")
-        self._tell("token.revoked", id_, {"id": id_, "name": found.name}, by)
+        self._tell(self._p.event("token.revoked", id_, {"id": id_, "name": found.name}, by, ""))
 
     def first(self) -> TokenMade | None:
         """Return a new administrator's token when there has never been one: what the first start prints, once."""
@@ -175,7 +175,7 @@ class Access:
             raise UsageError("SX-ACCESS-016", f"a password of {len(password)} characters is too short", hint=f"at least {_PASSWORD_CHARS_MIN}")
         one = Account(name=name, role=role, teams=tuple(teams), password=PasswordHasher().hash(password), created_at=self._p.clock.now_ns())
         self.store.add_account(one)
-        self._tell("account.created", name, {"name": name, "role": role, "teams": list(teams)}, by)
+        self._tell(self._p.event("account.created", name, {"name": name, "role": role, "teams": list(teams)}, by, ""))
         return _account_seen(one)
 
     def disable_account(self, name: str, *, by: Principal) -> None:
@@ -183,10 +183,10 @@ class Access:
         _administrators_only(by)
         if not self.store.disable_account(name, self._p.clock.now_ns()):
             raise NotFound("SX-ACCESS-017", f"there is no account `{name}` to disable", hint="`sextant account list` lists them")
-        self._tell("account.disabled", name, {"name": name}, by)
+        self._tell(self._p.event("account.disabled", name, {"name": name}, by, ""))
 
-    def _tell(self, kind: str, subject: str, data: dict[str, object], by: Principal) -> None:
-        self._p.state.commit(Write((), (self._p.event(kind, subject, data, by, ""),)))
+    def _tell(self, event: Event) -> None:
+        self._p.state.commit(Write((), (event,)))
 
 
 def same(one: str, other: str) -> bool:

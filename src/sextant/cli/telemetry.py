@@ -62,7 +62,7 @@ def query(sql: str, params: tuple[str, ...], form: str, output: Path | None, as_
             if output:
                 output.write_bytes(answer)
             else:
-                click.get_binary_stream("stdout").write(answer)
+                sys.stdout.buffer.write(answer)
             return
         found = msgspec.json.decode(p.query(text, form="JSONCompact", params=named))
         head = [column["name"] for column in found["meta"]]

@@ -30,8 +30,6 @@ SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.s
 SELECT id FROM event WHERE subject = ? ORDER BY seq DESC LIMIT 1
 -- name: events_of_type
 SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.type = ? ORDER BY e.seq
--- name: events_newest
-SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.seq < ? ORDER BY e.seq DESC LIMIT ?
 -- name: event_envelopes
 SELECT envelope FROM event WHERE seq >= ? AND seq < ? ORDER BY seq
 -- name: events_whole
