@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 _WAITS = ("run", "release", "rollback")  # verbs that end in a release: an approval is waited for there
 _COMPACT_FILES = 48  # small files of a table before they are merged after a publish
+_DECISIONS_MAX = 10_000  # remembered answers of the policy
 
 
 class LocalPlatform:
@@ -284,7 +285,10 @@ class LocalPlatform:
         facts = (asset.id, asset.owner, asset.tier, asset.mode) if asset else None
         question = (by, verb, facts, env, tuple(sorted((context or {}).items())))
         found = self._decisions.get(question)
+        found = self._decisions.get(question)
         if found is None:
+            if len(self._decisions) > _DECISIONS_MAX:  # questions name people and assets: a server meets many
+                self._decisions.clear()
             found = self._decisions[question] = decide(self.rules(), by, verb, asset, env, context)
         return found
 

@@ -9,6 +9,7 @@ from litestar import Litestar, Request, Response, asgi, delete, get, post
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
+from litestar.params import JSONBody
 
 from sextant.app.access import ROLES, Grant
 from sextant.app.operations import Operations
@@ -83,7 +84,7 @@ def make_api(platform: LocalPlatform, *, health: Health, hosts: tuple[str, ...],
         return Response(found, status_code=200 if found.get("ok") else 503)
 
     @post(f"{API}/session", summary="Sign in", operation_id="sign_in", tags=["session"], status_code=200)
-    async def sign_in(data: SignIn, request: Request[Any, Any, Any]) -> Response[SignedIn]:
+    async def sign_in(data: JSONBody[SignIn], request: Request[Any, Any, Any]) -> Response[SignedIn]:
         found = await asyncio.to_thread(access.sign_in, data.name, data.password)
         if found is None:
             refused.add(request.client.host if request.client else "", "password")
@@ -109,7 +110,7 @@ def make_api(platform: LocalPlatform, *, health: Health, hosts: tuple[str, ...],
             access.sign_out(cookie)
 
     @post("/internal/introspect", sync_to_thread=True, include_in_schema=False, status_code=200)
-    def introspect(data: Asked) -> Introspection:
+    def introspect(data: JSONBody[Asked]) -> Introspection:
         grant = access.grant(data.token)
         if grant is None:
             return Introspection(active=False)
