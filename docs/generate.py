@@ -112,7 +112,7 @@ def pages() -> dict[str, str]:
     made = {
         "commands.md": commands(), "author.md": author(), "errors.md": errors(), "settings.md": settings(), "events.md": events(), "limits.md": limits(), "nouns.md": nouns(),
     }  # fmt: skip
-    return {name: _MADE + text.rstrip() + "\n" for name, text in made.items()}
+    return {name: _MADE + text.rstrip() + "\n" for name, text in made.items()} | {"openapi.json": openapi()}
 
 
 # ---------------------------------------------------------------- commands
@@ -467,6 +467,20 @@ def events() -> str:
         home = next(module for module in (kernel, projections, checkpoint, erase) if struct in vars(module))
         out += _struct(Path(inspect.getsourcefile(home) or ""), struct, 3) if home is not kernel else [f"### {struct}\n", f"See [nouns](nouns.md#{struct.lower()}).\n"]
     return "\n".join(out)
+
+
+def openapi() -> str:
+    """Return the description of the HTTP API, as the server gives it."""
+    import json
+
+    import msgspec
+
+    from sextant.server.api.app import make_api
+    from sextant.testing import platform
+
+    with platform({"ops.py": 'import sextant as sx\n\nsx.project("shop", tz="UTC", owner=sx.team("shop"), environments=["dev"])\n'}) as p:
+        described = json.loads(msgspec.json.encode(make_api(p, health=dict, hosts=()).app.openapi_schema.to_schema()))
+        return json.dumps(described, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def limits() -> str:

@@ -9,7 +9,7 @@ import uvicorn
 
 from sextant.app.platform import LocalPlatform
 from sextant.server.api.app import make_api
-from sextant.server.api.door import Refusals
+from sextant.server.api.door import Door, Refusals
 
 INTERNAL = "between-our-processes"
 
@@ -17,8 +17,8 @@ INTERNAL = "between-our-processes"
 class Serving:
     """Where it can be asked, and what it refused."""
 
-    def __init__(self, url: str, platform: LocalPlatform, refusals: Refusals) -> None:
-        self.url, self.platform, self.refusals = url, platform, refusals
+    def __init__(self, url: str, platform: LocalPlatform, refusals: Refusals, door: Door) -> None:
+        self.url, self.platform, self.refusals, self.door = url, platform, refusals, door
 
     def token(self, role: str = "admin", **more: Any) -> str:
         """Return the secret of a new token."""
@@ -44,7 +44,7 @@ def serve(platform: LocalPlatform, **more: Any) -> Iterator[Serving]:
     assert started.wait(30), "the server does not start"
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        yield Serving(f"http://127.0.0.1:{port}", platform, refusals)
+        yield Serving(f"http://127.0.0.1:{port}", platform, refusals, app)
     finally:
         server.should_exit = True
         thread.join(30)

@@ -59,7 +59,7 @@ class Asked(msgspec.Struct):
     token: str
 
 
-def make_api(platform: LocalPlatform, *, health: Health, hosts: tuple[str, ...], secure: bool = False, internal: str = "", refusals: Refusals | None = None) -> App:
+def make_api(platform: LocalPlatform, *, health: Health, hosts: tuple[str, ...], secure: bool = False, internal: str = "", refusals: Refusals | None = None) -> Door:
     """Return the ASGI application.
 
     health    what GET /healthz answers; `ok` decides between 200 and 503
