@@ -2,10 +2,17 @@
 
 import atexit
 import shutil
+import socket
 import tempfile
+import threading
 from pathlib import Path
+from typing import NamedTuple
+
+import uvicorn
 
 from sextant.server.sql import system
+from sextant.server.sql.catalogue import Catalogue
+from sextant.server.sql.endpoint import make_sql_app
 from sextant.server.sql.guard import Guard
 from sextant.stores.telemetry.chdb import ChdbStore
 
@@ -55,3 +62,52 @@ def guard() -> Guard:
     if _guard is None:
         _guard = Guard(store())
     return _guard
+
+
+class Caller(NamedTuple):
+    name: str
+    role: str = "viewer"
+    scopes: tuple[str, ...] = ("api", "query")
+
+
+TOKENS = {
+    "sxt_viewer": Caller("viewer"),
+    "sxt_admin": Caller("boss", "admin"),
+    "sxt_ingest": Caller("shipper", "operator", ("ingest",)),
+}
+SECRET = "secret-of-the-processes"
+
+
+class Served:
+    """The SQL door on a loopback port, as the telemetry process serves it."""
+
+    def __init__(self) -> None:
+        self.flushed = 0
+        self.refused: list[tuple[str, str]] = []
+        self.catalogue = Catalogue(store(), lake(), "dev")
+
+        async def authorise(token: str) -> Caller | None:
+            return TOKENS.get(token)
+
+        def flush() -> None:
+            self.flushed += 1
+
+        self.app = make_sql_app(store(), flush, authorise, self.catalogue, internal=SECRET, refused=lambda who, why: self.refused.append((who, why)))
+        self.socket = socket.socket()
+        self.socket.bind(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        self._server = uvicorn.Server(uvicorn.Config(self.app, log_level="error", lifespan="off", timeout_graceful_shutdown=1))
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self.socket]}, daemon=True)
+        self._thread.start()
+        while not self._server.started:
+            threading.Event().wait(0.01)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
+
+    def close(self) -> None:
+        self._server.should_exit = True
+        self._thread.join()
+        self.app.close()
+        self.socket.close()

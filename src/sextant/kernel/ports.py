@@ -196,6 +196,7 @@ class QueryLimits(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int = 1 << 30
     rows_read: int = 0
     rows_result: int = 0
+    bytes_result: int = 0
 
 
 class Telemetry(Protocol):

@@ -28,10 +28,12 @@ from sextant.kernel.errors import BadData, SextantError, UsageError
 from sextant.kernel.nouns import Measure
 from sextant.kernel.ports import Telemetry
 from sextant.server.sql import system
+from sextant.server.sql.guard import SYSTEM
 from sextant.server.sql.tokens import literal, quoted
 
 LAKE = "sx_lake"  # the database of the pinned tables
 _LOCATOR = re.compile(r"[A-Za-z0-9_.@-]+(?:/[A-Za-z0-9_.@-]+)*/metadata/[A-Za-z0-9_.-]+\.metadata\.json")
+_INSIDE = re.compile(rf"`?(?:{LAKE}|{SYSTEM})`?\.`?\w+`?")
 _DIGITS = 12  # of a digest, in the name of a version
 
 
@@ -305,6 +307,14 @@ class Names:
 
     def generation(self) -> object:
         return self._snapshot.number, self._admin
+
+    def plain(self, text: str) -> str:
+        """Return an error's text in the names that people use, and without paths."""
+        if LAKE in text or SYSTEM in text:
+            asked = {f"{of}.{view}": ".".join(name) for name, (of, view) in system.NAMES.items() if of == SYSTEM}
+            asked |= {f"{LAKE}.{view}": ".".join(name) for name, one in self._snapshot.shown.items() for view, _ in one.made_by}
+            text = _INSIDE.sub(lambda found: asked.get(found[0].replace("`", ""), found[0]), text)
+        return self._catalogue._plain(text)
 
 
 def live_kpi(env: str, name: str, measure: Measure) -> LiveKpi:

@@ -19,6 +19,7 @@ from sextant.stores import files
 from sextant.stores.telemetry import answers
 
 _IDLE_CONNECTIONS_MAX = 4  # kept for each kind of question; opening one costs a quarter of a millisecond
+_KINDS_MAX = 12  # kinds of questions (combinations of limits) for which connections are kept; the one asked longest ago is let go
 _NO_LIMITS = QueryLimits(seconds=0.0, memory_bytes=0)
 
 
@@ -89,7 +90,10 @@ class ChdbStore:
     def _answer(self, sql: str, form: str, params: Mapping[str, str] | None, limits: QueryLimits, *, strange: bool) -> bytes:
         kind = (strange, limits)
         with self._lock:
-            idle = self._idle.setdefault(kind, [])
+            idle = self._idle[kind] = self._idle.pop(kind, [])  # moved to the end: the newest
+            while len(self._idle) > _KINDS_MAX:
+                for old in self._idle.pop(next(iter(self._idle))):
+                    old.close()
             connection = idle.pop() if idle else self._open(strange=strange, limits=limits)
         try:
             answer: bytes = connection.query(sql, form, params=dict(params or {})).bytes()
@@ -97,7 +101,7 @@ class ChdbStore:
             raise answers.of_question(str(error)) from error
         finally:
             with self._lock:
-                if self._closed or len(idle) >= _IDLE_CONNECTIONS_MAX:
+                if self._closed or len(idle) >= _IDLE_CONNECTIONS_MAX or self._idle.get(kind) is not idle:
                     connection.close()
                 else:
                     idle.append(connection)
@@ -127,6 +131,7 @@ def settings_of(limits: QueryLimits, threads: int) -> list[str]:
         f"max_memory_usage={limits.memory_bytes}" if limits.memory_bytes else "",
         f"max_rows_to_read={limits.rows_read}" if limits.rows_read else "",
         f"max_result_rows={limits.rows_result}" if limits.rows_result else "",
+        f"max_result_bytes={limits.bytes_result}" if limits.bytes_result else "",
     ]
     return [setting for setting in out if setting]
 
