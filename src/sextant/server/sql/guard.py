@@ -52,7 +52,7 @@ _WITHOUT_EFFECT = re.compile(
     r"|send_.*|wait_end_of_query|http_.*|cancel_http_readonly_queries_on_client_close|receive_timeout|send_timeout|connect_timeout\w*|idle_connection_timeout"
     r"|buffer_size|load_balancing|use_uncompressed_cache|use_query_cache|network_compression_\w+|enable_http_compression|date_time_input_format|input_format_\w+"
     r"|async_insert\w*|wait_for_async_insert|insert_\w+|mutations_sync|min_insert_\w+|optimize_\w+|prefer_\w+|query_profiler_\w+|allow_experimental_analyzer|enable_analyzer"
-    r"|timeout_before_checking_execution_speed|skip_unavailable_shards|distributed_\w+|memory_\w+|client_protocol_version|extremes|session_timezone_"
+    r"|timeout_before_checking_execution_speed|skip_unavailable_shards|distributed_\w+|memory_\w+|client_protocol_version|select_sequential_consistency"
 )
 # Limits that a client may lower: setting -> (field of QueryLimits, its ladder). Steps, because the store keeps a connection for each
 # combination; a request between two steps gets the next higher one, never more than our own limit.
@@ -63,13 +63,21 @@ LIMITS: dict[str, tuple[str, tuple[int, ...]]] = {
     "max_execution_time": ("seconds", _SECONDS), "max_result_rows": ("rows_result", _ROWS), "max_rows_to_read": ("rows_read", _ROWS),
     "max_memory_usage": ("memory_bytes", _BYTES), "max_memory_usage_for_user": ("memory_bytes", _BYTES),
 }  # fmt: skip
-# Settings that do change answers are taken only at the value that holds anyway.
+# Settings that change how values come out and nothing else: given to the connection.
+_FLAG = re.compile(r"[01]|true|false")
+ANSWERS = {
+    "session_timezone": re.compile(r"|[A-Za-z0-9_+-]+(?:/[A-Za-z0-9_+-]+){0,2}"), "join_use_nulls": _FLAG, "date_time_output_format": re.compile(r"simple|iso|unix_timestamp"),
+    "output_format_json_quote_64bit_integers": _FLAG, "output_format_json_quote_64bit_floats": _FLAG, "output_format_json_quote_denormals": _FLAG,
+    "output_format_json_quote_decimals": _FLAG, "output_format_json_named_tuples_as_objects": _FLAG, "output_format_arrow_string_as_string": _FLAG,
+    "output_format_parquet_string_as_string": _FLAG, "output_format_arrow_compression_method": re.compile(r"none|lz4_frame|zstd"),
+    "output_format_parquet_compression_method": re.compile(r"none|snappy|lz4|zstd|gzip"), "output_format_csv_crlf_end_of_line": _FLAG, "extremes": _FLAG, "final": _FLAG,
+}  # fmt: skip
+# Other settings that change answers are taken only at the value that holds anyway.
 _AS_IS = {
-    "readonly": ("1", "2"), "join_use_nulls": ("0", "false"), "session_timezone": ("", "UTC"), "result_overflow_mode": ("throw",), "read_overflow_mode": ("throw",),
-    "timeout_overflow_mode": ("throw",), "date_time_output_format": ("simple",), "max_result_bytes": (), "output_format_native_encode_types_in_binary_format": ("0", "false"),
-    "output_format_json_quote_64bit_integers": ("0", "false"), "output_format_json_quote_denormals": ("0", "false"), "default_format": (), "dialect": ("clickhouse",),
+    "readonly": ("1", "2"), "result_overflow_mode": ("throw",), "read_overflow_mode": ("throw",), "timeout_overflow_mode": ("throw",),
+    "output_format_native_encode_types_in_binary_format": ("0", "false"), "dialect": ("clickhouse",), "use_client_time_zone": ("0", "1"),
     "allow_experimental_variant_type": ("1",), "allow_experimental_dynamic_type": ("1",), "allow_experimental_json_type": ("1",),
-    "output_format_json_named_tuples_as_objects": ("1",), "use_client_time_zone": ("0", "1"),
+    "output_format_binary_write_json_as_string": ("0", "false"),
 }  # fmt: skip
 _IGNORED_ANY = frozenset({"max_result_bytes", "default_format"})
 
@@ -99,7 +107,7 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
 
     sql       what to run: exactly the text that was judged
     form      the format that the text itself asked for, "" for none
-    settings  limits that it asked for, as in `LIMITS`
+    settings  what it asked for of `LIMITS` and `ANSWERS`
     tables    the names it reads, as asked for
     """
 
@@ -331,7 +339,7 @@ def _identifiers(text: str, found: list[Token], params: Mapping[str, str]) -> tu
 
 
 def _tail(text: str, found: list[Token]) -> tuple[str, str, tuple[tuple[str, str], ...]]:
-    """Take FORMAT and SETTINGS off the end. Returns the text before them, the format ("" for none), and the limits among the settings."""
+    """Take FORMAT and SETTINGS off the end. Returns the text before them, the format ("" for none), and the settings that mean something."""
     depth, start = 0, len(found)
     for index, token in enumerate(found):
         depth += (token.text in "([{") - (token.text in ")]}") if token.kind == "sign" else 0
@@ -369,7 +377,7 @@ def format_of(name: str) -> str:
 
 
 def setting(name: str, value: str) -> list[tuple[str, str]]:
-    """Return what a client's setting means: the limit that it lowers, or nothing. Denied for one that would change answers or rights."""
+    """Return what a client's setting means: a limit that it lowers, a form of answers, or nothing. Denied for one that would change rights."""
     if name in LIMITS:
         try:
             number = float(value)
@@ -378,9 +386,11 @@ def setting(name: str, value: str) -> list[tuple[str, str]]:
         if number < 0 or not math.isfinite(number):
             raise Denied("SX-SQL-005", f"`{name}` cannot be `{value[:40]}`", hint="give a number; 0 asks for the limit that holds anyway")
         return [(name, value)] if number else []
+    if name in ANSWERS and ANSWERS[name].fullmatch(value):
+        return [(name, {"true": "1", "false": "0"}.get(value, value))] if value else []
     if name in _IGNORED_ANY or value in _AS_IS.get(name, ()) or (_WITHOUT_EFFECT.fullmatch(name) and name not in _AS_IS):
         return []
-    raise Denied("SX-SQL-005", f"the setting `{name[:80]}` cannot be given here", hint="limits can be lowered; settings that change answers or rights are refused: leave it out")
+    raise Denied("SX-SQL-005", f"the setting `{name[:80]}` cannot be given here", hint="limits can be lowered, and forms of answers chosen; what would change rights is refused: leave it out")
 
 
 # ---------------------------------------------------------------- SHOW, DESCRIBE, EXISTS, EXPLAIN as selects
@@ -446,7 +456,7 @@ def _table_name(found: list[Token], names: Names, database: str) -> tuple[str, s
 
 
 def _shown(text: str, found: list[Token], names: Names, database: str) -> str:
-    """Return the select for SHOW DATABASES, TABLES or COLUMNS."""
+    """Return the select for SHOW DATABASES, TABLES, COLUMNS or FUNCTIONS."""
     rest = [token for token in found[1:] if not (token.kind == "word" and token.text in ("FULL", "EXTENDED"))]
     full = len(rest) < len(found) - 1
     what = rest[0].text if rest else ""
@@ -462,6 +472,8 @@ def _shown(text: str, found: list[Token], names: Names, database: str) -> str:
     words = [token.text for token in rest]
     if len(rest) in (2, 3) and rest[-1].kind == "string" and words[:-1] in (["LIKE"], ["ILIKE"], ["NOT", "LIKE"], ["NOT", "ILIKE"]):
         like, rest = f"name {' '.join(words)}", []
+    if not rest and what == "FUNCTIONS":
+        return f"SELECT * FROM system.functions{' WHERE ' + like if like else ''} ORDER BY name{limit}"
     if rest or what not in ("DATABASES", "TABLES", "COLUMNS"):
         raise Denied("SX-SQL-001", f"`{text[:60]}` cannot be asked", hint="SHOW DATABASES, SHOW TABLES FROM data, SHOW COLUMNS FROM t FROM data can; others stand in system.*")
     if what == "DATABASES":
@@ -517,6 +529,8 @@ def _references(found: list[Token]) -> Iterable[_Ref]:
 
 
 _CURRENT_DATABASE = frozenset({"currentdatabase", "current_database", "database", "schema"})
+# What clients ask a server about itself when they connect. 0: Native blocks are sent in their plain form, as to a client without a revision.
+_ABOUT_US = {"displayname": "'sextant'", "revision": "toUInt32(0)"}
 
 
 def _with_names(text: str, found: list[Token], names: Names, database: str) -> tuple[str, frozenset[str], list[str]]:
@@ -547,10 +561,11 @@ def _with_names(text: str, found: list[Token], names: Names, database: str) -> t
             changes.append((found[ref.first].start, found[ref.last].end, new if aliased or not ref.source else f"{new} AS {quoted(name[1])}"))
             behind.add(".".join(target))
             moved.add(name)
-    changes += [  # the connection has a database of its own
-        (found[index].start, found[index + 2].end, literal(database))
+    about = {**dict.fromkeys(_CURRENT_DATABASE, literal(database)), **_ABOUT_US}  # the connection has a database of its own
+    changes += [
+        (found[index].start, found[index + 2].end, about[found[index].name.lower()])
         for index in range(len(found) - 2)
-        if found[index].name.lower() in _CURRENT_DATABASE and found[index + 1].text == "(" and found[index + 2].text == ")"
+        if found[index].name.lower() in about and found[index + 1].text == "(" and found[index + 2].text == ")"
     ]
     for index in range(len(found) - 3):  # `data.flights.origin` is now `flights.origin`
         pair = (found[index].name, found[index + 2].name)
