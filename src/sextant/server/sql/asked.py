@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 from sextant.kernel.errors import Denied, UsageError
 from sextant.kernel.limits import SQL_BODY_BYTES_MAX, SQL_MEMORY_BYTES_MAX, SQL_RESULT_BYTES_MAX, SQL_ROWS_MAX, SQL_SECONDS_MAX
 from sextant.kernel.ports import QueryLimits
-from sextant.server.sql.guard import LIMITS, format_of, setting
+from sextant.server.sql.settings import LIMITS, format_of, setting
 
 OURS = QueryLimits(seconds=SQL_SECONDS_MAX, memory_bytes=SQL_MEMORY_BYTES_MAX, rows_result=SQL_ROWS_MAX, bytes_result=SQL_RESULT_BYTES_MAX)
 # Parameters about the transport: sessions hold nothing here (nobody can make temporary tables), and a role is what the token says.

@@ -6,7 +6,7 @@ what they ask for; what has no view here cannot be read.
 
 from sextant.kernel.ports import Telemetry
 from sextant.server.sql.functions import TABLE_FUNCTIONS
-from sextant.server.sql.guard import SYSTEM
+from sextant.server.sql.names import SYSTEM
 from sextant.server.sql.tokens import literal, quoted
 
 OPEN = ("data", "kpi", "obs", "ops")
