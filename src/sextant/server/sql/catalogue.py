@@ -24,11 +24,11 @@ from pathlib import Path
 
 import msgspec
 
-from sextant.kernel.errors import BadData, SextantError, UsageError
+from sextant.kernel.errors import BadData, Bug, SextantError, UsageError
 from sextant.kernel.nouns import Measure
 from sextant.kernel.ports import Telemetry
 from sextant.server.sql import system
-from sextant.server.sql.guard import SYSTEM
+from sextant.server.sql.names import SYSTEM
 from sextant.server.sql.tokens import literal, quoted
 
 LAKE = "sx_lake"  # the database of the pinned tables
@@ -115,9 +115,13 @@ class Catalogue:
     """The tables of the SQL door.
 
     store  the telemetry store;  lake  the lake's root folder
+    Raises Bug when the working directory is not the lake, or above it: chDB makes tables of files below it and of no others.
     """
 
     def __init__(self, store: Telemetry, lake: Path) -> None:
+        lake = lake.resolve()
+        if not lake.is_relative_to(Path.cwd()):
+            raise Bug("SX-SQL-032", "the telemetry process does not work in the lake", hint="`confine` goes there")
         self._store = store
         self._root = lake
         self._env = ""

@@ -181,14 +181,16 @@ class SqlDoor:
 
     def _answer(self, question: asked.Question, caller: Caller, accepted: str, mark: str) -> _Answer:
         started = time.monotonic_ns()
+        if question.revision and question.form == "Native" and question.sql.strip() == replies.HELLO:
+            return _Answer(replies.hello(self._version, question.revision), "Native", "", time.monotonic_ns() - started)
         with self._catalogue.reading(admin=caller.role == "admin") as names:
             try:
                 judged = self._guard.judge(question.sql, names, database=question.database, params=question.params)
                 if any(table.startswith("obs.") for table in judged.tables):
                     self._flush()
                 form = judged.form or question.form
-                limit = asked.limits_of((*question.limits, *judged.settings))
-                data = self._store.ask(f"{mark} {judged.sql}", form=form, params=question.params, limits=limit)
+                limit, settings = asked.granted((*question.settings, *judged.settings))
+                data = self._store.ask(f"{mark} {judged.sql}", form=form, params=question.params, limits=limit, settings=settings)
             except SextantError as error:
                 raise _readable(error, names.plain, mark) from error.__cause__
         if len(data) > limits.SQL_RESULT_BYTES_MAX:

@@ -5,7 +5,8 @@ what they ask for; what has no view here cannot be read.
 """
 
 from sextant.kernel.ports import Telemetry
-from sextant.server.sql.guard import SYSTEM
+from sextant.server.sql.functions import TABLE_FUNCTIONS
+from sextant.server.sql.names import SYSTEM
 from sextant.server.sql.tokens import literal, quoted
 
 OPEN = ("data", "kpi", "obs", "ops")
@@ -33,6 +34,8 @@ VIEWS = {
     "settings": f"SELECT * FROM system.settings WHERE name IN ({', '.join(literal(name) for name in _SETTINGS)})",
     "functions": "SELECT name, is_aggregate, case_insensitive, alias_to, description, syntax, arguments, returned_value, examples, introduced_in, categories "
     "FROM system.functions WHERE origin = 'System'",
+    "table_functions": f"SELECT name, description FROM system.table_functions WHERE lower(name) IN ({', '.join(literal(name) for name in sorted(TABLE_FUNCTIONS))})",
+    "table_engines": "SELECT name FROM system.table_engines WHERE name IN ('MergeTree', 'ReplacingMergeTree', 'AggregatingMergeTree', 'IcebergLocal', 'View')",
     "build_options": "SELECT name, value FROM system.build_options WHERE name IN ('VERSION_FULL', 'VERSION_DESCRIBE', 'VERSION_INTEGER')",
     "dictionaries": "SELECT '' AS database, '' AS name, '' AS status, '' AS type, '' AS comment WHERE 0",
     "user_defined_functions": "SELECT '' AS name WHERE 0",
