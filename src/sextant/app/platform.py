@@ -323,9 +323,9 @@ class LocalPlatform:
         for id_, digest in published.versions.items():
             if id_ not in tables:
                 continue
-            version = self.versions.get(id_, digest)
-            if not version.locator or len(self.lake.files(version.locator)) < _COMPACT_FILES:
+            if published.files.get(id_, 0) < _COMPACT_FILES:
                 continue
+            version = self.versions.get(id_, digest)
             commit = self.lake.compact(id_.replace(":", ".", 1), version.locator)
             if commit is not None:
                 events.append(self.event("version.relocated", f"{id_}@{digest}", VersionRelocated(id_, digest, commit.locator), self.system, ""))
