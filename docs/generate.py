@@ -21,14 +21,50 @@ _MADE = "<!-- Made by docs/generate.py: edit the code, not this page. -->\n"
 _CODE = re.compile(r"SX-([A-Z]+)-(?:\d{3}|[A-Z]+)")
 
 AREAS = {
-    "BACKUP": "backups", "BLOB": "the blob store", "BUNDLE": "a project's files as one bundle", "CHECK": "checks", "CLI": "words of the command line",
-    "CONF": "`sextant.toml`", "DATA": "what a step returned", "DIFF": "comparing", "ENGINE": "promises of the engine", "ENV": "environments",
-    "FILE": "the disk", "KPI": "business numbers", "LAKE": "tables", "LEDGER": "the ledger", "LENGTH": "lengths of time", "LOAD": "the loader's process",
-    "PART": "partitions", "PLAN": "planning and names of assets", "POLICY": "who may do what", "PROJ": "a project's own files", "REG": "the registry",
-    "RELEASE": "releases", "REPORT": "what other tools did", "RUN": "runs", "SECRET": "secrets", "SIGNAL": "signals", "STATE": "the state store",
-    "STEP": "steps", "UNDO": "undoing", "VERSION": "versions",
-}  # fmt: skip
+    "ACCESS": "accounts and tokens",
+    "API": "the HTTP API",
+    "BACKUP": "backups",
+    "BLOB": "the blob store",
+    "BUNDLE": "a project's files as one bundle",
+    "CHECK": "checks",
+    "CLI": "words of the command line",
+    "CONF": "`sextant.toml`",
+    "DATA": "what a step returned",
+    "DIFF": "comparing",
+    "ENGINE": "promises of the engine",
+    "ENV": "environments",
+    "FILE": "the disk",
+    "KPI": "business numbers",
+    "LAKE": "tables",
+    "LEDGER": "the ledger",
+    "LENGTH": "lengths of time",
+    "LOAD": "the loader's process",
+    "OUT": "calls that leave the machine",
+    "PAGE": "pages of lists",
+    "PART": "partitions",
+    "PLAN": "planning and names of assets",
+    "POLICY": "who may do what",
+    "PROJ": "a project's own files",
+    "REG": "the registry",
+    "RELEASE": "releases",
+    "REMOTE": "a server that is asked",
+    "REPORT": "what other tools did",
+    "RUN": "runs",
+    "SECRET": "secrets",
+    "SIGNAL": "signals",
+    "SQL": "the SQL door",
+    "STATE": "the state store",
+    "STEP": "steps",
+    "STREAM": "rows that are pushed",
+    "TELEMETRY": "the telemetry store",
+    "UNDO": "undoing",
+    "UP": "the processes of a server",
+    "VERSION": "versions",
+}
 EVENTS = {
+    "access.refused": "Somebody was not let in, or may not do it; summed up by actor and reason.",
+    "account.created": "An account exists.",
+    "account.disabled": "An account is disabled; its tokens and sessions ended.",
     "asset.declared": "An asset is new in the project, or its declaration changed.",
     "asset.observed": "An asset of another tool was seen, or its place in the graph changed.",
     "asset.retired": "An asset is no longer declared.",
@@ -53,11 +89,14 @@ EVENTS = {
     "release.stuck": "An undo of a roll-out failed.",
     "release.superseded": "A newer release took the place of a waiting one.",
     "release.waiting": "A release waits for people.",
+    "rows.folded": "Pushed rows became input of a dataset: which batches, from whom, and where they are kept.",
     "run.finished": "A run ended; `seal` is the digest of its step history.",
     "run.reported": "Another tool ran an observed asset.",
     "run.started": "A run began.",
     "signal.closed": "A signal was looked at, or its cause is gone.",
     "signal.raised": "Something noteworthy about an asset.",
+    "token.created": "A token was made; its secret is not kept.",
+    "token.revoked": "A token was revoked.",
     "version.confirmed": "Other code or inputs made content that was live already.",
     "version.created": "A version exists; it is not live by that.",
     "version.expired": "The rows of a version are no longer kept; the record is.",
@@ -73,7 +112,7 @@ def pages() -> dict[str, str]:
     made = {
         "commands.md": commands(), "author.md": author(), "errors.md": errors(), "settings.md": settings(), "events.md": events(), "limits.md": limits(), "nouns.md": nouns(),
     }  # fmt: skip
-    return {name: _MADE + text.rstrip() + "\n" for name, text in made.items()}
+    return {name: _MADE + text.rstrip() + "\n" for name, text in made.items()} | {"openapi.json": openapi()}
 
 
 # ---------------------------------------------------------------- commands
@@ -428,6 +467,20 @@ def events() -> str:
         home = next(module for module in (kernel, projections, checkpoint, erase) if struct in vars(module))
         out += _struct(Path(inspect.getsourcefile(home) or ""), struct, 3) if home is not kernel else [f"### {struct}\n", f"See [nouns](nouns.md#{struct.lower()}).\n"]
     return "\n".join(out)
+
+
+def openapi() -> str:
+    """Return the description of the HTTP API, as the server gives it."""
+    import json
+
+    import msgspec
+
+    from sextant.server.api.app import make_api
+    from sextant.testing import platform
+
+    with platform({"ops.py": 'import sextant as sx\n\nsx.project("shop", tz="UTC", owner=sx.team("shop"), environments=["dev"])\n'}) as p:
+        described = json.loads(msgspec.json.encode(make_api(p, health=dict, hosts=()).app.openapi_schema.to_schema()))
+        return json.dumps(described, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def limits() -> str:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         secret,
         sql,
         static,
+        stream,
         team,
         window,
     )
@@ -47,7 +48,7 @@ _HOMES = {
         "accepted_values", "between", "check", "foreign_key", "fresh", "matches", "not_null", "row_count", "schema", "sql_check", "unique",
     ),
     "sextant.author.declare": (
-        "approval", "cron", "daily", "dataset", "goal", "hourly", "kpi", "monthly", "policy", "project", "secret", "sql", "static", "team", "window",
+        "approval", "cron", "daily", "dataset", "goal", "hourly", "kpi", "monthly", "policy", "project", "secret", "sql", "static", "stream", "team", "window",
     ),
     "sextant.engine.context": ("Context",),
     "sextant.kernel.partitions": ("Partition",),
@@ -56,7 +57,7 @@ _EXPORTS = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Context", "Partition", "accepted_values", "approval", "between", "check", "cron", "daily", "dataset", "foreign_key", "fresh", "goal", "hourly", "kpi",
-    "matches", "monthly", "not_null", "policy", "project", "row_count", "schema", "secret", "sql", "sql_check", "static", "team", "unique", "window",
+    "matches", "monthly", "not_null", "policy", "project", "row_count", "schema", "secret", "sql", "sql_check", "static", "stream", "team", "unique", "window",
 ]  # fmt: skip
 
 

@@ -297,7 +297,7 @@ def test_a_clock_that_jumps_back(shop: Shop, running: Any) -> None:
         clock.set(clock.now_ns() - 86_400 * NS)
         assert running(p).state == "finished"
         assert p.ledger.clock_behind_ns > 0
-        times = [e["at"] for e in p.views.events(limit=1000)]
+        times = [e["at"] for e in p.views.events(limit=1000).items]
         assert times == sorted(times, reverse=True), "no event is older than the one before it"
         assert p.views.count("dev", "orders") == 12
     with shop.open(clock=clock) as p:

@@ -449,7 +449,7 @@ def test_breaking_the_glass(shop, running) -> None:
         report = running(p, "dev", break_glass="the board meets in ten minutes")
         assert report.state == "finished"
         assert len(parts(p, "dev", "orders")) == 4
-        signals = [s for s in p.views.signals() if not s["closed_at"]]
+        signals = [s for s in p.views.signals().items if not s["closed_at"]]
         assert [s["kind"] for s in signals] == ["glass.broken"]
         assert "the board meets" in signals[0]["message"]
         assert "owner ops" in signals[0]["message"]
@@ -542,7 +542,7 @@ def test_what_others_do_is_part_of_the_answer(shop, running) -> None:
         bad = p.report("dev", "run", "service:checkout", state="failed", message="timeout", cause=done["event"])
         assert not bad["new"]
         assert p.asset("service:checkout").mode == "observed"
-        assert [s["asset"] for s in p.views.signals()] == ["service:checkout"]
+        assert [s["asset"] for s in p.views.signals().items] == ["service:checkout"]
         assert "service:checkout" in {a["id"] for a in p.views.graph(downstream="dataset:orders")["assets"]}
         with pytest.raises(UserError, match="managed"):
             p.report("dev", "release", "dataset:total")
@@ -562,13 +562,13 @@ def test_a_broken_edit_keeps_the_last_good_state(shop, running) -> None:
         assert p.views.count("dev", "shown") == 12
         assert running(p).state == "finished"
         p.load()
-        assert [s["kind"] for s in p.views.signals() if not s["closed_at"]] == ["project.broken"], "once, not at every look"
+        assert [s["kind"] for s in p.views.signals().items if not s["closed_at"]] == ["project.broken"], "once, not at every look"
         shop.edit("def shown(cleand:", "def shown(cleaned:")
         p.load()
         assert p.load_problem is None, "an open platform sees that it is mended"
     with shop.open() as p:
         assert p.load_problem is None
-        assert [s for s in p.views.signals() if not s["closed_at"]] == [], "and it is over when it is over"
+        assert [s for s in p.views.signals().items if not s["closed_at"]] == [], "and it is over when it is over"
 
 
 # ---------------------------------------------------------------- two processes, crashes
@@ -624,7 +624,7 @@ def test_a_run_that_died_is_taken_up(shop, running, monkeypatch) -> None:
         assert parts(p, "dev", "total") == {}
         report = running(p)
         assert report.id == "", "taking up the old run did everything"
-        run = p.views.runs()[0]
+        run = p.views.runs().items[0]
         assert (run["state"], run.get("computed", 0), run["reused"]) == ("finished", 0, 4)
         assert p.views.run(run["id"])["seal_ok"]
         assert p.views.count("dev", "total") == 4
@@ -689,7 +689,7 @@ def test_a_storage_error_ends_the_run_and_the_next_goes_on(shop, running, monkey
         monkeypatch.setattr(p.publisher, "publish", full)
         with pytest.raises(StorageError):
             running(p)
-        assert p.views.runs()[0]["state"] == "failed"
+        assert p.views.runs().items[0]["state"] == "failed"
         assert p.state.read("runs_open") == []
         monkeypatch.setattr(p.publisher, "publish", publish)
         again = running(p)

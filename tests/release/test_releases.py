@@ -68,7 +68,7 @@ class Bench:
         return str(rows[0][0]) if rows else ""
 
     def incidents(self) -> list[Incident]:
-        return [msgspec.json.decode(row[0], type=Incident) for row in self.state.read("incidents", (10,))]
+        return [msgspec.json.decode(row[1], type=Incident) for row in self.state.read("incidents_page", (1 << 62, 1 << 62, "", "", "", 10))]
 
 
 @pytest.fixture

@@ -91,7 +91,7 @@ class Runs:
                 made[id_] = {(r[0], r[1], r[2]): r[3] for r in rows}
         held = self._held(env)
         return Scene(
-            env=env, now=p.clock.now_ns(), live=parts, versions={id_: pointer.version for id_, pointer in live.items()}, held=held, made=made,
+            env=env, now=p.clock.now_ns(), live=parts, pushed={id_: {key: keys.pushed_digest(blobs) for key, blobs in mine.items()} for id_, mine in p.inbox.parts(manifest).items()}, versions={id_: pointer.version for id_, pointer in live.items()}, held=held, made=made,
             costs=self._costs(live, ids),
         )  # fmt: skip
 
@@ -137,6 +137,7 @@ class Runs:
         manifest = p.manifest()
         self._allowed(by, "run", env, manifest, planning.select(manifest, request), break_glass)
         self._take_up(env, by, progress)
+        p.inbox.fold(manifest, p.system)
         scene = self.scene(env, manifest)
         plan = planning.plan(manifest, scene, request)
         if not plan.steps and not plan.definitions and not ticks:
@@ -367,12 +368,12 @@ class Runs:
                     work = DataWork(
                         plan, manifest, run=run, state=p.state, versions=p.versions, lake=p.lake, blobs=p.blobs, executors=p.executor, clock=p.clock,
                         ids=p.ids, tables=tables, project=str(p.bundle_folder(manifest.bundle)), blobs_root=str(p.blobs.root), fence=leases.fence,
-                        earlier=_outputs(history), spare=self._spare(env), held=self._held(env), secrets_file=str(p.secrets_file), past_gate=bool(break_glass), as_it_was=intent == "undo",
+                        earlier=_outputs(history), spare=self._spare(env), held=self._held(env), secrets_file=str(p.secrets_file), past_gate=bool(break_glass), as_it_was=intent == "undo", pushed=p.inbox.parts(manifest),
                         settled=lambda id_: p.publisher.begin(tables[id_], assets[id_]),
                     )  # fmt: skip
                     outcome = execute(
                         work.tasks(), work, state=p.state, history=history, clock=p.clock, slots=p.executor("").slots, pools=p.config.pools,
-                        cancelled=lambda: p.interrupted() or leases.lost, progress=progress,
+                        cancelled=lambda: p.interrupted() or run in p.cancelled or leases.lost, progress=progress,
                     )  # fmt: skip
                 definitions = self._whole_definitions(plan, outcome, tables)
                 if not outcome.cancelled:

@@ -70,7 +70,9 @@ def tick(p: "LocalPlatform", env: str, request: Request, tried: set[Pending] | N
     chosen = planning.select(manifest, request)
     now = p.clock.now_ns()
     ticks = due(p, env, manifest, chosen, now)
-    by_input = {a.id for a in manifest.assets if a.id in chosen and a.build and a.build.inputs and not any(t.kind == "cron" for t in a.on)}
+    by_input = {a.id for a in manifest.assets if a.id in chosen and a.build and (a.build.inputs or (a.table and a.table.columns)) and not any(t.kind == "cron" for t in a.on)}
+    if any(a.id in by_input and a.table and a.table.columns for a in manifest.assets):
+        p.inbox.fold(manifest, p.system)
     wanted = _with_downstream(manifest, set(ticks), by_input) | by_input
     pending = _pending(p, env, manifest, by_input)
     tried &= pending

@@ -37,6 +37,7 @@ class Principal(Noun, frozen=True, kw_only=True):
     kind: Literal["person", "token", "agent", "system"] = "person"
     teams: tuple[str, ...] = ()
     on_behalf_of: str = ""
+    role: str = ""  # viewer, operator or admin of who comes over the network; "" = works on the project's own folder
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.name}" + (f" for {self.on_behalf_of}" if self.on_behalf_of else "")
@@ -46,14 +47,14 @@ class Principal(Noun, frozen=True, kw_only=True):
 
 
 class Code(Noun, frozen=True, kw_only=True):
-    """Where project code stands and what it was: `entry` is `module:qualname` or a `.sql` path inside the bundle.
+    """Where project code stands and what it was: `entry` is `module:qualname` or a `.sql` path inside the bundle; a `stream` has none of its own.
 
     fingerprint  digest of the function and of all project-local code that it reaches
     modules      distributions that its imports reach, each `name==version`
     warnings     reach that could not be followed (getattr, open ...), shown by `plan`
     """
 
-    language: Literal["python", "sql"]
+    language: Literal["python", "sql", "stream"]
     entry: str
     file: str
     line: int = 1
@@ -128,6 +129,7 @@ class Table(Noun, frozen=True, kw_only=True):
     time: str = ""  # the column of instants that says into which slice a row belongs
     schema: Literal["evolve", "freeze"] = "evolve"
     personal: tuple[str, ...] = ()  # columns masked in samples
+    columns: tuple[tuple[str, str], ...] = ()  # (column, type) of rows that are pushed; () = a function or query makes them
 
 
 class Goal(Noun, frozen=True, kw_only=True):
@@ -394,6 +396,7 @@ class WorkOrder(Noun, frozen=True, kw_only=True):
     now: int = 0
     expires_at: int = 0
     expect_schema: tuple[tuple[str, str], ...] = ()  # the live schema, for freeze / evolve
+    pushed: dict[str, tuple[str, ...]] = {}  # partition -> blobs of the rows that were pushed for it, in the order of arrival
     audit: bool = False  # run the checks of `asset` on the one input instead of making partitions
 
 

@@ -196,6 +196,7 @@ class QueryLimits(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int = 1 << 30
     rows_read: int = 0
     rows_result: int = 0
+    bytes_result: int = 0
 
 
 class Telemetry(Protocol):
@@ -205,9 +206,13 @@ class Telemetry(Protocol):
         """Run one statement of ours (DDL, ALTER, OPTIMIZE). StorageError."""
         ...
 
-    def insert(self, table: str, rows: Any, *, token: str) -> None:
-        """Append rows (a pyarrow Table with the table's column names); durable when it returns. The same token for the same table
-        once more adds nothing. StorageError, with nothing added."""
+    def insert(self, table: str, rows: bytes, *, token: str, form: str = "Native") -> None:
+        """Append rows; durable when it returns.
+
+        rows    whole blocks in a ClickHouse input format that names its columns (`Native`, `ArrowStream`, `Parquet`)
+        token   the same token for the same table once more adds nothing, as long as the table remembers it
+        Raises  StorageError, with nothing added to `table`
+        """
         ...
 
     def query(self, sql: str, *, form: str = "Arrow", params: Mapping[str, str] | None = None, limits: QueryLimits | None = None) -> bytes:

@@ -60,7 +60,7 @@ class Entry(NamedTuple):
 
 
 def entries(rows: Iterable[Row]) -> list[Entry]:
-    """Return the events of a query that selects (seq, envelope, salt, body), such as `events_newest`."""
+    """Return the events of a query that selects (seq, envelope, salt, body), such as `events_after`."""
     found = []
     for _seq, raw, _salt, body in rows:
         envelope = msgspec.json.decode(bytes(raw), type=Envelope)

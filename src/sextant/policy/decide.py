@@ -14,12 +14,12 @@ import msgspec
 from sextant.kernel.errors import ProjectError
 from sextant.kernel.nouns import Asset, Principal, Rule
 
-VERBS = ("run", "release", "rollback", "approve", "check", "report", "env", "erase", "backup", "unhold", "collect", "rotate", "signal")
+VERBS = ("run", "release", "rollback", "approve", "check", "report", "env", "erase", "backup", "unhold", "collect", "rotate", "signal", "push")
 FIELDS: dict[str, tuple[str, ...]] = {
     "verb": (),
     "env": (),
     "asset": ("id", "kind", "name", "owner", "tier", "mode"),
-    "principal": ("name", "kind", "teams", "on_behalf_of"),
+    "principal": ("name", "kind", "teams", "on_behalf_of", "role"),
     "context": ("intent", "break_glass", "checks_failed", "rows", "partitions"),
 }
 
@@ -37,6 +37,12 @@ DEFAULT: tuple[Rule, ...] = (
     Rule(
         name="what another tool manages is reported, not released",
         when="asset.mode == 'observed' && verb in ['run', 'release', 'rollback']",
+        then="deny",
+    ),
+    Rule(name="viewers look", when="principal.role == 'viewer'", then="deny"),
+    Rule(
+        name="what is live of a team's assets is moved by that team, or an administrator",
+        when="principal.role == 'operator' && asset.owner != '' && !(asset.owner in principal.teams) && verb in ['release', 'rollback', 'unhold']",
         then="deny",
     ),
 )
@@ -116,7 +122,7 @@ def _facts(principal: Principal, verb: str, asset: Asset | None, environment: st
         "verb": verb,
         "env": environment,
         "asset": {"id": it.id if asset else "", "kind": it.kind, "name": it.name, "owner": it.owner, "tier": it.tier, "mode": it.mode},
-        "principal": {"name": principal.name, "kind": principal.kind, "teams": list(principal.teams), "on_behalf_of": principal.on_behalf_of},
+        "principal": {"name": principal.name, "kind": principal.kind, "teams": list(principal.teams), "on_behalf_of": principal.on_behalf_of, "role": principal.role},
         "context": {"intent": "release", "break_glass": False, "checks_failed": 0, "rows": 0, "partitions": 0, **context},
     }
 

@@ -22,6 +22,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sextant.engine import streams
 from sextant.engine.context import Context
 from sextant.kernel import registry
 from sextant.kernel.errors import BadData, ProjectError, SextantError, WorldError
@@ -96,8 +97,11 @@ def _call(order: WorkOrder) -> list[tuple[str, Any]]:
     build = asset.build
     assert build is not None
     assert asset.table is not None
-    project = _project(order)
     slices = asset.table.partitioning
+    if build.code.language == "stream":
+        blobs = LocalBlobs(Path(order.blobs))
+        return [(key, streams.fold(asset.table.columns, (blobs.get(one) for one in order.pushed.get(key, ())), asset.table.key)) for key in order.partitions]
+    project = _project(order)
     loaded = {ref.name: _Loaded(order, ref, slices) for ref in order.inputs}
     if build.code.language == "sql":
         query = project.queries[asset.id]

@@ -1,0 +1,61 @@
+"""The coordinator's steady work: threads that do one thing again and again, say when they cannot, and go on."""
+
+import sys
+import threading
+from collections.abc import Callable
+
+from sextant.kernel.errors import SextantError
+
+_BACKOFF_S_MAX = 30.0
+
+
+class Loop:
+    """Calls `work` every `every_s` seconds, or as soon as it is woken. An error is said once, and again when it changes."""
+
+    def __init__(self, name: str, work: Callable[[], None], *, every_s: float) -> None:
+        self.name, self._work, self._every_s = name, work, every_s
+        self.problem = ""
+        self._wake = threading.Event()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"sextant-{name}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._wake.set()
+
+    def join(self, timeout_s: float) -> None:
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        failed = 0
+        while not self._stopped.is_set():
+            try:
+                self._work()
+                if self.problem:
+                    self._say(f"{self.name} works again")
+                self.problem, failed = "", 0
+            except SextantError as error:
+                failed += 1
+                self._tell(f"{error.message} ({error.code})")
+            except Exception as error:  # a loop that ended would be missed by nobody
+                failed += 1
+                self._tell(f"{type(error).__name__}: {error}")
+            wait = self._every_s if not failed else min(_BACKOFF_S_MAX, self._every_s * 2 ** min(failed, 6))
+            self._wake.wait(wait)
+            self._wake.clear()
+
+    def _tell(self, text: str) -> None:
+        if text != self.problem and not self._stopped.is_set():
+            self._say(f"{self.name}: {text}")
+        self.problem = text
+
+    @staticmethod
+    def _say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)

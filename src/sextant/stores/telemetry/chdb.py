@@ -1,0 +1,175 @@
+"""The telemetry store inside this process: chDB, which is ClickHouse as a library.
+
+Opened by the telemetry process only: chDB allows one path per process and one process per path, and a process that has used it must
+not fork. A connection runs one statement at a time, so there is one for writing, a few for questions of ours, and for strangers'
+questions some that are read-only (a connection's `readonly=1` cannot be lifted again, not even by the question's own SETTINGS).
+"""
+
+import contextlib
+import os
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sextant.kernel.errors import StorageError, UsageError
+from sextant.kernel.ports import QueryLimits
+from sextant.stores import files
+from sextant.stores.telemetry import answers
+
+_IDLE_CONNECTIONS_MAX = 4  # kept for each kind of question; opening one costs a quarter of a millisecond
+_KINDS_MAX = 12  # kinds of questions (combinations of limits) for which connections are kept; the one asked longest ago is let go
+_NO_LIMITS = QueryLimits(seconds=0.0, memory_bytes=0)
+
+
+class ChdbStore:
+    """`Telemetry` on chDB. Safe to call from several threads.
+
+    folder        where the database lies; made when absent
+    memory_bytes  what all queries and merges together may use
+    threads       of one query; 0 = one for each core
+    """
+
+    def __init__(self, folder: Path, *, memory_bytes: int = 2 << 30, threads: int = 0) -> None:
+        from chdb import _chdb
+
+        if set("?&%") & set(str(folder)):  # they would be read as options of the connection
+            raise UsageError("SX-TELEMETRY-005", f"the telemetry store cannot lie in `{folder}`", hint="use a folder whose path has no `?`, `&` or `%`")
+        files.make_folder(str(folder))
+        config = folder / "config.xml"
+        files.write(str(config), _config(memory_bytes).encode(), whole=True)
+        self._engine: Any = _chdb
+        self._address = f"{folder / 'data'}?config-file={config}"
+        self._threads = threads
+        self._lock = threading.Lock()
+        self._writing = threading.Lock()
+        self._idle: dict[tuple[bool, QueryLimits], list[Any]] = {}
+        self._closed = False
+        try:
+            self._writer = self._open(strange=False, limits=_NO_LIMITS)
+        except RuntimeError as error:
+            raise StorageError(
+                "SX-TELEMETRY-006", f"the telemetry store in `{folder}` does not open: {answers.message_of(str(error))}",
+                hint="another process may hold it; stop that one first",
+            ) from error  # fmt: skip
+
+    def run(self, sql: str) -> None:
+        with self._writing:
+            try:
+                self._writer.query(sql, "Null")
+            except RuntimeError as error:
+                raise answers.of_writing(str(error), f"`{sql.split('(', maxsplit=1)[0].strip()[:80]}`") from error
+
+    def insert(self, table: str, rows: bytes, *, token: str, form: str = "Native") -> None:
+        with _as_file(rows) as path, self._writing:
+            # one block for each insert, so that the token stands for all of it; the setting must not depend on the machine
+            sql = f"INSERT INTO {table} FROM INFILE '{path}' SETTINGS {INSERT_SETTINGS}, insert_deduplication_token='{_quoted(token)}' FORMAT {form}"
+            try:
+                self._writer.query(sql, "Null")
+            except RuntimeError as error:
+                raise answers.of_writing(str(error), f"rows of `{table}`") from error
+
+    def query(self, sql: str, *, form: str = "Arrow", params: Mapping[str, str] | None = None, limits: QueryLimits | None = None) -> bytes:
+        return self._answer(sql, form, params, limits or _NO_LIMITS, strange=False)
+
+    def ask(self, sql: str, *, form: str, params: Mapping[str, str] | None = None, limits: QueryLimits | None = None) -> bytes:
+        return self._answer(sql, form, params, limits or QueryLimits(), strange=True)
+
+    def close(self) -> None:
+        with self._writing, self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            for connections in self._idle.values():
+                for connection in connections:
+                    connection.close()
+            self._idle.clear()
+            self._writer.close()
+
+    def _answer(self, sql: str, form: str, params: Mapping[str, str] | None, limits: QueryLimits, *, strange: bool) -> bytes:
+        kind = (strange, limits)
+        with self._lock:
+            idle = self._idle[kind] = self._idle.pop(kind, [])  # moved to the end: the newest
+            while len(self._idle) > _KINDS_MAX:
+                for old in self._idle.pop(next(iter(self._idle))):
+                    old.close()
+            connection = idle.pop() if idle else self._open(strange=strange, limits=limits)
+        try:
+            answer: bytes = connection.query(sql, form, params=dict(params or {})).bytes()
+        except RuntimeError as error:
+            raise answers.of_question(str(error)) from error
+        finally:
+            with self._lock:
+                if self._closed or len(idle) >= _IDLE_CONNECTIONS_MAX or self._idle.get(kind) is not idle:
+                    connection.close()
+                else:
+                    idle.append(connection)
+        return answer
+
+    def _open(self, *, strange: bool, limits: QueryLimits) -> Any:
+        connection = self._engine.connect(self._address)
+        for setting in settings_of(limits, self._threads):
+            connection.query(f"SET {setting}", "Null")
+        if strange:  # last: nothing can be set after it
+            connection.query("SET readonly=1", "Null")
+        return connection
+
+
+# An insert is one block: a token then stands for all its rows, and a repetition is cut in the same way.
+INSERT_SETTINGS = (
+    "min_insert_block_size_rows=0, min_insert_block_size_bytes=4000000000, max_insert_block_size=100000000, max_insert_threads=1, "
+    "deduplicate_blocks_in_dependent_materialized_views=1, max_partitions_per_insert_block=0, async_insert=0"
+)
+
+
+def settings_of(limits: QueryLimits, threads: int) -> list[str]:
+    """Return the limits of a question as ClickHouse settings, `name=value`."""
+    out = [
+        f"max_threads={threads}" if threads else "",
+        f"max_execution_time={limits.seconds}" if limits.seconds else "",
+        f"max_memory_usage={limits.memory_bytes}" if limits.memory_bytes else "",
+        f"max_rows_to_read={limits.rows_read}" if limits.rows_read else "",
+        f"max_result_rows={limits.rows_result}" if limits.rows_result else "",
+        f"max_result_bytes={limits.bytes_result}" if limits.bytes_result else "",
+    ]
+    return [setting for setting in out if setting]
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("'", "\\'")
+
+
+@contextlib.contextmanager
+def _as_file(rows: bytes) -> Iterator[str]:
+    """Show bytes to chDB as a file: in memory where the system can, since they are durable elsewhere."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("rows")
+        path = f"/proc/self/fd/{descriptor}"
+    else:
+        descriptor, path = tempfile.mkstemp()
+    try:
+        view = memoryview(rows)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        yield path
+    finally:
+        os.close(descriptor)
+        if not path.startswith("/proc/"):
+            os.unlink(path)
+
+
+def _config(memory_bytes: int) -> str:
+    # Caches are bounded because the process shares a laptop with everything else; UTC because times are instants here.
+    return f"""<clickhouse>
+  <timezone>UTC</timezone>
+  <max_server_memory_usage>{memory_bytes}</max_server_memory_usage>
+  <mark_cache_size>{64 << 20}</mark_cache_size>
+  <index_mark_cache_size>{16 << 20}</index_mark_cache_size>
+  <primary_index_cache_size>{64 << 20}</primary_index_cache_size>
+  <mmap_cache_size>0</mmap_cache_size>
+  <max_thread_pool_size>256</max_thread_pool_size>
+  <max_thread_pool_free_size>8</max_thread_pool_free_size>
+</clickhouse>
+"""
