@@ -286,7 +286,7 @@ def _sql_header() -> str:
     from sextant.author import sqlfile
 
     return (
-        "## The header of a `.sql` file\n\nA dataset of `sx.sql(\"file.sql\")` takes its settings from comments at the top of the file; its inputs are the tables that the query names.\n\n"
+        '## The header of a `.sql` file\n\nA dataset of `sx.sql("file.sql")` takes its settings from comments at the top of the file; its inputs are the tables that the query names.\n\n'
         "```sql\n" + "\n".join(line.strip() for line in (sqlfile.__doc__ or "").splitlines() if line.strip().startswith("--")) + "\n```\n\n"
         "Words: " + ", ".join(f"`{key}`" for key in sqlfile.KEYS) + ". Each once; `check` may repeat. Other comments are prose. The dialect is DuckDB's.\n"
     )
@@ -426,7 +426,7 @@ def settings() -> str:
     return "\n".join([
         "# Settings\n", "## sextant.toml\n", "The file marks the project's folder. A misspelt setting is an error with its line.\n",
         "| setting | type | default | is |\n|---|---|---|---|", *rows,
-        "\n```toml\nmodule = \"flights.ops\"\nenvironment = \"dev\"\nworkers = 4\ninclude = [\"seeds/*.csv\"]\n\n[pools]\nwarehouse = 2\n```\n",
+        '\n```toml\nmodule = "flights.ops"\nenvironment = "dev"\nworkers = 4\ninclude = ["seeds/*.csv"]\n\n[pools]\nwarehouse = 2\n```\n',
         "## Environment variables\n", "| variable | is |\n|---|---|", *(f"| `{name}` | {text} |" for name, text in variables.items()),
         "\nA secret `NAME` is read from the environment variable of that name, then from `.sextant/secrets.toml` (mode 0600).\n",
     ])  # fmt: skip
@@ -495,7 +495,7 @@ def _number(text: str) -> str:
     value = eval(text, {"__builtins__": {}})  # noqa: S307 - our own constants
     if isinstance(value, int) and "<<" in text:
         shift = int(text.split("<<")[1])
-        return f"{text.split('<<')[0].strip()} {({10: 'KiB', 20: 'MiB', 30: 'GiB'})[shift]}"
+        return f"{text.split('<<', maxsplit=1)[0].strip()} {({10: 'KiB', 20: 'MiB', 30: 'GiB'})[shift]}"
     return f"{value:,}"
 
 

@@ -189,8 +189,8 @@ def test_what_makes_no_sense_is_a_problem_document(serving: Serving) -> None:
         ("POST", "/api/v1/runs", {"asssets": ["orders"]}, 400, "SX-API-011"),
         ("POST", "/api/v1/runs", b"{", 400, "SX-API-012"),
         ("POST", "/api/v1/reports", {"kind": "party", "asset": "service:web"}, 400, "SX-API-011"),
-        ("POST", "/api/v1/datasets/prices/rows", {"rows": [{"id": "a", "price": "dear"}]}, 400, "SX-STREAM-011"),
-        ("POST", "/api/v1/datasets/orders/rows", {"rows": []}, 400, "SX-STREAM-010"),
+        ("POST", "/api/v1/datasets/prices/rows", {"rows": [{"id": "a", "price": "dear"}]}, 422, "SX-STREAM-010"),
+        ("POST", "/api/v1/datasets/orders/rows", {"rows": []}, 400, "SX-STREAM-011"),
         ("PUT", "/api/v1/runs", {}, 405, "SX-API-012"),
         ("GET", "/api/v1/nothing", None, 404, "SX-API-010"),
     ):

@@ -122,7 +122,7 @@ def test_a_day_with_every_command(say: Callable[..., Told], both: tuple[Side, Si
             return _original(self, *args, **kwargs)
 
         monkeypatch.setattr(remote.Remote, operation.name, counted)
-    here, there, serving = both
+    here, there, _ = both
 
     assert "missing" in say("plan")[1]
     assert as_json(say("run", "--json", at={"run": r"run_\w+"}))["computed"] == 2
@@ -142,7 +142,6 @@ def test_a_day_with_every_command(say: Callable[..., Told], both: tuple[Side, Si
     for side in (here, there):
         side_ops = side.root / "ops.py"
         side_ops.write_text(side_ops.read_text().replace("4.0", "5.0"))
-    serving.platform.load()  # as the scheduler does, again and again
     assert "stale" in say("plan")[1]
     assert as_json(say("backfill", "orders", "--stale", "--json"))["computed"] >= 1
     say("versions", "orders", "--json")

@@ -116,6 +116,7 @@ def _here(assets: tuple[str, ...], partition: str, env: str | None, as_json: boo
         request = Request(assets=tuple(p.asset(asset).id for asset in assets), partitions=span(partition), force=force, upstream=upstream)
         if each:
             return _each(p, name, request, as_json)
+        say(f"watching {name}; Ctrl-C ends it")
         return keep_watch(p, name, request, say=say, tell=lambda report: emit(report, json=as_json, text=lambda: report_lines(report), compact=True))
 
 

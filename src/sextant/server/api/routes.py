@@ -64,7 +64,7 @@ def _handler(operation: Operation, operations_for: OperationsFor, slow: threadin
         fields: list[Any] = [(name, hints[name]) if wanted[name].default is inspect.Parameter.empty else (name, hints[name], wanted[name].default) for name in others]
         body = msgspec.defstruct(f"{_camel(operation.name)}Request", fields, kw_only=True, forbid_unknown_fields=True)
         optional = all(wanted[name].default is not inspect.Parameter.empty for name in others)
-        parameters.append(inspect.Parameter("data", inspect.Parameter.KEYWORD_ONLY, annotation=JSONBody[body | None if optional else body], **({"default": None} if optional else {})))
+        parameters.append(inspect.Parameter("data", inspect.Parameter.KEYWORD_ONLY, annotation=_body(body | None if optional else body), **({"default": None} if optional else {})))
 
     def arguments(given: dict[str, Any]) -> dict[str, Any]:
         out = {name[2:]: value for name, value in given.items() if name[:2] in ("p_", "q_")}
@@ -133,6 +133,12 @@ async def _lines(said: "queue.SimpleQueue[tuple[str, Any]]") -> AsyncIterator[by
         yield msgspec.json.encode({kind: value.problem() if kind == "problem" else value}, enc_hook=str) + b"\n"
         if kind != "done":
             return
+
+
+def _body(kind: Any) -> Any:
+    """Return the annotation of a JSON body."""
+    marked: Any = JSONBody
+    return marked[kind]
 
 
 def _camel(name: str) -> str:
