@@ -72,6 +72,7 @@ EVENTS = {
     "check.reported": "Another tool checked an observed asset.",
     "checks.completed": "Checks ran on exactly this version.",
     "decision.denied": "The policy said no.",
+    "decision.overridden": "The policy said no, and somebody broke the glass.",
     "env.created": "An environment exists.",
     "env.dropped": "An environment is gone.",
     "incident.closed": "People are done with an incident.",
