@@ -9,6 +9,7 @@ import binascii
 import urllib.parse
 import zlib
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from concurrent.futures import Future
 from typing import Any
 
 from sextant.formats.batch import Batch
@@ -158,14 +159,16 @@ class IngestDoor:
             await asyncio.sleep(_COUNT_S)
             self.write_refusals()
 
-    def write_refusals(self) -> None:
-        """Write down what was refused whole since the last time."""
+    def write_refusals(self) -> "list[Future[None]]":
+        """Write down what was refused whole since the last time; return what is done when it is durable. On the event loop's thread."""
         found, self._refused = self._refused, {}
+        out: list[Future[None]] = []
         for (owner, name, reason), number in found.items():
             try:
-                self._intake.accept(Batch(refused={reason: number}, timed=False), protocol=name, owner=owner)
+                out.append(self._intake.accept(Batch(refused={reason: number}, timed=False), protocol=name, owner=owner).durable)
             except Busy:
                 self._refused[owner, name, reason] = self._refused.get((owner, name, reason), 0) + number
+        return out
 
 
 def _token(headers: Mapping[str, str]) -> str:

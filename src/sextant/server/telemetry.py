@@ -78,6 +78,9 @@ class TelemetryProcess:
         """Answer the coordinator; in a thread, since the store may take its time."""
         from sextant.server.protocols.port import Answer
 
+        if path in ("/internal/query", "/internal/flush"):  # what was refused is to be seen as well
+            for written in self.ingest.write_refusals():
+                await asyncio.wrap_future(written)
         made = await asyncio.to_thread(self._inner, method, path, headers, body)
         return Answer(200, made, "application/json")
 
