@@ -34,6 +34,7 @@ AREAS = {
     "ENGINE": "promises of the engine",
     "ENV": "environments",
     "FILE": "the disk",
+    "INTAKE": "what telemetry sends",
     "KPI": "business numbers",
     "LAKE": "tables",
     "LEDGER": "the ledger",
@@ -71,6 +72,7 @@ EVENTS = {
     "check.reported": "Another tool checked an observed asset.",
     "checks.completed": "Checks ran on exactly this version.",
     "decision.denied": "The policy said no.",
+    "decision.overridden": "The policy said no, and somebody broke the glass.",
     "env.created": "An environment exists.",
     "env.dropped": "An environment is gone.",
     "incident.closed": "People are done with an incident.",
@@ -112,7 +114,7 @@ def pages() -> dict[str, str]:
     made = {
         "commands.md": commands(), "author.md": author(), "errors.md": errors(), "settings.md": settings(), "events.md": events(), "limits.md": limits(), "nouns.md": nouns(),
     }  # fmt: skip
-    return {name: _MADE + text.rstrip() + "\n" for name, text in made.items()}
+    return {name: _MADE + text.rstrip() + "\n" for name, text in made.items()} | {"openapi.json": openapi()}
 
 
 # ---------------------------------------------------------------- commands
@@ -285,7 +287,7 @@ def _sql_header() -> str:
     from sextant.author import sqlfile
 
     return (
-        "## The header of a `.sql` file\n\nA dataset of `sx.sql(\"file.sql\")` takes its settings from comments at the top of the file; its inputs are the tables that the query names.\n\n"
+        '## The header of a `.sql` file\n\nA dataset of `sx.sql("file.sql")` takes its settings from comments at the top of the file; its inputs are the tables that the query names.\n\n'
         "```sql\n" + "\n".join(line.strip() for line in (sqlfile.__doc__ or "").splitlines() if line.strip().startswith("--")) + "\n```\n\n"
         "Words: " + ", ".join(f"`{key}`" for key in sqlfile.KEYS) + ". Each once; `check` may repeat. Other comments are prose. The dialect is DuckDB's.\n"
     )
@@ -425,7 +427,7 @@ def settings() -> str:
     return "\n".join([
         "# Settings\n", "## sextant.toml\n", "The file marks the project's folder. A misspelt setting is an error with its line.\n",
         "| setting | type | default | is |\n|---|---|---|---|", *rows,
-        "\n```toml\nmodule = \"flights.ops\"\nenvironment = \"dev\"\nworkers = 4\ninclude = [\"seeds/*.csv\"]\n\n[pools]\nwarehouse = 2\n```\n",
+        '\n```toml\nmodule = "flights.ops"\nenvironment = "dev"\nworkers = 4\ninclude = ["seeds/*.csv"]\n\n[pools]\nwarehouse = 2\n```\n',
         "## Environment variables\n", "| variable | is |\n|---|---|", *(f"| `{name}` | {text} |" for name, text in variables.items()),
         "\nA secret `NAME` is read from the environment variable of that name, then from `.sextant/secrets.toml` (mode 0600).\n",
     ])  # fmt: skip
@@ -469,6 +471,20 @@ def events() -> str:
     return "\n".join(out)
 
 
+def openapi() -> str:
+    """Return the description of the HTTP API, as the server gives it."""
+    import json
+
+    import msgspec
+
+    from sextant.server.api.app import make_api
+    from sextant.testing import platform
+
+    with platform({"ops.py": 'import sextant as sx\n\nsx.project("shop", tz="UTC", owner=sx.team("shop"), environments=["dev"])\n'}) as p:
+        described = json.loads(msgspec.json.encode(make_api(p, health=dict, hosts=()).app.openapi_schema.to_schema()))
+        return json.dumps(described, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
 def limits() -> str:
     """Return the page of limits."""
     text = (SOURCE / "kernel" / "limits.py").read_text(encoding="utf-8")
@@ -480,7 +496,7 @@ def _number(text: str) -> str:
     value = eval(text, {"__builtins__": {}})  # noqa: S307 - our own constants
     if isinstance(value, int) and "<<" in text:
         shift = int(text.split("<<")[1])
-        return f"{text.split('<<')[0].strip()} {({10: 'KiB', 20: 'MiB', 30: 'GiB'})[shift]}"
+        return f"{text.split('<<', maxsplit=1)[0].strip()} {({10: 'KiB', 20: 'MiB', 30: 'GiB'})[shift]}"
     return f"{value:,}"
 
 

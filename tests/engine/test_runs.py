@@ -457,6 +457,42 @@ def test_breaking_the_glass(shop, running) -> None:
         assert release.broke_glass == "the board meets in ten minutes"
 
 
+FREEZE = ORDERS + '''
+sx.policy("nobody runs orders now", when="verb == 'run' && asset.name == 'orders'", then="deny")
+sx.policy("freeze", when="verb == 'release' && env == 'dev'", then="deny")
+sx.policy("never this one", when="verb == 'run' && env == 'prod'", then="deny", absolute=True)
+'''
+
+
+def test_breaking_the_glass_passes_a_deny_and_says_so(shop, running) -> None:
+    """A freeze would hold even while the house burns; or somebody passes it and nobody ever hears of it."""
+    shop.write(FREEZE)
+    with shop.open() as p:
+        with pytest.raises(Denied, match="nobody runs orders now"):
+            running(p)
+        report = running(p, "dev", break_glass="the house burns")
+        assert report.state == "finished"
+        release = p.releases.get(report.release)
+        assert (release.state, release.passed, release.broke_glass) == ("live", ("freeze",), "the house burns")
+        told = sorted((e["subject"], e["data"]["verb"], *e["data"]["rules"], e["data"]["reason"]) for e in p.views.events(kind="decision.overridden").items)
+        assert told == [
+            ("dataset:doubled", "release", "freeze", "the house burns"), ("dataset:orders", "release", "freeze", "the house burns"),
+            ("dataset:orders", "run", "nobody runs orders now", "the house burns"),
+        ]  # fmt: skip
+        signals = [s for s in p.views.signals().items if not s["closed_at"]]
+        assert {(s["kind"], s["severity"]) for s in signals} == {("glass.broken", "error")}
+        assert all("past the policy that denies it" in s["message"] and "owner ops" in s["message"] for s in signals)
+
+
+def test_an_absolute_deny_holds_when_the_glass_breaks(shop, running) -> None:
+    """What must never be, whatever the reason, would be one option away."""
+    shop.write(FREEZE)
+    with shop.open() as p, pytest.raises(Denied, match="never this one"):
+        running(p, "prod", break_glass="the house burns")
+    with shop.open() as p:
+        assert not p.views.signals().items, "nothing was done, and nothing is to be reviewed"
+
+
 def test_a_second_pair_of_eyes(shop, running) -> None:
     """A release that needs approval would go live without; or never."""
     shop.write(CUT + '''

@@ -68,7 +68,7 @@ class World:
         system.install(self.store)
         for statement in _OBS.split(";\n"):
             self.store.run(statement.strip())
-        self.catalogue = Catalogue(self.store, self.lake.root, "dev")
+        self.catalogue = Catalogue(self.store, self.lake.root)
         self.guard = Guard(self.store)
         self._attempts = 0
         self.tables, self.kpis = self._published()
@@ -104,7 +104,7 @@ class World:
 
     def show(self) -> None:
         """Show what is published at the door."""
-        applied = self.catalogue.apply(self.tables, self.kpis)
+        applied = self.catalogue.apply("dev", self.tables, self.kpis)
         assert not applied.left_out
 
     def judge(self, sql: str, *, admin: bool = False, **more: Any) -> Judged:

@@ -88,6 +88,7 @@ class Operations:
         return self._p.runs.plan(self._env(env), self._request(assets, partition, stale=stale, upstream=upstream))
 
     def _request(self, assets: Sequence[str], partition: str, **more: Any) -> Request:
+        self._p.load()  # a server has been up for long: the files may be newer
         return Request(assets=tuple(self._id(name) for name in assets), partitions=span(partition), **more)
 
     def graph(self, *, upstream: str = "", downstream: str = "") -> GraphSeen:

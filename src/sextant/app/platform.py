@@ -34,7 +34,7 @@ from sextant.kernel.nouns import Asset, CheckResult, Edge, Event, Manifest, Prin
 from sextant.kernel.ports import Executor, Write
 from sextant.ledger.log import Ledger
 from sextant.ledger.projections import AssetDeclared, EnvCreated, ProjectLoaded, VersionRelocated
-from sextant.policy.decide import DEFAULT, Decision, check_rules, decide
+from sextant.policy.decide import DEFAULT, Decision, check_rules, decide, wanted
 from sextant.release.publish import DatasetKind, Published, Publisher
 from sextant.release.releases import Instant, Releases
 from sextant.stores.blobs.local import LocalBlobs
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 _WAITS = ("run", "release", "rollback")  # verbs that end in a release: an approval is waited for there
 _COMPACT_FILES = 48  # small files of a table before they are merged after a publish
+_DECISIONS_MAX = 10_000  # remembered answers of the policy
 
 
 class LocalPlatform:
@@ -269,22 +270,26 @@ class LocalPlatform:
         teams = tuple(team.name for team in self.manifest().teams if one.name in team.members)
         return msgspec.structs.replace(one, teams=teams or one.teams)
 
-    def allow(self, by: Principal, verb: str, asset: Asset | None, env: str, context: Mapping[str, Any] | None = None) -> None:
-        """Return if the policy lets `by` do it. Denied, with the rules that say no; the refusal is an event."""
+    def allow(self, by: Principal, verb: str, asset: Asset | None, env: str, context: Mapping[str, Any] | None = None) -> Decision:
+        """Return what the policy says if it lets `by` do it. Denied, with the rules that say no; the refusal is an event."""
         decision = self.decide(by, verb, asset, env, context)
         cannot_wait = decision.verdict == "approval" and verb not in _WAITS
         if decision.verdict == "deny" or cannot_wait:
             subject = asset.id if asset else env
             data = {"verb": verb, "asset": subject, "env": env, "reasons": decision.reasons}
             self.state.commit(Write((), (self.event("decision.denied", subject, data, by, ""),)))
-            raise Denied("SX-POLICY-001", f"`{by}` may not {verb} `{subject}`: {'; '.join(decision.reasons)}", hint=f"someone of {decision.of or 'another team'} must do it: only a release can wait for approval" if cannot_wait else "ask the owner of the policy")
+            raise Denied("SX-POLICY-001", f"`{by}` may not {verb} `{subject}`: {'; '.join(decision.reasons)}", hint=f"needs {wanted(decision.needs)}: only a release can wait for approval" if cannot_wait else "ask the owner of the policy")
+        return decision
 
     def decide(self, by: Principal, verb: str, asset: Asset | None, env: str, context: Mapping[str, Any] | None = None) -> Decision:
         """Return what the rules say; the answer to an equal question is remembered until the project changes."""
         facts = (asset.id, asset.owner, asset.tier, asset.mode) if asset else None
         question = (by, verb, facts, env, tuple(sorted((context or {}).items())))
         found = self._decisions.get(question)
+        found = self._decisions.get(question)
         if found is None:
+            if len(self._decisions) > _DECISIONS_MAX:  # questions name people and assets: a server meets many
+                self._decisions.clear()
             found = self._decisions[question] = decide(self.rules(), by, verb, asset, env, context)
         return found
 
@@ -353,9 +358,9 @@ class LocalPlatform:
         for id_, digest in published.versions.items():
             if id_ not in tables:
                 continue
-            version = self.versions.get(id_, digest)
-            if not version.locator or len(self.lake.files(version.locator)) < _COMPACT_FILES:
+            if published.files.get(id_, 0) < _COMPACT_FILES:
                 continue
+            version = self.versions.get(id_, digest)
             commit = self.lake.compact(id_.replace(":", ".", 1), version.locator)
             if commit is not None:
                 events.append(self.event("version.relocated", f"{id_}@{digest}", VersionRelocated(id_, digest, commit.locator), self.system, ""))

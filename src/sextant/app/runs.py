@@ -1,7 +1,7 @@
 """Plans, executes and publishes: the one path by which anything managed is made, forward (`run`) and back (`undo`)."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -20,7 +20,7 @@ from sextant.kernel.limits import LEASE_S
 from sextant.kernel.nouns import Asset, CheckResult, Event, Incident, Manifest, Move, Principal, Release, Signal, Strategy
 from sextant.kernel.ports import Statement, Write
 from sextant.ledger.projections import ChecksCompleted, RunChanged
-from sextant.policy.decide import Decision
+from sextant.policy.decide import Decision, combine
 from sextant.release.publish import Published, undo_table
 
 if TYPE_CHECKING:
@@ -135,14 +135,14 @@ class Runs:
         """
         p = self._p
         manifest = p.manifest()
-        self._allowed(by, "run", env, manifest, planning.select(manifest, request), break_glass)
+        passed = self._allowed(by, "run", env, manifest, planning.select(manifest, request), break_glass)
         self._take_up(env, by, progress)
         p.inbox.fold(manifest, p.system)
         scene = self.scene(env, manifest)
         plan = planning.plan(manifest, scene, request)
         if not plan.steps and not plan.definitions and not ticks:
             return RunReport(id="", env=env, state="finished")
-        return self._execute(env, manifest, plan, by=by, trigger=trigger, cause=cause, ticks=ticks or {}, progress=progress, break_glass=break_glass, request=request)
+        return self._execute(env, manifest, plan, by=by, trigger=trigger, cause=cause, ticks=ticks or {}, progress=progress, break_glass=break_glass, passed=passed, request=request)
 
     def undo(
         self, env: str, asset_id: str, *, by: Principal, reason: str, version: str = "", downstream: bool = True, progress: Progress = lambda _t, _d: None
@@ -255,7 +255,7 @@ class Runs:
         with Leases(p.state, p.clock, p.ids.new("run"), [f"{env}/{asset.id}"]) as leases:
             drafted = p.releases.draft([move], by=by, decision=decide_([move]), strategy=Strategy(kind="publish"), broke_glass=break_glass, reason=break_glass)
             there = Statement("version_expired_is", (asset.id, target), 0, f"the rows of version `{target[:12]}` of `{asset.id}` have just expired")
-            return p.releases.propose(drafted, guards=(*leases.guards(), there), before=self._glass([asset], break_glass, by), cause=self._event_of(f"{asset.id}@{target}"))
+            return p.releases.propose(drafted, guards=(*leases.guards(), there), before=self._glass("release", env, [asset], break_glass, by), cause=self._event_of(f"{asset.id}@{target}"))
 
     def _not_expired(self, asset: str, digest: str) -> None:
         if digest and self._p.state.read("version_expired_is", (asset, digest)):
@@ -286,23 +286,32 @@ class Runs:
         with Leases(p.state, p.clock, p.ids.new("run"), [f"{env}/{asset.id}"]) as leases:
             done = p.publisher.publish(
                 env, {asset.id: table}, {asset.id: asset}, run=origin.run, by=by, decide=decide_, cause=self._event_of(f"{asset.id}@{target}"), guards=leases.guards(), broke_glass=break_glass,
-                reason=break_glass or f"rebased from {target[:12]}", refused=tuple(refused), before=self._glass([asset], break_glass, by),
+                reason=break_glass or f"rebased from {target[:12]}", refused=tuple(refused), before=self._glass("release", env, [asset], break_glass, by),
             )  # fmt: skip
         if done.release is None:
             raise Conflict("SX-RELEASE-009", f"what version `{target[:12]}` of `{asset.id}` changed is live in `{env}` already")
         return done.release
 
-    def _glass(self, assets: Sequence[Asset], reason: str, by: Principal) -> list[Event]:
-        """Breaking the glass leaves a signal for each owner, which stays open until someone has reviewed it."""
+    def _glass(self, verb: str, env: str, assets: Sequence[Asset], reason: str, by: Principal) -> list[Event]:
+        """Breaking the glass leaves an event for each asset of which it passed a deny, and a signal for each owner, which stays
+        open until someone has reviewed it."""
         if not reason:
             return []
         p = self._p
         events = []
         for owner in sorted({asset.owner for asset in assets}):
-            theirs = [asset.id for asset in assets if asset.owner == owner]
-            message = f"{by} broke the glass for {', '.join(theirs)}: {reason} (review it; owner {owner or 'unknown'})"
-            signal = Signal(id=p.ids.new("sig"), asset=theirs[0], kind="glass.broken", severity="warn", message=message, onset=p.clock.now_ns())
-            events.append(self._event("signal.raised", signal.id, signal, by, ""))
+            theirs = [asset for asset in assets if asset.owner == owner]
+            passed = {asset.id: p.decide(by, verb, asset, env, {"break_glass": True}).passed for asset in theirs}
+            rules = sorted({rule for names in passed.values() for rule in names})
+            cause = ""
+            for id_, names in passed.items():
+                if names:
+                    events.append(self._event("decision.overridden", id_, {"verb": verb, "asset": id_, "env": env, "rules": names, "reason": reason}, by, cause))
+                    cause = cause or events[-1].id
+            against = f", past the policy that denies it ({'; '.join(rules)})" if rules else ""
+            message = f"{by} broke the glass to {verb} {', '.join(passed)}{against}: {reason} (review it; owner {owner or 'unknown'})"
+            signal = Signal(id=p.ids.new("sig"), asset=theirs[0].id, kind="glass.broken", severity="error" if rules else "warn", message=message, onset=p.clock.now_ns(), evidence={"env": env, "rules": rules} if rules else {})
+            events.append(self._event("signal.raised", signal.id, signal, by, cause))
         return events
 
     def check(self, env: str, asset: Asset, *, by: Principal) -> list[CheckResult]:
@@ -342,8 +351,9 @@ class Runs:
     def _execute(
         self, env: str, manifest: Manifest, plan: Plan, *, by: Principal, trigger: str, cause: str, ticks: Mapping[str, int], progress: Progress,
         request: Request, overlay: Mapping[str, RunTable] | None = None, intent: str = "release", undoes: Release | None = None, reason: str = "",
-        break_glass: str = "", resumed: RunChanged | None = None,
+        break_glass: str = "", passed: Collection[str] = (), resumed: RunChanged | None = None,
     ) -> RunReport:  # fmt: skip
+        """Execute a plan and publish what it made. `passed`: assets that the policy forbids to run, but for the broken glass."""
         p = self._p
         assets = {asset.id: asset for asset in manifest.assets}
         run = resumed.id if resumed else p.ids.new("run")
@@ -358,7 +368,7 @@ class Runs:
             )  # fmt: skip
             started = self._event("run.started", run, facts, by, cause)
             if not resumed:
-                p.state.commit(Write((), (started,)))
+                p.state.commit(Write((), (*self._glass("run", env, [assets[id_] for id_ in sorted(passed)], break_glass, by), started)))
             else:
                 started = msgspec.structs.replace(started, id=self._event_of(run))
             outcome, published = Outcome(), Published()
@@ -380,7 +390,7 @@ class Runs:
                     published = p.publisher.publish(
                         env, self._in_order(tables, manifest), assets, run=run, by=by, decide=self._decider(by, env, assets, break_glass, intent), cause=started.id,
                         definitions=definitions, guards=(*leases.guards(), *self._untainted(env, tables, intent)), intent=intent, undoes=undoes, reason=reason or break_glass,
-                        broke_glass=break_glass, before=self._glass([assets[id_] for id_ in writes], break_glass, by),
+                        broke_glass=break_glass, before=self._glass("release", env, [assets[id_] for id_ in writes], break_glass, by),
                     )  # fmt: skip
             except SextantError as error:
                 with contextlib.suppress(SextantError):  # where even this cannot be written the run stays open, and the next one takes it up
@@ -444,19 +454,14 @@ class Runs:
 
     def _decider(self, by: Principal, env: str, assets: Mapping[str, Asset], break_glass: str, intent: str) -> Callable[[Sequence[Move]], Decision]:
         def judge(moves: Sequence[Move]) -> Decision:
-            found = [self._p.decide(by, "release", assets.get(m.asset), env, {"intent": intent, "break_glass": bool(break_glass)}) for m in moves]
-            for verdict in ("deny", "approval"):
-                chosen = [d for d in found if d.verdict == verdict]
-                if chosen:
-                    return max(chosen, key=lambda d: d.approvals)
-            return found[0]
+            return combine([self._p.decide(by, "release", assets.get(m.asset), env, {"intent": intent, "break_glass": bool(break_glass)}) for m in moves])
 
         return judge
 
-    def _allowed(self, by: Principal, verb: str, env: str, manifest: Manifest, ids: Iterable[str], break_glass: str) -> None:
+    def _allowed(self, by: Principal, verb: str, env: str, manifest: Manifest, ids: Iterable[str], break_glass: str) -> list[str]:
+        """Return the assets of which the broken glass passed a deny. Denied when `by` may not do it to one of them."""
         self._p.check_env(env)
-        for id_ in sorted(ids):
-            self._p.allow(by, verb, manifest.asset(id_), env, {"break_glass": bool(break_glass)})
+        return [id_ for id_ in sorted(ids) if self._p.allow(by, verb, manifest.asset(id_), env, {"break_glass": bool(break_glass)}).passed]
 
     # ------------------------------------------------------------ taking up, finishing
 

@@ -257,7 +257,7 @@ class Views:
         from sextant.stores.lake import diff as lake_diff
 
         asset, before = self._state(env, one)
-        asset_b, after = self._state(env, other if "@" in other or ":" in other else f"{asset.id}@{other}" if other else asset.id)
+        asset_b, after = self._state(env, other if "@" in other or ":" in other else f"{asset.id}@{other}" if other not in ("", asset.name) else asset.id)
         if not other and "@" not in one:
             move = self._p.versions.source_of(env, asset.id)
             if move is None or not move.source:

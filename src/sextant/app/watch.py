@@ -1,6 +1,6 @@
 """Runs what is due, until told to stop: by cron in the project's zone, and when an input has a new version.
 
-Until a server exists this is the scheduler: one loop, one environment. Conditions read versions, not run times, so what
+The scheduler of a server, and of `sextant run --watch`: one loop, one environment. Conditions read versions, not run times, so what
 was missed while nobody watched is due at once. With a clock that is moved by hand the same loop lives through a past year.
 """
 
@@ -107,7 +107,6 @@ def _pending(p: "LocalPlatform", env: str, manifest: Manifest, by_input: set[str
 
 def watch(p: "LocalPlatform", env: str, request: Request, *, say: Callable[[str], None], tell: "Callable[[RunReport], None]") -> int:
     """Run what is due until interrupted. Errors of a run are said and the watch goes on."""
-    say(f"watching {env}; Ctrl-C ends it")
     tried: set[Pending] = set()
     while not p.interrupted():
         try:

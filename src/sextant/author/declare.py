@@ -83,17 +83,24 @@ def secret(name: str) -> Secret:
     return Secret(f"secret:{name}")
 
 
-def policy(name: str, *, when: str, then: "Literal['allow', 'deny'] | Approval", **unknown: Never) -> Rule:
-    """Declare a rule over verbs and assets. `when`: a CEL condition; `then`: allow, deny, or `approval(1, of=team)`."""
-    refuse_unknown("policy", unknown, ["when", "then"])
+def policy(name: str, *, when: str, then: "Literal['allow', 'deny'] | Approval", absolute: bool = False, **unknown: Never) -> Rule:
+    """Declare a rule over verbs and assets.
+
+    when      a CEL condition
+    then      allow, deny, or `approval(1, of=team)`; where several rules ask for approvals, all of them must be given
+    absolute  of a deny: a broken glass does not pass it
+    """
+    refuse_unknown("policy", unknown, ["when", "then", "absolute"])
     place = caller()
+    if absolute and then != "deny":
+        report("SX-PROJ-015", f"policy `{name}` is absolute and does not deny", hint='absolute=True goes with then="deny"')
     if isinstance(then, Approval):
         rule = Rule(name=name, when=when, then="approval", approvals=then.count, of=then.of, file=place.file, line=place.line)
     else:
         if then not in ("allow", "deny"):
             report("SX-PROJ-015", f"`{then}` is not what a policy can say", hint='"allow", "deny" or `approval(1, of=team)`')
             then = "deny"
-        rule = Rule(name=name, when=when, then=then, file=place.file, line=place.line)
+        rule = Rule(name=name, when=when, then=then, absolute=absolute, file=place.file, line=place.line)
     collector = current()
     if collector is not None:
         for other, where in collector.rules:

@@ -9,13 +9,14 @@ from sextant.cli.output import as_json as json_option
 from sextant.cli.work import finish
 from sextant.kernel.errors import BadData, UsageError
 from sextant.kernel.limits import REQUEST_BYTES_MAX
+from sextant.policy.decide import wanted
 
 
 @click.command()
 @click.argument("asset")
 @click.argument("version", required=False, default="")
 @click.option("--from", "source", metavar="ENV", default="", help="Publish what is live in that environment.")
-@click.option("--break-glass", metavar="REASON", default="", help="Past a failed gate or a missing approval; leaves a signal for the owner to review.")
+@click.option("--break-glass", metavar="REASON", default="", help="Past a failed gate, a missing approval or a deny; leaves a signal for the owner to review.")
 @click.option("--unhold", is_flag=True, help="Lift the mark of a withdrawn version instead.")
 @options
 def release(asset: str, version: str, source: str, break_glass: str, unhold: bool, env: str | None, as_json: bool) -> int:
@@ -35,7 +36,7 @@ def _released(done: Any, as_json: bool) -> int:
         out = [f"release {done.id} is {done.state}" + (f": {done.reason}" if done.reason and done.state != "live" else "")]
         out += [f"  {m.asset}  {short(m.source) or 'nothing'} -> {short(m.target)} in {m.env}" for m in done.moves]
         if done.state == "waiting":
-            out.append(f"  `sextant approve {done.id}` by another person{f' of {done.approvals_of}' if done.approvals_of else ''} lets it go on")
+            out.append(f"  {wanted(done.asked)} must `sextant approve {done.id}` before it goes on")
         return out
 
     emit(done, json=as_json, text=lines)

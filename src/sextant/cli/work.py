@@ -80,7 +80,7 @@ def _span(partitions: list[str]) -> str:
 @click.option("--force", is_flag=True, help="Make the named assets again whatever the memo says.")
 @click.option("--upstream", is_flag=True, help="Also what the named assets read.")
 @click.option("--watch", is_flag=True, help="Stay, and run what is due: by cron, and when inputs have new versions.")
-@click.option("--break-glass", metavar="REASON", default="", help="Publish past a failed gate or a missing approval; leaves a signal for the owner to review.")
+@click.option("--break-glass", metavar="REASON", default="", help="Publish past a failed gate, a missing approval or a deny; leaves a signal for the owner to review.")
 @options
 def run(
     assets: tuple[str, ...], partition: str | None, each: bool, force: bool, upstream: bool, watch: bool, break_glass: str, env: str | None, as_json: bool
@@ -116,6 +116,7 @@ def _here(assets: tuple[str, ...], partition: str, env: str | None, as_json: boo
         request = Request(assets=tuple(p.asset(asset).id for asset in assets), partitions=span(partition), force=force, upstream=upstream)
         if each:
             return _each(p, name, request, as_json)
+        say(f"watching {name}; Ctrl-C ends it")
         return keep_watch(p, name, request, say=say, tell=lambda report: emit(report, json=as_json, text=lambda: report_lines(report), compact=True))
 
 

@@ -190,14 +190,30 @@ class Edge(Noun, frozen=True, kw_only=True):
     valid_to: int = 0
 
 
+class Need(Noun, frozen=True, kw_only=True):
+    """So many people of a team (`of` "" = of any) who must agree; `by`: those who have."""
+
+    count: int
+    of: str = ""
+    by: tuple[str, ...] = ()
+
+    @property
+    def is_met(self) -> bool:
+        return len(self.by) >= self.count
+
+
 class Rule(Noun, frozen=True, kw_only=True):
-    """A policy: when the CEL condition `when` holds, then allow, deny, or ask for `approvals` people of team `of`."""
+    """A policy: when the CEL condition `when` holds, then allow, deny, or ask for `approvals` people of team `of`.
+
+    `absolute`: a deny that a broken glass does not pass.
+    """
 
     name: str
     when: str
     then: Literal["allow", "deny", "approval"]
     approvals: int = 0
     of: str = ""
+    absolute: bool = False
     file: str = ""
     line: int = 0
 
@@ -308,12 +324,21 @@ class Release(Noun, frozen=True, kw_only=True):
     undoes: str = ""
     reason: str = ""
     by: str = ""
-    approvals: tuple[str, ...] = ()
-    approvals_needed: int = 0
+    needs: tuple[Need, ...] = ()  # all of them must be met
+    approvals: tuple[str, ...] = ()  # who approved, in order
+    approvals_needed: int = 0  # with `approvals_of`: how the one need was written before there could be several
     approvals_of: str = ""
     broke_glass: str = ""
+    passed: tuple[str, ...] = ()  # denying rules that the broken glass passed
     created_at: int = 0
     changed_at: int = 0
+
+    @property
+    def asked(self) -> tuple[Need, ...]:
+        """Whose approval the policy asks for, met or not."""
+        if self.needs or not self.approvals_needed:
+            return self.needs
+        return (Need(count=self.approvals_needed, of=self.approvals_of, by=self.approvals),)
 
 
 class Signal(Noun, frozen=True, kw_only=True):

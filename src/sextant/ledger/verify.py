@@ -117,6 +117,8 @@ def verify(
             _projections(state, findings)
     except SextantError as error:  # a database so broken that it cannot be read on
         findings.append(Finding("database", -1, error.message))
+    except (TypeError, ValueError, LookupError, ArithmeticError) as error:  # values that no column may have
+        findings.append(Finding("database", -1, f"what stands there cannot be read: {error}"))
     return Report(
         events=size,
         erased=len(bare),

@@ -7,8 +7,10 @@ and never opens the telemetry store.
 import contextlib
 import os
 import shutil
+import signal
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +51,13 @@ class Coordinator:
         self.platform.asker = self.client.ask
         self.refusals = Refusals()
         self._began = self.platform.clock.now_ns()
-        self._cost: dict[str, float] = {}
+        self._noticed: tuple[Any, ...] = ()
         self.feed = Feed(self.platform, self.client, tables=lambda: live_tables(self.platform), traces=meter.run_trace)
         self.scraper = Scraper(config.telemetry.scrape, self.client, self.platform.clock)
         observer = Observer(self.platform, self.client)
         self.loops = [
             Loop("feed", self.feed.step, every_s=_FEED_S),
+            Loop("notice", self._notice, every_s=_FEED_S),
             Loop("observe", observer.step, every_s=_OBSERVE_S),
             Loop("meter", self._meter, every_s=_METER_S),
             Loop("refusals", self._record_refusals, every_s=5.0),
@@ -104,6 +107,14 @@ class Coordinator:
             except SextantError as error:
                 _say("\n".join(error.lines()))
                 self.platform.pause(5.0)
+
+    def _notice(self) -> None:
+        """Wake the schedulers when something was written, by whatever process: rows that were pushed, a version that others read."""
+        head = self.platform.state.read("event_head")
+        seen = (head[0][0] if head else -1, *self.platform.state.read("inbox_waits"))
+        if seen != self._noticed:
+            self._noticed = seen
+            self.platform.nudge()
 
     def _seal(self) -> None:
         if self.platform.ledger.size():
@@ -219,6 +230,10 @@ def main() -> int:
     api = make_api(p, health=coordinator.health, hosts=hosts, secure=p.config.server.secure, internal=start.secret, refusals=coordinator.refusals)
 
     class Server(uvicorn.Server):
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield  # uvicorn's own would end the process before the rest has ended
+
         async def startup(self, sockets: Any = None) -> None:
             await super().startup(sockets)
             coordinator.begin()
@@ -235,6 +250,8 @@ def main() -> int:
         p.interrupt()
         server.should_exit = True
 
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop())
     end_with_parent(stop)
     server.run()
     coordinator.end()

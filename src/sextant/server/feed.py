@@ -31,7 +31,7 @@ Rows = dict[str, list[Row]]
 class Feed:
     """The feed of one project. `step` is called again and again by a loop."""
 
-    def __init__(self, platform: "LocalPlatform", client: TelemetryClient, *, tables: Callable[[], tuple[Any, Any]], traces: Callable[[RunChanged, Sequence[Any]], bytes]) -> None:
+    def __init__(self, platform: "LocalPlatform", client: TelemetryClient, *, tables: Callable[[], tuple[str, Any, Any]], traces: Callable[[RunChanged, Sequence[Any]], bytes]) -> None:
         """tables  returns what `data` and `kpi` are to show; traces  a run and its records as an OTLP request"""
         self._p, self._client, self._tables, self._traces = platform, client, tables, traces
         self._position = -1  # of the newest entry that telemetry has; -1 = ask
@@ -45,8 +45,8 @@ class Feed:
         if boot != self._boot:  # it was started (again): ask what it has
             self._position, self._shown, self._boot = -1, "", boot
         if self._position < 0:
-            found = self._client.query("SELECT max(seq) + 1 AS next FROM ops.events_fed WHERE seq < 4611686018427387904")
-            self._position = int(found[0]["next"]) if found and self._client.query("SELECT 1 AS one FROM ops.events_fed LIMIT 1") else 0
+            found = self._client.query("SELECT max(seq) + 1 AS next FROM fed.events WHERE seq < 4611686018427387904")
+            self._position = int(found[0]["next"]) if found and self._client.query("SELECT 1 AS one FROM fed.events LIMIT 1") else 0
         moved = not self._shown
         while True:
             rows = self._p.state.read("events_after", (self._position, _PAGE))
@@ -60,8 +60,8 @@ class Feed:
             self._show()
 
     def _show(self) -> None:
-        tables, kpis = self._tables()
-        body = msgspec.json.encode({"tables": tables, "kpis": kpis})
+        env, tables, kpis = self._tables()
+        body = msgspec.json.encode({"env": env, "tables": tables, "kpis": kpis})
         digest = hashlib.sha256(body).hexdigest()
         if digest != self._shown:
             self._client.send("POST", "/internal/tables", body)
@@ -84,15 +84,15 @@ class Feed:
         first, last = entries[0][0], entries[-1][0]
         for name in TABLES:  # the entries last: their number says how far everything has come
             if out[name]:
-                self._client.insert(f"ops.{name}_fed", arrow(TABLES[name], out[name]), f"ops-{name}-{first}-{last}")
+                self._client.insert(f"fed.{name}", arrow(TABLES[name], out[name]), f"ops-{name}-{first}-{last}")
         for gone in self._erased:
             for name in TABLES:
-                self._client.run(f"ALTER TABLE ops.{name}_fed DELETE WHERE seq = {gone}")  # a row of a view that follows from it goes too
+                self._client.run(f"ALTER TABLE fed.{name} DELETE WHERE seq = {gone}")  # a row of a view that follows from it goes too
             rows = self._p.state.read("event_by_seq", (gone,))
             if rows:
                 seen = event_seen(gone, bytes(rows[0][1]), None)
                 row = {**{k: seen[k] for k in ("seq", "id", "type", "actor", "subject", "cause")}, "at": msgspec.json.decode(bytes(rows[0][1]), type=_At).time, "data": "erased", "fed": last}
-                self._client.insert("ops.events_fed", arrow(TABLES["events"], [row]), f"ops-erased-{gone}")
+                self._client.insert("fed.events", arrow(TABLES["events"], [row]), f"ops-erased-{gone}")
         self._erased.clear()
         return moved
 

@@ -9,6 +9,7 @@ from litestar import Litestar, Request, Response, asgi, delete, get, post
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
+from litestar.params import JSONBody
 
 from sextant.app.access import ROLES, Grant
 from sextant.app.operations import Operations
@@ -18,7 +19,7 @@ from sextant.app.remote import API
 from sextant.kernel.errors import Bug, Denied, NotFound, SextantError, UsageError
 from sextant.kernel.limits import REQUEST_BYTES_MAX, SESSION_S
 from sextant.kernel.nouns import Principal
-from sextant.server.api.door import COOKIE, App, Door, Refusals, cookie_of
+from sextant.server.api.door import COOKIE, Door, Refusals, cookie_of
 from sextant.server.api.routes import handlers
 from sextant.server.api.stream import EventStream
 
@@ -58,7 +59,7 @@ class Asked(msgspec.Struct):
     token: str
 
 
-def make_api(platform: LocalPlatform, *, health: Health, hosts: tuple[str, ...], secure: bool = False, internal: str = "", refusals: Refusals | None = None) -> App:
+def make_api(platform: LocalPlatform, *, health: Health, hosts: tuple[str, ...], secure: bool = False, internal: str = "", refusals: Refusals | None = None) -> Door:
     """Return the ASGI application.
 
     health    what GET /healthz answers; `ok` decides between 200 and 503
@@ -83,7 +84,7 @@ def make_api(platform: LocalPlatform, *, health: Health, hosts: tuple[str, ...],
         return Response(found, status_code=200 if found.get("ok") else 503)
 
     @post(f"{API}/session", summary="Sign in", operation_id="sign_in", tags=["session"], status_code=200)
-    async def sign_in(data: SignIn, request: Request[Any, Any, Any]) -> Response[SignedIn]:
+    async def sign_in(data: JSONBody[SignIn], request: Request[Any, Any, Any]) -> Response[SignedIn]:
         found = await asyncio.to_thread(access.sign_in, data.name, data.password)
         if found is None:
             refused.add(request.client.host if request.client else "", "password")
@@ -109,13 +110,17 @@ def make_api(platform: LocalPlatform, *, health: Health, hosts: tuple[str, ...],
             access.sign_out(cookie)
 
     @post("/internal/introspect", sync_to_thread=True, include_in_schema=False, status_code=200)
-    def introspect(data: Asked) -> Introspection:
+    def introspect(data: JSONBody[Asked]) -> Introspection:
         grant = access.grant(data.token)
         if grant is None:
             return Introspection(active=False)
         one: Principal = platform.who(grant.principal)
         owner = one.teams[0] if one.teams else ""
         return Introspection(active=True, name=one.name, kind=one.kind, teams=one.teams, role=grant.role, scopes=grant.scopes, owner=owner, expires_at=grant.expires_at)
+
+    @get(f"{API}/openapi.json", sync_to_thread=False, include_in_schema=False)
+    def description(request: Request[Any, Any, Any]) -> Response[bytes]:
+        return Response(msgspec.json.encode(request.app.openapi_schema.to_schema()), media_type="application/json")
 
     stream = EventStream(platform)
 
@@ -124,7 +129,7 @@ def make_api(platform: LocalPlatform, *, health: Health, hosts: tuple[str, ...],
         await stream(scope, receive, send)
 
     app = Litestar(
-        [*handlers(operations_for), healthz, sign_in, session, sign_out, introspect, events],
+        [*handlers(operations_for), healthz, sign_in, session, sign_out, introspect, description, events],
         exception_handlers={SextantError: _problem, HTTPException: _foreign, Exception: _bug},
         openapi_config=describe(), request_max_body_size=REQUEST_BYTES_MAX, logging_config=None,
     )  # fmt: skip
@@ -132,11 +137,11 @@ def make_api(platform: LocalPlatform, *, health: Health, hosts: tuple[str, ...],
 
 
 def describe() -> OpenAPIConfig:
-    """Return how the API is described; served at /api/v1/openapi.json to who has a token."""
+    """Return how the API is described. Litestar's own pages for it lie behind the inner door: they would answer every path below theirs."""
     from litestar.openapi.plugins import JsonRenderPlugin
 
     return OpenAPIConfig(
-        title="Sextant", version="1", path=API, render_plugins=[JsonRenderPlugin()], use_handler_docstrings=False,
+        title="Sextant", version="1", path="/internal/openapi", render_plugins=[JsonRenderPlugin()], use_handler_docstrings=False,
         components=Components(security_schemes={"token": SecurityScheme(type="http", scheme="bearer"), "session": SecurityScheme(type="apiKey", name=COOKIE, security_scheme_in="cookie")}),
         security=[{"token": []}, {"session": []}],
     )  # fmt: skip

@@ -79,13 +79,13 @@ class Door:
 
     def __init__(self, app: App, access: Access, clock: Clock, *, hosts: tuple[str, ...], internal: str = "", refusals: Refusals | None = None) -> None:
         """hosts  names under which the server may be asked: a page of another site cannot reach it by its own name (DNS rebinding)"""
-        self._app, self._access, self._hosts, self._internal = app, access, hosts, internal
+        self.app, self._access, self._hosts, self._internal = app, access, hosts, internal
         self.refusals = refusals or Refusals()
         self._pace = Pace(clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
 
         async def sealed(message: MutableMapping[str, Any]) -> None:
@@ -100,7 +100,7 @@ class Door:
         except SextantError as error:
             await answer_problem(sealed, error, status=self._status(error))
             return
-        await self._app(scope, receive, sealed)
+        await self.app(scope, receive, sealed)
 
     @staticmethod
     def _status(error: SextantError) -> int:

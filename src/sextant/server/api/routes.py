@@ -16,7 +16,7 @@ import msgspec
 from litestar import Request, Response
 from litestar.enums import MediaType
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import Parameter
+from litestar.params import JSONBody, PathParameter, QueryParameter
 from litestar.response import Stream
 
 from sextant.app.answers import Page
@@ -52,20 +52,19 @@ def _handler(operation: Operation, operations_for: OperationsFor, slow: threadin
         path = path.replace(f"{{{name}}}", f"{{p_{name}:{'int' if hints[name] is int else 'str'}}}")
     # Names get a letter before them: Litestar gives names such as `state` and `data` a meaning of their own.
     parameters = [inspect.Parameter("request", inspect.Parameter.KEYWORD_ONLY, annotation=Request)]
-    parameters += [inspect.Parameter(f"p_{name}", inspect.Parameter.KEYWORD_ONLY, annotation=hints[name]) for name in in_path]
+    parameters += [inspect.Parameter(f"p_{name}", inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[hints[name], PathParameter()]) for name in in_path]
     body: type[msgspec.Struct] | None = None
     others = [name for name in wanted if name not in in_path]
     if operation.method == "GET":
         for name in others:
             one = wanted[name]
-            hint = list[str] if hints[name] == Sequence[str] else hints[name]
-            default = [] if hint == list[str] else one.default
-            parameters.append(inspect.Parameter(f"q_{name}", inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[hint, Parameter(query=name, required=default is inspect.Parameter.empty)], default=default))
+            hint = tuple[str, ...] if hints[name] == Sequence[str] else hints[name]
+            parameters.append(inspect.Parameter(f"q_{name}", inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[hint, QueryParameter(name=name, required=one.default is inspect.Parameter.empty)], default=one.default))
     elif others:
         fields: list[Any] = [(name, hints[name]) if wanted[name].default is inspect.Parameter.empty else (name, hints[name], wanted[name].default) for name in others]
         body = msgspec.defstruct(f"{_camel(operation.name)}Request", fields, kw_only=True, forbid_unknown_fields=True)
         optional = all(wanted[name].default is not inspect.Parameter.empty for name in others)
-        parameters.append(inspect.Parameter("data", inspect.Parameter.KEYWORD_ONLY, annotation=body | None if optional else body, **({"default": None} if optional else {})))
+        parameters.append(inspect.Parameter("data", inspect.Parameter.KEYWORD_ONLY, annotation=_body(body | None if optional else body), **({"default": None} if optional else {})))
 
     def arguments(given: dict[str, Any]) -> dict[str, Any]:
         out = {name[2:]: value for name, value in given.items() if name[:2] in ("p_", "q_")}
@@ -134,6 +133,12 @@ async def _lines(said: "queue.SimpleQueue[tuple[str, Any]]") -> AsyncIterator[by
         yield msgspec.json.encode({kind: value.problem() if kind == "problem" else value}, enc_hook=str) + b"\n"
         if kind != "done":
             return
+
+
+def _body(kind: Any) -> Any:
+    """Return the annotation of a JSON body."""
+    marked: Any = JSONBody
+    return marked[kind]
 
 
 def _camel(name: str) -> str:

@@ -29,7 +29,7 @@ class EventStream:
         self._p = platform
         self._head = -1
         self._readers = 0
-        self._grown = asyncio.Condition()
+        self._grown = asyncio.Event()  # set, and replaced by a new one, whenever the ledger has grown
         self._watcher: asyncio.Task[None] | None = None
 
     async def _watch(self) -> None:
@@ -39,8 +39,8 @@ class EventStream:
             head = int(rows[0][0]) if rows else -1
             if head != self._head:
                 self._head = head
-                async with self._grown:
-                    self._grown.notify_all()
+                self._grown.set()
+                self._grown = asyncio.Event()
             await asyncio.sleep(_LOOK_S)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,12 +74,12 @@ class EventStream:
 
     async def _wait(self, position: int, gone: "asyncio.Task[None]", send: Send) -> None:
         """Return when there is more than `position`, or the reader is gone; say that the stream lives meanwhile."""
-        async with self._grown:
-            while self._head < position and not gone.done():
-                try:
-                    await asyncio.wait_for(self._grown.wait(), _LIFE_S)
-                except TimeoutError:
-                    await self._send(send, b": alive\n\n")
+        while self._head < position and not gone.done():
+            grown = asyncio.create_task(self._grown.wait())
+            done, _ = await asyncio.wait({gone, grown}, timeout=_LIFE_S, return_when=asyncio.FIRST_COMPLETED)
+            grown.cancel()
+            if not done:
+                await self._send(send, b": alive\n\n")
 
     async def _deliver(self, send: Send, position: int, types: set[str], subject: str) -> int:
         """Send what stands at and behind `position`; return the position behind it."""

@@ -18,7 +18,7 @@ from sextant.kernel.partitions import ALL, Grain, Partitioning
 from sextant.stores import files as disk
 from sextant.stores.lake.diff import Diff, diff
 from sextant.stores.lake.digest import digest, version_digest
-from sextant.stores.lake.types import PARTITION, Schema, arrow_schema, canonical, schema_of
+from sextant.stores.lake.types import PARTITION, Schema, arrow_schema, canonical, scalar, schema_of, texts
 
 if TYPE_CHECKING:
     import polars as pl
@@ -141,7 +141,7 @@ def store(table: "pa.Table", partitions: Sequence[str], *, root: Path | str, pat
 def _labelled(table: "pa.Table", partition: str) -> "pa.Table":
     import pyarrow as pa
 
-    return table.append_column(pa.field(PARTITION, pa.large_string()), pa.repeat(pa.scalar(partition, pa.large_string()), table.num_rows))
+    return table.append_column(pa.field(PARTITION, pa.large_string()), pa.repeat(scalar(partition.encode(), pa.large_string()), table.num_rows))
 
 
 def _joined(tables: Sequence["pa.Table"]) -> "pa.Table":
@@ -205,7 +205,7 @@ def table_of(root: Path | str, files: Sequence[FileRef], schema: Schema, keep: C
     for file in files:
         table = _open(root, file, needed)
         if keep is not None and not set(file.partitions) <= set(keep):
-            table = table.filter(pc.is_in(table[PARTITION], value_set=pa.array(sorted(keep), pa.large_string())))
+            table = table.filter(pc.is_in(table[PARTITION], value_set=texts(sorted(keep))))
         tables.append(_conformed(table, target))
     return pa.concat_tables(tables) if tables else target.empty_table()
 
@@ -217,7 +217,8 @@ def _open(root: Path | str, file: FileRef, columns: Sequence[str] | None) -> "pa
     place = disk.join(root, file.path)
     try:
         with pq.ParquetFile(place) as parquet:
-            names = None if columns is None else [name for name in columns if name in parquet.schema_arrow.names]
+            held = set() if columns is None else set(parquet.schema_arrow.names)
+            names = None if columns is None else [name for name in columns if name in held]
             if parquet.metadata.num_rows != file.rows:
                 raise Damaged("SX-LAKE-003", f"`{place}` has {parquet.metadata.num_rows} rows where {file.rows} were written", hint=_RESTORE)
             return parquet.read(columns=names)

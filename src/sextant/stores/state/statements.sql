@@ -28,6 +28,8 @@ SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.s
 SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.subject = ? AND e.seq < ? ORDER BY e.seq DESC LIMIT ?
 -- name: event_newest_of
 SELECT id FROM event WHERE subject = ? ORDER BY seq DESC LIMIT 1
+-- name: event_newest_is
+SELECT 1 FROM event WHERE seq = (SELECT MAX(seq) FROM event WHERE subject = ?) AND id = ?
 -- name: events_of_type
 SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.type = ? ORDER BY e.seq
 -- name: event_envelopes
