@@ -79,7 +79,7 @@ def test_judgements_are_kept_and_follow_the_names(world: World) -> None:
     assert world.judge("SELECT count() FROM data.flights", admin=True) is not first
     other = world.judge("SELECT count() FROM {t :\nIdentifier}", params={"t": "flights"})
     assert world.judge("SELECT count() FROM {t :\nIdentifier}", params={"t": "airlines"}).sql != other.sql
-    world.catalogue.apply(world.tables[:1], [])
+    world.catalogue.apply("dev", world.tables[:1], [])
     with pytest.raises(UsageError):
         world.judge("SELECT count() FROM data.flights")
     world.show()
