@@ -24,6 +24,7 @@ from sextant.kernel import limits
 from sextant.kernel.errors import Bug, Busy, Denied, NotFound, SextantError, UsageError
 from sextant.kernel.ports import Telemetry
 from sextant.server.sql import asked, replies
+from sextant.server.sql.blocks import blocks
 from sextant.server.sql.catalogue import Catalogue
 from sextant.server.sql.guard import Guard
 from sextant.server.sql.turns import Turns
@@ -195,7 +196,7 @@ class SqlDoor:
                 raise _readable(error, names.plain, mark) from error.__cause__
         if len(data) > limits.SQL_RESULT_BYTES_MAX:
             raise UsageError("SX-SQL-017", f"the answer is larger than {limits.SQL_RESULT_BYTES_MAX >> 20} MiB", hint="ask for fewer rows or columns, or in a format that packs more, such as Parquet")
-        packed, encoding = replies.packed(data, accepted)
+        packed, encoding = (b"".join(blocks(data)), "") if question.blocks else replies.packed(data, accepted)
         return _Answer(packed, form, encoding, time.monotonic_ns() - started)
 
     def _stop(self, mark: str) -> None:

@@ -53,7 +53,7 @@ TYPED = {
 }  # fmt: skip
 STATE = re.compile(r"(?<!Simple)AggregateFunction\s*\(")
 # Endings that make another aggregate out of one (system.aggregate_function_combinators).
-COMBINATORS = ("if", "array", "map", "foreach", "distinct", "ordefault", "ornull", "resample", "argmin", "argmax", "state", "simplestate", "merge", "mergestate", "null", "tuple")
+COMBINATORS = ("if", "array", "map", "foreach", "distinct", "ordefault", "ornull", "resample", "argmin", "argmax", "state", "simplestate", "merge", "null", "tuple")
 _DENIED = [(re.compile(pattern), why) for why, patterns in DENIED.items() for pattern in patterns]
 
 

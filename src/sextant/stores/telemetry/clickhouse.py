@@ -52,8 +52,10 @@ class ClickHouseStore:
     def query(self, sql: str, *, form: str = "Arrow", params: Mapping[str, str] | None = None, limits: QueryLimits | None = None) -> bytes:
         return self._ask(sql, form, params, limits or QueryLimits(seconds=0.0, memory_bytes=0), {})
 
-    def ask(self, sql: str, *, form: str, params: Mapping[str, str] | None = None, limits: QueryLimits | None = None) -> bytes:
-        return self._ask(sql, form, params, limits or QueryLimits(), {"readonly": _READ_ONLY})
+    def ask(
+        self, sql: str, *, form: str, params: Mapping[str, str] | None = None, limits: QueryLimits | None = None, settings: Mapping[str, str] | None = None,
+    ) -> bytes:  # fmt: skip
+        return self._ask(sql, form, params, limits or QueryLimits(), {**(settings or {}), "readonly": _READ_ONLY})
 
     def close(self) -> None:
         link = self._local.__dict__.pop("link", None)
