@@ -36,6 +36,7 @@ def main() -> None:
 
     from sextant.engine.executors.perform import perform, redact  # the heavy imports, before the first order arrives
 
+    _start_pools()
     secretive: dict[tuple[str, ...], WorkOrder] = {}  # what an earlier step left running may still print its secrets
     gc.freeze()  # modules live as long as the worker
     while body := wire.receive(orders):
@@ -49,6 +50,17 @@ def main() -> None:
                 text = redact(earlier, text)
             result = msgspec.structs.replace(result, log=text)
         wire.send(results, result)
+
+
+def _start_pools() -> None:
+    """Start the libraries' thread pools: the gigabyte of address space that they take would count against the first step's memory."""
+    import polars as pl
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    file = io.BytesIO()
+    parquet.write_table(pa.table({"n": [1, 2]}), file)
+    pl.DataFrame(pl.from_arrow(parquet.read_table(file, use_threads=True))).group_by("n").len()
 
 
 def _end_with_coordinator(orders: int) -> None:
