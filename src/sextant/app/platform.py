@@ -367,9 +367,9 @@ class LocalPlatform:
         if events:
             self.state.commit(Write((), tuple(events)))
 
-    def ask(self, sql: str, form: str, params: Mapping[str, str], role: str = "viewer") -> bytes:
-        """Answer a question in ClickHouse's SQL as a role sees it, by the telemetry process of the server that runs for this project, or by
-        a store opened for the question."""
+    def ask(self, sql: str, form: str, params: Mapping[str, str], role: str) -> bytes:
+        """Answer a question in ClickHouse's SQL, by the telemetry process of the server that runs for this project, or by a store
+        opened for the question."""
         if self.asker is None:
             from sextant.kernel import registry
 

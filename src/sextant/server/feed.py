@@ -6,6 +6,8 @@ What the runs did goes the way of any other telemetry: traces and logs after Ope
 """
 
 import hashlib
+import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -38,9 +40,14 @@ class Feed:
         self._shown = ""
         self._boot = ""
         self._erased: list[int] = []
+        self._stepping = threading.Lock()
 
     def step(self) -> None:
-        """Bring telemetry up to the head of the ledger. WorldError when it does not answer; repeated later."""
+        """Bring telemetry up to the head of the ledger. WorldError when it does not answer; repeated later. Any thread."""
+        with self._stepping:
+            self._step()
+
+    def _step(self) -> None:
         boot = str(self._client.health().get("boot", ""))
         if boot != self._boot:  # it was started (again): ask what it has
             self._position, self._shown, self._boot = -1, "", boot
@@ -78,7 +85,10 @@ class Feed:
             out["events"].append({**{k: seen[k] for k in ("seq", "id", "type", "actor", "subject", "cause")}, "at": at, "data": bytes(body).decode() if body is not None else "erased", "fed": seq})
             moved = moved or seen["type"].startswith(_MOVES_POINTERS)
             if body is not None:
-                self._follow(seen["type"], seq, at, bytes(body), out, finished)
+                try:
+                    self._follow(seen["type"], seq, at, bytes(body), out, finished)
+                except (msgspec.ValidationError, msgspec.DecodeError) as error:  # of a newer or older Sextant: the entry is shown, what follows is not
+                    print(f"feed: entry {seq} ({seen['type']}) is not understood: {error}", file=sys.stderr, flush=True)
         for run in finished:
             self._follow_run(run, out)
         first, last = entries[0][0], entries[-1][0]
@@ -106,7 +116,7 @@ class Feed:
         elif kind == "version.created":
             version: Version = msgspec.json.decode(body, type=VersionCreated).version
             out["versions"].append({**{name: getattr(version, name) for name, _ in TABLES["versions"] if hasattr(version, name)}, "version": version.digest, "created_at": version.created_at or at, "seq": seq})
-        elif kind.startswith("release."):
+        elif kind.startswith("release.") and kind != "release.reported":
             release = msgspec.json.decode(body, type=Release)
             moves = {"env": release.moves[0].env if release.moves else "", "assets": [m.asset for m in release.moves]}
             out["releases"].append({**{name: getattr(release, name) for name, _ in TABLES["releases"] if hasattr(release, name)}, **moves, "created_at": release.created_at or at, "changed_at": at, "seq": seq})

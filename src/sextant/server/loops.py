@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from sextant.kernel.errors import SextantError
 
-_BACKOFF_S_MAX = 30.0
+_BACKOFF_S, _BACKOFF_S_MAX = 0.25, 30.0
 _PATIENCE = 3  # failures in a row before one is said: a process that is started again is not worth a line
 
 
@@ -48,7 +48,7 @@ class Loop:
             except Exception as error:  # a loop that ended would be missed by nobody
                 failed += 1
                 self._tell(f"{type(error).__name__}: {error}", failed)
-            wait = self._every_s if not failed else min(_BACKOFF_S_MAX, self._every_s * 2 ** min(failed, 6))
+            wait = self._every_s if not failed else min(_BACKOFF_S_MAX, _BACKOFF_S * 2 ** min(failed, 6))
             self._wake.wait(wait)
             self._wake.clear()
 

@@ -221,13 +221,14 @@ def _open(root: Path | str, file: FileRef, columns: Sequence[str] | None) -> "pa
             names = None if columns is None else [name for name in columns if name in held]
             if parquet.metadata.num_rows != file.rows:
                 raise Damaged("SX-LAKE-003", f"`{place}` has {parquet.metadata.num_rows} rows where {file.rows} were written", hint=_RESTORE)
-            return parquet.read(columns=names)
+            return parquet.read(columns=names, use_threads=file.size_bytes > _THREADS_BYTES_MIN)
     except FileNotFoundError as error:
         raise Damaged("SX-LAKE-002", f"data file `{place}` is missing", hint=_RESTORE) from error
     except (pa.ArrowInvalid, OSError) as error:
         raise Damaged("SX-LAKE-003", f"data file `{place}` is not what was written", hint=_RESTORE) from error
 
 
+_THREADS_BYTES_MIN = 4 << 20  # below that waking threads takes longer than reading
 _RESTORE = "restore it from a backup: sextant backup restore; or make the partition again: sextant run --force"
 
 
