@@ -67,13 +67,13 @@ def opened(request: pytest.FixtureRequest, shop: Shop, serving: Serving) -> Iter
 
 def test_frames(opened: Opened) -> None:
     """If this fails, a notebook does not get what is live."""
-    frame = opened.data("orders")
+    frame = opened.data("orders", frame="pandas")
     assert isinstance(frame, pd.DataFrame)
     assert list(frame.columns) == ["id", "amount", "at", "day", "price", "email", "tags"]
     assert len(frame) == 12
     assert frame["amount"].sum() == 4 * 21.5
     assert str(frame["at"].dtype).endswith("UTC]")
-    assert opened.data("orders", frame="polars").height == 12
+    assert opened.data("orders").height == 12
     arrow = opened.data("dataset:orders", partition="2026-01-02", columns=["amount", "id"], frame="pyarrow")
     assert arrow.column_names == ["amount", "id"]
     assert arrow["id"].to_pylist() == ["2026-01-02-0", "2026-01-02-1", "2026-01-02-2"]
@@ -152,3 +152,23 @@ def test_the_command(shop: Shop, serving: Serving, monkeypatch: pytest.MonkeyPat
     assert capfdbinary.readouterr().out == here
     with sx.open() as there:  # the same server, for a notebook
         assert "email" not in there.data("orders").columns
+
+
+def test_pandas_is_not_needed(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, somebody without pandas gets a traceback instead of a way out."""
+
+    def missing(*_: Any) -> None:
+        raise ModuleNotFoundError("No module named 'pandas'")
+
+    import sextant.app.notebook as notebook
+
+    class Table:
+        to_pandas = missing
+
+    class Stream:
+        def read_all(self) -> Table:
+            return Table()
+
+    monkeypatch.setattr(pa.ipc, "open_stream", lambda _data: Stream())
+    with pytest.raises(UsageError, match="pandas is not installed"):
+        notebook._framed(b"", "pandas")

@@ -11,7 +11,7 @@ from sextant.kernel.errors import UsageError
 if TYPE_CHECKING:
     from sextant.app.port import Platform
 
-Frame = Literal["pandas", "polars", "pyarrow"]
+Frame = Literal["polars", "pandas", "pyarrow"]
 
 
 class Opened:
@@ -21,16 +21,16 @@ class Opened:
         self.platform = platform
         self._env, self._close = env, close
 
-    def data(self, name: str, *, as_of: str = "", partition: str = "", columns: Sequence[str] = (), env: str = "", frame: Frame = "pandas") -> Any:
+    def data(self, name: str, *, as_of: str = "", partition: str = "", columns: Sequence[str] = (), env: str = "", frame: Frame = "polars") -> Any:
         """Return the rows of a dataset as a frame.
 
         as_of      a version by its first digits, or what was live at a time ("2026-01-31", "2026-01-31T12:00Z"); "" = what is live
         partition  only its rows;  columns  only these, in this order;  env  another environment than that of `open`
-        frame      pandas, polars or pyarrow
+        frame      polars, pandas (when it is installed) or pyarrow
         """
         return _framed(self.platform.rows(name, form="ArrowStream", as_of=as_of, partition=partition, columns=columns, env=env or self._env), frame)
 
-    def query(self, sql: str, *, params: "dict[str, str] | None" = None, frame: Frame = "pandas") -> Any:
+    def query(self, sql: str, *, params: "dict[str, str] | None" = None, frame: Frame = "polars") -> Any:
         """Return the answer to a question in ClickHouse's SQL over data, telemetry, ledger and KPIs as a frame. `params` bind `{name:Type}`."""
         return _framed(self.platform.query(sql, form="ArrowStream", params=params), frame)
 
@@ -74,9 +74,12 @@ def _framed(stream: bytes, frame: str) -> Any:
     if frame == "pyarrow":
         return table
     if frame == "pandas":
-        return table.to_pandas()
+        try:
+            return table.to_pandas()
+        except ModuleNotFoundError as error:
+            raise UsageError("SX-EXPORT-006", "pandas is not installed here", hint="pip install pandas; or take the Polars frame") from error
     if frame == "polars":
         import polars as pl
 
         return pl.from_arrow(table)
-    raise UsageError("SX-EXPORT-005", f"there is no frame `{frame}`", hint="pandas, polars or pyarrow")
+    raise UsageError("SX-EXPORT-005", f"there is no frame `{frame}`", hint="polars, pandas or pyarrow")
