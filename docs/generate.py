@@ -33,6 +33,7 @@ AREAS = {
     "DIFF": "comparing",
     "ENGINE": "promises of the engine",
     "ENV": "environments",
+    "EXPORT": "rows that are taken out",
     "FILE": "the disk",
     "INTAKE": "what telemetry sends",
     "KPI": "business numbers",
@@ -200,6 +201,7 @@ def author() -> str:
 def _groups(homes: dict[str, tuple[str, ...]]) -> Iterator[tuple[str, list[str]]]:
     titles = {
         "sextant.author.declare": "Declarations", "sextant.author.checks": "Checks", "sextant.kernel.partitions": "What functions receive", "sextant.engine.context": "What functions receive",
+        "sextant.app.notebook": "Notebooks",
     }  # fmt: skip
     seen: dict[str, list[str]] = {title: [] for title in titles.values()}
     for home, names in homes.items():

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sextant.app.notebook import open as open  # noqa: A004 - `sx.open`; not in __all__, where it would hide Python's own
     from sextant.author.checks import (
         accepted_values,
         between,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from sextant.kernel.partitions import Partition
 
 _HOMES = {
+    "sextant.app.notebook": ("open",),
     "sextant.author.checks": (
         "accepted_values", "between", "check", "foreign_key", "fresh", "matches", "not_null", "row_count", "schema", "sql_check", "unique",
     ),
@@ -70,7 +72,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, "open"])
 
 
 class _Face(ModuleType):

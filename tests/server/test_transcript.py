@@ -131,6 +131,7 @@ def test_a_day_with_every_command(say: Callable[..., Told], both: tuple[Side, Si
     say("status", "--json")
     say("graph", "--downstream", "orders", "--json")
     say("show", "orders", "--json")
+    say("export", "orders", "--partition", "2026-01-02", "--format", "JSON")
     assert say("show", "orders", "--count")[1].strip() == "12"
     first = as_json(say("versions", "orders", "--json"))[0]["version"]
     say("kpi", "average_order", "--by", "shop", "--json")

@@ -247,6 +247,9 @@ def test_errors_in_the_words_of_the_question(world: World, door: Served) -> None
         assert (answer.status, answer.headers["x-clickhouse-exception-code"]) == (400, "47"), answer.text
         assert "(UNKNOWN_IDENTIFIER)" in answer.text
         assert not any(hidden in answer.text for hidden in ("sx_", str(world.folder), "/*")), answer.text
+    deep = door.ask("SELECT " + "+".join("1" * 20_000))
+    assert deep.text.startswith("Code: 62. DB::Exception: AST is too deep. Maximum: 1000. "), deep.text
+    assert "formatQuery" not in deep.text
     assert "did you mean `flights`" in door.ask("SELECT * FROM data.flihgts").text
     assert "did you mean" in door.ask("SELECT cuont() FROM data.flights").text
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sextant.kernel.errors import Bug
+from sextant.kernel.errors import Bug, UsageError
+from sextant.server.supervisor import check_sql
 from sextant.stores import landlock
 
 needs_landlock = pytest.mark.skipif(not landlock.version(), reason="this kernel has no Landlock")
@@ -99,3 +100,14 @@ def test_a_process_with_threads_cannot_be_confined(tmp_path: Path) -> None:
 def test_a_kernel_without_it_holds_nothing_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(landlock, "version", lambda: 0)
     assert landlock.restrict(read=[], write=[], connect=None) == 0
+
+
+def test_sql_stays_on_loopback_where_nothing_holds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(landlock, "version", lambda: 0)
+    for address in ("127.0.0.1:8123", "localhost:0", "[::1]:8123"):
+        check_sql(address)
+    for address in ("0.0.0.0:8123", "[::]:8123", "10.0.0.5:8123", ":8123"):
+        with pytest.raises(UsageError, match="no Landlock"):
+            check_sql(address)
+    monkeypatch.setattr(landlock, "version", lambda: 1)
+    check_sql("0.0.0.0:8123")

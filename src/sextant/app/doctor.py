@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sextant.app.answers import Finding
 from sextant.kernel.clock import iso
 from sextant.kernel.errors import SextantError
+from sextant.stores import landlock
 
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
@@ -56,6 +57,9 @@ def examine(p: "LocalPlatform") -> list[Finding]:
     say("incidents", not withdrawn, f"{len(withdrawn)} open" if withdrawn else "none is open", "`sextant incidents` lists them")
     for secret in p.manifest().secrets:
         say(f"secret {secret}", _has_secret(p, secret), "set" if _has_secret(p, secret) else "not set", f"export {secret}=..., or a line in {p.secrets_file} (mode 0600)")
+    confines = landlock.version()
+    held = "files and connections" if confines >= 4 else "files, not connections" if confines else "nothing"
+    say("landlock", bool(confines), f"the kernel confines what answers SQL: {held}", "SQL stays on loopback; Linux 5.13 and later have Landlock (it must be switched on: `lsm=landlock,...`)")
     last = p.state.read("checkpoint_last")
     say("checkpoint", bool(last) or not head, f"{last[0][0]} events signed at {iso(last[0][2])[:19]}Z" if last else "nothing is signed yet", "`sextant ledger checkpoint` signs")
     return out

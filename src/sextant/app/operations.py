@@ -108,6 +108,16 @@ class Operations:
     def count(self, asset: str, *, as_of: str = "", partition: str = "", env: str = "") -> dict[str, Any]:
         return {"asset": self._id(asset), "rows": self._p.views.count(self._env(env), asset, as_of=as_of, partition=partition)}
 
+    def rows(
+        self, asset: str, *, form: str = "JSON", as_of: str = "", partition: str = "", columns: Sequence[str] = (), env: str = "",
+    ) -> bytes:  # fmt: skip
+        from sextant.app.export import rows
+
+        role = self._who().role  # "" = works on the project's own folder
+        return rows(
+            self._p, self._env(env), asset, form=form, as_of=as_of, partition=partition, columns=tuple(columns), personal=role in ("", "admin"), bounded=role != "",
+        )  # fmt: skip
+
     def versions(self, asset: str, *, limit: int = PAGE_ROWS, after: str = "", env: str = "") -> Page[VersionSeen]:
         return self._p.views.versions(self._env(env), asset, limit=_rows(limit), after=after)
 

@@ -76,6 +76,15 @@ class Platform(Protocol):
         """Return the number of rows of a version, or of one of its partitions."""
         ...
 
+    def rows(
+        self, asset: str, *, form: str = "JSON", as_of: str = "", partition: str = "", columns: Sequence[str] = (), env: str = "",
+    ) -> bytes:  # fmt: skip
+        """Return the rows of a version of a dataset: JSON, JSONEachRow, CSVWithNames, Arrow, ArrowStream or Parquet.
+
+        Columns that are tagged personal are left out for whoever comes over the network and is no administrator.
+        """
+        ...
+
     def versions(self, asset: str, *, limit: int = PAGE_ROWS, after: str = "", env: str = "") -> Page[VersionSeen]:
         """Return the versions of an asset: what made them, what they changed, how they stand in `env`."""
         ...
@@ -282,6 +291,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("graph", "GET", "/graph", "viewer"),
     Operation("show", "GET", "/assets/{asset}", "viewer"),
     Operation("count", "GET", "/assets/{asset}/count", "viewer"),
+    Operation("rows", "GET", "/assets/{asset}/rows", "viewer"),
     Operation("versions", "GET", "/assets/{asset}/versions", "viewer"),
     Operation("check", "POST", "/assets/{asset}/checks", "operator"),
     Operation("release", "POST", "/assets/{asset}/releases", "operator"),

@@ -212,7 +212,7 @@ def dataset(
     lookback     how far back a source looks again for late rows: `3d`
     inputs       what a parameter's own name does not say: `{"past": window("features", "90d")}`
     schema       `freeze` refuses columns that come, go or change type; `evolve` lets them come
-    personal     columns that are masked wherever rows are shown: in evidence of checks, `show` and `diff`
+    personal     columns that are masked wherever rows are shown (evidence of checks, `show`, `diff`), and left out of SQL and exports but for administrators
     whole_range  one call makes several adjacent partitions (`time` says which row belongs where)
     durability   `strict` for a function with effects outside: its start is durable before it is called
     retries, backoff, timeout, memory, pool, executor   how a step is run; `pool` names a limit of sextant.toml

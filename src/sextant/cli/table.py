@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "traces": ("sextant.cli.telemetry:traces", "List traces, or show one as a waterfall."),
     "metrics": ("sextant.cli.telemetry:metrics", "List metrics, or show the series of one."),
     "query": ("sextant.cli.telemetry:query", "Ask in SQL over data, telemetry, ledger and KPIs."),
+    "export": ("sextant.cli.telemetry:export", "Take the rows of a dataset out, as JSON, CSV, Arrow or Parquet."),
     "push": ("sextant.cli.change:push", "Give rows to a dataset that takes them."),
     "report": ("sextant.cli.change:report", "Record what another tool did: a release, run or check of an observed asset."),
     "ledger": ("sextant.cli.ledger:ledger", "Show, verify and prove the ledger."),

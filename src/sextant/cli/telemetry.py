@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from sextant.cli.output import as_json as json_option
-from sextant.cli.output import emit, platform, table
+from sextant.cli.output import emit, env_option, platform, table
 from sextant.kernel.errors import NotFound, UsageError
 from sextant.kernel.lengths import human_s, length_s
 from sextant.kernel.limits import PAGE_ROWS_MAX
@@ -67,6 +67,24 @@ def query(sql: str, params: tuple[str, ...], form: str, output: Path | None, as_
         found = msgspec.json.decode(p.query(text, form="JSONCompact", params=named))
         head = [column["name"] for column in found["meta"]]
         emit([dict(zip(head, row, strict=True)) for row in found["data"]], json=as_json, text=lambda: table(head, [[_cell(value) for value in row] for row in found["data"]]))
+
+
+@click.command()
+@click.argument("asset")
+@click.option("--as-of", default="", metavar="VERSION|TIME", help="That version, or what was live then.")
+@click.option("--partition", default="", metavar="KEY", help="Rows of this partition.")
+@click.option("--column", "columns", multiple=True, metavar="NAME", help="Only this column; may be given again.")
+@click.option("--format", "form", default="", metavar="FORMAT", help="JSON, JSONEachRow, CSVWithNames, Arrow, ArrowStream or Parquet (default: by the file's name, else JSONEachRow).")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write into this file.")
+@env_option
+def export(asset: str, as_of: str, partition: str, columns: tuple[str, ...], form: str, output: Path | None, env: str | None) -> None:
+    """Take the rows of a dataset out: of what is live, or of a version that is kept."""
+    with platform(load=False) as p:
+        answer = p.rows(asset, form=form or _form_of(output), as_of=as_of, partition=partition, columns=columns, env=env or "")
+    if output:
+        output.write_bytes(answer)
+    else:
+        sys.stdout.buffer.write(answer)
 
 
 def _form_of(output: Path | None) -> str:

@@ -32,6 +32,7 @@ STREAMS_MAX = 64  # live streams of events at once
 REQUESTS_PER_S_MAX = 200.0  # sustained requests of one token or address, beyond a burst of twice as many
 VERSIONS_SHOWN_MAX = 200  # kept versions of one dataset that SQL can name; older ones by `sextant show --as-of`
 RUNS_AT_ONCE_MAX = 8  # requests that run, release or undo at once; more are told to come again
+EXPORT_BYTES_MAX = 256 << 20  # files whose rows are given to somebody over the network in one answer: it is held in memory
 SQL_BODY_BYTES_MAX = 1 << 20  # body of one request to the SQL door, unpacked: the longest query and its parameters
 SQL_SECONDS_MAX = 30.0  # of one query
 SQL_MEMORY_BYTES_MAX = 1 << 30  # of one query: half of what the store may use

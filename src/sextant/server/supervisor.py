@@ -22,14 +22,16 @@ from typing import Any, TextIO
 import msgspec
 
 from sextant.app.config import Config
-from sextant.kernel.errors import Busy, WorldError
+from sextant.kernel.errors import Busy, UsageError, WorldError
 from sextant.server.wire import CoordinatorStart, Ready
+from sextant.stores import landlock
 
 FILE = "server.json"
 _READY_S = 60.0  # a process that is not ready by then is started again
 _STOP_S = 15.0  # so long a process may take to end
 _WAITS_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # before a start again, by how many there were in the last minute
 _LOOK_S = 5.0  # how often a process is asked whether it works
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _DEAF = 6  # so many looks without an answer, and it is taken for hung
 
 
@@ -142,6 +144,7 @@ class Supervisor:
         """Start everything; return where it can be asked. Busy when the project is up already; WorldError for a taken port."""
         self.folder.mkdir(mode=0o700, exist_ok=True)
         self._take_lock()
+        check_sql(self.config.server.sql)
         addresses = {name: claim(name, getattr(self.config.server, name)) for name in ("api", "ingest", "sql")}
         address = Address(pid=os.getpid(), secret=self._secret, **{name: f"http://{one}" for name, one in addresses.items()})
         telemetry = telemetry_start(self.config, ingest=addresses["ingest"], sql=addresses["sql"], api=address.api, secret=self._secret)
@@ -261,6 +264,16 @@ def running(folder: Path) -> Address | None:
     except (FileNotFoundError, ProcessLookupError, PermissionError, msgspec.DecodeError, msgspec.ValidationError):
         return None
     return found
+
+
+def check_sql(address: str) -> None:
+    """Refuse to answer strangers' SQL to other machines where the kernel cannot confine the process that answers it."""
+    host = address.rpartition(":")[0].strip("[]")
+    if host not in _LOOPBACK and not landlock.version():
+        raise UsageError(
+            "SX-UP-004", f"`sql` cannot listen at {address}: this kernel has no Landlock to confine the process that answers SQL",
+            hint="keep it on 127.0.0.1, and reach it through a tunnel or a proxy of your own; Linux 5.13 and later have Landlock",
+        )  # fmt: skip
 
 
 def claim(name: str, address: str) -> str:

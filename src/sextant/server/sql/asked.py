@@ -4,6 +4,7 @@ Source: ClickHouse documentation, "HTTP interface": the query stands in `query`,
 binds `{x:Type}`; all other parameters are settings.
 """
 
+import email.message
 import email.parser
 import email.policy
 import zlib
@@ -53,7 +54,10 @@ def read(query: bytes, headers: Mapping[str, str], body: bytes) -> Question:
 
     query    the URL's query string;  headers  with names in small letters;  body  as it came
     """
-    fields = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=_FIELDS_MAX))
+    try:
+        fields = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=_FIELDS_MAX))
+    except ValueError as error:
+        raise UsageError("SX-SQL-016", f"more than {_FIELDS_MAX} parameters are not read here", hint="put long lists of values into one parameter, as an Array") from error
     kind = headers.get("content-type", "")
     if fields.get("decompress") == "1":
         raise UsageError("SX-SQL-016", "compressed blocks are not read here", hint="send the query as text: leave decompress out")
@@ -130,18 +134,23 @@ def _plain(body: bytes, encoding: str) -> bytes:
 
 def _multipart(body: bytes, kind: str) -> dict[str, str]:
     """Return the fields of a form (RFC 7578): `query` and parameters. Files would be tables of the client's own, which are not taken."""
-    if "\r" in kind or "\n" in kind:
-        raise UsageError("SX-SQL-016", "the content type is malformed", hint="send the query as text")
-    form = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(b"Content-Type: " + kind.encode("latin-1") + b"\r\n\r\n" + body)
-    parts = list(form.iter_parts()) if form.is_multipart() else []
-    if not parts or len(parts) > _FIELDS_MAX:
-        raise UsageError("SX-SQL-016", "the form has no fields, or too many", hint="send `query` and `param_...`")
+    malformed = UsageError("SX-SQL-016", "the form is malformed, or has no fields, or too many", hint="send `query` and `param_...`, as UTF-8")
+    if not kind.isprintable():
+        raise malformed
+    form = email.parser.BytesParser(policy=email.policy.compat32).parsebytes(b"Content-Type: " + kind.encode("latin-1") + b"\r\n\r\n" + body)
+    parts = form.get_payload()
+    if not isinstance(parts, list) or not 0 < len(parts) <= _FIELDS_MAX:
+        raise malformed
     out = {}
     for part in parts:
-        name = part.get_param("name", header="content-disposition")
-        data = part.get_payload(decode=True)
+        assert isinstance(part, email.message.Message)
         if part.get_filename() is not None:
             raise Denied("SX-SQL-001", "tables of your own cannot be sent along", hint="put values into parameters, or rows into a dataset")
-        if isinstance(name, str) and isinstance(data, bytes):
+        name, data = part.get_param("name", header="content-disposition"), part.get_payload(decode=True)
+        if not isinstance(name, str) or not isinstance(data, bytes):
+            raise malformed
+        try:
             out[name] = data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise malformed from error
     return out

@@ -108,7 +108,7 @@ class Guard:
         try:
             return self._store.ask(question, form="TSVRaw", params=params).decode()
         except UserError as error:
-            said = re.sub(r": [Ii]n scope SELECT formatQuerySingleLine\(.*?\)\)?(?=\. \(|$|\. )", "", error.message.removeprefix("the query is not right: "), flags=re.DOTALL)
+            said = re.sub(r": [Ii]n scope SELECT formatQuerySingleLine.*?(?=\. \([A-Z_]+\)|\Z)", "", error.message.removeprefix("the query is not right: "), flags=re.DOTALL)
             if "Multi-statements" in said:
                 raise Denied("SX-SQL-001", "only one statement can be asked at a time", hint="send the statements one by one") from error
             if "Syntax error" in said:

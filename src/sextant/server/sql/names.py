@@ -104,19 +104,43 @@ _CURRENT_DATABASE = frozenset({"currentdatabase", "current_database", "database"
 _ABOUT_US = {"displayname": "'sextant'", "revision": "toUInt32(0)"}
 
 
+def _common_tables(found: list[Token]) -> dict[str, list[tuple[int, int]]]:
+    """Return the names that WITH gives to queries, each with the tokens between which it holds: those of its own bracket.
+
+    Elsewhere such a name would be looked for in the connection's own database, so there it is a table like any other.
+    """
+    closing: dict[int, int] = {}
+    inside: list[int] = []
+    within: list[int] = []  # for each token, the bracket in which it stands; -1 = none
+    for index, token in enumerate(found):
+        if token.kind == "sign" and token.text in ")]}" and inside:
+            closing[inside.pop()] = index
+        within.append(inside[-1] if inside else -1)
+        if token.kind == "sign" and token.text in "([{":
+            inside.append(index)
+    out: dict[str, list[tuple[int, int]]] = {}
+    for index in range(1, len(found) - 2):
+        if not found[index].name or found[index - 1].text not in ("WITH", ",", "RECURSIVE"):
+            continue
+        after = index + 1
+        if found[after].text == "(":  # t (a, b) AS (SELECT ...)
+            after = closing.get(after, after) + 1
+        follows = [found[at].text if at < len(found) else "" for at in (after, after + 1)]
+        if follows[0] == "AS" and follows[1] in ("(", "MATERIALIZED"):
+            out.setdefault(found[index].name, []).append((index, closing.get(within[index], len(found))))
+    return out
+
+
 def with_names(text: str, found: list[Token], names: Names, database: str) -> tuple[str, frozenset[str], list[str]]:
     """Replace names of tables by what stands behind them. Returns the text, the full names put in, and the names as asked for."""
-    local = {
-        found[n].name for n in range(1, len(found) - 2)
-        if found[n].name and found[n - 1].text in ("WITH", ",", "RECURSIVE") and (found[n + 1].text == "(" or (found[n + 1].text == "AS" and found[n + 2].text in ("(", "MATERIALIZED")))
-    }  # fmt: skip
+    local = _common_tables(found)
     changes: list[tuple[int, int, str]] = []
     behind: set[str] = set()
     asked: list[str] = []
     moved: set[tuple[str, str]] = set()
     taken: set[int] = set()
     for ref in _references(found):
-        if len(ref.parts) == 1 and ref.parts[0] in local:
+        if len(ref.parts) == 1 and any(start <= ref.first <= end for start, end in local.get(ref.parts[0], ())):
             continue
         name = (ref.parts[0], ref.parts[1]) if len(ref.parts) == 2 else (database, ref.parts[0])
         if not ref.source and name[0] not in names.databases() and not name[0].startswith(("sx_", "system", "information_schema")):
