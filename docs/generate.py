@@ -34,6 +34,7 @@ AREAS = {
     "ENGINE": "promises of the engine",
     "ENV": "environments",
     "FILE": "the disk",
+    "INTAKE": "what telemetry sends",
     "KPI": "business numbers",
     "LAKE": "tables",
     "LEDGER": "the ledger",

@@ -3,9 +3,10 @@
 Everything here is thin: it resolves names, asks the policy where the room behind it does not, and calls that room.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
@@ -34,14 +35,19 @@ from sextant.app.answers import (
 )
 from sextant.app.port import Progress, Role, StepDone
 from sextant.engine.execute import Done, Task
+from sextant.engine.leases import worker_of
 from sextant.engine.plan import Plan, Request
-from sextant.kernel.errors import NotFound, UsageError
+from sextant.kernel.errors import Busy, NotFound, UsageError
 from sextant.kernel.limits import PAGE_ROWS, PAGE_ROWS_MAX
 from sextant.kernel.nouns import CheckResult, Principal, Release
 
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
     from sextant.app.runs import RunReport
+
+T = TypeVar("T")
+_WAIT_S = 30.0  # for another run, the scheduler's say, that writes the same
+_LOOK_S = 0.1
 
 
 class Operations:
@@ -192,12 +198,15 @@ class Operations:
         break_glass: str = "", env: str = "", progress: Progress | None = None,
     ) -> "RunReport":  # fmt: skip
         request = self._request(assets, partition, stale=stale, force=force, upstream=upstream)
-        return self._p.runs.run(self._env(env), request, by=self._who(), trigger=trigger, progress=_told(progress), break_glass=break_glass)
+        return _patiently(lambda: self._p.runs.run(self._env(env), request, by=self._who(), trigger=trigger, progress=_told(progress), break_glass=break_glass))
 
     def cancel(self, run: str) -> dict[str, Any]:
         if run not in {row[0] for row in self._p.state.read("runs_open")}:
             raise NotFound("SX-RUN-006", f"run `{run}` is not running", hint="`sextant runs` lists them")
         self._p.allow(self._who(), "run", None, "")
+        elsewhere = worker_of(self._p.state, self._p.clock, run)
+        if elsewhere:
+            raise UsageError("SX-RUN-007", f"run `{run}` is worked on by {elsewhere}", hint="Ctrl-C there stops it; a server's runs are cancelled with --server URL")
         self._p.cancelled.add(run)
         return {"run": run, "cancelling": True}
 
@@ -207,7 +216,7 @@ class Operations:
     def release(self, asset: str, *, version: str = "", source: str = "", break_glass: str = "", env: str = "") -> Release:
         if bool(version) == bool(source):
             raise UsageError("SX-CLI-006", "a release needs a version or --from ENV", hint=f"`sextant versions {asset}` lists versions")
-        return self._p.runs.release(self._env(env), self._p.asset(asset), version=version, source=source, by=self._who(), break_glass=break_glass)
+        return _patiently(lambda: self._p.runs.release(self._env(env), self._p.asset(asset), version=version, source=source, by=self._who(), break_glass=break_glass))
 
     def unhold(self, asset: str, version: str, *, env: str = "") -> dict[str, Any]:
         p, name = self._p, self._env(env)
@@ -220,8 +229,10 @@ class Operations:
     def rollback(
         self, asset: str, *, version: str = "", reason: str = "undone by hand", downstream: bool = True, break_glass: str = "", env: str = "", progress: Progress | None = None,
     ) -> "RunReport":  # fmt: skip
-        return self._p.runs.undo(
-            self._env(env), self._id(asset), by=self._who(), reason=reason, version=version, downstream=downstream, break_glass=break_glass, progress=_told(progress)
+        return _patiently(
+            lambda: self._p.runs.undo(
+                self._env(env), self._id(asset), by=self._who(), reason=reason, version=version, downstream=downstream, break_glass=break_glass, progress=_told(progress)
+            )
         )
 
     def approve(self, release: str, *, deny: bool = False, reason: str = "") -> Release:
@@ -292,7 +303,7 @@ class Operations:
     # ------------------------------------------------------------ telemetry
 
     def query(self, sql: str, *, form: str = "JSON", params: dict[str, str] | None = None) -> bytes:
-        return self._p.ask(sql, form, params or {})
+        return self._p.ask(sql, form, params or {}, self._who().role or "admin")  # who has the folder has all of it
 
     # ------------------------------------------------------------ people
 
@@ -321,6 +332,18 @@ class Operations:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def _patiently(do: Callable[[], T]) -> T:
+    """Do it, waiting for another writer of the same to end; its Busy says who that is when it takes long."""
+    until = time.monotonic() + _WAIT_S
+    while True:
+        try:
+            return do()
+        except Busy as error:
+            if error.code != "SX-RUN-001" or time.monotonic() > until:
+                raise
+        time.sleep(_LOOK_S)
 
 
 def span(text: str) -> tuple[str, str] | None:

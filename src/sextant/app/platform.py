@@ -86,7 +86,7 @@ class LocalPlatform:
         self._nudged = threading.Event()
         self._warm = False
         self._lock = threading.RLock()  # loading, and making executors: several requests may come at once
-        self.asker: Callable[[str, str, Mapping[str, str]], bytes] | None = None  # how SQL questions are answered; set by the server
+        self.asker: Callable[[str, str, Mapping[str, str], str], bytes] | None = None  # how SQL questions are answered; set by the server
         self._closing = contextlib.ExitStack()
         self.cancelled: set[str] = set()  # runs that somebody asked to stop
         from sextant.app.runs import Runs
@@ -367,7 +367,7 @@ class LocalPlatform:
         if events:
             self.state.commit(Write((), tuple(events)))
 
-    def ask(self, sql: str, form: str, params: Mapping[str, str]) -> bytes:
+    def ask(self, sql: str, form: str, params: Mapping[str, str], role: str) -> bytes:
         """Answer a question in ClickHouse's SQL, by the telemetry process of the server that runs for this project, or by a store
         opened for the question."""
         if self.asker is None:
@@ -375,7 +375,7 @@ class LocalPlatform:
 
             self.asker = registry.load("query.local")(self)
         assert self.asker is not None
-        return self.asker(sql, form, params)
+        return self.asker(sql, form, params, role)
 
     def at_close(self, do: Callable[[], None]) -> None:
         """Do something when the platform closes; the newest first."""

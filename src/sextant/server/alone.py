@@ -21,7 +21,7 @@ _WAIT_S = 30.0  # for another command that asks
 _STOP_S = 10.0
 
 
-def open_alone(platform: "LocalPlatform") -> Callable[[str, str, Mapping[str, str]], bytes]:
+def open_alone(platform: "LocalPlatform") -> Callable[[str, str, Mapping[str, str], str], bytes]:
     """Start a telemetry process, feed it, and return what asks it; it ends when the platform closes. Busy while another command asks for long."""
     p = platform
     lock = os.open(p.folder / "query.lock", os.O_CREAT | os.O_RDWR, 0o600)

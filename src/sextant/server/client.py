@@ -69,10 +69,10 @@ class TelemetryClient:
             writer.write_table(rows)
         self.send("POST", f"/internal/rows/{table}", sink.getvalue().to_pybytes(), {"Content-Type": "application/vnd.apache.arrow.stream", "X-Token": token})
 
-    def ask(self, sql: str, form: str, params: Mapping[str, str]) -> bytes:
+    def ask(self, sql: str, form: str, params: Mapping[str, str], role: str) -> bytes:
         """Answer a question of a stranger, at the door that judges it. Values of `params` are plain; ClickHouse reads them with TSV's escapes."""
         query = urllib.parse.urlencode({"default_format": form, **{f"param_{name}": _escaped(value) for name, value in params.items()}})
-        return self.send("POST", f"/?{query}", sql.encode(), {"Content-Type": "text/plain"}, door=self.sql)
+        return self.send("POST", f"/?{query}", sql.encode(), {"Content-Type": "text/plain", "X-Sextant-Role": role}, door=self.sql)
 
     def health(self) -> dict[str, Any]:
         found: dict[str, Any] = msgspec.json.decode(self.send("GET", "/internal/health"))

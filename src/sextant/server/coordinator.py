@@ -10,7 +10,7 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ class Coordinator:
         config = read_config(Path(start.root))
         self.platform = LocalPlatform(config, principal=Principal(name="scheduler", kind="system"), load=False)
         self.client = TelemetryClient(start.ingest, start.sql, start.secret)
-        self.platform.asker = self.client.ask
+        self.platform.asker = self._ask
         self.refusals = Refusals()
         self._began = self.platform.clock.now_ns()
         self._noticed: tuple[Any, ...] = ()
@@ -107,6 +107,10 @@ class Coordinator:
             except SextantError as error:
                 _say("\n".join(error.lines()))
                 self.platform.pause(5.0)
+
+    def _ask(self, sql: str, form: str, params: Mapping[str, str], role: str) -> bytes:
+        self.feed.step()  # what was acknowledged is seen
+        return self.client.ask(sql, form, params, role)
 
     def _notice(self) -> None:
         """Wake the schedulers when something was written, by whatever process: rows that were pushed, a version that others read."""

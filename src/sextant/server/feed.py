@@ -6,6 +6,8 @@ What the runs did goes the way of any other telemetry: traces and logs after Ope
 """
 
 import hashlib
+import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -31,22 +33,27 @@ Rows = dict[str, list[Row]]
 class Feed:
     """The feed of one project. `step` is called again and again by a loop."""
 
-    def __init__(self, platform: "LocalPlatform", client: TelemetryClient, *, tables: Callable[[], tuple[Any, Any]], traces: Callable[[RunChanged, Sequence[Any]], bytes]) -> None:
+    def __init__(self, platform: "LocalPlatform", client: TelemetryClient, *, tables: Callable[[], tuple[str, Any, Any]], traces: Callable[[RunChanged, Sequence[Any]], bytes]) -> None:
         """tables  returns what `data` and `kpi` are to show; traces  a run and its records as an OTLP request"""
         self._p, self._client, self._tables, self._traces = platform, client, tables, traces
         self._position = -1  # of the newest entry that telemetry has; -1 = ask
         self._shown = ""
         self._boot = ""
         self._erased: list[int] = []
+        self._stepping = threading.Lock()
 
     def step(self) -> None:
-        """Bring telemetry up to the head of the ledger. WorldError when it does not answer; repeated later."""
+        """Bring telemetry up to the head of the ledger. WorldError when it does not answer; repeated later. Any thread."""
+        with self._stepping:
+            self._step()
+
+    def _step(self) -> None:
         boot = str(self._client.health().get("boot", ""))
         if boot != self._boot:  # it was started (again): ask what it has
             self._position, self._shown, self._boot = -1, "", boot
         if self._position < 0:
-            found = self._client.query("SELECT max(seq) + 1 AS next FROM ops.events_fed WHERE seq < 4611686018427387904")
-            self._position = int(found[0]["next"]) if found and self._client.query("SELECT 1 AS one FROM ops.events_fed LIMIT 1") else 0
+            found = self._client.query("SELECT max(seq) + 1 AS next FROM fed.events WHERE seq < 4611686018427387904")
+            self._position = int(found[0]["next"]) if found and self._client.query("SELECT 1 AS one FROM fed.events LIMIT 1") else 0
         moved = not self._shown
         while True:
             rows = self._p.state.read("events_after", (self._position, _PAGE))
@@ -60,8 +67,8 @@ class Feed:
             self._show()
 
     def _show(self) -> None:
-        tables, kpis = self._tables()
-        body = msgspec.json.encode({"tables": tables, "kpis": kpis})
+        env, tables, kpis = self._tables()
+        body = msgspec.json.encode({"env": env, "tables": tables, "kpis": kpis})
         digest = hashlib.sha256(body).hexdigest()
         if digest != self._shown:
             self._client.send("POST", "/internal/tables", body)
@@ -78,21 +85,24 @@ class Feed:
             out["events"].append({**{k: seen[k] for k in ("seq", "id", "type", "actor", "subject", "cause")}, "at": at, "data": bytes(body).decode() if body is not None else "erased", "fed": seq})
             moved = moved or seen["type"].startswith(_MOVES_POINTERS)
             if body is not None:
-                self._follow(seen["type"], seq, at, bytes(body), out, finished)
+                try:
+                    self._follow(seen["type"], seq, at, bytes(body), out, finished)
+                except (msgspec.ValidationError, msgspec.DecodeError) as error:  # of a newer or older Sextant: the entry is shown, what follows is not
+                    print(f"feed: entry {seq} ({seen['type']}) is not understood: {error}", file=sys.stderr, flush=True)
         for run in finished:
             self._follow_run(run, out)
         first, last = entries[0][0], entries[-1][0]
         for name in TABLES:  # the entries last: their number says how far everything has come
             if out[name]:
-                self._client.insert(f"ops.{name}_fed", arrow(TABLES[name], out[name]), f"ops-{name}-{first}-{last}")
+                self._client.insert(f"fed.{name}", arrow(TABLES[name], out[name]), f"ops-{name}-{first}-{last}")
         for gone in self._erased:
             for name in TABLES:
-                self._client.run(f"ALTER TABLE ops.{name}_fed DELETE WHERE seq = {gone}")  # a row of a view that follows from it goes too
+                self._client.run(f"ALTER TABLE fed.{name} DELETE WHERE seq = {gone}")  # a row of a view that follows from it goes too
             rows = self._p.state.read("event_by_seq", (gone,))
             if rows:
                 seen = event_seen(gone, bytes(rows[0][1]), None)
                 row = {**{k: seen[k] for k in ("seq", "id", "type", "actor", "subject", "cause")}, "at": msgspec.json.decode(bytes(rows[0][1]), type=_At).time, "data": "erased", "fed": last}
-                self._client.insert("ops.events_fed", arrow(TABLES["events"], [row]), f"ops-erased-{gone}")
+                self._client.insert("fed.events", arrow(TABLES["events"], [row]), f"ops-erased-{gone}")
         self._erased.clear()
         return moved
 
@@ -106,7 +116,7 @@ class Feed:
         elif kind == "version.created":
             version: Version = msgspec.json.decode(body, type=VersionCreated).version
             out["versions"].append({**{name: getattr(version, name) for name, _ in TABLES["versions"] if hasattr(version, name)}, "version": version.digest, "created_at": version.created_at or at, "seq": seq})
-        elif kind.startswith("release."):
+        elif kind.startswith("release.") and kind != "release.reported":
             release = msgspec.json.decode(body, type=Release)
             moves = {"env": release.moves[0].env if release.moves else "", "assets": [m.asset for m in release.moves]}
             out["releases"].append({**{name: getattr(release, name) for name, _ in TABLES["releases"] if hasattr(release, name)}, **moves, "created_at": release.created_at or at, "changed_at": at, "seq": seq})

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
 
 
-def live_tables(platform: "LocalPlatform") -> tuple[list[LiveTable], list[LiveKpi]]:
-    """Return the versions of datasets that can be read, live ones of every environment first, and the KPIs that are live."""
+def live_tables(platform: "LocalPlatform") -> tuple[str, list[LiveTable], list[LiveKpi]]:
+    """Return the environment that plain names mean, the versions of datasets that can be read (live ones of every environment first), and the KPIs that are live."""
     p = platform
     assets = {row[0]: msgspec.json.decode(row[1], type=Asset) for row in p.state.read("assets")}
     kept: dict[str, list[tuple[str, str]]] = {}
@@ -45,4 +45,6 @@ def live_tables(platform: "LocalPlatform") -> tuple[list[LiveTable], list[LiveKp
         for digest, locator in versions[-VERSIONS_SHOWN_MAX:]:
             if (id_, digest) not in shown and id_.startswith("dataset:"):
                 table("", id_, digest, locator, live=False)
-    return tables, kpis
+    known = {env for env, *_ in p.state.read("envs")}
+    served = p.config.environment or (p.manifest().environments[0] if known else "")
+    return served, tables, kpis

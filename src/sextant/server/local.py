@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
 
 
-def asker(platform: "LocalPlatform") -> Callable[[str, str, Mapping[str, str]], bytes]:
-    """Return what answers (sql, format, parameters) for a project."""
+def asker(platform: "LocalPlatform") -> Callable[[str, str, Mapping[str, str], str], bytes]:
+    """Return what answers (sql, format, parameters, role) for a project."""
     there = running(platform.folder)
     if there is not None:
         return TelemetryClient(there.ingest, there.sql, there.secret).ask

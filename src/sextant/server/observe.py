@@ -63,7 +63,7 @@ class Observer:
 
     def _refused(self) -> None:
         """Raise a signal for what was refused in this hour, once for each sender, protocol and reason."""
-        found = self._client.query("SELECT owner, protocol, reason, sum(count) AS count, toUnixTimestamp(max(hour)) AS hour FROM obs.refused WHERE hour = toStartOfHour(now()) GROUP BY owner, protocol, reason LIMIT 1000")
+        found = self._client.query("SELECT owner, protocol, reason, sum(count) AS count, toUnixTimestamp(max(r.hour)) AS hour FROM obs.refused AS r WHERE r.hour = toStartOfHour(now()) GROUP BY owner, protocol, reason LIMIT 1000")
         for row in found[:_SIGNALS_PER_LOOK]:
             key = (str(row["owner"]), f"{row['protocol']}/{row['reason']}", str(row["hour"]))
             if key in self._told:

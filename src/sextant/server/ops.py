@@ -59,17 +59,17 @@ def arrow(fields: Fields, rows: Sequence[Row]) -> "pa.Table":
 def ddl() -> list[str]:
     """Return the statements that make the tables and views of `ops`; what is there already stays.
 
-    A `..._fed` table holds every row that was fed, the view of the plain name the newest of each key. Only rows of the ledger, and
+    A table of `fed` holds every row that was fed, the view of its name in `ops` the newest of each key. Only rows of the ledger, and
     what follows from them, stand there: all of it can be fed again.
     """
     types = {_TEXT: "String", _INT: "Int64", _FLOAT: "Float64", _TIME: "DateTime64(9, 'UTC')", _LIST: "Array(String)"}
     keyed = {"steps": "run, step, attempt", "versions": "asset, version", "checks": "seq, n", "edges": "source, target, kind, valid_from", "events": "seq"}
     newest = {"events": "fed", "checks": "seq"}
-    out = ["CREATE DATABASE IF NOT EXISTS ops"]
+    out = ["CREATE DATABASE IF NOT EXISTS fed", "CREATE DATABASE IF NOT EXISTS ops"]
     for name, fields in TABLES.items():
         columns = ", ".join(f"`{column}` {types[kind]}" for column, kind in fields)
         settings = "non_replicated_deduplication_window = 2000, fsync_after_insert = 1, fsync_part_directory = 1"
-        out.append(f"CREATE TABLE IF NOT EXISTS ops.{name}_fed ({columns}) ENGINE = ReplacingMergeTree({newest.get(name, 'seq')}) ORDER BY ({keyed.get(name, 'id')}) SETTINGS {settings}")
+        out.append(f"CREATE TABLE IF NOT EXISTS fed.{name} ({columns}) ENGINE = ReplacingMergeTree({newest.get(name, 'seq')}) ORDER BY ({keyed.get(name, 'id')}) SETTINGS {settings}")
         shown = ", ".join(f"`{column}`" for column, _ in fields if column != "fed" and not (column == "seq" and name == "steps"))
-        out.append(f"CREATE VIEW IF NOT EXISTS ops.{name} AS SELECT {shown} FROM ops.{name}_fed FINAL")
+        out.append(f"CREATE VIEW IF NOT EXISTS ops.{name} AS SELECT {shown} FROM fed.{name} FINAL")
     return out

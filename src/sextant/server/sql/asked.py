@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 from sextant.kernel.errors import Denied, UsageError
 from sextant.kernel.limits import SQL_BODY_BYTES_MAX, SQL_MEMORY_BYTES_MAX, SQL_RESULT_BYTES_MAX, SQL_ROWS_MAX, SQL_SECONDS_MAX
 from sextant.kernel.ports import QueryLimits
-from sextant.server.sql.guard import LIMITS, format_of, setting
+from sextant.server.sql.settings import LIMITS, format_of, setting
 
 OURS = QueryLimits(seconds=SQL_SECONDS_MAX, memory_bytes=SQL_MEMORY_BYTES_MAX, rows_result=SQL_ROWS_MAX, bytes_result=SQL_RESULT_BYTES_MAX)
 # Parameters about the transport: sessions hold nothing here (nobody can make temporary tables), and a role is what the token says.
@@ -32,18 +32,20 @@ class Question(NamedTuple):
     form      the format to answer in, unless the text names one
     database  where tables without a database are looked for
     params    `{name:Type}` -> value, as ClickHouse reads it (with TSV's escapes)
-    limits    limits that were asked for: setting -> value
+    settings  what was asked for of the guard's `LIMITS` and `ANSWERS`
     id        the client's own name for the query, "" for none
     blocks    the answer is to come in ClickHouse's own compressed blocks (`compress=1`)
+    revision  of the protocol, as the client says it; 0 for none
     """
 
     sql: str
     form: str
     database: str
     params: dict[str, str]
-    limits: tuple[tuple[str, str], ...]
+    settings: tuple[tuple[str, str], ...]
     id: str
     blocks: bool
+    revision: int
 
 
 def read(query: bytes, headers: Mapping[str, str], body: bytes) -> Question:
@@ -66,31 +68,38 @@ def read(query: bytes, headers: Mapping[str, str], body: bytes) -> Question:
     except UnicodeDecodeError as error:
         raise UsageError("SX-SQL-007", "the query is not UTF-8", hint="send the query as text") from error
     sql = "\n".join(part for part in (fields.get("query", ""), sent) if part)
-    limits: list[tuple[str, str]] = []
+    settings: list[tuple[str, str]] = []
     for name, value in fields.items():
         if name not in _TRANSPORT and not name.startswith("param_") and name != "decompress":
             if name in ("password", "key"):
                 raise Denied("SX-SQL-011", "a token in the address ends up in logs", hint="send it as the password of Basic, as Bearer, or as X-ClickHouse-Key")
-            limits += setting(name, value)
+            settings += setting(name, value)
     form = headers.get("x-clickhouse-format") or fields.get("default_format") or "TabSeparated"
     database = fields.get("database") or headers.get("x-clickhouse-database") or "data"
     return Question(
         sql=sql, form=format_of(form), database="data" if database == "default" else database, params={name[6:]: value for name, value in fields.items() if name.startswith("param_")},
-        limits=tuple(limits), id=fields.get("query_id", "")[:128], blocks=fields.get("compress") == "1",
+        settings=tuple(settings), id=fields.get("query_id", "")[:128], blocks=fields.get("compress") == "1",
+        revision=int(revision) if (revision := fields.get("client_protocol_version", "")).isdecimal() and len(revision) < 9 else 0,
     )  # fmt: skip
 
 
-def limits_of(asked: tuple[tuple[str, str], ...]) -> QueryLimits:
-    """Return our limits, lowered to what was asked for: to the next step of a ladder, because the store keeps connections for each combination."""
+def granted(settings: tuple[tuple[str, str], ...]) -> tuple[QueryLimits, dict[str, str]]:
+    """Return our limits, lowered to what was asked for, and the settings of answers.
+
+    Limits come in steps of a ladder, because the store keeps connections for each combination.
+    """
     values = {"seconds": OURS.seconds, "memory_bytes": OURS.memory_bytes, "rows_read": OURS.rows_read, "rows_result": OURS.rows_result, "bytes_result": OURS.bytes_result}
-    for name, value in asked:
+    for name, value in settings:
+        if name not in LIMITS:
+            continue
         field, ladder = LIMITS[name]
         step = next((one for one in ladder if one >= float(value)), ladder[-1])
         values[field] = min(values[field] or step, step)
-    return QueryLimits(
+    limits = QueryLimits(
         seconds=float(values["seconds"]), memory_bytes=int(values["memory_bytes"]), rows_read=int(values["rows_read"]), rows_result=int(values["rows_result"]),
         bytes_result=int(values["bytes_result"]),
     )  # fmt: skip
+    return limits, {name: value for name, value in settings if name not in LIMITS}
 
 
 def _plain(body: bytes, encoding: str) -> bytes:

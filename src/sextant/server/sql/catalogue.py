@@ -24,11 +24,11 @@ from pathlib import Path
 
 import msgspec
 
-from sextant.kernel.errors import BadData, SextantError, UsageError
+from sextant.kernel.errors import BadData, Bug, SextantError, UsageError
 from sextant.kernel.nouns import Measure
 from sextant.kernel.ports import Telemetry
 from sextant.server.sql import system
-from sextant.server.sql.guard import SYSTEM
+from sextant.server.sql.names import SYSTEM
 from sextant.server.sql.tokens import literal, quoted
 
 LAKE = "sx_lake"  # the database of the pinned tables
@@ -114,13 +114,17 @@ class _Snapshot:
 class Catalogue:
     """The tables of the SQL door.
 
-    store  the telemetry store;  lake  the lake's root folder;  env  the environment that plain names mean
+    store  the telemetry store;  lake  the lake's root folder
+    Raises Bug when the working directory is not the lake, or above it: chDB makes tables of files below it and of no others.
     """
 
-    def __init__(self, store: Telemetry, lake: Path, env: str) -> None:
+    def __init__(self, store: Telemetry, lake: Path) -> None:
+        lake = lake.resolve()
+        if not lake.is_relative_to(Path.cwd()):
+            raise Bug("SX-SQL-032", "the telemetry process does not work in the lake", hint="`confine` goes there")
         self._store = store
         self._root = lake
-        self._env = env
+        self._env = ""
         self._applying = threading.Lock()
         self._lock = threading.Lock()  # of what stands below; held for moments only
         self._making = threading.RLock()  # of `_made`, held while statements run
@@ -132,9 +136,13 @@ class Catalogue:
         self._snapshot = _Snapshot(0, {}, {})
         self._older: list[_Snapshot] = []
 
-    def apply(self, tables: Sequence[LiveTable], kpis: Sequence[LiveKpi]) -> Applied:
-        """Show exactly these tables and KPIs. Doing it again changes nothing. BadData for a list that contradicts itself."""
+    def apply(self, env: str, tables: Sequence[LiveTable], kpis: Sequence[LiveKpi]) -> Applied:
+        """Show exactly these tables and KPIs; plain names mean environment `env`. Doing it again changes nothing.
+
+        Raises  BadData for a list that contradicts itself
+        """
         with self._applying:
+            self._env = env
             shown, listed, left_out = self._wanted(tables, kpis)
             made = 0
             for name in sorted(listed):

@@ -24,6 +24,7 @@ from sextant.kernel import limits
 from sextant.kernel.errors import Bug, Busy, Denied, NotFound, SextantError, UsageError
 from sextant.kernel.ports import Telemetry
 from sextant.server.sql import asked, replies
+from sextant.server.sql.blocks import blocks
 from sextant.server.sql.catalogue import Catalogue
 from sextant.server.sql.guard import Guard
 from sextant.server.sql.turns import Turns
@@ -181,19 +182,21 @@ class SqlDoor:
 
     def _answer(self, question: asked.Question, caller: Caller, accepted: str, mark: str) -> _Answer:
         started = time.monotonic_ns()
+        if question.revision and question.form == "Native" and question.sql.strip() == replies.HELLO:
+            return _Answer(replies.hello(self._version, question.revision), "Native", "", time.monotonic_ns() - started)
         with self._catalogue.reading(admin=caller.role == "admin") as names:
             try:
                 judged = self._guard.judge(question.sql, names, database=question.database, params=question.params)
                 if any(table.startswith("obs.") for table in judged.tables):
                     self._flush()
                 form = judged.form or question.form
-                limit = asked.limits_of((*question.limits, *judged.settings))
-                data = self._store.ask(f"{mark} {judged.sql}", form=form, params=question.params, limits=limit)
+                limit, settings = asked.granted((*question.settings, *judged.settings))
+                data = self._store.ask(f"{mark} {judged.sql}", form=form, params=question.params, limits=limit, settings=settings)
             except SextantError as error:
                 raise _readable(error, names.plain, mark) from error.__cause__
         if len(data) > limits.SQL_RESULT_BYTES_MAX:
             raise UsageError("SX-SQL-017", f"the answer is larger than {limits.SQL_RESULT_BYTES_MAX >> 20} MiB", hint="ask for fewer rows or columns, or in a format that packs more, such as Parquet")
-        packed, encoding = replies.packed(data, accepted)
+        packed, encoding = (b"".join(blocks(data)), "") if question.blocks else replies.packed(data, accepted)
         return _Answer(packed, form, encoding, time.monotonic_ns() - started)
 
     def _stop(self, mark: str) -> None:

@@ -41,8 +41,19 @@ GRAMMAR = frozenset({"lambda", "exists", "untuple", "grouping"})
 TABLE_FUNCTIONS = frozenset({
     "numbers", "numbers_mt", "zeros", "zeros_mt", "generateseries", "generate_series", "primes", "generaterandom", "values", "sqlstandardvalues", "null", "view",
 })  # fmt: skip
+# Table functions whose first argument may be a list of columns, in which expressions can stand behind these words.
+STRUCTURED = frozenset({"values", "sqlstandardvalues", "generaterandom", "null"})
+EXPRESSIONS = re.compile(
+    r"\b(?:default|materialized|alias|ephemeral|ttl|codec|statistics|constraint|check|assume|index|projection|settings|primary|auto_increment)\b", re.IGNORECASE,
+)  # fmt: skip
+# Functions that take a type by name, and the argument that it is (-1 = the last).
+TYPED = {
+    "cast": 1, "_cast": 1, "accuratecast": 1, "accuratecastornull": 1, "accuratecastordefault": 1, "reinterpret": 1, "defaultvalueoftypename": 0, "dynamicelement": 1,
+    "jsonextract": -1, "jsonextractcaseinsensitive": -1, "jsonextractkeysandvalues": -1, "jsonextractkeysandvaluescaseinsensitive": -1,
+}  # fmt: skip
+STATE = re.compile(r"(?<!Simple)AggregateFunction\s*\(")
 # Endings that make another aggregate out of one (system.aggregate_function_combinators).
-COMBINATORS = ("if", "array", "map", "foreach", "distinct", "ordefault", "ornull", "resample", "argmin", "argmax", "state", "simplestate", "merge", "mergestate", "null", "tuple")
+COMBINATORS = ("if", "array", "map", "foreach", "distinct", "ordefault", "ornull", "resample", "argmin", "argmax", "state", "simplestate", "merge", "null", "tuple")
 _DENIED = [(re.compile(pattern), why) for why, patterns in DENIED.items() for pattern in patterns]
 
 

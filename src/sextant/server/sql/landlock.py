@@ -21,7 +21,7 @@ _SYSTEM = (
 
 
 def confine(folder: Path, lake: Path, *, connect: Iterable[int]) -> str:
-    """Leave this process the telemetry folder to write, the lake to read, and some ports to connect to.
+    """Leave this process the telemetry folder to write, the lake to read, and some ports to connect to. The lake becomes its working directory.
 
     folder   the telemetry store's folder, made when absent
     lake     the lake's root, made when absent: a folder that is made later could not be read
@@ -32,6 +32,7 @@ def confine(folder: Path, lake: Path, *, connect: Iterable[int]) -> str:
     for one in (folder, lake, passing):
         one.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.environ["TMPDIR"] = str(passing)  # chDB makes a folder there when it is imported
+    os.chdir(lake)  # chDB makes tables of files below the working directory, and of no others
     own = Path("/proc/self").resolve()  # this process: the link itself would lead to whoever follows it
     code = {sys.prefix, sys.base_prefix, sys.exec_prefix, *sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages(), sextant.__path__[0]}
     abi = landlock.restrict(

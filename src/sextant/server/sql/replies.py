@@ -66,6 +66,27 @@ def refusal(error: SextantError, version: str) -> Refusal:
     return Refusal(status, number, f"Code: {number}. DB::Exception: {message}{hint} [{error.code}]. ({name}) (version {version})\n")
 
 
+HELLO = "SELECT displayName(), version(), revision(), timezone()"
+
+
+def hello(version: str, revision: int) -> bytes:
+    """Return the answer to `HELLO` as a Native block of a protocol revision.
+
+    Clients in Go (Grafana's plugin among them) read their first answer in the form of their own revision, and those after it in the form
+    that this answer names: 0, the plain one.
+    Source: ClickHouse, Formats/NativeWriter.cpp and Core/BlockInfo.h.
+    """
+
+    def text(value: str) -> bytes:
+        data = value.encode()
+        return bytes([len(data)]) + data  # a length below 128 is one byte
+
+    info = b"\x01\x00\x02\xff\xff\xff\xff" + (b"\x03\x00" if revision >= 54480 else b"") + b"\x00"  # no overflows, no bucket; none out of order
+    custom = b"\x00" if revision >= 54454 else b""  # a plain serialization
+    columns = (("displayName()", "String", text("sextant")), ("version()", "String", text(version)), ("revision()", "UInt32", bytes(4)), ("timezone()", "String", text("UTC")))
+    return info + b"\x04\x01" + b"".join(text(name) + text(kind) + custom + value for name, kind, value in columns)
+
+
 def content_type(form: str) -> str:
     """Return the content type of an output format."""
     return next((kind for pattern, kind in _TYPES if pattern.fullmatch(form)), "application/octet-stream")

@@ -4,24 +4,35 @@ Made once when the process starts. Names of `system` in a query are replaced by 
 what they ask for; what has no view here cannot be read.
 """
 
+from collections.abc import Iterable
+
 from sextant.kernel.ports import Telemetry
-from sextant.server.sql.guard import SYSTEM
+from sextant.server.sql.functions import TABLE_FUNCTIONS
+from sextant.server.sql.names import SYSTEM
+from sextant.server.sql.settings import ANSWERS, LIMITS
 from sextant.server.sql.tokens import literal, quoted
 
 OPEN = ("data", "kpi", "obs", "ops")
-_IN = f"database IN ({', '.join(literal(name) for name in OPEN)})"
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(literal(name) for name in names)
+
+
+_IN = f"database IN ({_names(OPEN)})"
 # Tables of `system` that say nothing about this machine, and stand for themselves.
 PLAIN = ("one", "numbers", "numbers_mt", "zeros", "zeros_mt", "data_type_families", "formats", "time_zones", "collations", "keywords", "aggregate_function_combinators")
+# Settings that drivers look up, to learn what they may send. Those of `settings.py` may be sent, whatever the connection says.
 _SETTINGS = (
-    "max_execution_time", "max_result_rows", "max_rows_to_read", "max_memory_usage", "max_threads", "max_block_size", "max_query_size", "readonly", "join_use_nulls",
-    "session_timezone", "date_time_input_format", "date_time_output_format", "result_overflow_mode", "output_format_json_quote_64bit_integers",
-    "input_format_null_as_default", "cast_string_to_dynamic_use_inference", "use_client_time_zone", "enable_http_compression", "send_progress_in_http_headers",
-    "http_headers_progress_interval_ms", "wait_end_of_query", "cancel_http_readonly_queries_on_client_close", "extremes", "async_insert", "wait_for_async_insert",
+    *LIMITS, *ANSWERS, "max_threads", "max_block_size", "max_query_size", "date_time_input_format", "input_format_null_as_default", "enable_http_compression",
+    "send_progress_in_http_headers", "http_headers_progress_interval_ms", "wait_end_of_query", "cancel_http_readonly_queries_on_client_close", "async_insert",
+    "wait_for_async_insert",
 )  # fmt: skip
+_FIXED = ("readonly", "result_overflow_mode", "use_client_time_zone")
 # `data` is made of views over Iceberg tables; a tool that lists tables must find tables there. Paths and definitions are left empty.
 VIEWS = {
     "databases": "SELECT name, 'Atomic' AS engine, '' AS data_path, '' AS metadata_path, uuid, 'Atomic' AS engine_full, '' AS comment, 0 AS is_external "
-    f"FROM system.databases WHERE name IN ({', '.join(literal(name) for name in (*OPEN, 'system'))})",
+    f"FROM system.databases WHERE name IN ({_names((*OPEN, 'system'))})",
     "tables": "SELECT database, name, toUUID('00000000-0000-0000-0000-000000000000') AS uuid, if(database = 'data', 'IcebergLocal', engine) AS engine, is_temporary, "
     "CAST([], 'Array(String)') AS data_paths, '' AS metadata_path, metadata_modification_time, CAST([], 'Array(String)') AS dependencies_database, "
     "CAST([], 'Array(String)') AS dependencies_table, '' AS create_table_query, if(database = 'data', 'IcebergLocal', engine) AS engine_full, '' AS as_select, "
@@ -30,9 +41,11 @@ VIEWS = {
     "columns": "SELECT database, table, name, type, position, default_kind, default_expression, data_compressed_bytes, data_uncompressed_bytes, marks_bytes, comment, "
     "is_in_partition_key, is_in_sorting_key, is_in_primary_key, is_in_sampling_key, compression_codec, character_octet_length, numeric_precision, "
     f"numeric_precision_radix, numeric_scale, datetime_precision FROM system.columns WHERE {_IN}",
-    "settings": f"SELECT * FROM system.settings WHERE name IN ({', '.join(literal(name) for name in _SETTINGS)})",
+    "settings": f"SELECT * REPLACE (toUInt8(name IN ({_names(_FIXED)})) AS readonly) FROM system.settings WHERE name IN ({_names((*_SETTINGS, *_FIXED))})",
     "functions": "SELECT name, is_aggregate, case_insensitive, alias_to, description, syntax, arguments, returned_value, examples, introduced_in, categories "
     "FROM system.functions WHERE origin = 'System'",
+    "table_functions": f"SELECT name, description FROM system.table_functions WHERE lower(name) IN ({_names(sorted(TABLE_FUNCTIONS))})",
+    "table_engines": "SELECT name FROM system.table_engines WHERE name IN ('MergeTree', 'ReplacingMergeTree', 'AggregatingMergeTree', 'IcebergLocal', 'View')",
     "build_options": "SELECT name, value FROM system.build_options WHERE name IN ('VERSION_FULL', 'VERSION_DESCRIBE', 'VERSION_INTEGER')",
     "dictionaries": "SELECT '' AS database, '' AS name, '' AS status, '' AS type, '' AS comment WHERE 0",
     "user_defined_functions": "SELECT '' AS name WHERE 0",

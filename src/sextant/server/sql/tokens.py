@@ -8,6 +8,8 @@ import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from sextant.kernel.errors import Denied
+
 _TOKEN = re.compile(
     r"""(?P<space>\ +)
       | (?P<string>'(?:[^'\\]|\\.)*')
@@ -76,3 +78,10 @@ def quoted(name: str) -> str:
 def literal(text: str) -> str:
     """Return a string literal."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def cut(text: str) -> list[Token]:
+    try:
+        return tokens(text)
+    except ValueError as error:
+        raise Denied("SX-SQL-008", f"{error} cannot stand in a query", hint="use names without backslashes, quotes and control characters") from error

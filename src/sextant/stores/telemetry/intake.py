@@ -7,6 +7,7 @@ token made of the segment's name, so a segment that is replayed after a crash ad
 
 import hashlib
 import threading
+from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -93,6 +94,13 @@ class Intake:
             done.set_result(None)
             return done
         return None
+
+    def learn(self, kinds: Mapping[bytes, tuple[str, str]]) -> None:
+        """Note what senders say of metrics: family -> (kind, unit). Bounded: what is beyond is not noted."""
+        known = self.series.kinds
+        for family, said in kinds.items():
+            if family in known or len(known) < limits.SERIES_MAX:
+                known[family] = said
 
     def room(self) -> None:
         """Raise Busy when the queue is full."""
