@@ -484,6 +484,29 @@ def test_breaking_the_glass_passes_a_deny_and_says_so(shop, running) -> None:
         assert all("past the policy that denies it" in s["message"] and "owner ops" in s["message"] for s in signals)
 
 
+def test_an_undo_past_a_deny(shop, running) -> None:
+    """Whoever is awake at night could not take back what another team broke; or nobody would learn that he did."""
+    shop.write(CUT + '''
+sx.policy("only by day", when="verb == 'rollback'", then="deny")
+sx.policy("freeze", when="verb == 'release' && context.intent == 'undo' && asset.name == 'cleaned'", then="deny")
+''')
+    with shop.open() as p:
+        running(p)
+        good = p.versions.live_version("dev", "dataset:cleaned")
+        shop.edit('pl.col("amount") + 0', 'pl.col("amount") + 5')
+        p.load()
+        running(p, "dev", stale=True)
+        with pytest.raises(Denied, match="only by day"):
+            p.runs.undo("dev", "dataset:cleaned", by=p.who(), reason="five is wrong")
+        report = p.runs.undo("dev", "dataset:cleaned", by=p.who(), reason="five is wrong", break_glass="it is night")
+        release = p.releases.get(report.release)
+        assert (release.intent, release.passed, release.broke_glass) == ("undo", ("freeze",), "it is night")
+        assert p.versions.live_version("dev", "dataset:cleaned") == good
+        told = sorted((e["subject"], e["data"]["verb"], *e["data"]["rules"]) for e in p.views.events(kind="decision.overridden").items)
+        assert told == [("dataset:cleaned", "release", "freeze"), ("dataset:cleaned", "rollback", "only by day")]
+        assert {s["kind"] for s in p.views.signals(open_only=True).items} == {"glass.broken"}
+
+
 def test_an_absolute_deny_holds_when_the_glass_breaks(shop, running) -> None:
     """What must never be, whatever the reason, would be one option away."""
     shop.write(FREEZE)

@@ -236,8 +236,14 @@ class Operations:
         p.releases.unhold(name, found.id, digest, self._who())
         return {"asset": found.id, "version": digest, "unheld": True, "env": name}
 
-    def rollback(self, asset: str, *, version: str = "", reason: str = "undone by hand", downstream: bool = True, env: str = "", progress: Progress | None = None) -> "RunReport":
-        return _patiently(lambda: self._p.runs.undo(self._env(env), self._id(asset), by=self._who(), reason=reason, version=version, downstream=downstream, progress=_told(progress)))
+    def rollback(
+        self, asset: str, *, version: str = "", reason: str = "undone by hand", downstream: bool = True, break_glass: str = "", env: str = "", progress: Progress | None = None,
+    ) -> "RunReport":  # fmt: skip
+        return _patiently(
+            lambda: self._p.runs.undo(
+                self._env(env), self._id(asset), by=self._who(), reason=reason, version=version, downstream=downstream, break_glass=break_glass, progress=_told(progress)
+            )
+        )
 
     def approve(self, release: str, *, deny: bool = False, reason: str = "") -> Release:
         p = self._p

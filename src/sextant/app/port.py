@@ -182,7 +182,9 @@ class Platform(Protocol):
         """Lift the mark of a withdrawn version, so that it may be chosen again."""
         ...
 
-    def rollback(self, asset: str, *, version: str = "", reason: str = "undone by hand", downstream: bool = True, env: str = "", progress: Progress | None = None) -> RunReport:
+    def rollback(
+        self, asset: str, *, version: str = "", reason: str = "undone by hand", downstream: bool = True, break_glass: str = "", env: str = "", progress: Progress | None = None,
+    ) -> RunReport:  # fmt: skip
         """Undo the release that brought a version ("" = the live one): only the partitions that it changed go back, and what was derived follows."""
         ...
 

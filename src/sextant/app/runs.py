@@ -145,8 +145,9 @@ class Runs:
         return self._execute(env, manifest, plan, by=by, trigger=trigger, cause=cause, ticks=ticks or {}, progress=progress, break_glass=break_glass, passed=passed, request=request)
 
     def undo(
-        self, env: str, asset_id: str, *, by: Principal, reason: str, version: str = "", downstream: bool = True, progress: Progress = lambda _t, _d: None
-    ) -> RunReport:
+        self, env: str, asset_id: str, *, by: Principal, reason: str, version: str = "", downstream: bool = True, break_glass: str = "",
+        progress: Progress = lambda _t, _d: None,
+    ) -> RunReport:  # fmt: skip
         """Take back what the release of a version changed, and derive again what stands on it; all in one release.
 
         version  the bad version ("" = the live one)
@@ -157,7 +158,7 @@ class Runs:
         assets = {asset.id: asset for asset in manifest.assets}
         if asset_id not in assets:
             raise NotFound("SX-PLAN-002", f"there is no asset `{asset_id}`", hint="`sextant graph` lists the assets")
-        self._allowed(by, "rollback", env, manifest, {asset_id}, "")
+        passed = self._allowed(by, "rollback", env, manifest, {asset_id}, break_glass)
         self._take_up(env, by, progress)
         live = p.versions.live_version(env, asset_id)
         bad = p.versions.find(asset_id, version) if version else live
@@ -206,7 +207,7 @@ class Runs:
             self._remove_orphans(env, manifest, tables, scene)
         return self._execute(
             env, manifest, plan, by=by, trigger="undo", cause=self._event_of(release.id), ticks={}, progress=progress, request=request,
-            overlay=tables, intent="undo", undoes=release, reason=reason,
+            overlay=tables, intent="undo", undoes=release, reason=reason, break_glass=break_glass, passed=passed,
         )  # fmt: skip
 
     def _remove_orphans(self, env: str, manifest: Manifest, tables: dict[str, RunTable], scene: Scene) -> None:
@@ -292,7 +293,7 @@ class Runs:
             raise Conflict("SX-RELEASE-009", f"what version `{target[:12]}` of `{asset.id}` changed is live in `{env}` already")
         return done.release
 
-    def _glass(self, verb: str, env: str, assets: Sequence[Asset], reason: str, by: Principal) -> list[Event]:
+    def _glass(self, verb: str, env: str, assets: Sequence[Asset], reason: str, by: Principal, intent: str = "release") -> list[Event]:
         """Breaking the glass leaves an event for each asset of which it passed a deny, and a signal for each owner, which stays
         open until someone has reviewed it."""
         if not reason:
@@ -301,7 +302,7 @@ class Runs:
         events = []
         for owner in sorted({asset.owner for asset in assets}):
             theirs = [asset for asset in assets if asset.owner == owner]
-            passed = {asset.id: p.decide(by, verb, asset, env, {"break_glass": True}).passed for asset in theirs}
+            passed = {asset.id: p.decide(by, verb, asset, env, {"intent": intent, "break_glass": True}).passed for asset in theirs}
             rules = sorted({rule for names in passed.values() for rule in names})
             cause = ""
             for id_, names in passed.items():
@@ -368,7 +369,7 @@ class Runs:
             )  # fmt: skip
             started = self._event("run.started", run, facts, by, cause)
             if not resumed:
-                p.state.commit(Write((), (*self._glass("run", env, [assets[id_] for id_ in sorted(passed)], break_glass, by), started)))
+                p.state.commit(Write((), (*self._glass("rollback" if intent == "undo" else "run", env, [assets[id_] for id_ in sorted(passed)], break_glass, by), started)))
             else:
                 started = msgspec.structs.replace(started, id=self._event_of(run))
             outcome, published = Outcome(), Published()
@@ -390,7 +391,7 @@ class Runs:
                     published = p.publisher.publish(
                         env, self._in_order(tables, manifest), assets, run=run, by=by, decide=self._decider(by, env, assets, break_glass, intent), cause=started.id,
                         definitions=definitions, guards=(*leases.guards(), *self._untainted(env, tables, intent)), intent=intent, undoes=undoes, reason=reason or break_glass,
-                        broke_glass=break_glass, before=self._glass("release", env, [assets[id_] for id_ in writes], break_glass, by),
+                        broke_glass=break_glass, before=self._glass("release", env, [assets[id_] for id_ in writes], break_glass, by, intent),
                     )  # fmt: skip
             except SextantError as error:
                 with contextlib.suppress(SextantError):  # where even this cannot be written the run stays open, and the next one takes it up

@@ -48,15 +48,16 @@ def _released(done: Any, as_json: bool) -> int:
 @click.argument("version", required=False, default="")
 @click.option("--reason", default="undone by hand", metavar="TEXT", help="Why; kept in the ledger.")
 @click.option("--downstream/--only", default=True, help="Derive again what stands on it (default), or leave that to the next run.")
+@click.option("--break-glass", metavar="REASON", default="", help="Past a deny and past failed checks of what is derived again; leaves a signal for the owner to review.")
 @options
-def rollback(asset: str, version: str, reason: str, downstream: bool, env: str | None, as_json: bool) -> int:
+def rollback(asset: str, version: str, reason: str, downstream: bool, break_glass: str, env: str | None, as_json: bool) -> int:
     """Undo the release that brought VERSION (default: what is live): only the partitions that it changed go back.
 
     What was derived from them is derived again and published in the same release. The version stays withdrawn: nothing
     chooses it again until code or inputs change, or `sextant release ASSET VERSION --unhold` lifts the mark."""
     with platform() as p:
         progress = Progress()
-        report = p.rollback(asset, version=version, reason=reason, downstream=downstream, env=env or "", progress=progress)
+        report = p.rollback(asset, version=version, reason=reason, downstream=downstream, break_glass=break_glass, env=env or "", progress=progress)
         progress.end()
         return finish(report, as_json)
 
