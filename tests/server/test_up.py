@@ -187,6 +187,8 @@ def _file(up: Up, text: str) -> str:
 def test_a_command_in_the_folder_asks_the_same_server(up: Up) -> None:
     """If this fails, `sextant query` beside a running server opens the store a second time, or fails."""
     assert up.here("query", "SELECT count() AS n FROM data.orders") == [{"n": 12}]
+    version = up.here("report", "release", "service:cart", "--version", "v9")
+    assert up.here("query", "SELECT count() AS n FROM ops.events WHERE subject = 'service:cart' AND type = 'release.reported'") == [{"n": 1}], version
 
 
 def test_telemetry_is_killed_and_comes_back(up: Up) -> None:

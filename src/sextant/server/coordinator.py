@@ -231,7 +231,7 @@ def main() -> int:
     host, _, port = start.api.rpartition(":")
     first = p.access.first()
     hosts = (*_LOOPBACK, host.strip("[]"), *p.config.server.hosts)
-    api = make_api(p, health=coordinator.health, hosts=hosts, secure=p.config.server.secure, internal=start.secret, refusals=coordinator.refusals)
+    api = make_api(p, health=coordinator.health, hosts=hosts, secure=p.config.server.secure, internal=start.secret, refusals=coordinator.refusals, catch_up=coordinator.feed.step)
 
     class Server(uvicorn.Server):
         @contextlib.contextmanager

@@ -14,7 +14,13 @@ def asker(platform: "LocalPlatform") -> Callable[[str, str, Mapping[str, str], s
     """Return what answers (sql, format, parameters, role) for a project."""
     there = running(platform.folder)
     if there is not None:
-        return TelemetryClient(there.ingest, there.sql, there.secret).ask
+        client = TelemetryClient(there.ingest, there.sql, there.secret)
+
+        def ask(sql: str, form: str, params: Mapping[str, str], role: str) -> bytes:
+            client.send("POST", "/internal/catch-up", door=there.api)  # what was acknowledged is seen
+            return client.ask(sql, form, params, role)
+
+        return ask
     from sextant.server.alone import open_alone
 
     return open_alone(platform)

@@ -59,13 +59,14 @@ class Asked(msgspec.Struct):
     token: str
 
 
-def make_api(platform: LocalPlatform, *, health: Health, hosts: tuple[str, ...], secure: bool = False, internal: str = "", refusals: Refusals | None = None) -> Door:
+def make_api(platform: LocalPlatform, *, health: Health, hosts: tuple[str, ...], secure: bool = False, internal: str = "", refusals: Refusals | None = None, catch_up: Callable[[], None] | None = None) -> Door:
     """Return the ASGI application.
 
     health    what GET /healthz answers; `ok` decides between 200 and 503
     hosts     names under which the server may be asked
     secure    cookies go over https only
     internal  the secret of Sextant's own processes; "" closes their door
+    catch_up  brings SQL up to the head of the ledger, for a command that asks beside the server
     """
     access = platform.access
     refused = refusals or Refusals()
@@ -118,6 +119,11 @@ def make_api(platform: LocalPlatform, *, health: Health, hosts: tuple[str, ...],
         owner = one.teams[0] if one.teams else ""
         return Introspection(active=True, name=one.name, kind=one.kind, teams=one.teams, role=grant.role, scopes=grant.scopes, owner=owner, expires_at=grant.expires_at)
 
+    @post("/internal/catch-up", sync_to_thread=True, include_in_schema=False, status_code=204)
+    def catching_up() -> None:
+        if catch_up is not None:
+            catch_up()
+
     @get(f"{API}/openapi.json", sync_to_thread=False, include_in_schema=False)
     def description(request: Request[Any, Any, Any]) -> Response[bytes]:
         return Response(msgspec.json.encode(request.app.openapi_schema.to_schema()), media_type="application/json")
@@ -129,7 +135,7 @@ def make_api(platform: LocalPlatform, *, health: Health, hosts: tuple[str, ...],
         await stream(scope, receive, send)
 
     app = Litestar(
-        [*handlers(operations_for), healthz, sign_in, session, sign_out, introspect, description, events],
+        [*handlers(operations_for), healthz, sign_in, session, sign_out, introspect, catching_up, description, events],
         exception_handlers={SextantError: _problem, HTTPException: _foreign, Exception: _bug},
         openapi_config=describe(), request_max_body_size=REQUEST_BYTES_MAX, logging_config=None,
     )  # fmt: skip
