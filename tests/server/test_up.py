@@ -199,7 +199,7 @@ def test_telemetry_is_killed_and_comes_back(up: Up) -> None:
     assert up.sx("report", "release", "service:web", "--version", "v2")["new"] in (True, False)
     assert up.until(lambda: _quiet(up, "SELECT count() AS n FROM data.orders")) == [{"n": 12}]
     assert up.children()["telemetry"] != pid
-    assert up.until(lambda: _quiet(up, "SELECT count() AS n FROM ops.events WHERE type = 'release.reported'")) == [{"n": 1}]
+    assert up.until(lambda: _quiet(up, "SELECT count() AS n FROM ops.events WHERE type = 'release.reported' AND subject = 'service:web'")) == [{"n": 1}]
 
 
 def test_the_coordinator_is_killed_and_comes_back(up: Up) -> None:
