@@ -5,7 +5,6 @@
 
 import asyncio
 import base64
-import binascii
 import urllib.parse
 import zlib
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -178,7 +177,7 @@ def _token(headers: Mapping[str, str]) -> str:
     if kind.lower() == "basic":
         try:
             return base64.b64decode(value, validate=True).decode().partition(":")[2]
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # not base64, or not text
             return ""
     return ""
 
