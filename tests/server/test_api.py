@@ -373,6 +373,13 @@ def test_refusals_stay_few(serving: Serving) -> None:
     assert sum(found.values()) == 500
 
 
+@pytest.fixture
+def stopped(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop the clock by which tries to sign in are counted."""
+    monkeypatch.setattr(serving.door._sign_ins, "_clock", ManualClock(10**18))
+
+
+@pytest.mark.usefixtures("stopped")
 def test_passwords_cannot_be_guessed_fast(serving: Serving) -> None:
     """If this fails, somebody tries a list of passwords, each of which costs us a tenth of a second of a core."""
     tries = [ask(serving, "POST", "/api/v1/session", body={"name": "eve", "password": "wrong"}).status for _ in range(SIGN_INS_BURST + 3)]
@@ -396,3 +403,46 @@ def test_positions_of_a_stream_are_numbers(serving: Serving) -> None:
     """If this fails, an odd position ends in a defect instead of a refusal."""
     for after in ("--5", "%C2%B2", "1e3", "9" * 40):
         assert ask(serving, "GET", f"/api/v1/stream?after={after}", token=serving.token("viewer")).status == 400, after
+
+
+@pytest.mark.parametrize("path", ["//internal/introspect", "//internal//introspect", "/api/v1//internal/introspect", "//internal/openapi", "/internal/introspect/", "/internal//introspect"])
+def test_no_spelling_of_a_path_opens_the_inner_door(serving: Serving, path: str) -> None:
+    """If this fails, whoever has some token gets through the door of our own processes."""
+    for method in ("GET", "POST"):
+        assert ask(serving, method, path, token=serving.token("admin"), body={"token": "x"} if method == "POST" else None).status in (401, 404)
+
+
+@pytest.mark.usefixtures("stopped")
+def test_the_pace_of_signing_in_has_no_side_door(serving: Serving) -> None:
+    """If this fails, who has a token tries passwords by another spelling of the path."""
+    token = serving.token("viewer")
+    tries = {ask(serving, "POST", "/api/v1/session/", token=token, body={"name": "eve", "password": "wrong"}).status for _ in range(SIGN_INS_BURST + 3)}
+    assert tries == {401, 429}
+
+
+def test_a_body_that_nests_too_deep_is_refused(serving: Serving, capfd: pytest.CaptureFixture[str]) -> None:
+    """If this fails, a body of brackets is taken for a defect of ours, with a traceback in the log for each."""
+    for body in (b"[" * 100_000, b'{"rows":' + b"[" * 100_000 + b"]" * 100_000 + b"}"):
+        found = ask(serving, "POST", "/api/v1/datasets/prices/rows", token=serving.token("operator", teams=("ops",)), body=body)
+        assert (found.status, found.json["code"]) == (400, "SX-API-016")
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_backup_into_itself_is_refused(serving: Serving, shop: Shop) -> None:
+    """If this fails, a backup copies itself into itself until the disk is full."""
+    p = serving.platform
+    for folder in (p.folder / "backup", p.lake.root / "backup", p.blobs.root / "deep" / "backup"):
+        found = ask(serving, "POST", "/api/v1/backups", token=serving.token("admin"), body={"folder": str(folder)})
+        assert (found.status, found.json["code"]) == (400, "SX-BACKUP-007")
+        assert not folder.exists()
+    found = ask(serving, "POST", "/api/v1/backups", token=serving.token("admin"), body={"folder": "/proc/backup"})
+    assert (found.status, found.json["code"]) == (503, "SX-API-017"), "what the machine refuses is no defect"
+
+
+def test_an_edit_is_seen_by_the_next_command(serving: Serving, shop: Shop) -> None:
+    """If this fails, a command at a server still warns of a mistake that has been mended."""
+    token = serving.token("viewer")
+    shop.write("def (")
+    assert ask(serving, "GET", "/api/v1/project", token=token).json["problem_lines"]
+    shop.write(_OPS)
+    assert ask(serving, "GET", "/api/v1/project", token=token).json["problem_lines"] == []

@@ -79,7 +79,7 @@ class Operations:
 
     def project(self) -> Project:
         p = self._p
-        manifest = p.manifest()
+        manifest = p.load()  # whoever asks first wants to know of an edit that is broken, or mended
         problem = p.load_problem
         return {
             "project": manifest.project, "tz": manifest.tz, "owner": manifest.owner, "environment": p.config.environment or manifest.environments[0],

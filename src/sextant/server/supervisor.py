@@ -226,10 +226,10 @@ class Supervisor:
         self._lock = open(self.folder / "up.lock", "a+", encoding="utf-8")  # noqa: SIM115 - held as long as the server
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        except BlockingIOError:
             self._lock.seek(0)
             pid = self._lock.read().strip()
-            raise Busy("SX-UP-001", f"this project is up already, by process {pid}", hint=f"`kill {pid}` ends it") from error
+            raise Busy("SX-UP-001", f"this project is up already, by process {pid}", hint=f"`kill {pid}` ends it") from None
         self._lock.truncate(0)
         self._lock.write(str(os.getpid()))
         self._lock.flush()

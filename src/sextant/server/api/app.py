@@ -16,7 +16,7 @@ from sextant.app.operations import Operations
 from sextant.app.platform import LocalPlatform
 from sextant.app.port import Platform
 from sextant.app.remote import API
-from sextant.kernel.errors import Bug, Denied, NotFound, SextantError, UsageError
+from sextant.kernel.errors import Bug, Denied, NotFound, SextantError, UsageError, WorldError
 from sextant.kernel.limits import REQUEST_BYTES_MAX, SESSION_S
 from sextant.kernel.nouns import Principal
 from sextant.server.api.door import COOKIE, Door, Refusals, cookie_of
@@ -136,7 +136,7 @@ def make_api(platform: LocalPlatform, *, health: Health, hosts: tuple[str, ...],
 
     app = Litestar(
         [*handlers(operations_for), healthz, sign_in, session, sign_out, introspect, catching_up, description, events],
-        exception_handlers={SextantError: _problem, HTTPException: _foreign, Exception: _bug},
+        exception_handlers={SextantError: _problem, HTTPException: _foreign, RecursionError: _deep, OSError: _machine, Exception: _bug},
         openapi_config=describe(), request_max_body_size=REQUEST_BYTES_MAX, logging_config=None,
     )  # fmt: skip
     return Door(app, access, platform.clock, hosts=hosts, internal=internal, refusals=refused)  # type: ignore[arg-type]
@@ -171,6 +171,17 @@ def _foreign(request: Any, error: HTTPException) -> Response[Any]:
     else:
         ours = UsageError("SX-API-012", error.detail, hint=f"{API}/openapi.json describes the API")
     return Response({**ours.problem(), "status": error.status_code}, status_code=error.status_code, media_type="application/problem+json", headers=error.headers or {})
+
+
+def _deep(request: Any, error: RecursionError) -> Response[Any]:
+    if "deserializing" not in str(error):  # not the request's, then
+        return _bug(request, error)
+    return _problem(request, UsageError("SX-API-016", "the request nests too deep", hint="send plain rows"))
+
+
+def _machine(request: Any, error: OSError) -> Response[Any]:
+    what = (error.strerror or type(error).__name__) + (f": `{error.filename}`" if error.filename else "")
+    return _problem(request, WorldError("SX-API-017", f"the server's machine refused: {what}", hint="mend what the system says (a full disk, a missing permission), and ask again"))
 
 
 def _bug(request: Any, error: Exception) -> Response[Any]:

@@ -15,7 +15,7 @@ import msgspec
 
 from sextant.app.access import Access, Grant, same
 from sextant.kernel.clock import Clock
-from sextant.kernel.errors import Denied, SextantError, UsageError
+from sextant.kernel.errors import Denied, NotFound, SextantError, UsageError
 from sextant.kernel.limits import REQUESTS_PER_S_MAX, SIGN_INS_BURST, SIGN_INS_PER_S_MAX
 
 Scope = MutableMapping[str, Any]
@@ -116,7 +116,9 @@ class Door:
             raise UsageError("SX-API-006", f"this server is not called `{host}`", hint="name it under `hosts` of [server] in sextant.toml")
         address = str((scope.get("client") or ("", 0))[0])
         state = scope.setdefault("state", {})
-        path = scope["path"]
+        path = scope["path"].rstrip("/")
+        if "//" in path:  # the router takes it for one: what is judged here must be what is asked there
+            raise NotFound("SX-API-010", f"there is nothing at `{path}`")
         if path.startswith("/internal/"):
             if not self._internal or not same(headers.get("x-sextant-internal", ""), self._internal):
                 self.refusals.add(address, "internal")
@@ -137,7 +139,7 @@ class Door:
             return
         if grant is None:
             self.refusals.add(address, "token")
-            raise Denied("SX-API-001", "this needs a token that is valid", hint="Authorization: Bearer sxt_...; `sextant token create NAME` makes one")
+            raise Denied("SX-API-001", "this needs a token that is valid", hint="Authorization: Bearer sxt_..., for commands SEXTANT_TOKEN; `sextant token create NAME` makes one")
         if "api" not in grant.scopes:
             self.refusals.add(caller, "scope")
             raise Denied("SX-API-003", f"the token of `{grant.principal}` does not open the API", hint=f"it is for {', '.join(grant.scopes)}; make one with the scope api")
