@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from sextant.server.hold import hold_store
+
 _OPS = '''
 import polars as pl
 import sextant as sx
@@ -268,6 +270,27 @@ def test_it_stops_cleanly_and_goes_on(up: Up) -> None:
     up.begin()
     assert up.facts["token"] == "", "the first token is shown once"
     assert up.until(lambda: _quiet(up, "SELECT count() AS n FROM data.orders")) == [{"n": 12}]
+
+
+def test_a_server_waits_for_a_command_that_holds_the_store(tmp_path: Path) -> None:
+    """If this fails, `sextant up` ends with a riddle while somebody asks a question without a server."""
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "ops.py").write_text(_OPS)
+    (tmp_path / "shop" / "sextant.toml").write_text(_TOML)
+    (tmp_path / "shop" / ".sextant").mkdir(mode=0o700)
+    one = Up(tmp_path / "shop")
+    held = hold_store(one.root / ".sextant", unless=lambda: False)
+    assert held is not None
+    process = subprocess.Popen([sys.executable, "-m", "sextant.cli.main", "--project", str(one.root), "up", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=one.environment)
+    one.until(lambda: (one.root / ".sextant" / "up.lock").exists())
+    assert not (one.root / ".sextant" / "telemetry").exists(), "nothing has been opened"
+    os.close(held)
+    assert process.stdout
+    assert json.loads(process.stdout.readline())["pid"] == process.pid
+    assert hold_store(one.root / ".sextant", unless=lambda: True) is None, "now the server holds it"
+    process.terminate()
+    assert process.wait(60) == 0
+    process.communicate()
 
 
 def test_the_processes_end_with_the_supervisor(up: Up) -> None:

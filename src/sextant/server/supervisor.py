@@ -23,6 +23,7 @@ import msgspec
 
 from sextant.app.config import Config
 from sextant.kernel.errors import Busy, UsageError, WorldError
+from sextant.server.hold import hold_store
 from sextant.server.wire import CoordinatorStart, Ready
 from sextant.stores import landlock
 
@@ -138,6 +139,7 @@ class Supervisor:
         self._lock: TextIO | None = None
         self._secret = secrets.token_urlsafe(32)
         self.children: list[Child] = []
+        self._store: int | None = None
         self._published = False
         self.token = ""
 
@@ -146,6 +148,7 @@ class Supervisor:
         self.folder.mkdir(mode=0o700, exist_ok=True)
         self._take_lock()
         check_sql(self.config.server.sql)
+        self._store = hold_store(self.folder, unless=self._stop.is_set)
         addresses = {name: claim(name, getattr(self.config.server, name)) for name in ("api", "ingest", "sql")}
         address = Address(pid=os.getpid(), secret=self._secret, **{name: f"http://{one}" for name, one in addresses.items()})
         telemetry = telemetry_start(self.config, ingest=addresses["ingest"], sql=addresses["sql"], api=address.api, secret=self._secret)
@@ -219,6 +222,8 @@ class Supervisor:
             child.end(until)
         if self._published:  # another server's stays
             (self.folder / FILE).unlink(missing_ok=True)
+        if self._store is not None:
+            os.close(self._store)
         if self._lock is not None:
             self._lock.close()
 
