@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -301,3 +302,28 @@ def test_the_processes_end_with_the_supervisor(up: Up) -> None:
     up.process.wait()
     up.until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children.values()))
     (up.root / ".sextant" / "server.json").unlink(missing_ok=True)
+
+
+def test_the_file_of_a_killed_server_misleads_nobody(up: Up) -> None:
+    """If this fails, after a kill -9 commands in the folder ask a server that is gone, as soon as its number is given to another process."""
+    stale = {"pid": os.getpid(), "api": up.facts["api"], "ingest": up.facts["ingest"], "sql": up.facts["sql"], "secret": "x"}
+    (up.root / ".sextant" / "server.json").write_text(json.dumps(stale))
+    assert up.here("query", "SELECT 1 AS one") == [{"one": 1}]
+    (up.root / ".sextant" / "server.json").unlink()
+
+
+def test_a_folder_that_cannot_be_used_is_named(up: Up) -> None:
+    """If this fails, a telemetry folder with wrong permissions, or a broken store, ends in tracebacks."""
+    folder = up.root / ".sextant" / "telemetry"
+    for path in (folder, folder / "store", folder / "store" / "data"):
+        if folder.is_file():
+            folder.unlink()
+        shutil.rmtree(folder, ignore_errors=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("not a folder")
+        done = subprocess.run([sys.executable, "-m", "sextant.cli.main", "--project", str(up.root), "up"], capture_output=True, text=True, check=False, env=up.environment)
+        assert done.returncode == 3
+        assert str(folder) in done.stderr
+        assert "Traceback" not in done.stderr
+        assert "Stack trace" not in done.stderr
+        assert "hint" in done.stderr

@@ -104,17 +104,20 @@ class Coordinator:
 
     def _until_done(self, env: str, work: Callable[[], Any]) -> None:
         """Do it until it ends by itself: a scheduler that stopped would be missed by nobody."""
+        said = ""
         while not self.platform.interrupted():
             try:
                 work()
             except SextantError as error:
-                _say("\n".join(error.lines()))
-                self._stumbled.add(env)
+                text = "\n".join(error.lines())
             except Exception:  # a defect: others' work goes on
-                _say(traceback.format_exc())
-                self._stumbled.add(env)
+                text = traceback.format_exc()
             else:
                 return
+            if text != said:  # once, not every few seconds
+                _say(text)
+                said = text
+            self._stumbled.add(env)
             self.platform.pause(5.0)
             self._stumbled.discard(env)
 

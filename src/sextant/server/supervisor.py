@@ -28,6 +28,8 @@ from sextant.server.wire import CoordinatorStart, Ready
 from sextant.stores import landlock
 
 FILE = "server.json"
+_LOCK = "up.lock"  # held by a supervisor as long as it lives
+_TRIES = 20
 _READY_S = 60.0  # a process that is not ready by then is started again
 _STOP_S = 15.0  # so long a process may take to end
 _WAITS_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # before a start again, by how many there were in the last minute
@@ -222,16 +224,21 @@ class Supervisor:
             child.end(until)
         if self._published:  # another server's stays
             (self.folder / FILE).unlink(missing_ok=True)
+            self._published = False
         if self._store is not None:
             os.close(self._store)
+            self._store = None
         if self._lock is not None:
             self._lock.close()
 
     def _take_lock(self) -> None:
-        self._lock = open(self.folder / "up.lock", "a+", encoding="utf-8")  # noqa: SIM115 - held as long as the server
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        self._lock = open(self.folder / _LOCK, "a+", encoding="utf-8")  # noqa: SIM115 - held as long as the server
+        for _ in range(_TRIES):  # a command that looks whether a server runs holds it for a moment
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            time.sleep(0.01)
+        else:
             self._lock.seek(0)
             pid = self._lock.read().strip()
             raise Busy("SX-UP-001", f"this project is up already, by process {pid}", hint=f"`kill {pid}` ends it") from None
@@ -265,13 +272,16 @@ def working_environment(name: str) -> dict[str, str]:
 
 
 def running(folder: Path) -> Address | None:
-    """Return where the server of a project's `.sextant` folder can be asked; None when none runs."""
+    """Return where the server of a project's `.sextant` folder can be asked; None when none runs (the file of one that was killed stays)."""
     try:
         found = msgspec.json.decode((folder / FILE).read_bytes(), type=Address)
-        os.kill(found.pid, 0)
-    except (FileNotFoundError, ProcessLookupError, PermissionError, msgspec.DecodeError, msgspec.ValidationError):
+        with (folder / _LOCK).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return found
+    except (FileNotFoundError, PermissionError, msgspec.DecodeError, msgspec.ValidationError):
         return None
-    return found
+    return None
 
 
 def check_sql(address: str) -> None:

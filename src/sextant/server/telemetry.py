@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from sextant.kernel.clock import SystemClock
-from sextant.kernel.errors import Denied, NotFound, SextantError
+from sextant.kernel.errors import Denied, NotFound, SextantError, StorageError
 from sextant.kernel.lengths import length_s
 from sextant.server.wire import Ready, end_with_parent, read_start, say_ready
 
@@ -219,6 +219,10 @@ def main() -> int:
         ports = [port for port in (urlsplit(url).port for url in (start.api, start.clickhouse) if url) if port]
         confined = confine(Path(start.folder), Path(start.lake), connect=ports)
         process = TelemetryProcess(start)
+    except OSError as error:
+        refused = StorageError("SX-TELEMETRY-007", f"the telemetry store's folder cannot be used: {error.strerror}: `{error.filename}`", hint="mend its owner and permissions, or move it away: a new one is made then, and what SQL shows of data and ledger is fed again")
+        print("\n".join(refused.lines()), file=sys.stderr, flush=True)
+        return refused.exit_code
     except SextantError as error:
         print("\n".join(error.lines()), file=sys.stderr, flush=True)
         return error.exit_code
