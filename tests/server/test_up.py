@@ -216,6 +216,33 @@ def test_the_coordinator_is_killed_and_comes_back(up: Up) -> None:
     assert len(up.sx("logs", "--search", "meanwhile")) == 1
 
 
+def test_a_run_that_a_crash_cut_off_is_taken_up(up: Up) -> None:
+    """If this fails, a restart forgets what ran."""
+    ops = up.root / "ops.py"
+    text = ops.read_text()
+    gate = up.root.parent / "gate"
+    slow = f"""
+
+@sx.dataset(key="id")
+def slow(orders: pl.DataFrame) -> pl.DataFrame:
+    import time
+    from pathlib import Path
+    while not Path({str(gate)!r}).exists():
+        time.sleep(0.01)
+    return orders.head(1)
+"""
+    ops.write_text(text + slow)
+    asked = subprocess.Popen([sys.executable, "-m", "sextant.cli.main", "--server", up.facts["api"], "run", "slow"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=up.environment | {"SEXTANT_TOKEN": up.token})
+    (cut_off,) = up.until(lambda: [one for one in up.sx("runs") if one["state"] == "running"])
+    os.kill(up.children()["coordinator"], signal.SIGKILL)
+    assert asked.wait(60) == 3, "who asked is told that the connection broke"
+    gate.touch()
+    up.until(lambda: _health(up))
+    done = up.until(lambda: [one for one in up.sx("runs") if one["id"] == cut_off["id"] and one["state"] != "running"])
+    assert done[0]["state"] == "finished"
+    assert up.sx("show", "slow", "--count")["rows"] == 1
+
+
 def _health(up: Up) -> bool:
     try:
         with urllib.request.urlopen(f"{up.facts['api']}/healthz", timeout=5) as answer:
