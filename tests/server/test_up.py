@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -282,6 +283,12 @@ def test_refusals_stand_in_the_ledger(up: Up) -> None:
     up.sx("status", SEXTANT_TOKEN="sxt_wrong", code=2)
     found = up.until(lambda: up.sx("ledger", "show", "--type", "access.refused", "--data"))
     assert found[0]["data"]["reason"] == "token"
+    for door in ("ingest", "sql"):
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(urllib.request.Request(up.facts[door] + {"ingest": "/v1/logs", "sql": "/?query=SELECT+1"}[door], b"{}", {"Authorization": "Bearer sxt_wrong"}), timeout=30)
+        assert caught.value.code == 401
+    reasons = {"token for ingest", "token for sql"}
+    assert up.until(lambda: reasons <= {one["data"]["reason"] for one in up.sx("ledger", "show", "--type", "access.refused", "--data")})
 
 
 def test_it_stops_cleanly_and_goes_on(up: Up) -> None:

@@ -14,22 +14,24 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from sextant.app.config import read_config
 from sextant.app.platform import LocalPlatform
 from sextant.app.watch import watch
 from sextant.engine.plan import Request
-from sextant.kernel.errors import SextantError
+from sextant.kernel.errors import SextantError, WorldError
 from sextant.kernel.lengths import length_s
 from sextant.kernel.nouns import Principal
 from sextant.kernel.ports import Write
 from sextant.server import meter
-from sextant.server.api.door import Refusals
 from sextant.server.client import TelemetryClient
 from sextant.server.feed import Feed
 from sextant.server.live import live_tables
 from sextant.server.loops import Loop
 from sextant.server.observe import Observer
 from sextant.server.outgoing import fetch
+from sextant.server.refusals import Refusals
 from sextant.server.scrape import Scraper
 from sextant.server.wire import CoordinatorStart, Ready, end_with_parent, read_start, say_ready
 
@@ -127,6 +129,9 @@ class Coordinator:
     def _record_refusals(self) -> None:
         """Write what was refused at the doors into the ledger, summed up."""
         p = self.platform
+        with contextlib.suppress(WorldError):  # telemetry keeps them until it is asked again
+            for actor, reason, count in msgspec.json.decode(self.client.send("POST", "/internal/refusals"), type=list[tuple[str, str, int]]):
+                self.refusals.add(actor, reason, count)
         found = self.refusals.take()
         events = [p.event("access.refused", actor or "anonymous", {"actor": actor, "reason": reason, "count": count}, p.system, "") for (actor, reason), count in sorted(found.items())]
         if events:

@@ -19,6 +19,7 @@ import msgspec
 from sextant.kernel.clock import SystemClock
 from sextant.kernel.errors import Denied, NotFound, SextantError
 from sextant.kernel.lengths import length_s
+from sextant.server.refusals import Refusals
 from sextant.server.wire import Ready, end_with_parent, read_start, say_ready
 
 _MEMORY_BYTES = 2 << 30  # what all queries and merges together may use
@@ -54,6 +55,7 @@ class TelemetryProcess:
 
         self.start = start
         self.boot = secrets.token_hex(8)
+        self.refusals = Refusals()
         clock = SystemClock()
         folder = Path(start.folder)
         days = migrate.DAYS | {table: max(1, round(length_s(length) / 86_400)) for table, length in start.retention.items()}
@@ -65,12 +67,8 @@ class TelemetryProcess:
         series = Series(per_owner=start.series_max) if start.series_max else Series()
         self.intake = Intake(self.store, folder, clock, retention_days=days["samples"], series=series)
         grants = Grants(start.api, start.secret)
-        self.ingest = IngestDoor(self.intake, grants, clock, keep_days=days, internal=start.secret, inner=self.inner)
-        self.sql = make_sql_app(self.store, self.intake.flush, grants.of, self.catalogue, internal=start.secret, refused=self._refused)
-
-    def _refused(self, who: str, why: str) -> None:
-        del who, why
-        self.ingest.denied += 1
+        self.ingest = IngestDoor(self.intake, grants, clock, keep_days=days, internal=start.secret, inner=self.inner, refusals=self.refusals)
+        self.sql = make_sql_app(self.store, self.intake.flush, grants.of, self.catalogue, internal=start.secret, refused=lambda who, why: self.refusals.add(who, f"{why} for sql"))
 
     # ---------------------------------------------------------------- the inner door
 
@@ -90,6 +88,8 @@ class TelemetryProcess:
             return msgspec.json.encode(self.health())
         if word == "flush":
             self.intake.flush()
+        elif word == "refusals":
+            return msgspec.json.encode([(actor, reason, count) for (actor, reason), count in self.refusals.take().items()])
         elif word == "run":
             self.store.run(msgspec.json.decode(body, type=_Asked).sql)
         elif word == "query":
@@ -116,7 +116,7 @@ class TelemetryProcess:
         """Return what the coordinator meters: numbers of queues and counters, sizes in bytes, and which start of the process this is."""
         running, waiting = self.sql.queue()
         return {
-            "boot": self.boot, **self.intake.health(), "denied": self.ingest.denied, "queries_running": running, "queries_waiting": waiting,
+            "boot": self.boot, **self.intake.health(), "queries_running": running, "queries_waiting": waiting,
             "memory_bytes": _resident(), "disk_bytes": _disk(Path(self.start.folder)),
         }  # fmt: skip
 

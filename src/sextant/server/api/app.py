@@ -19,9 +19,10 @@ from sextant.app.remote import API
 from sextant.kernel.errors import Bug, Denied, NotFound, SextantError, UsageError
 from sextant.kernel.limits import REQUEST_BYTES_MAX, SESSION_S
 from sextant.kernel.nouns import Principal
-from sextant.server.api.door import COOKIE, Door, Refusals, cookie_of
+from sextant.server.api.door import COOKIE, Door, cookie_of
 from sextant.server.api.routes import handlers
 from sextant.server.api.stream import EventStream
+from sextant.server.refusals import Refusals
 
 Health = Callable[[], dict[str, Any]]
 

@@ -6,7 +6,6 @@ carry the session's CSRF token in a header. Refusals are events of the ledger, s
 
 import base64
 import binascii
-import threading
 from collections.abc import Awaitable, Callable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
@@ -17,6 +16,7 @@ from sextant.app.access import Access, Grant, same
 from sextant.kernel.clock import Clock
 from sextant.kernel.errors import Denied, SextantError, UsageError
 from sextant.kernel.limits import REQUESTS_PER_S_MAX
+from sextant.server.refusals import Refusals
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -34,26 +34,6 @@ _HEADERS = [
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
 _BUCKETS_MAX = 10_000  # callers whose pace is remembered; the oldest are forgotten
-
-
-class Refusals:
-    """Refusals since somebody last asked, summed up by actor and reason; bounded."""
-
-    _KINDS_MAX = 100
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._counts: dict[tuple[str, str], int] = {}
-
-    def add(self, actor: str, reason: str) -> None:
-        with self._lock:
-            key = (actor, reason) if (actor, reason) in self._counts or len(self._counts) < self._KINDS_MAX else ("", reason)
-            self._counts[key] = self._counts.get(key, 0) + 1
-
-    def take(self) -> dict[tuple[str, str], int]:
-        with self._lock:
-            out, self._counts = self._counts, {}
-            return out
 
 
 class Pace:
