@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sextant.kernel.limits import WORKER_IDLE_S
+
 TOML = 'module = "ops"\nenvironment = "dev"\n[server]\napi = "127.0.0.1:0"\ningest = "127.0.0.1:0"\nsql = "127.0.0.1:0"\n'
 OPS = """
 import sextant as sx
@@ -140,9 +142,9 @@ def main() -> None:
         say("write to live stream", "s", stream(up, 50))
         say("GET /status", "ms", requests(up, "GET", "/status", None, 100))
         say("POST /query, SELECT count() FROM ops.events", "ms", requests(up, "POST", "/query", {"sql": "SELECT count() AS n FROM ops.events"}, 100))
-        time.sleep(arguments.idle)
+        time.sleep(WORKER_IDLE_S + 5 + arguments.idle)
         rss, pss = up.memory()
-        say("idle after runs: RSS of all processes (workers have ended or wait)", "MB", [rss], 500)
+        say("idle after runs: RSS of all processes", "MB", [rss], 500)
         say("idle after runs: PSS of all processes", "MB", [pss])
         up.end()
         starts = []
