@@ -20,7 +20,7 @@ from sextant.kernel.nouns import Asset, Incident, Release, Signal, Version
 from sextant.ledger.erase import PayloadErased
 from sextant.ledger.projections import AssetDeclared, ChecksCompleted, Closed, RunChanged, VersionCreated
 from sextant.server.client import TelemetryClient
-from sextant.server.ops import TABLES, Row, arrow
+from sextant.server.ops import TABLES, Row, lines
 
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
@@ -97,7 +97,7 @@ class Feed:
         first, last = entries[0][0], entries[-1][0]
         for name in TABLES:  # the entries last: their number says how far everything has come
             if out[name]:
-                self._client.insert(f"fed.{name}", arrow(TABLES[name], out[name]), f"ops-{name}-{first}-{last}")
+                self._client.insert(f"fed.{name}", lines(TABLES[name], out[name]), f"ops-{name}-{first}-{last}")
         for gone in self._erased:
             for name in TABLES:
                 self._client.run(f"ALTER TABLE fed.{name} DELETE WHERE seq = {gone}")  # a row of a view that follows from it goes too
@@ -105,7 +105,7 @@ class Feed:
             if rows:
                 seen = event_seen(gone, bytes(rows[0][1]), None)
                 row = {**{k: seen[k] for k in ("seq", "id", "type", "actor", "subject", "cause")}, "at": msgspec.json.decode(bytes(rows[0][1]), type=_At).time, "data": "erased", "fed": last}
-                self._client.insert("fed.events", arrow(TABLES["events"], [row]), f"ops-erased-{gone}")
+                self._client.insert("fed.events", lines(TABLES["events"], [row]), f"ops-erased-{gone}")
         self._erased.clear()
         return moved
 

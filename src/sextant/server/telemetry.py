@@ -107,7 +107,7 @@ class TelemetryProcess:
             token = headers.get("x-token", "")
             if not token:
                 raise Denied("SX-UP-030", "rows come with a token", hint="X-Token")
-            self.store.insert(word.removeprefix("rows/"), body, token=token, form="ArrowStream")
+            self.store.insert(word.removeprefix("rows/"), body, token=token, form="JSONEachRow")
         else:
             raise NotFound("SX-UP-031", f"there is nothing at `{path[:80]}`")
         return b"{}"
