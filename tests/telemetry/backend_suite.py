@@ -7,7 +7,7 @@ from typing import Any
 
 from sextant.formats import otlp
 from sextant.formats.batch import Batch
-from sextant.formats.records import Log, log_rows
+from sextant.formats.records import Log, columns_of, log_rows
 from sextant.kernel.clock import SystemClock
 from sextant.kernel.errors import BadData, Busy, SextantError
 from sextant.kernel.ports import QueryLimits, Telemetry
@@ -23,7 +23,7 @@ def suite(store: Telemetry, folder: Path) -> None:
         for statement in ops.ddl():
             store.run(statement)
     assert b"toIntervalDay(7)" in store.query("SHOW CREATE TABLE obs.logs", form="TSVRaw")
-    rows = log_rows([Log(time.time_ns(), 1, 9, b"info", b"hello there", b"", b"", b"", [(b"a", b"b")])], asset="service:x", owner="shop", resource=[(b"r", b"s")])
+    rows = log_rows(columns_of([Log(time.time_ns(), 1, 9, b"info", b"hello there", b"", b"", b"", [(b"a", b"b")])]), asset="service:x", owner="shop", resource=[(b"r", b"s")])
     for _ in range(3):
         store.insert("obs.logs", rows.block, token="one")
     assert store.query("SELECT count(), any(attributes['a']), any(resource['r']) FROM obs.logs", form="TSV") == b"1\tb\ts\n"
