@@ -13,6 +13,7 @@ _TAIL = re.compile(r"\s*\(version [^)]*\)\s*")
 _BEYOND = frozenset({158, 159, 160, 202, 241, 307, 396, 439})
 # the disk, the network or the database itself, not the words of the question
 _WORLD = frozenset({3, 33, 74, 75, 76, 88, 95, 198, 209, 210, 236, 242, 243, 246, 252, 271, 279, 319, 354, 473, 499, 516, 999, 1000, 1001, 1002})
+REFUSED = "SX-TELEMETRY-004"
 MESSAGE_CHARS_MAX = 2_000  # a parser's message can list everything it knows
 
 
@@ -38,5 +39,8 @@ def of_question(text: str) -> SextantError:
 
 
 def of_writing(text: str, what: str) -> StorageError:
-    """Return the error of a statement or an insert of ours that failed."""
-    return StorageError("SX-TELEMETRY-004", f"the telemetry store refused {what}: {message_of(text)}", hint="nothing was added; check the disk and the store: sextant doctor")
+    """Return the error of a statement or an insert of ours that failed; `REFUSED` when trying again will not help."""
+    code = code_of(text)
+    if code in _WORLD or code in _BEYOND:
+        return StorageError("SX-TELEMETRY-003", f"the telemetry store could not take {what}: {message_of(text)}", hint="check the disk and the store: sextant doctor")
+    return StorageError(REFUSED, f"the telemetry store refused {what}: {message_of(text)}", hint="nothing was added; this is a defect of Sextant or of the schema: report it")

@@ -1,0 +1,146 @@
+"""What the telemetry formats make of a request: columns, refusals, and which assets spoke. No I/O, no state.
+
+Called by the modules of the formats and read by the intake. Rows for tables are ready-made blocks of ClickHouse's Native format. Samples
+are not, since their series are looked up by the intake first: they come as columns with the sender's own bytes for the labels.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from sextant.kernel import limits
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Labels = list[tuple[bytes, bytes]]  # sorted by name, `__name__` among them, UTF-8
+_LABELS_END = b"\xff"  # in no UTF-8 text, so joined labels cannot run into each other
+
+
+class Rows(NamedTuple):
+    """Rows of one table. `block` is Native format."""
+
+    table: str
+    count: int
+    block: bytes
+
+
+class Identity(NamedTuple):
+    """What is known of a series once its labels are read. `refused` names the reason when it cannot be taken."""
+
+    labels: Labels
+    kind: str = ""  # counter, gauge, histogram, summary, delta; "" = not said
+    unit: str = ""
+    asset: str = ""  # "" = follows from the labels
+    owner: str = ""  # "" = the sender's
+    refused: str = ""
+
+
+class Samples(NamedTuple):
+    """Samples as columns of one length.
+
+    keys    the sender's bytes that stand for the labels: equal bytes are the same series
+    ts      int64, milliseconds since the epoch
+    values  float64, as sent
+    read    turns a key into what it says; called once for each new key
+    """
+
+    keys: list[bytes]
+    ts: "np.ndarray[Any, Any]"
+    values: "np.ndarray[Any, Any]"
+    read: Callable[[bytes], Identity]
+
+
+class Span(NamedTuple):
+    """What matters of a span for who calls whom. `peer` is the asset that a client names, "" when it names none."""
+
+    trace_id: bytes
+    span_id: bytes
+    parent_span_id: bytes
+    kind: int  # OTLP's SpanKind: 2 server, 3 client, 4 producer, 5 consumer
+    asset: str
+    peer: str
+    ts_ms: int
+
+
+class Batch(msgspec.Struct):
+    """What one request says.
+
+    rows      for the tables
+    samples   in any number of groups
+    services  asset -> owner, of everything that spoke
+    refused   reason -> how many records were not taken
+    spans     for the calls between services
+    timed     every record has a time of its own, so that an equal body is a repetition and not a second report
+    """
+
+    rows: list[Rows] = msgspec.field(default_factory=list)
+    samples: list[Samples] = msgspec.field(default_factory=list)
+    services: dict[str, str] = msgspec.field(default_factory=dict)
+    refused: dict[str, int] = msgspec.field(default_factory=dict)
+    spans: list[Span] = msgspec.field(default_factory=list)
+    timed: bool = True
+
+    def refuse(self, reason: str, count: int = 1) -> None:
+        """Count records that are not taken."""
+        if count:
+            self.refused[reason] = self.refused.get(reason, 0) + count
+
+
+def series_id(labels: Iterable[tuple[bytes, bytes]], owner: str) -> int:
+    """Return the 64-bit id of a series: a hash of its sorted labels and its owner. Two owners never share a series."""
+    text = _LABELS_END.join(part for pair in labels for part in pair) + _LABELS_END + owner.encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+
+
+def checked(labels: Labels, *, name: bytes = b"__name__") -> str:
+    """Return why a label set cannot be taken, "" when it can. Empty values are no labels and must be gone by now."""
+    if len(labels) > limits.LABELS_MAX:
+        return "labels_too_many"
+    before = b""
+    named = False
+    for key, value in labels:
+        if len(key) > limits.LABEL_NAME_BYTES_MAX or len(value) > limits.LABEL_VALUE_BYTES_MAX:
+            return "label_too_long"
+        if key <= before:
+            return "label_repeated" if key == before and key else "label_unnamed"
+        named = named or key == name
+        before = key
+        try:
+            key.decode(), value.decode()
+        except UnicodeDecodeError:
+            return "label_not_utf8"
+    return "" if named else "metric_unnamed"
+
+
+def asset_of(labels: Iterable[tuple[bytes, bytes]]) -> str:
+    """Return the asset that labels or attributes speak of.
+
+    `sextant.asset` (or `asset`) when it is written `kind:name`; else `service:` with `service.name` (`service_name`), else with `job`.
+    """
+    found = dict(labels)
+    for key in (b"sextant.asset", b"sextant_asset", b"asset"):
+        said = found.get(key, b"")
+        if b":" in said:
+            return said.decode("utf-8", "replace")
+    for key in (b"service.name", b"service_name", b"job"):
+        if found.get(key):
+            return "service:" + found[key].decode("utf-8", "replace")
+    return ""
+
+
+def owner_of(labels: Iterable[tuple[bytes, bytes]]) -> str:
+    """Return the owner that attributes name (`sextant.owner`), "" when they name none."""
+    found = dict(labels)
+    return (found.get(b"sextant.owner") or found.get(b"sextant_owner") or b"").decode("utf-8", "replace")
+
+
+def kind_by_name(metric: bytes) -> str:
+    """Return the kind of a metric whose sender did not say it, by the naming rules of Prometheus."""
+    if metric.endswith(b"_bucket"):
+        return "histogram"
+    return "counter" if metric.endswith((b"_total", b"_count", b"_sum")) else ""
+
+

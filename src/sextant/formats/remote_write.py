@@ -1,0 +1,205 @@
+"""Prometheus remote write 1.0 (`prometheus.WriteRequest`, protobuf), already decompressed, to samples.
+
+Speed decides the form: a request of 2,000 samples is 2,000 label sets of 200 bytes that arrived before, word for word. So the messages
+inside are declared as `bytes`, which makes the parser cut them out and no more; nearly every one ends in its one sample, whose 18 or 9
+bytes are read for all at once; what stands before them is the key by which the series is found. Labels are read once for each new key.
+A key that was read whole is a sequence of whole fields, so the bytes behind it are a field as well and the short cut cannot be wrong.
+
+Source: Prometheus remote write specification 1.0; prometheus/prompb/types.proto and remote.proto for the fields.
+"""
+
+import functools
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+from sextant.formats.batch import Batch, Identity, Labels, Samples, asset_of, checked, kind_by_name, owner_of
+from sextant.kernel.errors import BadData
+
+_TAIL = 18  # 12 10 | 09 + float64 | 10 + a 6-byte varint: sample{value, timestamp} with a time between 2004 and 2109
+_TAIL_ZERO = 9  # 12 07 | 10 + a 6-byte varint: the value 0 is left out, as proto3 does
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_KINDS = {1: "counter", 2: "gauge", 3: "histogram", 4: "gauge", 5: "summary", 6: "gauge", 7: "gauge"}  # MetricMetadata.MetricType
+
+
+def decode(body: bytes) -> Batch:
+    """Return the samples of a request, and `kind` for metrics whose metadata it carries.
+
+    body    protobuf, decompressed
+    Raises  BadData when it is not a WriteRequest. Native histograms and exemplars are counted as refused.
+    """
+    import numpy as np
+    from google.protobuf.message import DecodeError
+
+    try:
+        series = list(_request().FromString(body).timeseries)
+    except DecodeError as error:
+        raise _malformed("the body is not a WriteRequest") from error
+    batch = Batch()
+    tails = b"".join([message[-_TAIL:] for message in series])
+    if len(tails) == _TAIL * len(series):
+        end = np.frombuffer(tails, np.uint8).reshape(-1, _TAIL)
+        timed = (end[:, 11] == 0x10) & (end[:, 12:17] >= 0x80).all(axis=1) & (end[:, 17] < 0x80)
+        with_value = timed & (end[:, 0] == 0x12) & (end[:, 1] == 0x10) & (end[:, 2] == 0x09)
+        zero = timed & ~with_value & (end[:, 9] == 0x12) & (end[:, 10] == 0x07)
+        ts = (end[:, 12:18] & 0x7F).astype(np.int64) @ (np.int64(1) << np.arange(0, 42, 7, dtype=np.int64))
+        values = np.where(with_value, np.ascontiguousarray(end[:, 3:11]).view("<f8").ravel(), 0.0)
+        cuts = np.where(with_value, -_TAIL, np.where(zero, -_TAIL_ZERO, 0))
+    else:
+        cuts = np.zeros(len(series), np.int64)
+        ts, values = np.zeros(len(series), np.int64), np.zeros(len(series))
+    if cuts.size and (cuts == -_TAIL).all():
+        keys = [message[:-_TAIL] for message in series]
+    elif (cuts != 0).all():
+        keys = [message[:cut] for message, cut in zip(series, cuts.tolist(), strict=True)]
+    else:
+        slow = np.flatnonzero(cuts == 0)
+        quick = np.flatnonzero(cuts)
+        keys = [series[i][: cuts[i]] for i in quick.tolist()]
+        more_keys, more_ts, more_values = _whole([series[i] for i in slow.tolist()], batch)
+        keys += more_keys
+        ts = np.concatenate([ts[quick], np.array(more_ts, np.int64)])
+        values = np.concatenate([values[quick], np.array(more_values, np.float64)])
+    if keys:
+        batch.samples.append(Samples(keys, ts, values, identify))
+    return batch
+
+
+def identify(key: bytes) -> Identity:
+    """Return what a key (the label fields of a TimeSeries) says. BadData when it is not made of label fields only."""
+    labels: Labels = []
+    for number, value, _ in _fields(key):
+        if number != 1 or not isinstance(value, bytes):
+            raise NotLabels("SX-INTAKE-002", "the bytes before the last sample are more than labels", hint="send the samples of a series in one TimeSeries message")
+        name = text = b""
+        for part, piece, _ in _fields(value):
+            if part == 1 and isinstance(piece, bytes):
+                name = piece
+            elif part == 2 and isinstance(piece, bytes):
+                text = piece
+        if text:
+            labels.append((name, text))
+    labels.sort()
+    metric = dict(labels).get(b"__name__", b"")
+    return Identity(labels, kind=kind_by_name(metric), asset=asset_of(labels), owner=owner_of(labels), refused=checked(labels))
+
+
+class NotLabels(BadData):
+    """A key was cut in the wrong place: its message has several samples. `decode_whole` reads it."""
+
+
+def decode_whole(body: bytes) -> Batch:
+    """Return the same as `decode`, field by field: for requests in which a series has several samples, or fields in another order."""
+    import numpy as np
+
+    batch = Batch()
+    keys, ts, values = _whole(list(_request().FromString(body).timeseries), batch)
+    if keys:
+        batch.samples.append(Samples(keys, np.array(ts, np.int64), np.array(values, np.float64), identify))
+    return batch
+
+
+def kinds(body: bytes) -> dict[bytes, tuple[str, str]]:
+    """Return metric -> (kind, unit) of the metadata in a request: Prometheus sends it once a minute, in requests of its own."""
+    out: dict[bytes, tuple[str, str]] = {}
+    for message in _request().FromString(body).metadata:
+        kind, family, unit = 0, b"", b""
+        for number, value, _ in _fields(message):
+            if number == 1 and isinstance(value, int):
+                kind = value
+            elif number == 2 and isinstance(value, bytes):
+                family = value
+            elif number == 5 and isinstance(value, bytes):
+                unit = value
+        if kind in _KINDS and family:
+            out[family] = (_KINDS[kind], unit.decode("utf-8", "replace"))
+    return out
+
+
+def _whole(series: list[bytes], batch: Batch) -> tuple[list[bytes], list[int], list[float]]:
+    keys: list[bytes] = []
+    ts: list[int] = []
+    values: list[float] = []
+    for message in series:
+        labels: list[bytes] = []
+        found = 0
+        for number, value, raw in _fields(message):
+            if number == 1 and isinstance(value, bytes):
+                labels.append(raw)
+            elif number == 2 and isinstance(value, bytes):
+                at, number_sent = 0, 0.0
+                for part, piece, _ in _fields(value):
+                    if part == 1 and isinstance(piece, float):
+                        number_sent = piece
+                    elif part == 2 and isinstance(piece, int):
+                        at = piece - (1 << 64) if piece >> 63 else piece
+                ts.append(at)
+                values.append(number_sent)
+                found += 1
+            elif number == 3:
+                batch.refuse("exemplar_not_kept")
+            elif number == 4:
+                batch.refuse("native_histogram")
+        keys += [b"".join(labels)] * found
+    return keys, ts, values
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, int | float | bytes, bytes]]:
+    """Yield (field number, value, the field's own bytes). BadData when the message ends inside a field."""
+    at, end = 0, len(message)
+    while at < end:
+        start = at
+        tag, at = _varint(message, at)
+        value: int | float | bytes
+        wire = tag & 7
+        if wire == _VARINT:
+            value, at = _varint(message, at)
+        elif wire == _BYTES:
+            size, at = _varint(message, at)
+            value = message[at : at + size]
+            at += size
+        elif wire == _FIXED64:
+            if at + 8 > end:
+                raise _malformed("a field is cut off")
+            value = struct.unpack_from("<d", message, at)[0]
+            at += 8
+        elif wire == _FIXED32:
+            value = message[at : at + 4]
+            at += 4
+        else:
+            raise _malformed("a field has a form that protobuf 3 does not know")
+        if at > end:
+            raise _malformed("a field is cut off")
+        yield tag >> 3, value, message[start:at]
+
+
+def _varint(message: bytes, at: int) -> tuple[int, int]:
+    out = shift = 0
+    while True:
+        if at >= len(message) or shift > 63:
+            raise _malformed("a number is cut off")
+        byte = message[at]
+        at += 1
+        out |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return out, at
+        shift += 7
+
+
+def _malformed(what: str) -> BadData:
+    return BadData("SX-INTAKE-001", f"not a remote write 1.0 request: {what}", hint="send prometheus.WriteRequest as protobuf, compressed by snappy (block format)")
+
+
+@functools.cache
+def _request() -> Any:
+    """Return the message class: prometheus.WriteRequest with its inner messages as bytes, which is the same on the wire."""
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+    file = descriptor_pb2.FileDescriptorProto(name="sextant/remote_write.proto", package="sextant.remote_write", syntax="proto3")
+    message = file.message_type.add(name="WriteRequest")
+    many, octets = descriptor_pb2.FieldDescriptorProto.LABEL_REPEATED, descriptor_pb2.FieldDescriptorProto.TYPE_BYTES
+    message.field.add(name="timeseries", number=1, label=many, type=octets)
+    message.field.add(name="metadata", number=3, label=many, type=octets)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)  # type: ignore[no-untyped-call]
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("sextant.remote_write.WriteRequest"))  # type: ignore[no-untyped-call]

@@ -1,0 +1,302 @@
+"""The intake: takes decoded batches, makes them durable, puts them into the tables, and counts what it did not take.
+
+Called by the ingest door. `accept` runs on one thread, the event loop's. Its answer is durable when the future is done; about once a second,
+when a segment is large, and before every query, `flush` inserts what has arrived. A segment's rows of a table go in as one insert under a
+token made of the segment's name, so a segment that is replayed after a crash adds nothing twice.
+"""
+
+import hashlib
+import threading
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sextant.formats import native
+from sextant.formats.batch import Batch, Identity, Rows, Samples
+from sextant.kernel import limits
+from sextant.kernel.clock import NS, Clock
+from sextant.kernel.errors import Busy, SextantError, StorageError
+from sextant.kernel.ports import Telemetry
+from sextant.stores.telemetry import answers
+from sextant.stores.telemetry.calls import Calls
+from sextant.stores.telemetry.journal import Journal, Record, Seen, Segment
+from sextant.stores.telemetry.rollups import Rollups
+from sextant.stores.telemetry.series import OWN, Series
+
+_SERVICE_REPEATED_MS = 60_000  # obs.services is right to the minute
+_ATTEMPTS = 5  # of inserting a segment that the tables refuse, before it is set aside
+_HOUR_S = 3600
+_TS = "DateTime64(3, 'UTC')"
+
+
+class Accepted(NamedTuple):
+    """What became of a batch. Wait for `durable` before answering the sender; it raises StorageError."""
+
+    taken: int
+    refused: dict[str, int]
+    repeated: bool
+    durable: "Future[None]"
+
+
+class Intake:
+    """Opened on a store and a folder for the journal. Segments of a process before this one are inserted by the first flush.
+
+    retention_days  of samples: older ones are refused, since they would be deleted at once
+    background      flush by itself; tests flush by hand
+    """
+
+    def __init__(
+        self, store: Telemetry, folder: Path, clock: Clock, *, retention_days: int = 30, series: Series | None = None,
+        bytes_max: int = limits.INTAKE_BYTES_MAX, background: bool = True,
+    ) -> None:  # fmt: skip
+        self._store = store
+        self._clock = clock
+        self._retention_ms = retention_days * 86_400_000
+        self._bytes_max = bytes_max
+        self.series = series or Series()
+        self._calls = Calls()
+        self._seen = Seen(folder / "seen", clock)
+        self._rollups = Rollups(folder / "due", store)
+        self._journal = Journal(folder / "journal", clock)
+        self._backlog: list[Segment] = []  # cut, not inserted yet; oldest first
+        self._attempts = 0
+        self._flying: dict[bytes, Future[None]] = {}
+        self._service_written: dict[tuple[str, str], int] = {}
+        self._over_budget: dict[tuple[str, str], int] = {}
+        self._flushing = threading.Lock()
+        self._wake = threading.Event()
+        self._closing = False
+        self._bytes = 0  # durable or on the way to it, not in the tables
+        self._bytes_lock = threading.Lock()
+        self.counters: dict[str, int] = {"batches": 0, "repeated": 0, "records": 0, "refused": 0, "busy": 0, "flushes": 0, "rows": 0, "set_aside": 0, "failures": 0}
+        self.last_failure = ""
+        for segment in self._journal.recovered:
+            self._bytes += segment.size
+            for record in segment.records:
+                if record.key:
+                    self._seen.add(record.key, record.at_ns)
+        self._thread = threading.Thread(target=self._work, name="flush", daemon=True) if background else None
+        if self._thread:
+            self._thread.start()
+
+    def key(self, protocol: str, owner: str, body: bytes) -> bytes:
+        """Return what a repetition of a body, or of a batch id that its sender chose, is recognised by."""
+        return hashlib.blake2b(body, digest_size=16, person=hashlib.blake2b(f"{protocol}\0{owner}".encode(), digest_size=16).digest()).digest()
+
+    def known(self, key: bytes) -> "Future[None] | None":
+        """Return the future of a batch that came before, None for a new one. Cheaper than decoding it again."""
+        flying = self._flying.get(key)
+        if flying is not None:
+            return flying
+        if key in self._seen:
+            done: Future[None] = Future()
+            done.set_result(None)
+            return done
+        return None
+
+    def room(self) -> None:
+        """Raise Busy when the queue is full."""
+        if self._bytes > self._bytes_max:
+            self.counters["busy"] += 1
+            raise Busy(
+                "SX-INTAKE-003", "the intake's queue is full: senders are faster than the tables",
+                hint="send again later; nothing was taken", retry_after_s=limits.RETRY_AFTER_S,
+            )  # fmt: skip
+
+    def accept(self, batch: Batch, *, protocol: str, owner: str, key: bytes = b"", more: tuple[tuple[bytes, bytes], ...] = ()) -> Accepted:
+        """Take a batch.
+
+        key     from `key`; b"" when an equal batch is a new one
+        more    labels that the request adds to all its series
+        Raises  Busy when the queue is full; BadData when labels cannot be read, with nothing taken
+        """
+        if key:
+            before = self.known(key)
+            if before is not None:
+                self.counters["repeated"] += 1
+                return Accepted(0, {}, True, before)
+        self.room()
+        now_ns = self._clock.now_ns()
+        now_ms = now_ns // 1_000_000
+        rows = list(batch.rows)
+        taken = sum(part.count for part in rows)
+        refused = dict(batch.refused)
+        services = dict(batch.services)
+        buckets: set[int] = set()
+        for samples in batch.samples:
+            encoded = self.series.encode(samples, protocol=protocol, owner=owner, more=more, now_ms=now_ms, oldest_ms=now_ms - self._retention_ms)
+            rows += encoded.rows
+            taken += encoded.taken
+            for asset, said in encoded.services.items():
+                services.setdefault(asset, said)
+            for reason, count in encoded.refused.items():
+                refused[reason] = refused.get(reason, 0) + count
+            buckets.update(encoded.buckets)
+        if refused.get("series_budget"):
+            rows += self._overflow(protocol, owner, refused["series_budget"], now_ms)
+        rows += self._services(services, owner, now_ms)
+        rows += self._met(batch, now_ms)
+        rows += _refusals(refused, owner, protocol, now_ms)
+        self.counters["batches"] += 1
+        self.counters["records"] += taken
+        self.counters["refused"] += sum(refused.values())
+        if not rows:
+            done: Future[None] = Future()
+            done.set_result(None)
+            return Accepted(taken, refused, False, done)
+        size = sum(len(part.block) for part in rows)
+        with self._bytes_lock:
+            self._bytes += size
+        durable = self._journal.append(Record(key, now_ns, [tuple(part) for part in rows], sorted(buckets)))
+        if key:
+            self._flying[key] = durable
+        durable.add_done_callback(lambda done: self._landed(done, key, now_ns, size))
+        return Accepted(taken, refused, False, durable)
+
+    def flush(self) -> None:
+        """Put everything that was acknowledged before this call into the tables. Any thread. StorageError when they do not take it."""
+        with self._flushing:
+            self._flush()
+
+    def health(self) -> dict[str, Any]:
+        """Return queue lengths, counters and sizes."""
+        return {
+            **self.counters, "queued_bytes": self._bytes, "queued_bytes_max": self._bytes_max, "segments_waiting": len(self._backlog), "series": self.series.count,
+            "series_by_owner": {owner: count for owner, count in self.series.by_owner.items() if count}, "batches_remembered": len(self._seen), "rollups_due": len(self._rollups),
+            "journal_syncs": self._journal.syncs, "last_failure": self.last_failure,
+        }  # fmt: skip
+
+    def close(self) -> None:
+        """Insert what can be inserted and stop. What cannot stays in the journal."""
+        self._closing = True
+        self._wake.set()
+        if self._thread:
+            self._thread.join()
+        try:
+            self.flush()
+        except SextantError as error:
+            self.last_failure = error.message
+        self._journal.close()
+        try:
+            self.flush()
+        except SextantError as error:
+            self.last_failure = error.message
+        self._seen.close()
+
+    def _landed(self, done: "Future[None]", key: bytes, now_ns: int, size: int) -> None:
+        if done.exception() is None:
+            if key:
+                self._seen.add(key, now_ns)
+            if self._journal.open_bytes > limits.SEGMENT_BYTES_MAX:
+                self._wake.set()
+        else:
+            with self._bytes_lock:
+                self._bytes -= size
+            self.series.forget_written()
+            self._service_written.clear()
+        self._flying.pop(key, None)
+
+    def _work(self) -> None:
+        while not self._closing:
+            # a length of real time on purpose: it bounds what a crash has to replay, and no result depends on it
+            self._wake.wait(limits.FLUSH_S)
+            self._wake.clear()
+            try:
+                with self._flushing:
+                    self._flush()
+                    self._rollups.make(self._clock.now_ns() // 1_000_000)
+            except SextantError as error:
+                self.counters["failures"] += 1
+                self.last_failure = error.message
+
+    def _flush(self) -> None:
+        while self._journal.recovered:
+            self._backlog.append(self._journal.recovered.pop(0))
+        segment = self._journal.cut()
+        if segment is not None:
+            self._backlog.append(segment)
+        while self._backlog:
+            try:
+                self._insert(self._backlog[0])
+            except StorageError as error:
+                self._attempts += 1
+                if error.code != answers.REFUSED or self._attempts < _ATTEMPTS:
+                    raise
+                # the database works and will not have it: keep the file, tell, and let the others through
+                self.last_failure = f"{self._journal.set_aside(self._backlog[0])}: {error.message}"
+                self.counters["set_aside"] += 1
+            self._attempts = 0
+            segment = self._backlog.pop(0)
+            with self._bytes_lock:
+                self._bytes -= sum(len(block) for record in segment.records for _, _, block in record.rows)
+
+    def _insert(self, segment: Segment) -> None:
+        tables: dict[str, list[bytes]] = {}
+        buckets: set[int] = set()
+        count = 0
+        for record in segment.records:
+            buckets.update(record.buckets)
+            for table, rows, block in record.rows:
+                tables.setdefault(table, []).append(block)
+                count += rows
+        self._rollups.mark(buckets)
+        for table in sorted(tables, reverse=True):  # series before samples, so that no sample is without its labels
+            self._store.insert(table, b"".join(tables[table]), token=f"{segment.name}:{table}")
+        self._seen.keep(segment.records)
+        self._journal.drop(segment)
+        self.counters["flushes"] += 1
+        self.counters["rows"] += count
+
+    def _overflow(self, protocol: str, owner: str, count: int, now_ms: int) -> list[Rows]:
+        import numpy as np
+
+        total = self._over_budget[owner, protocol] = self._over_budget.get((owner, protocol), 0) + count
+        samples = Samples([protocol.encode()], np.array([now_ms], np.int64), np.array([total], np.float64), _over_budget)
+        return self.series.encode(samples, protocol=OWN, owner=owner, more=(), now_ms=now_ms, oldest_ms=0).rows
+
+    def _services(self, services: dict[str, str], owner: str, now_ms: int) -> list[Rows]:
+        new = [(asset, said or owner) for asset, said in services.items() if asset]
+        new = [pair for pair in new if self._service_written.get(pair, 0) < now_ms - _SERVICE_REPEATED_MS]
+        if not new:
+            return []
+        if len(self._service_written) > limits.ASSETS_MAX:
+            self._service_written.clear()
+        self._service_written.update((pair, now_ms) for pair in new)
+        import numpy as np
+
+        times = native.numbers(np.full(len(new), now_ms, np.int64))
+        return [Rows("obs.services_seen", len(new), native.block(len(new), (
+            ("asset", "String", native.texts(asset.encode() for asset, _ in new)), ("owner", "String", native.texts(said.encode() for _, said in new)),
+            ("first_seen", _TS, times), ("last_seen", _TS, times),
+        )))]  # fmt: skip
+
+    def _met(self, batch: Batch, now_ms: int) -> list[Rows]:
+        calls = self._calls.meet(batch.spans, now_ms) if batch.spans else []
+        if not calls:
+            return []
+        import numpy as np
+
+        return [Rows("obs.calls_seen", len(calls), native.block(len(calls), (
+            ("caller", "String", native.texts(call.caller.encode() for call in calls)), ("callee", "String", native.texts(call.callee.encode() for call in calls)),
+            ("first_seen", _TS, native.numbers(np.array([call.first_ms for call in calls], np.int64))),
+            ("last_seen", _TS, native.numbers(np.array([call.last_ms for call in calls], np.int64))),
+            ("count", "UInt64", native.numbers(np.array([call.count for call in calls], np.uint64))),
+        )))]  # fmt: skip
+
+
+def _over_budget(key: bytes) -> Identity:
+    return Identity([(b"__name__", b"sextant_samples_over_series_budget_total"), (b"protocol", key)], kind="counter")
+
+
+def _refusals(refused: dict[str, int], owner: str, protocol: str, now_ms: int) -> list[Rows]:
+    if not refused:
+        return []
+    import numpy as np
+
+    count = len(refused)
+    hour = now_ms * 1_000_000 // NS // _HOUR_S * _HOUR_S
+    return [Rows("obs.refused_counts", count, native.block(count, (
+        ("hour", "DateTime('UTC')", native.numbers(np.full(count, hour, np.uint32))), ("owner", "String", native.same(owner.encode(), count)),
+        ("protocol", "String", native.same(protocol.encode(), count)), ("reason", "String", native.texts(reason.encode() for reason in refused)),
+        ("count", "UInt64", native.numbers(np.array(list(refused.values()), np.uint64))),
+    )))]  # fmt: skip

@@ -1,0 +1,293 @@
+"""Which series exist: from a sender's own bytes to the id of a series, with a budget for each owner; and samples to columns.
+
+Called by the intake only, on one thread. A *space* is one sender's way of writing labels (protocol, owner, labels that the request adds):
+a dictionary from raw bytes to a code, the place of the series in a few arrays. Labels are not kept; they are read from the raw bytes again
+when the series' row is written once more.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sextant.formats import native
+from sextant.formats.batch import Identity, Rows, Samples, asset_of, series_id
+from sextant.kernel import limits
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_RAW = 255  # scale of a value that is kept as its bits
+_DIGITS_MAX = 15  # powers of ten up to here are exact, in numpy and in ClickHouse's exp10
+_EXACT = float(1 << 53)
+_STUBBORN = 4  # failures after which a series is taken to have no decimals
+_NEGATIVE_ZERO = -(1 << 63)
+_REFUSED_KEYS_MAX = 50_000  # refused keys that are remembered, so that a repeated offender costs little and a flood no memory
+OWN = "sextant"  # the protocol of samples that the intake makes itself: they need no place in a budget
+ROLLUP_S = 300  # length of a bucket of obs.rollups
+_TS = "DateTime64(3, 'UTC')"
+
+
+class Encoded(NamedTuple):
+    """What became of samples: rows for `obs.samples` and `obs.series`, services that spoke, refusals by reason."""
+
+    rows: list[Rows]
+    taken: int
+    services: dict[str, str]
+    refused: dict[str, int]
+    buckets: list[int]  # of rollups, seconds since the epoch
+
+
+class _Space(dict[bytes, int]):
+    """Raw labels -> code; an unknown key is read when it is asked for."""
+
+    def __init__(self, learn: Callable[["_Space", bytes], int], owner: str, more: tuple[tuple[bytes, bytes], ...], *, own: bool) -> None:
+        super().__init__()
+        self.own = own
+        self.learn = learn
+        self.owner = owner
+        self.more = more
+        self.read: Callable[[bytes], Identity] | None = None
+
+    def __missing__(self, key: bytes) -> int:
+        return self.learn(self, key)
+
+
+class Series:
+    """All live series of this process."""
+
+    def __init__(self, *, per_owner: int = limits.SERIES_PER_OWNER_MAX, total: int = limits.SERIES_MAX) -> None:
+        self._per_owner = per_owner
+        self._total = total
+        self._spaces: dict[tuple[Any, ...], _Space] = {}
+        self._reasons: list[str] = [""]  # code -n is refused for reason n
+        self.kinds: dict[bytes, tuple[str, str]] = {}  # metric family -> (kind, unit), as senders said it
+        self._swept_ms = 0
+        self._clear()
+
+    def _clear(self) -> None:
+        import numpy as np
+
+        size = 1024
+        self.count = 0
+        self._refused_keys = 0
+        self.by_owner: dict[str, int] = {}
+        self._keys: list[tuple[_Space, bytes] | None] = []
+        self._metrics: list[bytes] = []
+        self._metric_codes: dict[bytes, int] = {}
+        self._services: list[tuple[str, str]] = []
+        self._service_codes: dict[tuple[str, str], int] = {}
+        self._owners: list[str] = []
+        self._free: list[int] = []
+        self._id = np.zeros(size, np.uint64)
+        self._metric = np.zeros(size, np.uint32)
+        self._service = np.zeros(size, np.uint32)
+        self._digits = np.zeros(size, np.uint8)
+        self._failures = np.zeros(size, np.uint8)
+        self._written = np.zeros(size, np.int64)  # when its row was last written, ms
+        self._seen = np.zeros(size, np.int64)
+        self._powers = np.concatenate([10.0 ** np.arange(_DIGITS_MAX + 1), np.ones(256 - _DIGITS_MAX - 1)])
+
+    def encode(self, samples: Samples, *, protocol: str, owner: str, more: tuple[tuple[bytes, bytes], ...], now_ms: int, oldest_ms: int) -> Encoded:
+        """Look up the series of samples and return their rows.
+
+        more     labels that the request adds to all (`job`, `instance`)
+        Raises   BadData when a key that was not seen before cannot be read
+        """
+        import numpy as np
+
+        self._sweep(now_ms)
+        at = (protocol, owner, more, samples.read)
+        space = self._spaces.get(at)
+        if space is None:
+            space = self._spaces[at] = _Space(self._learn, owner, more, own=protocol == OWN)
+            space.read = samples.read
+        codes = np.fromiter(map(space.__getitem__, samples.keys), np.int64, len(samples.keys))
+        refused: dict[str, int] = {}
+        ts, values = samples.ts, samples.values
+        good = codes >= 0
+        if not good.all():
+            for code, count in zip(*np.unique(codes[~good], return_counts=True), strict=True):
+                refused[self._reasons[-int(code)]] = int(count)
+        old, new = ts < oldest_ms, ts > now_ms + int(limits.FUTURE_S * 1000)
+        if old.any() or new.any():
+            refused |= {name: count for name, count in (("too_old", int((good & old).sum())), ("too_new", int((good & new).sum()))) if count}
+            good &= ~(old | new)
+        if not good.all():
+            codes, ts, values = codes[good], ts[good], values[good]
+        if not len(codes):
+            return Encoded([], 0, {}, refused, [])
+        rows = [self._samples(codes, ts, values)]
+        unwritten = codes[self._written[codes] < now_ms - int(limits.SERIES_REPEATED_S * 1000)]
+        if unwritten.size:
+            rows.append(self._rows(np.unique(unwritten), int(ts.min()), int(ts.max()), now_ms))
+        self._seen[codes] = now_ms
+        services = dict(self._services[code] for code in np.unique(self._service[codes]).tolist() if self._services[code][0])
+        buckets = np.unique(ts // (ROLLUP_S * 1000)) * ROLLUP_S
+        return Encoded(rows, len(codes), services, refused, buckets.tolist())
+
+    def forget_written(self) -> None:
+        """Write the rows of all series anew when they are next seen: a batch that held some did not become durable."""
+        self._written[:] = 0
+
+    def _learn(self, space: _Space, key: bytes) -> int:
+        assert space.read is not None
+        said = space.read(key)
+        labels = said.labels
+        if space.more:
+            # what a target says itself counts more than what the request adds
+            labels = sorted({**dict(space.more), **dict(labels)}.items())
+        owner = said.owner or space.owner
+        reason = said.refused
+        if not reason and not space.own and (self.by_owner.get(owner, 0) >= self._per_owner or self.count >= self._total):
+            reason = "series_budget"
+        if reason:
+            if reason not in self._reasons:
+                self._reasons.append(reason)
+            code = -self._reasons.index(reason)
+            if self._refused_keys < _REFUSED_KEYS_MAX and reason != "series_budget":
+                self._refused_keys += 1
+                space[key] = code
+            return code
+        if self._free:
+            code = self._free.pop()
+        else:
+            code = len(self._keys)
+            self._keys.append(None)
+            self._owners.append("")
+            if code >= len(self._id):
+                self._grow()
+        metric = dict(labels)[b"__name__"]
+        asset = said.asset or asset_of(labels)
+        self._keys[code] = (space, key)
+        self._owners[code] = owner
+        self._id[code] = series_id(labels, owner)
+        self._metric[code] = _numbered(self._metric_codes, self._metrics, metric)
+        self._service[code] = _numbered(self._service_codes, self._services, (asset, owner))
+        self._digits[code] = self._failures[code] = 0
+        self._written[code] = self._seen[code] = 0
+        self.by_owner[owner] = self.by_owner.get(owner, 0) + 1
+        self.count += 1
+        space[key] = code
+        return code
+
+    def _grow(self) -> None:
+        import numpy as np
+
+        for name in ("_id", "_metric", "_service", "_digits", "_failures", "_written", "_seen"):
+            now = getattr(self, name)
+            setattr(self, name, np.concatenate([now, np.zeros_like(now)]))
+
+    def _sweep(self, now_ms: int) -> None:
+        """Let go of series that are silent, once in a while."""
+        import numpy as np
+
+        if now_ms - self._swept_ms < limits.SERIES_LIVE_S * 500:
+            return
+        first, self._swept_ms = not self._swept_ms, now_ms
+        if first:
+            return
+        silent = self._seen[: len(self._keys)] < now_ms - int(limits.SERIES_LIVE_S * 1000)
+        for code in np.flatnonzero(silent).tolist():
+            held = self._keys[code]
+            if held is None:
+                continue
+            held[0].pop(held[1], None)
+            self._keys[code] = None
+            self._free.append(code)
+            self.by_owner[self._owners[code]] -= 1
+            self.count -= 1
+        for space in self._spaces.values():  # refused keys are judged anew: limits may fit now
+            for key in [key for key, code in space.items() if code < 0]:
+                del space[key]
+        self._refused_keys = 0
+        self._spaces = {at: space for at, space in self._spaces.items() if space}
+        self._digits[self._digits == _RAW] = 0  # a series may have decimals by now
+        self._failures[:] = 0
+
+    def _samples(self, codes: "np.ndarray[Any, Any]", ts: "np.ndarray[Any, Any]", values: "np.ndarray[Any, Any]") -> Rows:
+        import numpy as np
+
+        scale = self._digits[codes]
+        bits = values.view(np.int64)
+        with np.errstate(all="ignore"):
+            powers = self._powers[scale]
+            whole = np.rint(values * powers)
+            exact = ((whole / powers).view(np.int64) == bits) & (np.abs(whole) < np.where(scale == 0, 9.2e18, _EXACT)) & (scale != _RAW) & (bits != _NEGATIVE_ZERO)
+            mantissa = np.where(exact, whole, 0.0).astype(np.int64)
+        if not exact.all():
+            self._fit(np.flatnonzero(~exact), codes, values, bits, mantissa, scale)
+        used, index = np.unique(self._metric[codes], return_inverse=True)
+        names = [self._metrics[code] for code in used.tolist()]
+        block = native.block(len(codes), (
+            ("metric", "LowCardinality(String)", native.words(names, index)), ("series", "UInt64", native.numbers(self._id[codes])),
+            ("ts", _TS, native.numbers(ts.astype(np.int64))), ("mantissa", "Int64", native.numbers(mantissa)), ("scale", "UInt8", native.numbers(scale)),
+        ))  # fmt: skip
+        return Rows("obs.samples", len(codes), block)
+
+    def _fit(
+        self, at: "np.ndarray[Any, Any]", codes: "np.ndarray[Any, Any]", values: "np.ndarray[Any, Any]", bits: "np.ndarray[Any, Any]",
+        mantissa: "np.ndarray[Any, Any]", scale: "np.ndarray[Any, Any]",
+    ) -> None:  # fmt: skip
+        """Find the decimals of values that the scale known so far does not hold; keep the bits of those that have none."""
+        import numpy as np
+
+        mantissa[at] = bits[at]
+        hopeful = at[(scale[at] != _RAW) & np.isfinite(values[at]) & (bits[at] != _NEGATIVE_ZERO)]
+        scale[at] = _RAW
+        with np.errstate(all="ignore"):
+            for digits in range(_DIGITS_MAX + 1):
+                if not hopeful.size:
+                    return
+                whole = np.rint(values[hopeful] * self._powers[digits])
+                fits = ((whole / self._powers[digits]).view(np.int64) == bits[hopeful]) & (np.abs(whole) < (_EXACT if digits else 9.2e18))
+                found = hopeful[fits]
+                mantissa[found] = whole[fits].astype(np.int64)
+                scale[found] = digits
+                self._digits[codes[found]] = np.maximum(self._digits[codes[found]], digits)
+                hopeful = hopeful[~fits]
+        lost = codes[hopeful]
+        self._failures[lost] = np.minimum(self._failures[lost] + 1, _STUBBORN)
+        self._digits[lost[self._failures[lost] >= _STUBBORN]] = _RAW
+
+    def _rows(self, codes: "np.ndarray[Any, Any]", first_ms: int, last_ms: int, now_ms: int) -> Rows:
+        import numpy as np
+
+        said: list[Identity] = []
+        for code in codes.tolist():
+            held = self._keys[code]
+            assert held is not None
+            space, key = held
+            assert space.read is not None
+            identity = space.read(key)
+            if space.more:
+                identity = identity._replace(labels=sorted({**dict(space.more), **dict(identity.labels)}.items()))
+            said.append(identity)
+        count = len(said)
+        metrics = [self._metrics[code] for code in self._metric[codes].tolist()]
+        services = [self._services[code] for code in self._service[codes].tolist()]
+        kinds = [self._kind(metric, identity) for metric, identity in zip(metrics, said, strict=True)]
+        self._written[codes] = now_ms
+        times = np.concatenate([np.full(count, first_ms), np.full(count, last_ms)])
+        return Rows("obs.series", count, native.block(count, (
+            ("metric", "String", native.texts(metrics)), ("series", "UInt64", native.numbers(self._id[codes])),
+            ("labels", "Map(String, String)", native.maps([[pair for pair in identity.labels if pair[0] != b"__name__"] for identity in said])),
+            ("asset", "String", native.texts(asset.encode() for asset, _ in services)), ("owner", "String", native.texts(owner.encode() for _, owner in services)),
+            ("kind", "String", native.texts(kind.encode() for kind, _ in kinds)), ("unit", "String", native.texts(unit.encode() for _, unit in kinds)),
+            ("first_seen", _TS, native.numbers(times[:count])), ("last_seen", _TS, native.numbers(times[count:])),
+        )))  # fmt: skip
+
+    def _kind(self, metric: bytes, identity: Identity) -> tuple[str, str]:
+        if metric in self.kinds:
+            return self.kinds[metric]
+        for suffix in (b"_total", b"_bucket", b"_count", b"_sum"):  # metadata names the family
+            family = metric.removesuffix(suffix)
+            if family != metric and family in self.kinds:
+                return self.kinds[family]
+        return identity.kind, identity.unit
+
+
+def _numbered(codes: dict[Any, int], values: list[Any], value: Any) -> int:
+    code = codes.get(value)
+    if code is None:
+        code = codes[value] = len(values)
+        values.append(value)
+    return code
