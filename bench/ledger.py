@@ -6,6 +6,7 @@ SQLite commit, and a hash tree in plain hashlib.
 
 import argparse
 import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -15,7 +16,9 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -206,24 +209,56 @@ def checked(state: StateStore, signer: Signer, workers: int, *, projections: boo
     assert report.ok, report.findings[:3]
 
 
-def tamper(folder: Path, count: int, seed: int) -> None:
-    """Tamper with a ledger at random and see what verify finds."""
-    sample = tampering.make_sample(folder)
+_TRIALS = 250  # in one piece of work: enough that pieces even out, few enough that progress is seen
+
+
+def tamper(folder: Path, count: int, seed: int, workers: int) -> None:
+    """Tamper with a ledger at random, `count` times by each attacker, and see what verify finds."""
+    attackers = {"database": "tamper", "database and key, against the witness": "tamper_with_key"}
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare, initargs=(str(folder),)) as pool:
+        for attacker, change in attackers.items():
+            started = time.perf_counter()
+            pieces = [(change, f"{seed}/{change}/{first}", min(_TRIALS, count - first)) for first in range(0, count, _TRIALS)]
+            missed: list[str] = []
+            kinds: Counter[str] = Counter()
+            alone = tried = 0
+            for piece_kinds, piece_missed, piece_alone in pool.map(_trials, *zip(*pieces, strict=True)):
+                kinds += piece_kinds
+                missed += piece_missed
+                alone += piece_alone
+                tried = kinds.total()
+                print(f"{attacker}: {tried} tried, {len(missed)} missed", file=sys.stderr, flush=True)
+            more = {"not_found_without_witness": alone} if change == "tamper_with_key" else {}
+            print(json.dumps({"what": f"tamperings found, attacker with {attacker}", "of": tried, "found": tried - len(missed), "missed": missed[:10], "kinds": dict(sorted(kinds.items())),
+                              "seed": seed, "processes": workers, "seconds": round(time.perf_counter() - started), **more}), flush=True)  # fmt: skip
+
+
+_sample: tampering.Sample
+
+
+def _prepare(folder: str) -> None:
+    """Write the ledger that this process tampers with; it is the same in each, but for its key."""
+    global _sample  # noqa: PLW0603
+    own = Path(folder) / str(os.getpid())
+    own.mkdir()
+    _sample = tampering.make_sample(own)
+
+
+def _trials(change: str, seed: str, count: int) -> tuple[Counter[str], list[str], int]:
+    """Return (how many of each kind, what was missed, how many only the witness gave away) of some tamperings."""
     rng = random.Random(seed)
-    for attacker, change, share in (("database", tampering.tamper, count), ("database and key, against the witness", tampering.tamper_with_key, count)):
-        found, missed, alone = 0, [], 0
-        started = time.perf_counter()
-        for _ in range(share):
-            done = change(sample, folder / "tampered.db", rng)
-            if tampering.check(folder / "tampered.db", sample).ok:
-                missed.append(done)
-            else:
-                found += 1
-            if "key" in attacker:
-                alone += tampering.check(folder / "tampered.db", sample._replace(witness=None)).ok
-        more = {"not_found_without_witness": alone} if "key" in attacker else {}
-        print(json.dumps({"what": f"tamperings found, attacker with {attacker}", "of": share, "found": found, "missed": missed[:10], "seed": seed,
-                          "seconds": round(time.perf_counter() - started), **more}), flush=True)  # fmt: skip
+    target = _sample.path.with_name("tampered.db")
+    kinds: Counter[str] = Counter()
+    missed, alone = [], 0
+    for _ in range(count):
+        done = getattr(tampering, change)(_sample, target, rng)
+        kinds[done.partition(":")[0].partition(" ")[0]] += 1
+        if tampering.check(target, _sample).ok:
+            missed.append(f"{done} ({seed})")
+        elif change == "tamper_with_key":
+            alone += tampering.check(target, _sample._replace(witness=None)).ok
+    return kinds, missed, alone
 
 
 def main() -> None:
@@ -247,7 +282,7 @@ def main() -> None:
         if arguments.only in (None, "million"):
             million(folder, arguments.repetitions, arguments.events)
         if arguments.only in (None, "tamper"):
-            tamper(folder, arguments.tamper, arguments.seed)
+            tamper(folder, arguments.tamper, arguments.seed, os.cpu_count() or 1)
     finally:
         shutil.rmtree(folder)
 

@@ -21,20 +21,59 @@ _MADE = "<!-- Made by docs/generate.py: edit the code, not this page. -->\n"
 _CODE = re.compile(r"SX-([A-Z]+)-(?:\d{3}|[A-Z]+)")
 
 AREAS = {
-    "BACKUP": "backups", "BLOB": "the blob store", "BUNDLE": "a project's files as one bundle", "CHECK": "checks", "CLI": "words of the command line",
-    "CONF": "`sextant.toml`", "DATA": "what a step returned", "DIFF": "comparing", "ENGINE": "promises of the engine", "ENV": "environments",
-    "FILE": "the disk", "KPI": "business numbers", "LAKE": "tables", "LEDGER": "the ledger", "LENGTH": "lengths of time", "LOAD": "the loader's process",
-    "PART": "partitions", "PLAN": "planning and names of assets", "POLICY": "who may do what", "PROJ": "a project's own files", "REG": "the registry",
-    "RELEASE": "releases", "REPORT": "what other tools did", "RUN": "runs", "SECRET": "secrets", "SIGNAL": "signals", "STATE": "the state store",
-    "STEP": "steps", "TELEMETRY": "the telemetry store", "UNDO": "undoing", "VERSION": "versions",
-}  # fmt: skip
+    "ACCESS": "accounts and tokens",
+    "API": "the HTTP API",
+    "BACKUP": "backups",
+    "BLOB": "the blob store",
+    "BUNDLE": "a project's files as one bundle",
+    "CHECK": "checks",
+    "CLI": "words of the command line",
+    "CONF": "`sextant.toml`",
+    "DATA": "what a step returned",
+    "DIFF": "comparing",
+    "ENGINE": "promises of the engine",
+    "ENV": "environments",
+    "EXPORT": "rows that are taken out",
+    "FILE": "the disk",
+    "INTAKE": "what telemetry sends",
+    "KPI": "business numbers",
+    "LAKE": "tables",
+    "LEDGER": "the ledger",
+    "LENGTH": "lengths of time",
+    "LOAD": "the loader's process",
+    "OUT": "calls that leave the machine",
+    "PAGE": "pages of lists",
+    "PART": "partitions",
+    "PLAN": "planning and names of assets",
+    "POLICY": "who may do what",
+    "PROJ": "a project's own files",
+    "REG": "the registry",
+    "RELEASE": "releases",
+    "REMOTE": "a server that is asked",
+    "REPORT": "what other tools did",
+    "RUN": "runs",
+    "SECRET": "secrets",
+    "SIGNAL": "signals",
+    "SQL": "the SQL door",
+    "STATE": "the state store",
+    "STEP": "steps",
+    "STREAM": "rows that are pushed",
+    "TELEMETRY": "the telemetry store",
+    "UNDO": "undoing",
+    "UP": "the processes of a server",
+    "VERSION": "versions",
+}
 EVENTS = {
+    "access.refused": "Somebody was not let in, or may not do it; summed up by actor and reason.",
+    "account.created": "An account exists.",
+    "account.disabled": "An account is disabled; its tokens and sessions ended.",
     "asset.declared": "An asset is new in the project, or its declaration changed.",
     "asset.observed": "An asset of another tool was seen, or its place in the graph changed.",
     "asset.retired": "An asset is no longer declared.",
     "check.reported": "Another tool checked an observed asset.",
     "checks.completed": "Checks ran on exactly this version.",
     "decision.denied": "The policy said no.",
+    "decision.overridden": "The policy said no, and somebody broke the glass.",
     "env.created": "An environment exists.",
     "env.dropped": "An environment is gone.",
     "incident.closed": "People are done with an incident.",
@@ -53,11 +92,14 @@ EVENTS = {
     "release.stuck": "An undo of a roll-out failed.",
     "release.superseded": "A newer release took the place of a waiting one.",
     "release.waiting": "A release waits for people.",
+    "rows.folded": "Pushed rows became input of a dataset: which batches, from whom, and where they are kept.",
     "run.finished": "A run ended; `seal` is the digest of its step history.",
     "run.reported": "Another tool ran an observed asset.",
     "run.started": "A run began.",
     "signal.closed": "A signal was looked at, or its cause is gone.",
     "signal.raised": "Something noteworthy about an asset.",
+    "token.created": "A token was made; its secret is not kept.",
+    "token.revoked": "A token was revoked.",
     "version.confirmed": "Other code or inputs made content that was live already.",
     "version.created": "A version exists; it is not live by that.",
     "version.expired": "The rows of a version are no longer kept; the record is.",
@@ -73,7 +115,7 @@ def pages() -> dict[str, str]:
     made = {
         "commands.md": commands(), "author.md": author(), "errors.md": errors(), "settings.md": settings(), "events.md": events(), "limits.md": limits(), "nouns.md": nouns(),
     }  # fmt: skip
-    return {name: _MADE + text.rstrip() + "\n" for name, text in made.items()}
+    return {name: _MADE + text.rstrip() + "\n" for name, text in made.items()} | {"openapi.json": openapi()}
 
 
 # ---------------------------------------------------------------- commands
@@ -159,6 +201,7 @@ def author() -> str:
 def _groups(homes: dict[str, tuple[str, ...]]) -> Iterator[tuple[str, list[str]]]:
     titles = {
         "sextant.author.declare": "Declarations", "sextant.author.checks": "Checks", "sextant.kernel.partitions": "What functions receive", "sextant.engine.context": "What functions receive",
+        "sextant.app.notebook": "Notebooks",
     }  # fmt: skip
     seen: dict[str, list[str]] = {title: [] for title in titles.values()}
     for home, names in homes.items():
@@ -246,7 +289,7 @@ def _sql_header() -> str:
     from sextant.author import sqlfile
 
     return (
-        "## The header of a `.sql` file\n\nA dataset of `sx.sql(\"file.sql\")` takes its settings from comments at the top of the file; its inputs are the tables that the query names.\n\n"
+        '## The header of a `.sql` file\n\nA dataset of `sx.sql("file.sql")` takes its settings from comments at the top of the file; its inputs are the tables that the query names.\n\n'
         "```sql\n" + "\n".join(line.strip() for line in (sqlfile.__doc__ or "").splitlines() if line.strip().startswith("--")) + "\n```\n\n"
         "Words: " + ", ".join(f"`{key}`" for key in sqlfile.KEYS) + ". Each once; `check` may repeat. Other comments are prose. The dialect is DuckDB's.\n"
     )
@@ -386,7 +429,7 @@ def settings() -> str:
     return "\n".join([
         "# Settings\n", "## sextant.toml\n", "The file marks the project's folder. A misspelt setting is an error with its line.\n",
         "| setting | type | default | is |\n|---|---|---|---|", *rows,
-        "\n```toml\nmodule = \"flights.ops\"\nenvironment = \"dev\"\nworkers = 4\ninclude = [\"seeds/*.csv\"]\n\n[pools]\nwarehouse = 2\n```\n",
+        '\n```toml\nmodule = "flights.ops"\nenvironment = "dev"\nworkers = 4\ninclude = ["seeds/*.csv"]\n\n[pools]\nwarehouse = 2\n```\n',
         "## Environment variables\n", "| variable | is |\n|---|---|", *(f"| `{name}` | {text} |" for name, text in variables.items()),
         "\nA secret `NAME` is read from the environment variable of that name, then from `.sextant/secrets.toml` (mode 0600).\n",
     ])  # fmt: skip
@@ -430,6 +473,20 @@ def events() -> str:
     return "\n".join(out)
 
 
+def openapi() -> str:
+    """Return the description of the HTTP API, as the server gives it."""
+    import json
+
+    import msgspec
+
+    from sextant.server.api.app import make_api
+    from sextant.testing import platform
+
+    with platform({"ops.py": 'import sextant as sx\n\nsx.project("shop", tz="UTC", owner=sx.team("shop"), environments=["dev"])\n'}) as p:
+        described = json.loads(msgspec.json.encode(make_api(p, health=dict, hosts=()).app.openapi_schema.to_schema()))
+        return json.dumps(described, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
 def limits() -> str:
     """Return the page of limits."""
     text = (SOURCE / "kernel" / "limits.py").read_text(encoding="utf-8")
@@ -441,7 +498,7 @@ def _number(text: str) -> str:
     value = eval(text, {"__builtins__": {}})  # noqa: S307 - our own constants
     if isinstance(value, int) and "<<" in text:
         shift = int(text.split("<<")[1])
-        return f"{text.split('<<')[0].strip()} {({10: 'KiB', 20: 'MiB', 30: 'GiB'})[shift]}"
+        return f"{text.split('<<', maxsplit=1)[0].strip()} {({10: 'KiB', 20: 'MiB', 30: 'GiB'})[shift]}"
     return f"{value:,}"
 
 

@@ -5,9 +5,11 @@ command of the block must have. A page with `<!-- starts: shop -->` begins in a 
 `--show` prints what the commands print. Exit code 1 names the page and line that did not do what it says.
 """
 
+import contextlib
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -73,10 +75,16 @@ def run(page: Path, folder: Path, *, show: bool = False) -> str:
         **os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": paths, "XDG_CONFIG_HOME": str(folder / ".config"),
         "XDG_STATE_HOME": str(folder / ".state"), "SEXTANT_USER": "ann",
     }  # fmt: skip
-    done = subprocess.run(["sh", "-c", "\n".join(script)], cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as out:  # no pipe: a server that a page left running would hold it open
+        process = subprocess.Popen(["sh", "-c", "\n".join(script)], cwd=folder, env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
+        code = process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        out.seek(0)
+        said = out.read()
     if show:
-        print(done.stdout)
-    return "" if done.returncode == 0 else f"{page}: " + "\n".join(done.stdout.splitlines()[-25:])
+        print(said)
+    return "" if code == 0 else f"{page}: " + "\n".join(said.splitlines()[-25:])
 
 
 def main(arguments: list[str]) -> int:

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sextant.app.notebook import open as open  # noqa: A004 - `sx.open`; not in __all__, where it would hide Python's own
     from sextant.author.checks import (
         accepted_values,
         between,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         secret,
         sql,
         static,
+        stream,
         team,
         window,
     )
@@ -43,11 +45,12 @@ if TYPE_CHECKING:
     from sextant.kernel.partitions import Partition
 
 _HOMES = {
+    "sextant.app.notebook": ("open",),
     "sextant.author.checks": (
         "accepted_values", "between", "check", "foreign_key", "fresh", "matches", "not_null", "row_count", "schema", "sql_check", "unique",
     ),
     "sextant.author.declare": (
-        "approval", "cron", "daily", "dataset", "goal", "hourly", "kpi", "monthly", "policy", "project", "secret", "sql", "static", "team", "window",
+        "approval", "cron", "daily", "dataset", "goal", "hourly", "kpi", "monthly", "policy", "project", "secret", "sql", "static", "stream", "team", "window",
     ),
     "sextant.engine.context": ("Context",),
     "sextant.kernel.partitions": ("Partition",),
@@ -56,7 +59,7 @@ _EXPORTS = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Context", "Partition", "accepted_values", "approval", "between", "check", "cron", "daily", "dataset", "foreign_key", "fresh", "goal", "hourly", "kpi",
-    "matches", "monthly", "not_null", "policy", "project", "row_count", "schema", "secret", "sql", "sql_check", "static", "team", "unique", "window",
+    "matches", "monthly", "not_null", "policy", "project", "row_count", "schema", "secret", "sql", "sql_check", "static", "stream", "team", "unique", "window",
 ]  # fmt: skip
 
 
@@ -69,7 +72,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, "open"])
 
 
 class _Face(ModuleType):

@@ -102,13 +102,13 @@ def check(
 def _declared(what: "Checked") -> "tuple[str, str, tuple[str, ...], list[CheckSpec | PythonCheck[..., Any]]]":
     """Return asset id, column of instants, personal columns and checks of what `check` was given."""
     from sextant.author import checks
-    from sextant.author.declared import Dataset, Kpi, PythonCheck, SqlDataset
+    from sextant.author.declared import Dataset, Kpi, PythonCheck, SqlDataset, Stream
 
     if isinstance(what, CheckSpec | PythonCheck):
         return "dataset:rows", "", (), [what]
     if isinstance(what, Kpi):
         return what.id, "bucket" if what.grain else "", (), list(what.slots.checks)
-    if not isinstance(what, Dataset | SqlDataset):
+    if not isinstance(what, Dataset | SqlDataset | Stream):
         return "dataset:rows", "", (), list(what)
     slots = what.slots
     if isinstance(what, SqlDataset):

@@ -139,7 +139,7 @@ def test_goals_are_read():
 
 def test_rules_reach_the_manifest(project):
     """A policy that is written down but never asked."""
-    project.ops('ops = sx.team("ops")\nsx.policy("eyes", when="env == \'prod\'", then=sx.approval(2, of=ops))\nsx.policy("no", when="true", then="deny")\n')
+    project.ops('ops = sx.team("ops")\nsx.policy("eyes", when="env == \'prod\'", then=sx.approval(2, of=ops))\nsx.policy("no", when="true", then="deny", absolute=True)\n')
     eyes, no = project.manifest().policies
     assert (eyes.then, eyes.approvals, eyes.of, eyes.file, eyes.line) == ("approval", 2, "ops", "ops.py", 5)
-    assert (no.name, no.then) == ("no", "deny")
+    assert (no.name, no.then, no.absolute) == ("no", "deny", True)

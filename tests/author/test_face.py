@@ -17,7 +17,9 @@ def test_every_name_of_the_face_loads_and_is_listed_for_type_checkers():
     tree = ast.parse(inspect.getsource(sextant))
     block = next(node for node in tree.body if isinstance(node, ast.If))
     typed = {alias.name for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
-    assert typed == set(sextant.__all__) == set(sextant._EXPORTS) == set(dir(sextant))
+    # `open` is not for `from sextant import *`: it would hide Python's own.
+    assert typed == {*sextant.__all__, "open"} == set(sextant._EXPORTS) == set(dir(sextant))
+    assert sextant.open.__module__ == "sextant.app.notebook"
 
 
 def test_importing_loads_nothing_heavy():

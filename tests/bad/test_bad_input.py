@@ -297,7 +297,7 @@ def test_a_clock_that_jumps_back(shop: Shop, running: Any) -> None:
         clock.set(clock.now_ns() - 86_400 * NS)
         assert running(p).state == "finished"
         assert p.ledger.clock_behind_ns > 0
-        times = [e["at"] for e in p.views.events(limit=1000)]
+        times = [e["at"] for e in p.views.events(limit=1000).items]
         assert times == sorted(times, reverse=True), "no event is older than the one before it"
         assert p.views.count("dev", "orders") == 12
     with shop.open(clock=clock) as p:
@@ -415,8 +415,8 @@ def test_control_c(shop: Shop) -> None:
 
 
 def test_a_step_that_hangs_and_one_that_eats_memory(shop: Shop) -> None:
-    """Each is stopped, named with its place and what to change, and the rest is live."""
-    for body, timeout, words in (("time.sleep(60)", "1s", ["ran longer than 1 s", "raise timeout="]), ("held = [bytearray(50 << 20) for _ in range(100)]", "60s", ["more memory than it may use", "raise memory="])):
+    """Each is stopped, named with its place and what to change, and the rest is live; what it had printed is kept."""
+    for body, timeout, words in (("print('at page 7'); time.sleep(60)", "1s", ["ran longer than 1 s", "raise timeout="]), ("print('at page 7'); held = [bytearray(50 << 20) for _ in range(100)]", "60s", ["more memory than it may use", "raise memory="])):
         marker = _slow(shop, body, timeout)
         process = _command(shop, "run", "--force")
         out, err = process.communicate(timeout=60)
@@ -426,3 +426,6 @@ def test_a_step_that_hangs_and_one_that_eats_memory(shop: Shop) -> None:
         assert "dataset:slow[all]" in out
         assert "at ops.py:" in out
         marker.unlink()
+        with shop.open() as p:
+            (run,) = p.views.runs(limit=1).items
+            assert [printed["text"] for printed in p.views.log(run["id"], "dataset:slow[all]")] == ["at page 7\n"]

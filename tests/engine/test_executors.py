@@ -58,6 +58,29 @@ def inner():
 def hangs() -> pl.DataFrame:
     time.sleep(3600)
 
+@sx.dataset(timeout="1s")
+def hangs_after_talking(token: str = sx.secret("SHOP_TOKEN")) -> pl.DataFrame:
+    print("what it was at when it stopped:", token)
+    time.sleep(3600)
+
+@sx.dataset()
+def leaves_after_talking() -> pl.DataFrame:
+    print("the last words")
+    os._exit(7)
+
+@sx.dataset()
+def leaves_a_talker(token: str = sx.secret("SHOP_TOKEN")) -> pl.DataFrame:
+    """Leaves a process behind that prints the secret when it is told to, into the log that it was given."""
+    print("begun")
+    subprocess.Popen([sys.executable, "-c", "import sys, time\\nwhile not __import__('os').path.exists('tell'): time.sleep(0.01)\\nprint(sys.argv[1], flush=True); open('told', 'w').close()", token])
+    return rows()
+
+@sx.dataset()
+def waits_for_the_talker() -> pl.DataFrame:
+    open("tell", "w").close()
+    while not os.path.exists("told"): time.sleep(0.01)
+    return rows()
+
 @sx.dataset(timeout="60s")
 def hangs_with_child() -> pl.DataFrame:
     child = subprocess.Popen(["sleep", "3600"])
@@ -209,6 +232,26 @@ def test_it_ends_badly(orders: Orders, pool: Executor, name: str, code: str, wor
     assert failed.where.startswith("ops.py:")
     assert failed.hint
     assert orders.do(pool, "fine").ok
+
+
+@pytest.mark.parametrize(("name", "code", "words"), [("hangs_after_talking", "SX-STEP-TIMEOUT", "what it was at when it stopped: ***SHOP_TOKEN***"), ("leaves_after_talking", "SX-STEP-DIED", "the last words")])
+def test_the_log_of_a_step_that_had_to_be_killed_is_kept(orders: Orders, pool: Executor, name: str, code: str, words: str) -> None:
+    """Of the step that one most wants to understand nothing would be known; or its password would be."""
+    failed = orders.do(pool, name)
+    assert (failed.error_code, failed.log) == (code, words + "\n")
+    assert orders.do(pool, "fine").log.startswith("hello from"), "the next log begins anew"
+
+
+def test_a_late_secret_of_an_earlier_step_is_not_in_the_next_log(orders: Orders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker's log serves one step after the other: what a process left behind by one prints would stand in another's, unredacted."""
+    monkeypatch.chdir(tmp_path)
+    executor = ProcessExecutor(1)
+    try:
+        assert orders.do(executor, "leaves_a_talker").ok
+        log = orders.do(executor, "waits_for_the_talker").log
+    finally:
+        executor.close()
+    assert log == "***SHOP_TOKEN***\n"
 
 
 def test_what_a_step_started_ends_with_it(orders: Orders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

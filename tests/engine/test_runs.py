@@ -449,12 +449,71 @@ def test_breaking_the_glass(shop, running) -> None:
         report = running(p, "dev", break_glass="the board meets in ten minutes")
         assert report.state == "finished"
         assert len(parts(p, "dev", "orders")) == 4
-        signals = [s for s in p.views.signals() if not s["closed_at"]]
+        signals = [s for s in p.views.signals().items if not s["closed_at"]]
         assert [s["kind"] for s in signals] == ["glass.broken"]
         assert "the board meets" in signals[0]["message"]
         assert "owner ops" in signals[0]["message"]
         release = p.releases.get(report.release)
         assert release.broke_glass == "the board meets in ten minutes"
+
+
+FREEZE = ORDERS + '''
+sx.policy("nobody runs orders now", when="verb == 'run' && asset.name == 'orders'", then="deny")
+sx.policy("freeze", when="verb == 'release' && env == 'dev'", then="deny")
+sx.policy("never this one", when="verb == 'run' && env == 'prod'", then="deny", absolute=True)
+'''
+
+
+def test_breaking_the_glass_passes_a_deny_and_says_so(shop, running) -> None:
+    """A freeze would hold even while the house burns; or somebody passes it and nobody ever hears of it."""
+    shop.write(FREEZE)
+    with shop.open() as p:
+        with pytest.raises(Denied, match="nobody runs orders now"):
+            running(p)
+        report = running(p, "dev", break_glass="the house burns")
+        assert report.state == "finished"
+        release = p.releases.get(report.release)
+        assert (release.state, release.passed, release.broke_glass) == ("live", ("freeze",), "the house burns")
+        told = sorted((e["subject"], e["data"]["verb"], *e["data"]["rules"], e["data"]["reason"]) for e in p.views.events(kind="decision.overridden").items)
+        assert told == [
+            ("dataset:doubled", "release", "freeze", "the house burns"), ("dataset:orders", "release", "freeze", "the house burns"),
+            ("dataset:orders", "run", "nobody runs orders now", "the house burns"),
+        ]  # fmt: skip
+        signals = [s for s in p.views.signals().items if not s["closed_at"]]
+        assert {(s["kind"], s["severity"]) for s in signals} == {("glass.broken", "error")}
+        assert all("past the policy that denies it" in s["message"] and "owner ops" in s["message"] for s in signals)
+
+
+def test_an_undo_past_a_deny(shop, running) -> None:
+    """Whoever is awake at night could not take back what another team broke; or nobody would learn that he did."""
+    shop.write(CUT + '''
+sx.policy("only by day", when="verb == 'rollback'", then="deny")
+sx.policy("freeze", when="verb == 'release' && context.intent == 'undo' && asset.name == 'cleaned'", then="deny")
+''')
+    with shop.open() as p:
+        running(p)
+        good = p.versions.live_version("dev", "dataset:cleaned")
+        shop.edit('pl.col("amount") + 0', 'pl.col("amount") + 5')
+        p.load()
+        running(p, "dev", stale=True)
+        with pytest.raises(Denied, match="only by day"):
+            p.runs.undo("dev", "dataset:cleaned", by=p.who(), reason="five is wrong")
+        report = p.runs.undo("dev", "dataset:cleaned", by=p.who(), reason="five is wrong", break_glass="it is night")
+        release = p.releases.get(report.release)
+        assert (release.intent, release.passed, release.broke_glass) == ("undo", ("freeze",), "it is night")
+        assert p.versions.live_version("dev", "dataset:cleaned") == good
+        told = sorted((e["subject"], e["data"]["verb"], *e["data"]["rules"]) for e in p.views.events(kind="decision.overridden").items)
+        assert told == [("dataset:cleaned", "release", "freeze"), ("dataset:cleaned", "rollback", "only by day")]
+        assert {s["kind"] for s in p.views.signals(open_only=True).items} == {"glass.broken"}
+
+
+def test_an_absolute_deny_holds_when_the_glass_breaks(shop, running) -> None:
+    """What must never be, whatever the reason, would be one option away."""
+    shop.write(FREEZE)
+    with shop.open() as p, pytest.raises(Denied, match="never this one"):
+        running(p, "prod", break_glass="the house burns")
+    with shop.open() as p:
+        assert not p.views.signals().items, "nothing was done, and nothing is to be reviewed"
 
 
 def test_a_second_pair_of_eyes(shop, running) -> None:
@@ -542,7 +601,7 @@ def test_what_others_do_is_part_of_the_answer(shop, running) -> None:
         bad = p.report("dev", "run", "service:checkout", state="failed", message="timeout", cause=done["event"])
         assert not bad["new"]
         assert p.asset("service:checkout").mode == "observed"
-        assert [s["asset"] for s in p.views.signals()] == ["service:checkout"]
+        assert [s["asset"] for s in p.views.signals().items] == ["service:checkout"]
         assert "service:checkout" in {a["id"] for a in p.views.graph(downstream="dataset:orders")["assets"]}
         with pytest.raises(UserError, match="managed"):
             p.report("dev", "release", "dataset:total")
@@ -562,13 +621,13 @@ def test_a_broken_edit_keeps_the_last_good_state(shop, running) -> None:
         assert p.views.count("dev", "shown") == 12
         assert running(p).state == "finished"
         p.load()
-        assert [s["kind"] for s in p.views.signals() if not s["closed_at"]] == ["project.broken"], "once, not at every look"
+        assert [s["kind"] for s in p.views.signals().items if not s["closed_at"]] == ["project.broken"], "once, not at every look"
         shop.edit("def shown(cleand:", "def shown(cleaned:")
         p.load()
         assert p.load_problem is None, "an open platform sees that it is mended"
     with shop.open() as p:
         assert p.load_problem is None
-        assert [s for s in p.views.signals() if not s["closed_at"]] == [], "and it is over when it is over"
+        assert [s for s in p.views.signals().items if not s["closed_at"]] == [], "and it is over when it is over"
 
 
 # ---------------------------------------------------------------- two processes, crashes
@@ -624,7 +683,7 @@ def test_a_run_that_died_is_taken_up(shop, running, monkeypatch) -> None:
         assert parts(p, "dev", "total") == {}
         report = running(p)
         assert report.id == "", "taking up the old run did everything"
-        run = p.views.runs()[0]
+        run = p.views.runs().items[0]
         assert (run["state"], run.get("computed", 0), run["reused"]) == ("finished", 0, 4)
         assert p.views.run(run["id"])["seal_ok"]
         assert p.views.count("dev", "total") == 4
@@ -689,7 +748,7 @@ def test_a_storage_error_ends_the_run_and_the_next_goes_on(shop, running, monkey
         monkeypatch.setattr(p.publisher, "publish", full)
         with pytest.raises(StorageError):
             running(p)
-        assert p.views.runs()[0]["state"] == "failed"
+        assert p.views.runs().items[0]["state"] == "failed"
         assert p.state.read("runs_open") == []
         monkeypatch.setattr(p.publisher, "publish", publish)
         again = running(p)

@@ -112,7 +112,7 @@ def make_sample(folder: Path, *, days: int = 40, seed: int = 1) -> Sample:
             signer = rotate(state, signer, origin=ORIGIN, clock=machine.clock, ids=machine.ids, actor="person:ann")
         machine.clock.wait(0.001)
         state.commit(Write(events=(one,)))
-    raised = next(entry.envelope.seq for entry in entries(state.read("events_newest", (1 << 62, 1_000))) if entry.envelope.type == "signal.raised")
+    raised = next(entry.envelope.seq for entry in entries(state.read("events_after", (0, 1_000))) if entry.envelope.type == "signal.raised")
     erase(state, raised, reason="asked to", actor="person:ann", ids=machine.ids)
     sign_head(state, signer, origin=ORIGIN, clock=machine.clock)
     witness = Witness(signer.public, state.read("checkpoint_last")[0][1])

@@ -367,10 +367,11 @@ def test_a_newer_schema_is_refused(opened: Open, monkeypatch: pytest.MonkeyPatch
     from sextant.stores.state import migrate, postgres, sqlite
 
     opened().close()
+    known = len(migrate.migrations("sqlite"))
     for module in (sqlite, postgres):
-        monkeypatch.setattr(module, "migrations", lambda dialect: [*migrate.migrations(dialect), migrate.Migration(2, "002_more", ("CREATE TABLE more (a TEXT)",))])
+        monkeypatch.setattr(module, "migrations", lambda dialect: [*migrate.migrations(dialect), migrate.Migration(len(migrate.migrations(dialect)) + 1, "more", ("CREATE TABLE more (a TEXT)",))])
     opened().close()
     monkeypatch.undo()
-    with pytest.raises(UserError, match="schema 2, this Sextant knows schemas up to 1") as raised:
+    with pytest.raises(UserError, match=f"schema {known + 1}, this Sextant knows schemas up to {known}") as raised:
         opened()
-    assert "002" in raised.value.hint
+    assert f"{known + 1:03d}" in raised.value.hint

@@ -176,18 +176,19 @@ def test_a_copy_is_kept_before_each_migration(tmp_path: Path, monkeypatch: pytes
     state = opened(path)
     state.commit(noted(n=1))
     state.close()
-    more = lambda *texts: lambda _: [*migrate.migrations("sqlite"), migrate.Migration(2, "002_more", texts)]  # noqa: E731
+    known = len(migrate.migrations("sqlite"))
+    more = lambda *texts: lambda _: [*migrate.migrations("sqlite"), migrate.Migration(known + 1, "more", texts)]  # noqa: E731
     monkeypatch.setattr(sqlite, "migrations", more("CREATE TABLE more (a TEXT)", "CREATE nonsense"))
     with pytest.raises(StorageError):
         opened(path)
-    assert sqlite3.connect(path).execute("PRAGMA user_version").fetchone() == (1,)
+    assert sqlite3.connect(path).execute("PRAGMA user_version").fetchone() == (known,)
     monkeypatch.setattr(sqlite, "migrations", more("CREATE TABLE more (a TEXT)"))
     opened(path).close()
     assert sqlite3.connect(path).execute("SELECT count(*) FROM more").fetchone() == (0,)
     monkeypatch.undo()
-    with pytest.raises(UserError, match="schema 2"):
+    with pytest.raises(UserError, match=f"schema {known + 1}"):
         opened(path)
-    copy = opened(tmp_path / "state.db.before-002")
+    copy = opened(tmp_path / f"state.db.before-{known + 1:03d}")
     assert copy.read("event_span") == [(1, 0, 0)]
     copy.close()
 

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from sextant.kernel.clock import ManualClock
 from sextant.kernel.errors import SextantError, StorageError
 from sextant.kernel.ids import Ids
-from sextant.kernel.nouns import OPEN_STATES, Envelope, Event, Move, Principal, Release, ReleaseState, Strategy
+from sextant.kernel.nouns import OPEN_STATES, Envelope, Event, Move, Need, Principal, Release, ReleaseState, Strategy
 from sextant.kernel.ports import Receipt, Write
 from sextant.ledger.log import Ledger
 from sextant.ledger.projections import PROJECTED, EnvCreated, Held
@@ -28,7 +28,9 @@ from sextant.stores.state.sqlite import SqliteState
 ASSETS = ("thing:a", "thing:b")
 ENVS = ("prod", "dev", "pr")  # pr falls through to prod
 VERSIONS = ("v1", "v2", "v3", "v4")
-PEOPLE = tuple(Principal(name=name, teams=("ops",)) for name in ("ann", "bob", "cy"))
+TEAMS = {"ann": ("ops",), "bob": ("ops", "sec"), "cy": ("sec", "ops"), "dan": ("sec",)}
+PEOPLE = tuple(Principal(name=name, teams=teams) for name, teams in TEAMS.items())
+NEEDS = ((), (), (Need(count=1, of="ops"),), (Need(count=2, of="ops"),), (Need(count=1, of="ops"), Need(count=2, of="sec")), (Need(count=1), Need(count=1, of="sec")))
 FINAL = ("rolled_back", "rejected", "superseded")
 
 
@@ -174,7 +176,7 @@ class ReleaseMachine(RuleBasedStateMachine):
 
     def _someone(self, pick: int, release: Release) -> Any:
         """What another driver may do to a release while this one rolls it."""
-        person = PEOPLE[pick % 3]
+        person = PEOPLE[pick % 4]
         return [
             lambda d: d.abort(release.id, person, "stop"),
             lambda d: d.pause(release.id, person, "wait"),
@@ -190,12 +192,12 @@ class ReleaseMachine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.replay.docs) <= self.acts)
     @rule(
         driver=DRIVERS, env=st.sampled_from(ENVS), assets=st.sampled_from([(ASSETS[0],), (ASSETS[1],), ASSETS]), version=st.sampled_from(VERSIONS), by=st.sampled_from(PEOPLE),
-        steps=st.sampled_from([(100,), (5, 100), (5, 25, 100)]), approvals=st.sampled_from([0, 0, 1, 2]), glass=st.sampled_from(["", "", "", "the house burns"]),
+        steps=st.sampled_from([(100,), (5, 100), (5, 25, 100)]), needs=st.sampled_from(NEEDS), glass=st.sampled_from(["", "", "", "the house burns"]),
         stale=st.sampled_from(["", "", "", "v2"]), fates=FATES, death=DEATHS, pick=PICK,
     )  # fmt: skip
-    def propose(self, driver, env, assets, version, by, steps, approvals, glass, stale, fates, death, pick) -> None:
+    def propose(self, driver, env, assets, version, by, steps, needs, glass, stale, fates, death, pick) -> None:
         moves = [Move(env=env, asset=asset, source=stale or self.replay.resolved(env, asset), target=version) for asset in assets]
-        decision = Decision(verdict="approval", approvals=approvals, of="ops") if approvals else Decision(verdict="allow")
+        decision = Decision(verdict="approval", needs=needs) if needs else Decision(verdict="allow")
         drafted: list[Release] = []
 
         def act(d: Releases) -> None:
@@ -219,7 +221,7 @@ class ReleaseMachine(RuleBasedStateMachine):
         self.acts += 1
         if found is None:
             return
-        by = PEOPLE[pick % 3]
+        by = PEOPLE[pick % 4]
         doings = {
             "approve": lambda d: d.approve(found.id, by), "deny": lambda d: d.approve(found.id, by, deny=True), "pause": lambda d: d.pause(found.id, by, "wait"),
             "go on": lambda d: d.go_on(found.id, by), "abort": lambda d: d.abort(found.id, by, "stop"),
@@ -340,6 +342,12 @@ class Replay:
         else:
             assert before not in FINAL, f"{release.id} was {before} and became {release.state}"
             assert (before, release.state) in {(state, after) for (state, _), after in TRANSITIONS.items()}, f"{before} became {release.state}"
+        known = self.docs[release.id].approvals if before else ()
+        assert release.approvals[: len(known)] == known, f"an approval of {release.id} is gone"
+        assert release.by not in release.approvals, f"{release.by} approved his own {release.id}"
+        for need in release.needs if release.state in ("rolling", "live") else ():
+            agreed = {who for who in release.approvals if not need.of or need.of in TEAMS[who.removeprefix("person:")]}
+            assert len(agreed) >= need.count, f"{release.id} went on without {need.of}"
         places = [(move.env, move.asset) for move in release.moves]
         if release.state in OPEN_STATES:
             for place in places:

@@ -10,7 +10,7 @@ import pytest
 from sextant.kernel.clock import ManualClock
 from sextant.kernel.errors import Conflict, Denied, NotFound, StorageError
 from sextant.kernel.ids import Ids
-from sextant.kernel.nouns import Incident, Move, Principal, Release, Signal, Strategy
+from sextant.kernel.nouns import Incident, Move, Need, Principal, Release, Signal, Strategy
 from sextant.kernel.ports import Write
 from sextant.ledger.log import Ledger
 from sextant.policy.decide import Decision
@@ -18,7 +18,7 @@ from sextant.release.releases import Instant, Releases, Verdict
 from sextant.stores.state.sqlite import SqliteState
 
 ANN, BOB, EVE = (Principal(name=name, teams=teams) for name, teams in (("ann", ("ops",)), ("bob", ("ops",)), ("eve", ("sales",))))
-ALLOW, TWO_EYES = Decision(verdict="allow"), Decision(verdict="approval", approvals=1, of="ops")
+ALLOW, TWO_EYES = Decision(verdict="allow"), Decision(verdict="approval", needs=(Need(count=1, of="ops"),))
 
 
 class Data(Instant):
@@ -68,7 +68,7 @@ class Bench:
         return str(rows[0][0]) if rows else ""
 
     def incidents(self) -> list[Incident]:
-        return [msgspec.json.decode(row[0], type=Incident) for row in self.state.read("incidents", (10,))]
+        return [msgspec.json.decode(row[1], type=Incident) for row in self.state.read("incidents_page", (1 << 62, 1 << 62, "", "", "", 10))]
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_two_proposals_at_the_same_moment(bench: Bench) -> None:
 
 def test_who_may_approve(bench: Bench) -> None:
     """Four eyes are four: not the proposer's own, not a stranger's, not the same two twice."""
-    waiting = bench.propose("dataset:a", "", "v1", decision=Decision(verdict="approval", approvals=2, of="ops"))
+    waiting = bench.propose("dataset:a", "", "v1", decision=Decision(verdict="approval", needs=(Need(count=2, of="ops"),)))
     with pytest.raises(Denied, match="cannot approve"):
         bench.one.approve(waiting.id, ANN)
     with pytest.raises(Denied, match="not in team"):
@@ -132,6 +132,66 @@ def test_who_may_approve(bench: Bench) -> None:
     assert bench.one.approve(waiting.id, BOB).state == "waiting"
     with pytest.raises(Denied, match="already"):
         bench.one.approve(waiting.id, BOB)
+    assert bench.one.approve(waiting.id, Principal(name="cy", teams=("ops",))).state == "live"
+
+
+def test_every_team_that_is_asked_must_agree(bench: Bench) -> None:
+    """One of two rules would be enough, and the other team would read about it afterwards."""
+    both = Decision(verdict="approval", needs=(Need(count=1, of="ops"), Need(count=2, of="sec")))
+    waiting = bench.propose("dataset:a", "", "v1", decision=both)
+    assert waiting.reason == "needs 1 of ops, 2 of sec"
+    sam, sue, dan = Principal(name="sam", teams=("sec",)), Principal(name="sue", teams=("sec", "ops")), Principal(name="dan", teams=("sec",))
+    after = bench.one.approve(waiting.id, sam)
+    assert (after.state, after.reason) == ("waiting", "needs 1 of ops, 1 of sec")
+    assert bench.one.approve(waiting.id, dan).reason == "needs 1 of ops"
+    with pytest.raises(Denied, match="not in team `ops`"):
+        bench.one.approve(waiting.id, Principal(name="una", teams=("sec",)))
+    assert bench.live("dataset:a") == ""
+    done = bench.one.approve(waiting.id, sue)
+    assert (done.state, done.approvals) == ("live", ("person:sam", "person:dan", "person:sue"))
+    assert [need.by for need in done.needs] == [("person:sue",), ("person:sam", "person:dan")]
+
+
+def test_somebody_of_two_teams_agrees_for_both(bench: Bench) -> None:
+    """He would be asked twice for the same, and refused the second time."""
+    both = Decision(verdict="approval", needs=(Need(count=1, of="ops"), Need(count=1, of="sec"), Need(count=1)))
+    waiting = bench.propose("dataset:a", "", "v1", decision=both)
+    assert bench.one.approve(waiting.id, Principal(name="sue", teams=("sec", "ops"))).state == "live"
+
+
+def test_any_of_the_teams_may_refuse(bench: Bench) -> None:
+    """A release that the second team would never agree to waits for ever; or a stranger stops it."""
+    both = Decision(verdict="approval", needs=(Need(count=1, of="ops"), Need(count=1, of="sec")))
+    waiting = bench.propose("dataset:a", "", "v1", decision=both)
+    bench.one.approve(waiting.id, BOB)
+    with pytest.raises(Denied, match="`ops` or `sec`"):
+        bench.one.approve(waiting.id, EVE, deny=True)
+    assert bench.one.approve(waiting.id, Principal(name="cy", teams=("ops",)), deny=True, reason="not today").state == "rejected"
+
+
+def test_two_approvals_at_the_same_moment(bench: Bench) -> None:
+    """One would overwrite the other, and somebody's approval would be gone."""
+    waiting = bench.propose("dataset:a", "", "v1", decision=Decision(verdict="approval", needs=(Need(count=3, of="ops"),)))
+    commit = bench.state.commit
+
+    def between(write: Write) -> Any:
+        bench.state.commit = commit  # type: ignore[method-assign]
+        bench.other.approve(waiting.id, Principal(name="cy", teams=("ops",)))
+        return commit(write)
+
+    bench.state.commit = between  # type: ignore[method-assign]
+    with pytest.raises(Conflict, match="same moment"):
+        bench.one.approve(waiting.id, BOB)
+    assert bench.one.get(waiting.id).approvals == ("person:cy",)
+    assert bench.one.approve(waiting.id, BOB).approvals == ("person:cy", "person:bob")
+
+
+def test_a_release_that_waited_before_several_teams_could_be_asked(bench: Bench) -> None:
+    """After an upgrade it would go live without, or wait for ever."""
+    draft = bench.one.draft([Move(env="prod", asset="dataset:a", source="", target="v1")], by=ANN, decision=ALLOW, strategy=Strategy())
+    waiting = bench.one.propose(msgspec.structs.replace(draft, approvals_needed=2, approvals_of="ops"))
+    assert (waiting.state, waiting.reason) == ("waiting", "needs 2 of ops")
+    assert bench.one.approve(waiting.id, BOB).reason == "needs 1 of ops"
     assert bench.one.approve(waiting.id, Principal(name="cy", teams=("ops",))).state == "live"
 
 

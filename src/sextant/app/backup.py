@@ -16,6 +16,7 @@ import msgspec
 from sextant.app.config import FILE, Config, read_config
 from sextant.kernel.clock import SystemClock, iso
 from sextant.kernel.errors import Damaged, NotFound, UserError
+from sextant.kernel.nouns import Principal
 from sextant.stores.state import is_postgres
 
 if TYPE_CHECKING:
@@ -36,11 +37,11 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, str] = {}
 
 
-def create(p: "LocalPlatform", target: Path) -> dict[str, Any]:
+def create(p: "LocalPlatform", target: Path, *, by: Principal | None = None) -> dict[str, Any]:
     """Write a backup into a new folder. UserError when it exists; StorageError when the disk is full: nothing is left then."""
     if target.exists():
         raise UserError("SX-BACKUP-001", f"`{target}` exists", hint="name a new folder")
-    p.allow(p.who(), "backup", None, "")
+    p.allow(by or p.who(), "backup", None, "")
     note = p.sealing.checkpoint()
     signer = p.sealing.signer()
     partial = target.with_name(target.name + ".partial")

@@ -9,10 +9,60 @@ from typing import Any
 
 import msgspec
 
-from sextant.kernel.errors import NotFound, ProjectError
+from sextant.kernel.errors import NotFound, ProjectError, UsageError
+from sextant.kernel.lengths import length_s
 from sextant.kernel.limits import POOL_WORKERS_MAX
 
 FILE = "sextant.toml"
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[server]`: where `sextant up` listens and what it does by itself. Port 0 lets the machine choose.
+
+    api              address of the HTTP API
+    ingest           address where telemetry comes in (OTLP's standard port)
+    sql              address of the ClickHouse endpoint (its standard port)
+    hosts            further names under which the server may be asked, when it stands behind a proxy or is not on loopback
+    secure           true behind a proxy that speaks https: cookies go over https only
+    schedule         environments in which what is due is run: [] = the default one
+    heartbeat        URL that is asked so long as all is well: a monitor elsewhere notices when it stops
+    heartbeat_every  how often
+    """
+
+    api: str = "127.0.0.1:7780"
+    ingest: str = "127.0.0.1:4318"
+    sql: str = "127.0.0.1:8123"
+    hosts: tuple[str, ...] = ()
+    secure: bool = False
+    schedule: tuple[str, ...] = ()
+    heartbeat: str = ""
+    heartbeat_every: str = "60s"
+
+
+class Scrape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[[telemetry.scrape]]`: a target whose metrics are fetched. `private` lets it be an address of this machine or its network."""
+
+    job: str
+    url: str
+    every: str = "15s"
+    timeout: str = "10s"
+    asset: str = ""
+    owner: str = ""
+    private: bool = True
+
+
+class Telemetry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[telemetry]`: where metrics, logs and traces are kept, for how long, and what is fetched.
+
+    clickhouse  http(s)://user:password@host:port of a ClickHouse; "" = chDB below `.sextant/`
+    keep        how long: samples, rollups, logs, spans, events
+    series_max  series of one owner; what is beyond goes into an overflow series, with a signal
+    """
+
+    clickhouse: str = ""
+    keep: dict[str, str] = {}
+    series_max: int = 0
+    scrape: tuple[Scrape, ...] = ()
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +77,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     pools        name -> how many steps of that pool run at once
     workers      worker processes; 0 = as many as there are processors, at most 4
     key          file of the key that signs the ledger: "" = in the user's configuration folder
+    server       `[server]`: what `sextant up` listens to
+    telemetry    `[telemetry]`: metrics, logs and traces
     include      globs of further files that belong to the project's bundle, such as `seeds/*.csv`
     """
 
@@ -40,6 +92,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     workers: int = 0
     include: tuple[str, ...] = ()
     key: str = ""
+    server: Server = Server()
+    telemetry: Telemetry = Telemetry()
 
 
 class _Keys(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +106,8 @@ class _Keys(msgspec.Struct, frozen=True, kw_only=True):
     workers: int = 0
     include: tuple[str, ...] = ()
     key: str = ""
+    server: Server = Server()
+    telemetry: Telemetry = Telemetry()
 
 
 def find_config(start: Path) -> Path:
@@ -81,7 +137,7 @@ def read_config(root: Path) -> Config:
     try:
         keys = msgspec.convert(raw, _Keys)
     except msgspec.ValidationError as error:
-        key = (re.search(r"\$\.(\w+)", str(error)) or re.search(r"`(\w+)`$", str(error)) or ["", "module"])[1]
+        key = (re.search(r"\$(?:\.\w+)*\.(\w+)(?:\[\d+\])?`?$", str(error)) or re.search(r"`(\w+)`$", str(error)) or ["", "module"])[1]
         hint = 'say where the project begins: `module = "ops"`' if "missing" in str(error) else "see the reference of sextant.toml"
         raise ProjectError("SX-CONF-004", f"`{key}` of {FILE}: {str(error).split(' - at')[0]}", hint=hint, where=_where(text, key)) from error
     for pool, size in keys.pools.items():
@@ -89,8 +145,29 @@ def read_config(root: Path) -> Config:
             raise ProjectError("SX-CONF-004", f"the pool `{pool}` lets {size} steps run", hint="at least 1", where=_where(text, pool))
     if not 0 <= keys.workers <= POOL_WORKERS_MAX:
         raise ProjectError("SX-CONF-004", f"`workers` is {keys.workers}", hint=f"from 0 (as many as processors) to {POOL_WORKERS_MAX}", where=_where(text, "workers"))
+    _check_server(keys, text)
     fields: dict[str, Any] = {name: getattr(keys, name) for name in known} | {"module": _module(keys.module, text)}
     return Config(root=root.resolve(), **fields)
+
+
+def _check_server(keys: _Keys, text: str) -> None:
+    """Refuse addresses, lengths and targets that cannot be meant."""
+    for name in ("api", "ingest", "sql"):
+        host, _, port = getattr(keys.server, name).rpartition(":")
+        if not host or not port.isdigit() or int(port) > 65535:
+            raise ProjectError("SX-CONF-005", f"`{name}` of {FILE} is `{getattr(keys.server, name)}`", hint="host and port, as in `127.0.0.1:7780`", where=_where(text, name))
+    lengths = [("heartbeat_every", keys.server.heartbeat_every), *keys.telemetry.keep.items(), *((s.job, length) for s in keys.telemetry.scrape for length in (s.every, s.timeout))]
+    for name, length in lengths:
+        try:
+            length_s(length)
+        except UsageError as error:
+            raise ProjectError("SX-CONF-005", f"`{name}` of {FILE}: {error.message}", hint="write it as `30d`, `12h` or `15s`", where=_where(text, name)) from error
+    unknown = set(keys.telemetry.keep) - {"samples", "rollups", "logs", "spans", "events"}
+    if unknown:
+        raise ProjectError("SX-CONF-005", f"`keep` of {FILE} names `{min(unknown)}`", hint="samples, rollups, logs, spans, events", where=_where(text, "keep"))
+    for target in keys.telemetry.scrape:
+        if not target.url.startswith(("http://", "https://")):
+            raise ProjectError("SX-CONF-005", f"the target `{target.job}` of {FILE} is `{target.url}`", hint="http://host:port/metrics", where=_where(text, "url"))
 
 
 def _module(written: str, text: str) -> str:

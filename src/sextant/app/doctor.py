@@ -4,10 +4,12 @@ import os
 import shutil
 import stat
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from sextant.app.answers import Finding
 from sextant.kernel.clock import iso
 from sextant.kernel.errors import SextantError
+from sextant.stores import landlock
 
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
@@ -16,9 +18,9 @@ _FREE_BYTES_MIN = 1 << 30
 _CLOCK_BEHIND_S = 5.0  # the machine's clock may lie so far behind the newest event before it is worth a word
 
 
-def examine(p: "LocalPlatform") -> list[dict[str, Any]]:
+def examine(p: "LocalPlatform") -> list[Finding]:
     """Return one entry for each thing looked at: name, ok, found, hint."""
-    out: list[dict[str, Any]] = []
+    out: list[Finding] = []
 
     def say(name: str, ok: bool, found: str, hint: str = "") -> None:
         out.append({"name": name, "ok": ok, "found": found, "hint": "" if ok else hint})
@@ -51,10 +53,13 @@ def examine(p: "LocalPlatform") -> list[dict[str, Any]]:
     say("runs", not stuck, f"{len(stuck)} were not finished" if stuck else "none is open", "the next `sextant run` takes them up")
     waiting = [r for r in p.releases.open() if r.state != "waiting"]
     say("releases", not waiting, f"{len(waiting)} are half done" if waiting else "none is half done", "the next `sextant run` drives them on")
-    withdrawn = [i for i in p.views.incidents() if i["state"] == "open"]
+    withdrawn = p.views.incidents(state="open").items
     say("incidents", not withdrawn, f"{len(withdrawn)} open" if withdrawn else "none is open", "`sextant incidents` lists them")
     for secret in p.manifest().secrets:
         say(f"secret {secret}", _has_secret(p, secret), "set" if _has_secret(p, secret) else "not set", f"export {secret}=..., or a line in {p.secrets_file} (mode 0600)")
+    confines = landlock.version()
+    held = "files and connections" if confines >= 4 else "files, not connections" if confines else "nothing"
+    say("landlock", bool(confines), f"the kernel confines what answers SQL: {held}", "SQL stays on loopback; Linux 5.13 and later have Landlock (it must be switched on: `lsm=landlock,...`)")
     last = p.state.read("checkpoint_last")
     say("checkpoint", bool(last) or not head, f"{last[0][0]} events signed at {iso(last[0][2])[:19]}Z" if last else "nothing is signed yet", "`sextant ledger checkpoint` signs")
     return out

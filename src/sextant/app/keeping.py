@@ -4,14 +4,15 @@ Kept is a version that a pointer names, that an open release moves, whose undo w
 passed, or that a kept version was made from.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from sextant.app.answers import Collected
 from sextant.engine.history import Record
 from sextant.kernel.clock import NS
 from sextant.kernel.lengths import length_s
-from sextant.kernel.nouns import Asset, Manifest, Version
+from sextant.kernel.nouns import Asset, Manifest, Principal, Version
 from sextant.kernel.ports import Statement, Write
 from sextant.ledger.projections import ProjectLoaded, RunChanged, VersionRelocated
 
@@ -59,7 +60,7 @@ def kept(p: "LocalPlatform", manifest: Manifest) -> set[tuple[str, str]]:
     return out
 
 
-def collect(p: "LocalPlatform", *, history: str = "", dry_run: bool = False) -> dict[str, Any]:
+def collect(p: "LocalPlatform", *, history: str = "", dry_run: bool = False, by: Principal | None = None) -> Collected:
     """Expire versions that nothing keeps, delete their files and unreferenced blobs, prune run history older than `history`."""
     manifest = p.manifest()
     keep = kept(p, manifest)
@@ -73,8 +74,9 @@ def collect(p: "LocalPlatform", *, history: str = "", dry_run: bool = False) -> 
     pruned = _old_runs(p, history) if history else []
     if dry_run:
         return {"expire": [f"{asset}@{digest[:12]}" for asset, digest, _ in gone], "prune_runs": pruned, "freed_bytes": 0}
-    p.allow(p.who(), "collect", None, "")
-    events = [p.event("version.expired", f"{asset}@{digest}", VersionRelocated(asset, digest, locator), p.who(), "") for asset, digest, locator in gone]
+    by = by or p.who()
+    p.allow(by, "collect", None, "")
+    events = [p.event("version.expired", f"{asset}@{digest}", VersionRelocated(asset, digest, locator), by, "") for asset, digest, locator in gone]
     still = [Statement("pointed_at", (asset, digest), 0, f"version `{digest[:12]}` of `{asset}` was released meanwhile: collect again") for asset, digest, _ in gone]
     p.state.commit(Write((*still, *(Statement("history_prune", (run,)) for run in pruned)), tuple(events)))
     running = [int(row[4]) for row in p.state.read("runs_open")]  # what they have staged is named nowhere yet
@@ -106,4 +108,5 @@ def _blobs(p: "LocalPlatform", before: int) -> int:
         sample = msgspec.json.decode(row[0]).get("samples", "")
         if sample:
             named.add(sample)
+    named |= {row[0] for row in p.state.read("inbox_blobs")}
     return p.blobs.collect(named, older_than_ns=before)

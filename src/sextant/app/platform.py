@@ -12,14 +12,15 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
 from sextant.app import bundle, loading
+from sextant.app.answers import Reported
 from sextant.app.config import Config, find_config, read_config
 from sextant.engine.executors.inline import InlineExecutor
 from sextant.engine.executors.process import ProcessExecutor
@@ -28,20 +29,25 @@ from sextant.engine.versions import Versions
 from sextant.kernel.clock import Clock, SystemClock
 from sextant.kernel.errors import Conflict, Denied, NotFound, ProjectError, UserError
 from sextant.kernel.ids import Ids
-from sextant.kernel.limits import LOAD_TIMEOUT_S, PAGE_ROWS_MAX
+from sextant.kernel.limits import LOAD_TIMEOUT_S
 from sextant.kernel.nouns import Asset, CheckResult, Edge, Event, Manifest, Principal, Rule, Signal
 from sextant.kernel.ports import Executor, Write
 from sextant.ledger.log import Ledger
 from sextant.ledger.projections import AssetDeclared, EnvCreated, ProjectLoaded, VersionRelocated
-from sextant.policy.decide import DEFAULT, Decision, check_rules, decide
+from sextant.policy.decide import DEFAULT, Decision, check_rules, decide, wanted
 from sextant.release.publish import DatasetKind, Published, Publisher
 from sextant.release.releases import Instant, Releases
 from sextant.stores.blobs.local import LocalBlobs
 from sextant.stores.lake.iceberg import IcebergLake
 from sextant.stores.state import open_state
 
+if TYPE_CHECKING:
+    from sextant.app.access import Access
+    from sextant.app.inbox import Inbox
+
 _WAITS = ("run", "release", "rollback")  # verbs that end in a release: an approval is waited for there
 _COMPACT_FILES = 48  # small files of a table before they are merged after a publish
+_DECISIONS_MAX = 10_000  # remembered answers of the policy
 
 
 class LocalPlatform:
@@ -77,7 +83,12 @@ class LocalPlatform:
         self._rules: tuple[Rule, ...] | None = None
         self._decisions: dict[Any, Decision] = {}
         self._interrupted = threading.Event()
+        self._nudged = threading.Event()
         self._warm = False
+        self._lock = threading.RLock()  # loading, and making executors: several requests may come at once
+        self.asker: Callable[[str, str, Mapping[str, str], str], bytes] | None = None  # how SQL questions are answered; set by the server
+        self._closing = contextlib.ExitStack()
+        self.cancelled: set[str] = set()  # runs that somebody asked to stop
         from sextant.app.runs import Runs
         from sextant.app.sealing import Sealing
         from sextant.app.views import Views
@@ -101,6 +112,20 @@ class LocalPlatform:
         """Open the project found from a folder upwards. ProjectError if there is none."""
         return cls(read_config(find_config(start or Path.cwd())), **more)
 
+    @functools.cached_property
+    def access(self) -> "Access":
+        """Accounts and tokens; made when they are first asked for."""
+        from sextant.app.access import Access
+
+        return Access(self)
+
+    @functools.cached_property
+    def inbox(self) -> "Inbox":
+        """Rows that others push."""
+        from sextant.app.inbox import Inbox
+
+        return Inbox(self)
+
     # ------------------------------------------------------------ the project
 
     def manifest(self) -> Manifest:
@@ -112,6 +137,10 @@ class LocalPlatform:
 
     def load(self) -> Manifest:
         """Load the project, or take the last good manifest when nothing changed - or when the edit is broken, with a signal."""
+        with self._lock:
+            return self._load()
+
+    def _load(self) -> Manifest:
         rows = self.state.read("project_get")
         last = msgspec.json.decode(self.blobs.get(rows[0][1]), type=Manifest) if rows and self.blobs.has(rows[0][1]) else None
         if rows and rows[0][1] != self.manifest_digest:  # the project, or another process, brought another state of it
@@ -233,29 +262,34 @@ class LocalPlatform:
             self._rules = (*DEFAULT, *(self.manifest().policies if self._manifest or self.state.read("project_get") else ()))
         return self._rules
 
-    def who(self) -> Principal:
-        """Return who acts, with the teams that the project says."""
+    def who(self, principal: Principal | None = None) -> Principal:
+        """Return who acts (whoever opened the platform, or another), with the teams that the project says."""
+        one = principal or self.principal
         if self._manifest is None and not self.state.read("project_get"):
-            return self.principal
-        teams = tuple(team.name for team in self.manifest().teams if self.principal.name in team.members)
-        return msgspec.structs.replace(self.principal, teams=teams or self.principal.teams)
+            return one
+        teams = tuple(team.name for team in self.manifest().teams if one.name in team.members)
+        return msgspec.structs.replace(one, teams=teams or one.teams)
 
-    def allow(self, by: Principal, verb: str, asset: Asset | None, env: str, context: Mapping[str, Any] | None = None) -> None:
-        """Return if the policy lets `by` do it. Denied, with the rules that say no; the refusal is an event."""
+    def allow(self, by: Principal, verb: str, asset: Asset | None, env: str, context: Mapping[str, Any] | None = None) -> Decision:
+        """Return what the policy says if it lets `by` do it. Denied, with the rules that say no; the refusal is an event."""
         decision = self.decide(by, verb, asset, env, context)
         cannot_wait = decision.verdict == "approval" and verb not in _WAITS
         if decision.verdict == "deny" or cannot_wait:
             subject = asset.id if asset else env
             data = {"verb": verb, "asset": subject, "env": env, "reasons": decision.reasons}
             self.state.commit(Write((), (self.event("decision.denied", subject, data, by, ""),)))
-            raise Denied("SX-POLICY-001", f"`{by}` may not {verb} `{subject}`: {'; '.join(decision.reasons)}", hint=f"someone of {decision.of or 'another team'} must do it: only a release can wait for approval" if cannot_wait else "ask the owner of the policy")
+            raise Denied("SX-POLICY-001", f"`{by}` may not {verb} `{subject}`: {'; '.join(decision.reasons)}", hint=f"needs {wanted(decision.needs)}: only a release can wait for approval" if cannot_wait else "ask the owner of the policy")
+        return decision
 
     def decide(self, by: Principal, verb: str, asset: Asset | None, env: str, context: Mapping[str, Any] | None = None) -> Decision:
         """Return what the rules say; the answer to an equal question is remembered until the project changes."""
         facts = (asset.id, asset.owner, asset.tier, asset.mode) if asset else None
         question = (by, verb, facts, env, tuple(sorted((context or {}).items())))
         found = self._decisions.get(question)
+        found = self._decisions.get(question)
         if found is None:
+            if len(self._decisions) > _DECISIONS_MAX:  # questions name people and assets: a server meets many
+                self._decisions.clear()
             found = self._decisions[question] = decide(self.rules(), by, verb, asset, env, context)
         return found
 
@@ -291,14 +325,15 @@ class LocalPlatform:
     def executor(self, kind: str) -> Executor:
         """Return the executor of a kind: inline, pool, subprocess; "" = the platform's default."""
         kind = kind or self._executor_kind
-        if kind not in self._executors:
-            if kind == "inline":
-                self._executors[kind] = InlineExecutor()
-            elif kind in ("pool", "subprocess"):
-                self._executors[kind] = ProcessExecutor(self.config.workers or min(4, os.cpu_count() or 1), keep=kind == "pool", unpack=self._unpack)
-            else:
-                raise UserError("SX-RUN-002", f"there is no executor `{kind}`", hint="inline, pool or subprocess")
-        return self._executors[kind]
+        with self._lock:
+            if kind not in self._executors:
+                if kind == "inline":
+                    self._executors[kind] = InlineExecutor()
+                elif kind in ("pool", "subprocess"):
+                    self._executors[kind] = ProcessExecutor(self.config.workers or min(4, os.cpu_count() or 1), keep=kind == "pool", unpack=self._unpack)
+                else:
+                    raise UserError("SX-RUN-002", f"there is no executor `{kind}`", hint="inline, pool or subprocess")
+            return self._executors[kind]
 
     def warm(self) -> None:
         """Start the workers, and import what the first commit needs, while something else is being done. Once is enough."""
@@ -323,24 +358,48 @@ class LocalPlatform:
         for id_, digest in published.versions.items():
             if id_ not in tables:
                 continue
-            version = self.versions.get(id_, digest)
-            if not version.locator or len(self.lake.files(version.locator)) < _COMPACT_FILES:
+            if published.files.get(id_, 0) < _COMPACT_FILES:
                 continue
+            version = self.versions.get(id_, digest)
             commit = self.lake.compact(id_.replace(":", ".", 1), version.locator)
             if commit is not None:
                 events.append(self.event("version.relocated", f"{id_}@{digest}", VersionRelocated(id_, digest, commit.locator), self.system, ""))
         if events:
             self.state.commit(Write((), tuple(events)))
 
+    def ask(self, sql: str, form: str, params: Mapping[str, str], role: str) -> bytes:
+        """Answer a question in ClickHouse's SQL, by the telemetry process of the server that runs for this project, or by a store
+        opened for the question."""
+        if self.asker is None:
+            from sextant.kernel import registry
+
+            self.asker = registry.load("query.local")(self)
+        assert self.asker is not None
+        return self.asker(sql, form, params, role)
+
+    def at_close(self, do: Callable[[], None]) -> None:
+        """Do something when the platform closes; the newest first."""
+        self._closing.callback(do)
+
     def pause(self, seconds: float) -> None:
-        """Wait, but no longer than until an interruption."""
-        self._interrupted.wait(seconds)
+        """Wait, but no longer than until an interruption, or until there is something to do."""
+        self._nudged.wait(seconds)
+        self._nudged.clear()
+
+    def nudge(self) -> None:
+        """Wake who waits in `pause`: something may be due."""
+        self._nudged.set()
+
+    def interrupt(self) -> None:
+        """Stop what runs in this process, cleanly."""
+        self._interrupted.set()
+        self._nudged.set()
 
     def check(self, env: str, name: str, *, by: Principal) -> list[CheckResult]:
         """Run every check of an asset on its live version, `live` ones included; failed ones raise a signal."""
         return self.runs.check(env, self.asset(name), by=by)
 
-    def create_env(self, name: str, parent: str) -> None:
+    def create_env(self, name: str, parent: str, *, by: Principal | None = None) -> None:
         """Create an environment that falls through to `parent`. UserError for a bad or taken name."""
         import re
 
@@ -350,10 +409,11 @@ class LocalPlatform:
             raise UserError("SX-ENV-002", f"`{name}` is not a name for an environment", hint="lower-case letters, digits, - and _, starting with a letter")
         if name in {row[0] for row in self.state.read("envs")}:
             raise UserError("SX-ENV-003", f"there is an environment `{name}` already", hint=f"`sextant env drop {name}` removes it")
-        self.allow(self.who(), "env", None, name)
-        self.state.commit(Write((), (self.event("env.created", name, EnvCreated(name, parent), self.who(), ""),)))
+        by = by or self.who()
+        self.allow(by, "env", None, name)
+        self.state.commit(Write((), (self.event("env.created", name, EnvCreated(name, parent), by, ""),)))
 
-    def drop_env(self, name: str) -> None:
+    def drop_env(self, name: str, *, by: Principal | None = None) -> None:
         """Drop an environment that the project does not declare and that nothing falls through to. Conflict while a release is
         open in it."""
         self.check_env(name)
@@ -365,13 +425,14 @@ class LocalPlatform:
         moving = [release.id for release in self.releases.open() if any(move.env == name for move in release.moves)]
         if moving:
             raise Conflict("SX-ENV-006", f"release {moving[0]} is open in `{name}`", hint=f"`sextant approve {moving[0]} --deny` ends one that waits")
-        self.allow(self.who(), "env", None, name)
-        self.state.commit(Write((), (self.event("env.dropped", name, EnvCreated(name), self.who(), ""),)))
+        by = by or self.who()
+        self.allow(by, "env", None, name)
+        self.state.commit(Write((), (self.event("env.dropped", name, EnvCreated(name), by, ""),)))
 
     def report(
         self, env: str, kind: str, asset: str, *, version: str = "", state: str = "", name: str = "", message: str = "", url: str = "", owner: str = "",
-        upstream: tuple[str, ...] = (), downstream: tuple[str, ...] = (), cause: str = "",
-    ) -> dict[str, Any]:  # fmt: skip
+        upstream: tuple[str, ...] = (), downstream: tuple[str, ...] = (), cause: str = "", by: Principal | None = None,
+    ) -> Reported:  # fmt: skip
         """Record what another tool did with an observed asset; the asset joins the graph when it is seen first.
 
         upstream, downstream  assets that it stands on, and that stand on it
@@ -379,6 +440,7 @@ class LocalPlatform:
         """
         import re
 
+        by = by or self.who()
         states = {"release": ("live", "rolled_back", "rejected"), "run": ("finished", "failed"), "check": ("ok", "failed")}[kind]
         state = state or states[0]
         if state not in states:
@@ -393,28 +455,30 @@ class LocalPlatform:
         kind_, _, short = asset.partition(":")
         known = self.state.read("asset_get", (asset,))
         noun = Asset(kind=kind_, name=short, mode="observed", owner=owner)
-        self.allow(self.who(), "report", noun, env)
+        self.allow(by, "report", noun, env)
         edges = tuple(Edge(source=self.asset(id_).id, target=asset, kind="feeds") for id_ in upstream)
         edges += tuple(Edge(source=asset, target=self.asset(id_).id, kind="feeds") for id_ in downstream)
         events: list[Event] = []
         if not known or edges or (owner and msgspec.json.decode(known[0][0], type=Asset).owner != owner):
-            events.append(self.event("asset.observed", asset, AssetDeclared(noun, edges), self.who(), cause))
+            events.append(self.event("asset.observed", asset, AssetDeclared(noun, edges), by, cause))
         data = {"asset": asset, "env": env, "version": version, "state": state, "name": name, "message": message, "url": url}
-        done = self.event(f"{kind}.reported", asset, {k: v for k, v in data.items() if v}, self.who(), cause or (events[-1].id if events else ""))
+        done = self.event(f"{kind}.reported", asset, {k: v for k, v in data.items() if v}, by, cause or (events[-1].id if events else ""))
         events.append(done)
         bad = state in ("failed", "rejected", "rolled_back")
         if bad:
             found = Signal(id=self.ids.new("sig"), asset=asset, kind=f"{kind}.{state}", severity="error", message=f"{asset}: {name or kind} {state}" + (f": {message}" if message else ""), onset=self.clock.now_ns())
-            events.append(self.event("signal.raised", found.id, found, self.who(), done.id))
+            events.append(self.event("signal.raised", found.id, found, by, done.id))
         self.state.commit(Write((), tuple(events)))
         return {"asset": asset, "type": done.type, "event": done.id, "new": not known}
 
-    def close_signal(self, id_: str, reason: str) -> None:
+    def close_signal(self, id_: str, reason: str, *, by: Principal | None = None) -> None:
         """Close a signal: somebody has looked at it. NotFound for an unknown or closed one."""
-        if id_ not in {s["id"] for s in self.views.signals(PAGE_ROWS_MAX) if not s["closed_at"]}:
+        by = by or self.who()
+        found = self.state.read("signal_get", (id_,))
+        if not found or found[0][1]:
             raise NotFound("SX-SIGNAL-001", f"there is no open signal `{id_}`", hint="`sextant signals` lists them")
-        self.allow(self.who(), "signal", None, "")
-        self.state.commit(Write((), (self.event("signal.closed", id_, {"id": id_, "reason": reason}, self.who(), ""),)))
+        self.allow(by, "signal", None, "")
+        self.state.commit(Write((), (self.event("signal.closed", id_, {"id": id_, "reason": reason}, by, ""),)))
 
     def interrupted(self) -> bool:
         return self._interrupted.is_set()
@@ -423,7 +487,7 @@ class LocalPlatform:
     def interruptible(self) -> Iterator[None]:
         """Turn the first Ctrl-C (and SIGTERM) into a clean stop of the run; the second one ends the process."""
         def stop(number: int, _frame: object) -> None:
-            self._interrupted.set()
+            self.interrupt()
             signal.signal(number, signal.SIG_DFL)
 
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -434,10 +498,13 @@ class LocalPlatform:
                 signal.signal(number, old)
 
     def close(self) -> None:
-        """End the workers, sign what was written, close the stores."""
+        """End the workers and what was begun for this platform, sign what was written, close the stores."""
+        self._closing.close()
         for executor in self._executors.values():
             executor.close()
         self._executors.clear()
+        if "access" in self.__dict__:
+            self.access.close()
         self.publisher.close()
         try:
             if self.ledger.size() > self._events_at_start:

@@ -1,7 +1,7 @@
 """Plans, executes and publishes: the one path by which anything managed is made, forward (`run`) and back (`undo`)."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -20,7 +20,7 @@ from sextant.kernel.limits import LEASE_S
 from sextant.kernel.nouns import Asset, CheckResult, Event, Incident, Manifest, Move, Principal, Release, Signal, Strategy
 from sextant.kernel.ports import Statement, Write
 from sextant.ledger.projections import ChecksCompleted, RunChanged
-from sextant.policy.decide import Decision
+from sextant.policy.decide import Decision, combine
 from sextant.release.publish import Published, undo_table
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Runs:
                 made[id_] = {(r[0], r[1], r[2]): r[3] for r in rows}
         held = self._held(env)
         return Scene(
-            env=env, now=p.clock.now_ns(), live=parts, versions={id_: pointer.version for id_, pointer in live.items()}, held=held, made=made,
+            env=env, now=p.clock.now_ns(), live=parts, pushed={id_: {key: keys.pushed_digest(blobs) for key, blobs in mine.items()} for id_, mine in p.inbox.parts(manifest).items()}, versions={id_: pointer.version for id_, pointer in live.items()}, held=held, made=made,
             costs=self._costs(live, ids),
         )  # fmt: skip
 
@@ -135,17 +135,19 @@ class Runs:
         """
         p = self._p
         manifest = p.manifest()
-        self._allowed(by, "run", env, manifest, planning.select(manifest, request), break_glass)
+        passed = self._allowed(by, "run", env, manifest, planning.select(manifest, request), break_glass)
         self._take_up(env, by, progress)
+        p.inbox.fold(manifest, p.system)
         scene = self.scene(env, manifest)
         plan = planning.plan(manifest, scene, request)
         if not plan.steps and not plan.definitions and not ticks:
             return RunReport(id="", env=env, state="finished")
-        return self._execute(env, manifest, plan, by=by, trigger=trigger, cause=cause, ticks=ticks or {}, progress=progress, break_glass=break_glass, request=request)
+        return self._execute(env, manifest, plan, by=by, trigger=trigger, cause=cause, ticks=ticks or {}, progress=progress, break_glass=break_glass, passed=passed, request=request)
 
     def undo(
-        self, env: str, asset_id: str, *, by: Principal, reason: str, version: str = "", downstream: bool = True, progress: Progress = lambda _t, _d: None
-    ) -> RunReport:
+        self, env: str, asset_id: str, *, by: Principal, reason: str, version: str = "", downstream: bool = True, break_glass: str = "",
+        progress: Progress = lambda _t, _d: None,
+    ) -> RunReport:  # fmt: skip
         """Take back what the release of a version changed, and derive again what stands on it; all in one release.
 
         version  the bad version ("" = the live one)
@@ -156,7 +158,7 @@ class Runs:
         assets = {asset.id: asset for asset in manifest.assets}
         if asset_id not in assets:
             raise NotFound("SX-PLAN-002", f"there is no asset `{asset_id}`", hint="`sextant graph` lists the assets")
-        self._allowed(by, "rollback", env, manifest, {asset_id}, "")
+        passed = self._allowed(by, "rollback", env, manifest, {asset_id}, break_glass)
         self._take_up(env, by, progress)
         live = p.versions.live_version(env, asset_id)
         bad = p.versions.find(asset_id, version) if version else live
@@ -205,7 +207,7 @@ class Runs:
             self._remove_orphans(env, manifest, tables, scene)
         return self._execute(
             env, manifest, plan, by=by, trigger="undo", cause=self._event_of(release.id), ticks={}, progress=progress, request=request,
-            overlay=tables, intent="undo", undoes=release, reason=reason,
+            overlay=tables, intent="undo", undoes=release, reason=reason, break_glass=break_glass, passed=passed,
         )  # fmt: skip
 
     def _remove_orphans(self, env: str, manifest: Manifest, tables: dict[str, RunTable], scene: Scene) -> None:
@@ -254,7 +256,7 @@ class Runs:
         with Leases(p.state, p.clock, p.ids.new("run"), [f"{env}/{asset.id}"]) as leases:
             drafted = p.releases.draft([move], by=by, decision=decide_([move]), strategy=Strategy(kind="publish"), broke_glass=break_glass, reason=break_glass)
             there = Statement("version_expired_is", (asset.id, target), 0, f"the rows of version `{target[:12]}` of `{asset.id}` have just expired")
-            return p.releases.propose(drafted, guards=(*leases.guards(), there), before=self._glass([asset], break_glass, by), cause=self._event_of(f"{asset.id}@{target}"))
+            return p.releases.propose(drafted, guards=(*leases.guards(), there), before=self._glass("release", env, [asset], break_glass, by), cause=self._event_of(f"{asset.id}@{target}"))
 
     def _not_expired(self, asset: str, digest: str) -> None:
         if digest and self._p.state.read("version_expired_is", (asset, digest)):
@@ -285,23 +287,32 @@ class Runs:
         with Leases(p.state, p.clock, p.ids.new("run"), [f"{env}/{asset.id}"]) as leases:
             done = p.publisher.publish(
                 env, {asset.id: table}, {asset.id: asset}, run=origin.run, by=by, decide=decide_, cause=self._event_of(f"{asset.id}@{target}"), guards=leases.guards(), broke_glass=break_glass,
-                reason=break_glass or f"rebased from {target[:12]}", refused=tuple(refused), before=self._glass([asset], break_glass, by),
+                reason=break_glass or f"rebased from {target[:12]}", refused=tuple(refused), before=self._glass("release", env, [asset], break_glass, by),
             )  # fmt: skip
         if done.release is None:
             raise Conflict("SX-RELEASE-009", f"what version `{target[:12]}` of `{asset.id}` changed is live in `{env}` already")
         return done.release
 
-    def _glass(self, assets: Sequence[Asset], reason: str, by: Principal) -> list[Event]:
-        """Breaking the glass leaves a signal for each owner, which stays open until someone has reviewed it."""
+    def _glass(self, verb: str, env: str, assets: Sequence[Asset], reason: str, by: Principal, intent: str = "release") -> list[Event]:
+        """Breaking the glass leaves an event for each asset of which it passed a deny, and a signal for each owner, which stays
+        open until someone has reviewed it."""
         if not reason:
             return []
         p = self._p
         events = []
         for owner in sorted({asset.owner for asset in assets}):
-            theirs = [asset.id for asset in assets if asset.owner == owner]
-            message = f"{by} broke the glass for {', '.join(theirs)}: {reason} (review it; owner {owner or 'unknown'})"
-            signal = Signal(id=p.ids.new("sig"), asset=theirs[0], kind="glass.broken", severity="warn", message=message, onset=p.clock.now_ns())
-            events.append(self._event("signal.raised", signal.id, signal, by, ""))
+            theirs = [asset for asset in assets if asset.owner == owner]
+            passed = {asset.id: p.decide(by, verb, asset, env, {"intent": intent, "break_glass": True}).passed for asset in theirs}
+            rules = sorted({rule for names in passed.values() for rule in names})
+            cause = ""
+            for id_, names in passed.items():
+                if names:
+                    events.append(self._event("decision.overridden", id_, {"verb": verb, "asset": id_, "env": env, "rules": names, "reason": reason}, by, cause))
+                    cause = cause or events[-1].id
+            against = f", past the policy that denies it ({'; '.join(rules)})" if rules else ""
+            message = f"{by} broke the glass to {verb} {', '.join(passed)}{against}: {reason} (review it; owner {owner or 'unknown'})"
+            signal = Signal(id=p.ids.new("sig"), asset=theirs[0].id, kind="glass.broken", severity="error" if rules else "warn", message=message, onset=p.clock.now_ns(), evidence={"env": env, "rules": rules} if rules else {})
+            events.append(self._event("signal.raised", signal.id, signal, by, cause))
         return events
 
     def check(self, env: str, asset: Asset, *, by: Principal) -> list[CheckResult]:
@@ -341,8 +352,9 @@ class Runs:
     def _execute(
         self, env: str, manifest: Manifest, plan: Plan, *, by: Principal, trigger: str, cause: str, ticks: Mapping[str, int], progress: Progress,
         request: Request, overlay: Mapping[str, RunTable] | None = None, intent: str = "release", undoes: Release | None = None, reason: str = "",
-        break_glass: str = "", resumed: RunChanged | None = None,
+        break_glass: str = "", passed: Collection[str] = (), resumed: RunChanged | None = None,
     ) -> RunReport:  # fmt: skip
+        """Execute a plan and publish what it made. `passed`: assets that the policy forbids to run, but for the broken glass."""
         p = self._p
         assets = {asset.id: asset for asset in manifest.assets}
         run = resumed.id if resumed else p.ids.new("run")
@@ -357,7 +369,7 @@ class Runs:
             )  # fmt: skip
             started = self._event("run.started", run, facts, by, cause)
             if not resumed:
-                p.state.commit(Write((), (started,)))
+                p.state.commit(Write((), (*self._glass("rollback" if intent == "undo" else "run", env, [assets[id_] for id_ in sorted(passed)], break_glass, by), started)))
             else:
                 started = msgspec.structs.replace(started, id=self._event_of(run))
             outcome, published = Outcome(), Published()
@@ -367,19 +379,19 @@ class Runs:
                     work = DataWork(
                         plan, manifest, run=run, state=p.state, versions=p.versions, lake=p.lake, blobs=p.blobs, executors=p.executor, clock=p.clock,
                         ids=p.ids, tables=tables, project=str(p.bundle_folder(manifest.bundle)), blobs_root=str(p.blobs.root), fence=leases.fence,
-                        earlier=_outputs(history), spare=self._spare(env), held=self._held(env), secrets_file=str(p.secrets_file), past_gate=bool(break_glass), as_it_was=intent == "undo",
+                        earlier=_outputs(history), spare=self._spare(env), held=self._held(env), secrets_file=str(p.secrets_file), past_gate=bool(break_glass), as_it_was=intent == "undo", pushed=p.inbox.parts(manifest),
                         settled=lambda id_: p.publisher.begin(tables[id_], assets[id_]),
                     )  # fmt: skip
                     outcome = execute(
                         work.tasks(), work, state=p.state, history=history, clock=p.clock, slots=p.executor("").slots, pools=p.config.pools,
-                        cancelled=lambda: p.interrupted() or leases.lost, progress=progress,
+                        cancelled=lambda: p.interrupted() or run in p.cancelled or leases.lost, progress=progress,
                     )  # fmt: skip
                 definitions = self._whole_definitions(plan, outcome, tables)
                 if not outcome.cancelled:
                     published = p.publisher.publish(
                         env, self._in_order(tables, manifest), assets, run=run, by=by, decide=self._decider(by, env, assets, break_glass, intent), cause=started.id,
                         definitions=definitions, guards=(*leases.guards(), *self._untainted(env, tables, intent)), intent=intent, undoes=undoes, reason=reason or break_glass,
-                        broke_glass=break_glass, before=self._glass([assets[id_] for id_ in writes], break_glass, by),
+                        broke_glass=break_glass, before=self._glass("release", env, [assets[id_] for id_ in writes], break_glass, by, intent),
                     )  # fmt: skip
             except SextantError as error:
                 with contextlib.suppress(SextantError):  # where even this cannot be written the run stays open, and the next one takes it up
@@ -443,19 +455,14 @@ class Runs:
 
     def _decider(self, by: Principal, env: str, assets: Mapping[str, Asset], break_glass: str, intent: str) -> Callable[[Sequence[Move]], Decision]:
         def judge(moves: Sequence[Move]) -> Decision:
-            found = [self._p.decide(by, "release", assets.get(m.asset), env, {"intent": intent, "break_glass": bool(break_glass)}) for m in moves]
-            for verdict in ("deny", "approval"):
-                chosen = [d for d in found if d.verdict == verdict]
-                if chosen:
-                    return max(chosen, key=lambda d: d.approvals)
-            return found[0]
+            return combine([self._p.decide(by, "release", assets.get(m.asset), env, {"intent": intent, "break_glass": bool(break_glass)}) for m in moves])
 
         return judge
 
-    def _allowed(self, by: Principal, verb: str, env: str, manifest: Manifest, ids: Iterable[str], break_glass: str) -> None:
+    def _allowed(self, by: Principal, verb: str, env: str, manifest: Manifest, ids: Iterable[str], break_glass: str) -> list[str]:
+        """Return the assets of which the broken glass passed a deny. Denied when `by` may not do it to one of them."""
         self._p.check_env(env)
-        for id_ in sorted(ids):
-            self._p.allow(by, verb, manifest.asset(id_), env, {"break_glass": bool(break_glass)})
+        return [id_ for id_ in sorted(ids) if self._p.allow(by, verb, manifest.asset(id_), env, {"break_glass": bool(break_glass)}).passed]
 
     # ------------------------------------------------------------ taking up, finishing
 

@@ -3,12 +3,29 @@
 Every view is JSON-ready; the command line and the HTTP interface render the same values.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from sextant.app.answers import (
+    AssetStatus,
+    Change,
+    EnvironmentSeen,
+    EventSeen,
+    GraphNode,
+    GraphSeen,
+    IncidentSeen,
+    KpiSeen,
+    Link,
+    Page,
+    Printed,
+    SignalSeen,
+    Status,
+    VersionSeen,
+    Why,
+)
 from sextant.domains.dataops.checks.finding import MASK
 from sextant.engine import keys
 from sextant.engine.history import History, seal_matches
@@ -32,6 +49,7 @@ from sextant.kernel.nouns import (
     Version,
 )
 from sextant.kernel.partitions import ALL
+from sextant.kernel.ports import Row
 from sextant.ledger.projections import RunChanged
 
 if TYPE_CHECKING:
@@ -52,7 +70,7 @@ class Views:
 
     # ------------------------------------------------------------ the whole
 
-    def status(self, env: str) -> dict[str, Any]:
+    def status(self, env: str) -> Status:
         """Return what is live, stale, held and waiting in an environment, and what needs a person."""
         p = self._p
         p.check_env(env)
@@ -64,7 +82,7 @@ class Views:
             counts = planned.setdefault(step.asset, {})
             for item in step.items:
                 counts[item.reason] = counts.get(item.reason, 0) + 1
-        assets = []
+        assets: list[AssetStatus] = []
         for asset in sorted(manifest.assets, key=lambda a: a.id):
             pointer = live.get(asset.id)
             version = p.versions.get(asset.id, pointer.version) if pointer else None
@@ -77,14 +95,14 @@ class Views:
                     "waiting": len(plan.waiting.get(asset.id, ())),
                 }
             )  # fmt: skip
-        signals = [s for s in self.signals(PAGE_ROWS) if not s["closed_at"]]
+        signals = self.signals(open_only=True).items
         return {
             "project": manifest.project, "env": env, "assets": assets, "signals": signals,
             "waiting": [msgspec.to_builtins(r) for r in p.releases.open() if r.state in ("waiting", "paused")],
             "runs_open": [row[0] for row in p.state.read("runs_open")], "load_problem": p.load_problem.message if p.load_problem else "",
         }  # fmt: skip
 
-    def graph(self, upstream: str = "", downstream: str = "") -> dict[str, Any]:
+    def graph(self, upstream: str = "", downstream: str = "") -> GraphSeen:
         """Return assets and edges: all, or what an asset stands on (`upstream`) or what stands on it (`downstream`)."""
         p = self._p
         manifest = p.manifest()
@@ -170,7 +188,7 @@ class Views:
             "inputs": [i.asset for i in asset.build.inputs] if asset.build else [],
         }  # fmt: skip
         if asset.mode == "observed":
-            facts["reports"] = self.events(subject=asset.id, limit=20)
+            facts["reports"] = self.events(subject=asset.id, limit=20).items
             return facts
         if asset.measure:
             facts["measure"] = msgspec.to_builtins(asset.measure)
@@ -208,17 +226,18 @@ class Views:
             return parts[partition].rows if partition in parts else 0
         return sum(part.rows for part in parts.values())
 
-    def versions(self, env: str, name: str, limit: int = 20) -> list[dict[str, Any]]:
-        """Return the newest versions of an asset: what made them, what they changed, how they stand in `env`."""
+    def versions(self, env: str, name: str, *, limit: int = PAGE_ROWS, after: str = "") -> Page[VersionSeen]:
+        """Return versions of an asset: what made them, what they changed, how they stand in `env`."""
         p = self._p
         asset = p.asset(name)
         live = p.versions.live_version(env, asset.id)
         withdrawn = {(row[0], row[1]): row[3] for row in p.state.read("withdrawn", (env,))}
-        out = []
-        for digest, doc, locator, expired in p.state.read("versions", (asset.id, _FAR, limit)):
+        out: list[VersionSeen] = []
+        at, last = _cursor(after)
+        rows = p.state.read("versions_page", (asset.id, at, at, last, limit))
+        for digest, doc, locator, expired, _ in rows:
             version = msgspec.json.decode(doc, type=Version)
-            rows = p.state.read("parts_of", (asset.id, digest))
-            changed_keys = sorted(row[0] for row in rows)
+            changed_keys = sorted(row[0] for row in p.state.read("parts_of", (asset.id, digest)))
             mark = "live" if digest == live else f"withdrawn: {withdrawn[(asset.id, digest)]}" if (asset.id, digest) in withdrawn else "refused" if version.meta.get("refused") else ""
             out.append(
                 {
@@ -227,7 +246,7 @@ class Views:
                     "locator": locator, "expired": bool(expired),
                 }
             )  # fmt: skip
-        return out
+        return Page(out, _next(rows, limit, lambda row: (row[4], row[0])))
 
     def diff(self, env: str, one: str, other: str) -> dict[str, Any]:
         """Return what differs between two states, each `asset`, `asset@version`, `asset@time` or `asset@env:name`.
@@ -238,7 +257,7 @@ class Views:
         from sextant.stores.lake import diff as lake_diff
 
         asset, before = self._state(env, one)
-        asset_b, after = self._state(env, other if "@" in other or ":" in other else f"{asset.id}@{other}" if other else asset.id)
+        asset_b, after = self._state(env, other if "@" in other or ":" in other else f"{asset.id}@{other}" if other not in ("", asset.name) else asset.id)
         if not other and "@" not in one:
             move = self._p.versions.source_of(env, asset.id)
             if move is None or not move.source:
@@ -322,7 +341,7 @@ class Views:
 
     # ------------------------------------------------------------ business numbers
 
-    def kpi(self, env: str, name: str, *, by: Sequence[str] = (), grain: str = "", where: str = "", as_of: str = "") -> dict[str, Any]:
+    def kpi(self, env: str, name: str, *, by: Sequence[str] = (), grain: str = "", where: str = "", as_of: str = "") -> KpiSeen:
         """Return a KPI's values: over all time, or by dimensions and grain (1h, 1d, 1w, 1mo, 1q, 1y).
 
         Ratios are never averaged: stored parts are added up and divided then; a measure that cannot be taken apart is
@@ -368,14 +387,14 @@ class Views:
 
     # ------------------------------------------------------------ why
 
-    def why(self, env: str, name: str) -> dict[str, Any]:
+    def why(self, env: str, name: str) -> Why:
         """Return what brought an asset to where it is: its live version, the release, run and code behind it, and the
         newest changes upstream, newest first, each with the chain of events that caused it."""
         p = self._p
         if name.startswith(("rel_", "run_", "ev_", "sig_", "inc_")):
             return {"subject": name, "chain": self._chain(name)}
         asset = p.asset(name)
-        changes = []
+        changes: list[Change] = []
         pointers = p.versions.live(env)
         for node in self.graph(upstream=asset.id)["assets"]:
             if node["mode"] == "observed":
@@ -400,10 +419,10 @@ class Views:
         changes.sort(key=lambda c: c["at"], reverse=True)
         return {"asset": asset.id, "env": env, "changes": changes}
 
-    def _reported(self, node: dict[str, Any]) -> list[dict[str, Any]]:
+    def _reported(self, node: GraphNode) -> list[Change]:
         """Return the newest things that another tool reported of an asset, as changes that we cannot undo."""
-        out = []
-        for event in self.events(subject=node["id"], limit=_REPORTS_SHOWN):
+        out: list[Change] = []
+        for event in self.events(subject=node["id"], limit=_REPORTS_SHOWN).items:
             data = event["data"]
             if not event["type"].endswith(".reported") or not isinstance(data, dict):
                 continue
@@ -417,10 +436,10 @@ class Views:
             )  # fmt: skip
         return out
 
-    def _chain(self, subject: str) -> list[dict[str, Any]]:
+    def _chain(self, subject: str) -> list[Link]:
         p = self._p
         rows = p.state.read("events_of_subject", (subject, _FAR, 1)) or p.state.read("event_by_id", (subject,))
-        out: list[dict[str, Any]] = []
+        out: list[Link] = []
         while rows and len(out) < _CAUSES_MAX:
             envelope = msgspec.json.decode(rows[0][1], type=Envelope)
             out.append({"event": envelope.id, "type": envelope.type, "subject": envelope.subject, "actor": envelope.actor, "at": iso(envelope.time), "seq": envelope.seq})
@@ -429,19 +448,15 @@ class Views:
 
     # ------------------------------------------------------------ lists
 
-    def events(self, *, subject: str = "", limit: int = PAGE_ROWS, before: int = _FAR) -> list[dict[str, Any]]:
-        """Return ledger entries, newest first. An erased payload is shown as erased."""
-        p = self._p
-        name, params = ("events_of_subject", (subject, before, limit)) if subject else ("events_newest", (before, limit))
-        out = []
-        for seq, envelope, _, body in p.state.read(name, params):
-            seal = msgspec.json.decode(envelope, type=Envelope)
-            data = msgspec.json.decode(body) if body is not None else "erased"
-            out.append({"seq": seq, "id": seal.id, "type": seal.type, "at": iso(seal.time), "actor": seal.actor, "subject": seal.subject, "cause": seal.cause, "data": data})
-        return out
+    def events(self, *, subject: str = "", kind: str = "", limit: int = PAGE_ROWS, after: str = "") -> Page[EventSeen]:
+        """Return ledger entries: all, those about a subject, those of a type. An erased payload is shown as erased."""
+        rows = self._p.state.read("events_page", (_cursor(after)[0], subject, subject, kind, kind, limit))
+        return Page([event_seen(*row) for row in rows], _next(rows, limit, lambda row: (row[0], "")))
 
-    def runs(self, limit: int = 20) -> list[dict[str, Any]]:
-        return [msgspec.to_builtins(msgspec.json.decode(row[3], type=RunChanged)) for row in self._p.state.read("runs", (_FAR, limit))]
+    def runs(self, *, env: str = "", state: str = "", limit: int = PAGE_ROWS, after: str = "") -> Page[dict[str, Any]]:
+        at, last = _cursor(after)
+        rows = self._p.state.read("runs_page", (at, at, last, env, env, state, state, limit))
+        return Page([msgspec.to_builtins(msgspec.json.decode(row[1], type=RunChanged)) for row in rows], _next(rows, limit, lambda row: (row[2], row[0])))
 
     def run(self, id_: str) -> dict[str, Any]:
         """Return a run with its steps, attempts, resources, checks and releases. NotFound."""
@@ -466,7 +481,7 @@ class Views:
                     out.append(f"the history of run {facts.id} is not what was sealed")
         return out
 
-    def log(self, run: str, step: str = "") -> list[dict[str, Any]]:
+    def log(self, run: str, step: str = "") -> list[Printed]:
         """Return the captured output of a run's attempts."""
         return [
             {"step": record.step, "attempt": record.attempt, "at": iso(record.at), "text": self._p.blobs.get(record.log).decode(errors="replace")}
@@ -474,25 +489,55 @@ class Views:
             if record.log and (not step or record.step == step)
         ]
 
-    def releases(self, *, env: str = "", asset: str = "", limit: int = 20) -> list[dict[str, Any]]:
-        found = self._releases_of(asset) if asset else [msgspec.json.decode(row[0], type=Release) for row in self._p.state.read("releases", (_FAR, PAGE_ROWS_MAX if env else limit))]
-        return [msgspec.to_builtins(r) for r in found if not env or any(m.env == env for m in r.moves)][:limit]
+    def releases(self, *, env: str = "", asset: str = "", state: str = "", limit: int = PAGE_ROWS, after: str = "") -> Page[dict[str, Any]]:
+        at, last = _cursor(after)
+        rows = self._p.state.read("releases_page", (at, at, last, env, env, state, state, asset, asset, limit))
+        return Page([msgspec.to_builtins(msgspec.json.decode(row[1], type=Release)) for row in rows], _next(rows, limit, lambda row: (row[2], row[0])))
 
-    def checks(self, asset: str, limit: int = PAGE_ROWS, *, bad: bool = False) -> list[dict[str, Any]]:
-        p = self._p
-        rows = p.state.read("check_results_bad", (limit,)) if bad else p.state.read("check_results_of_asset", (asset, limit))
-        return [{**msgspec.to_builtins(msgspec.json.decode(row[0], type=CheckResult)), "run": row[1], "version": row[2]} for row in rows]
+    def checks(self, *, asset: str = "", failed: bool = False, limit: int = PAGE_ROWS, after: str = "") -> Page[dict[str, Any]]:
+        at, last = _cursor(after)
+        rows = self._p.state.read("checks_page", (at, at, int(last or 0), asset, asset, int(failed), limit))
+        found = [{**msgspec.to_builtins(msgspec.json.decode(doc, type=CheckResult)), "run": run, "version": version} for _, _, doc, run, version in rows]
+        return Page(found, _next(rows, limit, lambda row: (row[0], str(row[1]))))
 
-    def signals(self, limit: int = PAGE_ROWS) -> list[dict[str, Any]]:
-        rows = self._p.state.read("signals", (_FAR, limit))
-        return [{**msgspec.to_builtins(msgspec.json.decode(doc, type=Signal)), "closed_at": iso(closed) if closed else ""} for doc, closed in rows]
+    def signals(self, *, asset: str = "", kind: str = "", open_only: bool = False, limit: int = PAGE_ROWS, after: str = "") -> Page[SignalSeen]:
+        at, last = _cursor(after)
+        rows = self._p.state.read("signals_page", (at, at, last, asset, asset, kind, kind, int(open_only), limit))
+        found: list[SignalSeen] = [{**msgspec.to_builtins(msgspec.json.decode(row[1], type=Signal)), "closed_at": iso(row[2]) if row[2] else ""} for row in rows]  # type: ignore[typeddict-item]
+        return Page(found, _next(rows, limit, lambda row: (row[3], row[0])))
 
-    def incidents(self, limit: int = PAGE_ROWS) -> list[dict[str, Any]]:
-        rows = self._p.state.read("incidents", (limit,))
-        return [{**msgspec.to_builtins(msgspec.json.decode(doc, type=Incident)), "state": state, "closed_at": iso(closed) if closed else ""} for doc, state, closed in rows]
+    def incidents(self, *, state: str = "", limit: int = PAGE_ROWS, after: str = "") -> Page[IncidentSeen]:
+        at, last = _cursor(after)
+        rows = self._p.state.read("incidents_page", (at, at, last, state, state, limit))
+        found: list[IncidentSeen] = [{**msgspec.to_builtins(msgspec.json.decode(row[1], type=Incident)), "state": row[2], "closed_at": iso(row[3]) if row[3] else ""} for row in rows]  # type: ignore[typeddict-item]
+        return Page(found, _next(rows, limit, lambda row: (row[4], row[0])))
 
-    def envs(self) -> list[dict[str, Any]]:
+    def envs(self) -> list[EnvironmentSeen]:
         return [{"name": name, "parent": parent, "created_at": iso(created)} for name, parent, created in self._p.state.read("envs")]
+
+
+def event_seen(seq: int, envelope: bytes, body: bytes | None) -> EventSeen:
+    """Return a stored entry of the ledger as people and clients see it."""
+    seal = msgspec.json.decode(envelope, type=Envelope)
+    data = msgspec.json.decode(body) if body is not None else "erased"
+    return {"seq": seq, "id": seal.id, "type": seal.type, "at": iso(seal.time), "actor": seal.actor, "subject": seal.subject, "cause": seal.cause, "data": data}
+
+
+def _cursor(after: str) -> tuple[int, str]:
+    """Return the sort key behind which a page begins. UsageError for a text that no page gave."""
+    at, _, last = after.partition(":")
+    try:
+        return (int(at), last) if after else (_FAR, "")
+    except ValueError as error:
+        raise UsageError("SX-PAGE-001", f"`{after}` is not where a page ends", hint="pass what `next` of the page before said") from error
+
+
+def _next(rows: Sequence[Row], limit: int, key: Callable[[Row], tuple[int, str]]) -> str:
+    """Return where the next page begins: behind the last row of a full one."""
+    if not rows or len(rows) < limit:
+        return ""
+    at, last = key(rows[-1])
+    return f"{at}:{last}"
 
 
 def _masked(value: Any, asset: Asset) -> Any:

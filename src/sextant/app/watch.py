@@ -1,6 +1,6 @@
 """Runs what is due, until told to stop: by cron in the project's zone, and when an input has a new version.
 
-Until a server exists this is the scheduler: one loop, one environment. Conditions read versions, not run times, so what
+The scheduler of a server, and of `sextant run --watch`: one loop, one environment. Conditions read versions, not run times, so what
 was missed while nobody watched is due at once. With a clock that is moved by hand the same loop lives through a past year.
 """
 
@@ -70,7 +70,9 @@ def tick(p: "LocalPlatform", env: str, request: Request, tried: set[Pending] | N
     chosen = planning.select(manifest, request)
     now = p.clock.now_ns()
     ticks = due(p, env, manifest, chosen, now)
-    by_input = {a.id for a in manifest.assets if a.id in chosen and a.build and a.build.inputs and not any(t.kind == "cron" for t in a.on)}
+    by_input = {a.id for a in manifest.assets if a.id in chosen and a.build and (a.build.inputs or (a.table and a.table.columns)) and not any(t.kind == "cron" for t in a.on)}
+    if any(a.id in by_input and a.table and a.table.columns for a in manifest.assets):
+        p.inbox.fold(manifest, p.system)
     wanted = _with_downstream(manifest, set(ticks), by_input) | by_input
     pending = _pending(p, env, manifest, by_input)
     tried &= pending
@@ -105,7 +107,6 @@ def _pending(p: "LocalPlatform", env: str, manifest: Manifest, by_input: set[str
 
 def watch(p: "LocalPlatform", env: str, request: Request, *, say: Callable[[str], None], tell: "Callable[[RunReport], None]") -> int:
     """Run what is due until interrupted. Errors of a run are said and the watch goes on."""
-    say(f"watching {env}; Ctrl-C ends it")
     tried: set[Pending] = set()
     while not p.interrupted():
         try:

@@ -13,7 +13,8 @@ from sextant.author import kpi as kpis
 from sextant.author import sqlfile
 from sextant.author.bind import bind, frame_of
 from sextant.author.collect import Collector, Place, name_problem, near
-from sextant.author.declared import Dataset, Kpi, PythonCheck, Slots, SqlDataset
+from sextant.author.declared import Dataset, Kpi, PythonCheck, Slots, SqlDataset, Stream
+from sextant.engine import streams
 from sextant.engine.fingerprint import Fingerprint
 from sextant.kernel.errors import ProjectError
 from sextant.kernel.limits import ASSETS_MAX
@@ -32,6 +33,7 @@ class _Draft(NamedTuple):
     build: Build
     inherits: bool
     lines: dict[str, int]  # upstream asset -> line of the SQL that reads it
+    columns: tuple[tuple[str, str], ...] = ()
 
 
 def assemble(collector: Collector, *, fingerprint: Fingerprinter | None = None, bundle: str = "", files: dict[str, str] | None = None, lock: str = "", root: str = "") -> Manifest:
@@ -82,6 +84,8 @@ class _Assembly:
                 self._python(declared)
             elif isinstance(declared, SqlDataset):
                 self._sql(declared)
+            elif isinstance(declared, Stream):
+                self._stream(declared)
             else:
                 self._kpi(declared)
 
@@ -129,6 +133,10 @@ class _Assembly:
         lines = {one.asset: read[one.name].line for one in inputs}
         if self._add(name, _Draft(name, slots, Place(declared.file, 1), Build(code=code, inputs=inputs), inherits=inherits, lines=lines)):
             collector.queries[f"dataset:{name}"] = file.text
+
+    def _stream(self, declared: Stream) -> None:
+        code = Code(language="stream", entry="", file=self.collector.relative(declared.place.file), line=declared.place.line, fingerprint=streams.fingerprint(declared.columns))
+        self._add(declared.name, _Draft(declared.name, declared.slots, declared.place, Build(code=code), inherits=False, lines={}, columns=declared.columns))
 
     def _kpi(self, declared: Kpi) -> None:
         other = self.kpis.get(declared.name)
@@ -266,9 +274,9 @@ class _Assembly:
         return Asset(
             kind="dataset", name=draft.name, owner=self._owner(draft), tier=slots.tier, description=slots.description, build=draft.build,
             table=Table(
-                partitioning=partitioning, key=slots.key, time=slots.time, schema=slots.columns, personal=slots.personal,  # type: ignore[arg-type]
+                partitioning=partitioning, key=slots.key, time=slots.time, schema=slots.columns, personal=slots.personal, columns=draft.columns,  # type: ignore[arg-type]
             ),
-            checks=self._specs(draft), on=slots.on or ((Trigger(kind="inputs"),) if draft.build.inputs else ()), release=Strategy(kind="publish"),
+            checks=self._specs(draft), on=slots.on or ((Trigger(kind="inputs"),) if draft.build.inputs or draft.columns else ()), release=Strategy(kind="publish"),
             lookback=slots.lookback, on_change=slots.on_change, keep=slots.keep, file=self.collector.relative(draft.place.file), line=draft.place.line,  # type: ignore[arg-type]
         )
 

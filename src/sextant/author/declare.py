@@ -12,7 +12,7 @@ from typing import Any, Literal, Never, get_args
 from zoneinfo import ZoneInfo
 
 from sextant.author.collect import ProjectInfo, caller, current, name_problem, near, refuse_unknown, report
-from sextant.author.declared import Dataset, Kpi, P, PythonCheck, R, Secret, Slots, SqlDataset, Window, Work
+from sextant.author.declared import Dataset, Kpi, P, PythonCheck, R, Secret, Slots, SqlDataset, Stream, Window, Work
 from sextant.kernel.errors import ProjectError, UsageError
 from sextant.kernel.lengths import length_s
 from sextant.kernel.limits import RETRIES_MAX
@@ -20,7 +20,7 @@ from sextant.kernel.nouns import CheckSpec, Durability, Goal, Rule, Team, Trigge
 from sextant.kernel.partitions import Partitioning
 
 Check = CheckSpec | PythonCheck[..., Any]
-Source = Dataset[..., Any] | SqlDataset | Kpi | str | Window
+Source = Dataset[..., Any] | SqlDataset | Stream | Kpi | str | Window
 Owner = Team | str
 Columns = str | Sequence[str]
 Executor = Literal["", "inline", "pool", "subprocess"]
@@ -83,17 +83,24 @@ def secret(name: str) -> Secret:
     return Secret(f"secret:{name}")
 
 
-def policy(name: str, *, when: str, then: "Literal['allow', 'deny'] | Approval", **unknown: Never) -> Rule:
-    """Declare a rule over verbs and assets. `when`: a CEL condition; `then`: allow, deny, or `approval(1, of=team)`."""
-    refuse_unknown("policy", unknown, ["when", "then"])
+def policy(name: str, *, when: str, then: "Literal['allow', 'deny'] | Approval", absolute: bool = False, **unknown: Never) -> Rule:
+    """Declare a rule over verbs and assets.
+
+    when      a CEL condition
+    then      allow, deny, or `approval(1, of=team)`; where several rules ask for approvals, all of them must be given
+    absolute  of a deny: a broken glass does not pass it
+    """
+    refuse_unknown("policy", unknown, ["when", "then", "absolute"])
     place = caller()
+    if absolute and then != "deny":
+        report("SX-PROJ-015", f"policy `{name}` is absolute and does not deny", hint='absolute=True goes with then="deny"')
     if isinstance(then, Approval):
         rule = Rule(name=name, when=when, then="approval", approvals=then.count, of=then.of, file=place.file, line=place.line)
     else:
         if then not in ("allow", "deny"):
             report("SX-PROJ-015", f"`{then}` is not what a policy can say", hint='"allow", "deny" or `approval(1, of=team)`')
             then = "deny"
-        rule = Rule(name=name, when=when, then=then, file=place.file, line=place.line)
+        rule = Rule(name=name, when=when, then=then, absolute=absolute, file=place.file, line=place.line)
     collector = current()
     if collector is not None:
         for other, where in collector.rules:
@@ -205,7 +212,7 @@ def dataset(
     lookback     how far back a source looks again for late rows: `3d`
     inputs       what a parameter's own name does not say: `{"past": window("features", "90d")}`
     schema       `freeze` refuses columns that come, go or change type; `evolve` lets them come
-    personal     columns that are masked wherever rows are shown: in evidence of checks, `show` and `diff`
+    personal     columns that are masked wherever rows are shown (evidence of checks, `show`, `diff`), and left out of SQL and exports but for administrators
     whole_range  one call makes several adjacent partitions (`time` says which row belongs where)
     durability   `strict` for a function with effects outside: its start is durable before it is called
     retries, backoff, timeout, memory, pool, executor   how a step is run; `pool` names a limit of sextant.toml
@@ -260,8 +267,45 @@ def sql(
     return made
 
 
+def stream(
+    name: str, *, columns: Mapping[str, str], partition: Partitioning | None = None, key: Columns = (), time: str = "", checks: Sequence[Check] = (),
+    owner: Owner = "", tier: int = 3, description: str = "", personal: Columns = (), keep: str = "30d", **unknown: Never,
+) -> Stream:
+    """Make a dataset of rows that others push, over HTTP or by the command line.
+
+    columns    column -> type: bool, int64, float64, string, date, timestamptz (an instant), timestamp, decimal(p,s)
+    partition  how it is sliced, in time; left out, it is one table
+    key        of rows that share it the last one pushed holds
+    time       the column that says into which slice a row belongs
+    """
+    from sextant.engine.streams import is_type
+
+    refuse_unknown("stream", unknown, stream.__kwdefaults__)
+    for column, type_ in columns.items():
+        if not is_type(type_):
+            report("SX-PROJ-030", f"column `{column}` has the type `{type_}`", hint="bool, int64, float64, string, date, timestamptz, timestamp or decimal(p,s)")
+    if not columns:
+        report("SX-PROJ-030", f"the stream `{name}` has no columns", hint='say what a row is: `columns={"id": "string", "amount": "float64"}`')
+    keys = _columns("key", key)
+    for column in (*keys, *((time,) if time else ()), *_columns("personal", personal)):
+        if column not in columns:
+            report("SX-PROJ-031", f"the stream `{name}` has no column `{column}`", hint=near(column, list(columns)))
+    if partition is not None and (partition.grain in ("none", "static") or not time):
+        report("SX-PROJ-020", "a stream is sliced by a column of time", hint="say `time=` and a partition by hour, day or month, or leave `partition` out")
+        partition = None
+    if time and columns.get(time, "timestamptz") not in ("timestamptz", "date"):
+        report("SX-PROJ-031", f"`time` names `{time}`, which is {columns[time]}", hint="a column of instants (timestamptz) or dates")
+    slots = Slots(
+        owner=_owner(owner), tier=_tier(tier), description=description, checks=_checks(checks), partition=partition, key=keys, time=time,
+        personal=_columns("personal", personal), keep=_length_text("keep", keep),
+    )
+    made = Stream(name, tuple(columns.items()), slots, caller())
+    _register("dataset", name, made)
+    return made
+
+
 def kpi(
-    name: str, *, of: Dataset[..., Any] | SqlDataset | Kpi | str, measure: str, grain: str = "1d", by: Columns = (), where: str = "", goal: Goal | None = None,
+    name: str, *, of: Dataset[..., Any] | SqlDataset | Stream | Kpi | str, measure: str, grain: str = "1d", by: Columns = (), where: str = "", goal: Goal | None = None,
     unit: str = "", description: str = "", owner: Owner = "", tier: int = 3, checks: Sequence[Check] = (), **unknown: Never,
 ) -> Kpi:
     """Define a business number.
@@ -357,7 +401,7 @@ def _source(source: Source) -> Window:
         return source
     if isinstance(source, str):
         return Window(source if ":" in source else f"dataset:{source}", "")
-    if isinstance(source, Dataset | SqlDataset | Kpi):
+    if isinstance(source, Dataset | SqlDataset | Stream | Kpi):
         return Window(source.id, "")
     report("SX-PROJ-024", f"`{source!r}` is not an asset", hint="the asset itself, its name, or `window(asset, length)`")
     return Window("", "")

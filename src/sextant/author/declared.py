@@ -113,6 +113,25 @@ class SqlDataset:
         return f"<{self.id}>"
 
 
+class Stream:
+    """A dataset of rows that others push."""
+
+    __sextant_asset__ = True
+
+    def __init__(self, name: str, columns: tuple[tuple[str, str], ...], slots: Slots, place: Place) -> None:
+        self.name = name
+        self.columns = columns
+        self.slots = slots
+        self.place = place
+
+    @property
+    def id(self) -> str:
+        return f"dataset:{self.name}"
+
+    def __repr__(self) -> str:
+        return f"<{self.id}>"
+
+
 class Kpi:
     """A business number: an aggregate over the rows of a dataset. As an input it stands for its values."""
 

@@ -133,6 +133,27 @@ def needs_rows(measure: Measure) -> bool:
     return parts(measure.sql, measure.of).exact_from_rows
 
 
+def clickhouse_sql(measure: Measure, *, merged: bool = False) -> str:
+    """Return the measure as an expression over the columns p0, p1 ... of its stored values, in ClickHouse's SQL; "" when it needs rows.
+
+    merged  an aggregate over many stored rows (`sum(p0) / sum(p1)`) instead of the value of each (`p0 / p1`)
+    """
+    import sqlglot
+    from sqlglot import exp
+
+    split = parts(measure.sql, measure.of)
+    if split.exact_from_rows:
+        return ""
+    final = split.final
+    for part in split.parts:
+        final = final.replace(f"{{{part.name}}}", _merged(part) if merged else part.name)
+    tree = sqlglot.parse_one(final, dialect="duckdb")
+    # DuckDB divides in floating point; ClickHouse keeps the scale of a decimal, and would cut an average price to whole cents.
+    for division in list(tree.find_all(exp.Div)):
+        division.set("this", exp.Cast(this=division.this, to=exp.DataType.build("DOUBLE")))
+    return str(tree.sql("clickhouse"))
+
+
 def rollup_sql(
     measure: Measure, *, table: str, by: tuple[str, ...] | list[str] = (), grain: str | None = None, where: str = "", time: str = "", tz: str = "UTC",
 ) -> str:

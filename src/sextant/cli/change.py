@@ -1,39 +1,34 @@
-"""Commands that change what is live or known: release, rollback, approve, env, report."""
+"""Commands that change what is live or known: release, rollback, approve, env, report, push."""
 
-from typing import Any
+from typing import Any, BinaryIO, Literal
 
 import click
 
-from sextant.cli.output import Progress, emit, environment, options, platform, say, short, table
+from sextant.cli.output import Progress, emit, options, platform, say, short, table
 from sextant.cli.output import as_json as json_option
 from sextant.cli.work import finish
-from sextant.kernel.errors import UsageError
+from sextant.kernel.errors import BadData, UsageError
+from sextant.kernel.limits import REQUEST_BYTES_MAX
+from sextant.policy.decide import wanted
 
 
 @click.command()
 @click.argument("asset")
 @click.argument("version", required=False, default="")
 @click.option("--from", "source", metavar="ENV", default="", help="Publish what is live in that environment.")
-@click.option("--break-glass", metavar="REASON", default="", help="Past a failed gate or a missing approval; leaves a signal for the owner to review.")
+@click.option("--break-glass", metavar="REASON", default="", help="Past a failed gate, a missing approval or a deny; leaves a signal for the owner to review.")
 @click.option("--unhold", is_flag=True, help="Lift the mark of a withdrawn version instead.")
 @options
 def release(asset: str, version: str, source: str, break_glass: str, unhold: bool, env: str | None, as_json: bool) -> int:
     """Make a version of an asset live, through the gate: VERSION, or what is live in --from ENV.
 
     Of a version that was made on an older state only what it changed is taken over; a partition that both changed is a conflict."""
-    if bool(version) == bool(source):
-        raise UsageError("SX-CLI-006", "a release needs a version or --from ENV", hint=f"`sextant versions {asset}` lists versions")
     with platform() as p:
-        name = environment(p, env)
         if unhold:
-            id_ = p.asset(asset).id
-            digest = p.versions.find(id_, version)
-            p.allow(p.who(), "unhold", p.asset(asset), name)
-            p.releases.unhold(name, id_, digest, p.who())
-            emit({"asset": id_, "version": digest, "unheld": True}, json=as_json, text=lambda: [f"{id_}@{short(digest)} may be chosen again in {name}"])
+            lifted = p.unhold(asset, version, env=env or "")
+            emit(lifted, json=as_json, text=lambda: [f"{lifted['asset']}@{short(lifted['version'])} may be chosen again in {lifted['env']}"])
             return 0
-        done = p.runs.release(name, p.asset(asset), version=version, source=source, by=p.who(), break_glass=break_glass)
-        return _released(done, as_json)
+        return _released(p.release(asset, version=version, source=source, break_glass=break_glass, env=env or ""), as_json)
 
 
 def _released(done: Any, as_json: bool) -> int:
@@ -41,7 +36,7 @@ def _released(done: Any, as_json: bool) -> int:
         out = [f"release {done.id} is {done.state}" + (f": {done.reason}" if done.reason and done.state != "live" else "")]
         out += [f"  {m.asset}  {short(m.source) or 'nothing'} -> {short(m.target)} in {m.env}" for m in done.moves]
         if done.state == "waiting":
-            out.append(f"  `sextant approve {done.id}` by another person{f' of {done.approvals_of}' if done.approvals_of else ''} lets it go on")
+            out.append(f"  {wanted(done.asked)} must `sextant approve {done.id}` before it goes on")
         return out
 
     emit(done, json=as_json, text=lines)
@@ -53,17 +48,16 @@ def _released(done: Any, as_json: bool) -> int:
 @click.argument("version", required=False, default="")
 @click.option("--reason", default="undone by hand", metavar="TEXT", help="Why; kept in the ledger.")
 @click.option("--downstream/--only", default=True, help="Derive again what stands on it (default), or leave that to the next run.")
+@click.option("--break-glass", metavar="REASON", default="", help="Past a deny and past failed checks of what is derived again; leaves a signal for the owner to review.")
 @options
-def rollback(asset: str, version: str, reason: str, downstream: bool, env: str | None, as_json: bool) -> int:
+def rollback(asset: str, version: str, reason: str, downstream: bool, break_glass: str, env: str | None, as_json: bool) -> int:
     """Undo the release that brought VERSION (default: what is live): only the partitions that it changed go back.
 
     What was derived from them is derived again and published in the same release. The version stays withdrawn: nothing
     chooses it again until code or inputs change, or `sextant release ASSET VERSION --unhold` lifts the mark."""
     with platform() as p:
-        name = environment(p, env)
         progress = Progress()
-        with p.interruptible():
-            report = p.runs.undo(name, p.asset(asset).id, by=p.who(), reason=reason, version=version, downstream=downstream, progress=progress)
+        report = p.rollback(asset, version=version, reason=reason, downstream=downstream, break_glass=break_glass, env=env or "", progress=progress)
         progress.end()
         return finish(report, as_json)
 
@@ -76,9 +70,7 @@ def rollback(asset: str, version: str, reason: str, downstream: bool, env: str |
 def approve(id_: str, deny: bool, reason: str, as_json: bool) -> int:
     """Approve (or deny) a release that waits. Who proposed it cannot approve it."""
     with platform() as p:
-        found = p.releases.get(id_)
-        p.allow(p.who(), "approve", p.manifest().asset(found.moves[0].asset), found.moves[0].env)
-        return _released(p.releases.approve(id_, p.who(), deny=deny, reason=reason), as_json)
+        return _released(p.approve(id_, deny=deny, reason=reason), as_json)
 
 
 @click.group()
@@ -91,7 +83,7 @@ def env() -> None:
 def env_list(as_json: bool) -> None:
     """List environments and what they fall through to."""
     with platform() as p:
-        found = p.views.envs()
+        found = p.environments()
         emit(found, json=as_json, text=lambda: table(("environment", "falls through to", "since (UTC)"), [(e["name"], e["parent"], e["created_at"][:19]) for e in found]))
 
 
@@ -102,8 +94,8 @@ def env_list(as_json: bool) -> None:
 def env_create(name: str, parent: str, as_json: bool) -> None:
     """Create an environment that sees everything of another one until it has versions of its own. Copies nothing."""
     with platform() as p:
-        p.create_env(name, parent)
-        emit({"name": name, "parent": parent}, json=as_json, text=lambda: [f"environment {name} sees {parent}; use it with --env {name}"])
+        done = p.create_environment(name, parent)
+        emit(done, json=as_json, text=lambda: [f"environment {name} sees {parent}; use it with --env {name}"])
 
 
 @env.command("diff")
@@ -113,7 +105,7 @@ def env_create(name: str, parent: str, as_json: bool) -> None:
 def env_diff(a: str, b: str, as_json: bool) -> int:
     """Show what differs between two environments: code, versions, partitions, rows, KPIs. Exit code 1 when they differ."""
     with platform() as p:
-        found = p.views.env_diff(a, b)
+        found = p.environment_diff(a, b)
 
         def lines() -> list[str]:
             rows = [
@@ -141,8 +133,8 @@ def _number(value: float | None) -> str:
 def env_drop(name: str, as_json: bool) -> None:
     """Drop an environment; its versions lose their pointer and expire with the others."""
     with platform() as p:
-        p.drop_env(name)
-        emit({"name": name, "dropped": True}, json=as_json, text=lambda: [f"environment {name} is gone; the ledger remembers it"])
+        done = p.drop_environment(name)
+        emit(done, json=as_json, text=lambda: [f"environment {name} is gone; the ledger remembers it"])
 
 
 @click.command()
@@ -159,7 +151,7 @@ def env_drop(name: str, as_json: bool) -> None:
 @click.option("--cause", default="", metavar="EVENT", help="The id of the event that brought it about.")
 @options
 def report(
-    kind: str, asset: str, version: str, state: str, name: str, message: str, url: str, owner: str, upstream: tuple[str, ...], downstream: tuple[str, ...],
+    kind: Literal["release", "run", "check"], asset: str, version: str, state: str, name: str, message: str, url: str, owner: str, upstream: tuple[str, ...], downstream: tuple[str, ...],
     cause: str, env: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Record what another tool did: a release, run or check of an observed asset, such as service:checkout.
@@ -167,9 +159,45 @@ def report(
     The asset becomes part of the graph, and what is reported part of every answer to why."""
     with platform() as p:
         done = p.report(
-            environment(p, env), kind, asset, version=version, state=state, name=name, message=message, url=url, owner=owner, upstream=upstream, downstream=downstream,
-            cause=cause,
+            kind, asset, version=version, state=state, name=name, message=message, url=url, owner=owner, upstream=upstream, downstream=downstream,
+            cause=cause, env=env or "",
         )  # fmt: skip
         if done["new"]:
             say(f"{asset} is an observed asset now")
         emit(done, json=as_json, text=lambda: [f"recorded {done['type']} of {done['asset']} as {done['event']}"])
+
+
+@click.command()
+@click.argument("dataset")
+@click.argument("file", type=click.File("rb"), metavar="FILE|-")
+@click.option("--batch", default="", metavar="ID", help="Identifies the rows: the same once more is taken once (default: a digest of the file).")
+@options
+def push(dataset: str, file: BinaryIO, batch: str, env: str | None, as_json: bool) -> None:
+    """Give rows to a dataset that is declared with sx.stream: JSON lines, or one JSON array. Durable when it returns; published by the next run, or at once by the server."""
+    import hashlib
+
+    data = file.read(REQUEST_BYTES_MAX + 1)
+    if len(data) > REQUEST_BYTES_MAX:
+        raise UsageError("SX-CLI-040", f"the file is larger than {REQUEST_BYTES_MAX >> 20} MiB", hint="split it: each part is a batch of its own")
+    rows = _rows_in(data, file.name)
+    with platform() as p:
+        done = p.push(dataset, rows, batch=batch or f"sha256:{hashlib.sha256(data).hexdigest()[:32]}", env=env or "")
+        emit(done, json=as_json, text=lambda: [f"{done['rows']:,} rows of batch {done['batch']} " + ("had been taken before" if done["again"] else f"are taken for {done['dataset']}")])
+
+
+def _rows_in(data: bytes, name: str) -> list[dict[str, Any]]:
+    """Return the rows of a file: JSON lines, or one JSON array of objects. BadData with the line."""
+    import msgspec
+
+    rows: list[dict[str, Any]] = []
+    where = name
+    try:
+        if data.lstrip()[:1] == b"[":
+            return msgspec.json.decode(data, type=list[dict[str, Any]])
+        for number, line in enumerate(data.splitlines(), 1):
+            where = f"{name}, line {number}"
+            if line.strip():
+                rows.append(msgspec.json.decode(line, type=dict[str, Any]))
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise BadData("SX-CLI-041", f"not rows in JSON: {error}", hint="one JSON object on each line, or one array of objects", where=where) from error
+    return rows

@@ -1,14 +1,17 @@
-"""Commands that only look: status, graph, show, versions, diff, releases, kpi, why, signals, incidents, runs, logs."""
+"""Commands that only look: status, graph, show, versions, diff, releases, kpi, why, signals, incidents, runs."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sextant.cli.output import as_json as json_option
-from sextant.cli.output import emit, environment, options, platform, short, table
-from sextant.kernel.errors import NotFound, UsageError
+from sextant.cli.output import emit, options, platform, short, table
+from sextant.kernel.errors import UsageError
 from sextant.kernel.lengths import human_s
 from sextant.kernel.limits import PAGE_ROWS_MAX
+
+if TYPE_CHECKING:
+    from sextant.app.answers import Status
 
 _SAMPLES_SHOWN = 5  # rows of each kind that a diff prints
 limit_option = click.option("--limit", default=20, type=click.IntRange(1, PAGE_ROWS_MAX), metavar="N", help="How many (default 20).")
@@ -19,12 +22,12 @@ limit_option = click.option("--limit", default=20, type=click.IntRange(1, PAGE_R
 def status(env: str | None, as_json: bool) -> int:
     """Show what is live, stale, held, and what needs a person. Exit code 1 when something does."""
     with platform() as p:
-        found = p.views.status(environment(p, env))
+        found = p.status(env=env or "")
         emit(found, json=as_json, text=lambda: _status_lines(found))
         return int(bool(found["signals"] or found["waiting"] or found["load_problem"]))
 
 
-def _status_lines(found: dict[str, Any]) -> list[str]:
+def _status_lines(found: "Status") -> list[str]:
     rows = []
     for a in found["assets"]:
         todo = [f"{count} {reason}" for reason, count in a["to_run"].items()]
@@ -43,10 +46,8 @@ def _status_lines(found: dict[str, Any]) -> list[str]:
 @json_option
 def graph(upstream: str, downstream: str, as_json: bool) -> None:
     """Show assets and what they stand on."""
-    if upstream and downstream:
-        raise UsageError("SX-CLI-004", "--upstream and --downstream are two questions", hint="ask one at a time")
     with platform() as p:
-        found = p.views.graph(upstream, downstream)
+        found = p.graph(upstream=upstream, downstream=downstream)
 
         def lines() -> list[str]:
             reads: dict[str, list[str]] = {}
@@ -67,12 +68,11 @@ def graph(upstream: str, downstream: str, as_json: bool) -> None:
 def show(asset: str, as_of: str, partition: str, limit: int, count: bool, env: str | None, as_json: bool) -> None:
     """Show an asset: facts, version, first rows."""
     with platform() as p:
-        name = environment(p, env)
         if count:
-            number = p.views.count(name, asset, as_of=as_of, partition=partition)
-            emit({"asset": p.asset(asset).id, "rows": number}, json=as_json, text=lambda: [str(number)])
+            counted = p.count(asset, as_of=as_of, partition=partition, env=env or "")
+            emit(counted, json=as_json, text=lambda: [str(counted["rows"])])
             return
-        found = p.views.show(name, asset, as_of=as_of, limit=limit, partition=partition)
+        found = p.show(asset, as_of=as_of, limit=limit, partition=partition, env=env or "")
         emit(found, json=as_json, text=lambda: _show_lines(found))
 
 
@@ -103,7 +103,7 @@ def _show_lines(found: dict[str, Any]) -> list[str]:
 def versions(asset: str, limit: int, env: str | None, as_json: bool) -> None:
     """List an asset's versions, newest first."""
     with platform() as p:
-        found = p.views.versions(environment(p, env), asset, limit)
+        found = p.versions(asset, limit=limit, env=env or "").items
         emit(found, json=as_json, text=lambda: table(("version", "made (UTC)", "rows", "state", "changed"), [(short(v["version"]), v["created_at"][:19], v["rows"], v["state"], " ".join(v["changed"])) for v in found]))
 
 
@@ -116,7 +116,7 @@ def diff(a: str, b: str, env: str | None, as_json: bool) -> int:
 
     Without B, A is compared with what is live; an ASSET alone shows what its last change changed. Exit code 1 when they differ."""
     with platform() as p:
-        found = p.views.diff(environment(p, env), a, b)
+        found = p.diff(a, b=b, env=env or "")
 
         emit(found, json=as_json, text=lambda: _diff_lines(found))
         return int(found["before"] != found["after"])
@@ -155,14 +155,10 @@ def releases(id_: str, asset: str, limit: int, env: str | None, as_json: bool) -
     """List releases, newest first, or show one with its events."""
     with platform() as p:
         if id_:
-            import msgspec
-
-            one = {**msgspec.to_builtins(p.releases.get(id_)), "events": p.views.events(subject=id_)}
+            one = p.release_facts(id_)
             emit(one, json=as_json, text=lambda: [*_release_lines([one]), *(f"  {m['asset']}  {short(m['source']) or 'new'} -> {short(m['target'])}" for m in one["moves"]), *(f"  {e['at']}  {e['type']}  by {e['actor']}" for e in reversed(one["events"]))])
             return
-        if env:
-            p.check_env(env)
-        found = p.views.releases(env=env or "", asset=p.asset(asset).id if asset else "", limit=limit)
+        found = p.releases(env=env or "", asset=asset, limit=limit).items
         emit(found, json=as_json, text=lambda: _release_lines(found))
 
 
@@ -189,7 +185,7 @@ def kpi(name: str, by: tuple[str, ...], grain: str, where: str, as_of: str, env:
     """Show a business number; ratios are computed from their parts, never averaged."""
     dimensions = [part.strip() for text in by for part in text.split(",") if part.strip()]
     with platform() as p:
-        found = p.views.kpi(environment(p, env), name, by=dimensions, grain=grain, where=where, as_of=as_of)
+        found = p.kpi(name, by=dimensions, grain=grain, where=where, as_of=as_of, env=env or "")
 
         def lines() -> list[str]:
             head = list(found["rows"][0]) if found["rows"] else ["value"]
@@ -212,9 +208,7 @@ def why(subject: str, limit: int, env: str | None, as_json: bool) -> None:
 
     For the id of a run, release, signal or incident: the chain of events that caused it."""
     with platform() as p:
-        found = p.views.why(environment(p, env), subject)
-        if found.get("chain") == []:
-            raise NotFound("SX-LEDGER-054", f"the ledger knows no `{subject}`", hint="`sextant ledger show`, `sextant runs` and `sextant releases` list ids")
+        found = p.why(subject, env=env or "")
 
         def lines() -> list[str]:
             if "chain" in found:
@@ -247,10 +241,10 @@ def signals(id_: str, reason: str, limit: int, as_json: bool) -> None:
         raise UsageError("SX-CLI-010", "closing a signal takes its id and a reason", hint='sextant signals sig_... --close "was a false alarm"')
     with platform() as p:
         if id_:
-            p.close_signal(id_, reason)
-            emit({"signal": id_, "closed": True}, json=as_json, text=lambda: [f"signal {id_} is closed"])
+            done = p.close_signal(id_, reason)
+            emit(done, json=as_json, text=lambda: [f"signal {id_} is closed"])
             return
-        found = p.views.signals(limit)
+        found = p.signals(limit=limit).items
         emit(found, json=as_json, text=lambda: table(("signal", "severity", "asset", "kind", "closed", "message"), [(s["id"], s["severity"], s["asset"], s["kind"], s["closed_at"][:19], s["message"]) for s in found]))
 
 
@@ -260,22 +254,28 @@ def signals(id_: str, reason: str, limit: int, as_json: bool) -> None:
 def incidents(limit: int, as_json: bool) -> None:
     """List incidents, newest first."""
     with platform() as p:
-        found = p.views.incidents(limit)
+        found = p.incidents(limit=limit).items
         emit(found, json=as_json, text=lambda: table(("incident", "state", "assets", "title"), [(i["id"], i["state"], ", ".join(i["assets"]), i["title"]) for i in found]))
 
 
 @click.command()
 @click.argument("id_", metavar="[ID]", required=False, default="")
+@click.option("--cancel", is_flag=True, help="Stop this run; nothing of it is published, and what it made is used by the next.")
 @limit_option
 @json_option
-def runs(id_: str, limit: int, as_json: bool) -> None:
+def runs(id_: str, cancel: bool, limit: int, as_json: bool) -> None:
     """List runs, newest first, or show one with its steps, resources and checks."""
-    with platform() as p:
+    if cancel and not id_:
+        raise UsageError("SX-CLI-014", "--cancel needs a run", hint="`sextant runs` lists them")
+    with platform(load=not cancel) as p:
+        if cancel:
+            emit(p.cancel(id_), json=as_json, text=lambda: [f"run {id_} ends after the steps that are under way"])
+            return
         if id_:
-            found = p.views.run(id_)
+            found = p.run_facts(id_)
             emit(found, json=as_json, text=lambda: _run_lines(found))
             return
-        listed = p.views.runs(limit)
+        listed = p.runs(limit=limit).items
         emit(listed, json=as_json, text=lambda: table(("run", "env", "state", "trigger", "by", "computed", "reused", "failed", "rows", "took"), [(r["id"], r["env"], r["state"], r.get("trigger", ""), r.get("by", ""), r.get("computed", 0), r.get("reused", 0), r.get("failed", 0), r.get("rows", 0), human_s(r.get("wall_s", 0.0))) for r in listed]))
 
 
@@ -290,19 +290,3 @@ def _run_lines(found: dict[str, Any]) -> list[str]:
     out.append(f"{len(found['checks'])} checks, {len(bad)} not ok")
     out += [f"  {c.get('severity', 'error')}  {c['asset']}[{c.get('partition') or 'all'}] {c['name']}: {c.get('message', '')}" for c in bad]
     return out
-
-
-@click.command()
-@click.argument("run", metavar="[RUN]", required=False, default="")
-@click.option("--step", default="", help="Only this step.")
-@json_option
-def logs(run: str, step: str, as_json: bool) -> None:
-    """Show what the steps of a run printed (default: the newest run)."""
-    with platform(load=False) as p:
-        if not run:
-            newest = p.views.runs(1)
-            run = newest[0]["id"] if newest else ""
-        elif not p.state.read("run_get", (run,)):
-            raise NotFound("SX-RUN-003", f"there is no run `{run}`", hint="`sextant runs` lists them")
-        found = p.views.log(run, step) if run else []
-        emit(found, json=as_json, text=lambda: [line for entry in found for line in (f"--- {entry['step']} (attempt {entry['attempt']}, {entry['at']})", entry["text"].rstrip())] or ["nothing was printed"])

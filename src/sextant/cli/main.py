@@ -44,11 +44,12 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--project", type=click.Path(), default=None, metavar="DIR", help="The project's folder (default: found from here upwards).")
+@click.option("--server", default=None, metavar="URL", envvar="SEXTANT_SERVER", help="Work with the project at this server (token in SEXTANT_TOKEN).")
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=lambda c, _p, v: _version(c) if v else None, help="Show the version.")
 @click.pass_context
-def cli(ctx: click.Context, project: str | None) -> None:
+def cli(ctx: click.Context, project: str | None, server: str | None) -> None:
     """Operate services, infrastructure, data, models, security and business numbers as one graph."""
-    ctx.obj = {"project": project}
+    ctx.obj = {"project": project, "server": server}
 
 
 def _version(ctx: click.Context) -> NoReturn:
@@ -120,8 +121,7 @@ def _failed(error: SextantError, *, as_json: bool) -> int:
     if as_json:
         import msgspec
 
-        problem = {"type": f"sextant:{error.code}", "title": error.message, "code": error.code, "hint": error.hint, "where": error.where, "status": error.http_status}
-        click.echo(msgspec.json.format(msgspec.json.encode(problem)).decode())
+        click.echo(msgspec.json.format(msgspec.json.encode(error.problem())).decode())
     for line in error.lines():
         click.echo(line, err=True)
     return error.exit_code

@@ -1,5 +1,6 @@
 """How commands open the platform and print: tables for people, JSON with `--json`, progress on stderr."""
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
-    from sextant.engine.execute import Done, Task
+    from sextant.app.port import Platform, StepDone
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 env_option = click.option("--env", default=None, metavar="NAME", help="The environment (default: the project's).")
@@ -23,25 +24,44 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextmanager
-def platform(**more: Any) -> "Iterator[LocalPlatform]":
-    """Open the project of the command's context."""
+def platform(**more: Any) -> "Iterator[Platform]":
+    """Give the project of the command's context: in its folder, or at the server that `--server` or SEXTANT_SERVER names.
+
+    While it is open, a first Ctrl-C stops a run in this process cleanly; a run at a server goes on there.
+    """
+    address = click.get_current_context().find_root().obj["server"]
+    if address:
+        from sextant.app.remote import connect
+
+        there = connect(address, os.environ.get("SEXTANT_TOKEN", ""))
+        _warn(there.project()["problem_lines"] if more.get("load", True) else [])
+        try:
+            yield there
+        finally:
+            there.close()
+        return
+    from sextant.app.operations import Operations
+
+    with local_platform(**more) as p, p.interruptible():
+        yield Operations(p)
+
+
+@contextmanager
+def local_platform(**more: Any) -> "Iterator[LocalPlatform]":
+    """Open the project of the command's context in this process, whatever server there is."""
     from sextant.app.platform import LocalPlatform
 
     start = click.get_current_context().find_root().obj["project"]
     with LocalPlatform.open(Path(start) if start else None, **more) as p:
-        if p.load_problem is not None:
-            click.echo("warning: the project has a mistake; its last good state is used", err=True)
-            for line in p.load_problem.lines():
-                click.echo(f"  {line}", err=True)
+        _warn(p.load_problem.lines() if p.load_problem is not None else [])
         yield p
 
 
-def environment(p: "LocalPlatform", env: str | None) -> str:
-    """Return the environment asked for, or the project's default."""
-    name = env or p.config.environment or p.manifest().environments[0]
-    p.manifest()
-    p.check_env(name)
-    return name
+def _warn(lines: Iterable[str]) -> None:
+    for n, line in enumerate(lines):
+        if n == 0:
+            click.echo("warning: the project has a mistake; its last good state is used", err=True)
+        click.echo(f"  {line}", err=True)
 
 
 def emit(value: Any, *, json: bool, text: Callable[[], Iterable[str]], compact: bool = False) -> None:
@@ -104,14 +124,14 @@ class Progress:
         self._total, self._done, self._rows = total, 0, 0
         self._live = sys.stderr.isatty()
 
-    def __call__(self, task: "Task", done: "Done") -> None:
+    def __call__(self, done: "StepDone") -> None:
         self._done += 1
         self._rows += done.rows
         if not self._live:
             return
         total = max(self._total, self._done)
         full = _BAR * self._done // total
-        sys.stderr.write(f"\r[{'#' * full}{'.' * (_BAR - full)}] {self._done}/{total} steps, {self._rows:,} rows  {task.id[:48]:48}")
+        sys.stderr.write(f"\r[{'#' * full}{'.' * (_BAR - full)}] {self._done}/{total} steps, {self._rows:,} rows  {done.step[:48]:48}")
         sys.stderr.flush()
 
     def end(self) -> None:

@@ -18,10 +18,8 @@ def backup() -> None:
 @json_option
 def backup_create(folder: Path, as_json: bool) -> None:
     """Write a backup into a new FOLDER, while runs go on. It holds the signing key: keep it safe."""
-    from sextant.app.backup import create
-
     with platform() as p:
-        done = create(p, folder)
+        done = p.backup(str(folder))
         emit(done, json=as_json, text=lambda: [f"backed up {done['events']} events and {done['files']} files ({done['size_bytes']:,} bytes) to {done['folder']}"])
 
 
@@ -55,10 +53,8 @@ def backup_restore(folder: Path, target: Path, as_json: bool) -> None:
 @json_option
 def gc(history: str, dry_run: bool, as_json: bool) -> None:
     """Delete the bytes that nothing keeps: no pointer, open release, undo window or provenance. Records stay."""
-    from sextant.app.keeping import collect
-
     with platform() as p:
-        done = collect(p, history=history, dry_run=dry_run)
+        done = p.collect(history=history, dry_run=dry_run)
         verb = "would expire" if dry_run else "expired"
         emit(done, json=as_json, text=lambda: [f"{verb} {len(done['expire'])} versions, {len(done['prune_runs'])} run histories; {done['freed_bytes']:,} bytes freed"])
 
@@ -67,9 +63,7 @@ def gc(history: str, dry_run: bool, as_json: bool) -> None:
 @json_option
 def doctor(as_json: bool) -> int:
     """Look for what is wrong with this project and machine. Exit code 1 with a finding."""
-    from sextant.app.doctor import examine
-
     with platform() as p:
-        found = examine(p)
+        found = p.doctor()
         emit(found, json=as_json, text=lambda: table(("", "what", "found", "mend"), [("ok" if f["ok"] else "LOOK", f["name"], f["found"], f["hint"]) for f in found]))
         return int(not all(f["ok"] for f in found))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sextant.cli.output import Progress, emit, environment, options, platform, say, short, table
+from sextant.cli.output import Progress, emit, local_platform, options, platform, say, short, table
 from sextant.kernel.errors import UsageError
 from sextant.kernel.lengths import human_s
 
@@ -17,21 +17,6 @@ if TYPE_CHECKING:
 _SHOWN = 12
 
 
-def _range(text: str | None) -> tuple[str, str] | None:
-    if text is None:
-        return None
-    first, dots, last = text.partition("..")
-    if not first or (dots and not last):
-        raise UsageError("SX-CLI-001", f"`{text}` is not a range of partitions", hint="write 2013-02-01..2013-02-28, or one partition")
-    return first, last or first
-
-
-def _request(p: "LocalPlatform", assets: tuple[str, ...], partition: str | None, **more: Any) -> "Request":
-    from sextant.engine.plan import Request
-
-    return Request(assets=tuple(p.asset(name).id for name in assets), partitions=_range(partition), **more)
-
-
 @click.command()
 @click.argument("assets", nargs=-1)
 @click.option("--partition", metavar="A..B", help="Only these partitions.")
@@ -41,8 +26,7 @@ def _request(p: "LocalPlatform", assets: tuple[str, ...], partition: str | None,
 def plan(assets: tuple[str, ...], partition: str | None, stale: bool, upstream: bool, env: str | None, as_json: bool) -> None:
     """Show what would run, why, and what it will cost. Changes nothing."""
     with platform() as p:
-        name = environment(p, env)
-        found = p.runs.plan(name, _request(p, assets, partition, stale=stale, upstream=upstream))
+        found = p.plan(assets=assets, partition=partition or "", stale=stale, upstream=upstream, env=env or "")
         emit(_plan_json(found), json=as_json, text=lambda: _plan_lines(found))
 
 
@@ -96,7 +80,7 @@ def _span(partitions: list[str]) -> str:
 @click.option("--force", is_flag=True, help="Make the named assets again whatever the memo says.")
 @click.option("--upstream", is_flag=True, help="Also what the named assets read.")
 @click.option("--watch", is_flag=True, help="Stay, and run what is due: by cron, and when inputs have new versions.")
-@click.option("--break-glass", metavar="REASON", default="", help="Publish past a failed gate or a missing approval; leaves a signal for the owner to review.")
+@click.option("--break-glass", metavar="REASON", default="", help="Publish past a failed gate, a missing approval or a deny; leaves a signal for the owner to review.")
 @options
 def run(
     assets: tuple[str, ...], partition: str | None, each: bool, force: bool, upstream: bool, watch: bool, break_glass: str, env: str | None, as_json: bool
@@ -109,20 +93,31 @@ def run(
         raise UsageError("SX-CLI-011", f"--watch runs what is due by itself; {' and '.join(alone)} cannot go with it", hint="run without --watch for that")
     if each and break_glass:
         raise UsageError("SX-CLI-012", "--each and --break-glass do not go together", hint="break the glass for one run: `sextant run --partition DAY --break-glass REASON`")
+    if watch or each:
+        return _here(assets, partition or "", env, as_json, each=each, upstream=upstream, force=force)
     with platform() as p:
-        name = environment(p, env)
-        request = _request(p, assets, partition, force=force, upstream=upstream)
-        with p.interruptible():
-            if watch:
-                from sextant.app.watch import watch as keep_watch
-
-                return keep_watch(p, name, request, say=say, tell=lambda report: emit(report, json=as_json, text=lambda: report_lines(report), compact=True))
-            if each:
-                return _each(p, name, request, as_json)
-            progress = Progress()
-            report = p.runs.run(name, request, by=p.who(), progress=progress, break_glass=break_glass)
-            progress.end()
+        progress = Progress()
+        report = p.run(assets=assets, partition=partition or "", force=force, upstream=upstream, break_glass=break_glass, env=env or "", progress=progress)
+        progress.end()
         return finish(report, as_json)
+
+
+def _here(assets: tuple[str, ...], partition: str, env: str | None, as_json: bool, *, each: bool, upstream: bool, force: bool) -> int:
+    """Run again and again in this process: a server has a scheduler of its own."""
+    from sextant.app.operations import span
+    from sextant.app.watch import watch as keep_watch
+    from sextant.engine.plan import Request
+
+    if click.get_current_context().find_root().obj["server"]:
+        raise UsageError("SX-CLI-013", "--watch and --each work on a project in a folder", hint="a server runs what is due by itself; leave --server out for this")
+    with local_platform() as p, p.interruptible():
+        name = env or p.config.environment or p.manifest().environments[0]
+        p.check_env(name)
+        request = Request(assets=tuple(p.asset(asset).id for asset in assets), partitions=span(partition), force=force, upstream=upstream)
+        if each:
+            return _each(p, name, request, as_json)
+        say(f"watching {name}; Ctrl-C ends it")
+        return keep_watch(p, name, request, say=say, tell=lambda report: emit(report, json=as_json, text=lambda: report_lines(report), compact=True))
 
 
 def _each(p: "LocalPlatform", env: str, request: "Request", as_json: bool) -> int:
@@ -159,11 +154,8 @@ def backfill(asset: str, partitions: str | None, stale: bool, force: bool, env: 
     if partitions is None and not stale and not force:
         raise UsageError("SX-CLI-003", "a backfill needs a range, or --stale", hint=f"sextant backfill {asset} 2013-01-01..2013-12-31")
     with platform() as p:
-        name = environment(p, env)
         progress = Progress()
-        request = _request(p, (asset,), partitions, stale=stale, force=force)
-        with p.interruptible():
-            report = p.runs.run(name, request, by=p.who(), trigger="backfill", progress=progress)
+        report = p.run(assets=(asset,), partition=partitions or "", stale=stale, force=force, trigger="backfill", env=env or "", progress=progress)
         progress.end()
         return finish(report, as_json)
 
@@ -174,8 +166,7 @@ def backfill(asset: str, partitions: str | None, stale: bool, force: bool, env: 
 def check(asset: str, env: str | None, as_json: bool) -> int:
     """Run all checks of an asset on what is live now. Exit code 1 when one of severity error fails."""
     with platform() as p:
-        name = environment(p, env)
-        results = p.check(name, asset, by=p.who())
+        results = p.check(asset, env=env or "")
         emit(results, json=as_json, text=lambda: check_lines(results))
         return int(any(not r.ok and r.severity == "error" for r in results))
 

@@ -33,7 +33,7 @@ def code_digest(asset: Asset) -> str:
     if build is None:
         return digest("none", asset.id)
     table = asset.table
-    shape = msgspec.json.encode([table.key, table.time, table.partitioning.grain, table.partitioning.tz] if table else None)
+    shape = msgspec.json.encode([table.key, table.time, table.partitioning.grain, table.partitioning.tz, *([table.columns] if table.columns else [])] if table else None)
     inputs = [[i.name, i.asset, i.window] for i in build.inputs]
     return digest(
         "code-1",
@@ -50,6 +50,11 @@ def code_digest(asset: Asset) -> str:
 def inputs_digest(found: Iterable[tuple[str, str, str]]) -> str:
     """Return the digest of the content read: (parameter, partition, content digest), in order."""
     return digest("inputs-1", *(field for triple in found for field in triple))
+
+
+def pushed_digest(blobs: Iterable[str]) -> str:
+    """Return one digest for the blobs of a partition's pushed rows."""
+    return digest("pushed-1", *blobs)
 
 
 def definition_digest(asset: Asset) -> str:

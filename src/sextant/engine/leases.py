@@ -44,6 +44,13 @@ def _dead(held_by: str) -> bool:
     return _birth(pid) != words[6]
 
 
+def worker_of(state: State, clock: Clock, run: str) -> str:
+    """Return which other process works on a run, "" when it is this one or none."""
+    now = clock.now_ns()
+    mine = holder(run)
+    return next((held_by.rpartition(" since ")[0] for _, held_by, _, expires in state.read("leases") if held_by.startswith(run + " ") and held_by != mine and expires > now and not _dead(held_by)), "")
+
+
 def is_alive(state: State, clock: Clock, run: str) -> bool:
     """Say whether some process still works on a run: it holds a lease that has not passed, and is not known to be dead."""
     now = clock.now_ns()

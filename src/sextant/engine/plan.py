@@ -47,6 +47,7 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
     versions: Mapping[str, str]  # asset -> live version digest
     held: frozenset[tuple[str, str, str, str]] = frozenset()  # (asset, partition, code, inputs)
     made: Mapping[str, Mapping[tuple[str, str, str], str]] = {}  # asset -> (partition, code, inputs) -> content digest
+    pushed: Mapping[str, Mapping[str, str]] = {}  # asset -> partition -> digest of the rows that were pushed for it
     costs: Mapping[str, tuple[float, float]] = {}  # asset -> (seconds, bytes) a partition, from past runs
 
 
@@ -210,11 +211,16 @@ def _items(
     fresh = 0
     reads = [_Reader(i, assets.get(i.asset), slices, scene, planned.get(i.asset, {})) for i in asset.build.inputs]
     wanted = _wanted(slices, request, asset, scene, live)
+    pushed = scene.pushed.get(asset.id, {})
+    if asset.table and asset.table.columns:
+        wanted = [key for key in sorted({*wanted, *(() if request.partitions else pushed)}) if key in pushed]
+    elif request.partitions is None and not request.only:
+        wanted = sorted({*wanted, *_open(asset, assets, slices, scene, planned)})
     if _definition_moves(asset, assets, scene):  # a KPI is never half of one meaning: all that is live follows
         wanted = sorted({*wanted, *live})
     for key in wanted:
         ready, runs, inputs = True, False, ""
-        found: list[tuple[str, str, str]] = []
+        found: list[tuple[str, str, str]] = [("pushed", key, pushed[key])] if key in pushed else []
         for read in reads:
             state = read.at(key, found)
             ready = ready and state != "absent"
@@ -290,6 +296,7 @@ class _Reader:
         self._slices = slices
         self._upstream = keys.partitioning(upstream) if upstream else Partitioning()
         self._same = self._upstream == slices and not bound.window
+        self._gaps = bool(upstream and upstream.table and upstream.table.columns)  # no row may have been pushed for a slice
         self._whole = self._upstream.grain == "none" or bound.window == "all" or (slices.grain == "none" and not bound.window)
         self._whole_digest = keys.content_of(self._parts) if self._whole and self._parts else ""
         self._order = sorted(set(self._parts) | set(planned)) if bound.window and not self._whole else []
@@ -310,9 +317,9 @@ class _Reader:
                 state = "runs" if state == "here" else state
             elif (part := self._parts.get(upstream_key)) is not None:
                 found.append((name, upstream_key, part.digest))
-            else:
+            elif not self._gaps:
                 state = "absent"
-        return state if wanted else "absent"
+        return state if any(one in self._planned or one in self._parts for one in wanted) else "absent"
 
 
 def reads(bound: Input, upstream: Partitioning, slices: Partitioning, key: str, existing: Sequence[str]) -> list[str]:
@@ -342,6 +349,26 @@ def _wanted(slices: Partitioning, request: Request, asset: Asset, scene: Scene, 
     if slices.grain == "static":
         return slices.between(first, last) if first in slices.names or asset.id in request.assets else slices.names
     return slices.between(_fit(slices, first, "start"), _fit(slices, last, "end"))
+
+
+def _open(asset: Asset, assets: Mapping[str, Asset], slices: Partitioning, scene: Scene, planned: Mapping[str, Mapping[str, Item]]) -> set[str]:
+    """Return the slices that have begun and not ended, and for which an input has rows already: pushed rows do not wait for midnight."""
+    out: set[str] = set()
+    if asset.build is None or slices.grain in ("none", "static"):
+        return out
+    complete = to_datetime(scene.now)
+    for bound in asset.build.inputs:
+        upstream = assets.get(bound.asset)
+        other = keys.partitioning(upstream) if upstream else Partitioning()
+        if bound.window or other.grain in ("none", "static"):
+            continue
+        for key in {*scene.live.get(bound.asset, {}), *planned.get(bound.asset, {})}:
+            slice_ = other.partition(key)
+            if slice_.start is not None and slice_.end is not None and slice_.end > complete:
+                mine = slices.key_at(slice_.start)
+                if slices.holds(mine):
+                    out.add(mine)
+    return out
 
 
 def _fit(slices: Partitioning, key: str, side: Literal["start", "end"]) -> str:

@@ -32,7 +32,7 @@ class DataWork:
         self, plan: Plan, manifest: Manifest, *, run: str, state: State, versions: Versions, lake: Lake, blobs: Blobs,
         executors: Callable[[str], Executor], clock: Clock, ids: Ids, tables: dict[str, RunTable], project: str, blobs_root: str,
         fence: int = 0, earlier: Iterable[tuple[str, str]] = (), spare: Iterable[tuple[str, str]] = (), secrets_file: str = "", past_gate: bool = False,
-        held: Container[tuple[str, str, str, str]] = (), as_it_was: bool = False,
+        held: Container[tuple[str, str, str, str]] = (), as_it_was: bool = False, pushed: Mapping[str, Mapping[str, tuple[str, ...]]] | None = None,
         settled: Callable[[str], None] = lambda _asset: None,
     ) -> None:  # fmt: skip
         self.plan, self.manifest, self.run, self.state, self.versions = plan, manifest, run, state, versions
@@ -49,6 +49,7 @@ class DataWork:
         self.earlier = self._recorded(earlier)  # this run made it before it was interrupted: never again
         self.spare = self._recorded(spare)  # runs that were cancelled made it: as good as the memo
         self.held = held
+        self.pushed = pushed or {}
         self.as_it_was = as_it_was  # an undo: what older code had made from these inputs is taken before new code is tried
 
     # ------------------------------------------------------------ the graph
@@ -244,7 +245,8 @@ class DataWork:
         """Return the inputs half of the memo key as the run stands now; None when an input lacks the partition."""
         assert asset.build is not None
         slices = keys.partitioning(asset)
-        found: list[tuple[str, str, str]] = []
+        mine = self.pushed.get(asset.id, {}).get(partition)
+        found: list[tuple[str, str, str]] = [("pushed", partition, keys.pushed_digest(mine))] if mine else []
         for bound in asset.build.inputs:
             table = self.tables[bound.asset]
             upstream = keys.partitioning(self.assets[bound.asset]) if bound.asset in self.assets else keys.UNPARTITIONED
@@ -254,11 +256,17 @@ class DataWork:
                 found.append((bound.name, "*", table.content()))
                 continue
             wanted = [partition] if upstream == slices and not bound.window else reads(bound, upstream, slices, partition, sorted(table.parts()))
+            above = self.assets.get(bound.asset)
+            gaps = bool(above and above.table and above.table.columns)
+            here = len(found)
             for name in wanted:
                 part = table.part(name)
-                if part is None:
+                if part is None and not gaps:
                     return None
-                found.append((bound.name, name, part.digest))
+                if part is not None:
+                    found.append((bound.name, name, part.digest))
+            if len(found) == here:
+                return None
         return keys.inputs_digest(found)
 
     @staticmethod
@@ -312,6 +320,7 @@ class DataWork:
             references=references, bundle=self.manifest.bundle, root=self.manifest.root, tz=self.manifest.tz,
             staging=f"{table_folder(asset.id)}/data/{id_}", lake=str(self.lake.root), blobs=self.blobs_root, project=self.project,
             secrets=dict(build.secrets) if build else {}, environment={"SEXTANT_SECRETS": self.secrets_file} if self.secrets_file else {},
+            pushed={key: self.pushed[asset.id][key] for key in partitions if key in self.pushed.get(asset.id, {})},
             now=now, expires_at=now + int(lasts_s * NS), expect_schema=self.tables[asset.id].schema, audit=audit,
         )  # fmt: skip
 

@@ -23,7 +23,7 @@ class Rows(NamedTuple):
     """Rows of one table. `block` is Native format."""
 
     table: str
-    count: int
+    rows: int
     block: bytes
 
 

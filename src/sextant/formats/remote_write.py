@@ -201,5 +201,5 @@ def _request() -> Any:
     message.field.add(name="timeseries", number=1, label=many, type=octets)
     message.field.add(name="metadata", number=3, label=many, type=octets)
     pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)  # type: ignore[no-untyped-call]
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("sextant.remote_write.WriteRequest"))  # type: ignore[no-untyped-call]
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("sextant.remote_write.WriteRequest"))

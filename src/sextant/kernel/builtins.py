@@ -4,6 +4,7 @@ ROWS: tuple[tuple[str, str], ...] = (
     ("check.dataops", "sextant.domains.dataops.checks:evaluate"),
     ("kpi.reconcile", "sextant.author.measures:reconcile"),
     ("project.open", "sextant.app.opening:open_project"),
+    ("query.local", "sextant.server.local:asker"),
     ("secrets.local", "sextant.app.secrets:for_order"),
     ("secrets.redact", "sextant.app.secrets:redact"),
 )

@@ -37,6 +37,7 @@ class Principal(Noun, frozen=True, kw_only=True):
     kind: Literal["person", "token", "agent", "system"] = "person"
     teams: tuple[str, ...] = ()
     on_behalf_of: str = ""
+    role: str = ""  # viewer, operator or admin of who comes over the network; "" = works on the project's own folder
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.name}" + (f" for {self.on_behalf_of}" if self.on_behalf_of else "")
@@ -46,14 +47,14 @@ class Principal(Noun, frozen=True, kw_only=True):
 
 
 class Code(Noun, frozen=True, kw_only=True):
-    """Where project code stands and what it was: `entry` is `module:qualname` or a `.sql` path inside the bundle.
+    """Where project code stands and what it was: `entry` is `module:qualname` or a `.sql` path inside the bundle; a `stream` has none of its own.
 
     fingerprint  digest of the function and of all project-local code that it reaches
     modules      distributions that its imports reach, each `name==version`
     warnings     reach that could not be followed (getattr, open ...), shown by `plan`
     """
 
-    language: Literal["python", "sql"]
+    language: Literal["python", "sql", "stream"]
     entry: str
     file: str
     line: int = 1
@@ -128,6 +129,7 @@ class Table(Noun, frozen=True, kw_only=True):
     time: str = ""  # the column of instants that says into which slice a row belongs
     schema: Literal["evolve", "freeze"] = "evolve"
     personal: tuple[str, ...] = ()  # columns masked in samples
+    columns: tuple[tuple[str, str], ...] = ()  # (column, type) of rows that are pushed; () = a function or query makes them
 
 
 class Goal(Noun, frozen=True, kw_only=True):
@@ -188,14 +190,30 @@ class Edge(Noun, frozen=True, kw_only=True):
     valid_to: int = 0
 
 
+class Need(Noun, frozen=True, kw_only=True):
+    """So many people of a team (`of` "" = of any) who must agree; `by`: those who have."""
+
+    count: int
+    of: str = ""
+    by: tuple[str, ...] = ()
+
+    @property
+    def is_met(self) -> bool:
+        return len(self.by) >= self.count
+
+
 class Rule(Noun, frozen=True, kw_only=True):
-    """A policy: when the CEL condition `when` holds, then allow, deny, or ask for `approvals` people of team `of`."""
+    """A policy: when the CEL condition `when` holds, then allow, deny, or ask for `approvals` people of team `of`.
+
+    `absolute`: a deny that a broken glass does not pass.
+    """
 
     name: str
     when: str
     then: Literal["allow", "deny", "approval"]
     approvals: int = 0
     of: str = ""
+    absolute: bool = False
     file: str = ""
     line: int = 0
 
@@ -306,12 +324,21 @@ class Release(Noun, frozen=True, kw_only=True):
     undoes: str = ""
     reason: str = ""
     by: str = ""
-    approvals: tuple[str, ...] = ()
-    approvals_needed: int = 0
+    needs: tuple[Need, ...] = ()  # all of them must be met
+    approvals: tuple[str, ...] = ()  # who approved, in order
+    approvals_needed: int = 0  # with `approvals_of`: how the one need was written before there could be several
     approvals_of: str = ""
     broke_glass: str = ""
+    passed: tuple[str, ...] = ()  # denying rules that the broken glass passed
     created_at: int = 0
     changed_at: int = 0
+
+    @property
+    def asked(self) -> tuple[Need, ...]:
+        """Whose approval the policy asks for, met or not."""
+        if self.needs or not self.approvals_needed:
+            return self.needs
+        return (Need(count=self.approvals_needed, of=self.approvals_of, by=self.approvals),)
 
 
 class Signal(Noun, frozen=True, kw_only=True):
@@ -394,6 +421,7 @@ class WorkOrder(Noun, frozen=True, kw_only=True):
     now: int = 0
     expires_at: int = 0
     expect_schema: tuple[tuple[str, str], ...] = ()  # the live schema, for freeze / evolve
+    pushed: dict[str, tuple[str, ...]] = {}  # partition -> blobs of the rows that were pushed for it, in the order of arrival
     audit: bool = False  # run the checks of `asset` on the one input instead of making partitions
 
 

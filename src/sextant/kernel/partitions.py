@@ -99,7 +99,7 @@ class Partitioning(msgspec.Struct, frozen=True, kw_only=True):
         if self.grain == "none":
             return [ALL]
         if self == other or (self.grain, self.tz) == (other.grain, other.tz) != ("static", self.tz):
-            return [key] if self._inside(key) else []
+            return [key] if self.holds(key) else []
         slice_ = other.partition(key)
         if self.grain == "static":
             return [key] if key in self.names else list(self.names) if other.grain != "static" else []
@@ -107,7 +107,7 @@ class Partitioning(msgspec.Struct, frozen=True, kw_only=True):
             return []
         return list(self._keys(slice_.start.astimezone(ZoneInfo(self.tz)), slice_.end.astimezone(ZoneInfo(self.tz))))
 
-    def _inside(self, key: str) -> bool:
+    def holds(self, key: str) -> bool:
         if self.grain in ("none", "static"):
             return True
         zone = ZoneInfo(self.tz)

@@ -196,6 +196,7 @@ class QueryLimits(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int = 1 << 30
     rows_read: int = 0
     rows_result: int = 0
+    bytes_result: int = 0
 
 
 class Telemetry(Protocol):
@@ -218,8 +219,10 @@ class Telemetry(Protocol):
         """Answer a question of ours in a ClickHouse format. `params` bind `{name:Type}`. BadData for wrong SQL, StorageError, Busy beyond limits."""
         ...
 
-    def ask(self, sql: str, *, form: str, params: Mapping[str, str] | None = None, limits: QueryLimits | None = None) -> bytes:
-        """Answer a question of a stranger, over a connection that cannot write. The caller has had the text judged first."""
+    def ask(
+        self, sql: str, *, form: str, params: Mapping[str, str] | None = None, limits: QueryLimits | None = None, settings: Mapping[str, str] | None = None,
+    ) -> bytes:  # fmt: skip
+        """Answer a question of a stranger, over a connection that cannot write. The caller has had the text and the settings judged first."""
         ...
 
     def close(self) -> None: ...

@@ -60,7 +60,7 @@ class Entry(NamedTuple):
 
 
 def entries(rows: Iterable[Row]) -> list[Entry]:
-    """Return the events of a query that selects (seq, envelope, salt, body), such as `events_newest`."""
+    """Return the events of a query that selects (seq, envelope, salt, body), such as `events_after`."""
     found = []
     for _seq, raw, _salt, body in rows:
         envelope = msgspec.json.decode(bytes(raw), type=Envelope)
@@ -164,7 +164,8 @@ def subtrees(read: Callable[[str, Sequence[Any]], list[Row]]) -> merkle.Subtree:
         start = first & -merkle.BLOCK
         stop = first + (1 << level)
         if block[0] != start or len(block[1]) < stop - start:
-            block = start, [merkle.leaf_hash(envelope) for (envelope,) in read("event_envelopes", (start, start + merkle.BLOCK))]
+            envelopes = [envelope for (envelope,) in read("event_envelopes", (start, start + merkle.BLOCK))]
+            block = start, [merkle.leaf_hash(envelope) for envelope in envelopes if isinstance(envelope, bytes)]
         leaves = block[1][first - start : stop - start]
         if len(leaves) != 1 << level:
             raise Damaged(

@@ -19,7 +19,7 @@ from sextant.kernel.clock import Clock
 from sextant.kernel.errors import BadData, Conflict
 from sextant.kernel.ids import Ids
 from sextant.kernel.nouns import Asset, CheckResult, Event, Move, Part, Principal, Release, Strategy, Version
-from sextant.kernel.ports import Lake, State, Statement, Write
+from sextant.kernel.ports import Lake, State, Statement, TableCommit, Write
 from sextant.ledger.projections import ChecksCompleted, Held, VersionConfirmed, VersionCreated, VersionRelocated
 from sextant.policy.decide import Decision
 from sextant.release.releases import Instant, Releases, Verdict, still
@@ -56,6 +56,7 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
     release: Release | None = None
     rejected: tuple[Release, ...] = ()
     versions: dict[str, str] = {}
+    files: dict[str, int] = {}  # asset -> how many data files its new state has
     rows: int = 0
 
 
@@ -65,7 +66,7 @@ class Publisher:
     def __init__(self, state: State, lake: Lake, versions: Versions, releases: Releases, clock: Clock, ids: Ids) -> None:
         self._state, self._lake, self._versions, self._releases, self._clock, self._ids = state, lake, versions, releases, clock, ids
         self._pool = ThreadPoolExecutor(_COMMITS_AT_ONCE, thread_name_prefix="sextant-commit")
-        self._begun: dict[str, tuple[Any, Future[str]]] = {}
+        self._begun: dict[str, tuple[Any, Future[TableCommit]]] = {}
 
     def publish(
         self, env: str, tables: Mapping[str, RunTable], assets: Mapping[str, Asset], *, run: str, by: Principal, decide: Decide, cause: str,
@@ -142,11 +143,11 @@ class Publisher:
                 if id_ in tables:
                     self._versions.remember(id_, digest, tables[id_].parts())
         rejected = self._refuse(env, tables, assets, run, by, decide, cause, made)
-        return Published(release=release, rejected=rejected, versions=made, rows=rows)
+        return Published(release=release, rejected=rejected, versions=made, files={id_: len(commit.files) for id_, commit in states.items()}, rows=rows)
 
     # ------------------------------------------------------------ versions
 
-    def _version(self, env: str, table: RunTable, asset: Asset, run: str, tables: Mapping[str, RunTable], made: Mapping[str, str], locator: str, refused: Sequence[CheckResult] = ()) -> Version:
+    def _version(self, env: str, table: RunTable, asset: Asset, run: str, tables: Mapping[str, RunTable], made: Mapping[str, str], commit: TableCommit, refused: Sequence[CheckResult] = ()) -> Version:
         parts = table.parts()
         digest = version_digest(table.schema, {name: part.digest for name, part in parts.items()})
         inputs = dict(table.made_from)
@@ -159,7 +160,6 @@ class Publisher:
         definition = "kpi:" + asset.name.removeprefix("kpi_")
         if asset.id.startswith("dataset:kpi_") and (by := made.get(definition) or self._versions.live_version(env, definition)):
             inputs[definition] = by
-        files = self._lake.files(locator) if locator else ()
         made_now = sum(not staged.origin for staged in table.staged.values())
         meta: dict[str, Any] = {"wall_s": round(table.wall_s, 6), "made": made_now}
         if not made_now and table.base:  # nothing was computed: what it costs is known from before
@@ -168,9 +168,9 @@ class Publisher:
         if refused:
             meta["refused"] = [f"{check.name}: {check.message}" for check in refused if not check.ok and check.severity == "error"][:20]
         return Version(
-            asset=asset.id, digest=digest, parent=table.base, locator=locator, run=run, code=asset.build.code.fingerprint if asset.build else "",
+            asset=asset.id, digest=digest, parent=table.base, locator=commit.locator, run=run, code=asset.build.code.fingerprint if asset.build else "",
             inputs=inputs, parts=tuple(staged.part for staged in table.staged.values()), removed=tuple(sorted(table.removed)),
-            rows=sum(part.rows for part in parts.values()), size_bytes=sum(file.size_bytes for file in files), schema=table.schema, meta=meta,
+            rows=sum(part.rows for part in parts.values()), size_bytes=sum(file.size_bytes for file in commit.files), schema=table.schema, meta=meta,
             created_at=self._clock.now_ns(),
         )  # fmt: skip
 
@@ -183,7 +183,7 @@ class Publisher:
         """End the threads that write table states."""
         self._pool.shutdown()
 
-    def _states(self, tables: Mapping[str, RunTable], assets: Mapping[str, Asset]) -> dict[str, str]:
+    def _states(self, tables: Mapping[str, RunTable], assets: Mapping[str, Asset]) -> dict[str, TableCommit]:
         """Write the new states of several tables side by side: most of the time is waiting for the disk."""
         begun, self._begun = self._begun, {}
         futures = {
@@ -192,7 +192,7 @@ class Publisher:
         }
         return {id_: future.result() for id_, future in futures.items()}
 
-    def _commit(self, table: RunTable, asset: Asset) -> str:
+    def _commit(self, table: RunTable, asset: Asset) -> TableCommit:
         """Write the table's new state; where nothing of the old one stays and its columns do not fit, the table begins anew."""
         try:
             return self._laid_over(table, asset, table.locator)
@@ -201,28 +201,31 @@ class Publisher:
                 raise
             return self._laid_over(table, asset, "")
 
-    def _laid_over(self, table: RunTable, asset: Asset, locator: str) -> str:
+    def _laid_over(self, table: RunTable, asset: Asset, locator: str) -> TableCommit:
         """Write a state: that of `locator`, fresh files first, then partitions taken from older states."""
         name = table_folder(asset.id)
         grain = asset.table.partitioning.grain if asset.table else "none"
         fresh = {key: staged for key, staged in table.staged.items() if not staged.origin}
         files = {file.path: file for staged in fresh.values() for file in staged.files}
         gone = {*fresh, *table.removed}
+        done: TableCommit | None = None
         if files or (gone and locator):
-            locator = self._lake.commit(
+            done = self._lake.commit(
                 name, locator, add=tuple(files.values()), replace=gone, arrow_schema=table.arrow_schema, partitioned=grain,
-            ).locator  # fmt: skip
+            )  # fmt: skip
+            locator = done.locator
         by_origin: dict[str, list[str]] = {}
         for key, staged in table.staged.items():
             if staged.origin:
                 by_origin.setdefault(staged.origin, []).append(key)
         for origin, keys in by_origin.items():
             if locator:
-                locator = self._lake.restore(name, locator, origin, keys).locator
+                done = self._lake.restore(name, locator, origin, keys)
             else:  # nothing is live yet: begin with the older state, without what is not wanted of it
                 held = {partition for file in self._lake.files(origin) for partition in file.partitions}
-                locator = self._lake.commit(name, origin, add=(), replace=held - set(keys), arrow_schema=b"", partitioned=grain).locator
-        return locator
+                done = self._lake.commit(name, origin, add=(), replace=held - set(keys), arrow_schema=b"", partitioned=grain)
+            locator = done.locator
+        return done or TableCommit(locator=locator, files=self._lake.files(locator) if locator else ())
 
     def _checks(self, results: Sequence[CheckResult], run: str, asset: str, version: str, by: Principal, cause: str) -> list[Event]:
         if not results:
@@ -240,11 +243,11 @@ class Publisher:
             base = self._versions.live_version(env, id_)
             candidate = self._candidate(table, base)
             try:
-                locator = self._commit(candidate, assets[id_])
+                commit = self._commit(candidate, assets[id_])
             except BadData:  # its columns do not fit the live ones: kept beside them, as a table of its own
                 candidate = self._candidate(table, "")
-                locator = self._commit(candidate, assets[id_])
-            version = self._version(env, candidate, assets[id_], run, tables, made, locator, table.refused_checks)
+                commit = self._commit(candidate, assets[id_])
+            version = self._version(env, candidate, assets[id_], run, tables, made, commit, table.refused_checks)
             created = self._event("version.created", f"{id_}@{version.digest}", VersionCreated(version), by, cause)
             events = [created, *self._checks(table.refused_checks, run, id_, version.digest, by, created.id)]
             move = Move(env=env, asset=id_, source=base, target=version.digest)

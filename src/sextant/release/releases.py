@@ -16,7 +16,7 @@ from sextant.kernel.ids import Ids
 from sextant.kernel.nouns import Event, Incident, Move, Principal, Release, Signal, Strategy
 from sextant.kernel.ports import State, Statement, Write
 from sextant.ledger.projections import Held, VersionTainted, VersionUnheld, VersionWithdrawn
-from sextant.policy.decide import Decision
+from sextant.policy.decide import Decision, wanted
 from sextant.release.machine import Happening, advance, is_open, may_be_superseded
 
 _TAINT_MAX = 100_000  # versions that one withdrawal may taint
@@ -95,7 +95,7 @@ class Releases:
         if not moves:
             raise UserError("SX-RELEASE-003", "a release without a move")
         if decision.verdict == "deny":
-            raise Denied("SX-POLICY-001", f"not allowed: {'; '.join(decision.reasons)}", hint="ask the owner of the policy: breaking the glass passes a gate or an approval, not a deny")
+            raise Denied("SX-POLICY-001", f"not allowed: {'; '.join(decision.reasons)}", hint="ask the owner of the policy; in an emergency --break-glass REASON passes a deny that is not absolute")
         if not broke_glass and intent == "release":
             for move in moves:
                 if self._state.read("withdrawn_is", (move.env, move.asset, move.target)):
@@ -114,9 +114,9 @@ class Releases:
             reason=reason,
             undoes=undoes,
             by=str(by),
-            approvals_needed=decision.approvals if decision.verdict == "approval" and not broke_glass else 0,
-            approvals_of=decision.of,
+            needs=decision.needs if decision.verdict == "approval" and not broke_glass else (),
             broke_glass=broke_glass,
+            passed=decision.passed,
             created_at=self._clock.now_ns(),
             changed_at=self._clock.now_ns(),
         )
@@ -172,8 +172,8 @@ class Releases:
         if not verdict.ok and not release.broke_glass:
             return step(release, "gate_failed", "; ".join(verdict.reasons)), events, []
         release = step(release, "gate_passed")
-        if release.approvals_needed > len(release.approvals):
-            return step(release, "approval_needed", f"needs {release.approvals_needed} of {release.approvals_of or 'anybody else'}"), events, []
+        if missing := wanted(release.asked):
+            return step(release, "approval_needed", f"needs {missing}"), events, []
         release = step(release, "started")
         checks = self._pointers(release)
         release = step(release, "finished")
@@ -203,7 +203,7 @@ class Releases:
             self._each(release, "undo")
         except Exception as error:
             why = msgspec.structs.replace(release, reason=f"taken back while it was rolled on, and the undo failed: {error}")
-            self._state.commit(Write((), self._incident(why, self._cause_of(release))))
+            self._state.commit(Write((), self._incident(why, self._cause_of(release.id))))
 
     def _forward(self, release: Release) -> Release:
         """Take the next step of a release that needs nobody. Conflict when somebody else took it."""
@@ -213,8 +213,8 @@ class Releases:
                 return self._step(release, "gate_passed")
             return self._step(release, "gate_failed", reason="; ".join(verdict.reasons))
         if release.state == "gated":
-            if release.approvals_needed > len(release.approvals):
-                return self._step(release, "approval_needed", reason=f"needs {release.approvals_needed} of {release.approvals_of or 'anybody else'}")
+            if missing := wanted(release.asked):
+                return self._step(release, "approval_needed", reason=f"needs {missing}")
             return self._step(release, "started")
         return self._roll(release)
 
@@ -261,7 +261,7 @@ class Releases:
 
     def _step(self, release: Release, happened: Happening, *, reason: str = "", by: str = "", also: Sequence[Statement] = (), events: Sequence[Event] = ()) -> Release:
         following = advance(release, happened, reason=reason, by=by, at=self._clock.now_ns())
-        event = self._event(following, self._cause_of(release), actor=by)
+        event = self._event(following, self._cause_of(release.id), actor=by)
         more: tuple[Event, ...] = ()
         if following.state == "stuck":
             more = self._incident(following, event.id)
@@ -279,18 +279,28 @@ class Releases:
     # ------------------------------------------------------------ people
 
     def approve(self, id_: str, by: Principal, *, deny: bool = False, reason: str = "") -> Release:
-        """Record an approval (or refusal) and drive on. Denied for a person outside the team, or who proposed it, or twice."""
+        """Record an approval (or refusal) and drive on. Denied for a person outside the teams, or who proposed it, or twice.
+
+        Somebody of several teams that are asked agrees for each of them; it goes on when all needs are met.
+        """
+        cause = self._cause_of(id_)
         release = self.get(id_)
         if release.state != "waiting":
             raise Conflict("SX-RELEASE-001", f"release `{id_}` is {release.state} and waits for nobody")
-        if release.approvals_of and release.approvals_of not in by.teams:
-            raise Denied("SX-POLICY-002", f"`{by}` is not in team `{release.approvals_of}`", hint=f"someone of `{release.approvals_of}` must approve")
-        if not deny and (str(by) == release.by or release.by.endswith(f" for {by.name}")):
+        proposed = str(by) == release.by or release.by.endswith(f" for {by.name}")
+        if not deny and proposed:
             raise Denied("SX-POLICY-003", "who proposed a release cannot approve it", hint="ask a second pair of eyes")
         if not deny and str(by) in release.approvals:
             raise Denied("SX-POLICY-004", f"`{by}` has approved already")
-        release = self._step(release, "denied" if deny else "approved", by=str(by), reason=reason)
-        return self.drive(release)
+        theirs = [need for need in release.asked if not need.of or need.of in by.teams]
+        if not any(deny or not need.is_met for need in theirs) and not (deny and proposed):
+            teams = " or ".join(f"`{need.of}`" for need in release.asked if deny or not need.is_met)
+            raise Denied("SX-POLICY-002", f"`{by}` is not in team {teams}", hint=f"someone of {teams} must approve")
+        unchanged = Statement("event_newest_is", (id_, cause), 1, f"release `{id_}` was approved by somebody else at the same moment")
+        if deny:
+            return self.drive(self._step(release, "denied", by=str(by), reason=reason, also=(unchanged,)))
+        needs = tuple(msgspec.structs.replace(need, by=(*need.by, str(by))) if need in theirs and not need.is_met else need for need in release.asked)
+        return self.drive(self._step(msgspec.structs.replace(release, needs=needs), "approved", by=str(by), reason=reason, also=(unchanged,)))
 
     def pause(self, id_: str, by: Principal, reason: str) -> Release:
         return self._step(self.get(id_), "paused", by=str(by), reason=reason)
@@ -404,8 +414,8 @@ class Releases:
     def _make(self, type_: str, subject: str, data: Any, cause: str, actor: str) -> Event:
         return Event(id=self._ids.new("ev"), type=type_, subject=subject, actor=actor, data=msgspec.Raw(msgspec.json.encode(data)), cause=cause)
 
-    def _cause_of(self, release: Release) -> str:
-        rows = self._state.read("event_newest_of", (release.id,))
+    def _cause_of(self, release: str) -> str:
+        rows = self._state.read("event_newest_of", (release,))
         return str(rows[0][0]) if rows else ""
 
 

@@ -9,8 +9,10 @@ import os
 import resource
 import time
 import traceback
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sextant.engine import streams
 from sextant.engine.context import Context
 from sextant.kernel import registry
 from sextant.kernel.errors import BadData, ProjectError, SextantError, WorldError
-from sextant.kernel.nouns import CheckResult, CheckSpec, FileRef, InputRef, PartOutput, Resources, WorkOrder, WorkResult
+from sextant.kernel.nouns import CheckResult, CheckSpec, FileRef, FileSet, InputRef, PartOutput, Resources, WorkOrder, WorkResult
 from sextant.kernel.partitions import ALL, Partition, Partitioning
 from sextant.stores.blobs.local import LocalBlobs
 from sextant.stores.lake import frames, types
@@ -94,8 +97,11 @@ def _call(order: WorkOrder) -> list[tuple[str, Any]]:
     build = asset.build
     assert build is not None
     assert asset.table is not None
-    project = _project(order)
     slices = asset.table.partitioning
+    if build.code.language == "stream":
+        blobs = LocalBlobs(Path(order.blobs))
+        return [(key, streams.fold(asset.table.columns, (blobs.get(one) for one in order.pushed.get(key, ())), asset.table.key)) for key in order.partitions]
+    project = _project(order)
     loaded = {ref.name: _Loaded(order, ref, slices) for ref in order.inputs}
     if build.code.language == "sql":
         query = project.queries[asset.id]
@@ -196,9 +202,43 @@ def _by_label(table: pa.Table, wanted: Sequence[str] | None) -> list[tuple[str, 
     return [(key, groups.get(key, empty)) for key in wanted]
 
 
+_tables: "OrderedDict[tuple[Any, ...], tuple[pa.Table, int]]" = OrderedDict()  # with the size in bytes, which takes longer to tell than to hold
+_tables_bytes = 0  # of all of them
+_TABLES_BYTES_MAX = 64 << 20  # held in all: what several steps of a day read is decoded once in a worker
+
+
+def _read(lake: str, set_: FileSet, schema: tuple[tuple[str, str], ...], *, labels: bool) -> pa.Table:
+    """Return the rows of some files. Files never change, so small ones are held; one that is gone or cut off is not served from memory."""
+    global _tables_bytes  # noqa: PLW0603
+    size = sum(file.size_bytes for file in set_.files)
+    if not set_.files or size > _TABLES_BYTES_MAX // 16:
+        table: pa.Table = frames.read(lake, set_.files, partitions=set_.partitions, frame="pyarrow", schema=schema, labels=labels)
+        return table
+    name = (lake, set_, schema, labels)
+    held = _tables.get(name)
+    if held is not None and all(_is_whole(lake, file) for file in set_.files):
+        _tables.move_to_end(name)
+        return held[0]
+    table = frames.read(lake, set_.files, partitions=set_.partitions, frame="pyarrow", schema=schema, labels=labels)
+    if held is not None:
+        _tables_bytes -= held[1]
+    _tables[name] = (table, table.nbytes)
+    _tables_bytes += _tables[name][1]
+    while _tables_bytes > _TABLES_BYTES_MAX:
+        _tables_bytes -= _tables.popitem(last=False)[1][1]
+    return table
+
+
+def _is_whole(lake: str, file: FileRef) -> bool:
+    try:
+        return os.stat(os.path.join(lake, file.path)).st_size == file.size_bytes
+    except OSError:
+        return False
+
+
 def table_of(lake: str, ref: InputRef, *, labels: bool = False) -> pa.Table:
     """Return the rows of an input as Arrow."""
-    tables = [frames.read(lake, set_.files, partitions=set_.partitions, frame="pyarrow", schema=ref.schema, labels=labels) for set_ in ref.sets]
+    tables = [_read(lake, set_, ref.schema, labels=labels) for set_ in ref.sets]
     if not tables:
         none: Sequence[FileRef] = ()
         return frames.read(lake, none, frame="pyarrow", schema=ref.schema, labels=labels)
@@ -218,6 +258,7 @@ def _as_frame(table: pa.Table, frame: str) -> Any:
 
 
 _duck: Any = None  # one DuckDB for the life of the worker: opening one costs more than most queries
+_PARSED_ROWS_MAX = 1_000_000  # over fewer rows a query that is parsed already and copies its result is faster than a relation
 _duck_tz = ""
 
 
@@ -234,7 +275,11 @@ def _sql(order: WorkOrder, query: str, tables: Mapping[str, pa.Table]) -> pa.Tab
             _duck_tz = order.tz
         for name, table in tables.items():
             _duck.register(name, table)
-        return _duck.sql(query).to_arrow_table()
+        if sum(table.num_rows for table in tables.values()) > _PARSED_ROWS_MAX:
+            return _duck.sql(query).to_arrow_table()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # DuckDB's hint that the result is copied
+            return _duck.execute(_parsed(query)).to_arrow_table()
     except duckdb.Error as error:
         raise ProjectError("SX-STEP-005", f"the query of `{order.asset.id}` failed: {str(error).strip().splitlines()[0]}", hint="run it in DuckDB over the inputs", where=f"{order.asset.file}:{order.asset.line}") from error
     finally:
@@ -242,8 +287,16 @@ def _sql(order: WorkOrder, query: str, tables: Mapping[str, pa.Table]) -> pa.Tab
             _duck.unregister(name)
 
 
+@lru_cache(maxsize=256)
+def _parsed(query: str) -> Any:
+    """Return a query as DuckDB's parser left it; it is bound anew to the tables of each execution."""
+    statements = _duck.extract_statements(query)
+    return statements[0] if len(statements) == 1 else query
+
+
 def _close_duck() -> None:
     global _duck  # noqa: PLW0603
+    _parsed.cache_clear()
     _duck.close()
     _duck = None
 

@@ -6,6 +6,7 @@ A worker that dies, hangs or eats its memory takes nobody else along.
 """
 
 import contextlib
+import fcntl
 import os
 import select
 import signal
@@ -16,11 +17,13 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
+from typing import Any
 
 from sextant.engine.executors import wire
+from sextant.kernel import registry
 from sextant.kernel.errors import SextantError, WorldError
-from sextant.kernel.limits import STEP_TIMEOUT_S
+from sextant.kernel.limits import STEP_TIMEOUT_S, WORKER_IDLE_S
 from sextant.kernel.nouns import WorkOrder, WorkResult
 
 _Job = tuple[WorkOrder, Callable[[WorkResult], None]]
@@ -73,6 +76,8 @@ class _Slot:
         self._process: subprocess.Popen[bytes] | None = None
         self._bundle = ""
         self._order = ""
+        self._log: Any = None  # an unnamed file: what the order at hand prints, there to be read when its worker had to be killed
+        self._secretive: dict[tuple[str, ...], WorkOrder] = {}  # orders with secrets that this process has had
         self._lock = threading.Lock()
         self._wake_r, self._wake_w = os.pipe()
         self._thread = threading.Thread(target=self._loop, name="sextant-worker-slot", daemon=True)
@@ -96,7 +101,15 @@ class _Slot:
         os.close(self._wake_w)
 
     def _loop(self) -> None:
-        while (job := self._pool._jobs.get()) is not None:
+        while True:
+            try:
+                job = self._pool._jobs.get(timeout=WORKER_IDLE_S if self._process else None)
+            except Empty:
+                with self._lock:
+                    self._end()  # nobody has had work for it for long: its memory is worth more than its start
+                continue
+            if job is None:
+                return
             order, done = job
             self._woken()  # by a cancellation that came too late for the order before
             self._order = order.id
@@ -138,6 +151,9 @@ class _Slot:
         assert process.stdin is not None
         assert process.stdout is not None
         build = order.asset.build
+        if build and build.secrets:
+            self._secretive[tuple(sorted(build.secrets.values()))] = order
+        os.ftruncate(self._log.fileno(), 0)  # the worker does so too, but it may never come to it
         timeout = (build.timeout_s if build else 0.0) or STEP_TIMEOUT_S
         try:
             wire.send(process.stdin.fileno(), order)
@@ -147,11 +163,11 @@ class _Slot:
         if body:
             return wire.result_from(body)
         if body is None:
-            self._end()
+            log = self._end()
             if self._stopped(order):
-                return wire.failed(order, "SX-STEP-CANCELLED", "cancelled while it ran")
+                return wire.failed(order, "SX-STEP-CANCELLED", "cancelled while it ran", log=log)
             return wire.failed(
-                order, "SX-STEP-TIMEOUT", f"ran longer than {timeout:g} s and was stopped", retryable=True, hint="raise timeout= of the asset, or make it faster"
+                order, "SX-STEP-TIMEOUT", f"ran longer than {timeout:g} s and was stopped", retryable=True, hint="raise timeout= of the asset, or make it faster", log=log
             )
         return self._died(order)
 
@@ -180,16 +196,20 @@ class _Slot:
     def _died(self, order: WorkOrder) -> WorkResult:
         assert self._process is not None
         code = self._process.wait()
-        self._end()
+        log = self._end()
         if code < 0:
             name = signal.Signals(-code).name
             hint = "raise memory= of the asset, or work in smaller partitions" if name in ("SIGKILL", "SIGABRT", "SIGSEGV") else ""
-            return wire.failed(order, "SX-STEP-DIED", f"the worker was ended by {name} (out of memory, or stopped from outside)", retryable=True, hint=hint)
-        return wire.failed(order, "SX-STEP-DIED", f"the worker ended by itself with exit code {code}", retryable=True, hint="project code must not exit the process")
+            return wire.failed(order, "SX-STEP-DIED", f"the worker was ended by {name} (out of memory, or stopped from outside)", retryable=True, hint=hint, log=log)
+        return wire.failed(order, "SX-STEP-DIED", f"the worker ended by itself with exit code {code}", retryable=True, hint="project code must not exit the process", log=log)
 
     def _spawn(self, folder: str | None) -> "subprocess.Popen[bytes]":
+        if self._log is None:
+            self._log = tempfile.TemporaryFile("w+b", buffering=0)  # noqa: SIM115 - lives as long as the worker
+            fcntl.fcntl(self._log, fcntl.F_SETFL, os.O_APPEND)  # after the log was emptied everybody writes at its new end
         return subprocess.Popen(
-            [sys.executable, "-m", "sextant.engine.executors.worker"],
+            [sys.executable, "-m", "sextant.engine.executors.worker", str(self._log.fileno())],
+            pass_fds=(self._log.fileno(),),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=folder,
@@ -198,16 +218,24 @@ class _Slot:
             start_new_session=True,  # Ctrl-C is the coordinator's to handle
         )
 
-    def _end(self) -> None:
+    def _end(self) -> str:
+        """Kill the process with all that it started. Return what its last order had printed."""
         process, self._process, self._bundle = self._process, None, ""
         if process is None:
-            return
+            return ""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # with everything that the step had started
         process.wait()
         for pipe in (process.stdin, process.stdout):
             if pipe:
                 pipe.close()
+        text = wire.head_and_tail(self._log.fileno())
+        for order in self._secretive.values() if text else ():
+            text = str(registry.load("secrets.redact")(order, text))
+        self._secretive.clear()
+        self._log.close()
+        self._log = None
+        return text
 
 
 def _with_project(order: WorkOrder, folder: str) -> WorkOrder:

@@ -1,4 +1,4 @@
-"""Messages between the coordinator and a worker: a 4-byte big-endian length, then msgpack. Nothing is pickled."""
+"""Between the coordinator and a worker: messages of a 4-byte big-endian length, then msgpack (nothing is pickled); and the log."""
 
 import os
 import select
@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from sextant.kernel.errors import Bug
-from sextant.kernel.limits import STEP_RESULT_BYTES_MAX
+from sextant.kernel.limits import STEP_LOG_BYTES_MAX, STEP_RESULT_BYTES_MAX
 from sextant.kernel.nouns import WorkOrder, WorkResult
 
 _ORDER = msgspec.msgpack.Decoder(WorkOrder)
@@ -52,6 +52,16 @@ def order_from(body: bytes) -> WorkOrder:
 
 def result_from(body: bytes) -> WorkResult:
     return _RESULT.decode(body)
+
+
+def head_and_tail(fd: int) -> str:
+    """Return a log's text; of one over limits.STEP_LOG_BYTES_MAX its beginning and its end."""
+    size = os.fstat(fd).st_size
+    half = STEP_LOG_BYTES_MAX // 2
+    if size <= STEP_LOG_BYTES_MAX:
+        return os.pread(fd, size, 0).decode(errors="replace")
+    head, tail = os.pread(fd, half, 0), os.pread(fd, half, size - half)
+    return head.decode(errors="replace") + f"\n... {size - 2 * half} bytes left out ...\n" + tail.decode(errors="replace")
 
 
 def failed(order: WorkOrder, code: str, message: str, **more: Any) -> WorkResult:

@@ -1,37 +1,66 @@
 """The worker process: reads work orders from stdin, performs them, answers on stdout. Started by `process.py` only.
 
-Project code runs here and nowhere else. Its own output goes into the step's log, never into the protocol.
+Project code runs here and nowhere else. Its own output goes into the step's log, never into the protocol. The log is a file
+without a name that the coordinator made and holds too (its descriptor is the one argument), so that the log of a step that had
+to be killed can still be read. One file serves all orders of a worker: making and deleting a file for each step is slow.
 """
 
 import contextlib
 import gc
+import io
 import os
 import resource
 import select
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 
 from sextant.engine.executors import wire
-from sextant.kernel.limits import STEP_LOG_BYTES_MAX, STEP_MEMORY_BYTES_MAX
+from sextant.kernel.limits import STEP_MEMORY_BYTES_MAX
 from sextant.kernel.nouns import WorkOrder, WorkResult
 
 
 def main() -> None:
     """Serve until stdin closes."""
+    log = int(sys.argv[1])
+    os.set_inheritable(log, False)
     orders, results = os.dup(0), os.dup(1)
     with open(os.devnull) as null:
         os.dup2(null.fileno(), 0)
     os.dup2(2, 1)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # what was printed before a step is killed is in its log
     threading.Thread(target=_end_with_coordinator, args=(orders,), name="sextant-watch", daemon=True).start()
+    import msgspec
+
     from sextant.engine.executors.perform import perform, redact  # the heavy imports, before the first order arrives
 
+    _start_pools()
+    secretive: dict[tuple[str, ...], WorkOrder] = {}  # what an earlier step left running may still print its secrets
     gc.freeze()  # modules live as long as the worker
     while body := wire.receive(orders):
         order = wire.order_from(body)
-        wire.send(results, _captured(order, perform, redact))
+        if order.asset.build and order.asset.build.secrets:
+            secretive[tuple(sorted(order.asset.build.secrets.values()))] = order
+        result = _captured(order, perform, log)
+        if result.log:
+            text = redact(order, result.log)
+            for earlier in secretive.values():
+                text = redact(earlier, text)
+            result = msgspec.structs.replace(result, log=text)
+        wire.send(results, result)
+
+
+def _start_pools() -> None:
+    """Start the libraries' thread pools: the gigabyte of address space that they take would count against the first step's memory."""
+    import polars as pl
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    file = io.BytesIO()
+    parquet.write_table(pa.table({"n": [1, 2]}), file)
+    pl.DataFrame(pl.from_arrow(parquet.read_table(file, use_threads=True))).group_by("n").len()
 
 
 def _end_with_coordinator(orders: int) -> None:
@@ -43,26 +72,26 @@ def _end_with_coordinator(orders: int) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def _captured(order: WorkOrder, perform: Callable[[WorkOrder], WorkResult], redact: Callable[[WorkOrder, str], str]) -> WorkResult:
+def _captured(order: WorkOrder, perform: Callable[[WorkOrder], WorkResult], log: int) -> WorkResult:
     import msgspec
 
-    with tempfile.TemporaryFile() as log:
-        saved = os.dup(1), os.dup(2)
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
-        try:
-            with _memory_limit(order):
-                result = perform(order)
-        finally:
-            for stream in (sys.stdout, sys.stderr):
-                with contextlib.suppress(ValueError, OSError):
-                    stream.flush()
-            os.dup2(saved[0], 1)
-            os.dup2(saved[1], 2)
-            os.close(saved[0])
-            os.close(saved[1])
-        text = _head_and_tail(log.fileno())
-    return msgspec.structs.replace(result, log=redact(order, text)) if text else result
+    os.ftruncate(log, 0)  # whoever still writes appends
+    saved = os.dup(1), os.dup(2)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    try:
+        with _memory_limit(order):
+            result = perform(order)
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(ValueError, OSError):
+                stream.flush()
+        os.dup2(saved[0], 1)
+        os.dup2(saved[1], 2)
+        os.close(saved[0])
+        os.close(saved[1])
+    text = wire.head_and_tail(log)
+    return msgspec.structs.replace(result, log=text) if text else result
 
 
 @contextlib.contextmanager
@@ -78,14 +107,6 @@ def _memory_limit(order: WorkOrder) -> Iterator[None]:
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
-
-def _head_and_tail(fd: int) -> str:
-    size = os.lseek(fd, 0, os.SEEK_END)
-    half = STEP_LOG_BYTES_MAX // 2
-    if size <= STEP_LOG_BYTES_MAX:
-        return os.pread(fd, size, 0).decode(errors="replace")
-    head, tail = os.pread(fd, half, 0), os.pread(fd, half, size - half)
-    return head.decode(errors="replace") + f"\n... {size - 2 * half} bytes left out ...\n" + tail.decode(errors="replace")
 
 
 if __name__ == "__main__":

@@ -9,10 +9,11 @@ when any of this changes; then `_TAG` must.
 
 import functools
 import hashlib
+import struct
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from sextant.stores.lake.types import PARTITION, Schema, canonical, type_name
+from sextant.stores.lake.types import PARTITION, Schema, canonical, scalar, type_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -94,7 +95,7 @@ def _plain(array: "pa.Array") -> "pa.Array":
     if not _holds_floats(array.type) or not len(array):
         return array
     if pa.types.is_floating(array.type):
-        nan, zero = pa.scalar(float("nan"), array.type), pa.scalar(0.0, array.type)
+        nan, zero = _plain_values(array.type)
         return pc.if_else(pc.is_nan(array), nan, pc.add(array, zero))  # -0.0 + 0.0 is 0.0
     mask = array.is_null() if array.null_count else None
     if pa.types.is_struct(array.type):
@@ -105,18 +106,32 @@ def _plain(array: "pa.Array") -> "pa.Array":
     return pa.LargeListArray.from_arrays(_offsets(array), _plain(array.flatten()), type=array.type)
 
 
+@functools.lru_cache(maxsize=2)
+def _plain_values(type_: "pa.DataType") -> tuple["pa.Scalar", "pa.Scalar"]:
+    """Return NaN and zero of a floating type."""
+    form = "<f" if type_.bit_width == 32 else "<d"
+    return scalar(struct.pack(form, float("nan")), type_), scalar(struct.pack(form, 0.0), type_)
+
+
 def _offsets(array: "pa.Array") -> "pa.Array":
     """Return the offsets of a list or map whose values are its `flatten()`, null where the entry is null."""
     import numpy as np
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     small = pa.types.is_map(array.type)
     listed = array.cast(_pairs(array.type)) if small else array
-    lengths = pc.fill_null(pc.list_value_length(listed), 0).to_numpy(zero_copy_only=False)
+    lengths = _lengths(listed).to_numpy(zero_copy_only=False)
     ends = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
     mask = np.append(array.is_null().to_numpy(zero_copy_only=False), False)
     return pa.array(ends, type=pa.int32() if small else pa.int64(), mask=mask if mask.any() else None)
+
+
+def _lengths(array: "pa.Array") -> "pa.Array":
+    """Return the lengths of lists, 0 where the entry is null."""
+    import pyarrow.compute as pc
+
+    lengths = pc.list_value_length(array)
+    return lengths.fill_null(_filler(lengths.type)) if lengths.null_count else lengths
 
 
 def _pairs(type_: "pa.DataType") -> "pa.DataType":
@@ -143,14 +158,14 @@ def _feed(hasher: "hashlib._Hash", array: "pa.Array") -> None:
         for child in array.flatten():
             _feed(hasher, child)
     elif pa.types.is_list(type_) or pa.types.is_large_list(type_):
-        _put(hasher, _bytes(pc.fill_null(pc.list_value_length(array), 0).cast(pa.int64())))
+        _put(hasher, _bytes(_lengths(array).cast(pa.int64())))
         _feed(hasher, array.flatten())
     elif pa.types.is_large_string(type_) or pa.types.is_large_binary(type_):
         filled = array.fill_null(_filler(type_)) if array.null_count else array
         _put(hasher, _bytes(pc.binary_length(filled).cast(pa.int64())))
         _put(hasher, _text(filled))
     elif pa.types.is_boolean(type_):
-        _put(hasher, _bytes(array.cast(pa.uint8()).fill_null(0)))
+        _put(hasher, _bytes(array.cast(pa.uint8()).fill_null(_filler(pa.uint8()))))
     else:
         _put(hasher, _bytes(array.fill_null(_filler(type_)) if array.null_count else array))
 
@@ -160,10 +175,8 @@ def _filler(type_: "pa.DataType") -> "pa.Scalar":
     import pyarrow as pa
 
     if pa.types.is_large_string(type_) or pa.types.is_large_binary(type_):
-        return pa.scalar(b"" if pa.types.is_large_binary(type_) else "", type_)
-    if pa.types.is_temporal(type_):
-        return pa.scalar(0, pa.int32() if type_.bit_width == 32 else pa.int64()).cast(type_)
-    return pa.scalar(0, pa.int32()).cast(type_) if pa.types.is_decimal(type_) else pa.scalar(0, type_)
+        return scalar(b"", type_)
+    return scalar(bytes(type_.bit_width // 8), type_)
 
 
 def _bytes(array: "pa.Array") -> memoryview:

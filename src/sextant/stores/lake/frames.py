@@ -18,7 +18,7 @@ from sextant.kernel.partitions import ALL, Grain, Partitioning
 from sextant.stores import files as disk
 from sextant.stores.lake.diff import Diff, diff
 from sextant.stores.lake.digest import digest, version_digest
-from sextant.stores.lake.types import PARTITION, Schema, arrow_schema, canonical, schema_of
+from sextant.stores.lake.types import PARTITION, Schema, arrow_schema, canonical, scalar, schema_of, texts
 
 if TYPE_CHECKING:
     import polars as pl
@@ -30,6 +30,7 @@ Frame = Literal["polars", "polars_lazy", "pandas", "pyarrow", "duckdb"]
 
 PARTITIONS_KEY = b"sextant.partitions"  # Parquet key-value metadata: which partitions a data file holds, as a JSON list
 _ROW_GROUP_ROWS = 128 * 1024  # small enough that a row group is skipped usefully, large enough to compress
+_DICTIONARY_ROWS_MIN = 10_000  # dictionaries of fewer rows take longer to write and to read, and more space, than the rows themselves
 _SLOT_CHARS: Mapping[Grain, int] = {"hourly": 10, "daily": 7, "monthly": 4}  # hours by day, days by month, months by year
 _KEY_FORMAT: Mapping[Grain, str] = {"hourly": "%Y-%m-%dT%H%z", "daily": "%Y-%m-%d", "monthly": "%Y-%m"}
 
@@ -127,8 +128,9 @@ def store(table: "pa.Table", partitions: Sequence[str], *, root: Path | str, pat
     try:
         with open(place, "wb") as file:
             pq.write_table(
-                table.replace_schema_metadata(metadata), file, compression="zstd", store_decimal_as_integer=True, row_group_size=_ROW_GROUP_ROWS
-            )
+                table.replace_schema_metadata(metadata), file, compression="zstd", use_dictionary=table.num_rows >= _DICTIONARY_ROWS_MIN, store_decimal_as_integer=True,
+                row_group_size=_ROW_GROUP_ROWS,
+            )  # fmt: skip
             file.flush()
             os.fsync(file.fileno())
             size = file.tell()
@@ -141,7 +143,7 @@ def store(table: "pa.Table", partitions: Sequence[str], *, root: Path | str, pat
 def _labelled(table: "pa.Table", partition: str) -> "pa.Table":
     import pyarrow as pa
 
-    return table.append_column(pa.field(PARTITION, pa.large_string()), pa.repeat(pa.scalar(partition, pa.large_string()), table.num_rows))
+    return table.append_column(pa.field(PARTITION, pa.large_string()), pa.repeat(scalar(partition.encode(), pa.large_string()), table.num_rows))
 
 
 def _joined(tables: Sequence["pa.Table"]) -> "pa.Table":
@@ -205,7 +207,7 @@ def table_of(root: Path | str, files: Sequence[FileRef], schema: Schema, keep: C
     for file in files:
         table = _open(root, file, needed)
         if keep is not None and not set(file.partitions) <= set(keep):
-            table = table.filter(pc.is_in(table[PARTITION], value_set=pa.array(sorted(keep), pa.large_string())))
+            table = table.filter(pc.is_in(table[PARTITION], value_set=texts(sorted(keep))))
         tables.append(_conformed(table, target))
     return pa.concat_tables(tables) if tables else target.empty_table()
 
@@ -217,16 +219,18 @@ def _open(root: Path | str, file: FileRef, columns: Sequence[str] | None) -> "pa
     place = disk.join(root, file.path)
     try:
         with pq.ParquetFile(place) as parquet:
-            names = None if columns is None else [name for name in columns if name in parquet.schema_arrow.names]
+            held = set() if columns is None else set(parquet.schema_arrow.names)
+            names = None if columns is None else [name for name in columns if name in held]
             if parquet.metadata.num_rows != file.rows:
                 raise Damaged("SX-LAKE-003", f"`{place}` has {parquet.metadata.num_rows} rows where {file.rows} were written", hint=_RESTORE)
-            return parquet.read(columns=names)
+            return parquet.read(columns=names, use_threads=file.size_bytes > _THREADS_BYTES_MIN)
     except FileNotFoundError as error:
         raise Damaged("SX-LAKE-002", f"data file `{place}` is missing", hint=_RESTORE) from error
     except (pa.ArrowInvalid, OSError) as error:
         raise Damaged("SX-LAKE-003", f"data file `{place}` is not what was written", hint=_RESTORE) from error
 
 
+_THREADS_BYTES_MIN = 4 << 20  # below that waking threads takes longer than reading
 _RESTORE = "restore it from a backup: sextant backup restore; or make the partition again: sextant run --force"
 
 

@@ -12,7 +12,9 @@ or deleted but by `collect`: writers need no lock, and a crash leaves only files
 import functools
 import hashlib
 import os
+import threading
 import uuid
+from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
@@ -41,6 +43,7 @@ _GRAIN = "sextant.grain"
 _NAME_MAPPING = "schema.name-mapping.default"
 _SMALL_BYTES = 32 << 20  # files below this are worth merging
 _MERGED_BYTES = 64 << 20  # a merged file holds at most this much of small ones
+_OPENED_BYTES_MAX = 32 << 20  # of manifests kept in memory: one of a file is about 1 kB for each data file
 _SLOT_WIDTH: Mapping[str, str] = {"hourly": "truncate[10]", "daily": "truncate[7]", "monthly": "truncate[4]", "static": "identity"}
 _RESTORE = "restore it from a backup: sextant backup restore"
 
@@ -78,6 +81,7 @@ class _Change(msgspec.Struct, kw_only=True):
     carried: list[Entry] = []  # encoded already, from another state
     header: dict[bytes, bytes] = {}  # of the manifest that `carried` came from
     sequence: int = 0  # the highest sequence number of that state
+    footers: dict[str, Any] = {}  # Parquet metadata of data files that were looked into, by path
     operation: str = "append"
 
     def is_empty(self) -> bool:
@@ -88,12 +92,19 @@ _ENCODE = msgspec.json.encode
 
 
 class IcebergLake:
-    """Lake in a local folder. Safe for several threads and processes; it keeps nothing in memory."""
+    """Lake in a local folder. Safe for several threads and processes.
+
+    Of what it reads it keeps manifests, which never change and which one state hands on to the next; one whose file has
+    another size or time than when it was read is read again, so damage is found as if nothing were kept.
+    """
 
     def __init__(self, root: Path | str, *, clock: Clock, ids: Ids) -> None:
         self.root = Path(os.path.abspath(root))
         self._clock = clock
         self._ids = ids
+        self._opened: OrderedDict[str, tuple[tuple[int, int], OpenManifest]] = OrderedDict()
+        self._opened_bytes = 0
+        self._lock = threading.Lock()
 
     @staticmethod
     def warm() -> None:
@@ -214,7 +225,30 @@ class IcebergLake:
             manifests = msgspec.json.decode(metadata["properties"][_MANIFESTS], type=tuple[Manifest, ...])
         except (msgspec.MsgspecError, KeyError, TypeError) as error:
             raise Damaged("SX-LAKE-003", f"table state `{place}` is not what was written", hint=_RESTORE) from error
-        return _State(locator, metadata, tuple(open_manifest(str(self.root), manifest) for manifest in manifests))
+        return _State(locator, metadata, tuple(self._open(manifest) for manifest in manifests))
+
+    def _open(self, manifest: Manifest) -> OpenManifest:
+        """Return a manifest, from memory when its file is still the one that was read."""
+        place = disk.join(self.root, manifest.path)
+        try:
+            status = os.stat(place)
+            mark = status.st_size, status.st_mtime_ns
+        except OSError:
+            mark = (-1, -1)  # opening says what is wrong
+        with self._lock:
+            kept = self._opened.get(place)
+            if kept is not None and kept[0] == mark and kept[1].manifest == manifest:
+                self._opened.move_to_end(place)
+                return kept[1]
+        opened = open_manifest(str(self.root), manifest)
+        with self._lock:
+            earlier = self._opened.pop(place, None)
+            self._opened_bytes += manifest.size_bytes - (earlier[1].manifest.size_bytes if earlier else 0)
+            self._opened[place] = (mark, opened)
+            while self._opened_bytes > _OPENED_BYTES_MAX:
+                _, (_, gone) = self._opened.popitem(last=False)
+                self._opened_bytes -= gone.manifest.size_bytes
+        return opened
 
     def _location(self, table: str) -> str:
         return disk.join(self.root, table)
@@ -245,8 +279,16 @@ class IcebergLake:
     def _evolved(self, state: _State | None, arrow_schema: bytes) -> tuple["Schema", int]:
         import pyarrow as pa
 
+        old, last_id = (state.schema, state.metadata["last-column-id"]) if state else (None, 0)
+        if old is not None and _unchanged.get((id(old), arrow_schema)) is old:
+            return old, last_id
         incoming = pa.ipc.read_schema(pa.py_buffer(arrow_schema)) if arrow_schema else pa.schema([])
-        return evolve(state.schema if state else None, incoming, state.metadata["last-column-id"] if state else 0)
+        new, new_last = evolve(old, incoming, last_id)
+        if old is not None and new is old:
+            if len(_unchanged) >= 256:
+                _unchanged.clear()
+            _unchanged[(id(old), arrow_schema)] = old
+        return new, new_last
 
     # ------------------------------------------------------------ what changes
 
@@ -261,7 +303,7 @@ class IcebergLake:
 
     def _take(self, table: str, ref: FileRef, grain: Grain, schema: "Schema", change: _Change) -> None:
         """Add a staged file, or a copy of the rows of it that the reference names."""
-        held = self._footer(ref)[1]
+        change.footers[ref.path], held = self._footer(ref)
         if not set(ref.partitions) <= set(held):
             raise BadData("SX-LAKE-015", f"file `{ref.path}` holds no rows of {', '.join(sorted(set(ref.partitions) - set(held)))}", hint="run the step again")
         if len({frames.slot(grain, name) for name in ref.partitions}) != 1:
@@ -307,6 +349,7 @@ class IcebergLake:
         self, table: str, base: _State | None, change: _Change, *, grain: Grain, schema: "Schema", last_id: int, properties: Mapping[str, str]
     ) -> TableCommit:
         now_ms = self._clock.now_ns() // 1_000_000
+        schema_text = _text_of(schema)
         number = int(os.path.basename(base.locator).partition("-")[0]) + 1 if base else 1
         sequence = max(base.metadata["last-sequence-number"] if base else 0, change.sequence) + 1
         id_ = self._ids.new("state")
@@ -329,15 +372,15 @@ class IcebergLake:
             "last-updated-ms": now_ms,
             "last-column-id": last_id,
             "current-schema-id": schema.schema_id,
-            "schemas": [msgspec.json.decode(schema.model_dump_json())],
+            "schemas": [msgspec.json.decode(schema_text)],
             "default-spec-id": 0,
-            "partition-specs": [msgspec.json.decode(_spec(grain).model_dump_json())],
+            "partition-specs": [msgspec.json.decode(_spec_text(grain))],
             "last-partition-id": 1000 if grain != "none" else 999,
             "default-sort-order-id": 0,
             "sort-orders": [{"order-id": 0, "fields": []}],
             "properties": {
                 **(base.metadata["properties"] if base else {}), **properties, _GRAIN: grain,
-                _MANIFESTS: _ENCODE(manifests).decode(), _NAME_MAPPING: _name_mapping(schema.model_dump_json()),
+                _MANIFESTS: _ENCODE(manifests).decode(), _NAME_MAPPING: _name_mapping(schema_text),
             },
             "snapshots": [], "snapshot-log": [], "metadata-log": [], "refs": {},
         }  # fmt: skip
@@ -378,7 +421,7 @@ class IcebergLake:
                 header, sequence_min = manifest.header, min(sequence_min, manifest.manifest.sequence_min)
         pool += change.carried
         if fresh:
-            encoded = [(ref, self._data_file(ref, grain, schema)) for ref in fresh]
+            encoded = [(ref, self._data_file(ref, change.footers.get(ref.path) or self._footer(ref)[0], grain, schema)) for ref in fresh]
             header, entries = encode(encoded, spec=_spec(grain), schema=schema, snapshot=snapshot, sequence=sequence)
             pool += entries
         if not pool:
@@ -394,7 +437,7 @@ class IcebergLake:
         )  # fmt: skip
         return [*((manifest, manifest.refs) for manifest in kept), (written, tuple(entry.ref for entry in pool))]
 
-    def _data_file(self, ref: FileRef, grain: Grain, schema: "Schema") -> "DataFile":
+    def _data_file(self, ref: FileRef, footer: Any, grain: Grain, schema: "Schema") -> "DataFile":
         """Return a data file's manifest entry, statistics from its footer."""
         from pyiceberg.io.pyarrow import data_file_statistics_from_parquet_metadata
         from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
@@ -402,7 +445,7 @@ class IcebergLake:
 
         columns = _columns_of(schema)
         statistics = data_file_statistics_from_parquet_metadata(
-            parquet_metadata=self._footer(ref)[0], stats_columns=columns.plan, parquet_column_mapping=columns.paths
+            parquet_metadata=footer, stats_columns=columns.plan, parquet_column_mapping=columns.paths
         )
         partition = Record() if grain == "none" else Record(frames.slot(grain, ref.partitions[0]))
         return DataFile.from_args(
@@ -415,7 +458,25 @@ class IcebergLake:
 
 
 def _columns_of(schema: "Schema") -> _Columns:
-    return _columns(schema.model_dump_json())
+    return _columns(_text_of(schema))
+
+
+_texts: dict[int, tuple["Schema", str]] = {}  # by identity: pyiceberg takes longer to compare two schemas than to write one
+
+
+def _text_of(schema: "Schema") -> str:
+    """Return a schema as JSON. Schemas come from `_columns` and are few objects, used again and again."""
+    known = _texts.get(id(schema))
+    if known is not None and known[0] is schema:
+        return known[1]
+    if len(_texts) >= 256:
+        _texts.clear()
+    text = str(schema.model_dump_json())
+    _texts[id(schema)] = (schema, text)
+    return text
+
+
+_unchanged: dict[tuple[int, bytes], "Schema"] = {}  # Arrow schemas that brought nothing new to a schema
 
 
 @functools.lru_cache(maxsize=256)
@@ -444,6 +505,11 @@ def _spec(grain: Grain) -> "PartitionSpec":
     if grain == "none":
         return PartitionSpec(spec_id=0)
     return PartitionSpec(PartitionField(source_id=1, field_id=1000, transform=parse_transform(_SLOT_WIDTH[grain]), name="_slot"), spec_id=0)
+
+
+@functools.lru_cache(maxsize=8)
+def _spec_text(grain: Grain) -> str:
+    return str(_spec(grain).model_dump_json())
 
 
 def _by_partition(files: Iterable[FileRef]) -> dict[str, set[str]]:

@@ -297,13 +297,14 @@ def _refuse_foreign(path: Path) -> None:
 
 
 def _migrate(connection: sqlite3.Connection, path: Path, steps: list[Migration]) -> None:
-    """Take all missing steps, each in a transaction of its own and after a copy of the file."""
+    """Take all missing steps, each in a transaction of its own and after a copy of the file - of one that is not new."""
+    new = not int(connection.execute("PRAGMA user_version").fetchone()[0])
     for step in steps:
         connection.execute("BEGIN IMMEDIATE")
         try:
             found = int(connection.execute("PRAGMA user_version").fetchone()[0])
             if found < step.number:  # another process may have been faster
-                if found:
+                if not new:
                     copy_database(path, path.with_name(f"{path.name}.before-{step.number:03d}"))
                 for statement in step.statements:
                     connection.execute(statement)

@@ -28,10 +28,10 @@ SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.s
 SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.subject = ? AND e.seq < ? ORDER BY e.seq DESC LIMIT ?
 -- name: event_newest_of
 SELECT id FROM event WHERE subject = ? ORDER BY seq DESC LIMIT 1
+-- name: event_newest_is
+SELECT 1 FROM event WHERE seq = (SELECT MAX(seq) FROM event WHERE subject = ?) AND id = ?
 -- name: events_of_type
 SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.type = ? ORDER BY e.seq
--- name: events_newest
-SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.seq < ? ORDER BY e.seq DESC LIMIT ?
 -- name: event_envelopes
 SELECT envelope FROM event WHERE seq >= ? AND seq < ? ORDER BY seq
 -- name: events_whole
@@ -194,12 +194,8 @@ SELECT 1 FROM open_move WHERE env = ? AND asset = ? AND release <> ?
 INSERT INTO check_result (seq, n, run, asset, version, name, partition, ok, severity, doc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (seq, n) DO NOTHING
 -- name: check_results_of_run
 SELECT doc FROM check_result WHERE run = ? ORDER BY seq, n
--- name: check_results_of_asset
-SELECT doc, run, version FROM check_result WHERE asset = ? ORDER BY seq DESC, n LIMIT ?
 -- name: check_results_all
 SELECT doc FROM check_result
--- name: check_results_bad
-SELECT doc, run, version FROM check_result WHERE ok = 0 ORDER BY seq DESC, n LIMIT ?
 -- name: signal_set
 INSERT INTO signal (id, asset, kind, severity, doc, onset, closed_at) VALUES (?, ?, ?, ?, ?, ?, 0) ON CONFLICT (id) DO NOTHING
 -- name: signal_close
@@ -210,8 +206,6 @@ SELECT doc, closed_at FROM signal WHERE onset < ? ORDER BY onset DESC, id DESC L
 INSERT INTO incident (id, state, doc, opened_at, closed_at) VALUES (?, ?, ?, ?, 0) ON CONFLICT (id) DO NOTHING
 -- name: incident_close
 UPDATE incident SET state = 'closed', closed_at = ? WHERE id = ?
--- name: incidents
-SELECT doc, state, closed_at FROM incident ORDER BY opened_at DESC, id DESC LIMIT ?
 -- name: tick_set
 INSERT INTO tick (env, asset, fired_at) VALUES (?, ?, ?) ON CONFLICT (env, asset) DO UPDATE SET fired_at = excluded.fired_at
 -- name: ticks
@@ -242,3 +236,47 @@ SELECT name, holder, fence, expires_at FROM lease ORDER BY name
 INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value
 -- name: meta_get
 SELECT value FROM meta WHERE key = ?
+
+-- ------------------------------------------------------------ pages of lists, newest first; '' leaves a filter open
+-- name: runs_page
+SELECT id, doc, started_at FROM run WHERE (started_at < ? OR (started_at = ? AND id < ?)) AND (CAST(? AS TEXT) = '' OR env = ?) AND (CAST(? AS TEXT) = '' OR state = ?) ORDER BY started_at DESC, id DESC LIMIT ?
+-- name: releases_page
+SELECT id, doc, created_at FROM release WHERE (created_at < ? OR (created_at = ? AND id < ?)) AND (CAST(? AS TEXT) = '' OR env = ?) AND (CAST(? AS TEXT) = '' OR state = ?) AND (CAST(? AS TEXT) = '' OR EXISTS (SELECT 1 FROM release_move m WHERE m.release = release.id AND m.asset = ?)) ORDER BY created_at DESC, id DESC LIMIT ?
+-- name: signals_page
+SELECT id, doc, closed_at, onset FROM signal WHERE (onset < ? OR (onset = ? AND id < ?)) AND (CAST(? AS TEXT) = '' OR asset = ?) AND (CAST(? AS TEXT) = '' OR kind = ?) AND (CAST(? AS BIGINT) = 0 OR closed_at = 0) ORDER BY onset DESC, id DESC LIMIT ?
+-- name: incidents_page
+SELECT id, doc, state, closed_at, opened_at FROM incident WHERE (opened_at < ? OR (opened_at = ? AND id < ?)) AND (CAST(? AS TEXT) = '' OR state = ?) ORDER BY opened_at DESC, id DESC LIMIT ?
+-- name: versions_page
+SELECT digest, doc, locator, expired_at, created_at FROM version WHERE asset = ? AND (created_at < ? OR (created_at = ? AND digest < ?)) ORDER BY created_at DESC, digest DESC LIMIT ?
+-- name: checks_page
+SELECT seq, n, doc, run, version FROM check_result WHERE (seq < ? OR (seq = ? AND n < ?)) AND (CAST(? AS TEXT) = '' OR asset = ?) AND (CAST(? AS BIGINT) = 0 OR ok = 0) ORDER BY seq DESC, n DESC LIMIT ?
+-- name: events_page
+SELECT e.seq, e.envelope, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.seq < ? AND (CAST(? AS TEXT) = '' OR e.subject = ?) AND (CAST(? AS TEXT) = '' OR e.type = ?) ORDER BY e.seq DESC LIMIT ?
+-- name: signal_get
+SELECT doc, closed_at FROM signal WHERE id = ?
+-- name: incident_get
+SELECT doc, closed_at FROM incident WHERE id = ?
+
+-- ------------------------------------------------------------ rows that were pushed
+-- name: inbox_add
+INSERT INTO inbox (dataset, batch, id, rows, body, actor, taken_at, folded_at) VALUES (?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (dataset, batch) DO NOTHING
+-- name: inbox_get
+SELECT rows, taken_at, folded_at FROM inbox WHERE dataset = ? AND batch = ?
+-- name: inbox_waiting
+SELECT batch, id, body, actor, rows FROM inbox WHERE dataset = ? AND folded_at = 0 ORDER BY id LIMIT ?
+-- name: inbox_waits
+SELECT dataset, COUNT(*), SUM(rows), MIN(taken_at) FROM inbox WHERE folded_at = 0 GROUP BY dataset ORDER BY dataset
+-- name: inbox_fold
+UPDATE inbox SET folded_at = ?, body = ? WHERE dataset = ? AND batch = ? AND folded_at = 0
+-- name: inbox_forget
+DELETE FROM inbox WHERE folded_at > 0 AND folded_at < ?
+-- name: inbox_part_add
+INSERT INTO inbox_part (dataset, partition, id, blob, rows) VALUES (?, ?, ?, ?, ?)
+-- name: inbox_part_drop
+DELETE FROM inbox_part WHERE dataset = ? AND partition = ? AND id = ?
+-- name: inbox_parts
+SELECT partition, id, blob, rows FROM inbox_part WHERE dataset = ? ORDER BY partition, id
+-- name: inbox_blobs
+SELECT blob FROM inbox_part
+-- name: edges_ended
+SELECT source, target, kind, valid_from FROM edge WHERE source = ? AND target = ? AND kind = ? AND valid_to = ?

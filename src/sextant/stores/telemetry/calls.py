@@ -20,7 +20,7 @@ class Call(NamedTuple):
 
     caller: str
     callee: str
-    count: int
+    times: int
     first_ms: int
     last_ms: int
 

@@ -11,7 +11,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sextant.kernel.errors import StorageError, UsageError
 from sextant.kernel.ports import QueryLimits
@@ -19,7 +19,16 @@ from sextant.stores import files
 from sextant.stores.telemetry import answers
 
 _IDLE_CONNECTIONS_MAX = 4  # kept for each kind of question; opening one costs a quarter of a millisecond
+_KINDS_MAX = 12  # kinds of questions (combinations of limits and settings) for which connections are kept; the one asked longest ago is let go
 _NO_LIMITS = QueryLimits(seconds=0.0, memory_bytes=0)
+
+
+class _Kind(NamedTuple):
+    """What a connection is for."""
+
+    strange: bool
+    limits: QueryLimits
+    settings: tuple[tuple[str, str], ...]
 
 
 class ChdbStore:
@@ -43,10 +52,10 @@ class ChdbStore:
         self._threads = threads
         self._lock = threading.Lock()
         self._writing = threading.Lock()
-        self._idle: dict[tuple[bool, QueryLimits], list[Any]] = {}
+        self._idle: dict[_Kind, list[Any]] = {}
         self._closed = False
         try:
-            self._writer = self._open(strange=False, limits=_NO_LIMITS)
+            self._writer = self._open(_Kind(False, _NO_LIMITS, ()))
         except RuntimeError as error:
             raise StorageError(
                 "SX-TELEMETRY-006", f"the telemetry store in `{folder}` does not open: {answers.message_of(str(error))}",
@@ -72,8 +81,10 @@ class ChdbStore:
     def query(self, sql: str, *, form: str = "Arrow", params: Mapping[str, str] | None = None, limits: QueryLimits | None = None) -> bytes:
         return self._answer(sql, form, params, limits or _NO_LIMITS, strange=False)
 
-    def ask(self, sql: str, *, form: str, params: Mapping[str, str] | None = None, limits: QueryLimits | None = None) -> bytes:
-        return self._answer(sql, form, params, limits or QueryLimits(), strange=True)
+    def ask(
+        self, sql: str, *, form: str, params: Mapping[str, str] | None = None, limits: QueryLimits | None = None, settings: Mapping[str, str] | None = None,
+    ) -> bytes:  # fmt: skip
+        return self._answer(sql, form, params, limits or QueryLimits(), strange=True, settings=tuple(sorted((settings or {}).items())))
 
     def close(self) -> None:
         with self._writing, self._lock:
@@ -86,28 +97,37 @@ class ChdbStore:
             self._idle.clear()
             self._writer.close()
 
-    def _answer(self, sql: str, form: str, params: Mapping[str, str] | None, limits: QueryLimits, *, strange: bool) -> bytes:
-        kind = (strange, limits)
+    def _answer(
+        self, sql: str, form: str, params: Mapping[str, str] | None, limits: QueryLimits, *, strange: bool, settings: tuple[tuple[str, str], ...] = (),
+    ) -> bytes:  # fmt: skip
+        kind = _Kind(strange, limits, settings)
         with self._lock:
-            idle = self._idle.setdefault(kind, [])
-            connection = idle.pop() if idle else self._open(strange=strange, limits=limits)
+            idle = self._idle[kind] = self._idle.pop(kind, [])  # moved to the end: the newest
+            while len(self._idle) > _KINDS_MAX:
+                for old in self._idle.pop(next(iter(self._idle))):
+                    old.close()
+            connection = idle.pop() if idle else self._open(kind)
         try:
             answer: bytes = connection.query(sql, form, params=dict(params or {})).bytes()
         except RuntimeError as error:
             raise answers.of_question(str(error)) from error
         finally:
             with self._lock:
-                if self._closed or len(idle) >= _IDLE_CONNECTIONS_MAX:
+                if self._closed or len(idle) >= _IDLE_CONNECTIONS_MAX or self._idle.get(kind) is not idle:
                     connection.close()
                 else:
                     idle.append(connection)
         return answer
 
-    def _open(self, *, strange: bool, limits: QueryLimits) -> Any:
+    def _open(self, kind: _Kind) -> Any:
         connection = self._engine.connect(self._address)
-        for setting in settings_of(limits, self._threads):
-            connection.query(f"SET {setting}", "Null")
-        if strange:  # last: nothing can be set after it
+        try:
+            for setting in (*settings_of(kind.limits, self._threads), *(f"{name}='{_quoted(value)}'" for name, value in kind.settings)):
+                connection.query(f"SET {setting}", "Null")
+        except RuntimeError as error:
+            connection.close()
+            raise answers.of_question(str(error)) from error
+        if kind.strange:  # last: nothing can be set after it
             connection.query("SET readonly=1", "Null")
         return connection
 
@@ -127,6 +147,7 @@ def settings_of(limits: QueryLimits, threads: int) -> list[str]:
         f"max_memory_usage={limits.memory_bytes}" if limits.memory_bytes else "",
         f"max_rows_to_read={limits.rows_read}" if limits.rows_read else "",
         f"max_result_rows={limits.rows_result}" if limits.rows_result else "",
+        f"max_result_bytes={limits.bytes_result}" if limits.bytes_result else "",
     ]
     return [setting for setting in out if setting]
 

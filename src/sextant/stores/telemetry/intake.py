@@ -7,6 +7,7 @@ token made of the segment's name, so a segment that is replayed after a crash ad
 
 import hashlib
 import threading
+from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -94,6 +95,13 @@ class Intake:
             return done
         return None
 
+    def learn(self, kinds: Mapping[bytes, tuple[str, str]]) -> None:
+        """Note what senders say of metrics: family -> (kind, unit). Bounded: what is beyond is not noted."""
+        known = self.series.kinds
+        for family, said in kinds.items():
+            if family in known or len(known) < limits.SERIES_MAX:
+                known[family] = said
+
     def room(self) -> None:
         """Raise Busy when the queue is full."""
         if self._bytes > self._bytes_max:
@@ -119,7 +127,7 @@ class Intake:
         now_ns = self._clock.now_ns()
         now_ms = now_ns // 1_000_000
         rows = list(batch.rows)
-        taken = sum(part.count for part in rows)
+        taken = sum(part.rows for part in rows)
         refused = dict(batch.refused)
         services = dict(batch.services)
         buckets: set[int] = set()
@@ -147,7 +155,7 @@ class Intake:
         size = sum(len(part.block) for part in rows)
         with self._bytes_lock:
             self._bytes += size
-        durable = self._journal.append(Record(key, now_ns, [tuple(part) for part in rows], sorted(buckets)))
+        durable = self._journal.append(Record(key, now_ns, [(part.table, part.rows, part.block) for part in rows], sorted(buckets)))
         if key:
             self._flying[key] = durable
         durable.add_done_callback(lambda done: self._landed(done, key, now_ns, size))
@@ -280,7 +288,7 @@ class Intake:
             ("caller", "String", native.texts(call.caller.encode() for call in calls)), ("callee", "String", native.texts(call.callee.encode() for call in calls)),
             ("first_seen", _TS, native.numbers(np.array([call.first_ms for call in calls], np.int64))),
             ("last_seen", _TS, native.numbers(np.array([call.last_ms for call in calls], np.int64))),
-            ("count", "UInt64", native.numbers(np.array([call.count for call in calls], np.uint64))),
+            ("count", "UInt64", native.numbers(np.array([call.times for call in calls], np.uint64))),
         )))]  # fmt: skip
 
 

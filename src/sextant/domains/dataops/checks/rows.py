@@ -44,7 +44,7 @@ def unique(params: Mapping[str, Any], context: Context) -> Probe:
     def conclude(values: dict[str, Any]) -> Finding:
         distinct = values["distinct"]
         if hashable and distinct < context.frame.height:
-            distinct = context.frame.lazy().select(value.n_unique()).collect().item()
+            distinct = context.frame.lazy().select(value.n_unique()).collect(engine="in-memory").item()
         return Finding(failed=context.frame.height - distinct, measured={"distinct": distinct}, mask=value.is_duplicated())
 
     distinct = pl.struct(columns).hash().n_unique() if hashable else value.n_unique()

@@ -1,0 +1,288 @@
+"""The shapes of what the platform answers, where they are not nouns: rows of lists, views put together. JSON-ready.
+
+The views return them, the command line prints them, HTTP sends them, and the API's description is made from them.
+"""
+
+from typing import Any, Generic, NotRequired, TypedDict, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+
+class Page(msgspec.Struct, Generic[T], frozen=True):
+    """One page of a list, newest first. `next` is what to pass as `after` for the page behind it, "" at the end."""
+
+    items: list[T]
+    next: str = ""
+
+
+class Project(TypedDict):
+    """What a project is, and where commands go that name no environment."""
+
+    project: str
+    tz: str
+    owner: str
+    environment: str
+    environments: list[str]
+    assets: int
+    teams: dict[str, list[str]]
+    problem: str
+    problem_lines: list[str]
+    version: str
+
+
+class AssetStatus(TypedDict):
+    """What is live of one asset, and what would run."""
+
+    asset: str
+    owner: str
+    tier: int
+    version: str
+    from_env: str
+    published_at: str
+    rows: int
+    partitions: int
+    to_run: dict[str, int]
+    stale: int
+    held: int
+    waiting: int
+
+
+class SignalSeen(TypedDict):
+    """A signal, and when it was closed ("" = open). Times of `onset` are ns since the epoch."""
+
+    id: str
+    asset: str
+    kind: str
+    severity: str
+    message: str
+    onset: int
+    closed_at: str
+    evidence: NotRequired[dict[str, Any]]
+
+
+class IncidentSeen(TypedDict):
+    """An incident, and when it was closed ("" = open)."""
+
+    id: str
+    title: str
+    assets: list[str]
+    signals: list[str]
+    state: str
+    closed_at: str
+    opened_at: NotRequired[int]
+
+
+class Status(TypedDict):
+    """The whole of an environment: what is live, stale, held and waiting, and what needs a person."""
+
+    project: str
+    env: str
+    assets: list[AssetStatus]
+    signals: list[SignalSeen]
+    waiting: list[dict[str, Any]]
+    runs_open: list[str]
+    load_problem: str
+
+
+class GraphNode(TypedDict):
+    id: str
+    kind: str
+    owner: str
+    tier: int
+    mode: str
+    description: str
+
+
+class GraphEdge(TypedDict):
+    source: str
+    target: str
+    kind: str
+
+
+class GraphSeen(TypedDict):
+    """Assets, upstream first, and the edges between them."""
+
+    assets: list[GraphNode]
+    edges: list[GraphEdge]
+
+
+class VersionSeen(TypedDict):
+    """One version in the history of an asset: what made it, what it changed, how it stands in an environment."""
+
+    version: str
+    state: str
+    created_at: str
+    rows: int
+    run: str
+    parent: str
+    changed: list[str]
+    locator: str
+    expired: bool
+
+
+class EventSeen(TypedDict):
+    """One entry of the ledger. `data` is its payload, or the word `erased`."""
+
+    seq: int
+    id: str
+    type: str
+    at: str
+    actor: str
+    subject: str
+    cause: str
+    data: Any
+
+
+class Link(TypedDict):
+    """One event in a chain of causes."""
+
+    event: str
+    type: str
+    subject: str
+    actor: str
+    at: str
+    seq: int
+
+
+class Change(TypedDict):
+    """Something that changed upstream of an asset, and how to undo it."""
+
+    asset: str
+    owner: str
+    at: str
+    release: str
+    intent: str
+    by: str
+    reason: str
+    run: str
+    version: str
+    partitions: list[str]
+    changed: str
+    chain: list[Link]
+    undo: str
+
+
+class Why(TypedDict):
+    """Of an asset: `changes`, newest first. Of the id of a run, release, signal or event: `chain`."""
+
+    asset: NotRequired[str]
+    env: NotRequired[str]
+    changes: NotRequired[list[Change]]
+    subject: NotRequired[str]
+    chain: NotRequired[list[Link]]
+
+
+class KpiSeen(TypedDict):
+    """Values of a business number; a row holds the dimensions asked for, `bucket` with a grain, and `value`."""
+
+    kpi: str
+    definition: str
+    version: str
+    unit: str
+    by: list[str]
+    grain: str
+    goal: str
+    rows: list[dict[str, Any]]
+
+
+class EnvironmentSeen(TypedDict):
+    name: str
+    parent: str
+    created_at: str
+
+
+class Printed(TypedDict):
+    """What one attempt of a step printed."""
+
+    step: str
+    attempt: int
+    at: str
+    text: str
+
+
+class Reported(TypedDict):
+    """What was recorded of another tool. `new`: the asset was not known before."""
+
+    asset: str
+    type: str
+    event: str
+    new: bool
+
+
+class Finding(TypedDict):
+    """One thing that `doctor` looked at."""
+
+    name: str
+    ok: bool
+    found: str
+    hint: str
+
+
+class Collected(TypedDict):
+    """What a collection expired, or would."""
+
+    expire: list[str]
+    prune_runs: list[str]
+    freed_bytes: int
+
+
+class LedgerFinding(TypedDict):
+    table: str
+    seq: int
+    message: str
+
+
+class Verified(TypedDict):
+    """What a verification of the ledger found."""
+
+    ok: bool
+    events: int
+    erased: int
+    checkpoints: int
+    signed: int
+    witnessed: int
+    root: str
+    findings: list[LedgerFinding]
+
+
+class Pushed(TypedDict):
+    """Rows that were taken for a dataset. `batch` identifies them; `again`: they had been taken before."""
+
+    dataset: str
+    batch: str
+    rows: int
+    again: bool
+
+
+class TokenSeen(TypedDict):
+    """A token, without its secret."""
+
+    id: str
+    name: str
+    kind: str
+    role: str
+    scopes: list[str]
+    teams: list[str]
+    on_behalf_of: str
+    created_at: str
+    expires_at: str
+    revoked_at: str
+    used_at: str
+
+
+class TokenMade(TokenSeen):
+    """A new token with its secret, which is shown once and stored nowhere."""
+
+    secret: str
+
+
+class AccountSeen(TypedDict):
+    """A person's account on the server."""
+
+    name: str
+    role: str
+    teams: list[str]
+    created_at: str
+    disabled: bool

@@ -1,0 +1,387 @@
+"""`Platform` in this process: one principal's view of a `LocalPlatform`. The command line opens one; the server one for each request.
+
+Everything here is thin: it resolves names, asks the policy where the room behind it does not, and calls that room.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import msgspec
+
+from sextant.app.answers import (
+    AccountSeen,
+    Collected,
+    EnvironmentSeen,
+    EventSeen,
+    Finding,
+    GraphSeen,
+    IncidentSeen,
+    KpiSeen,
+    LedgerFinding,
+    Page,
+    Printed,
+    Project,
+    Pushed,
+    Reported,
+    SignalSeen,
+    Status,
+    TokenMade,
+    TokenSeen,
+    Verified,
+    VersionSeen,
+    Why,
+)
+from sextant.app.port import Progress, Role, StepDone
+from sextant.engine.execute import Done, Task
+from sextant.engine.leases import worker_of
+from sextant.engine.plan import Plan, Request
+from sextant.kernel.errors import Busy, NotFound, UsageError
+from sextant.kernel.limits import PAGE_ROWS, PAGE_ROWS_MAX
+from sextant.kernel.nouns import CheckResult, Principal, Release
+
+if TYPE_CHECKING:
+    from sextant.app.platform import LocalPlatform
+    from sextant.app.runs import RunReport
+
+T = TypeVar("T")
+_WAIT_S = 30.0  # for another run, the scheduler's say, that writes the same
+_LOOK_S = 0.1
+
+
+class Operations:
+    """What one principal may see and do. Closing it leaves the platform open: that belongs to whoever opened it."""
+
+    def __init__(self, core: "LocalPlatform", by: Principal | None = None) -> None:
+        self._p = core
+        self._by = by
+
+    def _who(self) -> Principal:
+        return self._p.who(self._by)
+
+    def _env(self, env: str) -> str:
+        """Return the environment asked for, or the project's default. NotFound."""
+        name = env or self._p.config.environment or self._p.manifest().environments[0]
+        self._p.manifest()
+        self._p.check_env(name)
+        return name
+
+    def _every(self, env: str) -> str:
+        if env:
+            self._p.check_env(env)
+        return env
+
+    def _id(self, asset: str) -> str:
+        return self._p.asset(asset).id if asset else ""
+
+    # ------------------------------------------------------------ looking
+
+    def project(self) -> Project:
+        p = self._p
+        manifest = p.manifest()
+        problem = p.load_problem
+        return {
+            "project": manifest.project, "tz": manifest.tz, "owner": manifest.owner, "environment": p.config.environment or manifest.environments[0],
+            "environments": [str(e["name"]) for e in p.views.envs()], "assets": len(manifest.assets), "teams": {t.name: list(t.members) for t in manifest.teams},
+            "problem": problem.message if problem else "", "problem_lines": problem.lines() if problem else [], "version": _version(),
+        }  # fmt: skip
+
+    def status(self, *, env: str = "") -> Status:
+        return self._p.views.status(self._env(env))
+
+    def plan(self, *, assets: Sequence[str] = (), partition: str = "", stale: bool = False, upstream: bool = False, env: str = "") -> Plan:
+        return self._p.runs.plan(self._env(env), self._request(assets, partition, stale=stale, upstream=upstream))
+
+    def _request(self, assets: Sequence[str], partition: str, **more: Any) -> Request:
+        self._p.load()  # a server has been up for long: the files may be newer
+        return Request(assets=tuple(self._id(name) for name in assets), partitions=span(partition), **more)
+
+    def graph(self, *, upstream: str = "", downstream: str = "") -> GraphSeen:
+        if upstream and downstream:
+            raise UsageError("SX-CLI-004", "upstream and downstream are two questions", hint="ask one at a time")
+        return self._p.views.graph(upstream, downstream)
+
+    def show(self, asset: str, *, as_of: str = "", limit: int = 10, partition: str = "", env: str = "") -> dict[str, Any]:
+        return self._p.views.show(self._env(env), asset, as_of=as_of, limit=_rows(limit, least=0), partition=partition)
+
+    def count(self, asset: str, *, as_of: str = "", partition: str = "", env: str = "") -> dict[str, Any]:
+        return {"asset": self._id(asset), "rows": self._p.views.count(self._env(env), asset, as_of=as_of, partition=partition)}
+
+    def rows(
+        self, asset: str, *, form: str = "JSON", as_of: str = "", partition: str = "", columns: Sequence[str] = (), env: str = "",
+    ) -> bytes:  # fmt: skip
+        from sextant.app.export import rows
+
+        role = self._who().role  # "" = works on the project's own folder
+        return rows(
+            self._p, self._env(env), asset, form=form, as_of=as_of, partition=partition, columns=tuple(columns), personal=role in ("", "admin"), bounded=role != "",
+        )  # fmt: skip
+
+    def versions(self, asset: str, *, limit: int = PAGE_ROWS, after: str = "", env: str = "") -> Page[VersionSeen]:
+        return self._p.views.versions(self._env(env), asset, limit=_rows(limit), after=after)
+
+    def diff(self, a: str, *, b: str = "", env: str = "") -> dict[str, Any]:
+        return self._p.views.diff(self._env(env), a, b)
+
+    def kpi(self, name: str, *, by: Sequence[str] = (), grain: str = "", where: str = "", as_of: str = "", env: str = "") -> KpiSeen:
+        return self._p.views.kpi(self._env(env), name, by=tuple(by), grain=grain, where=where, as_of=as_of)
+
+    def why(self, subject: str, *, env: str = "") -> Why:
+        found = self._p.views.why(self._env(env), subject)
+        if found.get("chain") == []:
+            raise NotFound("SX-LEDGER-054", f"the ledger knows no `{subject}`", hint="`sextant ledger show`, `sextant runs` and `sextant releases` list ids")
+        return found
+
+    def runs(self, *, state: str = "", limit: int = PAGE_ROWS, after: str = "", env: str = "") -> Page[dict[str, Any]]:
+        return self._p.views.runs(env=self._every(env), state=state, limit=_rows(limit), after=after)
+
+    def run_facts(self, run: str) -> dict[str, Any]:
+        return self._p.views.run(run)
+
+    def log(self, *, run: str = "", step: str = "") -> list[Printed]:
+        if not run:
+            newest = self._p.views.runs(limit=1).items
+            run = newest[0]["id"] if newest else ""
+        elif not self._p.state.read("run_get", (run,)):
+            raise NotFound("SX-RUN-003", f"there is no run `{run}`", hint="`sextant runs` lists them")
+        return self._p.views.log(run, step) if run else []
+
+    def releases(self, *, asset: str = "", state: str = "", limit: int = PAGE_ROWS, after: str = "", env: str = "") -> Page[dict[str, Any]]:
+        return self._p.views.releases(env=self._every(env), asset=self._id(asset), state=state, limit=_rows(limit), after=after)
+
+    def release_facts(self, release: str) -> dict[str, Any]:
+        return {**msgspec.to_builtins(self._p.releases.get(release)), "events": self._p.views.events(subject=release).items}
+
+    def checks(self, *, asset: str = "", failed: bool = False, limit: int = PAGE_ROWS, after: str = "") -> Page[dict[str, Any]]:
+        return self._p.views.checks(asset=self._id(asset), failed=failed, limit=_rows(limit), after=after)
+
+    def signals(self, *, asset: str = "", kind: str = "", open_only: bool = False, limit: int = PAGE_ROWS, after: str = "") -> Page[SignalSeen]:
+        return self._p.views.signals(asset=asset, kind=kind, open_only=open_only, limit=_rows(limit), after=after)
+
+    def incidents(self, *, state: str = "", limit: int = PAGE_ROWS, after: str = "") -> Page[IncidentSeen]:
+        return self._p.views.incidents(state=state, limit=_rows(limit), after=after)
+
+    def environments(self) -> list[EnvironmentSeen]:
+        self._p.manifest()
+        return self._p.views.envs()
+
+    def environment_diff(self, a: str, b: str) -> dict[str, Any]:
+        return self._p.views.env_diff(a, b)
+
+    def events(self, *, subject: str = "", type: str = "", limit: int = PAGE_ROWS, after: str = "") -> Page[EventSeen]:  # noqa: A002 - CloudEvents' word
+        return self._p.views.events(subject=subject, kind=type, limit=_rows(limit), after=after)
+
+    def verify(self, *, witness: str = "", projections: bool = True) -> Verified:
+        from sextant.ledger.verify import verify
+        from sextant.ledger.witness import Witness, load_witness
+
+        p = self._p
+        known = Witness.parse(witness) if witness else load_witness(p.sealing.witness_path)
+        public = p.sealing.signer().public if p.sealing.key_path.exists() else None
+        report = verify(p.state, public=public, witness=known, projections=projections)
+        seals = p.views.broken_seals() if projections else []
+        return {
+            "ok": report.ok and not seals, "events": report.events, "erased": report.erased, "checkpoints": report.checkpoints, "signed": report.signed,
+            "witnessed": report.witnessed, "root": report.root,
+            "findings": [LedgerFinding(table=f.table, seq=f.seq, message=f.message) for f in report.findings] + [LedgerFinding(table="history", seq=-1, message=text) for text in seals],
+        }  # fmt: skip
+
+    def prove(self, seq: int, *, since: str = "") -> dict[str, Any]:
+        from sextant.ledger.prove import prove
+        from sextant.ledger.witness import Witness
+
+        p = self._p
+        p.sealing.checkpoint()
+        found: dict[str, Any] = msgspec.to_builtins(prove(p.state.read, seq, public=p.sealing.signer().public, since=Witness.parse(since).note if since else ""))
+        return found
+
+    def doctor(self) -> list[Finding]:
+        from sextant.app.doctor import examine
+
+        return examine(self._p)
+
+    # ------------------------------------------------------------ doing
+
+    def run(
+        self, *, assets: Sequence[str] = (), partition: str = "", stale: bool = False, force: bool = False, upstream: bool = False, trigger: str = "manual",
+        break_glass: str = "", env: str = "", progress: Progress | None = None,
+    ) -> "RunReport":  # fmt: skip
+        request = self._request(assets, partition, stale=stale, force=force, upstream=upstream)
+        return _patiently(lambda: self._p.runs.run(self._env(env), request, by=self._who(), trigger=trigger, progress=_told(progress), break_glass=break_glass))
+
+    def cancel(self, run: str) -> dict[str, Any]:
+        if run not in {row[0] for row in self._p.state.read("runs_open")}:
+            raise NotFound("SX-RUN-006", f"run `{run}` is not running", hint="`sextant runs` lists them")
+        self._p.allow(self._who(), "run", None, "")
+        elsewhere = worker_of(self._p.state, self._p.clock, run)
+        if elsewhere:
+            raise UsageError("SX-RUN-007", f"run `{run}` is worked on by {elsewhere}", hint="Ctrl-C there stops it; a server's runs are cancelled with --server URL")
+        self._p.cancelled.add(run)
+        return {"run": run, "cancelling": True}
+
+    def check(self, asset: str, *, env: str = "") -> list[CheckResult]:
+        return self._p.check(self._env(env), asset, by=self._who())
+
+    def release(self, asset: str, *, version: str = "", source: str = "", break_glass: str = "", env: str = "") -> Release:
+        if bool(version) == bool(source):
+            raise UsageError("SX-CLI-006", "a release needs a version or --from ENV", hint=f"`sextant versions {asset}` lists versions")
+        return _patiently(lambda: self._p.runs.release(self._env(env), self._p.asset(asset), version=version, source=source, by=self._who(), break_glass=break_glass))
+
+    def unhold(self, asset: str, version: str, *, env: str = "") -> dict[str, Any]:
+        p, name = self._p, self._env(env)
+        found = p.asset(asset)
+        digest = p.versions.find(found.id, version)
+        p.allow(self._who(), "unhold", found, name)
+        p.releases.unhold(name, found.id, digest, self._who())
+        return {"asset": found.id, "version": digest, "unheld": True, "env": name}
+
+    def rollback(
+        self, asset: str, *, version: str = "", reason: str = "undone by hand", downstream: bool = True, break_glass: str = "", env: str = "", progress: Progress | None = None,
+    ) -> "RunReport":  # fmt: skip
+        return _patiently(
+            lambda: self._p.runs.undo(
+                self._env(env), self._id(asset), by=self._who(), reason=reason, version=version, downstream=downstream, break_glass=break_glass, progress=_told(progress)
+            )
+        )
+
+    def approve(self, release: str, *, deny: bool = False, reason: str = "") -> Release:
+        p = self._p
+        found = p.releases.get(release)
+        p.allow(self._who(), "approve", p.manifest().asset(found.moves[0].asset), found.moves[0].env)
+        return p.releases.approve(release, self._who(), deny=deny, reason=reason)
+
+    def create_environment(self, name: str, parent: str) -> dict[str, Any]:
+        self._p.create_env(name, parent, by=self._who())
+        return {"name": name, "parent": parent}
+
+    def drop_environment(self, name: str) -> dict[str, Any]:
+        self._p.drop_env(name, by=self._who())
+        return {"name": name, "dropped": True}
+
+    def report(
+        self, kind: Literal["release", "run", "check"], asset: str, *, version: str = "", state: str = "", name: str = "", message: str = "", url: str = "",
+        owner: str = "", upstream: Sequence[str] = (), downstream: Sequence[str] = (), cause: str = "", env: str = "",
+    ) -> Reported:  # fmt: skip
+        return self._p.report(
+            self._env(env), kind, asset, version=version, state=state, name=name, message=message, url=url, owner=owner, upstream=tuple(upstream),
+            downstream=tuple(downstream), cause=cause, by=self._who(),
+        )  # fmt: skip
+
+    def close_signal(self, signal: str, reason: str) -> dict[str, Any]:
+        self._p.close_signal(signal, reason, by=self._who())
+        return {"signal": signal, "closed": True}
+
+    def push(self, dataset: str, rows: list[dict[str, Any]], *, batch: str = "", env: str = "") -> Pushed:
+        p = self._p
+        asset = p.asset(dataset if ":" in dataset else f"dataset:{dataset}")
+        return p.inbox.take(asset, rows, batch=batch, env=self._env(env), by=self._who())
+
+    def collect(self, *, history: str = "", dry_run: bool = False) -> Collected:
+        from sextant.app.keeping import collect
+
+        return collect(self._p, history=history, dry_run=dry_run, by=self._who())
+
+    def backup(self, folder: str) -> dict[str, Any]:
+        from sextant.app.backup import create
+
+        return create(self._p, Path(folder), by=self._who())
+
+    def checkpoint(self) -> dict[str, str]:
+        note = self._p.sealing.checkpoint()
+        if not note:
+            raise UsageError("SX-CLI-009", "the ledger is empty", hint="run something first")
+        return {"note": note, "public": self._p.sealing.signer().public}
+
+    def erase(self, seq: int, reason: str) -> dict[str, Any]:
+        from sextant.ledger.erase import erase
+
+        p, by = self._p, self._who()
+        p.allow(by, "erase", None, "")
+        receipt = erase(p.state, seq, reason=reason, actor=str(by), ids=p.ids)
+        return {"erased": seq, "event": receipt.first}
+
+    def rotate(self) -> dict[str, str]:
+        from sextant.ledger.checkpoint import rotate
+
+        p, by = self._p, self._who()
+        p.allow(by, "rotate", None, "")
+        new = rotate(p.state, p.sealing.signer(), origin=p.sealing.origin, clock=p.clock, ids=p.ids, actor=str(by))
+        p.sealing.checkpoint()
+        return {"public": new.public, "file": str(new.path)}
+
+    # ------------------------------------------------------------ telemetry
+
+    def query(self, sql: str, *, form: str = "JSON", params: dict[str, str] | None = None) -> bytes:
+        return self._p.ask(sql, form, params or {}, self._who().role or "admin")  # who has the folder has all of it
+
+    # ------------------------------------------------------------ people
+
+    def tokens(self) -> list[TokenSeen]:
+        return self._p.access.tokens(self._who())
+
+    def create_token(
+        self, name: str, *, kind: Literal["person", "token", "agent"] = "token", role: Role = "viewer", scopes: Sequence[str] = (), teams: Sequence[str] = (),
+        on_behalf_of: str = "", days: int = 90,
+    ) -> TokenMade:  # fmt: skip
+        return self._p.access.create_token(name, by=self._who(), kind=kind, role=role, scopes=scopes, teams=teams, on_behalf_of=on_behalf_of, days=days)
+
+    def revoke_token(self, token: str) -> dict[str, Any]:
+        self._p.access.revoke_token(token, by=self._who())
+        return {"token": token, "revoked": True}
+
+    def accounts(self) -> list[AccountSeen]:
+        return self._p.access.accounts(self._who())
+
+    def create_account(self, name: str, password: str, *, role: Role = "viewer", teams: Sequence[str] = ()) -> AccountSeen:
+        return self._p.access.create_account(name, password, by=self._who(), role=role, teams=teams)
+
+    def disable_account(self, name: str) -> dict[str, Any]:
+        self._p.access.disable_account(name, by=self._who())
+        return {"account": name, "disabled": True}
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _patiently(do: Callable[[], T]) -> T:
+    """Do it, waiting for another writer of the same to end; its Busy says who that is when it takes long."""
+    until = time.monotonic() + _WAIT_S
+    while True:
+        try:
+            return do()
+        except Busy as error:
+            if error.code != "SX-RUN-001" or time.monotonic() > until:
+                raise
+        time.sleep(_LOOK_S)
+
+
+def span(text: str) -> tuple[str, str] | None:
+    """Return the first and last key of `A..B`, or of one partition. UsageError."""
+    if not text:
+        return None
+    first, dots, last = text.partition("..")
+    if not first or (dots and not last):
+        raise UsageError("SX-CLI-001", f"`{text}` is not a range of partitions", hint="write 2013-02-01..2013-02-28, or one partition")
+    return first, last or first
+
+
+def _rows(limit: int, *, least: int = 1) -> int:
+    if not least <= limit <= PAGE_ROWS_MAX:
+        raise UsageError("SX-PAGE-002", f"a page of {limit} rows cannot be had", hint=f"from {least} to {PAGE_ROWS_MAX}")
+    return limit
+
+
+def _told(progress: Progress | None) -> Callable[[Task, Done], None]:
+    if progress is None:
+        return lambda _task, _done: None
+    return lambda task, done: progress(StepDone(step=task.id, rows=done.rows))
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("sextant-ops")
+    except PackageNotFoundError:
+        return "source"

@@ -1,0 +1,339 @@
+"""`Platform`: every command as a method. In this process (`operations.py`) or at a server (`remote.py`), with the same answers and errors.
+
+`env=""` means the environment that the project names; lists come in pages, newest first. `OPERATIONS` says where each method stands
+in the HTTP API and what role it needs; the routes, the client and the API's description are made from it.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, Protocol
+
+from sextant.app.answers import (
+    AccountSeen,
+    Collected,
+    EnvironmentSeen,
+    EventSeen,
+    Finding,
+    GraphSeen,
+    IncidentSeen,
+    KpiSeen,
+    Page,
+    Printed,
+    Project,
+    Pushed,
+    Reported,
+    SignalSeen,
+    Status,
+    TokenMade,
+    TokenSeen,
+    Verified,
+    VersionSeen,
+    Why,
+)
+from sextant.app.runs import RunReport
+from sextant.engine.plan import Plan
+from sextant.kernel.limits import PAGE_ROWS
+from sextant.kernel.nouns import CheckResult, Noun, Release
+
+Role = Literal["viewer", "operator", "admin"]
+
+
+class StepDone(Noun, frozen=True, kw_only=True):
+    """A step of a run that has ended: what a line of progress says."""
+
+    step: str
+    rows: int = 0
+
+
+Progress = Callable[[StepDone], None]
+
+
+class Platform(Protocol):
+    """One project, here or at a server."""
+
+    # ------------------------------------------------------------ looking
+
+    def project(self) -> Project:
+        """Return what the project is, and its mistake if its newest state cannot be loaded."""
+        ...
+
+    def status(self, *, env: str = "") -> Status:
+        """Return what is live, stale, held and waiting in an environment, and what needs a person."""
+        ...
+
+    def plan(self, *, assets: Sequence[str] = (), partition: str = "", stale: bool = False, upstream: bool = False, env: str = "") -> Plan:
+        """Return what would run, why, and what it will cost. `partition` is one key or a range `A..B`. Changes nothing."""
+        ...
+
+    def graph(self, *, upstream: str = "", downstream: str = "") -> GraphSeen:
+        """Return assets and edges: all, or what an asset stands on (`upstream`) or what stands on it (`downstream`)."""
+        ...
+
+    def show(self, asset: str, *, as_of: str = "", limit: int = 10, partition: str = "", env: str = "") -> dict[str, Any]:
+        """Return an asset's facts and the first rows of a version: the live one, one named by 4 or more digits, or what was live at a time."""
+        ...
+
+    def count(self, asset: str, *, as_of: str = "", partition: str = "", env: str = "") -> dict[str, Any]:
+        """Return the number of rows of a version, or of one of its partitions."""
+        ...
+
+    def rows(
+        self, asset: str, *, form: str = "JSON", as_of: str = "", partition: str = "", columns: Sequence[str] = (), env: str = "",
+    ) -> bytes:  # fmt: skip
+        """Return the rows of a version of a dataset: JSON, JSONEachRow, CSVWithNames, Arrow, ArrowStream or Parquet.
+
+        Columns that are tagged personal are left out for whoever comes over the network and is no administrator.
+        """
+        ...
+
+    def versions(self, asset: str, *, limit: int = PAGE_ROWS, after: str = "", env: str = "") -> Page[VersionSeen]:
+        """Return the versions of an asset: what made them, what they changed, how they stand in `env`."""
+        ...
+
+    def diff(self, a: str, *, b: str = "", env: str = "") -> dict[str, Any]:
+        """Return what differs between two states, each `asset`, `asset@version`, `asset@time` or `asset@env:name`: schema, partitions, rows by key."""
+        ...
+
+    def kpi(self, name: str, *, by: Sequence[str] = (), grain: str = "", where: str = "", as_of: str = "", env: str = "") -> KpiSeen:
+        """Return a business number: over all time, or by dimensions and grain (1h, 1d, 1w, 1mo, 1q, 1y). Ratios are never averaged."""
+        ...
+
+    def why(self, subject: str, *, env: str = "") -> Why:
+        """Return what changed upstream of an asset, newest first, or the chain of events that caused a run, release, signal or event."""
+        ...
+
+    def runs(self, *, state: str = "", limit: int = PAGE_ROWS, after: str = "", env: str = "") -> Page[dict[str, Any]]:
+        """Return runs; `env=""` means of all environments."""
+        ...
+
+    def run_facts(self, run: str) -> dict[str, Any]:
+        """Return a run with its steps, attempts, resources and checks."""
+        ...
+
+    def log(self, *, run: str = "", step: str = "") -> list[Printed]:
+        """Return what the steps of a run printed; `run=""` means the newest."""
+        ...
+
+    def releases(self, *, asset: str = "", state: str = "", limit: int = PAGE_ROWS, after: str = "", env: str = "") -> Page[dict[str, Any]]:
+        """Return releases; `env=""` means of all environments."""
+        ...
+
+    def release_facts(self, release: str) -> dict[str, Any]:
+        """Return a release with its events."""
+        ...
+
+    def checks(self, *, asset: str = "", failed: bool = False, limit: int = PAGE_ROWS, after: str = "") -> Page[dict[str, Any]]:
+        """Return results of checks: of all assets or of one, all or only those that failed."""
+        ...
+
+    def signals(self, *, asset: str = "", kind: str = "", open_only: bool = False, limit: int = PAGE_ROWS, after: str = "") -> Page[SignalSeen]:
+        """Return signals."""
+        ...
+
+    def incidents(self, *, state: str = "", limit: int = PAGE_ROWS, after: str = "") -> Page[IncidentSeen]:
+        """Return incidents."""
+        ...
+
+    def environments(self) -> list[EnvironmentSeen]:
+        """Return environments and what they fall through to."""
+        ...
+
+    def environment_diff(self, a: str, b: str) -> dict[str, Any]:
+        """Return what differs between two environments: code, versions, partitions, rows, KPIs."""
+        ...
+
+    def events(self, *, subject: str = "", type: str = "", limit: int = PAGE_ROWS, after: str = "") -> Page[EventSeen]:  # noqa: A002 - CloudEvents' word
+        """Return entries of the ledger: all, those about a subject, those of a type."""
+        ...
+
+    def verify(self, *, witness: str = "", projections: bool = True) -> Verified:
+        """Verify the ledger: hashes, order, causes, signatures, the witness (its text; "" = this user's own), and that every table follows from it."""
+        ...
+
+    def prove(self, seq: int, *, since: str = "") -> dict[str, Any]:
+        """Return a proof that event `seq` stands in the signed log; `since`, the text of an older witness: that the log continues it."""
+        ...
+
+    def doctor(self) -> list[Finding]:
+        """Look for what is wrong with the project and its machine."""
+        ...
+
+    # ------------------------------------------------------------ doing
+
+    def run(
+        self, *, assets: Sequence[str] = (), partition: str = "", stale: bool = False, force: bool = False, upstream: bool = False, trigger: str = "manual",
+        break_glass: str = "", env: str = "", progress: Progress | None = None,
+    ) -> RunReport:  # fmt: skip
+        """Make what is missing or has changed inputs, check it, publish it. A crashed run is taken up first."""
+        ...
+
+    def cancel(self, run: str) -> dict[str, Any]:
+        """Stop a run that this process or server works on. What it has made is used by the next one."""
+        ...
+
+    def check(self, asset: str, *, env: str = "") -> list[CheckResult]:
+        """Run all checks of an asset on what is live."""
+        ...
+
+    def release(self, asset: str, *, version: str = "", source: str = "", break_glass: str = "", env: str = "") -> Release:
+        """Make a version of an asset live, through the gate: `version`, or what is live in environment `source`."""
+        ...
+
+    def unhold(self, asset: str, version: str, *, env: str = "") -> dict[str, Any]:
+        """Lift the mark of a withdrawn version, so that it may be chosen again."""
+        ...
+
+    def rollback(
+        self, asset: str, *, version: str = "", reason: str = "undone by hand", downstream: bool = True, break_glass: str = "", env: str = "", progress: Progress | None = None,
+    ) -> RunReport:  # fmt: skip
+        """Undo the release that brought a version ("" = the live one): only the partitions that it changed go back, and what was derived follows."""
+        ...
+
+    def approve(self, release: str, *, deny: bool = False, reason: str = "") -> Release:
+        """Approve (or deny) a release that waits. Who proposed it cannot approve it."""
+        ...
+
+    def create_environment(self, name: str, parent: str) -> dict[str, Any]:
+        """Create an environment that sees everything of `parent` until it has versions of its own. Copies nothing."""
+        ...
+
+    def drop_environment(self, name: str) -> dict[str, Any]:
+        """Drop an environment; its versions lose their pointer and expire with the others."""
+        ...
+
+    def report(
+        self, kind: Literal["release", "run", "check"], asset: str, *, version: str = "", state: str = "", name: str = "", message: str = "", url: str = "",
+        owner: str = "", upstream: Sequence[str] = (), downstream: Sequence[str] = (), cause: str = "", env: str = "",
+    ) -> Reported:  # fmt: skip
+        """Record what another tool did: a release, run or check of an observed asset."""
+        ...
+
+    def close_signal(self, signal: str, reason: str) -> dict[str, Any]:
+        """Close a signal: somebody has looked at it."""
+        ...
+
+    def push(self, dataset: str, rows: list[dict[str, Any]], *, batch: str = "", env: str = "") -> Pushed:
+        """Take rows for a dataset that is declared with `sx.stream`: durable when it returns, published through the gate soon after.
+
+        batch  identifies the rows: the same once more is taken once; "" = every call is new
+        """
+        ...
+
+    def collect(self, *, history: str = "", dry_run: bool = False) -> Collected:
+        """Delete the bytes that nothing keeps: no pointer, open release, undo window or provenance. Records stay."""
+        ...
+
+    def backup(self, folder: str) -> dict[str, Any]:
+        """Write a backup into a new folder (of the machine where the project is), while runs go on."""
+        ...
+
+    def checkpoint(self) -> dict[str, str]:
+        """Sign the head of the ledger and return the note and the public key."""
+        ...
+
+    def erase(self, seq: int, reason: str) -> dict[str, Any]:
+        """Erase the payload of an event. The event and every proof stay valid."""
+        ...
+
+    def rotate(self) -> dict[str, str]:
+        """Replace the signing key; the change is announced by an event that both keys sign."""
+        ...
+
+    # ------------------------------------------------------------ telemetry
+
+    def query(self, sql: str, *, form: str = "JSON", params: dict[str, str] | None = None) -> bytes:
+        """Answer a question in ClickHouse's SQL over data, telemetry, ledger and KPIs, in one of its formats. Read-only."""
+        ...
+
+    # ------------------------------------------------------------ people
+
+    def tokens(self) -> list[TokenSeen]:
+        """Return the tokens: all for an administrator, else one's own."""
+        ...
+
+    def create_token(
+        self, name: str, *, kind: Literal["person", "token", "agent"] = "token", role: Role = "viewer", scopes: Sequence[str] = (), teams: Sequence[str] = (),
+        on_behalf_of: str = "", days: int = 90,
+    ) -> TokenMade:  # fmt: skip
+        """Make a token for a person, a team or an agent on behalf of one; its secret is in the answer and nowhere else."""
+        ...
+
+    def revoke_token(self, token: str) -> dict[str, Any]:
+        """Revoke a token."""
+        ...
+
+    def accounts(self) -> list[AccountSeen]:
+        """Return the accounts."""
+        ...
+
+    def create_account(self, name: str, password: str, *, role: Role = "viewer", teams: Sequence[str] = ()) -> AccountSeen:
+        """Make an account for a person."""
+        ...
+
+    def disable_account(self, name: str) -> dict[str, Any]:
+        """Disable an account; its tokens and sessions end."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Operation(NamedTuple):
+    """Where a method of `Platform` stands in the HTTP API. Path parameters are its arguments of that name; the others are query
+    parameters of a GET, fields of a JSON body otherwise."""
+
+    name: str
+    method: Literal["GET", "POST", "DELETE"]
+    path: str
+    role: Role
+
+
+OPERATIONS: tuple[Operation, ...] = (
+    Operation("project", "GET", "/project", "viewer"),
+    Operation("status", "GET", "/status", "viewer"),
+    Operation("plan", "GET", "/plan", "viewer"),
+    Operation("graph", "GET", "/graph", "viewer"),
+    Operation("show", "GET", "/assets/{asset}", "viewer"),
+    Operation("count", "GET", "/assets/{asset}/count", "viewer"),
+    Operation("rows", "GET", "/assets/{asset}/rows", "viewer"),
+    Operation("versions", "GET", "/assets/{asset}/versions", "viewer"),
+    Operation("check", "POST", "/assets/{asset}/checks", "operator"),
+    Operation("release", "POST", "/assets/{asset}/releases", "operator"),
+    Operation("rollback", "POST", "/assets/{asset}/rollbacks", "operator"),
+    Operation("unhold", "POST", "/assets/{asset}/unhold", "operator"),
+    Operation("diff", "GET", "/diff", "viewer"),
+    Operation("kpi", "GET", "/kpis/{name}", "viewer"),
+    Operation("why", "GET", "/why/{subject}", "viewer"),
+    Operation("runs", "GET", "/runs", "viewer"),
+    Operation("run", "POST", "/runs", "operator"),
+    Operation("run_facts", "GET", "/runs/{run}", "viewer"),
+    Operation("cancel", "POST", "/runs/{run}/cancel", "operator"),
+    Operation("log", "GET", "/log", "viewer"),
+    Operation("releases", "GET", "/releases", "viewer"),
+    Operation("release_facts", "GET", "/releases/{release}", "viewer"),
+    Operation("approve", "POST", "/releases/{release}/approvals", "operator"),
+    Operation("checks", "GET", "/checks", "viewer"),
+    Operation("signals", "GET", "/signals", "viewer"),
+    Operation("close_signal", "POST", "/signals/{signal}/close", "operator"),
+    Operation("incidents", "GET", "/incidents", "viewer"),
+    Operation("environments", "GET", "/environments", "viewer"),
+    Operation("create_environment", "POST", "/environments", "operator"),
+    Operation("drop_environment", "DELETE", "/environments/{name}", "operator"),
+    Operation("environment_diff", "GET", "/environments/{a}/diff/{b}", "viewer"),
+    Operation("report", "POST", "/reports", "operator"),
+    Operation("push", "POST", "/datasets/{dataset}/rows", "operator"),
+    Operation("events", "GET", "/ledger/events", "viewer"),
+    Operation("verify", "POST", "/ledger/verify", "viewer"),
+    Operation("prove", "POST", "/ledger/events/{seq}/proof", "viewer"),
+    Operation("checkpoint", "POST", "/ledger/checkpoints", "operator"),
+    Operation("erase", "POST", "/ledger/events/{seq}/erase", "admin"),
+    Operation("rotate", "POST", "/ledger/rotate", "admin"),
+    Operation("query", "POST", "/query", "viewer"),
+    Operation("collect", "POST", "/collect", "admin"),
+    Operation("backup", "POST", "/backups", "admin"),
+    Operation("doctor", "GET", "/doctor", "viewer"),
+    Operation("tokens", "GET", "/tokens", "viewer"),
+    Operation("create_token", "POST", "/tokens", "viewer"),
+    Operation("revoke_token", "DELETE", "/tokens/{token}", "viewer"),
+    Operation("accounts", "GET", "/accounts", "admin"),
+    Operation("create_account", "POST", "/accounts", "admin"),
+    Operation("disable_account", "DELETE", "/accounts/{name}", "admin"),
+)

@@ -1,0 +1,99 @@
+"""Prometheus's text format and OpenMetrics, to samples.
+
+A line's text up to its value is the key by which its series is found; labels are read once for each new key.
+Source: Prometheus documentation, "Exposition formats" (text 0.0.4); OpenMetrics 1.0, section "Text format".
+"""
+
+import re
+
+from sextant.formats.batch import Batch, Identity, Samples, asset_of, checked, kind_by_name, owner_of
+from sextant.kernel.errors import BadData
+
+Kinds = dict[bytes, tuple[str, str]]
+
+_LINE = re.compile(rb'((?:[^\s{"#]+)?(?:\{(?:[^"}]|"(?:[^"\\]|\\.)*")*\})?)[ \t]+(\S+)(?:[ \t]+([-+0-9.eE]+))?[ \t]*(#.*)?')
+_LABEL = re.compile(rb'\s*(?:([^\s=,"{}]+)\s*=\s*"((?:[^"\\]|\\.)*)"|"((?:[^"\\]|\\.)*)"(?:\s*=\s*"((?:[^"\\]|\\.)*)")?)\s*(?:,|$)')
+_ESCAPED = re.compile(rb"\\(.)")
+_PLAIN = {b"n": b"\n"}
+_KINDS = {b"counter": "counter", b"gauge": "gauge", b"histogram": "histogram", b"gaugehistogram": "histogram", b"summary": "summary", b"info": "gauge", b"stateset": "gauge"}
+
+
+def decode(body: bytes, *, at_ms: int, openmetrics: bool = False) -> tuple[Batch, Kinds]:
+    """Return the samples of an exposition and what it says of its metrics.
+
+    body    UTF-8
+    at_ms   the time of samples that bring none: when the target was asked
+    Raises  BadData with the line that cannot be read, or when an OpenMetrics exposition has no end
+    """
+    import numpy as np
+
+    batch, kinds, units = Batch(), dict[bytes, str](), dict[bytes, str]()
+    keys: list[bytes] = []
+    values: list[float] = []
+    times: list[int] = []
+    ended = False
+    for number, line in enumerate(body.split(b"\n"), 1):
+        if not line or line.isspace():
+            continue
+        if line.startswith(b"#"):
+            words = line.split(None, 3)
+            if len(words) == 4 and words[1] == b"TYPE":
+                kinds[_unquoted(words[2])] = _KINDS.get(words[3].strip(), "")
+            elif len(words) == 4 and words[1] == b"UNIT":
+                units[_unquoted(words[2])] = words[3].strip().decode("utf-8", "replace")
+            elif openmetrics and line.strip() == b"# EOF":
+                ended = True
+                break
+            continue
+        found = _LINE.fullmatch(line.rstrip(b"\r"))
+        if found is None or not found[1]:
+            raise _malformed(number, line, "it is no sample")
+        try:
+            value = float(found[2])
+            at = at_ms if found[3] is None else int(float(found[3]) * 1000) if openmetrics else int(found[3])
+        except (ValueError, OverflowError) as error:
+            raise _malformed(number, line, "its value or time is no number") from error
+        if found[4]:
+            batch.refuse("exemplar_not_kept")
+        keys.append(found[1])
+        values.append(value)
+        times.append(at)
+    if openmetrics and not ended:
+        raise BadData("SX-INTAKE-011", "the exposition is cut off: OpenMetrics ends with `# EOF`", hint="send it whole")
+    if keys:
+        batch.samples.append(Samples(keys, np.array(times, np.int64), np.array(values, np.float64), identify))
+    return batch, {name: (kinds.get(name, ""), units.get(name, "")) for name in {*kinds, *units}}
+
+
+def identify(key: bytes) -> Identity:
+    """Return what a key (`name{label="value",...}`) says. BadData when it cannot be read."""
+    name, _, inside = key.partition(b"{")
+    labels: list[tuple[bytes, bytes]] = []
+    inside = inside.removesuffix(b"}")
+    at = 0
+    while at < len(inside) and inside[at:].strip():
+        found = _LABEL.match(inside, at)
+        if found is None:
+            raise BadData("SX-INTAKE-010", f"`{key[:200].decode(errors='replace')}`: its labels cannot be read", hint='as in name{label="value"}')
+        at = found.end()
+        if found[3] is not None and found[4] is None:  # a quoted name of the metric (UTF-8 names)
+            name = _plain(found[3])
+        else:
+            label, value = (found[1], found[2]) if found[1] is not None else (_plain(found[3]), found[4])
+            if value:
+                labels.append((label, _plain(value)))
+    labels.append((b"__name__", name))
+    labels.sort()
+    return Identity(labels, kind=kind_by_name(name), asset=asset_of(labels), owner=owner_of(labels), refused=checked(labels))
+
+
+def _plain(text: bytes) -> bytes:
+    return _ESCAPED.sub(lambda match: _PLAIN.get(match[1], match[1]), text) if b"\\" in text else text
+
+
+def _unquoted(text: bytes) -> bytes:
+    return _plain(text[1:-1]) if text[:1] == b'"' else text
+
+
+def _malformed(number: int, line: bytes, what: str) -> BadData:
+    return BadData("SX-INTAKE-010", f"line {number} of the exposition: {what}: `{line[:100].decode(errors='replace')}`", hint='as in name{label="value"} 1.5')

@@ -1,0 +1,352 @@
+"""OTLP 1.x (protobuf or JSON) to samples, log lines and spans.
+
+Attributes of OpenTelemetry's conventions (`gen_ai.*`, `cicd.*`, `vcs.*`, `feature_flag.*` and all others) are kept under their names.
+Source: opentelemetry-proto 1.9 (collector and data messages), OTLP specification (JSON encoding, partial success).
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from sextant.formats.batch import Batch, Identity, Samples, Span, asset_of, checked
+from sextant.formats.records import SEVERITIES, SEVERITY_NUMBERS, Log, Pairs, SpanRow, log_rows, span_rows
+from sextant.kernel import limits
+from sextant.kernel.errors import BadData
+
+_KINDS = (b"", b"internal", b"server", b"client", b"producer", b"consumer")
+_STATUS = (b"", b"ok", b"error")
+_NO_VALUE = 1  # DataPointFlags
+_STALE = msgspec.msgpack.decode(b"\xcb\x7f\xf0\x00\x00\x00\x00\x00\x02")  # Prometheus's staleness marker
+_CUMULATIVE, _DELTA = 2, 1
+_BUCKETS_MAX = 40  # of an exponential histogram: neighbours are merged until so many are left
+# Attributes of a resource that change with every start of a process: as labels they would make new series each time.
+_CHURN = ("process.", "telemetry.sdk.", "telemetry.distro.", "os.description")
+_IDS = {"traceId", "spanId", "parentSpanId"}
+
+
+def parse(signal: str, body: bytes, *, json: bool) -> Any:
+    """Return the request message of a signal (`metrics`, `logs`, `traces`). BadData when the body is no such request."""
+    from google.protobuf import json_format
+    from google.protobuf.message import DecodeError
+
+    kind = _request(signal)
+    try:
+        if not json:
+            return kind.FromString(body)
+        value = msgspec.json.decode(body)
+        if not isinstance(value, dict):
+            raise BadData("SX-INTAKE-020", "the body is no JSON object", hint=f"send an Export{signal.title()}ServiceRequest")
+        _hexadecimal(value)
+        return json_format.ParseDict(value, kind(), ignore_unknown_fields=True)
+    except (DecodeError, msgspec.DecodeError, json_format.ParseError, ValueError, RecursionError) as error:
+        raise BadData("SX-INTAKE-020", f"the body is no OTLP request for {signal}: {str(error)[:200]}", hint="send protobuf as application/x-protobuf, or OTLP's JSON as application/json") from error
+
+
+def _request(signal: str) -> Any:
+    if signal == "metrics":
+        from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+
+        return ExportMetricsServiceRequest
+    if signal == "logs":
+        from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+
+        return ExportLogsServiceRequest
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    return ExportTraceServiceRequest
+
+
+def _hexadecimal(value: Any) -> None:
+    """Turn the ids of OTLP's JSON, which are hexadecimal, into the base64 that protobuf's JSON has for bytes."""
+    import base64
+
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, list):
+            waiting += one
+            continue
+        for name, inner in one.items():
+            if name in _IDS and isinstance(inner, str):
+                one[name] = base64.b64encode(bytes.fromhex(inner)).decode()
+            elif isinstance(inner, dict | list):
+                waiting.append(inner)
+
+
+# ---------------------------------------------------------------- values
+
+
+def _value(any_value: Any) -> bytes:
+    """Return an AnyValue as text: JSON for what is nested."""
+    which = any_value.WhichOneof("value")
+    if which == "string_value":
+        return any_value.string_value.encode()  # type: ignore[no-any-return]
+    if which is None:
+        return b""
+    if which == "bool_value":
+        return b"true" if any_value.bool_value else b"false"
+    if which == "int_value":
+        return b"%d" % any_value.int_value
+    if which == "double_value":
+        return repr(any_value.double_value).encode()
+    return msgspec.json.encode(_nested(any_value))
+
+
+def _nested(any_value: Any, depth: int = 0) -> Any:
+    which = any_value.WhichOneof("value")
+    if which is None or depth > 20:
+        return None
+    if which == "array_value":
+        return [_nested(one, depth + 1) for one in any_value.array_value.values]
+    if which == "kvlist_value":
+        return {pair.key: _nested(pair.value, depth + 1) for pair in any_value.kvlist_value.values}
+    if which == "bytes_value":
+        return any_value.bytes_value.hex()
+    return getattr(any_value, which)
+
+
+def _pairs(attributes: Any) -> list[tuple[bytes, bytes]]:
+    return [(pair.key.encode(), _value(pair.value)) for pair in attributes]
+
+
+def _resource(group: Any) -> list[tuple[bytes, bytes]]:
+    return _pairs(group.resource.attributes)
+
+
+def _owner(resource: Pairs, default: str) -> str:
+    return next((value.decode("utf-8", "replace") for name, value in resource if name == b"sextant.owner"), "") or default
+
+
+def _seen(batch: Batch, resource: Pairs, owner: str) -> tuple[str, str]:
+    """Return asset and owner of a resource, and note that it spoke."""
+    asset, whose = asset_of(resource), _owner(resource, owner)
+    if asset:
+        batch.services.setdefault(asset, whose)
+    return asset, whose
+
+
+# ---------------------------------------------------------------- logs
+
+
+def logs(request: Any, *, owner: str, now_ns: int, oldest_ns: int) -> Batch:
+    """Return the log lines of an ExportLogsServiceRequest. Times out of bounds, and what is too large, are counted as refused."""
+    batch = Batch()
+    newest_ns = now_ns + int(limits.FUTURE_S * 1e9)
+    for group in request.resource_logs:
+        resource = _resource(group)
+        asset, whose = _seen(batch, resource, owner)
+        for scope in group.scope_logs:
+            rows: list[Log] = []
+            for record in scope.log_records:
+                observed = record.observed_time_unix_nano or now_ns
+                at = record.time_unix_nano or observed
+                if not record.time_unix_nano and not record.observed_time_unix_nano:
+                    batch.timed = False
+                if not oldest_ns <= at <= newest_ns:
+                    batch.refuse("too_old" if at < oldest_ns else "too_new")
+                    continue
+                body = _value(record.body)
+                if len(body) > limits.TEXT_BYTES_MAX or len(record.attributes) > limits.ATTRIBUTES_MAX:
+                    batch.refuse("text_too_long" if len(body) > limits.TEXT_BYTES_MAX else "attributes_too_many")
+                    continue
+                number = record.severity_number
+                said = SEVERITIES[number] if 0 <= number < len(SEVERITIES) else ""
+                text = said or record.severity_text.lower()
+                rows.append(Log(
+                    at, observed, number & 255 or SEVERITY_NUMBERS.get(text, 0), text.encode(), body, record.event_name.encode(), record.trace_id.hex().encode(),
+                    record.span_id.hex().encode(), _pairs(record.attributes),
+                ))  # fmt: skip
+            if rows:
+                batch.rows.append(log_rows(rows, asset=asset, owner=whose, scope=scope.scope.name.encode(), resource=resource))
+    return batch
+
+
+# ---------------------------------------------------------------- traces
+
+
+def traces(request: Any, *, owner: str, now_ns: int, oldest_ns: int) -> Batch:
+    """Return the spans of an ExportTraceServiceRequest."""
+    batch = Batch()
+    newest_ns = now_ns + int(limits.FUTURE_S * 1e9)
+    for group in request.resource_spans:
+        resource = _resource(group)
+        asset, whose = _seen(batch, resource, owner)
+        for scope in group.scope_spans:
+            rows: list[SpanRow] = []
+            for span in scope.spans:
+                start = span.start_time_unix_nano
+                if not oldest_ns <= start <= newest_ns:
+                    batch.refuse("too_old" if start < oldest_ns else "too_new")
+                    continue
+                if len(span.trace_id) != 16 or len(span.span_id) != 8:
+                    batch.refuse("id_malformed")
+                    continue
+                attributes = _pairs(span.attributes)
+                if len(attributes) > limits.ATTRIBUTES_MAX:
+                    batch.refuse("attributes_too_many")
+                    continue
+                rows.append(SpanRow(
+                    start, max(0, span.end_time_unix_nano - start), span.name.encode(), _KINDS[span.kind] if 0 <= span.kind < len(_KINDS) else b"",
+                    _STATUS[span.status.code] if 0 <= span.status.code < len(_STATUS) else b"", span.status.message.encode(), span.trace_id.hex().encode(), span.span_id.hex().encode(),
+                    span.parent_span_id.hex().encode(), span.trace_state.encode(), attributes, _events(span.events), _links(span.links),
+                ))  # fmt: skip
+                if span.kind > 1:
+                    batch.spans.append(Span(span.trace_id, span.span_id, span.parent_span_id, span.kind, asset, _peer(attributes), start // 1_000_000))
+            if rows:
+                batch.rows.append(span_rows(rows, asset=asset, owner=whose, scope=scope.scope.name.encode(), resource=resource))
+    return batch
+
+
+def _peer(attributes: Pairs) -> str:
+    found = dict(attributes)
+    if found.get(b"peer.service"):
+        return "service:" + found[b"peer.service"].decode("utf-8", "replace")
+    host = found.get(b"server.address") or found.get(b"net.peer.name") or b""
+    return "host:" + host.decode("utf-8", "replace") if host else ""
+
+
+def _events(events: Any) -> bytes:
+    return msgspec.json.encode([{"ts_ns": one.time_unix_nano, "name": one.name, "attributes": _texts(one.attributes)} for one in events]) if events else b""
+
+
+def _links(links: Any) -> bytes:
+    return msgspec.json.encode([{"trace_id": one.trace_id.hex(), "span_id": one.span_id.hex(), "attributes": _texts(one.attributes)} for one in links]) if links else b""
+
+
+def _texts(attributes: Any) -> dict[str, str]:
+    return {pair.key: _value(pair.value).decode("utf-8", "replace") for pair in attributes}
+
+
+# ---------------------------------------------------------------- metrics
+
+
+class _Series(msgspec.Struct, frozen=True, array_like=True):
+    """What a key of a sample holds; see `identify`."""
+
+    kind: str
+    unit: str
+    labels: list[tuple[str, str]]
+
+
+_ENCODE, _DECODE = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(_Series).decode
+
+
+def identify(key: bytes) -> Identity:
+    """Return what a key says: the labels of a series, sorted, with its kind and unit."""
+    said = _DECODE(key)
+    labels = [(name.encode(), value.encode()) for name, value in said.labels]
+    owner = next((value for name, value in said.labels if name == "sextant.owner"), "")
+    return Identity(labels, kind=said.kind, unit=said.unit, asset=asset_of(labels), owner=owner, refused=checked(labels))
+
+
+def metrics(request: Any) -> Batch:
+    """Return the samples of an ExportMetricsServiceRequest.
+
+    A number is a series of the metric's own name. A histogram is `NAME_bucket` by `le` (counts up to it), `NAME_count` and `NAME_sum`;
+    an exponential one has its buckets merged until few are left. A summary is NAME by `quantile`, `NAME_count` and `NAME_sum`.
+    """
+    import numpy as np
+
+    out = _Points()
+    batch = Batch()
+    for group in request.resource_metrics:
+        resource = [(name, value) for name, value in ((one.key, _value(one.value).decode("utf-8", "replace")) for one in group.resource.attributes) if value and not name.startswith(_CHURN)]
+        for scope in group.scope_metrics:
+            common = [*resource, ("otel.scope.name", scope.scope.name)] if scope.scope.name else resource
+            for metric in scope.metrics:
+                _metric(metric, common, out, batch)
+    if out.keys:
+        batch.samples.append(Samples(out.keys, np.array(out.times, np.int64), np.array(out.values, np.float64), identify))
+    return batch
+
+
+class _Points:
+    """Samples as they are gathered."""
+
+    def __init__(self) -> None:
+        self.keys: list[bytes] = []
+        self.times: list[int] = []
+        self.values: list[float] = []
+
+    def add(self, point: Any, value: float, name: str, kind: str, unit: str, labels: Sequence[tuple[str, str]]) -> None:
+        self.keys.append(_ENCODE(_Series(kind, unit, sorted([*labels, ("__name__", name)]))))
+        self.times.append(point.time_unix_nano // 1_000_000)
+        self.values.append(_STALE if point.flags & _NO_VALUE else value)
+
+
+def _metric(metric: Any, common: list[tuple[str, str]], out: _Points, batch: Batch) -> None:
+    which, name, unit = metric.WhichOneof("data"), metric.name, metric.unit
+    if which is None:
+        return
+    data = getattr(metric, which)
+    delta = getattr(data, "aggregation_temporality", _CUMULATIVE) == _DELTA
+    for point in data.data_points:
+        own = {pair.key: _value(pair.value).decode("utf-8", "replace") for pair in point.attributes}
+        labels = [(key, value) for key, value in ({**dict(common), **own} if own else dict(common)).items() if value]
+        if len(getattr(point, "exemplars", ())):
+            batch.refuse("exemplar_not_kept", len(point.exemplars))
+        if not point.time_unix_nano:
+            batch.refuse("time_missing")
+        elif which in ("gauge", "sum"):
+            kind = "gauge" if which == "gauge" or not data.is_monotonic else "delta" if delta else "counter"
+            out.add(point, float(point.as_int) if point.WhichOneof("value") == "as_int" else point.as_double, name, kind, unit, labels)
+        else:
+            kind = "summary" if which == "summary" else "delta" if delta else "histogram"
+            out.add(point, float(point.count), f"{name}_count", "delta" if delta else "counter", "", labels)
+            if which == "summary" or point.HasField("sum"):
+                out.add(point, point.sum, f"{name}_sum", "delta" if delta else "counter", unit, labels)
+            if which == "summary":
+                for quantile in point.quantile_values:
+                    out.add(point, quantile.value, name, kind, unit, [*labels, ("quantile", _number(quantile.quantile))])
+                continue
+            for bound, count in _exponential(point) if which == "exponential_histogram" else _explicit(point):
+                out.add(point, float(count), f"{name}_bucket", kind, "", [*labels, ("le", _number(bound))])
+
+
+def _explicit(point: Any) -> Iterable[tuple[float, int]]:
+    total = 0
+    for n, count in enumerate(point.bucket_counts):
+        total += count
+        yield (point.explicit_bounds[n] if n < len(point.explicit_bounds) else math.inf), total
+
+
+def _exponential(point: Any) -> Iterable[tuple[float, int]]:
+    """Yield upper bounds and the counts up to them. Bucket i of scale s holds (2^(i/2^s), 2^((i+1)/2^s)]."""
+    scale = point.scale
+    positive = {point.positive.offset + n: count for n, count in enumerate(point.positive.bucket_counts) if count}
+    negative = {point.negative.offset + n: count for n, count in enumerate(point.negative.bucket_counts) if count}
+    while len(positive) + len(negative) > _BUCKETS_MAX:
+        scale -= 1
+        positive, negative = _halved(positive), _halved(negative)
+    total = 0
+    for index in sorted(negative, reverse=True):
+        total += negative[index]
+        yield -_power(index, scale), total
+    total += point.zero_count
+    if point.zero_count or negative:
+        yield point.zero_threshold, total
+    for index in sorted(positive):
+        total += positive[index]
+        yield _power(index + 1, scale), total
+    yield math.inf, total
+
+
+def _halved(buckets: dict[int, int]) -> dict[int, int]:
+    out: dict[int, int] = {}
+    for index, count in buckets.items():
+        out[index >> 1] = out.get(index >> 1, 0) + count
+    return out
+
+
+def _power(index: int, scale: int) -> float:
+    try:
+        return float(2.0 ** math.ldexp(index, -scale))
+    except OverflowError:
+        return math.inf
+
+
+def _number(value: float) -> str:
+    """Return a bound as Prometheus writes it."""
+    return "+Inf" if value == math.inf else "-Inf" if value == -math.inf else repr(float(value)).removesuffix(".0") if abs(value) < 1e15 else repr(float(value))

@@ -1,0 +1,104 @@
+"""Log lines, spans and events to blocks of their tables: the columns once, for every format that brings such records."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sextant.formats import native
+from sextant.formats.batch import Rows
+
+_NS = "DateTime64(9, 'UTC')"
+Pairs = Sequence[tuple[bytes, bytes]]
+# OpenTelemetry's severity numbers: 1-4 trace, 5-8 debug, 9-12 info, 13-16 warn, 17-20 error, 21-24 fatal
+SEVERITIES = ("", *(name for name in ("trace", "debug", "info", "warn", "error", "fatal") for _ in range(4)))
+SEVERITY_NUMBERS = {
+    "trace": 1, "verbose": 1, "debug": 5, "info": 9, "information": 9, "notice": 10, "warn": 13, "warning": 13, "error": 17, "err": 17, "critical": 21, "crit": 21,
+    "alert": 22, "emerg": 23, "emergency": 23, "panic": 23, "fatal": 21,
+}  # fmt: skip
+
+
+class Log(NamedTuple):
+    """One log line. Times in ns since the epoch; ids in hexadecimal."""
+
+    ts: int
+    observed: int
+    severity_number: int
+    severity: bytes
+    body: bytes
+    event: bytes
+    trace_id: bytes
+    span_id: bytes
+    attributes: Pairs
+
+
+class SpanRow(NamedTuple):
+    """One span, as its table has it."""
+
+    ts: int
+    duration_ns: int
+    name: bytes
+    kind: bytes
+    status: bytes
+    status_message: bytes
+    trace_id: bytes
+    span_id: bytes
+    parent_span_id: bytes
+    trace_state: bytes
+    attributes: Pairs
+    events: bytes
+    links: bytes
+
+
+class EventRow(NamedTuple):
+    """One CloudEvent."""
+
+    ts: int
+    id: bytes
+    source: bytes
+    type: bytes
+    subject: bytes
+    asset: bytes
+    content_type: bytes
+    schema: bytes
+    extensions: Pairs
+    data: bytes
+
+
+def log_rows(logs: Sequence[Log], *, asset: str, owner: str, scope: bytes = b"", resource: Pairs = ()) -> Rows:
+    """Return the rows of log lines that one resource sent."""
+    import numpy as np
+
+    count = len(logs)
+    times, observed, numbers, severities, bodies, events, traces, spans, attributes = zip(*logs, strict=True)
+    return Rows("obs.logs", count, native.block(count, (
+        ("ts", _NS, np.array(times, np.int64).tobytes()), ("observed", _NS, np.array(observed, np.int64).tobytes()), ("asset", "String", native.same(asset.encode(), count)),
+        ("owner", "String", native.same(owner.encode(), count)), ("severity_number", "UInt8", bytes(numbers)), ("severity", "String", native.texts(severities)),
+        ("body", "String", native.texts(bodies)), ("event", "String", native.texts(events)), ("trace_id", "String", native.texts(traces)), ("span_id", "String", native.texts(spans)),
+        ("scope", "String", native.same(scope, count)), ("resource", "Map(String, String)", native.same_map(dict(resource), count)), ("attributes", "Map(String, String)", native.maps(attributes)),
+    )))  # fmt: skip
+
+
+def span_rows(spans: Sequence[SpanRow], *, asset: str, owner: str, scope: bytes = b"", resource: Pairs = ()) -> Rows:
+    """Return the rows of spans that one resource sent."""
+    import numpy as np
+
+    count = len(spans)
+    times, durations, names, kinds, statuses, messages, traces, ids, parents, states, attributes, events, links = zip(*spans, strict=True)
+    texts = (("name", names), ("kind", kinds), ("status", statuses), ("status_message", messages), ("trace_id", traces), ("span_id", ids), ("parent_span_id", parents), ("trace_state", states), ("events", events), ("links", links))
+    return Rows("obs.spans", count, native.block(count, (
+        ("ts", _NS, np.array(times, np.int64).tobytes()), ("duration_ns", "UInt64", np.array(durations, np.uint64).tobytes()), ("asset", "String", native.same(asset.encode(), count)),
+        ("owner", "String", native.same(owner.encode(), count)), *((name, "String", native.texts(values)) for name, values in texts), ("scope", "String", native.same(scope, count)),
+        ("resource", "Map(String, String)", native.same_map(dict(resource), count)), ("attributes", "Map(String, String)", native.maps(attributes)),
+    )))  # fmt: skip
+
+
+def event_rows(events: Sequence[EventRow], *, owner: str) -> Rows:
+    """Return the rows of CloudEvents."""
+    import numpy as np
+
+    count = len(events)
+    times, ids, sources, types, subjects, assets, contents, schemas, extensions, data = zip(*events, strict=True)
+    texts = (("id", ids), ("source", sources), ("type", types), ("subject", subjects), ("asset", assets), ("content_type", contents), ("schema", schemas), ("data", data))
+    return Rows("obs.events", count, native.block(count, (
+        ("ts", _NS, np.array(times, np.int64).tobytes()), ("owner", "String", native.same(owner.encode(), count)), *((name, "String", native.texts(values)) for name, values in texts),
+        ("extensions", "Map(String, String)", native.maps(extensions)),
+    )))  # fmt: skip

@@ -1,0 +1,274 @@
+"""The coordinator process: state, runs, releases, accounts, the HTTP API - and the steady work around them.
+
+Started by the supervisor (`python -m sextant.server.coordinator`), with what it needs on standard input. It never runs project code
+and never opens the telemetry store.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sextant.app.config import read_config
+from sextant.app.platform import LocalPlatform
+from sextant.app.watch import watch
+from sextant.engine.plan import Request
+from sextant.kernel.errors import SextantError, WorldError
+from sextant.kernel.lengths import length_s
+from sextant.kernel.nouns import Principal
+from sextant.kernel.ports import Write
+from sextant.server import meter
+from sextant.server.client import TelemetryClient
+from sextant.server.feed import Feed
+from sextant.server.live import live_tables
+from sextant.server.loops import Loop
+from sextant.server.observe import Observer
+from sextant.server.outgoing import fetch
+from sextant.server.refusals import Refusals
+from sextant.server.scrape import Scraper
+from sextant.server.wire import CoordinatorStart, Ready, end_with_parent, read_start, say_ready
+
+_FEED_S = 0.5  # how far SQL may lag behind the ledger
+_OBSERVE_S = 5.0
+_METER_S = 15.0
+_SEAL_S = 300.0  # how often the head of the ledger is signed
+_LOOPBACK = ("localhost", "127.0.0.1", "::1", "testserver")
+
+
+class Coordinator:
+    """One project's coordinator."""
+
+    def __init__(self, start: CoordinatorStart) -> None:
+        self.start = start
+        config = read_config(Path(start.root))
+        self.platform = LocalPlatform(config, principal=Principal(name="scheduler", kind="system"), load=False)
+        self.client = TelemetryClient(start.ingest, start.sql, start.secret)
+        self.platform.asker = self._ask
+        self.refusals = Refusals()
+        self._began = self.platform.clock.now_ns()
+        self._noticed: tuple[Any, ...] = ()
+        self.feed = Feed(self.platform, self.client, tables=lambda: live_tables(self.platform), traces=meter.run_trace)
+        self.scraper = Scraper(config.telemetry.scrape, self.client, self.platform.clock)
+        observer = Observer(self.platform, self.client)
+        self.loops = [
+            Loop("feed", self.feed.step, every_s=_FEED_S),
+            Loop("notice", self._notice, every_s=_FEED_S),
+            Loop("observe", observer.step, every_s=_OBSERVE_S),
+            Loop("meter", self._meter, every_s=_METER_S),
+            Loop("refusals", self._record_refusals, every_s=5.0),
+            Loop("seal", self._seal, every_s=_SEAL_S),
+        ]
+        if config.telemetry.scrape:
+            self.loops.append(Loop("scrape", self.scraper.step, every_s=0.5))
+        if config.server.heartbeat:
+            self.loops.append(Loop("heartbeat", self._heartbeat, every_s=length_s(config.server.heartbeat_every)))
+        self._schedulers: list[threading.Thread] = []
+
+    def _served(self) -> str:
+        return self.platform.config.environment or self.platform.manifest().environments[0]
+
+    # ------------------------------------------------------------ steady work
+
+    def begin(self) -> None:
+        for loop in self.loops:
+            loop.start()
+        scheduler = threading.Thread(target=self._schedule, name="sextant-scheduler", daemon=True)
+        scheduler.start()
+        self._schedulers.append(scheduler)
+
+    def _schedule(self) -> None:
+        """Load the project; then run what is due, in each environment that is scheduled, beginning with runs that were cut off."""
+        p = self.platform
+        while not p.interrupted():
+            try:
+                p.load()
+                break
+            except SextantError as error:
+                _say("\n".join(error.lines()))
+                p.pause(5.0)
+        if p.interrupted():
+            return
+        environments = p.config.server.schedule or (self._served(),)
+        for name in environments[1:]:
+            thread = threading.Thread(target=self._watch, args=(name,), name=f"sextant-scheduler-{name}", daemon=True)
+            thread.start()
+            self._schedulers.append(thread)
+        self._watch(environments[0])
+
+    def _watch(self, env: str) -> None:
+        while not self.platform.interrupted():
+            try:
+                watch(self.platform, env, Request(), say=_say, tell=lambda report: _say(f"run {report.id} {report.state}"))
+            except SextantError as error:
+                _say("\n".join(error.lines()))
+                self.platform.pause(5.0)
+
+    def _ask(self, sql: str, form: str, params: Mapping[str, str], role: str) -> bytes:
+        self.feed.step()  # what was acknowledged is seen
+        return self.client.ask(sql, form, params, role)
+
+    def _notice(self) -> None:
+        """Wake the schedulers when something was written, by whatever process: rows that were pushed, a version that others read."""
+        head = self.platform.state.read("event_head")
+        seen = (head[0][0] if head else -1, *self.platform.state.read("inbox_waits"))
+        if seen != self._noticed:
+            self._noticed = seen
+            self.platform.nudge()
+
+    def _seal(self) -> None:
+        if self.platform.ledger.size():
+            self.platform.sealing.checkpoint()
+
+    def _record_refusals(self) -> None:
+        """Write what was refused at the doors into the ledger, summed up."""
+        p = self.platform
+        with contextlib.suppress(WorldError):  # telemetry keeps them until it is asked again
+            for actor, reason, count in msgspec.json.decode(self.client.send("POST", "/internal/refusals"), type=list[tuple[str, str, int]]):
+                self.refusals.add(actor, reason, count)
+        found = self.refusals.take()
+        events = [p.event("access.refused", actor or "anonymous", {"actor": actor, "reason": reason, "count": count}, p.system, "") for (actor, reason), count in sorted(found.items())]
+        if events:
+            p.state.commit(Write((), tuple(events)))
+
+    def _heartbeat(self) -> None:
+        if self.health()["ok"]:
+            fetch(self.platform.config.server.heartbeat, private=True)
+
+    def _meter(self) -> None:
+        """Send our own health as metrics, like those of any other service."""
+        p = self.platform
+        usage = shutil.disk_usage(p.folder)
+        seen = self.client.health()
+        gauges: dict[tuple[str, str], list[tuple[dict[str, str], float]]] = {
+            ("process.memory.usage", "By"): [({"process": "coordinator"}, float(_resident()))],
+            ("system.filesystem.usage", "By"): [({"system.filesystem.state": "free"}, float(usage.free)), ({"system.filesystem.state": "used"}, float(usage.used))],
+            ("sextant.runs.open", "{run}"): [({}, float(len(p.state.read("runs_open"))))],
+            ("sextant.releases.open", "{release}"): [({}, float(len(p.releases.open())))],
+            ("sextant.signals.open", "{signal}"): [({}, float(len(p.views.signals(open_only=True).items)))],
+            ("sextant.inbox.batches", "{batch}"): [({"dataset": row[0]}, float(row[1])) for row in p.state.read("inbox_waits")] or [({}, 0.0)],
+            ("sextant.loop.failing", "{loop}"): [({"loop": loop.name}, float(bool(loop.problem))) for loop in self.loops],
+        }
+        for name, value in _flat(seen):
+            gauges[(f"sextant.telemetry.{name}", "1")] = [({}, value)]
+        counters: dict[tuple[str, str], list[tuple[dict[str, str], float]]] = {
+            ("sextant.ledger.events", "{event}"): [({}, float(p.ledger.size()))],
+            ("sextant.restarts", "{restart}"): [({"process": name}, float(count)) for name, count in self.start.restarts.items()] or [({"process": "coordinator"}, 0.0)],
+        }
+        costs = self.client.query("SELECT owner, sum(cpu_s) AS cpu_s, sum(bytes_written) AS written FROM ops.steps GROUP BY owner LIMIT 1000")
+        if costs:
+            counters[("sextant.cost.cpu", "s")] = [({"owner": row["owner"]}, float(row["cpu_s"])) for row in costs]
+            counters[("sextant.cost.written", "By")] = [({"owner": row["owner"]}, float(row["written"])) for row in costs]
+        self.client.send("POST", "/v1/metrics", meter.metrics(p.clock.now_ns(), gauges, counters, self._began))
+
+    # ------------------------------------------------------------ health, end
+
+    def health(self) -> dict[str, Any]:
+        """Return what GET /healthz says. Not ok when the state cannot be read; telemetry that is away is said, and no failure of ours."""
+        try:
+            self.platform.state.read("event_head")
+            ok = True
+        except SextantError:
+            ok = False
+        failing = {loop.name: loop.problem for loop in self.loops if loop.problem}
+        return {"ok": ok, "telemetry": "away" if "feed" in failing else "ok", "failing": sorted(failing)}
+
+    def end(self) -> None:
+        """Stop what runs, let the feed say its last, close."""
+        self.platform.interrupt()
+        for loop in self.loops:
+            loop.stop()
+        self.scraper.close()
+        for thread in self._schedulers:
+            thread.join(10.0)
+        for loop in self.loops:
+            loop.join(2.0)
+        with contextlib.suppress(SextantError):
+            self._record_refusals()
+        with contextlib.suppress(SextantError):
+            self.feed.step()
+        self.platform.close()
+
+
+def _flat(found: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
+    """Return the numbers of a nested answer under dotted names."""
+    out: list[tuple[str, float]] = []
+    for name, value in found.items():
+        if isinstance(value, dict):
+            out += _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            out.append((f"{prefix}{name}", float(value)))
+    return out
+
+
+def _resident() -> int:
+    """Return this process's resident memory in bytes; 0 where the system does not say."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    """Run until told to stop."""
+    import uvicorn
+
+    from sextant.server.api.app import make_api
+
+    start = read_start(CoordinatorStart)
+    try:
+        coordinator = Coordinator(start)
+    except SextantError as error:
+        _say("\n".join(error.lines()))
+        return error.exit_code
+    p = coordinator.platform
+    host, _, port = start.api.rpartition(":")
+    first = p.access.first()
+    hosts = (*_LOOPBACK, host.strip("[]"), *p.config.server.hosts)
+    api = make_api(p, health=coordinator.health, hosts=hosts, secure=p.config.server.secure, internal=start.secret, refusals=coordinator.refusals, catch_up=coordinator.feed.step)
+
+    class Server(uvicorn.Server):
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield  # uvicorn's own would end the process before the rest has ended
+
+        async def startup(self, sockets: Any = None) -> None:
+            await super().startup(sockets)
+            coordinator.begin()
+            say_ready(Ready(api=f"http://{start.api}", token=first["secret"] if first else ""))
+
+    server = Server(
+        uvicorn.Config(
+            api, host=host.strip("[]"), port=int(port), log_level="warning", access_log=False, lifespan="off", timeout_keep_alive=30, timeout_graceful_shutdown=3,
+            limit_concurrency=500, server_header=False,
+        )
+    )  # fmt: skip
+
+    def stop() -> None:
+        p.interrupt()
+        server.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop())
+    end_with_parent(stop)
+    server.run()
+    coordinator.end()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
+
+
+

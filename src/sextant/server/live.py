@@ -1,0 +1,50 @@
+"""What SQL shows as `data` and `kpi`: read from the state store by the coordinator, told to the telemetry process."""
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from sextant.kernel.errors import SextantError
+from sextant.kernel.limits import VERSIONS_SHOWN_MAX
+from sextant.kernel.nouns import Asset, Measure
+from sextant.server.sql.catalogue import LiveKpi, LiveTable, live_kpi
+
+if TYPE_CHECKING:
+    from sextant.app.platform import LocalPlatform
+
+
+def live_tables(platform: "LocalPlatform") -> tuple[str, list[LiveTable], list[LiveKpi]]:
+    """Return the environment that plain names mean, the versions of datasets that can be read (live ones of every environment first), and the KPIs that are live."""
+    p = platform
+    assets = {row[0]: msgspec.json.decode(row[1], type=Asset) for row in p.state.read("assets")}
+    kept: dict[str, list[tuple[str, str]]] = {}
+    for id_, digest, locator, _ in p.state.read("versions_kept"):
+        if locator:
+            kept.setdefault(id_, []).append((digest, locator))
+    tables: list[LiveTable] = []
+    kpis: list[LiveKpi] = []
+
+    def table(env: str, id_: str, digest: str, locator: str, *, live: bool) -> None:
+        asset = assets.get(id_)
+        personal = asset.table.personal if asset is not None and asset.table else ()
+        tables.append(LiveTable(env=env, asset=id_, name=id_.partition(":")[2], version=digest, locator=locator, live=live, personal=personal))
+
+    shown: set[tuple[str, str]] = set()
+    for env, *_ in p.state.read("envs"):
+        for id_, pointer in p.versions.live(env).items():
+            version = p.versions.get(id_, pointer.version)
+            if id_.startswith("dataset:") and version.locator:
+                table(env, id_, pointer.version, version.locator, live=True)
+                shown.add((id_, pointer.version))
+            elif id_.startswith("kpi:") and "measure" in version.meta:
+                try:
+                    kpis.append(live_kpi(env, id_.partition(":")[2], msgspec.convert(version.meta["measure"], Measure)))
+                except SextantError:  # a definition of an older Sextant that is not understood: the rest is shown
+                    continue
+    for id_, versions in kept.items():
+        for digest, locator in versions[-VERSIONS_SHOWN_MAX:]:
+            if (id_, digest) not in shown and id_.startswith("dataset:"):
+                table("", id_, digest, locator, live=False)
+    known = {env for env, *_ in p.state.read("envs")}
+    served = p.config.environment or (p.manifest().environments[0] if known else "")
+    return served, tables, kpis

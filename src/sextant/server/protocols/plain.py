@@ -1,0 +1,44 @@
+"""Log lines as JSON objects, and CloudEvents 1.0."""
+
+from collections.abc import Mapping
+
+from sextant.formats import cloudevents, jsonlines
+from sextant.kernel.errors import SextantError, UsageError
+from sextant.server.protocols.port import Answer, Meant, Taken, counted, problem
+
+
+class JsonLines:
+    """POST /v1/jsonlines?asset=KIND:NAME."""
+
+    name = "jsonlines"
+    paths: tuple[str, ...] = ("/v1/jsonlines",)
+    types: tuple[str, ...] = ("application/x-ndjson", "application/jsonl", "application/json", "text/plain")
+
+    def decode(self, taken: Taken, *, again: bool = False) -> Meant:  # noqa: ARG002
+        asset = taken.query.get("asset", "")
+        if ":" not in asset:
+            raise UsageError("SX-INTAKE-031", "the lines do not say who wrote them", hint="/v1/jsonlines?asset=service:NAME")
+        return Meant(jsonlines.decode(taken.body, asset=asset, owner=taken.owner, now_ns=taken.now_ns, oldest_ns=taken.oldest_ns["logs"]))
+
+    def yes(self, taken: Taken, count: int, refused: Mapping[str, int]) -> Answer:  # noqa: ARG002
+        return counted(count, refused)
+
+    def no(self, content_type: str, status: int, error: SextantError) -> Answer:  # noqa: ARG002
+        return problem(status, error)
+
+
+class CloudEvents:
+    """POST /v1/events."""
+
+    name = "cloudevents"
+    paths: tuple[str, ...] = ("/v1/events",)
+    types: tuple[str, ...] = ()  # in binary mode the type is that of the data
+
+    def decode(self, taken: Taken, *, again: bool = False) -> Meant:  # noqa: ARG002
+        return Meant(cloudevents.decode(taken.body, taken.content_type, taken.headers, owner=taken.owner, now_ns=taken.now_ns, oldest_ns=taken.oldest_ns["events"]))
+
+    def yes(self, taken: Taken, count: int, refused: Mapping[str, int]) -> Answer:  # noqa: ARG002
+        return counted(count, refused)
+
+    def no(self, content_type: str, status: int, error: SextantError) -> Answer:  # noqa: ARG002
+        return problem(status, error)

@@ -1,0 +1,74 @@
+"""What a protocol of the ingest door is: it says what a request means and what its sender is told. The rest is the door's."""
+
+import typing
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from sextant.formats.batch import Batch
+from sextant.kernel.errors import SextantError
+
+Labels = tuple[tuple[bytes, bytes], ...]
+
+
+class Taken(NamedTuple):
+    """A request that was let in. `body` is unpacked; header names are in lower case; `oldest_ns` is by table."""
+
+    path: str
+    content_type: str  # without parameters, lower case
+    headers: Mapping[str, str]
+    query: Mapping[str, str]
+    body: bytes
+    owner: str
+    now_ns: int
+    oldest_ns: Mapping[str, int]
+
+
+class Meant(NamedTuple):
+    """What a request says. `more` are labels for all its series; `kinds` what it says of metrics: name -> (kind, unit)."""
+
+    batch: Batch
+    more: Labels = ()
+    kinds: Mapping[bytes, tuple[str, str]] = {}
+
+
+class Answer(NamedTuple):
+    """What the sender is told."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = ""
+
+
+class Protocol(typing.Protocol):
+    """One protocol. `name` stands in obs.refused."""
+
+    name: str
+    paths: tuple[str, ...]
+    types: tuple[str, ...]  # content types that it takes; () = any
+
+    def decode(self, taken: Taken, *, again: bool = False) -> Meant:
+        """Return what a request means. `again`: what it said before could not be read that way. BadData, UsageError."""
+        ...
+
+    def yes(self, taken: Taken, count: int, refused: Mapping[str, int]) -> Answer:
+        """Return the answer to a request that is durable: `count` records were taken, `refused` were not."""
+        ...
+
+    def no(self, content_type: str, status: int, error: SextantError) -> Answer:
+        """Return the answer to a request that was not taken."""
+        ...
+
+
+def problem(status: int, error: SextantError) -> Answer:
+    """Return an error as a problem document (RFC 9457)."""
+    import msgspec
+
+    return Answer(status, msgspec.json.encode({**error.problem(), "status": status}), "application/problem+json")
+
+
+def counted(count: int, refused: Mapping[str, int]) -> Answer:
+    """Return what became of a request, as JSON."""
+    import msgspec
+
+    said: dict[str, Any] = {"taken": count, "refused": dict(refused)}
+    return Answer(200, msgspec.json.encode(said), "application/json")

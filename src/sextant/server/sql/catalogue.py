@@ -1,0 +1,352 @@
+"""Which tables the SQL door shows, and what stands behind their names. Filled by the coordinator's feed, read by every query.
+
+    data.flights                     the live version of `dataset:flights` in the environment that is served
+    data."flights@env:prod"          the live one of another environment
+    data."flights@1a2b3c4d5e6f"      a version by the first twelve digits of its digest
+    kpi.on_time_rate                 a KPI's stored parts and its value, one row for each bucket and combination of dimensions
+
+Behind a name stands an Iceberg table that is pinned to one metadata file (an unpinned one would follow the newest file in its folder,
+published or not), under a name made of that file's path: it never changes. A query is written over to those names before it runs, so it
+sees one moment of all tables, however many it reads and however long it takes. Applying a list makes what is new, then puts the new
+meaning of all names in place at once; what nothing means any more is dropped when the last query that may still read it has ended.
+Dropping such a table leaves its files alone.
+
+Columns that are tagged personal are left out, except for people in the role `admin`.
+"""
+
+import contextlib
+import difflib
+import hashlib
+import re
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from sextant.kernel.errors import BadData, Bug, SextantError, UsageError
+from sextant.kernel.nouns import Measure
+from sextant.kernel.ports import Telemetry
+from sextant.server.sql import system
+from sextant.server.sql.names import SYSTEM
+from sextant.server.sql.tokens import literal, quoted
+
+LAKE = "sx_lake"  # the database of the pinned tables
+_LOCATOR = re.compile(r"[A-Za-z0-9_.@-]+(?:/[A-Za-z0-9_.@-]+)*/metadata/[A-Za-z0-9_.-]+\.metadata\.json")
+_INSIDE = re.compile(rf"`?(?:{LAKE}|{SYSTEM})`?\.`?\w+`?")
+_DIGITS = 12  # of a digest, in the name of a version
+
+
+class LiveTable(msgspec.Struct, frozen=True, kw_only=True):
+    """A version of a dataset that can be read.
+
+    env       the environment in which it is live; "" for a version that is only kept
+    asset     `dataset:NAME`
+    name      the dataset's name
+    version   its digest, hexadecimal
+    locator   its metadata file, below the lake's root
+    live      the environment's pointer names it
+    personal  columns that only admins see
+    """
+
+    env: str
+    asset: str
+    name: str
+    version: str
+    locator: str
+    live: bool = True
+    personal: tuple[str, ...] = ()
+
+
+class LiveKpi(msgspec.Struct, frozen=True, kw_only=True):
+    """A KPI whose values can be read.
+
+    env      the environment in which it is live
+    name     the KPI's name
+    values   the dataset of its values; its live version of the same environment is read
+    grain    "" when there is no bucket
+    by       its dimensions
+    parts    columns of the additive parts
+    value    the value of one row, over the parts, in ClickHouse's SQL; "" when the measure cannot be taken apart
+    rollup   the value of many rows, over the parts; shown as the view's comment
+    """
+
+    env: str
+    name: str
+    values: str
+    grain: str = ""
+    by: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+    value: str = ""
+    rollup: str = ""
+
+
+class Applied(msgspec.Struct, frozen=True, kw_only=True):
+    """What applying a list did: tables made and dropped, and `left_out`: name -> why it cannot be read."""
+
+    made: int
+    dropped: int
+    left_out: dict[str, str]
+
+
+class _Shown(msgspec.Struct, frozen=True):
+    """What stands behind a name: views of the lake database, and the statements that make them, each with the name of what it makes."""
+
+    view: str  # without personal columns
+    whole: str  # with them
+    made_by: tuple[tuple[str, str], ...]
+    comment: str = ""
+
+
+class _Snapshot:
+    """The meaning of all names at one moment, and how many queries are reading by it."""
+
+    def __init__(self, number: int, shown: Mapping[tuple[str, str], _Shown], left_out: Mapping[str, str]) -> None:
+        self.number = number
+        self.shown = shown
+        self.left_out = left_out
+        self.readers = 0
+
+    def needed(self) -> set[str]:
+        return {name for one in self.shown.values() for name, _ in one.made_by}
+
+
+class Catalogue:
+    """The tables of the SQL door.
+
+    store  the telemetry store;  lake  the lake's root folder
+    Raises Bug when the working directory is not the lake, or above it: chDB makes tables of files below it and of no others.
+    """
+
+    def __init__(self, store: Telemetry, lake: Path) -> None:
+        lake = lake.resolve()
+        if not lake.is_relative_to(Path.cwd()):
+            raise Bug("SX-SQL-032", "the telemetry process does not work in the lake", hint="`confine` goes there")
+        self._store = store
+        self._root = lake
+        self._env = ""
+        self._applying = threading.Lock()
+        self._lock = threading.Lock()  # of what stands below; held for moments only
+        self._making = threading.RLock()  # of `_made`, held while statements run
+        system.install(store)
+        store.run(f"CREATE DATABASE IF NOT EXISTS {LAKE}")
+        self._made = set(self._names_in(LAKE))  # of an earlier process: names follow from content, so they are as good as new
+        self._listed = {(database, name): "" for database in ("data", "kpi") for name in self._names_in(database)}  # -> the view that it reads
+        self._others: set[tuple[str, str]] = set()
+        self._snapshot = _Snapshot(0, {}, {})
+        self._older: list[_Snapshot] = []
+
+    def apply(self, env: str, tables: Sequence[LiveTable], kpis: Sequence[LiveKpi]) -> Applied:
+        """Show exactly these tables and KPIs; plain names mean environment `env`. Doing it again changes nothing.
+
+        Raises  BadData for a list that contradicts itself
+        """
+        with self._applying:
+            self._env = env
+            shown, listed, left_out = self._wanted(tables, kpis)
+            made = 0
+            for name in sorted(listed):
+                try:
+                    made += self._make(shown[name])
+                except SextantError as error:
+                    left_out[".".join(name)] = self._plain(error.message)
+                    shown.pop(name)
+            with self._lock:
+                if self._snapshot.shown != shown or self._snapshot.left_out != left_out:
+                    self._older.append(self._snapshot)
+                    self._snapshot = _Snapshot(self._snapshot.number + 1, shown, left_out)
+            self._list({name: shown[name] for name in listed if name in shown})
+            return Applied(made=made, dropped=self._drop_unneeded(), left_out=left_out)
+
+    @contextlib.contextmanager
+    def reading(self, *, admin: bool = False) -> "Iterator[Names]":
+        """Hold still what names mean, for one query."""
+        with self._lock:
+            snapshot = self._snapshot
+            snapshot.readers += 1
+        try:
+            yield Names(self, snapshot, admin=admin)
+        finally:
+            with self._lock:
+                snapshot.readers -= 1
+                late = snapshot is not self._snapshot and not snapshot.readers
+            if late and self._applying.acquire(blocking=False):  # else whoever is applying does it
+                try:
+                    with contextlib.suppress(SextantError):  # the query was answered; what is left is dropped with the next list
+                        self._drop_unneeded()
+                finally:
+                    self._applying.release()
+
+    # ---------------------------------------------------------------- what a list means
+
+    def _wanted(self, tables: Sequence[LiveTable], kpis: Sequence[LiveKpi]) -> tuple[dict[tuple[str, str], _Shown], set[tuple[str, str]], dict[str, str]]:
+        """Return what stands behind each name, which names are listed (the live ones), and what is left out and why."""
+        shown: dict[tuple[str, str], _Shown] = {}
+        listed: set[tuple[str, str]] = set()
+        left_out: dict[str, str] = {}
+        for table in tables:
+            if not _LOCATOR.fullmatch(table.locator) or ".." in table.locator.split("/"):
+                raise BadData("SX-SQL-020", f"`{table.locator[:120]}` is no metadata file of the lake", hint="a locator is `<table>/metadata/<file>.metadata.json`")
+            one = self._table(table)
+            shown["data", f"{table.name}@{table.version[:_DIGITS]}"] = one
+            if table.live:
+                name = ("data", self._name(table.env, table.name))
+                if shown.setdefault(name, one) != one:
+                    raise BadData("SX-SQL-021", f"two versions of `{table.name}` are said to be live in {table.env}", hint="an environment has one live version of a dataset")
+                listed.add(name)
+        for kpi in kpis:
+            name = ("kpi", self._name(kpi.env, kpi.name))
+            values = shown.get(("data", self._name(kpi.env, kpi.values)))
+            if not kpi.value:
+                left_out[".".join(name)] = f"its measure cannot be taken apart into parts that add up; read the rows, or the stored values in data.{self._name(kpi.env, kpi.values)}"
+            elif values is None:
+                left_out[".".join(name)] = f"its values, data.{self._name(kpi.env, kpi.values)}, are not live"
+            else:
+                shown[name] = _kpi(kpi, values)
+                listed.add(name)
+        return shown, listed, left_out
+
+    def _name(self, env: str, name: str) -> str:
+        return name if env == self._env else f"{name}@env:{env}"
+
+    def _table(self, table: LiveTable) -> _Shown:
+        folder, _, file = table.locator.partition("/metadata/")
+        base = f"t_{_short(table.locator)}"
+        path = literal(str(self._root / folder))
+        made = [(base, f"CREATE TABLE {LAKE}.{base} ENGINE = IcebergLocal({path}) SETTINGS iceberg_metadata_file_path = {literal(f'metadata/{file}')}")]
+        # A view also over a table without personal columns: it has none of the columns that tell paths of files (_path, _file ...).
+        whole = f"w_{_short(table.locator)}"
+        made.append((whole, f"CREATE VIEW {LAKE}.{whole} AS SELECT * FROM {LAKE}.{base}"))
+        if not table.personal:
+            return _Shown(whole, whole, tuple(made))
+        view = f"v_{_short(table.locator, *table.personal)}"
+        made.append((view, f"CREATE VIEW {LAKE}.{view} AS SELECT * EXCEPT ({', '.join(quoted(column) for column in table.personal)}) FROM {LAKE}.{base}"))
+        return _Shown(view, whole, tuple(made))
+
+    # ---------------------------------------------------------------- making and dropping
+
+    def _make(self, one: _Shown) -> int:
+        """Make what is missing; return how much that was. StorageError when a file is not there, say."""
+        count = 0
+        with self._making:
+            for name, statement in one.made_by:
+                if name not in self._made:
+                    self._store.run(statement)
+                    self._made.add(name)
+                    count += 1
+        return count
+
+    def _list(self, listed: Mapping[tuple[str, str], _Shown]) -> None:
+        """Bring the databases `data` and `kpi` in line, for those who look around; queries do not read through them."""
+        for (database, name), one in listed.items():
+            if self._listed.get((database, name)) != one.view:
+                self._store.run(f"CREATE OR REPLACE VIEW {database}.{quoted(name)} AS SELECT * FROM {LAKE}.{one.view} COMMENT {literal(one.comment)}")
+                self._listed[database, name] = one.view
+        for database, name in set(self._listed) - set(listed):
+            self._store.run(f"DROP VIEW IF EXISTS {database}.{quoted(name)}")
+            del self._listed[database, name]
+
+    def _drop_unneeded(self) -> int:
+        with self._lock:
+            self._older = [one for one in self._older if one.readers]
+            needed = set().union(*(one.needed() for one in (*self._older, self._snapshot)))
+        with self._making:
+            gone = sorted(self._made - needed, reverse=True)  # views (w_, v_, k_) before the tables that they read (t_)
+            for name in gone:
+                self._store.run(f"DROP TABLE IF EXISTS {LAKE}.{name}")
+                self._made.discard(name)
+        return len(gone)
+
+    def _names_in(self, database: str) -> list[str]:
+        rows: list[dict[str, str]] = msgspec.json.decode(self._store.query(f"SELECT name FROM system.tables WHERE database = {literal(database)}", form="JSON"))["data"]
+        return [row["name"] for row in rows]
+
+    def _has(self, database: str, table: str) -> bool:
+        """Say whether one of the other databases has this table; what was there once is remembered."""
+        if (database, table) in self._others:
+            return True
+        found = self._store.query(
+            "SELECT count() FROM system.tables WHERE database = {d:String} AND name = {t:String}", form="TSV", params={"d": _escaped(database), "t": _escaped(table)},
+        ) == b"1\n"  # fmt: skip
+        if found:
+            self._others.add((database, table))
+        return found
+
+    def _plain(self, text: str) -> str:
+        """Return an error's text without the folder in which the lake lies."""
+        return text.replace(str(self._root), "<lake>")
+
+
+class Names:
+    """What names mean to one query: the guard's `Names`."""
+
+    def __init__(self, catalogue: Catalogue, snapshot: _Snapshot, *, admin: bool) -> None:
+        self._catalogue = catalogue
+        self._snapshot = snapshot
+        self._admin = admin
+
+    def databases(self) -> frozenset[str]:
+        return system.DATABASES
+
+    def resolve(self, database: str, table: str) -> tuple[str, str] | None:
+        if database in ("data", "kpi"):
+            one = self._snapshot.shown.get((database, table))
+            if one is None:
+                return None
+            try:
+                self._catalogue._make(one)  # a version that is only kept is made when somebody asks for it
+            except SextantError as error:
+                raise UsageError("SX-SQL-022", f"`{database}.{table}` cannot be read: {self._catalogue._plain(error.message)}", hint="its files may have expired") from error
+            return LAKE, one.whole if self._admin else one.view
+        if (database, table) in system.NAMES:
+            return system.NAMES[database, table]
+        if database in system.OPEN and self._catalogue._has(database, table):
+            return database, table
+        return None
+
+    def hint(self, database: str, table: str) -> str:
+        if f"{database}.{table}" in self._snapshot.left_out:
+            return self._snapshot.left_out[f"{database}.{table}"]
+        if not self._snapshot.number and database in ("data", "kpi"):
+            return "which tables are live has not been told yet; ask again in a moment"
+        known = [name for of, name in self._snapshot.shown if of == database] if database in ("data", "kpi") else [name for of, name in system.NAMES if of == database]
+        close = difflib.get_close_matches(table, known, n=3, cutoff=0.5)
+        return f"did you mean {' or '.join(f'`{one}`' for one in close)}?" if close else f"see them with: SHOW TABLES FROM {database}"
+
+    def generation(self) -> object:
+        return self._snapshot.number, self._admin
+
+    def plain(self, text: str) -> str:
+        """Return an error's text in the names that people use, and without paths."""
+        if LAKE in text or SYSTEM in text:
+            asked = {f"{of}.{view}": ".".join(name) for name, (of, view) in system.NAMES.items() if of == SYSTEM}
+            asked |= {f"{LAKE}.{view}": ".".join(name) for name, one in self._snapshot.shown.items() for view, _ in one.made_by}
+            text = _INSIDE.sub(lambda found: asked.get(found[0].replace("`", ""), found[0]), text)
+        return self._catalogue._plain(text)
+
+
+def live_kpi(env: str, name: str, measure: Measure) -> LiveKpi:
+    """Return what the door needs to know of a KPI."""
+    from sextant.author.measures import clickhouse_sql, parts
+
+    found = parts(measure.sql, measure.of)
+    return LiveKpi(
+        env=env, name=name, values=f"kpi_{name}", grain=measure.grain, by=measure.by, parts=tuple(part.name for part in found.parts),
+        value=clickhouse_sql(measure), rollup=clickhouse_sql(measure, merged=True),
+    )  # fmt: skip
+
+
+def _kpi(kpi: LiveKpi, values: _Shown) -> _Shown:
+    columns = [quoted(column) for column in ((*(("bucket",) if kpi.grain else ()), *kpi.by, *kpi.parts))]
+    select = f"SELECT {', '.join([*columns, f'({kpi.value}) AS value'])} FROM {LAKE}.{values.view}"
+    name = f"k_{_short(select)}"
+    return _Shown(name, name, (*values.made_by, (name, f"CREATE VIEW {LAKE}.{name} AS {select} COMMENT {literal(kpi.rollup)}")), comment=kpi.rollup)
+
+
+def _short(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
+
+
+def _escaped(text: str) -> str:
+    """Return a value as ClickHouse reads parameters: with the escapes of TSV."""
+    return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n")

@@ -1,0 +1,289 @@
+"""`sextant up`: starts the processes, starts again what dies or hangs, ends all of them cleanly.
+
+It holds nothing and opens no database, so that it stays small and alive. Each process ends by itself when the supervisor is gone.
+"""
+
+import contextlib
+import fcntl
+import http.client
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+import msgspec
+
+from sextant.app.config import Config
+from sextant.kernel.errors import Busy, UsageError, WorldError
+from sextant.server.wire import CoordinatorStart, Ready
+from sextant.stores import landlock
+
+FILE = "server.json"
+_READY_S = 60.0  # a process that is not ready by then is started again
+_STOP_S = 15.0  # so long a process may take to end
+_WAITS_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # before a start again, by how many there were in the last minute
+_LOOK_S = 5.0  # how often a process is asked whether it works
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_DEAF = 6  # so many looks without an answer, and it is taken for hung
+
+
+class Address(msgspec.Struct, frozen=True, kw_only=True):
+    """What `.sextant/server.json` holds while a server runs: for this user's own commands, mode 0600."""
+
+    pid: int
+    api: str
+    ingest: str
+    sql: str
+    secret: str
+
+
+class Child:
+    """One process: started, watched, started again."""
+
+    def __init__(self, name: str, module: str, start: Callable[[dict[str, int]], Any], health: str, said: Callable[[str], None]) -> None:
+        self.name, self._module, self._start, self._health, self._say = name, module, start, health, said
+        self.process: subprocess.Popen[bytes] | None = None
+        self.ready: Ready | None = None
+        self.starts: list[float] = []
+        self.restarts = 0
+        self._deaf = 0
+        self._due = 0.0
+
+    def begin(self, environment: dict[str, str], restarts: dict[str, int]) -> None:
+        """Start the process and wait until it is ready. WorldError when it does not get there."""
+        self.ready = None
+        self._deaf = 0
+        self.starts = [at for at in self.starts if time.monotonic() - at < 60] + [time.monotonic()]
+        process = subprocess.Popen([sys.executable, "-P", "-m", self._module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True)
+        self.process = process
+        assert process.stdin
+        assert process.stdout
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(msgspec.json.encode(self._start(restarts)) + b"\n")
+            process.stdin.flush()
+        late = threading.Timer(_READY_S, process.kill)
+        late.start()
+        line = process.stdout.readline()
+        late.cancel()
+        if not line:
+            code = process.wait()
+            how = f"signal {-code}" if code < 0 else f"exit code {code}"
+            raise WorldError("SX-UP-003", f"the {self.name} process ended before it was ready ({how})", hint="what it said stands above")
+        self.ready = msgspec.json.decode(line, type=Ready)
+        threading.Thread(target=self._drain, args=(process.stdout,), daemon=True).start()
+
+    @staticmethod
+    def _drain(pipe: Any) -> None:
+        for line in pipe:  # whatever a library prints is talk
+            sys.stderr.buffer.write(line)
+
+    def dead(self) -> bool:
+        return self.process is None or self.process.poll() is not None
+
+    def look(self) -> None:
+        """Ask it whether it works; end it when it has not answered for long."""
+        url = urllib.parse.urlsplit(self._health)
+        try:
+            link = http.client.HTTPConnection(url.netloc, timeout=_LOOK_S)
+            link.request("GET", url.path)
+            link.getresponse().read()
+            link.close()
+            self._deaf = 0
+        except (OSError, http.client.HTTPException):
+            self._deaf += 1
+        if self._deaf >= _DEAF and self.process is not None:
+            self._say(f"{self.name} has not answered for {_DEAF * _LOOK_S:g} s: it is ended")
+            self.kill()
+
+    def kill(self) -> None:
+        """End the process and whatever it started."""
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+
+    def wait_before(self) -> float:
+        """Return when it may be started again (monotonic seconds): sooner the first time than the tenth."""
+        recent = len([at for at in self.starts if time.monotonic() - at < 60])
+        return time.monotonic() + _WAITS_S[min(recent, len(_WAITS_S) - 1)] - _WAITS_S[1]
+
+    def end(self, until: float) -> None:
+        """Ask it to end, and kill it when it has not by `until` (monotonic seconds)."""
+        if self.process is None:
+            return
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            self.process.wait(max(0.1, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self._say(f"{self.name} does not end: killed")
+        self.kill()  # and what it left behind
+        self.process.wait()
+
+
+class Supervisor:
+    """The processes of one project."""
+
+    def __init__(self, config: Config, *, say: Callable[[str], None], user: str = "") -> None:
+        self.config, self._say, self._user = config, say, user
+        self.folder = config.root / ".sextant"
+        self._stop = threading.Event()
+        self._lock: TextIO | None = None
+        self._secret = secrets.token_urlsafe(32)
+        self.children: list[Child] = []
+        self.token = ""
+
+    def start(self) -> Address:
+        """Start everything; return where it can be asked. Busy when the project is up already; WorldError for a taken port."""
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        self._take_lock()
+        check_sql(self.config.server.sql)
+        addresses = {name: claim(name, getattr(self.config.server, name)) for name in ("api", "ingest", "sql")}
+        address = Address(pid=os.getpid(), secret=self._secret, **{name: f"http://{one}" for name, one in addresses.items()})
+        telemetry = telemetry_start(self.config, ingest=addresses["ingest"], sql=addresses["sql"], api=address.api, secret=self._secret)
+
+        def coordinator_start(restarts: dict[str, int]) -> CoordinatorStart:
+            return CoordinatorStart(root=str(self.config.root), api=addresses["api"], ingest=address.ingest, sql=address.sql, secret=self._secret, user=self._user, restarts=restarts)
+
+        self.children = [
+            Child("telemetry", "sextant.server.telemetry", lambda _: telemetry, f"{address.ingest}/healthz", self._say),
+            Child("coordinator", "sextant.server.coordinator", coordinator_start, f"{address.api}/healthz", self._say),
+        ]
+        problems: list[WorldError] = []
+
+        def begin(child: Child) -> None:
+            try:
+                child.begin(working_environment(child.name), {})
+            except WorldError as error:
+                problems.append(error)
+
+        both = [threading.Thread(target=begin, args=(child,)) for child in self.children]
+        for thread in both:
+            thread.start()
+        for thread in both:
+            thread.join()
+        if problems:
+            self.shut()
+            raise problems[0]
+        self.token = next((c.ready.token for c in self.children if c.ready and c.ready.token), "")
+        self._publish(address)
+        return address
+
+    def watch(self) -> None:
+        """Start again what dies, until `stop`."""
+        looked = time.monotonic()
+        while not self._stop.wait(0.05):
+            for child in self.children:
+                if child.dead():
+                    self._again(child)
+            if time.monotonic() - looked > _LOOK_S:
+                looked = time.monotonic()
+                for child in self.children:
+                    if not child.dead():
+                        child.look()
+
+    def _again(self, child: Child) -> None:
+        if child.ready is not None:  # seen for the first time
+            assert child.process is not None
+            code = child.process.returncode
+            self._say(f"{child.name} ended ({f'signal {-code}' if code < 0 else f'exit code {code}'}); the others go on; it is started again")
+            child.kill()
+            child.ready = None
+            child._due = child.wait_before()
+        if time.monotonic() < child._due or self._stop.is_set():
+            return
+        child.restarts += 1
+        try:
+            child.begin(working_environment(child.name), {one.name: one.restarts for one in self.children})
+            self._say(f"{child.name} is ready again")
+        except WorldError as error:
+            self._say(error.message)
+            child._due = child.wait_before()
+
+    def stop(self) -> None:
+        """End the watch; `shut` does the rest."""
+        self._stop.set()
+
+    def shut(self) -> None:
+        """End the processes, the coordinator first: it still has something to say to telemetry."""
+        until = time.monotonic() + _STOP_S
+        for child in reversed(self.children):
+            child.end(until)
+        (self.folder / FILE).unlink(missing_ok=True)
+        if self._lock is not None:
+            self._lock.close()
+
+    def _take_lock(self) -> None:
+        self._lock = open(self.folder / "up.lock", "a+", encoding="utf-8")  # noqa: SIM115 - held as long as the server
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._lock.seek(0)
+            pid = self._lock.read().strip()
+            raise Busy("SX-UP-001", f"this project is up already, by process {pid}", hint=f"`kill {pid}` ends it") from error
+        self._lock.truncate(0)
+        self._lock.write(str(os.getpid()))
+        self._lock.flush()
+
+    def _publish(self, address: Address) -> None:
+        temporary = self.folder / f".{FILE}.{os.getpid()}"
+        with os.fdopen(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(msgspec.json.encode(address))
+        temporary.rename(self.folder / FILE)
+
+
+def telemetry_start(config: Config, *, ingest: str, sql: str, api: str, secret: str) -> dict[str, Any]:
+    """Return what the telemetry process needs to know; see `telemetry.py`."""
+    folder = config.root / ".sextant"
+    return {
+        "folder": str(folder / "telemetry"), "lake": str(config.root / Path(config.lake).expanduser() if config.lake else folder / "lake"), "ingest": ingest, "sql": sql,
+        "api": api, "secret": secret, "retention": config.telemetry.keep, "clickhouse": config.telemetry.clickhouse, "series_max": config.telemetry.series_max,
+    }  # fmt: skip
+
+
+def working_environment(name: str) -> dict[str, str]:
+    """Return the environment of a process: telemetry answers strangers' SQL and gets none of what stands in ours."""
+    if name != "telemetry":
+        return dict(os.environ)
+    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG", "LC_ALL", "PYTHONPATH", "OPENBLAS_CORETYPE")}
+    return {**kept, "TZ": "UTC"}
+
+
+def running(folder: Path) -> Address | None:
+    """Return where the server of a project's `.sextant` folder can be asked; None when none runs."""
+    try:
+        found = msgspec.json.decode((folder / FILE).read_bytes(), type=Address)
+        os.kill(found.pid, 0)
+    except (FileNotFoundError, ProcessLookupError, PermissionError, msgspec.DecodeError, msgspec.ValidationError):
+        return None
+    return found
+
+
+def check_sql(address: str) -> None:
+    """Refuse to answer strangers' SQL to other machines where the kernel cannot confine the process that answers it."""
+    host = address.rpartition(":")[0].strip("[]")
+    if host not in _LOOPBACK and not landlock.version():
+        raise UsageError(
+            "SX-UP-004", f"`sql` cannot listen at {address}: this kernel has no Landlock to confine the process that answers SQL",
+            hint="keep it on 127.0.0.1, and reach it through a tunnel or a proxy of your own; Linux 5.13 and later have Landlock",
+        )  # fmt: skip
+
+
+def claim(name: str, address: str) -> str:
+    """Return host:port that is free now; port 0 becomes a number. WorldError that names the setting for a taken one."""
+    host, _, port = address.rpartition(":")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            one.bind((host.strip("[]"), int(port)))
+        except OSError as error:
+            raise WorldError("SX-UP-002", f"`{name}` cannot listen at {address}: {error.strerror}", hint=f"another program has that port; set `{name}` of [server] in sextant.toml to another (port 0 chooses one)") from error
+        return f"{host}:{one.getsockname()[1]}"

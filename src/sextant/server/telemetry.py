@@ -1,0 +1,234 @@
+"""The telemetry process: the store, the intake, and two doors - ingest and SQL. Nothing of the ledger, of accounts or of secrets is here.
+
+Started by the supervisor (`python -m sextant.server.telemetry`), with what it needs on standard input; confined before anything is opened.
+"""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from sextant.kernel.clock import SystemClock
+from sextant.kernel.errors import Denied, NotFound, SextantError
+from sextant.kernel.lengths import length_s
+from sextant.server.refusals import Refusals
+from sextant.server.wire import Ready, end_with_parent, read_start, say_ready
+
+_MEMORY_BYTES = 2 << 30  # what all queries and merges together may use
+
+
+class TelemetryStart(msgspec.Struct, frozen=True, kw_only=True):
+    """What the process gets. `ingest` and `sql` are host:port, `retention` table -> length such as `30d`, `secret` opens the inner door."""
+
+    folder: str
+    lake: str
+    ingest: str
+    sql: str
+    api: str
+    secret: str
+    env: str = ""
+    retention: dict[str, str] = {}
+    clickhouse: str = ""
+    series_max: int = 0
+
+
+class TelemetryProcess:
+    """Everything of the process; `make` puts it together."""
+
+    def __init__(self, start: TelemetryStart) -> None:
+        from sextant.server import ops
+        from sextant.server.grants import Grants
+        from sextant.server.ingest import IngestDoor
+        from sextant.server.sql.catalogue import Catalogue
+        from sextant.server.sql.endpoint import make_sql_app
+        from sextant.stores.telemetry import migrate
+        from sextant.stores.telemetry.intake import Intake
+        from sextant.stores.telemetry.series import Series
+
+        self.start = start
+        self.boot = secrets.token_hex(8)
+        self.refusals = Refusals()
+        clock = SystemClock()
+        folder = Path(start.folder)
+        days = migrate.DAYS | {table: max(1, round(length_s(length) / 86_400)) for table, length in start.retention.items()}
+        self.store = _open_store(start, folder)
+        migrate.migrate(self.store, days)
+        for statement in ops.ddl():
+            self.store.run(statement)
+        self.catalogue = Catalogue(self.store, Path(start.lake))
+        series = Series(per_owner=start.series_max) if start.series_max else Series()
+        self.intake = Intake(self.store, folder, clock, retention_days=days["samples"], series=series)
+        grants = Grants(start.api, start.secret)
+        self.ingest = IngestDoor(self.intake, grants, clock, keep_days=days, internal=start.secret, inner=self.inner, refusals=self.refusals)
+        self.sql = make_sql_app(self.store, self.intake.flush, grants.of, self.catalogue, internal=start.secret, refused=lambda who, why: self.refusals.add(who, f"{why} for sql"))
+
+    # ---------------------------------------------------------------- the inner door
+
+    async def inner(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Any:
+        """Answer the coordinator; in a thread, since the store may take its time."""
+        from sextant.server.protocols.port import Answer
+
+        if path in ("/internal/query", "/internal/flush"):  # what was refused is to be seen as well
+            for written in self.ingest.write_refusals():
+                await asyncio.wrap_future(written)
+        made = await asyncio.to_thread(self._inner, method, path, headers, body)
+        return Answer(200, made, "application/json")
+
+    def _inner(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
+        word = path.removeprefix("/internal/")
+        if word == "health" and method == "GET":
+            return msgspec.json.encode(self.health())
+        if word == "flush":
+            self.intake.flush()
+        elif word == "refusals":
+            return msgspec.json.encode([(actor, reason, count) for (actor, reason), count in self.refusals.take().items()])
+        elif word == "run":
+            self.store.run(msgspec.json.decode(body, type=_Asked).sql)
+        elif word == "query":
+            asked = msgspec.json.decode(body, type=_Asked)
+            self.intake.flush()
+            found: bytes = self.store.query(asked.sql, form=asked.form, params=asked.params)
+            return found
+        elif word == "tables":
+            from sextant.server.sql.catalogue import LiveKpi, LiveTable
+
+            told = msgspec.json.decode(body, type=_Tables)
+            applied = self.catalogue.apply(told.env, msgspec.convert(told.tables, list[LiveTable]), msgspec.convert(told.kpis, list[LiveKpi]))
+            return msgspec.json.encode(applied)
+        elif word.startswith("rows/fed."):
+            token = headers.get("x-token", "")
+            if not token:
+                raise Denied("SX-UP-030", "rows come with a token", hint="X-Token")
+            self.store.insert(word.removeprefix("rows/"), body, token=token, form="JSONEachRow")
+        else:
+            raise NotFound("SX-UP-031", f"there is nothing at `{path[:80]}`")
+        return b"{}"
+
+    def health(self) -> dict[str, Any]:
+        """Return what the coordinator meters: numbers of queues and counters, sizes in bytes, and which start of the process this is."""
+        running, waiting = self.sql.queue()
+        return {
+            "boot": self.boot, **self.intake.health(), "queries_running": running, "queries_waiting": waiting,
+            "memory_bytes": _resident(), "disk_bytes": _disk(Path(self.start.folder)),
+        }  # fmt: skip
+
+    def close(self) -> None:
+        """Put what has arrived into the tables and close the store."""
+        with contextlib.suppress(SextantError):
+            self.ingest.write_refusals()
+        self.intake.close()
+        self.sql.close()
+        self.store.close()
+
+
+class _Asked(msgspec.Struct):
+    sql: str
+    params: dict[str, str] = {}
+    form: str = "JSONEachRow"
+
+
+class _Tables(msgspec.Struct):
+    env: str
+    tables: list[Any]
+    kpis: list[Any]
+
+
+def _open_store(start: TelemetryStart, folder: Path) -> Any:
+    if start.clickhouse:
+        from sextant.stores.telemetry.clickhouse import ClickHouseStore
+
+        return ClickHouseStore(start.clickhouse)
+    from sextant.stores.telemetry.chdb import ChdbStore
+
+    return ChdbStore(folder / "store", memory_bytes=_MEMORY_BYTES)
+
+
+def _disk(folder: Path) -> int:
+    """Return the bytes of a folder's files; one that goes meanwhile is not counted."""
+    total = 0
+    for root, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.stat(os.path.join(root, name), follow_symlinks=False).st_size
+    return total
+
+
+def _resident() -> int:
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+async def _serve(process: TelemetryProcess, confined: str) -> None:
+    import uvicorn
+
+    stopping = asyncio.Event()
+
+    class Server(uvicorn.Server):
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield  # uvicorn's own would end the process before the rest has ended
+
+    servers = []
+    for app, address in ((process.ingest, process.start.ingest), (process.sql, process.start.sql)):
+        host, _, port = address.rpartition(":")
+        servers.append(Server(uvicorn.Config(
+            app, host=host.strip("[]"), port=int(port), log_level="warning", access_log=False, lifespan="off", timeout_keep_alive=75, timeout_graceful_shutdown=3,
+            limit_concurrency=1000, server_header=False,
+        )))  # fmt: skip
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+
+    def end() -> None:
+        loop.call_soon_threadsafe(stopping.set)
+
+    end_with_parent(end)
+    tasks = [asyncio.create_task(server.serve()) for server in servers]
+    counting = asyncio.create_task(process.ingest.count())
+    while not all(server.started for server in servers):
+        await asyncio.sleep(0.005)
+        if any(task.done() for task in tasks):
+            return
+    say_ready(Ready(ingest=f"http://{process.start.ingest}", sql=f"http://{process.start.sql}", confined=confined))
+    await stopping.wait()
+    counting.cancel()
+    for server in servers:
+        server.should_exit = True
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def main() -> int:
+    """Run until told to stop."""
+    from sextant.server.sql.landlock import confine
+
+    start = read_start(TelemetryStart)
+    try:
+        ports = [port for port in (urlsplit(url).port for url in (start.api, start.clickhouse) if url) if port]
+        confined = confine(Path(start.folder), Path(start.lake), connect=ports)
+        process = TelemetryProcess(start)
+    except SextantError as error:
+        print("\n".join(error.lines()), file=sys.stderr, flush=True)
+        return error.exit_code
+    try:
+        import uvloop
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(process, confined))
+    finally:
+        process.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

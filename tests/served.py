@@ -1,0 +1,51 @@
+"""A real HTTP server in a thread: what the tests of the API and of its clients stand on."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+
+from sextant.app.platform import LocalPlatform
+from sextant.server.api.app import make_api
+from sextant.server.api.door import Door
+from sextant.server.refusals import Refusals
+
+INTERNAL = "between-our-processes"
+
+
+class Serving:
+    """Where it can be asked, and what it refused."""
+
+    def __init__(self, url: str, platform: LocalPlatform, refusals: Refusals, door: Door) -> None:
+        self.url, self.platform, self.refusals, self.door = url, platform, refusals, door
+
+    def token(self, role: str = "admin", **more: Any) -> str:
+        """Return the secret of a new token."""
+        return self.platform.access.create_token(more.pop("name", role), by=self.platform.system, role=role, **more)["secret"]
+
+
+@contextmanager
+def serve(platform: LocalPlatform, **more: Any) -> Iterator[Serving]:
+    """Serve a platform's API on a free port."""
+    refusals = Refusals()
+    app = make_api(platform, health=lambda: {"ok": True}, hosts=("127.0.0.1", "localhost"), internal=INTERNAL, refusals=refusals, **more)
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=1))
+    started = threading.Event()
+    original = server.startup
+
+    async def startup(sockets: Any = None) -> None:
+        await original(sockets)
+        started.set()
+
+    server.startup = startup  # type: ignore[method-assign]
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    assert started.wait(30), "the server does not start"
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield Serving(f"http://127.0.0.1:{port}", platform, refusals, app)
+    finally:
+        server.should_exit = True
+        thread.join(30)

@@ -1,0 +1,25 @@
+from collections.abc import Iterator
+
+import pytest
+from sql_door import Served, World
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    """Give a store, a lake and a guard, with everything published."""
+    one = World()
+    try:
+        one.show()
+        yield one
+    finally:
+        one.close()
+
+
+@pytest.fixture(scope="module")
+def door(world: World) -> Iterator[Served]:
+    """Give the SQL door on a loopback port."""
+    one = Served(world)
+    try:
+        yield one
+    finally:
+        one.close()

@@ -1,0 +1,76 @@
+"""What every telemetry store must do; run in a process of its own, since chDB has one path for a process. Arguments: backend, folder."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from sextant.formats import otlp
+from sextant.formats.batch import Batch
+from sextant.formats.records import Log, log_rows
+from sextant.kernel.clock import SystemClock
+from sextant.kernel.errors import BadData, Busy, SextantError
+from sextant.kernel.ports import QueryLimits, Telemetry
+from sextant.server import ops
+from sextant.stores.telemetry import migrate
+from sextant.stores.telemetry.intake import Intake
+
+
+def suite(store: Telemetry, folder: Path) -> None:
+    """Raise AssertionError where a store does not do it."""
+    for _ in range(2):  # a second time changes nothing
+        migrate.migrate(store, {"logs": 7})
+        for statement in ops.ddl():
+            store.run(statement)
+    assert b"toIntervalDay(7)" in store.query("SHOW CREATE TABLE obs.logs", form="TSVRaw")
+    rows = log_rows([Log(time.time_ns(), 1, 9, b"info", b"hello there", b"", b"", b"", [(b"a", b"b")])], asset="service:x", owner="shop", resource=[(b"r", b"s")])
+    for _ in range(3):
+        store.insert("obs.logs", rows.block, token="one")
+    assert store.query("SELECT count(), any(attributes['a']), any(resource['r']) FROM obs.logs", form="TSV") == b"1\tb\ts\n"
+    assert store.query("SELECT {x:String} || '!'", form="TSV", params={"x": "a b"}) == b"a b!\n"
+    intake = Intake(store, folder / "intake", SystemClock(), background=False)
+    now = time.time_ns()
+    request = otlp.parse("metrics", b"", json=False)
+    metric = request.resource_metrics.add().scope_metrics.add().metrics.add(name="m")
+    metric.gauge.data_points.add(time_unix_nano=now, as_double=1.25)
+    intake.accept(otlp.metrics(request), protocol="otlp", owner="shop").durable.result(10)
+    intake.accept(Batch(refused={"malformed": 2}, timed=False), protocol="otlp", owner="shop").durable.result(10)
+    intake.flush()
+    assert store.query("SELECT value, kind FROM obs.metrics WHERE metric = 'm'", form="TSV") == b"1.25\tgauge\n"
+    assert store.query("SELECT count FROM obs.refused", form="TSV") == b"2\n"
+    intake.close()
+    for sql, kind in (("SELECT nothing", BadData), ("INSERT INTO obs.logs (body) VALUES ('x')", SextantError), ("DROP TABLE obs.logs", SextantError)):
+        try:
+            store.ask(sql, form="TSV")
+        except kind:
+            continue
+        raise AssertionError(sql)
+    try:
+        store.ask("SELECT sum(number) FROM numbers(100000000000)", form="TSV", limits=QueryLimits(seconds=0.2))
+    except Busy:
+        pass
+    else:
+        raise AssertionError("no limit of time")
+    assert store.query("SELECT count() FROM obs.logs", form="TSV") == b"1\n"
+    store.close()
+
+
+def main(backend: str, folder: Path) -> None:
+    store: Any
+    if backend == "chdb":
+        from sextant.stores.telemetry.chdb import ChdbStore
+
+        store = ChdbStore(folder / "store")
+        suite(store, folder)
+        return
+    from clickhouse_shim import clickhouse
+
+    from sextant.stores.telemetry.clickhouse import ClickHouseStore
+
+    with clickhouse(folder / "server") as url:
+        suite(ClickHouseStore(url), folder)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
+    print("ok")

@@ -1,0 +1,199 @@
+"""What should not be taken: each gets its protocol's own error and a counted reason; nothing is lost, nobody let in."""
+
+import gzip
+import json
+import time
+import zlib
+from typing import Any
+
+import cramjam
+import pytest
+from remote_writer import HEADERS, TYPE, request, series
+from served import Serving
+from telemetry_process import Telemetry
+
+from sextant.kernel.clock import ManualClock
+
+NOW = time.time_ns()
+MS = NOW // 1_000_000
+
+
+def _log(text: str = "hello", at: int = NOW, **more: Any) -> dict[str, Any]:
+    record = {"timeUnixNano": str(at), "body": {"stringValue": text}, **more}
+    return {"resourceLogs": [{"resource": {"attributes": [{"key": "service.name", "value": {"stringValue": "bad"}}]}, "scopeLogs": [{"logRecords": [record]}]}]}
+
+
+def post_logs(process: Telemetry, token: str, body: Any, **headers: str) -> Any:
+    return process.post("/v1/logs", body if isinstance(body, bytes) else json.dumps(body).encode(), token=token, content_type="application/json", **headers)
+
+
+def test_what_is_malformed(process: Telemetry, token: str) -> None:
+    """If this fails, garbage is taken, or its sender is told to send it again for ever."""
+    before = process.refused()
+    cut = gzip.compress(json.dumps(_log()).encode())[:-9]
+    cases = (
+        ("/v1/traces", "application/x-protobuf", b"\xff\xff\xff", {}, 400),
+        ("/v1/metrics", "application/json", b"{", {}, 400),
+        ("/v1/metrics", "application/json", b"[]", {}, 400),
+        ("/v1/logs", "application/json", cut, {"Content_Encoding": "gzip"}, 400),
+        ("/v1/logs", "application/json", b"no gzip", {"Content_Encoding": "gzip"}, 400),
+        ("/v1/logs", "application/json", b"{}", {"Content_Encoding": "br"}, 415),
+        ("/v1/logs", "text/html", b"{}", {}, 415),
+        ("/v1/logs", "", b"{}", {}, 415),
+        ("/api/v1/write", TYPE, b"no snappy", {}, 400),
+        ("/api/v1/write", TYPE, bytes(cramjam.snappy.compress_raw(b"\xff\xff")), {}, 400),
+        ("/api/v1/write", "application/json", b"{}", {}, 415),
+        ("/v1/exposition?job=x", "text/plain", b"metric{a=b} 1\n", {}, 400),
+        ("/v1/exposition?job=x", "text/plain", b"metric one\n", {}, 400),
+        ("/v1/exposition", "text/plain", b"metric 1\n", {}, 400),
+        ("/v1/exposition?job=x", "application/openmetrics-text", b"metric 1\n", {}, 400),
+        ("/v1/jsonlines?asset=service:x", "application/x-ndjson", b'{"a": 1}\nnot json\n', {}, 400),
+        ("/v1/jsonlines", "application/x-ndjson", b"{}", {}, 400),
+        ("/v1/events", "application/cloudevents+json", b'{"id": "1"}', {}, 400),
+        ("/v1/events", "text/plain", b"what", {}, 400),
+        ("/v1/nothing", "text/plain", b"", {}, 404),
+    )
+    for path, kind, body, headers, status in cases:
+        answer = process.post(path, body, token=token, content_type=kind, **headers)
+        assert answer.status == status, (path, kind, body, answer)
+        assert answer.body, path
+    assert process.post("/v1/logs", b"", token=token, method="GET").status == 405
+    after = process.refused()
+    new = {key: count - before.get(key, 0) for key, count in after.items() if count != before.get(key, 0)}
+    assert new == {
+        ("otlp", "malformed"): 3, ("otlp", "unpacking"): 2, ("otlp", "content_type"): 3, ("otlp", "method"): 1, ("remote_write", "malformed"): 1, ("remote_write", "unpacking"): 1,
+        ("remote_write", "content_type"): 1, ("exposition", "malformed"): 4, ("jsonlines", "malformed"): 2, ("cloudevents", "malformed"): 2,
+    }  # fmt: skip
+
+
+def test_errors_are_the_protocols_own(process: Telemetry, token: str) -> None:
+    """If this fails, a client cannot show what was wrong."""
+    answer = process.post("/v1/traces", b"\xff\xff\xff", token=token, content_type="application/x-protobuf")
+    assert answer.headers["content-type"] == "application/x-protobuf"
+    assert answer.body.startswith(b"\x08\x03\x12")  # google.rpc.Status, INVALID_ARGUMENT
+    assert process.post("/v1/traces", b"{", token=token, content_type="application/json").json["code"] == 3
+    assert process.post("/v1/jsonlines?asset=service:x", b"x", token=token, content_type="application/x-ndjson").headers["content-type"] == "application/problem+json"
+
+
+def test_a_decompression_bomb(process: Telemetry, token: str) -> None:
+    """If this fails, a few kilobytes take the process's memory."""
+    bomb = zlib.compressobj(9, wbits=31)
+    packed = b"".join(bomb.compress(bytes(1 << 20)) for _ in range(200)) + bomb.flush()
+    assert len(packed) < 1 << 20
+    assert post_logs(process, token, packed, Content_Encoding="gzip").status == 413
+    said_large = b"\xff\xff\xff\xff\x0f" + bytes(100)  # a snappy block that says it unpacks to 4 GiB
+    assert process.post("/api/v1/write", said_large, token=token, content_type=TYPE, **HEADERS).status == 413
+    assert process.post("/v1/logs", b" " * (33 << 20), token=token, content_type="application/json").status == 413
+    assert process.client.health()["memory_bytes"] < 1 << 30
+
+
+def test_times_far_off(process: Telemetry, token: str) -> None:
+    """If this fails, a wrong clock fills partitions of other years, or its samples vanish without a word."""
+    for at, reason in ((NOW - 400 * 86_400 * 10**9, "too_old"), (NOW + 3 * 86_400 * 10**9, "too_new")):
+        answer = post_logs(process, token, _log("far", at))
+        assert answer.json == {"partialSuccess": {"rejectedLogRecords": "1", "errorMessage": f"1 {reason}"}}
+        written = process.post("/api/v1/write", request(series({"__name__": "far", "job": "bad"}, [(1.0, at // 1_000_000)])), token=token, content_type=TYPE, **HEADERS)
+        assert written.status == 400
+        assert reason in written.body.decode()
+    assert process.one("SELECT count() FROM obs.samples WHERE metric = 'far'") == 0
+    counted = process.refused()
+    assert {counted["otlp", "too_old"], counted["remote_write", "too_new"]} == {1}
+
+
+def test_labels_beyond_limits(process: Telemetry, token: str) -> None:
+    """If this fails, one sender's mistake makes the index useless for all."""
+    cases = {
+        "labels_too_many": {f"l{n}": "x" for n in range(120)}, "label_too_long": {"a": "x" * 5000}, "label_unnamed": {"": "x"},
+    }  # fmt: skip
+    for reason, labels in cases.items():
+        good = series({"__name__": "beside", "why": reason, "job": "bad"}, [(1.0, MS)])
+        answer = process.post("/api/v1/write", request(series({"__name__": "beyond", **labels}, [(1.0, MS)]), good), token=token, content_type=TYPE, **HEADERS)
+        assert answer.status == 400, reason
+        assert reason in answer.body.decode()
+    assert process.one("SELECT count() FROM obs.metrics WHERE metric = 'beside'") == 3
+    long = post_logs(process, token, _log("x" * (300 << 10)))
+    assert "text_too_long" in long.json["partialSuccess"]["errorMessage"]
+
+
+def test_a_budget_of_series(process: Telemetry, token: str) -> None:
+    """If this fails, a label with an id in it takes the store, or samples are dropped without a word."""
+    first = request(*(series({"__name__": "flood", "id": str(n), "job": "bad"}, [(1.0, MS)]) for n in range(1500)))
+    more = request(*(series({"__name__": "flood", "id": str(n), "job": "bad"}, [(2.0, MS + 1)]) for n in range(4000)))
+    assert process.post("/api/v1/write", first, token=token, content_type=TYPE, **HEADERS).status == 204
+    answer = process.post("/api/v1/write", more, token=token, content_type=TYPE, **HEADERS)
+    assert answer.status == 400
+    assert "series_budget" in answer.body.decode()
+    kept = process.one("SELECT uniqExact(series) FROM obs.samples WHERE metric = 'flood'")
+    assert 1500 <= kept <= 2000, "those that were there go on, new ones up to the budget"
+    lost = process.refused()["remote_write", "series_budget"]
+    assert lost + kept == 4000
+    assert process.one("SELECT value FROM obs.metrics WHERE metric = 'sextant_samples_over_series_budget_total' AND owner = 'shop'") == lost
+
+
+def test_the_budget_is_a_signal(process: Telemetry, coordinator: Serving) -> None:
+    """If this fails, the owner is not told that telemetry is refused."""
+    from sextant.server.observe import Observer
+
+    p = coordinator.platform
+    observer = Observer(p, process.client)
+    observer.step()
+    observer.step()
+    mine = [s for s in p.views.signals(kind="telemetry.series_budget").items]
+    assert len(mine) == 1
+    assert "shop" in mine[0]["message"]
+
+
+@pytest.mark.parametrize("kind", ["none", "wrong", "expired", "other scope"])
+def test_a_token_that_is_no_good(process: Telemetry, coordinator: Serving, kind: str) -> None:
+    """If this fails, somebody sends, or asks, who may not."""
+    p = coordinator.platform
+    text = {"none": "", "wrong": "sxt_" + "A" * 43}.get(kind) or p.access.create_token(f"t-{kind[:2]}", by=p.system, scopes=("api",) if kind == "other scope" else (), role="operator", days=1)["secret"]
+    text = "" if kind == "none" else text
+    clock = p.clock
+    if kind == "expired":
+        p.clock = ManualClock(clock.now_ns() + 2 * 86_400 * 10**9)
+    try:
+        sent = post_logs(process, text, _log())
+        asked = process.post("/?query=SELECT%201", b"", token=text, door=process.sql)
+        inside = process.post("/internal/health", b"", token=text, method="GET")
+    finally:
+        p.clock = clock
+    wanted = 403 if kind == "other scope" else 401
+    assert (sent.status, asked.status, inside.status) == (wanted, wanted, 404)
+
+
+def test_a_repetition_is_answered_and_not_taken_again(process: Telemetry, token: str) -> None:
+    """If this fails, a client that got no answer and sends again doubles what it sent."""
+    body = json.dumps(_log("only once")).encode()
+    for packed in (body, body, gzip.compress(body)):
+        answer = post_logs(process, token, packed, **({"Content_Encoding": "gzip"} if packed[:2] == b"\x1f\x8b" else {}))
+        assert (answer.status, answer.json) == (200, {})
+    assert process.one("SELECT count() FROM obs.logs WHERE body = 'only once'") == 1
+
+
+def test_the_queue_is_bounded(here: Any, coordinator: Serving) -> None:
+    """If this fails, senders that are faster than the tables take all memory and disk."""
+    from sextant.formats.batch import Batch
+    from sextant.formats.records import Log, log_rows
+    from sextant.kernel.clock import SystemClock
+    from sextant.kernel.errors import Busy
+    from sextant.stores.telemetry.intake import Intake
+
+    class Full:
+        """A store that takes nothing."""
+
+        def insert(self, *_: Any, **__: Any) -> None:
+            raise AssertionError
+
+        def query(self, *_: Any, **__: Any) -> bytes:
+            return b""
+
+        run = ask = close = insert
+
+    intake = Intake(Full(), here / "full", SystemClock(), bytes_max=10_000, background=False)  # type: ignore[arg-type]
+    rows = log_rows([Log(NOW, NOW, 9, b"info", b"x" * 1000, b"", b"", b"", ())], asset="service:x", owner="shop")
+    with pytest.raises(Busy) as caught:
+        for _ in range(20):
+            intake.accept(Batch(rows=[rows], timed=False), protocol="otlp", owner="shop").durable.result(10)
+    assert caught.value.retry_after_s
+    assert intake.health()["busy"] == 1
