@@ -5,12 +5,11 @@ and never opens the telemetry store.
 """
 
 import contextlib
-import os
 import shutil
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from sextant.server.observe import Observer
 from sextant.server.outgoing import fetch
 from sextant.server.refusals import Refusals
 from sextant.server.scrape import Scraper
+from sextant.server.serving import Server, resident
 from sextant.server.wire import CoordinatorStart, Ready, end_with_parent, read_start, say_ready
 
 _FEED_S = 0.5  # how far SQL may lag behind the ledger
@@ -147,7 +147,7 @@ class Coordinator:
         usage = shutil.disk_usage(p.folder)
         seen = self.client.health()
         gauges: dict[tuple[str, str], list[tuple[dict[str, str], float]]] = {
-            ("process.memory.usage", "By"): [({"process": "coordinator"}, float(_resident()))],
+            ("process.memory.usage", "By"): [({"process": "coordinator"}, float(resident()))],
             ("system.filesystem.usage", "By"): [({"system.filesystem.state": "free"}, float(usage.free)), ({"system.filesystem.state": "used"}, float(usage.used))],
             ("sextant.runs.open", "{run}"): [({}, float(len(p.state.read("runs_open"))))],
             ("sextant.releases.open", "{release}"): [({}, float(len(p.releases.open())))],
@@ -207,15 +207,6 @@ def _flat(found: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
     return out
 
 
-def _resident() -> int:
-    """Return this process's resident memory in bytes; 0 where the system does not say."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return 0
-
-
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
@@ -238,17 +229,13 @@ def main() -> int:
     hosts = (*_LOOPBACK, host.strip("[]"), *p.config.server.hosts)
     api = make_api(p, health=coordinator.health, hosts=hosts, secure=p.config.server.secure, internal=start.secret, refusals=coordinator.refusals, catch_up=coordinator.feed.step)
 
-    class Server(uvicorn.Server):
-        @contextlib.contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            yield  # uvicorn's own would end the process before the rest has ended
-
+    class Telling(Server):
         async def startup(self, sockets: Any = None) -> None:
             await super().startup(sockets)
             coordinator.begin()
             say_ready(Ready(api=f"http://{start.api}", token=first["secret"] if first else ""))
 
-    server = Server(
+    server = Telling(
         uvicorn.Config(
             api, host=host.strip("[]"), port=int(port), log_level="warning", access_log=False, lifespan="off", timeout_keep_alive=30, timeout_graceful_shutdown=3,
             limit_concurrency=500, server_header=False,

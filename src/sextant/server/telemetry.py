@@ -9,7 +9,7 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +20,7 @@ from sextant.kernel.clock import SystemClock
 from sextant.kernel.errors import Denied, NotFound, SextantError
 from sextant.kernel.lengths import length_s
 from sextant.server.refusals import Refusals
+from sextant.server.serving import Server, resident
 from sextant.server.wire import Ready, end_with_parent, read_start, say_ready
 
 _MEMORY_BYTES = 2 << 30  # what all queries and merges together may use
@@ -117,7 +118,7 @@ class TelemetryProcess:
         running, waiting = self.sql.queue()
         return {
             "boot": self.boot, **self.intake.health(), "queries_running": running, "queries_waiting": waiting,
-            "memory_bytes": _resident(), "disk_bytes": _disk(Path(self.start.folder)),
+            "memory_bytes": resident(), "disk_bytes": _disk(Path(self.start.folder)),
         }  # fmt: skip
 
     def close(self) -> None:
@@ -161,23 +162,11 @@ def _disk(folder: Path) -> int:
     return total
 
 
-def _resident() -> int:
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return 0
-
-
 async def _serve(process: TelemetryProcess, confined: str) -> None:
     import uvicorn
 
-    stopping = asyncio.Event()
 
-    class Server(uvicorn.Server):
-        @contextlib.contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            yield  # uvicorn's own would end the process before the rest has ended
+    stopping = asyncio.Event()
 
     servers = []
     for app, address in ((process.ingest, process.start.ingest), (process.sql, process.start.sql)):

@@ -4,8 +4,6 @@ A request comes with a token (`Authorization: Bearer`, or the password of Basic)
 carry the session's CSRF token in a header. Refusals are events of the ledger, summed up so that a flood of them stays small.
 """
 
-import base64
-import binascii
 from collections.abc import Awaitable, Callable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
@@ -16,6 +14,7 @@ from sextant.app.access import Access, Grant, same
 from sextant.kernel.clock import Clock
 from sextant.kernel.errors import Denied, SextantError, UsageError
 from sextant.kernel.limits import REQUESTS_PER_S_MAX
+from sextant.server.grants import token_of
 from sextant.server.refusals import Refusals
 
 Scope = MutableMapping[str, Any]
@@ -119,14 +118,8 @@ class Door:
             raise Denied("SX-API-007", "a write of a browser must carry the session's X-CSRF-Token", hint="signing in gives it")
 
     def _grant(self, headers: dict[str, str]) -> Grant | None:
-        kind, _, value = headers.get("authorization", "").partition(" ")
-        if kind.lower() == "bearer":
-            return self._access.grant(value.strip())
-        if kind.lower() == "basic":
-            try:
-                return self._access.grant(base64.b64decode(value, validate=True).decode().partition(":")[2])
-            except (binascii.Error, UnicodeDecodeError):
-                return None
+        if "authorization" in headers:
+            return self._access.grant(token_of(headers))
         cookie = cookie_of(headers)
         return self._access.session(cookie) if cookie else None
 
