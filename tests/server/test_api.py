@@ -13,6 +13,8 @@ from shop_project import Shop
 
 from sextant.app.platform import LocalPlatform
 from sextant.kernel.clock import ManualClock
+from sextant.kernel.errors import Denied
+from sextant.kernel.limits import SIGN_INS_BURST
 from sextant.kernel.nouns import Principal
 
 _OPS = """
@@ -320,3 +322,77 @@ def test_the_description_follows_from_the_code(shop: Shop, serving: Serving) -> 
 
 
 
+
+
+# ---------------------------------------------------------------- attacks
+
+
+@pytest.mark.parametrize("kind", ["token", "agent", "person"])
+def test_a_name_is_no_membership(serving: Serving, kind: str) -> None:
+    """If this fails, an operator makes a token that is called as a reviewer, and approves his own release."""
+    p = serving.platform
+    ann = Principal(name="ann", kind="person", role="operator", teams=("ops",))
+    if kind == "person":
+        for by in (ann, Principal(name="bob", kind="token", role="operator"), Principal(name="bob", kind="agent", role="operator", on_behalf_of="ann")):
+            with pytest.raises(Denied):
+                p.access.create_token("bob", by=by, kind="person", role="operator")
+        return
+    shop_team = p.manifest().teams[0]
+    made = p.access.create_token(shop_team.members[0], by=ann, kind=kind, role="operator")
+    grant = p.access.grant(made["secret"])
+    assert grant
+    assert p.who(grant.principal).teams == ()
+
+
+def test_a_token_of_anothers_name_is_refused(serving: Serving) -> None:
+    """If this fails, the ledger says that the administrator did what a viewer did, and the viewer sees his tokens."""
+    p = serving.platform
+    p.access.create_token("admin", by=p.system, role="admin")
+    eve = Principal(name="eve", kind="token", role="viewer")
+    with pytest.raises(Denied):
+        p.access.create_token("admin", by=eve)
+    assert p.access.create_token("admin", by=eve, kind="agent")["on_behalf_of"] == "token:eve"
+
+
+def test_a_stranger_with_odd_credentials_is_answered(serving: Serving) -> None:
+    """If this fails, a header that is no text breaks a door instead of being refused."""
+    for header in ("Basic \xe9\xe9\xe9", "Basic ====", "Basic /w==", "Bearer \xe9", "Bearer", "\xe9"):
+        assert ask(serving, "GET", "/api/v1/status", Authorization=header).status == 401, header
+
+
+def test_refusals_stay_few(serving: Serving) -> None:
+    """If this fails, a viewer fills the ledger: each path that he may not write to is an event of its own."""
+    viewer = serving.token("viewer")
+    for n in range(30):
+        assert ask(serving, "POST", f"/api/v1/runs/run_{n}/cancel", token=viewer).status == 403
+    assert serving.refusals.take() == {("token:viewer", "role operator for cancel"): 30}
+    for n in range(500):
+        serving.refusals.add(f"10.0.0.{n}", f"reason {n}")
+    found = serving.refusals.take()
+    assert len(found) <= 101
+    assert sum(found.values()) == 500
+
+
+def test_passwords_cannot_be_guessed_fast(serving: Serving) -> None:
+    """If this fails, somebody tries a list of passwords, each of which costs us a tenth of a second of a core."""
+    tries = [ask(serving, "POST", "/api/v1/session", body={"name": "eve", "password": "wrong"}).status for _ in range(SIGN_INS_BURST + 3)]
+    assert tries == [401] * SIGN_INS_BURST + [429] * 3
+    assert ask(serving, "GET", "/api/v1/status", token=serving.token("viewer")).status == 200
+
+
+def test_a_revoked_token_ends_its_stream(serving: Serving) -> None:
+    """If this fails, whoever was sent away goes on listening to all that happens."""
+    p = serving.platform
+    made = p.access.create_token("ear", by=p.system)
+    link, answer = _lines(serving, "/api/v1/stream", made["secret"])
+    assert answer.status == 200
+    p.access.revoke_token(made["id"], by=p.system)  # an event, which wakes the stream
+    p.report("dev", "release", "service:secret", version="v1", by=p.system)
+    assert b"service:secret" not in answer.read(), "the stream has ended"
+    link.close()
+
+
+def test_positions_of_a_stream_are_numbers(serving: Serving) -> None:
+    """If this fails, an odd position ends in a defect instead of a refusal."""
+    for after in ("--5", "%C2%B2", "1e3", "9" * 40):
+        assert ask(serving, "GET", f"/api/v1/stream?after={after}", token=serving.token("viewer")).status == 400, after

@@ -258,6 +258,7 @@ def test_a_second_server_is_told_who_has_the_project(up: Up) -> None:
     assert done.returncode == 3
     assert up.process
     assert f"process {up.process.pid}" in done.stderr
+    assert (up.root / ".sextant" / "server.json").exists(), "commands in the folder still find the first one"
 
 
 def test_a_port_that_is_taken_is_named(up: Up, tmp_path: Path) -> None:

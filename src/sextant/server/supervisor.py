@@ -138,6 +138,7 @@ class Supervisor:
         self._lock: TextIO | None = None
         self._secret = secrets.token_urlsafe(32)
         self.children: list[Child] = []
+        self._published = False
         self.token = ""
 
     def start(self) -> Address:
@@ -216,7 +217,8 @@ class Supervisor:
         until = time.monotonic() + _STOP_S
         for child in reversed(self.children):
             child.end(until)
-        (self.folder / FILE).unlink(missing_ok=True)
+        if self._published:  # another server's stays
+            (self.folder / FILE).unlink(missing_ok=True)
         if self._lock is not None:
             self._lock.close()
 
@@ -237,6 +239,7 @@ class Supervisor:
         with os.fdopen(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
             file.write(msgspec.json.encode(address))
         temporary.rename(self.folder / FILE)
+        self._published = True
 
 
 def telemetry_start(config: Config, *, ingest: str, sql: str, api: str, secret: str) -> dict[str, Any]:

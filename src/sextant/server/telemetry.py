@@ -165,6 +165,7 @@ def _disk(folder: Path) -> int:
 async def _serve(process: TelemetryProcess, confined: str) -> None:
     import uvicorn
 
+    from sextant.server.slow import TimedProtocol
 
     stopping = asyncio.Event()
 
@@ -173,7 +174,7 @@ async def _serve(process: TelemetryProcess, confined: str) -> None:
         host, _, port = address.rpartition(":")
         servers.append(Server(uvicorn.Config(
             app, host=host.strip("[]"), port=int(port), log_level="warning", access_log=False, lifespan="off", timeout_keep_alive=75, timeout_graceful_shutdown=3,
-            limit_concurrency=1000, server_header=False,
+            limit_concurrency=1000, server_header=False, http=TimedProtocol,
         )))  # fmt: skip
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -64,7 +64,7 @@ def make_api(platform: LocalPlatform, *, health: Health, hosts: tuple[str, ...],
         grant: Grant = request.scope["state"]["grant"]
         needed = request.route_handler.opt["role"]
         if ROLES.index(grant.role) < ROLES.index(needed):
-            refused.add(str(grant.principal), f"role {needed} for {request.route_handler.name or request.url.path}")
+            refused.add(str(grant.principal), f"role {needed} for {request.route_handler.operation_id}")
             raise Denied("SX-API-008", f"`{grant.principal}` is {grant.role}; this needs {needed}", hint="an administrator can make a token with that role")
         return Operations(platform, grant.principal)
 
