@@ -36,10 +36,19 @@ def suite(store: Telemetry, folder: Path) -> None:
     metric.gauge.data_points.add(time_unix_nano=now, as_double=1.25)
     intake.accept(otlp.metrics(request), protocol="otlp", owner="shop").durable.result(10)
     intake.accept(Batch(refused={"malformed": 2}, timed=False), protocol="otlp", owner="shop").durable.result(10)
+    (segment,) = (folder / "intake" / "journal").glob("*.journal")
+    kept = segment.read_bytes()
     intake.flush()
+    assert not segment.exists()
     assert store.query("SELECT value, kind FROM obs.metrics WHERE metric = 'm'", form="TSV") == b"1.25\tgauge\n"
     assert store.query("SELECT count FROM obs.refused", form="TSV") == b"2\n"
     intake.close()
+    segment.write_bytes(kept)  # as if the process had died after the insert, before the segment was deleted
+    intake = Intake(store, folder / "intake", SystemClock(), background=False)
+    intake.flush()
+    intake.close()
+    assert store.query("SELECT count() FROM obs.metrics WHERE metric = 'm'", form="TSV") == b"1\n"
+    assert store.query("SELECT sum(count) FROM obs.refused", form="TSV") == b"2\n"
     growth(store, folder)
     for sql, kind in (("SELECT nothing", BadData), ("INSERT INTO obs.logs (body) VALUES ('x')", SextantError), ("DROP TABLE obs.logs", SextantError)):
         try:
