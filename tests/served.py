@@ -9,7 +9,8 @@ import uvicorn
 
 from sextant.app.platform import LocalPlatform
 from sextant.server.api.app import make_api
-from sextant.server.api.door import Door, Refusals
+from sextant.server.api.door import Door
+from sextant.server.refusals import Refusals
 from sextant.server.slow import TimedProtocol
 
 INTERNAL = "between-our-processes"

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -219,6 +220,33 @@ def test_the_coordinator_is_killed_and_comes_back(up: Up) -> None:
     assert len(up.sx("logs", "--search", "meanwhile")) == 1
 
 
+def test_a_run_that_a_crash_cut_off_is_taken_up(up: Up) -> None:
+    """If this fails, a restart forgets what ran."""
+    ops = up.root / "ops.py"
+    text = ops.read_text()
+    gate = up.root.parent / "gate"
+    slow = f"""
+
+@sx.dataset(key="id")
+def slow(orders: pl.DataFrame) -> pl.DataFrame:
+    import time
+    from pathlib import Path
+    while not Path({str(gate)!r}).exists():
+        time.sleep(0.01)
+    return orders.head(1)
+"""
+    ops.write_text(text + slow)
+    asked = subprocess.Popen([sys.executable, "-m", "sextant.cli.main", "--server", up.facts["api"], "run", "slow"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=up.environment | {"SEXTANT_TOKEN": up.token})
+    (cut_off,) = up.until(lambda: [one for one in up.sx("runs") if one["state"] == "running"])
+    os.kill(up.children()["coordinator"], signal.SIGKILL)
+    assert asked.wait(60) == 3, "who asked is told that the connection broke"
+    gate.touch()
+    up.until(lambda: _health(up))
+    done = up.until(lambda: [one for one in up.sx("runs") if one["id"] == cut_off["id"] and one["state"] != "running"])
+    assert done[0]["state"] == "finished"
+    assert up.sx("show", "slow", "--count")["rows"] == 1
+
+
 def _health(up: Up) -> bool:
     try:
         with urllib.request.urlopen(f"{up.facts['api']}/healthz", timeout=5) as answer:
@@ -259,6 +287,12 @@ def test_refusals_stand_in_the_ledger(up: Up) -> None:
     up.sx("status", SEXTANT_TOKEN="sxt_wrong", code=2)
     found = up.until(lambda: up.sx("ledger", "show", "--type", "access.refused", "--data"))
     assert found[0]["data"]["reason"] == "token"
+    for door in ("ingest", "sql"):
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(urllib.request.Request(up.facts[door] + {"ingest": "/v1/logs", "sql": "/?query=SELECT+1"}[door], b"{}", {"Authorization": "Bearer sxt_wrong"}), timeout=30)
+        assert caught.value.code == 401
+    reasons = {"token for ingest", "token for sql"}
+    assert up.until(lambda: reasons <= {one["data"]["reason"] for one in up.sx("ledger", "show", "--type", "access.refused", "--data")})
 
 
 def test_it_stops_cleanly_and_goes_on(up: Up) -> None:

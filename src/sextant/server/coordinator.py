@@ -6,35 +6,37 @@ and never opens the telemetry store.
 
 import asyncio
 import contextlib
-import os
 import shutil
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from sextant.app.config import read_config
 from sextant.app.platform import LocalPlatform
 from sextant.app.watch import watch
 from sextant.engine.plan import Request
-from sextant.kernel.errors import SextantError
+from sextant.kernel.errors import SextantError, WorldError
 from sextant.kernel.lengths import length_s
 from sextant.kernel.limits import API_THREADS
 from sextant.kernel.nouns import Principal
 from sextant.kernel.ports import Write
 from sextant.server import meter
-from sextant.server.api.door import Refusals
 from sextant.server.client import TelemetryClient
 from sextant.server.feed import Feed
 from sextant.server.live import live_tables
 from sextant.server.loops import Loop
 from sextant.server.observe import Observer
 from sextant.server.outgoing import fetch
+from sextant.server.refusals import Refusals
 from sextant.server.scrape import Scraper
+from sextant.server.serving import Server, resident
 from sextant.server.wire import CoordinatorStart, Ready, end_with_parent, read_start, say_ready
 
 _FEED_S = 0.5  # how far SQL may lag behind the ledger
@@ -140,6 +142,9 @@ class Coordinator:
     def _record_refusals(self) -> None:
         """Write what was refused at the doors into the ledger, summed up."""
         p = self.platform
+        with contextlib.suppress(WorldError):  # telemetry keeps them until it is asked again
+            for actor, reason, count in msgspec.json.decode(self.client.send("POST", "/internal/refusals"), type=list[tuple[str, str, int]]):
+                self.refusals.add(actor, reason, count)
         found = self.refusals.take()
         events = [p.event("access.refused", actor or "anonymous", {"actor": actor, "reason": reason, "count": count}, p.system, "") for (actor, reason), count in sorted(found.items())]
         if events:
@@ -155,7 +160,7 @@ class Coordinator:
         usage = shutil.disk_usage(p.folder)
         seen = self.client.health()
         gauges: dict[tuple[str, str], list[tuple[dict[str, str], float]]] = {
-            ("process.memory.usage", "By"): [({"process": "coordinator"}, float(_resident()))],
+            ("process.memory.usage", "By"): [({"process": "coordinator"}, float(resident()))],
             ("system.filesystem.usage", "By"): [({"system.filesystem.state": "free"}, float(usage.free)), ({"system.filesystem.state": "used"}, float(usage.used))],
             ("sextant.runs.open", "{run}"): [({}, float(len(p.state.read("runs_open"))))],
             ("sextant.releases.open", "{release}"): [({}, float(len(p.releases.open())))],
@@ -215,15 +220,6 @@ def _flat(found: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
     return out
 
 
-def _resident() -> int:
-    """Return this process's resident memory in bytes; 0 where the system does not say."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return 0
-
-
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
@@ -247,18 +243,14 @@ def main() -> int:
     hosts = (*_LOOPBACK, host.strip("[]"), *p.config.server.hosts)
     api = make_api(p, health=coordinator.health, hosts=hosts, secure=p.config.server.secure, internal=start.secret, refusals=coordinator.refusals, catch_up=coordinator.feed.step)
 
-    class Server(uvicorn.Server):
-        @contextlib.contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            yield  # uvicorn's own would end the process before the rest has ended
-
+    class Telling(Server):
         async def startup(self, sockets: Any = None) -> None:
             await super().startup(sockets)
             asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(API_THREADS, thread_name_prefix="sextant-api"))
             coordinator.begin()
             say_ready(Ready(api=f"http://{start.api}", token=first["secret"] if first else ""))
 
-    server = Server(
+    server = Telling(
         uvicorn.Config(
             api, host=host.strip("[]"), port=int(port), log_level="warning", access_log=False, lifespan="off", timeout_keep_alive=30, timeout_graceful_shutdown=3,
             limit_concurrency=500, server_header=False, http=TimedProtocol,

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from sextant.app.views import event_seen
+from sextant.kernel.clock import NS
+from sextant.kernel.lengths import length_s
 from sextant.kernel.nouns import Asset, Incident, Release, Signal, Version
 from sextant.ledger.erase import PayloadErased
 from sextant.ledger.projections import AssetDeclared, ChecksCompleted, Closed, RunChanged, VersionCreated
 from sextant.server.client import TelemetryClient
-from sextant.server.ops import TABLES, Row, arrow
+from sextant.server.ops import TABLES, Row, lines
 
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
@@ -39,6 +41,7 @@ class Feed:
         self._position = -1  # of the newest entry that telemetry has; -1 = ask
         self._shown = ""
         self._boot = ""
+        self._traced_ns = int(length_s(platform.config.telemetry.keep.get("spans", "14d")) * NS)  # older ones would not be kept
         self._erased: list[int] = []
         self._stepping = threading.Lock()
 
@@ -94,7 +97,7 @@ class Feed:
         first, last = entries[0][0], entries[-1][0]
         for name in TABLES:  # the entries last: their number says how far everything has come
             if out[name]:
-                self._client.insert(f"fed.{name}", arrow(TABLES[name], out[name]), f"ops-{name}-{first}-{last}")
+                self._client.insert(f"fed.{name}", lines(TABLES[name], out[name]), f"ops-{name}-{first}-{last}")
         for gone in self._erased:
             for name in TABLES:
                 self._client.run(f"ALTER TABLE fed.{name} DELETE WHERE seq = {gone}")  # a row of a view that follows from it goes too
@@ -102,7 +105,7 @@ class Feed:
             if rows:
                 seen = event_seen(gone, bytes(rows[0][1]), None)
                 row = {**{k: seen[k] for k in ("seq", "id", "type", "actor", "subject", "cause")}, "at": msgspec.json.decode(bytes(rows[0][1]), type=_At).time, "data": "erased", "fed": last}
-                self._client.insert("fed.events", arrow(TABLES["events"], [row]), f"ops-erased-{gone}")
+                self._client.insert("fed.events", lines(TABLES["events"], [row]), f"ops-erased-{gone}")
         self._erased.clear()
         return moved
 
@@ -110,28 +113,28 @@ class Feed:
         """Append the rows that an entry means."""
         if kind in ("run.started", "run.finished"):
             run = msgspec.json.decode(body, type=RunChanged)
-            out["runs"].append({**{name: getattr(run, name) for name, _ in TABLES["runs"] if hasattr(run, name)}, "seq": seq})
+            out["runs"].append(_row("runs", run, seq=seq))
             if kind == "run.finished":
                 finished.append(run)
         elif kind == "version.created":
             version: Version = msgspec.json.decode(body, type=VersionCreated).version
-            out["versions"].append({**{name: getattr(version, name) for name, _ in TABLES["versions"] if hasattr(version, name)}, "version": version.digest, "created_at": version.created_at or at, "seq": seq})
+            out["versions"].append(_row("versions", version, version=version.digest, created_at=version.created_at or at, seq=seq))
         elif kind.startswith("release.") and kind != "release.reported":
             release = msgspec.json.decode(body, type=Release)
-            moves = {"env": release.moves[0].env if release.moves else "", "assets": [m.asset for m in release.moves]}
-            out["releases"].append({**{name: getattr(release, name) for name, _ in TABLES["releases"] if hasattr(release, name)}, **moves, "created_at": release.created_at or at, "changed_at": at, "seq": seq})
+            env, moved = release.moves[0].env if release.moves else "", [move.asset for move in release.moves]
+            out["releases"].append(_row("releases", release, env=env, assets=moved, created_at=release.created_at or at, changed_at=at, seq=seq))
         elif kind == "checks.completed":
             done = msgspec.json.decode(body, type=ChecksCompleted)
-            for n, one in enumerate(done.results):
-                facts = {name: getattr(one, name) for name, _ in TABLES["checks"] if hasattr(one, name)}
-                out["checks"].append({**facts, "ok": int(one.ok), "asset": one.asset or done.asset, "seq": seq, "n": n, "at": at, "run": done.run, "version": done.version})
+            out["checks"] += [_row("checks", one, ok=int(one.ok), asset=one.asset or done.asset, seq=seq, n=n, at=at, run=done.run, version=done.version) for n, one in enumerate(done.results)]
         elif kind in ("signal.raised", "signal.closed"):
             signal, closed = (msgspec.json.decode(body, type=Signal), 0) if kind == "signal.raised" else (self._signal(msgspec.json.decode(body, type=Closed).id), at)
             if signal is not None:
-                out["signals"].append({**{name: getattr(signal, name) for name, _ in TABLES["signals"] if hasattr(signal, name)}, "closed_at": closed, "seq": seq})
-        elif kind == "incident.opened":
-            incident = msgspec.json.decode(body, type=Incident)
-            out["incidents"].append({**{name: getattr(incident, name) for name, _ in TABLES["incidents"] if hasattr(incident, name)}, "closed_at": 0, "seq": seq})
+                out["signals"].append(_row("signals", signal, closed_at=closed, seq=seq))
+        elif kind in ("incident.opened", "incident.closed"):
+            closed = at if kind == "incident.closed" else 0
+            incident = self._incident(msgspec.json.decode(body, type=Closed).id) if closed else msgspec.json.decode(body, type=Incident)
+            if incident is not None:
+                out["incidents"].append(_row("incidents", incident, state="closed" if closed else incident.state, closed_at=closed, seq=seq))
         elif kind == "payload.erased":
             self._erased.append(int(msgspec.json.decode(body, type=PayloadErased).seq))
         elif kind in ("asset.declared", "asset.observed", "asset.retired"):
@@ -139,8 +142,7 @@ class Feed:
 
     def _follow_asset(self, declared: AssetDeclared, seq: int, at: int, out: Rows, *, retired: bool) -> None:
         asset: Asset = declared.asset
-        facts = {name: getattr(asset, name) for name, _ in TABLES["assets"] if hasattr(asset, name)}
-        out["assets"].append({**facts, "declared_at": at, "retired_at": at if retired else 0, "seq": seq})
+        out["assets"].append(_row("assets", asset, declared_at=at, retired_at=at if retired else 0, seq=seq))
         for edge in declared.edges:
             out["edges"].append({"source": edge.source, "target": edge.target, "kind": edge.kind, "valid_from": edge.valid_from or at, "valid_to": 0, "seq": seq})
         for edge in declared.ended:
@@ -150,6 +152,10 @@ class Feed:
     def _signal(self, id_: str) -> Signal | None:
         rows = self._p.state.read("signal_get", (id_,))
         return msgspec.json.decode(rows[0][0], type=Signal) if rows else None
+
+    def _incident(self, id_: str) -> Incident | None:
+        rows = self._p.state.read("incident_get", (id_,))
+        return msgspec.json.decode(rows[0][0], type=Incident) if rows else None
 
     def _follow_run(self, run: RunChanged, out: Rows) -> None:
         """Append a finished run's steps; send its trace, and what its steps printed, as telemetry."""
@@ -166,13 +172,18 @@ class Feed:
                         "error_code": one.error_code, "error": one.error, "ended_at": one.at, "seq": 0,
                     }
                 )  # fmt: skip
-        if records:
+        if records and self._p.clock.now_ns() - run.finished_at < self._traced_ns:
             self._client.send("POST", "/v1/traces", self._traces(run, records))
             logs = [(one, self._p.blobs.get(one.log)[:_LOG_BYTES_MAX].decode(errors="replace")) for one in records if one.log and self._p.blobs.has(one.log)]
             if logs:
                 from sextant.server import meter
 
                 self._client.send("POST", "/v1/logs", meter.step_logs(run, logs))
+
+
+def _row(table: str, noun: Any, **more: Any) -> Row:
+    """Return a row of a table: what the noun has under the names of its columns, and `more`."""
+    return {name: getattr(noun, name) for name, _ in TABLES[table] if hasattr(noun, name)} | more
 
 
 class _At(msgspec.Struct):

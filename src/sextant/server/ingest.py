@@ -4,7 +4,6 @@
 """
 
 import asyncio
-import base64
 import urllib.parse
 import zlib
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -16,11 +15,12 @@ from sextant.formats.remote_write import NotLabels
 from sextant.kernel import limits
 from sextant.kernel.clock import Clock
 from sextant.kernel.errors import BadData, Bug, Busy, Denied, NotFound, SextantError, StorageError, UsageError
-from sextant.server.grants import Grants
+from sextant.server.grants import Grants, token_of
 from sextant.server.protocols.otlp import Otlp
 from sextant.server.protocols.plain import CloudEvents, JsonLines
 from sextant.server.protocols.port import Answer, Protocol, Taken, problem
 from sextant.server.protocols.prometheus import Exposition, RemoteWrite
+from sextant.server.refusals import Refusals
 from sextant.stores.telemetry.intake import Intake
 
 Scope = MutableMapping[str, Any]
@@ -47,10 +47,10 @@ class IngestDoor:
     inner      answers paths below /internal/ to who has the secret
     """
 
-    def __init__(self, intake: Intake, grants: Grants, clock: Clock, *, keep_days: Mapping[str, int], internal: str, inner: Inner) -> None:
+    def __init__(self, intake: Intake, grants: Grants, clock: Clock, *, keep_days: Mapping[str, int], internal: str, inner: Inner, refusals: Refusals) -> None:
         self._intake, self._grants, self._clock, self._keep, self._internal, self._inner = intake, grants, clock, keep_days, internal, inner
         self._refused: dict[tuple[str, str, str], int] = {}
-        self.denied = 0
+        self._refusals = refusals
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -89,7 +89,7 @@ class IngestDoor:
 
     async def _protocol(self, protocol: Protocol, scope: Scope, headers: Mapping[str, str], content_type: str, receive: Receive) -> Answer:
         query = dict(urllib.parse.parse_qsl(scope["query_string"].decode("latin-1")))
-        owner = scope["owner"] = await self._owner(headers, query)
+        owner = scope["owner"] = await self._owner(headers, query, str((scope.get("client") or ("", 0))[0]))
         if scope["method"] != "POST":
             raise UsageError("SX-INTAKE-053", f"{scope['method']} is not for `{scope['path']}`", hint="POST")
         if protocol.types and content_type not in protocol.types:
@@ -104,16 +104,16 @@ class IngestDoor:
 
         return bool(self._internal) and hmac.compare_digest(headers.get("x-sextant-internal", "").encode(), self._internal.encode())
 
-    async def _owner(self, headers: Mapping[str, str], query: Mapping[str, str]) -> str:
+    async def _owner(self, headers: Mapping[str, str], query: Mapping[str, str], address: str) -> str:
         """Return the team that what comes belongs to. Denied for who may not send."""
         if self._inside(headers):
             return query.get("owner", "")
-        grant = await self._grants.of(_token(headers))
+        grant = await self._grants.of(token_of(headers))
         if grant is None:
-            self.denied += 1
+            self._refusals.add(address, "token for ingest")
             raise Denied("SX-INTAKE-051", "this needs a token that is valid", hint="Authorization: Bearer sxt_..., or the token as the password of basic authentication")
         if "ingest" not in grant.scopes:
-            self.denied += 1
+            self._refusals.add(grant.name, "scope ingest")
             raise Denied("SX-INTAKE-052", f"the token of `{grant.name}` does not open this door", hint=f"it is for {', '.join(grant.scopes)}; make one with the scope ingest")
         return grant.owner or grant.name
 
@@ -168,18 +168,6 @@ class IngestDoor:
             except Busy:
                 self._refused[owner, name, reason] = self._refused.get((owner, name, reason), 0) + number
         return out
-
-
-def _token(headers: Mapping[str, str]) -> str:
-    kind, _, value = headers.get("authorization", "").partition(" ")
-    if kind.lower() == "bearer":
-        return value.strip()
-    if kind.lower() == "basic":
-        try:
-            return base64.b64decode(value, validate=True).decode().partition(":")[2]
-        except ValueError:  # not base64, or not text
-            return ""
-    return ""
 
 
 async def _read(receive: Receive, headers: Mapping[str, str]) -> bytes:

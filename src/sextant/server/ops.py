@@ -1,10 +1,12 @@
 """The tables of `ops`: decisions and facts of the ledger as SQL sees them. The coordinator feeds them, the telemetry process holds them."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime
+from typing import Any
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+import msgspec
+
+from sextant.kernel.clock import NS
 
 Fields = tuple[tuple[str, str], ...]
 _TEXT, _INT, _FLOAT, _TIME, _LIST = "text", "int", "float", "time", "list"
@@ -47,13 +49,19 @@ TABLES: dict[str, Fields] = {
 Row = dict[str, Any]
 
 
-def arrow(fields: Fields, rows: Sequence[Row]) -> "pa.Table":
-    """Return rows as an Arrow table with the types of ops' tables."""
-    import pyarrow as pa
-
-    types = {_TEXT: pa.string(), _INT: pa.int64(), _FLOAT: pa.float64(), _TIME: pa.timestamp("ns", tz="UTC"), _LIST: pa.list_(pa.string())}
+def lines(fields: Fields, rows: Sequence[Row]) -> bytes:
+    """Return rows as JSON, one on each line; a column that a row lacks is empty. Times are ns."""
     empty: dict[str, Any] = {_TEXT: "", _INT: 0, _FLOAT: 0.0, _TIME: 0, _LIST: []}
-    return pa.table({name: pa.array([row.get(name, empty[kind]) for row in rows], type=types[kind]) for name, kind in fields})
+    out: list[bytes] = []
+    for row in rows:
+        values = {name: row.get(name, empty[kind]) for name, kind in fields}
+        values |= {name: _instant(values[name]) for name, kind in fields if kind == _TIME}
+        out.append(msgspec.json.encode(values))
+    return b"\n".join(out)
+
+
+def _instant(ns: int) -> str:
+    return f"{datetime.fromtimestamp(ns // NS, UTC):%Y-%m-%d %H:%M:%S}.{ns % NS:09d}"
 
 
 def ddl() -> list[str]:

@@ -9,7 +9,7 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +19,8 @@ import msgspec
 from sextant.kernel.clock import SystemClock
 from sextant.kernel.errors import Denied, NotFound, SextantError, StorageError
 from sextant.kernel.lengths import length_s
+from sextant.server.refusals import Refusals
+from sextant.server.serving import Server, resident
 from sextant.server.wire import Ready, end_with_parent, read_start, say_ready
 
 _MEMORY_BYTES = 2 << 30  # what all queries and merges together may use
@@ -54,6 +56,7 @@ class TelemetryProcess:
 
         self.start = start
         self.boot = secrets.token_hex(8)
+        self.refusals = Refusals()
         clock = SystemClock()
         folder = Path(start.folder)
         days = migrate.DAYS | {table: max(1, round(length_s(length) / 86_400)) for table, length in start.retention.items()}
@@ -65,12 +68,8 @@ class TelemetryProcess:
         series = Series(per_owner=start.series_max) if start.series_max else Series()
         self.intake = Intake(self.store, folder, clock, retention_days=days["samples"], series=series)
         grants = Grants(start.api, start.secret)
-        self.ingest = IngestDoor(self.intake, grants, clock, keep_days=days, internal=start.secret, inner=self.inner)
-        self.sql = make_sql_app(self.store, self.intake.flush, grants.of, self.catalogue, internal=start.secret, refused=self._refused)
-
-    def _refused(self, who: str, why: str) -> None:
-        del who, why
-        self.ingest.denied += 1
+        self.ingest = IngestDoor(self.intake, grants, clock, keep_days=days, internal=start.secret, inner=self.inner, refusals=self.refusals)
+        self.sql = make_sql_app(self.store, self.intake.flush, grants.of, self.catalogue, internal=start.secret, refused=lambda who, why: self.refusals.add(who, f"{why} for sql"))
 
     # ---------------------------------------------------------------- the inner door
 
@@ -90,6 +89,8 @@ class TelemetryProcess:
             return msgspec.json.encode(self.health())
         if word == "flush":
             self.intake.flush()
+        elif word == "refusals":
+            return msgspec.json.encode([(actor, reason, count) for (actor, reason), count in self.refusals.take().items()])
         elif word == "run":
             self.store.run(msgspec.json.decode(body, type=_Asked).sql)
         elif word == "query":
@@ -107,7 +108,7 @@ class TelemetryProcess:
             token = headers.get("x-token", "")
             if not token:
                 raise Denied("SX-UP-030", "rows come with a token", hint="X-Token")
-            self.store.insert(word.removeprefix("rows/"), body, token=token, form="ArrowStream")
+            self.store.insert(word.removeprefix("rows/"), body, token=token, form="JSONEachRow")
         else:
             raise NotFound("SX-UP-031", f"there is nothing at `{path[:80]}`")
         return b"{}"
@@ -116,8 +117,8 @@ class TelemetryProcess:
         """Return what the coordinator meters: numbers of queues and counters, sizes in bytes, and which start of the process this is."""
         running, waiting = self.sql.queue()
         return {
-            "boot": self.boot, **self.intake.health(), "denied": self.ingest.denied, "queries_running": running, "queries_waiting": waiting,
-            "memory_bytes": _resident(), "disk_bytes": _disk(Path(self.start.folder)),
+            "boot": self.boot, **self.intake.health(), "queries_running": running, "queries_waiting": waiting,
+            "memory_bytes": resident(), "disk_bytes": _disk(Path(self.start.folder)),
         }  # fmt: skip
 
     def close(self) -> None:
@@ -161,25 +162,12 @@ def _disk(folder: Path) -> int:
     return total
 
 
-def _resident() -> int:
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return 0
-
-
 async def _serve(process: TelemetryProcess, confined: str) -> None:
     import uvicorn
 
     from sextant.server.slow import TimedProtocol
 
     stopping = asyncio.Event()
-
-    class Server(uvicorn.Server):
-        @contextlib.contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            yield  # uvicorn's own would end the process before the rest has ended
 
     servers = []
     for app, address in ((process.ingest, process.start.ingest), (process.sql, process.start.sql)):

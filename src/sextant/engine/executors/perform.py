@@ -203,11 +203,13 @@ def _by_label(table: pa.Table, wanted: Sequence[str] | None) -> list[tuple[str, 
 
 
 _tables: "OrderedDict[tuple[Any, ...], tuple[pa.Table, int]]" = OrderedDict()  # with the size in bytes, which takes longer to tell than to hold
+_tables_bytes = 0  # of all of them
 _TABLES_BYTES_MAX = 64 << 20  # held in all: what several steps of a day read is decoded once in a worker
 
 
 def _read(lake: str, set_: FileSet, schema: tuple[tuple[str, str], ...], *, labels: bool) -> pa.Table:
     """Return the rows of some files. Files never change, so small ones are held; one that is gone or cut off is not served from memory."""
+    global _tables_bytes  # noqa: PLW0603
     size = sum(file.size_bytes for file in set_.files)
     if not set_.files or size > _TABLES_BYTES_MAX // 16:
         table: pa.Table = frames.read(lake, set_.files, partitions=set_.partitions, frame="pyarrow", schema=schema, labels=labels)
@@ -218,9 +220,12 @@ def _read(lake: str, set_: FileSet, schema: tuple[tuple[str, str], ...], *, labe
         _tables.move_to_end(name)
         return held[0]
     table = frames.read(lake, set_.files, partitions=set_.partitions, frame="pyarrow", schema=schema, labels=labels)
+    if held is not None:
+        _tables_bytes -= held[1]
     _tables[name] = (table, table.nbytes)
-    while sum(size for _, size in _tables.values()) > _TABLES_BYTES_MAX:
-        _tables.popitem(last=False)
+    _tables_bytes += _tables[name][1]
+    while _tables_bytes > _TABLES_BYTES_MAX:
+        _tables_bytes -= _tables.popitem(last=False)[1][1]
     return table
 
 

@@ -17,13 +17,13 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from sextant.engine.executors import wire
 from sextant.kernel import registry
 from sextant.kernel.errors import SextantError, WorldError
-from sextant.kernel.limits import STEP_TIMEOUT_S
+from sextant.kernel.limits import STEP_TIMEOUT_S, WORKER_IDLE_S
 from sextant.kernel.nouns import WorkOrder, WorkResult
 
 _Job = tuple[WorkOrder, Callable[[WorkResult], None]]
@@ -101,7 +101,15 @@ class _Slot:
         os.close(self._wake_w)
 
     def _loop(self) -> None:
-        while (job := self._pool._jobs.get()) is not None:
+        while True:
+            try:
+                job = self._pool._jobs.get(timeout=WORKER_IDLE_S if self._process else None)
+            except Empty:
+                with self._lock:
+                    self._end()  # nobody has had work for it for long: its memory is worth more than its start
+                continue
+            if job is None:
+                return
             order, done = job
             self._woken()  # by a cancellation that came too late for the order before
             self._order = order.id

@@ -19,9 +19,11 @@ from sextant.app.remote import API
 from sextant.kernel.errors import Bug, Denied, NotFound, SextantError, UsageError, WorldError
 from sextant.kernel.limits import REQUEST_BYTES_MAX, SESSION_S
 from sextant.kernel.nouns import Principal
-from sextant.server.api.door import COOKIE, Door, Refusals, cookie_of
+from sextant.server.api.door import COOKIE, Door, cookie_of
 from sextant.server.api.routes import handlers
 from sextant.server.api.stream import EventStream
+from sextant.server.grants import Grant as Introspected
+from sextant.server.refusals import Refusals
 
 Health = Callable[[], dict[str, Any]]
 
@@ -40,19 +42,6 @@ class SignedIn(msgspec.Struct):
     role: str
     csrf: str
     expires_at: int
-
-
-class Introspection(msgspec.Struct):
-    """What a token allows (RFC 7662), for Sextant's own processes."""
-
-    active: bool
-    name: str = ""
-    kind: str = ""
-    teams: tuple[str, ...] = ()
-    role: str = ""
-    scopes: tuple[str, ...] = ()
-    owner: str = ""
-    expires_at: int = 0
 
 
 class Asked(msgspec.Struct):
@@ -111,13 +100,13 @@ def make_api(platform: LocalPlatform, *, health: Health, hosts: tuple[str, ...],
             access.sign_out(cookie)
 
     @post("/internal/introspect", sync_to_thread=True, include_in_schema=False, status_code=200)
-    def introspect(data: JSONBody[Asked]) -> Introspection:
+    def introspect(data: JSONBody[Asked]) -> Introspected:
         grant = access.grant(data.token)
         if grant is None:
-            return Introspection(active=False)
+            return Introspected(active=False)
         one: Principal = platform.who(grant.principal)
         owner = one.teams[0] if one.teams else ""
-        return Introspection(active=True, name=one.name, kind=one.kind, teams=one.teams, role=grant.role, scopes=grant.scopes, owner=owner, expires_at=grant.expires_at)
+        return Introspected(active=True, name=one.name, kind=one.kind, teams=one.teams, role=grant.role, scopes=grant.scopes, owner=owner, expires_at=grant.expires_at)
 
     @post("/internal/catch-up", sync_to_thread=True, include_in_schema=False, status_code=204)
     def catching_up() -> None:

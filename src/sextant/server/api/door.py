@@ -4,9 +4,7 @@ A request comes with a token (`Authorization: Bearer`, or the password of Basic)
 carry the session's CSRF token in a header. Refusals are events of the ledger, summed up so that a flood of them stays small.
 """
 
-import base64
 import re
-import threading
 from collections.abc import Awaitable, Callable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
@@ -17,6 +15,8 @@ from sextant.app.access import Access, Grant, same
 from sextant.kernel.clock import Clock
 from sextant.kernel.errors import Denied, NotFound, SextantError, UsageError
 from sextant.kernel.limits import REQUESTS_PER_S_MAX, SIGN_INS_BURST, SIGN_INS_PER_S_MAX
+from sextant.server.grants import token_of
+from sextant.server.refusals import Refusals
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -36,26 +36,6 @@ _HEADERS = [
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
 _BUCKETS_MAX = 10_000  # callers whose pace is remembered; the oldest are forgotten
-
-
-class Refusals:
-    """Refusals since somebody last asked, summed up by actor and reason; bounded."""
-
-    _KINDS_MAX = 100
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._counts: dict[tuple[str, str], int] = {}
-
-    def add(self, actor: str, reason: str) -> None:
-        with self._lock:
-            key = next((one for one in ((actor, reason), ("", reason)) if one in self._counts or len(self._counts) < self._KINDS_MAX), ("", "others"))
-            self._counts[key] = self._counts.get(key, 0) + 1
-
-    def take(self) -> dict[tuple[str, str], int]:
-        with self._lock:
-            out, self._counts = self._counts, {}
-            return out
 
 
 class Pace:
@@ -148,14 +128,8 @@ class Door:
             raise Denied("SX-API-007", "a write of a browser must carry the session's X-CSRF-Token", hint="signing in gives it")
 
     def _grant(self, headers: dict[str, str]) -> Grant | None:
-        kind, _, value = headers.get("authorization", "").partition(" ")
-        if kind.lower() == "bearer":
-            return self._access.grant(value.strip())
-        if kind.lower() == "basic":
-            try:
-                return self._access.grant(base64.b64decode(value, validate=True).decode().partition(":")[2])
-            except ValueError:  # not base64, or not text
-                return None
+        if "authorization" in headers:
+            return self._access.grant(token_of(headers))
         cookie = cookie_of(headers)
         return self._access.session(cookie) if cookie else None
 

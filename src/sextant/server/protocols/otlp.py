@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from sextant.formats import otlp
+from sextant.formats import otlp, otlp_logs
 from sextant.kernel.errors import SextantError
 from sextant.server.protocols.port import Answer, Meant, Taken
 
@@ -24,11 +24,12 @@ class Otlp:
 
     def decode(self, taken: Taken, *, again: bool = False) -> Meant:  # noqa: ARG002 - keys are of our own making
         signal = taken.path.rpartition("/")[2]
+        if signal == "logs":
+            body = otlp.parse(signal, taken.body, json=True).SerializeToString() if taken.content_type == _JSON else taken.body
+            return Meant(otlp_logs.logs(body, owner=taken.owner, now_ns=taken.now_ns, oldest_ns=taken.oldest_ns["logs"]))
         request = otlp.parse(signal, taken.body, json=taken.content_type == _JSON)
         if signal == "metrics":
             return Meant(otlp.metrics(request))
-        if signal == "logs":
-            return Meant(otlp.logs(request, owner=taken.owner, now_ns=taken.now_ns, oldest_ns=taken.oldest_ns["logs"]))
         return Meant(otlp.traces(request, owner=taken.owner, now_ns=taken.now_ns, oldest_ns=taken.oldest_ns["spans"]))
 
     def yes(self, taken: Taken, count: int, refused: Mapping[str, int]) -> Answer:  # noqa: ARG002

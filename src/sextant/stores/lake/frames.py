@@ -30,6 +30,7 @@ Frame = Literal["polars", "polars_lazy", "pandas", "pyarrow", "duckdb"]
 
 PARTITIONS_KEY = b"sextant.partitions"  # Parquet key-value metadata: which partitions a data file holds, as a JSON list
 _ROW_GROUP_ROWS = 128 * 1024  # small enough that a row group is skipped usefully, large enough to compress
+_DICTIONARY_ROWS_MIN = 10_000  # dictionaries of fewer rows take longer to write and to read, and more space, than the rows themselves
 _SLOT_CHARS: Mapping[Grain, int] = {"hourly": 10, "daily": 7, "monthly": 4}  # hours by day, days by month, months by year
 _KEY_FORMAT: Mapping[Grain, str] = {"hourly": "%Y-%m-%dT%H%z", "daily": "%Y-%m-%d", "monthly": "%Y-%m"}
 
@@ -127,8 +128,9 @@ def store(table: "pa.Table", partitions: Sequence[str], *, root: Path | str, pat
     try:
         with open(place, "wb") as file:
             pq.write_table(
-                table.replace_schema_metadata(metadata), file, compression="zstd", store_decimal_as_integer=True, row_group_size=_ROW_GROUP_ROWS
-            )
+                table.replace_schema_metadata(metadata), file, compression="zstd", use_dictionary=table.num_rows >= _DICTIONARY_ROWS_MIN, store_decimal_as_integer=True,
+                row_group_size=_ROW_GROUP_ROWS,
+            )  # fmt: skip
             file.flush()
             os.fsync(file.fileno())
             size = file.tell()

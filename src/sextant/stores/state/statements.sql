@@ -254,6 +254,8 @@ SELECT seq, n, doc, run, version FROM check_result WHERE (seq < ? OR (seq = ? AN
 SELECT e.seq, e.envelope, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.seq < ? AND (CAST(? AS TEXT) = '' OR e.subject = ?) AND (CAST(? AS TEXT) = '' OR e.type = ?) ORDER BY e.seq DESC LIMIT ?
 -- name: signal_get
 SELECT doc, closed_at FROM signal WHERE id = ?
+-- name: incident_get
+SELECT doc, closed_at FROM incident WHERE id = ?
 
 -- ------------------------------------------------------------ rows that were pushed
 -- name: inbox_add

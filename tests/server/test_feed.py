@@ -1,0 +1,177 @@
+"""The feed: what stands in the ledger stands in `ops`, however often and from wherever it is fed."""
+
+import json
+from typing import Any
+
+import pytest
+from shop_project import Shop, run
+
+from sextant.app.operations import Operations
+from sextant.kernel.errors import WorldError
+from sextant.kernel.nouns import Incident, Release
+from sextant.kernel.ports import Write
+from sextant.ledger.erase import erase
+from sextant.server import meter
+from sextant.server.feed import Feed
+from sextant.server.live import live_tables
+
+_OPS = """
+@sx.dataset(partition=days, key="id", personal=["who"], checks=[sx.between("n", 0, 1)])
+def orders(day: sx.Partition) -> pl.DataFrame:
+    return pl.DataFrame({"id": [day.key], "who": ["eve"], "n": [1]})
+
+
+total = sx.kpi("total", of=orders, measure="sum(n)", grain="")
+"""
+
+
+class Telemetry:
+    """The other side of the client: remembers what it was told, by token, as the store does."""
+
+    def __init__(self) -> None:
+        self.boot = "1"
+        self.tables: dict[str, dict[str, list[dict[str, Any]]]] = {}
+        self.sent: list[tuple[str, str]] = []
+        self.ran: list[str] = []
+        self.fails_at = -1
+        self.calls = 0
+
+    def _may_fail(self) -> None:
+        self.calls += 1
+        if self.calls == self.fails_at:
+            raise WorldError("SX-UP-020", "the telemetry process does not answer")
+
+    def health(self) -> dict[str, Any]:
+        return {"boot": self.boot}
+
+    def query(self, sql: str, params: Any = None) -> list[dict[str, Any]]:
+        del params
+        rows = self.rows("events")
+        return [] if not rows else [{"one": 1}] if sql.startswith("SELECT 1") else [{"next": max(row["seq"] for row in rows) + 1}]
+
+    def insert(self, table: str, rows: bytes, token: str) -> None:
+        self._may_fail()
+        self.tables.setdefault(table.removeprefix("fed."), {}).setdefault(token, [json.loads(line) for line in rows.splitlines()])
+
+    def run(self, sql: str) -> None:
+        self.ran.append(sql)
+
+    def send(self, method: str, path: str, body: bytes | None = None, headers: Any = None, *, door: str = "") -> bytes:
+        del method, headers, door
+        self._may_fail()
+        self.sent.append((path, (body or b"").decode()))
+        return b""
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        return [row for rows in self.tables.get(table, {}).values() for row in rows]
+
+    def newest(self, table: str, *key: str) -> dict[tuple[Any, ...], dict[str, Any]]:
+        """Return the rows that count: of each key the one with the highest seq."""
+        out: dict[tuple[Any, ...], dict[str, Any]] = {}
+        for row in sorted(self.rows(table), key=lambda row: row["seq"]):
+            out[tuple(row[name] for name in key)] = row
+        return out
+
+
+def feed(p: Any, telemetry: Telemetry) -> Feed:
+    return Feed(p, telemetry, tables=lambda: live_tables(p), traces=meter.run_trace)  # type: ignore[arg-type]
+
+
+def test_the_ledger_becomes_tables(shop: Shop) -> None:
+    """If this fails, SQL shows another history than the ledger."""
+    shop.write(_OPS)
+    with shop.open() as p:
+        run(p)
+        ops = Operations(p)
+        ops.report("check", "service:web", name="smoke", state="failed", upstream=("dataset:orders",))
+        (signal,) = ops.signals(open_only=True).items
+        ops.close_signal(signal["id"], "seen")
+        incident = Incident(id="inc_1", title="web is down", assets=("service:web",), signals=(signal["id"],))
+        p.state.commit(Write((), (p.event("incident.opened", "inc_1", incident, p.system, ""),)))
+        p.state.commit(Write((), (p.event("incident.closed", "inc_1", {"id": "inc_1"}, p.system, ""),)))
+        telemetry = Telemetry()
+        feed(p, telemetry).step()
+        assert [row["seq"] for row in telemetry.rows("events")] == list(range(p.ledger.size()))
+        (done,) = telemetry.newest("runs", "id").values()
+        assert (done["state"], done["env"], done["computed"]) == ("finished", "dev", 2)
+        assert {row["state"] for row in telemetry.newest("releases", "id").values()} == {"live"}
+        assert {row["asset"] for row in telemetry.rows("versions")} == {"dataset:orders", "dataset:kpi_total", "kpi:total"}
+        assert {(row["asset"], row["ok"]) for row in telemetry.rows("checks") if row["name"].startswith("between")} == {("dataset:orders", 1)}
+        assert telemetry.newest("signals", "id")[(signal["id"],)]["closed_at"] > "2"
+        assert telemetry.newest("incidents", "id")[("inc_1",)]["state"] == "closed"
+        assert telemetry.newest("assets", "id")[("service:web",)]["mode"] == "observed"
+        assert ("dataset:orders", "service:web") in {(row["source"], row["target"]) for row in telemetry.rows("edges")}
+        steps = telemetry.rows("steps")
+        assert {row["asset"] for row in steps} == {"dataset:orders", "dataset:kpi_total"}
+        assert [path for path, _ in telemetry.sent] == ["/v1/traces", "/internal/tables"]
+        shown = next(body for path, body in telemetry.sent if path == "/internal/tables")
+        assert '"personal":["who"]' in shown
+        assert '"name":"total"' in shown
+
+
+def test_a_feed_that_broke_off_is_repeated_without_harm(shop: Shop) -> None:
+    """If this fails, a crash in the middle leaves rows out, or doubles them."""
+    shop.write(_OPS)
+    with shop.open() as p:
+        run(p)
+        whole = Telemetry()
+        feed(p, whole).step()
+        for at in range(1, whole.calls + 1):
+            broken = Telemetry()
+            broken.fails_at = at
+            one = feed(p, broken)
+            with pytest.raises(WorldError):
+                one.step()
+            one.step()  # the same process tries again
+            assert {name: whole.newest(name, "seq") for name in whole.tables} == {name: broken.newest(name, "seq") for name in broken.tables}, at
+        broken.boot = "2"
+        sent = len(broken.sent)
+        one.step()
+        assert [path for path, _ in broken.sent[sent:]] == ["/internal/tables"], "a telemetry that was started anew is told what is live, and nothing twice"
+
+
+def test_what_was_erased_goes(shop: Shop) -> None:
+    """If this fails, an erased payload is still shown by SQL."""
+    shop.write(_OPS)
+    with shop.open() as p:
+        run(p)
+        Operations(p).report("check", "service:web", name="smoke", message="called by eve")
+        telemetry = Telemetry()
+        one = feed(p, telemetry)
+        one.step()
+        seq = next(row["seq"] for row in telemetry.rows("events") if row["type"] == "check.reported")
+        erase(p.state, seq, reason="asked to", actor="person:ann", ids=p.ids)
+        one.step()
+        assert f"ALTER TABLE fed.checks DELETE WHERE seq = {seq}" in telemetry.ran
+        assert max((row for row in telemetry.rows("events") if row["seq"] == seq), key=lambda row: row["fed"])["data"] == "erased"
+
+
+def test_an_entry_that_is_not_understood_does_not_stop_the_rest(shop: Shop, capfd: pytest.CaptureFixture[str]) -> None:
+    """If this fails, one entry of another version of Sextant blinds SQL for good."""
+    shop.write(_OPS)
+    with shop.open() as p:
+        run(p)
+        telemetry = Telemetry()
+        one = feed(p, telemetry)
+        original = one._follow
+
+        def follow(kind: str, *rest: Any) -> None:
+            if kind == "release.live":
+                import msgspec
+
+                msgspec.json.decode(b"{}", type=Release)
+            original(kind, *rest)
+
+        one._follow = follow  # type: ignore[method-assign]
+        one.step()
+        assert len(telemetry.rows("events")) == p.ledger.size()
+        assert "is not understood" in capfd.readouterr().err
+
+
+def test_rows_have_the_types_of_their_tables() -> None:
+    """If this fails, a row that lacks a column stops the feed."""
+    from sextant.server.ops import TABLES, lines
+
+    for name, fields in TABLES.items():
+        assert set(json.loads(lines(fields, [{}]))) == {column for column, _ in fields}, name
+    assert json.loads(lines((("at", "time"),), [{"at": 1_700_000_000_000_000_001}])) == {"at": "2023-11-14 22:13:20.000000001"}
