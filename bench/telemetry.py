@@ -351,7 +351,7 @@ def questions(ours: Sextant, repeat: int, lines: int) -> None:
     at = f"toDateTime64('{newest['ts']}', 3, 'UTC')"
     cases: dict[str, tuple[str, float | None]] = {
         "SELECT 1, the door alone": ("SELECT 1", None),
-        f"rate over {count} series, 1 h, of samples": (f"SELECT metric, series, deltaSumTimestamp(value, ts) / 3600 AS rate FROM obs.samples WHERE metric IN ({twenty}) AND ts > {at} - 3600 GROUP BY metric, series", 40),
+        f"rate over {count} series, 1 h, of samples": (f"SELECT metric, series, deltaSumTimestamp(value, toUnixTimestamp64Milli(ts)) / 3600 AS rate FROM obs.samples WHERE metric IN ({twenty}) AND ts > {at} - 3600 GROUP BY metric, series", 40),
         f"rate over {count} series, 24 h, of rollups": (f"SELECT metric, series, sum(increase) / 86400 AS rate FROM obs.rollups FINAL WHERE metric IN ({twenty}) AND bucket > {at} - 86400 GROUP BY metric, series", 100),
         "one series, 1 h": (f"SELECT ts, value FROM obs.samples WHERE metric = '{one['metric']}' AND series = {one['series']} AND ts > {at} - 3600 ORDER BY ts", 5),
         "token search": ("SELECT ts, asset, body FROM obs.logs WHERE hasToken(body, 'needle') LIMIT 100", 5),

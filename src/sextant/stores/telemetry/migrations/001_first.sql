@@ -50,6 +50,7 @@ CREATE TABLE IF NOT EXISTS obs.logs (
   resource Map(LowCardinality(String), String) CODEC(ZSTD(1)),
   attributes Map(LowCardinality(String), String) CODEC(ZSTD(1)),
   INDEX body_tokens body TYPE text(tokenizer = splitByNonAlpha),
+  INDEX newest ts TYPE minmax GRANULARITY 1,
   INDEX trace trace_id TYPE bloom_filter(0.001) GRANULARITY 1
 ) ENGINE = MergeTree
 PARTITION BY toDate(ts)
@@ -75,6 +76,7 @@ CREATE TABLE IF NOT EXISTS obs.spans (
   attributes Map(LowCardinality(String), String) CODEC(ZSTD(1)),
   events String CODEC(ZSTD(1)) COMMENT 'JSON: [{"ts_ns", "name", "attributes"}]',
   links String CODEC(ZSTD(1)) COMMENT 'JSON: [{"trace_id", "span_id", "attributes"}]',
+  INDEX newest ts TYPE minmax GRANULARITY 1,
   INDEX trace trace_id TYPE bloom_filter(0.001) GRANULARITY 1
 ) ENGINE = MergeTree
 PARTITION BY toDate(ts)
