@@ -1,5 +1,7 @@
 """What must go on in a process that stays up: connections that say nothing, a scheduler that meets a defect, threads that publish at once."""
 
+import os
+import signal
 import socket
 import threading
 import urllib.parse
@@ -94,3 +96,15 @@ def test_threads_that_publish_do_not_see_each_others_drafts(shop: Shop) -> None:
         other.join()
         assert versions.get(mine.asset, mine.digest).digest == mine.digest
         versions.announce(())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_interruption_is_enough_where_nothing_runs(shop: Shop, number: int) -> None:
+    """If this fails, Ctrl-C of `sextant logs --follow` does nothing the first time, and a run is cut off instead of stopped."""
+    shop.write(_OPS)
+    with shop.open() as p:
+        with p.interruptible(), p.stoppable():
+            os.kill(os.getpid(), number)
+            assert p.interrupted(), "a run looks by itself"
+        with pytest.raises(KeyboardInterrupt), p.interruptible():
+            os.kill(os.getpid(), number)

@@ -83,6 +83,7 @@ class LocalPlatform:
         self._rules: tuple[Rule, ...] | None = None
         self._decisions: dict[Any, Decision] = {}
         self._interrupted = threading.Event()
+        self._stoppable = 0  # how much of what is done here stops by itself; counted where signals come in, in a command's one thread
         self._nudged = threading.Condition()
         self._nudges = 0
         self._noticed = threading.local()  # .nudges: how many of them the scheduler in this thread has seen
@@ -490,11 +491,22 @@ class LocalPlatform:
         return self._interrupted.is_set()
 
     @contextmanager
+    def stoppable(self) -> Iterator[None]:
+        """Say that what is done here looks by itself whether it is interrupted."""
+        self._stoppable += 1
+        try:
+            yield
+        finally:
+            self._stoppable -= 1
+
+    @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Turn the first Ctrl-C (and SIGTERM) into a clean stop of the run; the second one ends the process."""
+        """Turn the first Ctrl-C (and SIGTERM) into a clean stop of what runs; the second one ends the process, as the first does when nothing runs."""
         def stop(number: int, _frame: object) -> None:
             self.interrupt()
             signal.signal(number, signal.SIG_DFL)
+            if not self._stoppable:
+                raise KeyboardInterrupt
 
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

@@ -360,7 +360,7 @@ class Runs:
         run = resumed.id if resumed else p.ids.new("run")
         started_s, now = p.clock.monotonic_s(), p.clock.now_ns()
         writes = sorted({step.asset for step in plan.steps} | {d.asset for d in plan.definitions} | set(overlay or ()))
-        with Leases(p.state, p.clock, run, [f"{env}/{asset}" for asset in writes]) as leases:
+        with p.stoppable(), Leases(p.state, p.clock, run, [f"{env}/{asset}" for asset in writes]) as leases:
             history = History.open(p.state, run) if resumed else History(run)
             tables = self._tables(env, assets, plan, overlay or {})
             facts = RunChanged(

@@ -107,6 +107,11 @@ def _pending(p: "LocalPlatform", env: str, manifest: Manifest, by_input: set[str
 
 def watch(p: "LocalPlatform", env: str, request: Request, *, say: Callable[[str], None], tell: "Callable[[RunReport], None]") -> int:
     """Run what is due until interrupted. Errors of a run are said and the watch goes on."""
+    with p.stoppable():
+        return _watch(p, env, request, say=say, tell=tell)
+
+
+def _watch(p: "LocalPlatform", env: str, request: Request, *, say: Callable[[str], None], tell: "Callable[[RunReport], None]") -> int:
     tried: set[Pending] = set()
     while not p.interrupted():
         try:
