@@ -44,21 +44,26 @@ def block(rows: int, columns: Iterable[tuple[str, str, bytes]]) -> bytes:
     return b"".join([varint(len(parts) // 5), varint(rows), *parts])
 
 
+def text(value: bytes) -> bytes:
+    """Return one value of a `String` column: its length, and itself."""
+    return varint(len(value)) + value
+
+
 def texts(values: Iterable[bytes]) -> bytes:
     """Return a `String` column."""
-    lengths = _LENGTHS
-    out: list[bytes] = []
-    add = out.append
-    for value in values:
-        size = len(value)
-        add(lengths[size] if size < _LENGTHS_KNOWN else _made(size))
-        add(value)
+    values = list(values)
+    sizes = list(map(len, values))
+    if sizes and max(sizes) >= _LENGTHS_KNOWN:
+        return b"".join(map(text, values))
+    out = [b""] * (2 * len(values))
+    out[::2] = map(_LENGTHS.__getitem__, sizes)
+    out[1::2] = values
     return b"".join(out)
 
 
 def same(value: bytes, rows: int) -> bytes:
     """Return a `String` column with one value in every row."""
-    return (varint(len(value)) + value) * rows
+    return text(value) * rows
 
 
 def numbers(values: "np.ndarray[Any, Any]") -> bytes:

@@ -1,4 +1,4 @@
-"""OTLP 1.x (protobuf or JSON) to samples, log lines and spans.
+"""OTLP 1.x (protobuf or JSON): requests read; metrics and traces to samples and spans. Log lines are in `otlp_logs.py`.
 
 Attributes of OpenTelemetry's conventions (`gen_ai.*`, `cicd.*`, `vcs.*`, `feature_flag.*` and all others) are kept under their names.
 Source: opentelemetry-proto 1.9 (collector and data messages), OTLP specification (JSON encoding, partial success).
@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from sextant.formats.batch import Batch, Identity, Samples, Span, asset_of, checked
-from sextant.formats.records import SEVERITIES, SEVERITY_NUMBERS, Log, Pairs, SpanRow, log_rows, span_rows
+from sextant.formats.records import Pairs, SpanRow, span_rows
 from sextant.kernel import limits
 from sextant.kernel.errors import BadData
 
@@ -78,7 +78,7 @@ def _hexadecimal(value: Any) -> None:
 # ---------------------------------------------------------------- values
 
 
-def _value(any_value: Any) -> bytes:
+def value(any_value: Any) -> bytes:
     """Return an AnyValue as text: JSON for what is nested."""
     which = any_value.WhichOneof("value")
     if which == "string_value":
@@ -108,7 +108,7 @@ def _nested(any_value: Any, depth: int = 0) -> Any:
 
 
 def _pairs(attributes: Any) -> list[tuple[bytes, bytes]]:
-    return [(pair.key.encode(), _value(pair.value)) for pair in attributes]
+    return [(pair.key.encode(), value(pair.value)) for pair in attributes]
 
 
 def _resource(group: Any) -> list[tuple[bytes, bytes]]:
@@ -119,48 +119,12 @@ def _owner(resource: Pairs, default: str) -> str:
     return next((value.decode("utf-8", "replace") for name, value in resource if name == b"sextant.owner"), "") or default
 
 
-def _seen(batch: Batch, resource: Pairs, owner: str) -> tuple[str, str]:
+def seen(batch: Batch, resource: Pairs, owner: str) -> tuple[str, str]:
     """Return asset and owner of a resource, and note that it spoke."""
     asset, whose = asset_of(resource), _owner(resource, owner)
     if asset:
         batch.services.setdefault(asset, whose)
     return asset, whose
-
-
-# ---------------------------------------------------------------- logs
-
-
-def logs(request: Any, *, owner: str, now_ns: int, oldest_ns: int) -> Batch:
-    """Return the log lines of an ExportLogsServiceRequest. Times out of bounds, and what is too large, are counted as refused."""
-    batch = Batch()
-    newest_ns = now_ns + int(limits.FUTURE_S * 1e9)
-    for group in request.resource_logs:
-        resource = _resource(group)
-        asset, whose = _seen(batch, resource, owner)
-        for scope in group.scope_logs:
-            rows: list[Log] = []
-            for record in scope.log_records:
-                observed = record.observed_time_unix_nano or now_ns
-                at = record.time_unix_nano or observed
-                if not record.time_unix_nano and not record.observed_time_unix_nano:
-                    batch.timed = False
-                if not oldest_ns <= at <= newest_ns:
-                    batch.refuse("too_old" if at < oldest_ns else "too_new")
-                    continue
-                body = _value(record.body)
-                if len(body) > limits.TEXT_BYTES_MAX or len(record.attributes) > limits.ATTRIBUTES_MAX:
-                    batch.refuse("text_too_long" if len(body) > limits.TEXT_BYTES_MAX else "attributes_too_many")
-                    continue
-                number = record.severity_number
-                said = SEVERITIES[number] if 0 <= number < len(SEVERITIES) else ""
-                text = said or record.severity_text.lower()
-                rows.append(Log(
-                    at, observed, number & 255 or SEVERITY_NUMBERS.get(text, 0), text.encode(), body, record.event_name.encode(), record.trace_id.hex().encode(),
-                    record.span_id.hex().encode(), _pairs(record.attributes),
-                ))  # fmt: skip
-            if rows:
-                batch.rows.append(log_rows(rows, asset=asset, owner=whose, scope=scope.scope.name.encode(), resource=resource))
-    return batch
 
 
 # ---------------------------------------------------------------- traces
@@ -172,7 +136,7 @@ def traces(request: Any, *, owner: str, now_ns: int, oldest_ns: int) -> Batch:
     newest_ns = now_ns + int(limits.FUTURE_S * 1e9)
     for group in request.resource_spans:
         resource = _resource(group)
-        asset, whose = _seen(batch, resource, owner)
+        asset, whose = seen(batch, resource, owner)
         for scope in group.scope_spans:
             rows: list[SpanRow] = []
             for span in scope.spans:
@@ -216,7 +180,7 @@ def _links(links: Any) -> bytes:
 
 
 def _texts(attributes: Any) -> dict[str, str]:
-    return {pair.key: _value(pair.value).decode("utf-8", "replace") for pair in attributes}
+    return {pair.key: value(pair.value).decode("utf-8", "replace") for pair in attributes}
 
 
 # ---------------------------------------------------------------- metrics
@@ -252,7 +216,7 @@ def metrics(request: Any) -> Batch:
     out = _Points()
     batch = Batch()
     for group in request.resource_metrics:
-        resource = [(name, value) for name, value in ((one.key, _value(one.value).decode("utf-8", "replace")) for one in group.resource.attributes) if value and not name.startswith(_CHURN)]
+        resource = [(name, value) for name, value in ((one.key, value(one.value).decode("utf-8", "replace")) for one in group.resource.attributes) if value and not name.startswith(_CHURN)]
         for scope in group.scope_metrics:
             common = [*resource, ("otel.scope.name", scope.scope.name)] if scope.scope.name else resource
             for metric in scope.metrics:
@@ -283,7 +247,7 @@ def _metric(metric: Any, common: list[tuple[str, str]], out: _Points, batch: Bat
     data = getattr(metric, which)
     delta = getattr(data, "aggregation_temporality", _CUMULATIVE) == _DELTA
     for point in data.data_points:
-        own = {pair.key: _value(pair.value).decode("utf-8", "replace") for pair in point.attributes}
+        own = {pair.key: value(pair.value).decode("utf-8", "replace") for pair in point.attributes}
         labels = [(key, value) for key, value in ({**dict(common), **own} if own else dict(common)).items() if value]
         if len(getattr(point, "exemplars", ())):
             batch.refuse("exemplar_not_kept", len(point.exemplars))

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from sextant.formats import otlp
+from sextant.formats import otlp, otlp_logs
 from sextant.kernel.errors import SextantError
 from sextant.server.protocols.port import Answer, Meant, Taken
 
@@ -28,7 +28,8 @@ class Otlp:
         if signal == "metrics":
             return Meant(otlp.metrics(request))
         if signal == "logs":
-            return Meant(otlp.logs(request, owner=taken.owner, now_ns=taken.now_ns, oldest_ns=taken.oldest_ns["logs"]))
+            body = taken.body if taken.content_type == _PROTOBUF else request.SerializeToString()
+            return Meant(otlp_logs.logs(body, owner=taken.owner, now_ns=taken.now_ns, oldest_ns=taken.oldest_ns["logs"]))
         return Meant(otlp.traces(request, owner=taken.owner, now_ns=taken.now_ns, oldest_ns=taken.oldest_ns["spans"]))
 
     def yes(self, taken: Taken, count: int, refused: Mapping[str, int]) -> Answer:  # noqa: ARG002
