@@ -44,25 +44,20 @@ def logs(body: bytes, *, owner: str, now_ns: int, oldest_ns: int) -> Batch:
             if not all(times):
                 batch.timed = False
                 times = [at or now_ns for at in times]
-            bodies = [_text(record.body) for record in records]
-            attributes = [list(record.attributes) for record in records]
-            if times and not (min(times) >= oldest_ns and max(times) <= newest_ns and _fits(bodies, attributes)):
-                kept = [n for n in range(len(records)) if _taken(batch, times[n], oldest_ns, newest_ns, bodies[n], len(attributes[n]))]
-                records, times, bodies, attributes = ([column[n] for n in kept] for column in (records, times, bodies, attributes))  # type: ignore[assignment]
+            sizes = [len(record.attributes) for record in records]
+            if times and not (min(times) >= oldest_ns and max(times) <= newest_ns and max(sizes) <= limits.ATTRIBUTES_MAX and max([len(record.body) for record in records]) <= limits.TEXT_BYTES_MAX):
+                kept = [n for n, record in enumerate(records) if _taken(batch, times[n], oldest_ns, newest_ns, record.body, sizes[n])]
+                records, times, sizes = [records[n] for n in kept], [times[n] for n in kept], [sizes[n] for n in kept]
             if records:
-                batch.rows.append(_rows(records, times, bodies, attributes, now_ns, read, (*same, native.text(scope.scope.name)), resource))
+                batch.rows.append(_rows(records, times, sizes, now_ns, read, (*same, native.text(scope.scope.name)), resource))
     return batch
-
-
-def _fits(bodies: list[bytes], attributes: list[list[bytes]]) -> bool:
-    return max(map(len, bodies)) <= limits.TEXT_BYTES_MAX and max(map(len, attributes)) <= limits.ATTRIBUTES_MAX
 
 
 def _taken(batch: Batch, at: int, oldest_ns: int, newest_ns: int, body: bytes, attributes: int) -> bool:
     """Return whether a record is taken; count it when it is not."""
     if not oldest_ns <= at <= newest_ns:
         batch.refuse("too_old" if at < oldest_ns else "too_new")
-    elif len(_plain(body)) > limits.TEXT_BYTES_MAX:
+    elif len(body) > limits.TEXT_BYTES_MAX and len(_plain(_text(body))) > limits.TEXT_BYTES_MAX:
         batch.refuse("text_too_long")
     elif attributes > limits.ATTRIBUTES_MAX:
         batch.refuse("attributes_too_many")
@@ -72,7 +67,7 @@ def _taken(batch: Batch, at: int, oldest_ns: int, newest_ns: int, body: bytes, a
 
 
 def _rows(
-    records: list[Any], times: list[int], bodies: list[bytes], attributes: list[list[bytes]], now_ns: int, read: "_Pairs", same: tuple[bytes, bytes, bytes], resource: list[tuple[bytes, bytes]],
+    records: list[Any], times: list[int], sizes: list[int], now_ns: int, read: "_Pairs", same: tuple[bytes, bytes, bytes], resource: list[tuple[bytes, bytes]],
 ) -> Rows:  # fmt: skip
     import numpy as np
 
@@ -85,12 +80,12 @@ def _rows(
         names = [name or record.severity_text.decode().lower() for name, record in zip(names, records, strict=True)]
         numbers = [number & 255 or SEVERITY_NUMBERS.get(name, 0) for number, name in zip(numbers, names, strict=True)]
         severities = native.texts([name.encode() for name in names])
-    pairs = list(map(read.__getitem__, itertools.chain.from_iterable(attributes)))
-    ends = np.cumsum(np.fromiter(map(len, attributes), "u8", count), dtype="u8")
+    pairs = [read[sent] for record in records for sent in record.attributes]
+    ends = np.array(list(itertools.accumulate(sizes)), np.uint64)
     return Rows("obs.logs", count, native.block(count, (
         ("ts", _NS, np.array(times, np.int64).tobytes()), ("observed", _NS, np.array([record.observed_time_unix_nano or now_ns for record in records], np.int64).tobytes()),
         ("asset", "String", same[0] * count), ("owner", "String", same[1] * count), ("severity_number", "UInt8", bytes(numbers)), ("severity", "String", severities),
-        ("body", "String", b"".join(bodies)), ("event", "String", native.texts([record.event_name for record in records])),
+        ("body", "String", b"".join([_text(record.body) for record in records])), ("event", "String", native.texts([record.event_name for record in records])),
         ("trace_id", "String", native.texts([hexlify(record.trace_id) for record in records])), ("span_id", "String", native.texts([hexlify(record.span_id) for record in records])),
         ("scope", "String", same[2] * count), ("resource", "Map(String, String)", native.same_map(dict(resource), count)),
         ("attributes", "Map(String, String)", b"".join((ends.tobytes(), *[key for key, _ in pairs], *[value for _, value in pairs]))),
