@@ -198,7 +198,10 @@ def _next(folder: Path) -> None:
   sextant why kpi:on_time_rate                    what changed upstream, who did it, how to undo it
   sextant versions flights                        every version, the refused and the withdrawn too
   sextant env create pr-1 --from dev              an environment; copies nothing
-  sextant ledger verify                           prove that nothing was changed behind your back""")
+  sextant ledger verify                           prove that nothing was changed behind your back
+  sextant query "select origin, count() from data.flights group by origin"
+                                                  SQL over data, KPIs, ledger and telemetry
+  sextant up                                      serve it: scheduler, telemetry, HTTP API, SQL for BI tools""")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from sextant.app.platform import LocalPlatform
 from sextant.server.api.app import make_api
 from sextant.server.api.door import Door
 from sextant.server.refusals import Refusals
+from sextant.server.slow import TimedProtocol
 
 INTERNAL = "between-our-processes"
 
@@ -31,7 +32,7 @@ def serve(platform: LocalPlatform, **more: Any) -> Iterator[Serving]:
     """Serve a platform's API on a free port."""
     refusals = Refusals()
     app = make_api(platform, health=lambda: {"ok": True}, hosts=("127.0.0.1", "localhost"), internal=INTERNAL, refusals=refusals, **more)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=1))
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=1, http=TimedProtocol))
     started = threading.Event()
     original = server.startup
 

@@ -227,3 +227,29 @@ def test_a_question_that_the_values_cannot_answer_is_refused(arguments, code, me
     with pytest.raises(UsageError) as caught:
         rollup_sql(measure("count(*)"), table="vals", **arguments)
     assert (caught.value.code, message in caught.value.message, hint in caught.value.hint) == (code, True, True)
+
+
+@pytest.mark.parametrize("where", [
+    "length(repeat('x', 1000000000)) > 1", "list_sum(range(100000000)) > 1", "getenv('HOME') = 'x'", "current_setting('home_directory') = ''", "columns(*) = 1",
+    "regexp_matches(origin, '(a+)+$')", "origin in (from '/etc/passwd')", "1 = 1; select 1", "exists(from flights)", "[x for x in range(10)] = []", "origin = $a", "try(1 / 0) = 1",
+    "(" * 900 + "1 = 1" + ")" * 900, "1 = 1 and " * 500 + "1 = 1", "case when origin = 'EWR' then true else false end", "origin = 'x' collate nocase", "unnest([1]) = 1",
+])  # fmt: skip
+def test_a_condition_computes_nothing(where):
+    """If this fails, whoever may look at a KPI makes the server work, or has it read what is not his."""
+    with pytest.raises(UsageError) as caught:
+        rollup_sql(measure("count(*)", grain="1d"), table="vals", where=where)
+    assert caught.value.code == "SX-KPI-003"
+
+
+@pytest.mark.parametrize("where", [
+    "origin = 'EWR' -- and bucket is null", "origin in ('EWR', 'JFK') and not carrier ilike 'a%'", "bucket >= '2013-02-01' and bucket < date '2013-02-10'", "month(bucket) = 2",
+    "bucket between '2013-02-01' and '2013-02-03'", "weekday(bucket) in (0, 6)", "isodow(bucket) < 6", "bucket > current_date - interval 7 day", "carrier is not null",
+    "date_trunc('month', bucket) = '2013-02-01'", "extract(year from bucket) = 2013", "upper(origin) <> 'EWR' or carrier is distinct from 'AA'", "bucket::date = '2013-02-01'", "dayofweek(bucket) = 0",
+])  # fmt: skip
+def test_a_condition_says_the_same_when_it_is_written_anew(con, where):
+    """If this fails, a KPI is asked with another condition than the one that was given."""
+    m = measure("count(*)", grain="1d")
+    store(con, m)
+    query = rollup_sql(m, table="vals", grain="", where=where, tz=NY)
+    assert "--" not in query
+    assert con.sql(query).fetchall() == con.sql(f"SELECT coalesce(sum(p0), 0)::BIGINT FROM vals WHERE (\n{where}\n)").fetchall()

@@ -13,6 +13,8 @@ from shop_project import Shop
 
 from sextant.app.platform import LocalPlatform
 from sextant.kernel.clock import ManualClock
+from sextant.kernel.errors import Denied
+from sextant.kernel.limits import SIGN_INS_BURST
 from sextant.kernel.nouns import Principal
 
 _OPS = """
@@ -320,3 +322,127 @@ def test_the_description_follows_from_the_code(shop: Shop, serving: Serving) -> 
 
 
 
+
+
+# ---------------------------------------------------------------- attacks
+
+
+@pytest.mark.parametrize("kind", ["token", "agent", "person"])
+def test_a_name_is_no_membership(serving: Serving, kind: str) -> None:
+    """If this fails, an operator makes a token that is called as a reviewer, and approves his own release."""
+    p = serving.platform
+    ann = Principal(name="ann", kind="person", role="operator", teams=("ops",))
+    if kind == "person":
+        for by in (ann, Principal(name="bob", kind="token", role="operator"), Principal(name="bob", kind="agent", role="operator", on_behalf_of="ann")):
+            with pytest.raises(Denied):
+                p.access.create_token("bob", by=by, kind="person", role="operator")
+        return
+    shop_team = p.manifest().teams[0]
+    made = p.access.create_token(shop_team.members[0], by=ann, kind=kind, role="operator")
+    grant = p.access.grant(made["secret"])
+    assert grant
+    assert p.who(grant.principal).teams == ()
+
+
+def test_a_token_of_anothers_name_is_refused(serving: Serving) -> None:
+    """If this fails, the ledger says that the administrator did what a viewer did, and the viewer sees his tokens."""
+    p = serving.platform
+    p.access.create_token("admin", by=p.system, role="admin")
+    eve = Principal(name="eve", kind="token", role="viewer")
+    with pytest.raises(Denied):
+        p.access.create_token("admin", by=eve)
+    assert p.access.create_token("admin", by=eve, kind="agent")["on_behalf_of"] == "token:eve"
+
+
+def test_a_stranger_with_odd_credentials_is_answered(serving: Serving) -> None:
+    """If this fails, a header that is no text breaks a door instead of being refused."""
+    for header in ("Basic \xe9\xe9\xe9", "Basic ====", "Basic /w==", "Bearer \xe9", "Bearer", "\xe9"):
+        assert ask(serving, "GET", "/api/v1/status", Authorization=header).status == 401, header
+
+
+def test_refusals_stay_few(serving: Serving) -> None:
+    """If this fails, a viewer fills the ledger: each path that he may not write to is an event of its own."""
+    viewer = serving.token("viewer")
+    for n in range(30):
+        assert ask(serving, "POST", f"/api/v1/runs/run_{n}/cancel", token=viewer).status == 403
+    assert serving.refusals.take() == {("token:viewer", "role operator for cancel"): 30}
+    for n in range(500):
+        serving.refusals.add(f"10.0.0.{n}", f"reason {n}")
+    found = serving.refusals.take()
+    assert len(found) <= 101
+    assert sum(found.values()) == 500
+
+
+@pytest.fixture
+def stopped(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop the clock by which tries to sign in are counted."""
+    monkeypatch.setattr(serving.door._sign_ins, "_clock", ManualClock(10**18))
+
+
+@pytest.mark.usefixtures("stopped")
+def test_passwords_cannot_be_guessed_fast(serving: Serving) -> None:
+    """If this fails, somebody tries a list of passwords, each of which costs us a tenth of a second of a core."""
+    tries = [ask(serving, "POST", "/api/v1/session", body={"name": "eve", "password": "wrong"}).status for _ in range(SIGN_INS_BURST + 3)]
+    assert tries == [401] * SIGN_INS_BURST + [429] * 3
+    assert ask(serving, "GET", "/api/v1/status", token=serving.token("viewer")).status == 200
+
+
+def test_a_revoked_token_ends_its_stream(serving: Serving) -> None:
+    """If this fails, whoever was sent away goes on listening to all that happens."""
+    p = serving.platform
+    made = p.access.create_token("ear", by=p.system)
+    link, answer = _lines(serving, "/api/v1/stream", made["secret"])
+    assert answer.status == 200
+    p.access.revoke_token(made["id"], by=p.system)  # an event, which wakes the stream
+    p.report("dev", "release", "service:secret", version="v1", by=p.system)
+    assert b"service:secret" not in answer.read(), "the stream has ended"
+    link.close()
+
+
+def test_positions_of_a_stream_are_numbers(serving: Serving) -> None:
+    """If this fails, an odd position ends in a defect instead of a refusal."""
+    for after in ("--5", "%C2%B2", "1e3", "9" * 40):
+        assert ask(serving, "GET", f"/api/v1/stream?after={after}", token=serving.token("viewer")).status == 400, after
+
+
+@pytest.mark.parametrize("path", ["//internal/introspect", "//internal//introspect", "/api/v1//internal/introspect", "//internal/openapi", "/internal/introspect/", "/internal//introspect"])
+def test_no_spelling_of_a_path_opens_the_inner_door(serving: Serving, path: str) -> None:
+    """If this fails, whoever has some token gets through the door of our own processes."""
+    for method in ("GET", "POST"):
+        assert ask(serving, method, path, token=serving.token("admin"), body={"token": "x"} if method == "POST" else None).status in (401, 404)
+
+
+@pytest.mark.usefixtures("stopped")
+def test_the_pace_of_signing_in_has_no_side_door(serving: Serving) -> None:
+    """If this fails, who has a token tries passwords by another spelling of the path."""
+    token = serving.token("viewer")
+    tries = {ask(serving, "POST", "/api/v1/session/", token=token, body={"name": "eve", "password": "wrong"}).status for _ in range(SIGN_INS_BURST + 3)}
+    assert tries == {401, 429}
+
+
+def test_a_body_that_nests_too_deep_is_refused(serving: Serving, capfd: pytest.CaptureFixture[str]) -> None:
+    """If this fails, a body of brackets is taken for a defect of ours, with a traceback in the log for each."""
+    for body in (b"[" * 100_000, b'{"rows":' + b"[" * 100_000 + b"]" * 100_000 + b"}"):
+        found = ask(serving, "POST", "/api/v1/datasets/prices/rows", token=serving.token("operator", teams=("ops",)), body=body)
+        assert (found.status, found.json["code"]) == (400, "SX-API-016")
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_backup_into_itself_is_refused(serving: Serving, shop: Shop) -> None:
+    """If this fails, a backup copies itself into itself until the disk is full."""
+    p = serving.platform
+    for folder in (p.folder / "backup", p.lake.root / "backup", p.blobs.root / "deep" / "backup"):
+        found = ask(serving, "POST", "/api/v1/backups", token=serving.token("admin"), body={"folder": str(folder)})
+        assert (found.status, found.json["code"]) == (400, "SX-BACKUP-007")
+        assert not folder.exists()
+    found = ask(serving, "POST", "/api/v1/backups", token=serving.token("admin"), body={"folder": "/proc/backup"})
+    assert (found.status, found.json["code"]) == (503, "SX-API-017"), "what the machine refuses is no defect"
+
+
+def test_an_edit_is_seen_by_the_next_command(serving: Serving, shop: Shop) -> None:
+    """If this fails, a command at a server still warns of a mistake that has been mended."""
+    token = serving.token("viewer")
+    shop.write("def (")
+    assert ask(serving, "GET", "/api/v1/project", token=token).json["problem_lines"]
+    shop.write(_OPS)
+    assert ask(serving, "GET", "/api/v1/project", token=token).json["problem_lines"] == []

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from sextant.server.hold import hold_store
 
 _OPS = '''
 import polars as pl
@@ -258,6 +261,7 @@ def test_a_second_server_is_told_who_has_the_project(up: Up) -> None:
     assert done.returncode == 3
     assert up.process
     assert f"process {up.process.pid}" in done.stderr
+    assert (up.root / ".sextant" / "server.json").exists(), "commands in the folder still find the first one"
 
 
 def test_a_port_that_is_taken_is_named(up: Up, tmp_path: Path) -> None:
@@ -303,6 +307,27 @@ def test_it_stops_cleanly_and_goes_on(up: Up) -> None:
     assert up.until(lambda: _quiet(up, "SELECT count() AS n FROM data.orders")) == [{"n": 12}]
 
 
+def test_a_server_waits_for_a_command_that_holds_the_store(tmp_path: Path) -> None:
+    """If this fails, `sextant up` ends with a riddle while somebody asks a question without a server."""
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "ops.py").write_text(_OPS)
+    (tmp_path / "shop" / "sextant.toml").write_text(_TOML)
+    (tmp_path / "shop" / ".sextant").mkdir(mode=0o700)
+    one = Up(tmp_path / "shop")
+    held = hold_store(one.root / ".sextant", unless=lambda: False)
+    assert held is not None
+    process = subprocess.Popen([sys.executable, "-m", "sextant.cli.main", "--project", str(one.root), "up", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=one.environment)
+    one.until(lambda: (one.root / ".sextant" / "up.lock").exists())
+    assert not (one.root / ".sextant" / "telemetry").exists(), "nothing has been opened"
+    os.close(held)
+    assert process.stdout
+    assert json.loads(process.stdout.readline())["pid"] == process.pid
+    assert hold_store(one.root / ".sextant", unless=lambda: True) is None, "now the server holds it"
+    process.terminate()
+    assert process.wait(60) == 0
+    process.communicate()
+
+
 def test_the_processes_end_with_the_supervisor(up: Up) -> None:
     """If this fails, a supervisor that is killed leaves processes that hold the ports."""
     children = up.children()
@@ -311,3 +336,28 @@ def test_the_processes_end_with_the_supervisor(up: Up) -> None:
     up.process.wait()
     up.until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children.values()))
     (up.root / ".sextant" / "server.json").unlink(missing_ok=True)
+
+
+def test_the_file_of_a_killed_server_misleads_nobody(up: Up) -> None:
+    """If this fails, after a kill -9 commands in the folder ask a server that is gone, as soon as its number is given to another process."""
+    stale = {"pid": os.getpid(), "api": up.facts["api"], "ingest": up.facts["ingest"], "sql": up.facts["sql"], "secret": "x"}
+    (up.root / ".sextant" / "server.json").write_text(json.dumps(stale))
+    assert up.here("query", "SELECT 1 AS one") == [{"one": 1}]
+    (up.root / ".sextant" / "server.json").unlink()
+
+
+def test_a_folder_that_cannot_be_used_is_named(up: Up) -> None:
+    """If this fails, a telemetry folder with wrong permissions, or a broken store, ends in tracebacks."""
+    folder = up.root / ".sextant" / "telemetry"
+    for path in (folder, folder / "store", folder / "store" / "data"):
+        if folder.is_file():
+            folder.unlink()
+        shutil.rmtree(folder, ignore_errors=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("not a folder")
+        done = subprocess.run([sys.executable, "-m", "sextant.cli.main", "--project", str(up.root), "up"], capture_output=True, text=True, check=False, env=up.environment)
+        assert done.returncode == 3
+        assert str(folder) in done.stderr
+        assert "Traceback" not in done.stderr
+        assert "Stack trace" not in done.stderr
+        assert "hint" in done.stderr

@@ -7,13 +7,14 @@ from typing import Any
 
 from sextant.formats import otlp
 from sextant.formats.batch import Batch
-from sextant.formats.records import Log, log_rows
+from sextant.formats.records import Log, columns_of, log_rows
 from sextant.kernel.clock import SystemClock
 from sextant.kernel.errors import BadData, Busy, SextantError
 from sextant.kernel.ports import QueryLimits, Telemetry
 from sextant.server import ops
 from sextant.stores.telemetry import migrate
 from sextant.stores.telemetry.intake import Intake
+from sextant.stores.telemetry.rollups import Rollups
 
 
 def suite(store: Telemetry, folder: Path) -> None:
@@ -23,7 +24,7 @@ def suite(store: Telemetry, folder: Path) -> None:
         for statement in ops.ddl():
             store.run(statement)
     assert b"toIntervalDay(7)" in store.query("SHOW CREATE TABLE obs.logs", form="TSVRaw")
-    rows = log_rows([Log(time.time_ns(), 1, 9, b"info", b"hello there", b"", b"", b"", [(b"a", b"b")])], asset="service:x", owner="shop", resource=[(b"r", b"s")])
+    rows = log_rows(columns_of([Log(time.time_ns(), 1, 9, b"info", b"hello there", b"", b"", b"", [(b"a", b"b")])]), asset="service:x", owner="shop", resource=[(b"r", b"s")])
     for _ in range(3):
         store.insert("obs.logs", rows.block, token="one")
     assert store.query("SELECT count(), any(attributes['a']), any(resource['r']) FROM obs.logs", form="TSV") == b"1\tb\ts\n"
@@ -35,10 +36,20 @@ def suite(store: Telemetry, folder: Path) -> None:
     metric.gauge.data_points.add(time_unix_nano=now, as_double=1.25)
     intake.accept(otlp.metrics(request), protocol="otlp", owner="shop").durable.result(10)
     intake.accept(Batch(refused={"malformed": 2}, timed=False), protocol="otlp", owner="shop").durable.result(10)
+    (segment,) = (folder / "intake" / "journal").glob("*.journal")
+    kept = segment.read_bytes()
     intake.flush()
+    assert not segment.exists()
     assert store.query("SELECT value, kind FROM obs.metrics WHERE metric = 'm'", form="TSV") == b"1.25\tgauge\n"
     assert store.query("SELECT count FROM obs.refused", form="TSV") == b"2\n"
     intake.close()
+    segment.write_bytes(kept)  # as if the process had died after the insert, before the segment was deleted
+    intake = Intake(store, folder / "intake", SystemClock(), background=False)
+    intake.flush()
+    intake.close()
+    assert store.query("SELECT count() FROM obs.metrics WHERE metric = 'm'", form="TSV") == b"1\n"
+    assert store.query("SELECT sum(count) FROM obs.refused", form="TSV") == b"2\n"
+    growth(store, folder)
     for sql, kind in (("SELECT nothing", BadData), ("INSERT INTO obs.logs (body) VALUES ('x')", SextantError), ("DROP TABLE obs.logs", SextantError)):
         try:
             store.ask(sql, form="TSV")
@@ -53,6 +64,31 @@ def suite(store: Telemetry, folder: Path) -> None:
         raise AssertionError("no limit of time")
     assert store.query("SELECT count() FROM obs.logs", form="TSV") == b"1\n"
     store.close()
+
+
+def growth(store: Telemetry, folder: Path) -> None:
+    """Raise AssertionError where growth of a counter is lost or counted twice: samples further apart than a bucket, a reset, one that comes late."""
+    start = time.time_ns() // 10**9 // 300 * 300 - 10_800
+    rollups = Rollups(folder / "due", store)
+
+    def sample(after_s: int, value: int) -> None:
+        rollups.mark([start + after_s // 300 * 300])
+        store.run(f"INSERT INTO obs.samples (metric, series, ts, mantissa, scale) VALUES ('slow_total', 1, fromUnixTimestamp64Milli({(start + after_s) * 1000}), {value}, 0)")
+
+    def grown(after_s: int) -> bytes:
+        while rollups.make((start + after_s) * 1000):
+            pass
+        return store.query("SELECT intDiv(toUnixTimestamp(bucket) - {start:Int64}, 60) AS minute, increase FROM obs.rollups FINAL WHERE metric = 'slow_total' ORDER BY bucket", form="TSV", params={"start": str(start)})
+
+    sample(60, 10)
+    assert grown(400) == b"0\t0\n"
+    sample(1860, 40)
+    assert grown(2200) == b"0\t0\n30\t30\n"
+    sample(3660, 5)  # it began anew
+    assert grown(4000) == b"0\t0\n30\t30\n60\t5\n"
+    sample(960, 25)
+    assert grown(4060) == b"0\t0\n15\t15\n30\t15\n60\t5\n"
+    assert not len(rollups)
 
 
 def main(backend: str, folder: Path) -> None:

@@ -225,16 +225,22 @@ def test_otlp_as_json(process: Telemetry, token: str) -> None:
     assert process.rows("SELECT name, asset FROM obs.spans WHERE trace_id = '5b8efff798038103d269b633813fc60c'") == [{"name": "click", "asset": "service:web"}]
 
 
-def test_services_are_seen(process: Telemetry, coordinator: Serving) -> None:
+def test_services_are_seen(process: Telemetry, coordinator: Serving, token: str) -> None:
     """If this fails, the graph does not learn of services from what they send."""
     from sextant.server.observe import Observer
 
+    now = time.time_ns()
+    for service, kind, id_, parent in (("till", 3, "a1" * 8, ""), ("bank", 2, "b2" * 8, "a1" * 8)):
+        span = {"traceId": "c3" * 16, "spanId": id_, "parentSpanId": parent, "name": "charge", "kind": kind, "startTimeUnixNano": str(now), "endTimeUnixNano": str(now + 1000)}
+        resource = {"attributes": [{"key": "service.name", "value": {"stringValue": service}}]}
+        body = json.dumps({"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": [span]}]}]}).encode()
+        assert process.post("/v1/traces", body, token=token, content_type="application/json").status == 200
     p = coordinator.platform
     observer = Observer(p, process.client)
     observer.step()
     graph = p.views.graph("", "")
-    assert {"service:checkout", "service:payment", "service:batch"} <= {asset["id"] for asset in graph["assets"]}
-    assert {"source": "service:payment", "target": "service:checkout", "kind": "calls"} in [{key: edge[key] for key in ("source", "target", "kind")} for edge in graph["edges"]]
+    assert {"service:till", "service:bank"} <= {asset["id"] for asset in graph["assets"]}
+    assert {"source": "service:bank", "target": "service:till", "kind": "calls"} in [{key: edge[key] for key in ("source", "target", "kind")} for edge in graph["edges"]]
     size = p.ledger.size()
     observer.step()
     assert p.ledger.size() == size, "what is known is not recorded again"

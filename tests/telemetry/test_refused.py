@@ -174,7 +174,7 @@ def test_a_repetition_is_answered_and_not_taken_again(process: Telemetry, token:
 def test_the_queue_is_bounded(here: Any, coordinator: Serving) -> None:
     """If this fails, senders that are faster than the tables take all memory and disk."""
     from sextant.formats.batch import Batch
-    from sextant.formats.records import Log, log_rows
+    from sextant.formats.records import Log, columns_of, log_rows
     from sextant.kernel.clock import SystemClock
     from sextant.kernel.errors import Busy
     from sextant.stores.telemetry.intake import Intake
@@ -191,7 +191,7 @@ def test_the_queue_is_bounded(here: Any, coordinator: Serving) -> None:
         run = ask = close = insert
 
     intake = Intake(Full(), here / "full", SystemClock(), bytes_max=10_000, background=False)  # type: ignore[arg-type]
-    rows = log_rows([Log(NOW, NOW, 9, b"info", b"x" * 1000, b"", b"", b"", ())], asset="service:x", owner="shop")
+    rows = log_rows(columns_of([Log(NOW, NOW, 9, b"info", b"x" * 1000, b"", b"", b"", ())]), asset="service:x", owner="shop")
     with pytest.raises(Busy) as caught:
         for _ in range(20):
             intake.accept(Batch(rows=[rows], timed=False), protocol="otlp", owner="shop").durable.result(10)

@@ -125,12 +125,14 @@ class Access:
         if not _is_admin(by):
             if ROLES.index(role) > ROLES.index(by.role) or not set(teams) <= set(by.teams):
                 raise Denied("SX-ACCESS-013", f"`{by}` cannot give the role `{role}`" + (f" of {', '.join(teams)}" if teams else ""), hint="an administrator can")
-            if kind == "person" and name != by.name:
+            if kind == "person" and (by.kind != "person" or name != by.name):
                 raise Denied("SX-ACCESS-014", f"`{by}` cannot make a token for `{name}`", hint="only for yourself, or a token for a team or an agent")
         if kind == "agent" and not on_behalf_of:
             on_behalf_of = by.name if by.kind == "person" else str(by)
-        if kind == "agent" and not _is_admin(by) and on_behalf_of not in (by.name, *by.teams):
+        if kind == "agent" and not _is_admin(by) and on_behalf_of not in (by.name if by.kind == "person" else str(by), *by.teams):
             raise Denied("SX-ACCESS-014", f"`{by}` cannot send an agent on behalf of `{on_behalf_of}`", hint="only on behalf of yourself or your team")
+        if not _is_admin(by) and any(one.name == name and one.kind == kind and not _mine(one, by) for one in self.store.tokens()):
+            raise Denied("SX-ACCESS-014", f"`{kind}:{name}` is somebody else's token", hint="take another name")  # the ledger could not tell them apart
         opens = tuple(sorted(set(scopes))) or (("api", "query") if role == "viewer" else SCOPES)
         now = self._p.clock.now_ns()
         id_ = self._p.ids.new("tok")
@@ -150,6 +152,10 @@ class Access:
         if found is None or not (_is_admin(by) or _mine(found, by)) or not self.store.revoke_token(id_, self._p.clock.now_ns()):
             raise NotFound("SX-ACCESS-015", f"there is no token `{id_}` to revoke", hint="`sextant token list` lists them")
         self._tell(self._p.event("token.revoked", id_, {"id": id_, "name": found.name}, by, ""))
+
+    def made_by(self, name: str, by: Principal) -> bool:
+        """Say whether `by` made a token for a program of that name."""
+        return any(one.kind == "token" and one.name == name and one.made_by == str(by) for one in self.store.tokens())
 
     def first(self) -> TokenMade | None:
         """Return a new administrator's token when there has never been one: what the first start prints, once."""

@@ -41,6 +41,8 @@ def create(p: "LocalPlatform", target: Path, *, by: Principal | None = None) -> 
     """Write a backup into a new folder. UserError when it exists; StorageError when the disk is full: nothing is left then."""
     if target.exists():
         raise UserError("SX-BACKUP-001", f"`{target}` exists", hint="name a new folder")
+    if any(target.resolve().is_relative_to(own.resolve()) for own in (p.folder, p.lake.root, p.blobs.root)):
+        raise UserError("SX-BACKUP-007", f"`{target}` lies in what is backed up", hint="name a folder outside of .sextant and of the lake, best on another disk")
     p.allow(by or p.who(), "backup", None, "")
     note = p.sealing.checkpoint()
     signer = p.sealing.signer()

@@ -37,7 +37,7 @@ from sextant.app.port import Progress, Role, StepDone
 from sextant.engine.execute import Done, Task
 from sextant.engine.leases import worker_of
 from sextant.engine.plan import Plan, Request
-from sextant.kernel.errors import Busy, NotFound, UsageError
+from sextant.kernel.errors import Busy, Denied, NotFound, UsageError
 from sextant.kernel.limits import PAGE_ROWS, PAGE_ROWS_MAX
 from sextant.kernel.nouns import CheckResult, Principal, Release
 
@@ -79,7 +79,7 @@ class Operations:
 
     def project(self) -> Project:
         p = self._p
-        manifest = p.manifest()
+        manifest = p.load()  # whoever asks first wants to know of an edit that is broken, or mended
         problem = p.load_problem
         return {
             "project": manifest.project, "tz": manifest.tz, "owner": manifest.owner, "environment": p.config.environment or manifest.environments[0],
@@ -248,6 +248,9 @@ class Operations:
     def approve(self, release: str, *, deny: bool = False, reason: str = "") -> Release:
         p = self._p
         found = p.releases.get(release)
+        kind, _, name = found.by.partition(":")
+        if not deny and kind == "token" and p.access.made_by(name, self._who()):
+            raise Denied("SX-POLICY-003", "who proposed a release cannot approve it, nor with a token that he made", hint="ask a second pair of eyes")
         p.allow(self._who(), "approve", p.manifest().asset(found.moves[0].asset), found.moves[0].env)
         return p.releases.approve(release, self._who(), deny=deny, reason=reason)
 

@@ -83,7 +83,9 @@ class LocalPlatform:
         self._rules: tuple[Rule, ...] | None = None
         self._decisions: dict[Any, Decision] = {}
         self._interrupted = threading.Event()
-        self._nudged = threading.Event()
+        self._nudged = threading.Condition()
+        self._nudges = 0
+        self._noticed = threading.local()  # .nudges: how many of them the scheduler in this thread has seen
         self._warm = False
         self._lock = threading.RLock()  # loading, and making executors: several requests may come at once
         self.asker: Callable[[str, str, Mapping[str, str], str], bytes] | None = None  # how SQL questions are answered; set by the server
@@ -267,6 +269,8 @@ class LocalPlatform:
         one = principal or self.principal
         if self._manifest is None and not self.state.read("project_get"):
             return one
+        if one.kind != "person":  # a token that is called as a member is no member
+            return one
         teams = tuple(team.name for team in self.manifest().teams if one.name in team.members)
         return msgspec.structs.replace(one, teams=teams or one.teams)
 
@@ -285,7 +289,6 @@ class LocalPlatform:
         """Return what the rules say; the answer to an equal question is remembered until the project changes."""
         facts = (asset.id, asset.owner, asset.tier, asset.mode) if asset else None
         question = (by, verb, facts, env, tuple(sorted((context or {}).items())))
-        found = self._decisions.get(question)
         found = self._decisions.get(question)
         if found is None:
             if len(self._decisions) > _DECISIONS_MAX:  # questions name people and assets: a server meets many
@@ -382,18 +385,21 @@ class LocalPlatform:
         self._closing.callback(do)
 
     def pause(self, seconds: float) -> None:
-        """Wait, but no longer than until an interruption, or until there is something to do."""
-        self._nudged.wait(seconds)
-        self._nudged.clear()
+        """Wait, but no longer than until an interruption, or until there is something to do that this thread has not seen."""
+        with self._nudged:
+            self._nudged.wait_for(lambda: self._interrupted.is_set() or self._nudges != getattr(self._noticed, "nudges", 0), seconds)
+            self._noticed.nudges = self._nudges
 
     def nudge(self) -> None:
         """Wake who waits in `pause`: something may be due."""
-        self._nudged.set()
+        with self._nudged:
+            self._nudges += 1
+            self._nudged.notify_all()
 
     def interrupt(self) -> None:
-        """Stop what runs in this process, cleanly."""
+        """Stop what runs in this process, cleanly. May be called by a signal's handler."""
         self._interrupted.set()
-        self._nudged.set()
+        threading.Thread(target=self.nudge, daemon=True).start()  # the thread that was interrupted may hold the condition
 
     def check(self, env: str, name: str, *, by: Principal) -> list[CheckResult]:
         """Run every check of an asset on its live version, `live` ones included; failed ones raise a signal."""

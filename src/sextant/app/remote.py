@@ -5,6 +5,7 @@ Plain `http.client`, so that the command line starts fast. Errors come back as t
 
 import http.client
 import inspect
+import re
 import ssl
 import typing
 import urllib.parse
@@ -24,10 +25,16 @@ class Remote:
     """A connection to one server. The methods of `Platform` are added below, one for each operation."""
 
     def __init__(self, address: str, token: str) -> None:
-        parts = urllib.parse.urlsplit(address if "//" in address else f"http://{address}")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urllib.parse.urlsplit(address if "//" in address else f"http://{address}")
+            host, port = parts.hostname or "", parts.port
+        except ValueError:  # brackets that do not fit, a port that is none
+            host = ""
+        if not host or parts.scheme not in ("http", "https") or not re.fullmatch(r"[!-~]+", host + parts.path):
             raise UsageError("SX-REMOTE-001", f"`{address}` is not the address of a server", hint="as in http://127.0.0.1:7780")
-        self._secure, self._host, self._port, self._base = parts.scheme == "https", parts.hostname, parts.port, parts.path.rstrip("/")
+        if token and not re.fullmatch(r"[!-~]+", token):
+            raise UsageError("SX-REMOTE-005", "SEXTANT_TOKEN holds what is no token", hint="one word that begins with sxt_; `sextant token create NAME` makes one")
+        self._secure, self._host, self._port, self._base = parts.scheme == "https", host, port, parts.path.rstrip("/")
         self._token = token
         self._open: http.client.HTTPConnection | None = None
 

@@ -501,6 +501,7 @@ class Runs:
             seal=history.seal, finished_at=self._p.clock.now_ns(), ticks=dict(ticks),
         )  # fmt: skip
         self._p.state.commit(Write((), (self._event("run.finished", run, done, by, cause),)))
+        self._p.cancelled.discard(run)
 
     def _report(
         self, run: str, env: str, outcome: Outcome, published: Published, tables: Mapping[str, RunTable], started_s: float, *, resumed: bool

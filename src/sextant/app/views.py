@@ -375,9 +375,10 @@ class Views:
         parts = p.versions.parts(version.asset, version.digest)
         files = p.lake.files(version.locator) if version.locator else ()
         rows = table_of(str(p.lake.root), InputRef(name="t", asset=version.asset, sets=(FileSet(files=files, partitions=tuple(parts)),), schema=version.schema))
-        with duckdb.connect() as connection:
+        with duckdb.connect(config={"enable_external_access": "false", "python_enable_replacements": "false"}) as connection:
             connection.register("t", rows)
             connection.execute(f"SET TimeZone = '{manifest.tz}'")
+            connection.execute("SET lock_configuration = true")  # a condition of somebody else's is part of the question
             try:
                 table = connection.sql(query).to_arrow_table()
             except duckdb.Error as error:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import msgspec
 
 from sextant.kernel.errors import UsageError
+from sextant.kernel.limits import CONDITION_CHARS_MAX
 from sextant.kernel.nouns import CheckResult, Measure
 
 if TYPE_CHECKING:
@@ -25,6 +26,13 @@ _AGGREGATES = frozenset({
     "mean", "product", "favg", "fsum", "sumkahan", "kahan_sum", "histogram", "mad", "entropy", "kurtosis", "kurtosis_pop", "skewness", "sem",
     "geomean", "geometric_mean", "reservoir_quantile", "bitstring_agg", "approx_top_k", "weighted_avg", "wavg",
 })  # fmt: skip
+# What a condition may be made of that comes from who asks: names of the parser's nodes, and of functions that it does not know as such.
+_COMPARED = frozenset({
+    "Add", "And", "Between", "Boolean", "Cast", "Column", "CurrentDate", "CurrentTimestamp", "DataType", "Day", "DayOfWeek", "DayOfWeekIso", "Dayname", "EQ", "Extract", "GT", "GTE",
+    "ILike", "Identifier", "In", "Interval", "Is", "LT", "LTE", "Like", "Literal", "Lower", "Month", "Monthname", "NEQ", "Neg", "Not", "Null", "NullSafeEQ", "NullSafeNEQ",
+    "Or", "Paren", "Quarter", "Sub", "TimestampTrunc", "Tuple", "Upper", "Var", "Week", "Year",
+})  # fmt: skip
+_CALLED = frozenset({"now", "weekday"})
 
 
 class Part(NamedTuple):
@@ -172,7 +180,7 @@ def rollup_sql(
     if grain not in GRAINS or _ORDER[grain] < _ORDER[measure.grain] or (grain and not measure.grain):
         fit = [g for g in GRAINS if g and measure.grain and _ORDER[g] >= _ORDER[measure.grain]]
         raise UsageError("SX-KPI-002", f"the measure has no values by `{grain}`", hint=f"it is kept by {measure.grain or 'nothing'}; choose {', '.join(fit) or 'no grain'}")
-    _check_where(where, measure)
+    where = _asked(where, measure)
     split = parts(measure.sql, measure.of)
     if split.exact_from_rows:
         inner = f"SELECT *, {_bucket(time, measure.grain, tz)} AS bucket FROM {_quoted(table)}" if measure.grain else f"SELECT * FROM {_quoted(table)}"
@@ -294,19 +302,36 @@ def _condition(sql: str) -> Any:
     return tree
 
 
-def _check_where(where: str, measure: Measure) -> None:
+def _asked(where: str, measure: Measure) -> str:
+    """Return a condition that somebody asks with, over `bucket` and the measure's dimensions, written anew from what was understood: no text
+    of a stranger reaches the database, and nothing that computes more than a comparison. UsageError."""
     from sqlglot import exp
 
     if not where:
-        return
+        return ""
+    hint = "as in `origin = 'EWR' and bucket >= '2013-02-01'`"
+    if len(where) > CONDITION_CHARS_MAX:
+        raise UsageError("SX-KPI-003", f"a condition of {len(where)} characters is too long", hint=f"at most {CONDITION_CHARS_MAX}")
     try:
         tree = _condition(where)
+        more = next((node for node in tree.walk() if not _compares(node)), None)
+    except RecursionError as error:
+        raise UsageError("SX-KPI-003", "a condition so deep cannot be read", hint=hint) from error
     except MeasureError as error:
-        raise UsageError("SX-KPI-003", f"`{where}` cannot be a condition: {error}", hint="as in `origin = 'EWR' and bucket >= '2013-02-01'`") from error
+        raise UsageError("SX-KPI-003", f"`{where}` cannot be a condition: {error}", hint=hint) from error
+    if more is not None:
+        raise UsageError("SX-KPI-003", f"`{where}` cannot be a condition: `{more.sql('duckdb')[:80]}` is more than a comparison", hint=hint)
     known = (*measure.by, *(("bucket",) if measure.grain else ()))
     for column in tree.find_all(exp.Column):
         if column.name not in known or column.table:
             raise UsageError("SX-KPI-001", f"the measure has no dimension `{column.sql('duckdb')}`", hint=_near(column.name, known))
+    return str(tree.sql("duckdb", comments=False))
+
+
+def _compares(node: Any) -> bool:
+    from sqlglot import exp
+
+    return node.name.lower() in _CALLED if isinstance(node, exp.Anonymous) else type(node).__name__ in _COMPARED
 
 
 # ---------------------------------------------------------------- writing

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import click
 
+from sextant.cli.output import say
 from sextant.cli.table import COMMANDS
 from sextant.kernel.errors import Bug, SextantError, WorldError
 
@@ -123,7 +124,7 @@ def _failed(error: SextantError, *, as_json: bool) -> int:
 
         click.echo(msgspec.json.format(msgspec.json.encode(error.problem())).decode())
     for line in error.lines():
-        click.echo(line, err=True)
+        say(line)
     return error.exit_code
 
 

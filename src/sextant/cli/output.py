@@ -1,6 +1,7 @@
 """How commands open the platform and print: tables for people, JSON with `--json`, progress on stderr."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 env_option = click.option("--env", default=None, metavar="NAME", help="The environment (default: the project's).")
+_CONTROL = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]")  # all but tab and new line; and what turns the direction of text
 _BAR = 24  # characters of the progress bar
 
 
@@ -61,7 +63,7 @@ def _warn(lines: Iterable[str]) -> None:
     for n, line in enumerate(lines):
         if n == 0:
             click.echo("warning: the project has a mistake; its last good state is used", err=True)
-        click.echo(f"  {line}", err=True)
+        say(f"  {line}")
 
 
 def emit(value: Any, *, json: bool, text: Callable[[], Iterable[str]], compact: bool = False) -> None:
@@ -75,12 +77,17 @@ def emit(value: Any, *, json: bool, text: Callable[[], Iterable[str]], compact: 
             sys.stdout.flush()  # somebody follows
         return
     for line in text():
-        click.echo(line)
+        click.echo(harmless(line))
 
 
 def say(text: str) -> None:
     """Talk to the person, on stderr."""
-    click.echo(text, err=True)
+    click.echo(harmless(text), err=True)
+
+
+def harmless(text: str) -> str:
+    """Return text as a terminal may see it: what a service logged, or a tool reported, must not move its cursor, rename it or hide lines."""
+    return text if text.isprintable() else _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:

@@ -4,6 +4,7 @@ A version stores only the partitions that differ from its parent; the whole map 
 and cached by digest (a version never changes).
 """
 
+import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 
@@ -26,12 +27,18 @@ class Pointer(msgspec.Struct, frozen=True):
     env: str
 
 
+class _Announced(threading.local):
+    def __init__(self) -> None:
+        self.versions: dict[tuple[str, str], Version] = {}
+
+
 class Versions:
     """The reading side of the catalogue."""
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._announced: dict[tuple[str, str], Version] = {}
+        self._announced = _Announced()  # by the thread that publishes: others publish something else
+        self._lock = threading.Lock()  # of the maps
         self._maps: OrderedDict[tuple[str, str], Mapping[str, Part]] = OrderedDict()
 
     def live(self, env: str) -> dict[str, Pointer]:
@@ -45,8 +52,8 @@ class Versions:
 
     def get(self, asset: str, digest: str) -> Version:
         """Return the record of a version, without its partitions. NotFound."""
-        if (asset, digest) in self._announced:
-            return self._announced[(asset, digest)]
+        if (asset, digest) in self._announced.versions:
+            return self._announced.versions[(asset, digest)]
         rows = self._state.read("version_get", (asset, digest))
         if not rows:
             raise NotFound("SX-VERSION-001", f"`{asset}` has no version `{digest[:12]}`", hint=f"`sextant versions {asset}` lists them")
@@ -55,8 +62,8 @@ class Versions:
         return msgspec.structs.replace(version, locator=rows[0][1], parent=rows[0][3], created_at=rows[0][4])
 
     def announce(self, versions: Iterable[Version]) -> None:
-        """Make versions known that are about to be written in the same transaction as their release; () afterwards."""
-        self._announced = {(version.asset, version.digest): msgspec.structs.replace(version, parts=()) for version in versions}
+        """Make versions known to this thread that are about to be written in the same transaction as their release; () afterwards."""
+        self._announced.versions = {(version.asset, version.digest): msgspec.structs.replace(version, parts=()) for version in versions}
 
     def find(self, asset: str, prefix: str) -> str:
         """Return the one digest that begins with `prefix` (at least 4 characters). NotFound, or UserError if several do."""
@@ -77,9 +84,11 @@ class Versions:
         at = digest
         known: Mapping[str, Part] = {}
         while at:
-            cached = self._maps.get((asset, at))
+            with self._lock:
+                cached = self._maps.get((asset, at))
+                if cached is not None:
+                    self._maps.move_to_end((asset, at))
             if cached is not None:
-                self._maps.move_to_end((asset, at))
                 known = cached
                 break
             rows = self._state.read("parts_of", (asset, at))
@@ -98,9 +107,10 @@ class Versions:
 
     def remember(self, asset: str, digest: str, parts: Mapping[str, Part]) -> None:
         """Cache a map that the caller has just built."""
-        self._maps[(asset, digest)] = parts
-        while len(self._maps) > _MAPS_CACHED:
-            self._maps.popitem(last=False)
+        with self._lock:
+            self._maps[(asset, digest)] = parts
+            while len(self._maps) > _MAPS_CACHED:
+                self._maps.popitem(last=False)
 
     def ancestors(self, asset: str, digest: str) -> list[str]:
         """Return the chain of parents, the version itself first."""

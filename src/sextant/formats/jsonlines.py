@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from sextant.formats.batch import Batch
-from sextant.formats.records import SEVERITIES, SEVERITY_NUMBERS, Log, log_rows
+from sextant.formats.records import SEVERITIES, SEVERITY_NUMBERS, Log, columns_of, log_rows
 from sextant.kernel import limits
 from sextant.kernel.errors import BadData
 
@@ -60,7 +60,7 @@ def decode(body: bytes, *, asset: str, owner: str, now_ns: int, oldest_ns: int) 
         rows.append(Log(at, now_ns, severity, (SEVERITIES[severity] or name).encode(), text, b"", trace, span, [(key.encode(), _text(value)) for key, value in fields.items()]))
     if rows:
         batch.services.setdefault(asset, owner)
-        batch.rows.append(log_rows(rows, asset=asset, owner=owner))
+        batch.rows.append(log_rows(columns_of(rows), asset=asset, owner=owner))
     return batch
 
 

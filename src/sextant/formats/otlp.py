@@ -1,4 +1,4 @@
-"""OTLP 1.x (protobuf or JSON): requests read; metrics and traces to samples and spans. Log lines are in `otlp_logs.py`.
+"""OTLP 1.x (protobuf or JSON) to samples, log lines and spans.
 
 Attributes of OpenTelemetry's conventions (`gen_ai.*`, `cicd.*`, `vcs.*`, `feature_flag.*` and all others) are kept under their names.
 Source: opentelemetry-proto 1.9 (collector and data messages), OTLP specification (JSON encoding, partial success).
@@ -107,21 +107,21 @@ def _nested(any_value: Any, depth: int = 0) -> Any:
     return getattr(any_value, which)
 
 
-def _pairs(attributes: Any) -> list[tuple[bytes, bytes]]:
+def pairs(attributes: Any) -> list[tuple[bytes, bytes]]:
     return [(pair.key.encode(), value(pair.value)) for pair in attributes]
 
 
 def _resource(group: Any) -> list[tuple[bytes, bytes]]:
-    return _pairs(group.resource.attributes)
+    return pairs(group.resource.attributes)
 
 
-def _owner(resource: Pairs, default: str) -> str:
+def owner_of_resource(resource: Pairs, default: str) -> str:
     return next((value.decode("utf-8", "replace") for name, value in resource if name == b"sextant.owner"), "") or default
 
 
-def seen(batch: Batch, resource: Pairs, owner: str) -> tuple[str, str]:
+def _seen(batch: Batch, resource: Pairs, owner: str) -> tuple[str, str]:
     """Return asset and owner of a resource, and note that it spoke."""
-    asset, whose = asset_of(resource), _owner(resource, owner)
+    asset, whose = asset_of(resource), owner_of_resource(resource, owner)
     if asset:
         batch.services.setdefault(asset, whose)
     return asset, whose
@@ -136,7 +136,7 @@ def traces(request: Any, *, owner: str, now_ns: int, oldest_ns: int) -> Batch:
     newest_ns = now_ns + int(limits.FUTURE_S * 1e9)
     for group in request.resource_spans:
         resource = _resource(group)
-        asset, whose = seen(batch, resource, owner)
+        asset, whose = _seen(batch, resource, owner)
         for scope in group.scope_spans:
             rows: list[SpanRow] = []
             for span in scope.spans:
@@ -147,7 +147,7 @@ def traces(request: Any, *, owner: str, now_ns: int, oldest_ns: int) -> Batch:
                 if len(span.trace_id) != 16 or len(span.span_id) != 8:
                     batch.refuse("id_malformed")
                     continue
-                attributes = _pairs(span.attributes)
+                attributes = pairs(span.attributes)
                 if len(attributes) > limits.ATTRIBUTES_MAX:
                     batch.refuse("attributes_too_many")
                     continue

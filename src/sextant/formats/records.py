@@ -1,10 +1,13 @@
 """Log lines, spans and events to blocks of their tables: the columns once, for every format that brings such records."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sextant.formats import native
 from sextant.formats.batch import Rows
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _NS = "DateTime64(9, 'UTC')"
 Pairs = Sequence[tuple[bytes, bytes]]
@@ -63,17 +66,36 @@ class EventRow(NamedTuple):
     data: bytes
 
 
-def log_rows(logs: Sequence[Log], *, asset: str, owner: str, scope: bytes = b"", resource: Pairs = ()) -> Rows:
-    """Return the rows of log lines that one resource sent."""
+class LogColumns(NamedTuple):
+    """Log lines as columns of one length. Times int64 ns; `attributes` is the data of a Map column."""
+
+    ts: "np.ndarray[Any, Any]"
+    observed: "np.ndarray[Any, Any]"
+    severity_number: bytes
+    severity: Sequence[bytes]
+    body: Sequence[bytes]
+    event: Sequence[bytes]
+    trace_id: Sequence[bytes]
+    span_id: Sequence[bytes]
+    attributes: bytes
+
+
+def columns_of(logs: Sequence[Log]) -> LogColumns:
+    """Return log lines as columns."""
     import numpy as np
 
-    count = len(logs)
     times, observed, numbers, severities, bodies, events, traces, spans, attributes = zip(*logs, strict=True)
+    return LogColumns(np.array(times, np.int64), np.array(observed, np.int64), bytes(numbers), severities, bodies, events, traces, spans, native.maps(attributes))
+
+
+def log_rows(columns: LogColumns, *, asset: str, owner: str, scope: bytes = b"", resource: Pairs = ()) -> Rows:
+    """Return the rows of log lines that one resource sent."""
+    count = len(columns.ts)
+    texts = (("severity", columns.severity), ("body", columns.body), ("event", columns.event), ("trace_id", columns.trace_id), ("span_id", columns.span_id))
     return Rows("obs.logs", count, native.block(count, (
-        ("ts", _NS, np.array(times, np.int64).tobytes()), ("observed", _NS, np.array(observed, np.int64).tobytes()), ("asset", "String", native.same(asset.encode(), count)),
-        ("owner", "String", native.same(owner.encode(), count)), ("severity_number", "UInt8", bytes(numbers)), ("severity", "String", native.texts(severities)),
-        ("body", "String", native.texts(bodies)), ("event", "String", native.texts(events)), ("trace_id", "String", native.texts(traces)), ("span_id", "String", native.texts(spans)),
-        ("scope", "String", native.same(scope, count)), ("resource", "Map(String, String)", native.same_map(dict(resource), count)), ("attributes", "Map(String, String)", native.maps(attributes)),
+        ("ts", _NS, columns.ts.tobytes()), ("observed", _NS, columns.observed.tobytes()), ("asset", "String", native.same(asset.encode(), count)),
+        ("owner", "String", native.same(owner.encode(), count)), ("severity_number", "UInt8", columns.severity_number), *((name, "String", native.texts(values)) for name, values in texts),
+        ("scope", "String", native.same(scope, count)), ("resource", "Map(String, String)", native.same_map(dict(resource), count)), ("attributes", "Map(String, String)", columns.attributes),
     )))  # fmt: skip
 
 

@@ -185,7 +185,7 @@ class Publisher:
 
     def _states(self, tables: Mapping[str, RunTable], assets: Mapping[str, Asset]) -> dict[str, TableCommit]:
         """Write the new states of several tables side by side: most of the time is waiting for the disk."""
-        begun, self._begun = self._begun, {}
+        begun = {id_: self._begun.pop(id_) for id_ in tables if id_ in self._begun}  # others' runs have begun theirs
         futures = {
             id_: begun[id_][1] if id_ in begun and begun[id_][0] == _shape(table) else self._pool.submit(self._commit, table, assets[id_])
             for id_, table in tables.items()

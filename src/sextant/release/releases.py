@@ -290,6 +290,8 @@ class Releases:
         proposed = str(by) == release.by or release.by.endswith(f" for {by.name}")
         if not deny and proposed:
             raise Denied("SX-POLICY-003", "who proposed a release cannot approve it", hint="ask a second pair of eyes")
+        if not deny and by.kind != "person":
+            raise Denied("SX-POLICY-005", f"`{by}` is no person, and cannot approve", hint="a second pair of eyes has a token with `--kind person`, or an account")
         if not deny and str(by) in release.approvals:
             raise Denied("SX-POLICY-004", f"`{by}` has approved already")
         theirs = [need for need in release.asked if not need.of or need.of in by.teams]

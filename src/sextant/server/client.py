@@ -39,7 +39,7 @@ class TelemetryClient:
                 links.pop(address, None)
                 if attempt == 0 and not fresh:
                     continue  # it was restarted, or had closed an idle connection
-                raise WorldError("SX-UP-020", f"the telemetry process does not answer: {error}", hint="the supervisor starts it again; try in a moment", retry_after_s=1.0) from error
+                raise WorldError("SX-UP-020", f"the server's process at {address} does not answer: {error}", hint="the supervisor starts it again; try in a moment", retry_after_s=1.0) from error
         if answer.status >= 400:
             try:
                 problem = msgspec.json.decode(data, type=dict[str, Any])

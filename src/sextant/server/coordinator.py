@@ -4,13 +4,15 @@ Started by the supervisor (`python -m sextant.server.coordinator`), with what it
 and never opens the telemetry store.
 """
 
+import asyncio
 import contextlib
-import os
 import shutil
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+import traceback
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from sextant.app.watch import watch
 from sextant.engine.plan import Request
 from sextant.kernel.errors import SextantError, WorldError
 from sextant.kernel.lengths import length_s
+from sextant.kernel.limits import API_THREADS
 from sextant.kernel.nouns import Principal
 from sextant.kernel.ports import Write
 from sextant.server import meter
@@ -33,13 +36,14 @@ from sextant.server.observe import Observer
 from sextant.server.outgoing import fetch
 from sextant.server.refusals import Refusals
 from sextant.server.scrape import Scraper
+from sextant.server.serving import Server, resident
 from sextant.server.wire import CoordinatorStart, Ready, end_with_parent, read_start, say_ready
 
 _FEED_S = 0.5  # how far SQL may lag behind the ledger
 _OBSERVE_S = 5.0
 _METER_S = 15.0
 _SEAL_S = 300.0  # how often the head of the ledger is signed
-_LOOPBACK = ("localhost", "127.0.0.1", "::1", "testserver")
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class Coordinator:
@@ -70,6 +74,7 @@ class Coordinator:
         if config.server.heartbeat:
             self.loops.append(Loop("heartbeat", self._heartbeat, every_s=length_s(config.server.heartbeat_every)))
         self._schedulers: list[threading.Thread] = []
+        self._stumbled: set[str] = set()  # environments whose scheduler does not get on; "" = the project cannot be loaded
 
     def _served(self) -> str:
         return self.platform.config.environment or self.platform.manifest().environments[0]
@@ -85,17 +90,10 @@ class Coordinator:
 
     def _schedule(self) -> None:
         """Load the project; then run what is due, in each environment that is scheduled, beginning with runs that were cut off."""
-        p = self.platform
-        while not p.interrupted():
-            try:
-                p.load()
-                break
-            except SextantError as error:
-                _say("\n".join(error.lines()))
-                p.pause(5.0)
-        if p.interrupted():
+        self._until_done("", self.platform.load)
+        if self.platform.interrupted():
             return
-        environments = p.config.server.schedule or (self._served(),)
+        environments = self.platform.config.server.schedule or (self._served(),)
         for name in environments[1:]:
             thread = threading.Thread(target=self._watch, args=(name,), name=f"sextant-scheduler-{name}", daemon=True)
             thread.start()
@@ -103,12 +101,27 @@ class Coordinator:
         self._watch(environments[0])
 
     def _watch(self, env: str) -> None:
+        p = self.platform
+        self._until_done(env, lambda: watch(p, env, Request(), say=_say, tell=lambda report: _say(f"run {report.id} {report.state}")))
+
+    def _until_done(self, env: str, work: Callable[[], Any]) -> None:
+        """Do it until it ends by itself: a scheduler that stopped would be missed by nobody."""
+        said = ""
         while not self.platform.interrupted():
             try:
-                watch(self.platform, env, Request(), say=_say, tell=lambda report: _say(f"run {report.id} {report.state}"))
+                work()
             except SextantError as error:
-                _say("\n".join(error.lines()))
-                self.platform.pause(5.0)
+                text = "\n".join(error.lines())
+            except Exception:  # a defect: others' work goes on
+                text = traceback.format_exc()
+            else:
+                return
+            if text != said:  # once, not every few seconds
+                _say(text)
+                said = text
+            self._stumbled.add(env)
+            self.platform.pause(5.0)
+            self._stumbled.discard(env)
 
     def _ask(self, sql: str, form: str, params: Mapping[str, str], role: str) -> bytes:
         self.feed.step()  # what was acknowledged is seen
@@ -147,7 +160,7 @@ class Coordinator:
         usage = shutil.disk_usage(p.folder)
         seen = self.client.health()
         gauges: dict[tuple[str, str], list[tuple[dict[str, str], float]]] = {
-            ("process.memory.usage", "By"): [({"process": "coordinator"}, float(_resident()))],
+            ("process.memory.usage", "By"): [({"process": "coordinator"}, float(resident()))],
             ("system.filesystem.usage", "By"): [({"system.filesystem.state": "free"}, float(usage.free)), ({"system.filesystem.state": "used"}, float(usage.used))],
             ("sextant.runs.open", "{run}"): [({}, float(len(p.state.read("runs_open"))))],
             ("sextant.releases.open", "{release}"): [({}, float(len(p.releases.open())))],
@@ -176,7 +189,7 @@ class Coordinator:
             ok = True
         except SextantError:
             ok = False
-        failing = {loop.name: loop.problem for loop in self.loops if loop.problem}
+        failing = [loop.name for loop in self.loops if loop.problem] + [f"scheduler of {env}" if env else "loading" for env in self._stumbled.copy()]
         return {"ok": ok, "telemetry": "away" if "feed" in failing else "ok", "failing": sorted(failing)}
 
     def end(self) -> None:
@@ -207,15 +220,6 @@ def _flat(found: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
     return out
 
 
-def _resident() -> int:
-    """Return this process's resident memory in bytes; 0 where the system does not say."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return 0
-
-
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
@@ -225,6 +229,7 @@ def main() -> int:
     import uvicorn
 
     from sextant.server.api.app import make_api
+    from sextant.server.slow import TimedProtocol
 
     start = read_start(CoordinatorStart)
     try:
@@ -238,20 +243,17 @@ def main() -> int:
     hosts = (*_LOOPBACK, host.strip("[]"), *p.config.server.hosts)
     api = make_api(p, health=coordinator.health, hosts=hosts, secure=p.config.server.secure, internal=start.secret, refusals=coordinator.refusals, catch_up=coordinator.feed.step)
 
-    class Server(uvicorn.Server):
-        @contextlib.contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            yield  # uvicorn's own would end the process before the rest has ended
-
+    class Telling(Server):
         async def startup(self, sockets: Any = None) -> None:
             await super().startup(sockets)
+            asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(API_THREADS, thread_name_prefix="sextant-api"))
             coordinator.begin()
             say_ready(Ready(api=f"http://{start.api}", token=first["secret"] if first else ""))
 
-    server = Server(
+    server = Telling(
         uvicorn.Config(
             api, host=host.strip("[]"), port=int(port), log_level="warning", access_log=False, lifespan="off", timeout_keep_alive=30, timeout_graceful_shutdown=3,
-            limit_concurrency=500, server_header=False,
+            limit_concurrency=500, server_header=False, http=TimedProtocol,
         )
     )  # fmt: skip
 

@@ -4,11 +4,14 @@ Used by both doors of the telemetry process. Source: RFC 7662 (token introspecti
 """
 
 import asyncio
+import base64
+import contextlib
 import hashlib
 import http.client
 import time
 import urllib.parse
 from collections import OrderedDict
+from collections.abc import Mapping
 
 import msgspec
 
@@ -30,6 +33,17 @@ class Grant(msgspec.Struct, frozen=True):
     scopes: tuple[str, ...] = ()
     owner: str = ""
     expires_at: int = 0
+
+
+def token_of(headers: Mapping[str, str]) -> str:
+    """Return the token that a request brings: as a bearer, or as the password of Basic; "" when it brings none. Names in lower case."""
+    kind, _, value = headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer":
+        return value.strip()
+    if kind.lower() == "basic":
+        with contextlib.suppress(ValueError):
+            return base64.b64decode(value, validate=True).decode().partition(":")[2]
+    return ""
 
 
 class Grants:

@@ -4,8 +4,6 @@
 """
 
 import asyncio
-import base64
-import binascii
 import urllib.parse
 import zlib
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -17,7 +15,7 @@ from sextant.formats.remote_write import NotLabels
 from sextant.kernel import limits
 from sextant.kernel.clock import Clock
 from sextant.kernel.errors import BadData, Bug, Busy, Denied, NotFound, SextantError, StorageError, UsageError
-from sextant.server.grants import Grants
+from sextant.server.grants import Grants, token_of
 from sextant.server.protocols.otlp import Otlp
 from sextant.server.protocols.plain import CloudEvents, JsonLines
 from sextant.server.protocols.port import Answer, Protocol, Taken, problem
@@ -110,7 +108,7 @@ class IngestDoor:
         """Return the team that what comes belongs to. Denied for who may not send."""
         if self._inside(headers):
             return query.get("owner", "")
-        grant = await self._grants.of(_token(headers))
+        grant = await self._grants.of(token_of(headers))
         if grant is None:
             self._refusals.add(address, "token for ingest")
             raise Denied("SX-INTAKE-051", "this needs a token that is valid", hint="Authorization: Bearer sxt_..., or the token as the password of basic authentication")
@@ -170,18 +168,6 @@ class IngestDoor:
             except Busy:
                 self._refused[owner, name, reason] = self._refused.get((owner, name, reason), 0) + number
         return out
-
-
-def _token(headers: Mapping[str, str]) -> str:
-    kind, _, value = headers.get("authorization", "").partition(" ")
-    if kind.lower() == "bearer":
-        return value.strip()
-    if kind.lower() == "basic":
-        try:
-            return base64.b64decode(value, validate=True).decode().partition(":")[2]
-        except (binascii.Error, UnicodeDecodeError):
-            return ""
-    return ""
 
 
 async def _read(receive: Receive, headers: Mapping[str, str]) -> bytes:

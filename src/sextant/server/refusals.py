@@ -14,7 +14,7 @@ class Refusals:
 
     def add(self, actor: str, reason: str, count: int = 1) -> None:
         with self._lock:
-            key = (actor, reason) if (actor, reason) in self._counts or len(self._counts) < self._KINDS_MAX else ("", reason)
+            key = next((one for one in ((actor, reason), ("", reason)) if one in self._counts or len(self._counts) < self._KINDS_MAX), ("", "others"))
             self._counts[key] = self._counts.get(key, 0) + count
 
     def take(self) -> dict[tuple[str, str], int]:

@@ -23,10 +23,13 @@ import msgspec
 
 from sextant.app.config import Config
 from sextant.kernel.errors import Busy, UsageError, WorldError
+from sextant.server.hold import hold_store
 from sextant.server.wire import CoordinatorStart, Ready
 from sextant.stores import landlock
 
 FILE = "server.json"
+_LOCK = "up.lock"  # held by a supervisor as long as it lives
+_TRIES = 20
 _READY_S = 60.0  # a process that is not ready by then is started again
 _STOP_S = 15.0  # so long a process may take to end
 _WAITS_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # before a start again, by how many there were in the last minute
@@ -138,6 +141,8 @@ class Supervisor:
         self._lock: TextIO | None = None
         self._secret = secrets.token_urlsafe(32)
         self.children: list[Child] = []
+        self._store: int | None = None
+        self._published = False
         self.token = ""
 
     def start(self) -> Address:
@@ -145,6 +150,7 @@ class Supervisor:
         self.folder.mkdir(mode=0o700, exist_ok=True)
         self._take_lock()
         check_sql(self.config.server.sql)
+        self._store = hold_store(self.folder, unless=self._stop.is_set)
         addresses = {name: claim(name, getattr(self.config.server, name)) for name in ("api", "ingest", "sql")}
         address = Address(pid=os.getpid(), secret=self._secret, **{name: f"http://{one}" for name, one in addresses.items()})
         telemetry = telemetry_start(self.config, ingest=addresses["ingest"], sql=addresses["sql"], api=address.api, secret=self._secret)
@@ -216,18 +222,26 @@ class Supervisor:
         until = time.monotonic() + _STOP_S
         for child in reversed(self.children):
             child.end(until)
-        (self.folder / FILE).unlink(missing_ok=True)
+        if self._published:  # another server's stays
+            (self.folder / FILE).unlink(missing_ok=True)
+            self._published = False
+        if self._store is not None:
+            os.close(self._store)
+            self._store = None
         if self._lock is not None:
             self._lock.close()
 
     def _take_lock(self) -> None:
-        self._lock = open(self.folder / "up.lock", "a+", encoding="utf-8")  # noqa: SIM115 - held as long as the server
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        self._lock = open(self.folder / _LOCK, "a+", encoding="utf-8")  # noqa: SIM115 - held as long as the server
+        for _ in range(_TRIES):  # a command that looks whether a server runs holds it for a moment
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            time.sleep(0.01)
+        else:
             self._lock.seek(0)
             pid = self._lock.read().strip()
-            raise Busy("SX-UP-001", f"this project is up already, by process {pid}", hint=f"`kill {pid}` ends it") from error
+            raise Busy("SX-UP-001", f"this project is up already, by process {pid}", hint=f"`kill {pid}` ends it") from None
         self._lock.truncate(0)
         self._lock.write(str(os.getpid()))
         self._lock.flush()
@@ -237,6 +251,7 @@ class Supervisor:
         with os.fdopen(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
             file.write(msgspec.json.encode(address))
         temporary.rename(self.folder / FILE)
+        self._published = True
 
 
 def telemetry_start(config: Config, *, ingest: str, sql: str, api: str, secret: str) -> dict[str, Any]:
@@ -257,13 +272,16 @@ def working_environment(name: str) -> dict[str, str]:
 
 
 def running(folder: Path) -> Address | None:
-    """Return where the server of a project's `.sextant` folder can be asked; None when none runs."""
+    """Return where the server of a project's `.sextant` folder can be asked; None when none runs (the file of one that was killed stays)."""
     try:
         found = msgspec.json.decode((folder / FILE).read_bytes(), type=Address)
-        os.kill(found.pid, 0)
-    except (FileNotFoundError, ProcessLookupError, PermissionError, msgspec.DecodeError, msgspec.ValidationError):
+        with (folder / _LOCK).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return found
+    except (FileNotFoundError, PermissionError, msgspec.DecodeError, msgspec.ValidationError):
         return None
-    return found
+    return None
 
 
 def check_sql(address: str) -> None:

@@ -9,7 +9,7 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,9 +17,10 @@ from urllib.parse import urlsplit
 import msgspec
 
 from sextant.kernel.clock import SystemClock
-from sextant.kernel.errors import Denied, NotFound, SextantError
+from sextant.kernel.errors import Denied, NotFound, SextantError, StorageError
 from sextant.kernel.lengths import length_s
 from sextant.server.refusals import Refusals
+from sextant.server.serving import Server, resident
 from sextant.server.wire import Ready, end_with_parent, read_start, say_ready
 
 _MEMORY_BYTES = 2 << 30  # what all queries and merges together may use
@@ -117,7 +118,7 @@ class TelemetryProcess:
         running, waiting = self.sql.queue()
         return {
             "boot": self.boot, **self.intake.health(), "queries_running": running, "queries_waiting": waiting,
-            "memory_bytes": _resident(), "disk_bytes": _disk(Path(self.start.folder)),
+            "memory_bytes": resident(), "disk_bytes": _disk(Path(self.start.folder)),
         }  # fmt: skip
 
     def close(self) -> None:
@@ -161,30 +162,19 @@ def _disk(folder: Path) -> int:
     return total
 
 
-def _resident() -> int:
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return 0
-
-
 async def _serve(process: TelemetryProcess, confined: str) -> None:
     import uvicorn
 
-    stopping = asyncio.Event()
+    from sextant.server.slow import TimedProtocol
 
-    class Server(uvicorn.Server):
-        @contextlib.contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            yield  # uvicorn's own would end the process before the rest has ended
+    stopping = asyncio.Event()
 
     servers = []
     for app, address in ((process.ingest, process.start.ingest), (process.sql, process.start.sql)):
         host, _, port = address.rpartition(":")
         servers.append(Server(uvicorn.Config(
             app, host=host.strip("[]"), port=int(port), log_level="warning", access_log=False, lifespan="off", timeout_keep_alive=75, timeout_graceful_shutdown=3,
-            limit_concurrency=1000, server_header=False,
+            limit_concurrency=1000, server_header=False, http=TimedProtocol,
         )))  # fmt: skip
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -217,6 +207,10 @@ def main() -> int:
         ports = [port for port in (urlsplit(url).port for url in (start.api, start.clickhouse) if url) if port]
         confined = confine(Path(start.folder), Path(start.lake), connect=ports)
         process = TelemetryProcess(start)
+    except OSError as error:
+        refused = StorageError("SX-TELEMETRY-007", f"the telemetry store's folder cannot be used: {error.strerror}: `{error.filename}`", hint="mend its owner and permissions, or move it away: a new one is made then, and what SQL shows of data and ledger is fed again")
+        print("\n".join(refused.lines()), file=sys.stderr, flush=True)
+        return refused.exit_code
     except SextantError as error:
         print("\n".join(error.lines()), file=sys.stderr, flush=True)
         return error.exit_code

@@ -16,12 +16,13 @@ from sextant.app.operations import Operations
 from sextant.app.platform import LocalPlatform
 from sextant.app.port import Platform
 from sextant.app.remote import API
-from sextant.kernel.errors import Bug, Denied, NotFound, SextantError, UsageError
+from sextant.kernel.errors import Bug, Denied, NotFound, SextantError, UsageError, WorldError
 from sextant.kernel.limits import REQUEST_BYTES_MAX, SESSION_S
 from sextant.kernel.nouns import Principal
 from sextant.server.api.door import COOKIE, Door, cookie_of
 from sextant.server.api.routes import handlers
 from sextant.server.api.stream import EventStream
+from sextant.server.grants import Grant as Introspected
 from sextant.server.refusals import Refusals
 
 Health = Callable[[], dict[str, Any]]
@@ -41,19 +42,6 @@ class SignedIn(msgspec.Struct):
     role: str
     csrf: str
     expires_at: int
-
-
-class Introspection(msgspec.Struct):
-    """What a token allows (RFC 7662), for Sextant's own processes."""
-
-    active: bool
-    name: str = ""
-    kind: str = ""
-    teams: tuple[str, ...] = ()
-    role: str = ""
-    scopes: tuple[str, ...] = ()
-    owner: str = ""
-    expires_at: int = 0
 
 
 class Asked(msgspec.Struct):
@@ -76,7 +64,7 @@ def make_api(platform: LocalPlatform, *, health: Health, hosts: tuple[str, ...],
         grant: Grant = request.scope["state"]["grant"]
         needed = request.route_handler.opt["role"]
         if ROLES.index(grant.role) < ROLES.index(needed):
-            refused.add(str(grant.principal), f"role {needed} for {request.route_handler.name or request.url.path}")
+            refused.add(str(grant.principal), f"role {needed} for {request.route_handler.operation_id}")
             raise Denied("SX-API-008", f"`{grant.principal}` is {grant.role}; this needs {needed}", hint="an administrator can make a token with that role")
         return Operations(platform, grant.principal)
 
@@ -112,13 +100,13 @@ def make_api(platform: LocalPlatform, *, health: Health, hosts: tuple[str, ...],
             access.sign_out(cookie)
 
     @post("/internal/introspect", sync_to_thread=True, include_in_schema=False, status_code=200)
-    def introspect(data: JSONBody[Asked]) -> Introspection:
+    def introspect(data: JSONBody[Asked]) -> Introspected:
         grant = access.grant(data.token)
         if grant is None:
-            return Introspection(active=False)
+            return Introspected(active=False)
         one: Principal = platform.who(grant.principal)
         owner = one.teams[0] if one.teams else ""
-        return Introspection(active=True, name=one.name, kind=one.kind, teams=one.teams, role=grant.role, scopes=grant.scopes, owner=owner, expires_at=grant.expires_at)
+        return Introspected(active=True, name=one.name, kind=one.kind, teams=one.teams, role=grant.role, scopes=grant.scopes, owner=owner, expires_at=grant.expires_at)
 
     @post("/internal/catch-up", sync_to_thread=True, include_in_schema=False, status_code=204)
     def catching_up() -> None:
@@ -137,7 +125,7 @@ def make_api(platform: LocalPlatform, *, health: Health, hosts: tuple[str, ...],
 
     app = Litestar(
         [*handlers(operations_for), healthz, sign_in, session, sign_out, introspect, catching_up, description, events],
-        exception_handlers={SextantError: _problem, HTTPException: _foreign, Exception: _bug},
+        exception_handlers={SextantError: _problem, HTTPException: _foreign, RecursionError: _deep, OSError: _machine, Exception: _bug},
         openapi_config=describe(), request_max_body_size=REQUEST_BYTES_MAX, logging_config=None,
     )  # fmt: skip
     return Door(app, access, platform.clock, hosts=hosts, internal=internal, refusals=refused)  # type: ignore[arg-type]
@@ -172,6 +160,17 @@ def _foreign(request: Any, error: HTTPException) -> Response[Any]:
     else:
         ours = UsageError("SX-API-012", error.detail, hint=f"{API}/openapi.json describes the API")
     return Response({**ours.problem(), "status": error.status_code}, status_code=error.status_code, media_type="application/problem+json", headers=error.headers or {})
+
+
+def _deep(request: Any, error: RecursionError) -> Response[Any]:
+    if "deserializing" not in str(error):  # not the request's, then
+        return _bug(request, error)
+    return _problem(request, UsageError("SX-API-016", "the request nests too deep", hint="send plain rows"))
+
+
+def _machine(request: Any, error: OSError) -> Response[Any]:
+    what = (error.strerror or type(error).__name__) + (f": `{error.filename}`" if error.filename else "")
+    return _problem(request, WorldError("SX-API-017", f"the server's machine refused: {what}", hint="mend what the system says (a full disk, a missing permission), and ask again"))
 
 
 def _bug(request: Any, error: Exception) -> Response[Any]:

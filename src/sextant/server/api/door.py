@@ -4,8 +4,7 @@ A request comes with a token (`Authorization: Bearer`, or the password of Basic)
 carry the session's CSRF token in a header. Refusals are events of the ledger, summed up so that a flood of them stays small.
 """
 
-import base64
-import binascii
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
@@ -14,8 +13,9 @@ import msgspec
 
 from sextant.app.access import Access, Grant, same
 from sextant.kernel.clock import Clock
-from sextant.kernel.errors import Denied, SextantError, UsageError
-from sextant.kernel.limits import REQUESTS_PER_S_MAX
+from sextant.kernel.errors import Denied, NotFound, SextantError, UsageError
+from sextant.kernel.limits import REQUESTS_PER_S_MAX, SIGN_INS_BURST, SIGN_INS_PER_S_MAX
+from sextant.server.grants import token_of
 from sextant.server.refusals import Refusals
 
 Scope = MutableMapping[str, Any]
@@ -24,7 +24,9 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 COOKIE = "sextant_session"
-_OPEN = {"/healthz", "/api/v1/session"}  # health for whoever supervises; signing in must be possible for who is not in yet
+SESSION = "/api/v1/session"
+_HOST = re.compile(r":\d*$")  # the port behind a host's name; an IPv6 address stands in brackets
+_OPEN = {"/healthz", SESSION}  # health for whoever supervises; signing in must be possible for who is not in yet
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -37,17 +39,18 @@ _BUCKETS_MAX = 10_000  # callers whose pace is remembered; the oldest are forgot
 
 
 class Pace:
-    """A token bucket for each caller: so many requests a second, and a burst of twice as many."""
+    """A token bucket for each caller: so many requests a second, and a burst (of twice as many, unless it is said)."""
 
-    def __init__(self, clock: Clock, per_s: float = REQUESTS_PER_S_MAX) -> None:
-        self._clock, self._per_s = clock, per_s
+    def __init__(self, clock: Clock, per_s: float = REQUESTS_PER_S_MAX, burst: float = 0) -> None:
+        self._clock, self._per_s, self._burst = clock, per_s, burst
         self._left: dict[str, tuple[float, float]] = {}
 
     def wait_s(self, caller: str) -> float:
         """Return 0 and count the request, or how long the caller has to wait."""
         now = self._clock.monotonic_s()
-        left, since = self._left.pop(caller, (2 * self._per_s, now))
-        left = min(2 * self._per_s, left + (now - since) * self._per_s)
+        most = self._burst or 2 * self._per_s
+        left, since = self._left.pop(caller, (most, now))
+        left = min(most, left + (now - since) * self._per_s)
         if len(self._left) >= _BUCKETS_MAX:
             self._left.pop(next(iter(self._left)))
         self._left[caller] = (left - 1 if left >= 1 else left, now)
@@ -62,11 +65,11 @@ class Door:
         self.app, self._access, self._hosts, self._internal = app, access, hosts, internal
         self.refusals = refusals or Refusals()
         self._pace = Pace(clock)
+        self._sign_ins = Pace(clock, SIGN_INS_PER_S_MAX, SIGN_INS_BURST)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
+            return  # there is nothing else here
 
         async def sealed(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
@@ -87,13 +90,15 @@ class Door:
         return {"SX-API-001": 401, "SX-API-002": 429}.get(error.code, error.http_status)
 
     async def _let_in(self, scope: Scope, headers: dict[str, str]) -> None:
-        host = headers.get("host", "").rsplit(":", 1)[0].strip("[]").lower()
+        host = _HOST.sub("", headers.get("host", "")).strip("[]").lower()
         if host not in self._hosts:
             self.refusals.add("", "host")
             raise UsageError("SX-API-006", f"this server is not called `{host}`", hint="name it under `hosts` of [server] in sextant.toml")
         address = str((scope.get("client") or ("", 0))[0])
         state = scope.setdefault("state", {})
-        path = scope["path"]
+        path = scope["path"].rstrip("/")
+        if "//" in path:  # the router takes it for one: what is judged here must be what is asked there
+            raise NotFound("SX-API-010", f"there is nothing at `{path}`")
         if path.startswith("/internal/"):
             if not self._internal or not same(headers.get("x-sextant-internal", ""), self._internal):
                 self.refusals.add(address, "internal")
@@ -105,12 +110,16 @@ class Door:
         if wait:
             self.refusals.add(caller, "pace")
             raise UsageError("SX-API-002", f"more than {REQUESTS_PER_S_MAX:g} requests a second", hint=f"wait {wait:.1f} s")
+        if path == SESSION and scope["method"] == "POST" and (wait := self._sign_ins.wait_s(address)):  # passwords are guessed; and each costs much
+            self.refusals.add(address, "pace of signing in")
+            raise UsageError("SX-API-002", f"more than {SIGN_INS_BURST} tries to sign in", hint=f"wait {wait:.1f} s")
         state["grant"] = grant
+        state["still"] = lambda: self._grant(headers) is not None  # asked again by an answer that goes on: a token may be revoked meanwhile
         if path in _OPEN:
             return
         if grant is None:
             self.refusals.add(address, "token")
-            raise Denied("SX-API-001", "this needs a token that is valid", hint="Authorization: Bearer sxt_...; `sextant token create NAME` makes one")
+            raise Denied("SX-API-001", "this needs a token that is valid", hint="Authorization: Bearer sxt_..., for commands SEXTANT_TOKEN; `sextant token create NAME` makes one")
         if "api" not in grant.scopes:
             self.refusals.add(caller, "scope")
             raise Denied("SX-API-003", f"the token of `{grant.principal}` does not open the API", hint=f"it is for {', '.join(grant.scopes)}; make one with the scope api")
@@ -119,14 +128,8 @@ class Door:
             raise Denied("SX-API-007", "a write of a browser must carry the session's X-CSRF-Token", hint="signing in gives it")
 
     def _grant(self, headers: dict[str, str]) -> Grant | None:
-        kind, _, value = headers.get("authorization", "").partition(" ")
-        if kind.lower() == "bearer":
-            return self._access.grant(value.strip())
-        if kind.lower() == "basic":
-            try:
-                return self._access.grant(base64.b64decode(value, validate=True).decode().partition(":")[2])
-            except (binascii.Error, UnicodeDecodeError):
-                return None
+        if "authorization" in headers:
+            return self._access.grant(token_of(headers))
         cookie = cookie_of(headers)
         return self._access.session(cookie) if cookie else None
 

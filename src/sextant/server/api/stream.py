@@ -6,6 +6,7 @@ Source: WHATWG HTML, section 9.2 (server-sent events).
 """
 
 import asyncio
+import re
 from urllib.parse import parse_qs
 
 import msgspec
@@ -45,9 +46,9 @@ class EventStream:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        query = {name: values[-1] for name, values in parse_qs(scope.get("query_string", b"").decode()).items()}
+        query = {name: values[-1] for name, values in parse_qs(scope.get("query_string", b"").decode("latin-1")).items()}
         given = headers.get("last-event-id") or query.get("after", "")
-        if given and not given.lstrip("-").isdigit():
+        if given and not re.fullmatch(r"-?[0-9]{1,18}", given):
             await answer_problem(send, UsageError("SX-API-013", f"`{given}` is no position in the ledger", hint="pass the id of the last event that you have"))
             return
         if self._readers >= STREAMS_MAX:
@@ -63,9 +64,11 @@ class EventStream:
         try:
             await asyncio.wait_for(send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream"), (b"x-accel-buffering", b"no")]}), _TAKE_S)
             await self._send(send, b": here from here on\nretry: 1000\n\n")
-            while not gone.done():
+            while not gone.done() and await asyncio.to_thread(scope["state"]["still"]):
                 position = await self._deliver(send, position, types, query.get("subject", ""))
                 await self._wait(position, gone, send)
+            if not gone.done():
+                await send({"type": "http.response.body", "body": b""})
         except (TimeoutError, OSError):
             return  # it takes nothing, or is gone: it knows how to come back
         finally:
@@ -73,8 +76,8 @@ class EventStream:
             gone.cancel()
 
     async def _wait(self, position: int, gone: "asyncio.Task[None]", send: Send) -> None:
-        """Return when there is more than `position`, or the reader is gone; say that the stream lives meanwhile."""
-        while self._head < position and not gone.done():
+        """Return when there may be more than `position`, or the reader is gone; say now and then that the stream lives."""
+        if self._head < position and not gone.done():
             grown = asyncio.create_task(self._grown.wait())
             done, _ = await asyncio.wait({gone, grown}, timeout=_LIFE_S, return_when=asyncio.FIRST_COMPLETED)
             grown.cancel()

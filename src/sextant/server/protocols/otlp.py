@@ -24,12 +24,12 @@ class Otlp:
 
     def decode(self, taken: Taken, *, again: bool = False) -> Meant:  # noqa: ARG002 - keys are of our own making
         signal = taken.path.rpartition("/")[2]
+        if signal == "logs":
+            body = otlp.parse(signal, taken.body, json=True).SerializeToString() if taken.content_type == _JSON else taken.body
+            return Meant(otlp_logs.logs(body, owner=taken.owner, now_ns=taken.now_ns, oldest_ns=taken.oldest_ns["logs"]))
         request = otlp.parse(signal, taken.body, json=taken.content_type == _JSON)
         if signal == "metrics":
             return Meant(otlp.metrics(request))
-        if signal == "logs":
-            body = taken.body if taken.content_type == _PROTOBUF else request.SerializeToString()
-            return Meant(otlp_logs.logs(body, owner=taken.owner, now_ns=taken.now_ns, oldest_ns=taken.oldest_ns["logs"]))
         return Meant(otlp.traces(request, owner=taken.owner, now_ns=taken.now_ns, oldest_ns=taken.oldest_ns["spans"]))
 
     def yes(self, taken: Taken, count: int, refused: Mapping[str, int]) -> Answer:  # noqa: ARG002

@@ -5,8 +5,6 @@ limits, and is stopped when the client goes away.
 """
 
 import asyncio
-import base64
-import binascii
 import contextlib
 import hmac
 import json
@@ -23,6 +21,7 @@ import msgspec
 from sextant.kernel import limits
 from sextant.kernel.errors import Bug, Busy, Denied, NotFound, SextantError, UsageError
 from sextant.kernel.ports import Telemetry
+from sextant.server.grants import token_of
 from sextant.server.sql import asked, replies
 from sextant.server.sql.blocks import blocks
 from sextant.server.sql.catalogue import Catalogue
@@ -147,7 +146,7 @@ class SqlDoor:
                 self._refused(_address(scope), "internal")
                 raise Denied("SX-SQL-011", "this door is for Sextant's own processes", hint="send a token")
             return _Internal("internal", headers.get("x-sextant-role", "viewer"))
-        token = _token(headers)
+        token = token_of(headers) or headers.get("x-clickhouse-key", "")
         caller = await self._authorise(token) if token else None
         if caller is None:
             self._refused(_address(scope), "token")
@@ -249,18 +248,6 @@ def _address(scope: Scope) -> str:
 def _only_root(scope: Scope) -> None:
     if scope["path"] != "/" or scope["method"] not in ("GET", "POST"):
         raise NotFound("SX-SQL-018", f"there is nothing at {scope['method']} {scope['path'][:80]}", hint="queries go to GET or POST /")
-
-
-def _token(headers: Mapping[str, str]) -> str:
-    kind, _, value = headers.get("authorization", "").partition(" ")
-    if kind.lower() == "bearer":
-        return value.strip()
-    if kind.lower() == "basic":
-        try:
-            return base64.b64decode(value, validate=True).decode().partition(":")[2]
-        except (binascii.Error, UnicodeDecodeError):
-            return ""
-    return headers.get("x-clickhouse-key", "")
 
 
 async def _body(receive: Receive) -> bytes:

@@ -24,8 +24,8 @@ def code_of(text: str) -> int:
 
 
 def message_of(text: str) -> str:
-    """Return what ClickHouse said, without code and version, cut to a readable length."""
-    return _TAIL.sub("", _CODE.sub("", text, count=1)).strip()[:MESSAGE_CHARS_MAX]
+    """Return what ClickHouse said, without code, version and stack, cut to a readable length."""
+    return _TAIL.sub("", _CODE.sub("", text.partition(", Stack trace")[0], count=1)).strip()[:MESSAGE_CHARS_MAX]
 
 
 def of_question(text: str) -> SextantError:

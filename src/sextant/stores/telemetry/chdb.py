@@ -59,8 +59,8 @@ class ChdbStore:
         except RuntimeError as error:
             raise StorageError(
                 "SX-TELEMETRY-006", f"the telemetry store in `{folder}` does not open: {answers.message_of(str(error))}",
-                hint="another process may hold it; stop that one first",
-            ) from error  # fmt: skip
+                hint="another process may hold it: stop that one first. Where it is broken, move the folder away: a new one is made, and what SQL shows of data and ledger is fed again",
+            ) from None  # fmt: skip
 
     def run(self, sql: str) -> None:
         with self._writing:

@@ -8,23 +8,40 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from sextant.kernel import limits
 from sextant.kernel.ports import Telemetry
 from sextant.stores import files
 from sextant.stores.telemetry.series import ROLLUP_S
 
 _DELAY_S = 60  # after its end a bucket waits so long for stragglers
 _TOGETHER = 12  # buckets made by one statement: an hour
+_BEFORE_S = int(limits.SERIES_LIVE_S)  # growth counts from a sample at most so long ago: a series that was silent for longer begins anew
+
+# The innermost rows: samples of the buckets, and of each series its last sample before them. Of what lies behind the buckets that are
+# due, only the first bucket of a series is made: its growth is counted from a sample that may have come late.
 _SQL = """
 INSERT INTO obs.rollups (metric, series, bucket, count, sum, min, max, last, increase, resets, made)
-SELECT metric, series, bucket, count(), sum(value), min(value), max(value), argMax(value, ts), sum(if(value >= before, value - before, value)), countIf(value < before),
-  fromUnixTimestamp64Milli({made_ms})
+SELECT metric, series, bucket, n, total, least_value, greatest_value, last_value, grown, fell, fromUnixTimestamp64Milli({made_ms})
 FROM (
-  SELECT metric, series, ts, toStartOfInterval(ts, INTERVAL 300 SECOND) AS bucket, value,
-    lagInFrame(value, 1, value) OVER (PARTITION BY metric, series ORDER BY ts ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) AS before
-  FROM (SELECT metric, series, ts, value FROM obs.samples WHERE ts >= fromUnixTimestamp64Milli({from_ms}) AND ts < fromUnixTimestamp64Milli({to_ms}) AND NOT isNaN(value))
+  SELECT *, min(if(bucket >= toDateTime({end_s}, 'UTC'), bucket, NULL)) OVER (PARTITION BY metric, series) AS next
+  FROM (
+    SELECT metric, series, toStartOfInterval(at, INTERVAL 300 SECOND) AS bucket, count() AS n, sum(value) AS total, min(value) AS least_value, max(value) AS greatest_value,
+      argMax(value, at) AS last_value, sum(if(value >= before, value - before, value)) AS grown, countIf(value < before) AS fell
+    FROM (
+      SELECT metric, series, at, value, lagInFrame(value, 1, value) OVER (PARTITION BY metric, series ORDER BY at ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) AS before
+      FROM (
+        SELECT metric, series, ts AS at, value FROM obs.samples WHERE ts >= fromUnixTimestamp64Milli({start_ms}) AND ts < fromUnixTimestamp64Milli({to_ms}) AND NOT isNaN(value)
+        UNION ALL
+        SELECT metric, series, max(ts) AS at, argMax(value, ts) AS value FROM (
+          SELECT metric, series, ts, value FROM obs.samples WHERE ts >= fromUnixTimestamp64Milli({from_ms}) AND ts < fromUnixTimestamp64Milli({start_ms}) AND NOT isNaN(value)
+        ) GROUP BY metric, series
+      )
+    )
+    WHERE at >= fromUnixTimestamp64Milli({start_ms})
+    GROUP BY metric, series, bucket
+  )
 )
-WHERE ts >= fromUnixTimestamp64Milli({start_ms})
-GROUP BY metric, series, bucket
+WHERE bucket < toDateTime({end_s}, 'UTC') OR bucket = next
 """
 
 
@@ -62,11 +79,10 @@ class Rollups:
                 break
             group = [bucket for bucket in over[:_TOGETHER] if bucket < over[0] + _TOGETHER * ROLLUP_S]
             over = over[len(group) :]
-            # a late sample is what the bucket after it starts from
             start, end = group[0], group[-1] + ROLLUP_S
-            if (end + 2 * ROLLUP_S) * 1000 < now_ms:
-                end += ROLLUP_S
-            self._store.run(_SQL.format(made_ms=now_ms, from_ms=(start - ROLLUP_S) * 1000, start_ms=start * 1000, to_ms=end * 1000))
+            ready = (now_ms // 1000 - _DELAY_S) // ROLLUP_S * ROLLUP_S  # buckets before this are over
+            to = max(end, min(end + _BEFORE_S, ready))
+            self._store.run(_SQL.format(made_ms=now_ms, from_ms=(start - _BEFORE_S) * 1000, start_ms=start * 1000, end_s=end, to_ms=to * 1000))
             for bucket in group:
                 self._due.discard(bucket)
                 files.remove(str(self._folder / str(bucket)))
