@@ -252,6 +252,12 @@ def question(process: Telemetry, what: str, sql: str, budget: float, repeat: int
     link.close()
 
 
+SPANS = (  # eight of a trace, two hours of them
+    "INSERT INTO obs.spans (ts, duration_ns, asset, owner, name, kind, trace_id, span_id) SELECT now64(9) - toIntervalMicrosecond(({spans} - number) * 1400), cityHash64(number) % 1000000000, "
+    "concat('service:service-', toString(cityHash64(number) % 40)), 'bench', concat('op', toString(number % 200)), 'server', lower(hex(sipHash128(intDiv(number, 8)))), lower(hex(cityHash64(number))) FROM numbers({spans})"
+)
+
+
 def queries(process: Telemetry, series: int, steps: int, lines: int, repeat: int) -> None:
     """A metric of 1,000 series for 24 hours among the others; log lines and spans."""
     end = int(time.time() * 1000) // STEP_MS * STEP_MS
@@ -263,7 +269,8 @@ def queries(process: Telemetry, series: int, steps: int, lines: int, repeat: int
     host = process.start["ingest"]
     send_all(host, [(post(host, f"{LOGS}?owner=bench", {**PROTOBUF, **INSIDE}, body) for body in bodies)])
     process.client.send("POST", "/internal/flush", b"")
-    for table in ("samples", "logs"):
+    process.client.run(SPANS.format(spans=lines // 2))
+    for table in ("samples", "logs", "spans"):
         settle(process, table, 300)
     until = time.monotonic() + 600
     while process.client.health()["rollups_due"] > 3 and time.monotonic() < until:
@@ -282,6 +289,7 @@ def rates(process: Telemetry, name: str, end: int, repeat: int) -> None:
     summed = "SELECT bucket, labels['instance'] AS instance, sum(rate) AS rate FROM obs.rates WHERE metric = '{name}' AND bucket >= fromUnixTimestamp64Milli({start}) GROUP BY bucket, instance"
     one = "SELECT ts, value FROM obs.samples WHERE metric = '{name}' AND series = {series} AND ts >= fromUnixTimestamp64Milli({start})"
     series = process.one(f"SELECT toString(min(series)) AS s FROM obs.series WHERE metric = '{name}'")
+    question(process, "SELECT 1: the door alone", "SELECT 1", 5, repeat)
     say("rows of 24 hours of 1,000 series", "samples", [float(process.one(f"SELECT count() AS n FROM obs.samples WHERE metric = '{name}'"))])
     question(process, "rate of 1,000 series, 1 h, by the minute, from samples", raw.format(name=name, start=hour), 40, repeat)
     question(process, "rate of 1,000 series, 1 h, by five minutes", rolled.format(name=name, start=hour), 40, repeat)
@@ -300,6 +308,9 @@ def lines_and_traces(process: Telemetry, repeat: int) -> None:
     question(process, "token search, all lines: count", "SELECT count() FROM obs.logs WHERE hasAllTokens(body, 'needle haystack')", 5, repeat)
     question(process, "token search, all lines: the lines", "SELECT ts, asset, body FROM obs.logs WHERE hasAllTokens(body, 'needle haystack') ORDER BY ts DESC LIMIT 100", 5, repeat)
     question(process, "lines of a trace by its id", f"SELECT ts, asset, body FROM obs.logs WHERE trace_id = '{trace}' ORDER BY ts", 20, repeat)
+    say("spans", "spans", [float(process.one("SELECT count() AS n FROM obs.spans"))])
+    trace = process.one("SELECT trace_id AS t FROM obs.spans ORDER BY ts LIMIT 1 OFFSET 100000")
+    question(process, "spans of a trace by its id", f"SELECT ts, asset, name, duration_ns FROM obs.spans WHERE trace_id = '{trace}' ORDER BY ts", 20, repeat)
     question(process, "the newest 100 lines", "SELECT ts, asset, severity, body FROM obs.logs ORDER BY ts DESC LIMIT 100", 20, repeat)
     question(process, "the newest 100 lines of a service", "SELECT ts, severity, body FROM obs.logs WHERE asset = 'service:service-7' ORDER BY ts DESC LIMIT 100", 20, repeat)
 
