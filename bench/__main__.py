@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-ALL = ("startup", "engine", "ledger", "catalogue", "lake", "year", "server", "crash")
+ALL = ("startup", "engine", "ledger", "catalogue", "lake", "year", "server", "telemetry", "crash", "telemetry_crash")
 
 
 def main(names: list[str]) -> int:

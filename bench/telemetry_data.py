@@ -23,15 +23,15 @@ STEP_MS = 15_000
 class Fleet:
     """`series` series over targets of 250 series each; `step()` gives the values of one scrape of everything."""
 
-    def __init__(self, series: int, seed: int = 1) -> None:
+    def __init__(self, series: int, seed: int = 1, metrics: int = 200) -> None:
         self.random = random = np.random.default_rng(seed)
         self.count = series
         kinds = np.concatenate([np.full(round(share * series), i) for i, (_, share) in enumerate(MIX)])
         kinds = np.resize(kinds, series)
         # a target's series stand together, as in a scrape; kinds are mixed within it
         self.kind = np.sort(kinds.reshape(-1), kind="stable")
-        per_metric = max(1, series // 200)
-        self.metric = np.arange(series) // per_metric  # 200 metrics, each on all targets
+        per_metric = max(1, series // metrics)
+        self.metric = np.arange(series) // per_metric  # each metric is on all targets
         self.target = np.arange(series) % per_metric
         self.offset_ms = (self.target * 7919) % STEP_MS  # each target has its place in the interval
         self.rate = random.gamma(0.6, 20.0, series)

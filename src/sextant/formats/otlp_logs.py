@@ -1,7 +1,7 @@
 """OTLP's log records to rows of `obs.logs`, a hundred thousand a second.
 
 Speed decides the form: the message is declared with its text and attributes as `bytes`, which is the same on the wire, so that the parser
-cuts them out and no more. Attributes repeat from record to record, word for word, so each is read once and found by its bytes afterwards.
+cuts them out and no more. Attributes repeat from record to record, word for word, so each is read once in a request and found by its bytes afterwards.
 Columns are made for all records of a scope at once.
 Source: opentelemetry-proto 1.9, logs.proto.
 """
@@ -16,7 +16,6 @@ from sextant.formats.records import SEVERITIES, SEVERITY_NUMBERS, LogColumns, lo
 from sextant.kernel import limits
 from sextant.kernel.errors import BadData
 
-_KNOWN_MAX = 100_000  # attributes that are remembered
 _STRING = 0x0A  # AnyValue{string_value}: field 1, length-delimited
 _SHORT = 0x80
 _TYPES = {"u64": 6, "i32": 5, "bytes": 12, "message": 11}  # FieldDescriptorProto.Type: fixed64, int32, bytes, message
@@ -33,17 +32,12 @@ _Pair = tuple[bytes, bytes]  # name and value, each with its length before it, a
 
 
 class _Known(dict[bytes, _Pair]):
-    """Attributes as sent -> as stored."""
+    """Attributes as sent -> as stored. Of one request, which bounds it: a value may be long, and never come again."""
 
     def __missing__(self, sent: bytes) -> _Pair:
         ((name, said),) = pairs([_key_value().FromString(sent)])
-        if len(self) >= _KNOWN_MAX:
-            self.clear()
         found = self[sent] = (native.texts([name]), native.texts([said]))
         return found
-
-
-_known = _Known()
 
 
 def logs(body: bytes, *, owner: str, now_ns: int, oldest_ns: int) -> Batch:
@@ -55,6 +49,7 @@ def logs(body: bytes, *, owner: str, now_ns: int, oldest_ns: int) -> Batch:
     from google.protobuf.message import DecodeError
 
     batch = Batch()
+    known = _Known()
     try:
         for group in _request().FromString(body).resource_logs:
             resource = pairs(_resource().FromString(group.resource).attributes)
@@ -62,7 +57,7 @@ def logs(body: bytes, *, owner: str, now_ns: int, oldest_ns: int) -> Batch:
             if asset:
                 batch.services.setdefault(asset, whose)
             for scope in group.scope_logs:
-                columns = _columns(list(scope.log_records), batch, now_ns, oldest_ns)
+                columns = _columns(list(scope.log_records), known, batch, now_ns, oldest_ns)
                 if columns is not None:
                     name = _scope().FromString(scope.scope).name.encode()
                     batch.rows.append(log_rows(columns, asset=asset, owner=whose, scope=name, resource=resource))
@@ -71,7 +66,7 @@ def logs(body: bytes, *, owner: str, now_ns: int, oldest_ns: int) -> Batch:
     return batch
 
 
-def _columns(records: list[Any], batch: Batch, now_ns: int, oldest_ns: int) -> LogColumns | None:
+def _columns(records: list[Any], known: _Known, batch: Batch, now_ns: int, oldest_ns: int) -> LogColumns | None:
     import numpy as np
 
     sent = np.array([record.time for record in records], np.uint64).astype(np.int64)
@@ -95,7 +90,7 @@ def _columns(records: list[Any], batch: Batch, now_ns: int, oldest_ns: int) -> L
             return None
         records, bodies, attributes = [records[i] for i in kept], [bodies[i] for i in kept], [attributes[i] for i in kept]
         ts, observed = ts[good], observed[good]
-    found = [_known[one] for many in attributes for one in many]
+    found = [known[one] for many in attributes for one in many]
     numbers = [record.severity_number for record in records]
     texts = [record.severity_text for record in records]
     severities = [_severity(number, text) for number, text in zip(numbers, texts, strict=True)]
@@ -123,7 +118,7 @@ def _text(body: bytes) -> bytes:
 def _utf8(texts: list[bytes]) -> list[bytes]:
     """Return texts that are UTF-8: what is not is replaced, as a decoder shows it."""
     try:
-        b"".join(texts).decode()
+        b"\n".join(texts).decode()  # apart: half a character at an end and half at a beginning are none
     except UnicodeDecodeError:
         return [text.decode("utf-8", "replace").encode() for text in texts]
     return texts
