@@ -143,6 +143,19 @@ def test_the_budget_is_a_signal(process: Telemetry, coordinator: Serving) -> Non
     assert "shop" in mine[0]["message"]
 
 
+def test_a_name_that_nobody_can_write_is_no_asset(process: Telemetry, coordinator: Serving, token: str) -> None:
+    """If this fails, whoever may send telemetry puts anything into the ledger and onto the terminals of its readers."""
+    from urllib.parse import quote
+
+    from sextant.server.observe import Observer
+
+    for name in ("service:a\x1b[2Jb", "service:two\nlines", "service:" + "x" * 500, "Service With:spaces"):
+        assert process.post(f"/v1/jsonlines?asset={quote(name)}", b'{"msg": "x"}', token=token, content_type="application/x-ndjson").status == 200
+    Observer(coordinator.platform, process.client).step()
+    names = {asset["id"] for asset in coordinator.platform.views.graph("", "")["assets"]}
+    assert not any(bad in name for name in names for bad in ("\x1b", "\n", "xxxxx", "With"))
+
+
 @pytest.mark.parametrize("kind", ["none", "wrong", "expired", "other scope"])
 def test_a_token_that_is_no_good(process: Telemetry, coordinator: Serving, kind: str) -> None:
     """If this fails, somebody sends, or asks, who may not."""

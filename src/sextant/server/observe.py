@@ -3,6 +3,7 @@
 An edge points the way that cause travels, so the called service is its source: when it fails, its callers feel it.
 """
 
+import re
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
 
 _ASSETS_MAX = 5_000  # observed assets that telemetry may bring in: a sender that makes up names is stopped there
+_CALLS_MAX = 20_000  # edges between them
+_NAME = re.compile(r"[a-z][a-z_]{0,31}:[^\x00-\x1f\x7f]{1,128}")  # a sender may call himself anything; the graph takes what can be written in a command
 _AGAIN_NS = 24 * 3600 * NS  # an edge that nobody called over for so long has ended
 _SIGNALS_PER_LOOK = 20
 
@@ -36,12 +39,12 @@ class Observer:
     def _services(self) -> None:
         p = self._p
         services = {row["asset"]: row for row in self._client.query("SELECT asset, owner FROM obs.services ORDER BY asset LIMIT 20000")}
-        calls = self._client.query("SELECT caller, callee, toUnixTimestamp64Nano(toDateTime64(last_seen, 9)) AS last FROM obs.calls LIMIT 100000")
+        calls = self._client.query(f"SELECT caller, callee, toUnixTimestamp64Nano(toDateTime64(last_seen, 9)) AS last FROM obs.calls LIMIT {_CALLS_MAX}")
         known = {row[0]: msgspec.json.decode(row[1], type=Asset) for row in p.state.read("assets")}
         now = p.clock.now_ns()
         live = {(s, t) for s, t, kind, _, _ in p.state.read("edges_at", (now, now)) if kind == "calls"}
         seen = {(row["callee"], row["caller"]) for row in calls if now - int(row["last"]) < _AGAIN_NS and row["callee"] != row["caller"]}
-        new = {id_ for id_ in services if id_ not in known and ":" in id_}
+        new = {id_ for id_ in services if id_ not in known and _NAME.fullmatch(id_)}
         if len(known) + len(new) > _ASSETS_MAX:
             self._signal("telemetry.assets", "", f"telemetry names {len(new)} assets that are not known; {_ASSETS_MAX} are the most that are taken in", "warn")
             new = set(sorted(new)[: max(0, _ASSETS_MAX - len(known))])
