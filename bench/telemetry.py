@@ -207,6 +207,8 @@ def compact(process: Telemetry, series: int, steps: int) -> None:
     settle(process, "samples")
     said_bytes(process, "as merges leave it", count)
     columns(process, "samples")
+    (labels,) = process.rows("SELECT sum(bytes_on_disk) AS b FROM system.parts WHERE active AND database = 'obs' AND table = 'series'")
+    say("sextant: labels and what is known of a series", "bytes a series", [int(labels["b"]) / series])
     process.client.run("OPTIMIZE TABLE obs.samples FINAL")
     said_bytes(process, "merged whole", count)
     with tempfile.TemporaryDirectory(prefix="sextant-bench-") as folder:
@@ -261,7 +263,7 @@ SPANS = (  # eight of a trace, two hours of them
 def queries(process: Telemetry, series: int, steps: int, lines: int, repeat: int) -> None:
     """A metric of 1,000 series for 24 hours among the others; log lines and spans."""
     end = int(time.time() * 1000) // STEP_MS * STEP_MS
-    fleet = Fleet(1_000, metrics=1, seed=5)
+    fleet = Fleet(1_000, metrics=1, seed=5, only="counter", prefix="asked")
     streamed(process.start["ingest"], f"{WRITE}?owner=bench", {**SNAPPY, **INSIDE}, Scrapes(fleet, end - 24 * 240 * STEP_MS), 24 * 240)
     name = dict(fleet.labels(0))["__name__"]
     began = time.time_ns() - lines * 50_000
@@ -306,7 +308,8 @@ def lines_and_traces(process: Telemetry, repeat: int) -> None:
     columns(process, "logs")
     trace = process.one("SELECT trace_id AS t FROM obs.logs WHERE trace_id != '' ORDER BY ts DESC LIMIT 1 OFFSET 100000")
     question(process, "token search, all lines: count", "SELECT count() FROM obs.logs WHERE hasAllTokens(body, 'needle haystack')", 5, repeat)
-    question(process, "token search, all lines: the lines", "SELECT ts, asset, body FROM obs.logs WHERE hasAllTokens(body, 'needle haystack') ORDER BY ts DESC LIMIT 100", 5, repeat)
+    question(process, "token search, all lines: the newest hundred lines", "SELECT ts, asset, body FROM obs.logs WHERE hasAllTokens(body, 'needle haystack') ORDER BY ts DESC LIMIT 100", 5, repeat)
+    question(process, "token search, all lines: ten lines", "SELECT ts, asset, body FROM obs.logs WHERE hasAllTokens(body, 'needle haystack') LIMIT 10", 5, repeat)
     question(process, "lines of a trace by its id", f"SELECT ts, asset, body FROM obs.logs WHERE trace_id = '{trace}' ORDER BY ts", 20, repeat)
     say("spans", "spans", [float(process.one("SELECT count() AS n FROM obs.spans"))])
     trace = process.one("SELECT trace_id AS t FROM obs.spans ORDER BY ts LIMIT 1 OFFSET 100000")

@@ -23,10 +23,10 @@ STEP_MS = 15_000
 class Fleet:
     """`series` series over targets of 250 series each; `step()` gives the values of one scrape of everything."""
 
-    def __init__(self, series: int, seed: int = 1, metrics: int = 200) -> None:
+    def __init__(self, series: int, seed: int = 1, metrics: int = 200, only: str = "", prefix: str = "bench") -> None:
         self.random = random = np.random.default_rng(seed)
-        self.count = series
-        kinds = np.concatenate([np.full(round(share * series), i) for i, (_, share) in enumerate(MIX)])
+        self.count, self._prefix = series, prefix
+        kinds = np.concatenate([np.full(round(share * series), i) for i, (name, share) in enumerate(MIX) if only in ("", name)])
         kinds = np.resize(kinds, series)
         # a target's series stand together, as in a scrape; kinds are mixed within it
         self.kind = np.sort(kinds.reshape(-1), kind="stable")
@@ -67,7 +67,7 @@ class Fleet:
         """Return the sorted labels of a series."""
         name = MIX[self.kind[i]][0]
         out = {
-            "__name__": f"bench_{name}_{self.metric[i]}", "job": f"service-{self.target[i] % 40}", "instance": f"10.0.{self.target[i] // 250}.{self.target[i] % 250}:9100",
+            "__name__": f"{self._prefix}_{name}_{self.metric[i]}", "job": f"service-{self.target[i] % 40}", "instance": f"10.0.{self.target[i] // 250}.{self.target[i] % 250}:9100",
             "env": "prod", "region": f"eu-{self.target[i] % 3}", "method": ("GET", "POST", "PUT")[self.metric[i] % 3], "status": str(200 + self.metric[i] % 4),
         }
         if name == "bucket":

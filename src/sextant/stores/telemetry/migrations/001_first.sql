@@ -35,6 +35,8 @@ ORDER BY (metric, series)
 TTL toDateTime(last_seen) + INTERVAL 400 DAY
 SETTINGS non_replicated_deduplication_window = 2000, fsync_after_insert = 1, fsync_part_directory = 1, min_compressed_bytes_to_fsync_after_merge = 1;
 
+-- `newest` serves ORDER BY ts DESC LIMIT, which the order of the table does not. A found line costs the reading of its whole granule, so those
+-- of the logs are small.
 CREATE TABLE IF NOT EXISTS obs.logs (
   ts DateTime64(9, 'UTC') CODEC(Delta, ZSTD(1)),
   observed DateTime64(9, 'UTC') CODEC(Delta, ZSTD(1)),
@@ -50,13 +52,13 @@ CREATE TABLE IF NOT EXISTS obs.logs (
   resource Map(LowCardinality(String), String) CODEC(ZSTD(1)),
   attributes Map(LowCardinality(String), String) CODEC(ZSTD(1)),
   INDEX body_tokens body TYPE text(tokenizer = splitByNonAlpha),
-  INDEX newest ts TYPE minmax GRANULARITY 1,
-  INDEX trace trace_id TYPE bloom_filter(0.001) GRANULARITY 1
+  INDEX trace trace_id TYPE bloom_filter(0.001) GRANULARITY 1,
+  INDEX newest ts TYPE minmax GRANULARITY 1
 ) ENGINE = MergeTree
 PARTITION BY toDate(ts)
 ORDER BY (asset, ts)
 TTL toDateTime(ts) + INTERVAL 14 DAY
-SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 2000, fsync_after_insert = 1, fsync_part_directory = 1, min_compressed_bytes_to_fsync_after_merge = 1;
+SETTINGS index_granularity = 2048, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 2000, fsync_after_insert = 1, fsync_part_directory = 1, min_compressed_bytes_to_fsync_after_merge = 1;
 
 CREATE TABLE IF NOT EXISTS obs.spans (
   ts DateTime64(9, 'UTC') CODEC(Delta, ZSTD(1)),
@@ -76,8 +78,8 @@ CREATE TABLE IF NOT EXISTS obs.spans (
   attributes Map(LowCardinality(String), String) CODEC(ZSTD(1)),
   events String CODEC(ZSTD(1)) COMMENT 'JSON: [{"ts_ns", "name", "attributes"}]',
   links String CODEC(ZSTD(1)) COMMENT 'JSON: [{"trace_id", "span_id", "attributes"}]',
-  INDEX newest ts TYPE minmax GRANULARITY 1,
-  INDEX trace trace_id TYPE bloom_filter(0.001) GRANULARITY 1
+  INDEX trace trace_id TYPE bloom_filter(0.001) GRANULARITY 1,
+  INDEX newest ts TYPE minmax GRANULARITY 1
 ) ENGINE = MergeTree
 PARTITION BY toDate(ts)
 ORDER BY (asset, name, ts)
