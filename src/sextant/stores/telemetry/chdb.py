@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from sextant.kernel.errors import StorageError, UsageError
 from sextant.kernel.ports import QueryLimits
 from sextant.stores import files
-from sextant.stores.telemetry import answers
+from sextant.stores.telemetry import answers, tokens
 
 _IDLE_CONNECTIONS_MAX = 4  # kept for each kind of question; opening one costs a quarter of a millisecond
 _KINDS_MAX = 12  # kinds of questions (combinations of limits and settings) for which connections are kept; the one asked longest ago is let go
@@ -48,12 +48,14 @@ class ChdbStore:
         config = folder / "config.xml"
         files.write(str(config), _config(memory_bytes).encode(), whole=True)
         self._engine: Any = _chdb
-        self._address = f"{folder / 'data'}?config-file={config}"
+        self._data = folder / "data"
+        self._address = f"{self._data}?config-file={config}"
         self._threads = threads
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._idle: dict[_Kind, list[Any]] = {}
         self._closed = False
+        tokens.forget_unkept(self._data)
         try:
             self._writer = self._open(_Kind(False, _NO_LIMITS, ()))
         except RuntimeError as error:
@@ -77,6 +79,7 @@ class ChdbStore:
                 self._writer.query(sql, "Null")
             except RuntimeError as error:
                 raise answers.of_writing(str(error), f"rows of `{table}`") from error
+            tokens.sync(self._data, table)
 
     def query(self, sql: str, *, form: str = "Arrow", params: Mapping[str, str] | None = None, limits: QueryLimits | None = None) -> bytes:
         return self._answer(sql, form, params, limits or _NO_LIMITS, strange=False)
