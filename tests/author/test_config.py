@@ -56,6 +56,8 @@ def test_none_at_all_is_said_with_what_to_do(tmp_path):
         ('module = "ops"\nworkers = 1000\n', "SX-CONF-004", "sextant.toml:2", "`workers` is 1000", "from 0"),
         ('module = "ops"\n[pools]\napi = 0\n', "SX-CONF-004", "sextant.toml:3", "the pool `api` lets 0 steps run", "at least 1"),
         ('module = "my ops"\n', "SX-CONF-004", "sextant.toml:1", "`my ops` is not a module", "flights.ops"),
+        ('module = "ops"\n[server]\nheartbeat = "monitor"\n', "SX-CONF-005", "sextant.toml:3", "`heartbeat` of sextant.toml is `monitor`", "https://host/path"),
+        ('module = "ops"\n[server]\napi = "7780"\n', "SX-CONF-005", "sextant.toml:3", "`api` of sextant.toml is `7780`", "host and port"),
         ('module = "ops"\nstate = oops\n', "SX-CONF-002", "sextant.toml:2", "sextant.toml is not TOML", "module"),
     ],
 )

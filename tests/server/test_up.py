@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,7 +16,9 @@ from typing import Any
 
 import pytest
 
+from sextant.kernel.errors import WorldError
 from sextant.server.hold import hold_store
+from sextant.server.supervisor import claim
 
 _OPS = '''
 import polars as pl
@@ -361,3 +364,15 @@ def test_a_folder_that_cannot_be_used_is_named(up: Up) -> None:
         assert "Traceback" not in done.stderr
         assert "Stack trace" not in done.stderr
         assert "hint" in done.stderr
+
+
+@pytest.mark.parametrize(("host", "why"), [("127.0.0.1", "another program has that port"), ("192.0.2.1", "no address of this machine"), ("nowhere.invalid", "no address of this machine")])
+def test_an_address_that_cannot_be_had(host: str, why: str) -> None:
+    """If this fails, a slip in an address reads as a taken port, and its reader looks for a program that is not there."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with pytest.raises(WorldError) as caught:
+            claim("api", f"{host}:{other.getsockname()[1]}")
+    assert caught.value.code == "SX-UP-002"
+    assert why in caught.value.hint

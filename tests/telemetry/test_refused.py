@@ -2,7 +2,9 @@
 
 import gzip
 import json
+import socket
 import time
+import urllib.parse
 import zlib
 from typing import Any
 
@@ -12,6 +14,7 @@ from remote_writer import HEADERS, TYPE, request, series
 from served import Serving
 from telemetry_process import Telemetry
 
+from sextant.kernel import limits
 from sextant.kernel.clock import ManualClock
 
 NOW = time.time_ns()
@@ -182,6 +185,30 @@ def test_a_repetition_is_answered_and_not_taken_again(process: Telemetry, token:
         answer = post_logs(process, token, packed, **({"Content_Encoding": "gzip"} if packed[:2] == b"\x1f\x8b" else {}))
         assert (answer.status, answer.json) == (200, {})
     assert process.one("SELECT count() FROM obs.logs WHERE body = 'only once'") == 1
+
+
+def test_bodies_that_come_at_once_are_bounded(process: Telemetry, token: str) -> None:
+    """If this fails, requests that are each small enough take all memory together."""
+    address = urllib.parse.urlsplit(process.ingest)
+    body = b" " * (limits.BODY_BYTES_MAX - 1)
+    head = f"POST /v1/logs HTTP/1.1\r\nHost: {address.netloc}\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: {limits.BODY_BYTES_MAX}\r\n\r\n"
+    links = []
+    for _ in range(limits.BODIES_BYTES_MAX // limits.BODY_BYTES_MAX):  # all but their last byte
+        link = socket.create_connection((str(address.hostname), int(address.port or 0)), timeout=30)
+        link.sendall(head.encode() + body)
+        links.append(link)
+    until = time.monotonic() + 30
+    answer = post_logs(process, token, _log("x" * 1000))
+    while answer.status == 200 and time.monotonic() < until:  # the last of it is on its way
+        answer = post_logs(process, token, _log("x" * 1000))
+    assert answer.status == 429
+    assert "too much is being sent at once" in answer.json["message"]
+    assert answer.headers["retry-after"] == "1"
+    for link in links:
+        link.sendall(b"x")
+        assert link.recv(12) == b"HTTP/1.1 400"
+        link.close()
+    assert post_logs(process, token, _log("x" * 1000)).status == 200
 
 
 def test_the_queue_is_bounded(here: Any, coordinator: Serving) -> None:

@@ -156,6 +156,8 @@ def _check_server(keys: _Keys, text: str) -> None:
         host, _, port = getattr(keys.server, name).rpartition(":")
         if not host or not port.isdigit() or int(port) > 65535:
             raise ProjectError("SX-CONF-005", f"`{name}` of {FILE} is `{getattr(keys.server, name)}`", hint="host and port, as in `127.0.0.1:7780`", where=_where(text, name))
+    if keys.server.heartbeat and not keys.server.heartbeat.startswith(("http://", "https://")):
+        raise ProjectError("SX-CONF-005", f"`heartbeat` of {FILE} is `{keys.server.heartbeat}`", hint="https://host/path", where=_where(text, "heartbeat"))
     lengths = [("heartbeat_every", keys.server.heartbeat_every), *keys.telemetry.keep.items(), *((s.job, length) for s in keys.telemetry.scrape for length in (s.every, s.timeout))]
     for name, length in lengths:
         try:

@@ -51,6 +51,7 @@ SQL_WAITING_MAX = 64  # queries that wait for a turn: three dashboards
 SQL_WAIT_S = 10.0  # for a turn
 BODY_BYTES_MAX = 32 << 20  # what one request to the intake may carry, as sent
 BODY_UNPACKED_BYTES_MAX = 128 << 20  # the same, decompressed: beyond it a body is taken for a decompression bomb
+BODIES_BYTES_MAX = 256 << 20  # of all requests to the intake that are at hand, as sent and unpacked: more are told to come again
 INTAKE_BYTES_MAX = 96 << 20  # batches that are durable in the journal but not in the tables yet: beyond it senders are told to wait
 SEGMENT_BYTES_MAX = 16 << 20  # of a journal segment: reached sooner than FLUSH_S, it is put into the tables at once
 FLUSH_S = 1.0  # so often what has arrived is put into the tables; a query does it at once

@@ -30,8 +30,8 @@ Inner = Callable[[str, str, Mapping[str, str], bytes], Awaitable[Answer]]
 
 _PROTOCOLS: tuple[Protocol, ...] = (Otlp(), RemoteWrite(), Exposition(), JsonLines(), CloudEvents())
 _BY_PATH = {path: one for one in _PROTOCOLS for path in one.paths}
-_STATUS = {"SX-INTAKE-051": 401, "SX-INTAKE-053": 405, "SX-INTAKE-054": 415, "SX-INTAKE-055": 413, "SX-INTAKE-003": 429}
-_REASONS = {"SX-INTAKE-053": "method", "SX-INTAKE-054": "content_type", "SX-INTAKE-055": "too_large", "SX-INTAKE-056": "unpacking", "SX-INTAKE-003": "queue_full"}
+_STATUS = {"SX-INTAKE-051": 401, "SX-INTAKE-053": 405, "SX-INTAKE-054": 415, "SX-INTAKE-055": 413, "SX-INTAKE-003": 429, "SX-INTAKE-004": 429}
+_REASONS = {"SX-INTAKE-053": "method", "SX-INTAKE-054": "content_type", "SX-INTAKE-055": "too_large", "SX-INTAKE-056": "unpacking", "SX-INTAKE-003": "queue_full", "SX-INTAKE-004": "too_much_at_once"}
 _COUNT_S = 1.0  # so often what was refused whole is written down
 _COUNTED_MAX = 1_000  # senders and reasons in between
 
@@ -51,6 +51,7 @@ class IngestDoor:
         self._intake, self._grants, self._clock, self._keep, self._internal, self._inner = intake, grants, clock, keep_days, internal, inner
         self._refused: dict[tuple[str, str, str], int] = {}
         self._refusals = refusals
+        self._held = 0  # bytes of the requests at hand
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -95,7 +96,11 @@ class IngestDoor:
         if protocol.types and content_type not in protocol.types:
             raise UsageError("SX-INTAKE-054", f"`{content_type or 'nothing'}` is no content type of {protocol.name}", hint=" or ".join(protocol.types))
         self._intake.room()
-        return await self._take(protocol, scope["path"], content_type, headers, query, await _read(receive, headers), owner)
+        hand = _Hand(self)
+        try:
+            return await self._take(protocol, scope["path"], content_type, headers, query, await _read(receive, headers, hand.take), owner, hand)
+        finally:
+            self._held -= hand.bytes
 
     # ---------------------------------------------------------------- who
 
@@ -119,9 +124,11 @@ class IngestDoor:
 
     # ---------------------------------------------------------------- what
 
-    async def _take(self, protocol: Protocol, path: str, content_type: str, headers: Mapping[str, str], query: Mapping[str, str], body: bytes, owner: str) -> Answer:
+    async def _take(self, protocol: Protocol, path: str, content_type: str, headers: Mapping[str, str], query: Mapping[str, str], body: bytes, owner: str, hand: "_Hand") -> Answer:
         intake, now_ns = self._intake, self._clock.now_ns()
         unpacked = _unpack(body, "snappy" if protocol.name == "remote_write" else headers.get("content-encoding", "identity").strip().lower())
+        if unpacked is not body:
+            hand.take(len(unpacked))
         oldest = {table: now_ns - days * 86_400_000_000_000 for table, days in self._keep.items()}
         taken = Taken(path, content_type, headers, query, unpacked, owner, now_ns, oldest)
         key = intake.key(f"{path}?{sorted(query.items())}", owner, unpacked)
@@ -170,8 +177,23 @@ class IngestDoor:
         return out
 
 
-async def _read(receive: Receive, headers: Mapping[str, str]) -> bytes:
-    """Return a request's body, as sent. UsageError when it is larger than is taken."""
+class _Hand:
+    """What one request holds of the memory that all requests share."""
+
+    def __init__(self, door: IngestDoor) -> None:
+        self._door = door
+        self.bytes = 0
+
+    def take(self, size: int) -> None:
+        """Raise Busy when many requests have come at once, each of them right by itself."""
+        if self._door._held + size > limits.BODIES_BYTES_MAX:
+            raise Busy("SX-INTAKE-004", "too much is being sent at once", hint="send again later, or smaller batches; nothing was taken", retry_after_s=limits.RETRY_AFTER_S)
+        self._door._held += size
+        self.bytes += size
+
+
+async def _read(receive: Receive, headers: Mapping[str, str], take: Callable[[int], None] = lambda _: None) -> bytes:
+    """Return a request's body, as sent; `take` hears of each piece of it. UsageError when it is larger than is taken."""
     said = headers.get("content-length", "")
     if said.isdigit() and int(said) > limits.BODY_BYTES_MAX:
         raise _too_large()
@@ -185,6 +207,7 @@ async def _read(receive: Receive, headers: Mapping[str, str]) -> bytes:
         size += len(part)
         if size > limits.BODY_BYTES_MAX:
             raise _too_large()
+        take(len(part))
         parts.append(part)
         if not message.get("more_body"):
             return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -4,6 +4,7 @@ It holds nothing and opens no database, so that it stays small and alive. Each p
 """
 
 import contextlib
+import errno
 import fcntl
 import http.client
 import os
@@ -303,5 +304,8 @@ def claim(name: str, address: str) -> str:
         try:
             one.bind((host.strip("[]"), int(port)))
         except OSError as error:
-            raise WorldError("SX-UP-002", f"`{name}` cannot listen at {address}: {error.strerror}", hint=f"another program has that port; set `{name}` of [server] in sextant.toml to another (port 0 chooses one)") from error
+            why = {
+                errno.EADDRINUSE: "another program has that port; port 0 chooses a free one", errno.EACCES: "ports below 1024 belong to the system",
+            }.get(error.errno or 0, "that is no address of this machine: 127.0.0.1 is for programs here, 0.0.0.0 for all networks")  # fmt: skip
+            raise WorldError("SX-UP-002", f"`{name}` cannot listen at {address}: {error.strerror}", hint=f"set `{name}` of [server] in sextant.toml; {why}") from error
         return f"{host}:{one.getsockname()[1]}"
