@@ -7,6 +7,7 @@ encodes each entry once, when its data file is new.
 Source  Avro 1.11 specification, "Object Container Files"; Apache Iceberg table specification, "Manifests".
 """
 
+import functools
 import hashlib
 import io
 from collections.abc import Callable, Sequence
@@ -170,10 +171,16 @@ def write_list(root: str, path: str, manifests: Sequence[Manifest], *, snapshot:
     codec = _codec("manifest list", _list_writer)
     facts = {"snapshot-id": snapshot, "parent-snapshot-id": "null", "sequence-number": sequence, "format-version": 2}
     sync = hashlib.sha256(path.encode()).digest()[:_SYNC_BYTES]
-    block = codec.encode([_manifest_file(root, manifest, partitioned=partitioned) for manifest in manifests])
+    block = b"".join([_listed(root, manifest, partitioned) for manifest in manifests])
     header = _map({**codec.header, **{name.encode(): str(value).encode() for name, value in facts.items()}})
     data = b"".join([_MAGIC, header, sync, *((_long(len(manifests)), _long(len(block)), block, sync) if manifests else ())])
     disk.write(disk.join(root, path), data, whole=False)
+
+
+@functools.lru_cache(maxsize=4096)
+def _listed(root: str, manifest: Manifest, partitioned: bool) -> bytes:
+    """Return a manifest's entry in a list: the same in the list of every state that has it."""
+    return _codec("manifest list", _list_writer).encode([_manifest_file(root, manifest, partitioned=partitioned)])
 
 
 def _list_writer() -> "AvroOutputFile[Any]":
