@@ -28,9 +28,10 @@ from pathlib import Path
 from typing import Any
 
 import cramjam
-from telemetry_wire import field, labels, varint
+from telemetry_wire import field, labels
 
 from sextant.app.config import read_config
+from sextant.formats.native import varint
 from sextant.kernel.errors import SextantError
 from sextant.server.client import TelemetryClient
 from sextant.server.supervisor import Address, Child, Supervisor

@@ -16,17 +16,10 @@ from contextlib import contextmanager
 import cramjam
 from telemetry_data import STEP_MS, Fleet
 
+from sextant.formats.native import varint
+
 PER_REQUEST = 2_000  # what Prometheus sends in one request when it has enough
 CONNECTIONS = 4
-
-
-def varint(number: int) -> bytes:
-    out = bytearray()
-    while number >= 0x80:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
 
 
 def field(number: int, data: bytes) -> bytes:

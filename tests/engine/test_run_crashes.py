@@ -1,0 +1,138 @@
+"""Two processes on one project, and runs that were cut off."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from orders_project import CUT, TWO, parts
+
+import sextant
+from sextant.engine.leases import Leases
+from sextant.kernel.errors import Busy, StorageError
+
+SRC = str(Path(sextant.__file__).parents[1])
+
+
+HOLDER = """
+import sys, threading
+from sextant.app.config import read_config
+from sextant.app.platform import LocalPlatform
+from sextant.engine.leases import Leases
+from pathlib import Path
+with LocalPlatform(read_config(Path(sys.argv[1])), load=False) as p, Leases(p.state, p.clock, "run_of_another", ["dev/dataset:orders"]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_two_processes(shop, running) -> None:
+    """Both would write the same table; or a dead one would block the living for half a minute."""
+    shop.write(CUT)
+    with shop.open() as p:
+        other = subprocess.Popen([sys.executable, "-c", HOLDER, str(shop.root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": SRC})
+        assert other.stdout is not None
+        assert other.stdin is not None
+        try:
+            assert other.stdout.readline() == b"held\n"
+            with pytest.raises(Busy) as caught:
+                running(p)
+            assert f"pid {other.pid}" in caught.value.message
+            assert "run_of_another" in caught.value.message
+            assert "dataset:orders" in caught.value.message
+            assert parts(p, "dev", "orders") == {}
+        finally:
+            other.kill()
+            other.wait()
+            other.stdin.close()
+            other.stdout.close()
+        assert running(p).state == "finished", "a dead holder is taken over at once"
+
+
+def test_a_run_that_died_is_taken_up(shop, running, monkeypatch) -> None:
+    """What a crashed run had made would be made again, or never be published."""
+    shop.write(CUT)
+    with shop.open() as p:
+
+        def dies(*_a: object, **_k: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(p.publisher, "publish", dies)
+        with pytest.raises(KeyboardInterrupt):
+            running(p)
+    with shop.open() as p:
+        assert len(p.state.read("runs_open")) == 1
+        assert parts(p, "dev", "total") == {}
+        report = running(p)
+        assert report.id == "", "taking up the old run did everything"
+        run = p.views.runs().items[0]
+        assert (run["state"], run.get("computed", 0), run["reused"]) == ("finished", 0, 4)
+        assert p.views.run(run["id"])["seal_ok"]
+        assert p.views.count("dev", "total") == 4
+        assert p.state.read("runs_open") == []
+
+
+def test_a_forced_run_that_died_is_taken_up_as_forced(shop, running, monkeypatch) -> None:
+    """The resumed run would forget that it was forced, and drop what it had made."""
+    shop.write("ORDER, STOCK = 1, 1\n" + TWO.replace('"amount": [ORDER]', '"amount": [len(list(__import__("pathlib").Path(COUNT).iterdir()))]').replace("@sx", f"COUNT = {str(shop.root / 'count')!r}\n@sx", 1))
+    (shop.root / "count").mkdir()
+    with shop.open() as p:
+        running(p, "dev", "dataset:orders")
+        before = parts(p, "dev", "orders")
+        (shop.root / "count" / "one").touch()
+        publish = p.publisher.publish
+        monkeypatch.setattr(p.publisher, "publish", lambda *_a, **_k: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            running(p, "dev", "dataset:orders", force=True)
+        monkeypatch.setattr(p.publisher, "publish", publish)
+        (shop.root / "count" / "two").touch()
+        running(p)
+        assert parts(p, "dev", "orders") != before
+        assert p.views.frame(p.views.resolve("dev", "dataset:orders", ""))["amount"].unique().to_list() == [1], "what it had made, not made again"
+
+
+def test_a_lost_lease(shop, running, monkeypatch) -> None:
+    """After a long sleep of the machine two processes would end one run, and publish it twice."""
+    shop.write(CUT)
+    leases: list[Leases] = []
+    enter = Leases.__enter__
+    monkeypatch.setattr(Leases, "__enter__", lambda self: leases.append(self) or enter(self))
+    with shop.open() as p:
+        with pytest.raises(Busy, match="another process took over"):
+            running(p, "dev", progress=lambda _t, _d: setattr(leases[-1], "lost", True))
+        assert parts(p, "dev", "orders") == {}
+        assert len(p.state.read("runs_open")) == 1, "it is the other's to end"
+        running(p)
+        assert p.views.count("dev", "total") == 4
+
+
+def test_a_cancelled_run_is_gone_on_from(shop, running) -> None:
+    """Ctrl-C after an hour would throw the hour away."""
+    shop.write(CUT)
+    with shop.open() as p:
+        report = running(p, "dev", progress=lambda _t, _d: p._interrupted.set())
+        assert (report.state, report.exit_code) == ("cancelled", 130)
+        assert parts(p, "dev", "orders") == {}
+        p._interrupted.clear()
+        again = running(p)
+        assert (again.state, again.computed, again.reused) == ("finished", 3, 1)
+
+
+def test_a_storage_error_ends_the_run_and_the_next_goes_on(shop, running, monkeypatch) -> None:
+    """The run would stay open for ever and fail every run after it."""
+    shop.write(CUT)
+    with shop.open() as p:
+        publish = p.publisher.publish
+
+        def full(*_a: object, **_k: object) -> None:
+            raise StorageError("SX-DISK-1", "the disk is full")
+
+        monkeypatch.setattr(p.publisher, "publish", full)
+        with pytest.raises(StorageError):
+            running(p)
+        assert p.views.runs().items[0]["state"] == "failed"
+        assert p.state.read("runs_open") == []
+        monkeypatch.setattr(p.publisher, "publish", publish)
+        again = running(p)
+        assert (again.state, again.computed, again.reused) == ("finished", 0, 4)
