@@ -1,7 +1,8 @@
 """Runs the benchmarks and prints one JSON line for each figure: `python -m bench [NAME ...]`.
 
-Each benchmark is a script of its own in this folder and can be run alone. Figures are medians and ranges over interleaved
-repetitions; what waits for the disk is shown beside the cost of a bare commit or fsync of the same run.
+Each benchmark is a script of its own in this folder and can be run alone. Figures are medians and
+ranges over interleaved repetitions; what waits for the disk is shown beside the cost of a bare
+commit or fsync of the same run.
 """
 
 import subprocess
@@ -9,7 +10,18 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-ALL = ("startup", "engine", "ledger", "catalogue", "lake", "year", "server", "telemetry", "crash", "telemetry_crash")
+ALL = (
+    "startup",
+    "engine",
+    "ledger",
+    "catalogue",
+    "lake",
+    "year",
+    "server",
+    "telemetry",
+    "crash",
+    "telemetry_crash",
+)
 
 
 def main(names: list[str]) -> int:
@@ -21,7 +33,10 @@ def main(names: list[str]) -> int:
     worst = 0
     for name in names or ALL:
         print(f"-- {name}", file=sys.stderr, flush=True)
-        worst = max(worst, subprocess.run([sys.executable, str(HERE / f"{name}.py")], check=False).returncode)
+        worst = max(
+            worst,
+            subprocess.run([sys.executable, str(HERE / f"{name}.py")], check=False).returncode,
+        )
     return worst
 
 

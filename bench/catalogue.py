@@ -1,7 +1,8 @@
-"""Pointers and releases at size: an environment over 1,000 tables, an atomic publish of 100 with their events, an undo.
+"""Pointers and releases at size: an environment over 1,000 tables, an atomic publish of 100 with
+their events, an undo.
 
-SQLite in WAL mode with synchronous=FULL; a bare commit of the same run stands beside. No data files are written here:
-what the files cost is in `lake.py`.
+SQLite in WAL mode with synchronous=FULL; a bare commit of the same run stands beside. No data files
+are written here: what the files cost is in `lake.py`.
 """
 
 import json
@@ -31,15 +32,36 @@ def main() -> None:
     clock = SystemClock()
     ids = Ids(clock)
     me = Principal(name="bench")
-    seen: dict[str, list[float]] = {"bare commit": [], "environment over 1,000 tables": [], "publish of 100 tables with events": [], "resolve 1,000 pointers": []}
-    with tempfile.TemporaryDirectory(prefix="sextant-bench-", dir=".") as folder, SqliteState(Path(folder) / "state.db", Ledger(clock), clock=clock) as state:
+    seen: dict[str, list[float]] = {
+        "bare commit": [],
+        "environment over 1,000 tables": [],
+        "publish of 100 tables with events": [],
+        "resolve 1,000 pointers": [],
+    }
+    with (
+        tempfile.TemporaryDirectory(prefix="sextant-bench-", dir=".") as folder,
+        SqliteState(Path(folder) / "state.db", Ledger(clock), clock=clock) as state,
+    ):
 
         def event(type_: str, subject: str, data: object) -> Event:
-            return Event(id=ids.new("ev"), type=type_, subject=subject, actor="person:bench", data=msgspec.Raw(msgspec.json.encode(data)))
+            return Event(
+                id=ids.new("ev"),
+                type=type_,
+                subject=subject,
+                actor="person:bench",
+                data=msgspec.Raw(msgspec.json.encode(data)),
+            )
 
         def version(table: int, n: int, parent: str) -> Version:
             digest = f"{table:08x}{n:056x}"
-            return Version(asset=f"dataset:t{table}", digest=digest, parent=parent, locator=f"t{table}/metadata/{n}.json", parts=(Part(partition=f"2013-{n:02d}", digest=digest, rows=1),), rows=n)
+            return Version(
+                asset=f"dataset:t{table}",
+                digest=digest,
+                parent=parent,
+                locator=f"t{table}/metadata/{n}.json",
+                parts=(Part(partition=f"2013-{n:02d}", digest=digest, rows=1),),
+                rows=n,
+            )
 
         versions = Versions(state)
         releases = Releases(state, {"dataset": DatasetKind(versions)}, clock, ids)
@@ -49,10 +71,17 @@ def main() -> None:
 
         def publish(tables: range, n: int) -> None:
             made = [version(table, n, heads[table]) for table in tables]
-            moves = [Move(env="prod", asset=v.asset, source=heads[table], target=v.digest) for table, v in zip(tables, made, strict=True)]
+            moves = [
+                Move(env="prod", asset=v.asset, source=heads[table], target=v.digest)
+                for table, v in zip(tables, made, strict=True)
+            ]
             versions.announce(made)
-            drafted = releases.draft(moves, by=me, decision=allow, strategy=Strategy(kind="publish"))
-            done = releases.propose(drafted, before=[event("version.created", v.asset, VersionCreated(v)) for v in made])
+            drafted = releases.draft(
+                moves, by=me, decision=allow, strategy=Strategy(kind="publish")
+            )
+            done = releases.propose(
+                drafted, before=[event("version.created", v.asset, VersionCreated(v)) for v in made]
+            )
             assert done.state == "live"
             for table, v in zip(tables, made, strict=True):
                 heads[table] = v.digest
@@ -64,7 +93,9 @@ def main() -> None:
             state.commit(Write((Statement("meta_set", ("bench", str(n))),)))
             seen["bare commit"].append(time.perf_counter() - at)
             at = time.perf_counter()
-            state.commit(Write((), (event("env.created", f"pr-{n}", EnvCreated(f"pr-{n}", "prod")),)))
+            state.commit(
+                Write((), (event("env.created", f"pr-{n}", EnvCreated(f"pr-{n}", "prod")),))
+            )
             seen["environment over 1,000 tables"].append(time.perf_counter() - at)
             at = time.perf_counter()
             assert len(versions.live(f"pr-{n}")) == TABLES
@@ -75,7 +106,21 @@ def main() -> None:
     budgets = {"environment over 1,000 tables": 10, "publish of 100 tables with events": 50}
     for name, values in seen.items():
         ms = [1000 * value for value in values]
-        print(json.dumps({"bench": "catalogue", "what": name, "unit": "ms", "median": round(statistics.median(ms), 2), "min": round(min(ms), 2), "max": round(max(ms), 2), "n": len(ms), "budget": budgets.get(name), "durability": "WAL, synchronous=FULL"}))
+        print(
+            json.dumps(
+                {
+                    "bench": "catalogue",
+                    "what": name,
+                    "unit": "ms",
+                    "median": round(statistics.median(ms), 2),
+                    "min": round(min(ms), 2),
+                    "max": round(max(ms), 2),
+                    "n": len(ms),
+                    "budget": budgets.get(name),
+                    "durability": "WAL, synchronous=FULL",
+                }
+            )
+        )
 
 
 if __name__ == "__main__":

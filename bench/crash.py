@@ -1,15 +1,18 @@
 """Kill -9 at random points: `PYTHONPATH=src python bench/crash.py --kills 1000 [--seed N]`.
 
-A run over a small graph is killed at a random moment, then another one takes up what is left; again and again on one
-project. The source's rows are random, so work that was done twice would be seen in what is live. After each pair:
+A run over a small graph is killed at a random moment, then another one takes up what is left; again
+and again on one project. The source's rows are random, so work that was done twice would be seen in
+what is live. After each pair:
 
 lost     a result that was recorded before the kill is not what is live after the resume
 doubled  a step that had ended well was run again
 ended    no run stays open
-torn     a reader beside it, all the time, sees the pointers of one publish move together, and rows of one generation
+torn     a reader beside it, all the time, sees the pointers of one publish move together, and rows
+         of one generation
 
-At the end the ledger is verified, projections included. Prints one JSON line. `tests/crash` does the same 20 times.
-Children come from a server that has imported everything and run nothing (a fork after Polars has run hangs).
+At the end the ledger is verified, projections included. Prints one JSON line. `tests/crash` does
+the same 20 times. Children come from a server that has imported everything and run nothing (a fork
+after Polars has run hangs).
 """
 
 import argparse
@@ -37,7 +40,7 @@ from sextant.engine.tables import decode_output
 from sextant.ledger.verify import verify
 from sextant.stores.state import open_reader
 
-OPS = '''
+OPS = """
 import os
 from pathlib import Path
 import polars as pl
@@ -63,7 +66,7 @@ def shown(checked: pl.DataFrame, orders: pl.DataFrame) -> pl.DataFrame:
 @sx.dataset(key="generation")
 def total(shown: pl.DataFrame) -> pl.DataFrame:
     return shown.group_by("generation", "other").len("rows")
-'''
+"""
 ASSETS = ("dataset:orders", "dataset:checked", "dataset:shown", "dataset:total")
 
 
@@ -71,8 +74,9 @@ ASSETS = ("dataset:orders", "dataset:checked", "dataset:shown", "dataset:total")
 
 
 def serve(root: Path) -> None:
-    """Fork a child for each line of stdin (`force` or `go on`), print its pid, then its end. What the first child imported is
-    imported here then, so that the next ones spend their time on the run."""
+    """Fork a child for each line of stdin (`force` or `go on`), print its pid, then its end. What
+    the first child imported is imported here then, so that the next ones spend their time on the
+    run."""
     from sextant.app.config import read_config
 
     known = root / "modules"
@@ -81,8 +85,13 @@ def serve(root: Path) -> None:
         if child == 0:
             code = 70
             try:
-                code = run(LocalPlatform(read_config(root), executor="inline"), forced=line.strip() == "force")
-                known.exists() or known.write_text("\n".join(name for name in list(sys.modules) if name not in ("ops", "__main__")))
+                code = run(
+                    LocalPlatform(read_config(root), executor="inline"),
+                    forced=line.strip() == "force",
+                )
+                known.exists() or known.write_text(
+                    "\n".join(name for name in list(sys.modules) if name not in ("ops", "__main__"))
+                )
             finally:
                 os._exit(code)
         print(child, flush=True)
@@ -99,7 +108,9 @@ def run(p: LocalPlatform, *, forced: bool) -> int:
     from sextant.engine.plan import Request
 
     with p:
-        report = p.runs.run("dev", Request(assets=("dataset:orders",) if forced else (), force=forced), by=p.who())
+        report = p.runs.run(
+            "dev", Request(assets=("dataset:orders",) if forced else (), force=forced), by=p.who()
+        )
         return report.exit_code
 
 
@@ -132,11 +143,29 @@ class Reader:
 
 class Server:
     def __init__(self, root: Path) -> None:
-        environment = {**os.environ, "CRASH_GENERATION": str(root / "generation"), "POLARS_MAX_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        self._process = subprocess.Popen([sys.executable, __file__, "--serve", str(root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        environment = {
+            **os.environ,
+            "CRASH_GENERATION": str(root / "generation"),
+            "POLARS_MAX_THREADS": "1",
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, "--serve", str(root)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
 
-    def child(self, what: str, kill_after_s: float | None = None, kill_when: Callable[[], bool] | None = None) -> int:
-        """Run one child and return its exit code; -9 when it was killed in time: after a while, or as soon as something is seen."""
+    def child(
+        self,
+        what: str,
+        kill_after_s: float | None = None,
+        kill_when: Callable[[], bool] | None = None,
+    ) -> int:
+        """Run one child and return its exit code; -9 when it was killed in time: after a while, or
+        as soon as something is seen."""
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write(what + "\n")
@@ -166,12 +195,23 @@ class Server:
 
 
 def harness(kills: int, seed: int, root: Path) -> dict[str, Any]:
-    """Kill `kills` times in the folder `root` and return what was found; every count but the first ones should be 0."""
+    """Kill `kills` times in the folder `root` and return what was found; every count but the first
+    ones should be 0."""
     rng = random.Random(seed)
     (root / "sextant.toml").write_text('module = "ops"\nenvironment = "dev"\n')
     (root / "ops.py").write_text(OPS)
     (root / "generation").write_text("0")
-    found = {"kills": 0, "missed": 0, "resumed": 0, "recorded": 0, "lost": 0, "doubled": 0, "left_open": 0, "failed": 0, "wrong_seal": 0}
+    found = {
+        "kills": 0,
+        "missed": 0,
+        "resumed": 0,
+        "recorded": 0,
+        "lost": 0,
+        "doubled": 0,
+        "left_open": 0,
+        "failed": 0,
+        "wrong_seal": 0,
+    }
     server = Server(root)
     try:
         if server.child("go on") != 0:
@@ -186,7 +226,11 @@ def harness(kills: int, seed: int, root: Path) -> dict[str, Any]:
         while found["kills"] < kills and found["missed"] < 2 * kills:
             generation += 1
             (root / "generation").write_text(str(generation))
-            if found["kills"] % 2:  # half of the kills at any moment, half once so much is recorded, whatever the machine's pace
+            if (
+                found["kills"] % 2
+                # half of the kills at any moment, half once so much is recorded, whatever the
+                # machine's pace
+            ):
                 code = server.child("force", kill_when=_recorded(state, rng.randint(1, 3)))
             else:
                 code = server.child("force", kill_after_s=rng.uniform(0.0, whole_s * 1.02))
@@ -205,7 +249,14 @@ def harness(kills: int, seed: int, root: Path) -> dict[str, Any]:
         reader.close()
         report = verify(state, workers=1)
         state.close()
-        return {**found, "torn": reader.torn, "looks": reader.looks, "events": report.events, "ledger_findings": [str(f) for f in report.findings], "run_s": round(whole_s, 3)}
+        return {
+            **found,
+            "torn": reader.torn,
+            "looks": reader.looks,
+            "events": report.events,
+            "ledger_findings": [str(f) for f in report.findings],
+            "run_s": round(whole_s, 3),
+        }
     finally:
         said = server.close()
         if said:
@@ -228,11 +279,15 @@ def _runs_on(pid: int) -> bool:
 
 
 def _records(state: Any, run: str) -> list[Record]:
-    return [msgspec.json.decode(bytes(body), type=Record) for _, body in state.read("history_of", (run,))]
+    return [
+        msgspec.json.decode(bytes(body), type=Record)
+        for _, body in state.read("history_of", (run,))
+    ]
 
 
 def _judge(state: Any, run: str, before: list[Record], found: dict[str, Any]) -> None:
-    """Compare what was recorded before the kill with the end of the run that took it up, and with what is live."""
+    """Compare what was recorded before the kill with the end of the run that took it up, and with
+    what is live."""
     after = _records(state, run)
     ended = [record.step for record in after if record.kind == "end" and record.ok]
     found["doubled"] += len(ended) - len(set(ended))
@@ -243,7 +298,10 @@ def _judge(state: Any, run: str, before: list[Record], found: dict[str, Any]) ->
     for record in before:
         if record.kind == "end" and record.ok and record.output:
             found["recorded"] += 1
-            found["lost"] += any(live[record.asset].get(s.part.partition) != s.part.digest for s in decode_output(record.output).staged)
+            found["lost"] += any(
+                live[record.asset].get(s.part.partition) != s.part.digest
+                for s in decode_output(record.output).staged
+            )
     facts = msgspec.json.decode(state.read("run_get", (run,))[0][3])
     found["wrong_seal"] += facts.get("state") != "finished"
 
@@ -268,7 +326,15 @@ def main() -> None:
         return
     folder = Path(tempfile.mkdtemp(prefix="sextant-crash-"))
     try:
-        print(json.dumps({"bench": "crash", "seed": arguments.seed, **harness(arguments.kills, arguments.seed, folder)}))
+        print(
+            json.dumps(
+                {
+                    "bench": "crash",
+                    "seed": arguments.seed,
+                    **harness(arguments.kills, arguments.seed, folder),
+                }
+            )
+        )
     finally:
         shutil.rmtree(folder)
 

@@ -1,15 +1,21 @@
-"""What a step costs: `PYTHONPATH=src python bench/engine.py [--steps 10000] [--repeat 5] [--peers DIR]`.
+"""What a step costs: `PYTHONPATH=src python bench/engine.py [--steps 10000] [--repeat 5] [--peers
+DIR]`.
 
 grouped, strict   10,000 no-op steps, 20 wide (20 chains), on the real state store
-chain             1,000 strict steps one behind the other, beside a bare commit of one row on the same disk in the same process
-unchanged         10,000 partitions of ten datasets planned with nothing to do, and 10,000 steps that the engine reuses; warm
-dbos, dagster, luigi   the same on fewer steps, each in an environment of its own below DIR (made when it is missing, from
+chain             1,000 strict steps one behind the other, beside a bare commit of one row on the
+                  same disk in the same process
+unchanged         10,000 partitions of ten datasets planned with nothing to do, and 10,000 steps
+                  that the engine reuses; warm
+dbos, dagster, luigi   the same on fewer steps, each in an environment of its own below DIR (made
+when it is missing, from
                   `bench/peers/*.txt`); figures are per step
 
-Durability: SQLite in WAL with synchronous=FULL for ours, for the bare commit and for DBOS (its own database file, put into WAL before);
-Luigi writes one file a step without fsync; Dagster in process writes to its temporary instance. A strict step's start is durable
-before it runs, its result before a dependent starts; independent strict steps share commits. Every repetition is a process of its own,
-all kinds interleaved. One JSON line for each figure: median, least, most; `memory_mb` is the peak of the process.
+Durability: SQLite in WAL with synchronous=FULL for ours, for the bare commit and for DBOS (its own
+database file, put into WAL before); Luigi writes one file a step without fsync; Dagster in process
+writes to its temporary instance. A strict step's start is durable before it runs, its result before
+a dependent starts; independent strict steps share commits. Every repetition is a process of its
+own, all kinds interleaved. One JSON line for each figure: median, least, most; `memory_mb` is the
+peak of the process.
 """
 
 import argparse
@@ -41,7 +47,14 @@ from sextant.stores.state.sqlite import SqliteState
 HERE = Path(__file__).resolve().parent
 WIDE = 20
 PEERS = {"dbos": 1000, "dagster": 200, "luigi": 1000}  # steps: fewer for the slow ones
-BUDGET = {"grouped": 0.1, "strict": 0.15, "chain_over_bare": 3.0, "plan_unchanged": 200.0, "reuse_unchanged": 200.0, "memory_mb": 300.0}
+BUDGET = {
+    "grouped": 0.1,
+    "strict": 0.15,
+    "chain_over_bare": 3.0,
+    "plan_unchanged": 200.0,
+    "reuse_unchanged": 200.0,
+    "memory_mb": 300.0,
+}
 
 
 class NoOp:
@@ -78,7 +91,10 @@ def timed(tasks: list[Task], work: NoOp, state: SqliteState, run: str) -> float:
 
 
 def columns(steps: int, durability: Any) -> list[Task]:
-    return [Task(id=f"t{n}", deps=(f"t{n - WIDE}",) if n >= WIDE else (), durability=durability) for n in range(steps)]
+    return [
+        Task(id=f"t{n}", deps=(f"t{n - WIDE}",) if n >= WIDE else (), durability=durability)
+        for n in range(steps)
+    ]
 
 
 def wide(durability: str, steps: int) -> dict[str, float]:
@@ -100,7 +116,10 @@ def chain(steps: int) -> dict[str, float]:
         spent = committed = 0.0
         block = 100  # in turns, so that both meet the same disk
         for at in range(0, steps, block):
-            tasks = [Task(id=f"t{n}", deps=(f"t{n - 1}",) if n else (), durability="strict") for n in range(block)]
+            tasks = [
+                Task(id=f"t{n}", deps=(f"t{n - 1}",) if n else (), durability="strict")
+                for n in range(block)
+            ]
             spent += timed(tasks, NoOp(), state, f"run{at}")
             started = time.perf_counter()
             for n in range(block):
@@ -108,7 +127,11 @@ def chain(steps: int) -> dict[str, float]:
             committed += (time.perf_counter() - started) * 1e3
         bare.close()
         state.close()
-    return {"chain": spent / steps, "bare_commit": committed / steps, "chain_over_bare": spent / committed}
+    return {
+        "chain": spent / steps,
+        "bare_commit": committed / steps,
+        "chain_over_bare": spent / committed,
+    }
 
 
 def unchanged(steps: int) -> dict[str, float]:
@@ -117,11 +140,28 @@ def unchanged(steps: int) -> dict[str, float]:
     assets, live = [], {}
     for n in range(10):
         inputs = (Input(name="up", asset=f"dataset:a{n - 1}"),) if n else ()
-        asset = Asset(kind="dataset", name=f"a{n}", build=Build(code=Code(language="python", entry="ops:a", file="ops.py", fingerprint="f"), inputs=inputs), table=Table(partitioning=Partitioning(grain="daily", start=names[0], end=_after(names[-1]))))
+        asset = Asset(
+            kind="dataset",
+            name=f"a{n}",
+            build=Build(
+                code=Code(language="python", entry="ops:a", file="ops.py", fingerprint="f"),
+                inputs=inputs,
+            ),
+            table=Table(
+                partitioning=Partitioning(grain="daily", start=names[0], end=_after(names[-1]))
+            ),
+        )
         assets.append(asset)
         code = keys.code_digest(asset)
         live[asset.id] = {
-            day: Part(partition=day, digest=f"{n}-{day}", rows=1, code=code, inputs=keys.inputs_digest([("up", day, f"{n - 1}-{day}")] if n else [])) for day in names
+            day: Part(
+                partition=day,
+                digest=f"{n}-{day}",
+                rows=1,
+                code=code,
+                inputs=keys.inputs_digest([("up", day, f"{n - 1}-{day}")] if n else []),
+            )
+            for day in names
         }
     manifest = Manifest(project="bench", tz="UTC", assets=tuple(assets))
     scene = Scene(env="prod", now=from_datetime(_utc(2030)), live=live, versions={})
@@ -154,7 +194,12 @@ def _utc(year: int) -> Any:
 def one(name: str, steps: int) -> dict[str, float]:
     """Measure one kind in this process."""
     random.seed(1)
-    found = {"grouped": lambda: wide("grouped", steps), "strict": lambda: wide("strict", steps), "chain": lambda: chain(steps // 10), "unchanged": lambda: unchanged(steps)}[name]()
+    found = {
+        "grouped": lambda: wide("grouped", steps),
+        "strict": lambda: wide("strict", steps),
+        "chain": lambda: chain(steps // 10),
+        "unchanged": lambda: unchanged(steps),
+    }[name]()
     return {**found, "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
@@ -164,7 +209,11 @@ def peer(name: str, folder: Path) -> Path:
     python = home / "bin" / "python"
     if not python.exists():
         venv.create(home, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "-r", HERE / "peers" / f"{name}.txt"], check=True, stderr=subprocess.DEVNULL)
+        subprocess.run(
+            [python, "-m", "pip", "install", "--quiet", "-r", HERE / "peers" / f"{name}.txt"],
+            check=True,
+            stderr=subprocess.DEVNULL,
+        )
     return python
 
 
@@ -178,27 +227,61 @@ def measured(command: list[Any]) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--peers", type=Path, help="a folder for the peers' environments; without it they are left out")
+    parser.add_argument(
+        "--peers",
+        type=Path,
+        help="a folder for the peers' environments; without it they are left out",
+    )
     parser.add_argument("--one", default="", help="one kind, once, in this process")
     arguments = parser.parse_args()
     if arguments.one:
         print(json.dumps(one(arguments.one, arguments.steps)))
         return
-    commands: dict[str, list[Any]] = {name: [sys.executable, __file__, "--one", name, "--steps", str(arguments.steps)] for name in ("grouped", "strict", "chain", "unchanged")}
+    commands: dict[str, list[Any]] = {
+        name: [sys.executable, __file__, "--one", name, "--steps", str(arguments.steps)]
+        for name in ("grouped", "strict", "chain", "unchanged")
+    }
     if arguments.peers:
-        commands |= {name: [peer(name, arguments.peers.resolve()), HERE / "engine_peer.py", name, str(steps)] for name, steps in PEERS.items()}
+        commands |= {
+            name: [peer(name, arguments.peers.resolve()), HERE / "engine_peer.py", name, str(steps)]
+            for name, steps in PEERS.items()
+        }
     seen: dict[tuple[str, str], list[float]] = {}
     for _ in range(arguments.repeat):
         for name, command in commands.items():
             for what, value in measured(command).items():
                 seen.setdefault((name, what), []).append(value)
     for (name, what), values in seen.items():
-        unit = {"memory_mb": "MB", "chain_over_bare": "times", "plan_unchanged": "ms", "reuse_unchanged": "ms", "start_s": "s"}.get(what, "ms/step")
+        unit = {
+            "memory_mb": "MB",
+            "chain_over_bare": "times",
+            "plan_unchanged": "ms",
+            "reuse_unchanged": "ms",
+            "start_s": "s",
+        }.get(what, "ms/step")
         steps = PEERS.get(name, arguments.steps // 10 if name == "chain" else arguments.steps)
-        print(json.dumps({"bench": "engine", "kind": name, "what": what, "unit": unit, "median": round(statistics.median(values), 4), "min": round(min(values), 4), "max": round(max(values), 4), "n": len(values), "steps": steps, "budget": BUDGET.get(what) if name not in PEERS else None}), flush=True)
+        print(
+            json.dumps(
+                {
+                    "bench": "engine",
+                    "kind": name,
+                    "what": what,
+                    "unit": unit,
+                    "median": round(statistics.median(values), 4),
+                    "min": round(min(values), 4),
+                    "max": round(max(values), 4),
+                    "n": len(values),
+                    "steps": steps,
+                    "budget": BUDGET.get(what) if name not in PEERS else None,
+                }
+            ),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""A peer's engine on no-op steps, for `bench/engine.py`: `PYTHON engine_peer.py dbos|dagster|luigi STEPS`. Prints milliseconds a step.
+"""A peer's engine on no-op steps, for `bench/engine.py`: `PYTHON engine_peer.py dbos|dagster|luigi
+STEPS`. Prints milliseconds a step.
 
 Runs in the peer's own environment and imports nothing of ours.
 """
@@ -16,13 +17,21 @@ WIDE = 20
 
 
 def dbos(steps: int, folder: str) -> float:
-    """One workflow that calls a step again and again; its database is a SQLite file in WAL, synchronous=FULL as it sets it."""
+    """One workflow that calls a step again and again; its database is a SQLite file in WAL,
+    synchronous=FULL as it sets it."""
     from dbos import DBOS
 
     path = os.path.join(folder, "dbos.sqlite")
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
-    DBOS(config={"name": "bench", "system_database_url": f"sqlite:///{path}", "log_level": "ERROR", "run_admin_server": False})
+    DBOS(
+        config={
+            "name": "bench",
+            "system_database_url": f"sqlite:///{path}",
+            "log_level": "ERROR",
+            "run_admin_server": False,
+        }
+    )
 
     @DBOS.step()
     def noop(n: int) -> int:
@@ -90,7 +99,9 @@ def luigi(steps: int, folder: str) -> float:
                 file.write("x")
 
     started = time.perf_counter()
-    assert lg.build([Noop(n=n) for n in range(steps - WIDE, steps)], local_scheduler=True, log_level="CRITICAL")
+    assert lg.build(
+        [Noop(n=n) for n in range(steps - WIDE, steps)], local_scheduler=True, log_level="CRITICAL"
+    )
     return time.perf_counter() - started
 
 
@@ -98,7 +109,14 @@ def main() -> None:
     name, steps = sys.argv[1], int(sys.argv[2])
     with tempfile.TemporaryDirectory() as folder:
         spent = {"dbos": dbos, "dagster": dagster, "luigi": luigi}[name](steps, folder)
-    print(json.dumps({"step": 1000 * spent / steps, "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+    print(
+        json.dumps(
+            {
+                "step": 1000 * spent / steps,
+                "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            }
+        )
+    )
     sys.stdout.flush()
     os._exit(0)  # some of them keep threads
 

@@ -1,10 +1,11 @@
-"""Measure the lake: commits over history, restore, files of a state; beside stock pyiceberg's append in the same run.
+"""Measure the lake: commits over history, restore, files of a state; beside stock pyiceberg's
+append in the same run.
 
     PYTHONPATH=src python bench/lake.py [--commits 1000] [--peer PYTHON]
 
-Prints one JSON object a line: what, unit, n, median, min, max, and what it was made of. Durability: data files, manifests,
-lists, states and their folder are fsynced before a commit returns; stock pyiceberg does not fsync. The cost of an fsync is
-measured in the same run, before and after.
+Prints one JSON object a line: what, unit, n, median, min, max, and what it was made of. Durability:
+data files, manifests, lists, states and their folder are fsynced before a commit returns; stock
+pyiceberg does not fsync. The cost of an fsync is measured in the same run, before and after.
 """
 
 import argparse
@@ -40,7 +41,20 @@ def timed(call: Callable[[], Any]) -> tuple[float, Any]:
 
 def report(what: str, values: list[float], **more: Any) -> None:
     low, high = min(values), max(values)
-    print(json.dumps({"what": what, "unit": "ms", "n": len(values), "median": round(statistics.median(values), 3), "min": round(low, 3), "max": round(high, 3), **more}), flush=True)
+    print(
+        json.dumps(
+            {
+                "what": what,
+                "unit": "ms",
+                "n": len(values),
+                "median": round(statistics.median(values), 3),
+                "min": round(low, 3),
+                "max": round(high, 3),
+                **more,
+            }
+        ),
+        flush=True,
+    )
 
 
 def repeat(what: str, times: int, call: Callable[[], Any], **more: Any) -> Any:
@@ -52,8 +66,19 @@ def repeat(what: str, times: int, call: Callable[[], Any], **more: Any) -> Any:
 
 
 def day_of_rows(seed: int) -> pa.Table:
-    frame = pl.DataFrame({f"n{i}": pl.int_range(ROWS, eager=True) * (i + 7) % (seed + 101) for i in range(COLUMNS - 3)})
-    return frames.canonical(frame.with_columns(id=pl.int_range(ROWS) + seed * ROWS, who=pl.format("who{}", pl.int_range(ROWS) % 97), x=pl.int_range(ROWS) / 3).to_arrow())
+    frame = pl.DataFrame(
+        {
+            f"n{i}": pl.int_range(ROWS, eager=True) * (i + 7) % (seed + 101)
+            for i in range(COLUMNS - 3)
+        }
+    )
+    return frames.canonical(
+        frame.with_columns(
+            id=pl.int_range(ROWS) + seed * ROWS,
+            who=pl.format("who{}", pl.int_range(ROWS) % 97),
+            x=pl.int_range(ROWS) / 3,
+        ).to_arrow()
+    )
 
 
 def fsync_cost(folder: Path, when: str) -> None:
@@ -72,49 +97,139 @@ def measure_ours(folder: Path, commits: int) -> None:
     staged: list[tuple[FileRef, ...]] = []
     for index, day in enumerate(days):
         rows = day_of_rows(index)
-        ms, out = timed(lambda rows=rows, day=day, index=index: frames.write(rows, day, root=lake.root, staging=f"t/data/a{index}", key=["id"]))
+        ms, out = timed(
+            lambda rows=rows, day=day, index=index: frames.write(
+                rows, day, root=lake.root, staging=f"t/data/a{index}", key=["id"]
+            )
+        )
         write_ms.append(ms)
         staged.append(out.files)
-        ms, commit = timed(lambda out=out, day=day: lake.commit("t", states[-1], add=out.files, replace=[day], arrow_schema=schema, partitioned="daily"))
+        ms, commit = timed(
+            lambda out=out, day=day: lake.commit(
+                "t",
+                states[-1],
+                add=out.files,
+                replace=[day],
+                arrow_schema=schema,
+                partitioned="daily",
+            )
+        )
         commit_ms.append(ms)
         states.append(commit.locator)
     size = f"{ROWS} rows x {COLUMNS} columns a commit"
     report("write, digest and fsync one day's file", write_ms[1:], size=size)
     report("commit: first 50 of the history", commit_ms[1:51], size=size)
     report(f"commit: last 50 of {commits}", commit_ms[-50:], size=size)
-    report("commit: all but the first, which imports pyiceberg", commit_ms[1:], size=size, first=round(commit_ms[0], 1))
-    extra = frames.write(day_of_rows(7), "2030-01-01", root=lake.root, staging="t/data/extra", key=["id"])
+    report(
+        "commit: all but the first, which imports pyiceberg",
+        commit_ms[1:],
+        size=size,
+        first=round(commit_ms[0], 1),
+    )
+    extra = frames.write(
+        day_of_rows(7), "2030-01-01", root=lake.root, staging="t/data/extra", key=["id"]
+    )
     full, before = states[-1], states[-2]
-    repeat(f"commit on a state of {commits} files", 30, lambda: lake.commit("t", full, add=extra.files, replace=["2030-01-01"], arrow_schema=schema, partitioned="daily"))
-    repeat(f"restore one day on a state of {commits} files", 30, lambda: lake.restore("t", full, before, [days[-1]]))
+    repeat(
+        f"commit on a state of {commits} files",
+        30,
+        lambda: lake.commit(
+            "t",
+            full,
+            add=extra.files,
+            replace=["2030-01-01"],
+            arrow_schema=schema,
+            partitioned="daily",
+        ),
+    )
+    repeat(
+        f"restore one day on a state of {commits} files",
+        30,
+        lambda: lake.restore("t", full, before, [days[-1]]),
+    )
     half = states[commits // 2]
-    repeat(f"restore {commits - commits // 2} days (all that came later)", 10, lambda: lake.restore("t", full, half, days[commits // 2 :]))
+    repeat(
+        f"restore {commits - commits // 2} days (all that came later)",
+        10,
+        lambda: lake.restore("t", full, half, days[commits // 2 :]),
+    )
     if commits >= 365:
-        repeat("files(locator) at 365 files", 50, lambda: lake.files(states[365]), manifests=len(lake._load(states[365]).manifests))
-    repeat(f"files(locator) at {commits} files", 50, lambda: lake.files(full), manifests=len(lake._load(full).manifests))
-    repeat("read one day, Polars", 50, lambda: frames.read(lake.root, staged[5], schema=frames.schema_of(day_of_rows(0))))
+        repeat(
+            "files(locator) at 365 files",
+            50,
+            lambda: lake.files(states[365]),
+            manifests=len(lake._load(states[365]).manifests),
+        )
+    repeat(
+        f"files(locator) at {commits} files",
+        50,
+        lambda: lake.files(full),
+        manifests=len(lake._load(full).manifests),
+    )
+    repeat(
+        "read one day, Polars",
+        50,
+        lambda: frames.read(lake.root, staged[5], schema=frames.schema_of(day_of_rows(0))),
+    )
     compacted = timed(lambda: lake.compact("t", full))
-    report(f"compact {commits} day files into months", [compacted[0]], files=len(compacted[1].files if compacted[1] else ()))
+    report(
+        f"compact {commits} day files into months",
+        [compacted[0]],
+        files=len(compacted[1].files if compacted[1] else ()),
+    )
     months = compacted[1].locator if compacted[1] else full
-    repeat("overwrite one day of a compacted month", 20, lambda: lake.commit("t", months, add=staged[40], replace=[days[40]], arrow_schema=schema, partitioned="daily"))
+    repeat(
+        "overwrite one day of a compacted month",
+        20,
+        lambda: lake.commit(
+            "t",
+            months,
+            add=staged[40],
+            replace=[days[40]],
+            arrow_schema=schema,
+            partitioned="daily",
+        ),
+    )
     data = sum(file.size_bytes for file in lake.files(full))
     metadata = sum(entry.stat().st_size for entry in os.scandir(lake.root / "t/metadata"))
-    print(json.dumps({"what": "bytes before garbage collection", "data": data, "metadata": metadata, "metadata_per_commit": metadata // commits}))
+    print(
+        json.dumps(
+            {
+                "what": "bytes before garbage collection",
+                "data": data,
+                "metadata": metadata,
+                "metadata_per_commit": metadata // commits,
+            }
+        )
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--commits", type=int, default=1000)
-    parser.add_argument("--peer", default="", help="a Python that has pyiceberg[sql-sqlite]; without it the peer is left out")
+    parser.add_argument(
+        "--peer",
+        default="",
+        help="a Python that has pyiceberg[sql-sqlite]; without it the peer is left out",
+    )
     parser.add_argument("--peer-commits", type=int, default=100)
-    parser.add_argument("--folder", default=None, help="where to write; default: a temporary folder")
+    parser.add_argument(
+        "--folder", default=None, help="where to write; default: a temporary folder"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
         fsync_cost(folder, "before")
         measure_ours(folder, options.commits)
         if options.peer:
-            subprocess.run([options.peer, str(Path(__file__).with_name("lake_peer.py")), str(options.peer_commits)], check=True)
+            subprocess.run(
+                [
+                    options.peer,
+                    str(Path(__file__).with_name("lake_peer.py")),
+                    str(options.peer_commits),
+                ],
+                check=True,
+            )
         fsync_cost(folder, "after")
 
 

@@ -1,7 +1,8 @@
-"""Figures of state store and ledger, as JSON lines: `PYTHONPATH=src python bench/ledger.py [--only NAME] [--tamper N]`.
+"""Figures of state store and ledger, as JSON lines: `PYTHONPATH=src python bench/ledger.py [--only
+NAME] [--tamper N]`.
 
-Each line: what, unit, median, lowest, highest, repetitions, durability. Peers run in the same process and minutes: a bare
-SQLite commit, and a hash tree in plain hashlib.
+Each line: what, unit, median, lowest, highest, repetitions, durability. Peers run in the same
+process and minutes: a bare SQLite commit, and a hash tree in plain hashlib.
 """
 
 import argparse
@@ -47,10 +48,28 @@ clock = SystemClock()
 ids = Ids(clock)
 
 
-def line(what: str, unit: str, values: list[float], durability: str = "none", **more: object) -> None:
+def line(
+    what: str, unit: str, values: list[float], durability: str = "none", **more: object
+) -> None:
     digits = 3 if min(values) < 100 else 0
-    low, high, median = (round(value, digits) for value in (min(values), max(values), statistics.median(values)))
-    print(json.dumps({"what": what, "unit": unit, "median": median, "low": low, "high": high, "n": len(values), "durability": durability, **more}), flush=True)
+    low, high, median = (
+        round(value, digits) for value in (min(values), max(values), statistics.median(values))
+    )
+    print(
+        json.dumps(
+            {
+                "what": what,
+                "unit": unit,
+                "median": median,
+                "low": low,
+                "high": high,
+                "n": len(values),
+                "durability": durability,
+                **more,
+            }
+        ),
+        flush=True,
+    )
 
 
 def timed(call: Callable[[], object]) -> float:
@@ -60,17 +79,31 @@ def timed(call: Callable[[], object]) -> float:
 
 
 def events(count: int, *, cause: str = "", signals: bool = False) -> list[Event]:
-    """Return events with 260-byte envelopes and 110-byte payloads, each caused by the one before; a hundred neighbours share
-    a subject, as those of a run do. With `signals` every tenth is one, which projects a row."""
+    """Return events with 260-byte envelopes and 110-byte payloads, each caused by the one before; a
+    hundred neighbours share a subject, as those of a run do. With `signals` every tenth is one,
+    which projects a row."""
     made = []
     for n in range(count):
         if signals and n % 10 == 0:
-            signal = {"id": f"{cause}{n}", "asset": "dataset:flights", "kind": "check", "severity": "warn", "message": "late", "onset": 1}
-            made.append(event(ids, "signal.raised", "dataset:flights", signal, actor="person:ann", cause=cause))
+            signal = {
+                "id": f"{cause}{n}",
+                "asset": "dataset:flights",
+                "kind": "check",
+                "severity": "warn",
+                "message": "late",
+                "onset": 1,
+            }
+            made.append(
+                event(
+                    ids, "signal.raised", "dataset:flights", signal, actor="person:ann", cause=cause
+                )
+            )
             cause = made[-1].id
             continue
         data = {"asset": "dataset:flights", "rows": n, "digest": f"{n:064x}", "note": "made"}
-        made.append(event(ids, "note.taken", f"run:{n // 100:08d}", data, actor="person:ann", cause=cause))
+        made.append(
+            event(ids, "note.taken", f"run:{n // 100:08d}", data, actor="person:ann", cause=cause)
+        )
         cause = made[-1].id
     return made
 
@@ -82,7 +115,9 @@ def states(folder: Path, server: str | None) -> Iterator[Callable[[], StateStore
 
     def new() -> StateStore:
         name = f"b{len(opened)}"
-        state = open_state(server or str(folder / f"{name}.db"), Ledger(clock), clock=clock, schema=name)
+        state = open_state(
+            server or str(folder / f"{name}.db"), Ledger(clock), clock=clock, schema=name
+        )
         opened.append(state)
         return state
 
@@ -144,7 +179,10 @@ def plain_tree(leaves: list[bytes]) -> float:
     def run() -> None:
         level = [sha256(b"\x00" + leaf).digest() for leaf in leaves]
         while len(level) > 1:
-            level = [sha256(b"\x01" + level[at] + level[at + 1]).digest() for at in range(0, len(level) - 1, 2)]
+            level = [
+                sha256(b"\x01" + level[at] + level[at + 1]).digest()
+                for at in range(0, len(level) - 1, 2)
+            ]
 
     return len(leaves) / timed(run)
 
@@ -160,7 +198,12 @@ def appends(folder: Path, repetitions: int, server: str | None) -> None:
             if not server:
                 bare.append(bare_commits(folder / "bare.db", 500))
                 tree.append(plain_tree([b"x" * 260] * 100_000))
-    line(f"{where}: appends, one pipelined caller, one event a submit", "events/s", pipelined, durability)
+    line(
+        f"{where}: appends, one pipelined caller, one event a submit",
+        "events/s",
+        pipelined,
+        durability,
+    )
     line(f"{where}: appends, {CALLERS} callers that wait", "events/s", waiting, durability)
     if bare:
         line("peer: bare SQLite commits", "commits/s", bare, WAL)
@@ -168,7 +211,8 @@ def appends(folder: Path, repetitions: int, server: str | None) -> None:
 
 
 def million(folder: Path, repetitions: int, count: int) -> None:
-    """Verify, rebuild, proofs and signatures on one large ledger; every tenth event projects a signal."""
+    """Verify, rebuild, proofs and signatures on one large ledger; every tenth event projects a
+    signal."""
     with states(folder, None) as new:
         state = new()
         cause = ""
@@ -180,17 +224,51 @@ def million(folder: Path, repetitions: int, count: int) -> None:
         signer = Signer.create(folder / "key.pem")
         signing = []
         for one in events(20, cause=cause):
-            signing.append(timed(lambda: sign_head(state, signer, origin="bench", clock=clock)) * 1e3)
+            signing.append(
+                timed(lambda: sign_head(state, signer, origin="bench", clock=clock)) * 1e3
+            )
             state.commit(Write(events=(one,)))
         sign_head(state, signer, origin="bench", clock=clock)
         line("sign the head", "ms", signing, WAL, events=count)
         for workers in (1, 2):
-            seconds = [timed(lambda: checked(state, signer, workers, projections=False)) for _ in range(repetitions)]  # noqa: B023
-            line(f"verify (hashes, typed decode, causes, nodes, integrity check), {workers} process(es)", "s", seconds, events=count)
-        line("of it the database's integrity check", "s", [timed(state.integrity) for _ in range(repetitions)], events=count)
-        both, hashes = timed(lambda: checked(state, signer, 2, projections=True)), timed(lambda: checked(state, signer, 2, projections=False))
-        line("verify the projections (rebuild apart and compare)", "s", [both - hashes], events=count, projected=count // 10)
-        line("rebuild the projections in place", "s", [timed(lambda: rebuild(state)) for _ in range(repetitions)], WAL, events=count, projected=count // 10)
+            seconds = [
+                timed(lambda: checked(state, signer, workers, projections=False))
+                for _ in range(repetitions)
+            ]  # noqa: B023
+            line(
+                (
+                    f"verify (hashes, typed decode, causes, nodes, integrity check), {workers} "
+                    "process(es)"
+                ),
+                "s",
+                seconds,
+                events=count,
+            )
+        line(
+            "of it the database's integrity check",
+            "s",
+            [timed(state.integrity) for _ in range(repetitions)],
+            events=count,
+        )
+        both, hashes = (
+            timed(lambda: checked(state, signer, 2, projections=True)),
+            timed(lambda: checked(state, signer, 2, projections=False)),
+        )
+        line(
+            "verify the projections (rebuild apart and compare)",
+            "s",
+            [both - hashes],
+            events=count,
+            projected=count // 10,
+        )
+        line(
+            "rebuild the projections in place",
+            "s",
+            [timed(lambda: rebuild(state)) for _ in range(repetitions)],
+            WAL,
+            events=count,
+            projected=count // 10,
+        )
         rng = random.Random(1)
         size = state.read("event_span")[0][0]
         root = merkle.root(size, subtrees(state.read))
@@ -199,8 +277,29 @@ def million(folder: Path, repetitions: int, count: int) -> None:
             merkle.prove_inclusion(rng.randrange(size), size, subtrees(state.read))
 
         line("inclusion proof", "ms", [timed(inclusion) * 1e3 for _ in range(500)], events=count)
-        line("consistency proof", "ms", [timed(lambda: merkle.prove_consistency(rng.randrange(1, size), size, subtrees(state.read))) * 1e3 for _ in range(500)], events=count)
-        line("proof bundle", "ms", [timed(lambda: prove(state.read, rng.randrange(size), public=signer.public)) * 1e3 for _ in range(100)], events=count)
+        line(
+            "consistency proof",
+            "ms",
+            [
+                timed(
+                    lambda: merkle.prove_consistency(
+                        rng.randrange(1, size), size, subtrees(state.read)
+                    )
+                )
+                * 1e3
+                for _ in range(500)
+            ],
+            events=count,
+        )
+        line(
+            "proof bundle",
+            "ms",
+            [
+                timed(lambda: prove(state.read, rng.randrange(size), public=signer.public)) * 1e3
+                for _ in range(100)
+            ],
+            events=count,
+        )
         assert len(root) == 32
 
 
@@ -216,22 +315,45 @@ def tamper(folder: Path, count: int, seed: int, workers: int) -> None:
     """Tamper with a ledger at random, `count` times by each attacker, and see what verify finds."""
     attackers = {"database": "tamper", "database and key, against the witness": "tamper_with_key"}
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare, initargs=(str(folder),)) as pool:
+    with ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_prepare, initargs=(str(folder),)
+    ) as pool:
         for attacker, change in attackers.items():
             started = time.perf_counter()
-            pieces = [(change, f"{seed}/{change}/{first}", min(_TRIALS, count - first)) for first in range(0, count, _TRIALS)]
+            pieces = [
+                (change, f"{seed}/{change}/{first}", min(_TRIALS, count - first))
+                for first in range(0, count, _TRIALS)
+            ]
             missed: list[str] = []
             kinds: Counter[str] = Counter()
             alone = tried = 0
-            for piece_kinds, piece_missed, piece_alone in pool.map(_trials, *zip(*pieces, strict=True)):
+            for piece_kinds, piece_missed, piece_alone in pool.map(
+                _trials, *zip(*pieces, strict=True)
+            ):
                 kinds += piece_kinds
                 missed += piece_missed
                 alone += piece_alone
                 tried = kinds.total()
-                print(f"{attacker}: {tried} tried, {len(missed)} missed", file=sys.stderr, flush=True)
+                print(
+                    f"{attacker}: {tried} tried, {len(missed)} missed", file=sys.stderr, flush=True
+                )
             more = {"not_found_without_witness": alone} if change == "tamper_with_key" else {}
-            print(json.dumps({"what": f"tamperings found, attacker with {attacker}", "of": tried, "found": tried - len(missed), "missed": missed[:10], "kinds": dict(sorted(kinds.items())),
-                              "seed": seed, "processes": workers, "seconds": round(time.perf_counter() - started), **more}), flush=True)  # fmt: skip
+            print(
+                json.dumps(
+                    {
+                        "what": f"tamperings found, attacker with {attacker}",
+                        "of": tried,
+                        "found": tried - len(missed),
+                        "missed": missed[:10],
+                        "kinds": dict(sorted(kinds.items())),
+                        "seed": seed,
+                        "processes": workers,
+                        "seconds": round(time.perf_counter() - started),
+                        **more,
+                    }
+                ),
+                flush=True,
+            )
 
 
 _sample: tampering.Sample
@@ -246,7 +368,8 @@ def _prepare(folder: str) -> None:
 
 
 def _trials(change: str, seed: str, count: int) -> tuple[Counter[str], list[str], int]:
-    """Return (how many of each kind, what was missed, how many only the witness gave away) of some tamperings."""
+    """Return (how many of each kind, what was missed, how many only the witness gave away) of some
+    tamperings."""
     rng = random.Random(seed)
     target = _sample.path.with_name("tampered.db")
     kinds: Counter[str] = Counter()
@@ -269,7 +392,9 @@ def main() -> None:
     parser.add_argument("--tamper", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="sextant-bench-", dir=os.environ.get("SEXTANT_BENCH_DIR")))
+    folder = Path(
+        tempfile.mkdtemp(prefix="sextant-bench-", dir=os.environ.get("SEXTANT_BENCH_DIR"))
+    )
     try:
         if arguments.only in (None, "sqlite"):
             appends(folder, arguments.repetitions, None)

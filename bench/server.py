@@ -1,7 +1,8 @@
-"""`sextant up` on a small project: from start to ready, memory when idle, from a pushed row to the KPI, from a write to the live stream.
+"""`sextant up` on a small project: from start to ready, memory when idle, from a pushed row to the
+KPI, from a write to the live stream.
 
-Real processes and real HTTP on this machine. What is acknowledged is fsynced. Memory: RSS counts shared pages once for each process,
-PSS shares them out.
+Real processes and real HTTP on this machine. What is acknowledged is fsynced. Memory: RSS counts
+shared pages once for each process, PSS shares them out.
 """
 
 import argparse
@@ -21,7 +22,10 @@ from typing import Any
 
 from sextant.kernel.limits import WORKER_IDLE_S
 
-TOML = 'module = "ops"\nenvironment = "dev"\n[server]\napi = "127.0.0.1:0"\ningest = "127.0.0.1:0"\nsql = "127.0.0.1:0"\n'
+TOML = (
+    'module = "ops"\nenvironment = "dev"\n[server]\napi = "127.0.0.1:0"\ningest = '
+    '"127.0.0.1:0"\nsql = "127.0.0.1:0"\n'
+)
 OPS = """
 import sextant as sx
 
@@ -38,14 +42,28 @@ class Up:
         self.root, self.token = root, ""
 
     def begin(self) -> float:
-        """Start it; return the seconds until it said that it is ready, the interpreter's start included."""
+        """Start it; return the seconds until it said that it is ready, the interpreter's start
+        included."""
         began = time.perf_counter()
-        command = [sys.executable, "-m", "sextant.cli.main", "--project", str(self.root), "up", "--json"]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        command = [
+            sys.executable,
+            "-m",
+            "sextant.cli.main",
+            "--project",
+            str(self.root),
+            "up",
+            "--json",
+        ]
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
         assert self.process.stdout
         facts = json.loads(self.process.stdout.readline())
         took = time.perf_counter() - began
-        self.api, self.token = urllib.parse.urlsplit(facts["api"]).netloc, facts["token"] or self.token
+        self.api, self.token = (
+            urllib.parse.urlsplit(facts["api"]).netloc,
+            facts["token"] or self.token,
+        )
         return took
 
     def end(self) -> None:
@@ -55,8 +73,15 @@ class Up:
     def connect(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection(self.api, timeout=60)
 
-    def ask(self, link: http.client.HTTPConnection, method: str, path: str, body: Any = None) -> Any:
-        link.request(method, f"/api/v1{path}", None if body is None else json.dumps(body), {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"})
+    def ask(
+        self, link: http.client.HTTPConnection, method: str, path: str, body: Any = None
+    ) -> Any:
+        link.request(
+            method,
+            f"/api/v1{path}",
+            None if body is None else json.dumps(body),
+            {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"},
+        )
         answer = link.getresponse()
         data = answer.read()
         assert answer.status == 200, data
@@ -68,8 +93,13 @@ class Up:
         waiting = [self.process.pid]
         while waiting:
             pid = waiting.pop()
-            waiting += [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-            said = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:])
+            waiting += [
+                int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            ]
+            said = dict(
+                line.split(":", 1)
+                for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+            )
             rss += int(said["Rss"].split()[0])
             pss += int(said["Pss"].split()[0])
         return rss / 1024, pss / 1024
@@ -77,7 +107,21 @@ class Up:
 
 def say(what: str, unit: str, values: Sequence[float], budget: float | None = None) -> None:
     """Print one figure."""
-    print(json.dumps({"bench": "server", "what": what, "unit": unit, "median": round(statistics.median(values), 4), "min": round(min(values), 4), "max": round(max(values), 4), "n": len(values), "budget": budget}), flush=True)
+    print(
+        json.dumps(
+            {
+                "bench": "server",
+                "what": what,
+                "unit": unit,
+                "median": round(statistics.median(values), 4),
+                "min": round(min(values), 4),
+                "max": round(max(values), 4),
+                "n": len(values),
+                "budget": budget,
+            }
+        ),
+        flush=True,
+    )
 
 
 def pushes(up: Up, repeat: int) -> list[float]:
@@ -85,7 +129,9 @@ def pushes(up: Up, repeat: int) -> list[float]:
     link, out = up.connect(), []
     for number in range(repeat):
         began = time.perf_counter()
-        up.ask(link, "POST", "/datasets/sales/rows", {"rows": [{"id": f"s{number}", "amount": 1.0}]})
+        up.ask(
+            link, "POST", "/datasets/sales/rows", {"rows": [{"id": f"s{number}", "amount": 1.0}]}
+        )
         while True:
             try:
                 if up.ask(link, "GET", "/kpis/total")["rows"][0]["value"] == number + 1:
@@ -99,11 +145,20 @@ def pushes(up: Up, repeat: int) -> list[float]:
 def stream(up: Up, repeat: int) -> list[float]:
     """Return the seconds from the request of a write to its event on the live stream."""
     link, listening, out = up.connect(), up.connect(), []
-    listening.request("GET", "/api/v1/stream?types=release.reported", headers={"Authorization": f"Bearer {up.token}"})
+    listening.request(
+        "GET",
+        "/api/v1/stream?types=release.reported",
+        headers={"Authorization": f"Bearer {up.token}"},
+    )
     answer = listening.getresponse()
     for number in range(repeat):
         began = time.perf_counter()
-        up.ask(link, "POST", "/reports", {"kind": "release", "asset": "service:web", "version": f"v{number}"})
+        up.ask(
+            link,
+            "POST",
+            "/reports",
+            {"kind": "release", "asset": "service:web", "version": f"v{number}"},
+        )
         while not answer.readline().startswith(b"data:"):
             pass
         out.append(time.perf_counter() - began)
@@ -141,7 +196,11 @@ def main() -> None:
         say("pushed row to KPI", "s", pushes(up, 15), 5.0)
         say("write to live stream", "s", stream(up, 50))
         say("GET /status", "ms", requests(up, "GET", "/status", None, 100))
-        say("POST /query, SELECT count() FROM ops.events", "ms", requests(up, "POST", "/query", {"sql": "SELECT count() AS n FROM ops.events"}, 100))
+        say(
+            "POST /query, SELECT count() FROM ops.events",
+            "ms",
+            requests(up, "POST", "/query", {"sql": "SELECT count() AS n FROM ops.events"}, 100),
+        )
         time.sleep(WORKER_IDLE_S + 5 + arguments.idle)
         rss, pss = up.memory()
         say("idle after runs: RSS of all processes", "MB", [rss], 500)

@@ -1,15 +1,20 @@
-"""Kill -9 of the processes of a running server, under load: `python bench/telemetry_crash.py --kills 200 [--seed N] [--minutes M]`.
+"""Kill -9 of the processes of a running server, under load: `python bench/telemetry_crash.py
+--kills 200 [--seed N] [--minutes M]`.
 
-`sextant up`'s supervisor runs a coordinator and a telemetry process; again and again one of them, or both, is killed at a random moment.
-Clients send all the time and send again what was not acknowledged: log lines and remote write to telemetry, under a token, and rows to
+`sextant up`'s supervisor runs a coordinator and a telemetry process; again and again one of them,
+or both, is killed at a random moment.
+Clients send all the time and send again what was not acknowledged: log lines and remote write to
+telemetry, under a token, and rows to
 a dataset of the coordinator. At the end:
 
 lost     a batch that was acknowledged is not there
 doubled  a row of a batch is there twice
-ready    from a kill until the process says that it can be asked again. The pause before a start, which grows when a process dies often in
+ready    from a kill until the process says that it can be asked again. The pause before a start,
+         which grows when a process dies often in
          a minute, is left out: this many deaths are the bench's
 
-Prints one JSON line, and the times. `tests/telemetry/test_crash.py` does the same ten times with one process.
+Prints one JSON line, and the times. `tests/telemetry/test_crash.py` does the same ten times with
+one process.
 """
 
 import argparse
@@ -36,7 +41,10 @@ from sextant.kernel.errors import SextantError
 from sextant.server.client import TelemetryClient
 from sextant.server.supervisor import Address, Child, Supervisor
 
-TOML = 'module = "ops"\nenvironment = "dev"\n[server]\napi = "127.0.0.1:0"\ningest = "127.0.0.1:0"\nsql = "127.0.0.1:0"\n'
+TOML = (
+    'module = "ops"\nenvironment = "dev"\n[server]\napi = "127.0.0.1:0"\ningest = '
+    '"127.0.0.1:0"\nsql = "127.0.0.1:0"\n'
+)
 OPS = """
 import sextant as sx
 
@@ -62,22 +70,39 @@ class Sender(threading.Thread):
         names = [f"{self.number}-{number}-{n}" for n in range(EACH)]
         now = time.time_ns()
         if self.kind == "lines":
-            return "/v1/jsonlines?asset=service:crash", "\n".join(json.dumps({"ts": now, "msg": name}) for name in names).encode(), {"Content-Type": "application/x-ndjson"}
+            return (
+                "/v1/jsonlines?asset=service:crash",
+                "\n".join(json.dumps({"ts": now, "msg": name}) for name in names).encode(),
+                {"Content-Type": "application/x-ndjson"},
+            )
         if self.kind == "samples":
             at = b"\x10" + varint(now // 1_000_000)
             import struct
 
             sample = field(2, b"\x09" + struct.pack("<d", number + 1) + at)
-            body = b"".join(field(1, labels({"__name__": "crash", "sender": str(self.number), "n": str(n)}.items()) + sample) for n in range(EACH))
+            body = b"".join(
+                field(
+                    1,
+                    labels({"__name__": "crash", "sender": str(self.number), "n": str(n)}.items())
+                    + sample,
+                )
+                for n in range(EACH)
+            )
             return "/api/v1/write", bytes(cramjam.snappy.compress_raw(body)), PROTOBUF
         rows = [{"id": name, "amount": 1.0} for name in names]
-        return "/api/v1/datasets/sales/rows", json.dumps({"batch": f"{self.number}-{number}", "rows": rows}).encode(), {"Content-Type": "application/json"}
+        return (
+            "/api/v1/datasets/sales/rows",
+            json.dumps({"batch": f"{self.number}-{number}", "rows": rows}).encode(),
+            {"Content-Type": "application/json"},
+        )
 
     def run(self) -> None:
         number = 0
         while not self.stopping:
             path, body, headers = self.batch(number)
-            while not self.sent(path, body, headers):  # also when it is told to stop: what was begun is brought to its end
+            while not self.sent(
+                path, body, headers
+            ):  # also when it is told to stop: what was begun is brought to its end
                 self.again += 1
                 if self.error:
                     return
@@ -140,15 +165,38 @@ def judge(senders: list[Sender], address: Address) -> tuple[int, int]:
     """Return batches that are lost and rows that are doubled."""
     telemetry = TelemetryClient(address.ingest, address.sql, address.secret)
     there: dict[str, Counter[str]] = {"lines": Counter(), "samples": Counter(), "rows": Counter()}
-    for row in found(telemetry, "SELECT body, count() AS n FROM obs.logs WHERE asset = 'service:crash' GROUP BY body"):
+    for row in found(
+        telemetry,
+        "SELECT body, count() AS n FROM obs.logs WHERE asset = 'service:crash' GROUP BY body",
+    ):
         there["lines"][row["body"]] = int(row["n"])
-    for row in found(telemetry, "SELECT labels['sender'] AS sender, labels['n'] AS n, value, count() AS times FROM obs.metrics WHERE metric = 'crash' GROUP BY sender, n, value"):
+    for row in found(
+        telemetry,
+        (
+            "SELECT labels['sender'] AS sender, labels['n'] AS n, value, count() AS times FROM "
+            "obs.metrics WHERE metric = 'crash' GROUP BY sender, n, value"
+        ),
+    ):
         there["samples"][f"{row['sender']}-{int(row['value']) - 1}-{row['n']}"] = int(row["times"])
-    wanted = {kind: {f"{one.number}-{batch}-{n}" for one in senders if one.kind == kind for batch in range(one.acknowledged) for n in range(EACH)} for kind in there}
+    wanted = {
+        kind: {
+            f"{one.number}-{batch}-{n}"
+            for one in senders
+            if one.kind == kind
+            for batch in range(one.acknowledged)
+            for n in range(EACH)
+        }
+        for kind in there
+    }
     until = time.monotonic() + 120
     while time.monotonic() < until:  # what was pushed is published within a second or two
         try:
-            data = telemetry.ask("SELECT id, count() AS n FROM data.sales GROUP BY id", "JSONEachRow", {}, role="admin")
+            data = telemetry.ask(
+                "SELECT id, count() AS n FROM data.sales GROUP BY id",
+                "JSONEachRow",
+                {},
+                role="admin",
+            )
         except SextantError:
             time.sleep(0.5)
             continue
@@ -157,10 +205,17 @@ def judge(senders: list[Sender], address: Address) -> tuple[int, int]:
         if wanted["rows"] <= set(there["rows"]):
             break
         time.sleep(0.5)
-    lost = {(kind, name.rpartition("-")[0]) for kind, names in wanted.items() for name in names if not there[kind][name]}
+    lost = {
+        (kind, name.rpartition("-")[0])
+        for kind, names in wanted.items()
+        for name in names
+        if not there[kind][name]
+    }
     doubled = sum(count - 1 for kind in there for count in there[kind].values() if count > 1)
     for kind, names in wanted.items():
-        print(f"   {kind}: {len(names)} rows acknowledged, {len(there[kind])} there", file=sys.stderr)
+        print(
+            f"   {kind}: {len(names)} rows acknowledged, {len(there[kind])} there", file=sys.stderr
+        )
     return len(lost), doubled
 
 
@@ -185,8 +240,14 @@ def main() -> int:
         watching = threading.Thread(target=server.watch, daemon=True)
         watching.start()
         try:
-            kinds = [("lines", address.ingest)] * 2 + [("samples", address.ingest)] * 2 + [("rows", address.api)]
-            senders = [Sender(kind, number, url, server.token) for number, (kind, url) in enumerate(kinds)]
+            kinds = (
+                [("lines", address.ingest)] * 2
+                + [("samples", address.ingest)] * 2
+                + [("rows", address.api)]
+            )
+            senders = [
+                Sender(kind, number, url, server.token) for number, (kind, url) in enumerate(kinds)
+            ]
             for sender in senders:
                 sender.start()
             began, kills = time.monotonic(), 0
@@ -209,13 +270,37 @@ def main() -> int:
             watching.join()
             server.shut()
     batches = sum(sender.acknowledged for sender in senders)
-    print(json.dumps({
-        "bench": "telemetry_crash", "kills": kills, "seconds": round(took), "acknowledged_batches": batches, "sent_again": sum(sender.again for sender in senders),
-        "lost": lost, "doubled": doubled, "budget": 0,
-    }), flush=True)  # fmt: skip
+    print(
+        json.dumps(
+            {
+                "bench": "telemetry_crash",
+                "kills": kills,
+                "seconds": round(took),
+                "acknowledged_batches": batches,
+                "sent_again": sum(sender.again for sender in senders),
+                "lost": lost,
+                "doubled": doubled,
+                "budget": 0,
+            }
+        ),
+        flush=True,
+    )
     for name, times in ready.items():
         if times:
-            print(json.dumps({"bench": "telemetry_crash", "what": f"{name}: kill to ready", "unit": "s", "median": round(statistics.median(times), 3), "min": round(min(times), 3), "max": round(max(times), 3), "n": len(times), "budget": 3.0}))
+            print(
+                json.dumps(
+                    {
+                        "bench": "telemetry_crash",
+                        "what": f"{name}: kill to ready",
+                        "unit": "s",
+                        "median": round(statistics.median(times), 3),
+                        "min": round(min(times), 3),
+                        "max": round(max(times), 3),
+                        "n": len(times),
+                        "budget": 3.0,
+                    }
+                )
+            )
     return 1 if lost or doubled else 0
 
 

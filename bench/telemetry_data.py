@@ -1,7 +1,9 @@
-"""Made-up telemetry as real systems send it: targets scraped on a grid, counters, gauges, histograms, noise. Seeded, so runs replay.
+"""Made-up telemetry as real systems send it: targets scraped on a grid, counters, gauges,
+histograms, noise. Seeded, so runs replay.
 
-Used by bench/telemetry.py. The mix follows what a Prometheus in front of services and machines holds: most series are counters and
-histogram buckets, many of which stand still; gauges have few decimals; a small part is floats without any pattern.
+Used by bench/telemetry.py. The mix follows what a Prometheus in front of services and machines
+holds: most series are counters and histogram buckets, many of which stand still; gauges have few
+decimals; a small part is floats without any pattern.
 """
 
 import numpy as np
@@ -21,12 +23,21 @@ STEP_MS = 15_000
 
 
 class Fleet:
-    """`series` series over targets of 250 series each; `step()` gives the values of one scrape of everything."""
+    """`series` series over targets of 250 series each; `step()` gives the values of one scrape of
+    everything."""
 
-    def __init__(self, series: int, seed: int = 1, metrics: int = 200, only: str = "", prefix: str = "bench") -> None:
+    def __init__(
+        self, series: int, seed: int = 1, metrics: int = 200, only: str = "", prefix: str = "bench"
+    ) -> None:
         self.random = random = np.random.default_rng(seed)
         self.count, self._prefix = series, prefix
-        kinds = np.concatenate([np.full(round(share * series), i) for i, (name, share) in enumerate(MIX) if only in ("", name)])
+        kinds = np.concatenate(
+            [
+                np.full(round(share * series), i)
+                for i, (name, share) in enumerate(MIX)
+                if only in ("", name)
+            ]
+        )
         kinds = np.resize(kinds, series)
         # a target's series stand together, as in a scrape; kinds are mixed within it
         self.kind = np.sort(kinds.reshape(-1), kind="stable")
@@ -49,7 +60,9 @@ class Fleet:
         random, at, value = self.random, self.at, self.value
         for name in ("counter", "bucket"):
             value[at[name]] += random.poisson(self.rate[at[name]])
-        value[at["seconds"]] = (value[at["seconds"]] + random.gamma(2.0, 0.5, len(at["seconds"]))).round(2)
+        value[at["seconds"]] = (
+            value[at["seconds"]] + random.gamma(2.0, 0.5, len(at["seconds"]))
+        ).round(2)
         moved = at["walk"][random.random(len(at["walk"])) < 0.8]
         value[moved] = (value[moved] + random.normal(0, 0.5, len(moved))).round(2)
         moved = at["level"][random.random(len(at["level"])) < 0.5]
@@ -58,7 +71,9 @@ class Fleet:
         value[at["random"]] = random.random(len(at["random"]))
         restarted = random.random() < 0.002
         if restarted:  # a service starts anew: its counters begin at nought
-            gone = np.isin(self.kind, (0, 1, 2, 6)) & (self.target == random.integers(0, self.target.max() + 1))
+            gone = np.isin(self.kind, (0, 1, 2, 6)) & (
+                self.target == random.integers(0, self.target.max() + 1)
+            )
             value[gone] = 0.0
         self.steps += 1
         return value
@@ -67,8 +82,13 @@ class Fleet:
         """Return the sorted labels of a series."""
         name = MIX[self.kind[i]][0]
         out = {
-            "__name__": f"{self._prefix}_{name}_{self.metric[i]}", "job": f"service-{self.target[i] % 40}", "instance": f"10.0.{self.target[i] // 250}.{self.target[i] % 250}:9100",
-            "env": "prod", "region": f"eu-{self.target[i] % 3}", "method": ("GET", "POST", "PUT")[self.metric[i] % 3], "status": str(200 + self.metric[i] % 4),
+            "__name__": f"{self._prefix}_{name}_{self.metric[i]}",
+            "job": f"service-{self.target[i] % 40}",
+            "instance": f"10.0.{self.target[i] // 250}.{self.target[i] % 250}:9100",
+            "env": "prod",
+            "region": f"eu-{self.target[i] % 3}",
+            "method": ("GET", "POST", "PUT")[self.metric[i] % 3],
+            "status": str(200 + self.metric[i] % 4),
         }
         if name == "bucket":
             out["le"] = str(0.005 * 2 ** (self.metric[i] % 12))

@@ -1,4 +1,5 @@
-"""The peers of bench/telemetry.py: VictoriaMetrics and Prometheus as Debian packages, fetched by the system's own package manager, run from a folder."""
+"""The peers of bench/telemetry.py: VictoriaMetrics and Prometheus as Debian packages, fetched by
+the system's own package manager, run from a folder."""
 
 import http.client
 import shutil
@@ -26,12 +27,19 @@ class NotHere(Exception):
 
 
 def programs(folder: Path) -> dict[str, Path]:
-    """Return name -> program, unpacked below `folder`. NotHere when the system has no such packages."""
+    """Return name -> program, unpacked below `folder`. NotHere when the system has no such
+    packages."""
     if not shutil.which("apt-get") or not shutil.which("dpkg"):
         raise NotHere("no Debian packages on this system")
     out = {}
     for name, package in PACKAGES.items():
-        done = subprocess.run(["apt-get", "download", package], cwd=folder, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["apt-get", "download", package],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         found = sorted(folder.glob(f"{package}_*.deb"))
         if done.returncode or not found:
             raise NotHere(f"{package} cannot be fetched: {done.stderr.strip().splitlines()[-1:]}")
@@ -51,14 +59,27 @@ class Peer:
     def __init__(self, name: str, program: Path, folder: Path, core: int) -> None:
         self.name, self.folder, self.host = name, folder, claim(name, "127.0.0.1:0")
         command = {
-            "victoria-metrics": [str(program), f"-storageDataPath={folder}", f"-httpListenAddr={self.host}", "-retentionPeriod=10y", "-loggerLevel=ERROR"],
-            "prometheus": [
-                str(program), "--web.enable-remote-write-receiver", f"--storage.tsdb.path={folder}", f"--web.listen-address={self.host}", f"--config.file={folder}.yml", "--log.level=error",
+            "victoria-metrics": [
+                str(program),
+                f"-storageDataPath={folder}",
+                f"-httpListenAddr={self.host}",
+                "-retentionPeriod=10y",
+                "-loggerLevel=ERROR",
             ],
-        }[name]  # fmt: skip
+            "prometheus": [
+                str(program),
+                "--web.enable-remote-write-receiver",
+                f"--storage.tsdb.path={folder}",
+                f"--web.listen-address={self.host}",
+                f"--config.file={folder}.yml",
+                "--log.level=error",
+            ],
+        }[name]
         Path(f"{folder}.yml").write_text("global: {}\n")
         with on_core(core):
-            self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            self.process = subprocess.Popen(
+                command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
         until = time.monotonic() + 30
         while True:
             try:

@@ -1,7 +1,8 @@
-"""The year of flights, cold, after installation: as 365 daily runs, as one backfill; an unchanged re-run; an edit; an undo.
+"""The year of flights, cold, after installation: as 365 daily runs, as one backfill; an unchanged
+re-run; an edit; an undo.
 
-Every figure is wall time in this process with its worker processes, imports of the workers included. WAL, synchronous=FULL;
-every data, manifest and metadata file is synced.
+Every figure is wall time in this process with its worker processes, imports of the workers
+included. WAL, synchronous=FULL; every data, manifest and metadata file is synced.
 """
 
 import argparse
@@ -31,11 +32,36 @@ def main() -> None:
             for way in ("daily", "backfill"):
                 if arguments.only in ("", way):
                     folder = Path(home).resolve() / f"{way}{n}"
-                    shutil.copytree(ROOT / "examples" / "flights", folder, ignore=shutil.ignore_patterns("__pycache__", ".sextant"))
-                    one(folder, way, seen, facts)  # its folder stays until the end: ext4 passes over the inodes of files just deleted, one by one, with each new file
+                    shutil.copytree(
+                        ROOT / "examples" / "flights",
+                        folder,
+                        ignore=shutil.ignore_patterns("__pycache__", ".sextant"),
+                    )
+                    one(
+                        folder,
+                        way,
+                        seen,
+                        facts,
+                        # its folder stays until the end: ext4 passes over the inodes of files just
+                        # deleted, one by one, with each new file
+                    )
     budgets = {"365 daily runs": 30, "one backfill": 15, "unchanged re-run": 2}
     for name, values in seen.items():
-        print(json.dumps({"bench": "year", "what": name, "unit": "s", "median": round(statistics.median(values), 3), "min": round(min(values), 3), "max": round(max(values), 3), "n": len(values), "budget": budgets.get(name), **({"facts": facts[name]} if name in facts else {})}))
+        print(
+            json.dumps(
+                {
+                    "bench": "year",
+                    "what": name,
+                    "unit": "s",
+                    "median": round(statistics.median(values), 3),
+                    "min": round(min(values), 3),
+                    "max": round(max(values), 3),
+                    "n": len(values),
+                    "budget": budgets.get(name),
+                    **({"facts": facts[name]} if name in facts else {}),
+                }
+            )
+        )
 
 
 def one(folder: Path, way: str, seen: dict[str, list[float]], facts: dict[str, object]) -> None:
@@ -72,10 +98,24 @@ def one(folder: Path, way: str, seen: dict[str, list[float]], facts: dict[str, o
     code.write_text(code.read_text().replace("LATE_MIN = 15", "LATE_MIN = 20"))
     with LocalPlatform.open(folder) as p:
         plan = timed("plan after an edit", lambda: p.runs.plan("dev", Request()))
-        facts["plan after an edit"] = {"stale": {k: len(v) for k, v in plan.stale.items()}, "expected_s": {k: round(v, 2) for k, v in plan.stale_seconds.items()}}  # type: ignore[attr-defined]
-        report = timed("backfill --stale after an edit of one function", lambda: p.runs.run("dev", Request(assets=("dataset:features",), stale=True), by=p.who()))
-        facts["backfill --stale after an edit of one function"] = {"steps": report.computed, "published": sorted(report.published)}  # type: ignore[attr-defined]
-        timed("rollback of that table", lambda: p.runs.undo("dev", "dataset:features", by=p.who(), reason="bench"))
+        facts["plan after an edit"] = {
+            "stale": {k: len(v) for k, v in plan.stale.items()},
+            "expected_s": {k: round(v, 2) for k, v in plan.stale_seconds.items()},
+        }  # type: ignore[attr-defined]
+        report = timed(
+            "backfill --stale after an edit of one function",
+            lambda: p.runs.run(
+                "dev", Request(assets=("dataset:features",), stale=True), by=p.who()
+            ),
+        )
+        facts["backfill --stale after an edit of one function"] = {
+            "steps": report.computed,
+            "published": sorted(report.published),
+        }  # type: ignore[attr-defined]
+        timed(
+            "rollback of that table",
+            lambda: p.runs.undo("dev", "dataset:features", by=p.who(), reason="bench"),
+        )
 
 
 if __name__ == "__main__":

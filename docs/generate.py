@@ -1,6 +1,8 @@
-"""Writes docs/reference from the code: `python docs/generate.py`. With `--check` it writes nothing and exits 1 when a page is stale.
+"""Writes docs/reference from the code: `python docs/generate.py`. With `--check` it writes nothing
+and exits 1 when a page is stale.
 
-Every page follows from source, docstrings and the command table alone, so two runs give the same bytes; a test compares them.
+Every page follows from source, docstrings and the command table alone, so two runs give the same
+bytes; a test compares them.
 """
 
 import ast
@@ -92,7 +94,9 @@ EVENTS = {
     "release.stuck": "An undo of a roll-out failed.",
     "release.superseded": "A newer release took the place of a waiting one.",
     "release.waiting": "A release waits for people.",
-    "rows.folded": "Pushed rows became input of a dataset: which batches, from whom, and where they are kept.",
+    "rows.folded": (
+        "Pushed rows became input of a dataset: which batches, from whom, and where they are kept."
+    ),
     "run.finished": "A run ended; `seal` is the digest of its step history.",
     "run.reported": "Another tool ran an observed asset.",
     "run.started": "A run began.",
@@ -113,9 +117,17 @@ EVENTS = {
 def pages() -> dict[str, str]:
     """Return file name -> text of every page."""
     made = {
-        "commands.md": commands(), "author.md": author(), "errors.md": errors(), "settings.md": settings(), "events.md": events(), "limits.md": limits(), "nouns.md": nouns(),
-    }  # fmt: skip
-    return {name: _MADE + text.rstrip() + "\n" for name, text in made.items()} | {"openapi.json": openapi()}
+        "commands.md": commands(),
+        "author.md": author(),
+        "errors.md": errors(),
+        "settings.md": settings(),
+        "events.md": events(),
+        "limits.md": limits(),
+        "nouns.md": nouns(),
+    }
+    return {name: _MADE + text.rstrip() + "\n" for name, text in made.items()} | {
+        "openapi.json": openapi()
+    }
 
 
 # ---------------------------------------------------------------- commands
@@ -129,12 +141,26 @@ def commands() -> str:
     context = click.Context(cli, info_name="sextant")
     out = [
         "# Commands\n",
-        "`sextant COMMAND`, short `sx COMMAND`. The project is found from the working directory upwards, or named: `sextant --project DIR COMMAND`.",
-        "stdout is data, stderr is talk. Every command that prints data takes `--json`. Who acts is the login name, or `SEXTANT_USER`.\n",
-        "| exit code | means |\n|---|---|\n| 0 | ok |\n| 1 | a finding: a check failed, a release was rejected, two states differ, something needs a person |",
-        "| 2 | what was asked cannot be done as asked; nothing changed |\n| 3 | the world failed: a step, a disk, another process holds the table |",
+        (
+            "`sextant COMMAND`, short `sx COMMAND`. The project is found from the working "
+            "directory upwards, or named: `sextant --project DIR COMMAND`."
+        ),
+        (
+            "stdout is data, stderr is talk. Every command that prints data takes `--json`. Who "
+            "acts is the login name, or `SEXTANT_USER`.\n"
+        ),
+        (
+            "| exit code | means |\n|---|---|\n| 0 | ok |\n| 1 | a finding: a check failed, a "
+            "release was rejected, two states differ, something needs a person |"
+        ),
+        (
+            "| 2 | what was asked cannot be done as asked; nothing changed |\n| 3 | the world "
+            "failed: a step, a disk, another process holds the table |"
+        ),
         "| 70 | a bug in Sextant |\n| 130 | interrupted; nothing half-done was published |\n",
-        "| command | does |\n|---|---|\n" + "\n".join(f"| [`{name}`](#{name}) | {text} |" for name, (_, text) in COMMANDS.items()) + "\n",
+        "| command | does |\n|---|---|\n"
+        + "\n".join(f"| [`{name}`](#{name}) | {text} |" for name, (_, text) in COMMANDS.items())
+        + "\n",
     ]
     for name in COMMANDS:
         command = cli.get_command(context, name)
@@ -151,10 +177,22 @@ def _command(command: click.Command, path: str, level: int) -> Iterator[str]:
         for name in sorted(command.commands):
             yield from _command(command.commands[name], f"{path} {name}", level + 1)
         return
-    words = [path, *("[OPTIONS]" if any(isinstance(p, click.Option) for p in command.params) else "",), *(_argument(p) for p in command.params if isinstance(p, click.Argument))]
+    words = [
+        path,
+        *("[OPTIONS]" if any(isinstance(p, click.Option) for p in command.params) else "",),
+        *(_argument(p) for p in command.params if isinstance(p, click.Argument)),
+    ]
     yield "```\n" + " ".join(filter(None, words)) + "\n```\n"
-    rows = [f"| `{_option(p)}` | {p.help or ''} |" for p in command.params if isinstance(p, click.Option)]
-    yield "| option | does |\n|---|---|\n" + "\n".join(rows).replace("|A..B", "A..B") + "\n" if rows else ""
+    rows = [
+        f"| `{_option(p)}` | {p.help or ''} |"
+        for p in command.params
+        if isinstance(p, click.Option)
+    ]
+    yield (
+        "| option | does |\n|---|---|\n" + "\n".join(rows).replace("|A..B", "A..B") + "\n"
+        if rows
+        else ""
+    )
 
 
 def _argument(argument: click.Argument) -> str:
@@ -175,20 +213,30 @@ def _option(option: click.Option) -> str:
 
 def _paragraphs(text: str) -> str:
     blocks = re.split(r"\n\s*\n", inspect.cleandoc(text))
-    return "\n\n".join(f"`{block.strip()}`" if block.strip().startswith("python -m") else " ".join(block.split()) for block in blocks)
+    return "\n\n".join(
+        f"`{block.strip()}`" if block.strip().startswith("python -m") else " ".join(block.split())
+        for block in blocks
+    )
 
 
 # ---------------------------------------------------------------- the author's words
 
 
 def author() -> str:
-    """Return the page of what `import sextant as sx` offers, signatures as they are written in the source."""
+    """Return the page of what `import sextant as sx` offers, signatures as they are written in the
+    source."""
     import sextant
 
     out = [
         "# The author's words\n",
-        "`import sextant as sx`. Declarations return typed objects and register only while the loader imports the project; called in a unit test they do nothing else.",
-        "`Owner` is a team or its name, `Columns` a name or several, `Check` what a check's constructor returns, `Source` an asset, its name or a `window`.\n",
+        (
+            "`import sextant as sx`. Declarations return typed objects and register only while "
+            "the loader imports the project; called in a unit test they do nothing else."
+        ),
+        (
+            "`Owner` is a team or its name, `Columns` a name or several, `Check` what a check's "
+            "constructor returns, `Source` an asset, its name or a `window`.\n"
+        ),
         "Lengths of time are written `30s`, `10m`, `36h`, `3d`, `2w`; sizes `512MB`, `2GB`.\n",
     ]
     for title, names in _groups(sextant._HOMES):
@@ -200,9 +248,12 @@ def author() -> str:
 
 def _groups(homes: dict[str, tuple[str, ...]]) -> Iterator[tuple[str, list[str]]]:
     titles = {
-        "sextant.author.declare": "Declarations", "sextant.author.checks": "Checks", "sextant.kernel.partitions": "What functions receive", "sextant.engine.context": "What functions receive",
+        "sextant.author.declare": "Declarations",
+        "sextant.author.checks": "Checks",
+        "sextant.kernel.partitions": "What functions receive",
+        "sextant.engine.context": "What functions receive",
         "sextant.app.notebook": "Notebooks",
-    }  # fmt: skip
+    }
     seen: dict[str, list[str]] = {title: [] for title in titles.values()}
     for home, names in homes.items():
         seen[titles[home]] += names
@@ -231,7 +282,11 @@ def _members(kind: type) -> list[str]:
             found.append(f"`{name}`: {' '.join((member.__doc__ or '').split())}")
     if not found:
         tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
-        found = [f"`{node.attr}`" for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)]
+        found = [
+            f"`{node.attr}`"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+        ]
     return found
 
 
@@ -253,7 +308,10 @@ def _signature(function: Callable[..., Any]) -> str:
 
 def _arguments(arguments: ast.arguments) -> list[str]:
     out = []
-    defaults: list[ast.expr | None] = [*([None] * (len(arguments.args) - len(arguments.defaults))), *arguments.defaults]
+    defaults: list[ast.expr | None] = [
+        *([None] * (len(arguments.args) - len(arguments.defaults))),
+        *arguments.defaults,
+    ]
     for one, default in zip(arguments.args, defaults, strict=True):
         out.append(_argument_text(one, default))
     if arguments.vararg:
@@ -271,7 +329,11 @@ def _argument_text(one: ast.arg, default: ast.expr | None) -> str:
 
 
 def _annotation(node: ast.expr) -> str:
-    return str(node.value) if isinstance(node, ast.Constant) and isinstance(node.value, str) else ast.unparse(node)
+    return (
+        str(node.value)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        else ast.unparse(node)
+    )
 
 
 def _docstring(text: str) -> str:
@@ -279,9 +341,17 @@ def _docstring(text: str) -> str:
     out = []
     for block in re.split(r"\n\s*\n", inspect.cleandoc(text)):
         lines = block.splitlines()
-        columned = sum(bool(re.match(r"\s*[\w, ()]+?  +\S", line)) for line in lines) * 2 >= len(lines)
+        columned = sum(bool(re.match(r"\s*[\w, ()]+?  +\S", line)) for line in lines) * 2 >= len(
+            lines
+        )
         code = any(line.startswith(("@", "    ")) for line in lines) and not columned
-        out.append("```python\n" + block + "\n```" if code else "```\n" + block + "\n```" if columned else " ".join(block.split()))
+        out.append(
+            "```python\n" + block + "\n```"
+            if code
+            else "```\n" + block + "\n```"
+            if columned
+            else " ".join(block.split())
+        )
     return "\n\n".join(out)
 
 
@@ -289,22 +359,42 @@ def _sql_header() -> str:
     from sextant.author import sqlfile
 
     return (
-        '## The header of a `.sql` file\n\nA dataset of `sx.sql("file.sql")` takes its settings from comments at the top of the file; its inputs are the tables that the query names.\n\n'
-        "```sql\n" + "\n".join(line.strip() for line in (sqlfile.__doc__ or "").splitlines() if line.strip().startswith("--")) + "\n```\n\n"
-        "Words: " + ", ".join(f"`{key}`" for key in sqlfile.KEYS) + ". Each once; `check` may repeat. Other comments are prose. The dialect is DuckDB's.\n"
+        '## The header of a `.sql` file\n\nA dataset of `sx.sql("file.sql")` takes its '
+        "settings from comments at the top of the file; its inputs are the tables that the "
+        "query names.\n\n"
+        "```sql\n"
+        + "\n".join(
+            line.strip()
+            for line in (sqlfile.__doc__ or "").splitlines()
+            if line.strip().startswith("--")
+        )
+        + "\n```\n\n"
+        "Words: "
+        + ", ".join(f"`{key}`" for key in sqlfile.KEYS)
+        + ". Each once; `check` may repeat. Other comments are prose. The dialect is DuckDB's.\n"
     )
 
 
 def _testing() -> str:
     from sextant import testing
 
-    out = ["## sextant.testing\n", "For the tests of a project: a platform in a temporary folder, and the checks of an asset on a frame.\n"]
+    out = [
+        "## sextant.testing\n",
+        (
+            "For the tests of a project: a platform in a temporary folder, and the checks of an "
+            "asset on a frame.\n"
+        ),
+    ]
     for name in ("platform", "check"):
         function = inspect.unwrap(getattr(testing, name))
         node = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
         assert isinstance(node, ast.FunctionDef)
         parts = _arguments(node.args)
-        out.append(f"### testing.{name}\n\n```python\n{name}(\n" + "".join(f"    {part},\n" for part in parts) + f") -> {_annotation(node.returns or ast.Constant(''))}\n```\n")
+        out.append(
+            f"### testing.{name}\n\n```python\n{name}(\n"
+            + "".join(f"    {part},\n" for part in parts)
+            + f") -> {_annotation(node.returns or ast.Constant(''))}\n```\n"
+        )
         out.append(_docstring(function.__doc__ or "") + "\n")
     return "\n".join(out)
 
@@ -317,20 +407,30 @@ def errors() -> str:
     found = error_table()
     out = [
         "# Errors\n",
-        "Every error says what failed, where, and how to mend it, and has a code that does not change. `‹word›` stands for a value. With `--json` a failing command prints",
+        (
+            "Every error says what failed, where, and how to mend it, and has a code that does "
+            "not change. `‹word›` stands for a value. With `--json` a failing command prints"
+        ),
         "`{type, title, code, hint, where, status}` on stdout as well.\n",
-        "| kind | exit code | means |\n|---|---|---|\n" + "\n".join(f"| {name} | {code} | {text} |" for name, code, text in _kinds()) + "\n",
+        "| kind | exit code | means |\n|---|---|---|\n"
+        + "\n".join(f"| {name} | {code} | {text} |" for name, code, text in _kinds())
+        + "\n",
     ]
     for area in sorted({_area(code) for code in found}):
         out.append(f"## SX-{area}: {AREAS[area]}\n")
         for code in sorted(code for code in found if _area(code) == area):
-            out += [f"- **{code}**{f' ({kind})' if kind else ''} {message or 'said where it happens'}" + (f"  \n  *{hint}*" if hint else "") for kind, message, hint in found[code]]
+            out += [
+                f"- **{code}**{f' ({kind})' if kind else ''} {message or 'said where it happens'}"
+                + (f"  \n  *{hint}*" if hint else "")
+                for kind, message, hint in found[code]
+            ]
         out.append("")
     return "\n".join(out)
 
 
 def error_table() -> dict[str, list[tuple[str, str, str]]]:
-    """Return code -> (kind, message, hint) for each place in the source that uses it, without repetitions."""
+    """Return code -> (kind, message, hint) for each place in the source that uses it, without
+    repetitions."""
     found: dict[str, list[tuple[str, str, str]]] = {}
     for path in sorted(SOURCE.rglob("*.py")):
         for code, entry in _codes(ast.parse(path.read_text(encoding="utf-8"))):
@@ -347,16 +447,34 @@ def _codes(tree: ast.Module) -> Iterator[tuple[str, tuple[str, str, str]]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             for at, argument in enumerate(node.args):
-                if isinstance(argument, ast.Constant) and isinstance(argument.value, str) and _CODE.fullmatch(argument.value):
+                if (
+                    isinstance(argument, ast.Constant)
+                    and isinstance(argument.value, str)
+                    and _CODE.fullmatch(argument.value)
+                ):
                     given = {k.arg: k.value for k in node.keywords}
                     message = node.args[at + 1] if at + 1 < len(node.args) else None
-                    hint = given.get("hint") or (node.args[at + 2] if at + 2 < len(node.args) else None)
-                    name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                    hint = given.get("hint") or (
+                        node.args[at + 2] if at + 2 < len(node.args) else None
+                    )
+                    name = (
+                        node.func.attr
+                        if isinstance(node.func, ast.Attribute)
+                        else getattr(node.func, "id", "")
+                    )
                     yield argument.value, (_kind(name), _text(message), _text(hint))
         elif isinstance(node, ast.Dict):
-            said = {key.value: value for key, value in zip(node.keys, node.values, strict=True) if isinstance(key, ast.Constant)}
+            said = {
+                key.value: value
+                for key, value in zip(node.keys, node.values, strict=True)
+                if isinstance(key, ast.Constant)
+            }
             code = said.get("error_code")
-            if isinstance(code, ast.Constant) and isinstance(code.value, str) and _CODE.fullmatch(code.value):
+            if (
+                isinstance(code, ast.Constant)
+                and isinstance(code.value, str)
+                and _CODE.fullmatch(code.value)
+            ):
                 yield code.value, ("StepFailed", _text(said.get("error")), _text(said.get("hint")))
 
 
@@ -371,8 +489,16 @@ def _kind(name: str) -> str:
 def _kinds() -> list[tuple[str, int, str]]:
     from sextant.kernel import errors as tree
 
-    kinds = [value for value in vars(tree).values() if isinstance(value, type) and issubclass(value, tree.SextantError) and value is not tree.SextantError]
-    return [(kind.__name__, kind.exit_code, " ".join((kind.__doc__ or "").split())) for kind in kinds]
+    kinds = [
+        value
+        for value in vars(tree).values()
+        if isinstance(value, type)
+        and issubclass(value, tree.SextantError)
+        and value is not tree.SextantError
+    ]
+    return [
+        (kind.__name__, kind.exit_code, " ".join((kind.__doc__ or "").split())) for kind in kinds
+    ]
 
 
 def _text(node: ast.expr | None) -> str:
@@ -380,7 +506,13 @@ def _text(node: ast.expr | None) -> str:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return " ".join(node.value.split())
     if isinstance(node, ast.JoinedStr):
-        return " ".join("".join(part.value if isinstance(part, ast.Constant) else f"‹{_last(part.value)}›" for part in node.values if isinstance(part, ast.Constant | ast.FormattedValue)).split())
+        return " ".join(
+            "".join(
+                part.value if isinstance(part, ast.Constant) else f"‹{_last(part.value)}›"
+                for part in node.values
+                if isinstance(part, ast.Constant | ast.FormattedValue)
+            ).split()
+        )
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         return _text(node.left) + _text(node.right)
     if isinstance(node, ast.IfExp):
@@ -411,14 +543,18 @@ def settings() -> str:
     """Return the page of `sextant.toml` and of the environment variables."""
     from sextant.app.config import Config, _Keys
 
-    said = dict(re.findall(r"^\s*(\w+)  +(.+)$", inspect.getdoc(Config) or "", re.MULTILINE))
+    text = re.sub(r"\n {4,}(?=\S)", " ", inspect.getdoc(Config) or "")  # continued lines
+    said = dict(re.findall(r"^\s*(\w+)  +(.+)$", text, re.MULTILINE))
     tree = ast.parse(inspect.getsource(_Keys)).body[0]
     assert isinstance(tree, ast.ClassDef)
     rows = []
     for node in tree.body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             default = ast.unparse(node.value) if node.value else "required"
-            rows.append(f"| `{node.target.id}` | `{ast.unparse(node.annotation)}` | `{default}` | {said[node.target.id]} |")
+            rows.append(
+                f"| `{node.target.id}` | `{ast.unparse(node.annotation)}` | `{default}` | "
+                f"{said[node.target.id]} |"
+            )
     variables = {
         "SEXTANT_USER": "who acts, instead of the login name",
         "SEXTANT_THREADS": "threads of DuckDB in each worker; the processors are shared out when it is not set",
@@ -426,13 +562,29 @@ def settings() -> str:
         "XDG_CONFIG_HOME": "below it lie the signing keys: `sextant/keys/PROJECT.pem`",
         "XDG_STATE_HOME": "below it lie the witnesses: `sextant/witness/PROJECT.txt`",
     }
-    return "\n".join([
-        "# Settings\n", "## sextant.toml\n", "The file marks the project's folder. A misspelt setting is an error with its line.\n",
-        "| setting | type | default | is |\n|---|---|---|---|", *rows,
-        '\n```toml\nmodule = "flights.ops"\nenvironment = "dev"\nworkers = 4\ninclude = ["seeds/*.csv"]\n\n[pools]\nwarehouse = 2\n```\n',
-        "## Environment variables\n", "| variable | is |\n|---|---|", *(f"| `{name}` | {text} |" for name, text in variables.items()),
-        "\nA secret `NAME` is read from the environment variable of that name, then from `.sextant/secrets.toml` (mode 0600).\n",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            "# Settings\n",
+            "## sextant.toml\n",
+            (
+                "The file marks the project's folder. A misspelt setting is an error with its "
+                "line.\n"
+            ),
+            "| setting | type | default | is |\n|---|---|---|---|",
+            *rows,
+            (
+                '\n```toml\nmodule = "flights.ops"\nenvironment = "dev"\nworkers = 4\ninclude = '
+                '["seeds/*.csv"]\n\n[pools]\nwarehouse = 2\n```\n'
+            ),
+            "## Environment variables\n",
+            "| variable | is |\n|---|---|",
+            *(f"| `{name}` | {text} |" for name, text in variables.items()),
+            (
+                "\nA secret `NAME` is read from the environment variable of that name, then from "
+                "`.sextant/secrets.toml` (mode 0600).\n"
+            ),
+        ]
+    )
 
 
 def event_types() -> dict[str, str]:
@@ -446,8 +598,17 @@ def event_types() -> dict[str, str]:
     for path in sorted(SOURCE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):
-                called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-                if called in ("event", "_event", "_make") and node.args and isinstance(node.args[0], ast.Constant) and isinstance(node.args[0].value, str):
+                called = (
+                    node.func.attr
+                    if isinstance(node.func, ast.Attribute)
+                    else getattr(node.func, "id", "")
+                )
+                if (
+                    called in ("event", "_event", "_make")
+                    and node.args
+                    and isinstance(node.args[0], ast.Constant)
+                    and isinstance(node.args[0].value, str)
+                ):
                     found.setdefault(node.args[0].value, "")
     found |= {"payload.erased": "PayloadErased", "ledger.key_rotated": "KeyRotated"}
     found |= dict.fromkeys(("release.reported", "run.reported", "check.reported"), "")
@@ -462,14 +623,36 @@ def events() -> str:
     types = event_types()
     out = [
         "# Events\n",
-        "The ledger holds events; each names the event that caused it. The envelope is hashed into the tree: `seq`, `id`, `type`, `v`, `time` (ns, UTC), `actor`, `subject`, `cause` and",
-        "`hash`, the SHA-256 of salt and payload. The payload stands beside it and can be erased. `sextant ledger show --data` prints both.\n",
-        "| type | means | payload |\n|---|---|---|\n" + "\n".join(f"| `{name}` | {EVENTS[name]} | {f'[{struct}](#{struct.lower()})' if struct else 'an object'} |" for name, struct in types.items()) + "\n",
-        "## Payloads\n", "Structs of the nouns (Release, Signal, Incident) are described in [nouns](nouns.md).\n",
+        (
+            "The ledger holds events; each names the event that caused it. The envelope is "
+            "hashed into the tree: `seq`, `id`, `type`, `v`, `time` (ns, UTC), `actor`, "
+            "`subject`, `cause` and"
+        ),
+        (
+            "`hash`, the SHA-256 of salt and payload. The payload stands beside it and can be "
+            "erased. `sextant ledger show --data` prints both.\n"
+        ),
+        "| type | means | payload |\n|---|---|---|\n"
+        + "\n".join(
+            (
+                f"| `{name}` | {EVENTS[name]} | "
+                f"{f'[{struct}](#{struct.lower()})' if struct else 'an object'} |"
+            )
+            for name, struct in types.items()
+        )
+        + "\n",
+        "## Payloads\n",
+        "Structs of the nouns (Release, Signal, Incident) are described in [nouns](nouns.md).\n",
     ]
     for struct in sorted({name for name in types.values() if name}):
-        home = next(module for module in (kernel, projections, checkpoint, erase) if struct in vars(module))
-        out += _struct(Path(inspect.getsourcefile(home) or ""), struct, 3) if home is not kernel else [f"### {struct}\n", f"See [nouns](nouns.md#{struct.lower()}).\n"]
+        home = next(
+            module for module in (kernel, projections, checkpoint, erase) if struct in vars(module)
+        )
+        out += (
+            _struct(Path(inspect.getsourcefile(home) or ""), struct, 3)
+            if home is not kernel
+            else [f"### {struct}\n", f"See [nouns](nouns.md#{struct.lower()}).\n"]
+        )
     return "\n".join(out)
 
 
@@ -482,30 +665,68 @@ def openapi() -> str:
     from sextant.server.api.app import make_api
     from sextant.testing import platform
 
-    with platform({"ops.py": 'import sextant as sx\n\nsx.project("shop", tz="UTC", owner=sx.team("shop"), environments=["dev"])\n'}) as p:
-        described = json.loads(msgspec.json.encode(make_api(p, health=dict, hosts=()).app.openapi_schema.to_schema()))
+    with platform(
+        {
+            "ops.py": (
+                'import sextant as sx\n\nsx.project("shop", tz="UTC", owner=sx.team("shop"), '
+                'environments=["dev"])\n'
+            )
+        }
+    ) as p:
+        described = json.loads(
+            msgspec.json.encode(make_api(p, health=dict, hosts=()).app.openapi_schema.to_schema())
+        )
         return json.dumps(described, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def limits() -> str:
     """Return the page of limits."""
     text = (SOURCE / "kernel" / "limits.py").read_text(encoding="utf-8")
-    rows = [f"| `{name}` | {_number(value)} | {why} |" for name, value, why in re.findall(r"^([A-Z_]+) = (.+?)  # (.+)$", text, re.MULTILINE)]
-    return "# Limits\n\nReaching one is an error or an event, never a hang.\n\n| limit | value | unit and reason |\n|---|---|---|\n" + "\n".join(rows)
+    rows = [
+        f"| `{ast.unparse(node.targets[0])}` | {_number(ast.unparse(node.value))} | "
+        f"{_comment(text.splitlines(), node)} |"
+        for node in ast.parse(text).body
+        if isinstance(node, ast.Assign)
+    ]
+    return (
+        "# Limits\n\nReaching one is an error or an event, never a hang.\n\n| limit | value "
+        "| unit and reason |\n|---|---|---|\n"
+    ) + "\n".join(rows)
+
+
+def _comment(lines: list[str], node: ast.stmt) -> str:
+    """Return the comment behind a statement, or the one on the lines directly above it."""
+    behind = lines[(node.end_lineno or node.lineno) - 1].partition("  # ")[2]
+    above: list[str] = []
+    for line in reversed(lines[: node.lineno - 1]):
+        if not line.lstrip().startswith("# "):
+            break
+        above.insert(0, line.strip().removeprefix("# "))
+    return behind or " ".join(above)
 
 
 def _number(text: str) -> str:
     value = eval(text, {"__builtins__": {}})  # noqa: S307 - our own constants
     if isinstance(value, int) and "<<" in text:
         shift = int(text.split("<<")[1])
-        return f"{text.split('<<', maxsplit=1)[0].strip()} {({10: 'KiB', 20: 'MiB', 30: 'GiB'})[shift]}"
+        return (
+            f"{text.split('<<', maxsplit=1)[0].strip()} "
+            f"{({10: 'KiB', 20: 'MiB', 30: 'GiB'})[shift]}"
+        )
     return f"{value:,}"
 
 
 def nouns() -> str:
     """Return the page of the structs that everything speaks in."""
     path = SOURCE / "kernel" / "nouns.py"
-    out = ["# Nouns\n", "What `--json` prints and the ledger holds. Ids of assets are `kind:name`; times are ns since the epoch, UTC; digests hex SHA-256. A field at its default is left out.\n"]
+    out = [
+        "# Nouns\n",
+        (
+            "What `--json` prints and the ledger holds. Ids of assets are `kind:name`; times "
+            "are ns since the epoch, UTC; digests hex SHA-256. A field at its default is left "
+            "out.\n"
+        ),
+    ]
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ClassDef) and node.name != "Noun":
             out += _struct(path, node.name, 2)
@@ -521,15 +742,26 @@ def _struct(path: Path, name: str, level: int) -> Iterator[str]:
     yield "| field | type | default | |\n|---|---|---|---|"
     for field in node.body:
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-            comment = lines[field.end_lineno - 1 if field.end_lineno else 0].partition("  # ")[2]
+            comment = _comment(lines, field)
             default = f"`{ast.unparse(field.value)}`" if field.value else ""
-            yield f"| `{field.target.id}` | `{ast.unparse(field.annotation)}` | {default} | {comment} |".replace(" | None", " or None").replace("None | ", "None or ")
+            yield (
+                (
+                    f"| `{field.target.id}` | `{ast.unparse(field.annotation)}` | {default} | "
+                    f"{comment} |"
+                )
+                .replace(" | None", " or None")
+                .replace("None | ", "None or ")
+            )
     yield ""
 
 
 def main() -> int:
     """Write the pages, or say which are stale."""
-    stale = [name for name, text in pages().items() if not (OUT / name).exists() or (OUT / name).read_text(encoding="utf-8") != text]
+    stale = [
+        name
+        for name, text in pages().items()
+        if not (OUT / name).exists() or (OUT / name).read_text(encoding="utf-8") != text
+    ]
     if "--check" in sys.argv[1:]:
         for name in stale:
             print(f"docs/reference/{name} is stale: python docs/generate.py")

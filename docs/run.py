@@ -1,8 +1,11 @@
 """Runs the commands of documentation pages: `python docs/run.py README.md docs/how-to/*.md`.
 
-Every block marked `sh` is run, in order, in one shell per page and in an empty folder; `sh exit=1` says which exit code the last
-command of the block must have. A page with `<!-- starts: shop -->` begins in a project of `sextant init shop` that has run once.
-`--show` prints what the commands print. Exit code 1 names the page and line that did not do what it says.
+Every block marked `sh` is run, in order, in one shell per page and in an empty folder; `sh exit=1`
+says which exit code the last
+command of the block must have. A page with `<!-- starts: shop -->` begins in a project of `sextant
+init shop` that has run once.
+`--show` prints what the commands print. Exit code 1 names the page and line that did not do what it
+says.
 """
 
 import contextlib
@@ -61,22 +64,45 @@ def run(page: Path, folder: Path, *, show: bool = False) -> str:
     text = page.read_text(encoding="utf-8")
     script = [_CHECK]
     if "<!-- starts: shop -->" in text:
-        script += ["sextant init shop >/dev/null && cd shop && sextant run >/dev/null", "expect $? 0 0"]
+        script += [
+            "sextant init shop >/dev/null && cd shop && sextant run >/dev/null",
+            "expect $? 0 0",
+        ]
     for command in commands(text):
-        script += [f"printf '\\n$ %s\\n' {shlex.quote(command.text)}", command.text, f"expect $? {command.code} {command.line}"]
+        script += [
+            f"printf '\\n$ %s\\n' {shlex.quote(command.text)}",
+            command.text,
+            f"expect $? {command.code} {command.line}",
+        ]
     tools = folder / ".venv" / "bin"
     tools.mkdir(parents=True, exist_ok=True)
-    for name, words in (("sextant", [sys.executable, "-m", "sextant.cli.main"]), ("python", [sys.executable])):
+    for name, words in (
+        ("sextant", [sys.executable, "-m", "sextant.cli.main"]),
+        ("python", [sys.executable]),
+    ):
         (tools / name).write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
         (tools / name).chmod(0o755)
     (tools / "activate").write_text("")
     paths = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]))
     environment = {
-        **os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": paths, "XDG_CONFIG_HOME": str(folder / ".config"),
-        "XDG_STATE_HOME": str(folder / ".state"), "SEXTANT_USER": "ann",
-    }  # fmt: skip
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as out:  # no pipe: a server that a page left running would hold it open
-        process = subprocess.Popen(["sh", "-c", "\n".join(script)], cwd=folder, env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
+        **os.environ,
+        "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": paths,
+        "XDG_CONFIG_HOME": str(folder / ".config"),
+        "XDG_STATE_HOME": str(folder / ".state"),
+        "SEXTANT_USER": "ann",
+    }
+    with tempfile.TemporaryFile(
+        "w+", encoding="utf-8"
+    ) as out:  # no pipe: a server that a page left running would hold it open
+        process = subprocess.Popen(
+            ["sh", "-c", "\n".join(script)],
+            cwd=folder,
+            env=environment,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
         code = process.wait()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
@@ -95,7 +121,13 @@ def main(arguments: list[str]) -> int:
             continue
         with tempfile.TemporaryDirectory(prefix="sextant-docs-") as folder:
             problem = run(Path(name), Path(folder), show="--show" in arguments)
-        print(problem or f"{name}: {len(list(commands(Path(name).read_text(encoding='utf-8'))))} commands did what they say")
+        print(
+            problem
+            or (
+                f"{name}: {len(list(commands(Path(name).read_text(encoding='utf-8'))))} "
+                "commands did what they say"
+            )
+        )
         worst = max(worst, int(bool(problem)))
     return worst
 

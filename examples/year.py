@@ -1,6 +1,7 @@
 """Lives through the year 2013 of New York's flights, day by day, and tells what happened.
 
-Run by `scripts/demo`. Works on a copy of the example (default: demo/flights), so that you can go on there.
+Run by `scripts/demo`. Works on a copy of the example (default: demo/flights), so that you can go on
+there.
 """
 
 import argparse
@@ -39,7 +40,9 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", default="demo/flights", help="where to work (is emptied first)")
-    parser.add_argument("--backfill", action="store_true", help="make the year in one run instead of 365")
+    parser.add_argument(
+        "--backfill", action="store_true", help="make the year in one run instead of 365"
+    )
     return parser.parse_args()
 
 
@@ -64,16 +67,33 @@ class Story:
         runs, refused, warned = [], [], []
         days = days_of(self.p, request) if daily else [None]
         for n, day in enumerate(days):
-            report = self.p.runs.run(self.env, request if day is None else Request(partitions=(day, day)), by=self.me, trigger="demo")
+            report = self.p.runs.run(
+                self.env,
+                request if day is None else Request(partitions=(day, day)),
+                by=self.me,
+                trigger="demo",
+            )
             runs.append(report)
             refused += report.refused
             warned += report.warned
             if day and (n % 30 == 29 or n == len(days) - 1):
                 rows = sum(r.rows for r in runs)
-                print(f"  {day}: {len(runs)} runs, {sum(r.computed for r in runs):,} steps, {rows:,} rows, {time.monotonic() - started:.1f} s", flush=True)
+                print(
+                    (
+                        f"  {day}: {len(runs)} runs, {sum(r.computed for r in runs):,} steps, "
+                        f"{rows:,} rows, {time.monotonic() - started:.1f} s"
+                    ),
+                    flush=True,
+                )
         took = time.monotonic() - started
-        print(f"  {len(runs)} runs made {sum(r.rows for r in runs):,} rows in {took:.1f} s; every version is in the ledger, with its cause")
-        print(f"\n  {len(refused) or 'no'} checks refused data" + ("; what was live stayed live:" if refused else ""))
+        print(
+            f"  {len(runs)} runs made {sum(r.rows for r in runs):,} rows in {took:.1f} s; "
+            "every version is in the ledger, with its cause"
+        )
+        print(
+            f"\n  {len(refused) or 'no'} checks refused data"
+            + ("; what was live stayed live:" if refused else "")
+        )
         for check in refused[:6]:
             print(f"    {check.asset}[{check.partition}]  {check.message}")
         by_name: dict[str, list[Any]] = {}
@@ -81,25 +101,48 @@ class Story:
             by_name.setdefault(f"{check.asset}: {check.name}", []).append(check)
         print(f"\n  {len(warned)} warnings, the blemishes of real data:")
         for name, found in sorted(by_name.items(), key=lambda item: -len(item[1])):
-            print(f"    {len(found):4} x {name}   e.g. {found[0].partition}: {found[0].message[:90]}")
+            print(
+                f"    {len(found):4} x {name}   e.g. {found[0].partition}: {found[0].message[:90]}"
+            )
 
     def numbers(self) -> None:
         """The business numbers, right under any drill-down."""
         chapter("What the company looks at")
-        months = {name: {str(row["bucket"])[:7]: row["value"] for row in self.p.views.kpi(self.env, name, grain="1mo")["rows"]} for name in ("on_time_rate", "cancellation_rate", "mean_delay")}
+        months = {
+            name: {
+                str(row["bucket"])[:7]: row["value"]
+                for row in self.p.views.kpi(self.env, name, grain="1mo")["rows"]
+            }
+            for name in ("on_time_rate", "cancellation_rate", "mean_delay")
+        }
         print("  month     on time   cancelled   mean delay")
         for month, on_time in months["on_time_rate"].items():
-            print(f"  {month}  {on_time:8.1%}  {months['cancellation_rate'][month]:10.1%}  {months['mean_delay'][month]:8.1f} min")
+            print(
+                f"  {month}  {on_time:8.1%}  {months['cancellation_rate'][month]:10.1%}  "
+                f"{months['mean_delay'][month]:8.1f} min"
+            )
         days = self.p.views.kpi(self.env, "on_time_rate", grain="1d")["rows"]
-        cancelled = {str(row["bucket"])[:10]: row["value"] for row in self.p.views.kpi(self.env, "cancellation_rate", grain="1d")["rows"]}
-        delay = {str(row["bucket"])[:10]: row["value"] for row in self.p.views.kpi(self.env, "mean_delay", grain="1d")["rows"]}
+        cancelled = {
+            str(row["bucket"])[:10]: row["value"]
+            for row in self.p.views.kpi(self.env, "cancellation_rate", grain="1d")["rows"]
+        }
+        delay = {
+            str(row["bucket"])[:10]: row["value"]
+            for row in self.p.views.kpi(self.env, "mean_delay", grain="1d")["rows"]
+        }
         print("\n  the five worst days (8 and 9 February is the blizzard)")
         for row in sorted(days, key=lambda row: float(row["value"]))[:5]:
             day = str(row["bucket"])[:10]
-            print(f"  {day}  on time {row['value']:6.1%}   cancelled {cancelled[day]:6.1%}   mean delay of those that flew {delay[day]:5.1f} min")
+            print(
+                f"  {day}  on time {row['value']:6.1%}   cancelled {cancelled[day]:6.1%}   "
+                f"mean delay of those that flew {delay[day]:5.1f} min"
+            )
         worst = sorted(delay, key=lambda day: -float(delay[day]))
         places = ", ".join(f"{worst.index(day) + 1}" for day in ("2013-02-08", "2013-02-09"))
-        print(f"  an average over flown flights hides it: by mean delay these two days stand at places {places} of {len(worst)}")
+        print(
+            "  an average over flown flights hides it: by mean delay these two days stand "
+            f"at places {places} of {len(worst)}"
+        )
 
     def bad_file(self, folder: Path) -> None:
         """A broken delivery is refused, and nobody sees it."""
@@ -109,7 +152,11 @@ class Story:
             report = self.force("2013-06-10")
         for check in report.refused[:3]:
             print(f"  REFUSED  {check.asset}[{check.partition}]  {check.message}")
-        print(f"  run {report.state}; skipped behind it: {len(report.skipped)} steps; live is unchanged: {self.p.versions.live_version(self.env, 'dataset:flights') == before}")
+        print(
+            f"  run {report.state}; skipped behind it: {len(report.skipped)} steps; live is "
+            "unchanged: "
+            f"{self.p.versions.live_version(self.env, 'dataset:flights') == before}"
+        )
 
     def bad_publish(self, folder: Path) -> None:
         """Someone forces it through; one word takes it back, with everything derived from it."""
@@ -122,20 +169,44 @@ class Story:
         print(f"  REFUSED  {check.asset}[{check.partition}]  {check.message}")
         bad = self.p.releases.get(report.rejected["dataset:flights"]).moves[0].target
         self.p.load()
-        self.p.runs.release(self.env, self.p.asset("flights"), version=bad, by=self.me, break_glass="the board meets at nine")
+        self.p.runs.release(
+            self.env,
+            self.p.asset("flights"),
+            version=bad,
+            by=self.me,
+            break_glass="the board meets at nine",
+        )
         derived = self.p.runs.run(self.env, _request(), by=self.me)
-        print(f"  someone breaks the glass: version {bad[:12]} is live, {derived.computed} steps follow it, and on time on {day} is {self.on_time(day):.1%}")
+        print(
+            f"  someone breaks the glass: version {bad[:12]} is live, {derived.computed} "
+            f"steps follow it, and on time on {day} is {self.on_time(day):.1%}"
+        )
         changes = self.p.views.why(self.env, "kpi:on_time_rate")["changes"]
         newest = next(c for c in changes if c["asset"] == "dataset:flights")
-        print(f"  why? {newest['asset']} {newest['partitions'][-1]} changed in {newest['release']} by {newest['by']} (owner {newest['owner']})")
+        print(
+            f"  why? {newest['asset']} {newest['partitions'][-1]} changed in "
+            f"{newest['release']} by {newest['by']} (owner {newest['owner']})"
+        )
         started = time.monotonic()
-        undone = self.p.runs.undo(self.env, "dataset:flights", by=self.me, reason="wrong delays", progress=lambda _t, _d: None)
-        print(f"  undone in {time.monotonic() - started:.2f} s, {len(undone.published)} assets in one release: on time on {day} is {self.on_time(day):.1%} again")
+        undone = self.p.runs.undo(
+            self.env,
+            "dataset:flights",
+            by=self.me,
+            reason="wrong delays",
+            progress=lambda _t, _d: None,
+        )
+        print(
+            f"  undone in {time.monotonic() - started:.2f} s, {len(undone.published)} "
+            f"assets in one release: on time on {day} is {self.on_time(day):.1%} again"
+        )
         with BrokenDelivery(folder, "day.with_columns(dep_delay=pl.lit(9999.0))"):
             self.p.load()
             plan = self.p.runs.plan(self.env, _request())
         self.p.load()
-        held = ", ".join(f"{asset}[{' '.join(keys)}]" for asset, keys in plan.held.items()) or "nothing"
+        held = (
+            ", ".join(f"{asset}[{' '.join(keys)}]" for asset, keys in plan.held.items())
+            or "nothing"
+        )
         print(f"  undone stays undone: with the same broken file there again, {held} is held")
 
     def again(self) -> None:
@@ -143,13 +214,19 @@ class Story:
         chapter("Asking again")
         started = time.monotonic()
         report = self.p.runs.run(self.env, _request(), by=self.me)
-        print(f"  the whole year again: {report.computed} steps computed in {time.monotonic() - started:.2f} s")
+        print(
+            f"  the whole year again: {report.computed} steps computed in "
+            f"{time.monotonic() - started:.2f} s"
+        )
         events = self.p.state.read("event_head")[0][0] + 1
         from sextant.ledger.verify import verify
 
         started = time.monotonic()
         found = verify(self.p.state, public=self.p.sealing.signer().public)
-        print(f"  the ledger: {events:,} events, verified with every table that follows from them in {time.monotonic() - started:.2f} s: {'ok' if found.ok else 'WRONG'}")
+        print(
+            f"  the ledger: {events:,} events, verified with every table that follows from "
+            f"them in {time.monotonic() - started:.2f} s: {'ok' if found.ok else 'WRONG'}"
+        )
 
     # ------------------------------------------------------------ inside
 
@@ -157,14 +234,23 @@ class Story:
         from sextant.engine.plan import Request
 
         self.p.load()
-        return self.p.runs.run(self.env, Request(assets=("dataset:flights",), partitions=(day, day), force=True), by=self.me)
+        return self.p.runs.run(
+            self.env,
+            Request(assets=("dataset:flights",), partitions=(day, day), force=True),
+            by=self.me,
+        )
 
     def on_time(self, day: str) -> float:
-        return next(float(row["value"]) for row in self.p.views.kpi(self.env, "on_time_rate", grain="1d")["rows"] if str(row["bucket"])[:10] == day)
+        return next(
+            float(row["value"])
+            for row in self.p.views.kpi(self.env, "on_time_rate", grain="1d")["rows"]
+            if str(row["bucket"])[:10] == day
+        )
 
 
 class BrokenDelivery:
-    """While it is open, what the project downloads passes through one more expression, as a broken delivery would."""
+    """While it is open, what the project downloads passes through one more expression, as a broken
+    delivery would."""
 
     def __init__(self, folder: Path, expression: str) -> None:
         self._file = folder / "flights" / "delays.py"
@@ -172,7 +258,14 @@ class BrokenDelivery:
         self._expression = expression
 
     def __enter__(self) -> None:
-        self._file.write_text(self._good + f"\n\n_whole = download\n\n\ndef download(start, end):\n    day = _whole(start, end)\n    return {self._expression}\n", encoding="utf-8")
+        self._file.write_text(
+            self._good
+            + (
+                "\n\n_whole = download\n\n\ndef download(start, end):\n    day = _whole(start, "
+                f"end)\n    return {self._expression}\n"
+            ),
+            encoding="utf-8",
+        )
 
     def __exit__(self, *_: object) -> None:
         self._file.write_text(self._good, encoding="utf-8")

@@ -1,4 +1,5 @@
-"""For all suites: a small project (`shop`), and a real Postgres from PyPI, started once, one schema for each test."""
+"""For all suites: a small project (`shop`), and a real Postgres from PyPI, started once, one schema
+for each test."""
 
 import itertools
 from collections.abc import Iterator

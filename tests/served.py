@@ -24,15 +24,35 @@ class Serving:
 
     def token(self, role: str = "admin", **more: Any) -> str:
         """Return the secret of a new token."""
-        return self.platform.access.create_token(more.pop("name", role), by=self.platform.system, role=role, **more)["secret"]
+        return self.platform.access.create_token(
+            more.pop("name", role), by=self.platform.system, role=role, **more
+        )["secret"]
 
 
 @contextmanager
 def serve(platform: LocalPlatform, **more: Any) -> Iterator[Serving]:
     """Serve a platform's API on a free port."""
     refusals = Refusals()
-    app = make_api(platform, health=lambda: {"ok": True}, hosts=("127.0.0.1", "localhost"), internal=INTERNAL, refusals=refusals, **more)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=1, http=TimedProtocol))
+    app = make_api(
+        platform,
+        health=lambda: {"ok": True},
+        hosts=("127.0.0.1", "localhost"),
+        internal=INTERNAL,
+        refusals=refusals,
+        **more,
+    )
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            host="127.0.0.1",
+            port=0,
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=1,
+            http=TimedProtocol,
+        )
+    )
     started = threading.Event()
     original = server.startup
 

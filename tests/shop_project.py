@@ -1,4 +1,5 @@
-"""A small project in a folder, opened in this process: what the tests of engine, runs and bad input stand on."""
+"""A small project in a folder, opened in this process: what the tests of engine, runs and bad input
+stand on."""
 
 import sys
 import textwrap
@@ -29,7 +30,8 @@ days = sx.daily(start="2026-01-01", end="2026-01-05")
 
 
 def load_here(root: Path, config: Config, *, timeout_s: float = 0.0) -> Manifest:
-    """As `loading.load`, in this process: the loader's own process costs a second each time and is tested elsewhere."""
+    """As `loading.load`, in this process: the loader's own process costs a second each time and is
+    tested elsewhere."""
     files = scan(root, config.include)
     for name in [name for name in sys.modules if name.partition(".")[0] in ("ops", "shop")]:
         del sys.modules[name]

@@ -1,4 +1,5 @@
-"""A real telemetry process, started as the supervisor starts it: what the tests of intake and SQL stand on."""
+"""A real telemetry process, started as the supervisor starts it: what the tests of intake and SQL
+stand on."""
 
 import http.client
 import json
@@ -31,9 +32,14 @@ class Telemetry:
 
     def __init__(self, folder: Path, api: str, **more: Any) -> None:
         self.start = {
-            "folder": str(folder / "telemetry"), "lake": str(folder / "lake"), "ingest": claim("ingest", "127.0.0.1:0"), "sql": claim("sql", "127.0.0.1:0"), "api": api,
-            "secret": INTERNAL, **more,
-        }  # fmt: skip
+            "folder": str(folder / "telemetry"),
+            "lake": str(folder / "lake"),
+            "ingest": claim("ingest", "127.0.0.1:0"),
+            "sql": claim("sql", "127.0.0.1:0"),
+            "api": api,
+            "secret": INTERNAL,
+            **more,
+        }
         self.ingest, self.sql = f"http://{self.start['ingest']}", f"http://{self.start['sql']}"
         self.child = Child("telemetry", "sextant.server.telemetry", lambda _: self.start, "", print)
         self.client = TelemetryClient(self.ingest, self.sql, INTERNAL)
@@ -49,14 +55,32 @@ class Telemetry:
     def end(self) -> None:
         self.child.end(time.monotonic() + 20)
 
-    def post(self, path: str, body: bytes, *, token: str = "", content_type: str = "", method: str = "POST", door: str = "", **headers: str) -> Answer:
+    def post(
+        self,
+        path: str,
+        body: bytes,
+        *,
+        token: str = "",
+        content_type: str = "",
+        method: str = "POST",
+        door: str = "",
+        **headers: str,
+    ) -> Answer:
         """Send one request, as a client without our help would; headers with _ for -."""
-        link = http.client.HTTPConnection(urllib.parse.urlsplit(door or self.ingest).netloc, timeout=30)
+        link = http.client.HTTPConnection(
+            urllib.parse.urlsplit(door or self.ingest).netloc, timeout=30
+        )
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
-        sent |= ({"Content-Type": content_type} if content_type else {}) | ({"Authorization": f"Bearer {token}"} if token else {})
+        sent |= ({"Content-Type": content_type} if content_type else {}) | (
+            {"Authorization": f"Bearer {token}"} if token else {}
+        )
         link.request(method, path, body, sent)
         answer = link.getresponse()
-        out = Answer(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
+        out = Answer(
+            answer.status,
+            {name.lower(): value for name, value in answer.getheaders()},
+            answer.read(),
+        )
         link.close()
         return out
 
@@ -72,7 +96,13 @@ class Telemetry:
     def refused(self) -> dict[tuple[str, str], int]:
         """Return (protocol, reason) -> how much was not taken."""
         self.client.send("POST", "/internal/flush", b"")
-        return {(row["protocol"], row["reason"]): int(row["n"]) for row in self.rows("SELECT protocol, reason, sum(count) AS n FROM obs.refused GROUP BY protocol, reason")}
+        return {
+            (row["protocol"], row["reason"]): int(row["n"])
+            for row in self.rows(
+                "SELECT protocol, reason, sum(count) AS n FROM obs.refused GROUP BY "
+                "protocol, reason"
+            )
+        }
 
 
 @contextmanager

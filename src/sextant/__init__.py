@@ -1,6 +1,8 @@
-"""Sextant: operate services, infrastructure, data, models, security and business numbers as one graph.
+"""Sextant: operate services, infrastructure, data, models, security and business numbers as one
+graph.
 
-This is the author's face: `import sextant as sx`. Names are loaded when they are used, so importing it costs next to nothing.
+This is the author's face: `import sextant as sx`. Names are loaded when they are used, so importing
+it costs next to nothing.
 """
 
 import sys
@@ -47,19 +49,46 @@ if TYPE_CHECKING:
 _HOMES = {
     "sextant.app.notebook": ("open",),
     "sextant.author.checks": (
-        "accepted_values", "between", "check", "foreign_key", "fresh", "matches", "not_null", "row_count", "schema", "sql_check", "unique",
+        "accepted_values",
+        "between",
+        "check",
+        "foreign_key",
+        "fresh",
+        "matches",
+        "not_null",
+        "row_count",
+        "schema",
+        "sql_check",
+        "unique",
     ),
     "sextant.author.declare": (
-        "approval", "cron", "daily", "dataset", "goal", "hourly", "kpi", "monthly", "policy", "project", "secret", "sql", "static", "stream", "team", "window",
+        "approval",
+        "cron",
+        "daily",
+        "dataset",
+        "goal",
+        "hourly",
+        "kpi",
+        "monthly",
+        "policy",
+        "project",
+        "secret",
+        "sql",
+        "static",
+        "stream",
+        "team",
+        "window",
     ),
     "sextant.engine.context": ("Context",),
     "sextant.kernel.partitions": ("Partition",),
-}  # fmt: skip
+}
 _EXPORTS = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Context", "Partition", "accepted_values", "approval", "between", "check", "cron", "daily", "dataset", "foreign_key", "fresh", "goal", "hourly", "kpi",
-    "matches", "monthly", "not_null", "policy", "project", "row_count", "schema", "secret", "sql", "sql_check", "static", "stream", "team", "unique", "window",
+    "Context", "Partition", "accepted_values", "approval", "between", "check", "cron", "daily",
+    "dataset", "foreign_key", "fresh", "goal", "hourly", "kpi", "matches", "monthly", "not_null",
+    "policy", "project", "row_count", "schema", "secret", "sql", "sql_check", "static", "stream",
+    "team", "unique", "window",
 ]  # fmt: skip
 
 
@@ -76,7 +105,8 @@ def __dir__() -> list[str]:
 
 
 class _Face(ModuleType):
-    """Importing a subpackage sets it as an attribute of its parent: `sextant.policy`, the package, must not hide `policy`, the author's word."""
+    """Importing a subpackage sets it as an attribute of its parent: `sextant.policy`, the package,
+    must not hide `policy`, the author's word."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not (name in _EXPORTS and isinstance(value, ModuleType)):

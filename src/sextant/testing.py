@@ -1,4 +1,5 @@
-"""For the tests of a project: a platform in a temporary folder, and the checks of an asset on a frame.
+"""For the tests of a project: a platform in a temporary folder, and the checks of an asset on a
+frame.
 
     from sextant import testing
 
@@ -11,7 +12,8 @@
         bad = testing.check(orders, pl.DataFrame({"id": ["a"], "shop": [None], "amount": [1.0]}))
         assert [r.name for r in bad if not r.ok] == ["not_null(shop)"]
 
-A function of a project needs neither: a declared dataset is still callable, `orders(day)` runs the plain function.
+A function of a project needs neither: a declared dataset is still callable, `orders(day)` runs the
+plain function.
 """
 
 import os
@@ -32,23 +34,38 @@ if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
     from sextant.author.declared import Dataset, Kpi, PythonCheck, SqlDataset
 
-    Checked = Dataset[..., Any] | SqlDataset | Kpi | CheckSpec | PythonCheck[..., Any] | Sequence[CheckSpec | PythonCheck[..., Any]]
+    Checked = (
+        Dataset[..., Any]
+        | SqlDataset
+        | Kpi
+        | CheckSpec
+        | PythonCheck[..., Any]
+        | Sequence[CheckSpec | PythonCheck[..., Any]]
+    )
 
 __all__ = ["ManualClock", "Request", "check", "platform"]
 
 
 @contextmanager
 def platform(
-    project: Path | str | Mapping[str, str], *, at: datetime | None = None, clock: Clock | None = None, user: str = "tester", executor: str = "inline",
+    project: Path | str | Mapping[str, str],
+    *,
+    at: datetime | None = None,
+    clock: Clock | None = None,
+    user: str = "tester",
+    executor: str = "inline",
     toml: str = "",
-) -> "Iterator[LocalPlatform]":  # fmt: skip
+) -> "Iterator[LocalPlatform]":
     """Open a copy of a project in a temporary folder; nothing of it stays.
 
-    project   a project's folder, or its files: path -> text (without `sextant.toml`, `module = "ops"` is taken)
-    at        the platform's time, moved only by hand from then on: `p.clock.set(...)`, `p.clock.wait(seconds)`
+    project   a project's folder, or its files: path -> text (without `sextant.toml`, `module =
+              "ops"` is taken)
+    at        the platform's time, moved only by hand from then on: `p.clock.set(...)`,
+              `p.clock.wait(seconds)`
     clock     a clock of your own instead
     user      who acts
-    executor  `inline` calls the project's functions in this process, so that a debugger reaches them; `pool` as in production
+    executor  `inline` calls the project's functions in this process, so that a debugger reaches
+              them; `pool` as in production
     toml      text for `sextant.toml` instead of the project's
     Raises    ProjectError when the project cannot be loaded
     """
@@ -62,24 +79,39 @@ def platform(
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
                 (root / name).write_text(text, encoding="utf-8")
         else:
-            shutil.copytree(project, root, ignore=shutil.ignore_patterns(".*", "__pycache__", "node_modules"))
+            shutil.copytree(
+                project, root, ignore=shutil.ignore_patterns(".*", "__pycache__", "node_modules")
+            )
         if toml or not (root / FILE).exists():
             (root / FILE).write_text(toml or 'module = "ops"\n', encoding="utf-8")
         used = clock or (ManualClock(from_datetime(at)) if at is not None else None)
-        with LocalPlatform(read_config(root), clock=used, executor=executor, principal=Principal(name=user), home=Path(folder) / "home") as p:
+        with LocalPlatform(
+            read_config(root),
+            clock=used,
+            executor=executor,
+            principal=Principal(name=user),
+            home=Path(folder) / "home",
+        ) as p:
             yield p
 
 
 def check(
-    what: "Checked", frame: Any, *, references: Mapping[str, Any] | None = None, partition: str = "", at: datetime | None = None
-) -> list[CheckResult]:  # fmt: skip
-    """Run checks on a frame, as a worker would before a publish; return one result for each, in the order declared.
+    what: "Checked",
+    frame: Any,
+    *,
+    references: Mapping[str, Any] | None = None,
+    partition: str = "",
+    at: datetime | None = None,
+) -> list[CheckResult]:
+    """Run checks on a frame, as a worker would before a publish; return one result for each, in the
+    order declared.
 
     what        a declared dataset (the check of its `key` included), or one check, or several
     frame       the rows: Polars, pandas, PyArrow, a DuckDB relation
     references  dataset -> rows, what foreign keys look into: `{"airlines": frame}`
     at          the present, for `fresh`
-    Raises      BadData for a value that is no frame; ProjectError for a check that is wrong in itself
+    Raises      BadData for a value that is no frame; ProjectError for a check that is wrong in
+                itself
     """
     import polars as pl
 
@@ -91,16 +123,33 @@ def check(
 
     name, time, personal, declared = _declared(what)
     specs = [one if isinstance(one, CheckSpec) else one.spec for one in declared]
-    functions = {one.spec.params["function"]: one.function for one in declared if not isinstance(one, CheckSpec)}
+    functions = {
+        one.spec.params["function"]: one.function
+        for one in declared
+        if not isinstance(one, CheckSpec)
+    }
     found = evaluate(
-        specs, rows(frame), asset=name, partition=partition, time=time, personal=personal, functions=functions,
-        references={f"dataset:{key.removeprefix('dataset:')}": rows(value) for key, value in (references or {}).items()}, now_ns=from_datetime(at) if at else 0,
-    )  # fmt: skip
+        specs,
+        rows(frame),
+        asset=name,
+        partition=partition,
+        time=time,
+        personal=personal,
+        functions=functions,
+        references={
+            f"dataset:{key.removeprefix('dataset:')}": rows(value)
+            for key, value in (references or {}).items()
+        },
+        now_ns=from_datetime(at) if at else 0,
+    )
     return [result for result, _ in found]
 
 
-def _declared(what: "Checked") -> "tuple[str, str, tuple[str, ...], list[CheckSpec | PythonCheck[..., Any]]]":
-    """Return asset id, column of instants, personal columns and checks of what `check` was given."""
+def _declared(
+    what: "Checked",
+) -> "tuple[str, str, tuple[str, ...], list[CheckSpec | PythonCheck[..., Any]]]":
+    """Return asset id, column of instants, personal columns and checks of what `check` was
+    given."""
     from sextant.author import checks
     from sextant.author.declared import Dataset, Kpi, PythonCheck, SqlDataset, Stream
 
@@ -126,7 +175,8 @@ def _declared(what: "Checked") -> "tuple[str, str, tuple[str, ...], list[CheckSp
 
 @contextmanager
 def _imports_of(folder: str) -> Iterator[None]:
-    """Undo what importing a project in this process does to the path and to modules of the same names."""
+    """Undo what importing a project in this process does to the path and to modules of the same
+    names."""
     path, modules = list(sys.path), dict(sys.modules)
     try:
         yield

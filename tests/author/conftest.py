@@ -8,7 +8,8 @@ from sextant.app.opening import import_project
 from sextant.author.assemble import assemble
 from sextant.kernel.errors import ProjectError
 
-HEAD = 'import polars as pl\nimport sextant as sx\nsx.project("shop", tz="Europe/Berlin")\n'  # three lines
+# three lines
+HEAD = 'import polars as pl\nimport sextant as sx\nsx.project("shop", tz="Europe/Berlin")\n'
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +18,9 @@ def _clean_imports():
     yield
     sys.path[:] = path
     for name in set(sys.modules) - modules:
-        if not name.startswith(("sextant", "polars", "duckdb", "sqlglot", "pandas", "pyarrow", "numpy")):
+        if not name.startswith(
+            ("sextant", "polars", "duckdb", "sqlglot", "pandas", "pyarrow", "numpy")
+        ):
             file = getattr(sys.modules[name], "__file__", None) or ""
             if "/pytest" in file or "pytest-of" in file:
                 del sys.modules[name]

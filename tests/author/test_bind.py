@@ -9,7 +9,11 @@ FRAMES = """
 
 
 def one(project, signature, extra="", settings=""):
-    project.ops(textwrap.dedent(FRAMES) + textwrap.dedent(extra) + f"@sx.dataset({settings})\ndef b({signature}) -> pl.DataFrame: ...\n")
+    project.ops(
+        textwrap.dedent(FRAMES)
+        + textwrap.dedent(extra)
+        + f"@sx.dataset({settings})\ndef b({signature}) -> pl.DataFrame: ...\n"
+    )
     return project.asset("dataset:b").build
 
 
@@ -17,11 +21,21 @@ def test_the_annotation_decides_the_frame(project):
     """The function would get a frame whose methods it does not know."""
     extra = "import pandas as pd\nimport pyarrow as pa\nimport duckdb\n"
     for annotation, frame in [
-        ("", "polars"), (": pl.DataFrame", "polars"), (": pl.LazyFrame", "polars_lazy"), (": pd.DataFrame", "pandas"), (": pa.Table", "pyarrow"),
-        (": duckdb.DuckDBPyRelation", "duckdb"), (": 'pl.LazyFrame'", "polars_lazy"),
+        ("", "polars"),
+        (": pl.DataFrame", "polars"),
+        (": pl.LazyFrame", "polars_lazy"),
+        (": pd.DataFrame", "pandas"),
+        (": pa.Table", "pyarrow"),
+        (": duckdb.DuckDBPyRelation", "duckdb"),
+        (": 'pl.LazyFrame'", "polars_lazy"),
     ]:
         (bound,) = one(project, f"a{annotation}", extra).inputs
-        assert (bound.name, bound.asset, bound.frame, bound.window) == ("a", "dataset:a", frame, ""), annotation
+        assert (bound.name, bound.asset, bound.frame, bound.window) == (
+            "a",
+            "dataset:a",
+            frame,
+            "",
+        ), annotation
 
 
 def test_annotations_kept_as_text_are_resolved_even_under_type_checking(project):
@@ -59,18 +73,43 @@ def test_annotations_kept_as_text_are_resolved_even_under_type_checking(project)
 
 def test_inputs_say_what_names_do_not(project):
     """A window would silently be the same partition."""
-    build = one(project, "past, k, text", settings='inputs={"past": sx.window("a", "90d"), "k": num, "text": "a"}', extra='num = sx.kpi("n", of=a, measure="count(*)", grain="")\n')
-    assert [(i.name, i.asset, i.window) for i in build.inputs] == [("past", "dataset:a", "90d"), ("k", "dataset:kpi_n", ""), ("text", "dataset:a", "")]
+    build = one(
+        project,
+        "past, k, text",
+        settings='inputs={"past": sx.window("a", "90d"), "k": num, "text": "a"}',
+        extra='num = sx.kpi("n", of=a, measure="count(*)", grain="")\n',
+    )
+    assert [(i.name, i.asset, i.window) for i in build.inputs] == [
+        ("past", "dataset:a", "90d"),
+        ("k", "dataset:kpi_n", ""),
+        ("text", "dataset:a", ""),
+    ]
 
 
 def test_a_parameter_with_a_default_is_a_setting(project):
     """It would be taken for an upstream asset."""
-    build = one(project, "a, depth: int = 6, names: list = ['x'], rate: float = 0.5, flag: bool = False, none=None, deep={'a': [1]}")
-    assert build.params == {"depth": 6, "names": ["x"], "rate": 0.5, "flag": False, "none": None, "deep": {"a": [1]}}
+    build = one(
+        project,
+        (
+            "a, depth: int = 6, names: list = ['x'], rate: float = 0.5, flag: bool = False, "
+            "none=None, deep={'a': [1]}"
+        ),
+    )
+    assert build.params == {
+        "depth": 6,
+        "names": ["x"],
+        "rate": 0.5,
+        "flag": False,
+        "none": None,
+        "deep": {"a": [1]},
+    }
 
 
 def refused(project, signature, settings=""):
-    project.ops(textwrap.dedent(FRAMES) + f"@sx.dataset({settings})\ndef b({signature}) -> pl.DataFrame: ...\n")
+    project.ops(
+        textwrap.dedent(FRAMES)
+        + f"@sx.dataset({settings})\ndef b({signature}) -> pl.DataFrame: ...\n"
+    )
     return project.error()
 
 
@@ -78,7 +117,10 @@ def test_a_setting_that_is_no_json_is_refused(project):
     """It would be compared by its address, or change type on its way to the worker."""
     error = refused(project, "a, when=(1, 2)")
     assert error.code == "SX-PROJ-032"
-    assert error.message == "the setting `when` of `b` has a default of type tuple, which cannot be tracked"
+    assert (
+        error.message
+        == "the setting `when` of `b` has a default of type tuple, which cannot be tracked"
+    )
     assert error.where == "ops.py:7"
     assert refused(project, "a, x=float('nan')").code == "SX-PROJ-032"
 

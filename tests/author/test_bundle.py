@@ -19,9 +19,16 @@ def fill(root, files):
         target.write_text(text)
 
 
-FILES = {"sextant.toml": "", "ops.py": "x", "flights/ops.py": "y", "sql/a.sql": "z", "infra/a.json.j2": "t"}
+FILES = {
+    "sextant.toml": "",
+    "ops.py": "x",
+    "flights/ops.py": "y",
+    "sql/a.sql": "z",
+    "infra/a.json.j2": "t",
+}
 OTHERS = {
-    ".sextant/state.py": "", ".git/x.py": "", "__pycache__/ops.py": "", ".venv/lib/a.py": "", "env/pyvenv.cfg": "", "env/lib/a.py": "", ".hidden.py": "", "data.parquet": "",
+    ".sextant/state.py": "", ".git/x.py": "", "__pycache__/ops.py": "", ".venv/lib/a.py": "",
+    "env/pyvenv.cfg": "", "env/lib/a.py": "", ".hidden.py": "", "data.parquet": "",
     "node_modules/a.js": "", "seeds/a.csv": "1",
 }  # fmt: skip
 
@@ -58,7 +65,11 @@ def test_unpacking_over_an_unpacked_bundle_leaves_it(tmp_path):
     (tmp_path / "empty").mkdir()
     unpack(data, tmp_path / "empty")
     assert (tmp_path / "empty" / "ops.py").read_text() == "x"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "empty", "out"]  # no half-written folder stays
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "a",
+        "empty",
+        "out",
+    ]  # no half-written folder stays
 
 
 def archive(*names, link=False):
@@ -75,10 +86,20 @@ def archive(*names, link=False):
 @pytest.mark.parametrize(
     "data",
     [
-        archive("../evil.py"), archive("a/../../evil.py"), archive("/tmp/evil.py"), archive("a\\..\\evil.py"), archive("C:/evil.py"), archive("./a.py"), archive("a//b.py"),
-        archive("a.py", "a.py"), archive("a.py", link=True), archive("dir/"), b"no zip at all", archive("a.py")[:40],
+        archive("../evil.py"),
+        archive("a/../../evil.py"),
+        archive("/tmp/evil.py"),
+        archive("a\\..\\evil.py"),
+        archive("C:/evil.py"),
+        archive("./a.py"),
+        archive("a//b.py"),
+        archive("a.py", "a.py"),
+        archive("a.py", link=True),
+        archive("dir/"),
+        b"no zip at all",
+        archive("a.py")[:40],
     ],
-)  # fmt: skip
+)
 def test_a_bundle_that_leads_out_of_its_folder_is_damaged(tmp_path, data):
     """A file anywhere on the worker could be overwritten."""
     into = tmp_path / "deep" / "out"

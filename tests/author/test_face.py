@@ -16,7 +16,12 @@ def test_every_name_of_the_face_loads_and_is_listed_for_type_checkers():
         assert getattr(sextant, name).__name__ == name
     tree = ast.parse(inspect.getsource(sextant))
     block = next(node for node in tree.body if isinstance(node, ast.If))
-    typed = {alias.name for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    typed = {
+        alias.name
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
     # `open` is not for `from sextant import *`: it would hide Python's own.
     assert typed == {*sextant.__all__, "open"} == set(sextant._EXPORTS) == set(dir(sextant))
     assert sextant.open.__module__ == "sextant.app.notebook"
@@ -25,18 +30,29 @@ def test_every_name_of_the_face_loads_and_is_listed_for_type_checkers():
 def test_importing_loads_nothing_heavy():
     """Every command would wait for libraries that it does not use."""
     code = (
-        "import sys; import sextant; bad = {'polars','pyarrow','duckdb','click','rich','asyncio','msgspec','sqlglot','numpy','inspect'} & set(sys.modules); print(sorted(bad));"
+        "import sys; import sextant; bad = "
+        "{'polars','pyarrow','duckdb','click','rich','asyncio','msgspec','sqlglot','numpy','inspect'} "
+        "& set(sys.modules); print(sorted(bad));"
         "import sextant as sx; sx.dataset; sx.Context; sx.daily(start='2024-01-01');"
-        "print(sorted({'polars','pyarrow','duckdb','click','rich','asyncio','sqlglot','numpy','pandas'} & set(sys.modules)))"
+        "print(sorted({'polars','pyarrow','duckdb','click','rich','asyncio','sqlglot','numpy','pandas'} "
+        "& set(sys.modules)))"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
     assert out == "[]\n[]\n"
 
 
 def test_a_package_of_the_same_name_does_not_hide_the_authors_word():
-    """`sx.policy(...)` would be a module as soon as anything imports the package `sextant.policy`."""
-    code = "import sextant as sx; import sextant.policy; print(callable(sx.policy)); from sextant.policy import __name__ as n; print(n)"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    """`sx.policy(...)` would be a module as soon as anything imports the package
+    `sextant.policy`."""
+    code = (
+        "import sextant as sx; import sextant.policy; print(callable(sx.policy)); from "
+        "sextant.policy import __name__ as n; print(n)"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
     assert out == "True\nsextant.policy\n"
 
 

@@ -35,7 +35,11 @@ def report(s) -> pl.DataFrame: ...
     metric, values = manifest.asset("kpi:share"), manifest.asset("dataset:kpi_share")
     assert metric.build is None
     assert metric.measure.of == "dataset:orders"
-    assert (metric.measure.grain, metric.measure.by, metric.measure.goal) == ("1d", ("shop",), Goal(op=">=", value=0.75, over="28d"))
+    assert (metric.measure.grain, metric.measure.by, metric.measure.goal) == (
+        "1d",
+        ("shop",),
+        Goal(op=">=", value=0.75, over="28d"),
+    )
     assert (metric.owner, metric.tier, metric.description) == ("ops", 1, "Paid.")
     assert values.build.inputs == (Input(name="orders", asset="dataset:orders", frame="sql"),)
     assert values.build.code.entry == "kpi:share"
@@ -52,7 +56,13 @@ def report(s) -> pl.DataFrame: ...
 def test_the_values_are_recomputed_when_the_definition_changes(project):
     """Two definitions would share values."""
     prints = set()
-    for line in ('measure="count(*)"', 'measure="count( * )"', 'measure="sum(x)"', 'measure="count(*)", where="x > 1"', 'measure="count(*)", by="shop"'):
+    for line in (
+        'measure="count(*)"',
+        'measure="count( * )"',
+        'measure="sum(x)"',
+        'measure="count(*)", where="x > 1"',
+        'measure="count(*)", by="shop"',
+    ):
         project.ops(BASE + f'sx.kpi("k", of=orders, {line})\n')
         prints.add(project.asset("dataset:kpi_k").build.code.fingerprint)
     assert len(prints) == 4  # white space is no change
@@ -62,22 +72,77 @@ def test_a_kpi_without_a_grain_is_one_value_over_everything(project):
     """Each day would overwrite the total by its own."""
     project.ops(BASE + 'sx.kpi("k", of=orders, measure="count(*)", grain="")\n')
     values = project.asset("dataset:kpi_k")
-    assert (values.table.partitioning.grain, values.table.key, values.table.time, values.build.whole_range) == ("none", (), "", False)
+    assert (
+        values.table.partitioning.grain,
+        values.table.key,
+        values.table.time,
+        values.build.whole_range,
+    ) == ("none", (), "", False)
 
 
 @pytest.mark.parametrize(
     ("line", "code", "message", "hint"),
     [
-        ('of=orders, measure="x"', "SX-PROJ-050", "the measure of `k` cannot be taken: it has no aggregate", "count(*) filter"),
-        ('of=orders, measure="count(*)", where="count(*) > 1"', "SX-PROJ-050", "`where` of `k` is not a condition", "dep_time is not null"),
-        ('of=orders, measure="count(*)", where="x >"', "SX-PROJ-050", "`where` of `k` is not a condition: it is not SQL", "dep_time is not null"),
-        ('of=orders, measure="count(*)", by="value"', "SX-PROJ-051", "`k` cannot be split by `value`", "rename the column"),
-        ('of=orders, measure="count(*)", by=["p1"]', "SX-PROJ-051", "`k` cannot be split by `p1`", "rename the column"),
-        ('of=shops, measure="count(*)"', "SX-PROJ-052", "`k` has the grain 1d, but `shops` has no `time`", "time="),
-        ('of=stock, measure="count(*)"', "SX-PROJ-052", "`stock` is not sliced by time", 'grain=""'),
-        ('of=orders, measure="count(*)", grain="1w"', "SX-PROJ-053", "the grain 1w of `k` is coarser than the daily partitions of `orders`", 'grain="1d"'),
-        ('of=clicks, measure="count(*)", grain="1d"', "SX-PROJ-053", "the grain 1d of `k` is coarser than the hourly partitions of `clicks`", 'grain="1h"'),
-        ('of="oders", measure="count(*)"', "SX-PROJ-008", "the KPI `k` is of `oders`, which does not exist", "did you mean `orders`?"),
+        (
+            'of=orders, measure="x"',
+            "SX-PROJ-050",
+            "the measure of `k` cannot be taken: it has no aggregate",
+            "count(*) filter",
+        ),
+        (
+            'of=orders, measure="count(*)", where="count(*) > 1"',
+            "SX-PROJ-050",
+            "`where` of `k` is not a condition",
+            "dep_time is not null",
+        ),
+        (
+            'of=orders, measure="count(*)", where="x >"',
+            "SX-PROJ-050",
+            "`where` of `k` is not a condition: it is not SQL",
+            "dep_time is not null",
+        ),
+        (
+            'of=orders, measure="count(*)", by="value"',
+            "SX-PROJ-051",
+            "`k` cannot be split by `value`",
+            "rename the column",
+        ),
+        (
+            'of=orders, measure="count(*)", by=["p1"]',
+            "SX-PROJ-051",
+            "`k` cannot be split by `p1`",
+            "rename the column",
+        ),
+        (
+            'of=shops, measure="count(*)"',
+            "SX-PROJ-052",
+            "`k` has the grain 1d, but `shops` has no `time`",
+            "time=",
+        ),
+        (
+            'of=stock, measure="count(*)"',
+            "SX-PROJ-052",
+            "`stock` is not sliced by time",
+            'grain=""',
+        ),
+        (
+            'of=orders, measure="count(*)", grain="1w"',
+            "SX-PROJ-053",
+            "the grain 1w of `k` is coarser than the daily partitions of `orders`",
+            'grain="1d"',
+        ),
+        (
+            'of=clicks, measure="count(*)", grain="1d"',
+            "SX-PROJ-053",
+            "the grain 1d of `k` is coarser than the hourly partitions of `clicks`",
+            'grain="1h"',
+        ),
+        (
+            'of="oders", measure="count(*)"',
+            "SX-PROJ-008",
+            "the KPI `k` is of `oders`, which does not exist",
+            "did you mean `orders`?",
+        ),
     ],
 )
 def test_a_kpi_that_cannot_be_is_refused(project, line, code, message, hint):

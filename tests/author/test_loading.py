@@ -39,7 +39,12 @@ def test_a_manifest_comes_through_the_child_process(shop, capfd, monkeypatch):
     """What is loaded in tests and what is loaded in truth could differ."""
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     manifest = load(shop.root, read_config(shop.root))
-    assert [a.id for a in manifest.assets] == ["dataset:kpi_count", "dataset:orders", "dataset:totals", "kpi:count"]
+    assert [a.id for a in manifest.assets] == [
+        "dataset:kpi_count",
+        "dataset:orders",
+        "dataset:totals",
+        "kpi:count",
+    ]
     assert (manifest.project, manifest.tz, manifest.root) == ("shop", "Europe/Berlin", "ops")
     assert sorted(manifest.files) == ["ops.py", "part.py", "sextant.toml", "totals.sql"]
     assert manifest.bundle == pack(shop.root)[0]
@@ -48,9 +53,16 @@ def test_a_manifest_comes_through_the_child_process(shop, capfd, monkeypatch):
     assert len(code.fingerprint) == 64
     assert [m.partition("==")[0] for m in code.modules] == ["polars"]
     check = manifest.asset("dataset:orders").checks[0]
-    assert (check.name, check.check, check.params["function"], check.params["frame"]) == ("positive", "check.dataops.python", "ops:positive", "polars_lazy")
+    assert (check.name, check.check, check.params["function"], check.params["frame"]) == (
+        "positive",
+        "check.dataops.python",
+        "ops:positive",
+        "polars_lazy",
+    )
     assert len(check.params["fingerprint"]) == 64
-    assert not list(shop.root.rglob("__pycache__"))  # stale bytecode of a file edited twice within a second
+    assert not list(
+        shop.root.rglob("__pycache__")
+    )  # stale bytecode of a file edited twice within a second
     assert "a word on stdout" in capfd.readouterr().err
 
 
@@ -88,7 +100,11 @@ def test_a_mistake_comes_through_with_its_place(shop):
     with pytest.raises(ProjectError) as caught:
         load(shop.root, read_config(shop.root))
     error = caught.value
-    assert (error.code, error.where, error.message) == ("SX-PROJ-060", "part.py:1", "syntax error: expected ':' in `def clean(frame)`")
+    assert (error.code, error.where, error.message) == (
+        "SX-PROJ-060",
+        "part.py:1",
+        "syntax error: expected ':' in `def clean(frame)`",
+    )
 
 
 def test_a_project_that_hangs_or_dies_is_an_error(shop):
@@ -97,22 +113,37 @@ def test_a_project_that_hangs_or_dies_is_an_error(shop):
     shop.write("part.py", "import time\ntime.sleep(60)\n")
     with pytest.raises(ProjectError) as caught:
         load(shop.root, config, timeout_s=0.5)
-    assert (caught.value.code, caught.value.message) == ("SX-LOAD-001", "importing `ops` took longer than 0.5 s")
+    assert (caught.value.code, caught.value.message) == (
+        "SX-LOAD-001",
+        "importing `ops` took longer than 0.5 s",
+    )
     shop.write("part.py", "import os\nos.kill(os.getpid(), 9)\n")
     with pytest.raises(ProjectError) as caught:
         load(shop.root, config)
-    assert (caught.value.code, caught.value.message) == ("SX-LOAD-002", "importing `ops` took the loader's process down (signal 9)")
+    assert (caught.value.code, caught.value.message) == (
+        "SX-LOAD-002",
+        "importing `ops` took the loader's process down (signal 9)",
+    )
 
 
 def test_a_package_loads_like_plain_modules(project):
     """Both layouts are promised."""
     project.write("sextant.toml", 'module = "shop/ops.py"\n')
     project.write("shop/__init__.py", "")
-    project.write("shop/ops.py", 'import sextant as sx\nfrom .part import f\nfrom . import more\nsx.project("p")\n@sx.dataset()\ndef a():\n    return f()\n')
+    project.write(
+        "shop/ops.py",
+        (
+            "import sextant as sx\nfrom .part import f\nfrom . import "
+            'more\nsx.project("p")\n@sx.dataset()\ndef a():\n    return f()\n'
+        ),
+    )
     project.write("shop/part.py", "def f(): return 1\n")
     project.write("shop/more.py", "import sextant as sx\n@sx.dataset()\ndef b(): ...\n")
     manifest = load(project.root, read_config(project.root))
-    assert [(a.id, a.file, a.build.code.entry) for a in manifest.assets] == [("dataset:a", "shop/ops.py", "shop.ops:a"), ("dataset:b", "shop/more.py", "shop.more:b")]
+    assert [(a.id, a.file, a.build.code.entry) for a in manifest.assets] == [
+        ("dataset:a", "shop/ops.py", "shop.ops:a"),
+        ("dataset:b", "shop/more.py", "shop.more:b"),
+    ]
 
 
 def test_a_worker_opens_a_bundle_and_finds_everything(shop, tmp_path):
@@ -135,7 +166,9 @@ def test_a_process_that_opens_two_states_of_a_project_gets_the_code_of_each(shop
         values.append(open_project(tmp_path / str(number), "ops").functions["dataset:orders"])
     assert [f(None) for f in values] == [1, 2]
     (tmp_path / "2" / "part.py").unlink()
-    with pytest.raises(ProjectError, match="there is no module `part`"):  # and not the other folder's
+    with pytest.raises(
+        ProjectError, match="there is no module `part`"
+    ):  # and not the other folder's
         open_project(tmp_path / "2", "ops")
 
 

@@ -20,7 +20,10 @@ def test_an_unknown_upstream_names_the_nearest(project):
 
 def test_a_circle_shows_its_path(project):
     """The engine would wait for itself."""
-    project.ops("@sx.dataset()\ndef a(c) -> pl.DataFrame: ...\n@sx.dataset()\ndef b(a) -> pl.DataFrame: ...\n@sx.dataset()\ndef c(b) -> pl.DataFrame: ...\n")
+    project.ops(
+        "@sx.dataset()\ndef a(c) -> pl.DataFrame: ...\n@sx.dataset()\ndef b(a) -> "
+        "pl.DataFrame: ...\n@sx.dataset()\ndef c(b) -> pl.DataFrame: ...\n"
+    )
     error = project.error()
     assert error.code == "SX-PROJ-009"
     assert error.message == "the assets feed each other in a circle: a -> b -> c -> a"
@@ -30,7 +33,10 @@ def test_a_circle_shows_its_path(project):
 
 def test_a_diamond_is_no_circle(project):
     """A false alarm would forbid ordinary graphs."""
-    body = "".join(f"@sx.dataset()\ndef {name}({args}) -> pl.DataFrame: ...\n" for name, args in [("d", "b, c"), ("b", "a"), ("c", "a"), ("a", "")])
+    body = "".join(
+        f"@sx.dataset()\ndef {name}({args}) -> pl.DataFrame: ...\n"
+        for name, args in [("d", "b, c"), ("b", "a"), ("c", "a"), ("a", "")]
+    )
     project.ops(body)
     assert len(project.manifest().assets) == 4
 
@@ -59,7 +65,13 @@ def test_two_assets_of_one_name_show_both_places(project):
 
 def test_a_kpi_and_a_dataset_may_share_a_name_but_not_the_values_name(project):
     """`dataset:kpi_x` would have two makers."""
-    project.ops(TWO + "\nsx.kpi('flights', of=flights, measure='count(*)', grain='')\n@sx.dataset()\ndef kpi_flights() -> pl.DataFrame: ...\n")
+    project.ops(
+        TWO
+        + (
+            "\nsx.kpi('flights', of=flights, measure='count(*)', grain='')\n@sx.dataset()\ndef "
+            "kpi_flights() -> pl.DataFrame: ...\n"
+        )
+    )
     assert project.error().message == "two assets are called `dataset:kpi_flights`"
 
 
@@ -67,7 +79,12 @@ def test_an_unknown_owner_is_refused_wherever_it_stands(project):
     """Pages would go nowhere."""
     project.ops('sx.team("ops")\n@sx.dataset(owner="opps")\ndef a() -> pl.DataFrame: ...\n')
     error = project.error()
-    assert (error.code, error.message, error.hint, error.where) == ("SX-PROJ-026", "there is no team `opps`", "did you mean `ops`?", "ops.py:5")
+    assert (error.code, error.message, error.hint, error.where) == (
+        "SX-PROJ-026",
+        "there is no team `opps`",
+        "did you mean `ops`?",
+        "ops.py:5",
+    )
     project.ops('@sx.dataset(owner="ops")\ndef a() -> pl.DataFrame: ...\n')
     assert project.error().hint == 'declare it: `sx.team("ops")`'
     project.ops('sx.policy("x", when="true", then=sx.approval(1, of="ops"))\n')
@@ -76,12 +93,24 @@ def test_an_unknown_owner_is_refused_wherever_it_stands(project):
 
 def test_a_foreign_key_must_lead_to_a_dataset(project):
     """The check would fail at run time, or pass without looking."""
-    project.ops(TWO + '@sx.dataset(checks=[sx.foreign_key("t", to="plains.tailnum")])\ndef a() -> pl.DataFrame: ...\n')
+    project.ops(
+        TWO
+        + (
+            '@sx.dataset(checks=[sx.foreign_key("t", to="plains.tailnum")])\ndef a() -> '
+            "pl.DataFrame: ...\n"
+        )
+    )
     error = project.error()
     assert (error.code, error.where) == ("SX-PROJ-011", "ops.py:10")
-    assert error.message == "the check `foreign_key(t, plains.tailnum)` of `a` looks into `plains`, which does not exist"
+    assert error.message == (
+        "the check `foreign_key(t, plains.tailnum)` of `a` looks into `plains`, which does "
+        "not exist"
+    )
     assert error.hint == "did you mean `planes`?"
-    project.ops(TWO + '@sx.dataset(checks=[sx.foreign_key("t", to="planes")])\ndef a() -> pl.DataFrame: ...\n')
+    project.ops(
+        TWO
+        + '@sx.dataset(checks=[sx.foreign_key("t", to="planes")])\ndef a() -> pl.DataFrame: ...\n'
+    )
     assert "`planes` does not name a column of a dataset" in project.error().message
 
 
@@ -96,10 +125,18 @@ def test_the_project_must_have_one_name(project):
     """State would be filed under nothing, or under either."""
     project.write("ops.py", "import sextant as sx\n")
     error = project.error()
-    assert (error.code, error.message, error.where) == ("SX-PROJ-006", "the project has no name", "sextant.toml:1")
+    assert (error.code, error.message, error.where) == (
+        "SX-PROJ-006",
+        "the project has no name",
+        "sextant.toml:1",
+    )
     project.ops('sx.project("again")\n')
     error = project.error()
-    assert (error.code, error.message, error.where) == ("SX-PROJ-004", "`project` is called twice", "ops.py:4")
+    assert (error.code, error.message, error.where) == (
+        "SX-PROJ-004",
+        "`project` is called twice",
+        "ops.py:4",
+    )
     assert "first at ops.py:3" in error.hint
 
 
@@ -131,7 +168,10 @@ def planes() -> pl.DataFrame: ...
         "    hint: write it as `3d`, `36h`, `10m` or `30s`",
         "  ops.py:14: the KPI `k` is of `flihgts`, which does not exist (SX-PROJ-008)",
         "    hint: did you mean `flights`?",
-        "  ops.py:14: the measure of `k` cannot be taken: it has no aggregate such as count(*) or sum(x) (SX-PROJ-050)",
+        (
+            "  ops.py:14: the measure of `k` cannot be taken: it has no aggregate such as "
+            "count(*) or sum(x) (SX-PROJ-050)"
+        ),
         "    hint: as in `count(*) filter (where dep_delay < 15) / count(*)`",
         "  ops.py:15: two assets are called `dataset:planes` (SX-PROJ-005)",
         "    hint: the other stands at ops.py:8; give one another name",
@@ -144,7 +184,9 @@ def test_mistakes_before_a_crash_are_reported_with_it(project):
     lines = project.error().message.splitlines()
     assert lines[0] == "the project has 2 mistakes"
     assert lines[1].startswith("  ops.py:4: `9` is not a tier")
-    assert lines[3].startswith("  ops.py:6: importing the project raised ZeroDivisionError: division by zero (SX-PROJ-062)")
+    assert lines[3].startswith(
+        "  ops.py:6: importing the project raised ZeroDivisionError: division by zero (SX-PROJ-062)"
+    )
 
 
 def test_a_syntax_error_has_the_projects_own_line(project):
@@ -161,13 +203,21 @@ def test_an_import_that_fails_says_which_line_asked(project):
     project.ops("\nfrom delais import x\n")
     project.write("delays.py", "def download(): ...\n")
     error = project.error()
-    assert (error.code, error.where, error.message) == ("SX-PROJ-061", "ops.py:5", "there is no module `delais`")
+    assert (error.code, error.where, error.message) == (
+        "SX-PROJ-061",
+        "ops.py:5",
+        "there is no module `delais`",
+    )
     assert error.hint == "did you mean `delays`?"
     project.ops("import polrs_x\n")
     assert project.error().hint == "install what provides `polrs_x` into this environment"
     project.ops("from delays import downlod\n")
     error = project.error()
-    assert (error.where, error.message, error.hint) == ("ops.py:4", "cannot import name 'downlod' from 'delays'", "did you mean `download`?")
+    assert (error.where, error.message, error.hint) == (
+        "ops.py:4",
+        "cannot import name 'downlod' from 'delays'",
+        "did you mean `download`?",
+    )
 
 
 def test_a_module_that_ends_the_process_is_an_error(project):

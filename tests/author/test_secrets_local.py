@@ -33,7 +33,10 @@ def test_a_secret_that_is_not_set_says_how(file, tmp_path):
     for secrets in (LocalSecrets(file, {}), LocalSecrets(tmp_path / "none.toml", {})):
         with pytest.raises(NotFound) as caught:
             secrets.get("MISSING")
-        assert (caught.value.code, caught.value.message) == ("SX-SECRET-001", "the secret `MISSING` is not set")
+        assert (caught.value.code, caught.value.message) == (
+            "SX-SECRET-001",
+            "the secret `MISSING` is not set",
+        )
         assert "set the environment variable MISSING, or write `MISSING" in caught.value.hint
 
 
@@ -62,10 +65,17 @@ def test_a_broken_file_is_refused_without_repeating_it(file):
 @pytest.mark.parametrize(
     "shown",
     [
-        VALUE, quote(VALUE), quote(VALUE, safe=""), json.dumps(VALUE)[1:-1], json.dumps(VALUE, ensure_ascii=False)[1:-1], repr(VALUE)[1:-1], VALUE.encode().hex(),
-        base64.b64encode(VALUE.encode()).decode(), base64.urlsafe_b64encode(VALUE.encode()).decode().rstrip("="),
+        VALUE,
+        quote(VALUE),
+        quote(VALUE, safe=""),
+        json.dumps(VALUE)[1:-1],
+        json.dumps(VALUE, ensure_ascii=False)[1:-1],
+        repr(VALUE)[1:-1],
+        VALUE.encode().hex(),
+        base64.b64encode(VALUE.encode()).decode(),
+        base64.urlsafe_b64encode(VALUE.encode()).decode().rstrip("="),
     ],
-)  # fmt: skip
+)
 def test_a_value_is_replaced_in_every_form(shown):
     """A URL or a header in a traceback shows it all the same."""
     out = Redactor({"TOKEN": VALUE}).text(f"before {shown} after")
@@ -76,7 +86,8 @@ def test_a_value_is_replaced_in_every_form(shown):
 
 @pytest.mark.parametrize("user", ["a", "bo", "carol", "dave", "eve the third"])
 def test_a_value_inside_of_a_longer_encoded_text_is_replaced(user):
-    """Basic authentication encodes user and password together, so that the value begins anywhere."""
+    """Basic authentication encodes user and password together, so that the value begins
+    anywhere."""
     encoded = base64.b64encode(f"{user}:{VALUE}\n".encode()).decode()
     out = Redactor({"TOKEN": VALUE}).text(f"Authorization: Basic {encoded}")
     assert "***TOKEN***" in out
@@ -86,7 +97,13 @@ def test_a_value_inside_of_a_longer_encoded_text_is_replaced(user):
 
 def test_one_value_inside_of_another_and_several_lines():
     """The longer one would stay readable in part; keys are printed line by line."""
-    redactor = Redactor({"SHORT": "abcdef", "LONG": "abcdef123456", "KEY": "-----BEGIN-----\nMIIEvQIBADANBg\nkqhkiG9w0BAQEF"})
+    redactor = Redactor(
+        {
+            "SHORT": "abcdef",
+            "LONG": "abcdef123456",
+            "KEY": "-----BEGIN-----\nMIIEvQIBADANBg\nkqhkiG9w0BAQEF",
+        }
+    )
     assert redactor.text("abcdef123456 abcdef") == "***LONG*** ***SHORT***"
     assert redactor.text("x MIIEvQIBADANBg y") == "x ***KEY*** y"
 
@@ -99,7 +116,14 @@ def test_very_short_values_are_left():
 def order(file, secrets):
     build = Build(code=Code(language="python", entry="a:b", file="a.py"), secrets=secrets)
     return WorkOrder(
-        id="o", run="r", step="s", attempt=1, fence=1, asset=Asset(kind="dataset", name="a", build=build), partitions=("all",), environment={"SEXTANT_SECRETS": str(file)}
+        id="o",
+        run="r",
+        step="s",
+        attempt=1,
+        fence=1,
+        asset=Asset(kind="dataset", name="a", build=build),
+        partitions=("all",),
+        environment={"SEXTANT_SECRETS": str(file)},
     )
 
 
@@ -108,9 +132,13 @@ def test_a_work_order_names_its_file(file, monkeypatch):
     monkeypatch.delenv("TOKEN", raising=False)
     work = order(file, {"token": "TOKEN", "gone": "NOT_SET"})
     assert for_order(work).get("TOKEN") == "from file"
-    assert redact(work, "the token is from file, of course") == "the token is ***TOKEN***, of course"
+    assert (
+        redact(work, "the token is from file, of course") == "the token is ***TOKEN***, of course"
+    )
     os.chmod(file, 0o644)
-    assert redact(work, "from file") == "from file"  # nothing could be resolved, so nothing could be shown either
+    assert (
+        redact(work, "from file") == "from file"
+    )  # nothing could be resolved, so nothing could be shown either
 
 
 def test_secrets_are_not_in_a_manifest(project, monkeypatch):

@@ -1,4 +1,5 @@
-"""Bad input through the command line: what happened, where, how to mend it, the right exit code - and what was live stays."""
+"""Bad input through the command line: what happened, where, how to mend it, the right exit code -
+and what was live stays."""
 
 import contextlib
 import os
@@ -20,7 +21,7 @@ from sextant.cli.main import call
 from sextant.kernel.clock import NS, ManualClock
 
 SRC = str(Path(sextant.__file__).parents[1])
-ORDERS = '''
+ORDERS = """
 MODE = "good"
 
 @sx.dataset(partition=days, key="id", time="at", checks=[sx.not_null("amount"), sx.row_count(1)])
@@ -44,7 +45,7 @@ def spoiled(frame: pl.DataFrame):
 @sx.dataset(key="day")
 def total(orders: pl.DataFrame) -> pl.DataFrame:
     return orders.group_by(day=pl.col("id").str.head(10)).agg(pl.col("amount").sum())
-'''
+"""
 
 
 class Said(NamedTuple):
@@ -75,9 +76,18 @@ class Cli:
 
 
 @pytest.fixture
-def cli(shop: Shop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
+def cli(
+    shop: Shop,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Cli]:
     init = LocalPlatform.__init__
-    monkeypatch.setattr(LocalPlatform, "__init__", lambda self, config, **more: init(self, config, **{"executor": "inline", **more}))
+    monkeypatch.setattr(
+        LocalPlatform,
+        "__init__",
+        lambda self, config, **more: init(self, config, **{"executor": "inline", **more}),
+    )
     monkeypatch.setenv("SEXTANT_USER", "ann")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
@@ -103,9 +113,17 @@ def good(cli: Cli) -> Cli:
         ("duplicates", 1, ["unique(id)", "3 of 6 rows fail"]),
         ("empty", 1, ["row_count(1)", "there are 0"]),
         ("no key", 3, ["no column `id`", "it returned at, amount", "SX-DATA-001"]),
-        ("text", 3, ["a table was expected, but the function returned `builtins.str`", "return a Polars"]),
+        (
+            "text",
+            3,
+            ["a table was expected, but the function returned `builtins.str`", "return a Polars"],
+        ),
         ("nothing", 3, ["returned nothing", "is a `return` missing?"]),
-        ("raises", 3, ["raised RuntimeError: the source is broken", "the step's log has the whole traceback"]),
+        (
+            "raises",
+            3,
+            ["raised RuntimeError: the source is broken", "the step's log has the whole traceback"],
+        ),
     ],
 )
 def test_a_bad_partition(good: Cli, mode: str, code: int, words: list[str]) -> None:
@@ -123,7 +141,11 @@ def test_a_bad_partition(good: Cli, mode: str, code: int, words: list[str]) -> N
         assert "what is live stays as it was" in said.out
     else:
         line = (good.shop.root / "ops.py").read_text().splitlines()
-        place = 'raise RuntimeError("the source is broken")' if mode == "raises" else "@sx.dataset(partition=days"
+        place = (
+            'raise RuntimeError("the source is broken")'
+            if mode == "raises"
+            else "@sx.dataset(partition=days"
+        )
         assert f"at ops.py:{next(n for n, text in enumerate(line, 1) if place in text)}" in said.out
     assert "skipped 1 steps" in said.out
     assert good.live() == before
@@ -161,13 +183,18 @@ def test_a_truncated_file_in_the_lake(good: Cli) -> None:
     [
         (("def total(orders", "def total(orders:::"), ["syntax error"], "ops.py:"),
         (("def total(orders:", "def total(ordres:"), ["ordres", "did you mean"], "ops.py:"),
-        (("def orders(day: sx.Partition)", "def orders(day: sx.Partition, total: pl.DataFrame)"), ["circle"], ""),
+        (
+            ("def orders(day: sx.Partition)", "def orders(day: sx.Partition, total: pl.DataFrame)"),
+            ["circle"],
+            "",
+        ),
         (("def total(orders", "def orders(orders"), ["orders"], "ops.py:"),
         (('key="day"', 'kee="day"'), ["kee"], "ops.py:"),
     ],
 )
 def test_a_bad_project(good: Cli, edit: tuple[str, str], words: list[str], place: str) -> None:
-    """A typo must be shown with its line - and what was good goes on running from the last good state."""
+    """A typo must be shown with its line - and what was good goes on running from the last good
+    state."""
     before = good.live()
     good.shop.edit(*edit)
     said = good("plan")
@@ -185,7 +212,11 @@ def test_a_bad_project(good: Cli, edit: tuple[str, str], words: list[str], place
 
 @pytest.mark.parametrize(
     ("edit", "words"),
-    [(("def total(orders", "def total(orders:::"), ["syntax error", "ops.py:"]), (("def total(orders:", "def total(ordres:"), ["ordres", "did you mean"]), (("def total(orders", "def orders(orders"), ["orders"])],
+    [
+        (("def total(orders", "def total(orders:::"), ["syntax error", "ops.py:"]),
+        (("def total(orders:", "def total(ordres:"), ["ordres", "did you mean"]),
+        (("def total(orders", "def orders(orders"), ["orders"]),
+    ],
 )
 def test_a_project_that_was_never_good(cli: Cli, edit: tuple[str, str], words: list[str]) -> None:
     """There is nothing to fall back on: exit 2, with the line."""
@@ -222,7 +253,10 @@ def test_a_secret_that_is_not_set(good: Cli, monkeypatch: pytest.MonkeyPatch) ->
     """One must learn which, and how to set it; the others run."""
     monkeypatch.delenv("SHOP_TOKEN", raising=False)
     with (good.shop.root / "ops.py").open("a") as file:
-        file.write('@sx.dataset(key="a")\ndef secretive(token: str = sx.secret("SHOP_TOKEN")) -> pl.DataFrame:\n    return pl.DataFrame({"a": [len(token)]})\n')
+        file.write(
+            '@sx.dataset(key="a")\ndef secretive(token: str = sx.secret("SHOP_TOKEN")) -> '
+            'pl.DataFrame:\n    return pl.DataFrame({"a": [len(token)]})\n'
+        )
     said = good("run")
     assert said.code == 3, said.text
     assert "the secret `SHOP_TOKEN` is not set" in said.out
@@ -289,7 +323,8 @@ def test_a_database_edited_by_hand(good: Cli) -> None:
 
 
 def test_a_clock_that_jumps_back(shop: Shop, running: Any) -> None:
-    """Ids, leases and the order of the ledger must survive a machine whose clock is set back by a day."""
+    """Ids, leases and the order of the ledger must survive a machine whose clock is set back by a
+    day."""
     shop.write(ORDERS)
     clock = ManualClock(1_800_000_000 * NS)
     with shop.open(clock=clock) as p:
@@ -305,7 +340,14 @@ def test_a_clock_that_jumps_back(shop: Shop, running: Any) -> None:
 
 
 def _small_disk(folder: Path, size: str) -> None:
-    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True, check=False).returncode:
+    if (
+        os.geteuid() != 0
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)],
+            capture_output=True,
+            check=False,
+        ).returncode
+    ):
         pytest.skip("a small file system cannot be mounted here")
 
 
@@ -321,7 +363,8 @@ def _fill(folder: Path) -> Path:
 
 
 def test_a_full_disk(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """What is live stays, the message says what is full, and it goes on when there is room again."""
+    """What is live stays, the message says what is full, and it goes on when there is room
+    again."""
     small = tmp_path_factory.mktemp("small")
     _small_disk(small, "6m")
     try:
@@ -365,7 +408,7 @@ def test_a_full_disk_under_the_state(cli: Cli, tmp_path_factory: pytest.TempPath
         subprocess.run(["umount", str(small)], check=False)
 
 
-SLOW = '''
+SLOW = """
 import os, time
 from pathlib import Path
 
@@ -380,22 +423,31 @@ def slow(orders: pl.DataFrame) -> pl.DataFrame:
         return orders
     marker.touch()
     BODY
-'''
+"""
 
 
 def _slow(shop: Shop, body: str, timeout: str = "60s") -> Path:
     marker = shop.root / ".marker"
-    shop.write(SLOW.replace("MARKER", repr(str(marker))).replace("BODY", body).replace("TIMEOUT", timeout))
+    shop.write(
+        SLOW.replace("MARKER", repr(str(marker))).replace("BODY", body).replace("TIMEOUT", timeout)
+    )
     return marker
 
 
 def _command(shop: Shop, *args: str) -> "subprocess.Popen[str]":
     environment = {**os.environ, "PYTHONPATH": SRC, "SEXTANT_USER": "ann"}
-    return subprocess.Popen([sys.executable, "-m", "sextant.cli.main", "--project", str(shop.root), *args], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "sextant.cli.main", "--project", str(shop.root), *args],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def test_control_c(shop: Shop) -> None:
-    """In the middle of a run: it ends soon, with 130, says so, and the next run goes on from there."""
+    """In the middle of a run: it ends soon, with 130, says so, and the next run goes on from
+    there."""
     marker = _slow(shop, "time.sleep(60)")
     process = _command(shop, "run")
     for _ in range(1500):
@@ -415,8 +467,16 @@ def test_control_c(shop: Shop) -> None:
 
 
 def test_a_step_that_hangs_and_one_that_eats_memory(shop: Shop) -> None:
-    """Each is stopped, named with its place and what to change, and the rest is live; what it had printed is kept."""
-    for body, timeout, words in (("print('at page 7'); time.sleep(60)", "1s", ["ran longer than 1 s", "raise timeout="]), ("print('at page 7'); held = [bytearray(50 << 20) for _ in range(100)]", "60s", ["more memory than it may use", "raise memory="])):
+    """Each is stopped, named with its place and what to change, and the rest is live; what it had
+    printed is kept."""
+    for body, timeout, words in (
+        ("print('at page 7'); time.sleep(60)", "1s", ["ran longer than 1 s", "raise timeout="]),
+        (
+            "print('at page 7'); held = [bytearray(50 << 20) for _ in range(100)]",
+            "60s",
+            ["more memory than it may use", "raise memory="],
+        ),
+    ):
         marker = _slow(shop, body, timeout)
         process = _command(shop, "run", "--force")
         out, err = process.communicate(timeout=60)
@@ -428,4 +488,6 @@ def test_a_step_that_hangs_and_one_that_eats_memory(shop: Shop) -> None:
         marker.unlink()
         with shop.open() as p:
             (run,) = p.views.runs(limit=1).items
-            assert [printed["text"] for printed in p.views.log(run["id"], "dataset:slow[all]")] == ["at page 7\n"]
+            assert [printed["text"] for printed in p.views.log(run["id"], "dataset:slow[all]")] == [
+                "at page 7\n"
+            ]

@@ -1,6 +1,6 @@
 """The project that the tests of runs share: orders by day, and what is made of them."""
 
-ORDERS = '''
+ORDERS = """
 bad_days = ["2026-01-03"]
 
 @sx.dataset(partition=days, key="id", checks=[sx.between("amount", 0, 100)])
@@ -11,13 +11,19 @@ def orders(day: sx.Partition) -> pl.DataFrame:
 @sx.dataset(partition=days, key="id")
 def doubled(orders: pl.DataFrame) -> pl.DataFrame:
     return orders.with_columns(pl.col("amount") * 2)
-'''
+"""
 
 
 def parts(p, env, name):
-    return {key: part.digest for key, part in p.versions.parts(f"dataset:{name}", p.versions.live_version(env, f"dataset:{name}")).items()}
+    return {
+        key: part.digest
+        for key, part in p.versions.parts(
+            f"dataset:{name}", p.versions.live_version(env, f"dataset:{name}")
+        ).items()
+    }
 
-TWO = '''
+
+TWO = """
 @sx.dataset(partition=days, key="id")
 def orders(day: sx.Partition) -> pl.DataFrame:
     return pl.DataFrame({"id": [day.key], "amount": [ORDER]})
@@ -25,9 +31,9 @@ def orders(day: sx.Partition) -> pl.DataFrame:
 @sx.dataset(partition=days, key="id")
 def stock(day: sx.Partition) -> pl.DataFrame:
     return pl.DataFrame({"id": [day.key], "pieces": [STOCK]})
-'''
+"""
 
-CUT = '''
+CUT = """
 @sx.dataset(partition=days, key="id")
 def orders(day: sx.Partition) -> pl.DataFrame:
     return pl.DataFrame({"id": [f"{day.key}-{n}" for n in range(3)], "amount": [1, 2, 3]})
@@ -43,4 +49,4 @@ def shown(cleaned: pl.DataFrame) -> pl.DataFrame:
 @sx.dataset(key="day")
 def total(cleaned: pl.DataFrame) -> pl.DataFrame:
     return cleaned.group_by(day=pl.col("id").str.head(10)).agg(pl.col("amount").sum()).sort("day")
-'''
+"""

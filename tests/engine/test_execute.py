@@ -1,4 +1,5 @@
-"""The engine's loop: order, durability, retries, pools, cancellation, and what a crash may not repeat."""
+"""The engine's loop: order, durability, retries, pools, cancellation, and what a crash may not
+repeat."""
 
 import random
 import threading
@@ -20,9 +21,14 @@ from sextant.stores.state.sqlite import SqliteState
 
 
 class Script:
-    """Work that does what a test says: `body(task, attempt)` returns the Done of an attempt, at once."""
+    """Work that does what a test says: `body(task, attempt)` returns the Done of an attempt, at
+    once."""
 
-    def __init__(self, body: Callable[[Task, int], Done] = lambda _t, _a: Done(), reuse: Callable[[Task], Done | None] = lambda _t: None) -> None:
+    def __init__(
+        self,
+        body: Callable[[Task, int], Done] = lambda _t, _a: Done(),
+        reuse: Callable[[Task], Done | None] = lambda _t: None,
+    ) -> None:
         self.body, self.reuse = body, reuse
         self.log: list[str] = []
         self.waiting: dict[str, Callable[[Any], None]] = {}
@@ -57,7 +63,14 @@ class Bench:
     def run(self, tasks: list[Task], work: Script, run: str = "run_1", **more: Any) -> Outcome:
         more.setdefault("slots", 4)
         self.history = History.open(self.state, run)
-        return execute(tasks, work, state=more.pop("state", self.state), history=self.history, clock=self.clock, **more)
+        return execute(
+            tasks,
+            work,
+            state=more.pop("state", self.state),
+            history=self.history,
+            clock=self.clock,
+            **more,
+        )
 
     def records(self, run: str = "run_1") -> list[Record]:
         return History.open(self.state, run).records
@@ -71,7 +84,12 @@ def bench(tmp_path: Path):
 
 
 def diamond(**more: Any) -> list[Task]:
-    return [Task(id="d", deps=("b", "c"), **more), Task(id="a", **more), Task(id="b", deps=("a",), **more), Task(id="c", deps=("a",), **more)]
+    return [
+        Task(id="d", deps=("b", "c"), **more),
+        Task(id="a", **more),
+        Task(id="b", deps=("a",), **more),
+        Task(id="c", deps=("a",), **more),
+    ]
 
 
 @pytest.mark.parametrize("durability", ["grouped", "strict"])
@@ -88,19 +106,39 @@ def test_dependencies_come_first(bench: Bench, durability: Any) -> None:
 
 
 def test_what_is_recorded(bench: Bench) -> None:
-    """After a crash nobody could tell which strict steps had begun, and what grouped ones had made."""
-    tasks = [Task(id="s", durability="strict", asset="dataset:s", owner="ops"), Task(id="g", deps=("s",))]
+    """After a crash nobody could tell which strict steps had begun, and what grouped ones had
+    made."""
+    tasks = [
+        Task(id="s", durability="strict", asset="dataset:s", owner="ops"),
+        Task(id="g", deps=("s",)),
+    ]
     bench.run(tasks, Script(lambda t, _a: Done(output=f"made {t.id}", key="k", rows=3)))
     kinds = [(r.kind, r.step, r.output, r.durability) for r in bench.records()]
-    assert kinds == [("start", "s", "", "strict"), ("end", "s", "made s", "strict"), ("end", "g", "made g", "grouped")]
+    assert kinds == [
+        ("start", "s", "", "strict"),
+        ("end", "s", "made s", "strict"),
+        ("end", "g", "made g", "grouped"),
+    ]
     assert bench.records()[1].owner == "ops"
     assert bench.history.seal == History.open(bench.state, "run_1").seal
-    bench.state.commit(Write((Statement("history_prune", ("run_1",)), Statement("history_add", ("run_1", 0, b'{"kind":"end","step":"s","output":"forged"}')))))
-    assert bench.history.seal != History.open(bench.state, "run_1").seal, "a row that was changed later is found"
+    bench.state.commit(
+        Write(
+            (
+                Statement("history_prune", ("run_1",)),
+                Statement(
+                    "history_add", ("run_1", 0, b'{"kind":"end","step":"s","output":"forged"}')
+                ),
+            )
+        )
+    )
+    assert bench.history.seal != History.open(bench.state, "run_1").seal, (
+        "a row that was changed later is found"
+    )
 
 
 class Watching:
-    """A state that knows, at any time, which records are durable: writes are held until somebody waits for them."""
+    """A state that knows, at any time, which records are durable: writes are held until somebody
+    waits for them."""
 
     def __init__(self, state: SqliteState) -> None:
         self._state = state
@@ -128,7 +166,11 @@ class Watching:
         write = self.queue[self.flushed]
         self.flushed += 1
         self._state.commit(write)
-        self.durable += [msgspec.json.decode(s.params[2], type=Record) for s in write.statements if s.name == "history_add"]
+        self.durable += [
+            msgspec.json.decode(s.params[2], type=Record)
+            for s in write.statements
+            if s.name == "history_add"
+        ]
 
 
 def test_strict_is_durable_before_what_depends_on_it(bench: Bench) -> None:
@@ -140,18 +182,30 @@ def test_strict_is_durable_before_what_depends_on_it(bench: Bench) -> None:
         seen[task.id] = {f"{r.kind} {r.step}" for r in watching.durable}
         return Done()
 
-    tasks = [Task(id="pay", durability="strict"), Task(id="mail", deps=("pay",), durability="strict"), Task(id="report", deps=("pay",))]
+    tasks = [
+        Task(id="pay", durability="strict"),
+        Task(id="mail", deps=("pay",), durability="strict"),
+        Task(id="report", deps=("pay",)),
+    ]
     bench.run(tasks, Script(body), state=watching)
     assert "start pay" in seen["pay"]
     assert {"end pay", "start mail"} <= seen["mail"]
-    assert "end pay" in seen["report"], "a grouped step may not start on a strict result that a crash could take back"
+    assert "end pay" in seen["report"], (
+        "a grouped step may not start on a strict result that a crash could take back"
+    )
 
 
 def test_strict_is_durable_for_a_step_that_becomes_ready_later(bench: Bench) -> None:
     """The strict result was on its way to the disk when something else made the dependent ready."""
     watching = Watching(bench.state)
     seen: list[str] = []
-    work = Script(lambda t, _a: seen.extend(f"{r.kind} {r.step}" for r in watching.durable) or Done() if t.id == "report" else Done())
+    work = Script(
+        lambda t, _a: (
+            seen.extend(f"{r.kind} {r.step}" for r in watching.durable) or Done()
+            if t.id == "report"
+            else Done()
+        )
+    )
     work.held = {"slow"}
     rounds = iter(range(100))
 
@@ -160,7 +214,11 @@ def test_strict_is_durable_for_a_step_that_becomes_ready_later(bench: Bench) -> 
             work.waiting.pop("slow")(Done())
         return False
 
-    tasks = [Task(id="pay", durability="strict"), Task(id="slow"), Task(id="report", deps=("pay", "slow"))]
+    tasks = [
+        Task(id="pay", durability="strict"),
+        Task(id="slow"),
+        Task(id="report", deps=("pay", "slow")),
+    ]
     bench.run(tasks, work, state=watching, cancelled=hand_over)
     assert "end pay" in seen
 
@@ -195,10 +253,17 @@ def test_retries_wait_longer_each_time(bench: Bench) -> None:
     outcome = bench.run([Task(id="t", retries=3, backoff_s=2.0)], Script(body))
     assert (outcome.done, outcome.failed) == (1, ())
     assert [round(b - a, 1) for a, b in zip(times, times[1:], strict=False)] == [2.0, 4.0, 8.0]
-    assert [(r.attempt, r.ok) for r in bench.records()] == [(1, False), (2, False), (3, False), (4, True)]
+    assert [(r.attempt, r.ok) for r in bench.records()] == [
+        (1, False),
+        (2, False),
+        (3, False),
+        (4, True),
+    ]
 
 
-@pytest.mark.parametrize(("retries", "retryable", "attempts"), [(0, True, 1), (2, True, 3), (5, False, 1)])
+@pytest.mark.parametrize(
+    ("retries", "retryable", "attempts"), [(0, True, 1), (2, True, 3), (5, False, 1)]
+)
 def test_retries_end(bench: Bench, retries: int, retryable: bool, attempts: int) -> None:
     """A step would be tried for ever, or what cannot succeed tried again."""
     work = Script(lambda _t, _a: Done(ok=False, retryable=retryable))
@@ -210,7 +275,11 @@ def test_retries_end(bench: Bench, retries: int, retryable: bool, attempts: int)
 def test_others_go_on_while_one_waits_for_its_next_try(bench: Bench) -> None:
     """One flaky step would hold up the whole run."""
     work = Script(lambda t, a: Done(ok=t.id != "flaky" or a == 2, retryable=True))
-    bench.run([Task(id="flaky", retries=1, backoff_s=60.0), Task(id="a"), Task(id="b", deps=("a",))], work, slots=1)
+    bench.run(
+        [Task(id="flaky", retries=1, backoff_s=60.0), Task(id="a"), Task(id="b", deps=("a",))],
+        work,
+        slots=1,
+    )
     assert work.log.index("end b/1") < work.log.index("start flaky/2")
 
 
@@ -221,12 +290,20 @@ def test_what_stands_on_a_failure_is_skipped_and_the_rest_runs(bench: Bench) -> 
     assert (outcome.failed, set(outcome.skipped), outcome.done) == (("b",), {"d", "e"}, 3)
     skips = {r.step: r.error for r in bench.records() if r.kind == "skip"}
     assert skips == {"d": "`b` failed", "e": "`b` failed"}
-    twice = bench.run([Task(id="x"), Task(id="y"), Task(id="z", deps=("x", "y"))], Script(lambda t, _a: Done(ok=t.id == "z")), run="run_2")
-    assert (twice.skipped, [r.step for r in bench.records("run_2") if r.kind == "skip"]) == (("z",), ["z"]), "once, though two failed before it"
+    twice = bench.run(
+        [Task(id="x"), Task(id="y"), Task(id="z", deps=("x", "y"))],
+        Script(lambda t, _a: Done(ok=t.id == "z")),
+        run="run_2",
+    )
+    assert (twice.skipped, [r.step for r in bench.records("run_2") if r.kind == "skip"]) == (
+        ("z",),
+        ["z"],
+    ), "once, though two failed before it"
 
 
 def test_pools_limit_and_do_not_starve(bench: Bench) -> None:
-    """A licence for one connection would be used by ten steps; or one full pool would stop all others."""
+    """A licence for one connection would be used by ten steps; or one full pool would stop all
+    others."""
     running: set[str] = set()
     most = {"db": 0, "": 0}
     lock = threading.Lock()
@@ -236,7 +313,12 @@ def test_pools_limit_and_do_not_starve(bench: Bench) -> None:
             def body() -> None:
                 with lock:
                     running.add(task.id)
-                    most[task.pool] = max(most[task.pool], sum(id_.startswith(task.pool) for id_ in running) if task.pool else len(running))
+                    most[task.pool] = max(
+                        most[task.pool],
+                        sum(id_.startswith(task.pool) for id_ in running)
+                        if task.pool
+                        else len(running),
+                    )
                 threading.Event().wait(0.002)
                 with lock:
                     running.discard(task.id)
@@ -244,7 +326,9 @@ def test_pools_limit_and_do_not_starve(bench: Bench) -> None:
 
             threading.Thread(target=body).start()
 
-    tasks = [Task(id=f"db{n}", pool="db") for n in range(6)] + [Task(id=f"free{n}") for n in range(12)]
+    tasks = [Task(id=f"db{n}", pool="db") for n in range(6)] + [
+        Task(id=f"free{n}") for n in range(12)
+    ]
     outcome = bench.run(tasks, Threads(), slots=6, pools={"db": 2})
     assert outcome.done == 18
     assert 1 <= most["db"] <= 2
@@ -254,12 +338,16 @@ def test_pools_limit_and_do_not_starve(bench: Bench) -> None:
 def test_a_full_pool_does_not_stand_in_the_way(bench: Bench) -> None:
     """Steps behind the queue of a full pool would wait with it."""
     work = Script()
-    tasks = [Task(id=f"db{n}", pool="db") for n in range(4)] + [Task(id=f"free{n}") for n in range(3)]
+    tasks = [Task(id=f"db{n}", pool="db") for n in range(4)] + [
+        Task(id=f"free{n}") for n in range(3)
+    ]
     work.held = {task.id for task in tasks}
     started: list[list[str]] = []
 
     def look() -> bool:
-        started.append([line.split()[1].partition("/")[0] for line in work.log if line.startswith("start")])
+        started.append(
+            [line.split()[1].partition("/")[0] for line in work.log if line.startswith("start")]
+        )
         for waiting in list(work.waiting):
             work.waiting.pop(waiting)(Done())
         return False
@@ -280,7 +368,11 @@ def test_cancelling(bench: Bench) -> None:
     work = Script()
     work.held = {"long"}
     calls = iter([False, False, True, True, True, True])
-    outcome = bench.run([Task(id="quick"), Task(id="long"), Task(id="next", deps=("long",))], work, cancelled=lambda: next(calls))
+    outcome = bench.run(
+        [Task(id="quick"), Task(id="long"), Task(id="next", deps=("long",))],
+        work,
+        cancelled=lambda: next(calls),
+    )
     assert outcome.cancelled
     assert "cancel long" in work.log
     assert not any("next" in line for line in work.log)
@@ -291,7 +383,11 @@ def test_cancelling_does_not_wait_for_a_retry(bench: Bench) -> None:
     """Ctrl-C would be obeyed only after the backoff."""
     before = bench.clock.monotonic_s()
     calls = iter([False, False, True, True])
-    outcome = bench.run([Task(id="t", retries=5, backoff_s=300.0)], Script(lambda _t, _a: Done(ok=False, retryable=True)), cancelled=lambda: next(calls))
+    outcome = bench.run(
+        [Task(id="t", retries=5, backoff_s=300.0)],
+        Script(lambda _t, _a: Done(ok=False, retryable=True)),
+        cancelled=lambda: next(calls),
+    )
     assert outcome.cancelled
     assert bench.clock.monotonic_s() - before < 1.0
 
@@ -358,7 +454,10 @@ def test_what_is_done_is_never_run_again_on_resume(bench: Bench) -> None:
 
 @pytest.mark.parametrize(
     ("tasks", "code"),
-    [([Task(id="a"), Task(id="a")], "SX-ENGINE-001"), ([Task(id="a", deps=("b",)), Task(id="b", deps=("a",))], "SX-ENGINE-002")],
+    [
+        ([Task(id="a"), Task(id="a")], "SX-ENGINE-001"),
+        ([Task(id="a", deps=("b",)), Task(id="b", deps=("a",))], "SX-ENGINE-002"),
+    ],
 )
 def test_impossible_graphs(bench: Bench, tasks: list[Task], code: str) -> None:
     """A cycle would hang; two of one name would lose one."""
@@ -377,7 +476,17 @@ def test_a_wide_graph_in_one_small_pool_stays_linear(bench: Bench) -> None:
             looked += 1
             return super().get(key, default)
 
-    loop = engine._Loop([Task(id=f"t{n}", pool="one") for n in range(2000)], Script(), bench.state, History("run_9"), bench.clock, 8, {}, lambda: False, lambda _t, _d: None)  # type: ignore[arg-type]
+    loop = engine._Loop(
+        [Task(id=f"t{n}", pool="one") for n in range(2000)],
+        Script(),
+        bench.state,
+        History("run_9"),
+        bench.clock,
+        8,
+        {},
+        lambda: False,
+        lambda _t, _d: None,
+    )  # type: ignore[arg-type]
     loop.pools = Sizes()
     assert loop.run().done == 2000
     assert looked < 20_000

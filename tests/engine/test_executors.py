@@ -146,10 +146,22 @@ class Orders:
         assert asset.build is not None
         self.count += 1
         return WorkOrder(
-            id=f"wo_{self.count}", run="run_1", step=name, attempt=1, fence=3, asset=asset, partitions=("all",), bundle=self.manifest.bundle, root="ops",
-            staging=f"dataset.{name}/data/wo_{self.count}", lake=str(self.root / "lake"), blobs=str(self.root / "blobs"), project=str(self.root),
-            secrets=dict(asset.build.secrets), environment={"SEXTANT_SECRETS": str(self.root / "secrets.toml")},
-        )  # fmt: skip
+            id=f"wo_{self.count}",
+            run="run_1",
+            step=name,
+            attempt=1,
+            fence=3,
+            asset=asset,
+            partitions=("all",),
+            bundle=self.manifest.bundle,
+            root="ops",
+            staging=f"dataset.{name}/data/wo_{self.count}",
+            lake=str(self.root / "lake"),
+            blobs=str(self.root / "blobs"),
+            project=str(self.root),
+            secrets=dict(asset.build.secrets),
+            environment={"SEXTANT_SECRETS": str(self.root / "secrets.toml")},
+        )
 
     def do(self, executor: Executor, name: str) -> WorkResult:
         answer: SimpleQueue[WorkResult] = SimpleQueue()
@@ -180,17 +192,27 @@ def test_a_result(orders: Orders, pool: Executor) -> None:
     done = orders.do(pool, "fine")
     assert (done.ok, done.fence, done.attempt) == (True, 3, 1)
     assert [(out.partition, out.rows) for out in done.outputs] == [("all", 3)]
-    assert [(check.name, check.ok, check.failed) for check in done.checks if "x" in check.name] == [("not_null(x)", False, 1)]
+    assert [(check.name, check.ok, check.failed) for check in done.checks if "x" in check.name] == [
+        ("not_null(x)", False, 1)
+    ]
     assert "hello from" in done.log
     assert "and from stderr" in done.log
     assert done.resources.wall_s > 0
     assert done.resources.bytes_written > 0
-    assert frames.read(orders.root / "lake", done.outputs[0].files, frame="polars", schema=done.schema).height == 3
+    assert (
+        frames.read(
+            orders.root / "lake", done.outputs[0].files, frame="polars", schema=done.schema
+        ).height
+        == 3
+    )
 
 
 def test_the_same_everywhere(orders: Orders, pool: Executor) -> None:
     """A version made in the test's own process would differ from one made by a worker."""
-    assert orders.do(pool, "fine").outputs[0].digest == orders.do(InlineExecutor(), "fine").outputs[0].digest
+    assert (
+        orders.do(pool, "fine").outputs[0].digest
+        == orders.do(InlineExecutor(), "fine").outputs[0].digest
+    )
 
 
 def test_a_secret_never_leaves(orders: Orders, pool: Executor) -> None:
@@ -234,16 +256,32 @@ def test_it_ends_badly(orders: Orders, pool: Executor, name: str, code: str, wor
     assert orders.do(pool, "fine").ok
 
 
-@pytest.mark.parametrize(("name", "code", "words"), [("hangs_after_talking", "SX-STEP-TIMEOUT", "what it was at when it stopped: ***SHOP_TOKEN***"), ("leaves_after_talking", "SX-STEP-DIED", "the last words")])
-def test_the_log_of_a_step_that_had_to_be_killed_is_kept(orders: Orders, pool: Executor, name: str, code: str, words: str) -> None:
-    """Of the step that one most wants to understand nothing would be known; or its password would be."""
+@pytest.mark.parametrize(
+    ("name", "code", "words"),
+    [
+        (
+            "hangs_after_talking",
+            "SX-STEP-TIMEOUT",
+            "what it was at when it stopped: ***SHOP_TOKEN***",
+        ),
+        ("leaves_after_talking", "SX-STEP-DIED", "the last words"),
+    ],
+)
+def test_the_log_of_a_step_that_had_to_be_killed_is_kept(
+    orders: Orders, pool: Executor, name: str, code: str, words: str
+) -> None:
+    """Of the step that one most wants to understand nothing would be known; or its password would
+    be."""
     failed = orders.do(pool, name)
     assert (failed.error_code, failed.log) == (code, words + "\n")
     assert orders.do(pool, "fine").log.startswith("hello from"), "the next log begins anew"
 
 
-def test_a_late_secret_of_an_earlier_step_is_not_in_the_next_log(orders: Orders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker's log serves one step after the other: what a process left behind by one prints would stand in another's, unredacted."""
+def test_a_late_secret_of_an_earlier_step_is_not_in_the_next_log(
+    orders: Orders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker's log serves one step after the other: what a process left behind by one prints
+    would stand in another's, unredacted."""
     monkeypatch.chdir(tmp_path)
     executor = ProcessExecutor(1)
     try:
@@ -254,7 +292,9 @@ def test_a_late_secret_of_an_earlier_step_is_not_in_the_next_log(orders: Orders,
     assert log == "***SHOP_TOKEN***\n"
 
 
-def test_what_a_step_started_ends_with_it(orders: Orders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_step_started_ends_with_it(
+    orders: Orders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A stopped step would leave its children running for ever."""
     monkeypatch.setenv("SHOP_CHILD", str(tmp_path / "child"))
     executor = ProcessExecutor(1)
@@ -287,9 +327,19 @@ def test_a_killed_worker_takes_nobody_along(orders: Orders) -> None:
     try:
         hangs = orders.order("hangs")
         assert hangs.asset.build is not None
-        long = msgspec.structs.replace(hangs, asset=msgspec.structs.replace(hangs.asset, build=msgspec.structs.replace(hangs.asset.build, timeout_s=60.0)))
+        long = msgspec.structs.replace(
+            hangs,
+            asset=msgspec.structs.replace(
+                hangs.asset, build=msgspec.structs.replace(hangs.asset.build, timeout_s=60.0)
+            ),
+        )
         executor.submit(long, answers.put)
-        busy = _wait_for(lambda: next((slot for slot in executor._workers if slot._order == long.id and slot._process), None))
+        busy = _wait_for(
+            lambda: next(
+                (slot for slot in executor._workers if slot._order == long.id and slot._process),
+                None,
+            )
+        )
         assert orders.do(executor, "fine").ok, "the neighbour works"
         os.kill(busy._process.pid, signal.SIGKILL)
         died = answers.get(timeout=30)
@@ -323,7 +373,9 @@ def test_cancelling(orders: Orders) -> None:
         executor.cancel(first.id)
         codes = [answers.get(timeout=30).error_code for _ in range(2)]
         assert codes == ["SX-STEP-CANCELLED", "SX-STEP-CANCELLED"]
-        os.write(executor._workers[0]._wake_w, b"x")  # a cancellation that came a moment too late for its order
+        os.write(
+            executor._workers[0]._wake_w, b"x"
+        )  # a cancellation that came a moment too late for its order
         assert orders.do(executor, "fine").ok, "it is not this one's"
     finally:
         executor.close()
@@ -360,36 +412,52 @@ def test_an_error_of_ours_keeps_its_words(orders: Orders) -> None:
     """A damaged bundle would be told as a worker that could not start, with no hint."""
 
     def damaged(digest: str, folder: Path) -> None:
-        raise Damaged("SX-BUNDLE-003", "the bundle cannot be read", hint="make it again", where="ops.py:1")
+        raise Damaged(
+            "SX-BUNDLE-003", "the bundle cannot be read", hint="make it again", where="ops.py:1"
+        )
 
     executor = ProcessExecutor(1, keep=False, unpack=damaged)
     try:
         for _ in range(2):
             failed = orders.do(executor, "fine")
-            assert (failed.error_code, failed.hint, failed.where, failed.retryable) == ("SX-BUNDLE-003", "make it again", "ops.py:1", True)
+            assert (failed.error_code, failed.hint, failed.where, failed.retryable) == (
+                "SX-BUNDLE-003",
+                "make it again",
+                "ops.py:1",
+                True,
+            )
     finally:
         executor.close()
 
 
-def test_a_work_order_needs_nothing_but_its_bundle(orders: Orders, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_work_order_needs_nothing_but_its_bundle(
+    orders: Orders, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Another machine has no checkout: the bundle must be all that a step needs."""
     _, packed = bundle.pack(orders.root)
     monkeypatch.setenv("PYTHONPATH", os.path.relpath(Path(bundle.__file__).parents[2]))
-    executor = ProcessExecutor(1, keep=False, unpack=lambda digest, folder: bundle.unpack(packed, folder) and None)
+    executor = ProcessExecutor(
+        1, keep=False, unpack=lambda digest, folder: bundle.unpack(packed, folder) and None
+    )
     try:
         done = orders.do(executor, "looks_around")
     finally:
         executor.close()
     assert done.ok, done.error
-    seen = frames.read(orders.root / "lake", done.outputs[0].files, frame="polars", schema=done.schema)
-    assert seen["file"].to_list() == ["ops.py", "secrets.toml", "sextant.toml"] or seen["file"].to_list() == ["ops.py", "sextant.toml"]
+    seen = frames.read(
+        orders.root / "lake", done.outputs[0].files, frame="polars", schema=done.schema
+    )
+    assert seen["file"].to_list() == ["ops.py", "secrets.toml", "sextant.toml"] or seen[
+        "file"
+    ].to_list() == ["ops.py", "sextant.toml"]
     assert seen["ops"][0] == f"{seen['cwd'][0]}/ops.py"
     assert not Path(seen["cwd"][0]).exists(), "and it is gone afterwards"
     assert not seen["cwd"][0].startswith(str(orders.root))
 
 
 def test_a_talkative_step(orders: Orders, pool: Executor) -> None:
-    """A log of gigabytes would fill the memory of the coordinator; one without its end would hide the error."""
+    """A log of gigabytes would fill the memory of the coordinator; one without its end would hide
+    the error."""
     log = orders.do(pool, "talks_much").log
     assert len(log) < 1_100_000
     assert log.startswith("line 0 ")
@@ -423,7 +491,9 @@ def test_other_code_gets_a_fresh_interpreter(orders: Orders) -> None:
 
 def test_inline_never_raises(orders: Orders) -> None:
     """The inline executor has no process around it: what a step does must still become a result."""
-    for name, code in (("raises", "SX-STEP-001"), ("leaves_politely", "SX-STEP-001"), ("returns_text", "SX-LAKE-006")):
+    for name, code in (
+        ("raises", "SX-STEP-001"),
+        ("leaves_politely", "SX-STEP-001"),
+        ("returns_text", "SX-LAKE-006"),
+    ):
         assert orders.do(InlineExecutor(), name).error_code == code
-
-

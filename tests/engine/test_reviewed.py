@@ -11,7 +11,10 @@ from sextant.engine.plan import Request, _before
 from sextant.kernel.errors import Conflict, Denied, NotFound, UsageError
 from sextant.kernel.nouns import Principal
 
-HEAD = "import polars as pl\nimport sextant as sx\nsx.project('shop', tz='UTC')\ndays = sx.daily(start='2026-01-01', end='2026-01-04')\n"
+HEAD = (
+    "import polars as pl\nimport sextant as sx\nsx.project('shop', tz='UTC')\ndays = "
+    "sx.daily(start='2026-01-01', end='2026-01-04')\n"
+)
 ORDERS = """
 @sx.dataset(partition=days, key="id", time="at", keep="1d")
 def orders(day: sx.Partition) -> pl.DataFrame:
@@ -32,7 +35,10 @@ def edit(p, files: dict[str, str]) -> None:
 
 def test_what_the_whole_tables_checks_refuse_is_not_read() -> None:
     """Derived tables would go live on rows that were refused."""
-    tail = "\n\n@sx.dataset(checks=[sx.row_count(100, scope='table')] if False else [])\ndef total(orders: pl.DataFrame) -> pl.DataFrame:\n    return orders.select(n=pl.len())\n"
+    tail = (
+        "\n\n@sx.dataset(checks=[sx.row_count(100, scope='table')] if False else [])\ndef "
+        "total(orders: pl.DataFrame) -> pl.DataFrame:\n    return orders.select(n=pl.len())\n"
+    )
     files = project(tail)
     with testing.platform(files, at=AT) as p:
         assert p.runs.run("dev", Request(), by=p.who()).state == "finished"
@@ -42,12 +48,21 @@ def test_what_the_whole_tables_checks_refuse_is_not_read() -> None:
         whole = msgspec.structs.replace(
             manifest,
             assets=tuple(
-                msgspec.structs.replace(a, checks=(*a.checks, sx_row_count())) if a.id == "dataset:orders" else a for a in manifest.assets
+                msgspec.structs.replace(a, checks=(*a.checks, sx_row_count()))
+                if a.id == "dataset:orders"
+                else a
+                for a in manifest.assets
             ),
         )
         p._manifest = whole
         before = p.versions.live_version("dev", "dataset:total")
-        report = p.runs.run("dev", Request(assets=("dataset:orders",), force=True, partitions=("2026-01-01", "2026-01-03")), by=p.who())
+        report = p.runs.run(
+            "dev",
+            Request(
+                assets=("dataset:orders",), force=True, partitions=("2026-01-01", "2026-01-03")
+            ),
+            by=p.who(),
+        )
         assert p.versions.live_version("dev", "dataset:total") == before
         assert report.state in ("refused", "finished")
 
@@ -55,7 +70,9 @@ def test_what_the_whole_tables_checks_refuse_is_not_read() -> None:
 def sx_row_count():
     from sextant.kernel.nouns import CheckSpec
 
-    return CheckSpec(name="row_count(100)", check="check.dataops.row_count", params={"low": 100}, scope="table")
+    return CheckSpec(
+        name="row_count(100)", check="check.dataops.row_count", params={"low": 100}, scope="table"
+    )
 
 
 def test_an_expired_version_is_neither_released_nor_read() -> None:
@@ -100,20 +117,31 @@ def test_a_kpi_has_one_meaning_at_a_time() -> None:
         p.runs.run("dev", Request(), by=p.who())
         edit(p, project(kpi.format("sum(amount) * 100")))
         p.runs.run("dev", Request(partitions=("2026-01-02", "2026-01-02")), by=p.who())
-        assert [row["value"] for row in p.views.kpi("dev", "revenue", grain="1d")["rows"]] == [300, 300, 300]
+        assert [row["value"] for row in p.views.kpi("dev", "revenue", grain="1d")["rows"]] == [
+            300,
+            300,
+            300,
+        ]
         p.runs.undo("dev", "kpi:revenue", by=p.who(), reason="not what we mean")
         assert {row["value"] for row in p.views.kpi("dev", "revenue", grain="1d")["rows"]} == {3}
 
 
 def test_what_was_undone_does_not_come_back_through_a_child() -> None:
-    """An environment made for a try would bring the bad rows back into the one they were taken from."""
+    """An environment made for a try would bring the bad rows back into the one they were taken
+    from."""
     with testing.platform(project(), at=AT) as p:
         p.runs.run("dev", Request(), by=p.who())
         edit(p, project(price="2.0"))
-        p.runs.run("dev", Request(assets=("dataset:orders",), partitions=("2026-01-02", "2026-01-02")), by=p.who())
+        p.runs.run(
+            "dev",
+            Request(assets=("dataset:orders",), partitions=("2026-01-02", "2026-01-02")),
+            by=p.who(),
+        )
         p.runs.undo("dev", "dataset:orders", by=p.who(), reason="prices")
         p.create_env("pr", "dev")
-        assert p.runs.plan("pr", Request(assets=("dataset:orders",), stale=True)).held == {"dataset:orders": ("2026-01-02",)}
+        assert p.runs.plan("pr", Request(assets=("dataset:orders",), stale=True)).held == {
+            "dataset:orders": ("2026-01-02",)
+        }
 
 
 def test_a_good_forced_run_ends_the_hold() -> None:
@@ -123,28 +151,49 @@ def test_a_good_forced_run_ends_the_hold() -> None:
         edit(p, project(price="2.0"))
         p.runs.run("dev", Request(assets=("dataset:orders",), stale=True), by=p.who())
         p.runs.undo("dev", "dataset:orders", by=p.who(), reason="prices")
-        p.runs.run("dev", Request(assets=("dataset:orders",), force=True), by=p.who(), break_glass="they are right after all")
+        p.runs.run(
+            "dev",
+            Request(assets=("dataset:orders",), force=True),
+            by=p.who(),
+            break_glass="they are right after all",
+        )
         assert p.runs.plan("dev", Request()).held == {}
 
 
 def test_days_of_a_window_are_days_of_the_calendar() -> None:
     """A week over a change of clocks would lose a day."""
     berlin = ZoneInfo("Europe/Berlin")
-    assert _before(datetime(2026, 10, 27, tzinfo=berlin), "7d") == datetime(2026, 10, 20, tzinfo=berlin)
-    assert _before(datetime(2026, 10, 25, 12, tzinfo=berlin), "24h") == datetime(2026, 10, 24, 13, tzinfo=berlin)
+    assert _before(datetime(2026, 10, 27, tzinfo=berlin), "7d") == datetime(
+        2026, 10, 20, tzinfo=berlin
+    )
+    assert _before(datetime(2026, 10, 25, 12, tzinfo=berlin), "24h") == datetime(
+        2026, 10, 24, 13, tzinfo=berlin
+    )
 
 
 def test_a_mistyped_static_partition_is_refused() -> None:
     """It would quietly run all of them."""
-    files = {"ops.py": HEAD + "\n@sx.dataset(partition=sx.static('north', 'south'))\ndef reg(p: sx.Partition) -> pl.DataFrame:\n    return pl.DataFrame({'a': [p.key]})\n"}
+    files = {
+        "ops.py": HEAD
+        + (
+            "\n@sx.dataset(partition=sx.static('north', 'south'))\ndef reg(p: sx.Partition) -> "
+            "pl.DataFrame:\n    return pl.DataFrame({'a': [p.key]})\n"
+        )
+    }
     with testing.platform(files, at=AT) as p, pytest.raises(UsageError, match="nrth"):
         p.runs.plan("dev", Request(assets=("dataset:reg",), partitions=("nrth", "nrth")))
 
 
 def test_only_a_release_can_wait_for_approval() -> None:
     """A rule that asks for a second pair of eyes on an erasure would let it pass."""
-    rule = "\nsx.policy('two for an erasure', when=\"verb == 'erase'\", then=sx.approval(2, of=sx.team('sec')))\n"
-    with testing.platform(project(rule), at=AT) as p, pytest.raises(Denied, match="two for an erasure"):
+    rule = (
+        "\nsx.policy('two for an erasure', when=\"verb == 'erase'\", then=sx.approval(2, "
+        "of=sx.team('sec')))\n"
+    )
+    with (
+        testing.platform(project(rule), at=AT) as p,
+        pytest.raises(Denied, match="two for an erasure"),
+    ):
         p.allow(p.who(), "erase", None, "")
 
 
@@ -174,7 +223,8 @@ def test_a_dropped_environment_leaves_nothing_behind() -> None:
 
 
 def test_made_again_is_up_to_date_for_a_fresh_process_too() -> None:
-    """The same rows from newer code would be called stale by every process but the one that made them."""
+    """The same rows from newer code would be called stale by every process but the one that made
+    them."""
     with testing.platform(project(), at=AT) as p:
         p.runs.run("dev", Request(), by=p.who())
         edit(p, project(price="2.0"))
@@ -205,4 +255,7 @@ def test_what_a_table_costs_is_not_forgotten_by_an_undo() -> None:
         p.runs.run("dev", Request(assets=("dataset:orders",), stale=True), by=p.who())
         p.runs.undo("dev", "dataset:orders", by=p.who(), reason="prices")
         edit(p, project(price="3.0"))
-        assert p.runs.plan("dev", Request(assets=("dataset:orders",), stale=True)).steps[0].seconds is not None
+        assert (
+            p.runs.plan("dev", Request(assets=("dataset:orders",), stale=True)).steps[0].seconds
+            is not None
+        )

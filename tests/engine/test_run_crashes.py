@@ -31,7 +31,12 @@ def test_two_processes(shop, running) -> None:
     """Both would write the same table; or a dead one would block the living for half a minute."""
     shop.write(CUT)
     with shop.open() as p:
-        other = subprocess.Popen([sys.executable, "-c", HOLDER, str(shop.root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": SRC})
+        other = subprocess.Popen(
+            [sys.executable, "-c", HOLDER, str(shop.root)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": SRC},
+        )
         assert other.stdout is not None
         assert other.stdin is not None
         try:
@@ -75,21 +80,31 @@ def test_a_run_that_died_is_taken_up(shop, running, monkeypatch) -> None:
 
 def test_a_forced_run_that_died_is_taken_up_as_forced(shop, running, monkeypatch) -> None:
     """The resumed run would forget that it was forced, and drop what it had made."""
-    shop.write("ORDER, STOCK = 1, 1\n" + TWO.replace('"amount": [ORDER]', '"amount": [len(list(__import__("pathlib").Path(COUNT).iterdir()))]').replace("@sx", f"COUNT = {str(shop.root / 'count')!r}\n@sx", 1))
+    shop.write(
+        "ORDER, STOCK = 1, 1\n"
+        + TWO.replace(
+            '"amount": [ORDER]',
+            '"amount": [len(list(__import__("pathlib").Path(COUNT).iterdir()))]',
+        ).replace("@sx", f"COUNT = {str(shop.root / 'count')!r}\n@sx", 1)
+    )
     (shop.root / "count").mkdir()
     with shop.open() as p:
         running(p, "dev", "dataset:orders")
         before = parts(p, "dev", "orders")
         (shop.root / "count" / "one").touch()
         publish = p.publisher.publish
-        monkeypatch.setattr(p.publisher, "publish", lambda *_a, **_k: (_ for _ in ()).throw(KeyboardInterrupt))
+        monkeypatch.setattr(
+            p.publisher, "publish", lambda *_a, **_k: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
         with pytest.raises(KeyboardInterrupt):
             running(p, "dev", "dataset:orders", force=True)
         monkeypatch.setattr(p.publisher, "publish", publish)
         (shop.root / "count" / "two").touch()
         running(p)
         assert parts(p, "dev", "orders") != before
-        assert p.views.frame(p.views.resolve("dev", "dataset:orders", ""))["amount"].unique().to_list() == [1], "what it had made, not made again"
+        assert p.views.frame(p.views.resolve("dev", "dataset:orders", ""))[
+            "amount"
+        ].unique().to_list() == [1], "what it had made, not made again"
 
 
 def test_a_lost_lease(shop, running, monkeypatch) -> None:

@@ -25,8 +25,14 @@ def test_an_environment_of_ones_own(shop, running) -> None:
         assert set(found) == {"dataset:cleaned", "dataset:shown", "dataset:total"}
         assert found["dataset:cleaned"]["code_changed"]
         assert p.views.count("prod", "total") == 4
-        assert p.views.frame(p.views.resolve("prod", "dataset:total", ""))["amount"].to_list() == [6] * 4
-        assert p.views.frame(p.views.resolve("pr-1", "dataset:total", ""))["amount"].to_list() == [21] * 4
+        assert (
+            p.views.frame(p.views.resolve("prod", "dataset:total", ""))["amount"].to_list()
+            == [6] * 4
+        )
+        assert (
+            p.views.frame(p.views.resolve("pr-1", "dataset:total", ""))["amount"].to_list()
+            == [21] * 4
+        )
         assert sum(1 for _ in p.lake.root.rglob("*.parquet")) > lake > 0
         for name in ("cleaned", "shown", "total"):
             assert p.runs.release("prod", p.asset(name), source="pr-1", by=p.who()).state == "live"
@@ -34,12 +40,21 @@ def test_an_environment_of_ones_own(shop, running) -> None:
         with pytest.raises(Conflict, match="live in `prod` already"):
             p.runs.release("prod", p.asset("total"), source="pr-1", by=p.who())
         p.drop_env("pr-1")
-        assert p.views.frame(p.views.resolve("prod", "dataset:total", ""))["amount"].to_list() == [21] * 4
+        assert (
+            p.views.frame(p.views.resolve("prod", "dataset:total", ""))["amount"].to_list()
+            == [21] * 4
+        )
 
 
 def test_an_environment_stays_while_a_release_is_open_in_it(shop, running) -> None:
     """A release that is approved later would move pointers of an environment that is gone."""
-    shop.write("sx.policy('eyes', when=\"verb == 'release' && env == 'pr-1'\", then=sx.approval(1, of=ops))\n" + CUT)
+    shop.write(
+        (
+            "sx.policy('eyes', when=\"verb == 'release' && env == 'pr-1'\", then=sx.approval(1, "
+            "of=ops))\n"
+        )
+        + CUT
+    )
     with shop.open() as p:
         p.create_env("pr-1", "dev")
         waiting = running(p, "pr-1").waiting
@@ -52,7 +67,8 @@ def test_an_environment_stays_while_a_release_is_open_in_it(shop, running) -> No
 
 
 def test_unpacked_bundles_that_nobody_uses_go(shop, running) -> None:
-    """Every edit would leave a copy of the project for ever; or a run would lose the code it runs."""
+    """Every edit would leave a copy of the project for ever; or a run would lose the code it
+    runs."""
     shop.write(CUT)
     with shop.open() as p:
         running(p)
@@ -65,7 +81,9 @@ def test_unpacked_bundles_that_nobody_uses_go(shop, running) -> None:
         assert p.collect_bundles(old.stat().st_mtime_ns) == 0, "it was used since"
         assert p.collect_bundles(1 << 62) > 0
         assert [path.name for path in new.parent.iterdir()] == [new.name]
-        assert (p.bundle_folder(old.name) / "ops.py").exists(), "one that is wanted again comes back"
+        assert (p.bundle_folder(old.name) / "ops.py").exists(), (
+            "one that is wanted again comes back"
+        )
 
 
 def test_a_closed_platform_is_let_go(shop) -> None:
@@ -82,7 +100,8 @@ def test_a_closed_platform_is_let_go(shop) -> None:
 
 
 def test_publishing_from_another_environment_rebases(shop, running) -> None:
-    """What prod got meanwhile would be lost by a release from a branch; or overwritten without a word."""
+    """What prod got meanwhile would be lost by a release from a branch; or overwritten without a
+    word."""
     shop.write("ORDER, STOCK = 1, 1\n" + TWO)
     with shop.open() as p:
         running(p, "prod", "dataset:orders", partitions=("2026-01-01", "2026-01-02"))
@@ -94,7 +113,11 @@ def test_publishing_from_another_environment_rebases(shop, running) -> None:
         running(p, "prod", "dataset:orders", partitions=("2026-01-03", "2026-01-03"))
         meanwhile = parts(p, "prod", "orders")
         assert p.runs.release("prod", p.asset("orders"), source="pr-1", by=p.who()).state == "live"
-        assert parts(p, "prod", "orders") == {"2026-01-01": meanwhile["2026-01-01"], "2026-01-02": mine["2026-01-02"], "2026-01-03": meanwhile["2026-01-03"]}
+        assert parts(p, "prod", "orders") == {
+            "2026-01-01": meanwhile["2026-01-01"],
+            "2026-01-02": mine["2026-01-02"],
+            "2026-01-03": meanwhile["2026-01-03"],
+        }
         assert p.views.count("prod", "orders") == 3
 
         running(p, "pr-1", "dataset:orders", partitions=("2026-01-01", "2026-01-01"))

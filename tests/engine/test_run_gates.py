@@ -36,15 +36,19 @@ def test_breaking_the_glass(shop, running) -> None:
         assert release.broke_glass == "the board meets in ten minutes"
 
 
-FREEZE = ORDERS + '''
+FREEZE = (
+    ORDERS
+    + """
 sx.policy("nobody runs orders now", when="verb == 'run' && asset.name == 'orders'", then="deny")
 sx.policy("freeze", when="verb == 'release' && env == 'dev'", then="deny")
 sx.policy("never this one", when="verb == 'run' && env == 'prod'", then="deny", absolute=True)
-'''
+"""
+)
 
 
 def test_breaking_the_glass_passes_a_deny_and_says_so(shop, running) -> None:
-    """A freeze would hold even while the house burns; or somebody passes it and nobody ever hears of it."""
+    """A freeze would hold even while the house burns; or somebody passes it and nobody ever hears
+    of it."""
     shop.write(FREEZE)
     with shop.open() as p:
         with pytest.raises(Denied, match="nobody runs orders now"):
@@ -52,23 +56,38 @@ def test_breaking_the_glass_passes_a_deny_and_says_so(shop, running) -> None:
         report = running(p, "dev", break_glass="the house burns")
         assert report.state == "finished"
         release = p.releases.get(report.release)
-        assert (release.state, release.passed, release.broke_glass) == ("live", ("freeze",), "the house burns")
-        told = sorted((e["subject"], e["data"]["verb"], *e["data"]["rules"], e["data"]["reason"]) for e in p.views.events(kind="decision.overridden").items)
+        assert (release.state, release.passed, release.broke_glass) == (
+            "live",
+            ("freeze",),
+            "the house burns",
+        )
+        told = sorted(
+            (e["subject"], e["data"]["verb"], *e["data"]["rules"], e["data"]["reason"])
+            for e in p.views.events(kind="decision.overridden").items
+        )
         assert told == [
-            ("dataset:doubled", "release", "freeze", "the house burns"), ("dataset:orders", "release", "freeze", "the house burns"),
+            ("dataset:doubled", "release", "freeze", "the house burns"),
+            ("dataset:orders", "release", "freeze", "the house burns"),
             ("dataset:orders", "run", "nobody runs orders now", "the house burns"),
-        ]  # fmt: skip
+        ]
         signals = [s for s in p.views.signals().items if not s["closed_at"]]
         assert {(s["kind"], s["severity"]) for s in signals} == {("glass.broken", "error")}
-        assert all("past the policy that denies it" in s["message"] and "owner ops" in s["message"] for s in signals)
+        assert all(
+            "past the policy that denies it" in s["message"] and "owner ops" in s["message"]
+            for s in signals
+        )
 
 
 def test_an_undo_past_a_deny(shop, running) -> None:
-    """Whoever is awake at night could not take back what another team broke; or nobody would learn that he did."""
-    shop.write(CUT + '''
+    """Whoever is awake at night could not take back what another team broke; or nobody would learn
+    that he did."""
+    shop.write(
+        CUT
+        + """
 sx.policy("only by day", when="verb == 'rollback'", then="deny")
 sx.policy("freeze", when="verb == 'release' && context.intent == 'undo' && asset.name == 'cleaned'", then="deny")
-''')
+"""
+    )
     with shop.open() as p:
         running(p)
         good = p.versions.live_version("dev", "dataset:cleaned")
@@ -77,12 +96,24 @@ sx.policy("freeze", when="verb == 'release' && context.intent == 'undo' && asset
         running(p, "dev", stale=True)
         with pytest.raises(Denied, match="only by day"):
             p.runs.undo("dev", "dataset:cleaned", by=p.who(), reason="five is wrong")
-        report = p.runs.undo("dev", "dataset:cleaned", by=p.who(), reason="five is wrong", break_glass="it is night")
+        report = p.runs.undo(
+            "dev", "dataset:cleaned", by=p.who(), reason="five is wrong", break_glass="it is night"
+        )
         release = p.releases.get(report.release)
-        assert (release.intent, release.passed, release.broke_glass) == ("undo", ("freeze",), "it is night")
+        assert (release.intent, release.passed, release.broke_glass) == (
+            "undo",
+            ("freeze",),
+            "it is night",
+        )
         assert p.versions.live_version("dev", "dataset:cleaned") == good
-        told = sorted((e["subject"], e["data"]["verb"], *e["data"]["rules"]) for e in p.views.events(kind="decision.overridden").items)
-        assert told == [("dataset:cleaned", "release", "freeze"), ("dataset:cleaned", "rollback", "only by day")]
+        told = sorted(
+            (e["subject"], e["data"]["verb"], *e["data"]["rules"])
+            for e in p.views.events(kind="decision.overridden").items
+        )
+        assert told == [
+            ("dataset:cleaned", "release", "freeze"),
+            ("dataset:cleaned", "rollback", "only by day"),
+        ]
         assert {s["kind"] for s in p.views.signals(open_only=True).items} == {"glass.broken"}
 
 
@@ -97,9 +128,12 @@ def test_an_absolute_deny_holds_when_the_glass_breaks(shop, running) -> None:
 
 def test_a_second_pair_of_eyes(shop, running) -> None:
     """A release that needs approval would go live without; or never."""
-    shop.write(CUT + '''
+    shop.write(
+        CUT
+        + """
 sx.policy("eyes", when="verb == 'release' && env == 'prod'", then=sx.approval(1, of=ops))
-''')
+"""
+    )
     with shop.open("ann") as p:
         report = running(p, "prod")
         assert report.waiting
@@ -107,7 +141,9 @@ sx.policy("eyes", when="verb == 'release' && env == 'prod'", then=sx.approval(1,
         with pytest.raises(Denied, match="cannot approve"):
             p.releases.approve(report.waiting, p.who())
         again = running(p, "prod")
-        assert (again.computed, again.waiting) == (0, report.waiting), "what waits is not made and proposed twice"
+        assert (again.computed, again.waiting) == (0, report.waiting), (
+            "what waits is not made and proposed twice"
+        )
     with shop.open("mallory") as p, pytest.raises(Denied, match="not in team"):
         p.releases.approve(report.waiting, p.who())
     with shop.open("bob") as p:
@@ -117,10 +153,14 @@ sx.policy("eyes", when="verb == 'release' && env == 'prod'", then=sx.approval(1,
 
 
 def test_what_waits_on_bad_data_does_not_go_live(shop, running) -> None:
-    """A derived table that waits for its approval would go live after what it was made from was undone."""
-    shop.write(CUT + '''
+    """A derived table that waits for its approval would go live after what it was made from was
+    undone."""
+    shop.write(
+        CUT
+        + """
 sx.policy("eyes", when="verb == 'release' && env == 'prod' && asset.name == 'total'", then=sx.approval(1, of=ops))
-''')
+"""
+    )
     with shop.open("ann") as p, shop.open("bob") as other:
         assert other.releases.approve(running(p, "prod").waiting, other.who()).state == "live"
         good = p.versions.live_version("prod", "dataset:total")
@@ -135,14 +175,21 @@ sx.policy("eyes", when="verb == 'release' && env == 'prod' && asset.name == 'tot
         assert "rolled back meanwhile" in done.reason
 
 
-KPI = CUT + '''
+KPI = (
+    CUT
+    + """
 per_order = sx.kpi("per_order", of=orders, measure="sum(amount) / count(*)", grain="1d")
-'''
+"""
+)
 
 
 def test_a_definition_changes_and_is_undone(shop, running) -> None:
     """A number would change its meaning unseen, or keep the new values under the old meaning."""
-    shop.write(KPI.replace('key="id")\ndef orders', 'key="id", time="at")\ndef orders').replace('"amount": [1, 2, 3]}', '"amount": [1, 2, 3], "at": [day.start] * 3}'))
+    shop.write(
+        KPI.replace('key="id")\ndef orders', 'key="id", time="at")\ndef orders').replace(
+            '"amount": [1, 2, 3]}', '"amount": [1, 2, 3], "at": [day.start] * 3}'
+        )
+    )
     with shop.open() as p:
         running(p)
 
@@ -175,13 +222,24 @@ def test_what_others_do_is_part_of_the_answer(shop, running) -> None:
     shop.write(CUT)
     with shop.open() as p:
         running(p)
-        done = p.report("dev", "release", "service:checkout", version="v42", upstream=("dataset:total",), owner="web")
+        done = p.report(
+            "dev",
+            "release",
+            "service:checkout",
+            version="v42",
+            upstream=("dataset:total",),
+            owner="web",
+        )
         assert done["new"]
-        bad = p.report("dev", "run", "service:checkout", state="failed", message="timeout", cause=done["event"])
+        bad = p.report(
+            "dev", "run", "service:checkout", state="failed", message="timeout", cause=done["event"]
+        )
         assert not bad["new"]
         assert p.asset("service:checkout").mode == "observed"
         assert [s["asset"] for s in p.views.signals().items] == ["service:checkout"]
-        assert "service:checkout" in {a["id"] for a in p.views.graph(downstream="dataset:orders")["assets"]}
+        assert "service:checkout" in {
+            a["id"] for a in p.views.graph(downstream="dataset:orders")["assets"]
+        }
         with pytest.raises(UserError, match="managed"):
             p.report("dev", "release", "dataset:total")
         with pytest.raises(NotFound, match="no event"):
@@ -200,10 +258,14 @@ def test_a_broken_edit_keeps_the_last_good_state(shop, running) -> None:
         assert p.views.count("dev", "shown") == 12
         assert running(p).state == "finished"
         p.load()
-        assert [s["kind"] for s in p.views.signals().items if not s["closed_at"]] == ["project.broken"], "once, not at every look"
+        assert [s["kind"] for s in p.views.signals().items if not s["closed_at"]] == [
+            "project.broken"
+        ], "once, not at every look"
         shop.edit("def shown(cleand:", "def shown(cleaned:")
         p.load()
         assert p.load_problem is None, "an open platform sees that it is mended"
     with shop.open() as p:
         assert p.load_problem is None
-        assert [s for s in p.views.signals().items if not s["closed_at"]] == [], "and it is over when it is over"
+        assert [s for s in p.views.signals().items if not s["closed_at"]] == [], (
+            "and it is over when it is over"
+        )

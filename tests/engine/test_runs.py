@@ -1,4 +1,5 @@
-"""What runs promise, on a small project in a folder: from an edited file to what is live, and back."""
+"""What runs promise, on a small project in a folder: from an edited file to what is live, and
+back."""
 
 import pytest
 from orders_project import CUT, ORDERS, TWO, parts
@@ -20,11 +21,17 @@ def test_what_was_refused_is_refused_again(shop, running) -> None:
         shop.edit('["2026-01-03"]', "[]")
         p.load()
         assert running(p).state == "finished"
-        assert sorted(parts(p, "dev", "orders")) == ["2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04"]
+        assert sorted(parts(p, "dev", "orders")) == [
+            "2026-01-01",
+            "2026-01-02",
+            "2026-01-03",
+            "2026-01-04",
+        ]
 
 
 def test_refused_rows_do_not_come_back_beside_new_ones(shop, running) -> None:
-    """A version's digest changes with every new day: what was refused must be known by partition, not by version."""
+    """A version's digest changes with every new day: what was refused must be known by partition,
+    not by version."""
     shop.write(ORDERS)
     with shop.open() as p:
         assert running(p).state == "refused"
@@ -43,7 +50,9 @@ def test_made_in_one_environment_is_not_made_again_in_another(shop, running) -> 
         again = running(p, "prod")
         assert (made.computed, again.computed, again.reused) == (2, 0, 2)
         assert parts(p, "prod", "doubled") == parts(p, "dev", "doubled") != {}
-        assert p.versions.live_version("prod", "dataset:doubled") == p.versions.live_version("dev", "dataset:doubled")
+        assert p.versions.live_version("prod", "dataset:doubled") == p.versions.live_version(
+            "dev", "dataset:doubled"
+        )
         assert p.views.count("prod", "doubled") == 12
 
 
@@ -57,7 +66,9 @@ def test_part_of_another_environments_table(shop, running) -> None:
         assert report.computed == 0
         assert sorted(parts(p, "prod", "orders")) == ["2026-01-02", "2026-01-03"]
         assert p.views.count("prod", "orders") == 6
-        assert p.views.frame(p.views.resolve("prod", "dataset:orders", ""))["id"].str.head(10).unique().sort().to_list() == ["2026-01-02", "2026-01-03"]
+        assert p.views.frame(p.views.resolve("prod", "dataset:orders", ""))["id"].str.head(
+            10
+        ).unique().sort().to_list() == ["2026-01-02", "2026-01-03"]
 
 
 def test_held_partitions_do_not_come_back_through_the_memo(shop, running) -> None:
@@ -74,7 +85,9 @@ def test_held_partitions_do_not_come_back_through_the_memo(shop, running) -> Non
         p.runs.undo("dev", "dataset:doubled", by=p.who(), reason="three is wrong")
         assert parts(p, "dev", "doubled") == good
         assert running(p).computed == 0
-        assert p.runs.plan("dev", Request()).held == {"dataset:doubled": ("2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04")}
+        assert p.runs.plan("dev", Request()).held == {
+            "dataset:doubled": ("2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04")
+        }
         report = running(p, "dev", "dataset:orders", force=True)
         assert report.computed == 1
         assert parts(p, "dev", "doubled") == good != bad
@@ -150,7 +163,9 @@ def test_undo_restores_only_what_the_bad_version_changed(shop, running) -> None:
         assert now["2026-01-02"] not in (wrong["2026-01-02"], None)
         assert now["2026-01-03"] == later["2026-01-03"], "the later write stays"
         assert now["2026-01-01"] == later["2026-01-01"]
-        assert p.runs.plan("dev", Request(assets=("dataset:orders",), partitions=("2026-01-02", "2026-01-02"))).held == {"dataset:orders": ("2026-01-02",)}
+        assert p.runs.plan(
+            "dev", Request(assets=("dataset:orders",), partitions=("2026-01-02", "2026-01-02"))
+        ).held == {"dataset:orders": ("2026-01-02",)}
         with pytest.raises(NotFound):
             p.runs.undo("dev", "dataset:orders", by=p.who(), reason="x", version="abcdef")
 
@@ -176,13 +191,18 @@ def test_early_cut_off(shop, running) -> None:
     shop.write(CUT)
     with shop.open() as p:
         assert running(p).computed == 4
-        before = {name: p.versions.live_version("dev", f"dataset:{name}") for name in ("orders", "cleaned", "shown", "total")}
+        before = {
+            name: p.versions.live_version("dev", f"dataset:{name}")
+            for name in ("orders", "cleaned", "shown", "total")
+        }
         shop.edit('pl.col("amount") + 0', 'pl.col("amount") * 1')
         p.load()
         assert set(p.runs.plan("dev", Request()).stale) == {"dataset:cleaned"}
         report = running(p, "dev", stale=True)
         assert (report.computed, report.reused, report.published) == (1, 2, {})
-        assert before == {name: p.versions.live_version("dev", f"dataset:{name}") for name in before}
+        assert before == {
+            name: p.versions.live_version("dev", f"dataset:{name}") for name in before
+        }
         plan = p.runs.plan("dev", Request())
         assert (plan.steps, plan.stale) == ((), {}), "and it is not offered again"
         shop.edit('pl.col("amount") * 1', 'pl.col("amount") * 2')
@@ -206,27 +226,36 @@ def test_a_backfill_makes_what_the_days_would_have_made(shop, running, tmp_path_
                     running(p, "dev", partitions=(day, day))
             if way != "days":
                 running(p, "dev", partitions=("2026-01-01", "2026-01-04"))
-            digests[way] = {name: p.versions.live_version("dev", f"dataset:{name}") for name in ("orders", "cleaned", "shown", "total")}
+            digests[way] = {
+                name: p.versions.live_version("dev", f"dataset:{name}")
+                for name in ("orders", "cleaned", "shown", "total")
+            }
     assert digests["days"] == digests["range"] == digests["both"]
 
 
-WHOLE = '''
+WHOLE = """
 calls = []
 
 @sx.dataset(partition=days, key="id", time="at", whole_range=True)
 def orders(day: sx.Partition) -> pl.DataFrame:
     hours = pl.datetime_range(day.start, day.end, "6h", closed="left", time_zone="UTC", eager=True)
     return pl.DataFrame({"id": hours.dt.to_string("%Y-%m-%d %H"), "at": hours})
-'''
+"""
 
 
 def test_a_whole_range_in_one_call(shop, running, tmp_path_factory) -> None:
-    """A source that can read a month at once would be called thirty times; or its rows land in the wrong day."""
+    """A source that can read a month at once would be called thirty times; or its rows land in the
+    wrong day."""
     shop.write(WHOLE)
     with shop.open() as p:
         report = running(p)
         assert (report.computed, report.rows) == (1, 16)
-        assert {part.rows for part in p.versions.parts("dataset:orders", report.published["dataset:orders"]).values()} == {4}
+        assert {
+            part.rows
+            for part in p.versions.parts(
+                "dataset:orders", report.published["dataset:orders"]
+            ).values()
+        } == {4}
         whole = parts(p, "dev", "orders")
     other = type(shop)(tmp_path_factory.mktemp("single"))
     other.write(WHOLE)
@@ -243,24 +272,32 @@ def test_rows_outside_their_partition_are_refused(shop, running) -> None:
         report = running(p)
         assert (report.state, report.exit_code) == ("failed", 3)
         assert "2026-01-05" in report.failed[0].error
-        line = (shop.root / "ops.py").read_text().splitlines().index('@sx.dataset(partition=days, key="id", time="at", whole_range=True)') + 1
+        line = (shop.root / "ops.py").read_text().splitlines().index(
+            '@sx.dataset(partition=days, key="id", time="at", whole_range=True)'
+        ) + 1
         assert report.failed[0].where == f"ops.py:{line}", "where the asset is declared"
         assert parts(p, "dev", "orders") == {}
 
 
 def test_retries(shop, running) -> None:
     """A flaky source would fail the whole night."""
-    shop.write('''
+    shop.write("""
     from pathlib import Path
     @sx.dataset(retries=2, backoff="0.01s")
     def flaky(context: sx.Context) -> pl.DataFrame:
         if context.attempt < 3:
             raise OSError("the source is down")
         return pl.DataFrame({"attempt": [context.attempt], "key": [context.key]})
-    ''')
+    """)
     with shop.open() as p:
         report = running(p)
         assert report.state == "finished"
-        assert p.views.show("dev", "flaky")["sample"] == [{"attempt": 3, "key": f"{report.id}/dataset:flaky[all]/all"}]
+        assert p.views.show("dev", "flaky")["sample"] == [
+            {"attempt": 3, "key": f"{report.id}/dataset:flaky[all]/all"}
+        ]
         steps = p.views.run(report.id)["steps_recorded"]
-        assert [(s.get("attempt", 1), s.get("ok", True)) for s in steps] == [(1, False), (2, False), (3, True)]
+        assert [(s.get("attempt", 1), s.get("ok", True)) for s in steps] == [
+            (1, False),
+            (2, False),
+            (3, True),
+        ]

@@ -22,7 +22,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def sx(project: Path, home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Sx]:
+def sx(
+    project: Path, home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Sx]:
     """Run a command in the project; returns (exit code, stdout, stderr)."""
     from sextant.cli.main import call
 
@@ -53,7 +55,12 @@ def test_a_new_project_runs_at_once(sx: Sx, project: Path) -> None:
     report = as_json(sx("run", "--json"))
     assert report["state"] == "finished"
     assert report["computed"] == 3
-    assert set(report["published"]) == {"kpi:average_order", "dataset:orders", "dataset:kpi_average_order", "dataset:revenue"}
+    assert set(report["published"]) == {
+        "kpi:average_order",
+        "dataset:orders",
+        "dataset:kpi_average_order",
+        "dataset:revenue",
+    }
 
 
 def test_running_again_does_nothing(sx: Sx) -> None:
@@ -96,7 +103,11 @@ def test_rollback_takes_everything_back_that_followed(sx: Sx) -> None:
     before = as_json(sx("versions", "orders", "--json"))
     report = as_json(sx("rollback", "orders", "--reason", "wrong prices", "--json"))
     assert report["published"]["dataset:orders"] == before[1]["version"]
-    assert set(report["published"]) == {"dataset:orders", "dataset:kpi_average_order", "dataset:revenue"}
+    assert set(report["published"]) == {
+        "dataset:orders",
+        "dataset:kpi_average_order",
+        "dataset:revenue",
+    }
     code, out, _ = sx("plan")
     assert "held   dataset:orders" in out
     after = as_json(sx("versions", "orders", "--json"))
@@ -116,16 +127,30 @@ def test_why_names_the_change_its_author_and_the_undo(sx: Sx) -> None:
 
 
 def test_an_environment_copies_nothing_and_sees_its_parent(sx: Sx) -> None:
-    """If this fails, trying something out costs a copy, or sees something else than what is live."""
+    """If this fails, trying something out costs a copy, or sees something else than what is
+    live."""
     assert sx("env", "create", "pr-1", "--from", "dev")[0] == 0
-    a, b = sx("kpi", "average_order", "--json"), sx("kpi", "average_order", "--env", "pr-1", "--json")
+    a, b = (
+        sx("kpi", "average_order", "--json"),
+        sx("kpi", "average_order", "--env", "pr-1", "--json"),
+    )
     assert as_json(a)["rows"] == as_json(b)["rows"]
     assert as_json(sx("env", "diff", "dev", "pr-1", "--json"))["assets"] == []
 
 
 def test_what_other_tools_do_is_part_of_the_graph(sx: Sx) -> None:
     """If this fails, an observed asset is not explained through the same graph."""
-    code, out, _ = sx("report", "release", "service:checkout", "--version", "v12", "--reads", "orders", "--owner", "web")
+    code, out, _ = sx(
+        "report",
+        "release",
+        "service:checkout",
+        "--version",
+        "v12",
+        "--reads",
+        "orders",
+        "--owner",
+        "web",
+    )
     assert code == 0
     graph = as_json(sx("graph", "--downstream", "orders", "--json"))
     assert "service:checkout" in {a["id"] for a in graph["assets"]}
@@ -145,7 +170,17 @@ def test_the_ledger_verifies_and_an_event_can_be_proven_offline(sx: Sx, tmp_path
 
     import sextant.ledger.standalone as standalone
 
-    checked = subprocess.run([sys.executable, standalone.__file__, str(bundle), "--key", json.loads(bundle.read_text())["key"]], capture_output=True, text=True)
+    checked = subprocess.run(
+        [
+            sys.executable,
+            standalone.__file__,
+            str(bundle),
+            "--key",
+            json.loads(bundle.read_text())["key"],
+        ],
+        capture_output=True,
+        text=True,
+    )
     assert checked.returncode == 0, checked.stdout
     assert checked.stdout.startswith("ok:")
 
@@ -185,11 +220,15 @@ def test_a_restore_puts_lake_and_key_where_the_project_says(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another-machine"))
     other = tmp_path / "other"
     other.mkdir()
-    (other / "sextant.toml").write_text((project / "sextant.toml").read_text() + 'lake = "../data/lake"\nkey = "../keys/mine.pem"\n')
+    (other / "sextant.toml").write_text(
+        (project / "sextant.toml").read_text() + 'lake = "../data/lake"\nkey = "../keys/mine.pem"\n'
+    )
     for name in ("ops.py", "revenue.sql"):
         (other / name).write_bytes((project / name).read_bytes())
     (tmp_path / "data" / "lake" / "theirs").mkdir(parents=True)
-    assert sx("backup", "restore", str(folder), str(other))[0] == 2, "a lake that holds something is never written over"
+    assert sx("backup", "restore", str(folder), str(other))[0] == 2, (
+        "a lake that holds something is never written over"
+    )
     (tmp_path / "data" / "lake" / "theirs").rmdir()
     assert sx("backup", "restore", str(folder), str(other))[0] == 0
     assert not (other / ".sextant" / "lake").exists()
@@ -234,8 +273,16 @@ def test_wrong_words_get_a_clear_answer(sx: Sx) -> None:
         (("releases", "--env", "nosuch"), 2, "there is no environment `nosuch`"),
         (("why", "ev_nosuch"), 2, "the ledger knows no `ev_nosuch`"),
         (("logs", "run_nosuch"), 2, "there is no run `run_nosuch`"),
-        (("run", "--watch", "--force", "--partition", "2026-01-02"), 2, "--partition and --force cannot go with it"),
-        (("run", "--each", "--partition", "2026-01-02", "--break-glass", "now"), 2, "do not go together"),
+        (
+            ("run", "--watch", "--force", "--partition", "2026-01-02"),
+            2,
+            "--partition and --force cannot go with it",
+        ),
+        (
+            ("run", "--each", "--partition", "2026-01-02", "--break-glass", "now"),
+            2,
+            "do not go together",
+        ),
         (("backup", "verify", "/nowhere"), 2, "no backup"),
     ):
         found, out, err = sx(*words)
@@ -251,18 +298,35 @@ def test_doctor_finds_nothing_wrong(sx: Sx) -> None:
 
 
 def test_a_diff_without_a_second_state_shows_the_last_change(sx: Sx) -> None:
-    """If this fails, the plainest question - what did the last change change - gets an error or no answer."""
+    """If this fails, the plainest question - what did the last change change - gets an error or no
+    answer."""
     newest = as_json(sx("releases", "--asset", "revenue", "--env", "dev", "--json"))[0]
     move = next(m for m in newest["moves"] if m["asset"] == "dataset:revenue")
     code, out, err = sx("diff", "revenue")
     assert code == 1, err
     assert out.startswith(f"dataset:revenue  {move['source'][:12]} -> {move['target'][:12]}")
-    assert as_json(sx("diff", "revenue@" + move["source"][:12], "--json"))["after"] == move["target"]
+    assert (
+        as_json(sx("diff", "revenue@" + move["source"][:12], "--json"))["after"] == move["target"]
+    )
 
 
 def test_why_shows_what_another_tool_did_upstream(sx: Sx) -> None:
-    """If this fails, an observed asset is in the graph but in no answer, and its failure can never be closed."""
-    assert sx("report", "run", "job:loader", "--feeds", "orders", "--state", "failed", "--name", "nightly")[0] == 0
+    """If this fails, an observed asset is in the graph but in no answer, and its failure can never
+    be closed."""
+    assert (
+        sx(
+            "report",
+            "run",
+            "job:loader",
+            "--feeds",
+            "orders",
+            "--state",
+            "failed",
+            "--name",
+            "nightly",
+        )[0]
+        == 0
+    )
     changes = as_json(sx("why", "kpi:average_order", "--json"))["changes"]
     assert [c["changed"] for c in changes if c["asset"] == "job:loader"] == ["run failed"]
     signal = next(s for s in as_json(sx("signals", "--json")) if s["asset"] == "job:loader")
@@ -272,7 +336,9 @@ def test_why_shows_what_another_tool_did_upstream(sx: Sx) -> None:
     assert as_json(sx("signals", "--json"))[0]["closed_at"]
 
 
-def test_personal_columns_are_masked_wherever_rows_are_shown(tmp_path: Path, sx: Sx, project: Path) -> None:
+def test_personal_columns_are_masked_wherever_rows_are_shown(
+    tmp_path: Path, sx: Sx, project: Path
+) -> None:
     """If this fails, `show` or `diff` prints what the author marked as personal."""
     ops = project / "ops.py"
     good = ops.read_text()
@@ -284,7 +350,8 @@ def test_personal_columns_are_masked_wherever_rows_are_shown(tmp_path: Path, sx:
 
 
 def test_a_kpi_may_become_a_number_of_another_type_and_back(sx: Sx, project: Path) -> None:
-    """If this fails, a definition whose parts are counts can never be replaced by one over money."""
+    """If this fails, a definition whose parts are counts can never be replaced by one over
+    money."""
     ops = project / "ops.py"
     good = ops.read_text()
     before = as_json(sx("kpi", "average_order", "--by", "shop", "--json"))["rows"]
@@ -302,7 +369,12 @@ def test_a_kpi_may_become_a_number_of_another_type_and_back(sx: Sx, project: Pat
 @pytest.mark.parametrize(
     ("raised", "code", "name", "text"),
     [
-        (PermissionError(13, "Permission denied", "/data/lake"), 3, "SX-CLI-020", "Permission denied: `/data/lake`"),
+        (
+            PermissionError(13, "Permission denied", "/data/lake"),
+            3,
+            "SX-CLI-020",
+            "Permission denied: `/data/lake`",
+        ),
         (OSError(28, "No space left on device"), 3, "SX-CLI-020", "No space left on device"),
         (KeyError("nothing"), 70, "SX-CLI-021", "a promise inside Sextant was broken"),
     ],
@@ -329,7 +401,9 @@ def test_an_error_that_is_not_ours_is_no_finding(
     assert "Traceback" in sx("status")[2]
 
 
-def test_a_run_for_each_day_that_is_interrupted_says_how_far_it_came(sx: Sx, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_for_each_day_that_is_interrupted_says_how_far_it_came(
+    sx: Sx, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """If this fails, Ctrl-C in a year of runs leaves nobody knowing what was done."""
     from sextant.app.platform import LocalPlatform
 

@@ -1,4 +1,5 @@
-"""The first ten minutes, as they stand in the README: every command is run, in order, and ends as the page says.
+"""The first ten minutes, as they stand in the README: every command is run, in order, and ends as
+the page says.
 
 With SEXTANT_DOCS=all the tutorial and every how-to page too (minutes).
 """
@@ -19,7 +20,14 @@ spec.loader.exec_module(pages)
 
 PAGES = ["README.md"]
 if os.environ.get("SEXTANT_DOCS") == "all":
-    PAGES += [str(page.relative_to(ROOT)) for page in [ROOT / "docs" / "tutorial.md", *sorted((ROOT / "docs" / "how-to").glob("*.md"))] if "```sh" in page.read_text(encoding="utf-8")]
+    PAGES += [
+        str(page.relative_to(ROOT))
+        for page in [
+            ROOT / "docs" / "tutorial.md",
+            *sorted((ROOT / "docs" / "how-to").glob("*.md")),
+        ]
+        if "```sh" in page.read_text(encoding="utf-8")
+    ]
 
 
 @pytest.mark.parametrize("page", PAGES)

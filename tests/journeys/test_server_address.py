@@ -7,7 +7,18 @@ from sextant.cli.main import call
 from sextant.kernel.errors import UsageError
 
 
-@pytest.mark.parametrize("address", ["ftp://x", "http://", "http://127.0.0.1:99999", "http://127.0.0.1:abc", "http://[::1", "http://exa mple", "京.example"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "ftp://x",
+        "http://",
+        "http://127.0.0.1:99999",
+        "http://127.0.0.1:abc",
+        "http://[::1",
+        "http://exa mple",
+        "京.example",
+    ],
+)
 def test_what_is_no_address(address: str, capfd: pytest.CaptureFixture[str]) -> None:
     """If this fails, a slip in SEXTANT_SERVER is taken for a defect of ours."""
     assert call(["--server", address, "status"]) == 2

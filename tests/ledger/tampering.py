@@ -1,7 +1,9 @@
-"""A small ledger with something of everything, and what an attacker may do to it. Used by tests and by `bench/ledger.py`.
+"""A small ledger with something of everything, and what an attacker may do to it. Used by tests and
+by `bench/ledger.py`.
 
-Each tampering changes a copy of the state file and must make `verify` report something. `database` attackers can write the
-file; `key` attackers also hold the signing key and forge a log that is consistent in itself.
+Each tampering changes a copy of the state file and must make `verify` report something. `database`
+attackers can write the file; `key` attackers also hold the signing key and forge a log that is
+consistent in itself.
 """
 
 import json
@@ -13,7 +15,18 @@ from typing import Any, NamedTuple
 
 from sextant.kernel.clock import ManualClock
 from sextant.kernel.ids import Ids
-from sextant.kernel.nouns import Asset, CheckResult, Edge, Event, Incident, Move, Part, Release, Signal, Version
+from sextant.kernel.nouns import (
+    Asset,
+    CheckResult,
+    Edge,
+    Event,
+    Incident,
+    Move,
+    Part,
+    Release,
+    Signal,
+    Version,
+)
 from sextant.kernel.ports import Write
 from sextant.ledger import merkle, projections
 from sextant.ledger.checkpoint import Checkpoint, Signer, open_signer, rotate, sign_head
@@ -49,7 +62,8 @@ class Machine:
 
 
 def story(machine: Machine, days: int) -> list[Event]:
-    """Return events of all kinds: a project whose dataset is made, checked and released day by day."""
+    """Return events of all kinds: a project whose dataset is made, checked and released day by
+    day."""
     told: list[Event] = []
 
     def tell(type_: str, subject: str, data: Any, cause: str = "") -> str:
@@ -58,49 +72,194 @@ def story(machine: Machine, days: int) -> list[Event]:
 
     asset = Asset(kind="dataset", name="flights", owner="ops", tier=1)
     edge = Edge(source="dataset:planes", target="dataset:flights", kind="feeds")
-    loaded = tell("project.loaded", "project:flights", projections.ProjectLoaded("flights", "m1", "b1"))
+    loaded = tell(
+        "project.loaded", "project:flights", projections.ProjectLoaded("flights", "m1", "b1")
+    )
     tell("asset.declared", asset.id, projections.AssetDeclared(asset, edges=(edge,)), loaded)
-    tell("asset.observed", "host:a", projections.AssetDeclared(Asset(kind="host", name="a", mode="observed")), loaded)
-    tell("asset.retired", "host:a", projections.AssetDeclared(Asset(kind="host", name="a", mode="observed")), loaded)
+    tell(
+        "asset.observed",
+        "host:a",
+        projections.AssetDeclared(Asset(kind="host", name="a", mode="observed")),
+        loaded,
+    )
+    tell(
+        "asset.retired",
+        "host:a",
+        projections.AssetDeclared(Asset(kind="host", name="a", mode="observed")),
+        loaded,
+    )
     for env in ("prod", "dev", "pr-1"):
-        tell("env.created", f"env:{env}", projections.EnvCreated(env, "" if env == "prod" else "prod"), loaded)
+        tell(
+            "env.created",
+            f"env:{env}",
+            projections.EnvCreated(env, "" if env == "prod" else "prod"),
+            loaded,
+        )
     tell("env.dropped", "env:pr-1", projections.EnvCreated("pr-1", "prod"), loaded)
     live = ""
     for day in range(days):
         run, digest, release = f"run_{day}", f"{day:064x}", f"release_{day}"
-        started = tell("run.started", run, projections.RunChanged(id=run, env="prod", state="running", ticks={asset.id: NOON + day}), loaded)
-        part = Part(partition=f"2013-01-{day:02d}", digest=digest, rows=800 + day, code="c", inputs="i")
-        version = Version(asset=asset.id, digest=digest, parent=live, locator=f"flights/{day}.json", run=run, inputs={"dataset:planes": "p"}, parts=(part,),
-                          removed=("2012-12-31",) if day == 3 else (), rows=800 + day, size_bytes=10_000)  # fmt: skip
+        started = tell(
+            "run.started",
+            run,
+            projections.RunChanged(
+                id=run, env="prod", state="running", ticks={asset.id: NOON + day}
+            ),
+            loaded,
+        )
+        part = Part(
+            partition=f"2013-01-{day:02d}", digest=digest, rows=800 + day, code="c", inputs="i"
+        )
+        version = Version(
+            asset=asset.id,
+            digest=digest,
+            parent=live,
+            locator=f"flights/{day}.json",
+            run=run,
+            inputs={"dataset:planes": "p"},
+            parts=(part,),
+            removed=("2012-12-31",) if day == 3 else (),
+            rows=800 + day,
+            size_bytes=10_000,
+        )
         made = tell("version.created", asset.id, projections.VersionCreated(version), started)
-        results = tuple(CheckResult(name=name, asset=asset.id, partition=part.partition, ok=day % 7 != n, failed=day) for n, name in enumerate(("not_null", "unique")))
-        checked = tell("checks.completed", asset.id, projections.ChecksCompleted(run, asset.id, digest, results), made)
+        results = tuple(
+            CheckResult(
+                name=name, asset=asset.id, partition=part.partition, ok=day % 7 != n, failed=day
+            )
+            for n, name in enumerate(("not_null", "unique"))
+        )
+        checked = tell(
+            "checks.completed",
+            asset.id,
+            projections.ChecksCompleted(run, asset.id, digest, results),
+            made,
+        )
         bad = day % 7 == 0
         moves = (Move(env="prod", asset=asset.id, source=live, target=digest),)
-        proposed = tell("release.proposed", release, Release(id=release, state="proposed", moves=moves, run=run), checked)
-        tell(f"release.{'rejected' if bad else 'live'}", release, Release(id=release, state="rejected" if bad else "live", moves=moves, run=run), proposed)
+        proposed = tell(
+            "release.proposed",
+            release,
+            Release(id=release, state="proposed", moves=moves, run=run),
+            checked,
+        )
+        tell(
+            f"release.{'rejected' if bad else 'live'}",
+            release,
+            Release(id=release, state="rejected" if bad else "live", moves=moves, run=run),
+            proposed,
+        )
         if bad:
-            raised = tell("signal.raised", asset.id, Signal(id=f"signal_{day}", asset=asset.id, kind="check", severity="error", message="no origin", onset=NOON), checked)
-            opened = tell("incident.opened", f"incident_{day}", Incident(id=f"incident_{day}", title="bad", assets=(asset.id,), signals=(f"signal_{day}",)), raised)
-            tell("version.withdrawn", asset.id, projections.VersionWithdrawn("prod", asset.id, digest, release, "bad", (projections.Held(part.partition, "c", "i", digest),)), opened)
-            tell("version.tainted", "dataset:daily", projections.VersionTainted("dataset:daily", digest, asset.id, digest), opened)
-            tell("version.confirmed", asset.id, projections.VersionConfirmed(asset.id, (Part(partition="2013-01-01", digest=digest, rows=1, code=digest, inputs=digest),)), opened)
+            raised = tell(
+                "signal.raised",
+                asset.id,
+                Signal(
+                    id=f"signal_{day}",
+                    asset=asset.id,
+                    kind="check",
+                    severity="error",
+                    message="no origin",
+                    onset=NOON,
+                ),
+                checked,
+            )
+            opened = tell(
+                "incident.opened",
+                f"incident_{day}",
+                Incident(
+                    id=f"incident_{day}",
+                    title="bad",
+                    assets=(asset.id,),
+                    signals=(f"signal_{day}",),
+                ),
+                raised,
+            )
+            tell(
+                "version.withdrawn",
+                asset.id,
+                projections.VersionWithdrawn(
+                    "prod",
+                    asset.id,
+                    digest,
+                    release,
+                    "bad",
+                    (projections.Held(part.partition, "c", "i", digest),),
+                ),
+                opened,
+            )
+            tell(
+                "version.tainted",
+                "dataset:daily",
+                projections.VersionTainted("dataset:daily", digest, asset.id, digest),
+                opened,
+            )
+            tell(
+                "version.confirmed",
+                asset.id,
+                projections.VersionConfirmed(
+                    asset.id,
+                    (
+                        Part(
+                            partition="2013-01-01",
+                            digest=digest,
+                            rows=1,
+                            code=digest,
+                            inputs=digest,
+                        ),
+                    ),
+                ),
+                opened,
+            )
             if day % 2:
-                tell("version.unheld", asset.id, projections.VersionUnheld("prod", asset.id, digest), opened)
+                tell(
+                    "version.unheld",
+                    asset.id,
+                    projections.VersionUnheld("prod", asset.id, digest),
+                    opened,
+                )
                 tell("signal.closed", asset.id, projections.Closed(f"signal_{day}"), opened)
-                tell("incident.closed", f"incident_{day}", projections.Closed(f"incident_{day}"), opened)
+                tell(
+                    "incident.closed",
+                    f"incident_{day}",
+                    projections.Closed(f"incident_{day}"),
+                    opened,
+                )
         else:
             live = digest
-            tell("version.relocated", asset.id, projections.VersionRelocated(asset.id, digest, f"flights/{day}-month.json"), made)
-        tell("run.finished", run, projections.RunChanged(id=run, env="prod", state="done", rows=800, started_at=NOON, finished_at=NOON + day), started)
-    tell("version.expired", asset.id, projections.VersionRelocated(asset.id, f"{1:064x}", ""), loaded)
-    tell("release.proposed", "release_open", Release(id="release_open", state="proposed", moves=(Move(env="dev", asset=asset.id, source="", target=live),)), loaded)
+            tell(
+                "version.relocated",
+                asset.id,
+                projections.VersionRelocated(asset.id, digest, f"flights/{day}-month.json"),
+                made,
+            )
+        tell(
+            "run.finished",
+            run,
+            projections.RunChanged(
+                id=run, env="prod", state="done", rows=800, started_at=NOON, finished_at=NOON + day
+            ),
+            started,
+        )
+    tell(
+        "version.expired", asset.id, projections.VersionRelocated(asset.id, f"{1:064x}", ""), loaded
+    )
+    tell(
+        "release.proposed",
+        "release_open",
+        Release(
+            id="release_open",
+            state="proposed",
+            moves=(Move(env="dev", asset=asset.id, source="", target=live),),
+        ),
+        loaded,
+    )
     tell("note.taken", asset.id, {"text": "a type without a projection"})
     return told
 
 
 def make_sample(folder: Path, *, days: int = 40, seed: int = 1) -> Sample:
-    """Write a ledger of some 6 events a day: two checkpoints, a rotated key, an erased payload, and a witness of its head."""
+    """Write a ledger of some 6 events a day: two checkpoints, a rotated key, an erased payload, and
+    a witness of its head."""
     machine = Machine(seed)
     path = folder / "sample.db"
     state = machine.open(path)
@@ -109,10 +268,21 @@ def make_sample(folder: Path, *, days: int = 40, seed: int = 1) -> Sample:
     for at, one in enumerate(told):
         if at == len(told) // 3:
             state.flush()
-            signer = rotate(state, signer, origin=ORIGIN, clock=machine.clock, ids=machine.ids, actor="person:ann")
+            signer = rotate(
+                state,
+                signer,
+                origin=ORIGIN,
+                clock=machine.clock,
+                ids=machine.ids,
+                actor="person:ann",
+            )
         machine.clock.wait(0.001)
         state.commit(Write(events=(one,)))
-    raised = next(entry.envelope.seq for entry in entries(state.read("events_after", (0, 1_000))) if entry.envelope.type == "signal.raised")
+    raised = next(
+        entry.envelope.seq
+        for entry in entries(state.read("events_after", (0, 1_000)))
+        if entry.envelope.type == "signal.raised"
+    )
     erase(state, raised, reason="asked to", actor="person:ann", ids=machine.ids)
     sign_head(state, signer, origin=ORIGIN, clock=machine.clock)
     witness = Witness(signer.public, state.read("checkpoint_last")[0][1])
@@ -149,7 +319,9 @@ def tamper(sample: Sample, target: Path, rng: random.Random) -> str:
     """Make a copy and change it as one who can write the database; return what was done."""
     while True:
         copy(sample.path, target)
-        kind = rng.choice(("cell", "cell", "cell", "file", "delete", "insert", "reorder", "truncate", "fork"))
+        kind = rng.choice(
+            ("cell", "cell", "cell", "file", "delete", "insert", "reorder", "truncate", "fork")
+        )
         if kind == "file":
             done = _flip_in_file(target, rng)
         elif kind in ("truncate", "fork"):
@@ -157,7 +329,12 @@ def tamper(sample: Sample, target: Path, rng: random.Random) -> str:
         else:
             database = sqlite3.connect(target, isolation_level=None)
             try:
-                done = {"cell": _flip_cell, "delete": _delete, "insert": _insert, "reorder": _reorder}[kind](database, rng)
+                done = {
+                    "cell": _flip_cell,
+                    "delete": _delete,
+                    "insert": _insert,
+                    "reorder": _reorder,
+                }[kind](database, rng)
             except (sqlite3.IntegrityError, OverflowError):  # the database did not let him
                 done = ""
             finally:
@@ -176,11 +353,20 @@ def _flip_in_file(target: Path, rng: random.Random) -> str:
     return f"bit {bit} of byte {at}"
 
 
-def _row(database: sqlite3.Connection, rng: random.Random) -> tuple[str, int, tuple[Any, ...], list[str]]:
-    table = rng.choice([table for table in TABLES if database.execute(f"SELECT 1 FROM {table}").fetchone()])
+def _row(
+    database: sqlite3.Connection, rng: random.Random
+) -> tuple[str, int, tuple[Any, ...], list[str]]:
+    table = rng.choice(
+        [table for table in TABLES if database.execute(f"SELECT 1 FROM {table}").fetchone()]
+    )
     rows = database.execute(f"SELECT rowid, * FROM {table}").fetchall()
     row = rng.choice(rows)
-    return table, row[0], row[1:], [info[1] for info in database.execute(f"PRAGMA table_info({table})")]
+    return (
+        table,
+        row[0],
+        row[1:],
+        [info[1] for info in database.execute(f"PRAGMA table_info({table})")],
+    )
 
 
 def flipped(value: Any, rng: random.Random) -> Any:
@@ -197,7 +383,9 @@ def flipped(value: Any, rng: random.Random) -> Any:
 def _flip_cell(database: sqlite3.Connection, rng: random.Random) -> str:
     table, rowid, row, names = _row(database, rng)
     at = rng.randrange(len(row))
-    database.execute(f"UPDATE {table} SET {names[at]} = ? WHERE rowid = ?", (flipped(row[at], rng), rowid))
+    database.execute(
+        f"UPDATE {table} SET {names[at]} = ? WHERE rowid = ?", (flipped(row[at], rng), rowid)
+    )
     return f"{table}.{names[at]} of row {rowid}"
 
 
@@ -209,7 +397,11 @@ def _delete(database: sqlite3.Connection, rng: random.Random) -> str:
 
 def _insert(database: sqlite3.Connection, rng: random.Random) -> str:
     table, rowid, row, _ = _row(database, rng)
-    if table in ("event", "payload", "checkpoint"):  # a forged event, well numbered, is a fork: see there
+    if table in (
+        "event",
+        "payload",
+        "checkpoint",
+    ):  # a forged event, well numbered, is a fork: see there
         row = (row[0] + 10_000, *row[1:])
     else:
         row = tuple(flipped(value, rng) for value in row)
@@ -227,18 +419,27 @@ def _reorder(database: sqlite3.Connection, rng: random.Random) -> str:
     kept = 2 if table == "node" else 1  # the places stay, what stands there changes
     database.execute("DROP INDEX IF EXISTS event_id")
     for row, other in ((one, two), (two, one)):
-        database.execute(f"UPDATE {table} SET {', '.join(f'{name} = ?' for name in names[kept:])} WHERE rowid = ?", (*other[1 + kept :], row[0]))
+        database.execute(
+            (
+                f"UPDATE {table} SET {', '.join(f'{name} = ?' for name in names[kept:])} WHERE "
+                "rowid = ?"
+            ),
+            (*other[1 + kept :], row[0]),
+        )
     if table == "event":
         database.execute("CREATE UNIQUE INDEX event_id ON event (id)")
     return f"{table} rows {one[0]} and {two[0]}"
 
 
 def forge(sample: Sample, target: Path, rng: random.Random, kind: str, *, signed: bool) -> str:
-    """Write another log, consistent in itself, in the place of the real one: signed with the real key, or with the
-    checkpoints that are left."""
+    """Write another log, consistent in itself, in the place of the real one: signed with the real
+    key, or with the checkpoints that are left."""
     copy(sample.path, target)
     database = sqlite3.connect(target, isolation_level=None)
-    rows = database.execute("SELECT e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq ORDER BY e.seq").fetchall()
+    rows = database.execute(
+        "SELECT e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = "
+        "e.seq ORDER BY e.seq"
+    ).fetchall()
     count, at = len(rows), rng.randrange(len(rows))
     if kind == "truncate":
         del rows[at:]
@@ -248,7 +449,13 @@ def forge(sample: Sample, target: Path, rng: random.Random, kind: str, *, signed
         other = rng.choice([place for place in range(count) if place != at])
         rows[at], rows[other] = rows[other], rows[at]
     else:
-        at = rng.choice([place for place, row in enumerate(rows) if json.loads(row[0])["type"] == "run.finished"])
+        at = rng.choice(
+            [
+                place
+                for place, row in enumerate(rows)
+                if json.loads(row[0])["type"] == "run.finished"
+            ]
+        )
         said, body = json.loads(rows[at][0]), rows[at][2].replace(b'"rows":800', b'"rows":900')
         said["hash"] = payload_hash(rows[at][1], body)
         rows[at] = (json.dumps(said, separators=(",", ":")).encode(), rows[at][1], body)
@@ -266,12 +473,18 @@ def forge(sample: Sample, target: Path, rng: random.Random, kind: str, *, signed
         database.execute("INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?)", columns)
         if body is not None:
             database.execute("INSERT INTO payload VALUES (?, ?, ?)", (seq, salt, body))
-        database.executemany("INSERT INTO node VALUES (?, ?, ?)", tree.append(merkle.leaf_hash(envelope)))
-    subtree = subtrees(lambda name, params: database.execute(statements()[name].text, params).fetchall())
+        database.executemany(
+            "INSERT INTO node VALUES (?, ?, ?)", tree.append(merkle.leaf_hash(envelope))
+        )
+    subtree = subtrees(
+        lambda name, params: database.execute(statements()[name].text, params).fetchall()
+    )
     database.execute("DELETE FROM checkpoint WHERE size > ?", (len(rows),))
     if signed and rows:  # he has only the newest key, so he starts the checkpoints anew
         database.execute("DELETE FROM checkpoint")
-        note = sample.signer.note(Checkpoint(ORIGIN, len(rows), merkle.root(len(rows), subtree), time))
+        note = sample.signer.note(
+            Checkpoint(ORIGIN, len(rows), merkle.root(len(rows), subtree), time)
+        )
         database.execute("INSERT INTO checkpoint VALUES (?, ?, ?)", (len(rows), note, time))
     database.execute("COMMIT")
     database.close()
@@ -284,4 +497,6 @@ def forge(sample: Sample, target: Path, rng: random.Random, kind: str, *, signed
 
 def tamper_with_key(sample: Sample, target: Path, rng: random.Random) -> str:
     """Replace the log as one who holds database and key; return what was done."""
-    return forge(sample, target, rng, rng.choice(("truncate", "fork", "delete", "reorder")), signed=True)
+    return forge(
+        sample, target, rng, rng.choice(("truncate", "fork", "delete", "reorder")), signed=True
+    )

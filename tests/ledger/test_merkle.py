@@ -1,4 +1,5 @@
-"""The hash tree: against the vectors of Certificate Transparency, and against the definition in RFC 6962 for any size."""
+"""The hash tree: against the vectors of Certificate Transparency, and against the definition in RFC
+6962 for any size."""
 
 from collections.abc import Sequence
 
@@ -8,7 +9,19 @@ from hypothesis import strategies as st
 
 from sextant.ledger import merkle
 
-LEAVES = [bytes.fromhex(text) for text in ("", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f")]
+LEAVES = [
+    bytes.fromhex(text)
+    for text in (
+        "",
+        "00",
+        "10",
+        "2021",
+        "3031",
+        "40414243",
+        "5051525354555657",
+        "606162636465666768696a6b6c6d6e6f",
+    )
+]
 ROOTS = (
     "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
     "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125",
@@ -93,7 +106,9 @@ def test_proofs_hold_and_nothing_else_does(size: int, data: st.DataObject) -> No
     if path:
         at = data.draw(st.integers(0, len(path) - 1))
         assert not merkle.verify_inclusion(index, size, leaf, path[:at] + path[at + 1 :], root)
-        assert not merkle.verify_inclusion(index, size, leaf, [*path[:at], other, *path[at + 1 :]], root)
+        assert not merkle.verify_inclusion(
+            index, size, leaf, [*path[:at], other, *path[at + 1 :]], root
+        )
     wrong = data.draw(st.integers(0, size - 1))
     if wrong != index:
         assert not merkle.verify_inclusion(wrong, size, leaf, path, root)
@@ -103,18 +118,27 @@ def test_proofs_hold_and_nothing_else_does(size: int, data: st.DataObject) -> No
         assert not merkle.verify_consistency(old, size, old_root, other, consistency)
         assert not merkle.verify_consistency(old, size, other, root, consistency)
     for at in range(len(consistency)):
-        assert not merkle.verify_consistency(old, size, old_root, root, consistency[:at] + consistency[at + 1 :])
-        assert not merkle.verify_consistency(old, size, old_root, root, [*consistency[:at], other, *consistency[at + 1 :]])
+        assert not merkle.verify_consistency(
+            old, size, old_root, root, consistency[:at] + consistency[at + 1 :]
+        )
+        assert not merkle.verify_consistency(
+            old, size, old_root, root, [*consistency[:at], other, *consistency[at + 1 :]]
+        )
 
 
 @pytest.mark.parametrize("size", [1, 255, 256, 257, 511, 512, 513, 1_300])
 def test_stored_nodes(size: int) -> None:
-    """A node would be stored twice, with a wrong place, or not at all: proofs over the stored log would fail."""
+    """A node would be stored twice, with a wrong place, or not at all: proofs over the stored log
+    would fail."""
     leaves = [n.to_bytes(4, "big") for n in range(size)]
     frontier = merkle.Frontier()
     stored = [node for leaf in leaves for node in frontier.append(merkle.leaf_hash(leaf))]
     tree = subtrees_of(leaves)
-    expected = {(level, index): tree(level, index) for level in range(merkle.STORED_LEVEL, 12) for index in range(size >> level)}
+    expected = {
+        (level, index): tree(level, index)
+        for level in range(merkle.STORED_LEVEL, 12)
+        for index in range(size >> level)
+    }
     assert {(level, index): hash_ for level, index, hash_ in stored} == expected
     assert len(stored) == len(expected)
     assert frontier.root() == defined(leaves)

@@ -9,7 +9,11 @@ from sextant.cli.main import call
 
 
 def test_a_project_lives_on_postgres(
-    tmp_path: Path, postgres_server: str, postgres_schema: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    postgres_server: str,
+    postgres_schema: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     """If this fails, a project that outgrew one machine cannot move its state."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
@@ -17,7 +21,9 @@ def test_a_project_lives_on_postgres(
     project = tmp_path / "shop"
     assert call(["init", str(project)]) == 0
     settings = project / "sextant.toml"
-    settings.write_text(settings.read_text() + f'state = "{postgres_server}"\nschema = "{postgres_schema}"\n')
+    settings.write_text(
+        settings.read_text() + f'state = "{postgres_server}"\nschema = "{postgres_schema}"\n'
+    )
 
     def sx(*words: str) -> tuple[int, str]:
         capfd.readouterr()
@@ -34,7 +40,14 @@ def test_a_project_lives_on_postgres(
     undone = json.loads(sx("rollback", "orders", "--json")[1])
     assert undone["published"]["dataset:orders"] == before[1]["version"]
     assert sx("env", "create", "pr-1", "--from", "dev")[0] == 0
-    assert len(json.loads(sx("kpi", "average_order", "--by", "shop", "--env", "pr-1", "--json")[1])["rows"]) == 3
+    assert (
+        len(
+            json.loads(sx("kpi", "average_order", "--by", "shop", "--env", "pr-1", "--json")[1])[
+                "rows"
+            ]
+        )
+        == 3
+    )
     assert json.loads(sx("ledger", "verify", "--json")[1])["ok"]
     assert sx("backup", "create", str(tmp_path / "backup"))[0] == 0
     assert sx("backup", "verify", str(tmp_path / "backup"))[0] == 0
@@ -45,7 +58,9 @@ def test_a_project_lives_on_postgres(
     elsewhere.mkdir()
     for name in ("ops.py", "revenue.sql"):
         (elsewhere / name).write_bytes((project / name).read_bytes())
-    toml = settings.read_text().replace(f'schema = "{postgres_schema}"', f'schema = "{postgres_schema}_again"')
+    toml = settings.read_text().replace(
+        f'schema = "{postgres_schema}"', f'schema = "{postgres_schema}_again"'
+    )
     (elsewhere / "sextant.toml").write_text(toml)
     assert call(["backup", "restore", str(tmp_path / "backup"), str(elsewhere)]) == 0
     assert not (elsewhere / ".sextant" / "state.db").exists()
@@ -56,5 +71,9 @@ def test_a_project_lives_on_postgres(
     third = tmp_path / "third"
     third.mkdir()
     (third / "sextant.toml").write_text(toml)
-    assert call(["backup", "restore", str(tmp_path / "backup"), str(third)]) == 2, "that schema holds a ledger"
-    assert sorted(path.name for path in third.iterdir()) == ["sextant.toml"], "a refused restore leaves nothing"
+    assert call(["backup", "restore", str(tmp_path / "backup"), str(third)]) == 2, (
+        "that schema holds a ledger"
+    )
+    assert sorted(path.name for path in third.iterdir()) == ["sextant.toml"], (
+        "a refused restore leaves nothing"
+    )

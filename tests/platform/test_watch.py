@@ -1,4 +1,5 @@
-"""The scheduler: what is due, by cron in the project's zone and by new versions of inputs, on a clock moved by hand."""
+"""The scheduler: what is due, by cron in the project's zone and by new versions of inputs, on a
+clock moved by hand."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,20 +39,29 @@ def ns(text: str) -> int:
 
 
 def test_cron_inputs_and_late_rows(tmp_path: Path) -> None:
-    """If this fails, days are missed or made twice, late rows are never seen, or summer time moves a schedule."""
+    """If this fails, days are missed or made twice, late rows are never seen, or summer time moves
+    a schedule."""
     late = tmp_path / "late"
     late.write_text("")
-    with testing.platform({"ops.py": OPS.replace("LATE", str(late))}, at=datetime(2026, 3, 7, 9, 59, tzinfo=UTC)) as p:
+    with testing.platform(
+        {"ops.py": OPS.replace("LATE", str(late))}, at=datetime(2026, 3, 7, 9, 59, tzinfo=UTC)
+    ) as p:
         everything = Request()
         chosen = {"dataset:orders", "dataset:counts"}
         report = tick(p, "dev", everything)  # whatever was due while nobody watched is due at once
         assert report is not None
-        assert p.versions.parts("dataset:counts", p.versions.live_version("dev", "dataset:counts")).keys() == {"2026-03-05", "2026-03-06"}
+        assert p.versions.parts(
+            "dataset:counts", p.versions.live_version("dev", "dataset:counts")
+        ).keys() == {"2026-03-05", "2026-03-06"}
         assert tick(p, "dev", everything) is None
-        assert next_tick(p.manifest(), chosen, p.clock.now_ns()) == ns("2026-03-07T10:00:00")  # 5 o'clock in New York, winter
+        assert next_tick(p.manifest(), chosen, p.clock.now_ns()) == ns(
+            "2026-03-07T10:00:00"
+        )  # 5 o'clock in New York, winter
         p.clock.set(ns("2026-03-08T08:59:00"))
         assert tick(p, "dev", everything) is not None  # the tick of the 7th
-        assert next_tick(p.manifest(), chosen, p.clock.now_ns()) == ns("2026-03-08T09:00:00")  # the clocks went forward that night
+        assert next_tick(p.manifest(), chosen, p.clock.now_ns()) == ns(
+            "2026-03-08T09:00:00"
+        )  # the clocks went forward that night
         late.write_text("2026-03-06")
         p.clock.set(ns("2026-03-08T09:01:00"))
         report = tick(p, "dev", everything)
@@ -68,10 +78,21 @@ def test_a_new_version_of_an_input_is_followed(tmp_path: Path) -> None:
     """If this fails, what stands on a dataset stays behind when somebody else publishes it."""
     late = tmp_path / "late"
     late.write_text("")
-    with testing.platform({"ops.py": OPS.replace("LATE", str(late))}, at=datetime(2026, 3, 7, 12, tzinfo=UTC)) as p:
+    with testing.platform(
+        {"ops.py": OPS.replace("LATE", str(late))}, at=datetime(2026, 3, 7, 12, tzinfo=UTC)
+    ) as p:
         assert tick(p, "dev", Request()) is not None
         late.write_text("2026-03-05")
-        p.runs.run("dev", Request(assets=("dataset:orders",), partitions=("2026-03-05", "2026-03-05"), force=True, downstream=False), by=p.who())
+        p.runs.run(
+            "dev",
+            Request(
+                assets=("dataset:orders",),
+                partitions=("2026-03-05", "2026-03-05"),
+                force=True,
+                downstream=False,
+            ),
+            by=p.who(),
+        )
         report = tick(p, "dev", Request())
         assert report is not None
         assert set(report.published) == {"dataset:counts"}
@@ -81,7 +102,9 @@ def test_what_failed_is_not_tried_again_before_something_changed(tmp_path: Path)
     """If this fails, a watch runs a broken step again and again as fast as the machine can."""
     late = tmp_path / "late"
     late.write_text("")
-    bad = OPS.replace("LATE", str(late)).replace("    return orders.select", "    raise ValueError('no')\n    return orders.select")
+    bad = OPS.replace("LATE", str(late)).replace(
+        "    return orders.select", "    raise ValueError('no')\n    return orders.select"
+    )
     with testing.platform({"ops.py": bad}, at=datetime(2026, 3, 7, 12, tzinfo=UTC)) as p:
         reports: list[RunReport] = []
         pauses: list[float] = []
@@ -94,7 +117,9 @@ def test_what_failed_is_not_tried_again_before_something_changed(tmp_path: Path)
 
         p.pause = pause  # type: ignore[method-assign]
         assert watch(p, "dev", Request(), say=lambda _text: None, tell=reports.append) == 0
-        assert [report.state for report in reports] == ["failed", "failed"], "with the cron, once with the new inputs, then never"
+        assert [report.state for report in reports] == ["failed", "failed"], (
+            "with the cron, once with the new inputs, then never"
+        )
         p._interrupted.clear()
         pauses.clear()
         (p.root / "ops.py").write_text(OPS.replace("LATE", str(late)))
@@ -106,7 +131,10 @@ def test_a_schedule_reports_what_other_code_made_and_leaves_it(tmp_path: Path) -
     """If this fails, an edit makes a watch rebuild a table that nobody asked to be rebuilt."""
     late = tmp_path / "late"
     late.write_text("")
-    whole = OPS.replace("LATE", str(late)) + "\n\n@sx.dataset()\ndef total(counts: pl.DataFrame) -> pl.DataFrame:\n    return counts.select(n=pl.col('n').sum())\n"
+    whole = OPS.replace("LATE", str(late)) + (
+        "\n\n@sx.dataset()\ndef total(counts: pl.DataFrame) -> pl.DataFrame:\n    return "
+        "counts.select(n=pl.col('n').sum())\n"
+    )
     with testing.platform({"ops.py": whole}, at=datetime(2026, 3, 7, 12, tzinfo=UTC)) as p:
         assert tick(p, "dev", Request()) is not None
         (p.root / "ops.py").write_text(whole.replace("pl.col('n').sum()", "pl.col('n').sum() + 1"))

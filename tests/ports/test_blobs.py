@@ -37,7 +37,8 @@ def test_unknown_and_deleted_blobs_are_not_found(blobs: LocalBlobs) -> None:
 
 
 def test_a_changed_blob_is_damaged_and_mends_when_put_again(blobs: LocalBlobs) -> None:
-    """Bit rot would be handed out as evidence, and putting the right bytes again would not repair it."""
+    """Bit rot would be handed out as evidence, and putting the right bytes again would not repair
+    it."""
     digest = blobs.put(b"evidence")
     Path(blobs._path(digest)).write_bytes(b"evidencf")
     with pytest.raises(Damaged):

@@ -27,7 +27,10 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
     if request.param == "sqlite":
         address, schema = str(tmp_path / "state.db"), ""
     else:
-        address, schema = request.getfixturevalue("postgres_server"), request.getfixturevalue("postgres_schema")
+        address, schema = (
+            request.getfixturevalue("postgres_server"),
+            request.getfixturevalue("postgres_schema"),
+        )
 
     def again() -> StateStore:
         clock = ManualClock(NOON)
@@ -56,11 +59,14 @@ def meta(key: str, value: str) -> Statement:
 
 
 def grouped(state: StateStore, writes: list[Write]) -> list[Pending]:
-    """Submit writes so that one commit takes them all: the writer is kept in a callback until they are queued."""
+    """Submit writes so that one commit takes them all: the writer is kept in a callback until they
+    are queued."""
     entered, gate, here = threading.Event(), threading.Event(), threading.get_ident()
 
     def hold(_: object) -> None:
-        if threading.get_ident() != here:  # else it was done before the callback was there: try again
+        if (
+            threading.get_ident() != here
+        ):  # else it was done before the callback was there: try again
             entered.set()
             gate.wait(30)
 
@@ -82,19 +88,29 @@ def test_a_write_is_read_back_at_once(state: StateStore) -> None:
 
 def test_receipts_name_the_events_of_their_write(state: StateStore) -> None:
     """A caller would name another caller's events."""
-    writes = [Write(events=tuple(noted(n=n, i=i) for i in range(n % 3)), statements=(meta("k", str(n)),) if n % 5 == 0 else ()) for n in range(200)]
+    writes = [
+        Write(
+            events=tuple(noted(n=n, i=i) for i in range(n % 3)),
+            statements=(meta("k", str(n)),) if n % 5 == 0 else (),
+        )
+        for n in range(200)
+    ]
     pending = grouped(state, writes)
     for write, one in zip(writes, pending, strict=True):
         receipt = one.result(30)
         stored = state.read("event_envelopes", (receipt.first, receipt.first + receipt.count))
-        assert [write.events[at].id.encode() in row[0] for at, row in enumerate(stored)] == [True] * len(write.events)
+        assert [write.events[at].id.encode() in row[0] for at, row in enumerate(stored)] == [
+            True
+        ] * len(write.events)
     assert state.read("meta_get", ("k",)) == [("195",)]
 
 
 def test_statements_of_one_table_keep_their_order(state: StateStore) -> None:
-    """Batches per statement would let an older value win, or a deletion come before the insertion."""
+    """Batches per statement would let an older value win, or a deletion come before the
+    insertion."""
     add = lambda env, asset, version: Statement("pointer_set", (env, asset, version, "r", 1))  # noqa: E731
     steps = [add("dev", "dataset:a", "1"), Statement("pointer_delete", ("dev", "dataset:a")), add("dev", "dataset:a", "2"), meta("x", "1"),
+   
              add("dev", "dataset:b", "1"), Statement("env_pointers_drop", ("dev",)), add("dev", "dataset:c", "3"), meta("x", "2")]  # fmt: skip
     for pending in grouped(state, [Write(statements=(step,)) for step in steps]):
         pending.result(30)
@@ -106,8 +122,11 @@ def test_statements_with_equal_parameters_are_not_mixed(state: StateStore) -> No
     """A batch would run one statement with the parameters of another."""
     add = Statement("version_add", ("dataset:a", "d", "", "first", "", "", 1, 1, "{}", 1))
     state.commit(Write(statements=(add,)))
-    steps = [Statement("version_relocate", ("second", "dataset:a", "d")), Statement("version_expire", (7, "dataset:a", "d")),
-             Statement("version_relocate", ("third", "dataset:a", "d"))]  # fmt: skip
+    steps = [
+        Statement("version_relocate", ("second", "dataset:a", "d")),
+        Statement("version_expire", (7, "dataset:a", "d")),
+        Statement("version_relocate", ("third", "dataset:a", "d")),
+    ]
     for pending in grouped(state, [Write(statements=(step,)) for step in steps]):
         pending.result(30)
     assert state.read("version_get", ("dataset:a", "d"))[0][:3] == ("{}", "third", 7)
@@ -116,15 +135,22 @@ def test_statements_with_equal_parameters_are_not_mixed(state: StateStore) -> No
 def test_statements_see_the_projections_of_earlier_events(state: StateStore) -> None:
     """A statement behind an event would be overtaken by the event's projection."""
     created = event(ids, "env.created", "env:dev", {"name": "dev"}, actor="person:ann")
-    for pending in grouped(state, [Write(events=(created,)), Write(statements=(Statement("env_drop", (7, "dev")),))]):
+    for pending in grouped(
+        state, [Write(events=(created,)), Write(statements=(Statement("env_drop", (7, "dev")),))]
+    ):
         pending.result(30)
     assert state.read("envs") == []
 
 
 def test_a_failed_expectation_undoes_its_write_only(state: StateStore) -> None:
     """A lost compare-and-swap would take its neighbours along, or leave half of itself behind."""
-    take = lambda holder: Statement("lease_take", ("run", holder, 10, 5), 1, f"{holder} came too late")  # noqa: E731
-    guarded = [Write(statements=(meta(holder, "was here"), take(holder)), events=(noted(holder=holder),)) for holder in ("ann", "bob")]
+    take = lambda holder: Statement(
+        "lease_take", ("run", holder, 10, 5), 1, f"{holder} came too late"
+    )  # noqa: E731
+    guarded = [
+        Write(statements=(meta(holder, "was here"), take(holder)), events=(noted(holder=holder),))
+        for holder in ("ann", "bob")
+    ]
     pending = grouped(state, [Write(events=(noted(n=0),)), *guarded, Write(events=(noted(n=1),))])
     assert [one.exception(30) is None for one in pending] == [True, True, False, True]
     with pytest.raises(Conflict, match="bob came too late") as raised:
@@ -140,9 +166,19 @@ def test_a_guarded_write_that_fails_after_sealing_leaves_no_trace(state: StateSt
     """The tree would go on with leaves that are not in the log."""
     once = noted()
     guard = Statement("meta_set", ("a", "1"), 1)
-    writes = [Write(events=(once,)), Write(statements=(guard,), events=(noted(), noted(), once)), Write(events=(noted(),)), Write(statements=(guard,), events=(noted(),))]
+    writes = [
+        Write(events=(once,)),
+        Write(statements=(guard,), events=(noted(), noted(), once)),
+        Write(events=(noted(),)),
+        Write(statements=(guard,), events=(noted(),)),
+    ]
     pending = grouped(state, writes)
-    assert [type(one.exception(30)) for one in pending] == [type(None), Conflict, type(None), type(None)]
+    assert [type(one.exception(30)) for one in pending] == [
+        type(None),
+        Conflict,
+        type(None),
+        type(None),
+    ]
     assert [pending[at].result().first for at in (0, 2, 3)] == [0, 1, 2]
     for n in range(300):
         state.submit(Write(events=(noted(n=n),)))
@@ -155,7 +191,9 @@ def test_an_expectation_counts_rows_found_and_changed(state: StateStore) -> None
     state.commit(Write(statements=(Statement("lease_take", ("run", "ann", 10, 5), 1),)))
     state.commit(Write(statements=(Statement("lease_is", ("run", "ann", 1), 1), meta("a", "1"))))
     with pytest.raises(Conflict):
-        state.commit(Write(statements=(Statement("lease_is", ("run", "ann", 2), 1), meta("a", "2"))))
+        state.commit(
+            Write(statements=(Statement("lease_is", ("run", "ann", 2), 1), meta("a", "2")))
+        )
     with pytest.raises(Conflict):
         state.commit(Write(statements=(Statement("lease_take", ("run", "bob", 20, 5), 1),)))
     state.commit(Write(statements=(Statement("lease_take", ("run", "bob", 20, 11), 1),)))
@@ -166,9 +204,17 @@ def test_an_expectation_counts_rows_found_and_changed(state: StateStore) -> None
 def test_a_conflict_on_a_key_reaches_only_who_caused_it(state: StateStore) -> None:
     """One repeated event id would fail a whole group, or be recorded twice."""
     once = noted()
-    pending = grouped(state, [Write(events=(one,)) for one in (noted(), once, noted(), once, noted())])
+    pending = grouped(
+        state, [Write(events=(one,)) for one in (noted(), once, noted(), once, noted())]
+    )
     errors = [one.exception(30) for one in pending]
-    assert [type(error) for error in errors] == [type(None), type(None), type(None), Conflict, type(None)]
+    assert [type(error) for error in errors] == [
+        type(None),
+        type(None),
+        type(None),
+        Conflict,
+        type(None),
+    ]
     assert state.read("event_span") == [(4, 0, 3)]
 
 
@@ -176,8 +222,16 @@ def test_a_payload_that_is_refused_reaches_only_who_caused_it(state: StateStore)
     """A payload too large, or not what its type declares, would block the ledger."""
     large = event(ids, "note.taken", "a", {"text": "x" * limits.PAYLOAD_BYTES_MAX}, actor="a")
     wrong = event(ids, "env.created", "a", {"name": 5}, actor="a")
-    pending = grouped(state, [Write(events=(one,)) for one in (noted(), large, noted(), wrong, noted())])
-    assert [type(one.exception(30)) for one in pending] == [type(None), BadData, type(None), BadData, type(None)]
+    pending = grouped(
+        state, [Write(events=(one,)) for one in (noted(), large, noted(), wrong, noted())]
+    )
+    assert [type(one.exception(30)) for one in pending] == [
+        type(None),
+        BadData,
+        type(None),
+        BadData,
+        type(None),
+    ]
     assert [pending[at].result().first for at in (0, 2, 4)] == [0, 1, 2]
 
 
@@ -216,7 +270,9 @@ def test_flush_waits_for_all_before_it(state: StateStore) -> None:
     assert all(one.done() for one in pending)
 
 
-def test_callbacks_come_once_and_their_errors_harm_nobody(state: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_callbacks_come_once_and_their_errors_harm_nobody(
+    state: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The engine, which goes on in callbacks, would hang or run twice."""
     complained: list[object] = []
     monkeypatch.setattr(threading, "excepthook", complained.append)
@@ -225,7 +281,9 @@ def test_callbacks_come_once_and_their_errors_harm_nobody(state: StateStore, mon
     pending = state.submit(Write(events=(noted(),)))
     pending.add_done_callback(lambda one: called.append(one.done()))
     pending.add_done_callback(lambda _: 1 / 0)
-    pending.add_done_callback(lambda _: state.submit(Write(events=(noted(),))).add_done_callback(lambda _: done.set()))
+    pending.add_done_callback(
+        lambda _: state.submit(Write(events=(noted(),))).add_done_callback(lambda _: done.set())
+    )
     assert done.wait(30)
     assert called == [True]
     assert len(complained) == 1
@@ -233,7 +291,9 @@ def test_callbacks_come_once_and_their_errors_harm_nobody(state: StateStore, mon
     assert called == [True, True]
 
 
-def test_a_queue_that_is_full_makes_callers_wait(state: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_queue_that_is_full_makes_callers_wait(
+    state: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A fast caller would fill the memory."""
     monkeypatch.setattr(limits, "WRITES_QUEUED_MAX", 5)
     pending = [state.submit(Write(events=(noted(n=n),))) for n in range(200)]
@@ -257,7 +317,13 @@ def test_two_writers_make_one_log(opened: Open) -> None:
     one, two = opened(), opened()
     for n in range(30):
         assert one.commit(Write(events=(noted(n=n),))).first == 3 * n
-        assert [pending.result(30).first for pending in (two.submit(Write(events=(noted(n=n),))), two.submit(Write(events=(noted(),))))] == [3 * n + 1, 3 * n + 2]
+        assert [
+            pending.result(30).first
+            for pending in (
+                two.submit(Write(events=(noted(n=n),))),
+                two.submit(Write(events=(noted(),))),
+            )
+        ] == [3 * n + 1, 3 * n + 2]
     assert one.read("event_span") == two.read("event_span") == [(90, 0, 89)]
 
 
@@ -327,7 +393,12 @@ def test_refill_replaces_tables_whole(state: StateStore) -> None:
 
 def test_a_backup_while_writing_is_whole(state: StateStore, tmp_path: Path) -> None:
     """A backup would hold half a write, or an event without its payload."""
-    pending = [state.submit(Write(events=(noted(n=n), noted(n=-n)), statements=(meta("pairs", str(n + 1)),))) for n in range(1_000)]
+    pending = [
+        state.submit(
+            Write(events=(noted(n=n), noted(n=-n)), statements=(meta("pairs", str(n + 1)),))
+        )
+        for n in range(1_000)
+    ]
     target = tmp_path / "copy.db"
     state.backup(target)
     for one in pending:
@@ -344,7 +415,9 @@ def test_a_backup_while_writing_is_whole(state: StateStore, tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
 
 
-def test_a_sqlite_backup_moves_into_postgres(state: StateStore, postgres_server: str, postgres_schema: str, tmp_path: Path) -> None:
+def test_a_sqlite_backup_moves_into_postgres(
+    state: StateStore, postgres_server: str, postgres_schema: str, tmp_path: Path
+) -> None:
     """A project could not move from the laptop to the team's server, or back."""
     from sextant.stores.state.postgres import PostgresState
 
@@ -353,7 +426,9 @@ def test_a_sqlite_backup_moves_into_postgres(state: StateStore, postgres_server:
     state.flush()
     state.backup(tmp_path / "copy.db")
     clock = ManualClock(NOON)
-    with PostgresState(postgres_server, Ledger(clock), clock=clock, schema=postgres_schema + "_to") as other:
+    with PostgresState(
+        postgres_server, Ledger(clock), clock=clock, schema=postgres_schema + "_to"
+    ) as other:
         other.restore(tmp_path / "copy.db")
         for table in ("event", "payload", "node", "meta"):
             assert list(other.rows(table)) == list(state.rows(table))
@@ -369,9 +444,20 @@ def test_a_newer_schema_is_refused(opened: Open, monkeypatch: pytest.MonkeyPatch
     opened().close()
     known = len(migrate.migrations("sqlite"))
     for module in (sqlite, postgres):
-        monkeypatch.setattr(module, "migrations", lambda dialect: [*migrate.migrations(dialect), migrate.Migration(len(migrate.migrations(dialect)) + 1, "more", ("CREATE TABLE more (a TEXT)",))])
+        monkeypatch.setattr(
+            module,
+            "migrations",
+            lambda dialect: [
+                *migrate.migrations(dialect),
+                migrate.Migration(
+                    len(migrate.migrations(dialect)) + 1, "more", ("CREATE TABLE more (a TEXT)",)
+                ),
+            ],
+        )
     opened().close()
     monkeypatch.undo()
-    with pytest.raises(UserError, match=f"schema {known + 1}, this Sextant knows schemas up to {known}") as raised:
+    with pytest.raises(
+        UserError, match=f"schema {known + 1}, this Sextant knows schemas up to {known}"
+    ) as raised:
         opened()
     assert f"{known + 1:03d}" in raised.value.hint

@@ -1,4 +1,5 @@
-"""The state store and a hostile world: other processes, kill -9, full disks, foreign and broken files, lost connections."""
+"""The state store and a hostile world: other processes, kill -9, full disks, foreign and broken
+files, lost connections."""
 
 import random
 import signal
@@ -60,7 +61,12 @@ WRITER = textwrap.dedent("""
 
 
 def start(path: Path, count: int, name: str) -> "subprocess.Popen[str]":
-    process = subprocess.Popen([sys.executable, "-c", WRITER, str(path), str(count), name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path), str(count), name],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     return process
@@ -82,11 +88,16 @@ def test_two_processes_write_one_log(tmp_path: Path) -> None:
     processes = [start(path, 400, name) for name in ("a", "b")]
     for process in processes:
         go(process)
-    told = [acknowledged(process.communicate(timeout=120)[0].splitlines(keepends=True)) for process in processes]
+    told = [
+        acknowledged(process.communicate(timeout=120)[0].splitlines(keepends=True))
+        for process in processes
+    ]
     assert [process.returncode for process in processes] == [0, 0]
     state = opened(path)
     assert sorted([*told[0].values(), *told[1].values()]) == list(range(800))
-    assert all(state.read("event_seq", (id_,)) == [(seq,)] for one in told for id_, seq in one.items())
+    assert all(
+        state.read("event_seq", (id_,)) == [(seq,)] for one in told for id_, seq in one.items()
+    )
     assert verify(state).findings == ()
     state.close()
 
@@ -110,19 +121,26 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
         report = verify(state)
         assert report.findings == ()
         assert all(state.read("event_seq", (id_,)) == [(seq,)] for id_, seq in told.items())
-        last = [entry for entry in state.read("events_of_subject", (f"dataset:p{round_}", 1 << 62, 1))]
-        assert state.read("meta_get", (f"p{round_}",)) == [(last[0][3].split(b":")[1].rstrip(b"}").decode(),)]
+        last = [
+            entry for entry in state.read("events_of_subject", (f"dataset:p{round_}", 1 << 62, 1))
+        ]
+        assert state.read("meta_get", (f"p{round_}",)) == [
+            (last[0][3].split(b":")[1].rstrip(b"}").decode(),)
+        ]
         state.close()
 
 
 def test_a_full_disk_reaches_its_caller_and_harms_nothing(tmp_path: Path) -> None:
-    """A full disk would lose what was acknowledged, hang callers, or keep failing when there is space again."""
+    """A full disk would lose what was acknowledged, hang callers, or keep failing when there is
+    space again."""
     state = opened(tmp_path / "state.db")
     state.commit(noted(n=0))
     database = state._writer._database.connection  # type: ignore[attr-defined]
     pages = database.execute("PRAGMA page_count").fetchone()[0]
     database.execute(f"PRAGMA max_page_count = {pages + 3}")
-    pending = [state.submit(noted(n=n, text="x" * (100_000 if n % 10 == 5 else 1))) for n in range(30)]
+    pending = [
+        state.submit(noted(n=n, text="x" * (100_000 if n % 10 == 5 else 1))) for n in range(30)
+    ]
     errors = [one.exception(60) for one in pending]
     assert {n for n, error in enumerate(errors) if error is not None} == {5, 15, 25}
     assert isinstance(errors[5], StorageError)
@@ -170,14 +188,18 @@ def test_a_file_that_was_cut_off(tmp_path: Path, kept: float) -> None:
     assert raised.value.hint
 
 
-def test_a_copy_is_kept_before_each_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_is_kept_before_each_migration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After a failed upgrade there would be no way back."""
     path = tmp_path / "state.db"
     state = opened(path)
     state.commit(noted(n=1))
     state.close()
     known = len(migrate.migrations("sqlite"))
-    more = lambda *texts: lambda _: [*migrate.migrations("sqlite"), migrate.Migration(known + 1, "more", texts)]  # noqa: E731
+    more = lambda *texts: (
+        lambda _: [*migrate.migrations("sqlite"), migrate.Migration(known + 1, "more", texts)]
+    )  # noqa: E731
     monkeypatch.setattr(sqlite, "migrations", more("CREATE TABLE more (a TEXT)", "CREATE nonsense"))
     with pytest.raises(StorageError):
         opened(path)
@@ -201,26 +223,41 @@ def test_a_reader_makes_no_file(tmp_path: Path) -> None:
 
 
 def test_statements_are_parsed_strictly() -> None:
-    """A name given twice would silently run another statement; a write that reads would be reordered wrongly."""
+    """A name given twice would silently run another statement; a write that reads would be
+    reordered wrongly."""
     from sextant.kernel.errors import Bug
 
-    for text in ("-- name: a\nSELECT 1\n-- name: a\nSELECT 2", "SELECT 1", "-- name: a\n-- name: b\nSELECT 1", "-- name: a\nDELETE FROM x WHERE y IN (SELECT 1)"):
+    for text in (
+        "-- name: a\nSELECT 1\n-- name: a\nSELECT 2",
+        "SELECT 1",
+        "-- name: a\n-- name: b\nSELECT 1",
+        "-- name: a\nDELETE FROM x WHERE y IN (SELECT 1)",
+    ):
         with pytest.raises(Bug):
             parse(text)
-    assert {name: (sql.text, sql.table) for name, sql in parse("-- a file\n\n-- name: a\nSELECT 1,\n  2\n-- name: b\nUPDATE x SET y = ?").items()} == {
+    assert {
+        name: (sql.text, sql.table)
+        for name, sql in parse(
+            "-- a file\n\n-- name: a\nSELECT 1,\n  2\n-- name: b\nUPDATE x SET y = ?"
+        ).items()
+    } == {
         "a": ("SELECT 1, 2", ""),
         "b": ("UPDATE x SET y = ?", "x"),
     }
 
 
-def test_every_statement_fits_the_schema(tmp_path: Path, postgres_server: str, postgres_schema: str) -> None:
+def test_every_statement_fits_the_schema(
+    tmp_path: Path, postgres_server: str, postgres_schema: str
+) -> None:
     """A statement that nothing tests yet would fail in the field, on one of the databases."""
     from sextant.stores.state.postgres import PostgresState, connect
 
     opened(tmp_path / "state.db").close()
     database = sqlite3.connect(tmp_path / "state.db")
     clock = ManualClock(5)
-    with PostgresState(postgres_server, Ledger(clock), clock=clock, schema=postgres_schema) as state:
+    with PostgresState(
+        postgres_server, Ledger(clock), clock=clock, schema=postgres_schema
+    ) as state:
         server = connect(state.address)
         for name, sql in statements().items():
             database.execute(f"EXPLAIN {sql.text}", [1] * sql.text.count("?"))
@@ -237,13 +274,18 @@ def test_lost_connections_are_made_again(postgres_server: str, postgres_schema: 
     from sextant.stores.state.postgres import PostgresState, connect
 
     clock = SystemClock()
-    with PostgresState(postgres_server, Ledger(clock), clock=clock, schema=postgres_schema) as state:
+    with PostgresState(
+        postgres_server, Ledger(clock), clock=clock, schema=postgres_schema
+    ) as state:
         state.commit(noted(n=0))
         assert state.read("event_span") == [(1, 0, 0)]
         killer = connect(postgres_server)
 
         def kill() -> None:
-            killer.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'")
+            killer.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> "
+                "pg_backend_pid() AND backend_type = 'client backend'"
+            )
 
         outcomes = []
         for n in range(5):
@@ -256,14 +298,18 @@ def test_lost_connections_are_made_again(postgres_server: str, postgres_schema: 
         killer.close()
 
 
-def test_a_commit_without_an_answer_is_looked_up(postgres_server: str, postgres_schema: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_commit_without_an_answer_is_looked_up(
+    postgres_server: str, postgres_schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A connection lost during COMMIT would make the caller repeat what is recorded already."""
     import psycopg
 
     from sextant.stores.state.postgres import PostgresState
 
     clock = SystemClock()
-    with PostgresState(postgres_server, Ledger(clock), clock=clock, schema=postgres_schema) as state:
+    with PostgresState(
+        postgres_server, Ledger(clock), clock=clock, schema=postgres_schema
+    ) as state:
         database = state._writer._database
         state.commit(noted(n=0))
         for is_committed in (True, False):
@@ -289,7 +335,9 @@ def test_a_commit_without_an_answer_is_looked_up(postgres_server: str, postgres_
                     return getattr(self.real, name)
 
             database.connection = Cut()
-            assert state.commit(noted(committed=is_committed)).count == 1  # done, or repeated on a new connection
+            assert (
+                state.commit(noted(committed=is_committed)).count == 1
+            )  # done, or repeated on a new connection
         assert state.read("event_span") == [(5, 0, 4)]
         with pytest.raises(Conflict):
             state.commit(Write(statements=(Statement("lease_is", ("a", "b", 1), 1),)))

@@ -1,4 +1,5 @@
-"""`policy.decide` on the cases in tests/cases/policy, and rules that are refused when they are loaded."""
+"""`policy.decide` on the cases in tests/cases/policy, and rules that are refused when they are
+loaded."""
 
 import json
 from pathlib import Path
@@ -12,7 +13,11 @@ from sextant.kernel.nouns import Asset, Need, Principal, Rule
 from sextant.policy.decide import DEFAULT, Decision, check_rules, combine, decide
 
 FOLDER = Path(__file__).parents[1] / "cases" / "policy"
-CASES = [(f"{file.stem}: {case['why']}", case) for file in sorted(FOLDER.glob("*.json")) for case in json.loads(file.read_text())]
+CASES = [
+    (f"{file.stem}: {case['why']}", case)
+    for file in sorted(FOLDER.glob("*.json"))
+    for case in json.loads(file.read_text())
+]
 
 
 @pytest.mark.parametrize("case", [case for _, case in CASES], ids=[name for name, _ in CASES])
@@ -22,7 +27,14 @@ def test_case(case: dict[str, Any]) -> None:
     for rule in case.get("rules", ["DEFAULT"]):
         rules += DEFAULT if rule == "DEFAULT" else [msgspec.convert(rule, Rule)]
     asset = msgspec.convert(case["asset"], Asset) if case["asset"] else None
-    said = decide(rules, msgspec.convert(case["principal"], Principal), case["verb"], asset, case["env"], case.get("context"))
+    said = decide(
+        rules,
+        msgspec.convert(case["principal"], Principal),
+        case["verb"],
+        asset,
+        case["env"],
+        case.get("context"),
+    )
     assert said.verdict == case["verdict"], said
     assert said.needs == tuple(msgspec.convert(need, Need) for need in case.get("needs", ())), said
     if "passed" in case or not case.get("context", {}).get("break_glass"):
@@ -64,11 +76,20 @@ def test_the_written_default_is_well_formed() -> None:
 
 
 def test_moves_that_go_together_are_judged_together() -> None:
-    """A release of two assets would go live with the approval of one, or past the deny of the other."""
+    """A release of two assets would go live with the approval of one, or past the deny of the
+    other."""
     ops, sec, two = Need(count=1, of="ops"), Need(count=1, of="sec"), Need(count=2, of="ops")
-    allow, deny = Decision(verdict="allow", passed=("freeze",)), Decision(verdict="deny", reasons=("no",))
-    eyes = [Decision(verdict="approval", reasons=(name,), needs=needs) for name, needs in (("a", (ops, sec)), ("b", (two,)))]
-    assert combine([allow, *eyes]) == Decision(verdict="approval", reasons=("a", "b"), needs=(two, sec), passed=("freeze",))
+    allow, deny = (
+        Decision(verdict="allow", passed=("freeze",)),
+        Decision(verdict="deny", reasons=("no",)),
+    )
+    eyes = [
+        Decision(verdict="approval", reasons=(name,), needs=needs)
+        for name, needs in (("a", (ops, sec)), ("b", (two,)))
+    ]
+    assert combine([allow, *eyes]) == Decision(
+        verdict="approval", reasons=("a", "b"), needs=(two, sec), passed=("freeze",)
+    )
     assert combine([*eyes, deny, allow]).reasons == ("no",)
     assert combine([allow, allow]) == allow
     assert combine([]).verdict == "deny"

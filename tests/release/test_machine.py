@@ -8,7 +8,8 @@ from sextant.kernel.errors import Conflict
 from sextant.kernel.nouns import Move, Release, ReleaseState
 from sextant.release.machine import TRANSITIONS, Happening, advance, is_open, may_be_superseded
 
-# state -> what may happen to it -> what it becomes. Written down a second time on purpose: a transition that is added or lost must be seen here.
+# state -> what may happen to it -> what it becomes. Written down a second time on purpose: a
+# transition that is added or lost must be seen here.
 TABLE: dict[str, dict[str, str]] = {
     "proposed": {"gate_passed": "gated", "gate_failed": "rejected", "denied": "rejected", "source_moved": "rejected", "superseded": "superseded"},
     "gated": {"approval_needed": "waiting", "started": "rolling", "denied": "rejected", "source_moved": "rejected", "superseded": "superseded"},
@@ -16,13 +17,19 @@ TABLE: dict[str, dict[str, str]] = {
     "rolling": {"step_passed": "rolling", "step_failed": "paused", "paused": "paused", "finished": "live", "undone": "rolled_back", "undo_failed": "stuck", "source_moved": "rejected"},
     "paused": {"resumed": "rolling", "undone": "rolled_back", "undo_failed": "stuck"},
     "live": {"undone": "rolled_back"},
-    "stuck": {"resolved_live": "live", "resolved_back": "rolled_back"},
-    "rejected": {}, "rolled_back": {}, "superseded": {},
+    "stuck": {"resolved_live": "live", "resolved_back": "rolled_back"}, "rejected": {},
+    "rolled_back": {}, "superseded": {},
 }  # fmt: skip
 
 
 def release(state: str) -> Release:
-    return Release(id="rel_1", state=state, moves=(Move(env="prod", asset="thing:a", source="", target="v1"),), approvals=("person:ann",), step=1)  # type: ignore[arg-type]
+    return Release(
+        id="rel_1",
+        state=state,
+        moves=(Move(env="prod", asset="thing:a", source="", target="v1"),),
+        approvals=("person:ann",),
+        step=1,
+    )  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("happened", get_args(Happening))
@@ -41,7 +48,9 @@ def test_every_pair_of_state_and_happening(state: str, happened: Happening) -> N
 
 def test_the_table_is_complete() -> None:
     """A transition that exists but stands in no test could be wrong unseen."""
-    assert {(state, happened): after for state, row in TABLE.items() for happened, after in row.items()} == TRANSITIONS
+    assert {
+        (state, happened): after for state, row in TABLE.items() for happened, after in row.items()
+    } == TRANSITIONS
 
 
 def test_what_a_happening_leaves_behind() -> None:
@@ -52,10 +61,22 @@ def test_what_a_happening_leaves_behind() -> None:
     assert advance(release("rolling"), "step_passed").step == 2
     paused = advance(release("rolling"), "paused", reason="wait for Monday")
     assert (paused.reason, paused.step) == ("wait for Monday", 1)
-    assert advance(paused, "resumed").reason == "wait for Monday", "an empty reason must not wipe the last one"
+    assert advance(paused, "resumed").reason == "wait for Monday", (
+        "an empty reason must not wipe the last one"
+    )
 
 
 def test_open_and_queued() -> None:
     """A release that rolls is never superseded, and one that ended never blocks the next."""
-    assert {s for s in get_args(ReleaseState) if is_open(release(s))} == {"proposed", "gated", "waiting", "rolling", "paused"}
-    assert {s for s in get_args(ReleaseState) if may_be_superseded(release(s))} == {"proposed", "gated", "waiting"}
+    assert {s for s in get_args(ReleaseState) if is_open(release(s))} == {
+        "proposed",
+        "gated",
+        "waiting",
+        "rolling",
+        "paused",
+    }
+    assert {s for s in get_args(ReleaseState) if may_be_superseded(release(s))} == {
+        "proposed",
+        "gated",
+        "waiting",
+    }

@@ -1,4 +1,5 @@
-"""Releases of a fake kind under random people, two drivers and crashes; what must hold is read back from the ledger alone."""
+"""Releases of a fake kind under random people, two drivers and crashes; what must hold is read back
+from the ledger alone."""
 
 import random
 import tempfile
@@ -9,12 +10,29 @@ from typing import Any, get_args
 import msgspec
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from sextant.kernel.clock import ManualClock
 from sextant.kernel.errors import SextantError, StorageError
 from sextant.kernel.ids import Ids
-from sextant.kernel.nouns import OPEN_STATES, Envelope, Event, Move, Need, Principal, Release, ReleaseState, Strategy
+from sextant.kernel.nouns import (
+    OPEN_STATES,
+    Envelope,
+    Event,
+    Move,
+    Need,
+    Principal,
+    Release,
+    ReleaseState,
+    Strategy,
+)
 from sextant.kernel.ports import Receipt, Write
 from sextant.ledger.log import Ledger
 from sextant.ledger.projections import PROJECTED, EnvCreated, Held
@@ -30,7 +48,14 @@ ENVS = ("prod", "dev", "pr")  # pr falls through to prod
 VERSIONS = ("v1", "v2", "v3", "v4")
 TEAMS = {"ann": ("ops",), "bob": ("ops", "sec"), "cy": ("sec", "ops"), "dan": ("sec",)}
 PEOPLE = tuple(Principal(name=name, teams=teams) for name, teams in TEAMS.items())
-NEEDS = ((), (), (Need(count=1, of="ops"),), (Need(count=2, of="ops"),), (Need(count=1, of="ops"), Need(count=2, of="sec")), (Need(count=1), Need(count=1, of="sec")))
+NEEDS = (
+    (),
+    (),
+    (Need(count=1, of="ops"),),
+    (Need(count=2, of="ops"),),
+    (Need(count=1, of="ops"), Need(count=2, of="sec")),
+    (Need(count=1), Need(count=1, of="sec")),
+)
 FINAL = ("rolled_back", "rejected", "superseded")
 
 
@@ -39,8 +64,9 @@ class Killed(BaseException):
 
 
 class Mortal:
-    """A state in whose hands the process may die, and before whose writes another driver may be faster. `dies_in`, `yields_in`:
-    count commits down; `after`: the write was made before the process died."""
+    """A state in whose hands the process may die, and before whose writes another driver may be
+    faster. `dies_in`, `yields_in`: count commits down; `after`: the write was made before the
+    process died."""
 
     def __init__(self, state: SqliteState) -> None:
         self._state = state
@@ -69,7 +95,11 @@ class World:
 
     def __init__(self) -> None:
         self.out: dict[tuple[str, str], tuple[str, int]] = {}
-        self.raced: set[str] = set()  # taken back by one driver while another rolled them and then failed itself: nobody is left to see it
+        self.raced: set[str] = (
+            set()
+            # taken back by one driver while another rolled them and then failed itself: nobody is
+            # left to see it
+        )
 
     def clear(self, release: Release) -> None:
         for move in release.moves:
@@ -78,7 +108,8 @@ class World:
 
 
 class Thing:
-    """A kind whose roll may fail, raise or die, whose undo may fail, and while which another driver may act."""
+    """A kind whose roll may fail, raise or die, whose undo may fail, and while which another driver
+    may act."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -113,7 +144,11 @@ class Thing:
     def undo(self, release: Release) -> None:
         fate = self._fate()
         if fate in ("raises", "does not hold"):
-            raise (StorageError("SX-TEST-002", "the undo failed") if fate == "raises" else RuntimeError("the undo failed badly"))
+            raise (
+                StorageError("SX-TEST-002", "the undo failed")
+                if fate == "raises"
+                else RuntimeError("the undo failed badly")
+            )
         if fate == "dies before":
             raise Killed
         self._world.clear(release)
@@ -124,9 +159,16 @@ class Thing:
         return (Held("all", move.target, "", move.target),)
 
 
-FATES = st.lists(st.sampled_from(["well", "well", "does not hold", "raises", "dies before", "dies after", "interleaved"]), max_size=3)
+FATES = st.lists(
+    st.sampled_from(
+        ["well", "well", "does not hold", "raises", "dies before", "dies after", "interleaved"]
+    ),
+    max_size=3,
+)
 CALM = (0, False, 0)
-DEATHS = st.tuples(st.sampled_from([0, 0, 0, 0, 1, 2, 3]), st.booleans(), st.sampled_from([0, 0, 1, 2, 3]))  # dies in, after the write, yields in
+DEATHS = st.tuples(
+    st.sampled_from([0, 0, 0, 0, 1, 2, 3]), st.booleans(), st.sampled_from([0, 0, 1, 2, 3])
+)  # dies in, after the write, yields in
 DRIVERS = st.sampled_from([0, 1])
 PICK = st.integers(0, 1 << 16)
 
@@ -137,30 +179,50 @@ class ReleaseMachine(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory(prefix="sextant-releases-")
         self.clock = ManualClock(1_700_000_000_000_000_000)
         self.ids = Ids(self.clock, random.Random(7))
-        self.state = SqliteState(Path(self.folder.name) / "state.db", Ledger(self.clock), clock=self.clock)
+        self.state = SqliteState(
+            Path(self.folder.name) / "state.db", Ledger(self.clock), clock=self.clock
+        )
         self.world = World()
         self.kinds = [Thing(self.world), Thing(self.world)]
         self.mortals = [Mortal(self.state), Mortal(self.state)]
         self.drivers = [self._driver(0), self._driver(1)]
         self.replay = Replay()
         self.acts = 2  # what people did; proposals keep step with it
-        made = [self._event("env.created", name, EnvCreated(name, "prod" if name == "pr" else "")) for name in ENVS]
+        made = [
+            self._event("env.created", name, EnvCreated(name, "prod" if name == "pr" else ""))
+            for name in ENVS
+        ]
         self.state.commit(Write((), tuple(made)))
 
     def _driver(self, n: int) -> Releases:
         return Releases(self.mortals[n], {"thing": self.kinds[n]}, self.clock, self.ids)  # type: ignore[arg-type]
 
     def _event(self, type_: str, subject: str, data: Any) -> Event:
-        return Event(id=self.ids.new("ev"), type=type_, subject=subject, actor="person:ann", data=msgspec.Raw(msgspec.json.encode(data)))
+        return Event(
+            id=self.ids.new("ev"),
+            type=type_,
+            subject=subject,
+            actor="person:ann",
+            data=msgspec.Raw(msgspec.json.encode(data)),
+        )
 
-    def _do(self, driver: int, fates: Sequence[str], death: tuple[int, bool, int], act: Any, meanwhile: Any = None) -> None:
+    def _do(
+        self,
+        driver: int,
+        fates: Sequence[str],
+        death: tuple[int, bool, int],
+        act: Any,
+        meanwhile: Any = None,
+    ) -> None:
         """Let a driver act. An error is an answer; death means a new driver in its place."""
         self.clock.wait(1.0)
         mortal, kind = self.mortals[driver], self.kinds[driver]
         mortal.dies_in, mortal.after, mortal.yields_in = death
         kind.fates, kind.doomed = list(fates), death[0] > 0
         other = 1 - driver
-        kind.meanwhile = mortal.meanwhile = (lambda: self._do(other, (), CALM, meanwhile)) if meanwhile else None
+        kind.meanwhile = mortal.meanwhile = (
+            (lambda: self._do(other, (), CALM, meanwhile)) if meanwhile else None
+        )
         try:
             act(self.drivers[driver])
         except SextantError:
@@ -183,7 +245,15 @@ class ReleaseMachine(RuleBasedStateMachine):
             lambda d: d.drive(d.get(release.id)),
             lambda d: d.resume(),
             lambda d: self._withdraw(d, release.moves[0]),
-            lambda d: d.propose(d.draft(release.moves, by=person, decision=Decision(verdict="allow"), strategy=Strategy(steps=(50, 100))), cause=self._noted("build.finished")),
+            lambda d: d.propose(
+                d.draft(
+                    release.moves,
+                    by=person,
+                    decision=Decision(verdict="allow"),
+                    strategy=Strategy(steps=(50, 100)),
+                ),
+                cause=self._noted("build.finished"),
+            ),
             lambda d: d.approve(release.id, person),
         ][pick % 7]
 
@@ -191,17 +261,42 @@ class ReleaseMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: len(self.replay.docs) <= self.acts)
     @rule(
-        driver=DRIVERS, env=st.sampled_from(ENVS), assets=st.sampled_from([(ASSETS[0],), (ASSETS[1],), ASSETS]), version=st.sampled_from(VERSIONS), by=st.sampled_from(PEOPLE),
-        steps=st.sampled_from([(100,), (5, 100), (5, 25, 100)]), needs=st.sampled_from(NEEDS), glass=st.sampled_from(["", "", "", "the house burns"]),
-        stale=st.sampled_from(["", "", "", "v2"]), fates=FATES, death=DEATHS, pick=PICK,
-    )  # fmt: skip
-    def propose(self, driver, env, assets, version, by, steps, needs, glass, stale, fates, death, pick) -> None:
-        moves = [Move(env=env, asset=asset, source=stale or self.replay.resolved(env, asset), target=version) for asset in assets]
+        driver=DRIVERS,
+        env=st.sampled_from(ENVS),
+        assets=st.sampled_from([(ASSETS[0],), (ASSETS[1],), ASSETS]),
+        version=st.sampled_from(VERSIONS),
+        by=st.sampled_from(PEOPLE),
+        steps=st.sampled_from([(100,), (5, 100), (5, 25, 100)]),
+        needs=st.sampled_from(NEEDS),
+        glass=st.sampled_from(["", "", "", "the house burns"]),
+        stale=st.sampled_from(["", "", "", "v2"]),
+        fates=FATES,
+        death=DEATHS,
+        pick=PICK,
+    )
+    def propose(
+        self, driver, env, assets, version, by, steps, needs, glass, stale, fates, death, pick
+    ) -> None:
+        moves = [
+            Move(
+                env=env,
+                asset=asset,
+                source=stale or self.replay.resolved(env, asset),
+                target=version,
+            )
+            for asset in assets
+        ]
         decision = Decision(verdict="approval", needs=needs) if needs else Decision(verdict="allow")
         drafted: list[Release] = []
 
         def act(d: Releases) -> None:
-            draft = d.draft(moves, by=by, decision=decision, strategy=Strategy(kind="canary", steps=steps), broke_glass=glass)
+            draft = d.draft(
+                moves,
+                by=by,
+                decision=decision,
+                strategy=Strategy(kind="canary", steps=steps),
+                broke_glass=glass,
+            )
             drafted.append(draft)
             d.propose(draft, cause=self._noted("build.finished"))
 
@@ -209,44 +304,101 @@ class ReleaseMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.replay.docs)
     @rule(
-        driver=DRIVERS, pick=PICK, what=st.sampled_from(["approve", "approve", "deny", "pause", "go on", "abort", "resolve live", "resolve back", "undo", "undo", "withdraw", "unhold", "resume"]),
-        anything=st.sampled_from([False, False, False, True]), fates=FATES, death=DEATHS,
-    )  # fmt: skip
+        driver=DRIVERS,
+        pick=PICK,
+        what=st.sampled_from(
+            [
+                "approve",
+                "approve",
+                "deny",
+                "pause",
+                "go on",
+                "abort",
+                "resolve live",
+                "resolve back",
+                "undo",
+                "undo",
+                "withdraw",
+                "unhold",
+                "resume",
+            ]
+        ),
+        anything=st.sampled_from([False, False, False, True]),
+        fates=FATES,
+        death=DEATHS,
+    )
     def act(self, driver, pick, what, anything, fates, death) -> None:
         fitting = {
-            "approve": ("waiting",), "deny": ("waiting",), "pause": ("rolling",), "go on": ("paused",), "abort": ("rolling", "paused", "gated", "proposed"),
-            "resolve live": ("stuck",), "resolve back": ("stuck",), "undo": ("live",), "resume": OPEN_STATES,
-        }.get(what, ())  # fmt: skip
+            "approve": ("waiting",),
+            "deny": ("waiting",),
+            "pause": ("rolling",),
+            "go on": ("paused",),
+            "abort": ("rolling", "paused", "gated", "proposed"),
+            "resolve live": ("stuck",),
+            "resolve back": ("stuck",),
+            "undo": ("live",),
+            "resume": OPEN_STATES,
+        }.get(what, ())
         found = self._release(pick, *(() if anything else fitting))
         self.acts += 1
         if found is None:
             return
         by = PEOPLE[pick % 4]
         doings = {
-            "approve": lambda d: d.approve(found.id, by), "deny": lambda d: d.approve(found.id, by, deny=True), "pause": lambda d: d.pause(found.id, by, "wait"),
-            "go on": lambda d: d.go_on(found.id, by), "abort": lambda d: d.abort(found.id, by, "stop"),
+            "approve": lambda d: d.approve(found.id, by),
+            "deny": lambda d: d.approve(found.id, by, deny=True),
+            "pause": lambda d: d.pause(found.id, by, "wait"),
+            "go on": lambda d: d.go_on(found.id, by),
+            "abort": lambda d: d.abort(found.id, by, "stop"),
             "resolve live": lambda d: d.resolve(found.id, by, live=True, reason="by hand"),
-            "resolve back": lambda d: (d.resolve(found.id, by, live=False, reason="by hand"), self.world.clear(found)),
-            "undo": lambda d: self._undo(d, found, by), "withdraw": lambda d: self._withdraw(d, found.moves[0]), "resume": lambda d: d.resume(),
+            "resolve back": lambda d: (
+                d.resolve(found.id, by, live=False, reason="by hand"),
+                self.world.clear(found),
+            ),
+            "undo": lambda d: self._undo(d, found, by),
+            "withdraw": lambda d: self._withdraw(d, found.moves[0]),
+            "resume": lambda d: d.resume(),
             "unhold": lambda d: self._unhold(d, pick, by),
-        }  # fmt: skip
+        }
         self._do(driver, fates, death, doings[what], meanwhile=self._someone(pick, found))
 
     def _undo(self, d: Releases, release: Release, by: Principal) -> None:
-        """As a publisher undoes: what is live goes back to its source, the version is withdrawn, all in one write."""
-        moves = [m for m in release.moves if m.source not in ("", m.target) and self.replay.resolved(m.env, m.asset) == m.target]
+        """As a publisher undoes: what is live goes back to its source, the version is withdrawn,
+        all in one write."""
+        moves = [
+            m
+            for m in release.moves
+            if m.source not in ("", m.target) and self.replay.resolved(m.env, m.asset) == m.target
+        ]
         if not moves or release.state != "live":
             return
         back = [Move(env=m.env, asset=m.asset, source=m.target, target=m.source) for m in moves]
-        draft = d.draft(back, by=by, decision=Decision(verdict="allow"), strategy=Strategy(), intent="undo", undoes=release.id)
+        draft = d.draft(
+            back,
+            by=by,
+            decision=Decision(verdict="allow"),
+            strategy=Strategy(),
+            intent="undo",
+            undoes=release.id,
+        )
         cause = self._noted("incident.noticed")
-        events = [*d.withdrawals(moves, reason="bad", undo=draft.id, cause=cause, by=str(by)), d.mark_undone(release, undo=draft.id, cause=cause, by=str(by))]
+        events = [
+            *d.withdrawals(moves, reason="bad", undo=draft.id, cause=cause, by=str(by)),
+            d.mark_undone(release, undo=draft.id, cause=cause, by=str(by)),
+        ]
         d.propose(draft, before=events, guards=(still(release),))
 
     def _withdraw(self, d: Releases, move: Move) -> None:
         """A mark alone, while releases of that version may be on their way."""
         cause = self._noted("finding.recorded")
-        d._state.commit(Write((), tuple(d.withdrawals([move], reason="found bad", undo="", cause=cause, by="person:ann"))))
+        d._state.commit(
+            Write(
+                (),
+                tuple(
+                    d.withdrawals([move], reason="found bad", undo="", cause=cause, by="person:ann")
+                ),
+            )
+        )
 
     def _unhold(self, d: Releases, pick: int, by: Principal) -> None:
         marked = sorted(self.replay.withdrawn)
@@ -267,11 +419,29 @@ class ReleaseMachine(RuleBasedStateMachine):
             return
         for seq, envelope, _, body in self.state.read("events_after", (self.replay.next, 10_000)):
             self.replay.take(seq, msgspec.json.decode(envelope, type=Envelope), bytes(body))
-        assert {(env, asset): version for env, asset, version in self.state.read("pointers_all")} == self.replay.pointers
-        assert {r.id: r.state for r in (msgspec.json.decode(row[0], type=Release) for row in self.state.read("releases", (1 << 62, 10_000)))} == self.replay.states
-        rows = {(env, asset): r for env in ENVS for asset in ASSETS for (r,) in self.state.read("open_move_get", (env, asset))}
+        assert {
+            (env, asset): version for env, asset, version in self.state.read("pointers_all")
+        } == self.replay.pointers
+        assert {
+            r.id: r.state
+            for r in (
+                msgspec.json.decode(row[0], type=Release)
+                for row in self.state.read("releases", (1 << 62, 10_000))
+            )
+        } == self.replay.states
+        rows = {
+            (env, asset): r
+            for env in ENVS
+            for asset in ASSETS
+            for (r,) in self.state.read("open_move_get", (env, asset))
+        }
         assert rows == self.replay.open
-        marked = {(env, asset, row[1]) for env in ENVS for row in self.state.read("withdrawn", (env,)) for asset in [row[0]]}
+        marked = {
+            (env, asset, row[1])
+            for env in ENVS
+            for row in self.state.read("withdrawn", (env,))
+            for asset in [row[0]]
+        }
         assert marked == self.replay.withdrawn
 
     def teardown(self) -> None:
@@ -282,14 +452,23 @@ class ReleaseMachine(RuleBasedStateMachine):
             self._do(0, (), CALM, lambda d: d.resume())
             self.the_ledger_tells_a_story_that_the_tables_repeat()
             left = {state for state in self.replay.states.values() if state in OPEN_STATES}
-            assert left <= {"waiting", "paused"}, f"after resume nothing goes on by itself, but there are {left}"
+            assert left <= {"waiting", "paused"}, (
+                f"after resume nothing goes on by itself, but there are {left}"
+            )
             for place, (release, _) in self.world.out.items():
-                gone = self.replay.states.get(release) in FINAL and release not in self.replay.were_live | self.world.raced
-                assert not gone, f"{place} still shows {release}, which was taken back before it was live"
+                gone = (
+                    self.replay.states.get(release) in FINAL
+                    and release not in self.replay.were_live | self.world.raced
+                )
+                assert not gone, (
+                    f"{place} still shows {release}, which was taken back before it was live"
+                )
             rebuilt = scratch()
             rebuilt.apply(projected(self.state.read))
             for table in PROJECTED:
-                assert [row for page in rebuilt.rows(table) for row in page] == [row for page in self.state.rows(table) for row in page], table
+                assert [row for page in rebuilt.rows(table) for row in page] == [
+                    row for page in self.state.rows(table) for row in page
+                ], table
             rebuilt.close()
         finally:
             self.state.close()
@@ -312,13 +491,17 @@ class Replay:
         self.withdrawn: set[tuple[str, str, str]] = set()
 
     def resolved(self, env: str, asset: str) -> str:
-        return self.pointers.get((env, asset)) or (self.pointers.get(("prod", asset), "") if env == "pr" else "")
+        return self.pointers.get((env, asset)) or (
+            self.pointers.get(("prod", asset), "") if env == "pr" else ""
+        )
 
     def take(self, seq: int, seal: Envelope, body: bytes) -> None:
         assert seq == self.next
         self.next += 1
         if seal.cause:
-            assert seal.cause in self.ids, f"{seal.type} names a cause that is not in the ledger before it"
+            assert seal.cause in self.ids, (
+                f"{seal.type} names a cause that is not in the ledger before it"
+            )
         self.ids.add(seal.id)
         if seal.type.startswith("release."):
             assert seal.cause, f"{seal.type} of {seal.subject} has no cause"
@@ -341,28 +524,42 @@ class Replay:
             assert release.state == "proposed"
         else:
             assert before not in FINAL, f"{release.id} was {before} and became {release.state}"
-            assert (before, release.state) in {(state, after) for (state, _), after in TRANSITIONS.items()}, f"{before} became {release.state}"
+            assert (before, release.state) in {
+                (state, after) for (state, _), after in TRANSITIONS.items()
+            }, f"{before} became {release.state}"
         known = self.docs[release.id].approvals if before else ()
         assert release.approvals[: len(known)] == known, f"an approval of {release.id} is gone"
         assert release.by not in release.approvals, f"{release.by} approved his own {release.id}"
         for need in release.needs if release.state in ("rolling", "live") else ():
-            agreed = {who for who in release.approvals if not need.of or need.of in TEAMS[who.removeprefix("person:")]}
+            agreed = {
+                who
+                for who in release.approvals
+                if not need.of or need.of in TEAMS[who.removeprefix("person:")]
+            }
             assert len(agreed) >= need.count, f"{release.id} went on without {need.of}"
         places = [(move.env, move.asset) for move in release.moves]
         if release.state in OPEN_STATES:
             for place in places:
-                assert self.open.setdefault(place, release.id) == release.id, f"two open releases of {place}"
+                assert self.open.setdefault(place, release.id) == release.id, (
+                    f"two open releases of {place}"
+                )
         else:
             self.open = {place: id_ for place, id_ in self.open.items() if id_ != release.id}
         if release.state == "live":
             self.were_live.add(release.id)
             for move in release.moves:
-                assert self.resolved(move.env, move.asset) == move.source, f"{release.id} moved a pointer that was not at its source"
+                assert self.resolved(move.env, move.asset) == move.source, (
+                    f"{release.id} moved a pointer that was not at its source"
+                )
                 if release.intent == "release" and not release.broke_glass:
-                    assert (move.env, move.asset, move.target) not in self.withdrawn, f"{release.id} made a withdrawn version live"
+                    assert (move.env, move.asset, move.target) not in self.withdrawn, (
+                        f"{release.id} made a withdrawn version live"
+                    )
             self.pointers.update({(m.env, m.asset): m.target for m in release.moves})
         if release.state == "rolled_back" and before == "live":
-            assert any((m.env, m.asset, m.target) in self.withdrawn for m in release.moves), f"{release.id} was live and is rolled back, but nothing of it was withdrawn"
+            assert any((m.env, m.asset, m.target) in self.withdrawn for m in release.moves), (
+                f"{release.id} was live and is rolled back, but nothing of it was withdrawn"
+            )
         if release.state == "stuck":
             self.stuck = release.id
         self.states[release.id] = release.state
@@ -371,11 +568,20 @@ class Replay:
 
 
 # No shrinking: every example opens a database, and the failing steps are printed anyhow.
-SETTINGS = settings(max_examples=70, stateful_step_count=40, deadline=None, derandomize=True, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+SETTINGS = settings(
+    max_examples=70,
+    stateful_step_count=40,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
 
 
 def test_releases_keep_their_promises_under_people_drivers_and_crashes() -> None:
-    """If this failed, a pointer could move without its release, twice, or back to what was withdrawn."""
+    """If this failed, a pointer could move without its release, twice, or back to what was
+    withdrawn."""
     seen: set[str] = set()
 
     class Watched(ReleaseMachine):
@@ -385,5 +591,6 @@ def test_releases_keep_their_promises_under_people_drivers_and_crashes() -> None
             super().teardown()
 
     run_state_machine_as_test(Watched, settings=SETTINGS)
-    missed = set(get_args(ReleaseState)) - {"stuck"} - seen  # stuck is rare; test_releases.py has it
+    # stuck is rare; test_releases.py has it
+    missed = set(get_args(ReleaseState)) - {"stuck"} - seen
     assert not missed, f"the rules never reach {missed}, and so prove nothing about it"

@@ -1,4 +1,5 @@
-"""Single stories of releases that the state machine meets too rarely, on the real state and ledger."""
+"""Single stories of releases that the state machine meets too rarely, on the real state and
+ledger."""
 
 import random
 from pathlib import Path
@@ -17,8 +18,14 @@ from sextant.policy.decide import Decision
 from sextant.release.releases import Instant, Releases, Verdict
 from sextant.stores.state.sqlite import SqliteState
 
-ANN, BOB, EVE = (Principal(name=name, teams=teams) for name, teams in (("ann", ("ops",)), ("bob", ("ops",)), ("eve", ("sales",))))
-ALLOW, TWO_EYES = Decision(verdict="allow"), Decision(verdict="approval", needs=(Need(count=1, of="ops"),))
+ANN, BOB, EVE = (
+    Principal(name=name, teams=teams)
+    for name, teams in (("ann", ("ops",)), ("bob", ("ops",)), ("eve", ("sales",)))
+)
+ALLOW, TWO_EYES = (
+    Decision(verdict="allow"),
+    Decision(verdict="approval", needs=(Need(count=1, of="ops"),)),
+)
 
 
 class Data(Instant):
@@ -56,11 +63,29 @@ class Bench:
         self.ids = Ids(self.clock, random.Random(1))
         self.state = SqliteState(folder / "state.db", Ledger(self.clock), clock=self.clock)
         self.slow = Slow()
-        self.one, self.other = (Releases(self.state, {"dataset": Data(), "slow": self.slow}, self.clock, self.ids) for _ in range(2))
+        self.one, self.other = (
+            Releases(self.state, {"dataset": Data(), "slow": self.slow}, self.clock, self.ids)
+            for _ in range(2)
+        )
 
-    def propose(self, asset: str, source: str, target: str, *, decision: Decision = ALLOW, by: Principal = ANN, steps: tuple[int, ...] = (100,), d: Releases | None = None) -> Release:
+    def propose(
+        self,
+        asset: str,
+        source: str,
+        target: str,
+        *,
+        decision: Decision = ALLOW,
+        by: Principal = ANN,
+        steps: tuple[int, ...] = (100,),
+        d: Releases | None = None,
+    ) -> Release:
         d = d or self.one
-        draft = d.draft([Move(env="prod", asset=asset, source=source, target=target)], by=by, decision=decision, strategy=Strategy(steps=steps))
+        draft = d.draft(
+            [Move(env="prod", asset=asset, source=source, target=target)],
+            by=by,
+            decision=decision,
+            strategy=Strategy(steps=steps),
+        )
         return d.propose(draft)
 
     def live(self, asset: str) -> str:
@@ -68,7 +93,10 @@ class Bench:
         return str(rows[0][0]) if rows else ""
 
     def incidents(self) -> list[Incident]:
-        return [msgspec.json.decode(row[1], type=Incident) for row in self.state.read("incidents_page", (1 << 62, 1 << 62, "", "", "", 10))]
+        return [
+            msgspec.json.decode(row[1], type=Incident)
+            for row in self.state.read("incidents_page", (1 << 62, 1 << 62, "", "", "", 10))
+        ]
 
 
 @pytest.fixture
@@ -124,7 +152,12 @@ def test_two_proposals_at_the_same_moment(bench: Bench) -> None:
 
 def test_who_may_approve(bench: Bench) -> None:
     """Four eyes are four: not the proposer's own, not a stranger's, not the same two twice."""
-    waiting = bench.propose("dataset:a", "", "v1", decision=Decision(verdict="approval", needs=(Need(count=2, of="ops"),)))
+    waiting = bench.propose(
+        "dataset:a",
+        "",
+        "v1",
+        decision=Decision(verdict="approval", needs=(Need(count=2, of="ops"),)),
+    )
     with pytest.raises(Denied, match="cannot approve"):
         bench.one.approve(waiting.id, ANN)
     with pytest.raises(Denied, match="not in team"):
@@ -140,7 +173,11 @@ def test_every_team_that_is_asked_must_agree(bench: Bench) -> None:
     both = Decision(verdict="approval", needs=(Need(count=1, of="ops"), Need(count=2, of="sec")))
     waiting = bench.propose("dataset:a", "", "v1", decision=both)
     assert waiting.reason == "needs 1 of ops, 2 of sec"
-    sam, sue, dan = Principal(name="sam", teams=("sec",)), Principal(name="sue", teams=("sec", "ops")), Principal(name="dan", teams=("sec",))
+    sam, sue, dan = (
+        Principal(name="sam", teams=("sec",)),
+        Principal(name="sue", teams=("sec", "ops")),
+        Principal(name="dan", teams=("sec",)),
+    )
     after = bench.one.approve(waiting.id, sam)
     assert (after.state, after.reason) == ("waiting", "needs 1 of ops, 1 of sec")
     assert bench.one.approve(waiting.id, dan).reason == "needs 1 of ops"
@@ -154,24 +191,39 @@ def test_every_team_that_is_asked_must_agree(bench: Bench) -> None:
 
 def test_somebody_of_two_teams_agrees_for_both(bench: Bench) -> None:
     """He would be asked twice for the same, and refused the second time."""
-    both = Decision(verdict="approval", needs=(Need(count=1, of="ops"), Need(count=1, of="sec"), Need(count=1)))
+    both = Decision(
+        verdict="approval", needs=(Need(count=1, of="ops"), Need(count=1, of="sec"), Need(count=1))
+    )
     waiting = bench.propose("dataset:a", "", "v1", decision=both)
-    assert bench.one.approve(waiting.id, Principal(name="sue", teams=("sec", "ops"))).state == "live"
+    assert (
+        bench.one.approve(waiting.id, Principal(name="sue", teams=("sec", "ops"))).state == "live"
+    )
 
 
 def test_any_of_the_teams_may_refuse(bench: Bench) -> None:
-    """A release that the second team would never agree to waits for ever; or a stranger stops it."""
+    """A release that the second team would never agree to waits for ever; or a stranger stops
+    it."""
     both = Decision(verdict="approval", needs=(Need(count=1, of="ops"), Need(count=1, of="sec")))
     waiting = bench.propose("dataset:a", "", "v1", decision=both)
     bench.one.approve(waiting.id, BOB)
     with pytest.raises(Denied, match="`ops` or `sec`"):
         bench.one.approve(waiting.id, EVE, deny=True)
-    assert bench.one.approve(waiting.id, Principal(name="cy", teams=("ops",)), deny=True, reason="not today").state == "rejected"
+    assert (
+        bench.one.approve(
+            waiting.id, Principal(name="cy", teams=("ops",)), deny=True, reason="not today"
+        ).state
+        == "rejected"
+    )
 
 
 def test_two_approvals_at_the_same_moment(bench: Bench) -> None:
     """One would overwrite the other, and somebody's approval would be gone."""
-    waiting = bench.propose("dataset:a", "", "v1", decision=Decision(verdict="approval", needs=(Need(count=3, of="ops"),)))
+    waiting = bench.propose(
+        "dataset:a",
+        "",
+        "v1",
+        decision=Decision(verdict="approval", needs=(Need(count=3, of="ops"),)),
+    )
     commit = bench.state.commit
 
     def between(write: Write) -> Any:
@@ -188,8 +240,15 @@ def test_two_approvals_at_the_same_moment(bench: Bench) -> None:
 
 def test_a_release_that_waited_before_several_teams_could_be_asked(bench: Bench) -> None:
     """After an upgrade it would go live without, or wait for ever."""
-    draft = bench.one.draft([Move(env="prod", asset="dataset:a", source="", target="v1")], by=ANN, decision=ALLOW, strategy=Strategy())
-    waiting = bench.one.propose(msgspec.structs.replace(draft, approvals_needed=2, approvals_of="ops"))
+    draft = bench.one.draft(
+        [Move(env="prod", asset="dataset:a", source="", target="v1")],
+        by=ANN,
+        decision=ALLOW,
+        strategy=Strategy(),
+    )
+    waiting = bench.one.propose(
+        msgspec.structs.replace(draft, approvals_needed=2, approvals_of="ops")
+    )
     assert (waiting.state, waiting.reason) == ("waiting", "needs 2 of ops")
     assert bench.one.approve(waiting.id, BOB).reason == "needs 1 of ops"
     assert bench.one.approve(waiting.id, Principal(name="cy", teams=("ops",))).state == "live"
@@ -242,10 +301,16 @@ def test_a_failing_undo_is_stuck_and_seen(bench: Bench, error: Exception) -> Non
     assert stuck.state == "stuck"
     incident = bench.incidents()[0]
     assert stuck.id in incident.title
-    signals = [msgspec.json.decode(row[0], type=Signal) for row in bench.state.read("signals", (1 << 62, 5))]
+    signals = [
+        msgspec.json.decode(row[0], type=Signal)
+        for row in bench.state.read("signals", (1 << 62, 5))
+    ]
     assert [s.severity for s in signals] == ["critical"]
     assert bench.one.resume() == [], "a stuck release is a person's now"
-    assert bench.one.resolve(stuck.id, BOB, live=False, reason="cleaned by hand").state == "rolled_back"
+    assert (
+        bench.one.resolve(stuck.id, BOB, live=False, reason="cleaned by hand").state
+        == "rolled_back"
+    )
     with pytest.raises(Conflict):
         bench.one.resolve(stuck.id, BOB, live=False, reason="again")
 
@@ -261,8 +326,18 @@ def test_a_lost_race_whose_undo_fails_is_stuck_too(bench: Bench) -> None:
 def _pointer_elsewhere(bench: Bench) -> Any:
     from sextant.kernel.nouns import Event
 
-    moved = Release(id=bench.ids.new("rel"), state="live", moves=(Move(env="prod", asset="slow:s", source="", target="v9"),))
-    return Event(id=bench.ids.new("ev"), type="release.live", subject=moved.id, actor="x", data=msgspec.Raw(msgspec.json.encode(moved)))
+    moved = Release(
+        id=bench.ids.new("rel"),
+        state="live",
+        moves=(Move(env="prod", asset="slow:s", source="", target="v9"),),
+    )
+    return Event(
+        id=bench.ids.new("ev"),
+        type="release.live",
+        subject=moved.id,
+        actor="x",
+        data=msgspec.Raw(msgspec.json.encode(moved)),
+    )
 
 
 def test_taken_back_while_it_rolled_on(bench: Bench) -> None:
@@ -278,17 +353,32 @@ def test_taken_back_while_it_rolled_on(bench: Bench) -> None:
     bench.slow.during = abort
     done = bench.propose("slow:s", "", "v1", steps=(5, 100))
     assert done.state == "rolled_back"
-    assert bench.slow.undone == ["rolling", "rolled_back"], "undone again by the driver that had rolled on"
+    assert bench.slow.undone == ["rolling", "rolled_back"], (
+        "undone again by the driver that had rolled on"
+    )
     assert "too late" in bench.incidents()[0].title
     assert bench.live("slow:s") == ""
 
 
 def test_resume_goes_on_behind_one_that_cannot(bench: Bench) -> None:
     """One broken kind would hold up the releases of all others after a crash."""
-    drafts = [bench.one.draft([Move(env="prod", asset=a, source="", target="v1")], by=ANN, decision=ALLOW, strategy=Strategy()) for a in ("slow:a", "slow:b")]
+    drafts = [
+        bench.one.draft(
+            [Move(env="prod", asset=a, source="", target="v1")],
+            by=ANN,
+            decision=ALLOW,
+            strategy=Strategy(),
+        )
+        for a in ("slow:a", "slow:b")
+    ]
     for draft in drafts:
-        bench.state.commit(Write((), (bench.one._event(draft, ""),)))  # proposed, then the process died
-    gate, bench.slow.gate = bench.slow.gate, lambda r: gate(r) if r.moves[0].asset == "slow:b" else _raise()  # type: ignore[method-assign]
+        bench.state.commit(
+            Write((), (bench.one._event(draft, ""),))
+        )  # proposed, then the process died
+    gate, bench.slow.gate = (
+        bench.slow.gate,
+        lambda r: gate(r) if r.moves[0].asset == "slow:b" else _raise(),
+    )  # type: ignore[method-assign]
     with pytest.raises(StorageError, match="gate"):
         bench.one.resume()
     assert [bench.one.get(draft.id).state for draft in drafts] == ["proposed", "live"]
@@ -302,7 +392,16 @@ def test_withdrawn_is_refused_until_unheld(bench: Bench) -> None:
     """What was undone would come back by itself."""
     bench.propose("dataset:a", "", "v1")
     move = Move(env="prod", asset="dataset:a", source="", target="v2")
-    bench.state.commit(Write((), tuple(bench.one.withdrawals([move], reason="bad rows", undo="rel_x", cause="", by="person:ann"))))
+    bench.state.commit(
+        Write(
+            (),
+            tuple(
+                bench.one.withdrawals(
+                    [move], reason="bad rows", undo="rel_x", cause="", by="person:ann"
+                )
+            ),
+        )
+    )
     with pytest.raises(Conflict, match="withdrawn") as caught:
         bench.propose("dataset:a", "v1", "v2")
     assert "--unhold" in caught.value.hint

@@ -1,4 +1,5 @@
-"""Rows that are taken out: by the API, by the command, and into notebooks - here and at a server, the same."""
+"""Rows that are taken out: by the API, by the command, and into notebooks - here and at a server,
+the same."""
 
 import io
 import json
@@ -61,7 +62,11 @@ def serving(shop: Shop) -> Iterator[Serving]:
 
 @pytest.fixture(params=["here", "there"])
 def opened(request: pytest.FixtureRequest, shop: Shop, serving: Serving) -> Iterator[Opened]:
-    with sx.open(shop.root) if request.param == "here" else sx.open(serving.url, token=serving.token("admin")) as one:
+    with (
+        sx.open(shop.root)
+        if request.param == "here"
+        else sx.open(serving.url, token=serving.token("admin")) as one
+    ):
         yield one
 
 
@@ -74,7 +79,9 @@ def test_frames(opened: Opened) -> None:
     assert frame["amount"].sum() == 4 * 21.5
     assert str(frame["at"].dtype).endswith("UTC]")
     assert opened.data("orders").height == 12
-    arrow = opened.data("dataset:orders", partition="2026-01-02", columns=["amount", "id"], frame="pyarrow")
+    arrow = opened.data(
+        "dataset:orders", partition="2026-01-02", columns=["amount", "id"], frame="pyarrow"
+    )
     assert arrow.column_names == ["amount", "id"]
     assert arrow["id"].to_pylist() == ["2026-01-02-0", "2026-01-02-1", "2026-01-02-2"]
     assert opened.data("kpi_total", frame="polars").height == 1
@@ -91,10 +98,15 @@ def test_as_of(opened: Opened, serving: Serving) -> None:
 
 def test_what_is_not_there(opened: Opened) -> None:
     for wrong, code in (
-        (lambda: opened.data("ordesr"), "SX-PLAN-"), (lambda: opened.data("orders", partition="2026-01-09"), "SX-"), (lambda: opened.data("orders", columns=["nope"]), "SX-LAKE-009"),
-        (lambda: opened.data("orders", env="prod"), "SX-VERSION-004"), (lambda: opened.data("kpi:total"), "SX-EXPORT-002"), (lambda: opened.data("orders", frame="excel"), "SX-EXPORT-005"),
-        (lambda: opened.platform.rows("orders", form="XML"), "SX-EXPORT-001"), (lambda: opened.platform.rows("orders", form="CSVWithNames"), "SX-EXPORT-004"),
-    ):  # fmt: skip
+        (lambda: opened.data("ordesr"), "SX-PLAN-"),
+        (lambda: opened.data("orders", partition="2026-01-09"), "SX-"),
+        (lambda: opened.data("orders", columns=["nope"]), "SX-LAKE-009"),
+        (lambda: opened.data("orders", env="prod"), "SX-VERSION-004"),
+        (lambda: opened.data("kpi:total"), "SX-EXPORT-002"),
+        (lambda: opened.data("orders", frame="excel"), "SX-EXPORT-005"),
+        (lambda: opened.platform.rows("orders", form="XML"), "SX-EXPORT-001"),
+        (lambda: opened.platform.rows("orders", form="CSVWithNames"), "SX-EXPORT-004"),
+    ):
         with pytest.raises(UserError) as error:
             wrong()
         assert error.value.code.startswith(code), error.value.code
@@ -105,15 +117,28 @@ def test_every_form(opened: Opened) -> None:
         return opened.platform.rows("orders", form=form, partition="2026-01-01", **more)
 
     found = json.loads(rows("JSON"))
-    assert found[0] == {"id": "2026-01-01-0", "amount": 1.5, "at": "2026-01-01T00:00:00Z", "day": "2026-01-01", "price": "1.10", "email": "a@x", "tags": ["a"]}
+    assert found[0] == {
+        "id": "2026-01-01-0",
+        "amount": 1.5,
+        "at": "2026-01-01T00:00:00Z",
+        "day": "2026-01-01",
+        "price": "1.10",
+        "email": "a@x",
+        "tags": ["a"],
+    }
     assert [json.loads(line) for line in rows("JSONEachRow").splitlines()] == found
     assert pq.read_table(io.BytesIO(rows("Parquet"))).num_rows == 3
     table = pa.ipc.open_file(rows("Arrow")).read_all()
     assert table.equals(pa.ipc.open_stream(rows("ArrowStream")).read_all())
-    assert pl.read_csv(rows("CSVWithNames", columns=["id", "amount"])).rows()[1] == ("2026-01-01-1", None)
+    assert pl.read_csv(rows("CSVWithNames", columns=["id", "amount"])).rows()[1] == (
+        "2026-01-01-1",
+        None,
+    )
 
 
-def test_personal_columns_are_for_administrators_and_the_folder(serving: Serving, shop: Shop) -> None:
+def test_personal_columns_are_for_administrators_and_the_folder(
+    serving: Serving, shop: Shop
+) -> None:
     """If this fails, addresses of customers leave by the API."""
     with sx.open(serving.url, token=serving.token("viewer")) as viewer:
         assert "email" not in viewer.data("orders").columns
@@ -123,9 +148,14 @@ def test_personal_columns_are_for_administrators_and_the_folder(serving: Serving
         assert "email" in here.data("orders").columns
 
 
-def test_what_is_too_large_is_not_held_for_others(serving: Serving, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_too_large_is_not_held_for_others(
+    serving: Serving, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(export, "EXPORT_BYTES_MAX", 10)
-    with sx.open(serving.url, token=serving.token("admin")) as there, pytest.raises(UsageError, match="larger than"):
+    with (
+        sx.open(serving.url, token=serving.token("admin")) as there,
+        pytest.raises(UsageError, match="larger than"),
+    ):
         there.data("orders")
     with sx.open(shop.root) as here:
         assert len(here.data("orders")) == 12
@@ -134,13 +164,21 @@ def test_what_is_too_large_is_not_held_for_others(serving: Serving, shop: Shop, 
 def test_by_http(serving: Serving) -> None:
     import urllib.request
 
-    request = urllib.request.Request(f"{serving.url}/api/v1/assets/orders/rows?form=Parquet&columns=id&columns=amount", headers={"Authorization": f"Bearer {serving.token('viewer')}"})
+    request = urllib.request.Request(
+        f"{serving.url}/api/v1/assets/orders/rows?form=Parquet&columns=id&columns=amount",
+        headers={"Authorization": f"Bearer {serving.token('viewer')}"},
+    )
     with urllib.request.urlopen(request) as answer:
         assert answer.headers["content-type"] == "application/vnd.apache.parquet"
         assert pq.read_table(io.BytesIO(answer.read())).column_names == ["id", "amount"]
 
 
-def test_the_command(shop: Shop, serving: Serving, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_the_command(
+    shop: Shop,
+    serving: Serving,
+    monkeypatch: pytest.MonkeyPatch,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
     assert call(["export", "orders", "--partition", "2026-01-01", "--column", "id"]) == 0
     here = capfdbinary.readouterr().out
     assert here.splitlines()[0] == b'{"id":"2026-01-01-0"}'

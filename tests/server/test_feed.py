@@ -1,4 +1,5 @@
-"""The feed: what stands in the ledger stands in `ops`, however often and from wherever it is fed."""
+"""The feed: what stands in the ledger stands in `ops`, however often and from wherever it is
+fed."""
 
 import json
 from typing import Any
@@ -47,16 +48,32 @@ class Telemetry:
     def query(self, sql: str, params: Any = None) -> list[dict[str, Any]]:
         del params
         rows = self.rows("events")
-        return [] if not rows else [{"one": 1}] if sql.startswith("SELECT 1") else [{"next": max(row["seq"] for row in rows) + 1}]
+        return (
+            []
+            if not rows
+            else [{"one": 1}]
+            if sql.startswith("SELECT 1")
+            else [{"next": max(row["seq"] for row in rows) + 1}]
+        )
 
     def insert(self, table: str, rows: bytes, token: str) -> None:
         self._may_fail()
-        self.tables.setdefault(table.removeprefix("fed."), {}).setdefault(token, [json.loads(line) for line in rows.splitlines()])
+        self.tables.setdefault(table.removeprefix("fed."), {}).setdefault(
+            token, [json.loads(line) for line in rows.splitlines()]
+        )
 
     def run(self, sql: str) -> None:
         self.ran.append(sql)
 
-    def send(self, method: str, path: str, body: bytes | None = None, headers: Any = None, *, door: str = "") -> bytes:
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Any = None,
+        *,
+        door: str = "",
+    ) -> bytes:
         del method, headers, door
         self._may_fail()
         self.sent.append((path, (body or b"").decode()))
@@ -83,24 +100,40 @@ def test_the_ledger_becomes_tables(shop: Shop) -> None:
     with shop.open() as p:
         run(p)
         ops = Operations(p)
-        ops.report("check", "service:web", name="smoke", state="failed", upstream=("dataset:orders",))
+        ops.report(
+            "check", "service:web", name="smoke", state="failed", upstream=("dataset:orders",)
+        )
         (signal,) = ops.signals(open_only=True).items
         ops.close_signal(signal["id"], "seen")
-        incident = Incident(id="inc_1", title="web is down", assets=("service:web",), signals=(signal["id"],))
+        incident = Incident(
+            id="inc_1", title="web is down", assets=("service:web",), signals=(signal["id"],)
+        )
         p.state.commit(Write((), (p.event("incident.opened", "inc_1", incident, p.system, ""),)))
-        p.state.commit(Write((), (p.event("incident.closed", "inc_1", {"id": "inc_1"}, p.system, ""),)))
+        p.state.commit(
+            Write((), (p.event("incident.closed", "inc_1", {"id": "inc_1"}, p.system, ""),))
+        )
         telemetry = Telemetry()
         feed(p, telemetry).step()
         assert [row["seq"] for row in telemetry.rows("events")] == list(range(p.ledger.size()))
         (done,) = telemetry.newest("runs", "id").values()
         assert (done["state"], done["env"], done["computed"]) == ("finished", "dev", 2)
         assert {row["state"] for row in telemetry.newest("releases", "id").values()} == {"live"}
-        assert {row["asset"] for row in telemetry.rows("versions")} == {"dataset:orders", "dataset:kpi_total", "kpi:total"}
-        assert {(row["asset"], row["ok"]) for row in telemetry.rows("checks") if row["name"].startswith("between")} == {("dataset:orders", 1)}
+        assert {row["asset"] for row in telemetry.rows("versions")} == {
+            "dataset:orders",
+            "dataset:kpi_total",
+            "kpi:total",
+        }
+        assert {
+            (row["asset"], row["ok"])
+            for row in telemetry.rows("checks")
+            if row["name"].startswith("between")
+        } == {("dataset:orders", 1)}
         assert telemetry.newest("signals", "id")[(signal["id"],)]["closed_at"] > "2"
         assert telemetry.newest("incidents", "id")[("inc_1",)]["state"] == "closed"
         assert telemetry.newest("assets", "id")[("service:web",)]["mode"] == "observed"
-        assert ("dataset:orders", "service:web") in {(row["source"], row["target"]) for row in telemetry.rows("edges")}
+        assert ("dataset:orders", "service:web") in {
+            (row["source"], row["target"]) for row in telemetry.rows("edges")
+        }
         steps = telemetry.rows("steps")
         assert {row["asset"] for row in steps} == {"dataset:orders", "dataset:kpi_total"}
         assert [path for path, _ in telemetry.sent] == ["/v1/traces", "/internal/tables"]
@@ -123,11 +156,15 @@ def test_a_feed_that_broke_off_is_repeated_without_harm(shop: Shop) -> None:
             with pytest.raises(WorldError):
                 one.step()
             one.step()  # the same process tries again
-            assert {name: whole.newest(name, "seq") for name in whole.tables} == {name: broken.newest(name, "seq") for name in broken.tables}, at
+            assert {name: whole.newest(name, "seq") for name in whole.tables} == {
+                name: broken.newest(name, "seq") for name in broken.tables
+            }, at
         broken.boot = "2"
         sent = len(broken.sent)
         one.step()
-        assert [path for path, _ in broken.sent[sent:]] == ["/internal/tables"], "a telemetry that was started anew is told what is live, and nothing twice"
+        assert [path for path, _ in broken.sent[sent:]] == ["/internal/tables"], (
+            "a telemetry that was started anew is told what is live, and nothing twice"
+        )
 
 
 def test_what_was_erased_goes(shop: Shop) -> None:
@@ -139,14 +176,24 @@ def test_what_was_erased_goes(shop: Shop) -> None:
         telemetry = Telemetry()
         one = feed(p, telemetry)
         one.step()
-        seq = next(row["seq"] for row in telemetry.rows("events") if row["type"] == "check.reported")
+        seq = next(
+            row["seq"] for row in telemetry.rows("events") if row["type"] == "check.reported"
+        )
         erase(p.state, seq, reason="asked to", actor="person:ann", ids=p.ids)
         one.step()
         assert f"ALTER TABLE fed.checks DELETE WHERE seq = {seq}" in telemetry.ran
-        assert max((row for row in telemetry.rows("events") if row["seq"] == seq), key=lambda row: row["fed"])["data"] == "erased"
+        assert (
+            max(
+                (row for row in telemetry.rows("events") if row["seq"] == seq),
+                key=lambda row: row["fed"],
+            )["data"]
+            == "erased"
+        )
 
 
-def test_an_entry_that_is_not_understood_does_not_stop_the_rest(shop: Shop, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_entry_that_is_not_understood_does_not_stop_the_rest(
+    shop: Shop, capfd: pytest.CaptureFixture[str]
+) -> None:
     """If this fails, one entry of another version of Sextant blinds SQL for good."""
     shop.write(_OPS)
     with shop.open() as p:
@@ -174,4 +221,6 @@ def test_rows_have_the_types_of_their_tables() -> None:
 
     for name, fields in TABLES.items():
         assert set(json.loads(lines(fields, [{}]))) == {column for column, _ in fields}, name
-    assert json.loads(lines((("at", "time"),), [{"at": 1_700_000_000_000_000_001}])) == {"at": "2023-11-14 22:13:20.000000001"}
+    assert json.loads(lines((("at", "time"),), [{"at": 1_700_000_000_000_000_001}])) == {
+        "at": "2023-11-14 22:13:20.000000001"
+    }

@@ -42,10 +42,18 @@ def server() -> Iterator[str]:
 @pytest.mark.parametrize(
     "url",
     [
-        "http://127.0.0.1/", "http://localhost/", "http://[::1]/", "http://10.0.0.1/", "http://192.168.1.1/", "http://[::ffff:127.0.0.1]/", "http://[fd00::1]/", "http://0.0.0.0/",
-        "http://2130706433/", "http://0x7f000001/",
+        "http://127.0.0.1/",
+        "http://localhost/",
+        "http://[::1]/",
+        "http://10.0.0.1/",
+        "http://192.168.1.1/",
+        "http://[::ffff:127.0.0.1]/",
+        "http://[fd00::1]/",
+        "http://0.0.0.0/",
+        "http://2130706433/",
+        "http://0x7f000001/",
     ],
-)  # fmt: skip
+)
 def test_addresses_of_this_network_are_not_asked(url: str) -> None:
     """If this fails, a configured URL reaches what only this machine may reach."""
     with pytest.raises(SextantError) as caught:
@@ -53,14 +61,31 @@ def test_addresses_of_this_network_are_not_asked(url: str) -> None:
     assert caught.value.code in ("SX-OUT-005", "SX-OUT-002"), caught.value
 
 
-@pytest.mark.parametrize("url", ["http://169.254.169.254/latest/meta-data/", "http://[fe80::1]/", "http://224.0.0.1/", "http://0.0.0.0/"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://169.254.169.254/latest/meta-data/",
+        "http://[fe80::1]/",
+        "http://224.0.0.1/",
+        "http://0.0.0.0/",
+    ],
+)
 def test_the_machinery_of_the_network_is_never_asked(url: str) -> None:
     """If this fails, a scrape reads the cloud's credentials."""
     with pytest.raises(UsageError):
         fetch(url, private=True, timeout_s=1)
 
 
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://example.com/", "http://user:password@example.com/", "//example.com/", "http://"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "file:///etc/passwd",
+        "ftp://example.com/",
+        "http://user:password@example.com/",
+        "//example.com/",
+        "http://",
+    ],
+)
 def test_what_is_no_address(url: str) -> None:
     """If this fails, something else than HTTP is done."""
     with pytest.raises(UsageError):
@@ -69,7 +94,10 @@ def test_what_is_no_address(url: str) -> None:
 
 def test_a_name_with_one_private_address_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, a name that answers twice differently leads inside (DNS rebinding)."""
-    answers = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("93.184.216.34", 80)), (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 80))]
+    answers = [
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("93.184.216.34", 80)),
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 80)),
+    ]
     monkeypatch.setattr(outgoing.socket, "getaddrinfo", lambda *_, **__: answers)
     with pytest.raises(UsageError, match=r"127\.0\.0\.1"):
         fetch("http://both.example/")
@@ -92,7 +120,13 @@ def test_targets_are_scraped_on_their_clocks(server: str) -> None:
     done = threading.Semaphore(0)
 
     class Sender:
-        def send(self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> bytes:
+        def send(
+            self,
+            method: str,
+            path: str,
+            body: bytes | None = None,
+            headers: dict[str, str] | None = None,
+        ) -> bytes:
             del method, headers
             sent.append((path, body or b""))
             if b"scrape_duration" in (body or b""):
@@ -100,7 +134,14 @@ def test_targets_are_scraped_on_their_clocks(server: str) -> None:
             return b""
 
     clock = ManualClock(1_700_000_000_000_000_000)
-    scraper = Scraper([Scrape(job="a", url=server, private=True, every="15s"), Scrape(job="b", url=f"{server}/gone", private=True, every="60s")], Sender(), clock)
+    scraper = Scraper(
+        [
+            Scrape(job="a", url=server, private=True, every="15s"),
+            Scrape(job="b", url=f"{server}/gone", private=True, every="60s"),
+        ],
+        Sender(),
+        clock,
+    )
     for seconds, jobs in ((0.0, ["a", "b"]), (10.0, []), (5.0, ["a"]), (45.0, ["a", "b"])):
         clock.wait(seconds)
         sent.clear()

@@ -1,4 +1,5 @@
-"""What must go on in a process that stays up: connections that say nothing, a scheduler that meets a defect, threads that publish at once."""
+"""What must go on in a process that stays up: connections that say nothing, a scheduler that meets
+a defect, threads that publish at once."""
 
 import os
 import signal
@@ -24,8 +25,17 @@ def orders(day: sx.Partition) -> pl.DataFrame:
 """
 
 
-@pytest.mark.parametrize("said", [b"", b"GET /healthz HTTP/1.1\r\nHost: 127", b"POST /api/v1/session HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{"])
-def test_a_client_that_says_no_more_is_let_go(shop: Shop, monkeypatch: pytest.MonkeyPatch, said: bytes) -> None:
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"GET /healthz HTTP/1.1\r\nHost: 127",
+        b"POST /api/v1/session HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{",
+    ],
+)
+def test_a_client_that_says_no_more_is_let_go(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
     """If this fails, a few hundred connections that say nothing close the server to everybody."""
     shop.write(_OPS)
     monkeypatch.setattr(slow, "REQUEST_HEAD_S", 0.2)
@@ -38,11 +48,14 @@ def test_a_client_that_says_no_more_is_let_go(shop: Shop, monkeypatch: pytest.Mo
         with socket.create_connection((where.hostname, where.port), timeout=20) as link:
             for _ in range(2):
                 link.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-                assert link.recv(1000).startswith(b"HTTP/1.1 200"), "who asks is answered, again and again"
+                assert link.recv(1000).startswith(b"HTTP/1.1 200"), (
+                    "who asks is answered, again and again"
+                )
 
 
 def test_a_scheduler_outlives_a_defect(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If this fails, one unforeseen error ends the scheduler, and nobody notices that nothing runs any more."""
+    """If this fails, one unforeseen error ends the scheduler, and nobody notices that nothing runs
+    any more."""
     shop.write(_OPS)
     with shop.open():
         pass
@@ -57,7 +70,15 @@ def test_a_scheduler_outlives_a_defect(shop: Shop, monkeypatch: pytest.MonkeyPat
         return 0
 
     monkeypatch.setattr(coordinator, "watch", watch)
-    one = Coordinator(CoordinatorStart(root=str(shop.root), api="", ingest="http://127.0.0.1:9", sql="http://127.0.0.1:9", secret="s"))
+    one = Coordinator(
+        CoordinatorStart(
+            root=str(shop.root),
+            api="",
+            ingest="http://127.0.0.1:9",
+            sql="http://127.0.0.1:9",
+            secret="s",
+        )
+    )
     try:
         monkeypatch.setattr(one.platform, "pause", lambda _: seen.append(one.health()["failing"]))
         seen: list[list[str]] = []
@@ -72,7 +93,8 @@ def test_a_scheduler_outlives_a_defect(shop: Shop, monkeypatch: pytest.MonkeyPat
 
 
 def test_every_waiting_thread_is_woken(shop: Shop) -> None:
-    """If this fails, of two environments' schedulers one takes the other's call, and what is due there waits for half a minute."""
+    """If this fails, of two environments' schedulers one takes the other's call, and what is due
+    there waits for half a minute."""
     shop.write(_OPS)
     with shop.open() as p:
         p.nudge()
@@ -85,7 +107,8 @@ def test_every_waiting_thread_is_woken(shop: Shop) -> None:
 
 
 def test_threads_that_publish_do_not_see_each_others_drafts(shop: Shop) -> None:
-    """If this fails, of two runs that publish at once one does not find the versions that it is about to write."""
+    """If this fails, of two runs that publish at once one does not find the versions that it is
+    about to write."""
     shop.write(_OPS)
     with shop.open() as p:
         versions: Versions = p.versions
@@ -100,7 +123,8 @@ def test_threads_that_publish_do_not_see_each_others_drafts(shop: Shop) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_one_interruption_is_enough_where_nothing_runs(shop: Shop, number: int) -> None:
-    """If this fails, Ctrl-C of `sextant logs --follow` does nothing the first time, and a run is cut off instead of stopped."""
+    """If this fails, Ctrl-C of `sextant logs --follow` does nothing the first time, and a run is
+    cut off instead of stopped."""
     shop.write(_OPS)
     with shop.open() as p:
         with p.interruptible(), p.stoppable():

@@ -21,11 +21,17 @@ notes = sx.stream("notes", columns={"text": "string"})
 
 
 def rows(*prices: float, day: int = 1, prefix: str = "a") -> list[dict[str, Any]]:
-    return [{"id": f"{prefix}{n}", "at": f"2026-01-0{day}T08:00:00Z", "price": price} for n, price in enumerate(prices)]
+    return [
+        {"id": f"{prefix}{n}", "at": f"2026-01-0{day}T08:00:00Z", "price": price}
+        for n, price in enumerate(prices)
+    ]
 
 
 def mean(p: Any) -> dict[str, float]:
-    return {str(row["bucket"])[:10]: row["value"] for row in Operations(p).kpi("mean", grain="1d")["rows"]}
+    return {
+        str(row["bucket"])[:10]: row["value"]
+        for row in Operations(p).kpi("mean", grain="1d")["rows"]
+    }
 
 
 def test_pushed_rows_reach_the_kpi(shop: Shop) -> None:
@@ -33,7 +39,12 @@ def test_pushed_rows_reach_the_kpi(shop: Shop) -> None:
     shop.write(_OPS)
     with shop.open() as p:
         ops = Operations(p)
-        assert ops.push("prices", rows(1.0, 3.0), batch="b1") == {"dataset": "dataset:prices", "batch": "b1", "rows": 2, "again": False}
+        assert ops.push("prices", rows(1.0, 3.0), batch="b1") == {
+            "dataset": "dataset:prices",
+            "batch": "b1",
+            "rows": 2,
+            "again": False,
+        }
         assert ops.push("prices", rows(5.0, day=2, prefix="b"))["rows"] == 1
         assert run(p).state == "finished"
         assert mean(p) == {"2026-01-01": 2.0, "2026-01-02": 5.0}
@@ -71,7 +82,9 @@ from sextant.app.platform import LocalPlatform
 Operations(LocalPlatform.open(Path(sys.argv[1]))).push("prices", [{"id": "a", "at": "2026-01-01T08:00:00Z", "price": 1.0}], batch="b1")
 os.kill(os.getpid(), signal.SIGKILL)
 """
-    assert subprocess.run([sys.executable, "-c", pushed, str(shop.root)], check=False).returncode == -9
+    assert (
+        subprocess.run([sys.executable, "-c", pushed, str(shop.root)], check=False).returncode == -9
+    )
     with shop.open() as p:
         run(p)
         assert Operations(p).count("prices")["rows"] == 1
@@ -83,7 +96,10 @@ def test_a_bad_row_refuses_its_batch_whole(shop: Shop) -> None:
     with shop.open() as p:
         ops = Operations(p)
         for bad, text in (
-            ([*rows(1.0), {"id": "x", "at": "2026-01-01T08:00:00Z", "price": "dear"}], "row 1, column `price`"),
+            (
+                [*rows(1.0), {"id": "x", "at": "2026-01-01T08:00:00Z", "price": "dear"}],
+                "row 1, column `price`",
+            ),
             ([{"id": "x", "price": 1.0}], "column `at`"),
             ([{"id": "x", "at": "2025-01-01T08:00:00Z", "price": 1.0}], "outside"),
             ([{"id": "x", "at": "2026-01-01T08:00:00Z", "price": 1.0, "colour": "red"}], "colour"),
@@ -147,10 +163,14 @@ def test_many_small_batches_become_few_blobs(shop: Shop, monkeypatch: pytest.Mon
             ops.push("notes", [{"text": f"{number}"}])
             run(p)
         assert len(p.state.read("inbox_parts", ("dataset:notes",))) <= 3
-        assert sorted(row["text"] for row in ops.show("notes", limit=20)["sample"]) == [str(number) for number in range(10)]
+        assert sorted(row["text"] for row in ops.show("notes", limit=20)["sample"]) == [
+            str(number) for number in range(10)
+        ]
 
 
-def test_a_file_of_rows_from_the_command_line(shop: Shop, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_file_of_rows_from_the_command_line(
+    shop: Shop, capfd: pytest.CaptureFixture[str]
+) -> None:
     """If this fails, `sextant push` takes what is no JSON, or the same file twice."""
     from sextant.cli.main import call
 
@@ -159,7 +179,10 @@ def test_a_file_of_rows_from_the_command_line(shop: Shop, capfd: pytest.CaptureF
     file.write_text("\n".join(json.dumps(row) for row in rows(1.0, 2.0)))
     words = ["--project", str(shop.root), "push", "prices", str(file), "--json"]
     assert [call(words), call(words)] == [0, 0]
-    assert [json.loads(text)["again"] for text in capfd.readouterr().out.replace("}\n{", "}\0{").split("\0")] == [False, True]
+    assert [
+        json.loads(text)["again"]
+        for text in capfd.readouterr().out.replace("}\n{", "}\0{").split("\0")
+    ] == [False, True]
     file.write_text('{"id": "a"}\nnot json\n')
     assert call(words[:-1]) == 2
     assert "line 2" in capfd.readouterr().err

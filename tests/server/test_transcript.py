@@ -1,4 +1,5 @@
-"""One transcript on two platforms: every command in the project's folder and at a server, with the same words, codes and answers."""
+"""One transcript on two platforms: every command in the project's folder and at a server, with the
+same words, codes and answers."""
 
 import io
 import json
@@ -65,23 +66,36 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Side, Side,
         platform.access.create_token("ann", by=platform.system, kind="person", role="admin")
     with LocalPlatform.open(folder / "there") as platform, serve(platform) as serving:
         patch.setenv("SEXTANT_TOKEN", serving.token(kind="person", name="ann"))
-        yield Side(folder / "here", "--project", str(folder / "here")), Side(folder / "there", "--server", serving.url), serving
+        yield (
+            Side(folder / "here", "--project", str(folder / "here")),
+            Side(folder / "there", "--server", serving.url),
+            serving,
+        )
     patch.undo()
 
 
 @pytest.fixture
 def say(both: tuple[Side, Side, Serving], capfd: pytest.CaptureFixture[str]) -> Callable[..., Told]:
-    """Run a command on both sides, hold the answers against each other, return exit code and stdout of the one in the folder."""
+    """Run a command on both sides, hold the answers against each other, return exit code and stdout
+    of the one in the folder."""
     from sextant.cli.main import call
 
     here, there, _ = both
 
     def run(*words: str, at: dict[str, str] | None = None, alike: bool = True) -> Told:
         """alike  whether the answers are the same; a signature is not
-        at  name -> pattern: `{name}` in words becomes what the pattern finds in the last answer of that side"""
+        at  name -> pattern: `{name}` in words becomes what the pattern finds in the last answer of
+            that side"""
         told: list[Told] = []
         for side in (here, there):
-            mine = [re.sub(r"\{(\w+)\}", lambda match, side=side: {**side.ids, "root": str(side.root)}[match[1]], word) for word in words]
+            mine = [
+                re.sub(
+                    r"\{(\w+)\}",
+                    lambda match, side=side: {**side.ids, "root": str(side.root)}[match[1]],
+                    word,
+                )
+                for word in words
+            ]
             capfd.readouterr()
             code = call([*side.words, *mine])
             out, err = capfd.readouterr()
@@ -97,10 +111,18 @@ def say(both: tuple[Side, Side, Serving], capfd: pytest.CaptureFixture[str]) -> 
 
 
 def plain(text: str) -> str:
-    """Return an answer without what differs between any two projects: ids, times, durations, paths, resources, hashes of the ledger."""
+    """Return an answer without what differs between any two projects: ids, times, durations, paths,
+    resources, hashes of the ledger."""
     text = re.sub(r"\b[a-z]{2,4}_[0-9a-z]{26}\b", "ID", text)
     text = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z?", "TIME", text)
-    text = re.sub(r'"(wall_s|cpu_s|seconds|memory_bytes_peak|bytes_read|bytes_written|started_at|finished_at|created_at|changed_at|at|moved_at|onset|pid|host|seal|output|locator|note|root|salt|public|key|path|folder|backup|size_bytes|secret|id|token|session|expires_at|from|signature|checkpoint|hash|leaf|log|freed_bytes|manifest|found)": ("[^"]*"|[\d.e-]+)', r'"\1": _', text)
+    text = re.sub(
+        (
+            r'"(wall_s|cpu_s|seconds|memory_bytes_peak|bytes_read|bytes_written|started_at|finished_at|created_at|changed_at|at|moved_at|onset|pid|host|seal|output|locator|note|root|salt|public|key|path|folder|backup|size_bytes|secret|id|token|session|expires_at|from|signature|checkpoint|hash|leaf|log|freed_bytes|manifest|found)": '
+            r'("[^"]*"|[\d.e-]+)'
+        ),
+        r'"\1": _',
+        text,
+    )
     text = re.sub(r"\b\d+(\.\d+)? ?(us|ms|s|min|MB)\b", "LONG", text)
     text = re.sub(r"/[^\s\"'`]*/(here|there)\b", "ROOT", text)
     text = re.sub(r"[A-Za-z0-9+/=_-]{40,}", "HASH", text)
@@ -111,13 +133,22 @@ def as_json(told: Told) -> Any:
     return json.loads(told[1])
 
 
-def test_a_day_with_every_command(say: Callable[..., Told], both: tuple[Side, Side, Serving], monkeypatch: pytest.MonkeyPatch) -> None:
-    """If this fails, a command answers one thing in the folder and another at a server, or cannot be used at one of them."""
+def test_a_day_with_every_command(
+    say: Callable[..., Told], both: tuple[Side, Side, Serving], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If this fails, a command answers one thing in the folder and another at a server, or cannot
+    be used at one of them."""
     called: set[str] = set()
     for operation in OPERATIONS:
         original = getattr(remote.Remote, operation.name)
 
-        def counted(self: Any, *args: Any, _original: Any = original, _name: str = operation.name, **kwargs: Any) -> Any:
+        def counted(
+            self: Any,
+            *args: Any,
+            _original: Any = original,
+            _name: str = operation.name,
+            **kwargs: Any,
+        ) -> Any:
             called.add(_name)
             return _original(self, *args, **kwargs)
 
@@ -156,22 +187,49 @@ def test_a_day_with_every_command(say: Callable[..., Told], both: tuple[Side, Si
     say("env", "list")
     assert say("env", "diff", "dev", "pr-1")[0] == 0
     say("env", "drop", "pr-1")
-    assert as_json(say("release", "orders", "--from", "dev", "--env", "prod", "--json", at={"waits": r"rel_\w+"}))["state"]
+    assert as_json(
+        say(
+            "release",
+            "orders",
+            "--from",
+            "dev",
+            "--env",
+            "prod",
+            "--json",
+            at={"waits": r"rel_\w+"},
+        )
+    )["state"]
     say("approve", "{waits}", "--reason", "looks right")
     assert as_json(say("rollback", "orders", "--reason", "wrong", "--json"))["published"]
     assert "held" in say("plan")[1]
-    withdrawn = next(v["version"] for v in as_json(say("versions", "orders", "--json")) if v["state"].startswith("withdrawn"))
+    withdrawn = next(
+        v["version"]
+        for v in as_json(say("versions", "orders", "--json"))
+        if v["state"].startswith("withdrawn")
+    )
     say("release", "orders", withdrawn, "--unhold")
 
     for side in (here, there):
-        Path(f"{side.root}.jsonl").write_text('{"id": "a", "price": 1.5}\n{"id": "b", "price": 2}\n')
+        Path(f"{side.root}.jsonl").write_text(
+            '{"id": "a", "price": 1.5}\n{"id": "b", "price": 2}\n'
+        )
         side.ids["rows"] = f"{side.root}.jsonl"
     assert as_json(say("push", "prices", "{rows}", "--json"))["again"] is False
     assert as_json(say("push", "prices", "{rows}", "--json"))["again"] is True
     say("run")
     assert say("show", "prices", "--count")[1].strip() == "2"
 
-    say("report", "check", "service:checkout", "--state", "failed", "--name", "smoke", "--owner", "shop")
+    say(
+        "report",
+        "check",
+        "service:checkout",
+        "--state",
+        "failed",
+        "--name",
+        "smoke",
+        "--owner",
+        "shop",
+    )
     assert say("signals", at={"signal": r"sig_\w+"})[0] in (0, 1)
     assert say("signals", "{signal}", "--close", "seen")[0] == 0
     say("incidents")
@@ -195,7 +253,18 @@ def test_a_day_with_every_command(say: Callable[..., Told], both: tuple[Side, Si
     say("account", "list")
     say("account", "disable", "eve")
 
-    for words in (("show", "ordesr"), ("runs", "run_none"), ("runs", "{run}", "--cancel"), ("push", "orders", "{rows}"), ("kpi", "average_order", "--by", "shpo"), ("release", "orders", "ffff0000"), ("account", "disable", "nobody")):
+    for words in (
+        ("show", "ordesr"),
+        ("runs", "run_none"),
+        ("runs", "{run}", "--cancel"),
+        ("push", "orders", "{rows}"),
+        ("kpi", "average_order", "--by", "shpo"),
+        ("release", "orders", "ffff0000"),
+        ("account", "disable", "nobody"),
+    ):
         assert say(*words)[0] == 2, words
-    rest = {"query", "checks"}  # SQL has tests of its own; no command lists the results of checks alone
+    rest = {
+        "query",
+        "checks",
+    }  # SQL has tests of its own; no command lists the results of checks alone
     assert called == {operation.name for operation in OPERATIONS} - rest

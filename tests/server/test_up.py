@@ -37,7 +37,9 @@ def orders(day: sx.Partition) -> pl.DataFrame:
     print("making orders of", day.key)
     return pl.DataFrame({"id": [f"{day.key}-{n}" for n in range(4)], "email": ["a@example.com"] * 4, "amount": [1.0, 2.0, 3.0, 4.0]})
 '''
-_TOML = 'module = "ops"\n[server]\napi = "127.0.0.1:0"\ningest = "127.0.0.1:0"\nsql = "127.0.0.1:0"\n'
+_TOML = (
+    'module = "ops"\n[server]\napi = "127.0.0.1:0"\ningest = "127.0.0.1:0"\nsql = "127.0.0.1:0"\n'
+)
 
 
 class Up:
@@ -45,13 +47,23 @@ class Up:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.environment = {**os.environ, "XDG_CONFIG_HOME": str(root.parent / "config"), "XDG_STATE_HOME": str(root.parent / "state"), "SEXTANT_USER": "ann"}
+        self.environment = {
+            **os.environ,
+            "XDG_CONFIG_HOME": str(root.parent / "config"),
+            "XDG_STATE_HOME": str(root.parent / "state"),
+            "SEXTANT_USER": "ann",
+        }
         self.process: subprocess.Popen[str] | None = None
         self.facts: dict[str, Any] = {}
         self.token = ""
 
     def begin(self) -> None:
-        self.process = subprocess.Popen([sys.executable, "-m", "sextant.cli.main", "--project", str(self.root), "up", "--json"], stdout=subprocess.PIPE, text=True, env=self.environment)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "sextant.cli.main", "--project", str(self.root), "up", "--json"],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=self.environment,
+        )
         assert self.process.stdout
         self.facts = json.loads(self.process.stdout.readline())
         self.token = self.facts["token"] or self.token
@@ -66,13 +78,41 @@ class Up:
 
     def sx(self, *words: str, code: int = 0, **more: str) -> Any:
         """Run a command at the server and return its JSON."""
-        done = subprocess.run([sys.executable, "-m", "sextant.cli.main", "--server", self.facts["api"], *words, "--json"], capture_output=True, text=True, check=False, env=self.environment | {"SEXTANT_TOKEN": self.token} | more)
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "sextant.cli.main",
+                "--server",
+                self.facts["api"],
+                *words,
+                "--json",
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=self.environment | {"SEXTANT_TOKEN": self.token} | more,
+        )
         assert done.returncode == code, (words, done.stdout, done.stderr)
         return json.loads(done.stdout) if done.stdout else None
 
     def here(self, *words: str) -> Any:
         """Run a command in the folder, beside the server."""
-        done = subprocess.run([sys.executable, "-m", "sextant.cli.main", "--project", str(self.root), *words, "--json"], capture_output=True, text=True, check=False, env=self.environment)
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "sextant.cli.main",
+                "--project",
+                str(self.root),
+                *words,
+                "--json",
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=self.environment,
+        )
         assert done.returncode == 0, (words, done.stdout, done.stderr)
         return json.loads(done.stdout)
 
@@ -94,13 +134,23 @@ class Up:
         """Return process -> pid."""
         assert self.process
         out = {}
-        for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
+        for pid in (
+            Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        ):
             words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-            out[next(word for word in words if word.startswith("sextant.server.")).rpartition(".")[2]] = int(pid)
+            out[
+                next(word for word in words if word.startswith("sextant.server.")).rpartition(".")[
+                    2
+                ]
+            ] = int(pid)
         return out
 
     def post(self, path: str, body: bytes, kind: str, **headers: str) -> int:
-        request = urllib.request.Request(self.facts["ingest"] + path, body, {"Authorization": f"Bearer {self.token}", "Content-Type": kind, **headers})
+        request = urllib.request.Request(
+            self.facts["ingest"] + path,
+            body,
+            {"Authorization": f"Bearer {self.token}", "Content-Type": kind, **headers},
+        )
         with urllib.request.urlopen(request, timeout=30) as answer:
             return int(answer.status)
 
@@ -129,16 +179,41 @@ def test_the_first_start_says_a_token_and_serves(up: Up) -> None:
 
 def test_sql_sees_data_ledger_and_telemetry(up: Up) -> None:
     """If this fails, the one place where everything can be asked is not one."""
-    orders = up.until(lambda: up.query("SELECT count() AS n, sum(amount) AS total FROM data.orders"))
+    orders = up.until(
+        lambda: up.query("SELECT count() AS n, sum(amount) AS total FROM data.orders")
+    )
     assert orders == [{"n": 12, "total": 30}]
-    assert up.post("/v1/jsonlines?asset=service:web", b'{"msg": "basket is empty", "level": "error"}', "application/x-ndjson") == 200
+    assert (
+        up.post(
+            "/v1/jsonlines?asset=service:web",
+            b'{"msg": "basket is empty", "level": "error"}',
+            "application/x-ndjson",
+        )
+        == 200
+    )
     assert up.sx("logs", "--search", "basket empty")[0]["asset"] == "service:web"
-    runs = up.until(lambda: up.query("SELECT state, trigger, count() AS n FROM ops.runs WHERE trigger = 'manual' GROUP BY ALL"))
+    runs = up.until(
+        lambda: up.query(
+            "SELECT state, trigger, count() AS n FROM ops.runs WHERE trigger = 'manual' "
+            "GROUP BY ALL"
+        )
+    )
     assert runs == [{"state": "finished", "trigger": "manual", "n": 1}]
     assert up.query("SELECT count() AS n FROM ops.releases WHERE state = 'live'")[0]["n"] >= 1
-    assert up.query("SELECT ok, count() AS n FROM ops.checks WHERE asset = 'dataset:orders' GROUP BY ok")[0]["ok"] == 1
-    assert {row["asset"] for row in up.query("SELECT asset FROM ops.steps WHERE ok = 1")} >= {"dataset:orders"}
-    joined = up.query("SELECT r.state AS state, count() AS lines FROM obs.logs AS l INNER JOIN ops.runs AS r ON l.attributes['cicd.pipeline.run.id'] = r.id WHERE hasToken(l.body, 'making') GROUP BY state")
+    assert (
+        up.query(
+            "SELECT ok, count() AS n FROM ops.checks WHERE asset = 'dataset:orders' GROUP BY ok"
+        )[0]["ok"]
+        == 1
+    )
+    assert {row["asset"] for row in up.query("SELECT asset FROM ops.steps WHERE ok = 1")} >= {
+        "dataset:orders"
+    }
+    joined = up.query(
+        "SELECT r.state AS state, count() AS lines FROM obs.logs AS l INNER JOIN ops.runs "
+        "AS r ON l.attributes['cicd.pipeline.run.id'] = r.id WHERE hasToken(l.body, "
+        "'making') GROUP BY state"
+    )
     assert joined == [{"state": "finished", "lines": 3}]
     assert up.query("SELECT max(seq) + 1 AS n FROM ops.events")[0]["n"] > 10
 
@@ -147,13 +222,19 @@ def test_personal_columns_are_for_administrators(up: Up) -> None:
     """If this fails, whoever may ask sees what is personal."""
     viewer = up.sx("token", "create", "bi", "--role", "viewer")["secret"]
     assert "email" in up.query("SELECT * FROM data.orders LIMIT 1")[0]
-    assert "email" not in up.sx("query", "SELECT * FROM data.orders LIMIT 1", SEXTANT_TOKEN=viewer)[0]
+    assert (
+        "email" not in up.sx("query", "SELECT * FROM data.orders LIMIT 1", SEXTANT_TOKEN=viewer)[0]
+    )
     up.sx("query", "SELECT email FROM data.orders", SEXTANT_TOKEN=viewer, code=2)
 
 
 def test_a_run_is_a_trace(up: Up) -> None:
     """If this fails, Sextant does not see itself."""
-    trace = up.until(lambda: [t for t in up.sx("traces", "--asset", "service:sextant") if t["root"] == "RUN manual"])[0]
+    trace = up.until(
+        lambda: [
+            t for t in up.sx("traces", "--asset", "service:sextant") if t["root"] == "RUN manual"
+        ]
+    )[0]
     spans = up.sx("traces", trace["trace_id"])
     assert spans[0]["attributes"]["cicd.pipeline.result"] == "success"
     assert any(span["attributes"].get("sextant.asset") == "dataset:orders" for span in spans)
@@ -163,7 +244,11 @@ def test_a_run_is_a_trace(up: Up) -> None:
 
 def test_pushed_rows_are_seen_in_the_kpi(up: Up) -> None:
     """If this fails, pushed rows wait for somebody to run something."""
-    request = urllib.request.Request(f"{up.facts['api']}/api/v1/datasets/prices/rows", b'{"rows": [{"id": "a", "price": 4}, {"id": "b", "price": 8}]}', {"Authorization": f"Bearer {up.token}", "Content-Type": "application/json"})
+    request = urllib.request.Request(
+        f"{up.facts['api']}/api/v1/datasets/prices/rows",
+        b'{"rows": [{"id": "a", "price": 4}, {"id": "b", "price": 8}]}',
+        {"Authorization": f"Bearer {up.token}", "Content-Type": "application/json"},
+    )
     with urllib.request.urlopen(request, timeout=30) as answer:
         assert json.loads(answer.read())["rows"] == 2
     assert up.until(lambda: [row for row in _kpi(up) if row["value"] == 6])
@@ -173,7 +258,22 @@ def test_pushed_rows_are_seen_in_the_kpi(up: Up) -> None:
 
 
 def _kpi(up: Up) -> list[dict[str, Any]]:
-    done = subprocess.run([sys.executable, "-m", "sextant.cli.main", "--server", up.facts["api"], "kpi", "mean_price", "--json"], capture_output=True, text=True, check=False, env=up.environment | {"SEXTANT_TOKEN": up.token})
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "sextant.cli.main",
+            "--server",
+            up.facts["api"],
+            "kpi",
+            "mean_price",
+            "--json",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=up.environment | {"SEXTANT_TOKEN": up.token},
+    )
     rows: list[dict[str, Any]] = json.loads(done.stdout)["rows"] if done.returncode == 0 else []
     return rows
 
@@ -192,10 +292,17 @@ def _file(up: Up, text: str) -> str:
 
 
 def test_a_command_in_the_folder_asks_the_same_server(up: Up) -> None:
-    """If this fails, `sextant query` beside a running server opens the store a second time, or fails."""
+    """If this fails, `sextant query` beside a running server opens the store a second time, or
+    fails."""
     assert up.here("query", "SELECT count() AS n FROM data.orders") == [{"n": 12}]
     version = up.here("report", "release", "service:cart", "--version", "v9")
-    assert up.here("query", "SELECT count() AS n FROM ops.events WHERE subject = 'service:cart' AND type = 'release.reported'") == [{"n": 1}], version
+    assert up.here(
+        "query",
+        (
+            "SELECT count() AS n FROM ops.events WHERE subject = 'service:cart' AND type = "
+            "'release.reported'"
+        ),
+    ) == [{"n": 1}], version
 
 
 def test_telemetry_is_killed_and_comes_back(up: Up) -> None:
@@ -206,16 +313,32 @@ def test_telemetry_is_killed_and_comes_back(up: Up) -> None:
     assert up.sx("report", "release", "service:web", "--version", "v2")["new"] in (True, False)
     assert up.until(lambda: _quiet(up, "SELECT count() AS n FROM data.orders")) == [{"n": 12}]
     assert up.children()["telemetry"] != pid
-    assert up.until(lambda: _quiet(up, "SELECT count() AS n FROM ops.events WHERE type = 'release.reported' AND subject = 'service:web'")) == [{"n": 1}]
+    assert up.until(
+        lambda: _quiet(
+            up,
+            (
+                "SELECT count() AS n FROM ops.events WHERE type = 'release.reported' AND "
+                "subject = 'service:web'"
+            ),
+        )
+    ) == [{"n": 1}]
 
 
 def test_the_coordinator_is_killed_and_comes_back(up: Up) -> None:
     """If this fails, telemetry stops being taken while the coordinator is away."""
-    assert up.post("/v1/jsonlines?asset=service:web", b'{"msg": "before"}', "application/x-ndjson") == 200
+    assert (
+        up.post("/v1/jsonlines?asset=service:web", b'{"msg": "before"}', "application/x-ndjson")
+        == 200
+    )
     pid = up.children()["coordinator"]
     os.kill(pid, signal.SIGSTOP)  # it is there, and answers nobody
     try:
-        assert up.post("/v1/jsonlines?asset=service:web", b'{"msg": "meanwhile"}', "application/x-ndjson") == 200
+        assert (
+            up.post(
+                "/v1/jsonlines?asset=service:web", b'{"msg": "meanwhile"}', "application/x-ndjson"
+            )
+            == 200
+        )
     finally:
         os.kill(pid, signal.SIGKILL)
     assert up.until(lambda: _health(up))
@@ -239,13 +362,22 @@ def slow(orders: pl.DataFrame) -> pl.DataFrame:
     return orders.head(1)
 """
     ops.write_text(text + slow)
-    asked = subprocess.Popen([sys.executable, "-m", "sextant.cli.main", "--server", up.facts["api"], "run", "slow"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=up.environment | {"SEXTANT_TOKEN": up.token})
+    asked = subprocess.Popen(
+        [sys.executable, "-m", "sextant.cli.main", "--server", up.facts["api"], "run", "slow"],
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        env=up.environment | {"SEXTANT_TOKEN": up.token},
+    )
     (cut_off,) = up.until(lambda: [one for one in up.sx("runs") if one["state"] == "running"])
     os.kill(up.children()["coordinator"], signal.SIGKILL)
     assert asked.wait(60) == 3, "who asked is told that the connection broke"
     gate.touch()
     up.until(lambda: _health(up))
-    done = up.until(lambda: [one for one in up.sx("runs") if one["id"] == cut_off["id"] and one["state"] != "running"])
+    done = up.until(
+        lambda: [
+            one for one in up.sx("runs") if one["id"] == cut_off["id"] and one["state"] != "running"
+        ]
+    )
     assert done[0]["state"] == "finished"
     assert up.sx("show", "slow", "--count")["rows"] == 1
 
@@ -260,29 +392,59 @@ def _health(up: Up) -> bool:
 
 def test_a_second_server_is_told_who_has_the_project(up: Up) -> None:
     """If this fails, two servers work on one project, or the second one fails with a riddle."""
-    done = subprocess.run([sys.executable, "-m", "sextant.cli.main", "--project", str(up.root), "up"], capture_output=True, text=True, check=False, env=up.environment)
+    done = subprocess.run(
+        [sys.executable, "-m", "sextant.cli.main", "--project", str(up.root), "up"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=up.environment,
+    )
     assert done.returncode == 3
     assert up.process
     assert f"process {up.process.pid}" in done.stderr
-    assert (up.root / ".sextant" / "server.json").exists(), "commands in the folder still find the first one"
+    assert (up.root / ".sextant" / "server.json").exists(), (
+        "commands in the folder still find the first one"
+    )
 
 
 def test_a_port_that_is_taken_is_named(up: Up, tmp_path: Path) -> None:
     """If this fails, a taken port ends in a traceback or a half-started server."""
     (tmp_path / "ops.py").write_text(_OPS)
-    (tmp_path / "sextant.toml").write_text(_TOML.replace('sql = "127.0.0.1:0"', f'sql = "{up.facts["sql"].removeprefix("http://")}"'))
-    done = subprocess.run([sys.executable, "-m", "sextant.cli.main", "--project", str(tmp_path), "up"], capture_output=True, text=True, check=False, env=up.environment)
+    (tmp_path / "sextant.toml").write_text(
+        _TOML.replace('sql = "127.0.0.1:0"', f'sql = "{up.facts["sql"].removeprefix("http://")}"')
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "sextant.cli.main", "--project", str(tmp_path), "up"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=up.environment,
+    )
     assert done.returncode == 3
     assert "`sql` cannot listen" in done.stderr
 
 
 def test_an_erased_payload_is_gone_from_sql(up: Up) -> None:
     """If this fails, what was erased from the ledger is still there to be asked for."""
-    up.sx("report", "check", "service:web", "--name", "smoke", "--message", "called by eve@example.com")
+    up.sx(
+        "report",
+        "check",
+        "service:web",
+        "--name",
+        "smoke",
+        "--message",
+        "called by eve@example.com",
+    )
     (event,) = up.sx("ledger", "show", "service:web", "--type", "check.reported")
-    assert up.query(f"SELECT data LIKE '%eve@%' AS there FROM ops.events WHERE seq = {event['seq']}") == [{"there": 1}]
+    assert up.query(
+        f"SELECT data LIKE '%eve@%' AS there FROM ops.events WHERE seq = {event['seq']}"
+    ) == [{"there": 1}]
     up.sx("ledger", "erase", str(event["seq"]), "--reason", "asked to")
-    assert up.until(lambda: up.query(f"SELECT data FROM ops.events WHERE seq = {event['seq']} AND data = 'erased'"))
+    assert up.until(
+        lambda: up.query(
+            f"SELECT data FROM ops.events WHERE seq = {event['seq']} AND data = 'erased'"
+        )
+    )
 
 
 def test_refusals_stand_in_the_ledger(up: Up) -> None:
@@ -292,10 +454,25 @@ def test_refusals_stand_in_the_ledger(up: Up) -> None:
     assert found[0]["data"]["reason"] == "token"
     for door in ("ingest", "sql"):
         with pytest.raises(urllib.error.HTTPError) as caught:
-            urllib.request.urlopen(urllib.request.Request(up.facts[door] + {"ingest": "/v1/logs", "sql": "/?query=SELECT+1"}[door], b"{}", {"Authorization": "Bearer sxt_wrong"}), timeout=30)
+            urllib.request.urlopen(
+                urllib.request.Request(
+                    up.facts[door] + {"ingest": "/v1/logs", "sql": "/?query=SELECT+1"}[door],
+                    b"{}",
+                    {"Authorization": "Bearer sxt_wrong"},
+                ),
+                timeout=30,
+            )
         assert caught.value.code == 401
     reasons = {"token for ingest", "token for sql"}
-    assert up.until(lambda: reasons <= {one["data"]["reason"] for one in up.sx("ledger", "show", "--type", "access.refused", "--data")})
+    assert up.until(
+        lambda: (
+            reasons
+            <= {
+                one["data"]["reason"]
+                for one in up.sx("ledger", "show", "--type", "access.refused", "--data")
+            }
+        )
+    )
 
 
 def test_it_stops_cleanly_and_goes_on(up: Up) -> None:
@@ -303,7 +480,9 @@ def test_it_stops_cleanly_and_goes_on(up: Up) -> None:
     children = up.children()
     assert up.end() == 0
     assert not any(Path(f"/proc/{pid}").exists() for pid in children.values())
-    alone = up.here("query", "SELECT count() AS n FROM obs.logs WHERE body IN ('before', 'meanwhile')")
+    alone = up.here(
+        "query", "SELECT count() AS n FROM obs.logs WHERE body IN ('before', 'meanwhile')"
+    )
     assert alone == [{"n": 2}], "SQL without a server"
     up.begin()
     assert up.facts["token"] == "", "the first token is shown once"
@@ -311,7 +490,8 @@ def test_it_stops_cleanly_and_goes_on(up: Up) -> None:
 
 
 def test_a_server_waits_for_a_command_that_holds_the_store(tmp_path: Path) -> None:
-    """If this fails, `sextant up` ends with a riddle while somebody asks a question without a server."""
+    """If this fails, `sextant up` ends with a riddle while somebody asks a question without a
+    server."""
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop" / "ops.py").write_text(_OPS)
     (tmp_path / "shop" / "sextant.toml").write_text(_TOML)
@@ -319,7 +499,13 @@ def test_a_server_waits_for_a_command_that_holds_the_store(tmp_path: Path) -> No
     one = Up(tmp_path / "shop")
     held = hold_store(one.root / ".sextant", unless=lambda: False)
     assert held is not None
-    process = subprocess.Popen([sys.executable, "-m", "sextant.cli.main", "--project", str(one.root), "up", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=one.environment)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sextant.cli.main", "--project", str(one.root), "up", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=one.environment,
+    )
     one.until(lambda: (one.root / ".sextant" / "up.lock").exists())
     assert not (one.root / ".sextant" / "telemetry").exists(), "nothing has been opened"
     os.close(held)
@@ -342,15 +528,23 @@ def test_the_processes_end_with_the_supervisor(up: Up) -> None:
 
 
 def test_the_file_of_a_killed_server_misleads_nobody(up: Up) -> None:
-    """If this fails, after a kill -9 commands in the folder ask a server that is gone, as soon as its number is given to another process."""
-    stale = {"pid": os.getpid(), "api": up.facts["api"], "ingest": up.facts["ingest"], "sql": up.facts["sql"], "secret": "x"}
+    """If this fails, after a kill -9 commands in the folder ask a server that is gone, as soon as
+    its number is given to another process."""
+    stale = {
+        "pid": os.getpid(),
+        "api": up.facts["api"],
+        "ingest": up.facts["ingest"],
+        "sql": up.facts["sql"],
+        "secret": "x",
+    }
     (up.root / ".sextant" / "server.json").write_text(json.dumps(stale))
     assert up.here("query", "SELECT 1 AS one") == [{"one": 1}]
     (up.root / ".sextant" / "server.json").unlink()
 
 
 def test_a_folder_that_cannot_be_used_is_named(up: Up) -> None:
-    """If this fails, a telemetry folder with wrong permissions, or a broken store, ends in tracebacks."""
+    """If this fails, a telemetry folder with wrong permissions, or a broken store, ends in
+    tracebacks."""
     folder = up.root / ".sextant" / "telemetry"
     for path in (folder, folder / "store", folder / "store" / "data"):
         if folder.is_file():
@@ -358,7 +552,13 @@ def test_a_folder_that_cannot_be_used_is_named(up: Up) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("not a folder")
-        done = subprocess.run([sys.executable, "-m", "sextant.cli.main", "--project", str(up.root), "up"], capture_output=True, text=True, check=False, env=up.environment)
+        done = subprocess.run(
+            [sys.executable, "-m", "sextant.cli.main", "--project", str(up.root), "up"],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=up.environment,
+        )
         assert done.returncode == 3
         assert str(folder) in done.stderr
         assert "Traceback" not in done.stderr
@@ -366,9 +566,13 @@ def test_a_folder_that_cannot_be_used_is_named(up: Up) -> None:
         assert "hint" in done.stderr
 
 
-@pytest.mark.parametrize(("host", "why"), [("127.0.0.1", "another program has that port"), ("192.0.2.1", "no address of this machine")])
+@pytest.mark.parametrize(
+    ("host", "why"),
+    [("127.0.0.1", "another program has that port"), ("192.0.2.1", "no address of this machine")],
+)
 def test_an_address_that_cannot_be_had(host: str, why: str) -> None:
-    """If this fails, a slip in an address reads as a taken port, and its reader looks for a program that is not there."""
+    """If this fails, a slip in an address reads as a taken port, and its reader looks for a program
+    that is not there."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()

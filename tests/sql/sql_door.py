@@ -1,6 +1,8 @@
-"""What the tests of the SQL door stand on: a telemetry store with a few tables, a lake with published versions, and the door on a loopback port.
+"""What the tests of the SQL door stand on: a telemetry store with a few tables, a lake with
+published versions, and the door on a loopback port.
 
-A process has room for one path of chDB at a time, so a module opens its world, and closes it before the next one.
+A process has room for one path of chDB at a time, so a module opens its world, and closes it before
+the next one.
 """
 
 import http.client
@@ -50,12 +52,18 @@ class Caller(NamedTuple):
     scopes: tuple[str, ...] = ("api", "query")
 
 
-TOKENS = {"sxt_viewer": Caller("viewer"), "sxt_other": Caller("other"), "sxt_admin": Caller("boss", "admin"), "sxt_ingest": Caller("shipper", "operator", ("ingest",))}
+TOKENS = {
+    "sxt_viewer": Caller("viewer"),
+    "sxt_other": Caller("other"),
+    "sxt_admin": Caller("boss", "admin"),
+    "sxt_ingest": Caller("shipper", "operator", ("ingest",)),
+}
 SECRET = "secret-of-the-processes"
 
 
 class World:
-    """A store, a lake, a catalogue and a guard in a temporary folder, which is the working directory meanwhile."""
+    """A store, a lake, a catalogue and a guard in a temporary folder, which is the working
+    directory meanwhile."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="sextant-sql-")).resolve()
@@ -76,30 +84,78 @@ class World:
     def put(self, name: str, table: pa.Table, base: str = "") -> TableCommit:
         """Write a state of a table, as the coordinator does."""
         self._attempts += 1
-        outs = frames.write_many([("", table)], root=self.lake.root, staging=f"{name}/data/a{self._attempts}", grain="none")
+        outs = frames.write_many(
+            [("", table)],
+            root=self.lake.root,
+            staging=f"{name}/data/a{self._attempts}",
+            grain="none",
+        )
         files = [file for out in outs for file in out.files]
-        return self.lake.commit(name, base, add=files, replace=[""], arrow_schema=table.schema.serialize().to_pybytes(), partitioned="none")
+        return self.lake.commit(
+            name,
+            base,
+            add=files,
+            replace=[""],
+            arrow_schema=table.schema.serialize().to_pybytes(),
+            partitioned="none",
+        )
 
-    def live(self, name: str, table: pa.Table, digest: str, *, env: str = "dev", personal: tuple[str, ...] = (), live: bool = True) -> LiveTable:
-        return LiveTable(env=env, asset=f"dataset:{name}", name=name, version=digest, locator=self.put(name, table).locator, personal=personal, live=live)
+    def live(
+        self,
+        name: str,
+        table: pa.Table,
+        digest: str,
+        *,
+        env: str = "dev",
+        personal: tuple[str, ...] = (),
+        live: bool = True,
+    ) -> LiveTable:
+        return LiveTable(
+            env=env,
+            asset=f"dataset:{name}",
+            name=name,
+            version=digest,
+            locator=self.put(name, table).locator,
+            personal=personal,
+            live=live,
+        )
 
     def _published(self) -> tuple[list[LiveTable], list[LiveKpi]]:
         """Write three datasets and the values of a KPI."""
         n = list(range(300))
         flights = pa.table(
             {
-                "flight": n, "origin": [("EWR", "JFK", "LGA")[i % 3] for i in n], "carrier": [("UA", "AA")[i % 2] for i in n], "delay": [float(i % 40) - 5 if i % 10 else None for i in n],
-                "time_hour": [datetime(2013, 1, 1 + i % 28, i % 24, tzinfo=UTC) for i in n], "day": [datetime(2013, 1, 1 + i % 28, tzinfo=UTC).date() for i in n],
+                "flight": n,
+                "origin": [("EWR", "JFK", "LGA")[i % 3] for i in n],
+                "carrier": [("UA", "AA")[i % 2] for i in n],
+                "delay": [float(i % 40) - 5 if i % 10 else None for i in n],
+                "time_hour": [datetime(2013, 1, 1 + i % 28, i % 24, tzinfo=UTC) for i in n],
+                "day": [datetime(2013, 1, 1 + i % 28, tzinfo=UTC).date() for i in n],
             }
-        )  # fmt: skip
+        )
         airlines = pa.table({"carrier": ["UA", "AA"], "name": ["United", "American"]})
-        people = pa.table({"id": [1, 2, 3], "city": ["Oslo", "Bern", "Oslo"], "email": ["a@x", "b@x", "c@x"]})
-        values = pa.table({"bucket": [datetime(2013, 1, d, tzinfo=UTC) for d in (1, 2, 3)], "origin": ["EWR", "JFK", "LGA"], "p0": [1.0, 3.0, 0.0], "p1": [2, 4, 5]})
-        measure = Measure(of="dataset:flights", sql="sum(delay) / count(*)", grain="1d", by=("origin",))
+        people = pa.table(
+            {"id": [1, 2, 3], "city": ["Oslo", "Bern", "Oslo"], "email": ["a@x", "b@x", "c@x"]}
+        )
+        values = pa.table(
+            {
+                "bucket": [datetime(2013, 1, d, tzinfo=UTC) for d in (1, 2, 3)],
+                "origin": ["EWR", "JFK", "LGA"],
+                "p0": [1.0, 3.0, 0.0],
+                "p1": [2, 4, 5],
+            }
+        )
+        measure = Measure(
+            of="dataset:flights", sql="sum(delay) / count(*)", grain="1d", by=("origin",)
+        )
         tables = [
-            self.live("flights", flights.slice(0, 200), DIGESTS[1], live=False), self.live("flights", flights, DIGESTS[2]), self.live("flights", flights.slice(0, 10), DIGESTS[3], env="prod"),
-            self.live("airlines", airlines, DIGESTS[4]), self.live("people", people, DIGESTS[5], personal=("email",)), self.live("kpi_mean_delay", values, DIGESTS[6]),
-        ]  # fmt: skip
+            self.live("flights", flights.slice(0, 200), DIGESTS[1], live=False),
+            self.live("flights", flights, DIGESTS[2]),
+            self.live("flights", flights.slice(0, 10), DIGESTS[3], env="prod"),
+            self.live("airlines", airlines, DIGESTS[4]),
+            self.live("people", people, DIGESTS[5], personal=("email",)),
+            self.live("kpi_mean_delay", values, DIGESTS[6]),
+        ]
         return tables, [live_kpi("dev", "mean_delay", measure)]
 
     def show(self) -> None:
@@ -114,7 +170,9 @@ class World:
     def ask(self, sql: str, *, admin: bool = False, form: str = "TSV", **more: Any) -> str:
         """Judge and answer."""
         with self.catalogue.reading(admin=admin) as names:
-            return self.store.ask(self.guard.judge(sql, names, **more).sql, form=form, params=more.get("params")).decode()
+            return self.store.ask(
+                self.guard.judge(sql, names, **more).sql, form=form, params=more.get("params")
+            ).decode()
 
     def close(self) -> None:
         self.store.close()
@@ -146,11 +204,20 @@ class Served:
         def flush() -> None:
             self.flushed += 1
 
-        self.app = make_sql_app(world.store, flush, authorise, world.catalogue, internal=SECRET, refused=lambda who, why: self.refused.append((who, why)))
+        self.app = make_sql_app(
+            world.store,
+            flush,
+            authorise,
+            world.catalogue,
+            internal=SECRET,
+            refused=lambda who, why: self.refused.append((who, why)),
+        )
         self._socket = socket.socket()
         self._socket.bind(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
-        config = uvicorn.Config(self.app, log_level="error", lifespan="off", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(
+            self.app, log_level="error", lifespan="off", timeout_graceful_shutdown=1
+        )
         self._server = uvicorn.Server(config)
         ready = threading.Event()
         startup = self._server.startup
@@ -160,17 +227,37 @@ class Served:
             ready.set()
 
         self._server.startup = started
-        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True
+        )
         self._thread.start()
         assert ready.wait(30)
 
-    def send(self, method: str = "POST", path: str = "/", body: bytes | str = b"", *, token: str = "sxt_viewer", headers: dict[str, str] | None = None, **query: str) -> Answer:
+    def send(
+        self,
+        method: str = "POST",
+        path: str = "/",
+        body: bytes | str = b"",
+        *,
+        token: str = "sxt_viewer",
+        headers: dict[str, str] | None = None,
+        **query: str,
+    ) -> Answer:
         link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         sent = {**({"X-ClickHouse-Key": token} if token else {}), **(headers or {})}
         try:
-            link.request(method, f"{path}?{urllib.parse.urlencode(query)}" if query else path, body.encode() if isinstance(body, str) else body, sent)
+            link.request(
+                method,
+                f"{path}?{urllib.parse.urlencode(query)}" if query else path,
+                body.encode() if isinstance(body, str) else body,
+                sent,
+            )
             answer = link.getresponse()
-            return Answer(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
+            return Answer(
+                answer.status,
+                {name.lower(): value for name, value in answer.getheaders()},
+                answer.read(),
+            )
         finally:
             link.close()
 

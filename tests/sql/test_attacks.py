@@ -1,4 +1,5 @@
-"""Every attack of the corpus is refused before anything runs; and what would run, were the guard not there, is bounded by the kernel."""
+"""Every attack of the corpus is refused before anything runs; and what would run, were the guard
+not there, is bounded by the kernel."""
 
 import socket
 from pathlib import Path
@@ -10,7 +11,12 @@ from sextant.kernel.errors import Denied, UsageError
 
 HERE = Path(__file__).parent
 ATTACKS = cases(HERE / "attacks" / "refused.txt")
-PARAMS = {"database": "system", "table": "users", "function": "file", "columns": "y Int8, x String ALIAS file('/etc/hostname')"}
+PARAMS = {
+    "database": "system",
+    "table": "users",
+    "function": "file",
+    "columns": "y Int8, x String ALIAS file('/etc/hostname')",
+}
 
 
 @pytest.fixture(scope="module")
@@ -28,12 +34,19 @@ def bait(tmp_path_factory: pytest.TempPathFactory):
 
 def _filled(attack: str, bait) -> str:
     canary, out, listener = bait
-    return attack.replace("{file}", str(canary)).replace("{out}", str(out)).replace("{port}", str(listener.getsockname()[1])).replace("\\u0000", "\0")
+    return (
+        attack.replace("{file}", str(canary))
+        .replace("{out}", str(out))
+        .replace("{port}", str(listener.getsockname()[1]))
+        .replace("\\u0000", "\0")
+    )
 
 
 def test_the_corpus_is_large_and_has_no_doubles() -> None:
     assert len(ATTACKS) >= 200
-    assert len({name for name, _ in ATTACKS}) == len(ATTACKS) == len({attack for _, attack in ATTACKS})
+    assert (
+        len({name for name, _ in ATTACKS}) == len(ATTACKS) == len({attack for _, attack in ATTACKS})
+    )
 
 
 @pytest.mark.parametrize(("name", "attack"), ATTACKS, ids=[name for name, _ in ATTACKS])

@@ -12,10 +12,13 @@ from sextant.server.sql.blocks import blocks, city_hash
 @pytest.mark.parametrize(
     ("data", "low", "high"),
     [
-        (b"", 0x3DF09DFC64C09A2B, 0x3CB540C392E51E29), (b"abc", 0x900FF195577748FE, 0x13A9176355B20D7E), (b"0123456789", 0xC971B4BE71AEFFA5, 0x26998264D5283DA9),
-        (bytes(range(40)), 0x20193667F8A2DCAB, 0x28697471AC11EDF3), (bytes(range(256)), 0x327BB07EC0345A9B, 0xFB45EF5CB037BD93),
+        (b"", 0x3DF09DFC64C09A2B, 0x3CB540C392E51E29),
+        (b"abc", 0x900FF195577748FE, 0x13A9176355B20D7E),
+        (b"0123456789", 0xC971B4BE71AEFFA5, 0x26998264D5283DA9),
+        (bytes(range(40)), 0x20193667F8A2DCAB, 0x28697471AC11EDF3),
+        (bytes(range(256)), 0x327BB07EC0345A9B, 0xFB45EF5CB037BD93),
     ],
-)  # fmt: skip
+)
 def test_hashes_are_those_of_the_reference(data: bytes, low: int, high: int) -> None:
     """Computed with clickhouse-cityhash 1.0.2.6, which binds the original."""
     assert city_hash(data) == (low, high)
@@ -35,8 +38,16 @@ def read(data: bytes) -> bytes:
 
 
 def test_an_answer_in_blocks(door: Served) -> None:
-    plain = door.ask("SELECT number, toString(number) FROM numbers(200000)", default_format="RowBinaryWithNamesAndTypes")
-    packed = door.ask("SELECT number, toString(number) FROM numbers(200000)", default_format="RowBinaryWithNamesAndTypes", compress="1", headers={"Accept-Encoding": "gzip"})
+    plain = door.ask(
+        "SELECT number, toString(number) FROM numbers(200000)",
+        default_format="RowBinaryWithNamesAndTypes",
+    )
+    packed = door.ask(
+        "SELECT number, toString(number) FROM numbers(200000)",
+        default_format="RowBinaryWithNamesAndTypes",
+        compress="1",
+        headers={"Accept-Encoding": "gzip"},
+    )
     assert "content-encoding" not in packed.headers
     assert len(packed.body) < len(plain.body)
     assert read(packed.body) == plain.body

@@ -1,4 +1,5 @@
-"""What names mean at the SQL door: pinned versions, swapped at once, held still for whoever reads."""
+"""What names mean at the SQL door: pinned versions, swapped at once, held still for whoever
+reads."""
 
 import shutil
 import threading
@@ -27,7 +28,11 @@ def numbers(*values: int) -> pa.Table:
 
 
 def made(world: World) -> set[str]:
-    return set(world.store.query(f"SELECT name FROM system.tables WHERE database = '{LAKE}'", form="TSV").decode().split())
+    return set(
+        world.store.query(f"SELECT name FROM system.tables WHERE database = '{LAKE}'", form="TSV")
+        .decode()
+        .split()
+    )
 
 
 def test_nothing_is_known_before_it_is_told(world: World) -> None:
@@ -38,14 +43,30 @@ def test_nothing_is_known_before_it_is_told(world: World) -> None:
 
 
 def test_names(world: World) -> None:
-    old, new = world.live("t", numbers(1), DIGESTS[1], live=False), world.live("t", numbers(1, 2), DIGESTS[2])
+    old, new = (
+        world.live("t", numbers(1), DIGESTS[1], live=False),
+        world.live("t", numbers(1, 2), DIGESTS[2]),
+    )
     prod = world.live("t", numbers(1, 2, 3), DIGESTS[3], env="prod")
     applied = world.catalogue.apply("dev", [old, new, prod], [])
-    assert (applied.made, applied.left_out) == (4, {})  # the old version is made when somebody asks for it
-    assert [world.ask(f"SELECT count() FROM {name}").strip() for name in ("t", "data.t", '"t@222222222222"', '"t@env:prod"', '"t@333333333333"', '"t@111111111111"')] == list("222331")
+    assert (applied.made, applied.left_out) == (
+        4,
+        {},
+    )  # the old version is made when somebody asks for it
+    assert [
+        world.ask(f"SELECT count() FROM {name}").strip()
+        for name in (
+            "t",
+            "data.t",
+            '"t@222222222222"',
+            '"t@env:prod"',
+            '"t@333333333333"',
+            '"t@111111111111"',
+        )
+    ] == list("222331")
     assert world.ask("SHOW TABLES FROM data").split() == ["t", "t@env:prod"]
     assert world.ask("SELECT n FROM t ORDER BY n") == "1\n2\n"
-    assert world.ask("EXISTS TABLE data.\"t@111111111111\"") == "1\n"
+    assert world.ask('EXISTS TABLE data."t@111111111111"') == "1\n"
     with pytest.raises(UsageError) as unknown:
         world.judge("SELECT * FROM data.tt")
     assert "did you mean `t`" in unknown.value.hint
@@ -86,7 +107,10 @@ def test_a_query_sees_one_moment_however_long_it_takes(world: World) -> None:
 
 def test_readers_never_meet_a_gap_while_versions_are_swapped(world: World) -> None:
     """Two tables that are published together are never seen apart."""
-    pairs = [[world.live(name, numbers(*range(size)), f"{size}{name}" * 10) for name in ("a", "b")] for size in (1, 2, 3, 4)]
+    pairs = [
+        [world.live(name, numbers(*range(size)), f"{size}{name}" * 10) for name in ("a", "b")]
+        for size in (1, 2, 3, 4)
+    ]
     world.catalogue.apply("dev", pairs[0], [])
     stop, problems, seen = threading.Event(), [], set()
 
@@ -112,7 +136,10 @@ def test_readers_never_meet_a_gap_while_versions_are_swapped(world: World) -> No
 
 
 def test_what_cannot_be_read_is_left_out_and_says_why(world: World) -> None:
-    good, bad = world.live("good", numbers(1), DIGESTS[1]), world.live("bad", numbers(1), DIGESTS[2])
+    good, bad = (
+        world.live("good", numbers(1), DIGESTS[1]),
+        world.live("bad", numbers(1), DIGESTS[2]),
+    )
     shutil.rmtree(world.lake.root / "bad")
     applied = world.catalogue.apply("dev", [good, bad], [])
     assert list(applied.left_out) == ["data.bad"]
@@ -129,9 +156,23 @@ def test_what_cannot_be_read_is_left_out_and_says_why(world: World) -> None:
 def test_a_list_that_is_wrong_changes_nothing(world: World) -> None:
     good = world.live("t", numbers(1), DIGESTS[1])
     world.catalogue.apply("dev", [good], [])
-    for locator in ("/etc/passwd", "../x/metadata/v1.metadata.json", "t/metadata/../../x/metadata/a.metadata.json", "t/metadata/x.json", "t' OR/metadata/x.metadata.json"):
+    for locator in (
+        "/etc/passwd",
+        "../x/metadata/v1.metadata.json",
+        "t/metadata/../../x/metadata/a.metadata.json",
+        "t/metadata/x.json",
+        "t' OR/metadata/x.metadata.json",
+    ):
         with pytest.raises(BadData, match="no metadata file"):
-            world.catalogue.apply("dev", [LiveTable(env="dev", asset="dataset:t", name="t", version=DIGESTS[2], locator=locator)], [])
+            world.catalogue.apply(
+                "dev",
+                [
+                    LiveTable(
+                        env="dev", asset="dataset:t", name="t", version=DIGESTS[2], locator=locator
+                    )
+                ],
+                [],
+            )
     with pytest.raises(BadData, match="two versions"):
         world.catalogue.apply("dev", [good, world.live("t", numbers(1, 2), DIGESTS[2])], [])
     assert world.ask("SELECT count() FROM t") == "1\n"
@@ -146,19 +187,30 @@ def test_after_a_restart_the_same_tables_serve(world: World) -> None:
     assert made(world) == names
     assert world.ask("SELECT count() FROM t") == "1\n"
     other = Catalogue(world.store, world.lake.root)
-    assert other.apply("dev", [], []).dropped == 2  # what an earlier process left and nothing means any more
+    assert (
+        other.apply("dev", [], []).dropped == 2
+    )  # what an earlier process left and nothing means any more
 
 
 def test_kpis(world: World) -> None:
-    values = world.live("kpi_ratio", pa.table({"bucket": [1, 2], "p0": [1, 3], "p1": [3, 4]}), DIGESTS[1])
+    values = world.live(
+        "kpi_ratio", pa.table({"bucket": [1, 2], "p0": [1, 3], "p1": [3, 4]}), DIGESTS[1]
+    )
     ratio = live_kpi("dev", "ratio", Measure(of="dataset:t", sql="sum(a) / sum(b)", grain="1d"))
     median = live_kpi("dev", "median", Measure(of="dataset:t", sql="median(a)", grain="1d"))
     lonely = live_kpi("dev", "lonely", Measure(of="dataset:t", sql="sum(a)"))
     applied = world.catalogue.apply("dev", [values], [ratio, median, lonely])
     assert set(applied.left_out) == {"kpi.median", "kpi.lonely"}
-    assert world.ask("SELECT bucket, p0, p1, value FROM kpi.ratio ORDER BY bucket") == "1\t1\t3\t0.3333333333333333\n2\t3\t4\t0.75\n"
-    rollup = world.ask("SELECT comment FROM system.tables WHERE database = 'kpi' AND name = 'ratio'").strip()
-    assert world.ask(f"SELECT round({rollup}, 4) FROM kpi.ratio") == "0.5714\n"  # a ratio of sums, no mean of ratios
+    assert (
+        world.ask("SELECT bucket, p0, p1, value FROM kpi.ratio ORDER BY bucket")
+        == "1\t1\t3\t0.3333333333333333\n2\t3\t4\t0.75\n"
+    )
+    rollup = world.ask(
+        "SELECT comment FROM system.tables WHERE database = 'kpi' AND name = 'ratio'"
+    ).strip()
+    assert (
+        world.ask(f"SELECT round({rollup}, 4) FROM kpi.ratio") == "0.5714\n"
+    )  # a ratio of sums, no mean of ratios
     with pytest.raises(UsageError) as missing:
         world.judge("SELECT * FROM kpi.median")
     assert "cannot be taken apart" in missing.value.hint
@@ -168,14 +220,26 @@ def test_personal_columns_and_a_tag_that_comes_later(world: World) -> None:
     one = world.live("people", pa.table({"id": [1], "email": ["a@x"]}), DIGESTS[1])
     world.catalogue.apply("dev", [one], [])
     assert world.ask("SELECT email FROM people") == "a@x\n"
-    tagged = LiveTable(env="dev", asset=one.asset, name=one.name, version=one.version, locator=one.locator, personal=("email",))
+    tagged = LiveTable(
+        env="dev",
+        asset=one.asset,
+        name=one.name,
+        version=one.version,
+        locator=one.locator,
+        personal=("email",),
+    )
     world.catalogue.apply("dev", [tagged], [])
     assert world.ask("SELECT * EXCEPT (_partition) FROM people") == "1\n"
     assert world.ask("SELECT email FROM people", admin=True) == "a@x\n"
-    assert world.ask("SELECT name FROM system.columns WHERE database = 'data' ORDER BY position") == "id\n_partition\n"
+    assert (
+        world.ask("SELECT name FROM system.columns WHERE database = 'data' ORDER BY position")
+        == "id\n_partition\n"
+    )
 
 
-def test_it_has_to_work_in_the_lake(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+def test_it_has_to_work_in_the_lake(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path
+) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Bug, match="does not work in the lake"):
         Catalogue(world.store, world.lake.root)

@@ -1,4 +1,5 @@
-"""The SQL door over HTTP: who comes in, how questions are sent and answered, what each limit answers."""
+"""The SQL door over HTTP: who comes in, how questions are sent and answered, what each limit
+answers."""
 
 import gzip
 import io
@@ -23,7 +24,16 @@ FOREVER = "SELECT sum(cityHash64(number, number + 1)) FROM numbers(2000000000000
 
 
 def running(world: World, what: str = "20000000000000") -> int:
-    return int(world.store.query("SELECT count() FROM system.processes WHERE position(query, {w:String}) > 0 AND position(query, 'processes') = 0", form="TSV", params={"w": what}))
+    return int(
+        world.store.query(
+            (
+                "SELECT count() FROM system.processes WHERE position(query, {w:String}) > 0 AND "
+                "position(query, 'processes') = 0"
+            ),
+            form="TSV",
+            params={"w": what},
+        )
+    )
 
 
 def until(say) -> None:
@@ -41,21 +51,31 @@ def until(say) -> None:
 @pytest.mark.parametrize(
     "headers",
     [
-        {"X-ClickHouse-User": "me", "X-ClickHouse-Key": "sxt_viewer"}, {"Authorization": "Bearer sxt_viewer"}, {"Authorization": "bearer  sxt_viewer "},
-        {"Authorization": "Basic bWU6c3h0X3ZpZXdlcg=="}, {"X-Sextant-Internal": SECRET},
+        {"X-ClickHouse-User": "me", "X-ClickHouse-Key": "sxt_viewer"},
+        {"Authorization": "Bearer sxt_viewer"},
+        {"Authorization": "bearer  sxt_viewer "},
+        {"Authorization": "Basic bWU6c3h0X3ZpZXdlcg=="},
+        {"X-Sextant-Internal": SECRET},
     ],
-)  # fmt: skip
-def test_a_token_comes_in_by_every_way_that_clients_have(door: Served, headers: dict[str, str]) -> None:
+)
+def test_a_token_comes_in_by_every_way_that_clients_have(
+    door: Served, headers: dict[str, str]
+) -> None:
     assert door.ask("SELECT 1", token="", headers=headers).text == "1\n"
 
 
 @pytest.mark.parametrize(
     ("headers", "status", "number"),
     [
-        ({}, 401, "516"), ({"X-ClickHouse-Key": "wrong"}, 401, "516"), ({"Authorization": "Basic ###"}, 401, "516"), ({"Authorization": "Basic bWU6d3Jvbmc="}, 401, "516"),
-        ({"Authorization": "Digest x"}, 401, "516"), ({"X-Sextant-Internal": "guessed"}, 401, "516"), ({"X-ClickHouse-Key": "sxt_ingest"}, 403, "497"),
+        ({}, 401, "516"),
+        ({"X-ClickHouse-Key": "wrong"}, 401, "516"),
+        ({"Authorization": "Basic ###"}, 401, "516"),
+        ({"Authorization": "Basic bWU6d3Jvbmc="}, 401, "516"),
+        ({"Authorization": "Digest x"}, 401, "516"),
+        ({"X-Sextant-Internal": "guessed"}, 401, "516"),
+        ({"X-ClickHouse-Key": "sxt_ingest"}, 403, "497"),
     ],
-)  # fmt: skip
+)
 def test_nobody_else_does(door: Served, headers: dict[str, str], status: int, number: str) -> None:
     before = len(door.refused)
     answer = door.ask("SELECT 1", token="", headers=headers)
@@ -73,7 +93,12 @@ def test_a_token_in_the_address_is_refused(door: Served) -> None:
 
 def test_who_the_tokens_belong_to_may_be_unknown_for_a_while(world: World) -> None:
     async def away(_token: str) -> None:
-        raise WorldError("SX-UP-020", "the coordinator does not answer", hint="try in a moment", retry_after_s=1.0)
+        raise WorldError(
+            "SX-UP-020",
+            "the coordinator does not answer",
+            hint="try in a moment",
+            retry_after_s=1.0,
+        )
 
     import asyncio
 
@@ -86,18 +111,44 @@ def test_who_the_tokens_belong_to_may_be_unknown_for_a_while(world: World) -> No
     async def send(message: Any) -> None:
         said.append(message)
 
-    asyncio.run(app({"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": [(b"x-clickhouse-key", b"sxt_x")]}, receive, send))
+    asyncio.run(
+        app(
+            {
+                "type": "http",
+                "method": "POST",
+                "path": "/",
+                "query_string": b"",
+                "headers": [(b"x-clickhouse-key", b"sxt_x")],
+            },
+            receive,
+            send,
+        )
+    )
     assert said[0]["status"] == 503
     assert dict(said[0]["headers"])[b"retry-after"] == b"1"
     app.close()
 
 
-def test_the_door_of_the_processes_answers_problems_and_sees_what_the_role_sees(door: Served) -> None:
+def test_the_door_of_the_processes_answers_problems_and_sees_what_the_role_sees(
+    door: Served,
+) -> None:
     problem = door.ask("DROP TABLE obs.logs", token="", headers={"X-Sextant-Internal": SECRET})
     assert problem.status == 403
     assert json.loads(problem.body)["code"] == "SX-SQL-001"
-    assert door.ask("SELECT email FROM data.people", token="", headers={"X-Sextant-Internal": SECRET}).status == 400
-    assert door.ask("SELECT max(email) FROM data.people", token="", headers={"X-Sextant-Internal": SECRET, "X-Sextant-Role": "admin"}).text == "c@x\n"
+    assert (
+        door.ask(
+            "SELECT email FROM data.people", token="", headers={"X-Sextant-Internal": SECRET}
+        ).status
+        == 400
+    )
+    assert (
+        door.ask(
+            "SELECT max(email) FROM data.people",
+            token="",
+            headers={"X-Sextant-Internal": SECRET, "X-Sextant-Role": "admin"},
+        ).text
+        == "c@x\n"
+    )
 
 
 def test_without_a_secret_that_door_is_closed(world: World) -> None:
@@ -113,7 +164,9 @@ def test_without_a_secret_that_door_is_closed(world: World) -> None:
 
 
 def test_signs_of_life_need_no_token(door: Served) -> None:
-    assert [door.send("GET", path, token="").text for path in ("/ping", "/", "/replicas_status")] == ["Ok.\n"] * 3
+    assert [
+        door.send("GET", path, token="").text for path in ("/ping", "/", "/replicas_status")
+    ] == ["Ok.\n"] * 3
     assert door.send("GET", "/play", token="").status == 404
     assert door.send("DELETE", "/", token="").status == 404
 
@@ -124,10 +177,26 @@ def test_the_text_is_the_parameter_and_the_body_after_it(door: Served) -> None:
 
 
 def test_parameters(door: Served) -> None:
-    asked = door.ask("SELECT {n:Int64} + 1, {s:String}, {a:Array(String)}, {d:DateTime('UTC')}", param_n="41", param_s="it's a \\t tab", param_a="['x','y']", param_d="2026-01-01 10:00:00")
+    asked = door.ask(
+        "SELECT {n:Int64} + 1, {s:String}, {a:Array(String)}, {d:DateTime('UTC')}",
+        param_n="41",
+        param_s="it's a \\t tab",
+        param_a="['x','y']",
+        param_d="2026-01-01 10:00:00",
+    )
     assert asked.text == "42\tit\\'s a \\t tab\t['x','y']\t2026-01-01 10:00:00\n"
-    assert door.ask("SELECT count() FROM {d:Identifier}.{t:Identifier}", param_d="data", param_t="flights").text == "300\n"
-    assert door.ask("SELECT count() FROM {d:Identifier}.{t:Identifier}", param_d="data", param_t="airlines").text == "2\n"
+    assert (
+        door.ask(
+            "SELECT count() FROM {d:Identifier}.{t:Identifier}", param_d="data", param_t="flights"
+        ).text
+        == "300\n"
+    )
+    assert (
+        door.ask(
+            "SELECT count() FROM {d:Identifier}.{t:Identifier}", param_d="data", param_t="airlines"
+        ).text
+        == "2\n"
+    )
     assert door.ask("SELECT count() FROM { t :\nIdentifier }", param_t="airlines").text == "2\n"
     assert door.ask("SELECT {n:Int64}").headers["x-clickhouse-exception-code"] == "456"
     assert door.ask("SELECT {n:Int64}", param_n="1; DROP TABLE obs.logs").status == 400
@@ -138,20 +207,51 @@ def test_a_form(door: Served) -> None:
         b'--b\r\nContent-Disposition: form-data; name="query"\r\n\r\nSELECT {x:String}\r\n'
         b'--b\r\nContent-Disposition: form-data; name="param_x"\r\nContent-Type: text/plain; charset=UTF-8\r\n\r\n\xc3\xa9\r\n--b--\r\n'
     )
-    assert door.send("POST", body=body, headers={"Content-Type": "multipart/form-data; boundary=b"}).text == "é\n"
-    file = b'--b\r\nContent-Disposition: form-data; name="t"; filename="t.tsv"\r\n\r\n1\r\n--b--\r\n'
-    assert "tables of your own" in door.send("POST", body=file, headers={"Content-Type": "multipart/form-data; boundary=b"}, query="SELECT * FROM t", t_structure="x Int8").text
-    assert door.send("POST", body=b"nothing", headers={"Content-Type": "multipart/form-data; boundary=b"}).status == 400
+    assert (
+        door.send(
+            "POST", body=body, headers={"Content-Type": "multipart/form-data; boundary=b"}
+        ).text
+        == "é\n"
+    )
+    file = (
+        b'--b\r\nContent-Disposition: form-data; name="t"; filename="t.tsv"\r\n\r\n1\r\n--b--\r\n'
+    )
+    assert (
+        "tables of your own"
+        in door.send(
+            "POST",
+            body=file,
+            headers={"Content-Type": "multipart/form-data; boundary=b"},
+            query="SELECT * FROM t",
+            t_structure="x Int8",
+        ).text
+    )
+    assert (
+        door.send(
+            "POST", body=b"nothing", headers={"Content-Type": "multipart/form-data; boundary=b"}
+        ).status
+        == 400
+    )
 
 
 @pytest.mark.parametrize(
     ("way", "pack"),
-    [("gzip", gzip.compress), ("deflate", zlib.compress), ("zstd", lambda d: bytes(cramjam.zstd.compress(d))), ("lz4", lambda d: bytes(cramjam.lz4.compress(d)))],
+    [
+        ("gzip", gzip.compress),
+        ("deflate", zlib.compress),
+        ("zstd", lambda d: bytes(cramjam.zstd.compress(d))),
+        ("lz4", lambda d: bytes(cramjam.lz4.compress(d))),
+    ],
     ids=["gzip", "deflate", "zstd", "lz4"],
 )
 def test_compressed_questions(door: Served, way: str, pack) -> None:
-    assert door.send("POST", body=pack(b"SELECT 1"), headers={"Content-Encoding": way}).text == "1\n"
-    assert door.send("POST", body=pack(b"SELECT 1")[:-6], headers={"Content-Encoding": way}).status == 400
+    assert (
+        door.send("POST", body=pack(b"SELECT 1"), headers={"Content-Encoding": way}).text == "1\n"
+    )
+    assert (
+        door.send("POST", body=pack(b"SELECT 1")[:-6], headers={"Content-Encoding": way}).status
+        == 400
+    )
     bomb = pack(b"SELECT 1 " + b" " * (8 * limits.SQL_BODY_BYTES_MAX))
     assert len(bomb) < limits.SQL_BODY_BYTES_MAX
     assert "larger than" in door.send("POST", body=bomb, headers={"Content-Encoding": way}).text
@@ -168,18 +268,25 @@ def test_what_is_too_large_or_malformed(door: Served) -> None:
     assert door.ask("SELECT 1", allow_ddl="1").status == 403
     assert door.ask("SELECT 1", readonly="0").status == 403
     assert door.ask("SELECT 1", max_execution_time="-1").status == 403
-    assert door.ask("SELECT 1", default_format="Template").headers["x-clickhouse-exception-code"] == "73"
+    assert (
+        door.ask("SELECT 1", default_format="Template").headers["x-clickhouse-exception-code"]
+        == "73"
+    )
     assert door.ask("SELECT 1", headers={"X-ClickHouse-Format": "Protobuf"}).status == 400
-    assert door.ask("SELECT 1", database="system.users").headers["x-clickhouse-exception-code"] == "81"
+    assert (
+        door.ask("SELECT 1", database="system.users").headers["x-clickhouse-exception-code"] == "81"
+    )
 
 
 @pytest.mark.parametrize(
     "insert",
     [
-        "INSERT INTO obs.logs (body) VALUES ('x')", "  insert into obs.logs FORMAT Native\n\x01\x02\x00\xff", "-- a remark\nINSERT INTO obs.logs SELECT * FROM obs.logs",
+        "INSERT INTO obs.logs (body) VALUES ('x')",
+        "  insert into obs.logs FORMAT Native\n\x01\x02\x00\xff",
+        "-- a remark\nINSERT INTO obs.logs SELECT * FROM obs.logs",
         "WITH 1 AS x INSERT INTO obs.logs (body) SELECT 'x'",
     ],
-)  # fmt: skip
+)
 def test_inserts_are_refused_as_such(door: Served, insert: str) -> None:
     answer = door.ask(insert.encode("latin-1"))
     assert (answer.status, answer.headers["x-clickhouse-exception-code"]) == (403, "164")
@@ -188,14 +295,23 @@ def test_inserts_are_refused_as_such(door: Served, insert: str) -> None:
 
 
 def test_rows_behind_an_insert_in_the_address_are_refused_too(door: Served) -> None:
-    assert door.send("POST", query="INSERT INTO obs.logs FORMAT Native", body=b"\x01\x00\xff").headers["x-clickhouse-exception-code"] == "164"
+    assert (
+        door.send("POST", query="INSERT INTO obs.logs FORMAT Native", body=b"\x01\x00\xff").headers[
+            "x-clickhouse-exception-code"
+        ]
+        == "164"
+    )
 
 
 # ---------------------------------------------------------------- how they are answered
 
 
 def test_headers_of_an_answer(door: Served) -> None:
-    answer = door.ask("SELECT count() AS n FROM flights", default_format="JSONEachRow", query_id="mine\r\nX-Evil: 1")
+    answer = door.ask(
+        "SELECT count() AS n FROM flights",
+        default_format="JSONEachRow",
+        query_id="mine\r\nX-Evil: 1",
+    )
     assert answer.text == '{"n":300}\n'
     assert answer.headers["x-clickhouse-format"] == "JSONEachRow"
     assert answer.headers["content-type"] == "application/x-ndjson; charset=UTF-8"
@@ -206,14 +322,27 @@ def test_headers_of_an_answer(door: Served) -> None:
 
 
 def test_formats_and_which_of_them_wins(door: Served) -> None:
-    said = door.ask("SELECT 1 AS x FORMAT CSVWithNames", default_format="JSON", headers={"X-ClickHouse-Format": "TSV"})
+    said = door.ask(
+        "SELECT 1 AS x FORMAT CSVWithNames",
+        default_format="JSON",
+        headers={"X-ClickHouse-Format": "TSV"},
+    )
     assert said.text == '"x"\n1\n'
     assert said.headers["content-type"].startswith("text/csv")
-    assert door.ask("SELECT 1 AS x", default_format="JSON", headers={"X-ClickHouse-Format": "TSVWithNames"}).text == "x\n1\n"
+    assert (
+        door.ask(
+            "SELECT 1 AS x", default_format="JSON", headers={"X-ClickHouse-Format": "TSVWithNames"}
+        ).text
+        == "x\n1\n"
+    )
     assert json.loads(door.ask("SELECT 1 AS x", default_format="JSON").body)["data"] == [{"x": 1}]
-    parquet = door.ask("SELECT flight, origin FROM flights ORDER BY flight LIMIT 3", default_format="Parquet").body
+    parquet = door.ask(
+        "SELECT flight, origin FROM flights ORDER BY flight LIMIT 3", default_format="Parquet"
+    ).body
     assert pq.read_table(io.BytesIO(parquet)).to_pylist()[0] == {"flight": 0, "origin": "EWR"}
-    arrow = door.ask("SELECT flight, origin FROM flights ORDER BY flight LIMIT 3", default_format="ArrowStream")
+    arrow = door.ask(
+        "SELECT flight, origin FROM flights ORDER BY flight LIMIT 3", default_format="ArrowStream"
+    )
     assert pl.from_arrow(pa.ipc.open_stream(arrow.body).read_all()).height == 3
     assert arrow.headers["content-type"] == "application/vnd.apache.arrow.stream"
 
@@ -221,34 +350,66 @@ def test_formats_and_which_of_them_wins(door: Served) -> None:
 @pytest.mark.parametrize(
     ("asked", "way", "unpack"),
     [
-        ("gzip, deflate, br, zstd", "zstd", lambda d: bytes(cramjam.zstd.decompress(d))), ("lz4,zstd,gzip", "lz4", lambda d: bytes(cramjam.lz4.decompress(d))),
-        ("gzip", "gzip", gzip.decompress), ("deflate", "deflate", zlib.decompress), ("gzip;q=0, deflate;q=0.5", "deflate", zlib.decompress), ("br", "", bytes), ("", "", bytes),
+        ("gzip, deflate, br, zstd", "zstd", lambda d: bytes(cramjam.zstd.decompress(d))),
+        ("lz4,zstd,gzip", "lz4", lambda d: bytes(cramjam.lz4.decompress(d))),
+        ("gzip", "gzip", gzip.decompress),
+        ("deflate", "deflate", zlib.decompress),
+        ("gzip;q=0, deflate;q=0.5", "deflate", zlib.decompress),
+        ("br", "", bytes),
+        ("", "", bytes),
     ],
-)  # fmt: skip
+)
 def test_compressed_answers(door: Served, asked: str, way: str, unpack) -> None:
-    answer = door.ask("SELECT number FROM numbers(5000)", headers={"Accept-Encoding": asked} if asked else {})
+    answer = door.ask(
+        "SELECT number FROM numbers(5000)", headers={"Accept-Encoding": asked} if asked else {}
+    )
     assert answer.headers.get("content-encoding", "") == way
     assert unpack(answer.body).decode().count("\n") == 5000
-    assert "content-encoding" not in door.ask("SELECT 1", headers={"Accept-Encoding": asked} if asked else {}).headers
+    assert (
+        "content-encoding"
+        not in door.ask("SELECT 1", headers={"Accept-Encoding": asked} if asked else {}).headers
+    )
 
 
 def test_settings_change_how_values_come_out(door: Served) -> None:
-    assert door.ask("SELECT toUInt64(5) AS x FORMAT JSONEachRow", output_format_json_quote_64bit_integers="1").text == '{"x":"5"}\n'
-    assert door.ask("SELECT toUInt64(5) AS x FORMAT JSONEachRow").text == '{"x":5}\n'  # and for nobody else
-    assert door.ask("SELECT toHour(toDateTime(1767310200))", session_timezone="Europe/Berlin").text == "0\n"
+    assert (
+        door.ask(
+            "SELECT toUInt64(5) AS x FORMAT JSONEachRow",
+            output_format_json_quote_64bit_integers="1",
+        ).text
+        == '{"x":"5"}\n'
+    )
+    assert (
+        door.ask("SELECT toUInt64(5) AS x FORMAT JSONEachRow").text == '{"x":5}\n'
+    )  # and for nobody else
+    assert (
+        door.ask("SELECT toHour(toDateTime(1767310200))", session_timezone="Europe/Berlin").text
+        == "0\n"
+    )
     assert door.ask("SELECT toHour(toDateTime(1767310200))").text == "23\n"
     assert door.ask("SELECT 1", session_timezone="Nowhere/Land").status == 400
     assert door.ask("SELECT 1", session_timezone="../../etc/passwd").status == 403
 
 
 def test_errors_in_the_words_of_the_question(world: World, door: Served) -> None:
-    for sql in ("SELECT nope FROM data.flights", "SELECT count(nope) FROM flights AS f", "SELECT nope FROM system.tables", "EXPLAIN SELECT nope FROM kpi.mean_delay"):
+    for sql in (
+        "SELECT nope FROM data.flights",
+        "SELECT count(nope) FROM flights AS f",
+        "SELECT nope FROM system.tables",
+        "EXPLAIN SELECT nope FROM kpi.mean_delay",
+    ):
         answer = door.ask(sql)
-        assert (answer.status, answer.headers["x-clickhouse-exception-code"]) == (400, "47"), answer.text
+        assert (answer.status, answer.headers["x-clickhouse-exception-code"]) == (400, "47"), (
+            answer.text
+        )
         assert "(UNKNOWN_IDENTIFIER)" in answer.text
-        assert not any(hidden in answer.text for hidden in ("sx_", str(world.folder), "/*")), answer.text
+        assert not any(hidden in answer.text for hidden in ("sx_", str(world.folder), "/*")), (
+            answer.text
+        )
     deep = door.ask("SELECT " + "+".join("1" * 20_000))
-    assert deep.text.startswith("Code: 62. DB::Exception: AST is too deep. Maximum: 1000. "), deep.text
+    assert deep.text.startswith("Code: 62. DB::Exception: AST is too deep. Maximum: 1000. "), (
+        deep.text
+    )
     assert "formatQuery" not in deep.text
     assert "did you mean `flights`" in door.ask("SELECT * FROM data.flihgts").text
     assert "did you mean" in door.ask("SELECT cuont() FROM data.flights").text
@@ -258,11 +419,16 @@ def test_what_waits_to_be_put_in_is_seen(door: Served) -> None:
     door.flushed = 0
     assert door.ask("SELECT count() FROM data.flights").status == 200
     assert door.flushed == 0
-    assert door.ask("SELECT count() FROM data.flights, (SELECT 1 FROM obs.logs LIMIT 1) AS one").status == 200
+    assert (
+        door.ask("SELECT count() FROM data.flights, (SELECT 1 FROM obs.logs LIMIT 1) AS one").status
+        == 200
+    )
     assert door.flushed == 1
 
 
-def test_a_defect_is_answered_and_tells_nothing(door: Served, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_defect_is_answered_and_tells_nothing(
+    door: Served, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(door.app._guard, "judge", lambda *_a, **_k: 1 / 0)
     answer = door.ask("SELECT 1")
     assert (answer.status, answer.headers["x-clickhouse-exception-code"]) == (500, "49")
@@ -289,22 +455,49 @@ def test_time_from_outside(world: World, door: Served, monkeypatch: pytest.Monke
 
 
 def test_rows_memory_and_size(door: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert door.ask("SELECT number FROM numbers(2000)", max_result_rows="1000").headers["x-clickhouse-exception-code"] == "396"
-    assert door.ask("SELECT sum(length(body)) FROM obs.logs", max_rows_to_read="10").headers["x-clickhouse-exception-code"] == "158"
-    assert door.ask("SELECT groupArray(number) FROM numbers(100000000)", max_memory_usage="1").headers["x-clickhouse-exception-code"] == "241"
-    assert door.ask("SELECT 1", max_memory_usage=str(1 << 60)).status == 200  # nobody raises a limit
-    assert door.ask("SELECT repeat('x', 1000000) FROM numbers(200)").headers["x-clickhouse-exception-code"] == "396"
+    assert (
+        door.ask("SELECT number FROM numbers(2000)", max_result_rows="1000").headers[
+            "x-clickhouse-exception-code"
+        ]
+        == "396"
+    )
+    assert (
+        door.ask("SELECT sum(length(body)) FROM obs.logs", max_rows_to_read="10").headers[
+            "x-clickhouse-exception-code"
+        ]
+        == "158"
+    )
+    assert (
+        door.ask("SELECT groupArray(number) FROM numbers(100000000)", max_memory_usage="1").headers[
+            "x-clickhouse-exception-code"
+        ]
+        == "241"
+    )
+    assert (
+        door.ask("SELECT 1", max_memory_usage=str(1 << 60)).status == 200
+    )  # nobody raises a limit
+    assert (
+        door.ask("SELECT repeat('x', 1000000) FROM numbers(200)").headers[
+            "x-clickhouse-exception-code"
+        ]
+        == "396"
+    )
 
 
 def test_who_goes_away_is_not_worked_for(world: World, door: Served) -> None:
     with socket.create_connection(("127.0.0.1", door.port)) as link:
-        link.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nX-ClickHouse-Key: sxt_viewer\r\nContent-Length: %d\r\n\r\n%s" % (len(FOREVER), FOREVER.encode()))
+        link.sendall(
+            b"POST / HTTP/1.1\r\nHost: x\r\nX-ClickHouse-Key: sxt_viewer\r\nContent-Length: %d\r\n\r\n%s"
+            % (len(FOREVER), FOREVER.encode())
+        )
         until(lambda: running(world) == 1)
         assert door.app.queue() == (1, 0)
     until(lambda: running(world) == 0 and door.app.queue() == (0, 0))
 
 
-def test_one_caller_leaves_room_for_others_and_the_queue_is_bounded(world: World, door: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_caller_leaves_room_for_others_and_the_queue_is_bounded(
+    world: World, door: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     links = []
     turns = door.app._turns
     monkeypatch.setattr(turns, "_waiting_max", 2)
@@ -312,7 +505,10 @@ def test_one_caller_leaves_room_for_others_and_the_queue_is_bounded(world: World
 
     def start(token: bytes) -> None:
         link = socket.create_connection(("127.0.0.1", door.port))
-        link.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nX-ClickHouse-Key: %s\r\nContent-Length: %d\r\n\r\n%s" % (token, len(text), text))
+        link.sendall(
+            b"POST / HTTP/1.1\r\nHost: x\r\nX-ClickHouse-Key: %s\r\nContent-Length: %d\r\n\r\n%s"
+            % (token, len(text), text)
+        )
         links.append(link)
 
     try:
@@ -321,18 +517,29 @@ def test_one_caller_leaves_room_for_others_and_the_queue_is_bounded(world: World
         until(lambda: door.app.queue() == (limits.SQL_OF_ONE_MAX, 2))
         assert door.ask("SELECT 1", token="sxt_other").text == "1\n"
         full = door.ask("SELECT 1")
-        assert (full.status, full.headers["x-clickhouse-exception-code"], full.headers["retry-after"]) == (503, "202", "1")
+        assert (
+            full.status,
+            full.headers["x-clickhouse-exception-code"],
+            full.headers["retry-after"],
+        ) == (503, "202", "1")
         links.pop().close()  # one that waits goes away: its place is free
         until(lambda: door.app.queue() == (limits.SQL_OF_ONE_MAX, 1))
         links.pop(0).close()  # one that runs goes away: the one that waits has its turn
-        until(lambda: door.app.queue() == (limits.SQL_OF_ONE_MAX, 0) and running(world) == limits.SQL_OF_ONE_MAX)
+        until(
+            lambda: (
+                door.app.queue() == (limits.SQL_OF_ONE_MAX, 0)
+                and running(world) == limits.SQL_OF_ONE_MAX
+            )
+        )
     finally:
         for link in links:
             link.close()
     until(lambda: door.app.queue() == (0, 0))
 
 
-def test_whoever_waits_too_long_is_told(world: World, door: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whoever_waits_too_long_is_told(
+    world: World, door: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(door.app._turns, "_wait_s", 0.0)
     monkeypatch.setattr(door.app._turns, "_of_one", 0)
     answer = door.ask("SELECT 1")
@@ -342,7 +549,10 @@ def test_whoever_waits_too_long_is_told(world: World, door: Served, monkeypatch:
 def test_a_slow_reader_does_not_hold_others_up(door: Served) -> None:
     with socket.create_connection(("127.0.0.1", door.port)) as link:
         text = b"SELECT repeat('x', 1000) FROM numbers(50000)"
-        link.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nX-ClickHouse-Key: sxt_viewer\r\nContent-Length: %d\r\n\r\n%s" % (len(text), text))
+        link.sendall(
+            b"POST / HTTP/1.1\r\nHost: x\r\nX-ClickHouse-Key: sxt_viewer\r\nContent-Length: %d\r\n\r\n%s"
+            % (len(text), text)
+        )
         assert link.recv(100).startswith(b"HTTP/1.1 200")
         assert door.ask("SELECT 1").text == "1\n"
     until(lambda: door.app.queue() == (0, 0))

@@ -1,4 +1,5 @@
-"""What the kernel still refuses where the guard has a hole. Needs a kernel with Landlock; says so where there is none."""
+"""What the kernel still refuses where the guard has a hole. Needs a kernel with Landlock; says so
+where there is none."""
 
 import json
 import subprocess
@@ -74,26 +75,61 @@ def test_a_confined_process(tmp_path: Path) -> None:
             listener.bind(("127.0.0.1", 0))
             listener.listen()
         done = subprocess.run(
-            [sys.executable, "-P", str(script), str(tmp_path), str(one.getsockname()[1]), str(other.getsockname()[1])], capture_output=True, text=True, check=False, timeout=120
+            [
+                sys.executable,
+                "-P",
+                str(script),
+                str(tmp_path),
+                str(one.getsockname()[1]),
+                str(other.getsockname()[1]),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
         )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["held"].startswith("Landlock ")
     assert Path(found["cwd"]) == (tmp_path / "lake").resolve()
-    closed = ["read", "passwd", "other", "write", "lake write", "run", "sql file()", "sql file", "sql outfile", "sql insert", "sql executable"]
+    closed = [
+        "read",
+        "passwd",
+        "other",
+        "write",
+        "lake write",
+        "run",
+        "sql file()",
+        "sql file",
+        "sql outfile",
+        "sql insert",
+        "sql executable",
+    ]
     if landlock.version() >= 4:
         closed += ["connect", "sql url"]
     for name in closed:
         assert "canary" not in found[name], name
         assert "Error" in found[name] or "does not exist" in found[name], (name, found[name])
     assert not (tmp_path / "out").exists()
-    assert (found["lake"], found["own"], found["connect open"], found["rows"], found["zone"]) == ("published", "1", "None", "3000", "0")
+    assert (found["lake"], found["own"], found["connect open"], found["rows"], found["zone"]) == (
+        "published",
+        "1",
+        "None",
+        "3000",
+        "0",
+    )
 
 
 @needs_landlock
 def test_a_process_with_threads_cannot_be_confined(tmp_path: Path) -> None:
-    code = "import threading; e = threading.Event(); threading.Thread(target=e.wait, daemon=True).start()\nfrom sextant.stores.landlock import restrict\nrestrict(read=[], write=[], connect=None)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    code = (
+        "import threading; e = threading.Event(); threading.Thread(target=e.wait, "
+        "daemon=True).start()\nfrom sextant.stores.landlock import restrict\nrestrict(read=[], "
+        "write=[], connect=None)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
     assert "SX-SQL-030" in done.stderr or Bug.__name__ in done.stderr
 
 

@@ -1,4 +1,5 @@
-"""Every honest query of the corpus is answered: what drivers and tools ask when they connect, what dashboards and people ask."""
+"""Every honest query of the corpus is answered: what drivers and tools ask when they connect, what
+dashboards and people ask."""
 
 from pathlib import Path
 
@@ -6,7 +7,11 @@ import pytest
 from sql_door import Served, World, cases
 
 FOLDER = Path(__file__).parent / "queries"
-QUERIES = [(f"{file.stem}: {name}", query) for file in sorted(FOLDER.glob("*.txt")) for name, query in cases(file)]
+QUERIES = [
+    (f"{file.stem}: {name}", query)
+    for file in sorted(FOLDER.glob("*.txt"))
+    for name, query in cases(file)
+]
 
 
 def test_the_corpus_is_large_and_has_no_doubles() -> None:
@@ -30,13 +35,25 @@ def test_the_same_by_get(door: Served) -> None:
     assert door.send("GET", query="SELECT count() FROM flights").text == "300\n"
 
 
-def test_admins_see_personal_columns_and_others_do_not_even_their_names(world: World, door: Served) -> None:
-    assert "email" not in door.ask("SELECT name FROM system.columns WHERE database = 'data' AND table = 'people'").text
+def test_admins_see_personal_columns_and_others_do_not_even_their_names(
+    world: World, door: Served
+) -> None:
+    assert (
+        "email"
+        not in door.ask(
+            "SELECT name FROM system.columns WHERE database = 'data' AND table = 'people'"
+        ).text
+    )
     assert "email" not in door.ask("DESCRIBE data.people").text
     hidden = door.ask("SELECT email FROM data.people")
     assert hidden.status == 400
     assert "Unknown expression identifier `email`" in hidden.text
     assert "sx_lake" not in hidden.text
     assert str(world.folder) not in hidden.text
-    assert door.ask("SELECT email FROM data.people ORDER BY id", token="sxt_admin").text == "a@x\nb@x\nc@x\n"
-    assert door.ask("SELECT email FROM data.people", token="sxt_viewer").status == 400  # and the admin's judgement is not used for others
+    assert (
+        door.ask("SELECT email FROM data.people ORDER BY id", token="sxt_admin").text
+        == "a@x\nb@x\nc@x\n"
+    )
+    assert (
+        door.ask("SELECT email FROM data.people", token="sxt_viewer").status == 400
+    )  # and the admin's judgement is not used for others

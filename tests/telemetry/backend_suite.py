@@ -1,4 +1,5 @@
-"""What every telemetry store must do; run in a process of its own, since chDB has one path for a process. Arguments: backend, folder."""
+"""What every telemetry store must do; run in a process of its own, since chDB has one path for a
+process. Arguments: backend, folder."""
 
 import sys
 import time
@@ -24,10 +25,22 @@ def suite(store: Telemetry, folder: Path) -> None:
         for statement in ops.ddl():
             store.run(statement)
     assert b"toIntervalDay(7)" in store.query("SHOW CREATE TABLE obs.logs", form="TSVRaw")
-    rows = log_rows(columns_of([Log(time.time_ns(), 1, 9, b"info", b"hello there", b"", b"", b"", [(b"a", b"b")])]), asset="service:x", owner="shop", resource=[(b"r", b"s")])
+    rows = log_rows(
+        columns_of(
+            [Log(time.time_ns(), 1, 9, b"info", b"hello there", b"", b"", b"", [(b"a", b"b")])]
+        ),
+        asset="service:x",
+        owner="shop",
+        resource=[(b"r", b"s")],
+    )
     for _ in range(3):
         store.insert("obs.logs", rows.block, token="one")
-    assert store.query("SELECT count(), any(attributes['a']), any(resource['r']) FROM obs.logs", form="TSV") == b"1\tb\ts\n"
+    assert (
+        store.query(
+            "SELECT count(), any(attributes['a']), any(resource['r']) FROM obs.logs", form="TSV"
+        )
+        == b"1\tb\ts\n"
+    )
     assert store.query("SELECT {x:String} || '!'", form="TSV", params={"x": "a b"}) == b"a b!\n"
     intake = Intake(store, folder / "intake", SystemClock(), background=False)
     now = time.time_ns()
@@ -35,29 +48,44 @@ def suite(store: Telemetry, folder: Path) -> None:
     metric = request.resource_metrics.add().scope_metrics.add().metrics.add(name="m")
     metric.gauge.data_points.add(time_unix_nano=now, as_double=1.25)
     intake.accept(otlp.metrics(request), protocol="otlp", owner="shop").durable.result(10)
-    intake.accept(Batch(refused={"malformed": 2}, timed=False), protocol="otlp", owner="shop").durable.result(10)
+    intake.accept(
+        Batch(refused={"malformed": 2}, timed=False), protocol="otlp", owner="shop"
+    ).durable.result(10)
     (segment,) = (folder / "intake" / "journal").glob("*.journal")
     kept = segment.read_bytes()
     intake.flush()
     assert not segment.exists()
-    assert store.query("SELECT value, kind FROM obs.metrics WHERE metric = 'm'", form="TSV") == b"1.25\tgauge\n"
+    assert (
+        store.query("SELECT value, kind FROM obs.metrics WHERE metric = 'm'", form="TSV")
+        == b"1.25\tgauge\n"
+    )
     assert store.query("SELECT count FROM obs.refused", form="TSV") == b"2\n"
     intake.close()
-    segment.write_bytes(kept)  # as if the process had died after the insert, before the segment was deleted
+    segment.write_bytes(
+        kept
+    )  # as if the process had died after the insert, before the segment was deleted
     intake = Intake(store, folder / "intake", SystemClock(), background=False)
     intake.flush()
     intake.close()
     assert store.query("SELECT count() FROM obs.metrics WHERE metric = 'm'", form="TSV") == b"1\n"
     assert store.query("SELECT sum(count) FROM obs.refused", form="TSV") == b"2\n"
     growth(store, folder)
-    for sql, kind in (("SELECT nothing", BadData), ("INSERT INTO obs.logs (body) VALUES ('x')", SextantError), ("DROP TABLE obs.logs", SextantError)):
+    for sql, kind in (
+        ("SELECT nothing", BadData),
+        ("INSERT INTO obs.logs (body) VALUES ('x')", SextantError),
+        ("DROP TABLE obs.logs", SextantError),
+    ):
         try:
             store.ask(sql, form="TSV")
         except kind:
             continue
         raise AssertionError(sql)
     try:
-        store.ask("SELECT sum(number) FROM numbers(100000000000)", form="TSV", limits=QueryLimits(seconds=0.2))
+        store.ask(
+            "SELECT sum(number) FROM numbers(100000000000)",
+            form="TSV",
+            limits=QueryLimits(seconds=0.2),
+        )
     except Busy:
         pass
     else:
@@ -67,18 +95,30 @@ def suite(store: Telemetry, folder: Path) -> None:
 
 
 def growth(store: Telemetry, folder: Path) -> None:
-    """Raise AssertionError where growth of a counter is lost or counted twice: samples further apart than a bucket, a reset, one that comes late."""
+    """Raise AssertionError where growth of a counter is lost or counted twice: samples further
+    apart than a bucket, a reset, one that comes late."""
     start = time.time_ns() // 10**9 // 300 * 300 - 10_800
     rollups = Rollups(folder / "due", store)
 
     def sample(after_s: int, value: int) -> None:
         rollups.mark([start + after_s // 300 * 300])
-        store.run(f"INSERT INTO obs.samples (metric, series, ts, mantissa, scale) VALUES ('slow_total', 1, fromUnixTimestamp64Milli({(start + after_s) * 1000}), {value}, 0)")
+        store.run(
+            "INSERT INTO obs.samples (metric, series, ts, mantissa, scale) VALUES "
+            f"('slow_total', 1, fromUnixTimestamp64Milli({(start + after_s) * 1000}), "
+            f"{value}, 0)"
+        )
 
     def grown(after_s: int) -> bytes:
         while rollups.make((start + after_s) * 1000):
             pass
-        return store.query("SELECT intDiv(toUnixTimestamp(bucket) - {start:Int64}, 60) AS minute, increase FROM obs.rollups FINAL WHERE metric = 'slow_total' ORDER BY bucket", form="TSV", params={"start": str(start)})
+        return store.query(
+            (
+                "SELECT intDiv(toUnixTimestamp(bucket) - {start:Int64}, 60) AS minute, increase "
+                "FROM obs.rollups FINAL WHERE metric = 'slow_total' ORDER BY bucket"
+            ),
+            form="TSV",
+            params={"start": str(start)},
+        )
 
     sample(60, 10)
     assert grown(400) == b"0\t0\n"

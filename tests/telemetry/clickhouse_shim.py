@@ -1,4 +1,5 @@
-"""A ClickHouse server as far as our client needs one: chDB behind HTTP, in this process. Test only: it writes, and asks nobody for a token."""
+"""A ClickHouse server as far as our client needs one: chDB behind HTTP, in this process. Test only:
+it writes, and asks nobody for a token."""
 
 import threading
 import urllib.parse
@@ -22,9 +23,15 @@ def clickhouse(folder: Path) -> Iterator[str]:
 
         def do_POST(self) -> None:  # noqa: N802 - the library's name
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(self.path).query, keep_blank_values=True))
+            query = dict(
+                urllib.parse.parse_qsl(
+                    urllib.parse.urlsplit(self.path).query, keep_blank_values=True
+                )
+            )
             sql, form = query.pop("query", ""), query.pop("default_format", "TSV")
-            params = {name[6:]: query.pop(name) for name in list(query) if name.startswith("param_")}
+            params = {
+                name[6:]: query.pop(name) for name in list(query) if name.startswith("param_")
+            }
             query.pop("wait_end_of_query", None)
             with lock:
                 connection = main if "readonly" not in query else _chdb.connect(str(folder))
@@ -34,7 +41,17 @@ def clickhouse(folder: Path) -> Iterator[str]:
                             connection.query(f"SET {name}={value}", "Null")
                     if "readonly" in query:
                         connection.query("SET readonly=1", "Null")
-                    status, data = 200, self._run(connection, sql, body, form, params, query.get("insert_deduplication_token", ""))
+                    status, data = (
+                        200,
+                        self._run(
+                            connection,
+                            sql,
+                            body,
+                            form,
+                            params,
+                            query.get("insert_deduplication_token", ""),
+                        ),
+                    )
                 except RuntimeError as error:
                     status, data = 500, str(error).encode()
             self.send_response(status)
@@ -43,13 +60,21 @@ def clickhouse(folder: Path) -> Iterator[str]:
             self.wfile.write(data)
 
         @staticmethod
-        def _run(connection: Any, sql: str, body: bytes, form: str, params: dict[str, str], token: str) -> bytes:
+        def _run(
+            connection: Any, sql: str, body: bytes, form: str, params: dict[str, str], token: str
+        ) -> bytes:
             if not sql:
                 return connection.query(body.decode(), form, params=params).bytes()  # type: ignore[no-any-return]
             file = folder.parent / "rows.bin"
             file.write_bytes(body)
             head, _, format_ = sql.rpartition(" FORMAT ")
-            return connection.query(f"{head} FROM INFILE '{file}' SETTINGS insert_deduplication_token='{token}' FORMAT {format_}", "Null").bytes()  # type: ignore[no-any-return]
+            return connection.query(
+                (
+                    f"{head} FROM INFILE '{file}' SETTINGS insert_deduplication_token='{token}' "
+                    f"FORMAT {format_}"
+                ),
+                "Null",
+            ).bytes()  # type: ignore[no-any-return]
 
         def log_message(self, *_: Any) -> None:
             """Say nothing."""

@@ -9,7 +9,10 @@ from telemetry_process import Telemetry, telemetry
 
 from sextant import testing
 
-_OPS = 'import sextant as sx\n\nsx.project("shop", tz="UTC", owner=sx.team("shop", members=["ann"]), environments=["dev"])\n'
+_OPS = (
+    'import sextant as sx\n\nsx.project("shop", tz="UTC", owner=sx.team("shop", '
+    'members=["ann"]), environments=["dev"])\n'
+)
 
 
 @pytest.fixture(scope="module")
@@ -20,13 +23,17 @@ def coordinator() -> Iterator[Serving]:
 
 @pytest.fixture(scope="module")
 def process(coordinator: Serving, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Telemetry]:
-    with telemetry(tmp_path_factory.mktemp("telemetry"), api=coordinator.url, series_max=2000) as one:
+    with telemetry(
+        tmp_path_factory.mktemp("telemetry"), api=coordinator.url, series_max=2000
+    ) as one:
         yield one
 
 
 @pytest.fixture(scope="module")
 def token(coordinator: Serving) -> str:
-    return coordinator.token("operator", name="shop-ci", teams=("shop",), scopes=("ingest", "query"))
+    return coordinator.token(
+        "operator", name="shop-ci", teams=("shop",), scopes=("ingest", "query")
+    )
 
 
 @pytest.fixture(scope="module")

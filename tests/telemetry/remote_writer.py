@@ -1,4 +1,5 @@
-"""A sender of remote write 1.0, written from the specification alone: protobuf by hand, snappy from the library."""
+"""A sender of remote write 1.0, written from the specification alone: protobuf by hand, snappy from
+the library."""
 
 import struct
 from collections.abc import Iterable, Mapping
@@ -24,7 +25,10 @@ def _field(number: int, data: bytes) -> bytes:
 
 def series(labels: Mapping[str, str], samples: Iterable[tuple[float, int]]) -> bytes:
     """Return a TimeSeries; samples are (value, ms)."""
-    out = b"".join(_field(1, _field(1, name.encode()) + _field(2, value.encode())) for name, value in sorted(labels.items()))
+    out = b"".join(
+        _field(1, _field(1, name.encode()) + _field(2, value.encode()))
+        for name, value in sorted(labels.items())
+    )
     for value, at in samples:
         number = b"" if struct.pack("<d", value) == bytes(8) else b"\x09" + struct.pack("<d", value)
         out += _field(2, number + b"\x10" + _varint(at))

@@ -10,7 +10,12 @@ import pytest
 @pytest.mark.parametrize("backend", ["chdb", "clickhouse"])
 def test_the_suite(backend: str, tmp_path: Path) -> None:
     """If this fails, a backend does not do what the other does."""
-    done = subprocess.run([sys.executable, str(Path(__file__).with_name("backend_suite.py")), backend, str(tmp_path)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("backend_suite.py")), backend, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.stdout.endswith("ok\n"), done.stderr
 
 

@@ -1,4 +1,5 @@
-"""kill -9 under load, with senders that try again: what was acknowledged is there, once. `bench/telemetry_crash.py` does it 200 times."""
+"""kill -9 under load, with senders that try again: what was acknowledged is there, once.
+`bench/telemetry_crash.py` does it 200 times."""
 
 import http.client
 import json
@@ -30,13 +31,28 @@ class Sender(threading.Thread):
             now = time.time_ns()
             if self.number % 2:
                 lines = [{"ts": now, "msg": f"batch {self.number}-{batch}-{n}"} for n in range(5)]
-                path, kind, body, headers = "/v1/jsonlines?asset=service:crash", "application/x-ndjson", "\n".join(map(json.dumps, lines)).encode(), {}
+                path, kind, body, headers = (
+                    "/v1/jsonlines?asset=service:crash",
+                    "application/x-ndjson",
+                    "\n".join(map(json.dumps, lines)).encode(),
+                    {},
+                )
             else:
-                body = request(*(series({"__name__": "crash", "sender": str(self.number), "n": str(n)}, [(float(batch), now // 1_000_000)]) for n in range(5)))
+                body = request(
+                    *(
+                        series(
+                            {"__name__": "crash", "sender": str(self.number), "n": str(n)},
+                            [(float(batch), now // 1_000_000)],
+                        )
+                        for n in range(5)
+                    )
+                )
                 path, kind, headers = "/api/v1/write", TYPE, HEADERS
             while True:  # also when it is told to stop: what was begun is brought to its end
                 try:
-                    answer = self.process.post(path, body, content_type=kind, X_Sextant_Internal=INTERNAL, **headers)
+                    answer = self.process.post(
+                        path, body, content_type=kind, X_Sextant_Internal=INTERNAL, **headers
+                    )
                 except (OSError, http.client.HTTPException):
                     continue
                 if answer.status < 300:
@@ -47,7 +63,8 @@ class Sender(threading.Thread):
 
 
 def test_kills(tmp_path: Path) -> None:
-    """If this fails, telemetry that a client was told is safe is lost with the process, or is there twice."""
+    """If this fails, telemetry that a client was told is safe is lost with the process, or is there
+    twice."""
     luck = random.Random(7)
     with telemetry(tmp_path) as process:
         senders = [Sender(process, number) for number in range(4)]
@@ -66,10 +83,21 @@ def test_kills(tmp_path: Path) -> None:
             sender.join(60)
             assert not sender.is_alive()
         lines = process.rows("SELECT body, count() AS n FROM obs.logs GROUP BY body")
-        samples = process.rows("SELECT labels['sender'] AS sender, labels['n'] AS n, groupArray(value) AS values FROM obs.metrics WHERE metric = 'crash' GROUP BY sender, n")
+        samples = process.rows(
+            "SELECT labels['sender'] AS sender, labels['n'] AS n, groupArray(value) AS "
+            "values FROM obs.metrics WHERE metric = 'crash' GROUP BY sender, n"
+        )
     assert {row["n"] for row in lines} == {1}
-    wanted = {f"batch {s.number}-{batch}-{n}" for s in senders if s.number % 2 for batch in range(s.acknowledged) for n in range(5)}
+    wanted = {
+        f"batch {s.number}-{batch}-{n}"
+        for s in senders
+        if s.number % 2
+        for batch in range(s.acknowledged)
+        for n in range(5)
+    }
     assert {row["body"] for row in lines} == wanted
     for row in samples:
-        assert sorted(row["values"]) == list(range(senders[int(row["sender"])].acknowledged)), row["sender"]
+        assert sorted(row["values"]) == list(range(senders[int(row["sender"])].acknowledged)), row[
+            "sender"
+        ]
     assert len(samples) == 10

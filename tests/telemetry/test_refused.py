@@ -1,4 +1,5 @@
-"""What should not be taken: each gets its protocol's own error and a counted reason; nothing is lost, nobody let in."""
+"""What should not be taken: each gets its protocol's own error and a counted reason; nothing is
+lost, nobody let in."""
 
 import gzip
 import json
@@ -23,11 +24,26 @@ MS = NOW // 1_000_000
 
 def _log(text: str = "hello", at: int = NOW, **more: Any) -> dict[str, Any]:
     record = {"timeUnixNano": str(at), "body": {"stringValue": text}, **more}
-    return {"resourceLogs": [{"resource": {"attributes": [{"key": "service.name", "value": {"stringValue": "bad"}}]}, "scopeLogs": [{"logRecords": [record]}]}]}
+    return {
+        "resourceLogs": [
+            {
+                "resource": {
+                    "attributes": [{"key": "service.name", "value": {"stringValue": "bad"}}]
+                },
+                "scopeLogs": [{"logRecords": [record]}],
+            }
+        ]
+    }
 
 
 def post_logs(process: Telemetry, token: str, body: Any, **headers: str) -> Any:
-    return process.post("/v1/logs", body if isinstance(body, bytes) else json.dumps(body).encode(), token=token, content_type="application/json", **headers)
+    return process.post(
+        "/v1/logs",
+        body if isinstance(body, bytes) else json.dumps(body).encode(),
+        token=token,
+        content_type="application/json",
+        **headers,
+    )
 
 
 def test_what_is_malformed(process: Telemetry, token: str) -> None:
@@ -62,20 +78,42 @@ def test_what_is_malformed(process: Telemetry, token: str) -> None:
         assert answer.body, path
     assert process.post("/v1/logs", b"", token=token, method="GET").status == 405
     after = process.refused()
-    new = {key: count - before.get(key, 0) for key, count in after.items() if count != before.get(key, 0)}
+    new = {
+        key: count - before.get(key, 0)
+        for key, count in after.items()
+        if count != before.get(key, 0)
+    }
     assert new == {
-        ("otlp", "malformed"): 3, ("otlp", "unpacking"): 2, ("otlp", "content_type"): 3, ("otlp", "method"): 1, ("remote_write", "malformed"): 1, ("remote_write", "unpacking"): 1,
-        ("remote_write", "content_type"): 1, ("exposition", "malformed"): 4, ("jsonlines", "malformed"): 2, ("cloudevents", "malformed"): 2,
-    }  # fmt: skip
+        ("otlp", "malformed"): 3,
+        ("otlp", "unpacking"): 2,
+        ("otlp", "content_type"): 3,
+        ("otlp", "method"): 1,
+        ("remote_write", "malformed"): 1,
+        ("remote_write", "unpacking"): 1,
+        ("remote_write", "content_type"): 1,
+        ("exposition", "malformed"): 4,
+        ("jsonlines", "malformed"): 2,
+        ("cloudevents", "malformed"): 2,
+    }
 
 
 def test_errors_are_the_protocols_own(process: Telemetry, token: str) -> None:
     """If this fails, a client cannot show what was wrong."""
-    answer = process.post("/v1/traces", b"\xff\xff\xff", token=token, content_type="application/x-protobuf")
+    answer = process.post(
+        "/v1/traces", b"\xff\xff\xff", token=token, content_type="application/x-protobuf"
+    )
     assert answer.headers["content-type"] == "application/x-protobuf"
     assert answer.body.startswith(b"\x08\x03\x12")  # google.rpc.Status, INVALID_ARGUMENT
-    assert process.post("/v1/traces", b"{", token=token, content_type="application/json").json["code"] == 3
-    assert process.post("/v1/jsonlines?asset=service:x", b"x", token=token, content_type="application/x-ndjson").headers["content-type"] == "application/problem+json"
+    assert (
+        process.post("/v1/traces", b"{", token=token, content_type="application/json").json["code"]
+        == 3
+    )
+    assert (
+        process.post(
+            "/v1/jsonlines?asset=service:x", b"x", token=token, content_type="application/x-ndjson"
+        ).headers["content-type"]
+        == "application/problem+json"
+    )
 
 
 def test_a_decompression_bomb(process: Telemetry, token: str) -> None:
@@ -84,18 +122,40 @@ def test_a_decompression_bomb(process: Telemetry, token: str) -> None:
     packed = b"".join(bomb.compress(bytes(1 << 20)) for _ in range(200)) + bomb.flush()
     assert len(packed) < 1 << 20
     assert post_logs(process, token, packed, Content_Encoding="gzip").status == 413
-    said_large = b"\xff\xff\xff\xff\x0f" + bytes(100)  # a snappy block that says it unpacks to 4 GiB
-    assert process.post("/api/v1/write", said_large, token=token, content_type=TYPE, **HEADERS).status == 413
-    assert process.post("/v1/logs", b" " * (33 << 20), token=token, content_type="application/json").status == 413
+    said_large = b"\xff\xff\xff\xff\x0f" + bytes(
+        100
+    )  # a snappy block that says it unpacks to 4 GiB
+    assert (
+        process.post("/api/v1/write", said_large, token=token, content_type=TYPE, **HEADERS).status
+        == 413
+    )
+    assert (
+        process.post(
+            "/v1/logs", b" " * (33 << 20), token=token, content_type="application/json"
+        ).status
+        == 413
+    )
     assert process.client.health()["memory_bytes"] < 1 << 30
 
 
 def test_times_far_off(process: Telemetry, token: str) -> None:
-    """If this fails, a wrong clock fills partitions of other years, or its samples vanish without a word."""
-    for at, reason in ((NOW - 400 * 86_400 * 10**9, "too_old"), (NOW + 3 * 86_400 * 10**9, "too_new")):
+    """If this fails, a wrong clock fills partitions of other years, or its samples vanish without a
+    word."""
+    for at, reason in (
+        (NOW - 400 * 86_400 * 10**9, "too_old"),
+        (NOW + 3 * 86_400 * 10**9, "too_new"),
+    ):
         answer = post_logs(process, token, _log("far", at))
-        assert answer.json == {"partialSuccess": {"rejectedLogRecords": "1", "errorMessage": f"1 {reason}"}}
-        written = process.post("/api/v1/write", request(series({"__name__": "far", "job": "bad"}, [(1.0, at // 1_000_000)])), token=token, content_type=TYPE, **HEADERS)
+        assert answer.json == {
+            "partialSuccess": {"rejectedLogRecords": "1", "errorMessage": f"1 {reason}"}
+        }
+        written = process.post(
+            "/api/v1/write",
+            request(series({"__name__": "far", "job": "bad"}, [(1.0, at // 1_000_000)])),
+            token=token,
+            content_type=TYPE,
+            **HEADERS,
+        )
         assert written.status == 400
         assert reason in written.body.decode()
     assert process.one("SELECT count() FROM obs.samples WHERE metric = 'far'") == 0
@@ -106,11 +166,19 @@ def test_times_far_off(process: Telemetry, token: str) -> None:
 def test_labels_beyond_limits(process: Telemetry, token: str) -> None:
     """If this fails, one sender's mistake makes the index useless for all."""
     cases = {
-        "labels_too_many": {f"l{n}": "x" for n in range(120)}, "label_too_long": {"a": "x" * 5000}, "label_unnamed": {"": "x"},
-    }  # fmt: skip
+        "labels_too_many": {f"l{n}": "x" for n in range(120)},
+        "label_too_long": {"a": "x" * 5000},
+        "label_unnamed": {"": "x"},
+    }
     for reason, labels in cases.items():
         good = series({"__name__": "beside", "why": reason, "job": "bad"}, [(1.0, MS)])
-        answer = process.post("/api/v1/write", request(series({"__name__": "beyond", **labels}, [(1.0, MS)]), good), token=token, content_type=TYPE, **HEADERS)
+        answer = process.post(
+            "/api/v1/write",
+            request(series({"__name__": "beyond", **labels}, [(1.0, MS)]), good),
+            token=token,
+            content_type=TYPE,
+            **HEADERS,
+        )
         assert answer.status == 400, reason
         assert reason in answer.body.decode()
     assert process.one("SELECT count() FROM obs.metrics WHERE metric = 'beside'") == 3
@@ -119,10 +187,24 @@ def test_labels_beyond_limits(process: Telemetry, token: str) -> None:
 
 
 def test_a_budget_of_series(process: Telemetry, token: str) -> None:
-    """If this fails, a label with an id in it takes the store, or samples are dropped without a word."""
-    first = request(*(series({"__name__": "flood", "id": str(n), "job": "bad"}, [(1.0, MS)]) for n in range(1500)))
-    more = request(*(series({"__name__": "flood", "id": str(n), "job": "bad"}, [(2.0, MS + 1)]) for n in range(4000)))
-    assert process.post("/api/v1/write", first, token=token, content_type=TYPE, **HEADERS).status == 204
+    """If this fails, a label with an id in it takes the store, or samples are dropped without a
+    word."""
+    first = request(
+        *(
+            series({"__name__": "flood", "id": str(n), "job": "bad"}, [(1.0, MS)])
+            for n in range(1500)
+        )
+    )
+    more = request(
+        *(
+            series({"__name__": "flood", "id": str(n), "job": "bad"}, [(2.0, MS + 1)])
+            for n in range(4000)
+        )
+    )
+    assert (
+        process.post("/api/v1/write", first, token=token, content_type=TYPE, **HEADERS).status
+        == 204
+    )
     answer = process.post("/api/v1/write", more, token=token, content_type=TYPE, **HEADERS)
     assert answer.status == 400
     assert "series_budget" in answer.body.decode()
@@ -130,7 +212,13 @@ def test_a_budget_of_series(process: Telemetry, token: str) -> None:
     assert 1500 <= kept <= 2000, "those that were there go on, new ones up to the budget"
     lost = process.refused()["remote_write", "series_budget"]
     assert lost + kept == 4000
-    assert process.one("SELECT value FROM obs.metrics WHERE metric = 'sextant_samples_over_series_budget_total' AND owner = 'shop'") == lost
+    assert (
+        process.one(
+            "SELECT value FROM obs.metrics WHERE metric = "
+            "'sextant_samples_over_series_budget_total' AND owner = 'shop'"
+        )
+        == lost
+    )
 
 
 def test_the_budget_is_a_signal(process: Telemetry, coordinator: Serving) -> None:
@@ -146,14 +234,30 @@ def test_the_budget_is_a_signal(process: Telemetry, coordinator: Serving) -> Non
     assert "shop" in mine[0]["message"]
 
 
-def test_a_name_that_nobody_can_write_is_no_asset(process: Telemetry, coordinator: Serving, token: str) -> None:
-    """If this fails, whoever may send telemetry puts anything into the ledger and onto the terminals of its readers."""
+def test_a_name_that_nobody_can_write_is_no_asset(
+    process: Telemetry, coordinator: Serving, token: str
+) -> None:
+    """If this fails, whoever may send telemetry puts anything into the ledger and onto the
+    terminals of its readers."""
     from urllib.parse import quote
 
     from sextant.server.observe import Observer
 
-    for name in ("service:a\x1b[2Jb", "service:two\nlines", "service:" + "x" * 500, "Service With:spaces"):
-        assert process.post(f"/v1/jsonlines?asset={quote(name)}", b'{"msg": "x"}', token=token, content_type="application/x-ndjson").status == 200
+    for name in (
+        "service:a\x1b[2Jb",
+        "service:two\nlines",
+        "service:" + "x" * 500,
+        "Service With:spaces",
+    ):
+        assert (
+            process.post(
+                f"/v1/jsonlines?asset={quote(name)}",
+                b'{"msg": "x"}',
+                token=token,
+                content_type="application/x-ndjson",
+            ).status
+            == 200
+        )
     Observer(coordinator.platform, process.client).step()
     names = {asset["id"] for asset in coordinator.platform.views.graph("", "")["assets"]}
     assert not any(bad in name for name in names for bad in ("\x1b", "\n", "xxxxx", "With"))
@@ -163,7 +267,13 @@ def test_a_name_that_nobody_can_write_is_no_asset(process: Telemetry, coordinato
 def test_a_token_that_is_no_good(process: Telemetry, coordinator: Serving, kind: str) -> None:
     """If this fails, somebody sends, or asks, who may not."""
     p = coordinator.platform
-    text = {"none": "", "wrong": "sxt_" + "A" * 43}.get(kind) or p.access.create_token(f"t-{kind[:2]}", by=p.system, scopes=("api",) if kind == "other scope" else (), role="operator", days=1)["secret"]
+    text = {"none": "", "wrong": "sxt_" + "A" * 43}.get(kind) or p.access.create_token(
+        f"t-{kind[:2]}",
+        by=p.system,
+        scopes=("api",) if kind == "other scope" else (),
+        role="operator",
+        days=1,
+    )["secret"]
     text = "" if kind == "none" else text
     clock = p.clock
     if kind == "expired":
@@ -182,7 +292,12 @@ def test_a_repetition_is_answered_and_not_taken_again(process: Telemetry, token:
     """If this fails, a client that got no answer and sends again doubles what it sent."""
     body = json.dumps(_log("only once")).encode()
     for packed in (body, body, gzip.compress(body)):
-        answer = post_logs(process, token, packed, **({"Content_Encoding": "gzip"} if packed[:2] == b"\x1f\x8b" else {}))
+        answer = post_logs(
+            process,
+            token,
+            packed,
+            **({"Content_Encoding": "gzip"} if packed[:2] == b"\x1f\x8b" else {}),
+        )
         assert (answer.status, answer.json) == (200, {})
     assert process.one("SELECT count() FROM obs.logs WHERE body = 'only once'") == 1
 
@@ -191,7 +306,11 @@ def test_bodies_that_come_at_once_are_bounded(process: Telemetry, token: str) ->
     """If this fails, requests that are each small enough take all memory together."""
     address = urllib.parse.urlsplit(process.ingest)
     body = b" " * (limits.BODY_BYTES_MAX - 1)
-    head = f"POST /v1/logs HTTP/1.1\r\nHost: {address.netloc}\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: {limits.BODY_BYTES_MAX}\r\n\r\n"
+    head = (
+        f"POST /v1/logs HTTP/1.1\r\nHost: {address.netloc}\r\nAuthorization: Bearer "
+        f"{token}\r\nContent-Type: application/json\r\nContent-Length: "
+        f"{limits.BODY_BYTES_MAX}\r\n\r\n"
+    )
     links = []
     for _ in range(limits.BODIES_BYTES_MAX // limits.BODY_BYTES_MAX):  # all but their last byte
         link = socket.create_connection((str(address.hostname), int(address.port or 0)), timeout=30)
@@ -231,9 +350,15 @@ def test_the_queue_is_bounded(here: Any, coordinator: Serving) -> None:
         run = ask = close = insert
 
     intake = Intake(Full(), here / "full", SystemClock(), bytes_max=10_000, background=False)  # type: ignore[arg-type]
-    rows = log_rows(columns_of([Log(NOW, NOW, 9, b"info", b"x" * 1000, b"", b"", b"", ())]), asset="service:x", owner="shop")
+    rows = log_rows(
+        columns_of([Log(NOW, NOW, 9, b"info", b"x" * 1000, b"", b"", b"", ())]),
+        asset="service:x",
+        owner="shop",
+    )
     with pytest.raises(Busy) as caught:
         for _ in range(20):
-            intake.accept(Batch(rows=[rows], timed=False), protocol="otlp", owner="shop").durable.result(10)
+            intake.accept(
+                Batch(rows=[rows], timed=False), protocol="otlp", owner="shop"
+            ).durable.result(10)
     assert caught.value.retry_after_s
     assert intake.health()["busy"] == 1

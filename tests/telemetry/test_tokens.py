@@ -25,12 +25,18 @@ store.close()
 
 
 def _inserted(folder: Path, *numbers: str) -> list[str]:
-    done = subprocess.run([sys.executable, "-c", _INSERT, str(folder), *numbers], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", _INSERT, str(folder), *numbers],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return done.stdout.split()
 
 
 def test_a_token_without_rows(tmp_path: Path) -> None:
-    """If this fails, a segment that is inserted again after a kill -9 at the wrong moment is taken for known, and what was acknowledged is lost."""
+    """If this fails, a segment that is inserted again after a kill -9 at the wrong moment is taken
+    for known, and what was acknowledged is lost."""
     _inserted(tmp_path, "1", "2")
     (table,) = tmp_path.glob("data/store/*/*/deduplication_logs")
     last = sorted(path for path in table.parent.iterdir() if path.name.startswith("20260102_"))[-1]
@@ -42,15 +48,28 @@ def test_a_token_without_rows(tmp_path: Path) -> None:
     ("parts", "log", "left"),
     [
         (["all_1_1_0"], b"1\tall_1_1_0\tx\n1\tall_2_2_0\ty\n", b"1\tall_1_1_0\tx\n"),
-        (["all_1_3_1"], b"1\tall_1_1_0\tx\n1\tall_2_2_0\ty\n", b"1\tall_1_1_0\tx\n1\tall_2_2_0\ty\n"),  # merged
-        (["all_1_3_1_7"], b"1\tall_2_2_0\ty\n1\tall_4_4_0\tz\n", b"1\tall_2_2_0\ty\n"),  # merged, then changed
+        (
+            ["all_1_3_1"],
+            b"1\tall_1_1_0\tx\n1\tall_2_2_0\ty\n",
+            b"1\tall_1_1_0\tx\n1\tall_2_2_0\ty\n",
+        ),  # merged
+        (
+            ["all_1_3_1_7"],
+            b"1\tall_2_2_0\ty\n1\tall_4_4_0\tz\n",
+            b"1\tall_2_2_0\ty\n",
+        ),  # merged, then changed
         (["20260101_2_2_0", "tmp_insert_all_2_2_0"], b"1\tall_2_2_0\ty\n", b""),
-        (["all_1_1_0"], b"1\tall_1_1_0\tx\n2\tall_9_9_0\tw\n", b"1\tall_1_1_0\tx\n2\tall_9_9_0\tw\n"),
+        (
+            ["all_1_1_0"],
+            b"1\tall_1_1_0\tx\n2\tall_9_9_0\tw\n",
+            b"1\tall_1_1_0\tx\n2\tall_9_9_0\tw\n",
+        ),
         (["all_1_1_0"], b"1\tall_1_1_0\tx\n1\tall_1_", b"1\tall_1_1_0\tx\n"),  # cut off
     ],
 )
 def test_which_tokens_are_kept(tmp_path: Path, parts: list[str], log: bytes, left: bytes) -> None:
-    """If this fails, a token goes whose rows are there, so they are doubled - or one stays whose rows are not, so they are lost."""
+    """If this fails, a token goes whose rows are there, so they are doubled - or one stays whose
+    rows are not, so they are lost."""
     table = tmp_path / "store" / "abc" / "abcdef"
     (table / "deduplication_logs").mkdir(parents=True)
     for part in parts:

@@ -1,4 +1,5 @@
-"""Checks of data. Most cases are data: tests/cases/checks/<check>.json, name -> table, check, params, and what to expect."""
+"""Checks of data. Most cases are data: tests/cases/checks/<check>.json, name -> table, check,
+params, and what to expect."""
 
 import importlib
 import json
@@ -21,29 +22,48 @@ from sextant.kernel.nouns import CheckResult, CheckSpec
 from sextant.stores.lake import frames
 
 FOLDER = Path(__file__).parents[1] / "cases" / "checks"
-CASES = [pytest.param(case, id=f"{path.stem}: {name}") for path in sorted(FOLDER.glob("*.json")) for name, case in json.loads(path.read_text()).items()]
+CASES = [
+    pytest.param(case, id=f"{path.stem}: {name}")
+    for path in sorted(FOLDER.glob("*.json"))
+    for name, case in json.loads(path.read_text()).items()
+]
 
 
 def table(columns: dict[str, list[Any]]) -> pl.DataFrame:
     def series(name: str, type_: str, values: list[Any]) -> pl.Series:
         if type_ == "Datetime":
-            return pl.Series(name, [datetime.fromisoformat(value) for value in values], dtype=pl.Datetime("us", "UTC"))
+            return pl.Series(
+                name,
+                [datetime.fromisoformat(value) for value in values],
+                dtype=pl.Datetime("us", "UTC"),
+            )
         if type_ == "Date":
             return pl.Series(name, [date.fromisoformat(value) for value in values], dtype=pl.Date)
-        return pl.Series(name, [float("nan") if value == "NaN" else value for value in values], dtype=getattr(pl, type_))
+        return pl.Series(
+            name,
+            [float("nan") if value == "NaN" else value for value in values],
+            dtype=getattr(pl, type_),
+        )
 
     return pl.DataFrame([series(name, *column) for name, column in columns.items()])
 
 
-def run(check: str, frame: pl.DataFrame, params: dict[str, Any], **more: Any) -> tuple[CheckResult, bytes]:
+def run(
+    check: str, frame: pl.DataFrame, params: dict[str, Any], **more: Any
+) -> tuple[CheckResult, bytes]:
     spec = CheckSpec(name="case", check=f"dataops.{check}", params=params)
     return evaluate([spec], frame, asset="dataset:t", partition="2013-02-09", **more)[0]
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_case(case: dict[str, Any]) -> None:
-    """The check would let bad rows through, stop good ones, or say something else than what is wrong."""
-    more: dict[str, Any] = {"references": {asset: table(columns) for asset, columns in case.get("references", {}).items()}}
+    """The check would let bad rows through, stop good ones, or say something else than what is
+    wrong."""
+    more: dict[str, Any] = {
+        "references": {
+            asset: table(columns) for asset, columns in case.get("references", {}).items()
+        }
+    }
     more |= {name: case[name] for name in ("time", "personal") if name in case}
     more["expect_schema"] = [tuple(pair) for pair in case.get("expect_schema", [])]
     if "now" in case:
@@ -55,7 +75,9 @@ def test_case(case: dict[str, Any]) -> None:
         assert caught.value.hint
         return
     result, sample = run(case["check"], table(case["table"]), case["params"], **more)
-    found = msgspec.to_builtins(result) | {name: getattr(result, name) for name in ("failed", "rows", "measured")}
+    found = msgspec.to_builtins(result) | {
+        name: getattr(result, name) for name in ("failed", "rows", "measured")
+    }
     found |= {"positions": list(result.positions), "sample": json.loads(sample) if sample else None}
     assert {name: found[name] for name in case["expect"]} == case["expect"]
     assert (result.asset, result.partition, result.name) == ("dataset:t", "2013-02-09", "case")
@@ -72,7 +94,8 @@ def test_every_check_has_a_row_and_cases() -> None:
 
 
 def test_one_bad_check_does_not_spoil_the_others() -> None:
-    """A check that cannot be computed would hide what the others found, in whatever order they stand."""
+    """A check that cannot be computed would hide what the others found, in whatever order they
+    stand."""
     frame = pl.DataFrame({"a": [1, None, 300], "s": ["x", "y", "x"]})
     specs = [
         CheckSpec(name="1", check="dataops.between", params={"column": "nope", "low": 0}),
@@ -83,8 +106,12 @@ def test_one_bad_check_does_not_spoil_the_others() -> None:
     ]
     results = [result for result, _ in evaluate(specs, frame, asset="dataset:t")]
     assert [(r.name, r.ok, r.failed, r.severity) for r in results] == [
-        ("1", False, 3, "error"), ("2", False, 1, "warn"), ("3", False, 3, "error"), ("4", False, 1, "error"), ("5", True, 0, "error"),
-    ]  # fmt: skip
+        ("1", False, 3, "error"),
+        ("2", False, 1, "warn"),
+        ("3", False, 3, "error"),
+        ("4", False, 1, "error"),
+        ("5", True, 0, "error"),
+    ]
 
 
 def test_samples_are_limited() -> None:
@@ -100,19 +127,35 @@ class Verdict:
     ok, failed, message, measured = False, 7, "seven are odd", {"odd": 7}
 
 
-@pytest.mark.parametrize(("function", "ok", "failed", "message"), [
-    (lambda frame: frame.height == 2, True, 0, "`f` says yes"),
-    (lambda frame: frame["a"].to_numpy().sum() == 0, False, 1, "`f` says no"),
-    (lambda frame: frame.filter(pl.col("a") > 1), False, 1, "case: 1 of 2 rows fail (50 %)"),
-    (lambda frame: frame.lazy().filter(pl.col("a") > 9), True, 0, "case: all 2 rows pass"),
-    (lambda frame: frame.to_pandas().query("a > 0"), False, 2, "case: 2 of 2 rows fail (100 %)"),
-    (lambda frame: frame.to_arrow().slice(1), False, 1, "case: 1 of 2 rows fail (50 %)"),
-    (lambda frame: Verdict(), False, 7, "seven are odd"),
-    (lambda frame: 1 / 0, False, 2, "cannot be checked: `f` raised ZeroDivisionError: division by zero"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("function", "ok", "failed", "message"),
+    [
+        (lambda frame: frame.height == 2, True, 0, "`f` says yes"),
+        (lambda frame: frame["a"].to_numpy().sum() == 0, False, 1, "`f` says no"),
+        (lambda frame: frame.filter(pl.col("a") > 1), False, 1, "case: 1 of 2 rows fail (50 %)"),
+        (lambda frame: frame.lazy().filter(pl.col("a") > 9), True, 0, "case: all 2 rows pass"),
+        (
+            lambda frame: frame.to_pandas().query("a > 0"),
+            False,
+            2,
+            "case: 2 of 2 rows fail (100 %)",
+        ),
+        (lambda frame: frame.to_arrow().slice(1), False, 1, "case: 1 of 2 rows fail (50 %)"),
+        (lambda frame: Verdict(), False, 7, "seven are odd"),
+        (
+            lambda frame: 1 / 0,
+            False,
+            2,
+            "cannot be checked: `f` raised ZeroDivisionError: division by zero",
+        ),
+    ],
+)
 def test_functions(function: Any, ok: bool, failed: int, message: str) -> None:
-    """A project's own check would be misread, or its exception would stop the run instead of failing the check."""
-    result, _ = run("python", pl.DataFrame({"a": [1, 2]}), {"function": "f"}, functions={"f": function})
+    """A project's own check would be misread, or its exception would stop the run instead of
+    failing the check."""
+    result, _ = run(
+        "python", pl.DataFrame({"a": [1, 2]}), {"function": "f"}, functions={"f": function}
+    )
     assert (result.ok, result.failed, result.message) == (ok, failed, message)
 
 
@@ -131,18 +174,41 @@ def test_functions_that_are_wrong() -> None:
 
 def test_pandas_is_not_needed_to_check() -> None:
     """Frames of failing rows from pandas would lose their values on the way into a sample."""
-    _, sample = run("python", pl.DataFrame({"a": [1, 2]}), {"function": "f"}, functions={"f": lambda frame: pd.DataFrame({"a": [2]})})
+    _, sample = run(
+        "python",
+        pl.DataFrame({"a": [1, 2]}),
+        {"function": "f"},
+        functions={"f": lambda frame: pd.DataFrame({"a": [2]})},
+    )
     assert json.loads(sample)["rows"] == [{"a": 2}]
 
 
 def test_type_names_are_those_of_the_lake() -> None:
     """`schema` would compare the live version's types with names that the lake never writes."""
-    frame = pl.DataFrame({
-        "i8": pl.Series([1], dtype=pl.Int8), "u16": pl.Series([1], dtype=pl.UInt16), "i32": pl.Series([1], dtype=pl.Int32), "u32": pl.Series([1], dtype=pl.UInt32),
-        "i": [1], "f": pl.Series([1.0], dtype=pl.Float32), "x": [1.0], "b": [True], "s": ["a"], "c": pl.Series(["a"], dtype=pl.Categorical),
-        "e": pl.Series(["a"], dtype=pl.Enum(["a"])), "y": [b"a"], "d": [date(2013, 1, 1)], "t": [datetime(2013, 1, 1)], "h": pl.Series([0]).cast(pl.Time),
-        "z": pl.Series([datetime(2013, 1, 1)]).dt.replace_time_zone("America/New_York"), "n": pl.Series([datetime(2013, 1, 1)], dtype=pl.Datetime("ns")),
-        "m": pl.Series(["1.5"]).cast(pl.Decimal(10, 2)), "l": [[1]], "a": pl.Series([[1, 2]], dtype=pl.Array(pl.Int16, 2)), "o": [{"p q": [1], "r": "x"}],
-    })  # fmt: skip
+    frame = pl.DataFrame(
+        {
+            "i8": pl.Series([1], dtype=pl.Int8),
+            "u16": pl.Series([1], dtype=pl.UInt16),
+            "i32": pl.Series([1], dtype=pl.Int32),
+            "u32": pl.Series([1], dtype=pl.UInt32),
+            "i": [1],
+            "f": pl.Series([1.0], dtype=pl.Float32),
+            "x": [1.0],
+            "b": [True],
+            "s": ["a"],
+            "c": pl.Series(["a"], dtype=pl.Categorical),
+            "e": pl.Series(["a"], dtype=pl.Enum(["a"])),
+            "y": [b"a"],
+            "d": [date(2013, 1, 1)],
+            "t": [datetime(2013, 1, 1)],
+            "h": pl.Series([0]).cast(pl.Time),
+            "z": pl.Series([datetime(2013, 1, 1)]).dt.replace_time_zone("America/New_York"),
+            "n": pl.Series([datetime(2013, 1, 1)], dtype=pl.Datetime("ns")),
+            "m": pl.Series(["1.5"]).cast(pl.Decimal(10, 2)),
+            "l": [[1]],
+            "a": pl.Series([[1, 2]], dtype=pl.Array(pl.Int16, 2)),
+            "o": [{"p q": [1], "r": "x"}],
+        }
+    )
     stored = frames.schema_of(frames.canonical(frames.to_arrow(frame)))
     assert tuple((name, type_name(type_)) for name, type_ in frame.schema.items()) == stored

@@ -1,4 +1,5 @@
-"""The documentation is true: made pages are fresh, every room is named, every link leads somewhere, every command exists."""
+"""The documentation is true: made pages are fresh, every room is named, every link leads somewhere,
+every command exists."""
 
 import importlib.util
 import re
@@ -9,7 +10,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-PAGES = sorted([*DOCS.rglob("*.md"), *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md"))])
+PAGES = sorted(
+    [
+        *DOCS.rglob("*.md"),
+        *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
+    ]
+)
 
 
 def load(name: str) -> ModuleType:
@@ -29,7 +35,9 @@ def generate() -> ModuleType:
 def test_the_reference_is_what_the_code_says(generate: ModuleType) -> None:
     """If this fails, the reference is stale: python docs/generate.py."""
     for name, text in generate.pages().items():
-        assert (DOCS / "reference" / name).read_text(encoding="utf-8") == text, f"docs/reference/{name} is stale: python docs/generate.py"
+        assert (DOCS / "reference" / name).read_text(encoding="utf-8") == text, (
+            f"docs/reference/{name} is stale: python docs/generate.py"
+        )
 
 
 def test_every_error_has_an_area_and_a_text(generate: ModuleType) -> None:
@@ -37,12 +45,24 @@ def test_every_error_has_an_area_and_a_text(generate: ModuleType) -> None:
     found = generate.error_table()
     assert len(found) > 150
     assert {code.split("-")[1] for code in found} == set(generate.AREAS)
-    dumb = {code for code, entries in found.items() if not any(message for _, message, _ in entries)}
-    assert dumb <= {"SX-API-012", "SX-LEDGER-031", "SX-PROJ-001", "SX-PROJ-008", "SX-PROJ-041", "SX-PROJ-061", "SX-REMOTE-003", "SX-STATE-001"}  # their texts are put together
+    dumb = {
+        code for code, entries in found.items() if not any(message for _, message, _ in entries)
+    }
+    assert dumb <= {
+        "SX-API-012",
+        "SX-LEDGER-031",
+        "SX-PROJ-001",
+        "SX-PROJ-008",
+        "SX-PROJ-041",
+        "SX-PROJ-061",
+        "SX-REMOTE-003",
+        "SX-STATE-001",
+    }  # their texts are put together
 
 
 def test_every_event_type_is_explained(generate: ModuleType) -> None:
-    """If this fails, something is written to the ledger that no page explains, or a page explains what is never written."""
+    """If this fails, something is written to the ledger that no page explains, or a page explains
+    what is never written."""
     assert set(generate.event_types()) == set(generate.EVENTS)
 
 
@@ -86,7 +106,9 @@ def test_links_lead_somewhere() -> None:
 def headings(page: Path) -> set[str]:
     """Return the anchors of a page, as GitHub makes them."""
     return {
-        re.sub(r"[^\w\- ]", "", line.lstrip("#").strip().lower()).replace(" ", "-") for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("#")
+        re.sub(r"[^\w\- ]", "", line.lstrip("#").strip().lower()).replace(" ", "-")
+        for line in page.read_text(encoding="utf-8").splitlines()
+        if line.startswith("#")
     }
 
 
@@ -96,7 +118,9 @@ def test_commands_that_texts_name_exist() -> None:
 
     texts = [*PAGES, *(ROOT / "src").rglob("*.py")]
     for file in texts:
-        for word in re.findall(r"(?:`|: |\$ )(?:sextant|sx) ([a-z]+)\b(?! \d)", file.read_text(encoding="utf-8")):
+        for word in re.findall(
+            r"(?:`|: |\$ )(?:sextant|sx) ([a-z]+)\b(?! \d)", file.read_text(encoding="utf-8")
+        ):
             assert word in COMMANDS, f"{file.relative_to(ROOT)}: sextant {word}"
 
 

@@ -7,7 +7,9 @@ EDGES = [
     Edge(source="dataset:a", target="dataset:b", kind="feeds", valid_from=10),
     Edge(source="dataset:b", target="kpi:k", kind="measures", valid_from=10, valid_to=20),
     Edge(source="kpi:k", target="service:s", kind="calls", valid_from=15),
-    Edge(source="dataset:b", target="dataset:a", kind="feeds", valid_from=30),  # a circle, as observed ones may be
+    Edge(
+        source="dataset:b", target="dataset:a", kind="feeds", valid_from=30
+    ),  # a circle, as observed ones may be
 ]
 
 

@@ -6,7 +6,8 @@ from sextant.cli.output import emit, harmless, say, table
 
 
 def test_a_terminal_is_not_at_the_mercy_of_a_log_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """If this fails, a line that a service logged clears the screen of whoever reads it, or writes a title, or hides what follows."""
+    """If this fails, a line that a service logged clears the screen of whoever reads it, or writes
+    a title, or hides what follows."""
     evil = "ok\x1b[2J\x1b]0;owned\x07\r\x9b31mhidden\u202egnp"
     emit({}, json=False, text=lambda: table(("log",), [(evil,)]))
     say(evil)

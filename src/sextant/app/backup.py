@@ -1,7 +1,8 @@
 """Backups: state, lake, blobs and keys as one folder that proves itself, and the way back.
 
-The state is copied first, as of one moment; files that it names are immutable, so copying them afterwards gives one
-consistent whole while runs go on. `backup.json` lists every file with its digest.
+The state is copied first, as of one moment; files that it names are immutable, so copying them
+afterwards gives one consistent whole while runs go on. `backup.json` lists every file with its
+digest.
 """
 
 import hashlib
@@ -38,11 +39,19 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def create(p: "LocalPlatform", target: Path, *, by: Principal | None = None) -> dict[str, Any]:
-    """Write a backup into a new folder. UserError when it exists; StorageError when the disk is full: nothing is left then."""
+    """Write a backup into a new folder. UserError when it exists; StorageError when the disk is
+    full: nothing is left then."""
     if target.exists():
         raise UserError("SX-BACKUP-001", f"`{target}` exists", hint="name a new folder")
-    if any(target.resolve().is_relative_to(own.resolve()) for own in (p.folder, p.lake.root, p.blobs.root)):
-        raise UserError("SX-BACKUP-007", f"`{target}` lies in what is backed up", hint="name a folder outside of .sextant and of the lake, best on another disk")
+    if any(
+        target.resolve().is_relative_to(own.resolve())
+        for own in (p.folder, p.lake.root, p.blobs.root)
+    ):
+        raise UserError(
+            "SX-BACKUP-007",
+            f"`{target}` lies in what is backed up",
+            hint="name a folder outside of .sextant and of the lake, best on another disk",
+        )
     p.allow(by or p.who(), "backup", None, "")
     note = p.sealing.checkpoint()
     signer = p.sealing.signer()
@@ -59,7 +68,15 @@ def create(p: "LocalPlatform", target: Path, *, by: Principal | None = None) -> 
         (partial / "key.pem").chmod(0o600)
         rows = p.state.read("event_head")
         files = {name: _digest(partial / name) for name in _walk(partial)}
-        listing = Listing(project=p.sealing.project_id, created_at=p.clock.now_ns(), events=rows[0][0] + 1 if rows else 0, checkpoint=note, key="key.pem", public=signer.public, files=files)
+        listing = Listing(
+            project=p.sealing.project_id,
+            created_at=p.clock.now_ns(),
+            events=rows[0][0] + 1 if rows else 0,
+            checkpoint=note,
+            key="key.pem",
+            public=signer.public,
+            files=files,
+        )
         (partial / _LIST).write_bytes(msgspec.json.format(msgspec.json.encode(listing)))
         for name in _walk(partial):
             _sync(partial / name)
@@ -69,16 +86,29 @@ def create(p: "LocalPlatform", target: Path, *, by: Principal | None = None) -> 
         shutil.rmtree(partial, ignore_errors=True)
         raise
     size = sum((target / name).stat().st_size for name in _walk(target))
-    return {"folder": str(target), "files": len(files), "size_bytes": size, "events": listing.events}
+    return {
+        "folder": str(target),
+        "files": len(files),
+        "size_bytes": size,
+        "events": listing.events,
+    }
 
 
 def verify(folder: Path) -> dict[str, Any]:
-    """Check a backup: every file's digest, the ledger with its signatures and projections, and that live versions have their
-    files. Returns findings; an empty list is a good backup."""
+    """Check a backup: every file's digest, the ledger with its signatures and projections, and that
+    live versions have their files. Returns findings; an empty list is a good backup."""
     listing = _listing(folder)
     findings = [f"`{name}` is missing" for name in listing.files if not (folder / name).is_file()]
-    findings += [f"`{name}` was changed" for name, digest in listing.files.items() if (folder / name).is_file() and _digest(folder / name) != digest]
-    findings += [f"`{name}` is not part of the backup" for name in _walk(folder) if name not in listing.files and name != _LIST]
+    findings += [
+        f"`{name}` was changed"
+        for name, digest in listing.files.items()
+        if (folder / name).is_file() and _digest(folder / name) != digest
+    ]
+    findings += [
+        f"`{name}` is not part of the backup"
+        for name in _walk(folder)
+        if name not in listing.files and name != _LIST
+    ]
     events = 0
     if not findings:
         import tempfile
@@ -91,48 +121,86 @@ def verify(folder: Path) -> dict[str, Any]:
 
         clock = SystemClock()
         with tempfile.TemporaryDirectory(prefix="sextant-backup-") as scratch:
-            shutil.copy2(folder / "state.db", Path(scratch) / "state.db")  # opening must not touch the backup
+            shutil.copy2(
+                folder / "state.db", Path(scratch) / "state.db"
+            )  # opening must not touch the backup
             with SqliteState(Path(scratch) / "state.db", Ledger(clock), clock=clock) as state:
                 report = verify_ledger(state, public=listing.public)
                 events = report.events
                 findings += [f"{f.table} at {f.seq}: {f.message}" for f in report.findings]
                 if events < listing.events:
-                    findings.append(f"the ledger has {events} events, the backup says {listing.events}")
+                    findings.append(
+                        f"the ledger has {events} events, the backup says {listing.events}"
+                    )
                 lake = IcebergLake(folder / "lake", clock=clock, ids=Ids(clock))
                 live = {(row[1], row[2]) for row in state.read("pointers_all")}
                 for asset, digest, locator, _ in state.read("versions_kept"):
                     if (asset, digest) in live and locator:
-                        findings += [f"{asset}@{digest[:12]} lacks `{file.path}`" for file in lake.files(locator) if not (folder / "lake" / file.path).is_file()]
-    return {"folder": str(folder), "ok": not findings, "events": events, "files": len(listing.files), "findings": findings, "created_at": iso(listing.created_at)}
+                        findings += [
+                            f"{asset}@{digest[:12]} lacks `{file.path}`"
+                            for file in lake.files(locator)
+                            if not (folder / "lake" / file.path).is_file()
+                        ]
+    return {
+        "folder": str(folder),
+        "ok": not findings,
+        "events": events,
+        "files": len(listing.files),
+        "findings": findings,
+        "created_at": iso(listing.created_at),
+    }
 
 
 def restore(folder: Path, target: Path) -> dict[str, Any]:
-    """Put a verified backup into a project folder that has no `.sextant` yet. The project's own files come from its version
-    control. State, lake and key go where its `sextant.toml` says; the backup's own is taken when the folder has none.
+    """Put a verified backup into a project folder that has no `.sextant` yet. The project's own
+    files come from its version control. State, lake and key go where its `sextant.toml` says; the
+    backup's own is taken when the folder has none.
 
-    Raises  Damaged for a backup that does not verify; UserError when the lake's folder holds something; Conflict when the
+    Raises  Damaged for a backup that does not verify; UserError when the lake's folder holds
+            something; Conflict when the
             Postgres schema holds a ledger
     """
     found = verify(folder)
     if not found["ok"]:
-        raise Damaged("SX-BACKUP-002", f"the backup does not verify: {found['findings'][0]}", hint=f"`sextant backup verify {folder}` lists everything")
+        raise Damaged(
+            "SX-BACKUP-002",
+            f"the backup does not verify: {found['findings'][0]}",
+            hint=f"`sextant backup verify {folder}` lists everything",
+        )
     listing = _listing(folder)
     target = target.resolve()
-    config = msgspec.structs.replace(read_config(target if (target / FILE).exists() else folder), root=target)
+    config = msgspec.structs.replace(
+        read_config(target if (target / FILE).exists() else folder), root=target
+    )
     into = target / ".sextant"
     lake = (target / Path(config.lake).expanduser()).resolve() if config.lake else into / "lake"
     if into.exists():
-        raise UserError("SX-BACKUP-003", f"`{into}` exists", hint="move it away first: a restore never writes over a project")
+        raise UserError(
+            "SX-BACKUP-003",
+            f"`{into}` exists",
+            hint="move it away first: a restore never writes over a project",
+        )
     if lake.exists() and (not lake.is_dir() or any(lake.iterdir())):
-        raise UserError("SX-BACKUP-006", f"the lake's folder `{lake}` holds something", hint=f"move it away, or let `lake` of {FILE} name another folder")
+        raise UserError(
+            "SX-BACKUP-006",
+            f"the lake's folder `{lake}` holds something",
+            hint=f"move it away, or let `lake` of {FILE} name another folder",
+        )
     target.mkdir(parents=True, exist_ok=True)
     partial = target / ".sextant.partial"
-    lake_partial = partial / lake.relative_to(into) if lake.is_relative_to(into) else lake.with_name(lake.name + ".partial")
+    lake_partial = (
+        partial / lake.relative_to(into)
+        if lake.is_relative_to(into)
+        else lake.with_name(lake.name + ".partial")
+    )
     for stale in (partial, lake_partial):
         shutil.rmtree(stale, ignore_errors=True)
     partial.mkdir(mode=0o700)
     try:
-        for source, copy in ((folder / "lake", lake_partial), (folder / "blobs", partial / "blobs")):
+        for source, copy in (
+            (folder / "lake", lake_partial),
+            (folder / "blobs", partial / "blobs"),
+        ):
             if source.exists():
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copytree(source, copy)
@@ -156,7 +224,13 @@ def restore(folder: Path, target: Path) -> dict[str, Any]:
         _sync(lake.parent)
     partial.rename(into)
     _sync(target)
-    return {"folder": str(target), "events": found["events"], "files": found["files"], "key": str(key), "lake": str(lake)}
+    return {
+        "folder": str(target),
+        "events": found["events"],
+        "files": found["files"],
+        "key": str(key),
+        "lake": str(lake),
+    }
 
 
 def _into_postgres(config: Config, copy: Path) -> None:
@@ -189,9 +263,17 @@ def _listing(folder: Path) -> Listing:
     try:
         return msgspec.json.decode((folder / _LIST).read_bytes(), type=Listing)
     except FileNotFoundError as error:
-        raise NotFound("SX-BACKUP-004", f"`{folder}` is no backup: it has no {_LIST}", hint="`sextant backup create DIR` makes one") from error
+        raise NotFound(
+            "SX-BACKUP-004",
+            f"`{folder}` is no backup: it has no {_LIST}",
+            hint="`sextant backup create DIR` makes one",
+        ) from error
     except msgspec.DecodeError as error:
-        raise Damaged("SX-BACKUP-005", f"{_LIST} of `{folder}` cannot be read: {error}", hint="use another backup") from error
+        raise Damaged(
+            "SX-BACKUP-005",
+            f"{_LIST} of `{folder}` cannot be read: {error}",
+            hint="use another backup",
+        ) from error
 
 
 def _walk(folder: Path) -> Iterator[str]:

@@ -1,4 +1,5 @@
-"""The bundle: a project's own files, content-addressed, so that a worker anywhere runs exactly this code.
+"""The bundle: a project's own files, content-addressed, so that a worker anywhere runs exactly this
+code.
 
 Packed by the platform, unpacked by executors. Names of folders and machines are no part of it.
 """
@@ -17,13 +18,34 @@ from pathlib import Path
 from sextant.kernel.errors import Damaged, ProjectError
 from sextant.kernel.limits import BUNDLE_BYTES_MAX, BUNDLE_FILES_MAX, TEXT_FILE_BYTES_MAX
 
-# What code and its settings are written in. Data stands in the lake; small data files are named by `include`.
-SUFFIXES = frozenset({".py", ".pyi", ".sql", ".toml", ".j2", ".jinja", ".json", ".yaml", ".yml", ".txt", ".cfg", ".ini", ".html", ".css", ".js", ".sh"})
+# What code and its settings are written in. Data stands in the lake; small data files are named by
+# `include`.
+SUFFIXES = frozenset(
+    {
+        ".py",
+        ".pyi",
+        ".sql",
+        ".toml",
+        ".j2",
+        ".jinja",
+        ".json",
+        ".yaml",
+        ".yml",
+        ".txt",
+        ".cfg",
+        ".ini",
+        ".html",
+        ".css",
+        ".js",
+        ".sh",
+    }
+)
 _SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages", "dist-packages"})
 
 
 def scan(root: Path, include: Iterable[str] = ()) -> dict[str, str]:
-    """Return path (below `root`, with /) -> digest of every file of the bundle, sorted. ProjectError beyond the limits."""
+    """Return path (below `root`, with /) -> digest of every file of the bundle, sorted.
+    ProjectError beyond the limits."""
     return {path: hashlib.sha256(data).hexdigest() for path, data in _files(root, tuple(include))}
 
 
@@ -36,10 +58,13 @@ def digest_of(files: Mapping[str, str]) -> str:
 
 
 def pack(root: Path, include: Iterable[str] = ()) -> tuple[str, bytes]:
-    """Return the digest and the bytes (a zip, the same for the same files) of the bundle below `root`."""
+    """Return the digest and the bytes (a zip, the same for the same files) of the bundle below
+    `root`."""
     out = io.BytesIO()
     files: dict[str, str] = {}
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:  # stored: the same bytes under every zlib
+    with zipfile.ZipFile(
+        out, "w", zipfile.ZIP_STORED
+    ) as archive:  # stored: the same bytes under every zlib
         for path, data in _files(root, tuple(include)):
             files[path] = hashlib.sha256(data).hexdigest()
             entry = zipfile.ZipInfo(path, date_time=(1980, 1, 1, 0, 0, 0))
@@ -49,10 +74,11 @@ def pack(root: Path, include: Iterable[str] = ()) -> tuple[str, bytes]:
 
 
 def unpack(data: bytes, into: Path) -> str:
-    """Write the files of a packed bundle into the folder `into`, all or nothing, and return the bundle's digest.
+    """Write the files of a packed bundle into the folder `into`, all or nothing, and return the
+    bundle's digest.
 
-    A folder that holds something is left as it is (another worker was faster). Damaged for bytes that are no bundle, for
-    paths that lead out of the folder, for links, and beyond the limits.
+    A folder that holds something is left as it is (another worker was faster). Damaged for bytes
+    that are no bundle, for paths that lead out of the folder, for links, and beyond the limits.
     """
     files: dict[str, str] = {}
     into.parent.mkdir(parents=True, exist_ok=True)
@@ -60,8 +86,14 @@ def unpack(data: bytes, into: Path) -> str:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
-            if len(entries) > BUNDLE_FILES_MAX or sum(entry.file_size for entry in entries) > BUNDLE_BYTES_MAX:
-                raise Damaged("SX-BUNDLE-003", f"the bundle holds {len(entries)} files, more or larger than a bundle may be")
+            if (
+                len(entries) > BUNDLE_FILES_MAX
+                or sum(entry.file_size for entry in entries) > BUNDLE_BYTES_MAX
+            ):
+                raise Damaged(
+                    "SX-BUNDLE-003",
+                    f"the bundle holds {len(entries)} files, more or larger than a bundle may be",
+                )
             for entry in entries:
                 _check_entry(entry, files)
                 content = archive.read(entry)
@@ -88,24 +120,52 @@ def _check_entry(entry: zipfile.ZipInfo, seen: Mapping[str, str]) -> None:
     name = entry.filename
     parts = name.split("/")
     is_link = stat.S_ISLNK(entry.external_attr >> 16)
-    if name in seen or is_link or name.startswith("/") or "\\" in name or ":" in name or "\0" in name or any(part in ("", ".", "..") for part in parts):
-        raise Damaged("SX-BUNDLE-003", f"the bundle holds `{name}`, which is no file below its folder")
+    if (
+        name in seen
+        or is_link
+        or name.startswith("/")
+        or "\\" in name
+        or ":" in name
+        or "\0" in name
+        or any(part in ("", ".", "..") for part in parts)
+    ):
+        raise Damaged(
+            "SX-BUNDLE-003", f"the bundle holds `{name}`, which is no file below its folder"
+        )
 
 
 def _files(root: Path, include: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
     """Yield (path, bytes) of the bundle's files, sorted by path."""
     top = os.path.realpath(root)
-    paths = sorted(path for path in _walk(top) if path.endswith(tuple(SUFFIXES)) or any(fnmatch.fnmatchcase(path, glob) for glob in include))
+    paths = sorted(
+        path
+        for path in _walk(top)
+        if path.endswith(tuple(SUFFIXES))
+        or any(fnmatch.fnmatchcase(path, glob) for glob in include)
+    )
     if len(paths) > BUNDLE_FILES_MAX:
-        raise ProjectError("SX-BUNDLE-001", f"the project has {len(paths)} files", hint=f"at most {BUNDLE_FILES_MAX}: keep environments and data out of its folder", where=paths[0])
+        raise ProjectError(
+            "SX-BUNDLE-001",
+            f"the project has {len(paths)} files",
+            hint=f"at most {BUNDLE_FILES_MAX}: keep environments and data out of its folder",
+            where=paths[0],
+        )
     total = 0
     for path in paths:
         full = os.path.join(top, path)
         size = os.path.getsize(full)
         total += size
         if size > TEXT_FILE_BYTES_MAX or total > BUNDLE_BYTES_MAX:
-            hint = f"a file may have {TEXT_FILE_BYTES_MAX >> 20} MiB, all together {BUNDLE_BYTES_MAX >> 20}; data belongs outside of the project's folder"
-            raise ProjectError("SX-BUNDLE-002", f"`{path}` makes the project's bundle too large ({size:,} bytes)", hint=hint, where=path)
+            hint = (
+                f"a file may have {TEXT_FILE_BYTES_MAX >> 20} MiB, all together "
+                f"{BUNDLE_BYTES_MAX >> 20}; data belongs outside of the project's folder"
+            )
+            raise ProjectError(
+                "SX-BUNDLE-002",
+                f"`{path}` makes the project's bundle too large ({size:,} bytes)",
+                hint=hint,
+                where=path,
+            )
         with open(full, "rb") as file:
             yield path, file.read()
 
@@ -113,8 +173,11 @@ def _files(root: Path, include: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
 def _walk(top: str) -> Iterator[str]:
     for folder, folders, names in os.walk(top):
         folders[:] = [
-            name for name in folders
-            if not name.startswith(".") and name not in _SKIPPED and not os.path.exists(os.path.join(folder, name, "pyvenv.cfg"))
+            name
+            for name in folders
+            if not name.startswith(".")
+            and name not in _SKIPPED
+            and not os.path.exists(os.path.join(folder, name, "pyvenv.cfg"))
         ]
         for name in names:
             full = os.path.join(folder, name)

@@ -1,4 +1,5 @@
-"""`sextant.toml`: where a project begins and what it runs on. Read by the platform before anything else."""
+"""`sextant.toml`: where a project begins and what it runs on. Read by the platform before anything
+else."""
 
 import difflib
 import os
@@ -17,15 +18,18 @@ FILE = "sextant.toml"
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[server]`: where `sextant up` listens and what it does by itself. Port 0 lets the machine choose.
+    """`[server]`: where `sextant up` listens and what it does by itself. Port 0 lets the machine
+    choose.
 
     api              address of the HTTP API
     ingest           address where telemetry comes in (OTLP's standard port)
     sql              address of the ClickHouse endpoint (its standard port)
-    hosts            further names under which the server may be asked, when it stands behind a proxy or is not on loopback
+    hosts            further names under which the server may be asked, when it stands behind a
+                     proxy or is not on loopback
     secure           true behind a proxy that speaks https: cookies go over https only
     schedule         environments in which what is due is run: [] = the default one
-    heartbeat        URL that is asked so long as all is well: a monitor elsewhere notices when it stops
+    heartbeat        URL that is asked so long as all is well: a monitor elsewhere notices when it
+                     stops
     heartbeat_every  how often
     """
 
@@ -40,7 +44,8 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Scrape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[[telemetry.scrape]]`: a target whose metrics are fetched. `private` lets it be an address of this machine or its network."""
+    """`[[telemetry.scrape]]`: a target whose metrics are fetched. `private` lets it be an address
+    of this machine or its network."""
 
     job: str
     url: str
@@ -69,7 +74,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of a project.
 
     root         folder of `sextant.toml`
-    module       dotted name of the author's module below it; the file may write a path, `flights/ops.py`
+    module       dotted name of the author's module below it; the file may write a path,
+                 `flights/ops.py`
     state        state store: "" = SQLite below `.sextant/`, or postgresql://...
     schema       schema of the state in Postgres, one for each project
     lake         folder of the data, relative to the project's: "" = below `.sextant/`
@@ -111,42 +117,84 @@ class _Keys(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def find_config(start: Path) -> Path:
-    """Return the folder of the nearest `sextant.toml`, from `start` upwards. NotFound when there is none."""
+    """Return the folder of the nearest `sextant.toml`, from `start` upwards. NotFound when there is
+    none."""
     for folder in (start.resolve(), *start.resolve().parents):
         if (folder / FILE).is_file():
             return folder
-    raise NotFound("SX-CONF-001", f"there is no {FILE} in `{start}` or above it", hint="`sextant init NAME` writes a project, `--project DIR` names one")
+    raise NotFound(
+        "SX-CONF-001",
+        f"there is no {FILE} in `{start}` or above it",
+        hint="`sextant init NAME` writes a project, `--project DIR` names one",
+    )
 
 
 def read_config(root: Path) -> Config:
-    """Return the settings of the project in folder `root`. ProjectError with the line for what is wrong in the file."""
+    """Return the settings of the project in folder `root`. ProjectError with the line for what is
+    wrong in the file."""
     try:
         text = (root / FILE).read_text(encoding="utf-8")
         raw = tomllib.loads(text)
     except FileNotFoundError as error:
-        raise NotFound("SX-CONF-001", f"there is no {FILE} in `{root}`", hint="`sextant init NAME` writes a project") from error
+        raise NotFound(
+            "SX-CONF-001",
+            f"there is no {FILE} in `{root}`",
+            hint="`sextant init NAME` writes a project",
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         found = re.search(r"line (\d+)", str(error))
-        raise ProjectError("SX-CONF-002", f"{FILE} is not TOML: {error}", hint='as in `module = "ops"`', where=f"{FILE}:{found[1] if found else 1}") from error
+        raise ProjectError(
+            "SX-CONF-002",
+            f"{FILE} is not TOML: {error}",
+            hint='as in `module = "ops"`',
+            where=f"{FILE}:{found[1] if found else 1}",
+        ) from error
     known = _Keys.__struct_fields__
     for key in raw:
         if key not in known:
             close = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean `{close[0]}`?" if close else f"it knows {', '.join(known)}"
-            raise ProjectError("SX-CONF-003", f"{FILE} has no setting `{key}`", hint=hint, where=_where(text, key))
+            raise ProjectError(
+                "SX-CONF-003", f"{FILE} has no setting `{key}`", hint=hint, where=_where(text, key)
+            )
     try:
         keys = msgspec.convert(raw, _Keys)
     except msgspec.ValidationError as error:
-        key = (re.search(r"\$(?:\.\w+)*\.(\w+)(?:\[\d+\])?`?$", str(error)) or re.search(r"`(\w+)`$", str(error)) or ["", "module"])[1]
-        hint = 'say where the project begins: `module = "ops"`' if "missing" in str(error) else "see the reference of sextant.toml"
-        raise ProjectError("SX-CONF-004", f"`{key}` of {FILE}: {str(error).split(' - at')[0]}", hint=hint, where=_where(text, key)) from error
+        key = (
+            re.search(r"\$(?:\.\w+)*\.(\w+)(?:\[\d+\])?`?$", str(error))
+            or re.search(r"`(\w+)`$", str(error))
+            or ["", "module"]
+        )[1]
+        hint = (
+            'say where the project begins: `module = "ops"`'
+            if "missing" in str(error)
+            else "see the reference of sextant.toml"
+        )
+        raise ProjectError(
+            "SX-CONF-004",
+            f"`{key}` of {FILE}: {str(error).split(' - at')[0]}",
+            hint=hint,
+            where=_where(text, key),
+        ) from error
     for pool, size in keys.pools.items():
         if size < 1:
-            raise ProjectError("SX-CONF-004", f"the pool `{pool}` lets {size} steps run", hint="at least 1", where=_where(text, pool))
+            raise ProjectError(
+                "SX-CONF-004",
+                f"the pool `{pool}` lets {size} steps run",
+                hint="at least 1",
+                where=_where(text, pool),
+            )
     if not 0 <= keys.workers <= POOL_WORKERS_MAX:
-        raise ProjectError("SX-CONF-004", f"`workers` is {keys.workers}", hint=f"from 0 (as many as processors) to {POOL_WORKERS_MAX}", where=_where(text, "workers"))
+        raise ProjectError(
+            "SX-CONF-004",
+            f"`workers` is {keys.workers}",
+            hint=f"from 0 (as many as processors) to {POOL_WORKERS_MAX}",
+            where=_where(text, "workers"),
+        )
     _check_server(keys, text)
-    fields: dict[str, Any] = {name: getattr(keys, name) for name in known} | {"module": _module(keys.module, text)}
+    fields: dict[str, Any] = {name: getattr(keys, name) for name in known} | {
+        "module": _module(keys.module, text)
+    }
     return Config(root=root.resolve(), **fields)
 
 
@@ -155,28 +203,68 @@ def _check_server(keys: _Keys, text: str) -> None:
     for name in ("api", "ingest", "sql"):
         host, _, port = getattr(keys.server, name).rpartition(":")
         if not host or not port.isdigit() or int(port) > 65535:
-            raise ProjectError("SX-CONF-005", f"`{name}` of {FILE} is `{getattr(keys.server, name)}`", hint="host and port, as in `127.0.0.1:7780`", where=_where(text, name))
+            raise ProjectError(
+                "SX-CONF-005",
+                f"`{name}` of {FILE} is `{getattr(keys.server, name)}`",
+                hint="host and port, as in `127.0.0.1:7780`",
+                where=_where(text, name),
+            )
     if keys.server.heartbeat and not keys.server.heartbeat.startswith(("http://", "https://")):
-        raise ProjectError("SX-CONF-005", f"`heartbeat` of {FILE} is `{keys.server.heartbeat}`", hint="https://host/path", where=_where(text, "heartbeat"))
-    lengths = [("heartbeat_every", keys.server.heartbeat_every), *keys.telemetry.keep.items(), *((s.job, length) for s in keys.telemetry.scrape for length in (s.every, s.timeout))]
+        raise ProjectError(
+            "SX-CONF-005",
+            f"`heartbeat` of {FILE} is `{keys.server.heartbeat}`",
+            hint="https://host/path",
+            where=_where(text, "heartbeat"),
+        )
+    lengths = [
+        ("heartbeat_every", keys.server.heartbeat_every),
+        *keys.telemetry.keep.items(),
+        *((s.job, length) for s in keys.telemetry.scrape for length in (s.every, s.timeout)),
+    ]
     for name, length in lengths:
         try:
             length_s(length)
         except UsageError as error:
-            raise ProjectError("SX-CONF-005", f"`{name}` of {FILE}: {error.message}", hint="write it as `30d`, `12h` or `15s`", where=_where(text, name)) from error
+            raise ProjectError(
+                "SX-CONF-005",
+                f"`{name}` of {FILE}: {error.message}",
+                hint="write it as `30d`, `12h` or `15s`",
+                where=_where(text, name),
+            ) from error
     unknown = set(keys.telemetry.keep) - {"samples", "rollups", "logs", "spans", "events"}
     if unknown:
-        raise ProjectError("SX-CONF-005", f"`keep` of {FILE} names `{min(unknown)}`", hint="samples, rollups, logs, spans, events", where=_where(text, "keep"))
+        raise ProjectError(
+            "SX-CONF-005",
+            f"`keep` of {FILE} names `{min(unknown)}`",
+            hint="samples, rollups, logs, spans, events",
+            where=_where(text, "keep"),
+        )
     for target in keys.telemetry.scrape:
         if not target.url.startswith(("http://", "https://")):
-            raise ProjectError("SX-CONF-005", f"the target `{target.job}` of {FILE} is `{target.url}`", hint="http://host:port/metrics", where=_where(text, "url"))
+            raise ProjectError(
+                "SX-CONF-005",
+                f"the target `{target.job}` of {FILE} is `{target.url}`",
+                hint="http://host:port/metrics",
+                where=_where(text, "url"),
+            )
 
 
 def _module(written: str, text: str) -> str:
     """Return the dotted name for a module written as name or as path."""
-    name = written.removesuffix(".py").replace(os.sep, "/").strip("/").removesuffix("/__init__").replace("/", ".")
+    name = (
+        written.removesuffix(".py")
+        .replace(os.sep, "/")
+        .strip("/")
+        .removesuffix("/__init__")
+        .replace("/", ".")
+    )
     if not all(part.isidentifier() for part in name.split(".")):
-        raise ProjectError("SX-CONF-004", f"`{written}` is not a module", hint='write `module = "flights.ops"` or `module = "flights/ops.py"`', where=_where(text, "module"))
+        raise ProjectError(
+            "SX-CONF-004",
+            f"`{written}` is not a module",
+            hint='write `module = "flights.ops"` or `module = "flights/ops.py"`',
+            where=_where(text, "module"),
+        )
     return name
 
 

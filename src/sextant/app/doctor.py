@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
 
 _FREE_BYTES_MIN = 1 << 30
-_CLOCK_BEHIND_S = 5.0  # the machine's clock may lie so far behind the newest event before it is worth a word
+# the machine's clock may lie so far behind the newest event before it is worth a word
+_CLOCK_BEHIND_S = 5.0
 
 
 def examine(p: "LocalPlatform") -> list[Finding]:
@@ -25,18 +26,45 @@ def examine(p: "LocalPlatform") -> list[Finding]:
     def say(name: str, ok: bool, found: str, hint: str = "") -> None:
         out.append({"name": name, "ok": ok, "found": found, "hint": "" if ok else hint})
 
-    say("python", sys.version_info >= (3, 11), sys.version.split()[0], "Sextant needs Python 3.11 or newer")
+    say(
+        "python",
+        sys.version_info >= (3, 11),
+        sys.version.split()[0],
+        "Sextant needs Python 3.11 or newer",
+    )
     free = shutil.disk_usage(p.folder).free
-    say("disk", free >= _FREE_BYTES_MIN, f"{free / (1 << 30):.1f} GiB free", "free some space; `sextant gc` deletes what nothing keeps")
+    say(
+        "disk",
+        free >= _FREE_BYTES_MIN,
+        f"{free / (1 << 30):.1f} GiB free",
+        "free some space; `sextant gc` deletes what nothing keeps",
+    )
     mode = stat.S_IMODE(p.folder.stat().st_mode)
     say("folder", not mode & 0o007, f"{p.folder} has mode {mode:04o}", f"chmod 700 {p.folder}")
     problem = p.load_problem
-    say("project", problem is None, problem.message.splitlines()[0] if problem else f"{len(p.manifest().assets)} assets", (problem.hint or problem.where) if problem else "")
+    say(
+        "project",
+        problem is None,
+        problem.message.splitlines()[0] if problem else f"{len(p.manifest().assets)} assets",
+        (problem.hint or problem.where) if problem else "",
+    )
     damage = p.state.integrity()
-    say("state", not damage, damage[0] if damage else "the database is sound", "`sextant ledger verify`, then `sextant backup restore`")
+    say(
+        "state",
+        not damage,
+        damage[0] if damage else "the database is sound",
+        "`sextant ledger verify`, then `sextant backup restore`",
+    )
     head = p.state.read("event_head")
     behind = (head[0][2] - p.clock.now_ns()) / 1e9 if head else 0.0
-    say("clock", behind < _CLOCK_BEHIND_S, f"{behind:.0f} s behind the newest event" if behind >= _CLOCK_BEHIND_S else "goes with the ledger", "set the machine's clock; new events carry the newest event's time until it has caught up")
+    say(
+        "clock",
+        behind < _CLOCK_BEHIND_S,
+        f"{behind:.0f} s behind the newest event"
+        if behind >= _CLOCK_BEHIND_S
+        else "goes with the ledger",
+        "set the machine's clock; new events carry the newest event's time until it has caught up",
+    )
     try:
         signer = p.sealing.signer()
         say("key", True, f"{p.sealing.key_path} ({signer.public[:12]}...)")
@@ -44,24 +72,77 @@ def examine(p: "LocalPlatform") -> list[Finding]:
         say("key", False, error.message, error.hint)
     try:
         p.sealing.confirm()
-        say("witness", p.sealing.witness_path.exists(), str(p.sealing.witness_path), "the next command that writes keeps one")
+        say(
+            "witness",
+            p.sealing.witness_path.exists(),
+            str(p.sealing.witness_path),
+            "the next command that writes keeps one",
+        )
     except SextantError as error:
         say("witness", False, error.message, error.hint)
     missing = _missing_files(p)
-    say("lake", not missing, f"{len(missing)} files are missing, such as {missing[0]}" if missing else "every live version has its files", "restore them from a backup, or make the partitions again with --force")
+    say(
+        "lake",
+        not missing,
+        f"{len(missing)} files are missing, such as {missing[0]}"
+        if missing
+        else "every live version has its files",
+        "restore them from a backup, or make the partitions again with --force",
+    )
     stuck = [row[0] for row in p.state.read("runs_open")]
-    say("runs", not stuck, f"{len(stuck)} were not finished" if stuck else "none is open", "the next `sextant run` takes them up")
+    say(
+        "runs",
+        not stuck,
+        f"{len(stuck)} were not finished" if stuck else "none is open",
+        "the next `sextant run` takes them up",
+    )
     waiting = [r for r in p.releases.open() if r.state != "waiting"]
-    say("releases", not waiting, f"{len(waiting)} are half done" if waiting else "none is half done", "the next `sextant run` drives them on")
+    say(
+        "releases",
+        not waiting,
+        f"{len(waiting)} are half done" if waiting else "none is half done",
+        "the next `sextant run` drives them on",
+    )
     withdrawn = p.views.incidents(state="open").items
-    say("incidents", not withdrawn, f"{len(withdrawn)} open" if withdrawn else "none is open", "`sextant incidents` lists them")
+    say(
+        "incidents",
+        not withdrawn,
+        f"{len(withdrawn)} open" if withdrawn else "none is open",
+        "`sextant incidents` lists them",
+    )
     for secret in p.manifest().secrets:
-        say(f"secret {secret}", _has_secret(p, secret), "set" if _has_secret(p, secret) else "not set", f"export {secret}=..., or a line in {p.secrets_file} (mode 0600)")
+        say(
+            f"secret {secret}",
+            _has_secret(p, secret),
+            "set" if _has_secret(p, secret) else "not set",
+            f"export {secret}=..., or a line in {p.secrets_file} (mode 0600)",
+        )
     confines = landlock.version()
-    held = "files and connections" if confines >= 4 else "files, not connections" if confines else "nothing"
-    say("landlock", bool(confines), f"the kernel confines what answers SQL: {held}", "SQL stays on loopback; Linux 5.13 and later have Landlock (it must be switched on: `lsm=landlock,...`)")
+    held = (
+        "files and connections"
+        if confines >= 4
+        else "files, not connections"
+        if confines
+        else "nothing"
+    )
+    say(
+        "landlock",
+        bool(confines),
+        f"the kernel confines what answers SQL: {held}",
+        (
+            "SQL stays on loopback; Linux 5.13 and later have Landlock (it must be switched on: "
+            "`lsm=landlock,...`)"
+        ),
+    )
     last = p.state.read("checkpoint_last")
-    say("checkpoint", bool(last) or not head, f"{last[0][0]} events signed at {iso(last[0][2])[:19]}Z" if last else "nothing is signed yet", "`sextant ledger checkpoint` signs")
+    say(
+        "checkpoint",
+        bool(last) or not head,
+        f"{last[0][0]} events signed at {iso(last[0][2])[:19]}Z"
+        if last
+        else "nothing is signed yet",
+        "`sextant ledger checkpoint` signs",
+    )
     return out
 
 
@@ -71,7 +152,11 @@ def _missing_files(p: "LocalPlatform") -> list[str]:
     for asset, digest, locator, _ in p.state.read("versions_kept"):
         if (asset, digest) in live and locator:
             try:
-                out += [file.path for file in p.lake.files(locator) if not os.path.exists(p.lake.root / file.path)]
+                out += [
+                    file.path
+                    for file in p.lake.files(locator)
+                    if not os.path.exists(p.lake.root / file.path)
+                ]
             except SextantError as error:
                 out.append(f"{asset}: {error.message}")
     return out

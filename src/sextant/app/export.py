@@ -1,4 +1,5 @@
-"""The rows of a version in a format: what leaves by the API, by `sextant export`, and into notebooks."""
+"""The rows of a version in a format: what leaves by the API, by `sextant export`, and into
+notebooks."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,40 +17,89 @@ if TYPE_CHECKING:
 
 
 def rows(
-    p: "LocalPlatform", env: str, name: str, *, form: str, as_of: str = "", partition: str = "", columns: Sequence[str] = (), personal: bool = True, bounded: bool = True,
-) -> bytes:  # fmt: skip
+    p: "LocalPlatform",
+    env: str,
+    name: str,
+    *,
+    form: str,
+    as_of: str = "",
+    partition: str = "",
+    columns: Sequence[str] = (),
+    personal: bool = True,
+    bounded: bool = True,
+) -> bytes:
     """Return the rows of a version of a dataset.
 
-    form       a key of FORMS;  as_of  a version by its first digits, or what was live at a time; "" = what is live
+    form       a key of FORMS;  as_of  a version by its first digits, or what was live at a time; ""
+               = what is live
     columns    which, in this order; () = all
     personal   with the columns that are tagged so
     bounded    refuse what is too large to be held for somebody at the other end of a connection
-    Raises     NotFound for what is not there, or has expired; UsageError for a format or column that is not there; BadData for a
+    Raises     NotFound for what is not there, or has expired; UsageError for a format or column
+               that is not there; BadData for a
                column that the format cannot hold
     """
     if form not in FORMS:
-        raise UsageError("SX-EXPORT-001", f"rows cannot be given as `{form}`", hint=f"one of {', '.join(FORMS)}")
+        raise UsageError(
+            "SX-EXPORT-001", f"rows cannot be given as `{form}`", hint=f"one of {', '.join(FORMS)}"
+        )
     asset = p.asset(name)
     if asset.table is None:
-        raise UsageError("SX-EXPORT-002", f"`{asset.id}` has no rows", hint="the values of a KPI lie in `kpi_NAME`; `sextant show` tells the facts of other assets")
+        raise UsageError(
+            "SX-EXPORT-002",
+            f"`{asset.id}` has no rows",
+            hint=(
+                "the values of a KPI lie in `kpi_NAME`; `sextant show` tells the facts of other "
+                "assets"
+            ),
+        )
     version = p.views.resolve(env, asset.id, as_of)
     if p.state.read("version_expired_is", (version.asset, version.digest)):
-        raise NotFound("SX-VERSION-007", f"the rows of version `{version.digest[:12]}` of `{asset.id}` have expired; its record stays", hint="keep= of the asset says how long rows are kept")
+        raise NotFound(
+            "SX-VERSION-007",
+            (
+                f"the rows of version `{version.digest[:12]}` of `{asset.id}` have expired; its "
+                "record stays"
+            ),
+            hint="keep= of the asset says how long rows are kept",
+        )
     wanted = None
     if partition:
         keys.partitioning(asset).partition(partition)
         parts = p.versions.parts(asset.id, version.digest)
         if partition not in parts:
-            raise NotFound("SX-VERSION-008", f"version `{version.digest[:12]}` of `{asset.id}` has no partition `{partition}`", hint=f"it has {min(parts, default='none')} to {max(parts, default='none')}")
+            raise NotFound(
+                "SX-VERSION-008",
+                f"version `{version.digest[:12]}` of `{asset.id}` has no partition `{partition}`",
+                hint=f"it has {min(parts, default='none')} to {max(parts, default='none')}",
+            )
         wanted = [partition]
-    files = [one for one in (p.lake.files(version.locator) if version.locator else ()) if wanted is None or partition in one.partitions]
+    files = [
+        one
+        for one in (p.lake.files(version.locator) if version.locator else ())
+        if wanted is None or partition in one.partitions
+    ]
     if bounded and sum(one.size_bytes for one in files) > EXPORT_BYTES_MAX:
-        raise UsageError("SX-EXPORT-003", f"the files of `{asset.id}` are larger than {EXPORT_BYTES_MAX >> 20} MiB", hint="ask for one partition at a time, or read the lake's files: docs/how-to/read-the-lake.md")
+        raise UsageError(
+            "SX-EXPORT-003",
+            f"the files of `{asset.id}` are larger than {EXPORT_BYTES_MAX >> 20} MiB",
+            hint=(
+                "ask for one partition at a time, or read the lake's files: "
+                "docs/how-to/read-the-lake.md"
+            ),
+        )
     from sextant.stores.lake import frames
 
     hidden = () if personal else asset.table.personal
     schema = tuple(column for column in version.schema if column[0] not in hidden)
-    table = frames.read(p.lake.root, files, partitions=wanted, columns=columns or None, frame="pyarrow", schema=schema)
+    table = frames.read(
+        p.lake.root,
+        files,
+        partitions=wanted,
+        columns=columns or None,
+        frame="pyarrow",
+        schema=schema,
+    )
     return FORMS[form](table)
 
 
@@ -88,7 +138,11 @@ def _csv(table: "pa.Table") -> bytes:
     try:
         pa.csv.write_csv(table, sink)
     except pa.ArrowInvalid as error:
-        raise BadData("SX-EXPORT-004", f"a column cannot be written as CSV: {error}", hint="ask for JSON, Arrow or Parquet, or leave the column out") from error
+        raise BadData(
+            "SX-EXPORT-004",
+            f"a column cannot be written as CSV: {error}",
+            hint="ask for JSON, Arrow or Parquet, or leave the column out",
+        ) from error
     return bytes(sink.getvalue().to_pybytes())
 
 
@@ -100,5 +154,13 @@ def _lines(table: "pa.Table") -> bytes:
     return b"".join(msgspec.json.encode(row) + b"\n" for row in table.to_pylist())
 
 
-# Names as ClickHouse has them, so that `query` and `rows` are asked alike. JSON: instants in ISO 8601, decimals as text, bytes in base64.
-FORMS: dict[str, Callable[[Any], bytes]] = {"JSON": _json, "JSONEachRow": _lines, "CSVWithNames": _csv, "Arrow": _file, "ArrowStream": _stream, "Parquet": _parquet}
+# Names as ClickHouse has them, so that `query` and `rows` are asked alike. JSON: instants in ISO
+# 8601, decimals as text, bytes in base64.
+FORMS: dict[str, Callable[[Any], bytes]] = {
+    "JSON": _json,
+    "JSONEachRow": _lines,
+    "CSVWithNames": _csv,
+    "Arrow": _file,
+    "ArrowStream": _stream,
+    "Parquet": _parquet,
+}

@@ -1,6 +1,8 @@
-"""Rows that others push into a dataset: taken durably, moved into blobs by partition, seen by the planner as new input.
+"""Rows that others push into a dataset: taken durably, moved into blobs by partition, seen by the
+planner as new input.
 
-`take` acknowledges what is committed. `fold`, at the start of every run, moves what waits; from then on it is part of the plan.
+`take` acknowledges what is committed. `fold`, at the start of every run, moves what waits; from
+then on it is part of the plan.
 """
 
 import datetime as dt
@@ -14,7 +16,12 @@ from sextant.app.answers import Pushed
 from sextant.engine import keys, streams
 from sextant.kernel.clock import NS
 from sextant.kernel.errors import BadData, Busy, Conflict, UsageError
-from sextant.kernel.limits import INBOX_BATCHES_MAX, INBOX_PARTS_MAX, NAME_CHARS_MAX, PUSHED_ROWS_MAX
+from sextant.kernel.limits import (
+    INBOX_BATCHES_MAX,
+    INBOX_PARTS_MAX,
+    NAME_CHARS_MAX,
+    PUSHED_ROWS_MAX,
+)
 from sextant.kernel.nouns import Asset, Manifest, Principal
 from sextant.kernel.partitions import ALL, Partitioning
 from sextant.kernel.ports import Statement, Write
@@ -27,7 +34,8 @@ _FOLDED = 500  # batches in one move
 
 
 class RowsFolded(msgspec.Struct, frozen=True):
-    """`rows.folded`: batches that became input of a dataset, each (batch, rows, who pushed it), and the blobs that hold them."""
+    """`rows.folded`: batches that became input of a dataset, each (batch, rows, who pushed it), and
+    the blobs that hold them."""
 
     dataset: str
     batches: tuple[tuple[str, int, str], ...]
@@ -40,15 +48,30 @@ class Inbox:
     def __init__(self, platform: "LocalPlatform") -> None:
         self._p = platform
 
-    def take(self, asset: Asset, rows: Sequence[Any], *, batch: str, env: str, by: Principal) -> Pushed:
-        """Take rows; they are durable when this returns. UsageError, BadData (nothing is taken then), Busy when too much waits."""
+    def take(
+        self, asset: Asset, rows: Sequence[Any], *, batch: str, env: str, by: Principal
+    ) -> Pushed:
+        """Take rows; they are durable when this returns. UsageError, BadData (nothing is taken
+        then), Busy when too much waits."""
         p = self._p
         if asset.table is None or not asset.table.columns:
-            raise UsageError("SX-STREAM-011", f"`{asset.id}` takes no rows", hint="declare it with `sx.stream(...)`; other datasets are made by their functions")
+            raise UsageError(
+                "SX-STREAM-011",
+                f"`{asset.id}` takes no rows",
+                hint="declare it with `sx.stream(...)`; other datasets are made by their functions",
+            )
         if not rows or len(rows) > PUSHED_ROWS_MAX:
-            raise UsageError("SX-STREAM-012", f"a batch of {len(rows)} rows cannot be taken", hint=f"from 1 to {PUSHED_ROWS_MAX} rows")
+            raise UsageError(
+                "SX-STREAM-012",
+                f"a batch of {len(rows)} rows cannot be taken",
+                hint=f"from 1 to {PUSHED_ROWS_MAX} rows",
+            )
         if len(batch) > NAME_CHARS_MAX:
-            raise UsageError("SX-STREAM-013", f"the name of the batch has {len(batch)} characters", hint=f"at most {NAME_CHARS_MAX}")
+            raise UsageError(
+                "SX-STREAM-013",
+                f"the name of the batch has {len(batch)} characters",
+                hint=f"at most {NAME_CHARS_MAX}",
+            )
         p.allow(by, "push", asset, env)
         values = streams.parse(asset.table.columns, rows)
         _by_partition(asset, values)  # what belongs nowhere is refused before it is taken
@@ -57,11 +80,21 @@ class Inbox:
             return {"dataset": asset.id, "batch": batch, "rows": int(known[0][0]), "again": True}
         waiting = {row[0]: int(row[1]) for row in p.state.read("inbox_waits")}
         if waiting.get(asset.id, 0) >= INBOX_BATCHES_MAX:
-            raise Busy("SX-STREAM-014", f"{waiting[asset.id]} batches of `{asset.id}` wait to be published", hint="is the server's scheduler running? `sextant status` says what holds it", retry_after_s=2.0)
+            raise Busy(
+                "SX-STREAM-014",
+                f"{waiting[asset.id]} batches of `{asset.id}` wait to be published",
+                hint="is the server's scheduler running? `sextant status` says what holds it",
+                retry_after_s=2.0,
+            )
         id_ = p.ids.new("bat")
         name = batch or id_
         body = streams.encode(asset.table.columns, values)
-        add = Statement("inbox_add", (asset.id, name, id_, len(values), body, str(by), p.clock.now_ns()), 1, f"batch `{name}` was taken before")
+        add = Statement(
+            "inbox_add",
+            (asset.id, name, id_, len(values), body, str(by), p.clock.now_ns()),
+            1,
+            f"batch `{name}` was taken before",
+        )
         try:
             p.state.commit(Write((add,)))
         except Conflict:  # somebody sent the same at the same time
@@ -70,14 +103,22 @@ class Inbox:
         return {"dataset": asset.id, "batch": name, "rows": len(values), "again": False}
 
     def fold(self, manifest: Manifest, by: Principal) -> None:
-        """Move what waits into blobs, one for each partition; its batches and who sent them are an event."""
+        """Move what waits into blobs, one for each partition; its batches and who sent them are an
+        event."""
         p = self._p
         waits = {row[0] for row in p.state.read("inbox_waits")}
         for asset in manifest.assets:
-            while asset.id in waits and asset.table and asset.table.columns and self._fold_some(asset, by) == _FOLDED:
+            while (
+                asset.id in waits
+                and asset.table
+                and asset.table.columns
+                and self._fold_some(asset, by) == _FOLDED
+            ):
                 pass
         if waits:
-            p.state.commit(Write((Statement("inbox_forget", (p.clock.now_ns() - _REMEMBERED_NS,)),)))
+            p.state.commit(
+                Write((Statement("inbox_forget", (p.clock.now_ns() - _REMEMBERED_NS,)),))
+            )
 
     def _fold_some(self, asset: Asset, by: Principal) -> int:
         p = self._p
@@ -88,7 +129,12 @@ class Inbox:
             return 0
         values = [value for row in rows for value in streams.decode(columns, bytes(row[2]))]
         now, id_ = p.clock.now_ns(), p.ids.new("inb")
-        statements = [Statement("inbox_fold", (now, b"", asset.id, row[0]), 1, "another process moved these rows") for row in rows]
+        statements = [
+            Statement(
+                "inbox_fold", (now, b"", asset.id, row[0]), 1, "another process moved these rows"
+            )
+            for row in rows
+        ]
         blobs: dict[str, str] = {}
         held: dict[str, list[tuple[str, str]]] = {}
         for partition, part, blob, _ in p.state.read("inbox_parts", (asset.id,)):
@@ -96,11 +142,30 @@ class Inbox:
         for partition, mine in _by_partition(asset, values).items():
             old = held.get(partition, [])
             if len(old) >= INBOX_PARTS_MAX:  # many small ones become one
-                mine = [value for _, blob in old for value in streams.decode(columns, p.blobs.get(blob))] + mine  # noqa: PLW2901
-                statements += [Statement("inbox_part_drop", (asset.id, partition, part), 1, "another process moved these rows") for part, _ in old]
+                earlier = [
+                    value for _, blob in old for value in streams.decode(columns, p.blobs.get(blob))
+                ]
+                mine = earlier + mine  # noqa: PLW2901
+                statements += [
+                    Statement(
+                        "inbox_part_drop",
+                        (asset.id, partition, part),
+                        1,
+                        "another process moved these rows",
+                    )
+                    for part, _ in old
+                ]
             blobs[partition] = p.blobs.put(streams.encode(columns, mine))
-            statements.append(Statement("inbox_part_add", (asset.id, partition, id_, blobs[partition], len(mine))))
-        event = p.event("rows.folded", asset.id, RowsFolded(asset.id, tuple((row[0], int(row[4]), row[3]) for row in rows), blobs), by, "")
+            statements.append(
+                Statement("inbox_part_add", (asset.id, partition, id_, blobs[partition], len(mine)))
+            )
+        event = p.event(
+            "rows.folded",
+            asset.id,
+            RowsFolded(asset.id, tuple((row[0], int(row[4]), row[3]) for row in rows), blobs),
+            by,
+            "",
+        )
         try:
             p.state.commit(Write(tuple(statements), (event,)))
         except Conflict:
@@ -118,8 +183,11 @@ class Inbox:
         return out
 
 
-def _by_partition(asset: Asset, values: Sequence[tuple[Any, ...]]) -> dict[str, list[tuple[Any, ...]]]:
-    """Return rows by the partition that they belong to. BadData for a row without a time, or of a time before the first partition."""
+def _by_partition(
+    asset: Asset, values: Sequence[tuple[Any, ...]]
+) -> dict[str, list[tuple[Any, ...]]]:
+    """Return rows by the partition that they belong to. BadData for a row without a time, or of a
+    time before the first partition."""
     slices = keys.partitioning(asset)
     assert asset.table is not None
     if slices.grain == "none":
@@ -129,10 +197,25 @@ def _by_partition(asset: Asset, values: Sequence[tuple[Any, ...]]) -> dict[str, 
     for n, value in enumerate(values):
         at = value[place]
         if at is None:
-            raise BadData("SX-STREAM-015", f"row {n}, column `{asset.table.time}`: it is missing, and says into which partition the row belongs", hint="give every row its time")
+            raise BadData(
+                "SX-STREAM-015",
+                (
+                    f"row {n}, column `{asset.table.time}`: it is missing, and says into which "
+                    "partition the row belongs"
+                ),
+                hint="give every row its time",
+            )
         key = _key(slices, at)
         if not slices.holds(key):
-            raise BadData("SX-STREAM-016", f"row {n}, column `{asset.table.time}`: {at.isoformat()} lies outside of the partitions", hint=f"they begin with {slices.start}" + (f" and end before {slices.end}" if slices.end else ""))
+            raise BadData(
+                "SX-STREAM-016",
+                (
+                    f"row {n}, column `{asset.table.time}`: {at.isoformat()} lies outside of "
+                    "the partitions"
+                ),
+                hint=f"they begin with {slices.start}"
+                + (f" and end before {slices.end}" if slices.end else ""),
+            )
         out.setdefault(key, []).append(value)
     return out
 

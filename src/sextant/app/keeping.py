@@ -1,7 +1,7 @@
 """Which bytes are kept, and the end of the others: the record stays, rows and files go.
 
-Kept is a version that a pointer names, that an open release moves, whose undo window (`keep` of the asset) has not
-passed, or that a kept version was made from.
+Kept is a version that a pointer names, that an open release moves, whose undo window (`keep` of the
+asset) has not passed, or that a kept version was made from.
 """
 
 from typing import TYPE_CHECKING
@@ -30,7 +30,12 @@ def kept(p: "LocalPlatform", manifest: Manifest) -> set[tuple[str, str]]:
     now = p.clock.now_ns()
     out = {(row[1], row[2]) for row in p.state.read("pointers_all")}
     for release in p.releases.open():
-        out |= {(move.asset, digest) for move in release.moves for digest in (move.source, move.target) if digest}
+        out |= {
+            (move.asset, digest)
+            for move in release.moves
+            for digest in (move.source, move.target)
+            if digest
+        }
     left: dict[tuple[str, str], int] = {}
     for asset, digest, _, created in p.state.read("versions_kept"):
         left[(asset, digest)] = int(created)
@@ -46,22 +51,29 @@ def kept(p: "LocalPlatform", manifest: Manifest) -> set[tuple[str, str]]:
     for (asset, digest), since in left.items():
         if asset not in windows:
             declared = manifest.asset(asset)
-            windows[asset] = int(length_s(declared.keep if isinstance(declared, Asset) else _WINDOW) * NS)
+            windows[asset] = int(
+                length_s(declared.keep if isinstance(declared, Asset) else _WINDOW) * NS
+            )
         if since + windows[asset] > now:
             out.add((asset, digest))
     stack = list(out)
     while stack:
         asset, digest = stack.pop()
         rows = p.state.read("version_get", (asset, digest))
-        for upstream in (msgspec.json.decode(rows[0][0], type=Version).inputs if rows else {}).items():
+        for upstream in (
+            msgspec.json.decode(rows[0][0], type=Version).inputs if rows else {}
+        ).items():
             if upstream not in out:
                 out.add(upstream)
                 stack.append(upstream)
     return out
 
 
-def collect(p: "LocalPlatform", *, history: str = "", dry_run: bool = False, by: Principal | None = None) -> Collected:
-    """Expire versions that nothing keeps, delete their files and unreferenced blobs, prune run history older than `history`."""
+def collect(
+    p: "LocalPlatform", *, history: str = "", dry_run: bool = False, by: Principal | None = None
+) -> Collected:
+    """Expire versions that nothing keeps, delete their files and unreferenced blobs, prune run
+    history older than `history`."""
     manifest = p.manifest()
     keep = kept(p, manifest)
     gone, locators = [], []
@@ -73,33 +85,65 @@ def collect(p: "LocalPlatform", *, history: str = "", dry_run: bool = False, by:
             gone.append((asset, digest, locator))
     pruned = _old_runs(p, history) if history else []
     if dry_run:
-        return {"expire": [f"{asset}@{digest[:12]}" for asset, digest, _ in gone], "prune_runs": pruned, "freed_bytes": 0}
+        return {
+            "expire": [f"{asset}@{digest[:12]}" for asset, digest, _ in gone],
+            "prune_runs": pruned,
+            "freed_bytes": 0,
+        }
     by = by or p.who()
     p.allow(by, "collect", None, "")
-    events = [p.event("version.expired", f"{asset}@{digest}", VersionRelocated(asset, digest, locator), by, "") for asset, digest, locator in gone]
-    still = [Statement("pointed_at", (asset, digest), 0, f"version `{digest[:12]}` of `{asset}` was released meanwhile: collect again") for asset, digest, _ in gone]
-    p.state.commit(Write((*still, *(Statement("history_prune", (run,)) for run in pruned)), tuple(events)))
-    running = [int(row[4]) for row in p.state.read("runs_open")]  # what they have staged is named nowhere yet
+    events = [
+        p.event(
+            "version.expired", f"{asset}@{digest}", VersionRelocated(asset, digest, locator), by, ""
+        )
+        for asset, digest, locator in gone
+    ]
+    still = [
+        Statement(
+            "pointed_at",
+            (asset, digest),
+            0,
+            f"version `{digest[:12]}` of `{asset}` was released meanwhile: collect again",
+        )
+        for asset, digest, _ in gone
+    ]
+    p.state.commit(
+        Write((*still, *(Statement("history_prune", (run,)) for run in pruned)), tuple(events))
+    )
+    running = [
+        int(row[4]) for row in p.state.read("runs_open")
+    ]  # what they have staged is named nowhere yet
     before = min([p.clock.now_ns() - int(_GRACE_S * NS), *running])
     freed = p.lake.collect(locators, older_than_ns=before)
     freed += _blobs(p, before)
     freed += p.collect_bundles(min(before, p.clock.now_ns() - int(_BUNDLE_S * NS)))
-    return {"expire": [f"{asset}@{digest[:12]}" for asset, digest, _ in gone], "prune_runs": pruned, "freed_bytes": freed}
+    return {
+        "expire": [f"{asset}@{digest[:12]}" for asset, digest, _ in gone],
+        "prune_runs": pruned,
+        "freed_bytes": freed,
+    }
 
 
 def _old_runs(p: "LocalPlatform", history: str) -> list[str]:
     before = p.clock.now_ns() - int(length_s(history) * NS)
-    runs = (msgspec.json.decode(row[3], type=RunChanged) for row in p.state.read("runs", (before, 1 << 30)))
+    runs = (
+        msgspec.json.decode(row[3], type=RunChanged)
+        for row in p.state.read("runs", (before, 1 << 30))
+    )
     return [run.id for run in runs if run.finished_at and run.finished_at < before]
 
 
 def _blobs(p: "LocalPlatform", before: int) -> int:
-    """Delete blobs that neither a manifest, a bundle, a log nor a sample of the kept history names."""
+    """Delete blobs that neither a manifest, a bundle, a log nor a sample of the kept history
+    names."""
     named: set[str] = set()
     for _, _, _, body in p.state.read("events_of_type", ("project.loaded",)):
         if body is not None:
             data = msgspec.json.decode(body, type=ProjectLoaded)
-            named |= {data.manifest, str(msgspec.json.decode(data.bundle).get("blob", "")) if data.bundle else ""}
+            named |= {
+                data.manifest,
+                str(msgspec.json.decode(data.bundle).get("blob", "")) if data.bundle else "",
+            }
     for row in p.state.read("history_all"):
         record = msgspec.json.decode(row[0], type=Record)
         if record.log:

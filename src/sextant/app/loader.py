@@ -1,7 +1,9 @@
-"""The loader process, `python -m sextant.app.loader FOLDER MODULE ANSWER`: imports the project and writes what it declares.
+"""The loader process, `python -m sextant.app.loader FOLDER MODULE ANSWER`: imports the project and
+writes what it declares.
 
-Started by `loading` only, so that a broken or slow project never harms the coordinator. What the project prints goes to
-stderr. ANSWER receives one `Answer` as JSON; the exit code is 0 with a manifest, 2 with an error.
+Started by `loading` only, so that a broken or slow project never harms the coordinator. What the
+project prints goes to stderr. ANSWER receives one `Answer` as JSON; the exit code is 0 with a
+manifest, 2 with an error.
 """
 
 import os
@@ -33,7 +35,8 @@ class Answer(msgspec.Struct, frozen=True):
 def main(folder: str, module: str, answer: str) -> int:
     """Load, write the answer, return the exit code."""
     os.dup2(2, 1)
-    sys.dont_write_bytecode = True  # a file edited twice within a second would meet its stale bytecode
+    # a file edited twice within a second would meet its stale bytecode
+    sys.dont_write_bytecode = True
     written = _load(Path(folder), module)
     with open(answer, "wb") as file:
         file.write(msgspec.json.encode(written))
@@ -48,12 +51,21 @@ def _load(folder: Path, module: str) -> Answer:
 
     try:
         collector = import_project(folder, module)
-        return Answer(manifest=assemble(collector, fingerprint=Fingerprints(folder).of, root=module))
+        return Answer(
+            manifest=assemble(collector, fingerprint=Fingerprints(folder).of, root=module)
+        )
     except SextantError as error:
         return Answer(error=Failure(error.code, error.message, error.where, error.hint))
     except Exception as error:  # ours: a promise of the loader was broken
         traceback.print_exc()
-        return Answer(error=Failure("SX-LOAD-004", f"the loader failed: {type(error).__name__}: {error}", "", "please report it, with the lines above"))
+        return Answer(
+            error=Failure(
+                "SX-LOAD-004",
+                f"the loader failed: {type(error).__name__}: {error}",
+                "",
+                "please report it, with the lines above",
+            )
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""The coordinator's side of loading: starts the loader process and reads its answer. Imports nothing of the project."""
+"""The coordinator's side of loading: starts the loader process and reads its answer. Imports
+nothing of the project."""
 
 import contextlib
 import hashlib
@@ -20,61 +21,90 @@ from sextant.kernel.nouns import Manifest
 
 
 def load(root: Path, config: Config, *, timeout_s: float = LOAD_TIMEOUT_S) -> Manifest:
-    """Return the manifest of the project in folder `root`, with its bundle's digest, its files and its lock.
+    """Return the manifest of the project in folder `root`, with its bundle's digest, its files and
+    its lock.
 
-    Raises ProjectError that lists every mistake with file, line and how to mend it; also for a project whose import takes
-    longer than `timeout_s` seconds or takes the process down. The caller keeps its last good manifest.
+    Raises ProjectError that lists every mistake with file, line and how to mend it; also for a
+    project whose import takes longer than `timeout_s` seconds or takes the process down. The caller
+    keeps its last good manifest.
     """
     files = scan(root, config.include)
     lock = lock_digest()
     with tempfile.TemporaryDirectory(prefix="sextant-load-") as folder:
         out = os.path.join(folder, "answer.json")
         command = [sys.executable, "-P", "-m", "sextant.app.loader", str(root), config.module, out]
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=_environment(), cwd=root, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, env=_environment(), cwd=root, start_new_session=True
+        )
         try:
             code = process.wait(timeout_s)
         except subprocess.TimeoutExpired as error:
             hint = "a project's files only declare: move downloads and computations into functions"
-            raise ProjectError("SX-LOAD-001", f"importing `{config.module}` took longer than {timeout_s:g} s", hint=hint, where=f"{config.module}:1") from error
+            raise ProjectError(
+                "SX-LOAD-001",
+                f"importing `{config.module}` took longer than {timeout_s:g} s",
+                hint=hint,
+                where=f"{config.module}:1",
+            ) from error
         finally:
             _end(process)
         try:
             data = Path(out).read_bytes()
         except FileNotFoundError as error:
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            raise ProjectError("SX-LOAD-002", f"importing `{config.module}` took the loader's process down ({how})", hint="what it printed stands above") from error
+            raise ProjectError(
+                "SX-LOAD-002",
+                f"importing `{config.module}` took the loader's process down ({how})",
+                hint="what it printed stands above",
+            ) from error
     answer = msgspec.json.decode(data, type=Answer)
     if answer.error is not None:
         kind = Bug if answer.error.code == "SX-LOAD-004" else ProjectError
-        raise kind(answer.error.code, answer.error.message, hint=answer.error.hint, where=answer.error.where)
+        raise kind(
+            answer.error.code,
+            answer.error.message,
+            hint=answer.error.hint,
+            where=answer.error.where,
+        )
     assert answer.manifest is not None
     return msgspec.structs.replace(answer.manifest, bundle=digest_of(files), files=files, lock=lock)
 
 
 def unchanged(root: Path, manifest: Manifest) -> bool:
-    """Say whether loading again would give this manifest: the project's files and the installed distributions are the same.
+    """Say whether loading again would give this manifest: the project's files and the installed
+    distributions are the same.
 
     Cost: reads the project's files, starts no process.
     """
     try:
         config = read_config(root)
-        return config.module == manifest.root and scan(root, config.include) == manifest.files and lock_digest() == manifest.lock
+        return (
+            config.module == manifest.root
+            and scan(root, config.include) == manifest.files
+            and lock_digest() == manifest.lock
+        )
     except ProjectError:
         return False
 
 
 def lock_digest() -> str:
-    """Return the digest of the interpreter and of the names and versions of everything installed beside it."""
+    """Return the digest of the interpreter and of the names and versions of everything installed
+    beside it."""
     installed: set[str] = set()
     for entry in sys.path:
         with contextlib.suppress(OSError):
-            installed.update(name for name in os.listdir(entry or ".") if name.endswith((".dist-info", ".egg-info")))
+            installed.update(
+                name
+                for name in os.listdir(entry or ".")
+                if name.endswith((".dist-info", ".egg-info"))
+            )
     words = [platform.python_implementation(), platform.python_version(), *sorted(installed)]
     return hashlib.sha256("\n".join(words).encode()).hexdigest()
 
 
 def _environment() -> dict[str, str]:
-    """Return the child's environment: it must find this very Sextant, also when that is not installed."""
+    """Return the child's environment: it must find this very Sextant, also when that is not
+    installed."""
     home = str(Path(__file__).resolve().parents[2])
     inherited = os.environ.get("PYTHONPATH", "")
     if home in inherited.split(os.pathsep) or "site-packages" in home or "dist-packages" in home:

@@ -1,6 +1,8 @@
-"""`Platform` in this process: one principal's view of a `LocalPlatform`. The command line opens one; the server one for each request.
+"""`Platform` in this process: one principal's view of a `LocalPlatform`. The command line opens
+one; the server one for each request.
 
-Everything here is thin: it resolves names, asks the policy where the room behind it does not, and calls that room.
+Everything here is thin: it resolves names, asks the policy where the room behind it does not, and
+calls that room.
 """
 
 import time
@@ -51,7 +53,8 @@ _LOOK_S = 0.1
 
 
 class Operations:
-    """What one principal may see and do. Closing it leaves the platform open: that belongs to whoever opened it."""
+    """What one principal may see and do. Closing it leaves the platform open: that belongs to
+    whoever opened it."""
 
     def __init__(self, core: "LocalPlatform", by: Principal | None = None) -> None:
         self._p = core
@@ -82,59 +85,125 @@ class Operations:
         manifest = p.load()  # whoever asks first wants to know of an edit that is broken, or mended
         problem = p.load_problem
         return {
-            "project": manifest.project, "tz": manifest.tz, "owner": manifest.owner, "environment": p.config.environment or manifest.environments[0],
-            "environments": [str(e["name"]) for e in p.views.envs()], "assets": len(manifest.assets), "teams": {t.name: list(t.members) for t in manifest.teams},
-            "problem": problem.message if problem else "", "problem_lines": problem.lines() if problem else [], "version": _version(),
-        }  # fmt: skip
+            "project": manifest.project,
+            "tz": manifest.tz,
+            "owner": manifest.owner,
+            "environment": p.config.environment or manifest.environments[0],
+            "environments": [str(e["name"]) for e in p.views.envs()],
+            "assets": len(manifest.assets),
+            "teams": {t.name: list(t.members) for t in manifest.teams},
+            "problem": problem.message if problem else "",
+            "problem_lines": problem.lines() if problem else [],
+            "version": _version(),
+        }
 
     def status(self, *, env: str = "") -> Status:
         return self._p.views.status(self._env(env))
 
-    def plan(self, *, assets: Sequence[str] = (), partition: str = "", stale: bool = False, upstream: bool = False, env: str = "") -> Plan:
-        return self._p.runs.plan(self._env(env), self._request(assets, partition, stale=stale, upstream=upstream))
+    def plan(
+        self,
+        *,
+        assets: Sequence[str] = (),
+        partition: str = "",
+        stale: bool = False,
+        upstream: bool = False,
+        env: str = "",
+    ) -> Plan:
+        return self._p.runs.plan(
+            self._env(env), self._request(assets, partition, stale=stale, upstream=upstream)
+        )
 
     def _request(self, assets: Sequence[str], partition: str, **more: Any) -> Request:
         self._p.load()  # a server has been up for long: the files may be newer
-        return Request(assets=tuple(self._id(name) for name in assets), partitions=span(partition), **more)
+        return Request(
+            assets=tuple(self._id(name) for name in assets), partitions=span(partition), **more
+        )
 
     def graph(self, *, upstream: str = "", downstream: str = "") -> GraphSeen:
         if upstream and downstream:
-            raise UsageError("SX-CLI-004", "upstream and downstream are two questions", hint="ask one at a time")
+            raise UsageError(
+                "SX-CLI-004", "upstream and downstream are two questions", hint="ask one at a time"
+            )
         return self._p.views.graph(upstream, downstream)
 
-    def show(self, asset: str, *, as_of: str = "", limit: int = 10, partition: str = "", env: str = "") -> dict[str, Any]:
-        return self._p.views.show(self._env(env), asset, as_of=as_of, limit=_rows(limit, least=0), partition=partition)
+    def show(
+        self, asset: str, *, as_of: str = "", limit: int = 10, partition: str = "", env: str = ""
+    ) -> dict[str, Any]:
+        return self._p.views.show(
+            self._env(env), asset, as_of=as_of, limit=_rows(limit, least=0), partition=partition
+        )
 
-    def count(self, asset: str, *, as_of: str = "", partition: str = "", env: str = "") -> dict[str, Any]:
-        return {"asset": self._id(asset), "rows": self._p.views.count(self._env(env), asset, as_of=as_of, partition=partition)}
+    def count(
+        self, asset: str, *, as_of: str = "", partition: str = "", env: str = ""
+    ) -> dict[str, Any]:
+        return {
+            "asset": self._id(asset),
+            "rows": self._p.views.count(self._env(env), asset, as_of=as_of, partition=partition),
+        }
 
     def rows(
-        self, asset: str, *, form: str = "JSON", as_of: str = "", partition: str = "", columns: Sequence[str] = (), env: str = "",
-    ) -> bytes:  # fmt: skip
+        self,
+        asset: str,
+        *,
+        form: str = "JSON",
+        as_of: str = "",
+        partition: str = "",
+        columns: Sequence[str] = (),
+        env: str = "",
+    ) -> bytes:
         from sextant.app.export import rows
 
         role = self._who().role  # "" = works on the project's own folder
         return rows(
-            self._p, self._env(env), asset, form=form, as_of=as_of, partition=partition, columns=tuple(columns), personal=role in ("", "admin"), bounded=role != "",
-        )  # fmt: skip
+            self._p,
+            self._env(env),
+            asset,
+            form=form,
+            as_of=as_of,
+            partition=partition,
+            columns=tuple(columns),
+            personal=role in ("", "admin"),
+            bounded=role != "",
+        )
 
-    def versions(self, asset: str, *, limit: int = PAGE_ROWS, after: str = "", env: str = "") -> Page[VersionSeen]:
+    def versions(
+        self, asset: str, *, limit: int = PAGE_ROWS, after: str = "", env: str = ""
+    ) -> Page[VersionSeen]:
         return self._p.views.versions(self._env(env), asset, limit=_rows(limit), after=after)
 
     def diff(self, a: str, *, b: str = "", env: str = "") -> dict[str, Any]:
         return self._p.views.diff(self._env(env), a, b)
 
-    def kpi(self, name: str, *, by: Sequence[str] = (), grain: str = "", where: str = "", as_of: str = "", env: str = "") -> KpiSeen:
-        return self._p.views.kpi(self._env(env), name, by=tuple(by), grain=grain, where=where, as_of=as_of)
+    def kpi(
+        self,
+        name: str,
+        *,
+        by: Sequence[str] = (),
+        grain: str = "",
+        where: str = "",
+        as_of: str = "",
+        env: str = "",
+    ) -> KpiSeen:
+        return self._p.views.kpi(
+            self._env(env), name, by=tuple(by), grain=grain, where=where, as_of=as_of
+        )
 
     def why(self, subject: str, *, env: str = "") -> Why:
         found = self._p.views.why(self._env(env), subject)
         if found.get("chain") == []:
-            raise NotFound("SX-LEDGER-054", f"the ledger knows no `{subject}`", hint="`sextant ledger show`, `sextant runs` and `sextant releases` list ids")
+            raise NotFound(
+                "SX-LEDGER-054",
+                f"the ledger knows no `{subject}`",
+                hint="`sextant ledger show`, `sextant runs` and `sextant releases` list ids",
+            )
         return found
 
-    def runs(self, *, state: str = "", limit: int = PAGE_ROWS, after: str = "", env: str = "") -> Page[dict[str, Any]]:
-        return self._p.views.runs(env=self._every(env), state=state, limit=_rows(limit), after=after)
+    def runs(
+        self, *, state: str = "", limit: int = PAGE_ROWS, after: str = "", env: str = ""
+    ) -> Page[dict[str, Any]]:
+        return self._p.views.runs(
+            env=self._every(env), state=state, limit=_rows(limit), after=after
+        )
 
     def run_facts(self, run: str) -> dict[str, Any]:
         return self._p.views.run(run)
@@ -144,22 +213,57 @@ class Operations:
             newest = self._p.views.runs(limit=1).items
             run = newest[0]["id"] if newest else ""
         elif not self._p.state.read("run_get", (run,)):
-            raise NotFound("SX-RUN-003", f"there is no run `{run}`", hint="`sextant runs` lists them")
+            raise NotFound(
+                "SX-RUN-003", f"there is no run `{run}`", hint="`sextant runs` lists them"
+            )
         return self._p.views.log(run, step) if run else []
 
-    def releases(self, *, asset: str = "", state: str = "", limit: int = PAGE_ROWS, after: str = "", env: str = "") -> Page[dict[str, Any]]:
-        return self._p.views.releases(env=self._every(env), asset=self._id(asset), state=state, limit=_rows(limit), after=after)
+    def releases(
+        self,
+        *,
+        asset: str = "",
+        state: str = "",
+        limit: int = PAGE_ROWS,
+        after: str = "",
+        env: str = "",
+    ) -> Page[dict[str, Any]]:
+        return self._p.views.releases(
+            env=self._every(env),
+            asset=self._id(asset),
+            state=state,
+            limit=_rows(limit),
+            after=after,
+        )
 
     def release_facts(self, release: str) -> dict[str, Any]:
-        return {**msgspec.to_builtins(self._p.releases.get(release)), "events": self._p.views.events(subject=release).items}
+        return {
+            **msgspec.to_builtins(self._p.releases.get(release)),
+            "events": self._p.views.events(subject=release).items,
+        }
 
-    def checks(self, *, asset: str = "", failed: bool = False, limit: int = PAGE_ROWS, after: str = "") -> Page[dict[str, Any]]:
-        return self._p.views.checks(asset=self._id(asset), failed=failed, limit=_rows(limit), after=after)
+    def checks(
+        self, *, asset: str = "", failed: bool = False, limit: int = PAGE_ROWS, after: str = ""
+    ) -> Page[dict[str, Any]]:
+        return self._p.views.checks(
+            asset=self._id(asset), failed=failed, limit=_rows(limit), after=after
+        )
 
-    def signals(self, *, asset: str = "", kind: str = "", open_only: bool = False, limit: int = PAGE_ROWS, after: str = "") -> Page[SignalSeen]:
-        return self._p.views.signals(asset=asset, kind=kind, open_only=open_only, limit=_rows(limit), after=after)
+    def signals(
+        self,
+        *,
+        asset: str = "",
+        kind: str = "",
+        open_only: bool = False,
+        limit: int = PAGE_ROWS,
+        after: str = "",
+    ) -> Page[SignalSeen]:
+        return self._p.views.signals(
+            asset=asset, kind=kind, open_only=open_only, limit=_rows(limit), after=after
+        )
 
-    def incidents(self, *, state: str = "", limit: int = PAGE_ROWS, after: str = "") -> Page[IncidentSeen]:
+    def incidents(
+        self, *, state: str = "", limit: int = PAGE_ROWS, after: str = ""
+    ) -> Page[IncidentSeen]:
         return self._p.views.incidents(state=state, limit=_rows(limit), after=after)
 
     def environments(self) -> list[EnvironmentSeen]:
@@ -169,7 +273,14 @@ class Operations:
     def environment_diff(self, a: str, b: str) -> dict[str, Any]:
         return self._p.views.env_diff(a, b)
 
-    def events(self, *, subject: str = "", type: str = "", limit: int = PAGE_ROWS, after: str = "") -> Page[EventSeen]:  # noqa: A002 - CloudEvents' word
+    def events(
+        self,
+        *,
+        subject: str = "",
+        type: str = "",  # noqa: A002 - CloudEvents' word
+        limit: int = PAGE_ROWS,
+        after: str = "",
+    ) -> Page[EventSeen]:
         return self._p.views.events(subject=subject, kind=type, limit=_rows(limit), after=after)
 
     def verify(self, *, witness: str = "", projections: bool = True) -> Verified:
@@ -182,10 +293,18 @@ class Operations:
         report = verify(p.state, public=public, witness=known, projections=projections)
         seals = p.views.broken_seals() if projections else []
         return {
-            "ok": report.ok and not seals, "events": report.events, "erased": report.erased, "checkpoints": report.checkpoints, "signed": report.signed,
-            "witnessed": report.witnessed, "root": report.root,
-            "findings": [LedgerFinding(table=f.table, seq=f.seq, message=f.message) for f in report.findings] + [LedgerFinding(table="history", seq=-1, message=text) for text in seals],
-        }  # fmt: skip
+            "ok": report.ok and not seals,
+            "events": report.events,
+            "erased": report.erased,
+            "checkpoints": report.checkpoints,
+            "signed": report.signed,
+            "witnessed": report.witnessed,
+            "root": report.root,
+            "findings": [
+                LedgerFinding(table=f.table, seq=f.seq, message=f.message) for f in report.findings
+            ]
+            + [LedgerFinding(table="history", seq=-1, message=text) for text in seals],
+        }
 
     def prove(self, seq: int, *, since: str = "") -> dict[str, Any]:
         from sextant.ledger.prove import prove
@@ -193,7 +312,14 @@ class Operations:
 
         p = self._p
         p.sealing.checkpoint()
-        found: dict[str, Any] = msgspec.to_builtins(prove(p.state.read, seq, public=p.sealing.signer().public, since=Witness.parse(since).note if since else ""))
+        found: dict[str, Any] = msgspec.to_builtins(
+            prove(
+                p.state.read,
+                seq,
+                public=p.sealing.signer().public,
+                since=Witness.parse(since).note if since else "",
+            )
+        )
         return found
 
     def doctor(self) -> list[Finding]:
@@ -204,29 +330,74 @@ class Operations:
     # ------------------------------------------------------------ doing
 
     def run(
-        self, *, assets: Sequence[str] = (), partition: str = "", stale: bool = False, force: bool = False, upstream: bool = False, trigger: str = "manual",
-        break_glass: str = "", env: str = "", progress: Progress | None = None,
-    ) -> "RunReport":  # fmt: skip
+        self,
+        *,
+        assets: Sequence[str] = (),
+        partition: str = "",
+        stale: bool = False,
+        force: bool = False,
+        upstream: bool = False,
+        trigger: str = "manual",
+        break_glass: str = "",
+        env: str = "",
+        progress: Progress | None = None,
+    ) -> "RunReport":
         request = self._request(assets, partition, stale=stale, force=force, upstream=upstream)
-        return _patiently(lambda: self._p.runs.run(self._env(env), request, by=self._who(), trigger=trigger, progress=_told(progress), break_glass=break_glass))
+        return _patiently(
+            lambda: self._p.runs.run(
+                self._env(env),
+                request,
+                by=self._who(),
+                trigger=trigger,
+                progress=_told(progress),
+                break_glass=break_glass,
+            )
+        )
 
     def cancel(self, run: str) -> dict[str, Any]:
         if run not in {row[0] for row in self._p.state.read("runs_open")}:
-            raise NotFound("SX-RUN-006", f"run `{run}` is not running", hint="`sextant runs` lists them")
+            raise NotFound(
+                "SX-RUN-006", f"run `{run}` is not running", hint="`sextant runs` lists them"
+            )
         self._p.allow(self._who(), "run", None, "")
         elsewhere = worker_of(self._p.state, self._p.clock, run)
         if elsewhere:
-            raise UsageError("SX-RUN-007", f"run `{run}` is worked on by {elsewhere}", hint="Ctrl-C there stops it; a server's runs are cancelled with --server URL")
+            raise UsageError(
+                "SX-RUN-007",
+                f"run `{run}` is worked on by {elsewhere}",
+                hint="Ctrl-C there stops it; a server's runs are cancelled with --server URL",
+            )
         self._p.cancelled.add(run)
         return {"run": run, "cancelling": True}
 
     def check(self, asset: str, *, env: str = "") -> list[CheckResult]:
         return self._p.check(self._env(env), asset, by=self._who())
 
-    def release(self, asset: str, *, version: str = "", source: str = "", break_glass: str = "", env: str = "") -> Release:
+    def release(
+        self,
+        asset: str,
+        *,
+        version: str = "",
+        source: str = "",
+        break_glass: str = "",
+        env: str = "",
+    ) -> Release:
         if bool(version) == bool(source):
-            raise UsageError("SX-CLI-006", "a release needs a version or --from ENV", hint=f"`sextant versions {asset}` lists versions")
-        return _patiently(lambda: self._p.runs.release(self._env(env), self._p.asset(asset), version=version, source=source, by=self._who(), break_glass=break_glass))
+            raise UsageError(
+                "SX-CLI-006",
+                "a release needs a version or --from ENV",
+                hint=f"`sextant versions {asset}` lists versions",
+            )
+        return _patiently(
+            lambda: self._p.runs.release(
+                self._env(env),
+                self._p.asset(asset),
+                version=version,
+                source=source,
+                by=self._who(),
+                break_glass=break_glass,
+            )
+        )
 
     def unhold(self, asset: str, version: str, *, env: str = "") -> dict[str, Any]:
         p, name = self._p, self._env(env)
@@ -237,11 +408,26 @@ class Operations:
         return {"asset": found.id, "version": digest, "unheld": True, "env": name}
 
     def rollback(
-        self, asset: str, *, version: str = "", reason: str = "undone by hand", downstream: bool = True, break_glass: str = "", env: str = "", progress: Progress | None = None,
-    ) -> "RunReport":  # fmt: skip
+        self,
+        asset: str,
+        *,
+        version: str = "",
+        reason: str = "undone by hand",
+        downstream: bool = True,
+        break_glass: str = "",
+        env: str = "",
+        progress: Progress | None = None,
+    ) -> "RunReport":
         return _patiently(
             lambda: self._p.runs.undo(
-                self._env(env), self._id(asset), by=self._who(), reason=reason, version=version, downstream=downstream, break_glass=break_glass, progress=_told(progress)
+                self._env(env),
+                self._id(asset),
+                by=self._who(),
+                reason=reason,
+                version=version,
+                downstream=downstream,
+                break_glass=break_glass,
+                progress=_told(progress),
             )
         )
 
@@ -250,8 +436,14 @@ class Operations:
         found = p.releases.get(release)
         kind, _, name = found.by.partition(":")
         if not deny and kind == "token" and p.access.made_by(name, self._who()):
-            raise Denied("SX-POLICY-003", "who proposed a release cannot approve it, nor with a token that he made", hint="ask a second pair of eyes")
-        p.allow(self._who(), "approve", p.manifest().asset(found.moves[0].asset), found.moves[0].env)
+            raise Denied(
+                "SX-POLICY-003",
+                "who proposed a release cannot approve it, nor with a token that he made",
+                hint="ask a second pair of eyes",
+            )
+        p.allow(
+            self._who(), "approve", p.manifest().asset(found.moves[0].asset), found.moves[0].env
+        )
         return p.releases.approve(release, self._who(), deny=deny, reason=reason)
 
     def create_environment(self, name: str, parent: str) -> dict[str, Any]:
@@ -263,19 +455,44 @@ class Operations:
         return {"name": name, "dropped": True}
 
     def report(
-        self, kind: Literal["release", "run", "check"], asset: str, *, version: str = "", state: str = "", name: str = "", message: str = "", url: str = "",
-        owner: str = "", upstream: Sequence[str] = (), downstream: Sequence[str] = (), cause: str = "", env: str = "",
-    ) -> Reported:  # fmt: skip
+        self,
+        kind: Literal["release", "run", "check"],
+        asset: str,
+        *,
+        version: str = "",
+        state: str = "",
+        name: str = "",
+        message: str = "",
+        url: str = "",
+        owner: str = "",
+        upstream: Sequence[str] = (),
+        downstream: Sequence[str] = (),
+        cause: str = "",
+        env: str = "",
+    ) -> Reported:
         return self._p.report(
-            self._env(env), kind, asset, version=version, state=state, name=name, message=message, url=url, owner=owner, upstream=tuple(upstream),
-            downstream=tuple(downstream), cause=cause, by=self._who(),
-        )  # fmt: skip
+            self._env(env),
+            kind,
+            asset,
+            version=version,
+            state=state,
+            name=name,
+            message=message,
+            url=url,
+            owner=owner,
+            upstream=tuple(upstream),
+            downstream=tuple(downstream),
+            cause=cause,
+            by=self._who(),
+        )
 
     def close_signal(self, signal: str, reason: str) -> dict[str, Any]:
         self._p.close_signal(signal, reason, by=self._who())
         return {"signal": signal, "closed": True}
 
-    def push(self, dataset: str, rows: list[dict[str, Any]], *, batch: str = "", env: str = "") -> Pushed:
+    def push(
+        self, dataset: str, rows: list[dict[str, Any]], *, batch: str = "", env: str = ""
+    ) -> Pushed:
         p = self._p
         asset = p.asset(dataset if ":" in dataset else f"dataset:{dataset}")
         return p.inbox.take(asset, rows, batch=batch, env=self._env(env), by=self._who())
@@ -309,14 +526,23 @@ class Operations:
 
         p, by = self._p, self._who()
         p.allow(by, "rotate", None, "")
-        new = rotate(p.state, p.sealing.signer(), origin=p.sealing.origin, clock=p.clock, ids=p.ids, actor=str(by))
+        new = rotate(
+            p.state,
+            p.sealing.signer(),
+            origin=p.sealing.origin,
+            clock=p.clock,
+            ids=p.ids,
+            actor=str(by),
+        )
         p.sealing.checkpoint()
         return {"public": new.public, "file": str(new.path)}
 
     # ------------------------------------------------------------ telemetry
 
     def query(self, sql: str, *, form: str = "JSON", params: dict[str, str] | None = None) -> bytes:
-        return self._p.ask(sql, form, params or {}, self._who().role or "admin")  # who has the folder has all of it
+        return self._p.ask(
+            sql, form, params or {}, self._who().role or "admin"
+        )  # who has the folder has all of it
 
     # ------------------------------------------------------------ people
 
@@ -324,10 +550,26 @@ class Operations:
         return self._p.access.tokens(self._who())
 
     def create_token(
-        self, name: str, *, kind: Literal["person", "token", "agent"] = "token", role: Role = "viewer", scopes: Sequence[str] = (), teams: Sequence[str] = (),
-        on_behalf_of: str = "", days: int = 90,
-    ) -> TokenMade:  # fmt: skip
-        return self._p.access.create_token(name, by=self._who(), kind=kind, role=role, scopes=scopes, teams=teams, on_behalf_of=on_behalf_of, days=days)
+        self,
+        name: str,
+        *,
+        kind: Literal["person", "token", "agent"] = "token",
+        role: Role = "viewer",
+        scopes: Sequence[str] = (),
+        teams: Sequence[str] = (),
+        on_behalf_of: str = "",
+        days: int = 90,
+    ) -> TokenMade:
+        return self._p.access.create_token(
+            name,
+            by=self._who(),
+            kind=kind,
+            role=role,
+            scopes=scopes,
+            teams=teams,
+            on_behalf_of=on_behalf_of,
+            days=days,
+        )
 
     def revoke_token(self, token: str) -> dict[str, Any]:
         self._p.access.revoke_token(token, by=self._who())
@@ -336,7 +578,9 @@ class Operations:
     def accounts(self) -> list[AccountSeen]:
         return self._p.access.accounts(self._who())
 
-    def create_account(self, name: str, password: str, *, role: Role = "viewer", teams: Sequence[str] = ()) -> AccountSeen:
+    def create_account(
+        self, name: str, password: str, *, role: Role = "viewer", teams: Sequence[str] = ()
+    ) -> AccountSeen:
         return self._p.access.create_account(name, password, by=self._who(), role=role, teams=teams)
 
     def disable_account(self, name: str) -> dict[str, Any]:
@@ -348,7 +592,8 @@ class Operations:
 
 
 def _patiently(do: Callable[[], T]) -> T:
-    """Do it, waiting for another writer of the same to end; its Busy says who that is when it takes long."""
+    """Do it, waiting for another writer of the same to end; its Busy says who that is when it takes
+    long."""
     until = time.monotonic() + _WAIT_S
     while True:
         try:
@@ -365,13 +610,21 @@ def span(text: str) -> tuple[str, str] | None:
         return None
     first, dots, last = text.partition("..")
     if not first or (dots and not last):
-        raise UsageError("SX-CLI-001", f"`{text}` is not a range of partitions", hint="write 2013-02-01..2013-02-28, or one partition")
+        raise UsageError(
+            "SX-CLI-001",
+            f"`{text}` is not a range of partitions",
+            hint="write 2013-02-01..2013-02-28, or one partition",
+        )
     return first, last or first
 
 
 def _rows(limit: int, *, least: int = 1) -> int:
     if not least <= limit <= PAGE_ROWS_MAX:
-        raise UsageError("SX-PAGE-002", f"a page of {limit} rows cannot be had", hint=f"from {least} to {PAGE_ROWS_MAX}")
+        raise UsageError(
+            "SX-PAGE-002",
+            f"a page of {limit} rows cannot be had",
+            hint=f"from {least} to {PAGE_ROWS_MAX}",
+        )
     return limit
 
 

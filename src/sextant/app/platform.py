@@ -1,6 +1,7 @@
 """The composition root: one project's stores, engine and releases put together in this process.
 
-`LocalPlatform` is what the command line and `sextant.testing` use; every command is a method here or on one of its rooms
+`LocalPlatform` is what the command line and `sextant.testing` use; every command is a method here
+or on one of its rooms
 (`runs`, `views`). Opening it reads; only what is asked for writes.
 """
 
@@ -45,7 +46,11 @@ if TYPE_CHECKING:
     from sextant.app.access import Access
     from sextant.app.inbox import Inbox
 
-_WAITS = ("run", "release", "rollback")  # verbs that end in a release: an approval is waited for there
+_WAITS = (
+    "run",
+    "release",
+    "rollback",
+)  # verbs that end in a release: an approval is waited for there
 _COMPACT_FILES = 48  # small files of a table before they are merged after a publish
 _DECISIONS_MAX = 10_000  # remembered answers of the policy
 
@@ -54,9 +59,17 @@ class LocalPlatform:
     """One project, in this process. Use as a context manager, or call `close`."""
 
     def __init__(
-        self, config: Config, *, clock: Clock | None = None, ids: Ids | None = None, executor: str = "pool", principal: Principal | None = None, load: bool = True,
-        confirm: bool = True, home: Path | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        config: Config,
+        *,
+        clock: Clock | None = None,
+        ids: Ids | None = None,
+        executor: str = "pool",
+        principal: Principal | None = None,
+        load: bool = True,
+        confirm: bool = True,
+        home: Path | None = None,
+    ) -> None:
         """home  folder for key and witness instead of the user's own: for tests"""
         self.config = config
         self.home = home
@@ -66,14 +79,30 @@ class LocalPlatform:
         self.clock = clock or SystemClock()
         self.ids = ids or Ids(self.clock)
         self.ledger = Ledger(self.clock)
-        self.state = open_state(config.state or self.folder / "state.db", self.ledger, clock=self.clock, schema=config.schema)
+        self.state = open_state(
+            config.state or self.folder / "state.db",
+            self.ledger,
+            clock=self.clock,
+            schema=config.schema,
+        )
         self.versions = Versions(self.state)
-        self.lake = IcebergLake(config.root / Path(config.lake).expanduser() if config.lake else self.folder / "lake", clock=self.clock, ids=self.ids)
+        self.lake = IcebergLake(
+            config.root / Path(config.lake).expanduser() if config.lake else self.folder / "lake",
+            clock=self.clock,
+            ids=self.ids,
+        )
         self.blobs = LocalBlobs(self.folder / "blobs")
         self.secrets_file = self.folder / "secrets.toml"
         self.system = Principal(name="sextant", kind="system")
-        self.releases = Releases(self.state, {**{kind: Instant() for kind in ("kpi",)}, "dataset": DatasetKind(self.versions)}, self.clock, self.ids)
-        self.publisher = Publisher(self.state, self.lake, self.versions, self.releases, self.clock, self.ids)
+        self.releases = Releases(
+            self.state,
+            {**{kind: Instant() for kind in ("kpi",)}, "dataset": DatasetKind(self.versions)},
+            self.clock,
+            self.ids,
+        )
+        self.publisher = Publisher(
+            self.state, self.lake, self.versions, self.releases, self.clock, self.ids
+        )
         self.principal = principal or Principal(name=os.environ.get("SEXTANT_USER") or _login())
         self.manifest_digest = ""
         self.load_problem: ProjectError | None = None
@@ -83,13 +112,18 @@ class LocalPlatform:
         self._rules: tuple[Rule, ...] | None = None
         self._decisions: dict[Any, Decision] = {}
         self._interrupted = threading.Event()
-        self._stoppable = 0  # how much of what is done here stops by itself; counted where signals come in, in a command's one thread
+        # how much of what is done here stops by itself; counted where signals come in, in a
+        # command's one thread
+        self._stoppable = 0
         self._nudged = threading.Condition()
         self._nudges = 0
-        self._noticed = threading.local()  # .nudges: how many of them the scheduler in this thread has seen
+        # .nudges: how many of them the scheduler in this thread has seen
+        self._noticed = threading.local()
         self._warm = False
-        self._lock = threading.RLock()  # loading, and making executors: several requests may come at once
-        self.asker: Callable[[str, str, Mapping[str, str], str], bytes] | None = None  # how SQL questions are answered; set by the server
+        # loading, and making executors: several requests may come at once
+        self._lock = threading.RLock()
+        # how SQL questions are answered; set by the server
+        self.asker: Callable[[str, str, Mapping[str, str], str], bytes] | None = None
         self._closing = contextlib.ExitStack()
         self.cancelled: set[str] = set()  # runs that somebody asked to stop
         from sextant.app.runs import Runs
@@ -132,21 +166,29 @@ class LocalPlatform:
     # ------------------------------------------------------------ the project
 
     def manifest(self) -> Manifest:
-        """Return what the project declares. ProjectError when it cannot be loaded and never could."""
+        """Return what the project declares. ProjectError when it cannot be loaded and never
+        could."""
         if self._manifest is None:
             self.load()
         assert self._manifest is not None
         return self._manifest
 
     def load(self) -> Manifest:
-        """Load the project, or take the last good manifest when nothing changed - or when the edit is broken, with a signal."""
+        """Load the project, or take the last good manifest when nothing changed - or when the edit
+        is broken, with a signal."""
         with self._lock:
             return self._load()
 
     def _load(self) -> Manifest:
         rows = self.state.read("project_get")
-        last = msgspec.json.decode(self.blobs.get(rows[0][1]), type=Manifest) if rows and self.blobs.has(rows[0][1]) else None
-        if rows and rows[0][1] != self.manifest_digest:  # the project, or another process, brought another state of it
+        last = (
+            msgspec.json.decode(self.blobs.get(rows[0][1]), type=Manifest)
+            if rows and self.blobs.has(rows[0][1])
+            else None
+        )
+        if (
+            rows and rows[0][1] != self.manifest_digest
+        ):  # the project, or another process, brought another state of it
             self._rules = None
             self._decisions.clear()
         if last is not None and loading.unchanged(self.root, last):
@@ -174,14 +216,26 @@ class LocalPlatform:
             signal_ = msgspec.json.decode(doc, type=Signal)
             if not closed and signal_.kind == "project.broken" and signal_.message == error.message:
                 return
-        raised = Signal(id=self.ids.new("sig"), asset="", kind="project.broken", severity="error", message=error.message, onset=self.clock.now_ns(), evidence={"where": error.where})
-        self.state.commit(Write((), (self.event("signal.raised", raised.id, raised, self.system, ""),)))
+        raised = Signal(
+            id=self.ids.new("sig"),
+            asset="",
+            kind="project.broken",
+            severity="error",
+            message=error.message,
+            onset=self.clock.now_ns(),
+            evidence={"where": error.where},
+        )
+        self.state.commit(
+            Write((), (self.event("signal.raised", raised.id, raised, self.system, ""),))
+        )
 
     def _keep(self, manifest: Manifest, last: Manifest | None) -> None:
         """Store manifest and bundle, then record what changed in the graph."""
         digest, packed = bundle.pack(self.root, self.config.include)
         if digest != manifest.bundle:
-            raise ProjectError("SX-PROJ-090", "the project's files changed while they were read", hint="run again")
+            raise ProjectError(
+                "SX-PROJ-090", "the project's files changed while they were read", hint="run again"
+            )
         self.blobs.put(packed)
         raw = msgspec.json.encode(manifest)
         self.manifest_digest = self.blobs.put(raw)
@@ -189,28 +243,64 @@ class LocalPlatform:
         self._rules = None
         self._decisions.clear()
         meta = msgspec.json.encode({"bundle": digest, "blob": _sha(packed)})
-        events = [self.event("project.loaded", manifest.project, ProjectLoaded(manifest.project, self.manifest_digest, meta.decode()), self.system, "")]
+        events = [
+            self.event(
+                "project.loaded",
+                manifest.project,
+                ProjectLoaded(manifest.project, self.manifest_digest, meta.decode()),
+                self.system,
+                "",
+            )
+        ]
         cause = events[0].id
         before = {asset.id: asset for asset in last.assets} if last else {}
         known = {row[0] for row in self.state.read("envs")}
-        events += [self.event("env.created", name, EnvCreated(name), self.system, cause) for name in manifest.environments if name not in known]
+        events += [
+            self.event("env.created", name, EnvCreated(name), self.system, cause)
+            for name in manifest.environments
+            if name not in known
+        ]
         old_edges, new_edges = _edges(last), _edges(manifest)
         for asset in manifest.assets:
             mine = tuple(edge for edge in new_edges - old_edges if edge.target == asset.id)
             ended = tuple(edge for edge in old_edges - new_edges if edge.target == asset.id)
             if before.get(asset.id) != asset or mine or ended:
-                events.append(self.event("asset.declared", asset.id, AssetDeclared(asset, _sorted(mine), _sorted(ended)), self.system, cause))
+                events.append(
+                    self.event(
+                        "asset.declared",
+                        asset.id,
+                        AssetDeclared(asset, _sorted(mine), _sorted(ended)),
+                        self.system,
+                        cause,
+                    )
+                )
         for id_, asset in before.items():
             if manifest.asset(id_) is None:
                 ended = tuple(edge for edge in old_edges if id_ in (edge.source, edge.target))
-                events.append(self.event("asset.retired", id_, AssetDeclared(asset, (), _sorted(ended)), self.system, cause))
+                events.append(
+                    self.event(
+                        "asset.retired",
+                        id_,
+                        AssetDeclared(asset, (), _sorted(ended)),
+                        self.system,
+                        cause,
+                    )
+                )
         self.load_problem = None
         self.state.commit(Write((), (*events, *self._mended(cause))))
 
     def _mended(self, cause: str) -> list[Event]:
         """Return the events that close the signals of a broken project."""
-        found = [msgspec.json.decode(doc, type=Signal) for doc, closed in self.state.read("signals", (1 << 62, 20)) if not closed]
-        return [self.event("signal.closed", one.id, {"id": one.id}, self.system, cause) for one in found if one.kind == "project.broken"]
+        found = [
+            msgspec.json.decode(doc, type=Signal)
+            for doc, closed in self.state.read("signals", (1 << 62, 20))
+            if not closed
+        ]
+        return [
+            self.event("signal.closed", one.id, {"id": one.id}, self.system, cause)
+            for one in found
+            if one.kind == "project.broken"
+        ]
 
     def bundle_folder(self, digest: str) -> Path:
         """Return the folder that holds the unpacked bundle; made when it is missing."""
@@ -230,8 +320,9 @@ class LocalPlatform:
         return folder
 
     def collect_bundles(self, older_than_ns: int) -> int:
-        """Delete unpacked bundles that were last used before an instant (ns, the file system's clock), and return the bytes
-        freed. The bundles of the newest manifest and of this process's stay; one that is wanted again is unpacked again."""
+        """Delete unpacked bundles that were last used before an instant (ns, the file system's
+        clock), and return the bytes freed. The bundles of the newest manifest and of this process's
+        stay; one that is wanted again is unpacked again."""
         rows = self.state.read("project_get")
         keep = {self._manifest.bundle} if self._manifest else set()
         if rows and self.blobs.has(rows[0][1]):
@@ -249,7 +340,9 @@ class LocalPlatform:
         return freed
 
     def _packed(self, digest: str) -> bytes:
-        for _, envelope, _, body in self.state.read("events_of_subject", (self.manifest().project, 1 << 62, 10_000)):
+        for _, envelope, _, body in self.state.read(
+            "events_of_subject", (self.manifest().project, 1 << 62, 10_000)
+        ):
             if b'"project.loaded"' in envelope and body is not None:
                 data = msgspec.json.decode(body, type=ProjectLoaded)
                 meta = msgspec.json.decode(data.bundle)
@@ -262,11 +355,19 @@ class LocalPlatform:
     def rules(self) -> tuple[Rule, ...]:
         """Return the rules in force: the written default, then the project's."""
         if self._rules is None:
-            self._rules = (*DEFAULT, *(self.manifest().policies if self._manifest or self.state.read("project_get") else ()))
+            self._rules = (
+                *DEFAULT,
+                *(
+                    self.manifest().policies
+                    if self._manifest or self.state.read("project_get")
+                    else ()
+                ),
+            )
         return self._rules
 
     def who(self, principal: Principal | None = None) -> Principal:
-        """Return who acts (whoever opened the platform, or another), with the teams that the project says."""
+        """Return who acts (whoever opened the platform, or another), with the teams that the
+        project says."""
         one = principal or self.principal
         if self._manifest is None and not self.state.read("project_get"):
             return one
@@ -275,24 +376,48 @@ class LocalPlatform:
         teams = tuple(team.name for team in self.manifest().teams if one.name in team.members)
         return msgspec.structs.replace(one, teams=teams or one.teams)
 
-    def allow(self, by: Principal, verb: str, asset: Asset | None, env: str, context: Mapping[str, Any] | None = None) -> Decision:
-        """Return what the policy says if it lets `by` do it. Denied, with the rules that say no; the refusal is an event."""
+    def allow(
+        self,
+        by: Principal,
+        verb: str,
+        asset: Asset | None,
+        env: str,
+        context: Mapping[str, Any] | None = None,
+    ) -> Decision:
+        """Return what the policy says if it lets `by` do it. Denied, with the rules that say no;
+        the refusal is an event."""
         decision = self.decide(by, verb, asset, env, context)
         cannot_wait = decision.verdict == "approval" and verb not in _WAITS
         if decision.verdict == "deny" or cannot_wait:
             subject = asset.id if asset else env
             data = {"verb": verb, "asset": subject, "env": env, "reasons": decision.reasons}
             self.state.commit(Write((), (self.event("decision.denied", subject, data, by, ""),)))
-            raise Denied("SX-POLICY-001", f"`{by}` may not {verb} `{subject}`: {'; '.join(decision.reasons)}", hint=f"needs {wanted(decision.needs)}: only a release can wait for approval" if cannot_wait else "ask the owner of the policy")
+            raise Denied(
+                "SX-POLICY-001",
+                f"`{by}` may not {verb} `{subject}`: {'; '.join(decision.reasons)}",
+                hint=f"needs {wanted(decision.needs)}: only a release can wait for approval"
+                if cannot_wait
+                else "ask the owner of the policy",
+            )
         return decision
 
-    def decide(self, by: Principal, verb: str, asset: Asset | None, env: str, context: Mapping[str, Any] | None = None) -> Decision:
-        """Return what the rules say; the answer to an equal question is remembered until the project changes."""
+    def decide(
+        self,
+        by: Principal,
+        verb: str,
+        asset: Asset | None,
+        env: str,
+        context: Mapping[str, Any] | None = None,
+    ) -> Decision:
+        """Return what the rules say; the answer to an equal question is remembered until the
+        project changes."""
         facts = (asset.id, asset.owner, asset.tier, asset.mode) if asset else None
         question = (by, verb, facts, env, tuple(sorted((context or {}).items())))
         found = self._decisions.get(question)
         if found is None:
-            if len(self._decisions) > _DECISIONS_MAX:  # questions name people and assets: a server meets many
+            if (
+                len(self._decisions) > _DECISIONS_MAX
+            ):  # questions name people and assets: a server meets many
                 self._decisions.clear()
             found = self._decisions[question] = decide(self.rules(), by, verb, asset, env, context)
         return found
@@ -301,10 +426,18 @@ class LocalPlatform:
         """NotFound unless the environment exists."""
         names = [row[0] for row in self.state.read("envs")]
         if env not in names:
-            raise NotFound("SX-ENV-001", f"there is no environment `{env}`", hint=f"there are {', '.join(names)}; `sextant env create {env} --from {names[0] if names else 'prod'}` makes one")
+            raise NotFound(
+                "SX-ENV-001",
+                f"there is no environment `{env}`",
+                hint=(
+                    f"there are {', '.join(names)}; `sextant env create {env} --from "
+                    f"{names[0] if names else 'prod'}` makes one"
+                ),
+            )
 
     def asset(self, name: str) -> Asset:
-        """Return an asset by id, or by name when only one kind has it. NotFound lists near names."""
+        """Return an asset by id, or by name when only one kind has it. NotFound lists near
+        names."""
         import difflib
 
         found = [a for a in self.manifest().assets if name in (a.id, a.name)]
@@ -315,16 +448,33 @@ class LocalPlatform:
         if len(exact) == 1:
             return exact[0]
         if exact:
-            raise UserError("SX-PLAN-004", f"`{name}` is {' and '.join(a.id for a in exact)}", hint="write the kind too")
+            raise UserError(
+                "SX-PLAN-004",
+                f"`{name}` is {' and '.join(a.id for a in exact)}",
+                hint="write the kind too",
+            )
         names = [n for a in self.manifest().assets for n in (a.name, a.id)]
         near = difflib.get_close_matches(name, names, n=3)
-        raise NotFound("SX-PLAN-002", f"there is no asset `{name}`", hint=f"did you mean {' or '.join(near)}?" if near else "`sextant graph` lists the assets")
+        raise NotFound(
+            "SX-PLAN-002",
+            f"there is no asset `{name}`",
+            hint=f"did you mean {' or '.join(near)}?"
+            if near
+            else "`sextant graph` lists the assets",
+        )
 
     # ------------------------------------------------------------ events, executors, upkeep
 
     def event(self, type_: str, subject: str, data: Any, by: Principal, cause: str) -> Event:
         """Return an event that is not written yet."""
-        return Event(id=self.ids.new("ev"), type=type_, subject=subject, actor=str(by), data=msgspec.Raw(msgspec.json.encode(data)), cause=cause)
+        return Event(
+            id=self.ids.new("ev"),
+            type=type_,
+            subject=subject,
+            actor=str(by),
+            data=msgspec.Raw(msgspec.json.encode(data)),
+            cause=cause,
+        )
 
     def executor(self, kind: str) -> Executor:
         """Return the executor of a kind: inline, pool, subprocess; "" = the platform's default."""
@@ -334,13 +484,22 @@ class LocalPlatform:
                 if kind == "inline":
                     self._executors[kind] = InlineExecutor()
                 elif kind in ("pool", "subprocess"):
-                    self._executors[kind] = ProcessExecutor(self.config.workers or min(4, os.cpu_count() or 1), keep=kind == "pool", unpack=self._unpack)
+                    self._executors[kind] = ProcessExecutor(
+                        self.config.workers or min(4, os.cpu_count() or 1),
+                        keep=kind == "pool",
+                        unpack=self._unpack,
+                    )
                 else:
-                    raise UserError("SX-RUN-002", f"there is no executor `{kind}`", hint="inline, pool or subprocess")
+                    raise UserError(
+                        "SX-RUN-002",
+                        f"there is no executor `{kind}`",
+                        hint="inline, pool or subprocess",
+                    )
             return self._executors[kind]
 
     def warm(self) -> None:
-        """Start the workers, and import what the first commit needs, while something else is being done. Once is enough."""
+        """Start the workers, and import what the first commit needs, while something else is being
+        done. Once is enough."""
         if self._warm:
             return
         self._warm = True
@@ -367,13 +526,21 @@ class LocalPlatform:
             version = self.versions.get(id_, digest)
             commit = self.lake.compact(id_.replace(":", ".", 1), version.locator)
             if commit is not None:
-                events.append(self.event("version.relocated", f"{id_}@{digest}", VersionRelocated(id_, digest, commit.locator), self.system, ""))
+                events.append(
+                    self.event(
+                        "version.relocated",
+                        f"{id_}@{digest}",
+                        VersionRelocated(id_, digest, commit.locator),
+                        self.system,
+                        "",
+                    )
+                )
         if events:
             self.state.commit(Write((), tuple(events)))
 
     def ask(self, sql: str, form: str, params: Mapping[str, str], role: str) -> bytes:
-        """Answer a question in ClickHouse's SQL, by the telemetry process of the server that runs for this project, or by a store
-        opened for the question."""
+        """Answer a question in ClickHouse's SQL, by the telemetry process of the server that runs
+        for this project, or by a store opened for the question."""
         if self.asker is None:
             from sextant.kernel import registry
 
@@ -386,9 +553,16 @@ class LocalPlatform:
         self._closing.callback(do)
 
     def pause(self, seconds: float) -> None:
-        """Wait, but no longer than until an interruption, or until there is something to do that this thread has not seen."""
+        """Wait, but no longer than until an interruption, or until there is something to do that
+        this thread has not seen."""
         with self._nudged:
-            self._nudged.wait_for(lambda: self._interrupted.is_set() or self._nudges != getattr(self._noticed, "nudges", 0), seconds)
+            self._nudged.wait_for(
+                lambda: (
+                    self._interrupted.is_set()
+                    or self._nudges != getattr(self._noticed, "nudges", 0)
+                ),
+                seconds,
+            )
             self._noticed.nudges = self._nudges
 
     def nudge(self) -> None:
@@ -400,47 +574,91 @@ class LocalPlatform:
     def interrupt(self) -> None:
         """Stop what runs in this process, cleanly. May be called by a signal's handler."""
         self._interrupted.set()
-        threading.Thread(target=self.nudge, daemon=True).start()  # the thread that was interrupted may hold the condition
+        threading.Thread(
+            target=self.nudge, daemon=True
+        ).start()  # the thread that was interrupted may hold the condition
 
     def check(self, env: str, name: str, *, by: Principal) -> list[CheckResult]:
-        """Run every check of an asset on its live version, `live` ones included; failed ones raise a signal."""
+        """Run every check of an asset on its live version, `live` ones included; failed ones raise
+        a signal."""
         return self.runs.check(env, self.asset(name), by=by)
 
     def create_env(self, name: str, parent: str, *, by: Principal | None = None) -> None:
-        """Create an environment that falls through to `parent`. UserError for a bad or taken name."""
+        """Create an environment that falls through to `parent`. UserError for a bad or taken
+        name."""
         import re
 
         self.manifest()
         self.check_env(parent)
         if not re.fullmatch(r"[a-z][a-z0-9_-]{0,127}", name):
-            raise UserError("SX-ENV-002", f"`{name}` is not a name for an environment", hint="lower-case letters, digits, - and _, starting with a letter")
+            raise UserError(
+                "SX-ENV-002",
+                f"`{name}` is not a name for an environment",
+                hint="lower-case letters, digits, - and _, starting with a letter",
+            )
         if name in {row[0] for row in self.state.read("envs")}:
-            raise UserError("SX-ENV-003", f"there is an environment `{name}` already", hint=f"`sextant env drop {name}` removes it")
+            raise UserError(
+                "SX-ENV-003",
+                f"there is an environment `{name}` already",
+                hint=f"`sextant env drop {name}` removes it",
+            )
         by = by or self.who()
         self.allow(by, "env", None, name)
-        self.state.commit(Write((), (self.event("env.created", name, EnvCreated(name, parent), by, ""),)))
+        self.state.commit(
+            Write((), (self.event("env.created", name, EnvCreated(name, parent), by, ""),))
+        )
 
     def drop_env(self, name: str, *, by: Principal | None = None) -> None:
-        """Drop an environment that the project does not declare and that nothing falls through to. Conflict while a release is
-        open in it."""
+        """Drop an environment that the project does not declare and that nothing falls through to.
+        Conflict while a release is open in it."""
         self.check_env(name)
         if name in self.manifest().environments:
-            raise UserError("SX-ENV-004", f"`{name}` is declared by the project", hint="take it out of sx.project(environments=...) first")
+            raise UserError(
+                "SX-ENV-004",
+                f"`{name}` is declared by the project",
+                hint="take it out of sx.project(environments=...) first",
+            )
         children = [row[0] for row in self.state.read("envs") if row[1] == name]
         if children:
-            raise UserError("SX-ENV-005", f"{', '.join(children)} fall through to `{name}`", hint="drop them first")
-        moving = [release.id for release in self.releases.open() if any(move.env == name for move in release.moves)]
+            raise UserError(
+                "SX-ENV-005",
+                f"{', '.join(children)} fall through to `{name}`",
+                hint="drop them first",
+            )
+        moving = [
+            release.id
+            for release in self.releases.open()
+            if any(move.env == name for move in release.moves)
+        ]
         if moving:
-            raise Conflict("SX-ENV-006", f"release {moving[0]} is open in `{name}`", hint=f"`sextant approve {moving[0]} --deny` ends one that waits")
+            raise Conflict(
+                "SX-ENV-006",
+                f"release {moving[0]} is open in `{name}`",
+                hint=f"`sextant approve {moving[0]} --deny` ends one that waits",
+            )
         by = by or self.who()
         self.allow(by, "env", None, name)
         self.state.commit(Write((), (self.event("env.dropped", name, EnvCreated(name), by, ""),)))
 
     def report(
-        self, env: str, kind: str, asset: str, *, version: str = "", state: str = "", name: str = "", message: str = "", url: str = "", owner: str = "",
-        upstream: tuple[str, ...] = (), downstream: tuple[str, ...] = (), cause: str = "", by: Principal | None = None,
-    ) -> Reported:  # fmt: skip
-        """Record what another tool did with an observed asset; the asset joins the graph when it is seen first.
+        self,
+        env: str,
+        kind: str,
+        asset: str,
+        *,
+        version: str = "",
+        state: str = "",
+        name: str = "",
+        message: str = "",
+        url: str = "",
+        owner: str = "",
+        upstream: tuple[str, ...] = (),
+        downstream: tuple[str, ...] = (),
+        cause: str = "",
+        by: Principal | None = None,
+    ) -> Reported:
+        """Record what another tool did with an observed asset; the asset joins the graph when it is
+        seen first.
 
         upstream, downstream  assets that it stands on, and that stand on it
         Raises UserError for a managed asset, an unknown state or a cause that is no event.
@@ -448,32 +666,83 @@ class LocalPlatform:
         import re
 
         by = by or self.who()
-        states = {"release": ("live", "rolled_back", "rejected"), "run": ("finished", "failed"), "check": ("ok", "failed")}[kind]
+        states = {
+            "release": ("live", "rolled_back", "rejected"),
+            "run": ("finished", "failed"),
+            "check": ("ok", "failed"),
+        }[kind]
         state = state or states[0]
         if state not in states:
-            raise UserError("SX-REPORT-001", f"`{state}` is not a state of a {kind}", hint=f"one of {', '.join(states)}")
+            raise UserError(
+                "SX-REPORT-001",
+                f"`{state}` is not a state of a {kind}",
+                hint=f"one of {', '.join(states)}",
+            )
         if not re.fullmatch(r"[a-z][a-z0-9_]*:[A-Za-z0-9][A-Za-z0-9_./@-]{0,127}", asset):
-            raise UserError("SX-REPORT-002", f"`{asset}` is not an asset's id", hint="write kind:name, such as service:checkout")
+            raise UserError(
+                "SX-REPORT-002",
+                f"`{asset}` is not an asset's id",
+                hint="write kind:name, such as service:checkout",
+            )
         managed = self.manifest().asset(asset)
         if managed is not None and managed.mode == "managed":
-            raise UserError("SX-REPORT-003", f"`{asset}` is managed by Sextant: what it does is recorded by itself", hint="report on assets that other tools manage")
+            raise UserError(
+                "SX-REPORT-003",
+                f"`{asset}` is managed by Sextant: what it does is recorded by itself",
+                hint="report on assets that other tools manage",
+            )
         if cause and not self.state.read("event_by_id", (cause,)):
-            raise NotFound("SX-REPORT-004", f"there is no event `{cause}`", hint="`sextant ledger show` lists events")
+            raise NotFound(
+                "SX-REPORT-004",
+                f"there is no event `{cause}`",
+                hint="`sextant ledger show` lists events",
+            )
         kind_, _, short = asset.partition(":")
         known = self.state.read("asset_get", (asset,))
         noun = Asset(kind=kind_, name=short, mode="observed", owner=owner)
         self.allow(by, "report", noun, env)
-        edges = tuple(Edge(source=self.asset(id_).id, target=asset, kind="feeds") for id_ in upstream)
-        edges += tuple(Edge(source=asset, target=self.asset(id_).id, kind="feeds") for id_ in downstream)
+        edges = tuple(
+            Edge(source=self.asset(id_).id, target=asset, kind="feeds") for id_ in upstream
+        )
+        edges += tuple(
+            Edge(source=asset, target=self.asset(id_).id, kind="feeds") for id_ in downstream
+        )
         events: list[Event] = []
-        if not known or edges or (owner and msgspec.json.decode(known[0][0], type=Asset).owner != owner):
-            events.append(self.event("asset.observed", asset, AssetDeclared(noun, edges), by, cause))
-        data = {"asset": asset, "env": env, "version": version, "state": state, "name": name, "message": message, "url": url}
-        done = self.event(f"{kind}.reported", asset, {k: v for k, v in data.items() if v}, by, cause or (events[-1].id if events else ""))
+        if (
+            not known
+            or edges
+            or (owner and msgspec.json.decode(known[0][0], type=Asset).owner != owner)
+        ):
+            events.append(
+                self.event("asset.observed", asset, AssetDeclared(noun, edges), by, cause)
+            )
+        data = {
+            "asset": asset,
+            "env": env,
+            "version": version,
+            "state": state,
+            "name": name,
+            "message": message,
+            "url": url,
+        }
+        done = self.event(
+            f"{kind}.reported",
+            asset,
+            {k: v for k, v in data.items() if v},
+            by,
+            cause or (events[-1].id if events else ""),
+        )
         events.append(done)
         bad = state in ("failed", "rejected", "rolled_back")
         if bad:
-            found = Signal(id=self.ids.new("sig"), asset=asset, kind=f"{kind}.{state}", severity="error", message=f"{asset}: {name or kind} {state}" + (f": {message}" if message else ""), onset=self.clock.now_ns())
+            found = Signal(
+                id=self.ids.new("sig"),
+                asset=asset,
+                kind=f"{kind}.{state}",
+                severity="error",
+                message=f"{asset}: {name or kind} {state}" + (f": {message}" if message else ""),
+                onset=self.clock.now_ns(),
+            )
             events.append(self.event("signal.raised", found.id, found, by, done.id))
         self.state.commit(Write((), tuple(events)))
         return {"asset": asset, "type": done.type, "event": done.id, "new": not known}
@@ -483,9 +752,15 @@ class LocalPlatform:
         by = by or self.who()
         found = self.state.read("signal_get", (id_,))
         if not found or found[0][1]:
-            raise NotFound("SX-SIGNAL-001", f"there is no open signal `{id_}`", hint="`sextant signals` lists them")
+            raise NotFound(
+                "SX-SIGNAL-001",
+                f"there is no open signal `{id_}`",
+                hint="`sextant signals` lists them",
+            )
         self.allow(by, "signal", None, "")
-        self.state.commit(Write((), (self.event("signal.closed", id_, {"id": id_, "reason": reason}, by, ""),)))
+        self.state.commit(
+            Write((), (self.event("signal.closed", id_, {"id": id_, "reason": reason}, by, ""),))
+        )
 
     def interrupted(self) -> bool:
         return self._interrupted.is_set()
@@ -501,7 +776,9 @@ class LocalPlatform:
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Turn the first Ctrl-C (and SIGTERM) into a clean stop of what runs; the second one ends the process, as the first does when nothing runs."""
+        """Turn the first Ctrl-C (and SIGTERM) into a clean stop of what runs; the second one ends
+        the process, as the first does when nothing runs."""
+
         def stop(number: int, _frame: object) -> None:
             self.interrupt()
             signal.signal(number, signal.SIG_DFL)
@@ -516,7 +793,8 @@ class LocalPlatform:
                 signal.signal(number, old)
 
     def close(self) -> None:
-        """End the workers and what was begun for this platform, sign what was written, close the stores."""
+        """End the workers and what was begun for this platform, sign what was written, close the
+        stores."""
         self._closing.close()
         for executor in self._executors.values():
             executor.close()
@@ -539,8 +817,8 @@ class LocalPlatform:
 
 @functools.cache
 def _freeze() -> None:
-    """Let full collections pass over what is imported by now: it lives as long as the process. Once: a later platform that
-    is closed must be free to go."""
+    """Let full collections pass over what is imported by now: it lives as long as the process.
+    Once: a later platform that is closed must be free to go."""
     gc.freeze()
 
 

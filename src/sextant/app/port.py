@@ -1,7 +1,10 @@
-"""`Platform`: every command as a method. In this process (`operations.py`) or at a server (`remote.py`), with the same answers and errors.
+"""`Platform`: every command as a method. In this process (`operations.py`) or at a server
+(`remote.py`), with the same answers and errors.
 
-`env=""` means the environment that the project names; lists come in pages, newest first. `OPERATIONS` says where each method stands
-in the HTTP API and what role it needs; the routes, the client and the API's description are made from it.
+`env=""` means the environment that the project names; lists come in pages, newest first.
+`OPERATIONS` says where each method stands
+in the HTTP API and what role it needs; the routes, the client and the API's description are made
+from it.
 """
 
 from collections.abc import Callable, Sequence
@@ -57,51 +60,93 @@ class Platform(Protocol):
         ...
 
     def status(self, *, env: str = "") -> Status:
-        """Return what is live, stale, held and waiting in an environment, and what needs a person."""
+        """Return what is live, stale, held and waiting in an environment, and what needs a
+        person."""
         ...
 
-    def plan(self, *, assets: Sequence[str] = (), partition: str = "", stale: bool = False, upstream: bool = False, env: str = "") -> Plan:
-        """Return what would run, why, and what it will cost. `partition` is one key or a range `A..B`. Changes nothing."""
+    def plan(
+        self,
+        *,
+        assets: Sequence[str] = (),
+        partition: str = "",
+        stale: bool = False,
+        upstream: bool = False,
+        env: str = "",
+    ) -> Plan:
+        """Return what would run, why, and what it will cost. `partition` is one key or a range
+        `A..B`. Changes nothing."""
         ...
 
     def graph(self, *, upstream: str = "", downstream: str = "") -> GraphSeen:
-        """Return assets and edges: all, or what an asset stands on (`upstream`) or what stands on it (`downstream`)."""
+        """Return assets and edges: all, or what an asset stands on (`upstream`) or what stands on
+        it (`downstream`)."""
         ...
 
-    def show(self, asset: str, *, as_of: str = "", limit: int = 10, partition: str = "", env: str = "") -> dict[str, Any]:
-        """Return an asset's facts and the first rows of a version: the live one, one named by 4 or more digits, or what was live at a time."""
+    def show(
+        self, asset: str, *, as_of: str = "", limit: int = 10, partition: str = "", env: str = ""
+    ) -> dict[str, Any]:
+        """Return an asset's facts and the first rows of a version: the live one, one named by 4 or
+        more digits, or what was live at a time."""
         ...
 
-    def count(self, asset: str, *, as_of: str = "", partition: str = "", env: str = "") -> dict[str, Any]:
+    def count(
+        self, asset: str, *, as_of: str = "", partition: str = "", env: str = ""
+    ) -> dict[str, Any]:
         """Return the number of rows of a version, or of one of its partitions."""
         ...
 
     def rows(
-        self, asset: str, *, form: str = "JSON", as_of: str = "", partition: str = "", columns: Sequence[str] = (), env: str = "",
-    ) -> bytes:  # fmt: skip
-        """Return the rows of a version of a dataset: JSON, JSONEachRow, CSVWithNames, Arrow, ArrowStream or Parquet.
+        self,
+        asset: str,
+        *,
+        form: str = "JSON",
+        as_of: str = "",
+        partition: str = "",
+        columns: Sequence[str] = (),
+        env: str = "",
+    ) -> bytes:
+        """Return the rows of a version of a dataset: JSON, JSONEachRow, CSVWithNames, Arrow,
+        ArrowStream or Parquet.
 
-        Columns that are tagged personal are left out for whoever comes over the network and is no administrator.
+        Columns that are tagged personal are left out for whoever comes over the network and is no
+        administrator.
         """
         ...
 
-    def versions(self, asset: str, *, limit: int = PAGE_ROWS, after: str = "", env: str = "") -> Page[VersionSeen]:
-        """Return the versions of an asset: what made them, what they changed, how they stand in `env`."""
+    def versions(
+        self, asset: str, *, limit: int = PAGE_ROWS, after: str = "", env: str = ""
+    ) -> Page[VersionSeen]:
+        """Return the versions of an asset: what made them, what they changed, how they stand in
+        `env`."""
         ...
 
     def diff(self, a: str, *, b: str = "", env: str = "") -> dict[str, Any]:
-        """Return what differs between two states, each `asset`, `asset@version`, `asset@time` or `asset@env:name`: schema, partitions, rows by key."""
+        """Return what differs between two states, each `asset`, `asset@version`, `asset@time` or
+        `asset@env:name`: schema, partitions, rows by key."""
         ...
 
-    def kpi(self, name: str, *, by: Sequence[str] = (), grain: str = "", where: str = "", as_of: str = "", env: str = "") -> KpiSeen:
-        """Return a business number: over all time, or by dimensions and grain (1h, 1d, 1w, 1mo, 1q, 1y). Ratios are never averaged."""
+    def kpi(
+        self,
+        name: str,
+        *,
+        by: Sequence[str] = (),
+        grain: str = "",
+        where: str = "",
+        as_of: str = "",
+        env: str = "",
+    ) -> KpiSeen:
+        """Return a business number: over all time, or by dimensions and grain (1h, 1d, 1w, 1mo, 1q,
+        1y). Ratios are never averaged."""
         ...
 
     def why(self, subject: str, *, env: str = "") -> Why:
-        """Return what changed upstream of an asset, newest first, or the chain of events that caused a run, release, signal or event."""
+        """Return what changed upstream of an asset, newest first, or the chain of events that
+        caused a run, release, signal or event."""
         ...
 
-    def runs(self, *, state: str = "", limit: int = PAGE_ROWS, after: str = "", env: str = "") -> Page[dict[str, Any]]:
+    def runs(
+        self, *, state: str = "", limit: int = PAGE_ROWS, after: str = "", env: str = ""
+    ) -> Page[dict[str, Any]]:
         """Return runs; `env=""` means of all environments."""
         ...
 
@@ -113,7 +158,15 @@ class Platform(Protocol):
         """Return what the steps of a run printed; `run=""` means the newest."""
         ...
 
-    def releases(self, *, asset: str = "", state: str = "", limit: int = PAGE_ROWS, after: str = "", env: str = "") -> Page[dict[str, Any]]:
+    def releases(
+        self,
+        *,
+        asset: str = "",
+        state: str = "",
+        limit: int = PAGE_ROWS,
+        after: str = "",
+        env: str = "",
+    ) -> Page[dict[str, Any]]:
         """Return releases; `env=""` means of all environments."""
         ...
 
@@ -121,15 +174,27 @@ class Platform(Protocol):
         """Return a release with its events."""
         ...
 
-    def checks(self, *, asset: str = "", failed: bool = False, limit: int = PAGE_ROWS, after: str = "") -> Page[dict[str, Any]]:
+    def checks(
+        self, *, asset: str = "", failed: bool = False, limit: int = PAGE_ROWS, after: str = ""
+    ) -> Page[dict[str, Any]]:
         """Return results of checks: of all assets or of one, all or only those that failed."""
         ...
 
-    def signals(self, *, asset: str = "", kind: str = "", open_only: bool = False, limit: int = PAGE_ROWS, after: str = "") -> Page[SignalSeen]:
+    def signals(
+        self,
+        *,
+        asset: str = "",
+        kind: str = "",
+        open_only: bool = False,
+        limit: int = PAGE_ROWS,
+        after: str = "",
+    ) -> Page[SignalSeen]:
         """Return signals."""
         ...
 
-    def incidents(self, *, state: str = "", limit: int = PAGE_ROWS, after: str = "") -> Page[IncidentSeen]:
+    def incidents(
+        self, *, state: str = "", limit: int = PAGE_ROWS, after: str = ""
+    ) -> Page[IncidentSeen]:
         """Return incidents."""
         ...
 
@@ -141,16 +206,25 @@ class Platform(Protocol):
         """Return what differs between two environments: code, versions, partitions, rows, KPIs."""
         ...
 
-    def events(self, *, subject: str = "", type: str = "", limit: int = PAGE_ROWS, after: str = "") -> Page[EventSeen]:  # noqa: A002 - CloudEvents' word
+    def events(
+        self,
+        *,
+        subject: str = "",
+        type: str = "",  # noqa: A002 - CloudEvents' word
+        limit: int = PAGE_ROWS,
+        after: str = "",
+    ) -> Page[EventSeen]:
         """Return entries of the ledger: all, those about a subject, those of a type."""
         ...
 
     def verify(self, *, witness: str = "", projections: bool = True) -> Verified:
-        """Verify the ledger: hashes, order, causes, signatures, the witness (its text; "" = this user's own), and that every table follows from it."""
+        """Verify the ledger: hashes, order, causes, signatures, the witness (its text; "" = this
+        user's own), and that every table follows from it."""
         ...
 
     def prove(self, seq: int, *, since: str = "") -> dict[str, Any]:
-        """Return a proof that event `seq` stands in the signed log; `since`, the text of an older witness: that the log continues it."""
+        """Return a proof that event `seq` stands in the signed log; `since`, the text of an older
+        witness: that the log continues it."""
         ...
 
     def doctor(self) -> list[Finding]:
@@ -160,22 +234,42 @@ class Platform(Protocol):
     # ------------------------------------------------------------ doing
 
     def run(
-        self, *, assets: Sequence[str] = (), partition: str = "", stale: bool = False, force: bool = False, upstream: bool = False, trigger: str = "manual",
-        break_glass: str = "", env: str = "", progress: Progress | None = None,
-    ) -> RunReport:  # fmt: skip
-        """Make what is missing or has changed inputs, check it, publish it. A crashed run is taken up first."""
+        self,
+        *,
+        assets: Sequence[str] = (),
+        partition: str = "",
+        stale: bool = False,
+        force: bool = False,
+        upstream: bool = False,
+        trigger: str = "manual",
+        break_glass: str = "",
+        env: str = "",
+        progress: Progress | None = None,
+    ) -> RunReport:
+        """Make what is missing or has changed inputs, check it, publish it. A crashed run is taken
+        up first."""
         ...
 
     def cancel(self, run: str) -> dict[str, Any]:
-        """Stop a run that this process or server works on. What it has made is used by the next one."""
+        """Stop a run that this process or server works on. What it has made is used by the next
+        one."""
         ...
 
     def check(self, asset: str, *, env: str = "") -> list[CheckResult]:
         """Run all checks of an asset on what is live."""
         ...
 
-    def release(self, asset: str, *, version: str = "", source: str = "", break_glass: str = "", env: str = "") -> Release:
-        """Make a version of an asset live, through the gate: `version`, or what is live in environment `source`."""
+    def release(
+        self,
+        asset: str,
+        *,
+        version: str = "",
+        source: str = "",
+        break_glass: str = "",
+        env: str = "",
+    ) -> Release:
+        """Make a version of an asset live, through the gate: `version`, or what is live in
+        environment `source`."""
         ...
 
     def unhold(self, asset: str, version: str, *, env: str = "") -> dict[str, Any]:
@@ -183,9 +277,18 @@ class Platform(Protocol):
         ...
 
     def rollback(
-        self, asset: str, *, version: str = "", reason: str = "undone by hand", downstream: bool = True, break_glass: str = "", env: str = "", progress: Progress | None = None,
-    ) -> RunReport:  # fmt: skip
-        """Undo the release that brought a version ("" = the live one): only the partitions that it changed go back, and what was derived follows."""
+        self,
+        asset: str,
+        *,
+        version: str = "",
+        reason: str = "undone by hand",
+        downstream: bool = True,
+        break_glass: str = "",
+        env: str = "",
+        progress: Progress | None = None,
+    ) -> RunReport:
+        """Undo the release that brought a version ("" = the live one): only the partitions that it
+        changed go back, and what was derived follows."""
         ...
 
     def approve(self, release: str, *, deny: bool = False, reason: str = "") -> Release:
@@ -193,7 +296,8 @@ class Platform(Protocol):
         ...
 
     def create_environment(self, name: str, parent: str) -> dict[str, Any]:
-        """Create an environment that sees everything of `parent` until it has versions of its own. Copies nothing."""
+        """Create an environment that sees everything of `parent` until it has versions of its own.
+        Copies nothing."""
         ...
 
     def drop_environment(self, name: str) -> dict[str, Any]:
@@ -201,9 +305,21 @@ class Platform(Protocol):
         ...
 
     def report(
-        self, kind: Literal["release", "run", "check"], asset: str, *, version: str = "", state: str = "", name: str = "", message: str = "", url: str = "",
-        owner: str = "", upstream: Sequence[str] = (), downstream: Sequence[str] = (), cause: str = "", env: str = "",
-    ) -> Reported:  # fmt: skip
+        self,
+        kind: Literal["release", "run", "check"],
+        asset: str,
+        *,
+        version: str = "",
+        state: str = "",
+        name: str = "",
+        message: str = "",
+        url: str = "",
+        owner: str = "",
+        upstream: Sequence[str] = (),
+        downstream: Sequence[str] = (),
+        cause: str = "",
+        env: str = "",
+    ) -> Reported:
         """Record what another tool did: a release, run or check of an observed asset."""
         ...
 
@@ -211,19 +327,24 @@ class Platform(Protocol):
         """Close a signal: somebody has looked at it."""
         ...
 
-    def push(self, dataset: str, rows: list[dict[str, Any]], *, batch: str = "", env: str = "") -> Pushed:
-        """Take rows for a dataset that is declared with `sx.stream`: durable when it returns, published through the gate soon after.
+    def push(
+        self, dataset: str, rows: list[dict[str, Any]], *, batch: str = "", env: str = ""
+    ) -> Pushed:
+        """Take rows for a dataset that is declared with `sx.stream`: durable when it returns,
+        published through the gate soon after.
 
         batch  identifies the rows: the same once more is taken once; "" = every call is new
         """
         ...
 
     def collect(self, *, history: str = "", dry_run: bool = False) -> Collected:
-        """Delete the bytes that nothing keeps: no pointer, open release, undo window or provenance. Records stay."""
+        """Delete the bytes that nothing keeps: no pointer, open release, undo window or provenance.
+        Records stay."""
         ...
 
     def backup(self, folder: str) -> dict[str, Any]:
-        """Write a backup into a new folder (of the machine where the project is), while runs go on."""
+        """Write a backup into a new folder (of the machine where the project is), while runs go
+        on."""
         ...
 
     def checkpoint(self) -> dict[str, str]:
@@ -241,7 +362,8 @@ class Platform(Protocol):
     # ------------------------------------------------------------ telemetry
 
     def query(self, sql: str, *, form: str = "JSON", params: dict[str, str] | None = None) -> bytes:
-        """Answer a question in ClickHouse's SQL over data, telemetry, ledger and KPIs, in one of its formats. Read-only."""
+        """Answer a question in ClickHouse's SQL over data, telemetry, ledger and KPIs, in one of
+        its formats. Read-only."""
         ...
 
     # ------------------------------------------------------------ people
@@ -251,10 +373,18 @@ class Platform(Protocol):
         ...
 
     def create_token(
-        self, name: str, *, kind: Literal["person", "token", "agent"] = "token", role: Role = "viewer", scopes: Sequence[str] = (), teams: Sequence[str] = (),
-        on_behalf_of: str = "", days: int = 90,
-    ) -> TokenMade:  # fmt: skip
-        """Make a token for a person, a team or an agent on behalf of one; its secret is in the answer and nowhere else."""
+        self,
+        name: str,
+        *,
+        kind: Literal["person", "token", "agent"] = "token",
+        role: Role = "viewer",
+        scopes: Sequence[str] = (),
+        teams: Sequence[str] = (),
+        on_behalf_of: str = "",
+        days: int = 90,
+    ) -> TokenMade:
+        """Make a token for a person, a team or an agent on behalf of one; its secret is in the
+        answer and nowhere else."""
         ...
 
     def revoke_token(self, token: str) -> dict[str, Any]:
@@ -265,7 +395,9 @@ class Platform(Protocol):
         """Return the accounts."""
         ...
 
-    def create_account(self, name: str, password: str, *, role: Role = "viewer", teams: Sequence[str] = ()) -> AccountSeen:
+    def create_account(
+        self, name: str, password: str, *, role: Role = "viewer", teams: Sequence[str] = ()
+    ) -> AccountSeen:
         """Make an account for a person."""
         ...
 
@@ -277,8 +409,8 @@ class Platform(Protocol):
 
 
 class Operation(NamedTuple):
-    """Where a method of `Platform` stands in the HTTP API. Path parameters are its arguments of that name; the others are query
-    parameters of a GET, fields of a JSON body otherwise."""
+    """Where a method of `Platform` stands in the HTTP API. Path parameters are its arguments of
+    that name; the others are query parameters of a GET, fields of a JSON body otherwise."""
 
     name: str
     method: Literal["GET", "POST", "DELETE"]

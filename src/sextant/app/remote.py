@@ -1,6 +1,8 @@
-"""`Platform` at a server: each method is one request to the HTTP API, made from the same table as the server's routes.
+"""`Platform` at a server: each method is one request to the HTTP API, made from the same table as
+the server's routes.
 
-Plain `http.client`, so that the command line starts fast. Errors come back as the errors that they are.
+Plain `http.client`, so that the command line starts fast. Errors come back as the errors that they
+are.
 """
 
 import http.client
@@ -18,11 +20,13 @@ from sextant.app.port import OPERATIONS, Operation, Platform, StepDone
 from sextant.kernel.errors import UsageError, WorldError, from_problem
 
 API = "/api/v1"
-_TIMEOUT_S = 60.0  # of a quiet connection; a run sends a line for each step and a sign of life in between
+# of a quiet connection; a run sends a line for each step and a sign of life in between
+_TIMEOUT_S = 60.0
 
 
 class Remote:
-    """A connection to one server. The methods of `Platform` are added below, one for each operation."""
+    """A connection to one server. The methods of `Platform` are added below, one for each
+    operation."""
 
     def __init__(self, address: str, token: str) -> None:
         try:
@@ -30,11 +34,28 @@ class Remote:
             host, port = parts.hostname or "", parts.port
         except ValueError:  # brackets that do not fit, a port that is none
             host = ""
-        if not host or parts.scheme not in ("http", "https") or not re.fullmatch(r"[!-~]+", host + parts.path):
-            raise UsageError("SX-REMOTE-001", f"`{address}` is not the address of a server", hint="as in http://127.0.0.1:7780")
+        if (
+            not host
+            or parts.scheme not in ("http", "https")
+            or not re.fullmatch(r"[!-~]+", host + parts.path)
+        ):
+            raise UsageError(
+                "SX-REMOTE-001",
+                f"`{address}` is not the address of a server",
+                hint="as in http://127.0.0.1:7780",
+            )
         if token and not re.fullmatch(r"[!-~]+", token):
-            raise UsageError("SX-REMOTE-005", "SEXTANT_TOKEN holds what is no token", hint="one word that begins with sxt_; `sextant token create NAME` makes one")
-        self._secure, self._host, self._port, self._base = parts.scheme == "https", host, port, parts.path.rstrip("/")
+            raise UsageError(
+                "SX-REMOTE-005",
+                "SEXTANT_TOKEN holds what is no token",
+                hint="one word that begins with sxt_; `sextant token create NAME` makes one",
+            )
+        self._secure, self._host, self._port, self._base = (
+            parts.scheme == "https",
+            host,
+            port,
+            parts.path.rstrip("/"),
+        )
         self._token = token
         self._open: http.client.HTTPConnection | None = None
 
@@ -43,8 +64,11 @@ class Remote:
             self._open.close()
             self._open = None
 
-    def send(self, method: str, path: str, body: bytes | None = None, *, accept: str = "application/json") -> http.client.HTTPResponse:
-        """Send a request and return the answer, unread. Raises the server's error, or WorldError when it cannot be reached."""
+    def send(
+        self, method: str, path: str, body: bytes | None = None, *, accept: str = "application/json"
+    ) -> http.client.HTTPResponse:
+        """Send a request and return the answer, unread. Raises the server's error, or WorldError
+        when it cannot be reached."""
         headers = {"Accept": accept, "User-Agent": "sextant"}
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
@@ -62,16 +86,32 @@ class Remote:
                 break
             except (OSError, http.client.HTTPException) as error:
                 self.close()
-                stale = not fresh and isinstance(error, http.client.RemoteDisconnected | ConnectionResetError | BrokenPipeError) and method == "GET"
+                stale = (
+                    not fresh
+                    and isinstance(
+                        error,
+                        http.client.RemoteDisconnected | ConnectionResetError | BrokenPipeError,
+                    )
+                    and method == "GET"
+                )
                 if stale and attempt == 0:
                     continue  # the server had closed an idle connection
-                raise WorldError("SX-REMOTE-002", f"the server at {self._host}:{self._port or ''} does not answer: {error}", hint="is it up? `sextant up` in the project's folder starts it") from error
+                raise WorldError(
+                    "SX-REMOTE-002",
+                    f"the server at {self._host}:{self._port or ''} does not answer: {error}",
+                    hint="is it up? `sextant up` in the project's folder starts it",
+                ) from error
         if answer.status >= 400:
             data = answer.read()
             try:
                 problem = msgspec.json.decode(data, type=dict[str, Any])
             except msgspec.DecodeError:
-                problem = {"title": f"the server answered {answer.status}: {data[:200].decode(errors='replace')}"}
+                problem = {
+                    "title": (
+                        f"the server answered {answer.status}: "
+                        f"{data[:200].decode(errors='replace')}"
+                    )
+                }
             raise from_problem(problem, answer.status)
         return answer
 
@@ -91,15 +131,29 @@ def _method(operation: Operation) -> Callable[..., Any]:
         bound = signature.bind(self, *args, **kwargs)
         given = {name: value for name, value in bound.arguments.items() if name != "self"}
         progress = given.pop("progress", None)
-        path = API + operation.path.format(**{name: urllib.parse.quote(str(given.pop(name)), safe="") for name in in_path})
+        path = API + operation.path.format(
+            **{name: urllib.parse.quote(str(given.pop(name)), safe="") for name in in_path}
+        )
         body = None
         if operation.method == "GET":
-            query = urllib.parse.urlencode({name: _text(value) for name, value in given.items() if value not in (None, "", (), [])}, doseq=True)
+            query = urllib.parse.urlencode(
+                {
+                    name: _text(value)
+                    for name, value in given.items()
+                    if value not in (None, "", (), [])
+                },
+                doseq=True,
+            )
             path += f"?{query}" if query else ""
         elif given or operation.method == "POST":
             body = msgspec.json.encode(given)
         streams = "progress" in signature.parameters
-        got = self.send(operation.method, path, body, accept="application/x-ndjson" if streams else "application/json")
+        got = self.send(
+            operation.method,
+            path,
+            body,
+            accept="application/x-ndjson" if streams else "application/json",
+        )
         if answer is bytes:
             return got.read()
         if streams:
@@ -116,7 +170,9 @@ def _text(value: Any) -> Any:
     return [str(one) for one in value] if isinstance(value, list | tuple) else str(value)
 
 
-def _followed(got: http.client.HTTPResponse, progress: "Callable[[StepDone], None] | None", answer: Any) -> Any:
+def _followed(
+    got: http.client.HTTPResponse, progress: "Callable[[StepDone], None] | None", answer: Any
+) -> Any:
     """Read lines of progress until the one with the result, or with the error."""
     try:
         for line in iter(got.readline, b""):
@@ -132,8 +188,16 @@ def _followed(got: http.client.HTTPResponse, progress: "Callable[[StepDone], Non
                 problem = msgspec.json.decode(said["problem"], type=dict[str, Any])
                 raise from_problem(problem, int(problem.get("status", 500)))
     except OSError as error:
-        raise WorldError("SX-REMOTE-004", f"the connection broke: {error}", hint="the run goes on at the server: `sextant runs` shows it") from error
-    raise WorldError("SX-REMOTE-004", "the connection ended before the run did", hint="the run goes on at the server: `sextant runs` shows it")
+        raise WorldError(
+            "SX-REMOTE-004",
+            f"the connection broke: {error}",
+            hint="the run goes on at the server: `sextant runs` shows it",
+        ) from error
+    raise WorldError(
+        "SX-REMOTE-004",
+        "the connection ended before the run did",
+        hint="the run goes on at the server: `sextant runs` shows it",
+    )
 
 
 for _operation in OPERATIONS:

@@ -1,4 +1,5 @@
-"""Plans, executes and publishes: the one path by which anything managed is made, forward (`run`) and back (`undo`)."""
+"""Plans, executes and publishes: the one path by which anything managed is made, forward (`run`)
+and back (`undo`)."""
 
 import contextlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -17,7 +18,18 @@ from sextant.engine.versions import Pointer, changed
 from sextant.engine.work import DataWork
 from sextant.kernel.errors import Busy, Conflict, NotFound, SextantError, StepFailed, UserError
 from sextant.kernel.limits import LEASE_S
-from sextant.kernel.nouns import Asset, CheckResult, Event, Incident, Manifest, Move, Principal, Release, Signal, Strategy
+from sextant.kernel.nouns import (
+    Asset,
+    CheckResult,
+    Event,
+    Incident,
+    Manifest,
+    Move,
+    Principal,
+    Release,
+    Signal,
+    Strategy,
+)
 from sextant.kernel.ports import Statement, Write
 from sextant.ledger.projections import ChecksCompleted, RunChanged
 from sextant.policy.decide import Decision, combine
@@ -76,12 +88,18 @@ class Runs:
 
     # ------------------------------------------------------------ planning
 
-    def scene(self, env: str, manifest: Manifest, overlay: Mapping[str, RunTable] | None = None) -> Scene:
+    def scene(
+        self, env: str, manifest: Manifest, overlay: Mapping[str, RunTable] | None = None
+    ) -> Scene:
         """Read what is live, held and known."""
         p = self._p
         live = p.versions.live(env)
         ids = [asset.id for asset in manifest.assets]
-        parts = {id_: p.versions.parts(id_, live[id_].version) for id_ in ids if id_ in live and not id_.startswith("kpi:")}
+        parts = {
+            id_: p.versions.parts(id_, live[id_].version)
+            for id_ in ids
+            if id_ in live and not id_.startswith("kpi:")
+        }
         for id_, table in (overlay or {}).items():
             parts[id_] = table.parts()
         made: dict[str, dict[tuple[str, str, str], str]] = {}
@@ -91,22 +109,34 @@ class Runs:
                 made[id_] = {(r[0], r[1], r[2]): r[3] for r in rows}
         held = self._held(env)
         return Scene(
-            env=env, now=p.clock.now_ns(), live=parts, pushed={id_: {key: keys.pushed_digest(blobs) for key, blobs in mine.items()} for id_, mine in p.inbox.parts(manifest).items()}, versions={id_: pointer.version for id_, pointer in live.items()}, held=held, made=made,
+            env=env,
+            now=p.clock.now_ns(),
+            live=parts,
+            pushed={
+                id_: {key: keys.pushed_digest(blobs) for key, blobs in mine.items()}
+                for id_, mine in p.inbox.parts(manifest).items()
+            },
+            versions={id_: pointer.version for id_, pointer in live.items()},
+            held=held,
+            made=made,
             costs=self._costs(live, ids),
-        )  # fmt: skip
+        )
 
     def _held(self, env: str) -> frozenset[tuple[str, str, str, str]]:
         return frozenset((r[0], r[1], r[2], r[3]) for r in self._p.state.read("held", (env,)))
 
     def _spare(self, env: str) -> list[tuple[str, str]]:
-        """Return what the newest runs made that ended before they could publish: running again goes on from there."""
+        """Return what the newest runs made that ended before they could publish: running again goes
+        on from there."""
         found: list[tuple[str, str]] = []
         for row in self._p.state.read("runs", (_FAR, _SPARE_RUNS)):
             if row[1] == env and row[2] in ("cancelled", "failed"):
                 found += _outputs(History.open(self._p.state, row[0]))
         return found
 
-    def _costs(self, live: Mapping[str, Pointer], ids: Iterable[str]) -> dict[str, tuple[float, float]]:
+    def _costs(
+        self, live: Mapping[str, Pointer], ids: Iterable[str]
+    ) -> dict[str, tuple[float, float]]:
         out = {}
         for id_ in ids:
             if id_ not in live or id_.startswith("kpi:"):
@@ -126,53 +156,116 @@ class Runs:
     # ------------------------------------------------------------ running
 
     def run(
-        self, env: str, request: Request, *, by: Principal, trigger: str = "manual", cause: str = "", ticks: Mapping[str, int] | None = None,
-        progress: Progress = lambda _t, _d: None, break_glass: str = "",
-    ) -> RunReport:  # fmt: skip
-        """Make what the request asks for and publish it. A crashed run of this environment is taken up first.
+        self,
+        env: str,
+        request: Request,
+        *,
+        by: Principal,
+        trigger: str = "manual",
+        cause: str = "",
+        ticks: Mapping[str, int] | None = None,
+        progress: Progress = lambda _t, _d: None,
+        break_glass: str = "",
+    ) -> RunReport:
+        """Make what the request asks for and publish it. A crashed run of this environment is taken
+        up first.
 
-        Raises Busy when another process holds one of the datasets, Denied, UserError. Failed steps are in the report.
+        Raises Busy when another process holds one of the datasets, Denied, UserError. Failed steps
+        are in the report.
         """
         p = self._p
         manifest = p.manifest()
-        passed = self._allowed(by, "run", env, manifest, planning.select(manifest, request), break_glass)
+        passed = self._allowed(
+            by, "run", env, manifest, planning.select(manifest, request), break_glass
+        )
         self._take_up(env, by, progress)
         p.inbox.fold(manifest, p.system)
         scene = self.scene(env, manifest)
         plan = planning.plan(manifest, scene, request)
         if not plan.steps and not plan.definitions and not ticks:
             return RunReport(id="", env=env, state="finished")
-        return self._execute(env, manifest, plan, by=by, trigger=trigger, cause=cause, ticks=ticks or {}, progress=progress, break_glass=break_glass, passed=passed, request=request)
+        return self._execute(
+            env,
+            manifest,
+            plan,
+            by=by,
+            trigger=trigger,
+            cause=cause,
+            ticks=ticks or {},
+            progress=progress,
+            break_glass=break_glass,
+            passed=passed,
+            request=request,
+        )
 
     def undo(
-        self, env: str, asset_id: str, *, by: Principal, reason: str, version: str = "", downstream: bool = True, break_glass: str = "",
+        self,
+        env: str,
+        asset_id: str,
+        *,
+        by: Principal,
+        reason: str,
+        version: str = "",
+        downstream: bool = True,
+        break_glass: str = "",
         progress: Progress = lambda _t, _d: None,
-    ) -> RunReport:  # fmt: skip
-        """Take back what the release of a version changed, and derive again what stands on it; all in one release.
+    ) -> RunReport:
+        """Take back what the release of a version changed, and derive again what stands on it; all
+        in one release.
 
         version  the bad version ("" = the live one)
-        Raises   NotFound when nothing was released; Conflict when later writes changed the same partitions
+        Raises   NotFound when nothing was released; Conflict when later writes changed the same
+                 partitions
         """
         p = self._p
         manifest = p.manifest()
         assets = {asset.id: asset for asset in manifest.assets}
         if asset_id not in assets:
-            raise NotFound("SX-PLAN-002", f"there is no asset `{asset_id}`", hint="`sextant graph` lists the assets")
+            raise NotFound(
+                "SX-PLAN-002",
+                f"there is no asset `{asset_id}`",
+                hint="`sextant graph` lists the assets",
+            )
         passed = self._allowed(by, "rollback", env, manifest, {asset_id}, break_glass)
         self._take_up(env, by, progress)
         live = p.versions.live_version(env, asset_id)
         bad = p.versions.find(asset_id, version) if version else live
-        if bad and not version and (pointer := p.versions.live(env)[asset_id]) and p.releases.get(pointer.release).intent == "undo":
-            raise Conflict("SX-UNDO-005", f"what is live of `{asset_id}` was brought back by an undo", hint=f"name the version to undo: `sextant versions {asset_id}` lists them")
+        if (
+            bad
+            and not version
+            and (pointer := p.versions.live(env)[asset_id])
+            and p.releases.get(pointer.release).intent == "undo"
+        ):
+            raise Conflict(
+                "SX-UNDO-005",
+                f"what is live of `{asset_id}` was brought back by an undo",
+                hint=f"name the version to undo: `sextant versions {asset_id}` lists them",
+            )
         rows = p.state.read("release_of_move", (env, asset_id, bad)) if bad else []
         if not rows:
-            raise NotFound("SX-UNDO-001", f"no release brought a version of `{asset_id}` into `{env}`", hint=f"`sextant releases --env {env}` lists them")
+            raise NotFound(
+                "SX-UNDO-001",
+                f"no release brought a version of `{asset_id}` into `{env}`",
+                hint=f"`sextant releases --env {env}` lists them",
+            )
         release = msgspec.json.decode(rows[0][0], type=Release)
         for move in release.moves:
             if move.asset == asset_id and move.env == env:
                 self._not_expired(asset_id, move.source)
-        twin = {f"kpi:{asset_id.removeprefix('dataset:kpi_')}", f"dataset:kpi_{asset_id.removeprefix('kpi:')}"} if "kpi" in asset_id else set()
-        moves = [m for m in release.moves if m.env == env and (m.asset == asset_id or (m.asset in twin and asset_id.startswith("kpi:")))]
+        twin = (
+            {
+                f"kpi:{asset_id.removeprefix('dataset:kpi_')}",
+                f"dataset:kpi_{asset_id.removeprefix('kpi:')}",
+            }
+            if "kpi" in asset_id
+            else set()
+        )
+        moves = [
+            m
+            for m in release.moves
+            if m.env == env
+            and (m.asset == asset_id or (m.asset in twin and asset_id.startswith("kpi:")))
+        ]
         tables: dict[str, RunTable] = {}
         definitions: list[planning.Definition] = []
         conflicts: list[str] = []
@@ -182,35 +275,87 @@ class Runs:
                     conflicts.append(move.asset)
                     continue
                 if not move.source:
-                    raise Conflict("SX-UNDO-002", f"`{move.asset}` had no earlier definition", hint="remove it from the project instead")
-                definitions.append(planning.Definition(asset=move.asset, source=p.versions.live_version(env, move.asset), target=move.source))
+                    raise Conflict(
+                        "SX-UNDO-002",
+                        f"`{move.asset}` had no earlier definition",
+                        hint="remove it from the project instead",
+                    )
+                definitions.append(
+                    planning.Definition(
+                        asset=move.asset,
+                        source=p.versions.live_version(env, move.asset),
+                        target=move.source,
+                    )
+                )
                 continue
             table = self._table(env, assets[move.asset])
             conflicts += [f"{move.asset}[{name}]" for name in undo_table(table, move, p.versions)]
-            if asset_id.startswith("kpi:"):  # what the undone definition made later has no older meaning to go back to
-                codes = {part.code for part in p.versions.parts(move.asset, move.target).values()} - {part.code for part in p.versions.parts(move.asset, move.source).values()}
-                table.removed |= {name for name, part in table.base_parts.items() if part.code in codes and name not in table.staged}
+            if asset_id.startswith(
+                "kpi:"
+            ):  # what the undone definition made later has no older meaning to go back to
+                codes = {
+                    part.code for part in p.versions.parts(move.asset, move.target).values()
+                } - {part.code for part in p.versions.parts(move.asset, move.source).values()}
+                table.removed |= {
+                    name
+                    for name, part in table.base_parts.items()
+                    if part.code in codes and name not in table.staged
+                }
             tables[move.asset] = table
         if conflicts:
-            shown = ", ".join(conflicts[:5]) + (f" and {len(conflicts) - 5} more" if len(conflicts) > 5 else "")
-            raise Conflict("SX-UNDO-003", f"later releases changed the same: {shown}", hint="undo the later release first, or run these partitions again")
+            shown = ", ".join(conflicts[:5]) + (
+                f" and {len(conflicts) - 5} more" if len(conflicts) > 5 else ""
+            )
+            raise Conflict(
+                "SX-UNDO-003",
+                f"later releases changed the same: {shown}",
+                hint="undo the later release first, or run these partitions again",
+            )
         if not any(table.changed for table in tables.values()) and not definitions:
-            raise Conflict("SX-UNDO-004", f"nothing of version `{bad[:12]}` of `{asset_id}` is live any more")
+            raise Conflict(
+                "SX-UNDO-004", f"nothing of version `{bad[:12]}` of `{asset_id}` is live any more"
+            )
         scene = self.scene(env, manifest, tables)
         request = Request(assets=tuple(tables), look_back=False)
         plan = planning.plan(manifest, scene, request)
-        keep = tuple(step for step in (_only(step, ("inputs changed", "input runs")) for step in plan.steps) if step and step.asset not in tables) if downstream else ()
+        keep = (
+            tuple(
+                step
+                for step in (_only(step, ("inputs changed", "input runs")) for step in plan.steps)
+                if step and step.asset not in tables
+            )
+            if downstream
+            else ()
+        )
         ids = {step.id for step in keep}
-        keep = tuple(msgspec.structs.replace(step, deps=tuple(dep for dep in step.deps if dep in ids)) for step in keep)
+        keep = tuple(
+            msgspec.structs.replace(step, deps=tuple(dep for dep in step.deps if dep in ids))
+            for step in keep
+        )
         plan = msgspec.structs.replace(plan, steps=keep, definitions=tuple(definitions))
         if downstream:
             self._remove_orphans(env, manifest, tables, scene)
         return self._execute(
-            env, manifest, plan, by=by, trigger="undo", cause=self._event_of(release.id), ticks={}, progress=progress, request=request,
-            overlay=tables, intent="undo", undoes=release, reason=reason, break_glass=break_glass, passed=passed,
-        )  # fmt: skip
+            env,
+            manifest,
+            plan,
+            by=by,
+            trigger="undo",
+            cause=self._event_of(release.id),
+            ticks={},
+            progress=progress,
+            request=request,
+            overlay=tables,
+            intent="undo",
+            undoes=release,
+            reason=reason,
+            break_glass=break_glass,
+            passed=passed,
+        )
 
-    def _remove_orphans(self, env: str, manifest: Manifest, tables: dict[str, RunTable], scene: Scene) -> None:
+    def _remove_orphans(
+        self, env: str, manifest: Manifest, tables: dict[str, RunTable], scene: Scene
+    ) -> None:
         """Lay removals over what was derived from partitions that are gone."""
         for asset in planning.order(manifest):
             if asset.build is None or asset.id in tables or asset.id not in scene.live:
@@ -223,17 +368,35 @@ class Runs:
                     continue
                 other = keys.partitioning(manifest.asset(bound.asset) or asset)
                 for name in upstream.removed:
-                    gone |= {key for key in slices.overlapping(other, name) if key in scene.live[asset.id]} if slices.grain != "none" else set()
+                    gone |= (
+                        {
+                            key
+                            for key in slices.overlapping(other, name)
+                            if key in scene.live[asset.id]
+                        }
+                        if slices.grain != "none"
+                        else set()
+                    )
             if gone:
                 table = self._table(env, asset)
                 table.removed |= gone
                 tables[asset.id] = table
 
-    def release(self, env: str, asset: Asset, *, version: str = "", source: str = "", by: Principal, break_glass: str = "") -> Release:
+    def release(
+        self,
+        env: str,
+        asset: Asset,
+        *,
+        version: str = "",
+        source: str = "",
+        by: Principal,
+        break_glass: str = "",
+    ) -> Release:
         """Make a version live: one named by its digest, or what is live in environment `source`.
 
-        A version that descends from what is live, or that was live before, is taken as it is. Otherwise only what it changed
-        since the common ancestor is laid over the live one; Conflict where both changed a partition.
+        A version that descends from what is live, or that was live before, is taken as it is.
+        Otherwise only what it changed since the common ancestor is laid over the live one; Conflict
+        where both changed a partition.
         """
         p = self._p
         self._allowed(by, "release", env, p.manifest(), {asset.id}, break_glass)
@@ -247,23 +410,58 @@ class Runs:
         self._not_expired(asset.id, target)
         head = p.versions.live_version(env, asset.id)
         if head == target:
-            raise Conflict("SX-RELEASE-009", f"version `{target[:12]}` of `{asset.id}` is live in `{env}` already")
+            raise Conflict(
+                "SX-RELEASE-009",
+                f"version `{target[:12]}` of `{asset.id}` is live in `{env}` already",
+            )
         decide_ = self._decider(by, env, {asset.id: asset}, break_glass, "release")
         base = p.versions.base_of(asset.id, head, target) if head else ""
         if asset.id.startswith("dataset:") and head and base not in (head, target):
             return self._rebased(env, asset, head, base, target, by, decide_, break_glass)
         move = Move(env=env, asset=asset.id, source=head, target=target)
         with Leases(p.state, p.clock, p.ids.new("run"), [f"{env}/{asset.id}"]) as leases:
-            drafted = p.releases.draft([move], by=by, decision=decide_([move]), strategy=Strategy(kind="publish"), broke_glass=break_glass, reason=break_glass)
-            there = Statement("version_expired_is", (asset.id, target), 0, f"the rows of version `{target[:12]}` of `{asset.id}` have just expired")
-            return p.releases.propose(drafted, guards=(*leases.guards(), there), before=self._glass("release", env, [asset], break_glass, by), cause=self._event_of(f"{asset.id}@{target}"))
+            drafted = p.releases.draft(
+                [move],
+                by=by,
+                decision=decide_([move]),
+                strategy=Strategy(kind="publish"),
+                broke_glass=break_glass,
+                reason=break_glass,
+            )
+            there = Statement(
+                "version_expired_is",
+                (asset.id, target),
+                0,
+                f"the rows of version `{target[:12]}` of `{asset.id}` have just expired",
+            )
+            return p.releases.propose(
+                drafted,
+                guards=(*leases.guards(), there),
+                before=self._glass("release", env, [asset], break_glass, by),
+                cause=self._event_of(f"{asset.id}@{target}"),
+            )
 
     def _not_expired(self, asset: str, digest: str) -> None:
         if digest and self._p.state.read("version_expired_is", (asset, digest)):
-            raise NotFound("SX-VERSION-007", f"the rows of version `{digest[:12]}` of `{asset}` have expired; its record stays", hint=f"`sextant backfill {asset} ...` makes them again; keep= of the asset says how long rows are kept")
+            raise NotFound(
+                "SX-VERSION-007",
+                f"the rows of version `{digest[:12]}` of `{asset}` have expired; its record stays",
+                hint=(
+                    f"`sextant backfill {asset} ...` makes them again; keep= of the asset says "
+                    "how long rows are kept"
+                ),
+            )
 
     def _rebased(
-        self, env: str, asset: Asset, head: str, base: str, target: str, by: Principal, decide_: Callable[[Sequence[Move]], Decision], break_glass: str
+        self,
+        env: str,
+        asset: Asset,
+        head: str,
+        base: str,
+        target: str,
+        by: Principal,
+        decide_: Callable[[Sequence[Move]], Decision],
+        break_glass: str,
     ) -> Release:
         p = self._p
         before, wanted = p.versions.parts(asset.id, base), p.versions.parts(asset.id, target)
@@ -272,11 +470,29 @@ class Runs:
         origin = p.versions.get(asset.id, target)
         held = self._held(env)
         for name in [*differs, *gone]:
-            if name in wanted and (asset.id, name, wanted[name].code, wanted[name].inputs) in held and not break_glass:
-                raise Conflict("SX-RELEASE-011", f"partition `{name}` of `{asset.id}` was undone in `{env}`, and is made of the same again", hint="change its code or inputs, or `sextant release ASSET VERSION --unhold`")
+            if (
+                name in wanted
+                and (asset.id, name, wanted[name].code, wanted[name].inputs) in held
+                and not break_glass
+            ):
+                raise Conflict(
+                    "SX-RELEASE-011",
+                    (
+                        f"partition `{name}` of `{asset.id}` was undone in `{env}`, and is made "
+                        "of the same again"
+                    ),
+                    hint="change its code or inputs, or `sextant release ASSET VERSION --unhold`",
+                )
             live, was = table.base_parts.get(name), before.get(name)
             if (live.digest if live else "") != (was.digest if was else ""):
-                raise Conflict("SX-RELEASE-010", f"partition `{name}` of `{asset.id}` was changed in `{env}` as well", hint=f"`sextant diff {asset.id}@{head[:12]} {target[:12]}` shows both; run it again in the source environment")
+                raise Conflict(
+                    "SX-RELEASE-010",
+                    f"partition `{name}` of `{asset.id}` was changed in `{env}` as well",
+                    hint=(
+                        f"`sextant diff {asset.id}@{head[:12]} {target[:12]}` shows both; run "
+                        "it again in the source environment"
+                    ),
+                )
             if name in wanted:
                 table.staged[name] = Staged(part=wanted[name], origin=origin.locator)
             else:
@@ -286,37 +502,89 @@ class Runs:
         refused = origin.meta.get("refused", ())
         with Leases(p.state, p.clock, p.ids.new("run"), [f"{env}/{asset.id}"]) as leases:
             done = p.publisher.publish(
-                env, {asset.id: table}, {asset.id: asset}, run=origin.run, by=by, decide=decide_, cause=self._event_of(f"{asset.id}@{target}"), guards=leases.guards(), broke_glass=break_glass,
-                reason=break_glass or f"rebased from {target[:12]}", refused=tuple(refused), before=self._glass("release", env, [asset], break_glass, by),
-            )  # fmt: skip
+                env,
+                {asset.id: table},
+                {asset.id: asset},
+                run=origin.run,
+                by=by,
+                decide=decide_,
+                cause=self._event_of(f"{asset.id}@{target}"),
+                guards=leases.guards(),
+                broke_glass=break_glass,
+                reason=break_glass or f"rebased from {target[:12]}",
+                refused=tuple(refused),
+                before=self._glass("release", env, [asset], break_glass, by),
+            )
         if done.release is None:
-            raise Conflict("SX-RELEASE-009", f"what version `{target[:12]}` of `{asset.id}` changed is live in `{env}` already")
+            raise Conflict(
+                "SX-RELEASE-009",
+                f"what version `{target[:12]}` of `{asset.id}` changed is live in `{env}` already",
+            )
         return done.release
 
-    def _glass(self, verb: str, env: str, assets: Sequence[Asset], reason: str, by: Principal, intent: str = "release") -> list[Event]:
-        """Breaking the glass leaves an event for each asset of which it passed a deny, and a signal for each owner, which stays
-        open until someone has reviewed it."""
+    def _glass(
+        self,
+        verb: str,
+        env: str,
+        assets: Sequence[Asset],
+        reason: str,
+        by: Principal,
+        intent: str = "release",
+    ) -> list[Event]:
+        """Breaking the glass leaves an event for each asset of which it passed a deny, and a signal
+        for each owner, which stays open until someone has reviewed it."""
         if not reason:
             return []
         p = self._p
         events = []
         for owner in sorted({asset.owner for asset in assets}):
             theirs = [asset for asset in assets if asset.owner == owner]
-            passed = {asset.id: p.decide(by, verb, asset, env, {"intent": intent, "break_glass": True}).passed for asset in theirs}
+            passed = {
+                asset.id: p.decide(
+                    by, verb, asset, env, {"intent": intent, "break_glass": True}
+                ).passed
+                for asset in theirs
+            }
             rules = sorted({rule for names in passed.values() for rule in names})
             cause = ""
             for id_, names in passed.items():
                 if names:
-                    events.append(self._event("decision.overridden", id_, {"verb": verb, "asset": id_, "env": env, "rules": names, "reason": reason}, by, cause))
+                    events.append(
+                        self._event(
+                            "decision.overridden",
+                            id_,
+                            {
+                                "verb": verb,
+                                "asset": id_,
+                                "env": env,
+                                "rules": names,
+                                "reason": reason,
+                            },
+                            by,
+                            cause,
+                        )
+                    )
                     cause = cause or events[-1].id
             against = f", past the policy that denies it ({'; '.join(rules)})" if rules else ""
-            message = f"{by} broke the glass to {verb} {', '.join(passed)}{against}: {reason} (review it; owner {owner or 'unknown'})"
-            signal = Signal(id=p.ids.new("sig"), asset=theirs[0].id, kind="glass.broken", severity="error" if rules else "warn", message=message, onset=p.clock.now_ns(), evidence={"env": env, "rules": rules} if rules else {})
+            message = (
+                f"{by} broke the glass to {verb} {', '.join(passed)}{against}: {reason} (review "
+                f"it; owner {owner or 'unknown'})"
+            )
+            signal = Signal(
+                id=p.ids.new("sig"),
+                asset=theirs[0].id,
+                kind="glass.broken",
+                severity="error" if rules else "warn",
+                message=message,
+                onset=p.clock.now_ns(),
+                evidence={"env": env, "rules": rules} if rules else {},
+            )
             events.append(self._event("signal.raised", signal.id, signal, by, cause))
         return events
 
     def check(self, env: str, asset: Asset, *, by: Principal) -> list[CheckResult]:
-        """Run every check of an asset on what is live and record the results; a failed one of severity error is a signal.
+        """Run every check of an asset on what is live and record the results; a failed one of
+        severity error is a signal.
 
         Raises NotFound when nothing is live; StepFailed when the checks could not be run.
         """
@@ -325,24 +593,57 @@ class Runs:
         self._allowed(by, "check", env, manifest, {asset.id}, "")
         table = self._table(env, asset)
         if not table.base:
-            raise NotFound("SX-VERSION-004", f"`{asset.id}` has no live version in `{env}`", hint=f"`sextant run {asset.id}` makes one")
+            raise NotFound(
+                "SX-VERSION-004",
+                f"`{asset.id}` has no live version in `{env}`",
+                hint=f"`sextant run {asset.id}` makes one",
+            )
         assets = {a.id: a for a in manifest.assets}
-        only = msgspec.structs.replace(asset, checks=tuple(msgspec.structs.replace(check, scope="table") for check in asset.checks))
+        only = msgspec.structs.replace(
+            asset,
+            checks=tuple(msgspec.structs.replace(check, scope="table") for check in asset.checks),
+        )
         plan = Plan(env=env, steps=(planning.PlannedStep(id="none", asset=asset.id, items=()),))
         tables = self._tables(env, {**assets, asset.id: only}, plan, {})
         work = DataWork(
-            Plan(env=env), msgspec.structs.replace(manifest, assets=tuple(only if a.id == asset.id else a for a in manifest.assets)), run=p.ids.new("chk"), state=p.state,
-            versions=p.versions, lake=p.lake, blobs=p.blobs, executors=p.executor, clock=p.clock, ids=p.ids, tables=tables,
-            project=str(p.bundle_folder(manifest.bundle)), blobs_root=str(p.blobs.root),
-        )  # fmt: skip
+            Plan(env=env),
+            msgspec.structs.replace(
+                manifest, assets=tuple(only if a.id == asset.id else a for a in manifest.assets)
+            ),
+            run=p.ids.new("chk"),
+            state=p.state,
+            versions=p.versions,
+            lake=p.lake,
+            blobs=p.blobs,
+            executors=p.executor,
+            clock=p.clock,
+            ids=p.ids,
+            tables=tables,
+            project=str(p.bundle_folder(manifest.bundle)),
+            blobs_root=str(p.blobs.root),
+        )
         result = work.audit_now(only)
         if not result.ok:
             raise StepFailed(result.error_code, result.error, hint=result.hint, where=result.where)
-        done = self._event("checks.completed", f"{asset.id}@{table.base}", ChecksCompleted("", asset.id, table.base, result.checks), by, "")
+        done = self._event(
+            "checks.completed",
+            f"{asset.id}@{table.base}",
+            ChecksCompleted("", asset.id, table.base, result.checks),
+            by,
+            "",
+        )
         events = [done]
         for found in result.checks:
             if not found.ok and found.severity == "error":
-                signal = Signal(id=p.ids.new("sig"), asset=asset.id, kind="check.failed", severity="error", message=f"{asset.id}: {found.name}: {found.message}", onset=p.clock.now_ns(), evidence={"version": table.base})
+                signal = Signal(
+                    id=p.ids.new("sig"),
+                    asset=asset.id,
+                    kind="check.failed",
+                    severity="error",
+                    message=f"{asset.id}: {found.name}: {found.message}",
+                    onset=p.clock.now_ns(),
+                    evidence={"version": table.base},
+                )
                 events.append(self._event("signal.raised", signal.id, signal, by, done.id))
         p.state.commit(Write((), tuple(events)))
         return list(result.checks)
@@ -350,26 +651,74 @@ class Runs:
     # ------------------------------------------------------------ the one path
 
     def _execute(
-        self, env: str, manifest: Manifest, plan: Plan, *, by: Principal, trigger: str, cause: str, ticks: Mapping[str, int], progress: Progress,
-        request: Request, overlay: Mapping[str, RunTable] | None = None, intent: str = "release", undoes: Release | None = None, reason: str = "",
-        break_glass: str = "", passed: Collection[str] = (), resumed: RunChanged | None = None,
-    ) -> RunReport:  # fmt: skip
-        """Execute a plan and publish what it made. `passed`: assets that the policy forbids to run, but for the broken glass."""
+        self,
+        env: str,
+        manifest: Manifest,
+        plan: Plan,
+        *,
+        by: Principal,
+        trigger: str,
+        cause: str,
+        ticks: Mapping[str, int],
+        progress: Progress,
+        request: Request,
+        overlay: Mapping[str, RunTable] | None = None,
+        intent: str = "release",
+        undoes: Release | None = None,
+        reason: str = "",
+        break_glass: str = "",
+        passed: Collection[str] = (),
+        resumed: RunChanged | None = None,
+    ) -> RunReport:
+        """Execute a plan and publish what it made. `passed`: assets that the policy forbids to run,
+        but for the broken glass."""
         p = self._p
         assets = {asset.id: asset for asset in manifest.assets}
         run = resumed.id if resumed else p.ids.new("run")
         started_s, now = p.clock.monotonic_s(), p.clock.now_ns()
-        writes = sorted({step.asset for step in plan.steps} | {d.asset for d in plan.definitions} | set(overlay or ()))
-        with p.stoppable(), Leases(p.state, p.clock, run, [f"{env}/{asset}" for asset in writes]) as leases:
+        writes = sorted(
+            {step.asset for step in plan.steps}
+            | {d.asset for d in plan.definitions}
+            | set(overlay or ())
+        )
+        with (
+            p.stoppable(),
+            Leases(p.state, p.clock, run, [f"{env}/{asset}" for asset in writes]) as leases,
+        ):
             history = History.open(p.state, run) if resumed else History(run)
             tables = self._tables(env, assets, plan, overlay or {})
             facts = RunChanged(
-                id=run, env=env, state="running", trigger=trigger, by=str(by), assets=request.assets, bundle=manifest.bundle, manifest=p.manifest_digest,
-                due=dict(ticks), partitions="..".join(request.partitions or ()), mode=msgspec.json.encode(_plain(request)).decode(), steps=len(plan.steps), started_at=now,
-            )  # fmt: skip
+                id=run,
+                env=env,
+                state="running",
+                trigger=trigger,
+                by=str(by),
+                assets=request.assets,
+                bundle=manifest.bundle,
+                manifest=p.manifest_digest,
+                due=dict(ticks),
+                partitions="..".join(request.partitions or ()),
+                mode=msgspec.json.encode(_plain(request)).decode(),
+                steps=len(plan.steps),
+                started_at=now,
+            )
             started = self._event("run.started", run, facts, by, cause)
             if not resumed:
-                p.state.commit(Write((), (*self._glass("rollback" if intent == "undo" else "run", env, [assets[id_] for id_ in sorted(passed)], break_glass, by), started)))
+                p.state.commit(
+                    Write(
+                        (),
+                        (
+                            *self._glass(
+                                "rollback" if intent == "undo" else "run",
+                                env,
+                                [assets[id_] for id_ in sorted(passed)],
+                                break_glass,
+                                by,
+                            ),
+                            started,
+                        ),
+                    )
+                )
             else:
                 started = msgspec.structs.replace(started, id=self._event_of(run))
             outcome, published = Outcome(), Published()
@@ -377,39 +726,111 @@ class Runs:
                 if plan.steps:
                     p.warm()
                     work = DataWork(
-                        plan, manifest, run=run, state=p.state, versions=p.versions, lake=p.lake, blobs=p.blobs, executors=p.executor, clock=p.clock,
-                        ids=p.ids, tables=tables, project=str(p.bundle_folder(manifest.bundle)), blobs_root=str(p.blobs.root), fence=leases.fence,
-                        earlier=_outputs(history), spare=self._spare(env), held=self._held(env), secrets_file=str(p.secrets_file), past_gate=bool(break_glass), as_it_was=intent == "undo", pushed=p.inbox.parts(manifest),
+                        plan,
+                        manifest,
+                        run=run,
+                        state=p.state,
+                        versions=p.versions,
+                        lake=p.lake,
+                        blobs=p.blobs,
+                        executors=p.executor,
+                        clock=p.clock,
+                        ids=p.ids,
+                        tables=tables,
+                        project=str(p.bundle_folder(manifest.bundle)),
+                        blobs_root=str(p.blobs.root),
+                        fence=leases.fence,
+                        earlier=_outputs(history),
+                        spare=self._spare(env),
+                        held=self._held(env),
+                        secrets_file=str(p.secrets_file),
+                        past_gate=bool(break_glass),
+                        as_it_was=intent == "undo",
+                        pushed=p.inbox.parts(manifest),
                         settled=lambda id_: p.publisher.begin(tables[id_], assets[id_]),
-                    )  # fmt: skip
+                    )
                     outcome = execute(
-                        work.tasks(), work, state=p.state, history=history, clock=p.clock, slots=p.executor("").slots, pools=p.config.pools,
-                        cancelled=lambda: p.interrupted() or run in p.cancelled or leases.lost, progress=progress,
-                    )  # fmt: skip
+                        work.tasks(),
+                        work,
+                        state=p.state,
+                        history=history,
+                        clock=p.clock,
+                        slots=p.executor("").slots,
+                        pools=p.config.pools,
+                        cancelled=lambda: p.interrupted() or run in p.cancelled or leases.lost,
+                        progress=progress,
+                    )
                 definitions = self._whole_definitions(plan, outcome, tables)
                 if not outcome.cancelled:
                     published = p.publisher.publish(
-                        env, self._in_order(tables, manifest), assets, run=run, by=by, decide=self._decider(by, env, assets, break_glass, intent), cause=started.id,
-                        definitions=definitions, guards=(*leases.guards(), *self._untainted(env, tables, intent)), intent=intent, undoes=undoes, reason=reason or break_glass,
-                        broke_glass=break_glass, before=self._glass("release", env, [assets[id_] for id_ in writes], break_glass, by, intent),
-                    )  # fmt: skip
+                        env,
+                        self._in_order(tables, manifest),
+                        assets,
+                        run=run,
+                        by=by,
+                        decide=self._decider(by, env, assets, break_glass, intent),
+                        cause=started.id,
+                        definitions=definitions,
+                        guards=(*leases.guards(), *self._untainted(env, tables, intent)),
+                        intent=intent,
+                        undoes=undoes,
+                        reason=reason or break_glass,
+                        broke_glass=break_glass,
+                        before=self._glass(
+                            "release", env, [assets[id_] for id_ in writes], break_glass, by, intent
+                        ),
+                    )
             except SextantError as error:
-                with contextlib.suppress(SextantError):  # where even this cannot be written the run stays open, and the next one takes it up
+                with contextlib.suppress(
+                    SextantError
+                    # where even this cannot be written the run stays open, and the next one takes
+                    # it up
+                ):
                     if undoes is not None and not isinstance(error, UserError):
                         self._stuck(undoes, env, error.message, started.id)
-                    self._finish(run, facts, history, outcome, "failed", ticks, by, started.id, error.message, p.clock.monotonic_s() - started_s)
+                    self._finish(
+                        run,
+                        facts,
+                        history,
+                        outcome,
+                        "failed",
+                        ticks,
+                        by,
+                        started.id,
+                        error.message,
+                        p.clock.monotonic_s() - started_s,
+                    )
                 raise
-            if leases.lost and published.release is None:  # whoever took over goes on with this very run: it is not ours to end
-                raise Busy("SX-RUN-004", f"run `{run}` was not heard of for {LEASE_S:g} s, and another process took over", hint="`sextant runs` shows it")
-            report = self._report(run, env, outcome, published, tables, started_s, resumed=bool(resumed))
-            self._finish(run, facts, history, outcome, report.state, ticks, by, started.id, "", report.wall_s)
+            if (
+                leases.lost and published.release is None
+            ):  # whoever took over goes on with this very run: it is not ours to end
+                raise Busy(
+                    "SX-RUN-004",
+                    (
+                        f"run `{run}` was not heard of for {LEASE_S:g} s, and another process "
+                        "took over"
+                    ),
+                    hint="`sextant runs` shows it",
+                )
+            report = self._report(
+                run, env, outcome, published, tables, started_s, resumed=bool(resumed)
+            )
+            self._finish(
+                run, facts, history, outcome, report.state, ticks, by, started.id, "", report.wall_s
+            )
         p.after_run(env, tables, published)
         return report
 
     @staticmethod
-    def _whole_definitions(plan: Plan, outcome: Outcome, tables: Mapping[str, RunTable]) -> list[planning.Definition]:
-        """Leave out a definition whose values could not all be made, and the values too: a KPI is never half of one meaning."""
-        broken = {id_.removeprefix("audit:").partition("[")[0] for id_ in (*outcome.failed, *outcome.skipped)}
+    def _whole_definitions(
+        plan: Plan, outcome: Outcome, tables: Mapping[str, RunTable]
+    ) -> list[planning.Definition]:
+        """Leave out a definition whose values could not all be made, and the values too: a KPI is
+        never half of one meaning."""
+        broken = {
+            id_.removeprefix("audit:").partition("[")[0]
+            for id_ in (*outcome.failed, *outcome.skipped)
+        }
         whole = []
         for definition in plan.definitions:
             values = definition.asset.replace("kpi:", "dataset:kpi_", 1)
@@ -423,13 +844,23 @@ class Runs:
         ordered = [asset.id for asset in planning.order(manifest)]
         return {id_: tables[id_] for id_ in ordered if id_ in tables}
 
-    def _tables(self, env: str, assets: Mapping[str, Asset], plan: Plan, overlay: Mapping[str, RunTable]) -> dict[str, RunTable]:
+    def _tables(
+        self, env: str, assets: Mapping[str, Asset], plan: Plan, overlay: Mapping[str, RunTable]
+    ) -> dict[str, RunTable]:
         needed = {step.asset for step in plan.steps} | set(overlay)
         for id_ in list(needed):
             asset = assets[id_]
             needed |= {i.asset for i in asset.build.inputs} if asset.build else set()
-            needed |= {str(check.params["to"]).rpartition(".")[0] for check in asset.checks if "to" in check.params}
-        return {id_: overlay.get(id_) or self._table(env, assets[id_]) for id_ in sorted(needed) if id_ in assets}
+            needed |= {
+                str(check.params["to"]).rpartition(".")[0]
+                for check in asset.checks
+                if "to" in check.params
+            }
+        return {
+            id_: overlay.get(id_) or self._table(env, assets[id_])
+            for id_ in sorted(needed)
+            if id_ in assets
+        }
 
     def _table(self, env: str, asset: Asset) -> RunTable:
         p = self._p
@@ -437,37 +868,83 @@ class Runs:
         if not digest:
             return RunTable(asset.id, "", "", {}, (), p.lake)
         version = p.versions.get(asset.id, digest)
-        return RunTable(asset.id, digest, version.locator, p.versions.parts(asset.id, digest), version.schema, p.lake)
+        return RunTable(
+            asset.id,
+            digest,
+            version.locator,
+            p.versions.parts(asset.id, digest),
+            version.schema,
+            p.lake,
+        )
 
     def _untainted(self, env: str, tables: Mapping[str, RunTable], intent: str) -> list[Statement]:
         """A run that read what was withdrawn meanwhile must not publish."""
         if intent == "undo":
             return []
         return [
-            Statement("withdrawn_live", (env, table.asset, table.base, env, table.asset, table.base), 0, f"`{table.asset}` was rolled back while the run read it: run again")
+            Statement(
+                "withdrawn_live",
+                (env, table.asset, table.base, env, table.asset, table.base),
+                0,
+                f"`{table.asset}` was rolled back while the run read it: run again",
+            )
             for table in tables.values()
             if table.base
         ] + [
-            Statement("tainted_live", (table.asset, table.base, env, table.asset, table.base), 0, f"`{table.asset}` was derived again while the run read it: run again")
+            Statement(
+                "tainted_live",
+                (table.asset, table.base, env, table.asset, table.base),
+                0,
+                f"`{table.asset}` was derived again while the run read it: run again",
+            )
             for table in tables.values()
             if table.base
         ]
 
-    def _decider(self, by: Principal, env: str, assets: Mapping[str, Asset], break_glass: str, intent: str) -> Callable[[Sequence[Move]], Decision]:
+    def _decider(
+        self, by: Principal, env: str, assets: Mapping[str, Asset], break_glass: str, intent: str
+    ) -> Callable[[Sequence[Move]], Decision]:
         def judge(moves: Sequence[Move]) -> Decision:
-            return combine([self._p.decide(by, "release", assets.get(m.asset), env, {"intent": intent, "break_glass": bool(break_glass)}) for m in moves])
+            return combine(
+                [
+                    self._p.decide(
+                        by,
+                        "release",
+                        assets.get(m.asset),
+                        env,
+                        {"intent": intent, "break_glass": bool(break_glass)},
+                    )
+                    for m in moves
+                ]
+            )
 
         return judge
 
-    def _allowed(self, by: Principal, verb: str, env: str, manifest: Manifest, ids: Iterable[str], break_glass: str) -> list[str]:
-        """Return the assets of which the broken glass passed a deny. Denied when `by` may not do it to one of them."""
+    def _allowed(
+        self,
+        by: Principal,
+        verb: str,
+        env: str,
+        manifest: Manifest,
+        ids: Iterable[str],
+        break_glass: str,
+    ) -> list[str]:
+        """Return the assets of which the broken glass passed a deny. Denied when `by` may not do it
+        to one of them."""
         self._p.check_env(env)
-        return [id_ for id_ in sorted(ids) if self._p.allow(by, verb, manifest.asset(id_), env, {"break_glass": bool(break_glass)}).passed]
+        return [
+            id_
+            for id_ in sorted(ids)
+            if self._p.allow(
+                by, verb, manifest.asset(id_), env, {"break_glass": bool(break_glass)}
+            ).passed
+        ]
 
     # ------------------------------------------------------------ taking up, finishing
 
     def _take_up(self, env: str, by: Principal, progress: Progress) -> None:
-        """Continue runs whose process died; leave alone those that another process is working on."""
+        """Continue runs whose process died; leave alone those that another process is working
+        on."""
         p = self._p
         p.releases.resume()
         left = p.state.read("runs_open")
@@ -478,61 +955,185 @@ class Runs:
             if facts.env != env or is_alive(p.state, p.clock, facts.id):
                 continue
             request = _request(facts)
-            if facts.trigger == "undo":  # its release is one write: either it is live, or nothing happened
-                self._finish(facts.id, facts, History.open(p.state, facts.id), Outcome(cancelled=True), "cancelled", {}, by, self._event_of(facts.id), "the process ended", 0.0)
+            if (
+                facts.trigger == "undo"
+            ):  # its release is one write: either it is live, or nothing happened
+                self._finish(
+                    facts.id,
+                    facts,
+                    History.open(p.state, facts.id),
+                    Outcome(cancelled=True),
+                    "cancelled",
+                    {},
+                    by,
+                    self._event_of(facts.id),
+                    "the process ended",
+                    0.0,
+                )
                 continue
             manifest = p.manifest()
             try:
                 plan = planning.plan(manifest, self.scene(env, manifest), request)
-            except UserError as error:  # the project changed so that the old request makes no sense any more
-                self._finish(facts.id, facts, History.open(p.state, facts.id), Outcome(), "failed", {}, by, self._event_of(facts.id), error.message, 0.0)
+            except (
+                UserError
+            ) as error:  # the project changed so that the old request makes no sense any more
+                self._finish(
+                    facts.id,
+                    facts,
+                    History.open(p.state, facts.id),
+                    Outcome(),
+                    "failed",
+                    {},
+                    by,
+                    self._event_of(facts.id),
+                    error.message,
+                    0.0,
+                )
                 continue
             try:
-                self._execute(env, manifest, plan, by=by, trigger=facts.trigger, cause="", ticks=facts.due, progress=progress, request=request, resumed=facts)
-            except Conflict:  # recorded with the run: what it wanted to publish was published by somebody else meanwhile
+                self._execute(
+                    env,
+                    manifest,
+                    plan,
+                    by=by,
+                    trigger=facts.trigger,
+                    cause="",
+                    ticks=facts.due,
+                    progress=progress,
+                    request=request,
+                    resumed=facts,
+                )
+            # recorded with the run: what it wanted to publish was published by somebody else
+            # meanwhile
+            except Conflict:
                 continue
 
     def _finish(
-        self, run: str, facts: RunChanged, history: History, outcome: Outcome, state: str, ticks: Mapping[str, int], by: Principal, cause: str,
-        error: str, wall_s: float,
-    ) -> None:  # fmt: skip
+        self,
+        run: str,
+        facts: RunChanged,
+        history: History,
+        outcome: Outcome,
+        state: str,
+        ticks: Mapping[str, int],
+        by: Principal,
+        cause: str,
+        error: str,
+        wall_s: float,
+    ) -> None:
         done = msgspec.structs.replace(
-            facts, state=state, computed=outcome.done, reused=outcome.reused, failed=len(outcome.failed), rows=outcome.rows, wall_s=round(wall_s, 6), error=error,
-            seal=history.seal, finished_at=self._p.clock.now_ns(), ticks=dict(ticks),
-        )  # fmt: skip
+            facts,
+            state=state,
+            computed=outcome.done,
+            reused=outcome.reused,
+            failed=len(outcome.failed),
+            rows=outcome.rows,
+            wall_s=round(wall_s, 6),
+            error=error,
+            seal=history.seal,
+            finished_at=self._p.clock.now_ns(),
+            ticks=dict(ticks),
+        )
         self._p.state.commit(Write((), (self._event("run.finished", run, done, by, cause),)))
         self._p.cancelled.discard(run)
 
     def _report(
-        self, run: str, env: str, outcome: Outcome, published: Published, tables: Mapping[str, RunTable], started_s: float, *, resumed: bool
+        self,
+        run: str,
+        env: str,
+        outcome: Outcome,
+        published: Published,
+        tables: Mapping[str, RunTable],
+        started_s: float,
+        *,
+        resumed: bool,
     ) -> RunReport:
         p = self._p
         failed = []
         if outcome.failed:
-            last = {record.step: record for record in History.open(p.state, run).records if record.kind == "end" and not record.ok}
+            last = {
+                record.step: record
+                for record in History.open(p.state, run).records
+                if record.kind == "end" and not record.ok
+            }
             failed = [
-                StepSummary(step=id_, error=r.error, code=r.error_code, hint=r.hint, where=r.where, log=r.log) for id_ in outcome.failed if (r := last.get(id_)) is not None
+                StepSummary(
+                    step=id_,
+                    error=r.error,
+                    code=r.error_code,
+                    hint=r.hint,
+                    where=r.where,
+                    log=r.log,
+                )
+                for id_ in outcome.failed
+                if (r := last.get(id_)) is not None
             ]
         checks_only = all(step.code == "SX-CHECK-001" for step in failed)
-        state = "cancelled" if outcome.cancelled else "finished" if not failed else "refused" if checks_only else "failed"
-        waiting = published.release.id if published.release and published.release.state == "waiting" else ""
+        state = (
+            "cancelled"
+            if outcome.cancelled
+            else "finished"
+            if not failed
+            else "refused"
+            if checks_only
+            else "failed"
+        )
+        waiting = (
+            published.release.id
+            if published.release and published.release.state == "waiting"
+            else ""
+        )
         if published.release and published.release.state == "rejected":
             state = "refused"
         return RunReport(
-            id=run, env=env, state=state, steps=outcome.done + outcome.reused + len(outcome.failed), computed=outcome.done, reused=outcome.reused,
-            rows=outcome.rows, wall_s=p.clock.monotonic_s() - started_s, release=published.release.id if published.release else "", published=published.versions,
-            rejected={release.moves[0].asset: release.id for release in published.rejected}, failed=tuple(failed), skipped=outcome.skipped,
-            warned=tuple(c for t in tables.values() for c in t.checks if not c.ok), refused=tuple(c for t in tables.values() for c in t.refused_checks if not c.ok and c.severity == "error"),
-            waiting=waiting, resumed=resumed,
-        )  # fmt: skip
+            id=run,
+            env=env,
+            state=state,
+            steps=outcome.done + outcome.reused + len(outcome.failed),
+            computed=outcome.done,
+            reused=outcome.reused,
+            rows=outcome.rows,
+            wall_s=p.clock.monotonic_s() - started_s,
+            release=published.release.id if published.release else "",
+            published=published.versions,
+            rejected={release.moves[0].asset: release.id for release in published.rejected},
+            failed=tuple(failed),
+            skipped=outcome.skipped,
+            warned=tuple(c for t in tables.values() for c in t.checks if not c.ok),
+            refused=tuple(
+                c
+                for t in tables.values()
+                for c in t.refused_checks
+                if not c.ok and c.severity == "error"
+            ),
+            waiting=waiting,
+            resumed=resumed,
+        )
 
     def _stuck(self, release: Release, env: str, message: str, cause: str) -> None:
         p = self._p
         asset = release.moves[0].asset
-        signal = Signal(id=p.ids.new("sig"), asset=asset, kind="undo.failed", severity="critical", message=f"the undo of release {release.id} in {env} failed: {message}", onset=p.clock.now_ns())
+        signal = Signal(
+            id=p.ids.new("sig"),
+            asset=asset,
+            kind="undo.failed",
+            severity="critical",
+            message=f"the undo of release {release.id} in {env} failed: {message}",
+            onset=p.clock.now_ns(),
+        )
         raised = p.event("signal.raised", signal.id, signal, p.system, cause)
-        incident = Incident(id=p.ids.new("inc"), title=signal.message, assets=(asset,), signals=(signal.id,), opened_at=p.clock.now_ns())
-        p.state.commit(Write((), (raised, p.event("incident.opened", incident.id, incident, p.system, raised.id))))
+        incident = Incident(
+            id=p.ids.new("inc"),
+            title=signal.message,
+            assets=(asset,),
+            signals=(signal.id,),
+            opened_at=p.clock.now_ns(),
+        )
+        p.state.commit(
+            Write(
+                (), (raised, p.event("incident.opened", incident.id, incident, p.system, raised.id))
+            )
+        )
 
     def _event(self, type_: str, subject: str, data: Any, by: Principal, cause: str) -> Event:
         return self._p.event(type_, subject, data, by, cause)
@@ -544,7 +1145,11 @@ class Runs:
 
 def _outputs(history: History) -> list[tuple[str, str]]:
     """Return (asset, output) of every attempt that ended well."""
-    return [(record.asset, record.output) for record in history.records if record.kind == "end" and record.ok and record.output]
+    return [
+        (record.asset, record.output)
+        for record in history.records
+        if record.kind == "end" and record.ok and record.output
+    ]
 
 
 def _only(step: planning.PlannedStep, reasons: tuple[str, ...]) -> planning.PlannedStep | None:
@@ -553,13 +1158,24 @@ def _only(step: planning.PlannedStep, reasons: tuple[str, ...]) -> planning.Plan
 
 
 def _plain(request: Request) -> dict[str, Any]:
-    return {"assets": request.assets, "partitions": request.partitions, "stale": request.stale, "force": request.force, "upstream": request.upstream, "downstream": request.downstream}
+    return {
+        "assets": request.assets,
+        "partitions": request.partitions,
+        "stale": request.stale,
+        "force": request.force,
+        "upstream": request.upstream,
+        "downstream": request.downstream,
+    }
 
 
 def _request(facts: RunChanged) -> Request:
     said = msgspec.json.decode(facts.mode) if facts.mode else {}
     partitions = said.get("partitions")
     return Request(
-        assets=tuple(said.get("assets", ())), partitions=(partitions[0], partitions[1]) if partitions else None, stale=bool(said.get("stale")),
-        force=bool(said.get("force")), upstream=bool(said.get("upstream")), downstream=bool(said.get("downstream", True)),
-    )  # fmt: skip
+        assets=tuple(said.get("assets", ())),
+        partitions=(partitions[0], partitions[1]) if partitions else None,
+        stale=bool(said.get("stale")),
+        force=bool(said.get("force")),
+        upstream=bool(said.get("upstream")),
+        downstream=bool(said.get("downstream", True)),
+    )

@@ -1,7 +1,8 @@
 """Signs the head of the ledger and keeps a witness outside the project, for whoever opened it.
 
-The key lies in the user's configuration folder (or where `key` of sextant.toml says), the witness in the user's state
-folder: neither is in the data folder, so who can write the database alone can neither sign nor rewind it unseen.
+The key lies in the user's configuration folder (or where `key` of sextant.toml says), the witness
+in the user's state folder: neither is in the data folder, so who can write the database alone can
+neither sign nor rewind it unseen.
 """
 
 from pathlib import Path
@@ -21,7 +22,9 @@ class Sealing:
         self._p = platform
         rows = platform.state.read("meta_get", ("project_id",))
         if not rows:
-            platform.state.commit(Write((Statement("meta_set", ("project_id", platform.ids.new("prj"))),)))
+            platform.state.commit(
+                Write((Statement("meta_set", ("project_id", platform.ids.new("prj"))),))
+            )
             rows = platform.state.read("meta_get", ("project_id",))
         self.project_id = str(rows[0][0])
 
@@ -35,13 +38,21 @@ class Sealing:
 
         if self._p.config.key:
             return self._p.root / Path(self._p.config.key).expanduser()
-        return self._p.home / "keys" / f"{self.project_id}.pem" if self._p.home else default_key_path(self.project_id)
+        return (
+            self._p.home / "keys" / f"{self.project_id}.pem"
+            if self._p.home
+            else default_key_path(self.project_id)
+        )
 
     @property
     def witness_path(self) -> Path:
         from sextant.ledger.witness import default_witness_path
 
-        return self._p.home / "witness" / f"{self.project_id}.txt" if self._p.home else default_witness_path(self.project_id)
+        return (
+            self._p.home / "witness" / f"{self.project_id}.txt"
+            if self._p.home
+            else default_witness_path(self.project_id)
+        )
 
     def signer(self) -> "Signer":
         """Return the ledger's key; made on first use."""
@@ -50,14 +61,16 @@ class Sealing:
         return open_signer(self._p.state, self.key_path)
 
     def confirm(self) -> None:
-        """Check the log against what this user saw last. Damaged when it was rewound or rewritten."""
+        """Check the log against what this user saw last. Damaged when it was rewound or
+        rewritten."""
         if self.witness_path.exists():
             from sextant.ledger.witness import confirm
 
             confirm(self._p.state.read, self.witness_path)
 
     def checkpoint(self) -> str:
-        """Sign the head if it has moved, and keep it as this user's witness. Returns the newest note, "" for an empty ledger."""
+        """Sign the head if it has moved, and keep it as this user's witness. Returns the newest
+        note, "" for an empty ledger."""
         from sextant.ledger.checkpoint import sign_head
         from sextant.ledger.witness import Witness, keep_witness
 

@@ -1,6 +1,8 @@
-"""Secrets: resolved where a step runs, replaced wherever text leaves it. Values are never stored, logged or sent.
+"""Secrets: resolved where a step runs, replaced wherever text leaves it. Values are never stored,
+logged or sent.
 
-A secret is looked up in the environment, then in `secrets.toml` (`NAME = "value"`, mode 0600) beside the project's data.
+A secret is looked up in the environment, then in `secrets.toml` (`NAME = "value"`, mode 0600)
+beside the project's data.
 """
 
 import base64
@@ -15,11 +17,13 @@ from sextant.kernel.errors import Denied, NotFound, ProjectError
 from sextant.kernel.nouns import WorkOrder
 
 FILE = "secrets.toml"
-_SHORTEST = 4  # characters: replacing shorter values would garble logs and hide nothing that cannot be guessed
+# characters: replacing shorter values would garble logs and hide nothing that cannot be guessed
+_SHORTEST = 4
 
 
 class LocalSecrets:
-    """A `kernel.ports.Secrets` over the environment and a file. Values that were asked for are kept for redaction."""
+    """A `kernel.ports.Secrets` over the environment and a file. Values that were asked for are kept
+    for redaction."""
 
     def __init__(self, file: Path, environment: Mapping[str, str] | None = None) -> None:
         self._file = file
@@ -31,7 +35,14 @@ class LocalSecrets:
         if value is None:
             value = self._read().get(name)
         if value is None:
-            raise NotFound("SX-SECRET-001", f"the secret `{name}` is not set", hint=f'set the environment variable {name}, or write `{name} = "..."` into {self._file}')
+            raise NotFound(
+                "SX-SECRET-001",
+                f"the secret `{name}` is not set",
+                hint=(
+                    f'set the environment variable {name}, or write `{name} = "..."` into '
+                    f"{self._file}"
+                ),
+            )
         return value
 
     def _read(self) -> dict[str, str]:
@@ -39,24 +50,42 @@ class LocalSecrets:
             with open(self._file, "rb") as file:
                 mode = os.fstat(file.fileno()).st_mode
                 if mode & 0o077:
-                    raise Denied("SX-SECRET-002", f"`{self._file}` can be read by others (mode {mode & 0o777:o})", hint=f"chmod 600 {self._file}")
+                    raise Denied(
+                        "SX-SECRET-002",
+                        f"`{self._file}` can be read by others (mode {mode & 0o777:o})",
+                        hint=f"chmod 600 {self._file}",
+                    )
                 values = tomllib.load(file)
         except FileNotFoundError:
             return {}
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:  # its text is not repeated: it may hold a value
-            raise ProjectError("SX-SECRET-003", f"`{self._file}` is not TOML", hint='one line each: `NAME = "value"`') from error
+        except (
+            tomllib.TOMLDecodeError,
+            UnicodeDecodeError,
+        ) as error:  # its text is not repeated: it may hold a value
+            raise ProjectError(
+                "SX-SECRET-003",
+                f"`{self._file}` is not TOML",
+                hint='one line each: `NAME = "value"`',
+            ) from error
         bad = sorted(name for name, value in values.items() if not isinstance(value, str))
         if bad:
-            raise ProjectError("SX-SECRET-003", f"`{bad[0]}` in `{self._file}` is not text", hint='put the value into quotes: `NAME = "value"`')
+            raise ProjectError(
+                "SX-SECRET-003",
+                f"`{bad[0]}` in `{self._file}` is not text",
+                hint='put the value into quotes: `NAME = "value"`',
+            )
         return values
 
 
 class Redactor:
-    """Replaces secret values in text, also where they were encoded on the way (base64, URL, JSON), by `***NAME***`."""
+    """Replaces secret values in text, also where they were encoded on the way (base64, URL, JSON),
+    by `***NAME***`."""
 
     def __init__(self, values: Mapping[str, str]) -> None:
         forms = {form: name for name, value in sorted(values.items()) for form in _forms(value)}
-        self._forms = sorted(forms.items(), key=lambda pair: -len(pair[0]))  # the longest first: one value may hold another
+        self._forms = sorted(
+            forms.items(), key=lambda pair: -len(pair[0])
+        )  # the longest first: one value may hold another
 
     def text(self, text: str) -> str:
         """Return the text without the values."""
@@ -89,8 +118,19 @@ def _forms(value: str) -> set[str]:
     if len(value) < _SHORTEST:
         return set()
     data = value.encode()
-    forms = {value, quote(value, safe=""), quote(value), quote_plus(value), json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], repr(value)[1:-1], data.hex()}
-    for before in range(3):  # inside of a longer encoded text (`user:password`) it begins at one of three offsets
+    forms = {
+        value,
+        quote(value, safe=""),
+        quote(value),
+        quote_plus(value),
+        json.dumps(value)[1:-1],
+        json.dumps(value, ensure_ascii=False)[1:-1],
+        repr(value)[1:-1],
+        data.hex(),
+    }
+    for before in range(
+        3
+    ):  # inside of a longer encoded text (`user:password`) it begins at one of three offsets
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
             text = encode(bytes(before) + data).decode().rstrip("=")
             first = (0, 2, 3)[before]
@@ -98,5 +138,7 @@ def _forms(value: str) -> set[str]:
             if len(whole) >= 2 * _SHORTEST:
                 forms.add(whole)
     forms.add(base64.b64encode(data).decode())
-    forms.update(line for line in value.splitlines() if len(line) >= 3 * _SHORTEST)  # keys of several lines are printed line by line
+    forms.update(
+        line for line in value.splitlines() if len(line) >= 3 * _SHORTEST
+    )  # keys of several lines are printed line by line
     return {form for form in forms if len(form) >= _SHORTEST}

@@ -1,4 +1,5 @@
-"""What people ask to see: status, graph, rows, versions, differences, KPIs, causes. Reads only; returns plain data.
+"""What people ask to see: status, graph, rows, versions, differences, KPIs, causes. Reads only;
+returns plain data.
 
 Every view is JSON-ready; the command line and the HTTP interface render the same values.
 """
@@ -71,7 +72,8 @@ class Views:
     # ------------------------------------------------------------ the whole
 
     def status(self, env: str) -> Status:
-        """Return what is live, stale, held and waiting in an environment, and what needs a person."""
+        """Return what is live, stale, held and waiting in an environment, and what needs a
+        person."""
         p = self._p
         p.check_env(env)
         manifest = p.manifest()
@@ -88,26 +90,47 @@ class Views:
             version = p.versions.get(asset.id, pointer.version) if pointer else None
             assets.append(
                 {
-                    "asset": asset.id, "owner": asset.owner, "tier": asset.tier, "version": pointer.version if pointer else "",
-                    "from_env": pointer.env if pointer else "", "published_at": iso(pointer.moved_at) if pointer else "", "rows": version.rows if version else 0,
-                    "partitions": len(p.versions.parts(asset.id, version.digest)) if version and asset.kind == "dataset" else 0,
-                    "to_run": planned.get(asset.id, {}), "stale": len(plan.stale.get(asset.id, {})), "held": len(plan.held.get(asset.id, ())),
+                    "asset": asset.id,
+                    "owner": asset.owner,
+                    "tier": asset.tier,
+                    "version": pointer.version if pointer else "",
+                    "from_env": pointer.env if pointer else "",
+                    "published_at": iso(pointer.moved_at) if pointer else "",
+                    "rows": version.rows if version else 0,
+                    "partitions": len(p.versions.parts(asset.id, version.digest))
+                    if version and asset.kind == "dataset"
+                    else 0,
+                    "to_run": planned.get(asset.id, {}),
+                    "stale": len(plan.stale.get(asset.id, {})),
+                    "held": len(plan.held.get(asset.id, ())),
                     "waiting": len(plan.waiting.get(asset.id, ())),
                 }
-            )  # fmt: skip
+            )
         signals = self.signals(open_only=True).items
         return {
-            "project": manifest.project, "env": env, "assets": assets, "signals": signals,
-            "waiting": [msgspec.to_builtins(r) for r in p.releases.open() if r.state in ("waiting", "paused")],
-            "runs_open": [row[0] for row in p.state.read("runs_open")], "load_problem": p.load_problem.message if p.load_problem else "",
-        }  # fmt: skip
+            "project": manifest.project,
+            "env": env,
+            "assets": assets,
+            "signals": signals,
+            "waiting": [
+                msgspec.to_builtins(r)
+                for r in p.releases.open()
+                if r.state in ("waiting", "paused")
+            ],
+            "runs_open": [row[0] for row in p.state.read("runs_open")],
+            "load_problem": p.load_problem.message if p.load_problem else "",
+        }
 
     def graph(self, upstream: str = "", downstream: str = "") -> GraphSeen:
-        """Return assets and edges: all, or what an asset stands on (`upstream`) or what stands on it (`downstream`)."""
+        """Return assets and edges: all, or what an asset stands on (`upstream`) or what stands on
+        it (`downstream`)."""
         p = self._p
         manifest = p.manifest()
         now = p.clock.now_ns()
-        edges = [Edge(source=s, target=t, kind=k, valid_from=f, valid_to=u) for s, t, k, f, u in p.state.read("edges_at", (now, now))]
+        edges = [
+            Edge(source=s, target=t, kind=k, valid_from=f, valid_to=u)
+            for s, t, k, f, u in p.state.read("edges_at", (now, now))
+        ]
         known = {asset.id: asset for asset in manifest.assets}
         for id_, doc, _ in p.state.read("assets"):
             known.setdefault(id_, msgspec.json.decode(doc, type=Asset))
@@ -118,21 +141,43 @@ class Views:
             chosen = reach.downstream(edges, p.asset(downstream).id)
         ordered = [asset.id for asset in order(manifest)]
         place = {id_: n for n, id_ in enumerate(ordered)}
-        nodes = sorted((known[id_] for id_ in chosen if id_ in known), key=lambda a: (place.get(a.id, len(place)), a.id))
+        nodes = sorted(
+            (known[id_] for id_ in chosen if id_ in known),
+            key=lambda a: (place.get(a.id, len(place)), a.id),
+        )
         return {
-            "assets": [{"id": a.id, "kind": a.kind, "owner": a.owner, "tier": a.tier, "mode": a.mode, "description": a.description} for a in nodes],
-            "edges": [{"source": e.source, "target": e.target, "kind": e.kind} for e in edges if e.source in chosen and e.target in chosen],
-        }  # fmt: skip
+            "assets": [
+                {
+                    "id": a.id,
+                    "kind": a.kind,
+                    "owner": a.owner,
+                    "tier": a.tier,
+                    "mode": a.mode,
+                    "description": a.description,
+                }
+                for a in nodes
+            ],
+            "edges": [
+                {"source": e.source, "target": e.target, "kind": e.kind}
+                for e in edges
+                if e.source in chosen and e.target in chosen
+            ],
+        }
 
     # ------------------------------------------------------------ data
 
     def resolve(self, env: str, asset: str, as_of: str) -> Version:
-        """Return the version that `as_of` names: "" = live, a time, or the first digits of a digest."""
+        """Return the version that `as_of` names: "" = live, a time, or the first digits of a
+        digest."""
         p = self._p
         if not as_of:
             digest = p.versions.live_version(env, asset)
             if not digest:
-                raise NotFound("SX-VERSION-004", f"`{asset}` has no live version in `{env}`", hint=f"`sextant run {asset}` makes one")
+                raise NotFound(
+                    "SX-VERSION-004",
+                    f"`{asset}` has no live version in `{env}`",
+                    hint=f"`sextant run {asset}` makes one",
+                )
             return p.versions.get(asset, digest)
         if "-" not in as_of:
             return p.versions.get(asset, p.versions.find(asset, as_of))
@@ -141,11 +186,17 @@ class Views:
         seen = env
         while seen:
             for release in self._releases_of(asset):
-                target = next((m.target for m in release.moves if m.asset == asset and m.env == seen), "")
+                target = next(
+                    (m.target for m in release.moves if m.asset == asset and m.env == seen), ""
+                )
                 if target and 0 < self._live_at(release.id) <= at:
                     return p.versions.get(asset, target)
             seen = parents.get(seen, "")
-        raise NotFound("SX-VERSION-005", f"nothing of `{asset}` was live in `{env}` at {as_of}", hint=f"`sextant versions {asset}` lists what was")
+        raise NotFound(
+            "SX-VERSION-005",
+            f"nothing of `{asset}` was live in `{env}` at {as_of}",
+            hint=f"`sextant versions {asset}` lists what was",
+        )
 
     def _time(self, text: str) -> int:
         from zoneinfo import ZoneInfo
@@ -153,8 +204,14 @@ class Views:
         try:
             at = datetime.fromisoformat(text)
         except ValueError as error:
-            raise UsageError("SX-VERSION-006", f"`{text}` is neither a version nor a time", hint="write 2013-02-09, 2013-02-09T05:00, or 4 or more digits of a version") from error
-        return from_datetime(at if at.tzinfo else at.replace(tzinfo=ZoneInfo(self._p.manifest().tz)))
+            raise UsageError(
+                "SX-VERSION-006",
+                f"`{text}` is neither a version nor a time",
+                hint="write 2013-02-09, 2013-02-09T05:00, or 4 or more digits of a version",
+            ) from error
+        return from_datetime(
+            at if at.tzinfo else at.replace(tzinfo=ZoneInfo(self._p.manifest().tz))
+        )
 
     def _live_at(self, release: str) -> int:
         for _, envelope, _, _ in self._p.state.read("events_of_subject", (release, _FAR, 100)):
@@ -164,7 +221,10 @@ class Views:
         return 0
 
     def _releases_of(self, asset: str) -> list[Release]:
-        return [msgspec.json.decode(row[0], type=Release) for row in self._p.state.read("releases_of_asset", (asset, PAGE_ROWS_MAX))]
+        return [
+            msgspec.json.decode(row[0], type=Release)
+            for row in self._p.state.read("releases_of_asset", (asset, PAGE_ROWS_MAX))
+        ]
 
     def frame(self, version: Version, partitions: Sequence[str] | None = None) -> "pl.DataFrame":
         """Return the rows of a version. NotFound when its bytes have expired."""
@@ -173,20 +233,38 @@ class Views:
         from sextant.stores.lake import frames
 
         if self._p.state.read("version_expired_is", (version.asset, version.digest)):
-            raise NotFound("SX-VERSION-007", f"the rows of version `{version.digest[:12]}` of `{version.asset}` have expired; its record stays", hint="keep= of the asset says how long rows are kept")
+            raise NotFound(
+                "SX-VERSION-007",
+                (
+                    f"the rows of version `{version.digest[:12]}` of `{version.asset}` have "
+                    "expired; its record stays"
+                ),
+                hint="keep= of the asset says how long rows are kept",
+            )
         files = self._p.lake.files(version.locator) if version.locator else ()
-        frame: pl.DataFrame = frames.read(self._p.lake.root, files, partitions=partitions, frame="polars", schema=version.schema)
+        frame: pl.DataFrame = frames.read(
+            self._p.lake.root, files, partitions=partitions, frame="polars", schema=version.schema
+        )
         return frame
 
-    def show(self, env: str, name: str, *, as_of: str = "", limit: int = 20, partition: str = "") -> dict[str, Any]:
+    def show(
+        self, env: str, name: str, *, as_of: str = "", limit: int = 20, partition: str = ""
+    ) -> dict[str, Any]:
         """Return an asset's facts and the first rows of a version."""
         p = self._p
         asset = p.asset(name)
         facts: dict[str, Any] = {
-            "asset": asset.id, "owner": asset.owner, "tier": asset.tier, "mode": asset.mode, "description": asset.description,
-            "file": f"{asset.file}:{asset.line}" if asset.file else "", "checks": [{"name": c.name, "severity": c.severity, "scope": c.scope} for c in asset.checks],
+            "asset": asset.id,
+            "owner": asset.owner,
+            "tier": asset.tier,
+            "mode": asset.mode,
+            "description": asset.description,
+            "file": f"{asset.file}:{asset.line}" if asset.file else "",
+            "checks": [
+                {"name": c.name, "severity": c.severity, "scope": c.scope} for c in asset.checks
+            ],
             "inputs": [i.asset for i in asset.build.inputs] if asset.build else [],
-        }  # fmt: skip
+        }
         if asset.mode == "observed":
             facts["reports"] = self.events(subject=asset.id, limit=20).items
             return facts
@@ -195,17 +273,31 @@ class Views:
         version = self.resolve(env, asset.id, as_of)
         parts = p.versions.parts(asset.id, version.digest)
         facts |= {
-            "version": version.digest, "created_at": iso(version.created_at), "run": version.run, "rows": version.rows, "size_bytes": version.size_bytes,
-            "partitions": len(parts), "schema": [list(column) for column in version.schema], "made_from": version.inputs, "locator": version.locator,
+            "version": version.digest,
+            "created_at": iso(version.created_at),
+            "run": version.run,
+            "rows": version.rows,
+            "size_bytes": version.size_bytes,
+            "partitions": len(parts),
+            "schema": [list(column) for column in version.schema],
+            "made_from": version.inputs,
+            "locator": version.locator,
             "refused": version.meta.get("refused", []),
-        }  # fmt: skip
+        }
         if asset.table is None:
             return facts
         wanted = None
         if partition:
             keys.partitioning(asset).partition(partition)
             if partition not in parts:
-                raise NotFound("SX-VERSION-008", f"version `{version.digest[:12]}` of `{asset.id}` has no partition `{partition}`", hint=f"it has {min(parts, default='none')} to {max(parts, default='none')}")
+                raise NotFound(
+                    "SX-VERSION-008",
+                    (
+                        f"version `{version.digest[:12]}` of `{asset.id}` has no partition "
+                        f"`{partition}`"
+                    ),
+                    hint=f"it has {min(parts, default='none')} to {max(parts, default='none')}",
+                )
             wanted = [partition]
         elif limit and parts and ALL not in parts and limit < version.rows:
             wanted, count = [], 0
@@ -214,7 +306,9 @@ class Views:
                 count += parts[key].rows
                 if count >= limit:
                     break
-        facts["sample"] = _masked(self.frame(version, wanted).head(limit).to_dicts(), asset) if limit else []
+        facts["sample"] = (
+            _masked(self.frame(version, wanted).head(limit).to_dicts(), asset) if limit else []
+        )
         return facts
 
     def count(self, env: str, name: str, *, as_of: str = "", partition: str = "") -> int:
@@ -226,8 +320,11 @@ class Views:
             return parts[partition].rows if partition in parts else 0
         return sum(part.rows for part in parts.values())
 
-    def versions(self, env: str, name: str, *, limit: int = PAGE_ROWS, after: str = "") -> Page[VersionSeen]:
-        """Return versions of an asset: what made them, what they changed, how they stand in `env`."""
+    def versions(
+        self, env: str, name: str, *, limit: int = PAGE_ROWS, after: str = ""
+    ) -> Page[VersionSeen]:
+        """Return versions of an asset: what made them, what they changed, how they stand in
+        `env`."""
         p = self._p
         asset = p.asset(name)
         live = p.versions.live_version(env, asset.id)
@@ -238,39 +335,93 @@ class Views:
         for digest, doc, locator, expired, _ in rows:
             version = msgspec.json.decode(doc, type=Version)
             changed_keys = sorted(row[0] for row in p.state.read("parts_of", (asset.id, digest)))
-            mark = "live" if digest == live else f"withdrawn: {withdrawn[(asset.id, digest)]}" if (asset.id, digest) in withdrawn else "refused" if version.meta.get("refused") else ""
+            mark = (
+                "live"
+                if digest == live
+                else f"withdrawn: {withdrawn[(asset.id, digest)]}"
+                if (asset.id, digest) in withdrawn
+                else "refused"
+                if version.meta.get("refused")
+                else ""
+            )
             out.append(
                 {
-                    "version": digest, "state": mark, "created_at": iso(version.created_at), "rows": version.rows, "run": version.run, "parent": version.parent,
-                    "changed": changed_keys if len(changed_keys) <= 3 else [changed_keys[0], f"... {len(changed_keys)} partitions ...", changed_keys[-1]],
-                    "locator": locator, "expired": bool(expired),
+                    "version": digest,
+                    "state": mark,
+                    "created_at": iso(version.created_at),
+                    "rows": version.rows,
+                    "run": version.run,
+                    "parent": version.parent,
+                    "changed": changed_keys
+                    if len(changed_keys) <= 3
+                    else [
+                        changed_keys[0],
+                        f"... {len(changed_keys)} partitions ...",
+                        changed_keys[-1],
+                    ],
+                    "locator": locator,
+                    "expired": bool(expired),
                 }
-            )  # fmt: skip
+            )
         return Page(out, _next(rows, limit, lambda row: (row[4], row[0])))
 
     def diff(self, env: str, one: str, other: str) -> dict[str, Any]:
-        """Return what differs between two states, each `asset`, `asset@version`, `asset@time` or `asset@env:name`.
+        """Return what differs between two states, each `asset`, `asset@version`, `asset@time` or
+        `asset@env:name`.
 
-        other   a version of the same asset may be named alone; "" = what is live, and an `asset` alone is then compared with what was live before
+        other   a version of the same asset may be named alone; "" = what is live, and an `asset`
+                alone is then compared with what was live before
         Result  schema, partitions, and rows by key (counts and samples)
         """
         from sextant.stores.lake import diff as lake_diff
 
         asset, before = self._state(env, one)
-        asset_b, after = self._state(env, other if "@" in other or ":" in other else f"{asset.id}@{other}" if other not in ("", asset.name) else asset.id)
+        asset_b, after = self._state(
+            env,
+            other
+            if "@" in other or ":" in other
+            else f"{asset.id}@{other}"
+            if other not in ("", asset.name)
+            else asset.id,
+        )
         if not other and "@" not in one:
             move = self._p.versions.source_of(env, asset.id)
             if move is None or not move.source:
-                raise NotFound("SX-VERSION-009", f"the live version of `{asset.id}` is the first in `{env}`: there is nothing to compare it with", hint=f"`sextant versions {asset.id}` lists all there are")
+                raise NotFound(
+                    "SX-VERSION-009",
+                    (
+                        f"the live version of `{asset.id}` is the first in `{env}`: there is "
+                        "nothing to compare it with"
+                    ),
+                    hint=f"`sextant versions {asset.id}` lists all there are",
+                )
             before = self._p.versions.get(asset.id, move.source)
         if asset.id != asset_b.id:
-            raise UserError("SX-DIFF-001", f"`{asset.id}` and `{asset_b.id}` are two assets", hint="compare two versions of one")
-        a, b = self._p.versions.parts(asset.id, before.digest), self._p.versions.parts(asset.id, after.digest)
-        differs, gone = changed({k: msgspec.structs.replace(v, code="", inputs="") for k, v in a.items()}, {k: msgspec.structs.replace(v, code="", inputs="") for k, v in b.items()})
+            raise UserError(
+                "SX-DIFF-001",
+                f"`{asset.id}` and `{asset_b.id}` are two assets",
+                hint="compare two versions of one",
+            )
+        a, b = (
+            self._p.versions.parts(asset.id, before.digest),
+            self._p.versions.parts(asset.id, after.digest),
+        )
+        differs, gone = changed(
+            {k: msgspec.structs.replace(v, code="", inputs="") for k, v in a.items()},
+            {k: msgspec.structs.replace(v, code="", inputs="") for k, v in b.items()},
+        )
         touched = sorted({*differs, *gone})
-        out: dict[str, Any] = {"asset": asset.id, "before": before.digest, "after": after.digest, "partitions": touched}
+        out: dict[str, Any] = {
+            "asset": asset.id,
+            "before": before.digest,
+            "after": after.digest,
+            "partitions": touched,
+        }
         if asset.kind == "kpi":
-            out["measure"] = {"before": before.meta.get("measure"), "after": after.meta.get("measure")}
+            out["measure"] = {
+                "before": before.meta.get("measure"),
+                "after": after.meta.get("measure"),
+            }
             out["history"] = self._history(asset, before, after)
             return out
         left = self.frame(before, [k for k in touched if k in a]).to_arrow()
@@ -279,18 +430,28 @@ class Views:
         return {**out, **msgspec.to_builtins(found), "samples": _masked(found.samples, asset)}
 
     def _history(self, asset: Asset, before: Version, after: Version) -> list[dict[str, Any]]:
-        """Return what two definitions of a KPI say month by month (over all time where it has no grain)."""
+        """Return what two definitions of a KPI say month by month (over all time where it has no
+        grain)."""
         sides: list[dict[str, Any]] = []
         for version in (before, after):
             measure = msgspec.convert(version.meta["measure"], Measure)
             values = self._values_of(asset, version.digest)
-            rows = self._rollup(measure, values, grain="1mo" if measure.grain else "") if values else []
+            rows = (
+                self._rollup(measure, values, grain="1mo" if measure.grain else "")
+                if values
+                else []
+            )
             sides.append({str(row.get("bucket", "all"))[:7]: row["value"] for row in rows})
-        return [{"bucket": bucket, "before": sides[0].get(bucket), "after": sides[1].get(bucket)} for bucket in sorted({*sides[0], *sides[1]})]
+        return [
+            {"bucket": bucket, "before": sides[0].get(bucket), "after": sides[1].get(bucket)}
+            for bucket in sorted({*sides[0], *sides[1]})
+        ]
 
     def _values_of(self, asset: Asset, definition: str) -> Version | None:
         """Return the newest kept version of a KPI's values that was made by a definition."""
-        for _, doc, locator, expired in self._p.state.read("versions", (f"dataset:kpi_{asset.name}", _FAR, PAGE_ROWS_MAX)):
+        for _, doc, locator, expired in self._p.state.read(
+            "versions", (f"dataset:kpi_{asset.name}", _FAR, PAGE_ROWS_MAX)
+        ):
             version = msgspec.json.decode(doc, type=Version)
             if version.inputs.get(asset.id) == definition and not expired:
                 return msgspec.structs.replace(version, locator=locator)
@@ -305,7 +466,8 @@ class Views:
         return asset, self.resolve(env, asset.id, at)
 
     def env_diff(self, one: str, other: str) -> dict[str, Any]:
-        """Return what differs between two environments: per asset versions, partitions and rows; KPI values where both have them."""
+        """Return what differs between two environments: per asset versions, partitions and rows;
+        KPI values where both have them."""
         p = self._p
         p.check_env(one)
         p.check_env(other)
@@ -320,10 +482,17 @@ class Views:
             right = p.versions.get(id_, after) if after else None
             entry["code_changed"] = bool(left and right and left.code != right.code)
             if id_.startswith("kpi:"):
-                entry["measure"] = {"before": left.meta.get("measure") if left else None, "after": right.meta.get("measure") if right else None}
+                entry["measure"] = {
+                    "before": left.meta.get("measure") if left else None,
+                    "after": right.meta.get("measure") if right else None,
+                }
             else:
                 differs, gone = changed(p.versions.parts(id_, before), p.versions.parts(id_, after))
-                entry |= {"partitions": sorted({*differs, *gone}), "rows_before": left.rows if left else 0, "rows_after": right.rows if right else 0}
+                entry |= {
+                    "partitions": sorted({*differs, *gone}),
+                    "rows_before": left.rows if left else 0,
+                    "rows_after": right.rows if right else 0,
+                }
             assets.append(entry)
         kpis = []
         for asset in p.manifest().assets:
@@ -341,28 +510,58 @@ class Views:
 
     # ------------------------------------------------------------ business numbers
 
-    def kpi(self, env: str, name: str, *, by: Sequence[str] = (), grain: str = "", where: str = "", as_of: str = "") -> KpiSeen:
-        """Return a KPI's values: over all time, or by dimensions and grain (1h, 1d, 1w, 1mo, 1q, 1y).
+    def kpi(
+        self,
+        env: str,
+        name: str,
+        *,
+        by: Sequence[str] = (),
+        grain: str = "",
+        where: str = "",
+        as_of: str = "",
+    ) -> KpiSeen:
+        """Return a KPI's values: over all time, or by dimensions and grain (1h, 1d, 1w, 1mo, 1q,
+        1y).
 
-        Ratios are never averaged: stored parts are added up and divided then; a measure that cannot be taken apart is
-        computed again from the rows.
+        Ratios are never averaged: stored parts are added up and divided then; a measure that cannot
+        be taken apart is computed again from the rows.
         """
         from sextant.author import measures
 
         p = self._p
         asset = p.asset(name if name.startswith("kpi:") else f"kpi:{name}")
         defined = self.resolve(env, asset.id, "" if as_of and "-" not in as_of else as_of)
-        measure = msgspec.convert(defined.meta["measure"], Measure)  # what is live, not what the file says by now
-        version = self.resolve(env, measure.of if measures.needs_rows(measure) else f"dataset:kpi_{asset.name}", as_of)
+        measure = msgspec.convert(
+            defined.meta["measure"], Measure
+        )  # what is live, not what the file says by now
+        version = self.resolve(
+            env, measure.of if measures.needs_rows(measure) else f"dataset:kpi_{asset.name}", as_of
+        )
         goal = measure.goal
         return {
-            "kpi": asset.id, "definition": defined.digest, "version": version.digest, "unit": measure.unit, "by": list(by), "grain": grain,
-            "goal": f"{goal.op} {goal.value:g}" + (f" over {goal.over}" if goal.over else "") if goal else "",
+            "kpi": asset.id,
+            "definition": defined.digest,
+            "version": version.digest,
+            "unit": measure.unit,
+            "by": list(by),
+            "grain": grain,
+            "goal": f"{goal.op} {goal.value:g}" + (f" over {goal.over}" if goal.over else "")
+            if goal
+            else "",
             "rows": self._rollup(measure, version, by=by, grain=grain, where=where),
-        }  # fmt: skip
+        }
 
-    def _rollup(self, measure: Measure, version: Version, *, by: Sequence[str] = (), grain: str = "", where: str = "") -> list[dict[str, Any]]:
-        """Return a measure's values from a version of its stored parts (or, where it needs them, of its rows)."""
+    def _rollup(
+        self,
+        measure: Measure,
+        version: Version,
+        *,
+        by: Sequence[str] = (),
+        grain: str = "",
+        where: str = "",
+    ) -> list[dict[str, Any]]:
+        """Return a measure's values from a version of its stored parts (or, where it needs them, of
+        its rows)."""
         import duckdb
 
         from sextant.author import measures
@@ -371,26 +570,51 @@ class Views:
         p = self._p
         manifest = p.manifest()
         of = manifest.asset(measure.of)
-        query = measures.rollup_sql(measure, by=list(by), grain=grain, where=where, table="t", time=of.table.time if of and of.table else "", tz=manifest.tz)
+        query = measures.rollup_sql(
+            measure,
+            by=list(by),
+            grain=grain,
+            where=where,
+            table="t",
+            time=of.table.time if of and of.table else "",
+            tz=manifest.tz,
+        )
         parts = p.versions.parts(version.asset, version.digest)
         files = p.lake.files(version.locator) if version.locator else ()
-        rows = table_of(str(p.lake.root), InputRef(name="t", asset=version.asset, sets=(FileSet(files=files, partitions=tuple(parts)),), schema=version.schema))
-        with duckdb.connect(config={"enable_external_access": "false", "python_enable_replacements": "false"}) as connection:
+        rows = table_of(
+            str(p.lake.root),
+            InputRef(
+                name="t",
+                asset=version.asset,
+                sets=(FileSet(files=files, partitions=tuple(parts)),),
+                schema=version.schema,
+            ),
+        )
+        with duckdb.connect(
+            config={"enable_external_access": "false", "python_enable_replacements": "false"}
+        ) as connection:
             connection.register("t", rows)
             connection.execute(f"SET TimeZone = '{manifest.tz}'")
-            connection.execute("SET lock_configuration = true")  # a condition of somebody else's is part of the question
+            connection.execute(
+                "SET lock_configuration = true"
+            )  # a condition of somebody else's is part of the question
             try:
                 table = connection.sql(query).to_arrow_table()
             except duckdb.Error as error:
-                raise UsageError("SX-KPI-002", f"the question cannot be answered: {str(error).splitlines()[0]}", hint="--where is a condition over the dimensions") from error
+                raise UsageError(
+                    "SX-KPI-002",
+                    f"the question cannot be answered: {str(error).splitlines()[0]}",
+                    hint="--where is a condition over the dimensions",
+                ) from error
         out: list[dict[str, Any]] = table.to_pylist()
         return out
 
     # ------------------------------------------------------------ why
 
     def why(self, env: str, name: str) -> Why:
-        """Return what brought an asset to where it is: its live version, the release, run and code behind it, and the
-        newest changes upstream, newest first, each with the chain of events that caused it."""
+        """Return what brought an asset to where it is: its live version, the release, run and code
+        behind it, and the newest changes upstream, newest first, each with the chain of events that
+        caused it."""
         p = self._p
         if name.startswith(("rel_", "run_", "ev_", "sig_", "inc_")):
             return {"subject": name, "chain": self._chain(name)}
@@ -405,123 +629,266 @@ class Views:
                 continue
             version = p.versions.get(node["id"], live.version)
             release = p.releases.get(live.release)
-            source = next((m.source for m in release.moves if m.asset == node["id"]), version.parent)  # an undo moved from another version than the parent
+            source = next(
+                (m.source for m in release.moves if m.asset == node["id"]), version.parent
+            )  # an undo moved from another version than the parent
             parent = p.versions.parts(node["id"], source)
             differs, gone = changed(parent, p.versions.parts(node["id"], version.digest))
-            code = [part for part in differs.values() if part.partition in parent and parent[part.partition].code != part.code]
+            code = [
+                part
+                for part in differs.values()
+                if part.partition in parent and parent[part.partition].code != part.code
+            ]
             changes.append(
                 {
-                    "asset": node["id"], "owner": node["owner"], "at": iso(live.moved_at), "release": release.id, "intent": release.intent, "by": release.by,
-                    "reason": release.reason, "run": release.run or version.run, "version": live.version, "partitions": sorted({*differs, *gone}),
-                    "changed": "undo" if release.intent == "undo" else "definition" if node["kind"] == "kpi" else "code" if code else "data", "chain": self._chain(release.id),
+                    "asset": node["id"],
+                    "owner": node["owner"],
+                    "at": iso(live.moved_at),
+                    "release": release.id,
+                    "intent": release.intent,
+                    "by": release.by,
+                    "reason": release.reason,
+                    "run": release.run or version.run,
+                    "version": live.version,
+                    "partitions": sorted({*differs, *gone}),
+                    "changed": "undo"
+                    if release.intent == "undo"
+                    else "definition"
+                    if node["kind"] == "kpi"
+                    else "code"
+                    if code
+                    else "data",
+                    "chain": self._chain(release.id),
                     "undo": f"sextant rollback {node['id']} --env {env}",
                 }
-            )  # fmt: skip
+            )
         changes.sort(key=lambda c: c["at"], reverse=True)
         return {"asset": asset.id, "env": env, "changes": changes}
 
     def _reported(self, node: GraphNode) -> list[Change]:
-        """Return the newest things that another tool reported of an asset, as changes that we cannot undo."""
+        """Return the newest things that another tool reported of an asset, as changes that we
+        cannot undo."""
         out: list[Change] = []
         for event in self.events(subject=node["id"], limit=_REPORTS_SHOWN).items:
             data = event["data"]
             if not event["type"].endswith(".reported") or not isinstance(data, dict):
                 continue
-            said = ", ".join(str(data[word]) for word in ("version", "name", "message", "url") if data.get(word))
+            said = ", ".join(
+                str(data[word]) for word in ("version", "name", "message", "url") if data.get(word)
+            )
             out.append(
                 {
-                    "asset": node["id"], "owner": node["owner"], "at": event["at"], "release": "", "intent": event["type"].partition(".")[0], "by": event["actor"],
-                    "reason": said, "run": "", "version": data.get("version", ""), "partitions": [], "changed": f"{event['type'].partition('.')[0]} {data['state']}",
-                    "chain": self._chain(event["id"]), "undo": "by the tool that manages it",
+                    "asset": node["id"],
+                    "owner": node["owner"],
+                    "at": event["at"],
+                    "release": "",
+                    "intent": event["type"].partition(".")[0],
+                    "by": event["actor"],
+                    "reason": said,
+                    "run": "",
+                    "version": data.get("version", ""),
+                    "partitions": [],
+                    "changed": f"{event['type'].partition('.')[0]} {data['state']}",
+                    "chain": self._chain(event["id"]),
+                    "undo": "by the tool that manages it",
                 }
-            )  # fmt: skip
+            )
         return out
 
     def _chain(self, subject: str) -> list[Link]:
         p = self._p
-        rows = p.state.read("events_of_subject", (subject, _FAR, 1)) or p.state.read("event_by_id", (subject,))
+        rows = p.state.read("events_of_subject", (subject, _FAR, 1)) or p.state.read(
+            "event_by_id", (subject,)
+        )
         out: list[Link] = []
         while rows and len(out) < _CAUSES_MAX:
             envelope = msgspec.json.decode(rows[0][1], type=Envelope)
-            out.append({"event": envelope.id, "type": envelope.type, "subject": envelope.subject, "actor": envelope.actor, "at": iso(envelope.time), "seq": envelope.seq})
+            out.append(
+                {
+                    "event": envelope.id,
+                    "type": envelope.type,
+                    "subject": envelope.subject,
+                    "actor": envelope.actor,
+                    "at": iso(envelope.time),
+                    "seq": envelope.seq,
+                }
+            )
             rows = p.state.read("event_by_id", (envelope.cause,)) if envelope.cause else []
         return out
 
     # ------------------------------------------------------------ lists
 
-    def events(self, *, subject: str = "", kind: str = "", limit: int = PAGE_ROWS, after: str = "") -> Page[EventSeen]:
-        """Return ledger entries: all, those about a subject, those of a type. An erased payload is shown as erased."""
-        rows = self._p.state.read("events_page", (_cursor(after)[0], subject, subject, kind, kind, limit))
-        return Page([event_seen(*row) for row in rows], _next(rows, limit, lambda row: (row[0], "")))
+    def events(
+        self, *, subject: str = "", kind: str = "", limit: int = PAGE_ROWS, after: str = ""
+    ) -> Page[EventSeen]:
+        """Return ledger entries: all, those about a subject, those of a type. An erased payload is
+        shown as erased."""
+        rows = self._p.state.read(
+            "events_page", (_cursor(after)[0], subject, subject, kind, kind, limit)
+        )
+        return Page(
+            [event_seen(*row) for row in rows], _next(rows, limit, lambda row: (row[0], ""))
+        )
 
-    def runs(self, *, env: str = "", state: str = "", limit: int = PAGE_ROWS, after: str = "") -> Page[dict[str, Any]]:
+    def runs(
+        self, *, env: str = "", state: str = "", limit: int = PAGE_ROWS, after: str = ""
+    ) -> Page[dict[str, Any]]:
         at, last = _cursor(after)
         rows = self._p.state.read("runs_page", (at, at, last, env, env, state, state, limit))
-        return Page([msgspec.to_builtins(msgspec.json.decode(row[1], type=RunChanged)) for row in rows], _next(rows, limit, lambda row: (row[2], row[0])))
+        return Page(
+            [msgspec.to_builtins(msgspec.json.decode(row[1], type=RunChanged)) for row in rows],
+            _next(rows, limit, lambda row: (row[2], row[0])),
+        )
 
     def run(self, id_: str) -> dict[str, Any]:
         """Return a run with its steps, attempts, resources, checks and releases. NotFound."""
         p = self._p
         rows = p.state.read("run_get", (id_,))
         if not rows:
-            raise NotFound("SX-RUN-003", f"there is no run `{id_}`", hint="`sextant runs` lists them")
+            raise NotFound(
+                "SX-RUN-003", f"there is no run `{id_}`", hint="`sextant runs` lists them"
+            )
         history = History.open(p.state, id_)
         facts = msgspec.json.decode(rows[0][3], type=RunChanged)
-        steps = [msgspec.to_builtins(msgspec.structs.replace(record, output="")) for record in history.records]
-        checks = [msgspec.to_builtins(msgspec.json.decode(row[0], type=CheckResult)) for row in p.state.read("check_results_of_run", (id_,))]
-        return {**msgspec.to_builtins(facts), "steps_recorded": steps, "checks": checks, "seal_ok": not facts.seal or facts.seal == history.seal or not history.records}
+        steps = [
+            msgspec.to_builtins(msgspec.structs.replace(record, output=""))
+            for record in history.records
+        ]
+        checks = [
+            msgspec.to_builtins(msgspec.json.decode(row[0], type=CheckResult))
+            for row in p.state.read("check_results_of_run", (id_,))
+        ]
+        return {
+            **msgspec.to_builtins(facts),
+            "steps_recorded": steps,
+            "checks": checks,
+            "seal_ok": not facts.seal or facts.seal == history.seal or not history.records,
+        }
 
     def broken_seals(self) -> list[str]:
-        """Return a line for each finished run whose kept history does not match the seal in the ledger."""
+        """Return a line for each finished run whose kept history does not match the seal in the
+        ledger."""
         out = []
         for row in self._p.state.read("runs", (_FAR, PAGE_ROWS_MAX)):
             facts = msgspec.json.decode(row[3], type=RunChanged)
             if facts.seal:
                 rows = self._p.state.read("history_of", (facts.id,))
-                if rows and not seal_matches(facts.id, [bytes(body) for _, body in rows], facts.seal):
+                if rows and not seal_matches(
+                    facts.id, [bytes(body) for _, body in rows], facts.seal
+                ):
                     out.append(f"the history of run {facts.id} is not what was sealed")
         return out
 
     def log(self, run: str, step: str = "") -> list[Printed]:
         """Return the captured output of a run's attempts."""
         return [
-            {"step": record.step, "attempt": record.attempt, "at": iso(record.at), "text": self._p.blobs.get(record.log).decode(errors="replace")}
+            {
+                "step": record.step,
+                "attempt": record.attempt,
+                "at": iso(record.at),
+                "text": self._p.blobs.get(record.log).decode(errors="replace"),
+            }
             for record in History.open(self._p.state, run).records
             if record.log and (not step or record.step == step)
         ]
 
-    def releases(self, *, env: str = "", asset: str = "", state: str = "", limit: int = PAGE_ROWS, after: str = "") -> Page[dict[str, Any]]:
+    def releases(
+        self,
+        *,
+        env: str = "",
+        asset: str = "",
+        state: str = "",
+        limit: int = PAGE_ROWS,
+        after: str = "",
+    ) -> Page[dict[str, Any]]:
         at, last = _cursor(after)
-        rows = self._p.state.read("releases_page", (at, at, last, env, env, state, state, asset, asset, limit))
-        return Page([msgspec.to_builtins(msgspec.json.decode(row[1], type=Release)) for row in rows], _next(rows, limit, lambda row: (row[2], row[0])))
+        rows = self._p.state.read(
+            "releases_page", (at, at, last, env, env, state, state, asset, asset, limit)
+        )
+        return Page(
+            [msgspec.to_builtins(msgspec.json.decode(row[1], type=Release)) for row in rows],
+            _next(rows, limit, lambda row: (row[2], row[0])),
+        )
 
-    def checks(self, *, asset: str = "", failed: bool = False, limit: int = PAGE_ROWS, after: str = "") -> Page[dict[str, Any]]:
+    def checks(
+        self, *, asset: str = "", failed: bool = False, limit: int = PAGE_ROWS, after: str = ""
+    ) -> Page[dict[str, Any]]:
         at, last = _cursor(after)
-        rows = self._p.state.read("checks_page", (at, at, int(last or 0), asset, asset, int(failed), limit))
-        found = [{**msgspec.to_builtins(msgspec.json.decode(doc, type=CheckResult)), "run": run, "version": version} for _, _, doc, run, version in rows]
+        rows = self._p.state.read(
+            "checks_page", (at, at, int(last or 0), asset, asset, int(failed), limit)
+        )
+        found = [
+            {
+                **msgspec.to_builtins(msgspec.json.decode(doc, type=CheckResult)),
+                "run": run,
+                "version": version,
+            }
+            for _, _, doc, run, version in rows
+        ]
         return Page(found, _next(rows, limit, lambda row: (row[0], str(row[1]))))
 
-    def signals(self, *, asset: str = "", kind: str = "", open_only: bool = False, limit: int = PAGE_ROWS, after: str = "") -> Page[SignalSeen]:
+    def signals(
+        self,
+        *,
+        asset: str = "",
+        kind: str = "",
+        open_only: bool = False,
+        limit: int = PAGE_ROWS,
+        after: str = "",
+    ) -> Page[SignalSeen]:
         at, last = _cursor(after)
-        rows = self._p.state.read("signals_page", (at, at, last, asset, asset, kind, kind, int(open_only), limit))
-        found: list[SignalSeen] = [{**msgspec.to_builtins(msgspec.json.decode(row[1], type=Signal)), "closed_at": iso(row[2]) if row[2] else ""} for row in rows]  # type: ignore[typeddict-item]
+        rows = self._p.state.read(
+            "signals_page", (at, at, last, asset, asset, kind, kind, int(open_only), limit)
+        )
+        found: list[SignalSeen] = [
+            {  # type: ignore[typeddict-item]
+                **msgspec.to_builtins(  # type: ignore[typeddict-item]
+                    msgspec.json.decode(row[1], type=Signal)
+                ),
+                "closed_at": iso(row[2]) if row[2] else "",
+            }
+            for row in rows
+        ]
         return Page(found, _next(rows, limit, lambda row: (row[3], row[0])))
 
-    def incidents(self, *, state: str = "", limit: int = PAGE_ROWS, after: str = "") -> Page[IncidentSeen]:
+    def incidents(
+        self, *, state: str = "", limit: int = PAGE_ROWS, after: str = ""
+    ) -> Page[IncidentSeen]:
         at, last = _cursor(after)
         rows = self._p.state.read("incidents_page", (at, at, last, state, state, limit))
-        found: list[IncidentSeen] = [{**msgspec.to_builtins(msgspec.json.decode(row[1], type=Incident)), "state": row[2], "closed_at": iso(row[3]) if row[3] else ""} for row in rows]  # type: ignore[typeddict-item]
+        found: list[IncidentSeen] = [
+            {  # type: ignore[typeddict-item]
+                **msgspec.to_builtins(  # type: ignore[typeddict-item]
+                    msgspec.json.decode(row[1], type=Incident)
+                ),
+                "state": row[2],
+                "closed_at": iso(row[3]) if row[3] else "",
+            }
+            for row in rows
+        ]
         return Page(found, _next(rows, limit, lambda row: (row[4], row[0])))
 
     def envs(self) -> list[EnvironmentSeen]:
-        return [{"name": name, "parent": parent, "created_at": iso(created)} for name, parent, created in self._p.state.read("envs")]
+        return [
+            {"name": name, "parent": parent, "created_at": iso(created)}
+            for name, parent, created in self._p.state.read("envs")
+        ]
 
 
 def event_seen(seq: int, envelope: bytes, body: bytes | None) -> EventSeen:
     """Return a stored entry of the ledger as people and clients see it."""
     seal = msgspec.json.decode(envelope, type=Envelope)
     data = msgspec.json.decode(body) if body is not None else "erased"
-    return {"seq": seq, "id": seal.id, "type": seal.type, "at": iso(seal.time), "actor": seal.actor, "subject": seal.subject, "cause": seal.cause, "data": data}
+    return {
+        "seq": seq,
+        "id": seal.id,
+        "type": seal.type,
+        "at": iso(seal.time),
+        "actor": seal.actor,
+        "subject": seal.subject,
+        "cause": seal.cause,
+        "data": data,
+    }
 
 
 def _cursor(after: str) -> tuple[int, str]:
@@ -530,7 +897,11 @@ def _cursor(after: str) -> tuple[int, str]:
     try:
         return (int(at), last) if after else (_FAR, "")
     except ValueError as error:
-        raise UsageError("SX-PAGE-001", f"`{after}` is not where a page ends", hint="pass what `next` of the page before said") from error
+        raise UsageError(
+            "SX-PAGE-001",
+            f"`{after}` is not where a page ends",
+            hint="pass what `next` of the page before said",
+        ) from error
 
 
 def _next(rows: Sequence[Row], limit: int, key: Callable[[Row], tuple[int, str]]) -> str:
@@ -542,11 +913,14 @@ def _next(rows: Sequence[Row], limit: int, key: Callable[[Row], tuple[int, str]]
 
 
 def _masked(value: Any, asset: Asset) -> Any:
-    """Return rows (in whatever lists and dicts they lie) with the values of the asset's personal columns hidden."""
+    """Return rows (in whatever lists and dicts they lie) with the values of the asset's personal
+    columns hidden."""
     personal = asset.table.personal if asset.table else ()
     if isinstance(value, list):
         return [_masked(one, asset) for one in value]
     if isinstance(value, dict):
-        return {name: MASK if name in personal and one is not None else _masked(one, asset) for name, one in value.items()}
+        return {
+            name: MASK if name in personal and one is not None else _masked(one, asset)
+            for name, one in value.items()
+        }
     return value
-

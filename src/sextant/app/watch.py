@@ -1,7 +1,9 @@
-"""Runs what is due, until told to stop: by cron in the project's zone, and when an input has a new version.
+"""Runs what is due, until told to stop: by cron in the project's zone, and when an input has a new
+version.
 
-The scheduler of a server, and of `sextant run --watch`: one loop, one environment. Conditions read versions, not run times, so what
-was missed while nobody watched is due at once. With a clock that is moved by hand the same loop lives through a past year.
+The scheduler of a server, and of `sextant run --watch`: one loop, one environment. Conditions read
+versions, not run times, so what was missed while nobody watched is due at once. With a clock that
+is moved by hand the same loop lives through a past year.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,7 +30,8 @@ _IDLE_S = 30.0  # longest sleep between two looks, so that an edit of the projec
 
 
 def days_of(p: "LocalPlatform", request: Request) -> list[str]:
-    """Return the partition keys, one for each run of `--each`: those of the finest time grain that is asked for."""
+    """Return the partition keys, one for each run of `--each`: those of the finest time grain that
+    is asked for."""
     assert request.partitions is not None
     manifest = p.manifest()
     chosen = planning.select(manifest, request)
@@ -37,10 +40,14 @@ def days_of(p: "LocalPlatform", request: Request) -> list[str]:
         for slices in grains.values():
             if slices.grain == grain:
                 return slices.between(*request.partitions)
-    raise UsageError("SX-CLI-005", "none of these assets has partitions in time", hint="leave --each out")
+    raise UsageError(
+        "SX-CLI-005", "none of these assets has partitions in time", hint="leave --each out"
+    )
 
 
-def due(p: "LocalPlatform", env: str, manifest: Manifest, chosen: set[str], now: int) -> dict[str, int]:
+def due(
+    p: "LocalPlatform", env: str, manifest: Manifest, chosen: set[str], now: int
+) -> dict[str, int]:
     """Return asset -> the newest cron instant (ns) that has passed and was not acted on."""
     ticks = {row[0]: int(row[1]) for row in p.state.read("ticks", (env,))}
     out: dict[str, int] = {}
@@ -48,21 +55,35 @@ def due(p: "LocalPlatform", env: str, manifest: Manifest, chosen: set[str], now:
         if asset.id not in chosen:
             continue
         for trigger in asset.on:
-            if trigger.kind == "cron" and (at := _newest(trigger.cron, manifest.tz, now)) and at > ticks.get(asset.id, 0):
+            if (
+                trigger.kind == "cron"
+                and (at := _newest(trigger.cron, manifest.tz, now))
+                and at > ticks.get(asset.id, 0)
+            ):
                 out[asset.id] = max(out.get(asset.id, 0), at)
     return out
 
 
 def next_tick(manifest: Manifest, chosen: set[str], now: int) -> int:
     """Return the next cron instant (ns) of any chosen asset; 0 if none has one."""
-    found = [next(_instants(t.cron, manifest.tz, now)) for a in manifest.assets if a.id in chosen for t in a.on if t.kind == "cron"]
+    found = [
+        next(_instants(t.cron, manifest.tz, now))
+        for a in manifest.assets
+        if a.id in chosen
+        for t in a.on
+        if t.kind == "cron"
+    ]
     return min(found, default=0)
 
 
-def tick(p: "LocalPlatform", env: str, request: Request, tried: set[Pending] | None = None) -> "RunReport | None":
-    """Run what is due now: assets whose cron has come, and everything behind a changed input. None when nothing is.
+def tick(
+    p: "LocalPlatform", env: str, request: Request, tried: set[Pending] | None = None
+) -> "RunReport | None":
+    """Run what is due now: assets whose cron has come, and everything behind a changed input. None
+    when nothing is.
 
-    tried  what an earlier call ran and is pending still (it failed, or waits for approval): not run again by itself before
+    tried  what an earlier call ran and is pending still (it failed, or waits for approval): not run
+           again by itself before
            something changed; brought up to date here
     """
     tried = set() if tried is None else tried
@@ -70,7 +91,14 @@ def tick(p: "LocalPlatform", env: str, request: Request, tried: set[Pending] | N
     chosen = planning.select(manifest, request)
     now = p.clock.now_ns()
     ticks = due(p, env, manifest, chosen, now)
-    by_input = {a.id for a in manifest.assets if a.id in chosen and a.build and (a.build.inputs or (a.table and a.table.columns)) and not any(t.kind == "cron" for t in a.on)}
+    by_input = {
+        a.id
+        for a in manifest.assets
+        if a.id in chosen
+        and a.build
+        and (a.build.inputs or (a.table and a.table.columns))
+        and not any(t.kind == "cron" for t in a.on)
+    }
     if any(a.id in by_input and a.table and a.table.columns for a in manifest.assets):
         p.inbox.fold(manifest, p.system)
     wanted = _with_downstream(manifest, set(ticks), by_input) | by_input
@@ -78,7 +106,9 @@ def tick(p: "LocalPlatform", env: str, request: Request, tried: set[Pending] | N
     tried &= pending
     if not ticks and pending <= tried:
         return None
-    asked = msgspec.structs.replace(request, assets=tuple(sorted(wanted)), downstream=False, asked=False)
+    asked = msgspec.structs.replace(
+        request, assets=tuple(sorted(wanted)), downstream=False, asked=False
+    )
     try:
         report = p.runs.run(env, asked, by=p.who(), trigger="schedule", ticks=ticks)
     except UserError:  # the same would be refused again
@@ -100,18 +130,38 @@ def _pending(p: "LocalPlatform", env: str, manifest: Manifest, by_input: set[str
     """Return what new versions of inputs, or of definitions, have made due."""
     if not by_input:
         return set()
-    request = Request(assets=tuple(sorted(by_input)), downstream=False, look_back=False, asked=False)
+    request = Request(
+        assets=tuple(sorted(by_input)), downstream=False, look_back=False, asked=False
+    )
     plan = planning.plan(manifest, p.runs.scene(env, manifest), request)
-    return {(step.asset, item.partition, item.code, item.inputs) for step in plan.steps for item in step.items} | {(d.asset, ALL, d.target, "") for d in plan.definitions}
+    return {
+        (step.asset, item.partition, item.code, item.inputs)
+        for step in plan.steps
+        for item in step.items
+    } | {(d.asset, ALL, d.target, "") for d in plan.definitions}
 
 
-def watch(p: "LocalPlatform", env: str, request: Request, *, say: Callable[[str], None], tell: "Callable[[RunReport], None]") -> int:
+def watch(
+    p: "LocalPlatform",
+    env: str,
+    request: Request,
+    *,
+    say: Callable[[str], None],
+    tell: "Callable[[RunReport], None]",
+) -> int:
     """Run what is due until interrupted. Errors of a run are said and the watch goes on."""
     with p.stoppable():
         return _watch(p, env, request, say=say, tell=tell)
 
 
-def _watch(p: "LocalPlatform", env: str, request: Request, *, say: Callable[[str], None], tell: "Callable[[RunReport], None]") -> int:
+def _watch(
+    p: "LocalPlatform",
+    env: str,
+    request: Request,
+    *,
+    say: Callable[[str], None],
+    tell: "Callable[[RunReport], None]",
+) -> int:
     tried: set[Pending] = set()
     while not p.interrupted():
         try:
@@ -147,4 +197,3 @@ def _instants(cron: str, tz: str, now: int) -> Iterator[int]:
     local: datetime = to_datetime(now).astimezone(ZoneInfo(tz))
     for at in CronSim(cron, local):
         yield from_datetime(at)
-

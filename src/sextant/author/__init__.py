@@ -1,1 +1,2 @@
-"""What the author of a project writes with: declarations, checks, bindings. Reached lazily through `import sextant`."""
+"""What the author of a project writes with: declarations, checks, bindings. Reached lazily through
+`import sextant`."""

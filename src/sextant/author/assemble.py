@@ -1,7 +1,7 @@
 """What a collector holds, checked as a whole and turned into the kernel's Manifest.
 
-Called by the loader (with fingerprints) and by workers (without: they only need functions and queries). Raises one
-ProjectError that lists every mistake of the project.
+Called by the loader (with fingerprints) and by workers (without: they only need functions and
+queries). Raises one ProjectError that lists every mistake of the project.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,17 @@ from sextant.engine import streams
 from sextant.engine.fingerprint import Fingerprint
 from sextant.kernel.errors import ProjectError
 from sextant.kernel.limits import ASSETS_MAX
-from sextant.kernel.nouns import Asset, Build, CheckSpec, Code, Input, Manifest, Strategy, Table, Trigger
+from sextant.kernel.nouns import (
+    Asset,
+    Build,
+    CheckSpec,
+    Code,
+    Input,
+    Manifest,
+    Strategy,
+    Table,
+    Trigger,
+)
 from sextant.kernel.partitions import Partitioning
 
 Fingerprinter = Callable[[Callable[..., Any]], Fingerprint]
@@ -36,8 +46,17 @@ class _Draft(NamedTuple):
     columns: tuple[tuple[str, str], ...] = ()
 
 
-def assemble(collector: Collector, *, fingerprint: Fingerprinter | None = None, bundle: str = "", files: dict[str, str] | None = None, lock: str = "", root: str = "") -> Manifest:
-    """Return the manifest of what was declared, and fill the collector's functions, queries and checks.
+def assemble(
+    collector: Collector,
+    *,
+    fingerprint: Fingerprinter | None = None,
+    bundle: str = "",
+    files: dict[str, str] | None = None,
+    lock: str = "",
+    root: str = "",
+) -> Manifest:
+    """Return the manifest of what was declared, and fill the collector's functions, queries and
+    checks.
 
     fingerprint  function -> (digest, modules, warnings); None leaves them empty
     """
@@ -57,7 +76,12 @@ class _Assembly:
     def manifest(self, bundle: str, files: dict[str, str], lock: str, root: str) -> Manifest:
         collector = self.collector
         if collector.project is None:
-            collector.note("SX-PROJ-006", "the project has no name", place=Place("sextant.toml", 1), hint='call `sx.project("name", tz="Europe/Berlin")` once')
+            collector.note(
+                "SX-PROJ-006",
+                "the project has no name",
+                place=Place("sextant.toml", 1),
+                hint='call `sx.project("name", tz="Europe/Berlin")` once',
+            )
         self._drafts()
         self._unknown_upstreams()
         if not self._cycle():
@@ -65,18 +89,35 @@ class _Assembly:
             self._owners()
             self._foreign_keys(assets)
             if len(assets) > ASSETS_MAX:
-                collector.note("SX-PROJ-007", f"the project has {len(assets)} assets", place=Place("sextant.toml", 1), hint=f"at most {ASSETS_MAX}: split it")
+                collector.note(
+                    "SX-PROJ-007",
+                    f"the project has {len(assets)} assets",
+                    place=Place("sextant.toml", 1),
+                    hint=f"at most {ASSETS_MAX}: split it",
+                )
         collector.raise_problems()
         assert collector.project is not None
         info = collector.project
         return Manifest(
-            project=info.name, tz=info.tz, owner=info.owner, environments=info.environments, teams=tuple(t for t, _ in collector.teams),
+            project=info.name,
+            tz=info.tz,
+            owner=info.owner,
+            environments=info.environments,
+            teams=tuple(t for t, _ in collector.teams),
             assets=tuple(sorted(assets, key=lambda a: a.id)),
-            policies=tuple(msgspec.structs.replace(rule, file=collector.relative(rule.file)) for rule, _ in collector.rules),
-            secrets=tuple(sorted(collector.secrets)), bundle=bundle, files=files, lock=lock, root=root,
+            policies=tuple(
+                msgspec.structs.replace(rule, file=collector.relative(rule.file))
+                for rule, _ in collector.rules
+            ),
+            secrets=tuple(sorted(collector.secrets)),
+            bundle=bundle,
+            files=files,
+            lock=lock,
+            root=root,
         )
 
-    # ------------------------------------------------------------ reading each declaration by itself
+    # ------------------------------------------------------------ reading each declaration by
+    # itself
 
     def _drafts(self) -> None:
         for declared in self.collector.declared:
@@ -95,48 +136,123 @@ class _Assembly:
         work = declared.work
         build = Build(
             code=self._code(function, declared.place),
-            inputs=tuple(Input(name=w.name, asset=w.asset, frame=w.frame, window=w.window) for w in binding.inputs),  # type: ignore[arg-type]
-            params=binding.params, secrets=binding.secrets, wants_partition=binding.partition, wants_context=binding.context,
+            inputs=tuple(
+                Input(
+                    name=w.name,
+                    asset=w.asset,
+                    frame=w.frame,  # type: ignore[arg-type]
+                    window=w.window,
+                )
+                for w in binding.inputs
+            ),
+            params=binding.params,
+            secrets=binding.secrets,
+            wants_partition=binding.partition,
+            wants_context=binding.context,
             **{name: getattr(work, name) for name in work.__struct_fields__},
         )
         slots = declared.slots
         if not slots.description and function.__doc__:
-            slots = msgspec.structs.replace(slots, description=function.__doc__.strip().splitlines()[0])
+            slots = msgspec.structs.replace(
+                slots, description=function.__doc__.strip().splitlines()[0]
+            )
         collector.secrets.update(binding.secrets.values())
-        if self._add(declared.name, _Draft(declared.name, slots, declared.place, build, inherits=False, lines={})):
+        if self._add(
+            declared.name,
+            _Draft(declared.name, slots, declared.place, build, inherits=False, lines={}),
+        ):
             collector.functions[f"dataset:{declared.name}"] = function
 
     def _sql(self, declared: SqlDataset) -> None:
         collector = self.collector
         file = sqlfile.read(declared, collector)
         if file is None:
-            self._add(declared.name, _Draft(declared.name, declared.slots, declared.place, Build(code=Code(language="sql", entry="", file="")), inherits=True, lines={}))
+            self._add(
+                declared.name,
+                _Draft(
+                    declared.name,
+                    declared.slots,
+                    declared.place,
+                    Build(code=Code(language="sql", entry="", file="")),
+                    inherits=True,
+                    lines={},
+                ),
+            )
             return
         name, slots = sqlfile.settings(declared, file, collector)
         wrong = name_problem("dataset", name)
         if wrong:
-            place = Place(declared.file, file.header["name"][1]) if "name" in file.header else declared.place
+            place = (
+                Place(declared.file, file.header["name"][1])
+                if "name" in file.header
+                else declared.place
+            )
             collector.note("SX-PROJ-003", wrong[0], place=place, hint=wrong[1])
         inside = collector.relative(declared.file)
         if inside.startswith(("/", "..")) or ":" in inside:
-            collector.note("SX-PROJ-044", f"`{declared.file}` stands outside of the project", place=declared.place, hint="move it below the folder of sextant.toml")
+            collector.note(
+                "SX-PROJ-044",
+                f"`{declared.file}` stands outside of the project",
+                place=declared.place,
+                hint="move it below the folder of sextant.toml",
+            )
         read = {table.name: table for table in file.tables}
         for given in declared.slots.inputs:
             if given not in read:
-                collector.note("SX-PROJ-034", f"`inputs` of `{name}` names `{given}`, which the SQL does not read", place=declared.place, hint=near(given, read))
+                collector.note(
+                    "SX-PROJ-034",
+                    f"`inputs` of `{name}` names `{given}`, which the SQL does not read",
+                    place=declared.place,
+                    hint=near(given, read),
+                )
         widened = {table: declared.slots.inputs.get(table) for table in read}
         inputs = tuple(
-            Input(name=table, asset=wide.asset if wide else f"dataset:{table}", frame="sql", window=wide.length if wide else "") for table, wide in widened.items()
+            Input(
+                name=table,
+                asset=wide.asset if wide else f"dataset:{table}",
+                frame="sql",
+                window=wide.length if wide else "",
+            )
+            for table, wide in widened.items()
         )
-        code = Code(language="sql", entry=inside, file=inside, fingerprint=sqlfile.fingerprint(file.text))
+        code = Code(
+            language="sql", entry=inside, file=inside, fingerprint=sqlfile.fingerprint(file.text)
+        )
         inherits = "partition" not in file.header or file.header["partition"][0] == "same as inputs"
         lines = {one.asset: read[one.name].line for one in inputs}
-        if self._add(name, _Draft(name, slots, Place(declared.file, 1), Build(code=code, inputs=inputs), inherits=inherits, lines=lines)):
+        if self._add(
+            name,
+            _Draft(
+                name,
+                slots,
+                Place(declared.file, 1),
+                Build(code=code, inputs=inputs),
+                inherits=inherits,
+                lines=lines,
+            ),
+        ):
             collector.queries[f"dataset:{name}"] = file.text
 
     def _stream(self, declared: Stream) -> None:
-        code = Code(language="stream", entry="", file=self.collector.relative(declared.place.file), line=declared.place.line, fingerprint=streams.fingerprint(declared.columns))
-        self._add(declared.name, _Draft(declared.name, declared.slots, declared.place, Build(code=code), inherits=False, lines={}, columns=declared.columns))
+        code = Code(
+            language="stream",
+            entry="",
+            file=self.collector.relative(declared.place.file),
+            line=declared.place.line,
+            fingerprint=streams.fingerprint(declared.columns),
+        )
+        self._add(
+            declared.name,
+            _Draft(
+                declared.name,
+                declared.slots,
+                declared.place,
+                Build(code=code),
+                inherits=False,
+                lines={},
+                columns=declared.columns,
+            ),
+        )
 
     def _kpi(self, declared: Kpi) -> None:
         other = self.kpis.get(declared.name)
@@ -147,8 +263,20 @@ class _Assembly:
         if kpis.check_definition(declared, self.collector):
             self.sound.add(declared.name)
         inputs = (Input(name=declared.of.removeprefix("dataset:"), asset=declared.of, frame="sql"),)
-        build = Build(code=Code(language="sql", entry=f"kpi:{declared.name}", file=""), inputs=inputs)
-        self._add(f"kpi_{declared.name}", _Draft(f"kpi_{declared.name}", declared.slots, declared.place, build, inherits=True, lines={}))
+        build = Build(
+            code=Code(language="sql", entry=f"kpi:{declared.name}", file=""), inputs=inputs
+        )
+        self._add(
+            f"kpi_{declared.name}",
+            _Draft(
+                f"kpi_{declared.name}",
+                declared.slots,
+                declared.place,
+                build,
+                inherits=True,
+                lines={},
+            ),
+        )
 
     def _add(self, name: str, draft: _Draft) -> bool:
         id_ = f"dataset:{name}"
@@ -165,8 +293,13 @@ class _Assembly:
     def _code(self, function: Callable[..., Any], place: Place) -> Code:
         found = self.fingerprint(function) if self.fingerprint else Fingerprint("", (), ())
         return Code(
-            language="python", entry=f"{function.__module__}:{function.__qualname__}", file=self.collector.relative(place.file), line=place.line,
-            fingerprint=found.digest, modules=found.modules, warnings=found.warnings,
+            language="python",
+            entry=f"{function.__module__}:{function.__qualname__}",
+            file=self.collector.relative(place.file),
+            line=place.line,
+            fingerprint=found.digest,
+            modules=found.modules,
+            warnings=found.warnings,
         )
 
     # ------------------------------------------------------------ checking them against each other
@@ -179,13 +312,28 @@ class _Assembly:
                     continue
                 kind, _, name = one.asset.rpartition(":")
                 if kind and kind != "dataset":
-                    message, hint = f"`{draft.name}` reads `{one.asset}`, which has no rows", "read a dataset; a KPI's values are the dataset `kpi_NAME`"
+                    message, hint = (
+                        f"`{draft.name}` reads `{one.asset}`, which has no rows",
+                        "read a dataset; a KPI's values are the dataset `kpi_NAME`",
+                    )
                 elif draft.build.code.entry.startswith("kpi:"):
-                    message, hint = f"the KPI `{draft.name.removeprefix('kpi_')}` is of `{name}`, which does not exist", near(name, names)
+                    message, hint = (
+                        (
+                            f"the KPI `{draft.name.removeprefix('kpi_')}` is of `{name}`, which "
+                            "does not exist"
+                        ),
+                        near(name, names),
+                    )
                 elif draft.build.code.language == "sql":
-                    message, hint = f"the SQL of `{draft.name}` reads `{name}`, which does not exist", near(name, names)
+                    message, hint = (
+                        f"the SQL of `{draft.name}` reads `{name}`, which does not exist",
+                        near(name, names),
+                    )
                 else:
-                    message, hint = f"`{draft.name}` reads `{name}`, which does not exist", near(name, names) + " (a setting needs a default)"
+                    message, hint = (
+                        f"`{draft.name}` reads `{name}`, which does not exist",
+                        near(name, names) + " (a setting needs a default)",
+                    )
                 place = Place(draft.place.file, draft.lines.get(one.asset, draft.place.line))
                 self.collector.note("SX-PROJ-008", message, place=place, hint=hint)
 
@@ -204,7 +352,12 @@ class _Assembly:
                     walked = list(trail)
                     circle = [*walked[walked.index(id_) :], id_]
                     path = " -> ".join(self.drafts[one].name for one in reversed(circle))
-                    self.collector.note("SX-PROJ-009", f"the assets feed each other in a circle: {path}", place=self.drafts[id_].place, hint="one of them must not read the next")
+                    self.collector.note(
+                        "SX-PROJ-009",
+                        f"the assets feed each other in a circle: {path}",
+                        place=self.drafts[id_].place,
+                        hint="one of them must not read the next",
+                    )
                     return True
                 elif id_ not in done and id_ in self.drafts:
                     trail[id_] = None
@@ -216,19 +369,38 @@ class _Assembly:
         teams = {team.name for team, _ in self.collector.teams}
         info = self.collector.project
         said = [(draft.slots.owner, draft.place) for draft in self.drafts.values()]
-        said += [(rule.of, place) for rule, place in self.collector.rules] + ([(info.owner, info.place)] if info else [])
+        said += [(rule.of, place) for rule, place in self.collector.rules] + (
+            [(info.owner, info.place)] if info else []
+        )
         for owner, place in said:
             if owner and owner not in teams:
-                self.collector.note("SX-PROJ-026", f"there is no team `{owner}`", place=place, hint=near(owner, teams) if teams else f'declare it: `sx.team("{owner}")`')
+                self.collector.note(
+                    "SX-PROJ-026",
+                    f"there is no team `{owner}`",
+                    place=place,
+                    hint=near(owner, teams) if teams else f'declare it: `sx.team("{owner}")`',
+                )
 
     def _foreign_keys(self, assets: list[Asset]) -> None:
         names = [asset.name for asset in assets if asset.kind == "dataset"]
         for asset in assets:
             for check in asset.checks:
-                target = str(check.params.get("to", "")).removeprefix("dataset:").partition(".")[0] if check.check == "check.dataops.foreign_key" else ""
+                target = (
+                    str(check.params.get("to", "")).removeprefix("dataset:").partition(".")[0]
+                    if check.check == "check.dataops.foreign_key"
+                    else ""
+                )
                 if target and target not in names:
                     place = self.drafts[asset.id].place
-                    self.collector.note("SX-PROJ-011", f"the check `{check.name}` of `{asset.name}` looks into `{target}`, which does not exist", place=place, hint=near(target, names))
+                    self.collector.note(
+                        "SX-PROJ-011",
+                        (
+                            f"the check `{check.name}` of `{asset.name}` looks into `{target}`, "
+                            "which does not exist"
+                        ),
+                        place=place,
+                        hint=near(target, names),
+                    )
 
     # ------------------------------------------------------------ making assets
 
@@ -236,7 +408,11 @@ class _Assembly:
         made: dict[str, Asset] = {}
         for id_ in self._in_order():
             draft = self.drafts[id_]
-            kpi = self.kpis.get(draft.build.code.entry.removeprefix("kpi:")) if draft.build.code.entry.startswith("kpi:") else None
+            kpi = (
+                self.kpis.get(draft.build.code.entry.removeprefix("kpi:"))
+                if draft.build.code.entry.startswith("kpi:")
+                else None
+            )
             if kpi is None:
                 made[id_] = self._dataset(draft)
                 continue
@@ -246,9 +422,19 @@ class _Assembly:
             checks = self._specs(draft)
             if kpi.name in self.sound and kpis.check_source(kpi, of, self.collector):
                 file = self.collector.relative(kpi.place.file)
-                metric, values, query = kpis.assets_of(kpi, of, tz=self.tz, file=file, line=kpi.place.line, checks=checks, owner=self._owner(draft))
+                metric, values, query = kpis.assets_of(
+                    kpi,
+                    of,
+                    tz=self.tz,
+                    file=file,
+                    line=kpi.place.line,
+                    checks=checks,
+                    owner=self._owner(draft),
+                )
                 made |= {metric.id: metric, values.id: values}
-                self.partitionings[id_] = values.table.partitioning if values.table else Partitioning()
+                self.partitionings[id_] = (
+                    values.table.partitioning if values.table else Partitioning()
+                )
                 self.collector.queries[values.id] = query
         return list(made.values())
 
@@ -258,7 +444,11 @@ class _Assembly:
         stack = list(reversed(self.drafts))
         while stack:
             id_ = stack[-1]
-            waiting = [one.asset for one in self.drafts[id_].build.inputs if one.asset in self.drafts and one.asset not in order]
+            waiting = [
+                one.asset
+                for one in self.drafts[id_].build.inputs
+                if one.asset in self.drafts and one.asset not in order
+            ]
             if waiting and id_ not in order:
                 stack += waiting
             else:
@@ -267,17 +457,38 @@ class _Assembly:
 
     def _dataset(self, draft: _Draft) -> Asset:
         slots = draft.slots
-        partitioning = self._inherited(draft) if draft.inherits and slots.partition is None else slots.partition or Partitioning()
+        partitioning = (
+            self._inherited(draft)
+            if draft.inherits and slots.partition is None
+            else slots.partition or Partitioning()
+        )
         if partitioning.grain != "none":
             partitioning = msgspec.structs.replace(partitioning, tz=self.tz)
         self.partitionings[f"dataset:{draft.name}"] = partitioning
         return Asset(
-            kind="dataset", name=draft.name, owner=self._owner(draft), tier=slots.tier, description=slots.description, build=draft.build,
+            kind="dataset",
+            name=draft.name,
+            owner=self._owner(draft),
+            tier=slots.tier,
+            description=slots.description,
+            build=draft.build,
             table=Table(
-                partitioning=partitioning, key=slots.key, time=slots.time, schema=slots.columns, personal=slots.personal, columns=draft.columns,  # type: ignore[arg-type]
+                partitioning=partitioning,
+                key=slots.key,
+                time=slots.time,
+                schema=slots.columns,  # type: ignore[arg-type]
+                personal=slots.personal,
+                columns=draft.columns,
             ),
-            checks=self._specs(draft), on=slots.on or ((Trigger(kind="inputs"),) if draft.build.inputs or draft.columns else ()), release=Strategy(kind="publish"),
-            lookback=slots.lookback, on_change=slots.on_change, keep=slots.keep, file=self.collector.relative(draft.place.file), line=draft.place.line,  # type: ignore[arg-type]
+            checks=self._specs(draft),
+            on=slots.on
+            or ((Trigger(kind="inputs"),) if draft.build.inputs or draft.columns else ()),
+            release=Strategy(kind="publish"),
+            lookback=slots.lookback,
+            on_change=slots.on_change,  # type: ignore[arg-type]
+            keep=slots.keep,
+            file=self.collector.relative(draft.place.file),
+            line=draft.place.line,
         )
 
     def _owner(self, draft: _Draft) -> str:
@@ -286,45 +497,90 @@ class _Assembly:
 
     def _inherited(self, draft: _Draft) -> Partitioning:
         """Return the partitioning that the inputs share; note it when they do not."""
-        found = [self.partitionings[one.asset] for one in draft.build.inputs if one.asset in self.partitionings]
+        found = [
+            self.partitionings[one.asset]
+            for one in draft.build.inputs
+            if one.asset in self.partitionings
+        ]
         sliced = [p for p in found if p.grain != "none"]
         if len({p.grain for p in sliced}) > 1:
             grains = " and ".join(sorted({p.grain for p in sliced}))
-            self.collector.note("SX-PROJ-027", f"the inputs of `{draft.name}` are {grains}", place=draft.place, hint="say its own, `-- partition: daily(start=...)`, or `none`")
+            self.collector.note(
+                "SX-PROJ-027",
+                f"the inputs of `{draft.name}` are {grains}",
+                place=draft.place,
+                hint="say its own, `-- partition: daily(start=...)`, or `none`",
+            )
         return sliced[0] if sliced else Partitioning()
 
     def _specs(self, draft: _Draft) -> tuple[CheckSpec, ...]:
-        """Return the checks of a dataset, the one for its key first; register the functions of Python checks."""
+        """Return the checks of a dataset, the one for its key first; register the functions of
+        Python checks."""
         slots = draft.slots
         specs: list[CheckSpec] = []
         if slots.key:
-            specs.append(CheckSpec(name=f"unique({', '.join(slots.key)})", check="check.dataops.unique", params={"columns": list(slots.key)}))
+            specs.append(
+                CheckSpec(
+                    name=f"unique({', '.join(slots.key)})",
+                    check="check.dataops.unique",
+                    params={"columns": list(slots.key)},
+                )
+            )
         said = {one.check for one in slots.checks if isinstance(one, CheckSpec)}
-        if slots.columns == "freeze" and "check.dataops.schema" not in said:  # against the live columns, whatever they are
-            specs.append(CheckSpec(name="schema(freeze)", check="check.dataops.schema", params={"mode": "freeze"}))
+        if (
+            slots.columns == "freeze" and "check.dataops.schema" not in said
+        ):  # against the live columns, whatever they are
+            specs.append(
+                CheckSpec(
+                    name="schema(freeze)", check="check.dataops.schema", params={"mode": "freeze"}
+                )
+            )
         for one in slots.checks:
             specs.append(self._python_check(one) if isinstance(one, PythonCheck) else one)
             if specs[-1].check == "check.dataops.sql":
                 self._sql_check(specs[-1], draft)
         names = [spec.name for spec in specs]
         for name in sorted({n for n in names if names.count(n) > 1}):
-            self.collector.note("SX-PROJ-028", f"`{draft.name}` has the check `{name}` twice", place=draft.place, hint="leave one out (`key=` adds `unique` by itself)")
+            self.collector.note(
+                "SX-PROJ-028",
+                f"`{draft.name}` has the check `{name}` twice",
+                place=draft.place,
+                hint="leave one out (`key=` adds `unique` by itself)",
+            )
         return tuple(specs)
 
     def _python_check(self, check: PythonCheck[..., Any]) -> CheckSpec:
         entry = check.spec.params["function"]
         self.collector.checks[entry] = check.function
         code = self._code(check.function, check.place)
-        params = {**check.spec.params, "frame": frame_of(check.function), "fingerprint": code.fingerprint}
+        params = {
+            **check.spec.params,
+            "frame": frame_of(check.function),
+            "fingerprint": code.fingerprint,
+        }
         return msgspec.structs.replace(check.spec, params=params)
 
     def _sql_check(self, spec: CheckSpec, draft: _Draft) -> None:
         try:
-            read = [table.name for table in sqlfile.tables(spec.params["query"], draft.place.file, draft.place.line)]
+            read = [
+                table.name
+                for table in sqlfile.tables(
+                    spec.params["query"], draft.place.file, draft.place.line
+                )
+            ]
         except ProjectError as error:
-            self.collector.note(error.code, f"the check `{spec.name}` of `{draft.name}`: {error.message}", place=draft.place, hint=error.hint)
+            self.collector.note(
+                error.code,
+                f"the check `{spec.name}` of `{draft.name}`: {error.message}",
+                place=draft.place,
+                hint=error.hint,
+            )
             return
         for name in read:
             if name not in (draft.name, "this"):
-                self.collector.note("SX-PROJ-029", f"the check `{spec.name}` of `{draft.name}` reads `{name}`", place=draft.place, hint=f"a check reads its own dataset, `{draft.name}`")
-
+                self.collector.note(
+                    "SX-PROJ-029",
+                    f"the check `{spec.name}` of `{draft.name}` reads `{name}`",
+                    place=draft.place,
+                    hint=f"a check reads its own dataset, `{draft.name}`",
+                )

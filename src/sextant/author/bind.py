@@ -1,7 +1,10 @@
-"""A function's signature to what its parameters receive: upstream assets, settings, secrets, the partition, the context.
+"""A function's signature to what its parameters receive: upstream assets, settings, secrets, the
+partition, the context.
 
-A parameter without a default is an upstream asset of that name; with a default it is a tracked setting. `Partition` and
-`Context` bind by annotation, a `secret` by its default. The annotation decides which frame arrives. Annotations are
+A parameter without a default is an upstream asset of that name; with a default it is a tracked
+setting. `Partition` and
+`Context` bind by annotation, a `secret` by its default. The annotation decides which frame arrives.
+Annotations are
 compared by name: the frame libraries are not imported for it.
 """
 
@@ -17,8 +20,11 @@ from sextant.author.collect import Collector, Place, near
 from sextant.author.declared import Secret, Window
 
 FRAMES = {
-    ("polars", "DataFrame"): "polars", ("polars", "LazyFrame"): "polars_lazy", ("pandas", "DataFrame"): "pandas",
-    ("pyarrow", "Table"): "pyarrow", ("duckdb", "DuckDBPyRelation"): "duckdb",
+    ("polars", "DataFrame"): "polars",
+    ("polars", "LazyFrame"): "polars_lazy",
+    ("pandas", "DataFrame"): "pandas",
+    ("pyarrow", "Table"): "pyarrow",
+    ("duckdb", "DuckDBPyRelation"): "duckdb",
 }
 _BINDINGS = ("Partition", "Context")
 
@@ -42,8 +48,15 @@ class Binding(NamedTuple):
     context: str
 
 
-def bind(function: Callable[..., Any], inputs: Mapping[str, Window], collector: Collector, place: Place, label: str) -> Binding:
-    """Read a signature. Mistakes are noted in the collector, named after `label`; the result leaves them out."""
+def bind(
+    function: Callable[..., Any],
+    inputs: Mapping[str, Window],
+    collector: Collector,
+    place: Place,
+    label: str,
+) -> Binding:
+    """Read a signature. Mistakes are noted in the collector, named after `label`; the result leaves
+    them out."""
     wanted: list[Wanted] = []
     params: dict[str, Any] = {}
     secrets: dict[str, str] = {}
@@ -51,12 +64,22 @@ def bind(function: Callable[..., Any], inputs: Mapping[str, Window], collector: 
     signature = inspect.signature(function)
     for name, parameter in signature.parameters.items():
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-            collector.note("SX-PROJ-030", f"`{label}` has the parameter `{parameter}`, which cannot be bound by name", place=place, hint="name each input")
+            collector.note(
+                "SX-PROJ-030",
+                f"`{label}` has the parameter `{parameter}`, which cannot be bound by name",
+                place=place,
+                hint="name each input",
+            )
             continue
         kind = _kind(function, parameter.annotation)
         if kind in _BINDINGS:
             if found[kind]:
-                collector.note("SX-PROJ-031", f"`{label}` asks for the {kind.lower()} twice: `{found[kind]}` and `{name}`", place=place, hint="once is enough")
+                collector.note(
+                    "SX-PROJ-031",
+                    f"`{label}` asks for the {kind.lower()} twice: `{found[kind]}` and `{name}`",
+                    place=place,
+                    hint="once is enough",
+                )
             found[kind] = name
         elif isinstance(parameter.default, Secret):
             secrets[name] = parameter.default.name
@@ -65,20 +88,41 @@ def bind(function: Callable[..., Any], inputs: Mapping[str, Window], collector: 
                 params[name] = parameter.default
             else:
                 collector.note(
-                    "SX-PROJ-032", f"the setting `{name}` of `{label}` has a default of type {type(parameter.default).__name__}, which cannot be tracked",
-                    place=place, hint="a setting is a number, text, true or false, None, or a list or dict of these",
+                    "SX-PROJ-032",
+                    (
+                        f"the setting `{name}` of `{label}` has a default of type "
+                        f"{type(parameter.default).__name__}, which cannot be tracked"
+                    ),
+                    place=place,
+                    hint=(
+                        "a setting is a number, text, true or false, None, or a list or dict of "
+                        "these"
+                    ),
                 )
         elif kind not in FRAMES.values():
             collector.note(
-                "SX-PROJ-033", f"the parameter `{name}` of `{label}` is annotated `{_text(parameter.annotation)}`, which is no frame", place=place,
-                hint="an input is pl.DataFrame, pl.LazyFrame, pd.DataFrame, pa.Table or a DuckDB relation; a setting needs a default",
+                "SX-PROJ-033",
+                (
+                    f"the parameter `{name}` of `{label}` is annotated "
+                    f"`{_text(parameter.annotation)}`, which is no frame"
+                ),
+                place=place,
+                hint=(
+                    "an input is pl.DataFrame, pl.LazyFrame, pd.DataFrame, pa.Table or a DuckDB "
+                    "relation; a setting needs a default"
+                ),
             )
         else:
             source = inputs.get(name, Window(f"dataset:{name}", ""))
             wanted.append(Wanted(name, source.asset, source.length, kind))
     for name in inputs:
         if name not in signature.parameters:
-            collector.note("SX-PROJ-034", f"`inputs` of `{label}` names `{name}`, which is no parameter", place=place, hint=near(name, signature.parameters))
+            collector.note(
+                "SX-PROJ-034",
+                f"`inputs` of `{label}` names `{name}`, which is no parameter",
+                place=place,
+                hint=near(name, signature.parameters),
+            )
     return Binding(tuple(wanted), params, secrets, found["Partition"], found["Context"])
 
 
@@ -93,7 +137,11 @@ def _kind(function: Callable[..., Any], annotation: Any) -> str:
     """Return a frame, `Partition`, `Context`, or "" for anything else."""
     if annotation is inspect.Parameter.empty:
         return "polars"
-    module, name = _name_of_text(function, annotation) if isinstance(annotation, str) else _name_of_type(annotation)
+    module, name = (
+        _name_of_text(function, annotation)
+        if isinstance(annotation, str)
+        else _name_of_type(annotation)
+    )
     root = module.partition(".")[0].lstrip("_")
     if root == "sextant" and name in _BINDINGS:
         return name
@@ -105,8 +153,8 @@ def _name_of_type(annotation: Any) -> tuple[str, str]:
 
 
 def _name_of_text(function: Callable[..., Any], text: str) -> tuple[str, str]:
-    """Resolve an annotation kept as text (`pl.DataFrame`): in the module's globals, else by the module's import statements,
-    those under TYPE_CHECKING included."""
+    """Resolve an annotation kept as text (`pl.DataFrame`): in the module's globals, else by the
+    module's import statements, those under TYPE_CHECKING included."""
     head, _, rest = text.strip("'\" ").partition(".")
     scope = inspect.unwrap(function).__globals__
     value: Any = scope.get(head, getattr(builtins, head, None))
@@ -129,9 +177,16 @@ def _imports(module: str) -> dict[str, str]:
     names: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            names |= {alias.asname or alias.name.partition(".")[0]: alias.name if alias.asname else alias.name.partition(".")[0] for alias in node.names}
+            names |= {
+                alias.asname or alias.name.partition(".")[0]: alias.name
+                if alias.asname
+                else alias.name.partition(".")[0]
+                for alias in node.names
+            }
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {
+                alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names
+            }
     return names
 
 
@@ -146,4 +201,8 @@ def _is_json(value: Any) -> bool:
 
 
 def _text(annotation: Any) -> str:
-    return annotation if isinstance(annotation, str) else getattr(annotation, "__name__", repr(annotation))
+    return (
+        annotation
+        if isinstance(annotation, str)
+        else getattr(annotation, "__name__", repr(annotation))
+    )

@@ -1,8 +1,10 @@
-"""Constructors of checks: each returns a CheckSpec, data only; the evaluation lives in `domains/dataops`.
+"""Constructors of checks: each returns a CheckSpec, data only; the evaluation lives in
+`domains/dataops`.
 
 severity  `error` stops the release, `warn` is shown and lets it pass
 tolerate  share of rows, 0..1, that may fail before the check does
-scope     `partition` looks at the rows being made, `table` at the whole dataset, `live` runs on the clock and never gates
+scope     `partition` looks at the rows being made, `table` at the whole dataset, `live` runs on the
+          clock and never gates
 """
 
 import re
@@ -19,78 +21,200 @@ Scope = Literal["partition", "table"]
 Bound = int | float | str
 
 
-def not_null(*columns: str, severity: Severity = "error", tolerate: float = 0.0, **unknown: Never) -> CheckSpec:
+def not_null(
+    *columns: str, severity: Severity = "error", tolerate: float = 0.0, **unknown: Never
+) -> CheckSpec:
     """No empty value in these columns."""
-    return _spec("not_null", _join(columns), {"columns": _columns("not_null", columns)}, severity, tolerate, unknown=unknown)
+    return _spec(
+        "not_null",
+        _join(columns),
+        {"columns": _columns("not_null", columns)},
+        severity,
+        tolerate,
+        unknown=unknown,
+    )
 
 
-def unique(*columns: str, severity: Severity = "error", tolerate: float = 0.0, scope: Scope = "partition", **unknown: Never) -> CheckSpec:
+def unique(
+    *columns: str,
+    severity: Severity = "error",
+    tolerate: float = 0.0,
+    scope: Scope = "partition",
+    **unknown: Never,
+) -> CheckSpec:
     """No two rows agree in all these columns. `key=` of a dataset adds this check by itself."""
-    return _spec("unique", _join(columns), {"columns": _columns("unique", columns)}, severity, tolerate, scope=scope, unknown=unknown)
+    return _spec(
+        "unique",
+        _join(columns),
+        {"columns": _columns("unique", columns)},
+        severity,
+        tolerate,
+        scope=scope,
+        unknown=unknown,
+    )
 
 
 def between(
-    column: str, low: Bound | None = None, high: Bound | None = None, *, severity: Severity = "error", tolerate: float = 0.0, **unknown: Never,
+    column: str,
+    low: Bound | None = None,
+    high: Bound | None = None,
+    *,
+    severity: Severity = "error",
+    tolerate: float = 0.0,
+    **unknown: Never,
 ) -> CheckSpec:
-    """Values lie between `low` and `high`, both included; None leaves a side open. Empty values pass."""
+    """Values lie between `low` and `high`, both included; None leaves a side open. Empty values
+    pass."""
     if low is None and high is None:
-        report("SX-PROJ-010", f"`between({column})` has neither a low nor a high bound", hint=f'write `between("{column}", 0, 100)`')
+        report(
+            "SX-PROJ-010",
+            f"`between({column})` has neither a low nor a high bound",
+            hint=f'write `between("{column}", 0, 100)`',
+        )
     elif low is not None and high is not None:
         if isinstance(low, str) != isinstance(high, str):
-            report("SX-PROJ-010", f"`between({column})` mixes text and a number", hint="both bounds of one kind")
+            report(
+                "SX-PROJ-010",
+                f"`between({column})` mixes text and a number",
+                hint="both bounds of one kind",
+            )
         elif low > high:  # type: ignore[operator]
-            report("SX-PROJ-010", f"`between({column}, {low}, {high})` is empty", hint="the low bound comes first")
+            report(
+                "SX-PROJ-010",
+                f"`between({column}, {low}, {high})` is empty",
+                hint="the low bound comes first",
+            )
     name = ", ".join([column, *(str(b) for b in (low, high) if b is not None)])
-    return _spec("between", name, {"column": column, "low": low, "high": high}, severity, tolerate, unknown=unknown)
+    return _spec(
+        "between",
+        name,
+        {"column": column, "low": low, "high": high},
+        severity,
+        tolerate,
+        unknown=unknown,
+    )
 
 
 def accepted_values(
-    column: str, values: "list[Any] | tuple[Any, ...] | set[Any]", *, severity: Severity = "error", tolerate: float = 0.0, **unknown: Never,
+    column: str,
+    values: "list[Any] | tuple[Any, ...] | set[Any]",
+    *,
+    severity: Severity = "error",
+    tolerate: float = 0.0,
+    **unknown: Never,
 ) -> CheckSpec:
     """Only these values. Empty values pass."""
     listed = sorted(values, key=str) if isinstance(values, set) else list(values)
     if not listed:
-        report("SX-PROJ-010", f"`accepted_values({column})` accepts nothing", hint="list at least one value")
-    return _spec("accepted_values", column, {"column": column, "values": listed}, severity, tolerate, unknown=unknown)
+        report(
+            "SX-PROJ-010",
+            f"`accepted_values({column})` accepts nothing",
+            hint="list at least one value",
+        )
+    return _spec(
+        "accepted_values",
+        column,
+        {"column": column, "values": listed},
+        severity,
+        tolerate,
+        unknown=unknown,
+    )
 
 
-def matches(column: str, pattern: str, *, severity: Severity = "error", tolerate: float = 0.0, **unknown: Never) -> CheckSpec:
-    """The regular expression is found in the text; write `^` and `$` where the whole text is meant. Empty values pass."""
+def matches(
+    column: str,
+    pattern: str,
+    *,
+    severity: Severity = "error",
+    tolerate: float = 0.0,
+    **unknown: Never,
+) -> CheckSpec:
+    """The regular expression is found in the text; write `^` and `$` where the whole text is meant.
+    Empty values pass."""
     try:
         re.compile(pattern)
     except re.error as error:
-        report("SX-PROJ-010", f"`{pattern}` is not a regular expression: {error}", hint='write it raw, as r"N\\d+"')
-    return _spec("matches", f"{column}, {pattern}", {"column": column, "pattern": pattern}, severity, tolerate, unknown=unknown)
+        report(
+            "SX-PROJ-010",
+            f"`{pattern}` is not a regular expression: {error}",
+            hint='write it raw, as r"N\\d+"',
+        )
+    return _spec(
+        "matches",
+        f"{column}, {pattern}",
+        {"column": column, "pattern": pattern},
+        severity,
+        tolerate,
+        unknown=unknown,
+    )
 
 
-def foreign_key(column: str, *, to: str, severity: Severity = "error", tolerate: float = 0.0, **unknown: Never) -> CheckSpec:
-    """Every value stands in the column `to` (`airlines.carrier`) of another dataset. Empty values pass."""
+def foreign_key(
+    column: str, *, to: str, severity: Severity = "error", tolerate: float = 0.0, **unknown: Never
+) -> CheckSpec:
+    """Every value stands in the column `to` (`airlines.carrier`) of another dataset. Empty values
+    pass."""
     asset, dot, target = to.removeprefix("dataset:").partition(".")
     if not (asset and dot and target) or "." in target:
-        report("SX-PROJ-011", f"`{to}` does not name a column of a dataset", hint='write `to="airlines.carrier"`')
+        report(
+            "SX-PROJ-011",
+            f"`{to}` does not name a column of a dataset",
+            hint='write `to="airlines.carrier"`',
+        )
     name = f"{column}, {asset}.{target}"
-    return _spec("foreign_key", name, {"column": column, "to": f"dataset:{asset}.{target}"}, severity, tolerate, unknown=unknown)
+    return _spec(
+        "foreign_key",
+        name,
+        {"column": column, "to": f"dataset:{asset}.{target}"},
+        severity,
+        tolerate,
+        unknown=unknown,
+    )
 
 
-def row_count(low: int | None = None, high: int | None = None, *, severity: Severity = "error", scope: Scope = "partition", **unknown: Never) -> CheckSpec:
+def row_count(
+    low: int | None = None,
+    high: int | None = None,
+    *,
+    severity: Severity = "error",
+    scope: Scope = "partition",
+    **unknown: Never,
+) -> CheckSpec:
     """The number of rows lies between `low` and `high`, both included; None leaves a side open."""
     if low is None and high is None:
-        report("SX-PROJ-010", "`row_count` has neither a low nor a high bound", hint="write `row_count(1)` for at least one row")
+        report(
+            "SX-PROJ-010",
+            "`row_count` has neither a low nor a high bound",
+            hint="write `row_count(1)` for at least one row",
+        )
     elif low is not None and high is not None and low > high:
-        report("SX-PROJ-010", f"`row_count({low}, {high})` is empty", hint="the low bound comes first")
+        report(
+            "SX-PROJ-010", f"`row_count({low}, {high})` is empty", hint="the low bound comes first"
+        )
     name = ", ".join(str(b) for b in (low, high) if b is not None)
-    return _spec("row_count", name, {"low": low, "high": high}, severity, 0.0, scope=scope, unknown=unknown)
+    return _spec(
+        "row_count", name, {"low": low, "high": high}, severity, 0.0, scope=scope, unknown=unknown
+    )
 
 
-def schema(columns: Mapping[str, str], *, mode: Literal["evolve", "freeze"] = "freeze", severity: Severity = "error", **unknown: Never) -> CheckSpec:
+def schema(
+    columns: Mapping[str, str],
+    *,
+    mode: Literal["evolve", "freeze"] = "freeze",
+    severity: Severity = "error",
+    **unknown: Never,
+) -> CheckSpec:
     """These columns (name -> type) exist with these types; with `freeze` there are no others."""
     if mode not in ("evolve", "freeze"):
         report("SX-PROJ-010", f"`{mode}` is not a mode of `schema`", hint="evolve or freeze")
-    return _spec("schema", mode, {"columns": dict(columns), "mode": mode}, severity, 0.0, unknown=unknown)
+    return _spec(
+        "schema", mode, {"columns": dict(columns), "mode": mode}, severity, 0.0, unknown=unknown
+    )
 
 
 def fresh(*, within: str, severity: Severity = "error", **unknown: Never) -> CheckSpec:
-    """The newest data is at most this old (`36h`), looked at on the clock while the dataset is live."""
+    """The newest data is at most this old (`36h`), looked at on the clock while the dataset is
+    live."""
     try:
         length_s(within)
     except UsageError as error:
@@ -98,16 +222,33 @@ def fresh(*, within: str, severity: Severity = "error", **unknown: Never) -> Che
     return _spec("fresh", within, {"within": within}, severity, 0.0, scope="live", unknown=unknown)
 
 
-def sql_check(name: str, query: str, *, severity: Severity = "error", tolerate: float = 0.0, scope: Scope = "partition", **unknown: Never) -> CheckSpec:
-    """The DuckDB query returns the failing rows: none is good. It reads the rows by the dataset's own name, or as `this`."""
+def sql_check(
+    name: str,
+    query: str,
+    *,
+    severity: Severity = "error",
+    tolerate: float = 0.0,
+    scope: Scope = "partition",
+    **unknown: Never,
+) -> CheckSpec:
+    """The DuckDB query returns the failing rows: none is good. It reads the rows by the dataset's
+    own name, or as `this`."""
     spec = _spec("sql", name, {"query": query}, severity, tolerate, scope=scope, unknown=unknown)
-    return CheckSpec(name=name, check=spec.check, params=spec.params, severity=spec.severity, scope=spec.scope)
+    return CheckSpec(
+        name=name, check=spec.check, params=spec.params, severity=spec.severity, scope=spec.scope
+    )
 
 
 def check(
-    *, name: str = "", severity: Severity = "error", tolerate: float = 0.0, scope: Scope = "partition", **unknown: Never,
+    *,
+    name: str = "",
+    severity: Severity = "error",
+    tolerate: float = 0.0,
+    scope: Scope = "partition",
+    **unknown: Never,
 ) -> Callable[[Callable[P, R]], PythonCheck[P, R]]:
-    """Make a check of a function of the rows. It returns True or False, or the failing rows as a frame.
+    """Make a check of a function of the rows. It returns True or False, or the failing rows as a
+    frame.
 
     @sx.check(severity="warn")
     def early(rows: pl.DataFrame) -> pl.DataFrame:
@@ -116,22 +257,50 @@ def check(
 
     def decorate(function: Callable[P, R]) -> PythonCheck[P, R]:
         entry = f"{function.__module__}:{function.__qualname__}"
-        spec = _spec("python", name or function.__name__, {"function": entry}, severity, tolerate, scope=scope, unknown=unknown)
-        spec = CheckSpec(name=name or function.__name__, check=spec.check, params=spec.params, severity=spec.severity, scope=spec.scope)
+        spec = _spec(
+            "python",
+            name or function.__name__,
+            {"function": entry},
+            severity,
+            tolerate,
+            scope=scope,
+            unknown=unknown,
+        )
+        spec = CheckSpec(
+            name=name or function.__name__,
+            check=spec.check,
+            params=spec.params,
+            severity=spec.severity,
+            scope=spec.scope,
+        )
         return PythonCheck(function, spec, caller())
 
     return decorate
 
 
 CONSTRUCTORS: dict[str, Callable[..., CheckSpec]] = {
-    "not_null": not_null, "unique": unique, "between": between, "accepted_values": accepted_values, "matches": matches,
-    "foreign_key": foreign_key, "row_count": row_count, "schema": schema, "fresh": fresh, "sql_check": sql_check,
+    "not_null": not_null,
+    "unique": unique,
+    "between": between,
+    "accepted_values": accepted_values,
+    "matches": matches,
+    "foreign_key": foreign_key,
+    "row_count": row_count,
+    "schema": schema,
+    "fresh": fresh,
+    "sql_check": sql_check,
 }
 
 
 def _spec(
-    kind: str, text: str, params: dict[str, Any], severity: Severity, tolerate: float, *,
-    scope: Literal["partition", "table", "live"] = "partition", unknown: Mapping[str, Any],
+    kind: str,
+    text: str,
+    params: dict[str, Any],
+    severity: Severity,
+    tolerate: float,
+    *,
+    scope: Literal["partition", "table", "live"] = "partition",
+    unknown: Mapping[str, Any],
 ) -> CheckSpec:
     verb = {"sql": "sql_check", "python": "check"}.get(kind, kind)
     refuse_unknown(verb, unknown, _keywords(verb))
@@ -140,15 +309,29 @@ def _spec(
     if scope not in ("partition", "table", "live"):
         report("SX-PROJ-010", f"`{scope}` is not a scope of `{verb}`", hint="partition or table")
     if not isinstance(tolerate, int | float) or not 0 <= tolerate < 1:
-        report("SX-PROJ-010", f"`{verb}` cannot tolerate a share of {tolerate}", hint="a share of rows from 0 up to but not 1: `tolerate=0.2`")
+        report(
+            "SX-PROJ-010",
+            f"`{verb}` cannot tolerate a share of {tolerate}",
+            hint="a share of rows from 0 up to but not 1: `tolerate=0.2`",
+        )
     elif tolerate:
         params = {**params, "tolerate": float(tolerate)}
-    return CheckSpec(name=f"{kind}({text})", check=f"check.dataops.{kind}", params=params, severity=severity, scope=scope)
+    return CheckSpec(
+        name=f"{kind}({text})",
+        check=f"check.dataops.{kind}",
+        params=params,
+        severity=severity,
+        scope=scope,
+    )
 
 
 def _keywords(verb: str) -> list[str]:
     code = (check if verb == "check" else CONSTRUCTORS[verb]).__code__
-    return [name for name in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount] if name != "columns"]
+    return [
+        name
+        for name in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+        if name != "columns"
+    ]
 
 
 def _columns(verb: str, columns: tuple[str, ...]) -> list[str]:

@@ -1,7 +1,9 @@
-"""The collector: what a project declares while the loader imports it. There is no other memory of declarations.
+"""The collector: what a project declares while the loader imports it. There is no other memory of
+declarations.
 
-Outside a collector a declaration only returns its object, so unit tests of plain functions need nothing set up. Inside
-one, a mistake is noted and the import goes on, so that one load reports every mistake there is.
+Outside a collector a declaration only returns its object, so unit tests of plain functions need
+nothing set up. Inside one, a mistake is noted and the import goes on, so that one load reports
+every mistake there is.
 """
 
 import difflib
@@ -71,7 +73,8 @@ class Collector:
         self.problems: list[Problem] = []
 
     def relative(self, file: str) -> str:
-        """Return a file's path below the project's root with forward slashes; as it is when it stands elsewhere."""
+        """Return a file's path below the project's root with forward slashes; as it is when it
+        stands elsewhere."""
         if not os.path.isabs(file):
             return file
         inside = os.path.relpath(os.path.realpath(file), self.root)
@@ -82,16 +85,30 @@ class Collector:
         self.problems.append(Problem(code, message, hint, place))
 
     def raise_problems(self) -> None:
-        """Raise one ProjectError that lists every mistake, in the order of the files' lines. Nothing happens without one."""
-        found = sorted(set(self.problems), key=lambda p: (self.relative(p.place.file), p.place.line, p.message))
+        """Raise one ProjectError that lists every mistake, in the order of the files' lines.
+        Nothing happens without one."""
+        found = sorted(
+            set(self.problems), key=lambda p: (self.relative(p.place.file), p.place.line, p.message)
+        )
         if not found:
             return
         first = found[0]
         if len(found) == 1:
-            raise ProjectError(first.code, first.message, hint=first.hint, where=self.where(first.place))
-        listed = [f"{self.where(p.place)}: {p.message} ({p.code})" + (f"\n    hint: {p.hint}" if p.hint else "") for p in found]
+            raise ProjectError(
+                first.code, first.message, hint=first.hint, where=self.where(first.place)
+            )
+        listed = [
+            f"{self.where(p.place)}: {p.message} ({p.code})"
+            + (f"\n    hint: {p.hint}" if p.hint else "")
+            for p in found
+        ]
         message = f"the project has {len(found)} mistakes\n  " + "\n  ".join(listed)
-        raise ProjectError("SX-PROJ-001", message, hint="mend them one by one; each names its place", where=self.where(first.place))
+        raise ProjectError(
+            "SX-PROJ-001",
+            message,
+            hint="mend them one by one; each names its place",
+            where=self.where(first.place),
+        )
 
     def where(self, place: Place) -> str:
         """Return `file:line`, the file relative to the project's root."""
@@ -120,7 +137,9 @@ def current() -> Collector | None:
 def caller() -> Place:
     """Return the place in the author's file that called into this package."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("sextant.author"):
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(
+        "sextant.author"
+    ):
         frame = frame.f_back
     return Place(frame.f_code.co_filename, frame.f_lineno)
 
@@ -155,9 +174,16 @@ def refuse_unknown(verb: str, unknown: Iterable[str], known: Iterable[str] | Non
 
 
 def name_problem(what: str, name: str) -> tuple[str, str] | None:
-    """Return what is wrong with a name and how to mend it: it is lower-case letters, digits and `_`, starting with a letter."""
+    """Return what is wrong with a name and how to mend it: it is lower-case letters, digits and
+    `_`, starting with a letter."""
     if not _NAME.fullmatch(name):
-        return f"`{name}` is not a name for a {what}", "lower-case letters, digits and _, starting with a letter"
+        return (
+            f"`{name}` is not a name for a {what}",
+            "lower-case letters, digits and _, starting with a letter",
+        )
     if len(name) > NAME_CHARS_MAX:
-        return f"the name of {what} `{name[:20]}...` has {len(name)} characters", f"at most {NAME_CHARS_MAX}"
+        return (
+            f"the name of {what} `{name[:20]}...` has {len(name)} characters",
+            f"at most {NAME_CHARS_MAX}",
+        )
     return None

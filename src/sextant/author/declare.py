@@ -1,7 +1,9 @@
-"""The verbs of the author's file: project, team, dataset, sql, kpi, policy and what their settings are made of.
+"""The verbs of the author's file: project, team, dataset, sql, kpi, policy and what their settings
+are made of.
 
-Each returns a typed object and registers it in the open collector, if there is one. Mistakes of form are reported at the
-author's line; what depends on other assets is checked when the project is assembled.
+Each returns a typed object and registers it in the open collector, if there is one. Mistakes of
+form are reported at the author's line; what depends on other assets is checked when the project is
+assembled.
 """
 
 import os
@@ -11,8 +13,28 @@ from datetime import date, datetime
 from typing import Any, Literal, Never, get_args
 from zoneinfo import ZoneInfo
 
-from sextant.author.collect import ProjectInfo, caller, current, name_problem, near, refuse_unknown, report
-from sextant.author.declared import Dataset, Kpi, P, PythonCheck, R, Secret, Slots, SqlDataset, Stream, Window, Work
+from sextant.author.collect import (
+    ProjectInfo,
+    caller,
+    current,
+    name_problem,
+    near,
+    refuse_unknown,
+    report,
+)
+from sextant.author.declared import (
+    Dataset,
+    Kpi,
+    P,
+    PythonCheck,
+    R,
+    Secret,
+    Slots,
+    SqlDataset,
+    Stream,
+    Window,
+    Work,
+)
 from sextant.kernel.errors import ProjectError, UsageError
 from sextant.kernel.lengths import length_s
 from sextant.kernel.limits import RETRIES_MAX
@@ -33,8 +55,16 @@ _GOAL = re.compile(r"\s*(>=|<=|>|<)\s*(-?\d+(?:\.\d+)?(?:e-?\d+)?)\s*(%?)\s*")
 # ---------------------------------------------------------------- the project and its people
 
 
-def project(name: str, *, tz: str = "UTC", owner: Owner = "", environments: Sequence[str] = ("dev", "prod"), **unknown: Never) -> None:
-    """Name the project. `tz`: the zone whose days and hours its partitions and schedules mean. Called once."""
+def project(
+    name: str,
+    *,
+    tz: str = "UTC",
+    owner: Owner = "",
+    environments: Sequence[str] = ("dev", "prod"),
+    **unknown: Never,
+) -> None:
+    """Name the project. `tz`: the zone whose days and hours its partitions and schedules mean.
+    Called once."""
     refuse_unknown("project", unknown, project.__kwdefaults__)
     _name("project", name)
     try:
@@ -46,20 +76,33 @@ def project(name: str, *, tz: str = "UTC", owner: Owner = "", environments: Sequ
         tz = "UTC"
     for environment in environments:
         if not re.fullmatch(r"[a-z][a-z0-9_-]{0,127}", environment):
-            report("SX-PROJ-003", f"`{environment}` is not a name for an environment", hint="lower-case letters, digits, _ and -, starting with a letter")
+            report(
+                "SX-PROJ-003",
+                f"`{environment}` is not a name for an environment",
+                hint="lower-case letters, digits, _ and -, starting with a letter",
+            )
     if not environments:
-        report("SX-PROJ-003", "the project has no environment", hint='leave `environments` out for `["dev", "prod"]`')
+        report(
+            "SX-PROJ-003",
+            "the project has no environment",
+            hint='leave `environments` out for `["dev", "prod"]`',
+        )
     info = ProjectInfo(name, tz, _owner(owner), tuple(environments), caller())
     collector = current()
     if collector is None:
         return
     if collector.project is not None:
-        report("SX-PROJ-004", "`project` is called twice", hint=f"first at {collector.where(collector.project.place)}; one project has one name")
+        report(
+            "SX-PROJ-004",
+            "`project` is called twice",
+            hint=f"first at {collector.where(collector.project.place)}; one project has one name",
+        )
     collector.project = info
 
 
 def team(name: str, *, members: Sequence[str] = (), **unknown: Never) -> Team:
-    """Declare a team that owns assets. `members`: the names of its people, who may approve for it."""
+    """Declare a team that owns assets. `members`: the names of its people, who may approve for
+    it."""
     refuse_unknown("team", unknown, team.__kwdefaults__)
     _name("team", name)
     made = Team(name=name, members=tuple(members))
@@ -68,44 +111,83 @@ def team(name: str, *, members: Sequence[str] = (), **unknown: Never) -> Team:
         place = caller()
         for other, where in collector.teams:
             if other.name == name:
-                report("SX-PROJ-005", f"two teams are called `{name}`", hint=f"the other stands at {collector.where(where)}")
+                report(
+                    "SX-PROJ-005",
+                    f"two teams are called `{name}`",
+                    hint=f"the other stands at {collector.where(where)}",
+                )
         collector.teams.append((made, place))
     return made
 
 
 def secret(name: str) -> Secret:
-    """Refer to a secret by name. As the default of a parameter it binds the value, which exists in the worker only."""
+    """Refer to a secret by name. As the default of a parameter it binds the value, which exists in
+    the worker only."""
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,127}", name):
-        report("SX-PROJ-003", f"`{name}` is not a name for a secret", hint="letters, digits and _, as environment variables have")
+        report(
+            "SX-PROJ-003",
+            f"`{name}` is not a name for a secret",
+            hint="letters, digits and _, as environment variables have",
+        )
     collector = current()
     if collector is not None:
         collector.secrets.add(name)
     return Secret(f"secret:{name}")
 
 
-def policy(name: str, *, when: str, then: "Literal['allow', 'deny'] | Approval", absolute: bool = False, **unknown: Never) -> Rule:
+def policy(
+    name: str,
+    *,
+    when: str,
+    then: "Literal['allow', 'deny'] | Approval",
+    absolute: bool = False,
+    **unknown: Never,
+) -> Rule:
     """Declare a rule over verbs and assets.
 
     when      a CEL condition
-    then      allow, deny, or `approval(1, of=team)`; where several rules ask for approvals, all of them must be given
+    then      allow, deny, or `approval(1, of=team)`; where several rules ask for approvals, all of
+              them must be given
     absolute  of a deny: a broken glass does not pass it
     """
     refuse_unknown("policy", unknown, ["when", "then", "absolute"])
     place = caller()
     if absolute and then != "deny":
-        report("SX-PROJ-015", f"policy `{name}` is absolute and does not deny", hint='absolute=True goes with then="deny"')
+        report(
+            "SX-PROJ-015",
+            f"policy `{name}` is absolute and does not deny",
+            hint='absolute=True goes with then="deny"',
+        )
     if isinstance(then, Approval):
-        rule = Rule(name=name, when=when, then="approval", approvals=then.count, of=then.of, file=place.file, line=place.line)
+        rule = Rule(
+            name=name,
+            when=when,
+            then="approval",
+            approvals=then.count,
+            of=then.of,
+            file=place.file,
+            line=place.line,
+        )
     else:
         if then not in ("allow", "deny"):
-            report("SX-PROJ-015", f"`{then}` is not what a policy can say", hint='"allow", "deny" or `approval(1, of=team)`')
+            report(
+                "SX-PROJ-015",
+                f"`{then}` is not what a policy can say",
+                hint='"allow", "deny" or `approval(1, of=team)`',
+            )
             then = "deny"
-        rule = Rule(name=name, when=when, then=then, absolute=absolute, file=place.file, line=place.line)
+        rule = Rule(
+            name=name, when=when, then=then, absolute=absolute, file=place.file, line=place.line
+        )
     collector = current()
     if collector is not None:
         for other, where in collector.rules:
             if other.name == name:
-                report("SX-PROJ-005", f"two policies are called `{name}`", hint=f"the other stands at {collector.where(where)}")
+                report(
+                    "SX-PROJ-005",
+                    f"two policies are called `{name}`",
+                    hint=f"the other stands at {collector.where(where)}",
+                )
         collector.rules.append((rule, place))
     return rule
 
@@ -146,7 +228,11 @@ def monthly(*, start: str | date, end: str | date | None = None) -> Partitioning
 def static(*names: str) -> Partitioning:
     """Slice by a fixed list of names."""
     if not names or len(set(names)) != len(names):
-        report("SX-PROJ-016", "`static` needs at least one name and no name twice", hint='write `static("EWR", "JFK", "LGA")`')
+        report(
+            "SX-PROJ-016",
+            "`static` needs at least one name and no name twice",
+            hint='write `static("EWR", "JFK", "LGA")`',
+        )
     return Partitioning(grain="static", names=tuple(dict.fromkeys(names)))
 
 
@@ -160,12 +246,17 @@ def cron(text: str) -> Trigger:
     except CronSimError as error:
         wrong = str(error)
     if wrong:
-        report("SX-PROJ-017", f"`{text}` is not a schedule: {wrong}", hint="minute hour day month weekday, as in `0 5 * * *` for five o'clock each day")
+        report(
+            "SX-PROJ-017",
+            f"`{text}` is not a schedule: {wrong}",
+            hint="minute hour day month weekday, as in `0 5 * * *` for five o'clock each day",
+        )
     return Trigger(kind="cron", cron=text)
 
 
 def window(asset: Source, length: str) -> Window:
-    """Bind more of an upstream asset than the partition being made: the last `length` (`90d`) up to its end, or `all`."""
+    """Bind more of an upstream asset than the partition being made: the last `length` (`90d`) up to
+    its end, or `all`."""
     if length != "all":
         _length("window", length)
     return Window(_source(asset).asset, length)
@@ -202,7 +293,8 @@ def dataset(
     keep: str = "30d",
     **unknown: Never,
 ) -> Callable[[Callable[P, R]], Dataset[P, R]]:
-    """Make a dataset of a function that returns its rows as a frame (Polars, pandas, PyArrow, a DuckDB relation).
+    """Make a dataset of a function that returns its rows as a frame (Polars, pandas, PyArrow, a
+    DuckDB relation).
 
     name         of the dataset; the function's name when left out
     partition    how it is sliced; left out, it is one table that is made whole
@@ -212,15 +304,24 @@ def dataset(
     lookback     how far back a source looks again for late rows: `3d`
     inputs       what a parameter's own name does not say: `{"past": window("features", "90d")}`
     schema       `freeze` refuses columns that come, go or change type; `evolve` lets them come
-    personal     columns that are masked wherever rows are shown (evidence of checks, `show`, `diff`), and left out of SQL and exports but for administrators
+    personal     columns that are masked wherever rows are shown (evidence of checks, `show`,
+                 `diff`), and left out of SQL and exports but for administrators
     whole_range  one call makes several adjacent partitions (`time` says which row belongs where)
-    durability   `strict` for a function with effects outside: its start is durable before it is called
-    retries, backoff, timeout, memory, pool, executor   how a step is run; `pool` names a limit of sextant.toml
+    durability   `strict` for a function with effects outside: its start is durable before it is
+                 called
+    retries, backoff, timeout, memory, pool, executor   how a step is run; `pool` names a limit of
+    sextant.toml
     on_change    `rebuild` recomputes by itself when code or inputs changed; `report` only says so
-    keep         how long versions that are no longer live keep their bytes, so that they can be restored
+    keep         how long versions that are no longer live keep their bytes, so that they can be
+                 restored
     """
     if misplaced:
-        raise ProjectError("SX-PROJ-018", "`dataset` is used without parentheses", hint="write `@sx.dataset(...)`, or `@sx.dataset()`", where=":".join(map(str, caller())))
+        raise ProjectError(
+            "SX-PROJ-018",
+            "`dataset` is used without parentheses",
+            hint="write `@sx.dataset(...)`, or `@sx.dataset()`",
+            where=":".join(map(str, caller())),
+        )
     refuse_unknown("dataset", unknown, dataset.__kwdefaults__)
     _one_of("schema", schema, ("evolve", "freeze"))
     _one_of("durability", durability, get_args(Durability))
@@ -228,18 +329,44 @@ def dataset(
     if not 0 <= retries <= RETRIES_MAX:
         report("SX-PROJ-019", f"`retries` is {retries}", hint=f"from 0 to {RETRIES_MAX}")
     work = Work(
-        whole_range=whole_range, deterministic=deterministic, durability=durability, retries=retries, backoff_s=_length("backoff", backoff),
-        timeout_s=_length("timeout", timeout), memory_bytes=_size("memory", memory), pool=pool, executor=executor,
+        whole_range=whole_range,
+        deterministic=deterministic,
+        durability=durability,
+        retries=retries,
+        backoff_s=_length("backoff", backoff),
+        timeout_s=_length("timeout", timeout),
+        memory_bytes=_size("memory", memory),
+        pool=pool,
+        executor=executor,
     )
     slots = Slots(
-        owner=_owner(owner), tier=_tier(tier), description=description, checks=_checks(checks), on=_triggers(on), inputs=_inputs(inputs),
-        partition=partition, key=_columns("key", key), time=time, columns=schema, personal=_columns("personal", personal),
-        lookback=_length_text("lookback", lookback), on_change=_one_of("on_change", on_change, get_args(OnChange)), keep=_length_text("keep", keep),
+        owner=_owner(owner),
+        tier=_tier(tier),
+        description=description,
+        checks=_checks(checks),
+        on=_triggers(on),
+        inputs=_inputs(inputs),
+        partition=partition,
+        key=_columns("key", key),
+        time=time,
+        columns=schema,
+        personal=_columns("personal", personal),
+        lookback=_length_text("lookback", lookback),
+        on_change=_one_of("on_change", on_change, get_args(OnChange)),
+        keep=_length_text("keep", keep),
     )
     if whole_range and not (partition and partition.grain != "none" and time):
-        report("SX-PROJ-020", "`whole_range` needs `partition=` and `time=`", hint="`time` names the column that says which row belongs to which partition")
+        report(
+            "SX-PROJ-020",
+            "`whole_range` needs `partition=` and `time=`",
+            hint="`time` names the column that says which row belongs to which partition",
+        )
     if lookback and (partition is None or partition.grain in ("none", "static")):
-        report("SX-PROJ-020", "`lookback` needs a partition of time", hint="say `partition=daily(start=...)`")
+        report(
+            "SX-PROJ-020",
+            "`lookback` needs a partition of time",
+            hint="say `partition=daily(start=...)`",
+        )
 
     def decorate(function: Callable[P, R]) -> Dataset[P, R]:
         made = Dataset(function, name or getattr(function, "__name__", ""), slots, work, caller())
@@ -250,17 +377,37 @@ def dataset(
 
 
 def sql(
-    file: str, *, name: str = "", owner: Owner = "", tier: int | None = None, on: Trigger | Sequence[Trigger] = (), checks: Sequence[Check] = (),
-    inputs: Mapping[str, Source] | None = None, **unknown: Never,
+    file: str,
+    *,
+    name: str = "",
+    owner: Owner = "",
+    tier: int | None = None,
+    on: Trigger | Sequence[Trigger] = (),
+    checks: Sequence[Check] = (),
+    inputs: Mapping[str, Source] | None = None,
+    **unknown: Never,
 ) -> SqlDataset:
-    """Make a dataset of a `.sql` file, a path beside the calling file. Its inputs are the tables that the query names; the
-    header of the file says the rest (see `sqlfile`). `inputs` only widens one of them: `{"flights": window("flights", "28d")}`."""
+    """Make a dataset of a `.sql` file, a path beside the calling file. Its inputs are the tables
+    that the query names; the header of the file says the rest (see `sqlfile`). `inputs` only widens
+    one of them: `{"flights": window("flights", "28d")}`."""
     refuse_unknown("sql", unknown, sql.__kwdefaults__)
     place = caller()
     path = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(place.file)), file))
-    slots = Slots(owner=_owner(owner), tier=_tier(3 if tier is None else tier), on=_triggers(on), checks=_checks(checks), inputs=_inputs(inputs))
-    given = {word for word, said in (("name", name), ("owner", owner), ("tier", tier), ("on", on)) if said}
-    made = SqlDataset(path, name or os.path.splitext(os.path.basename(file))[0], slots, frozenset(given), place)
+    slots = Slots(
+        owner=_owner(owner),
+        tier=_tier(3 if tier is None else tier),
+        on=_triggers(on),
+        checks=_checks(checks),
+        inputs=_inputs(inputs),
+    )
+    given = {
+        word
+        for word, said in (("name", name), ("owner", owner), ("tier", tier), ("on", on))
+        if said
+    }
+    made = SqlDataset(
+        path, name or os.path.splitext(os.path.basename(file))[0], slots, frozenset(given), place
+    )
     collector = current()
     if collector is not None:
         collector.declared.append(made)
@@ -268,12 +415,24 @@ def sql(
 
 
 def stream(
-    name: str, *, columns: Mapping[str, str], partition: Partitioning | None = None, key: Columns = (), time: str = "", checks: Sequence[Check] = (),
-    owner: Owner = "", tier: int = 3, description: str = "", personal: Columns = (), keep: str = "30d", **unknown: Never,
+    name: str,
+    *,
+    columns: Mapping[str, str],
+    partition: Partitioning | None = None,
+    key: Columns = (),
+    time: str = "",
+    checks: Sequence[Check] = (),
+    owner: Owner = "",
+    tier: int = 3,
+    description: str = "",
+    personal: Columns = (),
+    keep: str = "30d",
+    **unknown: Never,
 ) -> Stream:
     """Make a dataset of rows that others push, over HTTP or by the command line.
 
-    columns    column -> type: bool, int64, float64, string, date, timestamptz (an instant), timestamp, decimal(p,s)
+    columns    column -> type: bool, int64, float64, string, date, timestamptz (an instant),
+               timestamp, decimal(p,s)
     partition  how it is sliced, in time; left out, it is one table
     key        of rows that share it the last one pushed holds
     time       the column that says into which slice a row belongs
@@ -283,21 +442,48 @@ def stream(
     refuse_unknown("stream", unknown, stream.__kwdefaults__)
     for column, type_ in columns.items():
         if not is_type(type_):
-            report("SX-PROJ-030", f"column `{column}` has the type `{type_}`", hint="bool, int64, float64, string, date, timestamptz, timestamp or decimal(p,s)")
+            report(
+                "SX-PROJ-030",
+                f"column `{column}` has the type `{type_}`",
+                hint="bool, int64, float64, string, date, timestamptz, timestamp or decimal(p,s)",
+            )
     if not columns:
-        report("SX-PROJ-030", f"the stream `{name}` has no columns", hint='say what a row is: `columns={"id": "string", "amount": "float64"}`')
+        report(
+            "SX-PROJ-030",
+            f"the stream `{name}` has no columns",
+            hint='say what a row is: `columns={"id": "string", "amount": "float64"}`',
+        )
     keys = _columns("key", key)
     for column in (*keys, *((time,) if time else ()), *_columns("personal", personal)):
         if column not in columns:
-            report("SX-PROJ-031", f"the stream `{name}` has no column `{column}`", hint=near(column, list(columns)))
+            report(
+                "SX-PROJ-031",
+                f"the stream `{name}` has no column `{column}`",
+                hint=near(column, list(columns)),
+            )
     if partition is not None and (partition.grain in ("none", "static") or not time):
-        report("SX-PROJ-020", "a stream is sliced by a column of time", hint="say `time=` and a partition by hour, day or month, or leave `partition` out")
+        report(
+            "SX-PROJ-020",
+            "a stream is sliced by a column of time",
+            hint="say `time=` and a partition by hour, day or month, or leave `partition` out",
+        )
         partition = None
     if time and columns.get(time, "timestamptz") not in ("timestamptz", "date"):
-        report("SX-PROJ-031", f"`time` names `{time}`, which is {columns[time]}", hint="a column of instants (timestamptz) or dates")
+        report(
+            "SX-PROJ-031",
+            f"`time` names `{time}`, which is {columns[time]}",
+            hint="a column of instants (timestamptz) or dates",
+        )
     slots = Slots(
-        owner=_owner(owner), tier=_tier(tier), description=description, checks=_checks(checks), partition=partition, key=keys, time=time,
-        personal=_columns("personal", personal), keep=_length_text("keep", keep),
+        owner=_owner(owner),
+        tier=_tier(tier),
+        description=description,
+        checks=_checks(checks),
+        partition=partition,
+        key=keys,
+        time=time,
+        personal=_columns("personal", personal),
+        keep=_length_text("keep", keep),
     )
     made = Stream(name, tuple(columns.items()), slots, caller())
     _register("dataset", name, made)
@@ -305,23 +491,48 @@ def stream(
 
 
 def kpi(
-    name: str, *, of: Dataset[..., Any] | SqlDataset | Stream | Kpi | str, measure: str, grain: str = "1d", by: Columns = (), where: str = "", goal: Goal | None = None,
-    unit: str = "", description: str = "", owner: Owner = "", tier: int = 3, checks: Sequence[Check] = (), **unknown: Never,
+    name: str,
+    *,
+    of: Dataset[..., Any] | SqlDataset | Stream | Kpi | str,
+    measure: str,
+    grain: str = "1d",
+    by: Columns = (),
+    where: str = "",
+    goal: Goal | None = None,
+    unit: str = "",
+    description: str = "",
+    owner: Owner = "",
+    tier: int = 3,
+    checks: Sequence[Check] = (),
+    **unknown: Never,
 ) -> Kpi:
     """Define a business number.
 
     of       the dataset over whose rows it is taken
-    measure  one aggregate in DuckDB SQL, `count(*) filter (where dep_delay < 15) / count(*)`; taken over rows at every level
-    grain    the bucket of time of its stored values: 1h, 1d, 1w, 1mo of the project's zone, or "" for one value in all
+    measure  one aggregate in DuckDB SQL, `count(*) filter (where dep_delay < 15) / count(*)`; taken
+             over rows at every level
+    grain    the bucket of time of its stored values: 1h, 1d, 1w, 1mo of the project's zone, or ""
+             for one value in all
     by       dimensions, columns of `of`
     where    which rows count
     goal     `goal(">= 0.75", over="28d")`
     """
     refuse_unknown("kpi", unknown, kpi.__kwdefaults__)
     _one_of("grain", grain, ("1h", "1d", "1w", "1mo", ""))
-    slots = Slots(owner=_owner(owner), tier=_tier(tier), description=description, checks=_checks(checks))
+    slots = Slots(
+        owner=_owner(owner), tier=_tier(tier), description=description, checks=_checks(checks)
+    )
     made = Kpi(
-        name, of=_source(of).asset, sql=measure, grain=grain, by=_columns("by", by), where=where, goal=goal, unit=unit, slots=slots, place=caller(),
+        name,
+        of=_source(of).asset,
+        sql=measure,
+        grain=grain,
+        by=_columns("by", by),
+        where=where,
+        goal=goal,
+        unit=unit,
+        slots=slots,
+        place=caller(),
     )
     _register("kpi", name, made)
     return made
@@ -331,7 +542,9 @@ def goal(text: str, *, over: str = "") -> Goal:
     """Return a target such as `>= 0.75` or `< 5 %`, over the last `over` (`28d`)."""
     match = _GOAL.fullmatch(text)
     if match is None:
-        report("SX-PROJ-021", f"`{text}` is not a goal", hint="a comparison and a number: `>= 0.75`")
+        report(
+            "SX-PROJ-021", f"`{text}` is not a goal", hint="a comparison and a number: `>= 0.75`"
+        )
         return Goal(op=">=", value=0.0, over="")
     value = float(match[2]) / (100 if match[3] else 1)
     return Goal(op=match[1], value=value, over=_length_text("over", over))  # type: ignore[arg-type]
@@ -347,7 +560,9 @@ def _register(kind: str, name: str, made: object) -> None:
         collector.declared.append(made)
 
 
-def _time(grain: Literal["hourly", "daily", "monthly"], start: str | date, end: str | date | None) -> Partitioning:
+def _time(
+    grain: Literal["hourly", "daily", "monthly"], start: str | date, end: str | date | None
+) -> Partitioning:
     made = Partitioning(grain=grain, start=str(start), end="" if end is None else str(end))
     try:
         made.check()
@@ -368,7 +583,11 @@ def _owner(owner: Owner) -> str:
 
 def _tier(tier: int) -> int:
     if tier not in (1, 2, 3):
-        report("SX-PROJ-022", f"`{tier}` is not a tier", hint="1 (the company stops), 2 or 3 (can wait)")
+        report(
+            "SX-PROJ-022",
+            f"`{tier}` is not a tier",
+            hint="1 (the company stops), 2 or 3 (can wait)",
+        )
         return 3
     return tier
 
@@ -380,7 +599,11 @@ def _checks(checks: Sequence[Check]) -> tuple[Check, ...]:
             good.append(one)
         else:
             text = getattr(one, "__name__", None) or repr(one)
-            report("SX-PROJ-023", f"`{text}` is not a check", hint='call the constructor, as in `sx.not_null("origin")`')
+            report(
+                "SX-PROJ-023",
+                f"`{text}` is not a check",
+                hint='call the constructor, as in `sx.not_null("origin")`',
+            )
     return tuple(good)
 
 
@@ -388,7 +611,9 @@ def _triggers(on: Trigger | Sequence[Trigger]) -> tuple[Trigger, ...]:
     listed = (on,) if isinstance(on, Trigger) else tuple(on)
     for one in listed:
         if not isinstance(one, Trigger):
-            report("SX-PROJ-017", f"`{one!r}` is not a trigger", hint='write `on=sx.cron("0 5 * * *")`')
+            report(
+                "SX-PROJ-017", f"`{one!r}` is not a trigger", hint='write `on=sx.cron("0 5 * * *")`'
+            )
     return tuple(one for one in listed if isinstance(one, Trigger))
 
 
@@ -403,7 +628,11 @@ def _source(source: Source) -> Window:
         return Window(source if ":" in source else f"dataset:{source}", "")
     if isinstance(source, Dataset | SqlDataset | Stream | Kpi):
         return Window(source.id, "")
-    report("SX-PROJ-024", f"`{source!r}` is not an asset", hint="the asset itself, its name, or `window(asset, length)`")
+    report(
+        "SX-PROJ-024",
+        f"`{source!r}` is not an asset",
+        hint="the asset itself, its name, or `window(asset, length)`",
+    )
     return Window("", "")
 
 
@@ -411,13 +640,19 @@ def _columns(setting: str, columns: Columns) -> tuple[str, ...]:
     listed = (columns,) if isinstance(columns, str) else tuple(columns)
     if len(set(listed)) != len(listed):
         twice = next(c for c in listed if listed.count(c) > 1)
-        report("SX-PROJ-025", f"`{setting}` names the column `{twice}` twice", hint="each column once")
+        report(
+            "SX-PROJ-025", f"`{setting}` names the column `{twice}` twice", hint="each column once"
+        )
     return tuple(dict.fromkeys(listed))
 
 
 def _one_of(setting: str, value: str, allowed: tuple[str, ...]) -> str:
     if value not in allowed:
-        report("SX-PROJ-019", f"`{value}` is not a value of `{setting}`", hint=f"one of {', '.join(f'`{a}`' for a in allowed if a)}")
+        report(
+            "SX-PROJ-019",
+            f"`{value}` is not a value of `{setting}`",
+            hint=f"one of {', '.join(f'`{a}`' for a in allowed if a)}",
+        )
         return allowed[0]
     return value
 
@@ -426,7 +661,11 @@ def _length(setting: str, text: str) -> float:
     try:
         return length_s(text) if text else 0.0
     except UsageError as error:
-        report("SX-PROJ-012", f"`{setting}`: {error.message}", hint="write it as `3d`, `36h`, `10m` or `30s`")
+        report(
+            "SX-PROJ-012",
+            f"`{setting}`: {error.message}",
+            hint="write it as `3d`, `36h`, `10m` or `30s`",
+        )
         return 0.0
 
 
@@ -437,5 +676,9 @@ def _length_text(setting: str, text: str) -> str:
 def _size(setting: str, text: str) -> int:
     match = _SIZE.fullmatch(text)
     if text and match is None:
-        report("SX-PROJ-012", f"`{setting}`: `{text}` is not a size", hint="write it as `512MB` or `2GB`")
+        report(
+            "SX-PROJ-012",
+            f"`{setting}`: `{text}` is not a size",
+            hint="write it as `512MB` or `2GB`",
+        )
     return int(match[1]) * _BYTES[match[2]] if match else 0

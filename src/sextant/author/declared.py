@@ -1,6 +1,8 @@
-"""The objects that declarations return: typed, still callable where a function stands behind them, without effects.
+"""The objects that declarations return: typed, still callable where a function stands behind them,
+without effects.
 
-`__sextant_asset__` marks them for the code fingerprint: met as a global they are an edge of the graph, not code.
+`__sextant_asset__` marks them for the code fingerprint: met as a global they are an edge of the
+graph, not code.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +19,8 @@ R = TypeVar("R")
 
 
 class Secret(str):
-    """A reference to a secret, written where its value would stand: the default of a parameter, a webhook. As text it is
+    """A reference to a secret, written where its value would stand: the default of a parameter, a
+    webhook. As text it is
     `secret:NAME`; the value exists in the worker only."""
 
     __slots__ = ()
@@ -28,14 +31,16 @@ class Secret(str):
 
 
 class Window(NamedTuple):
-    """An upstream asset with more than the partition being made: the last `length` up to its end, or `all`."""
+    """An upstream asset with more than the partition being made: the last `length` up to its end,
+    or `all`."""
 
     asset: str
     length: str
 
 
 class Slots(msgspec.Struct, frozen=True, kw_only=True):
-    """What can be said about an asset of any kind, already checked for form but not yet against the other assets."""
+    """What can be said about an asset of any kind, already checked for form but not yet against the
+    other assets."""
 
     owner: str = ""
     tier: int = 3
@@ -70,7 +75,9 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
 class Dataset(Generic[P, R]):
     """A dataset made by a Python function. Calling it runs the plain function."""
 
-    def __init__(self, function: Callable[P, R], name: str, slots: Slots, work: Work, place: Place) -> None:
+    def __init__(
+        self, function: Callable[P, R], name: str, slots: Slots, work: Work, place: Place
+    ) -> None:
         self.function = function
         self.name = name
         self.slots = slots
@@ -94,11 +101,14 @@ class Dataset(Generic[P, R]):
 
 
 class SqlDataset:
-    """A dataset made by a `.sql` file. `file` is its full path; it is read when the project is loaded."""
+    """A dataset made by a `.sql` file. `file` is its full path; it is read when the project is
+    loaded."""
 
     __sextant_asset__ = True
 
-    def __init__(self, file: str, name: str, slots: Slots, given: frozenset[str], place: Place) -> None:
+    def __init__(
+        self, file: str, name: str, slots: Slots, given: frozenset[str], place: Place
+    ) -> None:
         self.file = file
         self.name = name
         self.slots = slots
@@ -118,7 +128,9 @@ class Stream:
 
     __sextant_asset__ = True
 
-    def __init__(self, name: str, columns: tuple[tuple[str, str], ...], slots: Slots, place: Place) -> None:
+    def __init__(
+        self, name: str, columns: tuple[tuple[str, str], ...], slots: Slots, place: Place
+    ) -> None:
         self.name = name
         self.columns = columns
         self.slots = slots
@@ -133,12 +145,24 @@ class Stream:
 
 
 class Kpi:
-    """A business number: an aggregate over the rows of a dataset. As an input it stands for its values."""
+    """A business number: an aggregate over the rows of a dataset. As an input it stands for its
+    values."""
 
     __sextant_asset__ = True
 
     def __init__(
-        self, name: str, *, of: str, sql: str, grain: str, by: tuple[str, ...], where: str, goal: Goal | None, unit: str, slots: Slots, place: Place,
+        self,
+        name: str,
+        *,
+        of: str,
+        sql: str,
+        grain: str,
+        by: tuple[str, ...],
+        where: str,
+        goal: Goal | None,
+        unit: str,
+        slots: Slots,
+        place: Place,
     ) -> None:
         self.name = name
         self.of = of

@@ -1,4 +1,5 @@
-"""A declared KPI to its two assets: the definition `kpi:NAME` and its values, the dataset `kpi_NAME`.
+"""A declared KPI to its two assets: the definition `kpi:NAME` and its values, the dataset
+`kpi_NAME`.
 
 Called by `assemble`, once the dataset that the KPI measures is known.
 """
@@ -9,7 +10,13 @@ import msgspec
 
 from sextant.author.collect import Collector
 from sextant.author.declared import Kpi
-from sextant.author.measures import MeasureError, check_condition, check_measure, definition, values_sql
+from sextant.author.measures import (
+    MeasureError,
+    check_condition,
+    check_measure,
+    definition,
+    values_sql,
+)
 from sextant.author.sqlfile import fingerprint
 from sextant.kernel.nouns import Asset, Build, CheckSpec, Code, Input, Measure, Table, Trigger
 from sextant.kernel.partitions import Partitioning
@@ -21,7 +28,15 @@ _COARSE = {"hourly": ("1d", "1w", "1mo"), "daily": ("1w", "1mo"), "monthly": ()}
 
 def measure_of(kpi: Kpi) -> Measure:
     """Return the metric definition as the kernel knows it."""
-    return Measure(of=kpi.of, sql=kpi.sql, grain=kpi.grain, by=kpi.by, where=kpi.where, goal=kpi.goal, unit=kpi.unit)
+    return Measure(
+        of=kpi.of,
+        sql=kpi.sql,
+        grain=kpi.grain,
+        by=kpi.by,
+        where=kpi.where,
+        goal=kpi.goal,
+        unit=kpi.unit,
+    )
 
 
 def check_definition(kpi: Kpi, collector: Collector) -> bool:
@@ -31,16 +46,31 @@ def check_definition(kpi: Kpi, collector: Collector) -> bool:
         check_measure(kpi.sql, kpi.of)
     except MeasureError as error:
         hint = "as in `count(*) filter (where dep_delay < 15) / count(*)`"
-        collector.note("SX-PROJ-050", f"the measure of `{kpi.name}` cannot be taken: {error}", place=kpi.place, hint=hint)
+        collector.note(
+            "SX-PROJ-050",
+            f"the measure of `{kpi.name}` cannot be taken: {error}",
+            place=kpi.place,
+            hint=hint,
+        )
     if kpi.where:
         try:
             check_condition(kpi.where)
         except MeasureError as error:
-            collector.note("SX-PROJ-050", f"`where` of `{kpi.name}` is not a condition: {error}", place=kpi.place, hint="as in `dep_time is not null`")
+            collector.note(
+                "SX-PROJ-050",
+                f"`where` of `{kpi.name}` is not a condition: {error}",
+                place=kpi.place,
+                hint="as in `dep_time is not null`",
+            )
     for dimension in kpi.by:
         if _TAKEN.fullmatch(dimension):
             hint = "that name is a column of every KPI's values: rename the column"
-            collector.note("SX-PROJ-051", f"`{kpi.name}` cannot be split by `{dimension}`", place=kpi.place, hint=hint)
+            collector.note(
+                "SX-PROJ-051",
+                f"`{kpi.name}` cannot be split by `{dimension}`",
+                place=kpi.place,
+                hint=hint,
+            )
     return len(collector.problems) == before
 
 
@@ -53,36 +83,91 @@ def check_source(kpi: Kpi, of: Asset, collector: Collector) -> bool:
 
     table = of.table or Table()
     if kpi.grain and not table.time:
-        note("SX-PROJ-052", f"`{kpi.name}` has the grain {kpi.grain}, but `{of.name}` has no `time`", 'say `time="..."` on the dataset, or `grain=""` on the KPI')
+        note(
+            "SX-PROJ-052",
+            f"`{kpi.name}` has the grain {kpi.grain}, but `{of.name}` has no `time`",
+            'say `time="..."` on the dataset, or `grain=""` on the KPI',
+        )
     if kpi.grain and table.partitioning.grain == "static":
-        note("SX-PROJ-052", f"`{kpi.name}` has the grain {kpi.grain}, but `{of.name}` is not sliced by time", 'say `grain=""` on the KPI')
+        note(
+            "SX-PROJ-052",
+            f"`{kpi.name}` has the grain {kpi.grain}, but `{of.name}` is not sliced by time",
+            'say `grain=""` on the KPI',
+        )
     if kpi.grain in _COARSE.get(table.partitioning.grain, ()):
         finest = {"hourly": "1h", "daily": "1d"}[table.partitioning.grain]
         note(
-            "SX-PROJ-053", f"the grain {kpi.grain} of `{kpi.name}` is coarser than the {table.partitioning.grain} partitions of `{of.name}`",
+            "SX-PROJ-053",
+            (
+                f"the grain {kpi.grain} of `{kpi.name}` is coarser than the "
+                f"{table.partitioning.grain} partitions of `{of.name}`"
+            ),
             f'keep it by `grain="{finest}"`; it can be read by any coarser grain',
         )
     return len(collector.problems) == before
 
 
-def assets_of(kpi: Kpi, of: Asset, *, tz: str, file: str, line: int, checks: tuple[CheckSpec, ...], owner: str) -> tuple[Asset, Asset, str]:
-    """Return the definition, the dataset of its values, and that dataset's query over a table named as `of`."""
+def assets_of(
+    kpi: Kpi, of: Asset, *, tz: str, file: str, line: int, checks: tuple[CheckSpec, ...], owner: str
+) -> tuple[Asset, Asset, str]:
+    """Return the definition, the dataset of its values, and that dataset's query over a table named
+    as `of`."""
     measure = msgspec.structs.replace(measure_of(kpi), definition=definition(measure_of(kpi), tz))
     source = of.table or Table()
-    slices = source.partitioning if kpi.grain else Partitioning()  # without a bucket the value is one over everything
-    query = values_sql(measure, table=of.name, time=source.time, tz=tz, label=LABEL if slices.grain != "none" else "")
+    # without a bucket the value is one over everything
+    slices = source.partitioning if kpi.grain else Partitioning()
+    query = values_sql(
+        measure,
+        table=of.name,
+        time=source.time,
+        tz=tz,
+        label=LABEL if slices.grain != "none" else "",
+    )
     key = (*(("bucket",) if kpi.grain else ()), *kpi.by)
-    kind_of_key = (CheckSpec(name=f"unique({', '.join(key)})", check="check.dataops.unique", params={"columns": list(key)}),) if key else ()
+    kind_of_key = (
+        (
+            CheckSpec(
+                name=f"unique({', '.join(key)})",
+                check="check.dataops.unique",
+                params={"columns": list(key)},
+            ),
+        )
+        if key
+        else ()
+    )
     metric = Asset(
-        kind="kpi", name=kpi.name, owner=owner, tier=kpi.slots.tier, description=kpi.slots.description, measure=measure, file=file, line=line,
+        kind="kpi",
+        name=kpi.name,
+        owner=owner,
+        tier=kpi.slots.tier,
+        description=kpi.slots.description,
+        measure=measure,
+        file=file,
+        line=line,
     )
     values = Asset(
-        kind="dataset", name=f"kpi_{kpi.name}", owner=owner, tier=kpi.slots.tier, description=f"Values of kpi:{kpi.name}.",
+        kind="dataset",
+        name=f"kpi_{kpi.name}",
+        owner=owner,
+        tier=kpi.slots.tier,
+        description=f"Values of kpi:{kpi.name}.",
         build=Build(
-            code=Code(language="sql", entry=f"kpi:{kpi.name}", file=file, line=line, fingerprint=fingerprint(query)),
-            inputs=(Input(name=of.name, asset=of.id, frame="sql"),), whole_range=slices.grain != "none",
+            code=Code(
+                language="sql",
+                entry=f"kpi:{kpi.name}",
+                file=file,
+                line=line,
+                fingerprint=fingerprint(query),
+            ),
+            inputs=(Input(name=of.name, asset=of.id, frame="sql"),),
+            whole_range=slices.grain != "none",
         ),
         table=Table(partitioning=slices, key=key, time="bucket" if kpi.grain else ""),
-        measure=measure, checks=(*kind_of_key, *checks), on=(Trigger(kind="inputs"),), on_change="rebuild", file=file, line=line,
+        measure=measure,
+        checks=(*kind_of_key, *checks),
+        on=(Trigger(kind="inputs"),),
+        on_change="rebuild",
+        file=file,
+        line=line,
     )
     return metric, values, query

@@ -15,26 +15,64 @@ from sextant.policy.decide import wanted
 @click.command()
 @click.argument("asset")
 @click.argument("version", required=False, default="")
-@click.option("--from", "source", metavar="ENV", default="", help="Publish what is live in that environment.")
-@click.option("--break-glass", metavar="REASON", default="", help="Past a failed gate, a missing approval or a deny; leaves a signal for the owner to review.")
+@click.option(
+    "--from", "source", metavar="ENV", default="", help="Publish what is live in that environment."
+)
+@click.option(
+    "--break-glass",
+    metavar="REASON",
+    default="",
+    help=(
+        "Past a failed gate, a missing approval or a deny; leaves a signal for the owner to review."
+    ),
+)
 @click.option("--unhold", is_flag=True, help="Lift the mark of a withdrawn version instead.")
 @options
-def release(asset: str, version: str, source: str, break_glass: str, unhold: bool, env: str | None, as_json: bool) -> int:
+def release(
+    asset: str,
+    version: str,
+    source: str,
+    break_glass: str,
+    unhold: bool,
+    env: str | None,
+    as_json: bool,
+) -> int:
     """Make a version of an asset live, through the gate: VERSION, or what is live in --from ENV.
 
-    Of a version that was made on an older state only what it changed is taken over; a partition that both changed is a conflict."""
+    Of a version that was made on an older state only what it changed is taken over; a partition
+    that both changed is a conflict."""
     with platform() as p:
         if unhold:
             lifted = p.unhold(asset, version, env=env or "")
-            emit(lifted, json=as_json, text=lambda: [f"{lifted['asset']}@{short(lifted['version'])} may be chosen again in {lifted['env']}"])
+            emit(
+                lifted,
+                json=as_json,
+                text=lambda: [
+                    (
+                        f"{lifted['asset']}@{short(lifted['version'])} may be chosen again in "
+                        f"{lifted['env']}"
+                    )
+                ],
+            )
             return 0
-        return _released(p.release(asset, version=version, source=source, break_glass=break_glass, env=env or ""), as_json)
+        return _released(
+            p.release(
+                asset, version=version, source=source, break_glass=break_glass, env=env or ""
+            ),
+            as_json,
+        )
 
 
 def _released(done: Any, as_json: bool) -> int:
     def lines() -> list[str]:
-        out = [f"release {done.id} is {done.state}" + (f": {done.reason}" if done.reason and done.state != "live" else "")]
-        out += [f"  {m.asset}  {short(m.source) or 'nothing'} -> {short(m.target)} in {m.env}" for m in done.moves]
+        out = [
+            f"release {done.id} is {done.state}"
+            + (f": {done.reason}" if done.reason and done.state != "live" else "")
+        ]
+        out += [
+            f"  {m.asset}  {short(m.source) or 'nothing'} -> {short(m.target)} in {m.env}"
+            for m in done.moves
+        ]
         if done.state == "waiting":
             out.append(f"  {wanted(done.asked)} must `sextant approve {done.id}` before it goes on")
         return out
@@ -47,17 +85,47 @@ def _released(done: Any, as_json: bool) -> int:
 @click.argument("asset")
 @click.argument("version", required=False, default="")
 @click.option("--reason", default="undone by hand", metavar="TEXT", help="Why; kept in the ledger.")
-@click.option("--downstream/--only", default=True, help="Derive again what stands on it (default), or leave that to the next run.")
-@click.option("--break-glass", metavar="REASON", default="", help="Past a deny and past failed checks of what is derived again; leaves a signal for the owner to review.")
+@click.option(
+    "--downstream/--only",
+    default=True,
+    help="Derive again what stands on it (default), or leave that to the next run.",
+)
+@click.option(
+    "--break-glass",
+    metavar="REASON",
+    default="",
+    help=(
+        "Past a deny and past failed checks of what is derived again; leaves a signal for the "
+        "owner to review."
+    ),
+)
 @options
-def rollback(asset: str, version: str, reason: str, downstream: bool, break_glass: str, env: str | None, as_json: bool) -> int:
-    """Undo the release that brought VERSION (default: what is live): only the partitions that it changed go back.
+def rollback(
+    asset: str,
+    version: str,
+    reason: str,
+    downstream: bool,
+    break_glass: str,
+    env: str | None,
+    as_json: bool,
+) -> int:
+    """Undo the release that brought VERSION (default: what is live): only the partitions that it
+    changed go back.
 
-    What was derived from them is derived again and published in the same release. The version stays withdrawn: nothing
-    chooses it again until code or inputs change, or `sextant release ASSET VERSION --unhold` lifts the mark."""
+    What was derived from them is derived again and published in the same release. The version stays
+    withdrawn: nothing chooses it again until code or inputs change, or `sextant release ASSET
+    VERSION --unhold` lifts the mark."""
     with platform() as p:
         progress = Progress()
-        report = p.rollback(asset, version=version, reason=reason, downstream=downstream, break_glass=break_glass, env=env or "", progress=progress)
+        report = p.rollback(
+            asset,
+            version=version,
+            reason=reason,
+            downstream=downstream,
+            break_glass=break_glass,
+            env=env or "",
+            progress=progress,
+        )
         progress.end()
         return finish(report, as_json)
 
@@ -84,7 +152,14 @@ def env_list(as_json: bool) -> None:
     """List environments and what they fall through to."""
     with platform() as p:
         found = p.environments()
-        emit(found, json=as_json, text=lambda: table(("environment", "falls through to", "since (UTC)"), [(e["name"], e["parent"], e["created_at"][:19]) for e in found]))
+        emit(
+            found,
+            json=as_json,
+            text=lambda: table(
+                ("environment", "falls through to", "since (UTC)"),
+                [(e["name"], e["parent"], e["created_at"][:19]) for e in found],
+            ),
+        )
 
 
 @env.command("create")
@@ -92,10 +167,15 @@ def env_list(as_json: bool) -> None:
 @click.option("--from", "parent", required=True, metavar="ENV", help="What it falls through to.")
 @json_option
 def env_create(name: str, parent: str, as_json: bool) -> None:
-    """Create an environment that sees everything of another one until it has versions of its own. Copies nothing."""
+    """Create an environment that sees everything of another one until it has versions of its own.
+    Copies nothing."""
     with platform() as p:
         done = p.create_environment(name, parent)
-        emit(done, json=as_json, text=lambda: [f"environment {name} sees {parent}; use it with --env {name}"])
+        emit(
+            done,
+            json=as_json,
+            text=lambda: [f"environment {name} sees {parent}; use it with --env {name}"],
+        )
 
 
 @env.command("diff")
@@ -103,20 +183,32 @@ def env_create(name: str, parent: str, as_json: bool) -> None:
 @click.argument("b")
 @json_option
 def env_diff(a: str, b: str, as_json: bool) -> int:
-    """Show what differs between two environments: code, versions, partitions, rows, KPIs. Exit code 1 when they differ."""
+    """Show what differs between two environments: code, versions, partitions, rows, KPIs. Exit code
+    1 when they differ."""
     with platform() as p:
         found = p.environment_diff(a, b)
 
         def lines() -> list[str]:
             rows = [
                 (
-                    e["asset"], short(e["before"]), short(e["after"]), "yes" if e["code_changed"] else "", len(e.get("partitions", ())) or "",
+                    e["asset"],
+                    short(e["before"]),
+                    short(e["after"]),
+                    "yes" if e["code_changed"] else "",
+                    len(e.get("partitions", ())) or "",
                     f"{e['rows_before']:,} -> {e['rows_after']:,}" if "rows_before" in e else "",
                 )
                 for e in found["assets"]
-            ]  # fmt: skip
-            out = table(("asset", a, b, "code", "partitions", "rows"), rows) if rows else [f"{a} and {b} show the same"]
-            out += [f"{k['kpi']}: {_number(k['before'])} -> {_number(k['after'])}" for k in found["kpis"]]
+            ]
+            out = (
+                table(("asset", a, b, "code", "partitions", "rows"), rows)
+                if rows
+                else [f"{a} and {b} show the same"]
+            )
+            out += [
+                f"{k['kpi']}: {_number(k['before'])} -> {_number(k['after'])}"
+                for k in found["kpis"]
+            ]
             return out
 
         emit(found, json=as_json, text=lines)
@@ -134,59 +226,142 @@ def env_drop(name: str, as_json: bool) -> None:
     """Drop an environment; its versions lose their pointer and expire with the others."""
     with platform() as p:
         done = p.drop_environment(name)
-        emit(done, json=as_json, text=lambda: [f"environment {name} is gone; the ledger remembers it"])
+        emit(
+            done,
+            json=as_json,
+            text=lambda: [f"environment {name} is gone; the ledger remembers it"],
+        )
 
 
 @click.command()
 @click.argument("kind", type=click.Choice(["release", "run", "check"]))
 @click.argument("asset")
-@click.option("--version", "version", default="", metavar="TEXT", help="What was released or checked: a tag, a commit, a digest.")
-@click.option("--state", default="", metavar="WORD", help="release: live, rolled_back, rejected; run: finished, failed; check: ok, failed.")
+@click.option(
+    "--version",
+    "version",
+    default="",
+    metavar="TEXT",
+    help="What was released or checked: a tag, a commit, a digest.",
+)
+@click.option(
+    "--state",
+    default="",
+    metavar="WORD",
+    help="release: live, rolled_back, rejected; run: finished, failed; check: ok, failed.",
+)
 @click.option("--name", default="", metavar="TEXT", help="The check's or run's name.")
 @click.option("--message", default="", metavar="TEXT", help="What is worth knowing.")
 @click.option("--url", default="", metavar="URL", help="Where the other tool shows it.")
-@click.option("--owner", default="", metavar="TEAM", help="Who owns the asset, when it is seen for the first time.")
-@click.option("--reads", "upstream", multiple=True, metavar="ASSET", help="An asset that it stands on; may be given again.")
-@click.option("--feeds", "downstream", multiple=True, metavar="ASSET", help="An asset that stands on it; may be given again.")
-@click.option("--cause", default="", metavar="EVENT", help="The id of the event that brought it about.")
+@click.option(
+    "--owner",
+    default="",
+    metavar="TEAM",
+    help="Who owns the asset, when it is seen for the first time.",
+)
+@click.option(
+    "--reads",
+    "upstream",
+    multiple=True,
+    metavar="ASSET",
+    help="An asset that it stands on; may be given again.",
+)
+@click.option(
+    "--feeds",
+    "downstream",
+    multiple=True,
+    metavar="ASSET",
+    help="An asset that stands on it; may be given again.",
+)
+@click.option(
+    "--cause", default="", metavar="EVENT", help="The id of the event that brought it about."
+)
 @options
 def report(
-    kind: Literal["release", "run", "check"], asset: str, version: str, state: str, name: str, message: str, url: str, owner: str, upstream: tuple[str, ...], downstream: tuple[str, ...],
-    cause: str, env: str | None, as_json: bool,
-) -> None:  # fmt: skip
-    """Record what another tool did: a release, run or check of an observed asset, such as service:checkout.
+    kind: Literal["release", "run", "check"],
+    asset: str,
+    version: str,
+    state: str,
+    name: str,
+    message: str,
+    url: str,
+    owner: str,
+    upstream: tuple[str, ...],
+    downstream: tuple[str, ...],
+    cause: str,
+    env: str | None,
+    as_json: bool,
+) -> None:
+    """Record what another tool did: a release, run or check of an observed asset, such as
+    service:checkout.
 
     The asset becomes part of the graph, and what is reported part of every answer to why."""
     with platform() as p:
         done = p.report(
-            kind, asset, version=version, state=state, name=name, message=message, url=url, owner=owner, upstream=upstream, downstream=downstream,
-            cause=cause, env=env or "",
-        )  # fmt: skip
+            kind,
+            asset,
+            version=version,
+            state=state,
+            name=name,
+            message=message,
+            url=url,
+            owner=owner,
+            upstream=upstream,
+            downstream=downstream,
+            cause=cause,
+            env=env or "",
+        )
         if done["new"]:
             say(f"{asset} is an observed asset now")
-        emit(done, json=as_json, text=lambda: [f"recorded {done['type']} of {done['asset']} as {done['event']}"])
+        emit(
+            done,
+            json=as_json,
+            text=lambda: [f"recorded {done['type']} of {done['asset']} as {done['event']}"],
+        )
 
 
 @click.command()
 @click.argument("dataset")
 @click.argument("file", type=click.File("rb"), metavar="FILE|-")
-@click.option("--batch", default="", metavar="ID", help="Identifies the rows: the same once more is taken once (default: a digest of the file).")
+@click.option(
+    "--batch",
+    default="",
+    metavar="ID",
+    help="Identifies the rows: the same once more is taken once (default: a digest of the file).",
+)
 @options
 def push(dataset: str, file: BinaryIO, batch: str, env: str | None, as_json: bool) -> None:
-    """Give rows to a dataset that is declared with sx.stream: JSON lines, or one JSON array. Durable when it returns; published by the next run, or at once by the server."""
+    """Give rows to a dataset that is declared with sx.stream: JSON lines, or one JSON array.
+    Durable when it returns; published by the next run, or at once by the server."""
     import hashlib
 
     data = file.read(REQUEST_BYTES_MAX + 1)
     if len(data) > REQUEST_BYTES_MAX:
-        raise UsageError("SX-CLI-040", f"the file is larger than {REQUEST_BYTES_MAX >> 20} MiB", hint="split it: each part is a batch of its own")
+        raise UsageError(
+            "SX-CLI-040",
+            f"the file is larger than {REQUEST_BYTES_MAX >> 20} MiB",
+            hint="split it: each part is a batch of its own",
+        )
     rows = _rows_in(data, file.name)
     with platform() as p:
-        done = p.push(dataset, rows, batch=batch or f"sha256:{hashlib.sha256(data).hexdigest()[:32]}", env=env or "")
-        emit(done, json=as_json, text=lambda: [f"{done['rows']:,} rows of batch {done['batch']} " + ("had been taken before" if done["again"] else f"are taken for {done['dataset']}")])
+        done = p.push(
+            dataset,
+            rows,
+            batch=batch or f"sha256:{hashlib.sha256(data).hexdigest()[:32]}",
+            env=env or "",
+        )
+        emit(
+            done,
+            json=as_json,
+            text=lambda: [
+                f"{done['rows']:,} rows of batch {done['batch']} "
+                + ("had been taken before" if done["again"] else f"are taken for {done['dataset']}")
+            ],
+        )
 
 
 def _rows_in(data: bytes, name: str) -> list[dict[str, Any]]:
-    """Return the rows of a file: JSON lines, or one JSON array of objects. BadData with the line."""
+    """Return the rows of a file: JSON lines, or one JSON array of objects. BadData with the
+    line."""
     import msgspec
 
     rows: list[dict[str, Any]] = []
@@ -199,5 +374,10 @@ def _rows_in(data: bytes, name: str) -> list[dict[str, Any]]:
             if line.strip():
                 rows.append(msgspec.json.decode(line, type=dict[str, Any]))
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise BadData("SX-CLI-041", f"not rows in JSON: {error}", hint="one JSON object on each line, or one array of objects", where=where) from error
+        raise BadData(
+            "SX-CLI-041",
+            f"not rows in JSON: {error}",
+            hint="one JSON object on each line, or one array of objects",
+            where=where,
+        ) from error
     return rows

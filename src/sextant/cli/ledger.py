@@ -16,18 +16,38 @@ def ledger() -> None:
 
 @ledger.command("show")
 @click.argument("subject", required=False, default="", metavar="[SUBJECT]")
-@click.option("--limit", default=20, type=click.IntRange(1, PAGE_ROWS_MAX), metavar="N", help="How many (default 20).")
+@click.option(
+    "--limit",
+    default=20,
+    type=click.IntRange(1, PAGE_ROWS_MAX),
+    metavar="N",
+    help="How many (default 20).",
+)
 @click.option("--before", default=0, metavar="SEQ", help="Only events before this one.")
-@click.option("--type", "kind", default="", metavar="TYPE", help="Only events of this type, such as release.live.")
+@click.option(
+    "--type",
+    "kind",
+    default="",
+    metavar="TYPE",
+    help="Only events of this type, such as release.live.",
+)
 @click.option("--data", is_flag=True, help="With their payloads.")
 @json_option
 def show(subject: str, limit: int, before: int, kind: str, data: bool, as_json: bool) -> None:
     """List events, newest first: all, or those about SUBJECT (an asset, release, run ...)."""
     with platform(load=False) as p:
-        found = p.events(subject=subject, type=kind, limit=limit, after=f"{before}:" if before else "").items
+        found = p.events(
+            subject=subject, type=kind, limit=limit, after=f"{before}:" if before else ""
+        ).items
 
         def lines() -> list[str]:
-            out = table(("seq", "at (UTC)", "event", "subject", "actor", "id"), [(str(e["seq"]), e["at"][:19], e["type"], e["subject"], e["actor"], e["id"]) for e in found])
+            out = table(
+                ("seq", "at (UTC)", "event", "subject", "actor", "id"),
+                [
+                    (str(e["seq"]), e["at"][:19], e["type"], e["subject"], e["actor"], e["id"])
+                    for e in found
+                ],
+            )
             if data:
                 import msgspec
 
@@ -38,29 +58,65 @@ def show(subject: str, limit: int, before: int, kind: str, data: bool, as_json: 
 
 
 @ledger.command("verify")
-@click.option("--witness", "witness_file", type=click.Path(path_type=Path, exists=True), help="A witness kept elsewhere (default: yours).")
-@click.option("--no-projections", is_flag=True, help="Do not rebuild and compare the tables that answer questions.")
+@click.option(
+    "--witness",
+    "witness_file",
+    type=click.Path(path_type=Path, exists=True),
+    help="A witness kept elsewhere (default: yours).",
+)
+@click.option(
+    "--no-projections",
+    is_flag=True,
+    help="Do not rebuild and compare the tables that answer questions.",
+)
 @json_option
 def verify(witness_file: Path | None, no_projections: bool, as_json: bool) -> int:
-    """Verify all of it: hashes, order, causes, signatures, the witness, and that every table follows from it. Exit code 1 with a finding."""
+    """Verify all of it: hashes, order, causes, signatures, the witness, and that every table
+    follows from it. Exit code 1 with a finding."""
     with platform(load=False, confirm=False) as p:
-        found = p.verify(witness=witness_file.read_text(encoding="utf-8") if witness_file else "", projections=not no_projections)
+        found = p.verify(
+            witness=witness_file.read_text(encoding="utf-8") if witness_file else "",
+            projections=not no_projections,
+        )
 
         def lines() -> list[str]:
             if found["ok"]:
-                return [f"ok: {found['events']:,} events, {found['signed']:,} signed, {found['witnessed']:,} witnessed, {found['erased']} erased", f"root {found['root']}"]
-            return [f"WRONG {f['table']}" + (f" at {f['seq']}" if f["seq"] >= 0 else "") + f": {f['message']}" for f in found["findings"]]
+                return [
+                    (
+                        f"ok: {found['events']:,} events, {found['signed']:,} signed, "
+                        f"{found['witnessed']:,} witnessed, {found['erased']} erased"
+                    ),
+                    f"root {found['root']}",
+                ]
+            return [
+                f"WRONG {f['table']}"
+                + (f" at {f['seq']}" if f["seq"] >= 0 else "")
+                + f": {f['message']}"
+                for f in found["findings"]
+            ]
 
         emit(found, json=as_json, text=lines)
         if found["ok"] and not found["witnessed"]:
-            say("note: without a witness, who has both database and key could have rewritten all of it unseen")
+            say(
+                "note: without a witness, who has both database and key could have "
+                "rewritten all of it unseen"
+            )
         return int(not found["ok"])
 
 
 @ledger.command("prove")
 @click.argument("seq", type=int)
-@click.option("--since", type=click.Path(path_type=Path, exists=True), help="An older witness: prove that the log continues it.")
-@click.option("--output", "-o", type=click.Path(path_type=Path), help="Write the bundle here (default: stdout).")
+@click.option(
+    "--since",
+    type=click.Path(path_type=Path, exists=True),
+    help="An older witness: prove that the log continues it.",
+)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    help="Write the bundle here (default: stdout).",
+)
 def prove(seq: int, since: Path | None, output: Path | None) -> None:
     """Prove that event SEQ stands in the signed log, as a JSON bundle that verifies offline:
 
@@ -72,16 +128,25 @@ def prove(seq: int, since: Path | None, output: Path | None) -> None:
         text = msgspec.json.format(msgspec.json.encode(bundle)).decode()
         if output:
             output.write_text(text + "\n", encoding="utf-8")
-            say(f"wrote {output}; check it with: python -m sextant.ledger.standalone {output} --key {bundle['key']}")
+            say(
+                f"wrote {output}; check it with: python -m sextant.ledger.standalone "
+                f"{output} --key {bundle['key']}"
+            )
         else:
             click.echo(text)
 
 
 @ledger.command("checkpoint")
-@click.option("--output", "-o", type=click.Path(path_type=Path), help="Also write it as a witness file, to keep elsewhere.")
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    help="Also write it as a witness file, to keep elsewhere.",
+)
 @json_option
 def checkpoint(output: Path | None, as_json: bool) -> None:
-    """Sign the head of the ledger and keep it as your witness. Put it into a git tag or a mail, and it is everybody's."""
+    """Sign the head of the ledger and keep it as your witness. Put it into a git tag or a mail, and
+    it is everybody's."""
     from sextant.ledger.witness import Witness
 
     with platform(load=False) as p:
@@ -96,10 +161,20 @@ def checkpoint(output: Path | None, as_json: bool) -> None:
 @click.option("--reason", required=True, metavar="TEXT", help="Why; itself kept in the ledger.")
 @json_option
 def erase(seq: int, reason: str, as_json: bool) -> None:
-    """Erase the payload of event SEQ. The event and every proof stay valid; what it said is gone."""
+    """Erase the payload of event SEQ. The event and every proof stay valid; what it said is
+    gone."""
     with platform(load=False) as p:
         done = p.erase(seq, reason)
-        emit(done, json=as_json, text=lambda: [f"the payload of event {seq} is erased; event {done['event']} says so. Backups made before still hold it."])
+        emit(
+            done,
+            json=as_json,
+            text=lambda: [
+                (
+                    f"the payload of event {seq} is erased; event {done['event']} says so. "
+                    "Backups made before still hold it."
+                )
+            ],
+        )
 
 
 @ledger.command("rotate")

@@ -1,4 +1,5 @@
-"""Commands that only look: status, graph, show, versions, diff, releases, kpi, why, signals, incidents, runs."""
+"""Commands that only look: status, graph, show, versions, diff, releases, kpi, why, signals,
+incidents, runs."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,13 @@ if TYPE_CHECKING:
     from sextant.app.answers import Status
 
 _SAMPLES_SHOWN = 5  # rows of each kind that a diff prints
-limit_option = click.option("--limit", default=20, type=click.IntRange(1, PAGE_ROWS_MAX), metavar="N", help="How many (default 20).")
+limit_option = click.option(
+    "--limit",
+    default=20,
+    type=click.IntRange(1, PAGE_ROWS_MAX),
+    metavar="N",
+    help="How many (default 20).",
+)
 
 
 @click.command()
@@ -32,11 +39,29 @@ def _status_lines(found: "Status") -> list[str]:
     for a in found["assets"]:
         todo = [f"{count} {reason}" for reason, count in a["to_run"].items()]
         todo += [f"{a[word]} {word}" for word in ("stale", "held", "waiting") if a[word]]
-        rows.append((a["asset"], a["owner"], short(a["version"]), a["published_at"][:19], a["partitions"] or "", a["rows"] or "", ", ".join(todo) or ("up to date" if a["version"] else "not live yet")))
-    out = [f"{found['project']} / {found['env']}", *table(("asset", "owner", "live", "since (UTC)", "partitions", "rows", "state"), rows)]
+        rows.append(
+            (
+                a["asset"],
+                a["owner"],
+                short(a["version"]),
+                a["published_at"][:19],
+                a["partitions"] or "",
+                a["rows"] or "",
+                ", ".join(todo) or ("up to date" if a["version"] else "not live yet"),
+            )
+        )
+    out = [
+        f"{found['project']} / {found['env']}",
+        *table(("asset", "owner", "live", "since (UTC)", "partitions", "rows", "state"), rows),
+    ]
     out += [f"signal   {s['severity']}: {s['message']}" for s in found["signals"]]
-    out += [f"waits    release {r['id']} ({r['state']}): {r.get('reason', '')}" for r in found["waiting"]]
-    out += [f"open     run {r} was not finished; the next run takes it up" for r in found["runs_open"]]
+    out += [
+        f"waits    release {r['id']} ({r['state']}): {r.get('reason', '')}"
+        for r in found["waiting"]
+    ]
+    out += [
+        f"open     run {r} was not finished; the next run takes it up" for r in found["runs_open"]
+    ]
     return out
 
 
@@ -52,20 +77,40 @@ def graph(upstream: str, downstream: str, as_json: bool) -> None:
         def lines() -> list[str]:
             reads: dict[str, list[str]] = {}
             for edge in found["edges"]:
-                reads.setdefault(edge["target"], []).append(edge["source"] if edge["kind"] == "feeds" else f"{edge['source']} ({edge['kind']})")
-            return table(("asset", "owner", "tier", "stands on"), [(a["id"], a["owner"], a["tier"], ", ".join(sorted(reads.get(a["id"], [])))) for a in found["assets"]])
+                reads.setdefault(edge["target"], []).append(
+                    edge["source"]
+                    if edge["kind"] == "feeds"
+                    else f"{edge['source']} ({edge['kind']})"
+                )
+            return table(
+                ("asset", "owner", "tier", "stands on"),
+                [
+                    (a["id"], a["owner"], a["tier"], ", ".join(sorted(reads.get(a["id"], []))))
+                    for a in found["assets"]
+                ],
+            )
 
         emit(found, json=as_json, text=lines)
 
 
 @click.command()
 @click.argument("asset")
-@click.option("--as-of", default="", metavar="VERSION|TIME", help="That version, or what was live then.")
+@click.option(
+    "--as-of", default="", metavar="VERSION|TIME", help="That version, or what was live then."
+)
 @click.option("--partition", default="", metavar="KEY", help="Rows of this partition.")
-@click.option("--limit", default=10, type=click.IntRange(0, PAGE_ROWS_MAX), metavar="N", help="How many rows (default 10).")
+@click.option(
+    "--limit",
+    default=10,
+    type=click.IntRange(0, PAGE_ROWS_MAX),
+    metavar="N",
+    help="How many rows (default 10).",
+)
 @click.option("--count", is_flag=True, help="Only the number of rows.")
 @options
-def show(asset: str, as_of: str, partition: str, limit: int, count: bool, env: str | None, as_json: bool) -> None:
+def show(
+    asset: str, as_of: str, partition: str, limit: int, count: bool, env: str | None, as_json: bool
+) -> None:
     """Show an asset: facts, version, first rows."""
     with platform() as p:
         if count:
@@ -77,22 +122,52 @@ def show(asset: str, as_of: str, partition: str, limit: int, count: bool, env: s
 
 
 def _show_lines(found: dict[str, Any]) -> list[str]:
-    out = [f"{found['asset']}  owner {found['owner'] or '-'}  tier {found['tier']}  {found['description']}".rstrip()]
+    out = [
+        (
+            f"{found['asset']}  owner {found['owner'] or '-'}  tier {found['tier']}  "
+            f"{found['description']}"
+        ).rstrip()
+    ]
     if found["mode"] == "observed":
-        return out + table(("at", "event", "actor"), [(r["at"], r["type"], r["actor"]) for r in found["reports"]])
+        return out + table(
+            ("at", "event", "actor"), [(r["at"], r["type"], r["actor"]) for r in found["reports"]]
+        )
     if "measure" in found:
         out.append(f"measure   {found['measure']['sql']}  of {found['measure']['of']}")
     if found.get("version"):
-        out.append(f"version   {short(found['version'])}  of {found['created_at'][:19]}Z  {found['rows']:,} rows in {found['partitions']} partitions, {found['size_bytes']:,} bytes")
+        out.append(
+            f"version   {short(found['version'])}  of {found['created_at'][:19]}Z  "
+            f"{found['rows']:,} rows in {found['partitions']} partitions, "
+            f"{found['size_bytes']:,} bytes"
+        )
         if found["made_from"]:
-            out.append("made from " + ", ".join(f"{name}@{short(version)}" for name, version in found["made_from"].items()))
+            out.append(
+                "made from "
+                + ", ".join(
+                    f"{name}@{short(version)}" for name, version in found["made_from"].items()
+                )
+            )
         out += [f"refused   {text}" for text in found["refused"]]
     if found.get("checks"):
-        out.append("checks    " + ", ".join(c["name"] + ("" if c["severity"] == "error" else " (warn)") for c in found["checks"]))
+        out.append(
+            "checks    "
+            + ", ".join(
+                c["name"] + ("" if c["severity"] == "error" else " (warn)") for c in found["checks"]
+            )
+        )
     sample = found.get("sample")
     if sample:
         head = list(sample[0])
-        out += ["", *table(head, [[str(row[name]) if row[name] is not None else "" for name in head] for row in sample])]
+        out += [
+            "",
+            *table(
+                head,
+                [
+                    [str(row[name]) if row[name] is not None else "" for name in head]
+                    for row in sample
+                ],
+            ),
+        ]
     return out
 
 
@@ -104,7 +179,23 @@ def versions(asset: str, limit: int, env: str | None, as_json: bool) -> None:
     """List an asset's versions, newest first."""
     with platform() as p:
         found = p.versions(asset, limit=limit, env=env or "").items
-        emit(found, json=as_json, text=lambda: table(("version", "made (UTC)", "rows", "state", "changed"), [(short(v["version"]), v["created_at"][:19], v["rows"], v["state"], " ".join(v["changed"])) for v in found]))
+        emit(
+            found,
+            json=as_json,
+            text=lambda: table(
+                ("version", "made (UTC)", "rows", "state", "changed"),
+                [
+                    (
+                        short(v["version"]),
+                        v["created_at"][:19],
+                        v["rows"],
+                        v["state"],
+                        " ".join(v["changed"]),
+                    )
+                    for v in found
+                ],
+            ),
+        )
 
 
 @click.command()
@@ -112,9 +203,11 @@ def versions(asset: str, limit: int, env: str | None, as_json: bool) -> None:
 @click.argument("b", metavar="[B]", required=False, default="")
 @options
 def diff(a: str, b: str, env: str | None, as_json: bool) -> int:
-    """Show what differs between two states of an asset: ASSET@VERSION, ASSET@TIME, ASSET@env:NAME, or ASSET (live).
+    """Show what differs between two states of an asset: ASSET@VERSION, ASSET@TIME, ASSET@env:NAME,
+    or ASSET (live).
 
-    Without B, A is compared with what is live; an ASSET alone shows what its last change changed. Exit code 1 when they differ."""
+    Without B, A is compared with what is live; an ASSET alone shows what its last change changed.
+    Exit code 1 when they differ."""
     with platform() as p:
         found = p.diff(a, b=b, env=env or "")
 
@@ -126,19 +219,47 @@ def _diff_lines(found: dict[str, Any]) -> list[str]:
     out = [f"{found['asset']}  {short(found['before'])} -> {short(found['after'])}"]
     if "measure" in found:
         old, new = found["measure"]["before"] or {}, found["measure"]["after"] or {}
-        out += [f"  {name}: {old.get(name)} -> {new.get(name)}" for name in sorted({*old, *new} - {"definition"}) if old.get(name) != new.get(name)]
-        return out + [f"  {line}" for line in table(("month", "before", "after"), [(row["bucket"], row["before"], row["after"]) for row in found.get("history", [])])]
+        out += [
+            f"  {name}: {old.get(name)} -> {new.get(name)}"
+            for name in sorted({*old, *new} - {"definition"})
+            if old.get(name) != new.get(name)
+        ]
+        return out + [
+            f"  {line}"
+            for line in table(
+                ("month", "before", "after"),
+                [(row["bucket"], row["before"], row["after"]) for row in found.get("history", [])],
+            )
+        ]
     if not found["partitions"] and found["before"] == found["after"]:
         return [*out, "no difference"]
     out.append(f"  partitions {_some(found['partitions'])}")
-    out.append(f"  rows       {found['rows_before']:,} -> {found['rows_after']:,} in them: {found['added']:,} added, {found['removed']:,} removed, {found.get('changed', 0):,} changed")
-    out += [f"  column     {name}: {before or 'new'} -> {after or 'gone'}" for name, (before, after) in found.get("columns", {}).items()]
+    out.append(
+        f"  rows       {found['rows_before']:,} -> {found['rows_after']:,} in them: "
+        f"{found['added']:,} added, {found['removed']:,} removed, "
+        f"{found.get('changed', 0):,} changed"
+    )
+    out += [
+        f"  column     {name}: {before or 'new'} -> {after or 'gone'}"
+        for name, (before, after) in found.get("columns", {}).items()
+    ]
     if found.get("changed_columns"):
-        out.append("  changed in " + ", ".join(f"{name} ({count:,})" for name, count in found["changed_columns"].items()))
+        out.append(
+            "  changed in "
+            + ", ".join(f"{name} ({count:,})" for name, count in found["changed_columns"].items())
+        )
     for word in ("added", "removed"):
-        out += [f"  {word:10} {_pairs(row)}" for row in found["samples"].get(word, [])[:_SAMPLES_SHOWN]]
+        out += [
+            f"  {word:10} {_pairs(row)}" for row in found["samples"].get(word, [])[:_SAMPLES_SHOWN]
+        ]
     for row in found["samples"].get("changed", [])[:_SAMPLES_SHOWN]:
-        out.append(f"  changed    {_pairs(row['key'])}: " + ", ".join(f"{name} {value} -> {row['after'].get(name)}" for name, value in row["before"].items()))
+        out.append(
+            f"  changed    {_pairs(row['key'])}: "
+            + ", ".join(
+                f"{name} {value} -> {row['after'].get(name)}"
+                for name, value in row["before"].items()
+            )
+        )
     return out
 
 
@@ -156,7 +277,21 @@ def releases(id_: str, asset: str, limit: int, env: str | None, as_json: bool) -
     with platform() as p:
         if id_:
             one = p.release_facts(id_)
-            emit(one, json=as_json, text=lambda: [*_release_lines([one]), *(f"  {m['asset']}  {short(m['source']) or 'new'} -> {short(m['target'])}" for m in one["moves"]), *(f"  {e['at']}  {e['type']}  by {e['actor']}" for e in reversed(one["events"]))])
+            emit(
+                one,
+                json=as_json,
+                text=lambda: [
+                    *_release_lines([one]),
+                    *(
+                        f"  {m['asset']}  {short(m['source']) or 'new'} -> {short(m['target'])}"
+                        for m in one["moves"]
+                    ),
+                    *(
+                        f"  {e['at']}  {e['type']}  by {e['actor']}"
+                        for e in reversed(one["events"])
+                    ),
+                ],
+            )
             return
         found = p.releases(env=env or "", asset=asset, limit=limit).items
         emit(found, json=as_json, text=lambda: _release_lines(found))
@@ -168,7 +303,17 @@ def _release_lines(found: list[dict[str, Any]]) -> list[str]:
     return table(
         ("release", "state", "intent", "env", "assets", "by", "at (UTC)", "reason"),
         [
-            (r["id"], r["state"], r.get("intent", "release"), r["moves"][0]["env"], ", ".join(m["asset"] for m in r["moves"][:3]) + (f" +{len(r['moves']) - 3}" if len(r["moves"]) > 3 else ""), r["by"], iso(r["changed_at"])[:19], r.get("reason", "")[:60])
+            (
+                r["id"],
+                r["state"],
+                r.get("intent", "release"),
+                r["moves"][0]["env"],
+                ", ".join(m["asset"] for m in r["moves"][:3])
+                + (f" +{len(r['moves']) - 3}" if len(r["moves"]) > 3 else ""),
+                r["by"],
+                iso(r["changed_at"])[:19],
+                r.get("reason", "")[:60],
+            )
             for r in found
         ],
     )
@@ -176,12 +321,24 @@ def _release_lines(found: list[dict[str, Any]]) -> list[str]:
 
 @click.command()
 @click.argument("name")
-@click.option("--by", multiple=True, metavar="DIM", help="Break down by this dimension; may be given again.")
-@click.option("--grain", default="", metavar="1d|1w|1mo|1q|1y", help="One value for each such length of time.")
+@click.option(
+    "--by", multiple=True, metavar="DIM", help="Break down by this dimension; may be given again."
+)
+@click.option(
+    "--grain", default="", metavar="1d|1w|1mo|1q|1y", help="One value for each such length of time."
+)
 @click.option("--where", default="", metavar="SQL", help="Only rows for which this holds.")
 @click.option("--as-of", default="", metavar="VERSION|TIME", help="As it was then.")
 @options
-def kpi(name: str, by: tuple[str, ...], grain: str, where: str, as_of: str, env: str | None, as_json: bool) -> None:
+def kpi(
+    name: str,
+    by: tuple[str, ...],
+    grain: str,
+    where: str,
+    as_of: str,
+    env: str | None,
+    as_json: bool,
+) -> None:
     """Show a business number; ratios are computed from their parts, never averaged."""
     dimensions = [part.strip() for text in by for part in text.split(",") if part.strip()]
     with platform() as p:
@@ -190,7 +347,10 @@ def kpi(name: str, by: tuple[str, ...], grain: str, where: str, as_of: str, env:
         def lines() -> list[str]:
             head = list(found["rows"][0]) if found["rows"] else ["value"]
             title = found["kpi"] + (f"  goal {found['goal']}" if found["goal"] else "")
-            return [title, *table(head, [[_cell(row[column]) for column in head] for row in found["rows"]])]
+            return [
+                title,
+                *table(head, [[_cell(row[column]) for column in head] for row in found["rows"]]),
+            ]
 
         emit(found, json=as_json, text=lines)
 
@@ -212,12 +372,24 @@ def why(subject: str, limit: int, env: str | None, as_json: bool) -> None:
 
         def lines() -> list[str]:
             if "chain" in found:
-                return [f"{e['at']}  {e['type']}  {e['subject']}  by {e['actor']}" for e in found["chain"]]
+                return [
+                    f"{e['at']}  {e['type']}  {e['subject']}  by {e['actor']}"
+                    for e in found["chain"]
+                ]
             out = [f"{found['asset']} in {found['env']}: what changed upstream, newest first"]
             for c in found["changes"][:limit]:
-                out.append(f"{c['at'][:19]}Z  {c['asset']}  {c['changed']}{' changed' if c['changed'] in ('code', 'data', 'definition') else ''}  by {c['by']}  owner {c['owner'] or '-'}" + (f"  ({c['reason']})" if c["reason"] else ""))
+                kind = c["changed"]
+                what = f"{kind} changed" if kind in ("code", "data", "definition") else kind
+                why = f"  ({c['reason']})" if c["reason"] else ""
+                out.append(
+                    f"{c['at'][:19]}Z  {c['asset']}  {what}  by {c['by']}"
+                    f"  owner {c['owner'] or '-'}{why}"
+                )
                 if c["release"]:
-                    out.append(f"    partitions {_some(c['partitions'])}   release {c['release']}   run {c['run'] or '-'}")
+                    out.append(
+                        f"    partitions {_some(c['partitions'])}   release {c['release']}  "
+                        f" run {c['run'] or '-'}"
+                    )
                 out.append("    because " + " <- ".join(e["type"] for e in c["chain"]))
                 out.append(f"    undo: {c['undo']}")
             return out
@@ -227,25 +399,56 @@ def why(subject: str, limit: int, env: str | None, as_json: bool) -> None:
 
 def _some(partitions: list[str]) -> str:
     """Return a few partitions, or how many there are and the outermost."""
-    return ", ".join(partitions) or "-" if len(partitions) <= 3 else f"{partitions[0]} .. {partitions[-1]} ({len(partitions)})"
+    return (
+        ", ".join(partitions) or "-"
+        if len(partitions) <= 3
+        else f"{partitions[0]} .. {partitions[-1]} ({len(partitions)})"
+    )
 
 
 @click.command()
 @click.argument("id_", metavar="[ID]", required=False, default="")
-@click.option("--close", "reason", metavar="REASON", default="", help="Close signal ID: somebody has looked at it, and this came of it.")
+@click.option(
+    "--close",
+    "reason",
+    metavar="REASON",
+    default="",
+    help="Close signal ID: somebody has looked at it, and this came of it.",
+)
 @limit_option
 @json_option
 def signals(id_: str, reason: str, limit: int, as_json: bool) -> None:
     """List signals, newest first, or close one."""
     if bool(id_) != bool(reason):
-        raise UsageError("SX-CLI-010", "closing a signal takes its id and a reason", hint='sextant signals sig_... --close "was a false alarm"')
+        raise UsageError(
+            "SX-CLI-010",
+            "closing a signal takes its id and a reason",
+            hint='sextant signals sig_... --close "was a false alarm"',
+        )
     with platform() as p:
         if id_:
             done = p.close_signal(id_, reason)
             emit(done, json=as_json, text=lambda: [f"signal {id_} is closed"])
             return
         found = p.signals(limit=limit).items
-        emit(found, json=as_json, text=lambda: table(("signal", "severity", "asset", "kind", "closed", "message"), [(s["id"], s["severity"], s["asset"], s["kind"], s["closed_at"][:19], s["message"]) for s in found]))
+        emit(
+            found,
+            json=as_json,
+            text=lambda: table(
+                ("signal", "severity", "asset", "kind", "closed", "message"),
+                [
+                    (
+                        s["id"],
+                        s["severity"],
+                        s["asset"],
+                        s["kind"],
+                        s["closed_at"][:19],
+                        s["message"],
+                    )
+                    for s in found
+                ],
+            ),
+        )
 
 
 @click.command()
@@ -255,12 +458,23 @@ def incidents(limit: int, as_json: bool) -> None:
     """List incidents, newest first."""
     with platform() as p:
         found = p.incidents(limit=limit).items
-        emit(found, json=as_json, text=lambda: table(("incident", "state", "assets", "title"), [(i["id"], i["state"], ", ".join(i["assets"]), i["title"]) for i in found]))
+        emit(
+            found,
+            json=as_json,
+            text=lambda: table(
+                ("incident", "state", "assets", "title"),
+                [(i["id"], i["state"], ", ".join(i["assets"]), i["title"]) for i in found],
+            ),
+        )
 
 
 @click.command()
 @click.argument("id_", metavar="[ID]", required=False, default="")
-@click.option("--cancel", is_flag=True, help="Stop this run; nothing of it is published, and what it made is used by the next.")
+@click.option(
+    "--cancel",
+    is_flag=True,
+    help="Stop this run; nothing of it is published, and what it made is used by the next.",
+)
 @limit_option
 @json_option
 def runs(id_: str, cancel: bool, limit: int, as_json: bool) -> None:
@@ -269,24 +483,88 @@ def runs(id_: str, cancel: bool, limit: int, as_json: bool) -> None:
         raise UsageError("SX-CLI-014", "--cancel needs a run", hint="`sextant runs` lists them")
     with platform(load=not cancel) as p:
         if cancel:
-            emit(p.cancel(id_), json=as_json, text=lambda: [f"run {id_} ends after the steps that are under way"])
+            emit(
+                p.cancel(id_),
+                json=as_json,
+                text=lambda: [f"run {id_} ends after the steps that are under way"],
+            )
             return
         if id_:
             found = p.run_facts(id_)
             emit(found, json=as_json, text=lambda: _run_lines(found))
             return
         listed = p.runs(limit=limit).items
-        emit(listed, json=as_json, text=lambda: table(("run", "env", "state", "trigger", "by", "computed", "reused", "failed", "rows", "took"), [(r["id"], r["env"], r["state"], r.get("trigger", ""), r.get("by", ""), r.get("computed", 0), r.get("reused", 0), r.get("failed", 0), r.get("rows", 0), human_s(r.get("wall_s", 0.0))) for r in listed]))
+        emit(
+            listed,
+            json=as_json,
+            text=lambda: table(
+                (
+                    "run",
+                    "env",
+                    "state",
+                    "trigger",
+                    "by",
+                    "computed",
+                    "reused",
+                    "failed",
+                    "rows",
+                    "took",
+                ),
+                [
+                    (
+                        r["id"],
+                        r["env"],
+                        r["state"],
+                        r.get("trigger", ""),
+                        r.get("by", ""),
+                        r.get("computed", 0),
+                        r.get("reused", 0),
+                        r.get("failed", 0),
+                        r.get("rows", 0),
+                        human_s(r.get("wall_s", 0.0)),
+                    )
+                    for r in listed
+                ],
+            ),
+        )
 
 
 def _run_lines(found: dict[str, Any]) -> list[str]:
-    out = [f"run {found['id']} {found['state']} in {found['env']}, by {found.get('by', '')} ({found.get('trigger', '')})" + ("" if found["seal_ok"] else "  HISTORY WAS CHANGED: its seal does not match")]
+    out = [
+        (
+            f"run {found['id']} {found['state']} in {found['env']}, by {found.get('by', '')} "
+            f"({found.get('trigger', '')})"
+        )
+        + ("" if found["seal_ok"] else "  HISTORY WAS CHANGED: its seal does not match")
+    ]
     rows = []
     for s in found["steps_recorded"]:
         used = s.get("resources", {})
-        rows.append((s["kind"], s["step"], s.get("attempt", 1), "ok" if s.get("ok", True) else s.get("error_code") or "skipped", s.get("rows", 0), human_s(used.get("wall_s", 0.0)), human_s(used.get("cpu_s", 0.0)), f"{used.get('memory_bytes_peak', 0) >> 20} MB", s.get("durability", ""), s.get("error", "")[:80]))
-    out += table(("", "step", "attempt", "result", "rows", "wall", "cpu", "peak", "durability", "error"), rows)
+        rows.append(
+            (
+                s["kind"],
+                s["step"],
+                s.get("attempt", 1),
+                "ok" if s.get("ok", True) else s.get("error_code") or "skipped",
+                s.get("rows", 0),
+                human_s(used.get("wall_s", 0.0)),
+                human_s(used.get("cpu_s", 0.0)),
+                f"{used.get('memory_bytes_peak', 0) >> 20} MB",
+                s.get("durability", ""),
+                s.get("error", "")[:80],
+            )
+        )
+    out += table(
+        ("", "step", "attempt", "result", "rows", "wall", "cpu", "peak", "durability", "error"),
+        rows,
+    )
     bad = [c for c in found["checks"] if not c["ok"]]
     out.append(f"{len(found['checks'])} checks, {len(bad)} not ok")
-    out += [f"  {c.get('severity', 'error')}  {c['asset']}[{c.get('partition') or 'all'}] {c['name']}: {c.get('message', '')}" for c in bad]
+    out += [
+        (
+            f"  {c.get('severity', 'error')}  {c['asset']}[{c.get('partition') or 'all'}] "
+            f"{c['name']}: {c.get('message', '')}"
+        )
+        for c in bad
+    ]
     return out

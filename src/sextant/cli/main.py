@@ -1,7 +1,8 @@
-"""The command `sextant`: finds the command's code when it is called, prints errors the way people can use them.
+"""The command `sextant`: finds the command's code when it is called, prints errors the way people
+can use them.
 
-stdout is data, stderr is talk. Exit codes: 0 ok, 1 a finding, 2 usage, 3 the world failed, 70 a bug, 130 interrupted.
-SEXTANT_DEBUG=1 shows the traceback of an error that is not ours.
+stdout is data, stderr is talk. Exit codes: 0 ok, 1 a finding, 2 usage, 3 the world failed, 70 a
+bug, 130 interrupted. SEXTANT_DEBUG=1 shows the traceback of an error that is not ours.
 """
 
 import os
@@ -34,22 +35,47 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             import difflib
 
             near = difflib.get_close_matches(args[0], COMMANDS, n=2)
-            ctx.fail(f"there is no command `{args[0]}`" + (f"; did you mean {' or '.join(near)}?" if near else ""))
+            ctx.fail(
+                f"there is no command `{args[0]}`"
+                + (f"; did you mean {' or '.join(near)}?" if near else "")
+            )
         return super().resolve_command(ctx, args)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--project", type=click.Path(), default=None, metavar="DIR", help="The project's folder (default: found from here upwards).")
-@click.option("--server", default=None, metavar="URL", envvar="SEXTANT_SERVER", help="Work with the project at this server (token in SEXTANT_TOKEN).")
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=lambda c, _p, v: _version(c) if v else None, help="Show the version.")
+@click.option(
+    "--project",
+    type=click.Path(),
+    default=None,
+    metavar="DIR",
+    help="The project's folder (default: found from here upwards).",
+)
+@click.option(
+    "--server",
+    default=None,
+    metavar="URL",
+    envvar="SEXTANT_SERVER",
+    help="Work with the project at this server (token in SEXTANT_TOKEN).",
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=lambda c, _p, v: _version(c) if v else None,
+    help="Show the version.",
+)
 @click.pass_context
 def cli(ctx: click.Context, project: str | None, server: str | None) -> None:
-    """Operate services, infrastructure, data, models, security and business numbers as one graph."""
+    """Operate services, infrastructure, data, models, security and business numbers as one
+    graph."""
     ctx.obj = {"project": project, "server": server}
 
 
@@ -97,14 +123,22 @@ def _ours(error: Exception) -> SextantError:
     """Return the error that says what another one means here, with the other one as its cause."""
     ours: SextantError
     if isinstance(error, OSError):
-        hint = "mend what the system says (a full disk, a missing permission, a lost connection) and run again; what was acknowledged is safe"
+        hint = (
+            "mend what the system says (a full disk, a missing permission, a lost connection) "
+            "and run again; what was acknowledged is safe"
+        )
         ours = WorldError("SX-CLI-020", "the machine refused: " + _system_says(error), hint=hint)
     else:
         import traceback
 
         hint = "please report it; SEXTANT_DEBUG=1 shows where it happened"
         frame = traceback.extract_tb(error.__traceback__)[-1]
-        ours = Bug("SX-CLI-021", "a promise inside Sextant was broken", hint=hint, where=f"{os.path.basename(frame.filename)}:{frame.lineno}")
+        ours = Bug(
+            "SX-CLI-021",
+            "a promise inside Sextant was broken",
+            hint=hint,
+            where=f"{os.path.basename(frame.filename)}:{frame.lineno}",
+        )
     if os.environ.get("SEXTANT_DEBUG"):
         import traceback
 

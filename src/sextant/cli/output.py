@@ -1,4 +1,5 @@
-"""How commands open the platform and print: tables for people, JSON with `--json`, progress on stderr."""
+"""How commands open the platform and print: tables for people, JSON with `--json`, progress on
+stderr."""
 
 import os
 import re
@@ -15,8 +16,12 @@ if TYPE_CHECKING:
     from sextant.app.port import Platform, StepDone
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-env_option = click.option("--env", default=None, metavar="NAME", help="The environment (default: the project's).")
-_CONTROL = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]")  # all but tab and new line; and what turns the direction of text
+env_option = click.option(
+    "--env", default=None, metavar="NAME", help="The environment (default: the project's)."
+)
+_CONTROL = re.compile(
+    "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]"
+)  # all but tab and new line; and what turns the direction of text
 _BAR = 24  # characters of the progress bar
 
 
@@ -27,9 +32,11 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def platform(**more: Any) -> "Iterator[Platform]":
-    """Give the project of the command's context: in its folder, or at the server that `--server` or SEXTANT_SERVER names.
+    """Give the project of the command's context: in its folder, or at the server that `--server` or
+    SEXTANT_SERVER names.
 
-    While it is open, a first Ctrl-C stops a run in this process cleanly; a run at a server goes on there.
+    While it is open, a first Ctrl-C stops a run in this process cleanly; a run at a server goes on
+    there.
     """
     address = click.get_current_context().find_root().obj["server"]
     if address:
@@ -66,8 +73,11 @@ def _warn(lines: Iterable[str]) -> None:
         say(f"  {line}")
 
 
-def emit(value: Any, *, json: bool, text: Callable[[], Iterable[str]], compact: bool = False) -> None:
-    """Print a value as JSON (`compact`: on one line, for a stream of values), or as the lines of `text`."""
+def emit(
+    value: Any, *, json: bool, text: Callable[[], Iterable[str]], compact: bool = False
+) -> None:
+    """Print a value as JSON (`compact`: on one line, for a stream of values), or as the lines of
+    `text`."""
     if json:
         import msgspec
 
@@ -86,8 +96,13 @@ def say(text: str) -> None:
 
 
 def harmless(text: str) -> str:
-    """Return text as a terminal may see it: what a service logged, or a tool reported, must not move its cursor, rename it or hide lines."""
-    return text if text.isprintable() else _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    """Return text as a terminal may see it: what a service logged, or a tool reported, must not
+    move its cursor, rename it or hide lines."""
+    return (
+        text
+        if text.isprintable()
+        else _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    )
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
@@ -99,7 +114,10 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
     widths = [max(len(str(head[n])), *(len(row[n]) for row in cells)) for n in range(len(head))]
 
     def line(row: Sequence[str]) -> str:
-        return "  ".join(value.rjust(widths[n]) if numeric[n] else value.ljust(widths[n]) for n, value in enumerate(row)).rstrip()
+        return "  ".join(
+            value.rjust(widths[n]) if numeric[n] else value.ljust(widths[n])
+            for n, value in enumerate(row)
+        ).rstrip()
 
     return [line([str(h) for h in head]), *map(line, cells)]
 
@@ -117,7 +135,15 @@ def _text(value: Any) -> str:
 
 
 def _is_number(text: str) -> bool:
-    return not text or text.replace(",", "").replace(".", "").replace("-", "").replace("e", "").replace("+", "").isdigit()
+    return (
+        not text
+        or text.replace(",", "")
+        .replace(".", "")
+        .replace("-", "")
+        .replace("e", "")
+        .replace("+", "")
+        .isdigit()
+    )
 
 
 def short(digest: str) -> str:
@@ -138,7 +164,10 @@ class Progress:
             return
         total = max(self._total, self._done)
         full = _BAR * self._done // total
-        sys.stderr.write(f"\r[{'#' * full}{'.' * (_BAR - full)}] {self._done}/{total} steps, {self._rows:,} rows  {done.step[:48]:48}")
+        sys.stderr.write(
+            f"\r[{'#' * full}{'.' * (_BAR - full)}] {self._done}/{total} steps, "
+            f"{self._rows:,} rows  {done.step[:48]:48}"
+        )
         sys.stderr.flush()
 
     def end(self) -> None:

@@ -52,16 +52,31 @@ group by all
 def init(name: str, as_json: bool) -> None:
     """Write a new project into the folder NAME. It runs at once: cd NAME; sextant run."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", Path(name).name):
-        raise UsageError("SX-CLI-007", f"`{name}` is not a name for a project", hint="lower-case letters, digits and _, starting with a letter")
+        raise UsageError(
+            "SX-CLI-007",
+            f"`{name}` is not a name for a project",
+            hint="lower-case letters, digits and _, starting with a letter",
+        )
     folder = Path(name)
     if folder.exists() and any(folder.iterdir()):
         raise UsageError("SX-CLI-008", f"`{folder}` is not empty", hint="choose another name")
     folder.mkdir(parents=True, exist_ok=True)
-    files = {"sextant.toml": _TOML, "ops.py": _OPS.format(name=folder.name), "revenue.sql": _SQL, ".gitignore": ".sextant/\n__pycache__/\n"}
+    files = {
+        "sextant.toml": _TOML,
+        "ops.py": _OPS.format(name=folder.name),
+        "revenue.sql": _SQL,
+        ".gitignore": ".sextant/\n__pycache__/\n",
+    }
     for file, text in files.items():
         (folder / file).write_text(text, encoding="utf-8")
     emit(
         {"folder": str(folder), "files": sorted(files)},
         json=as_json,
-        text=lambda: [f"wrote {folder}/: {', '.join(sorted(files))}", f"next:  cd {folder} && sextant plan && sextant run && sextant kpi average_order --by shop"],
+        text=lambda: [
+            f"wrote {folder}/: {', '.join(sorted(files))}",
+            (
+                f"next:  cd {folder} && sextant plan && sextant run && sextant kpi "
+                "average_order --by shop"
+            ),
+        ],
     )

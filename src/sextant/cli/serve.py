@@ -22,7 +22,8 @@ _ROLES = click.Choice(["viewer", "operator", "admin"])
 @click.command()
 @json_option
 def up(as_json: bool) -> None:
-    """Serve the project: runs what is due, takes telemetry, answers the API and SQL. Ctrl-C ends it cleanly."""
+    """Serve the project: runs what is due, takes telemetry, answers the API and SQL. Ctrl-C ends it
+    cleanly."""
     from sextant.app.config import find_config, read_config
     from sextant.server.supervisor import Supervisor
 
@@ -33,7 +34,14 @@ def up(as_json: bool) -> None:
         signal.signal(number, lambda *_: server.stop())
     try:
         address = server.start()
-        facts = {"pid": address.pid, "api": address.api, "ingest": address.ingest, "sql": address.sql, "token": server.token, "ready_s": round(time.monotonic() - began, 3)}
+        facts = {
+            "pid": address.pid,
+            "api": address.api,
+            "ingest": address.ingest,
+            "sql": address.sql,
+            "token": server.token,
+            "ready_s": round(time.monotonic() - began, 3),
+        }
         emit(facts, json=as_json, compact=True, text=lambda: _up_lines(facts))
         sys.stdout.flush()
         server.watch()
@@ -50,7 +58,11 @@ def _up_lines(facts: dict[str, Any]) -> list[str]:
         f"  sql     {facts['sql']}      ClickHouse's HTTP interface, read-only",
     ]
     if facts["token"]:
-        out += ["", "An administrator's token. It is shown this once; keep it:", f"  {facts['token']}"]
+        out += [
+            "",
+            "An administrator's token. It is shown this once; keep it:",
+            f"  {facts['token']}",
+        ]
     return out
 
 
@@ -61,18 +73,73 @@ def token() -> None:
 
 @token.command("create")
 @click.argument("name")
-@click.option("--kind", type=click.Choice(["token", "person", "agent"]), default="token", help="Whom it stands for (default: a program).")
+@click.option(
+    "--kind",
+    type=click.Choice(["token", "person", "agent"]),
+    default="token",
+    help="Whom it stands for (default: a program).",
+)
 @click.option("--role", type=_ROLES, default="viewer", help="What it may do (default: look).")
-@click.option("--scope", "scopes", multiple=True, type=click.Choice(["api", "ingest", "query"]), help="A door that it opens; may be given again (default: those of the role).")
-@click.option("--team", "teams", multiple=True, metavar="TEAM", help="A team that it belongs to; may be given again.")
-@click.option("--on-behalf-of", default="", metavar="WHO", help="Of an agent: the person or team that it acts for.")
-@click.option("--days", default=90, type=click.IntRange(1, TOKEN_DAYS_MAX), metavar="N", help="How long it lasts (default 90).")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice(["api", "ingest", "query"]),
+    help="A door that it opens; may be given again (default: those of the role).",
+)
+@click.option(
+    "--team",
+    "teams",
+    multiple=True,
+    metavar="TEAM",
+    help="A team that it belongs to; may be given again.",
+)
+@click.option(
+    "--on-behalf-of",
+    default="",
+    metavar="WHO",
+    help="Of an agent: the person or team that it acts for.",
+)
+@click.option(
+    "--days",
+    default=90,
+    type=click.IntRange(1, TOKEN_DAYS_MAX),
+    metavar="N",
+    help="How long it lasts (default 90).",
+)
 @json_option
-def create_token(name: str, kind: Any, role: Any, scopes: tuple[str, ...], teams: tuple[str, ...], on_behalf_of: str, days: int, as_json: bool) -> None:
+def create_token(
+    name: str,
+    kind: Any,
+    role: Any,
+    scopes: tuple[str, ...],
+    teams: tuple[str, ...],
+    on_behalf_of: str,
+    days: int,
+    as_json: bool,
+) -> None:
     """Make a token. It is shown once; only a hash of it is kept."""
     with platform(load=False) as p:
-        made = p.create_token(name, kind=kind, role=role, scopes=scopes, teams=teams, on_behalf_of=on_behalf_of, days=days)
-        emit(made, json=as_json, text=lambda: [f"token {made['id']} for {made['kind']} {made['name']}: {made['role']}, opens {', '.join(made['scopes'])}, until {made['expires_at'][:10]}", made["secret"]])
+        made = p.create_token(
+            name,
+            kind=kind,
+            role=role,
+            scopes=scopes,
+            teams=teams,
+            on_behalf_of=on_behalf_of,
+            days=days,
+        )
+        emit(
+            made,
+            json=as_json,
+            text=lambda: [
+                (
+                    f"token {made['id']} for {made['kind']} {made['name']}: {made['role']}, "
+                    f"opens {', '.join(made['scopes'])}, until {made['expires_at'][:10]}"
+                ),
+                made["secret"],
+            ],
+        )
 
 
 @token.command("list")
@@ -81,11 +148,34 @@ def list_tokens(as_json: bool) -> None:
     """List tokens, without their secrets."""
     with platform(load=False) as p:
         found = p.tokens()
-        emit(found, json=as_json, text=lambda: table(("token", "name", "kind", "role", "opens", "teams", "state", "last used (UTC)"), [(t["id"], t["name"], t["kind"], t["role"], " ".join(t["scopes"]), " ".join(t["teams"]), _state(t), t["used_at"][:19]) for t in found]))
+        emit(
+            found,
+            json=as_json,
+            text=lambda: table(
+                ("token", "name", "kind", "role", "opens", "teams", "state", "last used (UTC)"),
+                [
+                    (
+                        t["id"],
+                        t["name"],
+                        t["kind"],
+                        t["role"],
+                        " ".join(t["scopes"]),
+                        " ".join(t["teams"]),
+                        _state(t),
+                        t["used_at"][:19],
+                    )
+                    for t in found
+                ],
+            ),
+        )
 
 
 def _state(one: "TokenSeen") -> str:
-    return f"revoked {one['revoked_at'][:10]}" if one["revoked_at"] else f"until {one['expires_at'][:10]}"
+    return (
+        f"revoked {one['revoked_at'][:10]}"
+        if one["revoked_at"]
+        else f"until {one['expires_at'][:10]}"
+    )
 
 
 @token.command("revoke")
@@ -105,14 +195,34 @@ def account() -> None:
 @account.command("create")
 @click.argument("name")
 @click.option("--role", type=_ROLES, default="viewer", help="What it may do (default: look).")
-@click.option("--team", "teams", multiple=True, metavar="TEAM", help="A team of the person; may be given again.")
-@click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of asking.")
+@click.option(
+    "--team",
+    "teams",
+    multiple=True,
+    metavar="TEAM",
+    help="A team of the person; may be given again.",
+)
+@click.option(
+    "--password-stdin",
+    is_flag=True,
+    help="Read the password from standard input instead of asking.",
+)
 @json_option
-def create_account(name: str, role: Any, teams: tuple[str, ...], password_stdin: bool, as_json: bool) -> None:
+def create_account(
+    name: str, role: Any, teams: tuple[str, ...], password_stdin: bool, as_json: bool
+) -> None:
     """Make an account. Asks for the password."""
     if not password_stdin and not sys.stdin.isatty():
-        raise UsageError("SX-CLI-036", "there is nobody to ask for a password", hint="give it on standard input, with --password-stdin")
-    password = sys.stdin.readline().rstrip("\r\n") if password_stdin else click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+        raise UsageError(
+            "SX-CLI-036",
+            "there is nobody to ask for a password",
+            hint="give it on standard input, with --password-stdin",
+        )
+    password = (
+        sys.stdin.readline().rstrip("\r\n")
+        if password_stdin
+        else click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    )
     with platform(load=False) as p:
         made = p.create_account(name, password, role=role, teams=teams)
         emit(made, json=as_json, text=lambda: [f"account {made['name']}: {made['role']}"])
@@ -124,7 +234,23 @@ def list_accounts(as_json: bool) -> None:
     """List accounts."""
     with platform(load=False) as p:
         found = p.accounts()
-        emit(found, json=as_json, text=lambda: table(("account", "role", "teams", "made (UTC)", "state"), [(a["name"], a["role"], " ".join(a["teams"]), a["created_at"][:19], "disabled" if a["disabled"] else "") for a in found]))
+        emit(
+            found,
+            json=as_json,
+            text=lambda: table(
+                ("account", "role", "teams", "made (UTC)", "state"),
+                [
+                    (
+                        a["name"],
+                        a["role"],
+                        " ".join(a["teams"]),
+                        a["created_at"][:19],
+                        "disabled" if a["disabled"] else "",
+                    )
+                    for a in found
+                ],
+            ),
+        )
 
 
 @account.command("disable")

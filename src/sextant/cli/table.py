@@ -1,11 +1,21 @@
-"""Every command, by name: where its code is and its one line of help. Read by the lazy group; nothing is imported here."""
+"""Every command, by name: where its code is and its one line of help. Read by the lazy group;
+nothing is imported here."""
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("sextant.cli.project:init", "Write a new project that runs at once."),
     "plan": ("sextant.cli.work:plan", "Show what would run, why, and what it will cost."),
-    "run": ("sextant.cli.work:run", "Make what is missing or has changed inputs, check it, publish it."),
-    "backfill": ("sextant.cli.work:backfill", "Make a range of partitions of an asset; with --stale, again where code changed."),
-    "status": ("sextant.cli.look:status", "Show what is live, stale, held, and what needs a person."),
+    "run": (
+        "sextant.cli.work:run",
+        "Make what is missing or has changed inputs, check it, publish it.",
+    ),
+    "backfill": (
+        "sextant.cli.work:backfill",
+        "Make a range of partitions of an asset; with --stale, again where code changed.",
+    ),
+    "status": (
+        "sextant.cli.look:status",
+        "Show what is live, stale, held, and what needs a person.",
+    ),
     "graph": ("sextant.cli.look:graph", "Show assets and what they stand on."),
     "show": ("sextant.cli.look:show", "Show an asset: facts, version, first rows."),
     "versions": ("sextant.cli.look:versions", "List an asset's versions."),
@@ -13,26 +23,44 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("sextant.cli.work:check", "Run an asset's checks on what is live."),
     "release": ("sextant.cli.change:release", "Make a version live, through the gate."),
     "releases": ("sextant.cli.look:releases", "List releases, or show one."),
-    "rollback": ("sextant.cli.change:rollback", "Undo the release of an asset, and derive again what stands on it."),
+    "rollback": (
+        "sextant.cli.change:rollback",
+        "Undo the release of an asset, and derive again what stands on it.",
+    ),
     "approve": ("sextant.cli.change:approve", "Approve (or deny) a release that waits."),
     "env": ("sextant.cli.change:env", "List, create, compare and drop environments."),
     "kpi": ("sextant.cli.look:kpi", "Show a business number, by any of its dimensions."),
-    "why": ("sextant.cli.look:why", "Show what changed upstream of an asset, who did it, and how to undo it."),
+    "why": (
+        "sextant.cli.look:why",
+        "Show what changed upstream of an asset, who did it, and how to undo it.",
+    ),
     "signals": ("sextant.cli.look:signals", "List signals, or close one."),
     "incidents": ("sextant.cli.look:incidents", "List incidents."),
     "runs": ("sextant.cli.look:runs", "List runs, or show one with its steps."),
-    "logs": ("sextant.cli.telemetry:logs", "Show what the steps of a run printed, or search all logs."),
+    "logs": (
+        "sextant.cli.telemetry:logs",
+        "Show what the steps of a run printed, or search all logs.",
+    ),
     "traces": ("sextant.cli.telemetry:traces", "List traces, or show one as a waterfall."),
     "metrics": ("sextant.cli.telemetry:metrics", "List metrics, or show the series of one."),
     "query": ("sextant.cli.telemetry:query", "Ask in SQL over data, telemetry, ledger and KPIs."),
-    "export": ("sextant.cli.telemetry:export", "Take the rows of a dataset out, as JSON, CSV, Arrow or Parquet."),
+    "export": (
+        "sextant.cli.telemetry:export",
+        "Take the rows of a dataset out, as JSON, CSV, Arrow or Parquet.",
+    ),
     "push": ("sextant.cli.change:push", "Give rows to a dataset that takes them."),
-    "report": ("sextant.cli.change:report", "Record what another tool did: a release, run or check of an observed asset."),
+    "report": (
+        "sextant.cli.change:report",
+        "Record what another tool did: a release, run or check of an observed asset.",
+    ),
     "ledger": ("sextant.cli.ledger:ledger", "Show, verify and prove the ledger."),
     "up": ("sextant.cli.serve:up", "Serve the project: scheduler, telemetry, API and SQL."),
     "token": ("sextant.cli.serve:token", "Make, list and revoke tokens."),
     "account": ("sextant.cli.serve:account", "Make, list and disable accounts."),
     "backup": ("sextant.cli.upkeep:backup", "Create, verify and restore backups."),
     "gc": ("sextant.cli.upkeep:gc", "Delete the bytes that nothing keeps any more."),
-    "doctor": ("sextant.cli.upkeep:doctor", "Look for what is wrong with this project and machine."),
+    "doctor": (
+        "sextant.cli.upkeep:doctor",
+        "Look for what is wrong with this project and machine.",
+    ),
 }

@@ -18,7 +18,14 @@ from sextant.kernel.limits import PAGE_ROWS_MAX
 if TYPE_CHECKING:
     from sextant.app.port import Platform
 
-_LEVELS = {"trace": 1, "debug": 5, "info": 9, "warn": 13, "error": 17, "fatal": 21}  # OpenTelemetry's severity numbers
+_LEVELS = {
+    "trace": 1,
+    "debug": 5,
+    "info": 9,
+    "warn": 13,
+    "error": 17,
+    "fatal": 21,
+}  # OpenTelemetry's severity numbers
 _FOLLOW_S = 1.0
 _LATE_S = 60  # a line that comes so late after its time is still shown by --follow
 _BAR = 40  # characters of the waterfall
@@ -26,13 +33,23 @@ _SPANS_MAX = 5_000
 _MARKS = "▁▂▃▄▅▆▇█"
 _POINTS = 24  # of a sparkline
 _TIME = "toString(ts) AS at"
-since_option = click.option("--since", default="1h", metavar="30m|1h|7d", help="How far back (default 1h).")
-limit_option = click.option("--limit", default=100, type=click.IntRange(1, PAGE_ROWS_MAX), metavar="N", help="How many (default 100).")
+since_option = click.option(
+    "--since", default="1h", metavar="30m|1h|7d", help="How far back (default 1h)."
+)
+limit_option = click.option(
+    "--limit",
+    default=100,
+    type=click.IntRange(1, PAGE_ROWS_MAX),
+    metavar="N",
+    help="How many (default 100).",
+)
 
 
 def _ask(p: "Platform", sql: str, **params: Any) -> list[dict[str, Any]]:
     """Return the rows of a question of ours."""
-    found = p.query(sql, form="JSONEachRow", params={name: str(value) for name, value in params.items()})
+    found = p.query(
+        sql, form="JSONEachRow", params={name: str(value) for name, value in params.items()}
+    )
     return [msgspec.json.decode(line) for line in found.splitlines() if line.strip()]
 
 
@@ -42,18 +59,38 @@ def _seconds(text: str) -> int:
 
 @click.command()
 @click.argument("sql", metavar="SQL|-")
-@click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="A value for {NAME:Type} in the SQL; may be given again.")
-@click.option("--format", "form", default="", metavar="FORMAT", help="One of ClickHouse's formats, such as CSVWithNames, Arrow or Parquet.")
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the answer into this file.")
+@click.option(
+    "--param",
+    "params",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A value for {NAME:Type} in the SQL; may be given again.",
+)
+@click.option(
+    "--format",
+    "form",
+    default="",
+    metavar="FORMAT",
+    help="One of ClickHouse's formats, such as CSVWithNames, Arrow or Parquet.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the answer into this file.",
+)
 @json_option
 def query(sql: str, params: tuple[str, ...], form: str, output: Path | None, as_json: bool) -> None:
-    """Ask in SQL (ClickHouse's) over data, telemetry, ledger and KPIs. Read-only. `-` reads the SQL from standard input.
+    """Ask in SQL (ClickHouse's) over data, telemetry, ledger and KPIs. Read-only. `-` reads the SQL
+    from standard input.
 
-    Tables: data.NAME, kpi.NAME, obs.metrics|logs|spans|events, ops.runs|steps|releases|checks|signals|events.
+    Tables: data.NAME, kpi.NAME, obs.metrics|logs|spans|events,
+    ops.runs|steps|releases|checks|signals|events.
     """
     wrong = [one for one in params if "=" not in one]
     if wrong:
-        raise UsageError("SX-CLI-030", f"`{wrong[0]}` is not NAME=VALUE", hint="as in --param carrier=UA")
+        raise UsageError(
+            "SX-CLI-030", f"`{wrong[0]}` is not NAME=VALUE", hint="as in --param carrier=UA"
+        )
     named = {name: value for name, _, value in (one.partition("=") for one in params)}
     text = sys.stdin.read() if sql == "-" else sql
     with platform(load=False) as p:
@@ -66,21 +103,59 @@ def query(sql: str, params: tuple[str, ...], form: str, output: Path | None, as_
             return
         found = msgspec.json.decode(p.query(text, form="JSONCompact", params=named))
         head = [column["name"] for column in found["meta"]]
-        emit([dict(zip(head, row, strict=True)) for row in found["data"]], json=as_json, text=lambda: table(head, [[_cell(value) for value in row] for row in found["data"]]))
+        emit(
+            [dict(zip(head, row, strict=True)) for row in found["data"]],
+            json=as_json,
+            text=lambda: table(head, [[_cell(value) for value in row] for row in found["data"]]),
+        )
 
 
 @click.command()
 @click.argument("asset")
-@click.option("--as-of", default="", metavar="VERSION|TIME", help="That version, or what was live then.")
+@click.option(
+    "--as-of", default="", metavar="VERSION|TIME", help="That version, or what was live then."
+)
 @click.option("--partition", default="", metavar="KEY", help="Rows of this partition.")
-@click.option("--column", "columns", multiple=True, metavar="NAME", help="Only this column; may be given again.")
-@click.option("--format", "form", default="", metavar="FORMAT", help="JSON, JSONEachRow, CSVWithNames, Arrow, ArrowStream or Parquet (default: by the file's name, else JSONEachRow).")
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write into this file.")
+@click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    metavar="NAME",
+    help="Only this column; may be given again.",
+)
+@click.option(
+    "--format",
+    "form",
+    default="",
+    metavar="FORMAT",
+    help=(
+        "JSON, JSONEachRow, CSVWithNames, Arrow, ArrowStream or Parquet (default: by the file's "
+        "name, else JSONEachRow)."
+    ),
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write into this file."
+)
 @env_option
-def export(asset: str, as_of: str, partition: str, columns: tuple[str, ...], form: str, output: Path | None, env: str | None) -> None:
+def export(
+    asset: str,
+    as_of: str,
+    partition: str,
+    columns: tuple[str, ...],
+    form: str,
+    output: Path | None,
+    env: str | None,
+) -> None:
     """Take the rows of a dataset out: of what is live, or of a version that is kept."""
     with platform(load=False) as p:
-        answer = p.rows(asset, form=form or _form_of(output), as_of=as_of, partition=partition, columns=columns, env=env or "")
+        answer = p.rows(
+            asset,
+            form=form or _form_of(output),
+            as_of=as_of,
+            partition=partition,
+            columns=columns,
+            env=env or "",
+        )
     if output:
         output.write_bytes(answer)
     else:
@@ -89,11 +164,21 @@ def export(asset: str, as_of: str, partition: str, columns: tuple[str, ...], for
 
 def _form_of(output: Path | None) -> str:
     """Return the format that a file's name asks for."""
-    return {".parquet": "Parquet", ".arrow": "Arrow", ".csv": "CSVWithNames", ".tsv": "TSVWithNames", ".json": "JSON"}.get(output.suffix if output else "", "JSONEachRow")
+    return {
+        ".parquet": "Parquet",
+        ".arrow": "Arrow",
+        ".csv": "CSVWithNames",
+        ".tsv": "TSVWithNames",
+        ".json": "JSON",
+    }.get(output.suffix if output else "", "JSONEachRow")
 
 
 def _cell(value: Any) -> Any:
-    return value if isinstance(value, int | float | str) or value is None else msgspec.json.encode(value).decode()
+    return (
+        value
+        if isinstance(value, int | float | str) or value is None
+        else msgspec.json.encode(value).decode()
+    )
 
 
 @click.command()
@@ -107,34 +192,78 @@ def _cell(value: Any) -> Any:
 @since_option
 @limit_option
 @json_option
-def logs(run: str, step: str, search: str, asset: str, level: str | None, trace: str, follow: bool, since: str, limit: int, as_json: bool) -> None:
-    """Show what the steps of a run printed (default: the newest run), or search the logs of all that sends any.
+def logs(
+    run: str,
+    step: str,
+    search: str,
+    asset: str,
+    level: str | None,
+    trace: str,
+    follow: bool,
+    since: str,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """Show what the steps of a run printed (default: the newest run), or search the logs of all
+    that sends any.
 
     Any of --search, --asset, --level, --trace and --follow searches."""
     searching = bool(search or asset or level or trace or follow)
     if searching and (run or step):
-        raise UsageError("SX-CLI-031", "a run's output is one thing, a search of all logs another", hint=f"`sextant logs {run}` or `sextant logs --search WORDS`")
+        raise UsageError(
+            "SX-CLI-031",
+            "a run's output is one thing, a search of all logs another",
+            hint=f"`sextant logs {run}` or `sextant logs --search WORDS`",
+        )
     with platform(load=False) as p:
         if not searching:
             found = p.log(run=run, step=step)
-            emit(found, json=as_json, text=lambda: [line for entry in found for line in (f"--- {entry['step']} (attempt {entry['attempt']}, {entry['at']})", entry["text"].rstrip())] or ["nothing was printed"])
+            emit(
+                found,
+                json=as_json,
+                text=lambda: (
+                    [
+                        line
+                        for entry in found
+                        for line in (
+                            f"--- {entry['step']} (attempt {entry['attempt']}, {entry['at']})",
+                            entry["text"].rstrip(),
+                        )
+                    ]
+                    or ["nothing was printed"]
+                ),
+            )
             return
         conditions = ["ts >= now64(9) - toIntervalSecond({since:UInt32})"]
         conditions += ["asset = {asset:String}"] if asset else []
         conditions += ["severity_number >= {level:UInt8}"] if level else []
         conditions += ["trace_id = {trace:String}"] if trace else []
         conditions += ["hasAllTokens(body, {search:String})"] if search else []
-        sql = f"SELECT {_TIME}, asset, severity, body, trace_id, span_id, attributes FROM obs.logs WHERE {' AND '.join(conditions)} ORDER BY ts DESC LIMIT {{limit:UInt32}}"
-        params = {"asset": asset, "level": _LEVELS.get(level or "", 0), "trace": trace, "search": search, "limit": limit}
+        sql = (
+            f"SELECT {_TIME}, asset, severity, body, trace_id, span_id, attributes FROM "
+            f"obs.logs WHERE {' AND '.join(conditions)} ORDER BY ts DESC LIMIT {{limit:UInt32}}"
+        )
+        params = {
+            "asset": asset,
+            "level": _LEVELS.get(level or "", 0),
+            "trace": trace,
+            "search": search,
+            "limit": limit,
+        }
         lines = _ask(p, sql, since=_seconds(since), **params)[::-1]
         if not follow:
-            emit(lines, json=as_json, text=lambda: [_log_line(line) for line in lines] or ["(none)"])
+            emit(
+                lines, json=as_json, text=lambda: [_log_line(line) for line in lines] or ["(none)"]
+            )
             return
         _follow(p, sql, {**params, "limit": PAGE_ROWS_MAX}, lines, as_json=as_json)
 
 
-def _follow(p: "Platform", sql: str, params: dict[str, Any], lines: list[dict[str, Any]], *, as_json: bool) -> None:
-    """Print lines as they come, each once, until interrupted. Lines overtake each other: the last minute is asked for again and again."""
+def _follow(
+    p: "Platform", sql: str, params: dict[str, Any], lines: list[dict[str, Any]], *, as_json: bool
+) -> None:
+    """Print lines as they come, each once, until interrupted. Lines overtake each other: the last
+    minute is asked for again and again."""
     shown: dict[bytes, float] = {}
     while True:
         now = time.monotonic()
@@ -150,7 +279,10 @@ def _follow(p: "Platform", sql: str, params: dict[str, Any], lines: list[dict[st
 
 
 def _log_line(line: dict[str, Any]) -> str:
-    return f"{line['at'][:23]}  {(line['severity'] or '-')[:5]:5}  {line['asset'] or '-'}  {line['body'].rstrip()}"
+    return (
+        f"{line['at'][:23]}  {(line['severity'] or '-')[:5]:5}  {line['asset'] or '-'}  "
+        f"{line['body'].rstrip()}"
+    )
 
 
 @click.command()
@@ -158,44 +290,100 @@ def _log_line(line: dict[str, Any]) -> str:
 @click.option("--asset", default="", help="Traces in which this asset has a span.")
 @click.option("--failed", is_flag=True, help="Traces with an error.")
 @since_option
-@click.option("--limit", default=20, type=click.IntRange(1, PAGE_ROWS_MAX), metavar="N", help="How many (default 20).")
+@click.option(
+    "--limit",
+    default=20,
+    type=click.IntRange(1, PAGE_ROWS_MAX),
+    metavar="N",
+    help="How many (default 20).",
+)
 @json_option
 def traces(trace: str, asset: str, failed: bool, since: str, limit: int, as_json: bool) -> None:
     """List traces, newest first, or show one as a waterfall: what called what, when, how long."""
     with platform(load=False) as p:
         if trace:
             if not re.fullmatch(r"[0-9a-fA-F]{4,32}", trace):
-                raise UsageError("SX-CLI-032", f"`{trace}` is not the id of a trace", hint="32 hexadecimal digits, or the first of them; `sextant traces` lists them")
-            which = "trace_id = {trace:String}" if len(trace) == 32 else "startsWith(trace_id, {trace:String})"
+                raise UsageError(
+                    "SX-CLI-032",
+                    f"`{trace}` is not the id of a trace",
+                    hint="32 hexadecimal digits, or the first of them; `sextant traces` lists them",
+                )
+            which = (
+                "trace_id = {trace:String}"
+                if len(trace) == 32
+                else "startsWith(trace_id, {trace:String})"
+            )
             spans = _ask(
-                p, f"SELECT toUnixTimestamp64Nano(ts) AS start, duration_ns, asset, name, kind, status, status_message, trace_id, span_id, parent_span_id, attributes FROM obs.spans WHERE {which} ORDER BY ts LIMIT {_SPANS_MAX}",
+                p,
+                (
+                    "SELECT toUnixTimestamp64Nano(ts) AS start, duration_ns, asset, name, "
+                    "kind, status, status_message, trace_id, span_id, parent_span_id, "
+                    f"attributes FROM obs.spans WHERE {which} ORDER BY ts LIMIT {_SPANS_MAX}"
+                ),
                 trace=trace.lower(),
-            )  # fmt: skip
+            )
             if not spans:
-                raise NotFound("SX-CLI-033", f"there is no trace `{trace}`", hint="`sextant traces --since 1d` lists those of the last day")
+                raise NotFound(
+                    "SX-CLI-033",
+                    f"there is no trace `{trace}`",
+                    hint="`sextant traces --since 1d` lists those of the last day",
+                )
             emit(spans, json=as_json, text=lambda: _waterfall(spans))
             return
         having = ["countIf(asset = {asset:String}) > 0"] if asset else []
         having += ["errors > 0"] if failed else []
         sql = (
-            f"SELECT trace_id, toString(min(s.ts)) AS at, argMin(s.name, (s.parent_span_id != '', s.ts)) AS root, argMin(s.asset, (s.parent_span_id != '', s.ts)) AS asset_of_root, count() AS spans,"
-            " countIf(s.status = 'error') AS errors, (max(toUnixTimestamp64Nano(s.ts) + toInt64(s.duration_ns)) - min(toUnixTimestamp64Nano(s.ts))) / 1e9 AS seconds"
-            f" FROM obs.spans AS s WHERE ts >= now64(9) - toIntervalSecond({{since:UInt32}}) GROUP BY trace_id {'HAVING ' + ' AND '.join(having) if having else ''} ORDER BY min(s.ts) DESC LIMIT {{limit:UInt32}}"
+            "SELECT trace_id, toString(min(s.ts)) AS at, argMin(s.name, (s.parent_span_id "
+            "!= '', s.ts)) AS root, argMin(s.asset, (s.parent_span_id != '', s.ts)) AS "
+            "asset_of_root, count() AS spans,"
+            " countIf(s.status = 'error') AS errors, (max(toUnixTimestamp64Nano(s.ts) + "
+            "toInt64(s.duration_ns)) - min(toUnixTimestamp64Nano(s.ts))) / 1e9 AS seconds"
+            " FROM obs.spans AS s WHERE ts >= now64(9) - "
+            "toIntervalSecond({since:UInt32}) GROUP BY trace_id "
+            f"{'HAVING ' + ' AND '.join(having) if having else ''} ORDER BY min(s.ts) DESC "
+            "LIMIT {limit:UInt32}"
         )
         found = _ask(p, sql, since=_seconds(since), limit=limit, asset=asset)
-        emit(found, json=as_json, text=lambda: table(("trace", "at (UTC)", "asset", "root", "spans", "errors", "took"), [(t["trace_id"], t["at"][:23], t["asset_of_root"], t["root"], int(t["spans"]), int(t["errors"]), _took(t["seconds"])) for t in found]))
+        emit(
+            found,
+            json=as_json,
+            text=lambda: table(
+                ("trace", "at (UTC)", "asset", "root", "spans", "errors", "took"),
+                [
+                    (
+                        t["trace_id"],
+                        t["at"][:23],
+                        t["asset_of_root"],
+                        t["root"],
+                        int(t["spans"]),
+                        int(t["errors"]),
+                        _took(t["seconds"]),
+                    )
+                    for t in found
+                ],
+            ),
+        )
 
 
 def _took(seconds: float) -> str:
-    return f"{seconds * 1e6:.0f} us" if seconds < 1e-3 else f"{seconds * 1e3:.1f} ms" if seconds < 1 else human_s(seconds)
+    return (
+        f"{seconds * 1e6:.0f} us"
+        if seconds < 1e-3
+        else f"{seconds * 1e3:.1f} ms"
+        if seconds < 1
+        else human_s(seconds)
+    )
 
 
 def _waterfall(spans: list[dict[str, Any]]) -> list[str]:
-    """Return the spans of a trace as a tree, each with its place in time. A span whose parent is missing stands at the top."""
+    """Return the spans of a trace as a tree, each with its place in time. A span whose parent is
+    missing stands at the top."""
     by_id = {span["span_id"]: span for span in spans}
     below: dict[str, list[dict[str, Any]]] = {}
     for span in spans:
-        below.setdefault(span["parent_span_id"] if span["parent_span_id"] in by_id else "", []).append(span)
+        below.setdefault(
+            span["parent_span_id"] if span["parent_span_id"] in by_id else "", []
+        ).append(span)
     first = min(int(span["start"]) for span in spans)
     whole = max(int(span["start"]) + int(span["duration_ns"]) for span in spans) - first or 1
     out: list[tuple[str, str, str, str]] = []
@@ -209,62 +397,162 @@ def _waterfall(spans: list[dict[str, Any]]) -> list[str]:
         begin = (int(span["start"]) - first) * _BAR // whole
         length = max(1, round(int(span["duration_ns"]) * _BAR / whole))
         mark = "x" if span["status"] == "error" else "="
-        out.append(("  " * min(depth, 20) + span["name"], span["asset"], (" " * min(begin, _BAR - 1) + mark * length)[:_BAR].ljust(_BAR), _took(int(span["duration_ns"]) / 1e9) + ("  " + span["status_message"] if span["status_message"] else "")))
+        out.append(
+            (
+                "  " * min(depth, 20) + span["name"],
+                span["asset"],
+                (" " * min(begin, _BAR - 1) + mark * length)[:_BAR].ljust(_BAR),
+                _took(int(span["duration_ns"]) / 1e9)
+                + ("  " + span["status_message"] if span["status_message"] else ""),
+            )
+        )
         waiting += [(child, depth + 1) for child in reversed(below.get(span["span_id"], []))]
-    title = f"trace {spans[0]['trace_id']}: {len(spans)} spans, {sum(span['status'] == 'error' for span in spans)} errors, {_took(whole / 1e9)}"
+    title = (
+        f"trace {spans[0]['trace_id']}: {len(spans)} spans, "
+        f"{sum(span['status'] == 'error' for span in spans)} errors, {_took(whole / 1e9)}"
+    )
     return [title, *table(("span", "asset", "", "took"), out)]
 
 
 @click.command()
 @click.argument("name", metavar="[NAME]", required=False, default="")
-@click.option("--by", multiple=True, metavar="LABEL", help="Sum up by this label; may be given again.")
-@click.option("--label", "labels", multiple=True, metavar="LABEL=VALUE", help="Only series with this label; may be given again.")
+@click.option(
+    "--by", multiple=True, metavar="LABEL", help="Sum up by this label; may be given again."
+)
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    metavar="LABEL=VALUE",
+    help="Only series with this label; may be given again.",
+)
 @click.option("--asset", default="", help="Only series of this asset.")
-@click.option("--rate", is_flag=True, help="Of a counter: its growth each second, from five minutes to five minutes.")
+@click.option(
+    "--rate",
+    is_flag=True,
+    help="Of a counter: its growth each second, from five minutes to five minutes.",
+)
 @since_option
 @limit_option
 @json_option
-def metrics(name: str, by: tuple[str, ...], labels: tuple[str, ...], asset: str, rate: bool, since: str, limit: int, as_json: bool) -> None:
+def metrics(
+    name: str,
+    by: tuple[str, ...],
+    labels: tuple[str, ...],
+    asset: str,
+    rate: bool,
+    since: str,
+    limit: int,
+    as_json: bool,
+) -> None:
     """List metrics, or show the series of one: last value, lowest, highest, and how it went."""
     with platform(load=False) as p:
         if not name:
             found = _ask(
-                p, "SELECT metric, anyLast(kind) AS kind, anyLast(unit) AS unit, uniqExact(series) AS series, toString(max(s.last_seen)) AS last_seen FROM obs.series AS s"
-                " WHERE asset = {asset:String} OR {asset:String} = '' GROUP BY metric HAVING max(s.last_seen) >= now() - toIntervalSecond({since:UInt32}) - 3600 ORDER BY metric LIMIT {limit:UInt32}",
-                asset=asset, since=_seconds(since), limit=limit,
-            )  # fmt: skip
-            emit(found, json=as_json, text=lambda: table(("metric", "kind", "unit", "series", "last seen (UTC)"), [(m["metric"], m["kind"], m["unit"], int(m["series"]), m["last_seen"][:19]) for m in found]))
+                p,
+                "SELECT metric, anyLast(kind) AS kind, anyLast(unit) AS unit, "
+                "uniqExact(series) AS series, toString(max(s.last_seen)) AS last_seen FROM "
+                "obs.series AS s"
+                " WHERE asset = {asset:String} OR {asset:String} = '' GROUP BY metric "
+                "HAVING max(s.last_seen) >= now() - toIntervalSecond({since:UInt32}) - 3600 "
+                "ORDER BY metric LIMIT {limit:UInt32}",
+                asset=asset,
+                since=_seconds(since),
+                limit=limit,
+            )
+            emit(
+                found,
+                json=as_json,
+                text=lambda: table(
+                    ("metric", "kind", "unit", "series", "last seen (UTC)"),
+                    [
+                        (m["metric"], m["kind"], m["unit"], int(m["series"]), m["last_seen"][:19])
+                        for m in found
+                    ],
+                ),
+            )
             return
         wrong = [one for one in labels if "=" not in one]
         if wrong:
-            raise UsageError("SX-CLI-034", f"`{wrong[0]}` is not LABEL=VALUE", hint="as in --label code=500")
+            raise UsageError(
+                "SX-CLI-034", f"`{wrong[0]}` is not LABEL=VALUE", hint="as in --label code=500"
+            )
         conditions = ["metric = {name:String}"]
         conditions += ["asset = {asset:String}"] if asset else []
         conditions += [f"labels[{{l{n}:String}}] = {{v{n}:String}}" for n in range(len(labels))]
-        params: dict[str, Any] = {f"l{n}": one.partition("=")[0] for n, one in enumerate(labels)} | {f"v{n}": one.partition("=")[2] for n, one in enumerate(labels)}
-        params |= {f"b{n}": label for n, label in enumerate(by)} | {"name": name, "asset": asset, "since": _seconds(since), "limit": limit, "step": max(1, _seconds(since) // _POINTS)}
-        group = f"map({', '.join(f'{{b{n}:String}}, labels[{{b{n}:String}}]' for n in range(len(by)))})" if by else "labels"
-        source, moment, value = ("obs.rates", "bucket", "rate") if rate else ("obs.metrics", "ts", "value")
-        inner = (  # one value for each series and step of time, then the sum over the series of a group
-            f"SELECT {group} AS of, intDiv(toUnixTimestamp({moment}), {{step:UInt32}}) AS slot, series, {'avg' if rate else 'argMax'}({value}{'' if rate else ', ' + moment}) AS v FROM {source}"
-            f" WHERE {' AND '.join(conditions)} AND {moment} >= now() - toIntervalSecond({{since:UInt32}}) AND isFinite({value}) GROUP BY of, slot, series"
+        params: dict[str, Any] = {
+            f"l{n}": one.partition("=")[0] for n, one in enumerate(labels)
+        } | {f"v{n}": one.partition("=")[2] for n, one in enumerate(labels)}
+        params |= {f"b{n}": label for n, label in enumerate(by)} | {
+            "name": name,
+            "asset": asset,
+            "since": _seconds(since),
+            "limit": limit,
+            "step": max(1, _seconds(since) // _POINTS),
+        }
+        group = (
+            f"map({', '.join(f'{{b{n}:String}}, labels[{{b{n}:String}}]' for n in range(len(by)))})"
+            if by
+            else "labels"
+        )
+        source, moment, value = (
+            ("obs.rates", "bucket", "rate") if rate else ("obs.metrics", "ts", "value")
+        )
+        # one value for each series and step of time, then the sum over the series of a group
+        inner = (
+            f"SELECT {group} AS of, intDiv(toUnixTimestamp({moment}), {{step:UInt32}}) AS "
+            "slot, series, "
+            f"{'avg' if rate else 'argMax'}({value}{'' if rate else ', ' + moment}) AS v "
+            f"FROM {source}"
+            f" WHERE {' AND '.join(conditions)} AND {moment} >= now() - "
+            f"toIntervalSecond({{since:UInt32}}) AND isFinite({value}) GROUP BY of, slot, "
+            "series"
         )
         sql = (
-            f"SELECT of, argMax(total, slot) AS last, min(total) AS low, max(total) AS high, max(n) AS series, arraySort(groupArray((slot, total))) AS points FROM"
-            f" (SELECT of, slot, sum(v) AS total, count() AS n FROM ({inner}) GROUP BY of, slot) GROUP BY of ORDER BY last DESC LIMIT {{limit:UInt32}}"
+            "SELECT of, argMax(total, slot) AS last, min(total) AS low, max(total) AS "
+            "high, max(n) AS series, arraySort(groupArray((slot, total))) AS points FROM"
+            f" (SELECT of, slot, sum(v) AS total, count() AS n FROM ({inner}) GROUP BY of, "
+            "slot) GROUP BY of ORDER BY last DESC LIMIT {limit:UInt32}"
         )
         rows = _ask(p, sql, **params)
         if not rows:
-            raise NotFound("SX-CLI-035", f"no series of `{name}` had a value in the last {since}", hint="`sextant metrics` lists what there is; --since looks further back")
-        emit(rows, json=as_json, text=lambda: table(("series", "last", "lowest", "highest", "of series", ""), [(_labels(r["of"]), r["last"], r["low"], r["high"], int(r["series"]), _spark(r["points"])) for r in rows]))
+            raise NotFound(
+                "SX-CLI-035",
+                f"no series of `{name}` had a value in the last {since}",
+                hint="`sextant metrics` lists what there is; --since looks further back",
+            )
+        emit(
+            rows,
+            json=as_json,
+            text=lambda: table(
+                ("series", "last", "lowest", "highest", "of series", ""),
+                [
+                    (
+                        _labels(r["of"]),
+                        r["last"],
+                        r["low"],
+                        r["high"],
+                        int(r["series"]),
+                        _spark(r["points"]),
+                    )
+                    for r in rows
+                ],
+            ),
+        )
 
 
 def _labels(of: dict[str, str]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in sorted(of.items()) if name != "__name__") or "(all)"
+    return (
+        ", ".join(f"{name}={value}" for name, value in sorted(of.items()) if name != "__name__")
+        or "(all)"
+    )
 
 
 def _spark(points: list[Any]) -> str:
     """Return values (slot, value) as a line of blocks, from the lowest to the highest of them."""
     values = [float(value) for _, value in points][-_POINTS:]
     low, high = min(values), max(values)
-    return "".join(_MARKS[int((value - low) / (high - low) * (len(_MARKS) - 1)) if high > low else 0] for value in values)
+    return "".join(
+        _MARKS[int((value - low) / (high - low) * (len(_MARKS) - 1)) if high > low else 0]
+        for value in values
+    )

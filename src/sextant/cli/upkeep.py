@@ -17,21 +17,45 @@ def backup() -> None:
 @click.argument("folder", type=click.Path(path_type=Path))
 @json_option
 def backup_create(folder: Path, as_json: bool) -> None:
-    """Write a backup into a new FOLDER, while runs go on. It holds the signing key: keep it safe."""
+    """Write a backup into a new FOLDER, while runs go on. It holds the signing key: keep it
+    safe."""
     with platform() as p:
         done = p.backup(str(folder))
-        emit(done, json=as_json, text=lambda: [f"backed up {done['events']} events and {done['files']} files ({done['size_bytes']:,} bytes) to {done['folder']}"])
+        emit(
+            done,
+            json=as_json,
+            text=lambda: [
+                (
+                    f"backed up {done['events']} events and {done['files']} files "
+                    f"({done['size_bytes']:,} bytes) to {done['folder']}"
+                )
+            ],
+        )
 
 
 @backup.command("verify")
 @click.argument("folder", type=click.Path(path_type=Path))
 @json_option
 def backup_verify(folder: Path, as_json: bool) -> int:
-    """Check every file of a backup, its ledger, and that live data is whole. Exit code 1 with findings."""
+    """Check every file of a backup, its ledger, and that live data is whole. Exit code 1 with
+    findings."""
     from sextant.app.backup import verify
 
     found = verify(folder)
-    emit(found, json=as_json, text=lambda: [f"the backup of {found['created_at']} is whole: {found['events']} events, {found['files']} files"] if found["ok"] else [f"finding: {line}" for line in found["findings"]])
+    emit(
+        found,
+        json=as_json,
+        text=lambda: (
+            [
+                (
+                    f"the backup of {found['created_at']} is whole: {found['events']} events, "
+                    f"{found['files']} files"
+                )
+            ]
+            if found["ok"]
+            else [f"finding: {line}" for line in found["findings"]]
+        ),
+    )
     return int(not found["ok"])
 
 
@@ -40,23 +64,41 @@ def backup_verify(folder: Path, as_json: bool) -> int:
 @click.argument("target", type=click.Path(path_type=Path))
 @json_option
 def backup_restore(folder: Path, target: Path, as_json: bool) -> None:
-    """Put a backup into the project folder TARGET, which must have no .sextant yet. The project's own files come from version control."""
+    """Put a backup into the project folder TARGET, which must have no .sextant yet. The project's
+    own files come from version control."""
     from sextant.app.backup import restore
 
     done = restore(folder, target)
-    emit(done, json=as_json, text=lambda: [f"restored {done['events']} events into {done['folder']}"])
+    emit(
+        done, json=as_json, text=lambda: [f"restored {done['events']} events into {done['folder']}"]
+    )
 
 
 @click.command()
-@click.option("--history", default="", metavar="LENGTH", help="Also prune the step history of runs older than this, such as 90d.")
+@click.option(
+    "--history",
+    default="",
+    metavar="LENGTH",
+    help="Also prune the step history of runs older than this, such as 90d.",
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 @json_option
 def gc(history: str, dry_run: bool, as_json: bool) -> None:
-    """Delete the bytes that nothing keeps: no pointer, open release, undo window or provenance. Records stay."""
+    """Delete the bytes that nothing keeps: no pointer, open release, undo window or provenance.
+    Records stay."""
     with platform() as p:
         done = p.collect(history=history, dry_run=dry_run)
         verb = "would expire" if dry_run else "expired"
-        emit(done, json=as_json, text=lambda: [f"{verb} {len(done['expire'])} versions, {len(done['prune_runs'])} run histories; {done['freed_bytes']:,} bytes freed"])
+        emit(
+            done,
+            json=as_json,
+            text=lambda: [
+                (
+                    f"{verb} {len(done['expire'])} versions, {len(done['prune_runs'])} run "
+                    f"histories; {done['freed_bytes']:,} bytes freed"
+                )
+            ],
+        )
 
 
 @click.command()
@@ -65,5 +107,12 @@ def doctor(as_json: bool) -> int:
     """Look for what is wrong with this project and machine. Exit code 1 with a finding."""
     with platform() as p:
         found = p.doctor()
-        emit(found, json=as_json, text=lambda: table(("", "what", "found", "mend"), [("ok" if f["ok"] else "LOOK", f["name"], f["found"], f["hint"]) for f in found]))
+        emit(
+            found,
+            json=as_json,
+            text=lambda: table(
+                ("", "what", "found", "mend"),
+                [("ok" if f["ok"] else "LOOK", f["name"], f["found"], f["hint"]) for f in found],
+            ),
+        )
         return int(not all(f["ok"] for f in found))

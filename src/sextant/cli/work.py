@@ -23,10 +23,19 @@ _SHOWN = 12
 @click.option("--stale", is_flag=True, help="Also what is stale because its code changed.")
 @click.option("--upstream", is_flag=True, help="Also what the named assets read.")
 @options
-def plan(assets: tuple[str, ...], partition: str | None, stale: bool, upstream: bool, env: str | None, as_json: bool) -> None:
+def plan(
+    assets: tuple[str, ...],
+    partition: str | None,
+    stale: bool,
+    upstream: bool,
+    env: str | None,
+    as_json: bool,
+) -> None:
     """Show what would run, why, and what it will cost. Changes nothing."""
     with platform() as p:
-        found = p.plan(assets=assets, partition=partition or "", stale=stale, upstream=upstream, env=env or "")
+        found = p.plan(
+            assets=assets, partition=partition or "", stale=stale, upstream=upstream, env=env or ""
+        )
         emit(_plan_json(found), json=as_json, text=lambda: _plan_lines(found))
 
 
@@ -51,73 +60,188 @@ def _plan_lines(found: "Plan") -> list[str]:
     rows = []
     for asset, reasons in by_asset.items():
         for reason, partitions in reasons.items():
-            rows.append((asset, reason, len(partitions), _span(partitions), human_s(cost[asset][1]) if cost[asset][1] else "not known yet"))
+            rows.append(
+                (
+                    asset,
+                    reason,
+                    len(partitions),
+                    _span(partitions),
+                    human_s(cost[asset][1]) if cost[asset][1] else "not known yet",
+                )
+            )
     if rows:
         out += table(("asset", "why", "partitions", "which", "cost"), rows)
-        out.append(f"{len(found.steps)} steps" + (f", about {human_s(found.seconds)} of work" if found.seconds else ""))
+        out.append(
+            f"{len(found.steps)} steps"
+            + (f", about {human_s(found.seconds)} of work" if found.seconds else "")
+        )
     else:
         out.append("nothing to run: everything is up to date")
-    out += [f"definition of {d.asset}: {short(d.source) or 'new'} -> {short(d.target)}" for d in found.definitions]
+    out += [
+        f"definition of {d.asset}: {short(d.source) or 'new'} -> {short(d.target)}"
+        for d in found.definitions
+    ]
     for asset, stale in found.stale.items():
-        out.append(f"stale  {asset}: {len(stale)} partitions ({_span(list(stale))}): code changed; about {human_s(found.stale_seconds.get(asset, 0.0))} of work; `sextant backfill {asset} --stale` makes them again")
+        out.append(
+            f"stale  {asset}: {len(stale)} partitions ({_span(list(stale))}): code changed; "
+            f"about {human_s(found.stale_seconds.get(asset, 0.0))} of work; `sextant "
+            f"backfill {asset} --stale` makes them again"
+        )
     for asset, keys in found.held.items():
-        out.append(f"held   {asset}: {_span(list(keys))}: undone, and neither code nor inputs changed since (`sextant release {asset.replace('dataset:kpi_', 'kpi:')} VERSION --unhold` lifts it)")
+        out.append(
+            f"held   {asset}: {_span(list(keys))}: undone, and neither code nor inputs "
+            f"changed since (`sextant release {asset.replace('dataset:kpi_', 'kpi:')} "
+            "VERSION --unhold` lifts it)"
+        )
     for asset, keys in found.waiting.items():
-        out.append(f"waits  {asset}: {len(keys)} partitions ({_span(list(keys))}) whose inputs are not there")
+        out.append(
+            f"waits  {asset}: {len(keys)} partitions ({_span(list(keys))}) whose inputs are "
+            "not there"
+        )
     out += [f"note   {text}" for text in found.warnings]
     return out
 
 
 def _span(partitions: list[str]) -> str:
     ordered = sorted(partitions)
-    return ordered[0] if len(ordered) == 1 else f"{ordered[0]} .. {ordered[-1]}" if len(ordered) > 2 else ", ".join(ordered)
+    return (
+        ordered[0]
+        if len(ordered) == 1
+        else f"{ordered[0]} .. {ordered[-1]}"
+        if len(ordered) > 2
+        else ", ".join(ordered)
+    )
 
 
 @click.command()
 @click.argument("assets", nargs=-1)
-@click.option("--partition", metavar="A..B", help="These partitions only; also made again where code changed.")
-@click.option("--each", is_flag=True, help="One run for each partition, in order, as a schedule would have made them.")
+@click.option(
+    "--partition", metavar="A..B", help="These partitions only; also made again where code changed."
+)
+@click.option(
+    "--each",
+    is_flag=True,
+    help="One run for each partition, in order, as a schedule would have made them.",
+)
 @click.option("--force", is_flag=True, help="Make the named assets again whatever the memo says.")
 @click.option("--upstream", is_flag=True, help="Also what the named assets read.")
-@click.option("--watch", is_flag=True, help="Stay, and run what is due: by cron, and when inputs have new versions.")
-@click.option("--break-glass", metavar="REASON", default="", help="Publish past a failed gate, a missing approval or a deny; leaves a signal for the owner to review.")
+@click.option(
+    "--watch",
+    is_flag=True,
+    help="Stay, and run what is due: by cron, and when inputs have new versions.",
+)
+@click.option(
+    "--break-glass",
+    metavar="REASON",
+    default="",
+    help=(
+        "Publish past a failed gate, a missing approval or a deny; leaves a signal for the "
+        "owner to review."
+    ),
+)
 @options
 def run(
-    assets: tuple[str, ...], partition: str | None, each: bool, force: bool, upstream: bool, watch: bool, break_glass: str, env: str | None, as_json: bool
+    assets: tuple[str, ...],
+    partition: str | None,
+    each: bool,
+    force: bool,
+    upstream: bool,
+    watch: bool,
+    break_glass: str,
+    env: str | None,
+    as_json: bool,
 ) -> int:
-    """Make what is missing or has changed inputs, check it, publish it. A crashed run is taken up first."""
+    """Make what is missing or has changed inputs, check it, publish it. A crashed run is taken up
+    first."""
     if each and not partition:
-        raise UsageError("SX-CLI-002", "--each needs a range", hint="sextant run --each --partition 2013-01-01..2013-01-31")
-    alone = [option for option, given in (("--each", each), ("--partition", partition), ("--force", force), ("--break-glass", break_glass)) if given]
+        raise UsageError(
+            "SX-CLI-002",
+            "--each needs a range",
+            hint="sextant run --each --partition 2013-01-01..2013-01-31",
+        )
+    alone = [
+        option
+        for option, given in (
+            ("--each", each),
+            ("--partition", partition),
+            ("--force", force),
+            ("--break-glass", break_glass),
+        )
+        if given
+    ]
     if watch and alone:
-        raise UsageError("SX-CLI-011", f"--watch runs what is due by itself; {' and '.join(alone)} cannot go with it", hint="run without --watch for that")
+        raise UsageError(
+            "SX-CLI-011",
+            f"--watch runs what is due by itself; {' and '.join(alone)} cannot go with it",
+            hint="run without --watch for that",
+        )
     if each and break_glass:
-        raise UsageError("SX-CLI-012", "--each and --break-glass do not go together", hint="break the glass for one run: `sextant run --partition DAY --break-glass REASON`")
+        raise UsageError(
+            "SX-CLI-012",
+            "--each and --break-glass do not go together",
+            hint="break the glass for one run: `sextant run --partition DAY --break-glass REASON`",
+        )
     if watch or each:
-        return _here(assets, partition or "", env, as_json, each=each, upstream=upstream, force=force)
+        return _here(
+            assets, partition or "", env, as_json, each=each, upstream=upstream, force=force
+        )
     with platform() as p:
         progress = Progress()
-        report = p.run(assets=assets, partition=partition or "", force=force, upstream=upstream, break_glass=break_glass, env=env or "", progress=progress)
+        report = p.run(
+            assets=assets,
+            partition=partition or "",
+            force=force,
+            upstream=upstream,
+            break_glass=break_glass,
+            env=env or "",
+            progress=progress,
+        )
         progress.end()
         return finish(report, as_json)
 
 
-def _here(assets: tuple[str, ...], partition: str, env: str | None, as_json: bool, *, each: bool, upstream: bool, force: bool) -> int:
+def _here(
+    assets: tuple[str, ...],
+    partition: str,
+    env: str | None,
+    as_json: bool,
+    *,
+    each: bool,
+    upstream: bool,
+    force: bool,
+) -> int:
     """Run again and again in this process: a server has a scheduler of its own."""
     from sextant.app.operations import span
     from sextant.app.watch import watch as keep_watch
     from sextant.engine.plan import Request
 
     if click.get_current_context().find_root().obj["server"]:
-        raise UsageError("SX-CLI-013", "--watch and --each work on a project in a folder", hint="a server runs what is due by itself; leave --server out for this")
+        raise UsageError(
+            "SX-CLI-013",
+            "--watch and --each work on a project in a folder",
+            hint="a server runs what is due by itself; leave --server out for this",
+        )
     with local_platform() as p, p.interruptible():
         name = env or p.config.environment or p.manifest().environments[0]
         p.check_env(name)
-        request = Request(assets=tuple(p.asset(asset).id for asset in assets), partitions=span(partition), force=force, upstream=upstream)
+        request = Request(
+            assets=tuple(p.asset(asset).id for asset in assets),
+            partitions=span(partition),
+            force=force,
+            upstream=upstream,
+        )
         if each:
             return _each(p, name, request, as_json)
         say(f"watching {name}; Ctrl-C ends it")
-        return keep_watch(p, name, request, say=say, tell=lambda report: emit(report, json=as_json, text=lambda: report_lines(report), compact=True))
+        return keep_watch(
+            p,
+            name,
+            request,
+            say=say,
+            tell=lambda report: emit(
+                report, json=as_json, text=lambda: report_lines(report), compact=True
+            ),
+        )
 
 
 def _each(p: "LocalPlatform", env: str, request: "Request", as_json: bool) -> int:
@@ -131,31 +255,63 @@ def _each(p: "LocalPlatform", env: str, request: "Request", as_json: bool) -> in
         if p.interrupted():
             worst = 130
             break
-        report = p.runs.run(env, msgspec.structs.replace(request, partitions=(key, key)), by=p.who(), trigger="each")
-        total = {"runs": total["runs"] + 1, "steps": total["steps"] + report.computed, "rows": total["rows"] + report.rows, "refused": total["refused"] + len(report.rejected)}
+        report = p.runs.run(
+            env, msgspec.structs.replace(request, partitions=(key, key)), by=p.who(), trigger="each"
+        )
+        total = {
+            "runs": total["runs"] + 1,
+            "steps": total["steps"] + report.computed,
+            "rows": total["rows"] + report.rows,
+            "refused": total["refused"] + len(report.rejected),
+        }
         worst = max(worst, report.exit_code)
         if report.state != "finished":
             say(f"{key}: {report.state}")
             for line in report_lines(report):
                 say("  " + line)
     seconds = time.monotonic() - started
-    emit({**total, "wall_s": round(seconds, 3)}, json=as_json, text=lambda: [f"{total['runs']} runs, {total['steps']} steps, {total['rows']:,} rows in {human_s(seconds)}; {total['refused']} refused"])
+    emit(
+        {**total, "wall_s": round(seconds, 3)},
+        json=as_json,
+        text=lambda: [
+            (
+                f"{total['runs']} runs, {total['steps']} steps, {total['rows']:,} rows in "
+                f"{human_s(seconds)}; {total['refused']} refused"
+            )
+        ],
+    )
     return worst
 
 
 @click.command()
 @click.argument("asset")
 @click.argument("partitions", required=False, metavar="[A..B]")
-@click.option("--stale", is_flag=True, help="What is stale because its code changed, and what depends on it.")
+@click.option(
+    "--stale", is_flag=True, help="What is stale because its code changed, and what depends on it."
+)
 @click.option("--force", is_flag=True, help="Make it again whatever the memo says.")
 @options
-def backfill(asset: str, partitions: str | None, stale: bool, force: bool, env: str | None, as_json: bool) -> int:
+def backfill(
+    asset: str, partitions: str | None, stale: bool, force: bool, env: str | None, as_json: bool
+) -> int:
     """Make a range of partitions of an asset, adjacent ones together, and what depends on them."""
     if partitions is None and not stale and not force:
-        raise UsageError("SX-CLI-003", "a backfill needs a range, or --stale", hint=f"sextant backfill {asset} 2013-01-01..2013-12-31")
+        raise UsageError(
+            "SX-CLI-003",
+            "a backfill needs a range, or --stale",
+            hint=f"sextant backfill {asset} 2013-01-01..2013-12-31",
+        )
     with platform() as p:
         progress = Progress()
-        report = p.run(assets=(asset,), partition=partitions or "", stale=stale, force=force, trigger="backfill", env=env or "", progress=progress)
+        report = p.run(
+            assets=(asset,),
+            partition=partitions or "",
+            stale=stale,
+            force=force,
+            trigger="backfill",
+            env=env or "",
+            progress=progress,
+        )
         progress.end()
         return finish(report, as_json)
 
@@ -164,7 +320,8 @@ def backfill(asset: str, partitions: str | None, stale: bool, force: bool, env: 
 @click.argument("asset")
 @options
 def check(asset: str, env: str | None, as_json: bool) -> int:
-    """Run all checks of an asset on what is live now. Exit code 1 when one of severity error fails."""
+    """Run all checks of an asset on what is live now. Exit code 1 when one of severity error
+    fails."""
     with platform() as p:
         results = p.check(asset, env=env or "")
         emit(results, json=as_json, text=lambda: check_lines(results))
@@ -173,7 +330,15 @@ def check(asset: str, env: str | None, as_json: bool) -> int:
 
 def check_lines(results: Any) -> list[str]:
     """Return check results as lines: ok, warn or FAIL first."""
-    rows = [("ok" if r.ok else "warn" if r.severity == "warn" else "FAIL", r.name, r.partition, r.message) for r in results]
+    rows = [
+        (
+            "ok" if r.ok else "warn" if r.severity == "warn" else "FAIL",
+            r.name,
+            r.partition,
+            r.message,
+        )
+        for r in results
+    ]
     return table(("", "check", "partition", "found"), rows)
 
 
@@ -188,24 +353,53 @@ def report_lines(report: "RunReport") -> list[str]:
     if not report.id:
         return ["nothing to do: everything is up to date (0 steps)"]
     out = [
-        f"run {report.id} {report.state} in {human_s(report.wall_s)}: {report.computed} steps computed, {report.reused} reused, {report.rows:,} rows" + (" (taken up after a crash)" if report.resumed else "")
+        (
+            f"run {report.id} {report.state} in {human_s(report.wall_s)}: {report.computed} "
+            f"steps computed, {report.reused} reused, {report.rows:,} rows"
+        )
+        + (" (taken up after a crash)" if report.resumed else "")
     ]
     if report.state == "cancelled":
         out.append("  nothing of it was published; run again to go on from here")
-    out += [f"  live    {asset}  {short(version)}" for asset, version in report.published.items() if not report.waiting]
+    out += [
+        f"  live    {asset}  {short(version)}"
+        for asset, version in report.published.items()
+        if not report.waiting
+    ]
     if report.waiting:
-        out.append(f"  waits   release {report.waiting} needs approval: `sextant approve {report.waiting}`")
+        out.append(
+            f"  waits   release {report.waiting} needs approval: `sextant approve {report.waiting}`"
+        )
     for asset, release in report.rejected.items():
         out.append(f"  REFUSED {asset}: release {release} rejected; what is live stays as it was")
-    out += [f"          {c.asset}[{c.partition or 'all'}] {c.name}: {c.message}" for c in report.refused[:_SHOWN]]
+    out += [
+        f"          {c.asset}[{c.partition or 'all'}] {c.name}: {c.message}"
+        for c in report.refused[:_SHOWN]
+    ]
     for step in report.failed:
         if step.code != "SX-CHECK-001":
-            out.append(f"  FAILED  {step.step}: {step.error} ({step.code})" + (f"\n          at {step.where}" if step.where else "") + (f"\n          hint: {step.hint}" if step.hint else ""))
+            out.append(
+                f"  FAILED  {step.step}: {step.error} ({step.code})"
+                + (f"\n          at {step.where}" if step.where else "")
+                + (f"\n          hint: {step.hint}" if step.hint else "")
+            )
     if report.failed and any(step.log for step in report.failed):
         out.append(f"          `sextant logs {report.id}` shows what they printed")
     if report.skipped:
-        out.append(f"  skipped {len(report.skipped)} steps that stand on what failed: {', '.join(report.skipped[:3])}" + (" ..." if len(report.skipped) > 3 else ""))
-    out += [f"  warn    {c.asset}[{c.partition or 'all'}] {c.name}: {c.message}" for c in report.warned[:_SHOWN]]
+        out.append(
+            (
+                f"  skipped {len(report.skipped)} steps that stand on what failed: "
+                f"{', '.join(report.skipped[:3])}"
+            )
+            + (" ..." if len(report.skipped) > 3 else "")
+        )
+    out += [
+        f"  warn    {c.asset}[{c.partition or 'all'}] {c.name}: {c.message}"
+        for c in report.warned[:_SHOWN]
+    ]
     if len(report.warned) > _SHOWN:
-        out.append(f"          ... and {len(report.warned) - _SHOWN} more warnings (`sextant runs {report.id}`)")
+        out.append(
+            f"          ... and {len(report.warned) - _SHOWN} more warnings (`sextant runs "
+            f"{report.id}`)"
+        )
     return out

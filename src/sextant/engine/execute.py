@@ -1,9 +1,12 @@
-"""The engine's loop: runs a graph of tasks, records what happens durably, and never does finished work again.
+"""The engine's loop: runs a graph of tasks, records what happens durably, and never does finished
+work again.
 
 Durability, per task:
-strict   the start is durable before the body runs, the result before a dependent starts; tasks that are ready together
+strict   the start is durable before the body runs, the result before a dependent starts; tasks that
+         are ready together
          share the two commits.
-grouped  the result goes to the writer at once and becomes durable with the next group commit; a crash may repeat it.
+grouped  the result goes to the writer at once and becomes durable with the next group commit; a
+         crash may repeat it.
 
 The loop is one thread; work runs wherever `Work.submit` puts it, and comes back through a queue.
 """
@@ -28,7 +31,8 @@ _POLL_S = 0.2  # how often the loop looks at cancellation and leases while it wa
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
-    """One node of the graph. `retries`: further attempts after the first; waits `backoff_s`, doubling each time."""
+    """One node of the graph. `retries`: further attempts after the first; waits `backoff_s`,
+    doubling each time."""
 
     id: str
     deps: tuple[str, ...] = ()
@@ -41,7 +45,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
-    """How an attempt ended, or that nothing had to run (`reused`). `statements` and `events` are written with it."""
+    """How an attempt ended, or that nothing had to run (`reused`). `statements` and `events` are
+    written with it."""
 
     ok: bool = True
     reused: bool = False
@@ -58,7 +63,8 @@ class Work(Protocol):
     """What the tasks do; implemented by whoever made the graph."""
 
     def prepare(self, task: Task) -> Done | None:
-        """Called when every dependency is done. Return Done if nothing has to run, None to run it."""
+        """Called when every dependency is done. Return Done if nothing has to run, None to run
+        it."""
         ...
 
     def submit(self, task: Task, attempt: int, done: Callable[[Any], None]) -> None:
@@ -95,19 +101,36 @@ def execute(
     cancelled: Callable[[], bool] = lambda: False,
     progress: Callable[[Task, Done], None] = lambda _t, _d: None,
 ) -> Outcome:
-    """Run the graph to its end. Returns when nothing can run any more; raises only for storage errors and bugs.
+    """Run the graph to its end. Returns when nothing can run any more; raises only for storage
+    errors and bugs.
 
     slots  how many attempts may run at once; pools: pool name -> how many of its tasks at once
     """
-    return _Loop(tasks, work, state, history, clock, slots, dict(pools or {}), cancelled, progress).run()
+    return _Loop(
+        tasks, work, state, history, clock, slots, dict(pools or {}), cancelled, progress
+    ).run()
 
 
 class _Loop:
     def __init__(
-        self, tasks: Sequence[Task], work: Work, state: State, history: History, clock: Clock, slots: int, pools: dict[str, int],
-        cancelled: Callable[[], bool], progress: Callable[[Task, Done], None],
-    ) -> None:  # fmt: skip
-        self.tasks, self.work, self.state, self.history, self.clock = tasks, work, state, history, clock
+        self,
+        tasks: Sequence[Task],
+        work: Work,
+        state: State,
+        history: History,
+        clock: Clock,
+        slots: int,
+        pools: dict[str, int],
+        cancelled: Callable[[], bool],
+        progress: Callable[[Task, Done], None],
+    ) -> None:
+        self.tasks, self.work, self.state, self.history, self.clock = (
+            tasks,
+            work,
+            state,
+            history,
+            clock,
+        )
         self.slots, self.pools, self.cancelled, self.progress = slots, pools, cancelled, progress
         place = {task.id: n for n, task in enumerate(tasks)}
         if len(place) != len(tasks):
@@ -125,7 +148,9 @@ class _Loop:
         self.fate: dict[int, str] = {}
         self.pending: list[Any] = []  # futures of grouped writes
         self.reused = self.done = self.rows = 0
-        self.unwritten: list[tuple[int, Done, Record]] = []  # ends of strict tasks: durable before anything that follows starts
+        self.unwritten: list[
+            tuple[int, Done, Record]
+        ] = []  # ends of strict tasks: durable before anything that follows starts
         self.strict_written: Any = None  # future of the newest ends of strict tasks
         self.busy: Counter[str] = Counter()  # pool -> how many of its tasks run
         self.parked: dict[str, deque[int]] = {}  # pool -> ready tasks that wait for a place in it
@@ -145,8 +170,19 @@ class _Loop:
         failed = tuple(self.tasks[n].id for n, fate in self.fate.items() if fate == "failed")
         skipped = tuple(self.tasks[n].id for n, fate in self.fate.items() if fate == "skipped")
         if not self.stopping and len(self.fate) != len(self.tasks):
-            raise Bug("SX-ENGINE-002", f"{len(self.tasks) - len(self.fate)} tasks can never start", hint="the graph has a cycle")
-        return Outcome(done=self.done, reused=self.reused, failed=failed, skipped=skipped, cancelled=self.stopping, rows=self.rows)
+            raise Bug(
+                "SX-ENGINE-002",
+                f"{len(self.tasks) - len(self.fate)} tasks can never start",
+                hint="the graph has a cycle",
+            )
+        return Outcome(
+            done=self.done,
+            reused=self.reused,
+            failed=failed,
+            skipped=skipped,
+            cancelled=self.stopping,
+            rows=self.rows,
+        )
 
     # -------------------------------------------------------- starting
 
@@ -188,7 +224,14 @@ class _Loop:
             self.running[n] = (self.attempts[n], now)
             task = self.tasks[n]
             if task.durability == "strict":
-                record = Record(kind="start", step=task.id, attempt=self.attempts[n], at=now, asset=task.asset, durability="strict")
+                record = Record(
+                    kind="start",
+                    step=task.id,
+                    attempt=self.attempts[n],
+                    at=now,
+                    asset=task.asset,
+                    durability="strict",
+                )
                 starts.append(record)
         if starts or self.unwritten:  # one commit: what ended, and what starts because of it
             ends, self.unwritten = self.unwritten, []
@@ -224,9 +267,20 @@ class _Loop:
             self.busy[task.pool] -= 1
             done = self.work.finish(task, attempt, result)
             record = Record(
-                kind="end", step=task.id, attempt=attempt, at=self.clock.now_ns(), started_at=started, ok=done.ok, key=done.key, output=done.output,
-                rows=done.rows, asset=task.asset, owner=task.owner, durability=task.durability, **done.record,
-            )  # fmt: skip
+                kind="end",
+                step=task.id,
+                attempt=attempt,
+                at=self.clock.now_ns(),
+                started_at=started,
+                ok=done.ok,
+                key=done.key,
+                output=done.output,
+                rows=done.rows,
+                asset=task.asset,
+                owner=task.owner,
+                durability=task.durability,
+                **done.record,
+            )
             (self.unwritten if task.durability == "strict" else grouped).append((n, done, record))
             settled.append((n, done))
         if grouped:
@@ -251,7 +305,15 @@ class _Loop:
 
     def _reuse_record(self, n: int, done: Done) -> Record:
         task = self.tasks[n]
-        return Record(kind="reuse", step=task.id, at=self.clock.now_ns(), key=done.key, output=done.output, asset=task.asset, owner=task.owner)
+        return Record(
+            kind="reuse",
+            step=task.id,
+            at=self.clock.now_ns(),
+            key=done.key,
+            output=done.output,
+            asset=task.asset,
+            owner=task.owner,
+        )
 
     def _release(self, n: int, done: Done, *, reused_now: bool = False) -> None:
         task = self.tasks[n]
@@ -287,7 +349,16 @@ class _Loop:
             self.fate[m] = "skipped"
             task = self.tasks[m]
             records.append(
-                self.history.add(Record(kind="skip", step=task.id, at=self.clock.now_ns(), ok=False, asset=task.asset, error=f"`{self.tasks[n].id}` failed"))
+                self.history.add(
+                    Record(
+                        kind="skip",
+                        step=task.id,
+                        at=self.clock.now_ns(),
+                        ok=False,
+                        asset=task.asset,
+                        error=f"`{self.tasks[n].id}` failed",
+                    )
+                )
             )
             stack += self.dependents[m]
         if records:

@@ -1,12 +1,19 @@
-"""Code fingerprints: a digest of a function and of all project-local code that it reaches, so that results can be kept
-until the code that made them changes. Called by the loader, once per function and load.
+"""Code fingerprints: a digest of a function and of all project-local code that it reaches, so that
+results can be kept until the code that made them changes. Called by the loader, once per function
+and load.
 
-What counts: bytecode compiled from the source without docstrings and without -O, constants, defaults, closures, the
-globals and module attributes that the code names, classes with their bases, what a decorator wraps - all of it followed
-through the project's own files. What does not: comments, docstrings, line numbers, names of files and functions.
-Third-party code is not followed; its distributions are listed with their versions. A global that is an asset is an edge
-of the graph, not code. Where reach cannot be told (getattr, importlib, open, environment, imports inside a function,
-objects that are not plain data) the whole module and the project's modules that it imports count, and a warning says so.
+What counts: bytecode compiled from the source without docstrings and without -O, constants,
+defaults, closures, the
+globals and module attributes that the code names, classes with their bases, what a decorator wraps
+- all of it followed
+through the project's own files. What does not: comments, docstrings, line numbers, names of files
+and functions.
+Third-party code is not followed; its distributions are listed with their versions. A global that is
+an asset is an edge
+of the graph, not code. Where reach cannot be told (getattr, importlib, open, environment, imports
+inside a function,
+objects that are not plain data) the whole module and the project's modules that it imports count,
+and a warning says so.
 Bytecode differs between Python's minor versions: the interpreter is part of a project's lock.
 """
 
@@ -21,24 +28,68 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sextant.engine.sources import Source, global_chains, imported, imports_inside, read_source, texts
+from sextant.engine.sources import (
+    Source,
+    global_chains,
+    imported,
+    imports_inside,
+    read_source,
+    texts,
+)
 
 # Names by which code reaches what its text does not show, with what they reach.
 _BLIND = {
-    "getattr": "a name chosen at run time", "__import__": "a module chosen at run time", "importlib": "a module chosen at run time",
-    "import_module": "a module chosen at run time", "eval": "code made at run time", "exec": "code made at run time", "globals": "a name chosen at run time",
-    "open": "a file", "environ": "the environment", "getenv": "the environment",
+    "getattr": "a name chosen at run time", "__import__": "a module chosen at run time",
+    "importlib": "a module chosen at run time", "import_module": "a module chosen at run time",
+    "eval": "code made at run time", "exec": "code made at run time",
+    "globals": "a name chosen at run time", "open": "a file", "environ": "the environment",
+    "getenv": "the environment",
 }  # fmt: skip
-_NOT_BLIND = ("importlib.util", "importlib.metadata", "importlib.resources")  # look things up, run no code of ours
+_NOT_BLIND = (
+    "importlib.util",
+    "importlib.metadata",
+    "importlib.resources",
+)  # look things up, run no code of ours
 _DEPTH_MAX = 50_000  # Python frames: a chain of ten thousand functions, each calling the next
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), type(NotImplemented))
-_SELF_DESCRIBING = ("datetime", "decimal", "fractions", "pathlib", "uuid", "zoneinfo", "re", "typing", "types", "polars.datatypes", "sextant")
-_STATE_ONLY = ("logging", "_thread", "threading", "_contextvars", "contextvars")  # loggers, locks: no part of the result
-_CLASS_NOISE = frozenset({"__doc__", "__module__", "__dict__", "__weakref__", "__qualname__", "__firstlineno__", "__static_attributes__", "__abstractmethods__", "_abc_impl"})
+_SELF_DESCRIBING = (
+    "datetime",
+    "decimal",
+    "fractions",
+    "pathlib",
+    "uuid",
+    "zoneinfo",
+    "re",
+    "typing",
+    "types",
+    "polars.datatypes",
+    "sextant",
+)
+_STATE_ONLY = (
+    "logging",
+    "_thread",
+    "threading",
+    "_contextvars",
+    "contextvars",
+)  # loggers, locks: no part of the result
+_CLASS_NOISE = frozenset(
+    {
+        "__doc__",
+        "__module__",
+        "__dict__",
+        "__weakref__",
+        "__qualname__",
+        "__firstlineno__",
+        "__static_attributes__",
+        "__abstractmethods__",
+        "_abc_impl",
+    }
+)
 
 
 class Fingerprint(NamedTuple):
-    """digest: hex SHA-256. modules: third-party distributions reached, `name==version`. warnings: reach not followed."""
+    """digest: hex SHA-256. modules: third-party distributions reached, `name==version`. warnings:
+    reach not followed."""
 
     digest: str
     modules: tuple[str, ...]
@@ -46,7 +97,8 @@ class Fingerprint(NamedTuple):
 
 
 class Fingerprints:
-    """Computes fingerprints of functions of the project below `root`; files are read and compiled once."""
+    """Computes fingerprints of functions of the project below `root`; files are read and compiled
+    once."""
 
     def __init__(self, root: Path) -> None:
         self.root = os.path.realpath(root) + os.sep
@@ -55,7 +107,8 @@ class Fingerprints:
         self._chains: dict[int, tuple[types.CodeType, set[tuple[str, ...]]]] = {}
 
     def of(self, function: Callable[..., Any]) -> Fingerprint:
-        """Return the fingerprint of a function. Cost: about 0.1 ms a reached function, 2 ms a file met first."""
+        """Return the fingerprint of a function. Cost: about 0.1 ms a reached function, 2 ms a file
+        met first."""
         walk = _Walk(self)
         limit = sys.getrecursionlimit()
         sys.setrecursionlimit(max(limit, _DEPTH_MAX))
@@ -64,29 +117,47 @@ class Fingerprints:
         finally:
             sys.setrecursionlimit(limit)
         tops = {top for top in walk.tops if top not in sys.stdlib_module_names and top != "sextant"}
-        return Fingerprint(walk.digest(), tuple(sorted(filter(None, map(_distribution, tops)))), tuple(sorted(walk.warnings)))
+        return Fingerprint(
+            walk.digest(),
+            tuple(sorted(filter(None, map(_distribution, tops)))),
+            tuple(sorted(walk.warnings)),
+        )
 
     def is_local(self, file: str | None) -> bool:
-        """Say whether a file is one of the project's own (not of an environment that lies inside of its folder)."""
+        """Say whether a file is one of the project's own (not of an environment that lies inside of
+        its folder)."""
         if not file or not os.path.isabs(file):  # `<string>`, `<frozen ...>`
             return False
         if file not in self._local:
             path = os.path.realpath(file)
-            self._local[file] = path.startswith(self.root) and "site-packages" not in path and "dist-packages" not in path
+            self._local[file] = (
+                path.startswith(self.root)
+                and "site-packages" not in path
+                and "dist-packages" not in path
+            )
         return self._local[file]
 
     def module(self, name: str) -> str | None:
-        """Return the file of one of the project's modules, "" for a folder without one; None for code from elsewhere.
-        Looked up by path: the import machinery would run packages on the way."""
+        """Return the file of one of the project's modules, "" for a folder without one; None for
+        code from elsewhere. Looked up by path: the import machinery would run packages on the
+        way."""
         path = self.root + name.replace(".", os.sep)
-        found = next((file for file in (path + ".py", os.path.join(path, "__init__.py")) if os.path.isfile(file)), None)
+        found = next(
+            (
+                file
+                for file in (path + ".py", os.path.join(path, "__init__.py"))
+                if os.path.isfile(file)
+            ),
+            None,
+        )
         return found or ("" if os.path.isdir(path) else None)
 
     def relative(self, file: str) -> str:
         return os.path.relpath(os.path.realpath(file), self.root).replace(os.sep, "/")
 
     def chains(self, code: types.CodeType) -> set[tuple[str, ...]]:
-        """Return the global names that code and the functions inside of it load, each with the attributes taken from it."""
+        """Return the global names that code and the functions inside of it load, each with the
+        attributes taken from it."""
         if id(code) not in self._chains:
             self._chains[id(code)] = (code, global_chains(code))
         return self._chains[id(code)][1]
@@ -98,8 +169,8 @@ class Fingerprints:
 
 
 class _Walk:
-    """One traversal from one function. What is met is written to the hash in a fixed order; what was met before is written
-    as its number, so circles end and names do not matter."""
+    """One traversal from one function. What is met is written to the hash in a fixed order; what
+    was met before is written as its number, so circles end and names do not matter."""
 
     def __init__(self, owner: Fingerprints) -> None:
         self._owner = owner
@@ -200,7 +271,10 @@ class _Walk:
             self._code(code, function.__globals__)
             self.value(function.__defaults__)
             self.value(function.__kwdefaults__)
-            for free, cell in sorted(zip(code.co_freevars, function.__closure__ or (), strict=True), key=lambda pair: pair[0]):
+            for free, cell in sorted(
+                zip(code.co_freevars, function.__closure__ or (), strict=True),
+                key=lambda pair: pair[0],
+            ):
                 self._write("cell", free)
                 self.value(_cell(cell), name=free, code=code)
         if wrapped is not None:
@@ -226,7 +300,9 @@ class _Walk:
             member = members[key]
             if isinstance(member, types.MemberDescriptorType | types.GetSetDescriptorType):
                 self._write("slot", key)
-            elif isinstance(member, types.FunctionType) and member.__code__.co_filename.startswith("<"):
+            elif isinstance(member, types.FunctionType) and member.__code__.co_filename.startswith(
+                "<"
+            ):
                 self._write("generated", key)  # a dataclass's own methods follow from its fields
             elif key in ("__annotations__", "__annotate__", "__annotations_cache__"):
                 continue
@@ -245,16 +321,29 @@ class _Walk:
         for key in sorted(annotations):
             self._write("field", key)
             annotation = annotations[key]
-            self._write(repr(annotation)) if not self._is_ours(annotation) else self.value(annotation)
+            self._write(repr(annotation)) if not self._is_ours(annotation) else self.value(
+                annotation
+            )
 
     def _instance(self, value: Any, name: str, code: types.CodeType | None) -> None:
         kind = type(value)
         module = kind.__module__
-        if hasattr(value, "__wrapped__") and callable(value):  # functools.cache, and decorators that are objects
+        if hasattr(value, "__wrapped__") and callable(
+            value
+        ):  # functools.cache, and decorators that are objects
             self._outside(module, kind.__qualname__)
             self.value(value.__wrapped__)
-        elif isinstance(value, types.BuiltinFunctionType | types.MethodDescriptorType | types.WrapperDescriptorType | types.MethodWrapperType):
-            self._outside(getattr(value, "__module__", None) or "builtins", getattr(value, "__qualname__", repr(type(value))))
+        elif isinstance(
+            value,
+            types.BuiltinFunctionType
+            | types.MethodDescriptorType
+            | types.WrapperDescriptorType
+            | types.MethodWrapperType,
+        ):
+            self._outside(
+                getattr(value, "__module__", None) or "builtins",
+                getattr(value, "__qualname__", repr(type(value))),
+            )
         elif _stands_in(module, _SELF_DESCRIBING) or kind is range:
             self._outside(module, kind.__qualname__)
             self._write(self._without_root(repr(value)))
@@ -267,9 +356,14 @@ class _Walk:
         else:
             self._outside(module, kind.__qualname__)
             if code is not None:
-                self._blind(code, f"`{name}` is a {module}.{kind.__qualname__}, whose content cannot be compared")
+                self._blind(
+                    code,
+                    f"`{name}` is a {module}.{kind.__qualname__}, whose content cannot be compared",
+                )
 
-    def _module_value(self, module: types.ModuleType, name: str, code: types.CodeType | None) -> None:
+    def _module_value(
+        self, module: types.ModuleType, name: str, code: types.CodeType | None
+    ) -> None:
         file = getattr(module, "__file__", None)
         if self._owner.is_local(file):
             assert file is not None
@@ -287,7 +381,9 @@ class _Walk:
 
     def _code(self, live: types.CodeType, scope: dict[str, Any]) -> None:
         """Write a function's code object and everything that it names in `scope`."""
-        source = self._owner.source(live.co_filename) if self._owner.is_local(live.co_filename) else None
+        source = (
+            self._owner.source(live.co_filename) if self._owner.is_local(live.co_filename) else None
+        )
         compiled = source.codes.get((live.co_name, live.co_firstlineno), []) if source else []
         named: dict[str, set[tuple[str, ...]]] = {}
         for code in compiled or [live]:  # several lambdas of one line count together
@@ -295,12 +391,24 @@ class _Walk:
             for chain in self._owner.chains(code):
                 named.setdefault(chain[0], set()).add(chain)
         words = {word for chains in named.values() for chain in chains for word in chain}
-        if any("find_spec" in chain or chain[:2] == ("importlib", "resources") for chains in named.values() for chain in chains):
+        if any(
+            "find_spec" in chain or chain[:2] == ("importlib", "resources")
+            for chains in named.values()
+            for chain in chains
+        ):
             self.tops.update(text for text in texts(compiled or [live]) if text.isidentifier())
         for line, base, names in imports_inside(live, str(scope.get("__package__") or "")):
-            for module in (base, *(f"{base}.{name}" for name in names if self._owner.module(f"{base}.{name}"))):
+            for module in (
+                base,
+                *(f"{base}.{name}" for name in names if self._owner.module(f"{base}.{name}")),
+            ):
                 self._import_inside(module, live, line)
-        blind = {name: chain for name, chains in named.items() for chain in chains if name in _BLIND and not ".".join(chain).startswith(_NOT_BLIND)}
+        blind = {
+            name: chain
+            for name, chains in named.items()
+            for chain in chains
+            if name in _BLIND and not ".".join(chain).startswith(_NOT_BLIND)
+        }
         blind |= {word: (word,) for word in words & {"environ", "getenv", "import_module"}}
         shadowed = {name for name in blind if self._is_ours(scope.get(name))}
         for name in sorted(set(blind) - shadowed):
@@ -311,8 +419,18 @@ class _Walk:
 
     def _bytecode(self, code: types.CodeType) -> None:
         self._write(
-            "code", code.co_code, code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags, repr(code.co_names), repr(code.co_varnames),
-            repr(code.co_freevars), repr(code.co_cellvars), getattr(code, "co_exceptiontable", b""), len(code.co_consts),
+            "code",
+            code.co_code,
+            code.co_argcount,
+            code.co_posonlyargcount,
+            code.co_kwonlyargcount,
+            code.co_flags,
+            repr(code.co_names),
+            repr(code.co_varnames),
+            repr(code.co_freevars),
+            repr(code.co_cellvars),
+            getattr(code, "co_exceptiontable", b""),
+            len(code.co_consts),
         )
         for const in code.co_consts:
             if isinstance(const, types.CodeType):
@@ -320,7 +438,9 @@ class _Walk:
             else:
                 self._write(_constant(const))
 
-    def _global(self, name: str, chains: set[tuple[str, ...]], value: Any, code: types.CodeType) -> None:
+    def _global(
+        self, name: str, chains: set[tuple[str, ...]], value: Any, code: types.CodeType
+    ) -> None:
         """Write a global; of a module only the attributes that are named."""
         self._write("global", name)
         if not isinstance(value, types.ModuleType):
@@ -331,7 +451,9 @@ class _Walk:
             for depth, attribute in enumerate(chain[1:], 1):
                 if not isinstance(found, types.ModuleType):
                     break
-                if not self._owner.is_local(getattr(found, "__file__", None)) and not _is_package_of_ours(self._owner, found):
+                if not self._owner.is_local(
+                    getattr(found, "__file__", None)
+                ) and not _is_package_of_ours(self._owner, found):
                     break
                 found = _attribute(found, attribute)
                 self._write("attribute", depth)
@@ -351,7 +473,10 @@ class _Walk:
         self._warn(code, what)
 
     def _warn(self, code: types.CodeType, what: str, line: int = 0) -> None:
-        self.warnings.add(f"{self._owner.relative(code.co_filename)}:{line or code.co_firstlineno}: {what}: all of the module counts as its code")
+        self.warnings.add(
+            f"{self._owner.relative(code.co_filename)}:{line or code.co_firstlineno}: "
+            f"{what}: all of the module counts as its code"
+        )
 
     def _file(self, file: str) -> None:
         """Write a whole file, and the project's files that it imports."""
@@ -384,7 +509,10 @@ def _order(value: Any) -> str:
     """Return a text to sort by that holds no address."""
     if isinstance(value, tuple | frozenset):
         return "(" + ",".join(map(_order, value)) + ")"
-    return repr(value) if isinstance(value, _PLAIN) else f"{type(value).__qualname__}:{getattr(value, '__qualname__', '') or getattr(value, 'name', '')}"
+    if isinstance(value, _PLAIN):
+        return repr(value)
+    name = getattr(value, "__qualname__", "") or getattr(value, "name", "")
+    return f"{type(value).__qualname__}:{name}"
 
 
 def _stands_in(module: str, packages: tuple[str, ...]) -> bool:
@@ -419,7 +547,11 @@ def _attribute(module: types.ModuleType, name: str) -> Any:
 def _is_package_of_ours(owner: Fingerprints, module: types.ModuleType) -> bool:
     """Say whether a module without a file is a folder of the project."""
     paths = list(getattr(module, "__path__", ()))
-    return bool(paths) and getattr(module, "__file__", None) is None and all(owner.is_local(path + os.sep + "x") for path in paths)
+    return (
+        bool(paths)
+        and getattr(module, "__file__", None) is None
+        and all(owner.is_local(path + os.sep + "x") for path in paths)
+    )
 
 
 @functools.cache
@@ -429,6 +561,7 @@ def _providers() -> dict[str, list[str]]:
 
 @functools.cache
 def _distribution(top: str) -> str | None:
-    """Return `name==version` of the distribution that provides a top-level module; None for code without one."""
+    """Return `name==version` of the distribution that provides a top-level module; None for code
+    without one."""
     names = sorted(set(_providers().get(top, [])))
     return " ".join(f"{name}=={importlib.metadata.version(name)}" for name in names) or None

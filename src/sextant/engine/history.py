@@ -1,7 +1,7 @@
 """Run history: one durable row for each thing that happened to a step, chained into a seal.
 
-The seal is SHA-256 over the rows in order; `run.finished` carries it into the ledger, so a row that was changed later is
-found. History is pruned by retention; the seal stays.
+The seal is SHA-256 over the rows in order; `run.finished` carries it into the ledger, so a row that
+was changed later is found. History is pruned by retention; the seal stays.
 """
 
 import hashlib
@@ -15,7 +15,8 @@ from sextant.kernel.ports import State, Statement
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """`start`: an attempt of a strict step is about to run. `end`: an attempt ended. `reuse`: nothing had to run."""
+    """`start`: an attempt of a strict step is about to run. `end`: an attempt ended. `reuse`:
+    nothing had to run."""
 
     kind: Literal["start", "end", "reuse", "skip"]
     step: str

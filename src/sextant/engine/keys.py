@@ -1,6 +1,7 @@
 """The two halves of a memo key: what code would make a partition, and from what content. Pure.
 
-Equal halves mean equal output, so nothing is computed; an input that was computed again to the same content leaves the
+Equal halves mean equal output, so nothing is computed; an input that was computed again to the same
+content leaves the
 `inputs` half as it was, and so stops the change there (early cut-off).
 """
 
@@ -28,12 +29,23 @@ def digest(*fields: str) -> str:
 
 
 def code_digest(asset: Asset) -> str:
-    """Return the digest of what makes this asset's rows: code, settings, shape, and the distributions that it reaches."""
+    """Return the digest of what makes this asset's rows: code, settings, shape, and the
+    distributions that it reaches."""
     build = asset.build
     if build is None:
         return digest("none", asset.id)
     table = asset.table
-    shape = msgspec.json.encode([table.key, table.time, table.partitioning.grain, table.partitioning.tz, *([table.columns] if table.columns else [])] if table else None)
+    shape = msgspec.json.encode(
+        [
+            table.key,
+            table.time,
+            table.partitioning.grain,
+            table.partitioning.tz,
+            *([table.columns] if table.columns else []),
+        ]
+        if table
+        else None
+    )
     inputs = [[i.name, i.asset, i.window] for i in build.inputs]
     return digest(
         "code-1",
@@ -72,4 +84,6 @@ def content_of(parts: Mapping[str, Part]) -> str:
     """Return one digest for all partitions together: what an input over everything depends on."""
     if len(parts) == 1 and ALL in parts:
         return parts[ALL].digest
-    return digest("all-1", *(field for name in sorted(parts) for field in (name, parts[name].digest)))
+    return digest(
+        "all-1", *(field for name in sorted(parts) for field in (name, parts[name].digest))
+    )

@@ -1,8 +1,12 @@
-"""Decides what would run and why, before anything runs. Pure: it reads a manifest and a `Scene`, and returns a `Plan`.
+"""Decides what would run and why, before anything runs. Pure: it reads a manifest and a `Scene`,
+and returns a `Plan`.
 
-A partition is *missing* (never made), *stale* (code, settings or inputs changed), *held* (its making was undone), or
-up to date. Missing ones and those whose inputs changed are planned by themselves; those whose code changed only when
-asked for (`stale=True`, a named asset with named partitions) or where the author said `on_change="rebuild"`.
+A partition is *missing* (never made), *stale* (code, settings or inputs changed), *held* (its
+making was undone), or
+up to date. Missing ones and those whose inputs changed are planned by themselves; those whose code
+changed only when
+asked for (`stale=True`, a named asset with named partitions) or where the author said
+`on_change="rebuild"`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,11 +25,20 @@ from sextant.kernel.limits import PARTITIONS_PER_STEP_MAX, STEPS_MAX
 from sextant.kernel.nouns import Asset, Input, Manifest, Part
 from sextant.kernel.partitions import ALL, Partitioning
 
-Reason = Literal["missing", "code changed", "inputs changed", "input runs", "looks back", "forced", "definition changed"]
+Reason = Literal[
+    "missing",
+    "code changed",
+    "inputs changed",
+    "input runs",
+    "looks back",
+    "forced",
+    "definition changed",
+]
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked for. Empty `assets` means all; `partitions` is a first and last key, both included."""
+    """What is asked for. Empty `assets` means all; `partitions` is a first and last key, both
+    included."""
 
     assets: tuple[str, ...] = ()
     partitions: tuple[str, str] | None = None
@@ -34,8 +47,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     upstream: bool = False  # also what the named assets read
     downstream: bool = True  # also what reads the named assets
     look_back: bool = True
-    asked: bool = True  # False: a schedule names the assets, nobody asked for what is only stale by its code
-    only: Mapping[str, frozenset[str]] = {}  # asset -> partitions: plan nothing else (a re-derivation)
+    # False: a schedule names the assets, nobody asked for what is only stale by its code
+    asked: bool = True
+    only: Mapping[
+        str, frozenset[str]
+    ] = {}  # asset -> partitions: plan nothing else (a re-derivation)
 
 
 class Scene(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,13 +62,20 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
     live: Mapping[str, Mapping[str, Part]]  # asset -> partition -> Part
     versions: Mapping[str, str]  # asset -> live version digest
     held: frozenset[tuple[str, str, str, str]] = frozenset()  # (asset, partition, code, inputs)
-    made: Mapping[str, Mapping[tuple[str, str, str], str]] = {}  # asset -> (partition, code, inputs) -> content digest
-    pushed: Mapping[str, Mapping[str, str]] = {}  # asset -> partition -> digest of the rows that were pushed for it
-    costs: Mapping[str, tuple[float, float]] = {}  # asset -> (seconds, bytes) a partition, from past runs
+    made: Mapping[
+        str, Mapping[tuple[str, str, str], str]
+    ] = {}  # asset -> (partition, code, inputs) -> content digest
+    pushed: Mapping[
+        str, Mapping[str, str]
+    ] = {}  # asset -> partition -> digest of the rows that were pushed for it
+    costs: Mapping[
+        str, tuple[float, float]
+    ] = {}  # asset -> (seconds, bytes) a partition, from past runs
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
-    """One partition that would be made. `inputs` is "" while an input is still to be made in the same run."""
+    """One partition that would be made. `inputs` is "" while an input is still to be made in the
+    same run."""
 
     partition: str
     reason: Reason
@@ -84,7 +107,8 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """`up_to_date`, `stale`, `held`, `waiting`: asset -> count or partitions that will not run, and why not."""
+    """`up_to_date`, `stale`, `held`, `waiting`: asset -> count or partitions that will not run, and
+    why not."""
 
     env: str
     steps: tuple[PlannedStep, ...] = ()
@@ -104,9 +128,17 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 def order(manifest: Manifest) -> list[Asset]:
     """Return the assets with a build, upstream first. ProjectError names a cycle."""
     by_id = {asset.id: asset for asset in manifest.assets if asset.build is not None}
-    graph = {id_: {i.asset for i in asset.build.inputs if i.asset in by_id} for id_, asset in by_id.items() if asset.build}
-    for id_, asset in sorted(by_id.items()):  # a table to compare with comes first, unless it stands on what is compared
-        graph[id_] |= {to for to in compared_with(asset) if to in by_id and id_ not in _reach(graph, to)}
+    graph = {
+        id_: {i.asset for i in asset.build.inputs if i.asset in by_id}
+        for id_, asset in by_id.items()
+        if asset.build
+    }
+    for id_, asset in sorted(
+        by_id.items()
+    ):  # a table to compare with comes first, unless it stands on what is compared
+        graph[id_] |= {
+            to for to in compared_with(asset) if to in by_id and id_ not in _reach(graph, to)
+        }
     try:
         sorter = TopologicalSorter(graph)
         sorter.prepare()
@@ -117,13 +149,22 @@ def order(manifest: Manifest) -> list[Asset]:
             sorter.done(*ready)
     except CycleError as error:
         path = " -> ".join(error.args[1])
-        raise ProjectError("SX-PLAN-001", f"assets read each other in a circle: {path}", hint="break the circle at one of them") from error
+        raise ProjectError(
+            "SX-PLAN-001",
+            f"assets read each other in a circle: {path}",
+            hint="break the circle at one of them",
+        ) from error
     return out
 
 
 def compared_with(asset: Asset) -> set[str]:
-    """Return the ids of the tables that an asset's checks compare it with (foreign keys), itself not included."""
-    return {to for check in asset.checks if (to := str(check.params.get("to", "")).rpartition(".")[0]) and to != asset.id}
+    """Return the ids of the tables that an asset's checks compare it with (foreign keys), itself
+    not included."""
+    return {
+        to
+        for check in asset.checks
+        if (to := str(check.params.get("to", "")).rpartition(".")[0]) and to != asset.id
+    }
 
 
 def _reach(graph: Mapping[str, set[str]], start: str) -> set[str]:
@@ -144,9 +185,15 @@ def select(manifest: Manifest, request: Request) -> set[str]:
     chosen = set()
     for name in request.assets:
         if name not in known:
-            raise NotFound("SX-PLAN-002", f"there is no asset `{name}`", hint="`sextant graph` lists the assets")
+            raise NotFound(
+                "SX-PLAN-002",
+                f"there is no asset `{name}`",
+                hint="`sextant graph` lists the assets",
+            )
         chosen.add(name)
-    chosen |= {f"dataset:kpi_{name.removeprefix('kpi:')}" for name in chosen if name.startswith("kpi:")}
+    chosen |= {
+        f"dataset:kpi_{name.removeprefix('kpi:')}" for name in chosen if name.startswith("kpi:")
+    }
     if request.downstream:
         for asset in ordered:
             if asset.build and any(i.asset in chosen for i in asset.build.inputs):
@@ -159,7 +206,8 @@ def select(manifest: Manifest, request: Request) -> set[str]:
 
 
 def plan(manifest: Manifest, scene: Scene, request: Request) -> Plan:
-    """Return what `request` means in `scene`. UserError for unknown assets, bad partitions; ProjectError for a cycle."""
+    """Return what `request` means in `scene`. UserError for unknown assets, bad partitions;
+    ProjectError for a cycle."""
     chosen = select(manifest, request)
     planned: dict[str, dict[str, Item]] = {}
     steps: list[PlannedStep] = []
@@ -179,19 +227,33 @@ def plan(manifest: Manifest, scene: Scene, request: Request) -> Plan:
             for key in chunk:
                 step_of[(asset.id, key)] = step.id
     if len(steps) > STEPS_MAX:
-        raise ProjectError("SX-PLAN-003", f"the plan has {len(steps)} steps, more than {STEPS_MAX}", hint="narrow it with --partition")
+        raise ProjectError(
+            "SX-PLAN-003",
+            f"the plan has {len(steps)} steps, more than {STEPS_MAX}",
+            hint="narrow it with --partition",
+        )
     definitions = tuple(
         Definition(asset=a.id, source=scene.versions.get(a.id, ""), target=target)
         for a in manifest.assets
-        if a.kind == "kpi" and a.measure and a.mode == "managed" and (not request.assets or a.id in chosen or f"dataset:kpi_{a.name}" in chosen)
+        if a.kind == "kpi"
+        and a.measure
+        and a.mode == "managed"
+        and (not request.assets or a.id in chosen or f"dataset:kpi_{a.name}" in chosen)
         and scene.versions.get(a.id, "") != (target := keys.definition_digest(a))
         and (a.id, ALL, target, "") not in scene.held
-    )  # fmt: skip
-    return msgspec.structs.replace(out, steps=tuple(steps), definitions=definitions, warnings=tuple(warnings))
+    )
+    return msgspec.structs.replace(
+        out, steps=tuple(steps), definitions=definitions, warnings=tuple(warnings)
+    )
 
 
 def _items(
-    asset: Asset, assets: Mapping[str, Asset], scene: Scene, request: Request, planned: Mapping[str, Mapping[str, Item]], out: Plan
+    asset: Asset,
+    assets: Mapping[str, Asset],
+    scene: Scene,
+    request: Request,
+    planned: Mapping[str, Mapping[str, Item]],
+    out: Plan,
 ) -> dict[str, Item]:
     assert asset.build is not None
     slices = keys.partitioning(asset)
@@ -199,8 +261,17 @@ def _items(
     live = scene.live.get(asset.id, {})
     made = scene.made.get(asset.id, {})
     named = asset.id in request.assets and request.asked
-    asked = request.stale or (named and request.partitions is not None) or (named and slices.grain == "none") or asset.on_change == "rebuild"
-    look_back = _looked_back(asset, slices, scene.now) if request.look_back and request.partitions is None else frozenset()
+    asked = (
+        request.stale
+        or (named and request.partitions is not None)
+        or (named and slices.grain == "none")
+        or asset.on_change == "rebuild"
+    )
+    look_back = (
+        _looked_back(asset, slices, scene.now)
+        if request.look_back and request.partitions is None
+        else frozenset()
+    )
     if _definition_held(asset, assets, scene):
         out.held[asset.id] = tuple(_wanted(slices, request, asset, scene, live))
         return {}
@@ -209,14 +280,23 @@ def _items(
     held: list[str] = []
     waiting: list[str] = []
     fresh = 0
-    reads = [_Reader(i, assets.get(i.asset), slices, scene, planned.get(i.asset, {})) for i in asset.build.inputs]
+    reads = [
+        _Reader(i, assets.get(i.asset), slices, scene, planned.get(i.asset, {}))
+        for i in asset.build.inputs
+    ]
     wanted = _wanted(slices, request, asset, scene, live)
     pushed = scene.pushed.get(asset.id, {})
     if asset.table and asset.table.columns:
-        wanted = [key for key in sorted({*wanted, *(() if request.partitions else pushed)}) if key in pushed]
+        wanted = [
+            key
+            for key in sorted({*wanted, *(() if request.partitions else pushed)})
+            if key in pushed
+        ]
     elif request.partitions is None and not request.only:
         wanted = sorted({*wanted, *_open(asset, assets, slices, scene, planned)})
-    if _definition_moves(asset, assets, scene):  # a KPI is never half of one meaning: all that is live follows
+    if _definition_moves(
+        asset, assets, scene
+    ):  # a KPI is never half of one meaning: all that is live follows
         wanted = sorted({*wanted, *live})
     for key in wanted:
         ready, runs, inputs = True, False, ""
@@ -263,18 +343,38 @@ def _items(
 
 
 def _definition_held(asset: Asset, assets: Mapping[str, Asset], scene: Scene) -> bool:
-    """Say whether these are the values of a kpi whose declared definition was undone: nothing is computed by it then."""
-    metric = assets.get(f"kpi:{asset.name.removeprefix('kpi_')}") if asset.id.startswith("dataset:kpi_") else None
+    """Say whether these are the values of a kpi whose declared definition was undone: nothing is
+    computed by it then."""
+    metric = (
+        assets.get(f"kpi:{asset.name.removeprefix('kpi_')}")
+        if asset.id.startswith("dataset:kpi_")
+        else None
+    )
     return metric is not None and (metric.id, ALL, keys.definition_digest(metric), "") in scene.held
 
 
 def _definition_moves(asset: Asset, assets: Mapping[str, Asset], scene: Scene) -> bool:
     """Say whether these are the values of a kpi whose live definition is not the declared one."""
-    metric = assets.get(f"kpi:{asset.name.removeprefix('kpi_')}") if asset.id.startswith("dataset:kpi_") else None
-    return metric is not None and scene.versions.get(metric.id, "") not in ("", keys.definition_digest(metric))
+    metric = (
+        assets.get(f"kpi:{asset.name.removeprefix('kpi_')}")
+        if asset.id.startswith("dataset:kpi_")
+        else None
+    )
+    return metric is not None and scene.versions.get(metric.id, "") not in (
+        "",
+        keys.definition_digest(metric),
+    )
 
 
-def _reason(part: Part | None, code: str, inputs: str, *, runs: bool, made: Mapping[tuple[str, str, str], str], key: str) -> Reason | None:
+def _reason(
+    part: Part | None,
+    code: str,
+    inputs: str,
+    *,
+    runs: bool,
+    made: Mapping[tuple[str, str, str], str],
+    key: str,
+) -> Reason | None:
     if part is None:
         return "missing"
     if runs:
@@ -287,19 +387,35 @@ def _reason(part: Part | None, code: str, inputs: str, *, runs: bool, made: Mapp
 
 
 class _Reader:
-    """Looks up, for one input, what a partition reads: appends (name, partition, digest) and says whether it is there."""
+    """Looks up, for one input, what a partition reads: appends (name, partition, digest) and says
+    whether it is there."""
 
-    def __init__(self, bound: Input, upstream: Asset | None, slices: Partitioning, scene: Scene, planned: Mapping[str, Item]) -> None:
+    def __init__(
+        self,
+        bound: Input,
+        upstream: Asset | None,
+        slices: Partitioning,
+        scene: Scene,
+        planned: Mapping[str, Item],
+    ) -> None:
         self._bound = bound
         self._parts = scene.live.get(bound.asset, {})
         self._planned = planned
         self._slices = slices
         self._upstream = keys.partitioning(upstream) if upstream else Partitioning()
         self._same = self._upstream == slices and not bound.window
-        self._gaps = bool(upstream and upstream.table and upstream.table.columns)  # no row may have been pushed for a slice
-        self._whole = self._upstream.grain == "none" or bound.window == "all" or (slices.grain == "none" and not bound.window)
+        self._gaps = bool(
+            upstream and upstream.table and upstream.table.columns
+        )  # no row may have been pushed for a slice
+        self._whole = (
+            self._upstream.grain == "none"
+            or bound.window == "all"
+            or (slices.grain == "none" and not bound.window)
+        )
         self._whole_digest = keys.content_of(self._parts) if self._whole and self._parts else ""
-        self._order = sorted(set(self._parts) | set(planned)) if bound.window and not self._whole else []
+        self._order = (
+            sorted(set(self._parts) | set(planned)) if bound.window and not self._whole else []
+        )
 
     def at(self, key: str, found: list[tuple[str, str, str]]) -> Literal["here", "runs", "absent"]:
         name = self._bound.name
@@ -311,7 +427,11 @@ class _Reader:
             found.append((name, "*", self._whole_digest))
             return "here"
         state: Literal["here", "runs", "absent"] = "here"
-        wanted = [key] if self._same else reads(self._bound, self._upstream, self._slices, key, self._order)
+        wanted = (
+            [key]
+            if self._same
+            else reads(self._bound, self._upstream, self._slices, key, self._order)
+        )
         for upstream_key in wanted:
             if upstream_key in self._planned:
                 state = "runs" if state == "here" else state
@@ -319,11 +439,16 @@ class _Reader:
                 found.append((name, upstream_key, part.digest))
             elif not self._gaps:
                 state = "absent"
-        return state if any(one in self._planned or one in self._parts for one in wanted) else "absent"
+        return (
+            state if any(one in self._planned or one in self._parts for one in wanted) else "absent"
+        )
 
 
-def reads(bound: Input, upstream: Partitioning, slices: Partitioning, key: str, existing: Sequence[str]) -> list[str]:
-    """Return the upstream partitions that partition `key` reads: the overlapping ones, or those of the window that exist."""
+def reads(
+    bound: Input, upstream: Partitioning, slices: Partitioning, key: str, existing: Sequence[str]
+) -> list[str]:
+    """Return the upstream partitions that partition `key` reads: the overlapping ones, or those of
+    the window that exist."""
     if not bound.window:
         return upstream.overlapping(slices, key)
     slice_ = slices.partition(key)
@@ -333,12 +458,19 @@ def reads(bound: Input, upstream: Partitioning, slices: Partitioning, key: str, 
     out = []
     for name in existing:
         other = upstream.partition(name)
-        if other.start is not None and other.end is not None and other.start.timestamp() >= start and other.end <= slice_.end:
+        if (
+            other.start is not None
+            and other.end is not None
+            and other.start.timestamp() >= start
+            and other.end <= slice_.end
+        ):
             out.append(name)
     return out
 
 
-def _wanted(slices: Partitioning, request: Request, asset: Asset, scene: Scene, live: Mapping[str, Part]) -> Iterable[str]:
+def _wanted(
+    slices: Partitioning, request: Request, asset: Asset, scene: Scene, live: Mapping[str, Part]
+) -> Iterable[str]:
     if request.only:
         return sorted(request.only.get(asset.id, ()))
     if request.partitions is None or slices.grain == "none":
@@ -347,12 +479,23 @@ def _wanted(slices: Partitioning, request: Request, asset: Asset, scene: Scene, 
         return sorted({*slices.until(to_datetime(scene.now)), *live})
     first, last = request.partitions
     if slices.grain == "static":
-        return slices.between(first, last) if first in slices.names or asset.id in request.assets else slices.names
+        return (
+            slices.between(first, last)
+            if first in slices.names or asset.id in request.assets
+            else slices.names
+        )
     return slices.between(_fit(slices, first, "start"), _fit(slices, last, "end"))
 
 
-def _open(asset: Asset, assets: Mapping[str, Asset], slices: Partitioning, scene: Scene, planned: Mapping[str, Mapping[str, Item]]) -> set[str]:
-    """Return the slices that have begun and not ended, and for which an input has rows already: pushed rows do not wait for midnight."""
+def _open(
+    asset: Asset,
+    assets: Mapping[str, Asset],
+    slices: Partitioning,
+    scene: Scene,
+    planned: Mapping[str, Mapping[str, Item]],
+) -> set[str]:
+    """Return the slices that have begun and not ended, and for which an input has rows already:
+    pushed rows do not wait for midnight."""
     out: set[str] = set()
     if asset.build is None or slices.grain in ("none", "static"):
         return out
@@ -372,7 +515,8 @@ def _open(asset: Asset, assets: Mapping[str, Asset], slices: Partitioning, scene
 
 
 def _fit(slices: Partitioning, key: str, side: Literal["start", "end"]) -> str:
-    """Return the key of this grain at the start or end of a slice named in any time grain (2013-01 for days)."""
+    """Return the key of this grain at the start or end of a slice named in any time grain (2013-01
+    for days)."""
     for grain in ("daily", "monthly", "hourly"):
         if grain == slices.grain:
             try:
@@ -394,7 +538,8 @@ def _instant_before(at: datetime) -> datetime:
 
 
 def _before(at: datetime, length: str) -> datetime:
-    """Return the instant a length earlier: days and weeks by the calendar of its zone, hours and less by the clock."""
+    """Return the instant a length earlier: days and weeks by the calendar of its zone, hours and
+    less by the clock."""
     back = timedelta(seconds=length_s(length))
     if length[-1] in "dw":
         return (at.replace(tzinfo=None) - back).replace(tzinfo=at.tzinfo)
@@ -405,12 +550,17 @@ def _looked_back(asset: Asset, slices: Partitioning, now: int) -> frozenset[str]
     if not asset.lookback or slices.grain in ("none", "static"):
         return frozenset()
     since = _before(to_datetime(now).astimezone(ZoneInfo(slices.tz)), asset.lookback)
-    recent = [key for key in slices.until(to_datetime(now)) if (end := slices.partition(key).end) is not None and end > since]
+    recent = [
+        key
+        for key in slices.until(to_datetime(now))
+        if (end := slices.partition(key).end) is not None and end > since
+    ]
     return frozenset(recent)
 
 
 def chunk_prefix(grain: str, key: str) -> str:
-    """Return what partitions must share to be made by one step: the month of a day, the day of an hour, the year of a month."""
+    """Return what partitions must share to be made by one step: the month of a day, the day of an
+    hour, the year of a month."""
     width = {"daily": 7, "hourly": 10, "monthly": 4}.get(grain)
     return key[:width] if width else key
 
@@ -420,14 +570,24 @@ def _chunks(slices: Partitioning, wanted: list[str]) -> list[list[str]]:
         return [[key] for key in wanted]
     out: list[list[str]] = []
     for key in wanted:
-        if out and len(out[-1]) < PARTITIONS_PER_STEP_MAX and chunk_prefix(slices.grain, out[-1][0]) == chunk_prefix(slices.grain, key):
+        if (
+            out
+            and len(out[-1]) < PARTITIONS_PER_STEP_MAX
+            and chunk_prefix(slices.grain, out[-1][0]) == chunk_prefix(slices.grain, key)
+        ):
             out[-1].append(key)
         else:
             out.append([key])
     return out
 
 
-def _step(asset: Asset, assets: Mapping[str, Asset], items: list[Item], step_of: Mapping[tuple[str, str], str], scene: Scene) -> PlannedStep:
+def _step(
+    asset: Asset,
+    assets: Mapping[str, Asset],
+    items: list[Item],
+    step_of: Mapping[tuple[str, str], str],
+    scene: Scene,
+) -> PlannedStep:
     assert asset.build is not None
     deps: set[str] = set()
     slices = keys.partitioning(asset)
@@ -437,7 +597,11 @@ def _step(asset: Asset, assets: Mapping[str, Asset], items: list[Item], step_of:
             continue
         other = keys.partitioning(upstream)
         if other == slices and not bound.window:
-            deps |= {step_of[(bound.asset, item.partition)] for item in items if (bound.asset, item.partition) in step_of}
+            deps |= {
+                step_of[(bound.asset, item.partition)]
+                for item in items
+                if (bound.asset, item.partition) in step_of
+            }
         else:  # windows and other grains: wait for all of it, its partitions may still change
             deps |= {id_ for (name, _), id_ in step_of.items() if name == bound.asset}
     for to in compared_with(asset):  # as it will be

@@ -1,5 +1,5 @@
-"""A project's source files as the fingerprint needs them: code objects without docstrings, and what they name. Pure reading;
-nothing here is run.
+"""A project's source files as the fingerprint needs them: code objects without docstrings, and what
+they name. Pure reading; nothing here is run.
 """
 
 import ast
@@ -12,7 +12,8 @@ _IMPORT_NAME = dis.opmap["IMPORT_NAME"]
 
 
 class Source(NamedTuple):
-    """One file: its tree without docstrings, and the code objects compiled from it by (name, first line)."""
+    """One file: its tree without docstrings, and the code objects compiled from it by (name, first
+    line)."""
 
     tree: ast.Module
     codes: dict[tuple[str, int], list[types.CodeType]]
@@ -26,10 +27,21 @@ def read_source(file: str) -> Source | None:
     except (OSError, SyntaxError, ValueError):
         return None
     for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module) and node.body:
+        if (
+            isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module)
+            and node.body
+        ):
             first = node.body[0]
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
-                node.body[:1] = [] if len(node.body) > 1 or isinstance(node, ast.Module) else [ast.copy_location(ast.Pass(), first)]
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
+                node.body[:1] = (
+                    []
+                    if len(node.body) > 1 or isinstance(node, ast.Module)
+                    else [ast.copy_location(ast.Pass(), first)]
+                )
     dump = ast.dump(tree).encode()
     _flatten(tree, 1)
     codes: dict[tuple[str, int], list[types.CodeType]] = {}
@@ -43,10 +55,14 @@ def read_source(file: str) -> Source | None:
 
 
 def _flatten(node: ast.AST, line: int) -> None:
-    """Put everything in a function on its first line: where lines break, the compiler may leave a NOP."""
+    """Put everything in a function on its first line: where lines break, the compiler may leave a
+    NOP."""
     decorators = getattr(node, "decorator_list", [])
     for child in ast.iter_child_nodes(node):
-        keeps = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda) or child in decorators
+        keeps = (
+            isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda)
+            or child in decorators
+        )
         own = child.lineno if keeps else line  # type: ignore[attr-defined]
         if hasattr(child, "lineno"):
             child.lineno = child.end_lineno = own  # type: ignore[attr-defined]
@@ -55,7 +71,8 @@ def _flatten(node: ast.AST, line: int) -> None:
 
 
 def global_chains(code: types.CodeType) -> set[tuple[str, ...]]:
-    """Return the global names that code and the functions inside of it load, each with the attributes taken from it."""
+    """Return the global names that code and the functions inside of it load, each with the
+    attributes taken from it."""
     found: set[tuple[str, ...]] = set()
     chain: tuple[str, ...] = ()
     for step in dis.get_instructions(code):
@@ -70,8 +87,11 @@ def global_chains(code: types.CodeType) -> set[tuple[str, ...]]:
     return found - {()}
 
 
-def imports_inside(live: types.CodeType, package: str) -> Iterator[tuple[int, str, tuple[str, ...]]]:
-    """Yield (line, absolute module, names taken from it) of the import statements inside of functions."""
+def imports_inside(
+    live: types.CodeType, package: str
+) -> Iterator[tuple[int, str, tuple[str, ...]]]:
+    """Yield (line, absolute module, names taken from it) of the import statements inside of
+    functions."""
     todo = [live]
     while todo:
         code = todo.pop()
@@ -84,7 +104,11 @@ def imports_inside(live: types.CodeType, package: str) -> Iterator[tuple[int, st
             line = step.positions.lineno if step.positions and step.positions.lineno else line
             if step.opname == "IMPORT_NAME":
                 level = recent[-2] if len(recent) >= 2 and isinstance(recent[-2], int) else 0
-                yield line, _absolute(step.argval, level, package), recent[-1] if recent and isinstance(recent[-1], tuple) else ()
+                yield (
+                    line,
+                    _absolute(step.argval, level, package),
+                    recent[-1] if recent and isinstance(recent[-1], tuple) else (),
+                )
             elif step.opname.startswith("LOAD_CONST") or step.opname == "LOAD_SMALL_INT":
                 recent = [*recent[-1:], step.argval]
 

@@ -1,7 +1,10 @@
-"""Rows that others push: what a declared row is, and how all that were pushed for a partition become its content.
+"""Rows that others push: what a declared row is, and how all that were pushed for a partition
+become its content.
 
-A partition's content is a pure function of what was pushed for it: in the order of arrival, and where rows share a key the last one
-holds. So a dataset of pushed rows is planned, remembered and made again as any other. `app/inbox.py` takes and keeps the rows.
+A partition's content is a pure function of what was pushed for it: in the order of arrival, and
+where rows share a key the last one
+holds. So a dataset of pushed rows is planned, remembered and made again as any other.
+`app/inbox.py` takes and keeps the rows.
 """
 
 import functools
@@ -39,20 +42,28 @@ def is_type(text: str) -> bool:
 
 
 def fingerprint(columns: Columns) -> str:
-    """Return what stands for the code of a dataset of pushed rows: its columns, and this way of putting rows together."""
+    """Return what stands for the code of a dataset of pushed rows: its columns, and this way of
+    putting rows together."""
     return hashlib.sha256(msgspec.json.encode(["stream-1", columns])).hexdigest()
 
 
 @functools.lru_cache(maxsize=256)
 def row_type(columns: Columns, *, array_like: bool) -> type[msgspec.Struct]:
-    """Return the type of one row: an object as clients send it, or an array as it is kept. Every column may be missing (null)."""
-    fields = [(f"c{n}", (Decimal if type_.startswith("decimal") else TYPES[type_]) | None, None) for n, (_, type_) in enumerate(columns)]
+    """Return the type of one row: an object as clients send it, or an array as it is kept. Every
+    column may be missing (null)."""
+    fields = [
+        (f"c{n}", (Decimal if type_.startswith("decimal") else TYPES[type_]) | None, None)
+        for n, (_, type_) in enumerate(columns)
+    ]
     names = {f"c{n}": name for n, (name, _) in enumerate(columns)}
-    return msgspec.defstruct("Row", fields, rename=names, array_like=array_like, forbid_unknown_fields=not array_like)
+    return msgspec.defstruct(
+        "Row", fields, rename=names, array_like=array_like, forbid_unknown_fields=not array_like
+    )
 
 
 def parse(columns: Columns, rows: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """Return pushed rows as values, in the order of the columns. BadData names the row (from 0), the column and what is wrong."""
+    """Return pushed rows as values, in the order of the columns. BadData names the row (from 0),
+    the column and what is wrong."""
     kind = row_type(columns, array_like=False)
     out = []
     for n, row in enumerate(rows):
@@ -61,7 +72,11 @@ def parse(columns: Columns, rows: Sequence[Any]) -> list[tuple[Any, ...]]:
         except msgspec.ValidationError as error:
             what, _, at = str(error).partition(" - at `$")
             place = f"row {n}" + (f", column `{at.strip('.`')}`" if at else "")
-            raise BadData("SX-STREAM-010", f"{place}: {what}", hint=f"the columns are {', '.join(f'{name} {type_}' for name, type_ in columns)}") from error
+            raise BadData(
+                "SX-STREAM-010",
+                f"{place}: {what}",
+                hint=f"the columns are {', '.join(f'{name} {type_}' for name, type_ in columns)}",
+            ) from error
     return out
 
 
@@ -78,7 +93,8 @@ def decode(columns: Columns, body: bytes) -> list[tuple[Any, ...]]:
 
 
 def fold(columns: Columns, bodies: Iterable[bytes], key: Sequence[str]) -> "pa.Table":
-    """Return the content of a partition: the kept rows in order; of those that share a key (none of it null) the last."""
+    """Return the content of a partition: the kept rows in order; of those that share a key (none of
+    it null) the last."""
     import pyarrow as pa
 
     from sextant.stores.lake import types
@@ -90,9 +106,13 @@ def fold(columns: Columns, bodies: Iterable[bytes], key: Sequence[str]) -> "pa.T
         last: dict[Any, tuple[Any, ...]] = {}
         for n, row in enumerate(rows):
             mine = tuple(row[place] for place in places)
-            mark: Any = mine if None not in mine else n  # a row without its key is left for the checks to refuse
+            # a row without its key is left for the checks to refuse
+            mark: Any = mine if None not in mine else n
             last.pop(mark, None)
             last[mark] = row
         rows = list(last.values())
-    arrays = [pa.array([row[n] for row in rows], type=types.type_of(type_)) for n, (_, type_) in enumerate(columns)]
+    arrays = [
+        pa.array([row[n] for row in rows], type=types.type_of(type_))
+        for n, (_, type_) in enumerate(columns)
+    ]
     return pa.table(arrays, names=names)

@@ -1,4 +1,5 @@
-"""The tables of one run as its steps see them: what was live when it began, with what the run has made laid over it."""
+"""The tables of one run as its steps see them: what was live when it began, with what the run has
+made laid over it."""
 
 from collections.abc import Iterable, Mapping
 
@@ -12,8 +13,8 @@ Schema = tuple[tuple[str, str], ...]
 
 
 class Staged(Noun, frozen=True, kw_only=True):
-    """One partition that the run made, or found made before: where its rows lie. `origin`: the locator of the older
-    table state that holds them, "" for files of this run."""
+    """One partition that the run made, or found made before: where its rows lie. `origin`: the
+    locator of the older table state that holds them, "" for files of this run."""
 
     part: Part
     files: tuple[FileRef, ...] = ()
@@ -35,8 +36,22 @@ class StepOutput(Noun, frozen=True, kw_only=True):
 class RunTable:
     """One asset in one run."""
 
-    def __init__(self, asset: str, base: str, locator: str, parts: Mapping[str, Part], schema: Schema, lake: Lake) -> None:
-        self.asset, self.base, self.locator, self.base_parts, self.schema = asset, base, locator, parts, schema
+    def __init__(
+        self,
+        asset: str,
+        base: str,
+        locator: str,
+        parts: Mapping[str, Part],
+        schema: Schema,
+        lake: Lake,
+    ) -> None:
+        self.asset, self.base, self.locator, self.base_parts, self.schema = (
+            asset,
+            base,
+            locator,
+            parts,
+            schema,
+        )
         self.arrow_schema = b""
         self.staged: dict[str, Staged] = {}
         self.removed: set[str] = set()
@@ -46,7 +61,9 @@ class RunTable:
         self.refused_arrow_schema = b""
         self.checks: list[CheckResult] = []
         self.refused_checks: list[CheckResult] = []
-        self.made_from: dict[str, str] = {}  # provenance of what was taken over from a version of elsewhere
+        self.made_from: dict[
+            str, str
+        ] = {}  # provenance of what was taken over from a version of elsewhere
         self.wall_s = 0.0
         self._lake = lake
         self._files: dict[str, tuple[FileRef, ...]] = {}
@@ -92,7 +109,11 @@ class RunTable:
 
     def sets(self, wanted: Iterable[str] | None) -> tuple[FileSet, ...]:
         """Return where the rows of these partitions (None: all) lie."""
-        names = sorted(self.parts()) if wanted is None else [name for name in wanted if self.part(name) is not None]
+        names = (
+            sorted(self.parts())
+            if wanted is None
+            else [name for name in wanted if self.part(name) is not None]
+        )
         by_origin: dict[str, list[str]] = {}
         fresh: dict[FileRef, list[str]] = {}
         for name in names:
@@ -107,7 +128,9 @@ class RunTable:
         out = []
         for locator, partitions in by_origin.items():
             few = set(partitions)
-            files = tuple(file for file in self._files_of(locator) if not few.isdisjoint(file.partitions))
+            files = tuple(
+                file for file in self._files_of(locator) if not few.isdisjoint(file.partitions)
+            )
             out.append(FileSet(files=files, partitions=tuple(partitions)))
         if fresh:
             seen: dict[str, None] = {}
@@ -123,10 +146,14 @@ class RunTable:
 
 
 def merge_schema(before: Schema, after: Schema) -> Schema:
-    """Return the columns of both: those of `before` in their order, with the newer type, then the new ones."""
+    """Return the columns of both: those of `before` in their order, with the newer type, then the
+    new ones."""
     newer = dict(after)
     known = {name for name, _ in before}
-    return (*((name, newer.get(name, type_)) for name, type_ in before), *((name, type_) for name, type_ in after if name not in known))
+    return (
+        *((name, newer.get(name, type_)) for name, type_ in before),
+        *((name, type_) for name, type_ in after if name not in known),
+    )
 
 
 def encode_output(output: StepOutput) -> str:

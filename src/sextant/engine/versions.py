@@ -1,7 +1,7 @@
 """Reads versions and pointers: which version is live where, and what a version consists of.
 
-A version stores only the partitions that differ from its parent; the whole map is assembled along the chain of parents
-and cached by digest (a version never changes).
+A version stores only the partitions that differ from its parent; the whole map is assembled along
+the chain of parents and cached by digest (a version never changes).
 """
 
 import threading
@@ -18,7 +18,8 @@ _MAPS_CACHED = 512
 
 
 class Pointer(msgspec.Struct, frozen=True):
-    """What is live: `env` is where the pointer was found (an environment falls through to its parent)."""
+    """What is live: `env` is where the pointer was found (an environment falls through to its
+    parent)."""
 
     asset: str
     version: str
@@ -37,7 +38,8 @@ class Versions:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._announced = _Announced()  # by the thread that publishes: others publish something else
+        # by the thread that publishes: others publish something else
+        self._announced = _Announced()
         self._lock = threading.Lock()  # of the maps
         self._maps: OrderedDict[tuple[str, str], Mapping[str, Part]] = OrderedDict()
 
@@ -56,24 +58,48 @@ class Versions:
             return self._announced.versions[(asset, digest)]
         rows = self._state.read("version_get", (asset, digest))
         if not rows:
-            raise NotFound("SX-VERSION-001", f"`{asset}` has no version `{digest[:12]}`", hint=f"`sextant versions {asset}` lists them")
+            raise NotFound(
+                "SX-VERSION-001",
+                f"`{asset}` has no version `{digest[:12]}`",
+                hint=f"`sextant versions {asset}` lists them",
+            )
         version = msgspec.json.decode(rows[0][0], type=Version)
-        # Made again in another way, it keeps its first parent: that is what its partitions are stored against.
-        return msgspec.structs.replace(version, locator=rows[0][1], parent=rows[0][3], created_at=rows[0][4])
+        # Made again in another way, it keeps its first parent: that is what its partitions are
+        # stored against.
+        return msgspec.structs.replace(
+            version, locator=rows[0][1], parent=rows[0][3], created_at=rows[0][4]
+        )
 
     def announce(self, versions: Iterable[Version]) -> None:
-        """Make versions known to this thread that are about to be written in the same transaction as their release; () afterwards."""
-        self._announced.versions = {(version.asset, version.digest): msgspec.structs.replace(version, parts=()) for version in versions}
+        """Make versions known to this thread that are about to be written in the same transaction
+        as their release; () afterwards."""
+        self._announced.versions = {
+            (version.asset, version.digest): msgspec.structs.replace(version, parts=())
+            for version in versions
+        }
 
     def find(self, asset: str, prefix: str) -> str:
-        """Return the one digest that begins with `prefix` (at least 4 characters). NotFound, or UserError if several do."""
+        """Return the one digest that begins with `prefix` (at least 4 characters). NotFound, or
+        UserError if several do."""
         if len(prefix) < 4 or not all(c in "0123456789abcdef" for c in prefix):
-            raise UserError("SX-VERSION-002", f"`{prefix}` is not a version", hint=f"give 4 or more hex digits; `sextant versions {asset}` lists them")
+            raise UserError(
+                "SX-VERSION-002",
+                f"`{prefix}` is not a version",
+                hint=f"give 4 or more hex digits; `sextant versions {asset}` lists them",
+            )
         rows = self._state.read("version_like", (asset, prefix + "%"))
         if not rows:
-            raise NotFound("SX-VERSION-001", f"`{asset}` has no version `{prefix}`", hint=f"`sextant versions {asset}` lists them")
+            raise NotFound(
+                "SX-VERSION-001",
+                f"`{asset}` has no version `{prefix}`",
+                hint=f"`sextant versions {asset}` lists them",
+            )
         if len(rows) > 1:
-            raise UserError("SX-VERSION-003", f"several versions of `{asset}` begin with `{prefix}`", hint="give more digits")
+            raise UserError(
+                "SX-VERSION-003",
+                f"several versions of `{asset}` begin with `{prefix}`",
+                hint="give more digits",
+            )
         return str(rows[0][0])
 
     def parts(self, asset: str, digest: str) -> Mapping[str, Part]:
@@ -92,7 +118,11 @@ class Versions:
                 known = cached
                 break
             rows = self._state.read("parts_of", (asset, at))
-            present = [Part(partition=p, digest=d, rows=r, code=c, inputs=i) for p, d, r, c, i in rows if r >= 0]
+            present = [
+                Part(partition=p, digest=d, rows=r, code=c, inputs=i)
+                for p, d, r, c, i in rows
+                if r >= 0
+            ]
             chain.append((at, present, [p for p, _, r, _, _ in rows if r < 0]))
             at = self.get(asset, at).parent
         if not chain:
@@ -137,7 +167,11 @@ class Versions:
         return next((m for m in release.moves if m.asset == asset), None) if release else None
 
 
-def changed(before: Mapping[str, Part], after: Mapping[str, Part]) -> tuple[dict[str, Part], list[str]]:
+def changed(
+    before: Mapping[str, Part], after: Mapping[str, Part]
+) -> tuple[dict[str, Part], list[str]]:
     """Return (partitions of `after` whose content or making differs, partitions that are gone)."""
-    differs = {name: part for name, part in after.items() if name not in before or before[name] != part}
+    differs = {
+        name: part for name, part in after.items() if name not in before or before[name] != part
+    }
     return differs, sorted(name for name in before if name not in after)

@@ -1,7 +1,8 @@
-"""What the steps of a data run do: cut off early, reuse what was made before, or send a work order to an executor.
+"""What the steps of a data run do: cut off early, reuse what was made before, or send a work order
+to an executor.
 
-The coordinator's side only: it reads tables' states and file names, never rows. What a step made lies in files under an
-attempt-unique prefix; nothing is live before the release layer publishes it.
+The coordinator's side only: it reads tables' states and file names, never rows. What a step made
+lies in files under an attempt-unique prefix; nothing is live before the release layer publishes it.
 """
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -29,52 +30,111 @@ class DataWork:
     """Implements `Work` for one run over datasets."""
 
     def __init__(
-        self, plan: Plan, manifest: Manifest, *, run: str, state: State, versions: Versions, lake: Lake, blobs: Blobs,
-        executors: Callable[[str], Executor], clock: Clock, ids: Ids, tables: dict[str, RunTable], project: str, blobs_root: str,
-        fence: int = 0, earlier: Iterable[tuple[str, str]] = (), spare: Iterable[tuple[str, str]] = (), secrets_file: str = "", past_gate: bool = False,
-        held: Container[tuple[str, str, str, str]] = (), as_it_was: bool = False, pushed: Mapping[str, Mapping[str, tuple[str, ...]]] | None = None,
+        self,
+        plan: Plan,
+        manifest: Manifest,
+        *,
+        run: str,
+        state: State,
+        versions: Versions,
+        lake: Lake,
+        blobs: Blobs,
+        executors: Callable[[str], Executor],
+        clock: Clock,
+        ids: Ids,
+        tables: dict[str, RunTable],
+        project: str,
+        blobs_root: str,
+        fence: int = 0,
+        earlier: Iterable[tuple[str, str]] = (),
+        spare: Iterable[tuple[str, str]] = (),
+        secrets_file: str = "",
+        past_gate: bool = False,
+        held: Container[tuple[str, str, str, str]] = (),
+        as_it_was: bool = False,
+        pushed: Mapping[str, Mapping[str, tuple[str, ...]]] | None = None,
         settled: Callable[[str], None] = lambda _asset: None,
-    ) -> None:  # fmt: skip
-        self.plan, self.manifest, self.run, self.state, self.versions = plan, manifest, run, state, versions
-        self.lake, self.blobs, self.executors, self.clock, self.ids = lake, blobs, executors, clock, ids
+    ) -> None:
+        self.plan, self.manifest, self.run, self.state, self.versions = (
+            plan,
+            manifest,
+            run,
+            state,
+            versions,
+        )
+        self.lake, self.blobs, self.executors, self.clock, self.ids = (
+            lake,
+            blobs,
+            executors,
+            clock,
+            ids,
+        )
         self.tables, self.project, self.blobs_root, self.fence = tables, project, blobs_root, fence
         self.secrets_file = secrets_file
         self.settled = settled  # called with an asset when the last of its tasks has ended well
         self.left: dict[str, int] = {}
-        self.past_gate = past_gate  # someone broke the glass: what the checks refuse is published, and marked
+        # someone broke the glass: what the checks refuse is published, and marked
+        self.past_gate = past_gate
         self.assets = {asset.id: asset for asset in manifest.assets}
         self.steps: dict[str, PlannedStep] = {step.id: step for step in plan.steps}
         self.items: dict[str, list[Item]] = {}
         self.orders: dict[str, tuple[str, Executor]] = {}
-        self.earlier = self._recorded(earlier)  # this run made it before it was interrupted: never again
+        self.earlier = self._recorded(
+            earlier
+        )  # this run made it before it was interrupted: never again
         self.spare = self._recorded(spare)  # runs that were cancelled made it: as good as the memo
         self.held = held
         self.pushed = pushed or {}
-        self.as_it_was = as_it_was  # an undo: what older code had made from these inputs is taken before new code is tried
+        # an undo: what older code had made from these inputs is taken before new code is tried
+        self.as_it_was = as_it_was
 
     # ------------------------------------------------------------ the graph
 
     def tasks(self) -> list[Task]:
-        """Return the plan's steps as tasks, and an audit for each asset with checks over the whole table."""
+        """Return the plan's steps as tasks, and an audit for each asset with checks over the whole
+        table."""
         out = []
         of_asset: dict[str, list[str]] = {}
-        audited = {step.asset for step in self.plan.steps if any(check.scope == "table" for check in self.assets[step.asset].checks)}
+        audited = {
+            step.asset
+            for step in self.plan.steps
+            if any(check.scope == "table" for check in self.assets[step.asset].checks)
+        }
         for step in self.plan.steps:
             asset = self.assets[step.asset]
             build = asset.build
             assert build is not None
             of_asset.setdefault(step.asset, []).append(step.id)
-            reads = {bound.asset for bound in build.inputs} | {str(check.params["to"]).rpartition(".")[0] for check in asset.checks if "to" in check.params}
-            audits = sorted(f"{AUDIT}:{name}" for name in reads & audited - {step.asset})  # what the whole table's checks refuse is not read
+            reads = {bound.asset for bound in build.inputs} | {
+                str(check.params["to"]).rpartition(".")[0]
+                for check in asset.checks
+                if "to" in check.params
+            }
+            audits = sorted(
+                f"{AUDIT}:{name}" for name in reads & audited - {step.asset}
+            )  # what the whole table's checks refuse is not read
             out.append(
                 Task(
-                    id=step.id, deps=(*step.deps, *audits), durability=build.durability, retries=build.retries, backoff_s=build.backoff_s, pool=build.pool,
-                    asset=step.asset, owner=self.assets[step.asset].owner,
+                    id=step.id,
+                    deps=(*step.deps, *audits),
+                    durability=build.durability,
+                    retries=build.retries,
+                    backoff_s=build.backoff_s,
+                    pool=build.pool,
+                    asset=step.asset,
+                    owner=self.assets[step.asset].owner,
                 )
-            )  # fmt: skip
+            )
         for name, deps in of_asset.items():
             if name in audited:
-                out.append(Task(id=f"{AUDIT}:{name}", deps=tuple(deps), asset=name, owner=self.assets[name].owner))
+                out.append(
+                    Task(
+                        id=f"{AUDIT}:{name}",
+                        deps=tuple(deps),
+                        asset=name,
+                        owner=self.assets[name].owner,
+                    )
+                )
         for task in out:
             self.left[task.asset] = self.left.get(task.asset, 0) + 1
         return out
@@ -85,15 +145,24 @@ class DataWork:
             self.settled(asset)
 
     def _recorded(self, outputs: Iterable[tuple[str, str]]) -> dict[Key, Found]:
-        """Return what recorded outputs (asset, output) made, by memo key, as far as its files are still there."""
+        """Return what recorded outputs (asset, output) made, by memo key, as far as its files are
+        still there."""
         found: dict[Key, Found] = {}
         for asset, text in outputs:
             output = decode_output(text)
             if output.refused:
                 continue
-            made = [staged for staged in output.staged if staged.files and all((self.lake.root / file.path).exists() for file in staged.files)]
+            made = [
+                staged
+                for staged in output.staged
+                if staged.files
+                and all((self.lake.root / file.path).exists() for file in staged.files)
+            ]
             for staged in (*made, *(Staged(part=part) for part in output.confirmed)):
-                found[(asset, staged.part.partition, staged.part.code, staged.part.inputs)] = (staged, output)
+                found[(asset, staged.part.partition, staged.part.code, staged.part.inputs)] = (
+                    staged,
+                    output,
+                )
         return found
 
     # ------------------------------------------------------------ Work
@@ -118,7 +187,9 @@ class DataWork:
         assert asset.build is not None
         table = self.tables[step.asset]
         todo: list[Item] = []
-        reused: dict[int, StepOutput] = {}  # by the output that they come from: its schema and checks come along once
+        reused: dict[
+            int, StepOutput
+        ] = {}  # by the output that they come from: its schema and checks come along once
         for item in step.items:
             inputs = self._inputs_now(asset, item.partition)
             if inputs is None:
@@ -134,16 +205,34 @@ class DataWork:
                         continue
                     found = self.spare.get(key) or self._memo(asset, here)
                     before = table.base_parts.get(item.partition)
-                    if found is None and self.as_it_was and before is not None and before.code != item.code:
+                    if (
+                        found is None
+                        and self.as_it_was
+                        and before is not None
+                        and before.code != item.code
+                    ):
                         found = self._memo(asset, msgspec.structs.replace(here, code=before.code))
             live = table.base_parts.get(item.partition)
-            if found is None or not (found[0].files or found[0].origin or (live and live.digest == found[0].part.digest)):
+            if found is None or not (
+                found[0].files or found[0].origin or (live and live.digest == found[0].part.digest)
+            ):
                 todo.append(here)
                 continue
             old, source = found
-            taken = reused.setdefault(id(source), msgspec.structs.replace(source, staged=(), confirmed=(), schema=source.schema or table.schema, wall_s=0.0))
+            taken = reused.setdefault(
+                id(source),
+                msgspec.structs.replace(
+                    source,
+                    staged=(),
+                    confirmed=(),
+                    schema=source.schema or table.schema,
+                    wall_s=0.0,
+                ),
+            )
             if live is not None and live.digest == old.part.digest:
-                reused[id(source)] = msgspec.structs.replace(taken, confirmed=(*taken.confirmed, old.part))
+                reused[id(source)] = msgspec.structs.replace(
+                    taken, confirmed=(*taken.confirmed, old.part)
+                )
             else:
                 reused[id(source)] = msgspec.structs.replace(taken, staged=(*taken.staged, old))
         for output in reused.values():
@@ -156,7 +245,11 @@ class DataWork:
     def submit(self, task: Task, attempt: int, done: Callable[[WorkResult], None]) -> None:
         asset = self.assets[task.asset]
         audit = task.id.startswith(AUDIT + ":")
-        order = self._audit(asset, attempt) if audit else self._order(task.id, asset, self.items[task.id], attempt)
+        order = (
+            self._audit(asset, attempt)
+            if audit
+            else self._order(task.id, asset, self.items[task.id], attempt)
+        )
         executor = self.executors(asset.build.executor if asset.build else "")
         self.orders[task.id] = (order.id, executor)
         executor.submit(order, done)
@@ -164,7 +257,9 @@ class DataWork:
     def audit_now(self, asset: Asset) -> WorkResult:
         """Run the table-scope checks of an asset on its table as it is, and wait for the result."""
         answer: SimpleQueue[WorkResult] = SimpleQueue()
-        self.executors(asset.build.executor if asset.build else "").submit(self._audit(asset, 1), answer.put)
+        self.executors(asset.build.executor if asset.build else "").submit(
+            self._audit(asset, 1), answer.put
+        )
         return answer.get()
 
     def cancel(self, task: Task) -> None:
@@ -176,55 +271,125 @@ class DataWork:
         order, _ = self.orders.pop(task.id)
         asset = self.assets[task.asset]
         log = self.blobs.put(result.log.encode()) if result.log else ""
-        record = {"log": log, "resources": result.resources, "executor": type(self.executors(asset.build.executor if asset.build else "")).__name__}
+        record = {
+            "log": log,
+            "resources": result.resources,
+            "executor": type(self.executors(asset.build.executor if asset.build else "")).__name__,
+        }
         if result.order != order or result.fence != self.fence:
-            return Done(ok=False, record={**record, "error_code": "SX-STEP-012", "error": "a result of another attempt was refused"})
+            return Done(
+                ok=False,
+                record={
+                    **record,
+                    "error_code": "SX-STEP-012",
+                    "error": "a result of another attempt was refused",
+                },
+            )
         if not result.ok:
             return Done(
-                ok=False, retryable=result.retryable,
-                record={**record, "error_code": result.error_code, "error": result.error, "hint": result.hint, "where": result.where},
-            )  # fmt: skip
+                ok=False,
+                retryable=result.retryable,
+                record={
+                    **record,
+                    "error_code": result.error_code,
+                    "error": result.error,
+                    "hint": result.hint,
+                    "where": result.where,
+                },
+            )
         if task.id.startswith(AUDIT + ":"):
             return self._audited(task, result, record)
         return self._made(task, asset, result, record)
 
     # ------------------------------------------------------------ inside
 
-    def _made(self, task: Task, asset: Asset, result: WorkResult, record: Mapping[str, object]) -> Done:
+    def _made(
+        self, task: Task, asset: Asset, result: WorkResult, record: Mapping[str, object]
+    ) -> Done:
         table = self.tables[task.asset]
         items = {item.partition: item for item in self.items.pop(task.id)}
         staged, confirmed = [], []
         for made in result.outputs:
             item = items[made.partition]
-            part = Part(partition=made.partition, digest=made.digest, rows=made.rows, code=item.code, inputs=item.inputs)
+            part = Part(
+                partition=made.partition,
+                digest=made.digest,
+                rows=made.rows,
+                code=item.code,
+                inputs=item.inputs,
+            )
             live = table.base_parts.get(made.partition)
-            again = item.reason == "forced"  # the same rows in new files: the old ones may be damaged
-            if live is not None and live.digest == made.digest and made.partition not in table.removed and not again:
+            # the same rows in new files: the old ones may be damaged
+            again = item.reason == "forced"
+            if (
+                live is not None
+                and live.digest == made.digest
+                and made.partition not in table.removed
+                and not again
+            ):
                 confirmed.append(part)
             else:
                 staged.append(Staged(part=part, files=made.files))
-        bad = [check for check in result.checks if not check.ok and check.severity == "error"] if not self.past_gate else []
+        bad = (
+            [check for check in result.checks if not check.ok and check.severity == "error"]
+            if not self.past_gate
+            else []
+        )
         output = StepOutput(
-            staged=tuple(staged), confirmed=tuple(confirmed), schema=result.schema, arrow_schema=result.arrow_schema, checks=result.checks,
-            refused=bool(bad), wall_s=result.resources.wall_s,
-        )  # fmt: skip
+            staged=tuple(staged),
+            confirmed=tuple(confirmed),
+            schema=result.schema,
+            arrow_schema=result.arrow_schema,
+            checks=result.checks,
+            refused=bool(bad),
+            wall_s=result.resources.wall_s,
+        )
         table.take(output)
         if bad:
             names = ", ".join(sorted({check.name for check in bad}))
-            text = f"{len(bad)} checks failed: {names}" if len(bad) > 1 else f"the check {names} failed: {bad[0].message}"
-            return Done(ok=False, output=encode_output(output), record={**record, "error_code": "SX-CHECK-001", "error": text, "hint": f"`sextant show {asset.id}` still shows the last good version"})
-        return Done(output=encode_output(output), rows=sum(made.rows for made in result.outputs), key=keys.digest(*(i.code + i.inputs for i in items.values())), record=record)
+            text = (
+                f"{len(bad)} checks failed: {names}"
+                if len(bad) > 1
+                else f"the check {names} failed: {bad[0].message}"
+            )
+            return Done(
+                ok=False,
+                output=encode_output(output),
+                record={
+                    **record,
+                    "error_code": "SX-CHECK-001",
+                    "error": text,
+                    "hint": f"`sextant show {asset.id}` still shows the last good version",
+                },
+            )
+        return Done(
+            output=encode_output(output),
+            rows=sum(made.rows for made in result.outputs),
+            key=keys.digest(*(i.code + i.inputs for i in items.values())),
+            record=record,
+        )
 
     def _audited(self, task: Task, result: WorkResult, record: Mapping[str, object]) -> Done:
         table = self.tables[task.asset]
-        bad = [check for check in result.checks if not check.ok and check.severity == "error"] if not self.past_gate else []
+        bad = (
+            [check for check in result.checks if not check.ok and check.severity == "error"]
+            if not self.past_gate
+            else []
+        )
         if bad:  # the table as a whole is refused: nothing of it is published
             table.refused.update(table.staged)
             table.refused_schema, table.refused_arrow_schema = table.schema, table.arrow_schema
             table.staged.clear()
             table.refused_checks += [*table.checks, *result.checks]
             table.checks.clear()
-            return Done(ok=False, record={**record, "error_code": "SX-CHECK-001", "error": f"the check {bad[0].name} of the whole table failed: {bad[0].message}"})
+            return Done(
+                ok=False,
+                record={
+                    **record,
+                    "error_code": "SX-CHECK-001",
+                    "error": f"the check {bad[0].name} of the whole table failed: {bad[0].message}",
+                },
+            )
         table.checks += result.checks
         return Done(record=record)
 
@@ -234,28 +399,49 @@ class DataWork:
 
     def _memo(self, asset: Asset, item: Item) -> Found | None:
         """Return this partition as any kept version of the asset holds it."""
-        for _, version, digest, count in self.state.read("parts_memo", (asset.id, item.partition, item.code, item.inputs)):
+        for _, version, digest, count in self.state.read(
+            "parts_memo", (asset.id, item.partition, item.code, item.inputs)
+        ):
             record = self.versions.get(asset.id, str(version))
-            if not record.meta.get("refused"):  # what the checks refused is made, and checked, again
-                part = Part(partition=item.partition, digest=str(digest), rows=int(count), code=item.code, inputs=item.inputs)
+            if not record.meta.get(
+                "refused"
+            ):  # what the checks refused is made, and checked, again
+                part = Part(
+                    partition=item.partition,
+                    digest=str(digest),
+                    rows=int(count),
+                    code=item.code,
+                    inputs=item.inputs,
+                )
                 return Staged(part=part, origin=record.locator), StepOutput(schema=record.schema)
         return None
 
     def _inputs_now(self, asset: Asset, partition: str) -> str | None:
-        """Return the inputs half of the memo key as the run stands now; None when an input lacks the partition."""
+        """Return the inputs half of the memo key as the run stands now; None when an input lacks
+        the partition."""
         assert asset.build is not None
         slices = keys.partitioning(asset)
         mine = self.pushed.get(asset.id, {}).get(partition)
-        found: list[tuple[str, str, str]] = [("pushed", partition, keys.pushed_digest(mine))] if mine else []
+        found: list[tuple[str, str, str]] = (
+            [("pushed", partition, keys.pushed_digest(mine))] if mine else []
+        )
         for bound in asset.build.inputs:
             table = self.tables[bound.asset]
-            upstream = keys.partitioning(self.assets[bound.asset]) if bound.asset in self.assets else keys.UNPARTITIONED
+            upstream = (
+                keys.partitioning(self.assets[bound.asset])
+                if bound.asset in self.assets
+                else keys.UNPARTITIONED
+            )
             if self._whole(bound.window, upstream.grain, slices.grain):
                 if not table.base_parts and not table.staged:
                     return None
                 found.append((bound.name, "*", table.content()))
                 continue
-            wanted = [partition] if upstream == slices and not bound.window else reads(bound, upstream, slices, partition, sorted(table.parts()))
+            wanted = (
+                [partition]
+                if upstream == slices and not bound.window
+                else reads(bound, upstream, slices, partition, sorted(table.parts()))
+            )
             above = self.assets.get(bound.asset)
             gaps = bool(above and above.table and above.table.columns)
             here = len(found)
@@ -279,20 +465,49 @@ class DataWork:
         out = []
         for bound in asset.build.inputs:
             table = self.tables[bound.asset]
-            upstream = keys.partitioning(self.assets[bound.asset]) if bound.asset in self.assets else keys.UNPARTITIONED
+            upstream = (
+                keys.partitioning(self.assets[bound.asset])
+                if bound.asset in self.assets
+                else keys.UNPARTITIONED
+            )
             mapping: dict[str, tuple[str, ...]] | None = None
             wanted: list[str] | None = None
             if not self._whole(bound.window, upstream.grain, slices.grain):
                 existing = sorted(table.parts()) if bound.window else []
-                mapping = {p: (p,) if upstream == slices and not bound.window else tuple(reads(bound, upstream, slices, p, existing)) for p in partitions}
+                mapping = {
+                    p: (p,)
+                    if upstream == slices and not bound.window
+                    else tuple(reads(bound, upstream, slices, p, existing))
+                    for p in partitions
+                }
                 wanted = sorted({name for names in mapping.values() for name in names})
-            out.append(InputRef(name=bound.name, asset=bound.asset, version=table.base, frame=bound.frame, sets=table.sets(wanted), schema=table.schema, reads=mapping))
+            out.append(
+                InputRef(
+                    name=bound.name,
+                    asset=bound.asset,
+                    version=table.base,
+                    frame=bound.frame,
+                    sets=table.sets(wanted),
+                    schema=table.schema,
+                    reads=mapping,
+                )
+            )
         return tuple(out)
 
     def _references(self, asset: Asset, scopes: tuple[str, ...]) -> tuple[InputRef, ...]:
-        names = {str(check.params["to"]).rpartition(".")[0] for check in asset.checks if "to" in check.params and check.scope in scopes}
+        names = {
+            str(check.params["to"]).rpartition(".")[0]
+            for check in asset.checks
+            if "to" in check.params and check.scope in scopes
+        }
         return tuple(
-            InputRef(name=name, asset=name, version=self.tables[name].base, sets=self.tables[name].sets(None), schema=self.tables[name].schema)
+            InputRef(
+                name=name,
+                asset=name,
+                version=self.tables[name].base,
+                sets=self.tables[name].sets(None),
+                schema=self.tables[name].schema,
+            )
             for name in sorted(names)
             if name in self.tables
         )
@@ -300,29 +515,84 @@ class DataWork:
     def _order(self, step: str, asset: Asset, items: list[Item], attempt: int) -> WorkOrder:
         id_ = self.ids.new("wo")
         partitions = tuple(item.partition for item in items)
-        return self._base(id_, step, asset, attempt, partitions, self._input_refs(asset, partitions), self._references(asset, ("partition",)), audit=False)
+        return self._base(
+            id_,
+            step,
+            asset,
+            attempt,
+            partitions,
+            self._input_refs(asset, partitions),
+            self._references(asset, ("partition",)),
+            audit=False,
+        )
 
     def _audit(self, asset: Asset, attempt: int) -> WorkOrder:
         table = self.tables[asset.id]
-        whole = InputRef(name="this", asset=asset.id, version=table.base, sets=table.sets(None), schema=table.schema)
-        only = msgspec.structs.replace(asset, checks=tuple(check for check in asset.checks if check.scope == "table"))
-        return self._base(self.ids.new("wo"), f"{AUDIT}:{asset.id}", only, attempt, (), (whole,), self._references(asset, ("table",)), audit=True)
+        whole = InputRef(
+            name="this",
+            asset=asset.id,
+            version=table.base,
+            sets=table.sets(None),
+            schema=table.schema,
+        )
+        only = msgspec.structs.replace(
+            asset, checks=tuple(check for check in asset.checks if check.scope == "table")
+        )
+        return self._base(
+            self.ids.new("wo"),
+            f"{AUDIT}:{asset.id}",
+            only,
+            attempt,
+            (),
+            (whole,),
+            self._references(asset, ("table",)),
+            audit=True,
+        )
 
     def _base(
-        self, id_: str, step: str, asset: Asset, attempt: int, partitions: tuple[str, ...], inputs: tuple[InputRef, ...],
-        references: tuple[InputRef, ...], *, audit: bool,
-    ) -> WorkOrder:  # fmt: skip
+        self,
+        id_: str,
+        step: str,
+        asset: Asset,
+        attempt: int,
+        partitions: tuple[str, ...],
+        inputs: tuple[InputRef, ...],
+        references: tuple[InputRef, ...],
+        *,
+        audit: bool,
+    ) -> WorkOrder:
         now = self.clock.now_ns()
         build = asset.build
         lasts_s = ((build.timeout_s if build else 0.0) or STEP_TIMEOUT_S) + LEASE_S
         return WorkOrder(
-            id=id_, run=self.run, step=step, attempt=attempt, fence=self.fence, asset=asset, partitions=partitions, inputs=inputs,
-            references=references, bundle=self.manifest.bundle, root=self.manifest.root, tz=self.manifest.tz,
-            staging=f"{table_folder(asset.id)}/data/{id_}", lake=str(self.lake.root), blobs=self.blobs_root, project=self.project,
-            secrets=dict(build.secrets) if build else {}, environment={"SEXTANT_SECRETS": self.secrets_file} if self.secrets_file else {},
-            pushed={key: self.pushed[asset.id][key] for key in partitions if key in self.pushed.get(asset.id, {})},
-            now=now, expires_at=now + int(lasts_s * NS), expect_schema=self.tables[asset.id].schema, audit=audit,
-        )  # fmt: skip
+            id=id_,
+            run=self.run,
+            step=step,
+            attempt=attempt,
+            fence=self.fence,
+            asset=asset,
+            partitions=partitions,
+            inputs=inputs,
+            references=references,
+            bundle=self.manifest.bundle,
+            root=self.manifest.root,
+            tz=self.manifest.tz,
+            staging=f"{table_folder(asset.id)}/data/{id_}",
+            lake=str(self.lake.root),
+            blobs=self.blobs_root,
+            project=self.project,
+            secrets=dict(build.secrets) if build else {},
+            environment={"SEXTANT_SECRETS": self.secrets_file} if self.secrets_file else {},
+            pushed={
+                key: self.pushed[asset.id][key]
+                for key in partitions
+                if key in self.pushed.get(asset.id, {})
+            },
+            now=now,
+            expires_at=now + int(lasts_s * NS),
+            expect_schema=self.tables[asset.id].schema,
+            audit=audit,
+        )
 
 
 def _asset_of(staged: Staged) -> str:

@@ -1,7 +1,9 @@
-"""What the telemetry formats make of a request: columns, refusals, and which assets spoke. No I/O, no state.
+"""What the telemetry formats make of a request: columns, refusals, and which assets spoke. No I/O,
+no state.
 
-Called by the modules of the formats and read by the intake. Rows for tables are ready-made blocks of ClickHouse's Native format. Samples
-are not, since their series are looked up by the intake first: they come as columns with the sender's own bytes for the labels.
+Called by the modules of the formats and read by the intake. Rows for tables are ready-made blocks
+of ClickHouse's Native format. Samples are not, since their series are looked up by the intake
+first: they come as columns with the sender's own bytes for the labels.
 """
 
 import hashlib
@@ -28,7 +30,8 @@ class Rows(NamedTuple):
 
 
 class Identity(NamedTuple):
-    """What is known of a series once its labels are read. `refused` names the reason when it cannot be taken."""
+    """What is known of a series once its labels are read. `refused` names the reason when it cannot
+    be taken."""
 
     labels: Labels
     kind: str = ""  # counter, gauge, histogram, summary, delta; "" = not said
@@ -54,7 +57,8 @@ class Samples(NamedTuple):
 
 
 class Span(NamedTuple):
-    """What matters of a span for who calls whom. `peer` is the asset that a client names, "" when it names none."""
+    """What matters of a span for who calls whom. `peer` is the asset that a client names, "" when
+    it names none."""
 
     trace_id: bytes
     span_id: bytes
@@ -73,7 +77,8 @@ class Batch(msgspec.Struct):
     services  asset -> owner, of everything that spoke
     refused   reason -> how many records were not taken
     spans     for the calls between services
-    timed     every record has a time of its own, so that an equal body is a repetition and not a second report
+    timed     every record has a time of its own, so that an equal body is a repetition and not a
+              second report
     """
 
     rows: list[Rows] = msgspec.field(default_factory=list)
@@ -90,13 +95,15 @@ class Batch(msgspec.Struct):
 
 
 def series_id(labels: Iterable[tuple[bytes, bytes]], owner: str) -> int:
-    """Return the 64-bit id of a series: a hash of its sorted labels and its owner. Two owners never share a series."""
+    """Return the 64-bit id of a series: a hash of its sorted labels and its owner. Two owners never
+    share a series."""
     text = _LABELS_END.join(part for pair in labels for part in pair) + _LABELS_END + owner.encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
 
 def checked(labels: Labels, *, name: bytes = b"__name__") -> str:
-    """Return why a label set cannot be taken, "" when it can. Empty values are no labels and must be gone by now."""
+    """Return why a label set cannot be taken, "" when it can. Empty values are no labels and must
+    be gone by now."""
     if len(labels) > limits.LABELS_MAX:
         return "labels_too_many"
     before = b""
@@ -118,7 +125,8 @@ def checked(labels: Labels, *, name: bytes = b"__name__") -> str:
 def asset_of(labels: Iterable[tuple[bytes, bytes]]) -> str:
     """Return the asset that labels or attributes speak of.
 
-    `sextant.asset` (or `asset`) when it is written `kind:name`; else `service:` with `service.name` (`service_name`), else with `job`.
+    `sextant.asset` (or `asset`) when it is written `kind:name`; else `service:` with `service.name`
+    (`service_name`), else with `job`.
     """
     found = dict(labels)
     for key in (b"sextant.asset", b"sextant_asset", b"asset"):
@@ -134,13 +142,14 @@ def asset_of(labels: Iterable[tuple[bytes, bytes]]) -> str:
 def owner_of(labels: Iterable[tuple[bytes, bytes]]) -> str:
     """Return the owner that attributes name (`sextant.owner`), "" when they name none."""
     found = dict(labels)
-    return (found.get(b"sextant.owner") or found.get(b"sextant_owner") or b"").decode("utf-8", "replace")
+    return (found.get(b"sextant.owner") or found.get(b"sextant_owner") or b"").decode(
+        "utf-8", "replace"
+    )
 
 
 def kind_by_name(metric: bytes) -> str:
-    """Return the kind of a metric whose sender did not say it, by the naming rules of Prometheus."""
+    """Return the kind of a metric whose sender did not say it, by the naming rules of
+    Prometheus."""
     if metric.endswith(b"_bucket"):
         return "histogram"
     return "counter" if metric.endswith((b"_total", b"_count", b"_sum")) else ""
-
-

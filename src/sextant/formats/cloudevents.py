@@ -15,12 +15,32 @@ from sextant.formats.records import EventRow, event_rows
 from sextant.kernel import limits
 from sextant.kernel.errors import BadData
 
-_KNOWN = {"specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema", "data", "data_base64"}
+_KNOWN = {
+    "specversion",
+    "id",
+    "source",
+    "type",
+    "subject",
+    "time",
+    "datacontenttype",
+    "dataschema",
+    "data",
+    "data_base64",
+}
 _NS = 1_000_000_000
 
 
-def decode(body: bytes, content_type: str, headers: Mapping[str, str], *, owner: str, now_ns: int, oldest_ns: int) -> Batch:
-    """Return the events of a request. BadData when it is none; what is out of bounds is counted as refused.
+def decode(
+    body: bytes,
+    content_type: str,
+    headers: Mapping[str, str],
+    *,
+    owner: str,
+    now_ns: int,
+    oldest_ns: int,
+) -> Batch:
+    """Return the events of a request. BadData when it is none; what is out of bounds is counted as
+    refused.
 
     content_type  without parameters, lower case
     headers       names in lower case
@@ -30,30 +50,81 @@ def decode(body: bytes, content_type: str, headers: Mapping[str, str], *, owner:
     elif content_type == "application/cloudevents+json":
         events = [_json(body, dict[str, Any])]
     elif "ce-specversion" in headers:
-        events = [{name[3:]: urllib.parse.unquote(value) for name, value in headers.items() if name.startswith("ce-")}]
-        events[0] |= {"datacontenttype": content_type, "data": body.decode("utf-8", "replace") if body else ""}
+        events = [
+            {
+                name[3:]: urllib.parse.unquote(value)
+                for name, value in headers.items()
+                if name.startswith("ce-")
+            }
+        ]
+        events[0] |= {
+            "datacontenttype": content_type,
+            "data": body.decode("utf-8", "replace") if body else "",
+        }
     else:
-        raise BadData("SX-INTAKE-040", "the request is no CloudEvent", hint="application/cloudevents+json, application/cloudevents-batch+json, or headers ce-specversion, ce-id, ce-source, ce-type")
+        raise BadData(
+            "SX-INTAKE-040",
+            "the request is no CloudEvent",
+            hint=(
+                "application/cloudevents+json, application/cloudevents-batch+json, or headers "
+                "ce-specversion, ce-id, ce-source, ce-type"
+            ),
+        )
     batch = Batch()
     rows: list[EventRow] = []
     for event in events:
-        missing = [name for name in ("id", "source", "type", "specversion") if not isinstance(event.get(name), str) or not event[name]]
+        missing = [
+            name
+            for name in ("id", "source", "type", "specversion")
+            if not isinstance(event.get(name), str) or not event[name]
+        ]
         if missing:
-            raise BadData("SX-INTAKE-041", f"an event has no `{missing[0]}`", hint="CloudEvents 1.0 asks for specversion, id, source and type")
+            raise BadData(
+                "SX-INTAKE-041",
+                f"an event has no `{missing[0]}`",
+                hint="CloudEvents 1.0 asks for specversion, id, source and type",
+            )
         at = _time(event.get("time"), now_ns)
         if "time" not in event:
             batch.timed = False
         data = event.get("data_base64") or event.get("data", "")
         text = data.encode() if isinstance(data, str) else msgspec.json.encode(data)
-        extensions = [(name.encode(), str(value).encode()) for name, value in event.items() if name not in _KNOWN]
+        extensions = [
+            (name.encode(), str(value).encode())
+            for name, value in event.items()
+            if name not in _KNOWN
+        ]
         if at is None or not oldest_ns <= at <= now_ns + int(limits.FUTURE_S * _NS):
-            batch.refuse("time_malformed" if at is None else "too_old" if at < oldest_ns else "too_new")
+            batch.refuse(
+                "time_malformed" if at is None else "too_old" if at < oldest_ns else "too_new"
+            )
         elif len(text) > limits.TEXT_BYTES_MAX or len(extensions) > limits.ATTRIBUTES_MAX:
-            batch.refuse("text_too_long" if len(text) > limits.TEXT_BYTES_MAX else "attributes_too_many")
+            batch.refuse(
+                "text_too_long" if len(text) > limits.TEXT_BYTES_MAX else "attributes_too_many"
+            )
         else:
-            asset = str(event.get("sextantasset") or (event.get("subject", "") if ":" in str(event.get("subject", "")) else ""))
-            one = {name: str(event.get(name, "")).encode() for name in ("id", "source", "type", "subject", "datacontenttype", "dataschema")}
-            rows.append(EventRow(at, one["id"], one["source"], one["type"], one["subject"], asset.encode(), one["datacontenttype"], one["dataschema"], extensions, text))
+            asset = str(
+                event.get("sextantasset")
+                or (event.get("subject", "") if ":" in str(event.get("subject", "")) else "")
+            )
+            one = {
+                name: str(event.get(name, "")).encode()
+                for name in ("id", "source", "type", "subject", "datacontenttype", "dataschema")
+            }
+            rows.append(
+                EventRow(
+                    at,
+                    one["id"],
+                    one["source"],
+                    one["type"],
+                    one["subject"],
+                    asset.encode(),
+                    one["datacontenttype"],
+                    one["dataschema"],
+                    extensions,
+                    text,
+                )
+            )
     if rows:
         batch.rows.append(event_rows(rows, owner=owner))
     return batch
@@ -63,7 +134,11 @@ def _json(body: bytes, kind: Any) -> Any:
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise BadData("SX-INTAKE-040", f"the request is no CloudEvent: {error}", hint="one JSON object, or an array of them for a batch") from error
+        raise BadData(
+            "SX-INTAKE-040",
+            f"the request is no CloudEvent: {error}",
+            hint="one JSON object, or an array of them for a batch",
+        ) from error
 
 
 def _time(value: Any, now_ns: int) -> int | None:

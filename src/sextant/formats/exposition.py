@@ -1,21 +1,42 @@
 """Prometheus's text format and OpenMetrics, to samples.
 
-A line's text up to its value is the key by which its series is found; labels are read once for each new key.
-Source: Prometheus documentation, "Exposition formats" (text 0.0.4); OpenMetrics 1.0, section "Text format".
+A line's text up to its value is the key by which its series is found; labels are read once for each
+new key. Source: Prometheus documentation, "Exposition formats" (text 0.0.4); OpenMetrics 1.0,
+section "Text format".
 """
 
 import re
 
-from sextant.formats.batch import Batch, Identity, Samples, asset_of, checked, kind_by_name, owner_of
+from sextant.formats.batch import (
+    Batch,
+    Identity,
+    Samples,
+    asset_of,
+    checked,
+    kind_by_name,
+    owner_of,
+)
 from sextant.kernel.errors import BadData
 
 Kinds = dict[bytes, tuple[str, str]]
 
-_LINE = re.compile(rb'((?:[^\s{"#]+)?(?:\{(?:[^"}]|"(?:[^"\\]|\\.)*")*\})?)[ \t]+(\S+)(?:[ \t]+([-+0-9.eE]+))?[ \t]*(#.*)?')
-_LABEL = re.compile(rb'\s*(?:([^\s=,"{}]+)\s*=\s*"((?:[^"\\]|\\.)*)"|"((?:[^"\\]|\\.)*)"(?:\s*=\s*"((?:[^"\\]|\\.)*)")?)\s*(?:,|$)')
+_LINE = re.compile(
+    rb'((?:[^\s{"#]+)?(?:\{(?:[^"}]|"(?:[^"\\]|\\.)*")*\})?)[ \t]+(\S+)(?:[ \t]+([-+0-9.eE]+))?[ \t]*(#.*)?'
+)
+_LABEL = re.compile(
+    rb'\s*(?:([^\s=,"{}]+)\s*=\s*"((?:[^"\\]|\\.)*)"|"((?:[^"\\]|\\.)*)"(?:\s*=\s*"((?:[^"\\]|\\.)*)")?)\s*(?:,|$)'
+)
 _ESCAPED = re.compile(rb"\\(.)")
 _PLAIN = {b"n": b"\n"}
-_KINDS = {b"counter": "counter", b"gauge": "gauge", b"histogram": "histogram", b"gaugehistogram": "histogram", b"summary": "summary", b"info": "gauge", b"stateset": "gauge"}
+_KINDS = {
+    b"counter": "counter",
+    b"gauge": "gauge",
+    b"histogram": "histogram",
+    b"gaugehistogram": "histogram",
+    b"summary": "summary",
+    b"info": "gauge",
+    b"stateset": "gauge",
+}
 
 
 def decode(body: bytes, *, at_ms: int, openmetrics: bool = False) -> tuple[Batch, Kinds]:
@@ -50,7 +71,13 @@ def decode(body: bytes, *, at_ms: int, openmetrics: bool = False) -> tuple[Batch
             raise _malformed(number, line, "it is no sample")
         try:
             value = float(found[2])
-            at = at_ms if found[3] is None else int(float(found[3]) * 1000) if openmetrics else int(found[3])
+            at = (
+                at_ms
+                if found[3] is None
+                else int(float(found[3]) * 1000)
+                if openmetrics
+                else int(found[3])
+            )
         except (ValueError, OverflowError) as error:
             raise _malformed(number, line, "its value or time is no number") from error
         if found[4]:
@@ -59,9 +86,15 @@ def decode(body: bytes, *, at_ms: int, openmetrics: bool = False) -> tuple[Batch
         values.append(value)
         times.append(at)
     if openmetrics and not ended:
-        raise BadData("SX-INTAKE-011", "the exposition is cut off: OpenMetrics ends with `# EOF`", hint="send it whole")
+        raise BadData(
+            "SX-INTAKE-011",
+            "the exposition is cut off: OpenMetrics ends with `# EOF`",
+            hint="send it whole",
+        )
     if keys:
-        batch.samples.append(Samples(keys, np.array(times, np.int64), np.array(values, np.float64), identify))
+        batch.samples.append(
+            Samples(keys, np.array(times, np.int64), np.array(values, np.float64), identify)
+        )
     return batch, {name: (kinds.get(name, ""), units.get(name, "")) for name in {*kinds, *units}}
 
 
@@ -74,21 +107,35 @@ def identify(key: bytes) -> Identity:
     while at < len(inside) and inside[at:].strip():
         found = _LABEL.match(inside, at)
         if found is None:
-            raise BadData("SX-INTAKE-010", f"`{key[:200].decode(errors='replace')}`: its labels cannot be read", hint='as in name{label="value"}')
+            raise BadData(
+                "SX-INTAKE-010",
+                f"`{key[:200].decode(errors='replace')}`: its labels cannot be read",
+                hint='as in name{label="value"}',
+            )
         at = found.end()
         if found[3] is not None and found[4] is None:  # a quoted name of the metric (UTF-8 names)
             name = _plain(found[3])
         else:
-            label, value = (found[1], found[2]) if found[1] is not None else (_plain(found[3]), found[4])
+            label, value = (
+                (found[1], found[2]) if found[1] is not None else (_plain(found[3]), found[4])
+            )
             if value:
                 labels.append((label, _plain(value)))
     labels.append((b"__name__", name))
     labels.sort()
-    return Identity(labels, kind=kind_by_name(name), asset=asset_of(labels), owner=owner_of(labels), refused=checked(labels))
+    return Identity(
+        labels,
+        kind=kind_by_name(name),
+        asset=asset_of(labels),
+        owner=owner_of(labels),
+        refused=checked(labels),
+    )
 
 
 def _plain(text: bytes) -> bytes:
-    return _ESCAPED.sub(lambda match: _PLAIN.get(match[1], match[1]), text) if b"\\" in text else text
+    return (
+        _ESCAPED.sub(lambda match: _PLAIN.get(match[1], match[1]), text) if b"\\" in text else text
+    )
 
 
 def _unquoted(text: bytes) -> bytes:
@@ -96,4 +143,8 @@ def _unquoted(text: bytes) -> bytes:
 
 
 def _malformed(number: int, line: bytes, what: str) -> BadData:
-    return BadData("SX-INTAKE-010", f"line {number} of the exposition: {what}: `{line[:100].decode(errors='replace')}`", hint='as in name{label="value"} 1.5')
+    return BadData(
+        "SX-INTAKE-010",
+        f"line {number} of the exposition: {what}: `{line[:100].decode(errors='replace')}`",
+        hint='as in name{label="value"} 1.5',
+    )

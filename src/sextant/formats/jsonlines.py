@@ -1,7 +1,9 @@
 """Log lines as JSON objects, one on each line, as most loggers write them.
 
-Known under several names: time (`ts`, `time`, `timestamp`, `@timestamp`), text (`message`, `msg`, `body`, `log`), severity (`level`, `severity`, `lvl`),
-`trace_id`, `span_id`, `logger`. Everything else becomes an attribute under its own name; what is nested stays JSON.
+Known under several names: time (`ts`, `time`, `timestamp`, `@timestamp`), text (`message`, `msg`,
+`body`, `log`), severity (`level`, `severity`, `lvl`),
+`trace_id`, `span_id`, `logger`. Everything else becomes an attribute under its own name; what is
+nested stays JSON.
 """
 
 from datetime import UTC, datetime
@@ -18,7 +20,14 @@ _TIME = ("ts", "time", "timestamp", "@timestamp")
 _TEXT = ("message", "msg", "body", "log")
 _LEVEL = ("level", "severity", "lvl", "log.level")
 _NS = 1_000_000_000
-_NUMBERED = {10: "debug", 20: "info", 30: "warn", 40: "error", 50: "fatal", 60: "fatal"}  # Python's and Bunyan's numbers
+_NUMBERED = {
+    10: "debug",
+    20: "info",
+    30: "warn",
+    40: "error",
+    50: "fatal",
+    60: "fatal",
+}  # Python's and Bunyan's numbers
 
 
 def decode(body: bytes, *, asset: str, owner: str, now_ns: int, oldest_ns: int) -> Batch:
@@ -37,7 +46,11 @@ def decode(body: bytes, *, asset: str, owner: str, now_ns: int, oldest_ns: int) 
         try:
             fields = decode_line(line)
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
-            raise BadData("SX-INTAKE-030", f"line {number} is no JSON object: {error}", hint="one JSON object on each line") from error
+            raise BadData(
+                "SX-INTAKE-030",
+                f"line {number} is no JSON object: {error}",
+                hint="one JSON object on each line",
+            ) from error
         said = _take(fields, _TIME)
         at = _time(said)
         if said is None:
@@ -51,13 +64,27 @@ def decode(body: bytes, *, asset: str, owner: str, now_ns: int, oldest_ns: int) 
             continue
         text = _text(_take(fields, _TEXT))
         if len(text) > limits.TEXT_BYTES_MAX or len(fields) > limits.ATTRIBUTES_MAX:
-            batch.refuse("text_too_long" if len(text) > limits.TEXT_BYTES_MAX else "attributes_too_many")
+            batch.refuse(
+                "text_too_long" if len(text) > limits.TEXT_BYTES_MAX else "attributes_too_many"
+            )
             continue
         level = _take(fields, _LEVEL)
         name = _NUMBERED.get(level, "") if isinstance(level, int) else str(level or "").lower()
         severity = SEVERITY_NUMBERS.get(name, 0)
         trace, span = _text(fields.pop("trace_id", "")), _text(fields.pop("span_id", ""))
-        rows.append(Log(at, now_ns, severity, (SEVERITIES[severity] or name).encode(), text, b"", trace, span, [(key.encode(), _text(value)) for key, value in fields.items()]))
+        rows.append(
+            Log(
+                at,
+                now_ns,
+                severity,
+                (SEVERITIES[severity] or name).encode(),
+                text,
+                b"",
+                trace,
+                span,
+                [(key.encode(), _text(value)) for key, value in fields.items()],
+            )
+        )
     if rows:
         batch.services.setdefault(asset, owner)
         batch.rows.append(log_rows(columns_of(rows), asset=asset, owner=owner))
@@ -69,11 +96,18 @@ def _take(fields: dict[str, Any], names: tuple[str, ...]) -> Any:
 
 
 def _text(value: Any) -> bytes:
-    return value.encode() if isinstance(value, str) else b"" if value is None else msgspec.json.encode(value)
+    return (
+        value.encode()
+        if isinstance(value, str)
+        else b""
+        if value is None
+        else msgspec.json.encode(value)
+    )
 
 
 def _time(value: Any) -> int | None:
-    """Return ns since the epoch of RFC 3339 text or of a number in s, ms, us or ns; None for what is neither."""
+    """Return ns since the epoch of RFC 3339 text or of a number in s, ms, us or ns; None for what
+    is neither."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):

@@ -1,8 +1,10 @@
-"""ClickHouse's `Native` format, written: columns as they lie in memory, so that a million numbers cost a copy and no more.
+"""ClickHouse's `Native` format, written: columns as they lie in memory, so that a million numbers
+cost a copy and no more.
 
-Called by the intake for every batch. Both backends of the telemetry store read it; it names its columns and types, and ClickHouse converts
-a type that differs from the table's (`String` into `LowCardinality(String)`). Source: ClickHouse's documentation of formats, section
-Native, and of the serialisation of `LowCardinality` and `Map`.
+Called by the intake for every batch. Both backends of the telemetry store read it; it names its
+columns and types, and ClickHouse converts a type that differs from the table's (`String` into
+`LowCardinality(String)`). Source: ClickHouse's documentation of formats, section Native, and of the
+serialisation of `LowCardinality` and `Map`.
 """
 
 import struct
@@ -36,7 +38,8 @@ def varint(number: int) -> bytes:
 
 
 def block(rows: int, columns: Iterable[tuple[str, str, bytes]]) -> bytes:
-    """Return one block. `columns` are (name, ClickHouse type, data as made by the functions below). Blocks may be joined end to end."""
+    """Return one block. `columns` are (name, ClickHouse type, data as made by the functions below).
+    Blocks may be joined end to end."""
     parts = []
     for name, kind, data in columns:
         label, form = name.encode(), kind.encode()
@@ -67,7 +70,8 @@ def same(value: bytes, rows: int) -> bytes:
 
 
 def numbers(values: "np.ndarray[Any, Any]") -> bytes:
-    """Return a column of a fixed width (`UInt64`, `Int64`, `Float64`, `DateTime64`, `UInt8`): little-endian, as in memory."""
+    """Return a column of a fixed width (`UInt64`, `Int64`, `Float64`, `DateTime64`, `UInt8`):
+    little-endian, as in memory."""
     return values.tobytes()
 
 
@@ -75,9 +79,14 @@ def words(keys: Sequence[bytes], index: "np.ndarray[Any, Any]") -> bytes:
     """Return a `LowCardinality(String)` column: row i has `keys[index[i]]`. Keys are distinct."""
     kind, code = next((kind, code) for limit, kind, code in _INDEX if len(keys) <= limit)
     # key 0 of a dictionary is the type's default, so the empty text goes first
-    return b"".join((
-        struct.pack("<QQQ", _DICTIONARY, _OWN_KEYS | code, len(keys)), texts(keys), struct.pack("<Q", len(index)), index.astype(kind).tobytes(),
-    ))  # fmt: skip
+    return b"".join(
+        (
+            struct.pack("<QQQ", _DICTIONARY, _OWN_KEYS | code, len(keys)),
+            texts(keys),
+            struct.pack("<Q", len(index)),
+            index.astype(kind).tobytes(),
+        )
+    )
 
 
 def maps(rows: Sequence[Sequence[tuple[bytes, bytes]]]) -> bytes:
@@ -85,7 +94,11 @@ def maps(rows: Sequence[Sequence[tuple[bytes, bytes]]]) -> bytes:
     import numpy as np
 
     ends = np.cumsum(np.fromiter(map(len, rows), dtype="u8", count=len(rows)), dtype="u8")
-    return ends.tobytes() + texts(key for row in rows for key, _ in row) + texts(value for row in rows for _, value in row)
+    return (
+        ends.tobytes()
+        + texts(key for row in rows for key, _ in row)
+        + texts(value for row in rows for _, value in row)
+    )
 
 
 def same_map(pairs: Mapping[bytes, bytes], rows: int) -> bytes:

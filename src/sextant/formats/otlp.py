@@ -1,7 +1,8 @@
 """OTLP 1.x (protobuf or JSON) to samples, log lines and spans.
 
-Attributes of OpenTelemetry's conventions (`gen_ai.*`, `cicd.*`, `vcs.*`, `feature_flag.*` and all others) are kept under their names.
-Source: opentelemetry-proto 1.9 (collector and data messages), OTLP specification (JSON encoding, partial success).
+Attributes of OpenTelemetry's conventions (`gen_ai.*`, `cicd.*`, `vcs.*`, `feature_flag.*` and all
+others) are kept under their names. Source: opentelemetry-proto 1.9 (collector and data messages),
+OTLP specification (JSON encoding, partial success).
 """
 
 import math
@@ -18,16 +19,20 @@ from sextant.kernel.errors import BadData
 _KINDS = (b"", b"internal", b"server", b"client", b"producer", b"consumer")
 _STATUS = (b"", b"ok", b"error")
 _NO_VALUE = 1  # DataPointFlags
-_STALE = msgspec.msgpack.decode(b"\xcb\x7f\xf0\x00\x00\x00\x00\x00\x02")  # Prometheus's staleness marker
+_STALE = msgspec.msgpack.decode(
+    b"\xcb\x7f\xf0\x00\x00\x00\x00\x00\x02"
+)  # Prometheus's staleness marker
 _CUMULATIVE, _DELTA = 2, 1
 _BUCKETS_MAX = 40  # of an exponential histogram: neighbours are merged until so many are left
-# Attributes of a resource that change with every start of a process: as labels they would make new series each time.
+# Attributes of a resource that change with every start of a process: as labels they would make new
+# series each time.
 _CHURN = ("process.", "telemetry.sdk.", "telemetry.distro.", "os.description")
 _IDS = {"traceId", "spanId", "parentSpanId"}
 
 
 def parse(signal: str, body: bytes, *, json: bool) -> Any:
-    """Return the request message of a signal (`metrics`, `logs`, `traces`). BadData when the body is no such request."""
+    """Return the request message of a signal (`metrics`, `logs`, `traces`). BadData when the body
+    is no such request."""
     from google.protobuf import json_format
     from google.protobuf.message import DecodeError
 
@@ -37,16 +42,32 @@ def parse(signal: str, body: bytes, *, json: bool) -> Any:
             return kind.FromString(body)
         value = msgspec.json.decode(body)
         if not isinstance(value, dict):
-            raise BadData("SX-INTAKE-020", "the body is no JSON object", hint=f"send an Export{signal.title()}ServiceRequest")
+            raise BadData(
+                "SX-INTAKE-020",
+                "the body is no JSON object",
+                hint=f"send an Export{signal.title()}ServiceRequest",
+            )
         _hexadecimal(value)
         return json_format.ParseDict(value, kind(), ignore_unknown_fields=True)
-    except (DecodeError, msgspec.DecodeError, json_format.ParseError, ValueError, RecursionError) as error:
-        raise BadData("SX-INTAKE-020", f"the body is no OTLP request for {signal}: {str(error)[:200]}", hint="send protobuf as application/x-protobuf, or OTLP's JSON as application/json") from error
+    except (
+        DecodeError,
+        msgspec.DecodeError,
+        json_format.ParseError,
+        ValueError,
+        RecursionError,
+    ) as error:
+        raise BadData(
+            "SX-INTAKE-020",
+            f"the body is no OTLP request for {signal}: {str(error)[:200]}",
+            hint="send protobuf as application/x-protobuf, or OTLP's JSON as application/json",
+        ) from error
 
 
 def _request(signal: str) -> Any:
     if signal == "metrics":
-        from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+        from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+            ExportMetricsServiceRequest,
+        )
 
         return ExportMetricsServiceRequest
     if signal == "logs":
@@ -59,7 +80,8 @@ def _request(signal: str) -> Any:
 
 
 def _hexadecimal(value: Any) -> None:
-    """Turn the ids of OTLP's JSON, which are hexadecimal, into the base64 that protobuf's JSON has for bytes."""
+    """Turn the ids of OTLP's JSON, which are hexadecimal, into the base64 that protobuf's JSON has
+    for bytes."""
     import base64
 
     waiting = [value]
@@ -116,7 +138,17 @@ def _resource(group: Any) -> list[tuple[bytes, bytes]]:
 
 
 def owner_of_resource(resource: Pairs, default: str) -> str:
-    return next((value.decode("utf-8", "replace") for name, value in resource if name == b"sextant.owner"), "") or default
+    return (
+        next(
+            (
+                value.decode("utf-8", "replace")
+                for name, value in resource
+                if name == b"sextant.owner"
+            ),
+            "",
+        )
+        or default
+    )
 
 
 def _seen(batch: Batch, resource: Pairs, owner: str) -> tuple[str, str]:
@@ -151,15 +183,45 @@ def traces(request: Any, *, owner: str, now_ns: int, oldest_ns: int) -> Batch:
                 if len(attributes) > limits.ATTRIBUTES_MAX:
                     batch.refuse("attributes_too_many")
                     continue
-                rows.append(SpanRow(
-                    start, max(0, span.end_time_unix_nano - start), span.name.encode(), _KINDS[span.kind] if 0 <= span.kind < len(_KINDS) else b"",
-                    _STATUS[span.status.code] if 0 <= span.status.code < len(_STATUS) else b"", span.status.message.encode(), span.trace_id.hex().encode(), span.span_id.hex().encode(),
-                    span.parent_span_id.hex().encode(), span.trace_state.encode(), attributes, _events(span.events), _links(span.links),
-                ))  # fmt: skip
+                rows.append(
+                    SpanRow(
+                        start,
+                        max(0, span.end_time_unix_nano - start),
+                        span.name.encode(),
+                        _KINDS[span.kind] if 0 <= span.kind < len(_KINDS) else b"",
+                        _STATUS[span.status.code] if 0 <= span.status.code < len(_STATUS) else b"",
+                        span.status.message.encode(),
+                        span.trace_id.hex().encode(),
+                        span.span_id.hex().encode(),
+                        span.parent_span_id.hex().encode(),
+                        span.trace_state.encode(),
+                        attributes,
+                        _events(span.events),
+                        _links(span.links),
+                    )
+                )
                 if span.kind > 1:
-                    batch.spans.append(Span(span.trace_id, span.span_id, span.parent_span_id, span.kind, asset, _peer(attributes), start // 1_000_000))
+                    batch.spans.append(
+                        Span(
+                            span.trace_id,
+                            span.span_id,
+                            span.parent_span_id,
+                            span.kind,
+                            asset,
+                            _peer(attributes),
+                            start // 1_000_000,
+                        )
+                    )
             if rows:
-                batch.rows.append(span_rows(rows, asset=asset, owner=whose, scope=scope.scope.name.encode(), resource=resource))
+                batch.rows.append(
+                    span_rows(
+                        rows,
+                        asset=asset,
+                        owner=whose,
+                        scope=scope.scope.name.encode(),
+                        resource=resource,
+                    )
+                )
     return batch
 
 
@@ -172,11 +234,37 @@ def _peer(attributes: Pairs) -> str:
 
 
 def _events(events: Any) -> bytes:
-    return msgspec.json.encode([{"ts_ns": one.time_unix_nano, "name": one.name, "attributes": _texts(one.attributes)} for one in events]) if events else b""
+    return (
+        msgspec.json.encode(
+            [
+                {
+                    "ts_ns": one.time_unix_nano,
+                    "name": one.name,
+                    "attributes": _texts(one.attributes),
+                }
+                for one in events
+            ]
+        )
+        if events
+        else b""
+    )
 
 
 def _links(links: Any) -> bytes:
-    return msgspec.json.encode([{"trace_id": one.trace_id.hex(), "span_id": one.span_id.hex(), "attributes": _texts(one.attributes)} for one in links]) if links else b""
+    return (
+        msgspec.json.encode(
+            [
+                {
+                    "trace_id": one.trace_id.hex(),
+                    "span_id": one.span_id.hex(),
+                    "attributes": _texts(one.attributes),
+                }
+                for one in links
+            ]
+        )
+        if links
+        else b""
+    )
 
 
 def _texts(attributes: Any) -> dict[str, str]:
@@ -202,27 +290,49 @@ def identify(key: bytes) -> Identity:
     said = _DECODE(key)
     labels = [(name.encode(), value.encode()) for name, value in said.labels]
     owner = next((value for name, value in said.labels if name == "sextant.owner"), "")
-    return Identity(labels, kind=said.kind, unit=said.unit, asset=asset_of(labels), owner=owner, refused=checked(labels))
+    return Identity(
+        labels,
+        kind=said.kind,
+        unit=said.unit,
+        asset=asset_of(labels),
+        owner=owner,
+        refused=checked(labels),
+    )
 
 
 def metrics(request: Any) -> Batch:
     """Return the samples of an ExportMetricsServiceRequest.
 
-    A number is a series of the metric's own name. A histogram is `NAME_bucket` by `le` (counts up to it), `NAME_count` and `NAME_sum`;
-    an exponential one has its buckets merged until few are left. A summary is NAME by `quantile`, `NAME_count` and `NAME_sum`.
+    A number is a series of the metric's own name. A histogram is `NAME_bucket` by `le` (counts up
+    to it), `NAME_count` and `NAME_sum`;
+    an exponential one has its buckets merged until few are left. A summary is NAME by `quantile`,
+    `NAME_count` and `NAME_sum`.
     """
     import numpy as np
 
     out = _Points()
     batch = Batch()
     for group in request.resource_metrics:
-        resource = [(name, value) for name, value in ((one.key, value(one.value).decode("utf-8", "replace")) for one in group.resource.attributes) if value and not name.startswith(_CHURN)]
+        resource = [
+            (name, value)
+            for name, value in (
+                (one.key, value(one.value).decode("utf-8", "replace"))
+                for one in group.resource.attributes
+            )
+            if value and not name.startswith(_CHURN)
+        ]
         for scope in group.scope_metrics:
-            common = [*resource, ("otel.scope.name", scope.scope.name)] if scope.scope.name else resource
+            common = (
+                [*resource, ("otel.scope.name", scope.scope.name)] if scope.scope.name else resource
+            )
             for metric in scope.metrics:
                 _metric(metric, common, out, batch)
     if out.keys:
-        batch.samples.append(Samples(out.keys, np.array(out.times, np.int64), np.array(out.values, np.float64), identify))
+        batch.samples.append(
+            Samples(
+                out.keys, np.array(out.times, np.int64), np.array(out.values, np.float64), identify
+            )
+        )
     return batch
 
 
@@ -234,7 +344,15 @@ class _Points:
         self.times: list[int] = []
         self.values: list[float] = []
 
-    def add(self, point: Any, value: float, name: str, kind: str, unit: str, labels: Sequence[tuple[str, str]]) -> None:
+    def add(
+        self,
+        point: Any,
+        value: float,
+        name: str,
+        kind: str,
+        unit: str,
+        labels: Sequence[tuple[str, str]],
+    ) -> None:
         self.keys.append(_ENCODE(_Series(kind, unit, sorted([*labels, ("__name__", name)]))))
         self.times.append(point.time_unix_nano // 1_000_000)
         self.values.append(_STALE if point.flags & _NO_VALUE else value)
@@ -248,25 +366,67 @@ def _metric(metric: Any, common: list[tuple[str, str]], out: _Points, batch: Bat
     delta = getattr(data, "aggregation_temporality", _CUMULATIVE) == _DELTA
     for point in data.data_points:
         own = {pair.key: value(pair.value).decode("utf-8", "replace") for pair in point.attributes}
-        labels = [(key, value) for key, value in ({**dict(common), **own} if own else dict(common)).items() if value]
+        labels = [
+            (key, value)
+            for key, value in ({**dict(common), **own} if own else dict(common)).items()
+            if value
+        ]
         if len(getattr(point, "exemplars", ())):
             batch.refuse("exemplar_not_kept", len(point.exemplars))
         if not point.time_unix_nano:
             batch.refuse("time_missing")
         elif which in ("gauge", "sum"):
-            kind = "gauge" if which == "gauge" or not data.is_monotonic else "delta" if delta else "counter"
-            out.add(point, float(point.as_int) if point.WhichOneof("value") == "as_int" else point.as_double, name, kind, unit, labels)
+            kind = (
+                "gauge"
+                if which == "gauge" or not data.is_monotonic
+                else "delta"
+                if delta
+                else "counter"
+            )
+            out.add(
+                point,
+                float(point.as_int) if point.WhichOneof("value") == "as_int" else point.as_double,
+                name,
+                kind,
+                unit,
+                labels,
+            )
         else:
             kind = "summary" if which == "summary" else "delta" if delta else "histogram"
-            out.add(point, float(point.count), f"{name}_count", "delta" if delta else "counter", "", labels)
+            out.add(
+                point,
+                float(point.count),
+                f"{name}_count",
+                "delta" if delta else "counter",
+                "",
+                labels,
+            )
             if which == "summary" or point.HasField("sum"):
-                out.add(point, point.sum, f"{name}_sum", "delta" if delta else "counter", unit, labels)
+                out.add(
+                    point, point.sum, f"{name}_sum", "delta" if delta else "counter", unit, labels
+                )
             if which == "summary":
                 for quantile in point.quantile_values:
-                    out.add(point, quantile.value, name, kind, unit, [*labels, ("quantile", _number(quantile.quantile))])
+                    out.add(
+                        point,
+                        quantile.value,
+                        name,
+                        kind,
+                        unit,
+                        [*labels, ("quantile", _number(quantile.quantile))],
+                    )
                 continue
-            for bound, count in _exponential(point) if which == "exponential_histogram" else _explicit(point):
-                out.add(point, float(count), f"{name}_bucket", kind, "", [*labels, ("le", _number(bound))])
+            for bound, count in (
+                _exponential(point) if which == "exponential_histogram" else _explicit(point)
+            ):
+                out.add(
+                    point,
+                    float(count),
+                    f"{name}_bucket",
+                    kind,
+                    "",
+                    [*labels, ("le", _number(bound))],
+                )
 
 
 def _explicit(point: Any) -> Iterable[tuple[float, int]]:
@@ -277,10 +437,19 @@ def _explicit(point: Any) -> Iterable[tuple[float, int]]:
 
 
 def _exponential(point: Any) -> Iterable[tuple[float, int]]:
-    """Yield upper bounds and the counts up to them. Bucket i of scale s holds (2^(i/2^s), 2^((i+1)/2^s)]."""
+    """Yield upper bounds and the counts up to them. Bucket i of scale s holds (2^(i/2^s),
+    2^((i+1)/2^s)]."""
     scale = point.scale
-    positive = {point.positive.offset + n: count for n, count in enumerate(point.positive.bucket_counts) if count}
-    negative = {point.negative.offset + n: count for n, count in enumerate(point.negative.bucket_counts) if count}
+    positive = {
+        point.positive.offset + n: count
+        for n, count in enumerate(point.positive.bucket_counts)
+        if count
+    }
+    negative = {
+        point.negative.offset + n: count
+        for n, count in enumerate(point.negative.bucket_counts)
+        if count
+    }
     while len(positive) + len(negative) > _BUCKETS_MAX:
         scale -= 1
         positive, negative = _halved(positive), _halved(negative)
@@ -313,4 +482,12 @@ def _power(index: int, scale: int) -> float:
 
 def _number(value: float) -> str:
     """Return a bound as Prometheus writes it."""
-    return "+Inf" if value == math.inf else "-Inf" if value == -math.inf else repr(float(value)).removesuffix(".0") if abs(value) < 1e15 else repr(float(value))
+    return (
+        "+Inf"
+        if value == math.inf
+        else "-Inf"
+        if value == -math.inf
+        else repr(float(value)).removesuffix(".0")
+        if abs(value) < 1e15
+        else repr(float(value))
+    )

@@ -1,9 +1,9 @@
 """OTLP's log records to rows of `obs.logs`, a hundred thousand a second.
 
-Speed decides the form: the message is declared with its text and attributes as `bytes`, which is the same on the wire, so that the parser
-cuts them out and no more. Attributes repeat from record to record, word for word, so each is read once in a request and found by its bytes afterwards.
-Columns are made for all records of a scope at once.
-Source: opentelemetry-proto 1.9, logs.proto.
+Speed decides the form: the message is declared with its text and attributes as `bytes`, which is
+the same on the wire, so that the parser cuts them out and no more. Attributes repeat from record to
+record, word for word, so each is read once in a request and found by its bytes afterwards. Columns
+are made for all records of a scope at once. Source: opentelemetry-proto 1.9, logs.proto.
 """
 
 import functools
@@ -18,21 +18,34 @@ from sextant.kernel.errors import BadData
 
 _STRING = 0x0A  # AnyValue{string_value}: field 1, length-delimited
 _SHORT = 0x80
-_TYPES = {"u64": 6, "i32": 5, "bytes": 12, "message": 11}  # FieldDescriptorProto.Type: fixed64, int32, bytes, message
+_TYPES = {
+    "u64": 6,
+    "i32": 5,
+    "bytes": 12,
+    "message": 11,
+}  # FieldDescriptorProto.Type: fixed64, int32, bytes, message
 _MESSAGES: dict[str, tuple[tuple[str, int, str, bool], ...]] = {
     "LogRecord": (
-        ("time", 1, "u64", False), ("severity_number", 2, "i32", False), ("severity_text", 3, "bytes", False), ("body", 5, "bytes", False), ("attributes", 6, "bytes", True),
-        ("trace_id", 9, "bytes", False), ("span_id", 10, "bytes", False), ("observed", 11, "u64", False), ("event_name", 12, "bytes", False),
+        ("time", 1, "u64", False),
+        ("severity_number", 2, "i32", False),
+        ("severity_text", 3, "bytes", False),
+        ("body", 5, "bytes", False),
+        ("attributes", 6, "bytes", True),
+        ("trace_id", 9, "bytes", False),
+        ("span_id", 10, "bytes", False),
+        ("observed", 11, "u64", False),
+        ("event_name", 12, "bytes", False),
     ),
     "ScopeLogs": (("scope", 1, "bytes", False), ("log_records", 2, "LogRecord", True)),
     "ResourceLogs": (("resource", 1, "bytes", False), ("scope_logs", 2, "ScopeLogs", True)),
     "Request": (("resource_logs", 1, "ResourceLogs", True),),
-}  # fmt: skip
+}
 _Pair = tuple[bytes, bytes]  # name and value, each with its length before it, as a Map has them
 
 
 class _Known(dict[bytes, _Pair]):
-    """Attributes as sent -> as stored. Of one request, which bounds it: a value may be long, and never come again."""
+    """Attributes as sent -> as stored. Of one request, which bounds it: a value may be long, and
+    never come again."""
 
     def __missing__(self, sent: bytes) -> _Pair:
         ((name, said),) = pairs([_key_value().FromString(sent)])
@@ -41,7 +54,8 @@ class _Known(dict[bytes, _Pair]):
 
 
 def logs(body: bytes, *, owner: str, now_ns: int, oldest_ns: int) -> Batch:
-    """Return the log lines of an ExportLogsServiceRequest. Times out of bounds, and what is too large, are counted as refused.
+    """Return the log lines of an ExportLogsServiceRequest. Times out of bounds, and what is too
+    large, are counted as refused.
 
     body    protobuf
     Raises  BadData when it is no such request
@@ -60,13 +74,21 @@ def logs(body: bytes, *, owner: str, now_ns: int, oldest_ns: int) -> Batch:
                 columns = _columns(list(scope.log_records), known, batch, now_ns, oldest_ns)
                 if columns is not None:
                     name = _scope().FromString(scope.scope).name.encode()
-                    batch.rows.append(log_rows(columns, asset=asset, owner=whose, scope=name, resource=resource))
+                    batch.rows.append(
+                        log_rows(columns, asset=asset, owner=whose, scope=name, resource=resource)
+                    )
     except DecodeError as error:
-        raise BadData("SX-INTAKE-020", f"the body is no OTLP request for logs: {error}", hint="send protobuf as application/x-protobuf, or OTLP's JSON as application/json") from error
+        raise BadData(
+            "SX-INTAKE-020",
+            f"the body is no OTLP request for logs: {error}",
+            hint="send protobuf as application/x-protobuf, or OTLP's JSON as application/json",
+        ) from error
     return batch
 
 
-def _columns(records: list[Any], known: _Known, batch: Batch, now_ns: int, oldest_ns: int) -> LogColumns | None:
+def _columns(
+    records: list[Any], known: _Known, batch: Batch, now_ns: int, oldest_ns: int
+) -> LogColumns | None:
     import numpy as np
 
     sent = np.array([record.time for record in records], np.uint64).astype(np.int64)
@@ -79,16 +101,25 @@ def _columns(records: list[Any], known: _Known, batch: Batch, now_ns: int, oldes
     attributes = [record.attributes for record in records]
     good = np.ones(len(records), bool)
     for reason, bad in (
-        ("too_old", ts < oldest_ns), ("too_new", ts > now_ns + int(limits.FUTURE_S * 1e9)), ("text_too_long", np.fromiter(map(len, bodies), np.int64) > limits.TEXT_BYTES_MAX),
-        ("attributes_too_many", np.fromiter(map(len, attributes), np.int64) > limits.ATTRIBUTES_MAX),
-    ):  # fmt: skip
+        ("too_old", ts < oldest_ns),
+        ("too_new", ts > now_ns + int(limits.FUTURE_S * 1e9)),
+        ("text_too_long", np.fromiter(map(len, bodies), np.int64) > limits.TEXT_BYTES_MAX),
+        (
+            "attributes_too_many",
+            np.fromiter(map(len, attributes), np.int64) > limits.ATTRIBUTES_MAX,
+        ),
+    ):
         batch.refuse(reason, int((bad & good).sum()))
         good &= ~bad
     if not good.all():
         kept = np.flatnonzero(good).tolist()
         if not kept:
             return None
-        records, bodies, attributes = [records[i] for i in kept], [bodies[i] for i in kept], [attributes[i] for i in kept]
+        records, bodies, attributes = (
+            [records[i] for i in kept],
+            [bodies[i] for i in kept],
+            [attributes[i] for i in kept],
+        )
         ts, observed = ts[good], observed[good]
     found = [known[one] for many in attributes for one in many]
     numbers = [record.severity_number for record in records]
@@ -96,10 +127,16 @@ def _columns(records: list[Any], known: _Known, batch: Batch, now_ns: int, oldes
     severities = [_severity(number, text) for number, text in zip(numbers, texts, strict=True)]
     ends = np.cumsum(np.fromiter(map(len, attributes), "u8", len(attributes)), dtype="u8")
     return LogColumns(
-        ts, observed, bytes([number for number, _ in severities]), [name for _, name in severities], _utf8(bodies), _utf8([record.event_name for record in records]),
-        [record.trace_id.hex().encode() for record in records], [record.span_id.hex().encode() for record in records],
+        ts,
+        observed,
+        bytes([number for number, _ in severities]),
+        [name for _, name in severities],
+        _utf8(bodies),
+        _utf8([record.event_name for record in records]),
+        [record.trace_id.hex().encode() for record in records],
+        [record.span_id.hex().encode() for record in records],
         b"".join((ends.tobytes(), *[name for name, _ in found], *[said for _, said in found])),
-    )  # fmt: skip
+    )
 
 
 def _text(body: bytes) -> bytes:
@@ -118,7 +155,9 @@ def _text(body: bytes) -> bytes:
 def _utf8(texts: list[bytes]) -> list[bytes]:
     """Return texts that are UTF-8: what is not is replaced, as a decoder shows it."""
     try:
-        b"\n".join(texts).decode()  # apart: half a character at an end and half at a beginning are none
+        b"\n".join(
+            texts
+        ).decode()  # apart: half a character at an end and half at a beginning are none
     except UnicodeDecodeError:
         return [text.decode("utf-8", "replace").encode() for text in texts]
     return texts
@@ -128,7 +167,9 @@ def _utf8(texts: list[bytes]) -> list[bytes]:
 def _severity(number: int, text: bytes) -> tuple[int, bytes]:
     said = SEVERITIES[number] if 0 <= number < len(SEVERITIES) else ""
     name = said or text.decode("utf-8", "replace").lower()
-    return (number if 0 < number < len(SEVERITIES) else SEVERITY_NUMBERS.get(name, 0)), name.encode()
+    return (
+        number if 0 < number < len(SEVERITIES) else SEVERITY_NUMBERS.get(name, 0)
+    ), name.encode()
 
 
 @functools.cache
@@ -137,11 +178,18 @@ def _request() -> Any:
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
     package = "sextant.otlp_logs"
-    file = descriptor_pb2.FileDescriptorProto(name="sextant/otlp_logs.proto", package=package, syntax="proto3")
+    file = descriptor_pb2.FileDescriptorProto(
+        name="sextant/otlp_logs.proto", package=package, syntax="proto3"
+    )
     for name, fields in _MESSAGES.items():
         message = file.message_type.add(name=name)
         for field, number, kind, many in fields:
-            one = message.field.add(name=field, number=number, label=3 if many else 1, type=_TYPES.get(kind, _TYPES["message"]))
+            one = message.field.add(
+                name=field,
+                number=number,
+                label=3 if many else 1,
+                type=_TYPES.get(kind, _TYPES["message"]),
+            )
             if kind in _MESSAGES:
                 one.type_name = f".{package}.{kind}"
     pool = descriptor_pool.DescriptorPool()
@@ -175,4 +223,3 @@ def _scope() -> Any:
     from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 
     return InstrumentationScope
-

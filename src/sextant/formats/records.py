@@ -1,4 +1,5 @@
-"""Log lines, spans and events to blocks of their tables: the columns once, for every format that brings such records."""
+"""Log lines, spans and events to blocks of their tables: the columns once, for every format that
+brings such records."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,11 +12,16 @@ if TYPE_CHECKING:
 
 _NS = "DateTime64(9, 'UTC')"
 Pairs = Sequence[tuple[bytes, bytes]]
-# OpenTelemetry's severity numbers: 1-4 trace, 5-8 debug, 9-12 info, 13-16 warn, 17-20 error, 21-24 fatal
-SEVERITIES = ("", *(name for name in ("trace", "debug", "info", "warn", "error", "fatal") for _ in range(4)))
+# OpenTelemetry's severity numbers: 1-4 trace, 5-8 debug, 9-12 info, 13-16 warn, 17-20 error, 21-24
+# fatal
+SEVERITIES = (
+    "",
+    *(name for name in ("trace", "debug", "info", "warn", "error", "fatal") for _ in range(4)),
+)
 SEVERITY_NUMBERS = {
-    "trace": 1, "verbose": 1, "debug": 5, "info": 9, "information": 9, "notice": 10, "warn": 13, "warning": 13, "error": 17, "err": 17, "critical": 21, "crit": 21,
-    "alert": 22, "emerg": 23, "emergency": 23, "panic": 23, "fatal": 21,
+    "trace": 1, "verbose": 1, "debug": 5, "info": 9, "information": 9, "notice": 10, "warn": 13,
+    "warning": 13, "error": 17, "err": 17, "critical": 21, "crit": 21, "alert": 22, "emerg": 23,
+    "emergency": 23, "panic": 23, "fatal": 21,
 }  # fmt: skip
 
 
@@ -67,7 +73,8 @@ class EventRow(NamedTuple):
 
 
 class LogColumns(NamedTuple):
-    """Log lines as columns of one length. Times int64 ns; `attributes` is the data of a Map column."""
+    """Log lines as columns of one length. Times int64 ns; `attributes` is the data of a Map
+    column."""
 
     ts: "np.ndarray[Any, Any]"
     observed: "np.ndarray[Any, Any]"
@@ -84,33 +91,105 @@ def columns_of(logs: Sequence[Log]) -> LogColumns:
     """Return log lines as columns."""
     import numpy as np
 
-    times, observed, numbers, severities, bodies, events, traces, spans, attributes = zip(*logs, strict=True)
-    return LogColumns(np.array(times, np.int64), np.array(observed, np.int64), bytes(numbers), severities, bodies, events, traces, spans, native.maps(attributes))
+    times, observed, numbers, severities, bodies, events, traces, spans, attributes = zip(
+        *logs, strict=True
+    )
+    return LogColumns(
+        np.array(times, np.int64),
+        np.array(observed, np.int64),
+        bytes(numbers),
+        severities,
+        bodies,
+        events,
+        traces,
+        spans,
+        native.maps(attributes),
+    )
 
 
-def log_rows(columns: LogColumns, *, asset: str, owner: str, scope: bytes = b"", resource: Pairs = ()) -> Rows:
+def log_rows(
+    columns: LogColumns, *, asset: str, owner: str, scope: bytes = b"", resource: Pairs = ()
+) -> Rows:
     """Return the rows of log lines that one resource sent."""
     count = len(columns.ts)
-    texts = (("severity", columns.severity), ("body", columns.body), ("event", columns.event), ("trace_id", columns.trace_id), ("span_id", columns.span_id))
-    return Rows("obs.logs", count, native.block(count, (
-        ("ts", _NS, columns.ts.tobytes()), ("observed", _NS, columns.observed.tobytes()), ("asset", "String", native.same(asset.encode(), count)),
-        ("owner", "String", native.same(owner.encode(), count)), ("severity_number", "UInt8", columns.severity_number), *((name, "String", native.texts(values)) for name, values in texts),
-        ("scope", "String", native.same(scope, count)), ("resource", "Map(String, String)", native.same_map(dict(resource), count)), ("attributes", "Map(String, String)", columns.attributes),
-    )))  # fmt: skip
+    texts = (
+        ("severity", columns.severity),
+        ("body", columns.body),
+        ("event", columns.event),
+        ("trace_id", columns.trace_id),
+        ("span_id", columns.span_id),
+    )
+    return Rows(
+        "obs.logs",
+        count,
+        native.block(
+            count,
+            (
+                ("ts", _NS, columns.ts.tobytes()),
+                ("observed", _NS, columns.observed.tobytes()),
+                ("asset", "String", native.same(asset.encode(), count)),
+                ("owner", "String", native.same(owner.encode(), count)),
+                ("severity_number", "UInt8", columns.severity_number),
+                *((name, "String", native.texts(values)) for name, values in texts),
+                ("scope", "String", native.same(scope, count)),
+                ("resource", "Map(String, String)", native.same_map(dict(resource), count)),
+                ("attributes", "Map(String, String)", columns.attributes),
+            ),
+        ),
+    )
 
 
-def span_rows(spans: Sequence[SpanRow], *, asset: str, owner: str, scope: bytes = b"", resource: Pairs = ()) -> Rows:
+def span_rows(
+    spans: Sequence[SpanRow], *, asset: str, owner: str, scope: bytes = b"", resource: Pairs = ()
+) -> Rows:
     """Return the rows of spans that one resource sent."""
     import numpy as np
 
     count = len(spans)
-    times, durations, names, kinds, statuses, messages, traces, ids, parents, states, attributes, events, links = zip(*spans, strict=True)
-    texts = (("name", names), ("kind", kinds), ("status", statuses), ("status_message", messages), ("trace_id", traces), ("span_id", ids), ("parent_span_id", parents), ("trace_state", states), ("events", events), ("links", links))
-    return Rows("obs.spans", count, native.block(count, (
-        ("ts", _NS, np.array(times, np.int64).tobytes()), ("duration_ns", "UInt64", np.array(durations, np.uint64).tobytes()), ("asset", "String", native.same(asset.encode(), count)),
-        ("owner", "String", native.same(owner.encode(), count)), *((name, "String", native.texts(values)) for name, values in texts), ("scope", "String", native.same(scope, count)),
-        ("resource", "Map(String, String)", native.same_map(dict(resource), count)), ("attributes", "Map(String, String)", native.maps(attributes)),
-    )))  # fmt: skip
+    (
+        times,
+        durations,
+        names,
+        kinds,
+        statuses,
+        messages,
+        traces,
+        ids,
+        parents,
+        states,
+        attributes,
+        events,
+        links,
+    ) = zip(*spans, strict=True)
+    texts = (
+        ("name", names),
+        ("kind", kinds),
+        ("status", statuses),
+        ("status_message", messages),
+        ("trace_id", traces),
+        ("span_id", ids),
+        ("parent_span_id", parents),
+        ("trace_state", states),
+        ("events", events),
+        ("links", links),
+    )
+    return Rows(
+        "obs.spans",
+        count,
+        native.block(
+            count,
+            (
+                ("ts", _NS, np.array(times, np.int64).tobytes()),
+                ("duration_ns", "UInt64", np.array(durations, np.uint64).tobytes()),
+                ("asset", "String", native.same(asset.encode(), count)),
+                ("owner", "String", native.same(owner.encode(), count)),
+                *((name, "String", native.texts(values)) for name, values in texts),
+                ("scope", "String", native.same(scope, count)),
+                ("resource", "Map(String, String)", native.same_map(dict(resource), count)),
+                ("attributes", "Map(String, String)", native.maps(attributes)),
+            ),
+        ),
+    )
 
 
 def event_rows(events: Sequence[EventRow], *, owner: str) -> Rows:
@@ -118,9 +197,29 @@ def event_rows(events: Sequence[EventRow], *, owner: str) -> Rows:
     import numpy as np
 
     count = len(events)
-    times, ids, sources, types, subjects, assets, contents, schemas, extensions, data = zip(*events, strict=True)
-    texts = (("id", ids), ("source", sources), ("type", types), ("subject", subjects), ("asset", assets), ("content_type", contents), ("schema", schemas), ("data", data))
-    return Rows("obs.events", count, native.block(count, (
-        ("ts", _NS, np.array(times, np.int64).tobytes()), ("owner", "String", native.same(owner.encode(), count)), *((name, "String", native.texts(values)) for name, values in texts),
-        ("extensions", "Map(String, String)", native.maps(extensions)),
-    )))  # fmt: skip
+    times, ids, sources, types, subjects, assets, contents, schemas, extensions, data = zip(
+        *events, strict=True
+    )
+    texts = (
+        ("id", ids),
+        ("source", sources),
+        ("type", types),
+        ("subject", subjects),
+        ("asset", assets),
+        ("content_type", contents),
+        ("schema", schemas),
+        ("data", data),
+    )
+    return Rows(
+        "obs.events",
+        count,
+        native.block(
+            count,
+            (
+                ("ts", _NS, np.array(times, np.int64).tobytes()),
+                ("owner", "String", native.same(owner.encode(), count)),
+                *((name, "String", native.texts(values)) for name, values in texts),
+                ("extensions", "Map(String, String)", native.maps(extensions)),
+            ),
+        ),
+    )

@@ -1,11 +1,15 @@
-"""Prometheus remote write 1.0 (`prometheus.WriteRequest`, protobuf), already decompressed, to samples.
+"""Prometheus remote write 1.0 (`prometheus.WriteRequest`, protobuf), already decompressed, to
+samples.
 
-Speed decides the form: a request of 2,000 samples is 2,000 label sets of 200 bytes that arrived before, word for word. So the messages
-inside are declared as `bytes`, which makes the parser cut them out and no more; nearly every one ends in its one sample, whose 18 or 9
-bytes are read for all at once; what stands before them is the key by which the series is found. Labels are read once for each new key.
-A key that was read whole is a sequence of whole fields, so the bytes behind it are a field as well and the short cut cannot be wrong.
+Speed decides the form: a request of 2,000 samples is 2,000 label sets of 200 bytes that arrived
+before, word for word. So the messages inside are declared as `bytes`, which makes the parser cut
+them out and no more; nearly every one ends in its one sample, whose 18 or 9 bytes are read for all
+at once; what stands before them is the key by which the series is found. Labels are read once for
+each new key. A key that was read whole is a sequence of whole fields, so the bytes behind it are a
+field as well and the short cut cannot be wrong.
 
-Source: Prometheus remote write specification 1.0; prometheus/prompb/types.proto and remote.proto for the fields.
+Source: Prometheus remote write specification 1.0; prometheus/prompb/types.proto and remote.proto
+for the fields.
 """
 
 import functools
@@ -13,20 +17,40 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-from sextant.formats.batch import Batch, Identity, Labels, Samples, asset_of, checked, kind_by_name, owner_of
+from sextant.formats.batch import (
+    Batch,
+    Identity,
+    Labels,
+    Samples,
+    asset_of,
+    checked,
+    kind_by_name,
+    owner_of,
+)
 from sextant.kernel.errors import BadData
 
-_TAIL = 18  # 12 10 | 09 + float64 | 10 + a 6-byte varint: sample{value, timestamp} with a time between 2004 and 2109
+# 12 10 | 09 + float64 | 10 + a 6-byte varint: sample{value, timestamp} with a time between 2004 and
+# 2109
+_TAIL = 18
 _TAIL_ZERO = 9  # 12 07 | 10 + a 6-byte varint: the value 0 is left out, as proto3 does
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_KINDS = {1: "counter", 2: "gauge", 3: "histogram", 4: "gauge", 5: "summary", 6: "gauge", 7: "gauge"}  # MetricMetadata.MetricType
+_KINDS = {
+    1: "counter",
+    2: "gauge",
+    3: "histogram",
+    4: "gauge",
+    5: "summary",
+    6: "gauge",
+    7: "gauge",
+}  # MetricMetadata.MetricType
 
 
 def decode(body: bytes) -> Batch:
     """Return the samples of a request, and `kind` for metrics whose metadata it carries.
 
     body    protobuf, decompressed
-    Raises  BadData when it is not a WriteRequest. Native histograms and exemplars are counted as refused.
+    Raises  BadData when it is not a WriteRequest. Native histograms and exemplars are counted as
+            refused.
     """
     import numpy as np
     from google.protobuf.message import DecodeError
@@ -42,7 +66,9 @@ def decode(body: bytes) -> Batch:
         timed = (end[:, 11] == 0x10) & (end[:, 12:17] >= 0x80).all(axis=1) & (end[:, 17] < 0x80)
         with_value = timed & (end[:, 0] == 0x12) & (end[:, 1] == 0x10) & (end[:, 2] == 0x09)
         zero = timed & ~with_value & (end[:, 9] == 0x12) & (end[:, 10] == 0x07)
-        ts = (end[:, 12:18] & 0x7F).astype(np.int64) @ (np.int64(1) << np.arange(0, 42, 7, dtype=np.int64))
+        ts = (end[:, 12:18] & 0x7F).astype(np.int64) @ (
+            np.int64(1) << np.arange(0, 42, 7, dtype=np.int64)
+        )
         values = np.where(with_value, np.ascontiguousarray(end[:, 3:11]).view("<f8").ravel(), 0.0)
         cuts = np.where(with_value, -_TAIL, np.where(zero, -_TAIL_ZERO, 0))
     else:
@@ -66,11 +92,16 @@ def decode(body: bytes) -> Batch:
 
 
 def identify(key: bytes) -> Identity:
-    """Return what a key (the label fields of a TimeSeries) says. BadData when it is not made of label fields only."""
+    """Return what a key (the label fields of a TimeSeries) says. BadData when it is not made of
+    label fields only."""
     labels: Labels = []
     for number, value, _ in _fields(key):
         if number != 1 or not isinstance(value, bytes):
-            raise NotLabels("SX-INTAKE-002", "the bytes before the last sample are more than labels", hint="send the samples of a series in one TimeSeries message")
+            raise NotLabels(
+                "SX-INTAKE-002",
+                "the bytes before the last sample are more than labels",
+                hint="send the samples of a series in one TimeSeries message",
+            )
         name = text = b""
         for part, piece, _ in _fields(value):
             if part == 1 and isinstance(piece, bytes):
@@ -81,26 +112,37 @@ def identify(key: bytes) -> Identity:
             labels.append((name, text))
     labels.sort()
     metric = dict(labels).get(b"__name__", b"")
-    return Identity(labels, kind=kind_by_name(metric), asset=asset_of(labels), owner=owner_of(labels), refused=checked(labels))
+    return Identity(
+        labels,
+        kind=kind_by_name(metric),
+        asset=asset_of(labels),
+        owner=owner_of(labels),
+        refused=checked(labels),
+    )
 
 
 class NotLabels(BadData):
-    """A key was cut in the wrong place: its message has several samples. `decode_whole` reads it."""
+    """A key was cut in the wrong place: its message has several samples. `decode_whole` reads
+    it."""
 
 
 def decode_whole(body: bytes) -> Batch:
-    """Return the same as `decode`, field by field: for requests in which a series has several samples, or fields in another order."""
+    """Return the same as `decode`, field by field: for requests in which a series has several
+    samples, or fields in another order."""
     import numpy as np
 
     batch = Batch()
     keys, ts, values = _whole(list(_request().FromString(body).timeseries), batch)
     if keys:
-        batch.samples.append(Samples(keys, np.array(ts, np.int64), np.array(values, np.float64), identify))
+        batch.samples.append(
+            Samples(keys, np.array(ts, np.int64), np.array(values, np.float64), identify)
+        )
     return batch
 
 
 def kinds(body: bytes) -> dict[bytes, tuple[str, str]]:
-    """Return metric -> (kind, unit) of the metadata in a request: Prometheus sends it once a minute, in requests of its own."""
+    """Return metric -> (kind, unit) of the metadata in a request: Prometheus sends it once a
+    minute, in requests of its own."""
     out: dict[bytes, tuple[str, str]] = {}
     for message in _request().FromString(body).metadata:
         kind, family, unit = 0, b"", b""
@@ -145,7 +187,8 @@ def _whole(series: list[bytes], batch: Batch) -> tuple[list[bytes], list[int], l
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | float | bytes, bytes]]:
-    """Yield (field number, value, the field's own bytes). BadData when the message ends inside a field."""
+    """Yield (field number, value, the field's own bytes). BadData when the message ends inside a
+    field."""
     at, end = 0, len(message)
     while at < end:
         start = at
@@ -187,19 +230,31 @@ def _varint(message: bytes, at: int) -> tuple[int, int]:
 
 
 def _malformed(what: str) -> BadData:
-    return BadData("SX-INTAKE-001", f"not a remote write 1.0 request: {what}", hint="send prometheus.WriteRequest as protobuf, compressed by snappy (block format)")
+    return BadData(
+        "SX-INTAKE-001",
+        f"not a remote write 1.0 request: {what}",
+        hint="send prometheus.WriteRequest as protobuf, compressed by snappy (block format)",
+    )
 
 
 @functools.cache
 def _request() -> Any:
-    """Return the message class: prometheus.WriteRequest with its inner messages as bytes, which is the same on the wire."""
+    """Return the message class: prometheus.WriteRequest with its inner messages as bytes, which is
+    the same on the wire."""
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-    file = descriptor_pb2.FileDescriptorProto(name="sextant/remote_write.proto", package="sextant.remote_write", syntax="proto3")
+    file = descriptor_pb2.FileDescriptorProto(
+        name="sextant/remote_write.proto", package="sextant.remote_write", syntax="proto3"
+    )
     message = file.message_type.add(name="WriteRequest")
-    many, octets = descriptor_pb2.FieldDescriptorProto.LABEL_REPEATED, descriptor_pb2.FieldDescriptorProto.TYPE_BYTES
+    many, octets = (
+        descriptor_pb2.FieldDescriptorProto.LABEL_REPEATED,
+        descriptor_pb2.FieldDescriptorProto.TYPE_BYTES,
+    )
     message.field.add(name="timeseries", number=1, label=many, type=octets)
     message.field.add(name="metadata", number=3, label=many, type=octets)
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("sextant.remote_write.WriteRequest"))
+    return message_factory.GetMessageClass(
+        pool.FindMessageTypeByName("sextant.remote_write.WriteRequest")
+    )

@@ -1,4 +1,5 @@
-"""Time, as an argument. The one place that reads the machine's clock; everything above takes a `Clock`.
+"""Time, as an argument. The one place that reads the machine's clock; everything above takes a
+`Clock`.
 
 Times are integers: nanoseconds since the Unix epoch, UTC. Lengths are seconds (`..._s`).
 """
@@ -62,7 +63,10 @@ class ManualClock:
 def iso(ns: int) -> str:
     """Return the time as RFC 3339 text in UTC, to the millisecond."""
     seconds, rest = divmod(ns, NS)
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{rest // 1_000_000:03d}Z"
+    return (
+        datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        + f".{rest // 1_000_000:03d}Z"
+    )
 
 
 def from_datetime(at: datetime) -> int:

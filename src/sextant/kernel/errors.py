@@ -34,7 +34,13 @@ class SextantError(Exception):
         out = [f"error: {self.message}"]
         cause = self.__cause__
         while cause is not None:
-            text = cause.message if isinstance(cause, SextantError) else str(cause) if isinstance(cause, RemoteCause) else f"{type(cause).__name__}: {cause}"
+            text = (
+                cause.message
+                if isinstance(cause, SextantError)
+                else str(cause)
+                if isinstance(cause, RemoteCause)
+                else f"{type(cause).__name__}: {cause}"
+            )
             out.append(f"  caused by: {text}")
             cause = cause.__cause__
         if self.where:
@@ -43,8 +49,16 @@ class SextantError(Exception):
         return out
 
     def problem(self) -> dict[str, Any]:
-        """Return the error as a problem document (RFC 9457) with our code, hint and place, and the exit code of a command."""
-        out: dict[str, Any] = {"type": f"sextant:{self.code}", "title": self.message, "status": self.http_status, "code": self.code, "hint": self.hint, "where": self.where}
+        """Return the error as a problem document (RFC 9457) with our code, hint and place, and the
+        exit code of a command."""
+        out: dict[str, Any] = {
+            "type": f"sextant:{self.code}",
+            "title": self.message,
+            "status": self.http_status,
+            "code": self.code,
+            "hint": self.hint,
+            "where": self.where,
+        }
         caused = self.lines()[1:-2] if self.__cause__ is not None else []
         if caused:
             out["detail"] = "\n".join(line.strip() for line in caused)
@@ -53,10 +67,32 @@ class SextantError(Exception):
 
 def from_problem(problem: Mapping[str, Any], status: int) -> SextantError:
     """Return the error that a problem document tells of; one that is not ours keeps its title."""
-    kinds = {kind.__name__: kind for kind in (UsageError, ProjectError, NotFound, Conflict, Denied, BadData, StorageError, Busy, StepFailed, Damaged, Bug, UserError, WorldError)}
+    kinds = {
+        kind.__name__: kind
+        for kind in (
+            UsageError,
+            ProjectError,
+            NotFound,
+            Conflict,
+            Denied,
+            BadData,
+            StorageError,
+            Busy,
+            StepFailed,
+            Damaged,
+            Bug,
+            UserError,
+            WorldError,
+        )
+    }
     kind = kinds.get(str(problem.get("kind")), UserError if 400 <= status < 500 else WorldError)
     title = str(problem.get("title") or problem.get("detail") or f"the server answered {status}")
-    error = kind(str(problem.get("code", "SX-REMOTE-003")), title, hint=str(problem.get("hint", "")), where=str(problem.get("where", "")))
+    error = kind(
+        str(problem.get("code", "SX-REMOTE-003")),
+        title,
+        hint=str(problem.get("hint", "")),
+        where=str(problem.get("where", "")),
+    )
     if problem.get("detail") and problem.get("code"):
         error.__cause__ = RemoteCause(str(problem["detail"]).removeprefix("caused by: "))
     return error
@@ -66,7 +102,9 @@ class RemoteCause(Exception):
     """What a server says was behind its error."""
 
 
-def _rebuild(kind: "type[SextantError]", code: str, message: str, hint: str, where: str) -> SextantError:
+def _rebuild(
+    kind: "type[SextantError]", code: str, message: str, hint: str, where: str
+) -> SextantError:
     return kind(code, message, hint=hint, where=where)
 
 
@@ -117,7 +155,15 @@ class WorldError(SextantError):
     exit_code = 3
     http_status = 503
 
-    def __init__(self, code: str, message: str, *, hint: str = "", where: str = "", retry_after_s: float | None = None) -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        hint: str = "",
+        where: str = "",
+        retry_after_s: float | None = None,
+    ) -> None:
         super().__init__(code, message, hint=hint, where=where)
         self.retry_after_s = retry_after_s
 

@@ -1,7 +1,7 @@
 """The typed graph: what stands on what, at a time. Pure functions over edges.
 
-An edge points the way that cause travels: `flights feeds features`, so what is *upstream* of an asset can have caused what
-is seen there, and what is *downstream* is its blast radius.
+An edge points the way that cause travels: `flights feeds features`, so what is *upstream* of an
+asset can have caused what is seen there, and what is *downstream* is its blast radius.
 """
 
 from collections.abc import Collection, Iterable
@@ -10,18 +10,28 @@ from sextant.kernel.nouns import Edge
 
 
 def valid_at(edges: Iterable[Edge], at: int) -> list[Edge]:
-    """Return the edges that hold at an instant (ns): from `valid_from`, until before `valid_to` (0 = still)."""
-    return [edge for edge in edges if edge.valid_from <= at and (edge.valid_to == 0 or at < edge.valid_to)]
+    """Return the edges that hold at an instant (ns): from `valid_from`, until before `valid_to` (0
+    = still)."""
+    return [
+        edge
+        for edge in edges
+        if edge.valid_from <= at and (edge.valid_to == 0 or at < edge.valid_to)
+    ]
 
 
 def upstream(edges: Iterable[Edge], start: str, kinds: Collection[str] = ()) -> set[str]:
     """Return `start` and everything it stands on, by edges of these kinds (none named = all)."""
-    return _reach(((edge.target, edge.source) for edge in edges if not kinds or edge.kind in kinds), start)
+    return _reach(
+        ((edge.target, edge.source) for edge in edges if not kinds or edge.kind in kinds), start
+    )
 
 
 def downstream(edges: Iterable[Edge], start: str, kinds: Collection[str] = ()) -> set[str]:
-    """Return `start` and everything that stands on it, by edges of these kinds (none named = all)."""
-    return _reach(((edge.source, edge.target) for edge in edges if not kinds or edge.kind in kinds), start)
+    """Return `start` and everything that stands on it, by edges of these kinds (none named =
+    all)."""
+    return _reach(
+        ((edge.source, edge.target) for edge in edges if not kinds or edge.kind in kinds), start
+    )
 
 
 def _reach(arrows: Iterable[tuple[str, str]], start: str) -> set[str]:

@@ -1,7 +1,8 @@
 """Ids that sort by time, as an argument: `ids.new("run")` -> `run_01jb2x...`.
 
-The text after the prefix is 26 characters of Crockford base 32 (lower case): 48 bits of milliseconds, 80 bits
-of randomness (the ULID layout). Ids from one generator never go backwards, so indexes stay append-only.
+The text after the prefix is 26 characters of Crockford base 32 (lower case): 48 bits of
+milliseconds, 80 bits of randomness (the ULID layout). Ids from one generator never go backwards, so
+indexes stay append-only.
 """
 
 import random

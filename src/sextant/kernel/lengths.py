@@ -6,13 +6,18 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 def length_s(text: str) -> float:
-    """Return the length in seconds. UsageError unless it is a positive number and one of s, m, h, d, w."""
+    """Return the length in seconds. UsageError unless it is a positive number and one of s, m, h,
+    d, w."""
     try:
         value = float(text[:-1]) * _SECONDS[text[-1:]]
     except (ValueError, KeyError):
         value = -1.0
     if not value > 0 or value == float("inf"):
-        raise UsageError("SX-LENGTH-001", f"`{text}` is not a length of time", hint="write it as 90d, 36h, 10m or 30s")
+        raise UsageError(
+            "SX-LENGTH-001",
+            f"`{text}` is not a length of time",
+            hint="write it as 90d, 36h, 10m or 30s",
+        )
     return value
 
 

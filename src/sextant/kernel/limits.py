@@ -1,9 +1,13 @@
-"""Every limit, with its unit and the reason for its value. Reaching one is an error or an event, never a hang."""
+"""Every limit, with its unit and the reason for its value. Reaching one is an error or an event,
+never a hang."""
 
-PAYLOAD_BYTES_MAX = 32 << 20  # one event's payload: a version of PARTITIONS_MAX partitions fits; larger facts belong into a blob
+# one event's payload: a version of PARTITIONS_MAX partitions fits; larger facts belong into a
+# blob
+PAYLOAD_BYTES_MAX = 32 << 20
 WRITES_QUEUED_MAX = 10_000  # writes waiting for the writer thread: beyond it callers wait
 GROUP_WRITES_MAX = 2_000  # writes in one commit: bounds the latency of the first one in the group
-SAMPLES_PER_CHECK_MAX = 20  # failing rows kept as evidence: enough to see the pattern, few enough to erase
+# failing rows kept as evidence: enough to see the pattern, few enough to erase
+SAMPLES_PER_CHECK_MAX = 20
 PARTITIONS_PER_STEP_MAX = 31  # a month of days: what one retry repeats, what one commit writes
 PARTITIONS_MAX = 100_000  # partitions of one dataset (11 years of hours)
 ASSETS_MAX = 20_000  # assets of one project
@@ -18,29 +22,37 @@ WORKER_IDLE_S = 60.0  # an idle worker ends after so long: a server has days wit
 POOL_WORKERS_MAX = 64  # worker processes of one pool
 TEXT_FILE_BYTES_MAX = 16 << 20  # a project file: larger is data, not code
 BUNDLE_BYTES_MAX = 64 << 20  # all files of a project together: what every worker unpacks
-BUNDLE_FILES_MAX = 20_000  # files of a project: more means that an environment or data stands among them
+# files of a project: more means that an environment or data stands among them
+BUNDLE_FILES_MAX = 20_000
 LOAD_TIMEOUT_S = 60.0  # importing a project: it declares, it does not work
 NAME_CHARS_MAX = 128  # a name of an asset, environment, team
 PAGE_ROWS = 100  # rows of a list when nothing else is asked
 PAGE_ROWS_MAX = 10_000  # rows of one page
 CONDITION_CHARS_MAX = 4_000  # of a condition that somebody asks a KPI with
 PUSHED_ROWS_MAX = 10_000  # rows of one pushed batch
-INBOX_BATCHES_MAX = 10_000  # batches of one dataset that wait to be published: beyond it senders are told to come again
+# batches of one dataset that wait to be published: beyond it senders are told to come again
+INBOX_BATCHES_MAX = 10_000
 INBOX_PARTS_MAX = 64  # blobs of one partition's pushed rows before they are put together
 SESSION_S = 12 * 3600  # a signed-in browser: a working day
 TOKEN_DAYS_MAX = 730  # longest life of a token
 REQUEST_BYTES_MAX = 16 << 20  # body of one request to the API
 STREAMS_MAX = 64  # live streams of events at once
-REQUESTS_PER_S_MAX = 200.0  # sustained requests of one token or address, beyond a burst of twice as many
-SIGN_INS_PER_S_MAX = 0.2  # sustained tries to sign in from one address: 17,000 guesses of a password a day
+# sustained requests of one token or address, beyond a burst of twice as many
+REQUESTS_PER_S_MAX = 200.0
+# sustained tries to sign in from one address: 17,000 guesses of a password a day
+SIGN_INS_PER_S_MAX = 0.2
 SIGN_INS_BURST = 20  # and at once: an office behind one address in the morning
-REQUEST_HEAD_S = 20.0  # for the head of a request to arrive: a connection that says nothing takes somebody's place
+# for the head of a request to arrive: a connection that says nothing takes somebody's place
+REQUEST_HEAD_S = 20.0
 REQUEST_BODY_S = 120.0  # and for its body: 32 MiB at 280 KB/s
 API_THREADS = 32  # requests to the API that are worked on at once
-VERSIONS_SHOWN_MAX = 200  # kept versions of one dataset that SQL can name; older ones by `sextant show --as-of`
+# kept versions of one dataset that SQL can name; older ones by `sextant show --as-of`
+VERSIONS_SHOWN_MAX = 200
 RUNS_AT_ONCE_MAX = 8  # requests that run, release or undo at once; more are told to come again
-EXPORT_BYTES_MAX = 256 << 20  # files whose rows are given to somebody over the network in one answer: it is held in memory
-SQL_BODY_BYTES_MAX = 1 << 20  # body of one request to the SQL door, unpacked: the longest query and its parameters
+# files whose rows are given to somebody over the network in one answer: it is held in memory
+EXPORT_BYTES_MAX = 256 << 20
+# body of one request to the SQL door, unpacked: the longest query and its parameters
+SQL_BODY_BYTES_MAX = 1 << 20
 SQL_SECONDS_MAX = 30.0  # of one query
 SQL_MEMORY_BYTES_MAX = 1 << 30  # of one query: half of what the store may use
 SQL_ROWS_MAX = 10_000_000  # of one answer
@@ -50,25 +62,37 @@ SQL_OF_ONE_MAX = 4  # of them, by one token or person: a dashboard leaves room f
 SQL_WAITING_MAX = 64  # queries that wait for a turn: three dashboards
 SQL_WAIT_S = 10.0  # for a turn
 BODY_BYTES_MAX = 32 << 20  # what one request to the intake may carry, as sent
-BODY_UNPACKED_BYTES_MAX = 128 << 20  # the same, decompressed: beyond it a body is taken for a decompression bomb
-BODIES_BYTES_MAX = 256 << 20  # of all requests to the intake that are at hand, as sent and unpacked: more are told to come again
-INTAKE_BYTES_MAX = 96 << 20  # batches that are durable in the journal but not in the tables yet: beyond it senders are told to wait
-SEGMENT_BYTES_MAX = 16 << 20  # of a journal segment: reached sooner than FLUSH_S, it is put into the tables at once
+# the same, decompressed: beyond it a body is taken for a decompression bomb
+BODY_UNPACKED_BYTES_MAX = 128 << 20
+# of all requests to the intake that are at hand, as sent and unpacked: more are told to come
+# again
+BODIES_BYTES_MAX = 256 << 20
+# batches that are durable in the journal but not in the tables yet: beyond it senders are told to
+# wait
+INTAKE_BYTES_MAX = 96 << 20
+# of a journal segment: reached sooner than FLUSH_S, it is put into the tables at once
+SEGMENT_BYTES_MAX = 16 << 20
 FLUSH_S = 1.0  # so often what has arrived is put into the tables; a query does it at once
-BATCHES_REMEMBERED_MAX = 100_000  # batches whose repetition is recognised: a sender that got no answer repeats within seconds
+# batches whose repetition is recognised: a sender that got no answer repeats within seconds
+BATCHES_REMEMBERED_MAX = 100_000
 BATCHES_REMEMBERED_S = 900.0  # and so long
 LABELS_MAX = 96  # labels of a series: more is a mistake (a label for each request, say)
 LABEL_NAME_BYTES_MAX = 256  # of a label's name
 LABEL_VALUE_BYTES_MAX = 4096  # of a label's value: longer text belongs into a log
-SERIES_PER_OWNER_MAX = 200_000  # live series of one owner; beyond it new ones are refused and counted
+# live series of one owner; beyond it new ones are refused and counted
+SERIES_PER_OWNER_MAX = 200_000
 SERIES_MAX = 1_000_000  # live series of all owners: about 500 bytes of memory each
 SERIES_LIVE_S = 7200.0  # a series that was silent for so long no longer counts
-SERIES_REPEATED_S = 3600.0  # a series' labels are written again after so long: last_seen is right to this
+# a series' labels are written again after so long: last_seen is right to this
+SERIES_REPEATED_S = 3600.0
 FUTURE_S = 600.0  # a timestamp may lie so far ahead of our clock
-ATTRIBUTES_MAX = 128  # attributes of a log line, span or event; the specification of OpenTelemetry has the same
+# attributes of a log line, span or event; the specification of OpenTelemetry has the same
+ATTRIBUTES_MAX = 128
 TEXT_BYTES_MAX = 256 << 10  # a log's body, an event's data
 SPANS_WAITING_MAX = 50_000  # spans whose other side has not arrived yet
-SPANS_WAITING_S = 60.0  # and how long they wait: client and server report within their exporters' intervals
-GRANT_FRESH_S = 5.0  # a token's owner is asked for again after so long: how long a revoked token still works
+# and how long they wait: client and server report within their exporters' intervals
+SPANS_WAITING_S = 60.0
+# a token's owner is asked for again after so long: how long a revoked token still works
+GRANT_FRESH_S = 5.0
 GRANT_STALE_S = 600.0  # how long an answer serves while the coordinator is away
 RETRY_AFTER_S = 1.0  # what a sender is told when a queue is full: one flush

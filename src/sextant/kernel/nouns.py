@@ -1,6 +1,7 @@
 """The nouns, as frozen structs. Nothing here does I/O; everything above speaks in these.
 
-An asset's id is `kind:name`. Times are ns since the epoch (UTC). Digests are lower-case hex SHA-256.
+An asset's id is `kind:name`. Times are ns since the epoch (UTC). Digests are lower-case hex
+SHA-256.
 """
 
 from typing import Any, Literal
@@ -12,12 +13,15 @@ from sextant.kernel.partitions import Partitioning
 Json = None | bool | int | float | str | list[Any] | dict[str, Any]
 Durability = Literal["grouped", "strict"]
 Severity = Literal["warn", "error"]
-EdgeKind = Literal["feeds", "trains", "serves", "runs_on", "calls", "measures", "guards", "contains"]
+EdgeKind = Literal[
+    "feeds", "trains", "serves", "runs_on", "calls", "measures", "guards", "contains"
+]
 RELEASABLE = ("dataset", "model", "service", "infra", "kpi", "ruleset")
 
 
 class Noun(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What all nouns have in common: immutable, compared by value, unknown fields ignored on reading."""
+    """What all nouns have in common: immutable, compared by value, unknown fields ignored on
+    reading."""
 
 
 # ---------------------------------------------------------------- people
@@ -37,17 +41,22 @@ class Principal(Noun, frozen=True, kw_only=True):
     kind: Literal["person", "token", "agent", "system"] = "person"
     teams: tuple[str, ...] = ()
     on_behalf_of: str = ""
-    role: str = ""  # viewer, operator or admin of who comes over the network; "" = works on the project's own folder
+    # viewer, operator or admin of who comes over the network; "" = works on the project's own
+    # folder
+    role: str = ""
 
     def __str__(self) -> str:
-        return f"{self.kind}:{self.name}" + (f" for {self.on_behalf_of}" if self.on_behalf_of else "")
+        return f"{self.kind}:{self.name}" + (
+            f" for {self.on_behalf_of}" if self.on_behalf_of else ""
+        )
 
 
 # ---------------------------------------------------------------- assets
 
 
 class Code(Noun, frozen=True, kw_only=True):
-    """Where project code stands and what it was: `entry` is `module:qualname` or a `.sql` path inside the bundle; a `stream` has none of its own.
+    """Where project code stands and what it was: `entry` is `module:qualname` or a `.sql` path
+    inside the bundle; a `stream` has none of its own.
 
     fingerprint  digest of the function and of all project-local code that it reaches
     modules      distributions that its imports reach, each `name==version`
@@ -67,7 +76,8 @@ class Input(Noun, frozen=True, kw_only=True):
     """One upstream asset bound to a parameter (Python) or a table name (SQL).
 
     frame    what the annotation asks for: polars, polars_lazy, pandas, pyarrow, duckdb
-    window   "" = the same partition (all of an unpartitioned one); "90d" = that long up to the partition's end; "all"
+    window   "" = the same partition (all of an unpartitioned one); "90d" = that long up to the
+             partition's end; "all"
     """
 
     name: str
@@ -77,7 +87,8 @@ class Input(Noun, frozen=True, kw_only=True):
 
 
 class CheckSpec(Noun, frozen=True, kw_only=True):
-    """A declared test. `check` is a registry id below `check.`; `params` its arguments; `scope` where it applies."""
+    """A declared test. `check` is a registry id below `check.`; `params` its arguments; `scope`
+    where it applies."""
 
     name: str
     check: str
@@ -87,14 +98,16 @@ class CheckSpec(Noun, frozen=True, kw_only=True):
 
 
 class Trigger(Noun, frozen=True, kw_only=True):
-    """When an asset runs by itself: `cron` (text, in the project's zone) or `inputs` (an input has a new version)."""
+    """When an asset runs by itself: `cron` (text, in the project's zone) or `inputs` (an input has
+    a new version)."""
 
     kind: Literal["cron", "inputs"]
     cron: str = ""
 
 
 class Strategy(Noun, frozen=True, kw_only=True):
-    """How a release goes live. Datasets: write-audit-publish. Others: direct, or canary with `steps` in percent."""
+    """How a release goes live. Datasets: write-audit-publish. Others: direct, or canary with
+    `steps` in percent."""
 
     kind: Literal["publish", "direct", "canary"] = "direct"
     steps: tuple[int, ...] = (100,)
@@ -106,8 +119,12 @@ class Build(Noun, frozen=True, kw_only=True):
 
     code: Code
     inputs: tuple[Input, ...] = ()
-    params: dict[str, Any] = {}  # tracked settings: a parameter with a default; part of the memo key
-    secrets: dict[str, str] = {}  # parameter -> secret name; resolved in the worker only, never part of anything stored
+    params: dict[
+        str, Any
+    ] = {}  # tracked settings: a parameter with a default; part of the memo key
+    secrets: dict[
+        str, str
+    ] = {}  # parameter -> secret name; resolved in the worker only, never part of anything stored
     wants_partition: str = ""  # the parameter that receives `sx.Partition`
     wants_context: str = ""  # the parameter that receives `sx.Context`
     whole_range: bool = False  # one call may make several adjacent partitions at once
@@ -129,7 +146,9 @@ class Table(Noun, frozen=True, kw_only=True):
     time: str = ""  # the column of instants that says into which slice a row belongs
     schema: Literal["evolve", "freeze"] = "evolve"
     personal: tuple[str, ...] = ()  # columns masked in samples
-    columns: tuple[tuple[str, str], ...] = ()  # (column, type) of rows that are pushed; () = a function or query makes them
+    columns: tuple[
+        tuple[str, str], ...
+    ] = ()  # (column, type) of rows that are pushed; () = a function or query makes them
 
 
 class Goal(Noun, frozen=True, kw_only=True):
@@ -141,21 +160,25 @@ class Goal(Noun, frozen=True, kw_only=True):
 
 
 class Measure(Noun, frozen=True, kw_only=True):
-    """A metric definition: an aggregate in DuckDB SQL over the rows of one dataset. Drill-down re-aggregates rows, so a
-    ratio is never averaged."""
+    """A metric definition: an aggregate in DuckDB SQL over the rows of one dataset. Drill-down
+    re-aggregates rows, so a ratio is never averaged."""
 
     of: str
     sql: str
-    grain: str = "1d"  # bucket of the stored values: 1h, 1d, 1w, 1mo of the project's zone, "" = one in all
+    # bucket of the stored values: 1h, 1d, 1w, 1mo of the project's zone, "" = one in all
+    grain: str = "1d"
     by: tuple[str, ...] = ()
     where: str = ""
     goal: Goal | None = None
     unit: str = ""
-    definition: str = ""  # digest of what the number means: of, sql, where, grain, by and the zone, not of goal and layout
+    # digest of what the number means: of, sql, where, grain, by and the zone, not of goal and
+    # layout
+    definition: str = ""
 
 
 class Asset(Noun, frozen=True, kw_only=True):
-    """A thing you operate. `managed`: we change it; `observed`: another tool does and we are told."""
+    """A thing you operate. `managed`: we change it; `observed`: another tool does and we are
+    told."""
 
     kind: str
     name: str
@@ -203,7 +226,8 @@ class Need(Noun, frozen=True, kw_only=True):
 
 
 class Rule(Noun, frozen=True, kw_only=True):
-    """A policy: when the CEL condition `when` holds, then allow, deny, or ask for `approvals` people of team `of`.
+    """A policy: when the CEL condition `when` holds, then allow, deny, or ask for `approvals`
+    people of team `of`.
 
     `absolute`: a deny that a broken glass does not pass.
     """
@@ -251,7 +275,8 @@ class FileRef(Noun, frozen=True, kw_only=True):
 
 
 class Part(Noun, frozen=True, kw_only=True):
-    """One partition of a dataset's version: the content digest and what made it (both halves of the memo key)."""
+    """One partition of a dataset's version: the content digest and what made it (both halves of the
+    memo key)."""
 
     partition: str
     digest: str
@@ -261,7 +286,8 @@ class Part(Noun, frozen=True, kw_only=True):
 
 
 class Version(Noun, frozen=True, kw_only=True):
-    """An immutable state of an asset. For a dataset `digest` is of its content and `locator` says where it lies."""
+    """An immutable state of an asset. For a dataset `digest` is of its content and `locator` says
+    where it lies."""
 
     asset: str
     digest: str
@@ -283,7 +309,8 @@ class Version(Noun, frozen=True, kw_only=True):
 
 
 class CheckResult(Noun, frozen=True, kw_only=True):
-    """What a check found. `failed`/`rows` count rows (or groups); `samples` names a blob with failing rows, erasable."""
+    """What a check found. `failed`/`rows` count rows (or groups); `samples` names a blob with
+    failing rows, erasable."""
 
     name: str
     asset: str
@@ -294,11 +321,24 @@ class CheckResult(Noun, frozen=True, kw_only=True):
     rows: int = 0
     measured: dict[str, Any] = {}
     message: str = ""
-    positions: tuple[int, ...] = ()  # row numbers, from 0, in the order in which the step returned them
+    positions: tuple[
+        int, ...
+    ] = ()  # row numbers, from 0, in the order in which the step returned them
     samples: str = ""
 
 
-ReleaseState = Literal["proposed", "gated", "waiting", "rolling", "paused", "live", "rejected", "rolled_back", "superseded", "stuck"]
+ReleaseState = Literal[
+    "proposed",
+    "gated",
+    "waiting",
+    "rolling",
+    "paused",
+    "live",
+    "rejected",
+    "rolled_back",
+    "superseded",
+    "stuck",
+]
 OPEN_STATES: tuple[ReleaseState, ...] = ("proposed", "gated", "waiting", "rolling", "paused")
 
 
@@ -326,7 +366,8 @@ class Release(Noun, frozen=True, kw_only=True):
     by: str = ""
     needs: tuple[Need, ...] = ()  # all of them must be met
     approvals: tuple[str, ...] = ()  # who approved, in order
-    approvals_needed: int = 0  # with `approvals_of`: how the one need was written before there could be several
+    # with `approvals_of`: how the one need was written before there could be several
+    approvals_needed: int = 0
     approvals_of: str = ""
     broke_glass: str = ""
     passed: tuple[str, ...] = ()  # denying rules that the broken glass passed
@@ -385,8 +426,8 @@ class FileSet(Noun, frozen=True, kw_only=True):
 
 
 class InputRef(Noun, frozen=True, kw_only=True):
-    """An input of a work order: where its rows lie. `reads`: partition being made -> input partitions it reads; None =
-    every call reads everything."""
+    """An input of a work order: where its rows lie. `reads`: partition being made -> input
+    partitions it reads; None = every call reads everything."""
 
     name: str
     asset: str
@@ -398,7 +439,8 @@ class InputRef(Noun, frozen=True, kw_only=True):
 
 
 class WorkOrder(Noun, frozen=True, kw_only=True):
-    """All that a worker needs, and all that it gets. The answer is a `WorkResult`; only the coordinator commits."""
+    """All that a worker needs, and all that it gets. The answer is a `WorkResult`; only the
+    coordinator commits."""
 
     id: str
     run: str
@@ -412,7 +454,8 @@ class WorkOrder(Noun, frozen=True, kw_only=True):
     bundle: str = ""
     root: str = ""
     tz: str = "UTC"
-    staging: str = ""  # how the paths of the attempt's files begin, below the lake's root: unique to the attempt
+    # how the paths of the attempt's files begin, below the lake's root: unique to the attempt
+    staging: str = ""
     lake: str = ""  # the lake's root as this worker sees it
     blobs: str = ""  # the blob store's root as this worker sees it
     project: str = ""  # the unpacked bundle
@@ -421,7 +464,9 @@ class WorkOrder(Noun, frozen=True, kw_only=True):
     now: int = 0
     expires_at: int = 0
     expect_schema: tuple[tuple[str, str], ...] = ()  # the live schema, for freeze / evolve
-    pushed: dict[str, tuple[str, ...]] = {}  # partition -> blobs of the rows that were pushed for it, in the order of arrival
+    pushed: dict[
+        str, tuple[str, ...]
+    ] = {}  # partition -> blobs of the rows that were pushed for it, in the order of arrival
     audit: bool = False  # run the checks of `asset` on the one input instead of making partitions
 
 
@@ -458,8 +503,9 @@ class WorkResult(Noun, frozen=True, kw_only=True):
 
 
 class Event(Noun, frozen=True, kw_only=True):
-    """One entry of the ledger before it is sealed, CloudEvents-shaped. `data` is JSON; `cause` is the id of the event
-    that brought this one about, "" for what comes from outside. `time` is set by the ledger."""
+    """One entry of the ledger before it is sealed, CloudEvents-shaped. `data` is JSON; `cause` is
+    the id of the event that brought this one about, "" for what comes from outside. `time` is set
+    by the ledger."""
 
     id: str
     type: str  # dotted, past tense: `release.proposed`
@@ -472,7 +518,8 @@ class Event(Noun, frozen=True, kw_only=True):
 
 
 class Envelope(Noun, frozen=True, kw_only=True, omit_defaults=False):
-    """What is hashed into the tree, as stored, byte for byte. `hash` is hex SHA-256(salt + payload bytes)."""
+    """What is hashed into the tree, as stored, byte for byte. `hash` is hex SHA-256(salt + payload
+    bytes)."""
 
     seq: int
     id: str

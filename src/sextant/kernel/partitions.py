@@ -1,8 +1,10 @@
-"""Partitions: named slices of a dataset, in time (of the project's zone) or by a static list of names.
+"""Partitions: named slices of a dataset, in time (of the project's zone) or by a static list of
+names.
 
-A partition's key is text: `2013-02-09` (daily), `2013-11-03T01-0400` (hourly, with the UTC offset so that both hours of a
-clock change are told apart), `2013-02` (monthly), the name itself (static), `all` (an unpartitioned dataset).
-Keys of one grain sort in time order, but for the repeated hour of a clock change.
+A partition's key is text: `2013-02-09` (daily), `2013-11-03T01-0400` (hourly, with the UTC offset
+so that both hours of a clock change are told apart), `2013-02` (monthly), the name itself (static),
+`all` (an unpartitioned dataset). Keys of one grain sort in time order, but for the repeated hour of
+a clock change.
 """
 
 from collections.abc import Iterator
@@ -20,8 +22,8 @@ Grain = Literal["none", "hourly", "daily", "monthly", "static"]
 
 
 class Partition(msgspec.Struct, frozen=True):
-    """One slice, as project code receives it: `start` (inclusive) and `end` (exclusive) are aware datetimes in the
-    project's zone; both are None for a static or unpartitioned dataset."""
+    """One slice, as project code receives it: `start` (inclusive) and `end` (exclusive) are aware
+    datetimes in the project's zone; both are None for a static or unpartitioned dataset."""
 
     key: str
     start: datetime | None = None
@@ -29,14 +31,16 @@ class Partition(msgspec.Struct, frozen=True):
 
     @property
     def date(self) -> date:
-        """Return the local date on which the slice starts. UsageError for a slice without a time."""
+        """Return the local date on which the slice starts. UsageError for a slice without a
+        time."""
         if self.start is None:
             raise UsageError("SX-PART-001", f"partition `{self.key}` has no date")
         return self.start.date()
 
 
 class Partitioning(msgspec.Struct, frozen=True, kw_only=True):
-    """How a dataset is sliced. `start`/`end`: first slice and first slice no more (local ISO text), time grains only."""
+    """How a dataset is sliced. `start`/`end`: first slice and first slice no more (local ISO text),
+    time grains only."""
 
     grain: Grain = "none"
     start: str = ""
@@ -51,17 +55,27 @@ class Partitioning(msgspec.Struct, frozen=True, kw_only=True):
         zone = ZoneInfo(self.tz)
         start = _bound(self.grain, self.start, zone)
         if self.end and _utc(_bound(self.grain, self.end, zone)) <= _utc(start):
-            raise UsageError("SX-PART-004", f"the range `{self.start}..{self.end}` ends before it starts")
+            raise UsageError(
+                "SX-PART-004", f"the range `{self.start}..{self.end}` ends before it starts"
+            )
 
     def partition(self, key: str) -> Partition:
-        """Return the slice named `key`. UsageError if the key is not one of this partitioning's form."""
+        """Return the slice named `key`. UsageError if the key is not one of this partitioning's
+        form."""
         if self.grain == "none":
             if key != ALL:
-                raise UsageError("SX-PART-002", f"`{key}` is not a partition: the dataset has none", hint=f"leave --partition out, or write {ALL}")
+                raise UsageError(
+                    "SX-PART-002",
+                    f"`{key}` is not a partition: the dataset has none",
+                    hint=f"leave --partition out, or write {ALL}",
+                )
             return Partition(ALL)
         if self.grain == "static":
             if key not in self.names:
-                raise UsageError("SX-PART-003", f"`{key}` is not one of the partitions {', '.join(self.names[:10])}")
+                raise UsageError(
+                    "SX-PART-003",
+                    f"`{key}` is not one of the partitions {', '.join(self.names[:10])}",
+                )
             return Partition(key)
         start = _parse(self.grain, key, ZoneInfo(self.tz))
         return Partition(key, start, _next(self.grain, start))
@@ -71,7 +85,8 @@ class Partitioning(msgspec.Struct, frozen=True, kw_only=True):
         return _key(self.grain, at.astimezone(ZoneInfo(self.tz)))
 
     def between(self, first: str, last: str) -> list[str]:
-        """Return the keys from `first` to `last`, both included, clipped to the declared bounds. UsageError on bad keys."""
+        """Return the keys from `first` to `last`, both included, clipped to the declared bounds.
+        UsageError on bad keys."""
         if self.grain == "none":
             return [ALL]
         if self.grain == "static":
@@ -81,7 +96,9 @@ class Partitioning(msgspec.Struct, frozen=True, kw_only=True):
         begin, until = self.partition(first), self.partition(last)
         assert begin.start is not None
         assert until.end is not None
-        if _utc(begin.start) >= _utc(until.end):  # by instant: the two hours of a clock change have one local time
+        if _utc(begin.start) >= _utc(
+            until.end
+        ):  # by instant: the two hours of a clock change have one local time
             raise UsageError("SX-PART-004", f"the range `{first}..{last}` ends before it starts")
         return list(self._keys(begin.start, until.end))
 
@@ -102,10 +119,16 @@ class Partitioning(msgspec.Struct, frozen=True, kw_only=True):
             return [key] if self.holds(key) else []
         slice_ = other.partition(key)
         if self.grain == "static":
-            return [key] if key in self.names else list(self.names) if other.grain != "static" else []
+            return (
+                [key] if key in self.names else list(self.names) if other.grain != "static" else []
+            )
         if slice_.start is None or slice_.end is None:
             return []
-        return list(self._keys(slice_.start.astimezone(ZoneInfo(self.tz)), slice_.end.astimezone(ZoneInfo(self.tz))))
+        return list(
+            self._keys(
+                slice_.start.astimezone(ZoneInfo(self.tz)), slice_.end.astimezone(ZoneInfo(self.tz))
+            )
+        )
 
     def holds(self, key: str) -> bool:
         if self.grain in ("none", "static"):
@@ -117,7 +140,8 @@ class Partitioning(msgspec.Struct, frozen=True, kw_only=True):
         return not self.end or at < _utc(_bound(self.grain, self.end, zone))
 
     def _keys(self, start: datetime, end: datetime, *, complete: bool = False) -> Iterator[str]:
-        """Yield keys of slices that begin before `end` (complete: end by `end`), from the slice holding `start`."""
+        """Yield keys of slices that begin before `end` (complete: end by `end`), from the slice
+        holding `start`."""
         zone = ZoneInfo(self.tz)
         at = _floor(self.grain, start)
         if self.start:
@@ -130,12 +154,18 @@ class Partitioning(msgspec.Struct, frozen=True, kw_only=True):
             following = _next(self.grain, at)
             if complete and _utc(following) > _utc(end):
                 return
-            if _utc(following) > _utc(at):  # a zone that moved over the date line has skipped a whole day
+            if _utc(following) > _utc(
+                at
+            ):  # a zone that moved over the date line has skipped a whole day
                 yield _key(self.grain, at)
             at = following
             count += 1
             if count > PARTITIONS_MAX:
-                raise UsageError("SX-PART-005", f"more than {PARTITIONS_MAX} partitions", hint="choose a coarser grain or a later start")
+                raise UsageError(
+                    "SX-PART-005",
+                    f"more than {PARTITIONS_MAX} partitions",
+                    hint="choose a coarser grain or a later start",
+                )
 
 
 def ranges(keys: list[str], order: list[str], size_max: int) -> list[list[str]]:
@@ -143,7 +173,12 @@ def ranges(keys: list[str], order: list[str], size_max: int) -> list[list[str]]:
     place = {key: index for index, key in enumerate(order)}
     out: list[list[str]] = []
     for key in sorted(keys, key=lambda k: place.get(k, 1 << 60)):
-        if out and key in place and len(out[-1]) < size_max and place.get(out[-1][-1], -2) + 1 == place[key]:
+        if (
+            out
+            and key in place
+            and len(out[-1]) < size_max
+            and place.get(out[-1][-1], -2) + 1 == place[key]
+        ):
             out[-1].append(key)
         else:
             out.append([key])
@@ -155,11 +190,16 @@ def _utc(at: datetime) -> datetime:
 
 
 def _bound(grain: Grain, text: str, zone: ZoneInfo) -> datetime:
-    """Return the start of the slice that a declared bound lies in: a date, a month or a time, local unless it says otherwise."""
+    """Return the start of the slice that a declared bound lies in: a date, a month or a time, local
+    unless it says otherwise."""
     try:
         at = datetime.fromisoformat(f"{text}-01" if len(text) == 7 else text)
     except ValueError as error:
-        raise UsageError("SX-PART-006", f"`{text}` is not a date or time", hint="write it as 2013-01-31 or 2013-01-31T05:00") from error
+        raise UsageError(
+            "SX-PART-006",
+            f"`{text}` is not a date or time",
+            hint="write it as 2013-01-31 or 2013-01-31T05:00",
+        ) from error
     return _floor(grain, at.astimezone(zone) if at.tzinfo else at.replace(tzinfo=zone))
 
 
@@ -174,14 +214,20 @@ def _parse(grain: Grain, key: str, zone: ZoneInfo) -> datetime:
             start = datetime.strptime(key, "%Y-%m-%dT%H%z").astimezone(zone)
     except ValueError:
         start = None
-    if start is None or _key(grain, start) != key:  # one slice, one key: no `2013-1`, no hour under another offset than its own
+    if (
+        start is None or _key(grain, start) != key
+    ):  # one slice, one key: no `2013-1`, no hour under another offset than its own
         shape = {"daily": "2013-01-31", "monthly": "2013-01", "hourly": "2013-01-31T05-0500"}[grain]
-        raise UsageError("SX-PART-007", f"`{key}` is not a {grain} partition", hint=f"write it as {shape}")
+        raise UsageError(
+            "SX-PART-007", f"`{key}` is not a {grain} partition", hint=f"write it as {shape}"
+        )
     return start
 
 
 def _key(grain: Grain, local: datetime) -> str:
-    return local.strftime({"daily": "%Y-%m-%d", "monthly": "%Y-%m", "hourly": "%Y-%m-%dT%H%z"}[grain])
+    return local.strftime(
+        {"daily": "%Y-%m-%d", "monthly": "%Y-%m", "hourly": "%Y-%m-%dT%H%z"}[grain]
+    )
 
 
 def _floor(grain: Grain, local: datetime) -> datetime:

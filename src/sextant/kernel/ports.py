@@ -1,4 +1,5 @@
-"""What the layers above ask of the outside, as Protocols: the state store, the lake, blobs, executors, secrets.
+"""What the layers above ask of the outside, as Protocols: the state store, the lake, blobs,
+executors, secrets.
 
 Each port has one conformance suite under `tests/ports`, run against every backend.
 """
@@ -18,8 +19,10 @@ Row = tuple[Any, ...]
 class Statement(NamedTuple):
     """A named statement of `statements.sql` with its parameters.
 
-    expect  None, or the number of rows it must change (for a SELECT: return), a compare-and-swap: otherwise the whole `Write` is undone and
-            its caller gets `Conflict` with `conflict` as the message; neighbours in the same commit are not touched.
+    expect  None, or the number of rows it must change (for a SELECT: return), a compare-and-swap:
+            otherwise the whole `Write` is undone and
+            its caller gets `Conflict` with `conflict` as the message; neighbours in the same commit
+            are not touched.
     """
 
     name: str
@@ -29,15 +32,16 @@ class Statement(NamedTuple):
 
 
 class Write(msgspec.Struct, frozen=True):
-    """What becomes durable together or not at all: statements first, in order; then events, sealed into the ledger with
-    their projections."""
+    """What becomes durable together or not at all: statements first, in order; then events, sealed
+    into the ledger with their projections."""
 
     statements: tuple[Statement, ...] = ()
     events: tuple[Event, ...] = ()
 
 
 class Receipt(msgspec.Struct, frozen=True):
-    """Where the events of a write stand in the ledger: sequence numbers `first` .. `first + count - 1`."""
+    """Where the events of a write stand in the ledger: sequence numbers `first` .. `first + count -
+    1`."""
 
     first: int
     count: int
@@ -49,7 +53,8 @@ class Pending(Protocol):
     def done(self) -> bool: ...
 
     def result(self, timeout: float | None = None) -> Receipt:
-        """Wait until the write is durable. Raises Conflict, BadData, StorageError; TimeoutError after `timeout` seconds."""
+        """Wait until the write is durable. Raises Conflict, BadData, StorageError; TimeoutError
+        after `timeout` seconds."""
         ...
 
     def exception(self, timeout: float | None = None) -> Exception | None:
@@ -57,12 +62,14 @@ class Pending(Protocol):
         ...
 
     def add_done_callback(self, call: "Callable[[Pending], object]") -> None:
-        """Call back when done, on the writer thread (at once when done already): never wait in it."""
+        """Call back when done, on the writer thread (at once when done already): never wait in
+        it."""
         ...
 
 
 class Sealer(Protocol):
-    """Turns events into rows; the ledger is one. Called by the writer thread only, inside the open transaction."""
+    """Turns events into rows; the ledger is one. Called by the writer thread only, inside the open
+    transaction."""
 
     def load(self, read: Callable[[str, Sequence[Any]], list[Row]]) -> None:
         """Read the head (called after opening and after a lost transaction)."""
@@ -85,8 +92,8 @@ class State(Protocol):
     """The state store: one writer thread with group commit over SQLite or Postgres."""
 
     def submit(self, write: Write) -> Pending:
-        """Queue a write; it is done when it is durable, or raises Conflict or StorageError. Waits when the queue
-        is full."""
+        """Queue a write; it is done when it is durable, or raises Conflict or StorageError. Waits
+        when the queue is full."""
         ...
 
     def commit(self, write: Write) -> Receipt:
@@ -107,31 +114,44 @@ class State(Protocol):
 
 
 class TableCommit(msgspec.Struct, frozen=True, kw_only=True):
-    """A written, not yet live, state of a table. `locator` is its Iceberg metadata file, below the lake's root."""
+    """A written, not yet live, state of a table. `locator` is its Iceberg metadata file, below the
+    lake's root."""
 
     locator: str
     files: tuple[FileRef, ...]
 
 
 class Lake(Protocol):
-    """Iceberg tables as immutable states. It knows files only: which state is live says the state store."""
+    """Iceberg tables as immutable states. It knows files only: which state is live says the state
+    store."""
 
     root: Path
 
     def commit(
-        self, table: str, base: str, *, add: Sequence[FileRef], replace: Iterable[str], arrow_schema: bytes,
-        partitioned: Grain = "none", properties: Mapping[str, str] | None = None,
+        self,
+        table: str,
+        base: str,
+        *,
+        add: Sequence[FileRef],
+        replace: Iterable[str],
+        arrow_schema: bytes,
+        partitioned: Grain = "none",
+        properties: Mapping[str, str] | None = None,
     ) -> TableCommit:
-        """Write a new state: `base` ("" = a new table) without the partitions `replace`, plus the staged files `add`.
+        """Write a new state: `base` ("" = a new table) without the partitions `replace`, plus the
+        staged files `add`.
 
-        arrow_schema  Arrow IPC schema of the new files; columns are added to the table's schema when it lacks them
+        arrow_schema  Arrow IPC schema of the new files; columns are added to the table's schema
+                      when it lacks them
         partitioned   the grain, which decides the Iceberg partition spec
-        Raises        BadData when a column's type cannot change so; StorageError on a full disk, with nothing half-written
+        Raises        BadData when a column's type cannot change so; StorageError on a full disk,
+                      with nothing half-written
         """
         ...
 
     def restore(self, table: str, base: str, source: str, partitions: Iterable[str]) -> TableCommit:
-        """Write a new state: `base` with these partitions as they are in state `source` (absent there = removed)."""
+        """Write a new state: `base` with these partitions as they are in state `source` (absent
+        there = removed)."""
         ...
 
     def files(self, locator: str) -> tuple[FileRef, ...]:
@@ -139,11 +159,13 @@ class Lake(Protocol):
         ...
 
     def compact(self, table: str, base: str, *, files_max: int = 8) -> TableCommit | None:
-        """Merge small files that lie in one Iceberg partition; same rows. None when there is nothing worth doing."""
+        """Merge small files that lie in one Iceberg partition; same rows. None when there is
+        nothing worth doing."""
         ...
 
     def collect(self, keep: Iterable[str], *, older_than_ns: int) -> int:
-        """Delete every file that no state in `keep` names and that was last touched before `older_than_ns`. Returns bytes freed."""
+        """Delete every file that no state in `keep` names and that was last touched before
+        `older_than_ns`. Returns bytes freed."""
         ...
 
 
@@ -168,7 +190,8 @@ class Blobs(Protocol):
 
 
 class Executor(Protocol):
-    """Runs work orders somewhere. `submit` never blocks on the work; completions come to `done` from any thread."""
+    """Runs work orders somewhere. `submit` never blocks on the work; completions come to `done`
+    from any thread."""
 
     slots: int
 
@@ -200,7 +223,8 @@ class QueryLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Telemetry(Protocol):
-    """The telemetry store: ClickHouse's SQL, in this process (chDB) or over HTTP. Few methods; both backends run the same SQL and DDL."""
+    """The telemetry store: ClickHouse's SQL, in this process (chDB) or over HTTP. Few methods; both
+    backends run the same SQL and DDL."""
 
     def run(self, sql: str) -> None:
         """Run one statement of ours (DDL, ALTER, OPTIMIZE). StorageError."""
@@ -209,20 +233,37 @@ class Telemetry(Protocol):
     def insert(self, table: str, rows: bytes, *, token: str, form: str = "Native") -> None:
         """Append rows; durable when it returns.
 
-        rows    whole blocks in a ClickHouse input format that names its columns (`Native`, `ArrowStream`, `Parquet`)
-        token   the same token for the same table once more adds nothing, as long as the table remembers it
+        rows    whole blocks in a ClickHouse input format that names its columns (`Native`,
+                `ArrowStream`, `Parquet`)
+        token   the same token for the same table once more adds nothing, as long as the table
+                remembers it
         Raises  StorageError, with nothing added to `table`
         """
         ...
 
-    def query(self, sql: str, *, form: str = "Arrow", params: Mapping[str, str] | None = None, limits: QueryLimits | None = None) -> bytes:
-        """Answer a question of ours in a ClickHouse format. `params` bind `{name:Type}`. BadData for wrong SQL, StorageError, Busy beyond limits."""
+    def query(
+        self,
+        sql: str,
+        *,
+        form: str = "Arrow",
+        params: Mapping[str, str] | None = None,
+        limits: QueryLimits | None = None,
+    ) -> bytes:
+        """Answer a question of ours in a ClickHouse format. `params` bind `{name:Type}`. BadData
+        for wrong SQL, StorageError, Busy beyond limits."""
         ...
 
     def ask(
-        self, sql: str, *, form: str, params: Mapping[str, str] | None = None, limits: QueryLimits | None = None, settings: Mapping[str, str] | None = None,
-    ) -> bytes:  # fmt: skip
-        """Answer a question of a stranger, over a connection that cannot write. The caller has had the text and the settings judged first."""
+        self,
+        sql: str,
+        *,
+        form: str,
+        params: Mapping[str, str] | None = None,
+        limits: QueryLimits | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> bytes:
+        """Answer a question of a stranger, over a connection that cannot write. The caller has had
+        the text and the settings judged first."""
         ...
 
     def close(self) -> None: ...

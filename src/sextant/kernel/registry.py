@@ -1,7 +1,9 @@
-"""Dotted ids to code, without importing it: the one visible table through which layers above are reached by id.
+"""Dotted ids to code, without importing it: the one visible table through which layers above are
+reached by id.
 
-A row is `id -> "module:attribute"`. Nothing behind a row is imported before `load`. Other packages add rows by the
-entry-point group `sextant.plugins` (a function that yields rows); it is scanned only when an id is unknown.
+A row is `id -> "module:attribute"`. Nothing behind a row is imported before `load`. Other packages
+add rows by the entry-point group `sextant.plugins` (a function that yields rows); it is scanned
+only when an id is unknown.
 """
 
 import difflib
@@ -20,7 +22,9 @@ def register(rows: Iterable[tuple[str, str]]) -> None:
     """Add rows. Bug if an id is taken by another target."""
     for name, target in rows:
         if _ROWS.setdefault(name, target) != target:
-            raise Bug("SX-REG-001", f"two targets for the id `{name}`: `{_ROWS[name]}` and `{target}`")
+            raise Bug(
+                "SX-REG-001", f"two targets for the id `{name}`: `{_ROWS[name]}` and `{target}`"
+            )
 
 
 def names(namespace: str) -> list[str]:
@@ -35,7 +39,11 @@ def load(name: str) -> Any:
     target = _ROWS.get(name)
     if target is None:
         near = difflib.get_close_matches(name, _ROWS, n=3) or names(name.rsplit(".", 1)[0])[:5]
-        raise NotFound("SX-REG-002", f"nothing is registered as `{name}`", hint=f"did you mean {', '.join(near) or 'another name'}?")
+        raise NotFound(
+            "SX-REG-002",
+            f"nothing is registered as `{name}`",
+            hint=f"did you mean {', '.join(near) or 'another name'}?",
+        )
     module, _, attribute = target.partition(":")
     return getattr(importlib.import_module(module), attribute)
 

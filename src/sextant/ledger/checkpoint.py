@@ -1,8 +1,9 @@
 """Signed heads of the log, as C2SP signed notes, and the key that signs them.
 
-A checkpoint is text: origin, size, root in base 64, time, the hash of the checkpoint before it, an empty line, one
-signature line (Ed25519). The private key lives outside the data folder, readable by its owner only: who can write the database cannot sign. A new key is announced
-by an event that the old and the new key have both signed, so old checkpoints stay verifiable.
+A checkpoint is text: origin, size, root in base 64, time, the hash of the checkpoint before it, an
+empty line, one signature line (Ed25519). The private key lives outside the data folder, readable by
+its owner only: who can write the database cannot sign. A new key is announced by an event that the
+old and the new key have both signed, so old checkpoints stay verifiable.
 """
 
 import base64
@@ -32,7 +33,8 @@ Read = Callable[[str, Sequence[Any]], list[Row]]
 
 
 class KeyRotated(msgspec.Struct, frozen=True):
-    """Payload of `ledger.key_rotated`: both public keys (base 64) and what each signed: `rotation_text`."""
+    """Payload of `ledger.key_rotated`: both public keys (base 64) and what each signed:
+    `rotation_text`."""
 
     origin: str
     old: str
@@ -42,7 +44,8 @@ class KeyRotated(msgspec.Struct, frozen=True):
 
 
 class Checkpoint(NamedTuple):
-    """A head of the log: the tree over its first `size` events has this root. `time` is ns, UTC; `after` is the hex
+    """A head of the log: the tree over its first `size` events has this root. `time` is ns, UTC;
+    `after` is the hex
     SHA-256 of the note before it, "" for the first: a checkpoint that is taken out leaves a gap."""
 
     origin: str
@@ -53,7 +56,10 @@ class Checkpoint(NamedTuple):
 
     def text(self) -> str:
         """Return what is signed."""
-        return f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode()}\ntime {self.time}\nafter {self.after or '-'}\n"
+        return (
+            f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode()}\ntime "
+            f"{self.time}\nafter {self.after or '-'}\n"
+        )
 
 
 class Signer:
@@ -69,7 +75,11 @@ class Signer:
         """Make a new key (file mode 0600, folder 0700). UserError when the file exists."""
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         key = Ed25519PrivateKey.generate()
-        pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        pem = key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
         partial = path.with_name(path.name + ".partial")
         partial.unlink(missing_ok=True)
         with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
@@ -79,7 +89,12 @@ class Signer:
         try:
             os.link(partial, path)  # whole or not at all, and never over another key
         except FileExistsError as error:
-            raise UserError("SX-LEDGER-020", "there is a key already", where=str(path), hint="use it, or rotate it") from error
+            raise UserError(
+                "SX-LEDGER-020",
+                "there is a key already",
+                where=str(path),
+                hint="use it, or rotate it",
+            ) from error
         finally:
             partial.unlink()
         folder = os.open(path.parent, os.O_RDONLY)
@@ -89,24 +104,35 @@ class Signer:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read a key. NotFound without the file; UserError when others can read it; Damaged when it is no Ed25519 key."""
+        """Read a key. NotFound without the file; UserError when others can read it; Damaged when it
+        is no Ed25519 key."""
         try:
             descriptor = os.open(path, os.O_RDONLY)
         except FileNotFoundError as error:
             raise NotFound(
-                "SX-LEDGER-021", "the ledger's signing key is missing", where=str(path), hint="restore it: `sextant backup restore`"
+                "SX-LEDGER-021",
+                "the ledger's signing key is missing",
+                where=str(path),
+                hint="restore it: `sextant backup restore`",
             ) from error
         with os.fdopen(descriptor, "rb") as file:
             mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
             pem = file.read()
         if mode & 0o077:
-            raise UserError("SX-LEDGER-022", f"the ledger's signing key can be read by others (mode {mode:04o})", where=str(path),
-                            hint=f"run `chmod 600 {path}`; if others may have read it, rotate it")  # fmt: skip
+            raise UserError(
+                "SX-LEDGER-022",
+                f"the ledger's signing key can be read by others (mode {mode:04o})",
+                where=str(path),
+                hint=f"run `chmod 600 {path}`; if others may have read it, rotate it",
+            )
         try:
             key = serialization.load_pem_private_key(pem, None)
         except (ValueError, TypeError) as error:
             raise Damaged(
-                "SX-LEDGER-023", "the ledger's signing key cannot be read", where=str(path), hint="restore it: `sextant backup restore`"
+                "SX-LEDGER-023",
+                "the ledger's signing key cannot be read",
+                where=str(path),
+                hint="restore it: `sextant backup restore`",
             ) from error
         if not isinstance(key, Ed25519PrivateKey):
             raise Damaged(
@@ -123,19 +149,23 @@ class Signer:
     def note(self, checkpoint: Checkpoint) -> str:
         """Return the signed note of a checkpoint."""
         text = checkpoint.text()
-        blob = base64.b64encode(key_id(checkpoint.origin, self.public) + self.signature(text)).decode()
+        blob = base64.b64encode(
+            key_id(checkpoint.origin, self.public) + self.signature(text)
+        ).decode()
         return f"{text}\n\N{EM DASH} {checkpoint.origin} {blob}\n"
 
 
 def default_key_path(project_id: str) -> Path:
-    """Return where a project's key is kept when nothing else is configured: in the user's configuration, not in the project."""
+    """Return where a project's key is kept when nothing else is configured: in the user's
+    configuration, not in the project."""
     import platformdirs
 
     return Path(platformdirs.user_config_dir("sextant")) / "keys" / f"{project_id}.pem"
 
 
 def open_signer(state: State, path: Path) -> Signer:
-    """Return the ledger's key: the one in the file, or a new one for a ledger that was never signed.
+    """Return the ledger's key: the one in the file, or a new one for a ledger that was never
+    signed.
 
     A rotation that was cut short is finished here. Raises like `Signer.load`.
     """
@@ -152,7 +182,8 @@ def open_signer(state: State, path: Path) -> Signer:
 
 
 def sign_head(state: State, signer: Signer, *, origin: str, clock: Clock) -> str | None:
-    """Sign the head of the log as of now; return the note, None when the newest checkpoint covers it already.
+    """Sign the head of the log as of now; return the note, None when the newest checkpoint covers
+    it already.
 
     Cost  0.7 ms and one commit at 1 M events
     """
@@ -163,15 +194,20 @@ def sign_head(state: State, signer: Signer, *, origin: str, clock: Clock) -> str
         return None
     now = max(clock.now_ns(), last[0][2] if last else 0)
     after = note_hash(last[0][1]) if last else ""
-    note = signer.note(Checkpoint(origin, size, merkle.root(size, subtrees(state.read)), now, after))
+    note = signer.note(
+        Checkpoint(origin, size, merkle.root(size, subtrees(state.read)), now, after)
+    )
     state.commit(Write(statements=(Statement("checkpoint_add", (size, note, now)),)))
     return note
 
 
-def rotate(state: State, signer: Signer, *, origin: str, clock: Clock, ids: Ids, actor: str) -> Signer:
+def rotate(
+    state: State, signer: Signer, *, origin: str, clock: Clock, ids: Ids, actor: str
+) -> Signer:
     """Replace the key: announce the new one, signed by both, then put it in the place of the old.
 
-    The head before it is signed by the old key, the head behind it by the new one. When this is cut short,
+    The head before it is signed by the old key, the head behind it by the new one. When this is cut
+    short,
     `open_signer` finishes or forgets it.
     """
     sign_head(state, signer, origin=origin, clock=clock)
@@ -179,7 +215,13 @@ def rotate(state: State, signer: Signer, *, origin: str, clock: Clock, ids: Ids,
     new = Signer.create(pending)
     text = rotation_text(origin, signer.public, new.public)
     signatures = [base64.b64encode(one.signature(text)).decode() for one in (signer, new)]
-    announced = event(ids, KEY_ROTATED, KEYS_SUBJECT, KeyRotated(origin, signer.public, new.public, *signatures), actor=actor)
+    announced = event(
+        ids,
+        KEY_ROTATED,
+        KEYS_SUBJECT,
+        KeyRotated(origin, signer.public, new.public, *signatures),
+        actor=actor,
+    )
     state.commit(Write(events=(announced,)))
     pending.replace(signer.path)
     new.path = signer.path
@@ -193,36 +235,46 @@ def rotation_text(origin: str, old: str, new: str) -> str:
 
 
 def rotations(read: Read) -> list[tuple[int, KeyRotated]]:
-    """Return the announced rotations as (seq, payload), oldest first. Signatures are not checked here: see `keys_by_size`."""
+    """Return the announced rotations as (seq, payload), oldest first. Signatures are not checked
+    here: see `keys_by_size`."""
     found = []
-    for seq, raw, salt, body in reversed(read("events_of_subject", (KEYS_SUBJECT, 1 << 62, 10_000))):
+    for seq, raw, salt, body in reversed(
+        read("events_of_subject", (KEYS_SUBJECT, 1 << 62, 10_000))
+    ):
         envelope = msgspec.json.decode(raw)
         if envelope["type"] != KEY_ROTATED:
             continue
         if body is None or payload_hash(bytes(salt), bytes(body)) != envelope["hash"]:
             raise Damaged(
-                "SX-LEDGER-024", f"the announcement of a key in event {seq} was changed or erased", hint="`sextant ledger verify` says more"
+                "SX-LEDGER-024",
+                f"the announcement of a key in event {seq} was changed or erased",
+                hint="`sextant ledger verify` says more",
             )
         found.append((seq, msgspec.json.decode(bytes(body), type=KeyRotated)))
     return found
 
 
 def keys_by_size(read: Read, newest: str) -> list[tuple[int, str]]:
-    """Return (first size, public key), oldest first: the keys that sign heads from that size on, ending with `newest`.
+    """Return (first size, public key), oldest first: the keys that sign heads from that size on,
+    ending with `newest`.
 
-    newest  the public key that the caller trusts; each older one is vouched for by the rotation that replaced it
+    newest  the public key that the caller trusts; each older one is vouched for by the rotation
+            that replaced it
     Raises  Damaged when a rotation is not signed by both keys or the chain does not end at `newest`
     """
     keys = [newest]
     sizes = [0]
     for seq, rotated in reversed(rotations(read)):
         text = rotation_text(rotated.origin, rotated.old, rotated.new)
-        signed = verify_signature(rotated.old, text, _bytes(rotated.old_signature)) and verify_signature(
-            rotated.new, text, _bytes(rotated.new_signature)
-        )
+        signed = verify_signature(
+            rotated.old, text, _bytes(rotated.old_signature)
+        ) and verify_signature(rotated.new, text, _bytes(rotated.new_signature))
         if not signed or rotated.new != keys[-1]:
-            raise Damaged("SX-LEDGER-025", f"the change of keys in event {seq} does not lead to the trusted key",
-                          hint="compare the key file with the one in your last backup")  # fmt: skip
+            raise Damaged(
+                "SX-LEDGER-025",
+                f"the change of keys in event {seq} does not lead to the trusted key",
+                hint="compare the key file with the one in your last backup",
+            )
         sizes[-1] = seq + 1
         keys.append(rotated.old)
         sizes.append(0)
@@ -244,7 +296,8 @@ def verify_signature(public: str, text: str, signature: bytes) -> bool:
 
 
 def read_note(note: str, public: str | None) -> Checkpoint:
-    """Return what a note says. BadData when it is none, or when `public` is given and did not sign it."""
+    """Return what a note says. BadData when it is none, or when `public` is given and did not sign
+    it."""
     text, separator, signatures = note.partition("\n\n")
     text += "\n"
     try:
@@ -268,7 +321,10 @@ def read_note(note: str, public: str | None) -> Checkpoint:
             or blob[:4] != key_id(checkpoint.origin, public)
             or not verify_signature(public, text, blob[4:])
         ):
-            raise BadData("SX-LEDGER-027", f"the checkpoint of size {checkpoint.size} is not signed by the ledger's key")
+            raise BadData(
+                "SX-LEDGER-027",
+                f"the checkpoint of size {checkpoint.size} is not signed by the ledger's key",
+            )
     return checkpoint
 
 

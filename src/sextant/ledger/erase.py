@@ -1,4 +1,5 @@
-"""Erasing what an event says, without breaking a proof: the payload goes, its salted hash in the envelope stays."""
+"""Erasing what an event says, without breaking a proof: the payload goes, its salted hash in the
+envelope stays."""
 
 import msgspec
 
@@ -12,7 +13,8 @@ from sextant.ledger.rebuild import rebuild
 from sextant.stores.state import StateStore
 
 ERASED = "payload.erased"
-# What is live follows from these events, and they name digests and ids, not people's data: they cannot be erased.
+# What is live follows from these events, and they name digests and ids, not people's data: they
+# cannot be erased.
 KEPT = ("env.", "ledger.", "payload.", "project.", "release.", "version.")
 
 
@@ -26,10 +28,11 @@ class PayloadErased(msgspec.Struct, frozen=True):
 def erase(state: StateStore, seq: int, *, reason: str, actor: str, ids: Ids) -> Receipt:
     """Erase the payload of event `seq`; return where the erasure itself stands in the ledger.
 
-    Deletion and event are one write; then the projected tables are made again without it, and the file is scrubbed.
-    Copies (backups, `state.db.before-...`) keep it until they are deleted.
+    Deletion and event are one write; then the projected tables are made again without it, and the
+    file is scrubbed. Copies (backups, `state.db.before-...`) keep it until they are deleted.
 
-    Raises  NotFound when there is no such payload (any more); UserError when the state of the platform follows from it
+    Raises  NotFound when there is no such payload (any more); UserError when the state of the
+            platform follows from it
     """
     found = state.read("event_by_seq", (seq,))
     if not found or found[0][3] is None:
@@ -40,11 +43,23 @@ def erase(state: StateStore, seq: int, *, reason: str, actor: str, ids: Ids) -> 
         )
     envelope = msgspec.json.decode(bytes(found[0][1]), type=Envelope)
     if envelope.type.startswith(KEPT):
-        raise UserError("SX-LEDGER-041", f"event {seq} (`{envelope.type}`) cannot be erased: what is live follows from it",
-                        hint="record a newer version without the personal data")  # fmt: skip
-    erased = event(ids, ERASED, envelope.subject, PayloadErased(seq, reason), actor=actor, cause=envelope.id)
+        raise UserError(
+            "SX-LEDGER-041",
+            f"event {seq} (`{envelope.type}`) cannot be erased: what is live follows from it",
+            hint="record a newer version without the personal data",
+        )
+    erased = event(
+        ids, ERASED, envelope.subject, PayloadErased(seq, reason), actor=actor, cause=envelope.id
+    )
     receipt = state.commit(
-        Write(statements=(Statement("payload_erase", (seq,), 1, f"the payload of event {seq} is gone already"),), events=(erased,))
+        Write(
+            statements=(
+                Statement(
+                    "payload_erase", (seq,), 1, f"the payload of event {seq} is gone already"
+                ),
+            ),
+            events=(erased,),
+        )
     )
     if envelope.type in PROJECTIONS:
         rebuild(state)

@@ -1,7 +1,9 @@
-"""The ledger as the state store's sealer: events become envelopes, leaves of a hash tree and projected rows.
+"""The ledger as the state store's sealer: events become envelopes, leaves of a hash tree and
+projected rows.
 
-Called by the state store's writer thread, inside the open transaction. The envelope is written once and hashed as
-stored; it names the payload by a salted hash only, so that payload and salt can be erased and proofs stay valid.
+Called by the state store's writer thread, inside the open transaction. The envelope is written once
+and hashed as stored; it names the payload by a salted hash only, so that payload and salt can be
+erased and proofs stay valid.
 """
 
 import os
@@ -28,7 +30,15 @@ _envelope = msgspec.json.Encoder(order="deterministic").encode
 _payload = msgspec.json.Encoder(order="deterministic").encode
 
 
-def event(ids: Ids, type_: str, subject: str, data: msgspec.Struct | dict[str, Any], *, actor: str, cause: str = "") -> Event:
+def event(
+    ids: Ids,
+    type_: str,
+    subject: str,
+    data: msgspec.Struct | dict[str, Any],
+    *,
+    actor: str,
+    cause: str = "",
+) -> Event:
     """Return an event with a new id, ready for `Write.events`.
 
     type_    dotted, past tense: `release.proposed`
@@ -53,18 +63,24 @@ def payload_hash(salt: bytes, body: bytes) -> str:
 
 
 class Entry(NamedTuple):
-    """An event as it stands in the ledger. `data` is its payload in today's shape, None when it was erased."""
+    """An event as it stands in the ledger. `data` is its payload in today's shape, None when it was
+    erased."""
 
     envelope: Envelope
     data: Any
 
 
 def entries(rows: Iterable[Row]) -> list[Entry]:
-    """Return the events of a query that selects (seq, envelope, salt, body), such as `events_after`."""
+    """Return the events of a query that selects (seq, envelope, salt, body), such as
+    `events_after`."""
     found = []
     for _seq, raw, _salt, body in rows:
         envelope = msgspec.json.decode(bytes(raw), type=Envelope)
-        data = None if body is None else msgspec.json.decode(upcast(envelope.type, envelope.v, bytes(body)))
+        data = (
+            None
+            if body is None
+            else msgspec.json.decode(upcast(envelope.type, envelope.v, bytes(body)))
+        )
         found.append(Entry(envelope, data))
     return found
 
@@ -79,13 +95,15 @@ class Ledger:
         self._tree = merkle.Frontier()
         self._time = 0  # of the newest event
         self._marks: list[tuple[int, merkle.Frontier, int]] = []
-        self.clock_behind_ns = 0  # how far the clock stood behind the newest event when it last sealed; 0 = sane
+        # how far the clock stood behind the newest event when it last sealed; 0 = sane
+        self.clock_behind_ns = 0
 
     def size(self) -> int:
         return self._tree.size
 
     def load(self, read: Callable[[str, Sequence[Any]], list[Row]]) -> None:
-        """Read size, newest time and the tree's right edge. Damaged when the stored nodes do not cover the events."""
+        """Read size, newest time and the tree's right edge. Damaged when the stored nodes do not
+        cover the events."""
         head = read("event_head", ())
         size = head[0][0] + 1 if head else 0
         self._time = head[0][2] if head else 0
@@ -99,9 +117,11 @@ class Ledger:
             _, self._tree, self._time = self._marks.pop()
 
     def seal(self, events: Sequence[Event]) -> Iterable[tuple[str, Sequence[Any]]]:
-        """Return the rows of these events: event and payload, completed nodes of the tree, projections.
+        """Return the rows of these events: event and payload, completed nodes of the tree,
+        projections.
 
-        Raises  BadData when a payload is too large or not what its type declares. Call `rewind` or `load` then.
+        Raises  BadData when a payload is too large or not what its type declares. Call `rewind` or
+                `load` then.
         """
         if not events:
             return ()
@@ -120,15 +140,28 @@ class Ledger:
         for at, one in enumerate(events):
             body = bytes(one.data)
             if len(body) > limits.PAYLOAD_BYTES_MAX:
-                raise BadData("SX-LEDGER-001", f"the payload of `{one.type}` on `{one.subject}` has {len(body)} bytes, over {limits.PAYLOAD_BYTES_MAX}",
-                              hint="store large facts as a blob and name its digest in the event")  # fmt: skip
+                raise BadData(
+                    "SX-LEDGER-001",
+                    (
+                        f"the payload of `{one.type}` on `{one.subject}` has {len(body)} bytes, "
+                        f"over {limits.PAYLOAD_BYTES_MAX}"
+                    ),
+                    hint="store large facts as a blob and name its digest in the event",
+                )
             salt = salts[at * SALT_BYTES : at * SALT_BYTES + SALT_BYTES]
             envelope = _envelope(
                 Envelope(
-                    seq=seq, id=one.id, type=one.type, v=one.v, time=time, actor=one.actor, subject=one.subject, cause=one.cause,
+                    seq=seq,
+                    id=one.id,
+                    type=one.type,
+                    v=one.v,
+                    time=time,
+                    actor=one.actor,
+                    subject=one.subject,
+                    cause=one.cause,
                     hash=sha256(salt + body).hexdigest(),
                 )
-            )  # fmt: skip
+            )
             add(("event_add", (seq, one.id, one.type, one.subject, one.cause, time, envelope)))
             add(("payload_add", (seq, salt, body)))
             for node in tree.append(sha256(b"\x00" + envelope).digest()):
@@ -139,14 +172,19 @@ class Ledger:
                     rows.extend(projection(seq, time, body))
                 except msgspec.MsgspecError as error:
                     raise BadData(
-                        "SX-LEDGER-002", f"the payload of `{one.type}` on `{one.subject}` is not what this type declares"
+                        "SX-LEDGER-002",
+                        (
+                            f"the payload of `{one.type}` on `{one.subject}` is not what this "
+                            "type declares"
+                        ),
                     ) from error
             seq += 1
         return rows
 
 
 def subtrees(read: Callable[[str, Sequence[Any]], list[Row]]) -> merkle.Subtree:
-    """Return a look-up of complete subtrees over the stored log: stored nodes from level 8, hashed leaves below."""
+    """Return a look-up of complete subtrees over the stored log: stored nodes from level 8, hashed
+    leaves below."""
     block: tuple[int, list[bytes]] = (-1, [])  # the leaves of the last block asked for
 
     def subtree(level: int, index: int) -> bytes:
@@ -164,8 +202,17 @@ def subtrees(read: Callable[[str, Sequence[Any]], list[Row]]) -> merkle.Subtree:
         start = first & -merkle.BLOCK
         stop = first + (1 << level)
         if block[0] != start or len(block[1]) < stop - start:
-            envelopes = [envelope for (envelope,) in read("event_envelopes", (start, start + merkle.BLOCK))]
-            block = start, [merkle.leaf_hash(envelope) for envelope in envelopes if isinstance(envelope, bytes)]
+            envelopes = [
+                envelope for (envelope,) in read("event_envelopes", (start, start + merkle.BLOCK))
+            ]
+            block = (
+                start,
+                [
+                    merkle.leaf_hash(envelope)
+                    for envelope in envelopes
+                    if isinstance(envelope, bytes)
+                ],
+            )
         leaves = block[1][first - start : stop - start]
         if len(leaves) != 1 << level:
             raise Damaged(
@@ -174,7 +221,9 @@ def subtrees(read: Callable[[str, Sequence[Any]], list[Row]]) -> merkle.Subtree:
                 hint="`sextant ledger verify` says what is wrong",
             )
         while len(leaves) > 1:
-            leaves = [merkle.node_hash(leaves[at], leaves[at + 1]) for at in range(0, len(leaves), 2)]
+            leaves = [
+                merkle.node_hash(leaves[at], leaves[at + 1]) for at in range(0, len(leaves), 2)
+            ]
         return leaves[0]
 
     return subtree

@@ -1,13 +1,16 @@
-"""The append-only hash tree of RFC 6962 (Certificate Transparency), section 2.1. Pure; called by the ledger.
+"""The append-only hash tree of RFC 6962 (Certificate Transparency), section 2.1. Pure; called by
+the ledger.
 
-A leaf is SHA-256(0x00 + bytes), an inner node SHA-256(0x01 + left + right). Complete subtrees from level `STORED_LEVEL`
-upwards are stored; what lies below is computed from at most 255 leaves. Sizes and positions count leaves from 0.
+A leaf is SHA-256(0x00 + bytes), an inner node SHA-256(0x01 + left + right). Complete subtrees from
+level `STORED_LEVEL` upwards are stored; what lies below is computed from at most 255 leaves. Sizes
+and positions count leaves from 0.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
 
-STORED_LEVEL = 8  # 2^8 leaves: a proof hashes at most 2 x 255 of them, and 1 M leaves store 7,800 nodes
+# 2^8 leaves: a proof hashes at most 2 x 255 of them, and 1 M leaves store 7,800 nodes
+STORED_LEVEL = 8
 BLOCK = 1 << STORED_LEVEL
 EMPTY = sha256(b"").digest()
 
@@ -26,13 +29,15 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 
 class Frontier:
-    """The right edge of a growing tree: the complete subtrees that make up its leaves, one for each bit of its size."""
+    """The right edge of a growing tree: the complete subtrees that make up its leaves, one for each
+    bit of its size."""
 
     __slots__ = ("peaks", "size")
 
     def __init__(self, size: int = 0, peaks: Sequence[bytes] = ()) -> None:
         """size   leaves
-        peaks  hashes of the complete subtrees, the smallest first: one for each set bit of `size`, from the lowest
+        peaks  hashes of the complete subtrees, the smallest first: one for each set bit of `size`,
+               from the lowest
         """
         self.size = size
         self.peaks: list[bytes] = [b""] * 64  # by level; only those of set bits mean something
@@ -46,7 +51,8 @@ class Frontier:
         return other
 
     def append(self, leaf: bytes) -> list[tuple[int, int, bytes]]:
-        """Add a leaf's hash; return the subtrees (level, index, hash) that are complete now and are to be stored."""
+        """Add a leaf's hash; return the subtrees (level, index, hash) that are complete now and are
+        to be stored."""
         size = self.size
         peaks = self.peaks
         level = 0
@@ -63,7 +69,8 @@ class Frontier:
         return stored or _NONE
 
     def extend(self, level: int, hash_: bytes) -> list[tuple[int, int, bytes]]:
-        """Add a whole subtree of 2^`level` leaves, where the size is a multiple of that; return what is complete above it."""
+        """Add a whole subtree of 2^`level` leaves, where the size is a multiple of that; return
+        what is complete above it."""
         size = self.size
         assert size & ((1 << level) - 1) == 0
         stored = []
@@ -107,7 +114,8 @@ def root(size: int, subtree: Subtree) -> bytes:
 
 
 def _span(start: int, end: int, subtree: Subtree) -> bytes:
-    """Return the hash over leaves `start` .. `end`-1, where `start` is a multiple of a power of two >= end - start."""
+    """Return the hash over leaves `start` .. `end`-1, where `start` is a multiple of a power of two
+    >= end - start."""
     peaks = []
     while end > start:
         level = ((end - start) & -(end - start)).bit_length() - 1
@@ -122,7 +130,8 @@ def _split(size: int) -> int:
 
 
 def prove_inclusion(index: int, size: int, subtree: Subtree) -> list[bytes]:
-    """Return the audit path (RFC 6962, 2.1.1) of leaf `index` in the tree of the first `size` leaves, deepest first."""
+    """Return the audit path (RFC 6962, 2.1.1) of leaf `index` in the tree of the first `size`
+    leaves, deepest first."""
     assert 0 <= index < size
     path = []
     start, end = 0, size
@@ -138,7 +147,8 @@ def prove_inclusion(index: int, size: int, subtree: Subtree) -> list[bytes]:
 
 
 def prove_consistency(old: int, new: int, subtree: Subtree) -> list[bytes]:
-    """Return the proof (RFC 6962, 2.1.2) that the tree of `new` leaves begins with that of `old` leaves, 0 <= old <= new."""
+    """Return the proof (RFC 6962, 2.1.2) that the tree of `new` leaves begins with that of `old`
+    leaves, 0 <= old <= new."""
     assert 0 <= old <= new
     if old in (0, new):
         return []
@@ -159,7 +169,9 @@ def prove_consistency(old: int, new: int, subtree: Subtree) -> list[bytes]:
     return path[::-1]
 
 
-def verify_inclusion(index: int, size: int, leaf: bytes, path: Sequence[bytes], root_: bytes) -> bool:
+def verify_inclusion(
+    index: int, size: int, leaf: bytes, path: Sequence[bytes], root_: bytes
+) -> bool:
     """Tell whether `path` leads from this leaf hash to the root (RFC 9162, 2.1.3.2)."""
     if not 0 <= index < size:
         return False
@@ -180,8 +192,11 @@ def verify_inclusion(index: int, size: int, leaf: bytes, path: Sequence[bytes], 
     return last == 0 and hash_ == root_
 
 
-def verify_consistency(old: int, new: int, old_root: bytes, new_root: bytes, path: Sequence[bytes]) -> bool:
-    """Tell whether the tree (new, new_root) begins with the tree (old, old_root) (RFC 9162, 2.1.4.2)."""
+def verify_consistency(
+    old: int, new: int, old_root: bytes, new_root: bytes, path: Sequence[bytes]
+) -> bool:
+    """Tell whether the tree (new, new_root) begins with the tree (old, old_root) (RFC 9162,
+    2.1.4.2)."""
     if not 0 <= old <= new:
         return False
     if old == new:

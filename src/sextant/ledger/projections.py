@@ -1,8 +1,9 @@
-"""What each type of event means for the tables that answer questions. Called by the ledger while sealing, and to rebuild.
+"""What each type of event means for the tables that answer questions. Called by the ledger while
+sealing, and to rebuild.
 
-A projection is a pure function of one event: (sequence number, time, payload) -> named statements, idempotent. Every
-fact in a projected table comes from a payload, so the tables rebuild equal from the ledger; an erased payload projects
-nothing.
+A projection is a pure function of one event: (sequence number, time, payload) -> named statements,
+idempotent. Every fact in a projected table comes from a payload, so the tables rebuild equal from
+the ledger; an erased payload projects nothing.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -10,15 +11,26 @@ from typing import Any
 
 import msgspec
 
-from sextant.kernel.nouns import OPEN_STATES, Asset, CheckResult, Edge, Incident, Part, Release, Signal, Version
+from sextant.kernel.nouns import (
+    OPEN_STATES,
+    Asset,
+    CheckResult,
+    Edge,
+    Incident,
+    Part,
+    Release,
+    Signal,
+    Version,
+)
 
 Rows = Iterable[tuple[str, Sequence[Any]]]
 Projection = Callable[[int, int, bytes], Rows]
 
 # Tables that `rebuild` empties and fills again, parents first.
 PROJECTED = (
-    "project", "asset", "edge", "env", "pointer", "version", "part", "made", "provenance", "withdrawn", "held", "tainted", "run", "release",
-    "release_move", "open_move", "check_result", "signal", "incident", "tick",
+    "project", "asset", "edge", "env", "pointer", "version", "part", "made", "provenance",
+    "withdrawn", "held", "tainted", "run", "release", "release_move", "open_move", "check_result",
+    "signal", "incident", "tick",
 )  # fmt: skip
 
 
@@ -40,7 +52,8 @@ class EnvCreated(msgspec.Struct, frozen=True):
 
 
 class RunChanged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """`run.started`, `run.finished`: `ticks` are the cron instants (asset -> ns) that it acts on."""
+    """`run.started`, `run.finished`: `ticks` are the cron instants (asset -> ns) that it acts
+    on."""
 
     id: str
     env: str
@@ -71,7 +84,8 @@ class VersionCreated(msgspec.Struct, frozen=True):
 
 
 class VersionConfirmed(msgspec.Struct, frozen=True):
-    """Code or inputs changed and made the same content again: nothing to publish, but no longer stale."""
+    """Code or inputs changed and made the same content again: nothing to publish, but no longer
+    stale."""
 
     asset: str
     parts: tuple[Part, ...]
@@ -135,7 +149,10 @@ def _project_loaded(_seq: int, time: int, body: bytes) -> Rows:
 def _asset_declared(_seq: int, time: int, body: bytes) -> Rows:
     data = msgspec.json.decode(body, type=AssetDeclared)
     asset = data.asset
-    yield "asset_set", (asset.id, asset.kind, asset.mode, asset.owner, asset.tier, _json(asset), time)
+    yield (
+        "asset_set",
+        (asset.id, asset.kind, asset.mode, asset.owner, asset.tier, _json(asset), time),
+    )
     for edge in data.ended:
         yield "edge_end", (time, edge.source, edge.target, edge.kind)
     for edge in data.edges:
@@ -175,10 +192,32 @@ def _version_created(_seq: int, time: int, body: bytes) -> Rows:
     doc = _json(msgspec.structs.replace(version, parts=(), created_at=created))
     yield (
         "version_add",
-        (version.asset, version.digest, version.parent, version.locator, version.run, version.code, version.rows, version.size_bytes, doc, created),
+        (
+            version.asset,
+            version.digest,
+            version.parent,
+            version.locator,
+            version.run,
+            version.code,
+            version.rows,
+            version.size_bytes,
+            doc,
+            created,
+        ),
     )
     for part in version.parts:
-        yield "part_add", (version.asset, version.digest, part.partition, part.digest, part.rows, part.code, part.inputs)
+        yield (
+            "part_add",
+            (
+                version.asset,
+                version.digest,
+                part.partition,
+                part.digest,
+                part.rows,
+                part.code,
+                part.inputs,
+            ),
+        )
     for name in version.removed:
         yield "part_add", (version.asset, version.digest, name, "", -1, "", "")
     for upstream, upstream_version in version.inputs.items():
@@ -205,7 +244,18 @@ def _version_withdrawn(_seq: int, time: int, body: bytes) -> Rows:
     data = msgspec.json.decode(body, type=VersionWithdrawn)
     yield "withdrawn_add", (data.env, data.asset, data.version, data.release, data.reason, time)
     for held in data.held:
-        yield "held_add", (data.env, data.asset, held.partition, held.code, held.inputs, data.version, held.digest)
+        yield (
+            "held_add",
+            (
+                data.env,
+                data.asset,
+                held.partition,
+                held.code,
+                held.inputs,
+                data.version,
+                held.digest,
+            ),
+        )
 
 
 def _version_unheld(_seq: int, _time: int, body: bytes) -> Rows:
@@ -225,7 +275,18 @@ def _checks_completed(seq: int, _time: int, body: bytes) -> Rows:
     for n, result in enumerate(data.results):
         yield (
             "check_result_add",
-            (seq, n, data.run, data.asset, data.version, result.name, result.partition, int(result.ok), result.severity, _json(result)),
+            (
+                seq,
+                n,
+                data.run,
+                data.asset,
+                data.version,
+                result.name,
+                result.partition,
+                int(result.ok),
+                result.severity,
+                _json(result),
+            ),
         )
 
 
@@ -233,7 +294,20 @@ def _release(_seq: int, time: int, body: bytes) -> Rows:
     release = msgspec.json.decode(body, type=Release)
     env = release.moves[0].env if release.moves else ""
     doc = _json(msgspec.structs.replace(release, changed_at=time))
-    yield "release_set", (release.id, env, release.state, release.step, release.intent, release.run, doc, release.created_at or time, time)
+    yield (
+        "release_set",
+        (
+            release.id,
+            env,
+            release.state,
+            release.step,
+            release.intent,
+            release.run,
+            doc,
+            release.created_at or time,
+            time,
+        ),
+    )
     for move in release.moves:
         yield "release_move_add", (release.id, move.env, move.asset, move.source, move.target)
     if release.state in OPEN_STATES:
@@ -251,7 +325,10 @@ def _release(_seq: int, time: int, body: bytes) -> Rows:
 
 def _signal_raised(_seq: int, _time: int, body: bytes) -> Rows:
     signal = msgspec.json.decode(body, type=Signal)
-    yield "signal_set", (signal.id, signal.asset, signal.kind, signal.severity, _json(signal), signal.onset)
+    yield (
+        "signal_set",
+        (signal.id, signal.asset, signal.kind, signal.severity, _json(signal), signal.onset),
+    )
 
 
 def _signal_closed(_seq: int, time: int, body: bytes) -> Rows:
@@ -286,7 +363,18 @@ PROJECTIONS: dict[str, Projection] = {
     "checks.completed": _checks_completed,
     **{
         f"release.{state}": _release
-        for state in ("proposed", "gated", "waiting", "rolling", "paused", "live", "rejected", "rolled_back", "superseded", "stuck")
+        for state in (
+            "proposed",
+            "gated",
+            "waiting",
+            "rolling",
+            "paused",
+            "live",
+            "rejected",
+            "rolled_back",
+            "superseded",
+            "stuck",
+        )
     },
     "signal.raised": _signal_raised,
     "signal.closed": _signal_closed,

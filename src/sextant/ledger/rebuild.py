@@ -17,7 +17,9 @@ PAGE_EVENTS = 4_000  # events read at once
 _decode = msgspec.json.Decoder(Envelope).decode
 
 
-def projected(read: Callable[[str, Sequence[Any]], list[Row]]) -> Iterator[tuple[str, Sequence[Any]]]:
+def projected(
+    read: Callable[[str, Sequence[Any]], list[Row]],
+) -> Iterator[tuple[str, Sequence[Any]]]:
     """Return the statements that all events mean, oldest first. An erased payload means nothing.
 
     Raises  Damaged for a payload that is not what its type declares
@@ -29,13 +31,19 @@ def projected(read: Callable[[str, Sequence[Any]], list[Row]]) -> Iterator[tuple
             projection = PROJECTIONS.get(envelope.type)
             if projection is not None and body is not None:
                 try:
-                    yield from projection(seq, envelope.time, upcast(envelope.type, envelope.v, bytes(body)))
+                    yield from projection(
+                        seq, envelope.time, upcast(envelope.type, envelope.v, bytes(body))
+                    )
                 except msgspec.MsgspecError as error:
-                    raise Damaged("SX-LEDGER-012", f"the payload of event {seq} is not what `{envelope.type}` declares",
-                                  hint="`sextant ledger verify` says whether it was changed") from error  # fmt: skip
+                    raise Damaged(
+                        "SX-LEDGER-012",
+                        f"the payload of event {seq} is not what `{envelope.type}` declares",
+                        hint="`sextant ledger verify` says whether it was changed",
+                    ) from error
         after = page[-1][0] + 1
 
 
 def rebuild(state: StateStore) -> None:
-    """Empty the projected tables and fill them again, in one transaction. Writers wait meanwhile (10 s for 1 M events)."""
+    """Empty the projected tables and fill them again, in one transaction. Writers wait meanwhile
+    (10 s for 1 M events)."""
     state.refill(PROJECTED, projected(state.read))

@@ -1,10 +1,15 @@
-"""Verifies a Sextant ledger, or a proof from one, without Sextant: needs Python 3.11 and `cryptography` only. Copy this file.
+"""Verifies a Sextant ledger, or a proof from one, without Sextant: needs Python 3.11 and
+`cryptography` only. Copy this file.
 
-    python standalone.py state.db [--key BASE64] [--witness FILE]     the whole log in a SQLite state file (read-only)
-    python standalone.py proof.json [--key BASE64] [--witness FILE]   one event, by `sextant ledger prove`
---key      the public key that you trust, from another source than the file; without it the witness's
+    python standalone.py state.db [--key BASE64] [--witness FILE]     the whole log in a SQLite
+    state file (read-only)
+    python standalone.py proof.json [--key BASE64] [--witness FILE]   one event, by `sextant ledger
+    prove`
+--key      the public key that you trust, from another source than the file; without it the
+           witness's
 --witness  a checkpoint that you kept (`sextant witness 1`): the log must begin with what it saw
-Exits 0 when all holds, 1 when something does not, 2 when it cannot tell. RFC 6962 tree, C2SP signed notes.
+Exits 0 when all holds, 1 when something does not, 2 when it cannot tell. RFC 6962 tree, C2SP signed
+notes.
 """
 
 import argparse
@@ -36,12 +41,15 @@ def root_of(leaves: list[bytes]) -> bytes:
     """RFC 6962, 2.1, level by level: an odd last subtree moves up as it is."""
     level = leaves or [sha256(b"").digest()]
     while len(level) > 1:
-        level = [node(*level[at : at + 2]) for at in range(0, len(level) - 1, 2)] + level[len(level) & ~1 :]
+        level = [node(*level[at : at + 2]) for at in range(0, len(level) - 1, 2)] + level[
+            len(level) & ~1 :
+        ]
     return level[0]
 
 
 def climb(at: int, last: int, left: bytes, right: bytes, path: list[bytes]) -> tuple[bytes, bytes]:
-    """RFC 9162, 2.1.3.2 and 2.1.4.2: return the roots of the old and the new tree that a path leads to."""
+    """RFC 9162, 2.1.3.2 and 2.1.4.2: return the roots of the old and the new tree that a path leads
+    to."""
     for other in path:
         need(last > 0, "the proof is too long")
         if at & 1 or at == last:
@@ -55,13 +63,18 @@ def climb(at: int, last: int, left: bytes, right: bytes, path: list[bytes]) -> t
     return left, right
 
 
-def check_consistency(old: int, new: int, old_root: bytes, new_root: bytes, path: list[bytes]) -> None:
+def check_consistency(
+    old: int, new: int, old_root: bytes, new_root: bytes, path: list[bytes]
+) -> None:
     need(0 < old <= new, "the checkpoint kept outside is not older")
     path = [old_root, *path] if old & (old - 1) == 0 or old == new else path or [b""]
     at, last = (old - 1, new - 1) if old < new else (0, 0)
     while at & 1:
         at, last = at >> 1, last >> 1
-    need(climb(at, last, path[0], path[0], path[1:]) == (old_root, new_root), "history was rewritten since the witness saw it")
+    need(
+        climb(at, last, path[0], path[0], path[1:]) == (old_root, new_root),
+        "history was rewritten since the witness saw it",
+    )
 
 
 def read_note(note: str, key: str | None) -> tuple[int, bytes]:
@@ -88,7 +101,10 @@ def payload_holds(envelope: bytes, salt: bytes | None, body: bytes | None) -> bo
 def check_database(path: Path, key: str | None, witness: tuple[int, bytes] | None) -> str:
     database = sqlite3.connect(f"file:{path.resolve()}?mode=ro", uri=True)
     leaves: list[bytes] = []
-    rows = database.execute("SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq ORDER BY e.seq")
+    rows = database.execute(
+        "SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq "
+        "= e.seq ORDER BY e.seq"
+    )
     for seq, envelope, salt, body in rows:
         need(seq == len(leaves) == json.loads(envelope)["seq"], f"event {len(leaves)} is missing")
         need(payload_holds(envelope, salt, body), f"the payload of event {seq} was changed")
@@ -96,32 +112,55 @@ def check_database(path: Path, key: str | None, witness: tuple[int, bytes] | Non
     newest = database.execute("SELECT note FROM checkpoint ORDER BY size DESC LIMIT 1").fetchone()
     need(newest is not None, "there is no checkpoint")
     size, root = read_note(newest[0], key)
-    need(size <= len(leaves), f"the checkpoint covers {size} events, there are {len(leaves)}: the log was cut off")
-    need(root_of(leaves[:size]) == root, f"the first {size} events are not the ones that the checkpoint signs")
+    need(
+        size <= len(leaves),
+        f"the checkpoint covers {size} events, there are {len(leaves)}: the log was cut off",
+    )
+    need(
+        root_of(leaves[:size]) == root,
+        f"the first {size} events are not the ones that the checkpoint signs",
+    )
     if witness is not None:
-        need(witness[0] <= len(leaves), f"a witness saw {witness[0]} events, there are {len(leaves)}: the log was cut off")
-        need(root_of(leaves[: witness[0]]) == witness[1], "history was rewritten since the witness saw it")
+        need(
+            witness[0] <= len(leaves),
+            f"a witness saw {witness[0]} events, there are {len(leaves)}: the log was cut off",
+        )
+        need(
+            root_of(leaves[: witness[0]]) == witness[1],
+            "history was rewritten since the witness saw it",
+        )
     return f"{len(leaves)} events, {size} of them signed"
 
 
 def check_proof(bundle: dict[str, Any], key: str | None, witness: tuple[int, bytes] | None) -> str:
-    salt, body = (base64.b64decode(bundle[name]) if name in bundle else None for name in ("salt", "payload"))
-    path, consistency = ([base64.b64decode(one) for one in bundle.get(name, [])] for name in ("path", "consistency"))
+    salt, body = (
+        base64.b64decode(bundle[name]) if name in bundle else None for name in ("salt", "payload")
+    )
+    path, consistency = (
+        [base64.b64decode(one) for one in bundle.get(name, [])] for name in ("path", "consistency")
+    )
     seq, envelope = bundle["seq"], base64.b64decode(bundle["envelope"])
     size, root = read_note(bundle["note"], key)
     need(0 <= seq < size and json.loads(envelope)["seq"] == seq, "the proof is for another event")
     leaf = sha256(b"\x00" + envelope).digest()
-    need(climb(seq, size - 1, leaf, leaf, path)[1] == root, "the event is not in the log that the checkpoint signs")
+    need(
+        climb(seq, size - 1, leaf, leaf, path)[1] == root,
+        "the event is not in the log that the checkpoint signs",
+    )
     need(payload_holds(envelope, salt, body), f"the payload of event {seq} was changed")
     if witness is not None:
         since = (size, root) if "since" not in bundle else read_note(bundle["since"], None)
-        need(since[0] == witness[0], "the proof does not start at this witness: make it with --since")
+        need(
+            since[0] == witness[0], "the proof does not start at this witness: make it with --since"
+        )
         check_consistency(witness[0], size, witness[1], root, consistency)
     return f"event {seq} stands in a signed log of {size} events: {envelope.decode()}"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for name, kind in (("file", Path), ("--key", str), ("--witness", Path)):
         parser.add_argument(name, type=kind)
     arguments = parser.parse_args()

@@ -1,7 +1,10 @@
-"""Old events, read as today's. Called wherever a stored payload is decoded; stored bytes are never changed.
+"""Old events, read as today's. Called wherever a stored payload is decoded; stored bytes are never
+changed.
 
-When the payload of a type changes its shape, the type's version `v` goes up by one, `CURRENT` says so, and a pure
-function from the old JSON object to the new one is added here. The corpus of old events under `tests/cases/events` keeps
+When the payload of a type changes its shape, the type's version `v` goes up by one, `CURRENT` says
+so, and a pure
+function from the old JSON object to the new one is added here. The corpus of old events under
+`tests/cases/events` keeps
 one of each (type, version) for ever.
 """
 
@@ -21,7 +24,12 @@ UPCASTERS: Mapping[tuple[str, int], Upcaster] = {}
 
 
 def upcast(
-    type_: str, v: int, body: bytes, *, current: Mapping[str, int] = CURRENT, upcasters: Mapping[tuple[str, int], Upcaster] = UPCASTERS
+    type_: str,
+    v: int,
+    body: bytes,
+    *,
+    current: Mapping[str, int] = CURRENT,
+    upcasters: Mapping[tuple[str, int], Upcaster] = UPCASTERS,
 ) -> bytes:
     """Return a payload in the shape of the current version of its type.
 

@@ -1,8 +1,9 @@
-"""Everything that can be checked of a ledger, checked. Called by `sextant ledger verify` and the restore drill.
+"""Everything that can be checked of a ledger, checked. Called by `sextant ledger verify` and the
+restore drill.
 
-Found is every change of the events and of what is derived from them: columns, payloads, tree nodes, checkpoints, projected
-rows, indexes. Not found can be a change of unused bytes; and, without a witness kept outside, what somebody does who has
-the signing key too.
+Found is every change of the events and of what is derived from them: columns, payloads, tree nodes,
+checkpoints, projected rows, indexes. Not found can be a change of unused bytes; and, without a
+witness kept outside, what somebody does who has the signing key too.
 """
 
 import os
@@ -50,7 +51,8 @@ _decode = msgspec.json.Decoder(_Said).decode
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing that is wrong: in which table, at which event (-1 = none in particular), and what."""
+    """One thing that is wrong: in which table, at which event (-1 = none in particular), and
+    what."""
 
     table: str
     seq: int
@@ -58,7 +60,8 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What was verified. `signed` events are covered by a checkpoint whose signature was checked; `root` is hex."""
+    """What was verified. `signed` events are covered by a checkpoint whose signature was checked;
+    `root` is hex."""
 
     events: int
     erased: int
@@ -81,7 +84,9 @@ class _Range(msgspec.Struct):
     stop: int
     findings: list[Finding]
     nodes: list[tuple[int, int, bytes]]  # complete subtrees from merkle.STORED_LEVEL upwards
-    peaks: list[tuple[int, bytes]]  # (level, hash) of the subtrees that make up the range, left to right
+    peaks: list[
+        tuple[int, bytes]
+    ]  # (level, hash) of the subtrees that make up the range, left to right
     bare: list[int]  # events without payload
     erased: list[int]  # events whose payload an event of this range erases
     first_time: int
@@ -89,12 +94,18 @@ class _Range(msgspec.Struct):
 
 
 def verify(
-    state: StateReader, *, public: str | None = None, witness: Witness | None = None, workers: int = 0, projections: bool = True,
+    state: StateReader,
+    *,
+    public: str | None = None,
+    witness: Witness | None = None,
+    workers: int = 0,
+    projections: bool = True,
     progress: Callable[[int, int], None] | None = None,
-) -> Report:  # fmt: skip
+) -> Report:
     """Check a whole ledger.
 
-    public       the public key that the caller trusts (from the key file); without it the witness's. Without both the
+    public       the public key that the caller trusts (from the key file); without it the
+                 witness's. Without both the
                  signatures of checkpoints are not checked, and `signed` is 0
     witness      a checkpoint kept outside: the log must continue it
     workers      processes; 0 = one for small ledgers, else up to two
@@ -112,14 +123,21 @@ def verify(
     try:
         size = _span(state.read, findings)
         tree, bare = _events(state, size, workers, findings, progress)
-        checkpoints = _checkpoints(state.read, tree.size, public or (witness.public if witness else None), findings)
+        checkpoints = _checkpoints(
+            state.read, tree.size, public or (witness.public if witness else None), findings
+        )
         if witness is not None:
             _witness(state.read, witness, findings)
         if projections:
             _projections(state, findings)
     except SextantError as error:  # a database so broken that it cannot be read on
         findings.append(Finding("database", -1, error.message))
-    except (TypeError, ValueError, LookupError, ArithmeticError) as error:  # values that no column may have
+    except (
+        TypeError,
+        ValueError,
+        LookupError,
+        ArithmeticError,
+    ) as error:  # values that no column may have
         findings.append(Finding("database", -1, f"what stands there cannot be read: {error}"))
     finally:
         helper.shutdown()
@@ -137,19 +155,31 @@ def verify(
 
 
 def _span(read: Read, findings: list[Finding]) -> int:
-    """Return the number of events, and how far to look; report a first or last one that is not where it must be."""
+    """Return the number of events, and how far to look; report a first or last one that is not
+    where it must be."""
     count, first, last = read("event_span", ())[0]
     if count and (first != 0 or last != count - 1):
-        findings.append(Finding("event", int(first), f"{count} events are numbered {first} to {last}: some are missing"))
+        findings.append(
+            Finding(
+                "event",
+                int(first),
+                f"{count} events are numbered {first} to {last}: some are missing",
+            )
+        )
     for (seq,) in read("payload_strays", (FINDINGS_MAX,)):
         findings.append(Finding("payload", int(seq), "a payload without an event"))
     return int(count)
 
 
 def _events(
-    state: StateReader, size: int, workers: int, findings: list[Finding], progress: Callable[[int, int], None] | None
+    state: StateReader,
+    size: int,
+    workers: int,
+    findings: list[Finding],
+    progress: Callable[[int, int], None] | None,
 ) -> tuple[merkle.Frontier, set[int]]:
-    """Check all events and the stored nodes; return the tree made anew, and which events have no payload."""
+    """Check all events and the stored nodes; return the tree made anew, and which events have no
+    payload."""
     tree = merkle.Frontier()
     nodes: dict[tuple[int, int], bytes] = {}
     bare: set[int] = set()
@@ -161,19 +191,31 @@ def _events(
         bare.update(part.bare)
         erased.update(part.erased)
         if part.first_time < time:
-            findings.append(Finding("event", part.start, "its time is before that of the event in front of it"))
+            findings.append(
+                Finding("event", part.start, "its time is before that of the event in front of it")
+            )
         time = part.last_time
         for level, hash_ in part.peaks:
             nodes |= {(above, index): node for above, index, node in tree.extend(level, hash_)}
         if progress is not None:
             progress(part.stop, size)
-    findings += [Finding("payload", seq, "the payload is gone, and no event says that it was erased") for seq in sorted(bare - erased)]
-    findings += [Finding("payload", seq, "the payload is there, though an event says that it was erased") for seq in sorted(erased - bare)]
+    findings += [
+        Finding("payload", seq, "the payload is gone, and no event says that it was erased")
+        for seq in sorted(bare - erased)
+    ]
+    findings += [
+        Finding("payload", seq, "the payload is there, though an event says that it was erased")
+        for seq in sorted(erased - bare)
+    ]
     for level, index, hash_ in state.read("nodes", ()):
         expected = nodes.pop((level, index), None)
         if expected != hash_:
-            findings.append(Finding("node", -1, f"node {index} on level {level} is not what the events give"))
-    findings += [Finding("node", -1, f"node {index} on level {level} is missing") for level, index in nodes]
+            findings.append(
+                Finding("node", -1, f"node {index} on level {level} is not what the events give")
+            )
+    findings += [
+        Finding("node", -1, f"node {index} on level {level} is missing") for level, index in nodes
+    ]
     return tree, bare
 
 
@@ -222,18 +264,32 @@ def _scan(read: Read, start: int, stop: int) -> _Range:
                 keep(sha256(b"\x00" + envelope).digest())
                 said = _decode(envelope)
                 if (
-                    said.hash != sha256(salt + body).hexdigest() or said.id != id_ or said.seq != seq
-                    or said.time != time or said.type != type_ or said.subject != subject or said.cause != cause
-                ):  # fmt: skip
+                    said.hash != sha256(salt + body).hexdigest()
+                    or said.id != id_
+                    or said.seq != seq
+                    or said.time != time
+                    or said.type != type_
+                    or said.subject != subject
+                    or said.cause != cause
+                ):
                     _diagnose(row, found)
                 if time < last:
-                    report(Finding("event", seq, "its time is before that of the event in front of it"))
+                    report(
+                        Finding("event", seq, "its time is before that of the event in front of it")
+                    )
                 last = time
                 if type_ == ERASED:
                     found.erased.append(msgspec.json.decode(body, type=PayloadErased).seq)
-            except (TypeError, ValueError):  # an erased payload, a hole, a column of another type, an envelope that is no JSON
+            except (
+                TypeError,
+                ValueError,
+            ):  # an erased payload, a hole, a column of another type, an envelope that is no JSON
                 del leaves[seq - start :]
-                leaves.append(sha256(b"\x00" + envelope).digest() if isinstance(envelope, bytes) else merkle.EMPTY)
+                leaves.append(
+                    sha256(b"\x00" + envelope).digest()
+                    if isinstance(envelope, bytes)
+                    else merkle.EMPTY
+                )
                 _diagnose(row, found)
             if cause and cause != before:  # most are caused by the one before
                 at = known.get(cause)
@@ -251,7 +307,9 @@ def _scan(read: Read, start: int, stop: int) -> _Range:
 def _with_holes(rows: list[Row], start: int, stop: int) -> list[Row]:
     """Return the rows of a page with an empty one for each event that is missing."""
     known = {row[0]: row for row in rows}
-    return [known.get(seq, (seq, "", "", "", "", 0, None, None, None)) for seq in range(start, stop)]
+    return [
+        known.get(seq, (seq, "", "", "", "", 0, None, None, None)) for seq in range(start, stop)
+    ]
 
 
 def _diagnose(row: Row, found: _Range) -> None:
@@ -265,16 +323,30 @@ def _diagnose(row: Row, found: _Range) -> None:
     except (TypeError, ValueError) as error:
         found.findings.append(Finding("event", seq, f"its envelope cannot be read: {error}"))
         return
-    if (said.seq, said.id, said.type, said.subject, said.cause, said.time) != (seq, id_, type_, subject, cause, time):
+    if (said.seq, said.id, said.type, said.subject, said.cause, said.time) != (
+        seq,
+        id_,
+        type_,
+        subject,
+        cause,
+        time,
+    ):
         found.findings.append(Finding("event", seq, "its columns are not what its envelope says"))
     if body is None:
         found.bare.append(seq)
-    elif not isinstance(body, bytes) or not isinstance(salt, bytes) or payload_hash(salt, body) != said.hash:
-        found.findings.append(Finding("payload", seq, "the payload is not the one that the envelope names"))
+    elif (
+        not isinstance(body, bytes)
+        or not isinstance(salt, bytes)
+        or payload_hash(salt, body) != said.hash
+    ):
+        found.findings.append(
+            Finding("payload", seq, "the payload is not the one that the envelope names")
+        )
 
 
 def _build(found: _Range, hashes: list[bytes]) -> None:
-    """Make the complete subtrees over the leaves of a range: its stored nodes, and the peaks that it hands on."""
+    """Make the complete subtrees over the leaves of a range: its stored nodes, and the peaks that
+    it hands on."""
     level = 0
     first = found.start
     peaks = []
@@ -283,14 +355,20 @@ def _build(found: _Range, hashes: list[bytes]) -> None:
             peaks.append((level, hashes[-1]))
         if level >= merkle.STORED_LEVEL:
             found.nodes += [(level, first + at, hash_) for at, hash_ in enumerate(hashes)]
-        hashes = [sha256(b"\x01" + hashes[at] + hashes[at + 1]).digest() for at in range(0, len(hashes) - 1, 2)]
+        hashes = [
+            sha256(b"\x01" + hashes[at] + hashes[at + 1]).digest()
+            for at in range(0, len(hashes) - 1, 2)
+        ]
         first >>= 1
         level += 1
     found.peaks = peaks[::-1]
 
 
-def _checkpoints(read: Read, size: int, public: str | None, findings: list[Finding]) -> tuple[int, int]:
-    """Check each checkpoint's row, signature and root; return how many there are and how many events are signed."""
+def _checkpoints(
+    read: Read, size: int, public: str | None, findings: list[Finding]
+) -> tuple[int, int]:
+    """Check each checkpoint's row, signature and root; return how many there are and how many
+    events are signed."""
     keys: list[tuple[int, str]] = []
     if public is not None:
         try:
@@ -308,16 +386,37 @@ def _checkpoints(read: Read, size: int, public: str | None, findings: list[Findi
         try:
             checkpoint = read_note(note, key)
             if (checkpoint.size, checkpoint.time) != (at_size, at) or at < time:
-                findings.append(Finding("checkpoint", at_size, "its columns are not what its note says"))
+                findings.append(
+                    Finding("checkpoint", at_size, "its columns are not what its note says")
+                )
             if at_size > size:
-                findings.append(Finding("checkpoint", at_size, f"it covers {at_size} events, there are {size}: the log was cut off"))
+                findings.append(
+                    Finding(
+                        "checkpoint",
+                        at_size,
+                        f"it covers {at_size} events, there are {size}: the log was cut off",
+                    )
+                )
             elif merkle.root(at_size, subtree) != checkpoint.root:
-                findings.append(Finding("checkpoint", at_size, f"the first {at_size} events are not the ones that it signs"))
+                findings.append(
+                    Finding(
+                        "checkpoint",
+                        at_size,
+                        f"the first {at_size} events are not the ones that it signs",
+                    )
+                )
             else:
                 signed = at_size if key else 0
             if checkpoint.after != after or checkpoint.origin != (origin or checkpoint.origin):
                 findings.append(
-                    Finding("checkpoint", at_size, "it does not follow the checkpoint in front of it: one is missing, or of another log")
+                    Finding(
+                        "checkpoint",
+                        at_size,
+                        (
+                            "it does not follow the checkpoint in front of it: one is missing, "
+                            "or of another log"
+                        ),
+                    )
                 )
             time, origin = at, checkpoint.origin
         except SextantError as error:
@@ -327,12 +426,20 @@ def _checkpoints(read: Read, size: int, public: str | None, findings: list[Findi
 
 
 def _witness(read: Read, witness: Witness, findings: list[Finding]) -> None:
-    """Check that the log continues what was seen, and that the checkpoint that was seen is still there."""
+    """Check that the log continues what was seen, and that the checkpoint that was seen is still
+    there."""
     if text := contradiction(read, witness):
         findings.append(Finding("event", -1, text))
     if witness.note not in [note for _, note, _ in read("checkpoints", ())]:
         findings.append(
-            Finding("checkpoint", -1, f"the checkpoint of size {witness.checkpoint().size} that was kept outside is missing here")
+            Finding(
+                "checkpoint",
+                -1,
+                (
+                    f"the checkpoint of size {witness.checkpoint().size} that was kept outside "
+                    "is missing here"
+                ),
+            )
         )
 
 
@@ -347,7 +454,9 @@ def _projections(state: StateReader, findings: list[Finding]) -> None:
                 if len(findings) >= FINDINGS_MAX:
                     return
     except (ValueError, TypeError, ArithmeticError) as error:
-        findings.append(Finding("payload", -1, f"an event's payload is not what its type declares: {error}"))
+        findings.append(
+            Finding("payload", -1, f"an event's payload is not what its type declares: {error}")
+        )
     finally:
         fresh.close()
 
@@ -373,8 +482,11 @@ def _flat(pages: Iterator[list[Row]]) -> Iterator[Row]:
 
 
 def _order(row: Row) -> tuple[Any, ...]:
-    """Return a key that sorts as the databases do, also when a column was given another type by hand."""
-    return tuple((0, value, "") if isinstance(value, (int, float)) else (1, 0, str(value)) for value in row)
+    """Return a key that sorts as the databases do, also when a column was given another type by
+    hand."""
+    return tuple(
+        (0, value, "") if isinstance(value, (int, float)) else (1, 0, str(value)) for value in row
+    )
 
 
 def _shown(row: Row | None) -> str:

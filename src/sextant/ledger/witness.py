@@ -1,8 +1,9 @@
 """The newest checkpoint, kept outside the project by each client that saw it.
 
-Whoever holds database and key can rewrite the log and sign the new one; he cannot change what others have seen. A witness
-is a small text: the public key and the note. It lies in the user's state folder, and the same text can be put into a git
-tag, a mail or a ticket. What it proves: the log of today begins with the log of then.
+Whoever holds database and key can rewrite the log and sign the new one; he cannot change what
+others have seen. A witness is a small text: the public key and the note. It lies in the user's
+state folder, and the same text can be put into a git tag, a mail or a ticket. What it proves: the
+log of today begins with the log of then.
 """
 
 import os
@@ -31,7 +32,9 @@ class Witness(NamedTuple):
         header, _, rest = text.partition("\n")
         key, _, note = rest.partition("\n")
         if header != HEADER or not key.startswith("key "):
-            raise BadData("SX-LEDGER-030", "this is no witness: it must begin with `" + HEADER + "`")
+            raise BadData(
+                "SX-LEDGER-030", "this is no witness: it must begin with `" + HEADER + "`"
+            )
         witness = cls(key.removeprefix("key "), note)
         read_note(note, witness.public)
         return witness
@@ -44,14 +47,16 @@ class Witness(NamedTuple):
 
 
 def default_witness_path(project_id: str) -> Path:
-    """Return where a client keeps a project's witness: in the user's state folder, not in the project."""
+    """Return where a client keeps a project's witness: in the user's state folder, not in the
+    project."""
     import platformdirs
 
     return Path(platformdirs.user_state_dir("sextant")) / "witness" / f"{project_id}.txt"
 
 
 def load_witness(path: Path) -> Witness | None:
-    """Return the witness kept in a file, None without the file. BadData when the file is no witness."""
+    """Return the witness kept in a file, None without the file. BadData when the file is no
+    witness."""
     try:
         text = path.read_text()
     except FileNotFoundError:
@@ -85,23 +90,37 @@ def contradiction(read: Callable[[str, Sequence[Any]], list[Row]], witness: Witn
     head = read("event_head", ())
     size = head[0][0] + 1 if head else 0
     if size < seen.size:
-        return f"the ledger has {size} events, a checkpoint kept outside has {seen.size}: it was cut off or replaced by an older copy"
+        return (
+            f"the ledger has {size} events, a checkpoint kept outside has {seen.size}: it was "
+            "cut off or replaced by an older copy"
+        )
     try:
         root = merkle.root(seen.size, subtrees(read))
     except Damaged as error:
         return error.message
     if root != seen.root:
-        return f"the first {seen.size} events are not those of a checkpoint kept outside: history was rewritten"
+        return (
+            f"the first {seen.size} events are not those of a checkpoint kept outside: history "
+            "was rewritten"
+        )
     return ""
 
 
 def confirm(read: Callable[[str, Sequence[Any]], list[Row]], path: Path) -> Witness | None:
-    """Check the log against the witness in a file, when there is one; a client does so whenever it opens a project.
+    """Check the log against the witness in a file, when there is one; a client does so whenever it
+    opens a project.
 
     Raises  Damaged when the log contradicts it
     """
     witness = load_witness(path)
     if witness is not None and (text := contradiction(read, witness)):
-        raise Damaged("SX-LEDGER-031", text, where=str(path),
-                      hint="if you restored an older backup yourself, remove this witness; else `sextant ledger verify` says more")  # fmt: skip
+        raise Damaged(
+            "SX-LEDGER-031",
+            text,
+            where=str(path),
+            hint=(
+                "if you restored an older backup yourself, remove this witness; else `sextant "
+                "ledger verify` says more"
+            ),
+        )
     return witness

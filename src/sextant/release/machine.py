@@ -1,4 +1,5 @@
-"""The life of a release, for every kind of asset: a pure function from (release, what happened) to the next release.
+"""The life of a release, for every kind of asset: a pure function from (release, what happened) to
+the next release.
 
     proposed -> gated -> rolling -> live -> rolled_back
        |          |        |  ^
@@ -7,9 +8,11 @@
        |          v        |
        |       waiting     +------------> stuck -> rolled_back | live
        v          v
-    rejected   rejected            any open state -> superseded (before rolling) | rejected (its source moved)
+    rejected   rejected            any open state -> superseded (before rolling) | rejected (its
+               source moved)
 
-`gated` means the checks passed; `waiting` that people must approve; `rolling` that the strategy is at step `step`.
+`gated` means the checks passed; `waiting` that people must approve; `rolling` that the strategy is
+at step `step`.
 """
 
 from typing import Literal
@@ -20,9 +23,24 @@ from sextant.kernel.errors import Conflict
 from sextant.kernel.nouns import OPEN_STATES, Release, ReleaseState
 
 Happening = Literal[
-    "gate_passed", "gate_failed", "approval_needed", "approved", "denied", "started", "step_passed", "step_failed", "finished",
-    "paused", "resumed", "undone", "undo_failed", "source_moved", "superseded", "resolved_live", "resolved_back",
-]  # fmt: skip
+    "gate_passed",
+    "gate_failed",
+    "approval_needed",
+    "approved",
+    "denied",
+    "started",
+    "step_passed",
+    "step_failed",
+    "finished",
+    "paused",
+    "resumed",
+    "undone",
+    "undo_failed",
+    "source_moved",
+    "superseded",
+    "resolved_live",
+    "resolved_back",
+]
 
 # (state, what happened) -> next state. What is not here cannot happen.
 TRANSITIONS: dict[tuple[ReleaseState, Happening], ReleaseState] = {
@@ -56,12 +74,16 @@ TRANSITIONS: dict[tuple[ReleaseState, Happening], ReleaseState] = {
 }
 
 
-def advance(release: Release, happened: Happening, *, reason: str = "", by: str = "", at: int = 0) -> Release:
+def advance(
+    release: Release, happened: Happening, *, reason: str = "", by: str = "", at: int = 0
+) -> Release:
     """Return the release after `happened`. Conflict if that cannot happen in its state."""
     state = TRANSITIONS.get((release.state, happened))
     if state is None:
         raise Conflict(
-            "SX-RELEASE-001", f"release `{release.id}` is {release.state}: `{happened}` cannot happen to it", hint=f"`sextant releases {release.id}` shows where it stands"
+            "SX-RELEASE-001",
+            f"release `{release.id}` is {release.state}: `{happened}` cannot happen to it",
+            hint=f"`sextant releases {release.id}` shows where it stands",
         )
     changes: dict[str, object] = {"state": state, "changed_at": at}
     if reason:
@@ -79,5 +101,6 @@ def is_open(release: Release) -> bool:
 
 
 def may_be_superseded(release: Release) -> bool:
-    """Say whether a newer release takes its place; one that is rolling finishes or is undone first."""
+    """Say whether a newer release takes its place; one that is rolling finishes or is undone
+    first."""
     return release.state in ("proposed", "gated", "waiting")

@@ -1,7 +1,9 @@
-"""Publishes what a run made: builds versions, writes the tables' new states, and moves all pointers in one release.
+"""Publishes what a run made: builds versions, writes the tables' new states, and moves all pointers
+in one release.
 
-Write-audit-publish: rows were written under the run's own prefix and checked before this is called; nothing here is
-visible before the one state transaction that holds versions, check results, release and pointers.
+Write-audit-publish: rows were written under the run's own prefix and checked before this is called;
+nothing here is visible before the one state transaction that holds versions, check results, release
+and pointers.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,9 +20,25 @@ from sextant.engine.work import table_folder
 from sextant.kernel.clock import Clock
 from sextant.kernel.errors import BadData, Conflict
 from sextant.kernel.ids import Ids
-from sextant.kernel.nouns import Asset, CheckResult, Event, Move, Part, Principal, Release, Strategy, Version
+from sextant.kernel.nouns import (
+    Asset,
+    CheckResult,
+    Event,
+    Move,
+    Part,
+    Principal,
+    Release,
+    Strategy,
+    Version,
+)
 from sextant.kernel.ports import Lake, State, Statement, TableCommit, Write
-from sextant.ledger.projections import ChecksCompleted, Held, VersionConfirmed, VersionCreated, VersionRelocated
+from sextant.ledger.projections import (
+    ChecksCompleted,
+    Held,
+    VersionConfirmed,
+    VersionCreated,
+    VersionRelocated,
+)
 from sextant.policy.decide import Decision
 from sextant.release.releases import Instant, Releases, Verdict, still
 from sextant.stores.lake.digest import version_digest
@@ -31,7 +49,8 @@ Decide = Callable[[Sequence[Move]], Decision]
 
 
 class DatasetKind(Instant):
-    """Datasets: the gate is the checks that ran on exactly that version; an undo holds what the version was made from."""
+    """Datasets: the gate is the checks that ran on exactly that version; an undo holds what the
+    version was made from."""
 
     def __init__(self, versions: Versions) -> None:
         self._versions = versions
@@ -47,11 +66,16 @@ class DatasetKind(Instant):
     def held(self, move: Move) -> tuple[Held, ...]:
         before = self._versions.parts(move.asset, move.source)
         differs, _ = changed(before, self._versions.parts(move.asset, move.target))
-        return tuple(Held(p.partition, p.code, p.inputs, p.digest) for p in differs.values() if p.partition not in before or before[p.partition].digest != p.digest)
+        return tuple(
+            Held(p.partition, p.code, p.inputs, p.digest)
+            for p in differs.values()
+            if p.partition not in before or before[p.partition].digest != p.digest
+        )
 
 
 class Published(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a run's tables: the release of what passed, and one rejected release for each refused asset."""
+    """What became of a run's tables: the release of what passed, and one rejected release for each
+    refused asset."""
 
     release: Release | None = None
     rejected: tuple[Release, ...] = ()
@@ -63,33 +87,92 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
 class Publisher:
     """Builds and publishes the versions of one environment's tables."""
 
-    def __init__(self, state: State, lake: Lake, versions: Versions, releases: Releases, clock: Clock, ids: Ids) -> None:
-        self._state, self._lake, self._versions, self._releases, self._clock, self._ids = state, lake, versions, releases, clock, ids
+    def __init__(
+        self,
+        state: State,
+        lake: Lake,
+        versions: Versions,
+        releases: Releases,
+        clock: Clock,
+        ids: Ids,
+    ) -> None:
+        self._state, self._lake, self._versions, self._releases, self._clock, self._ids = (
+            state,
+            lake,
+            versions,
+            releases,
+            clock,
+            ids,
+        )
         self._pool = ThreadPoolExecutor(_COMMITS_AT_ONCE, thread_name_prefix="sextant-commit")
         self._begun: dict[str, tuple[Any, Future[TableCommit]]] = {}
 
     def publish(
-        self, env: str, tables: Mapping[str, RunTable], assets: Mapping[str, Asset], *, run: str, by: Principal, decide: Decide, cause: str,
-        definitions: Sequence[Definition] = (), guards: Sequence[Statement] = (), intent: str = "release", undoes: Release | None = None,
-        reason: str = "", broke_glass: str = "", refused: Sequence[str] = (), before: Sequence[Event] = (),
-    ) -> Published:  # fmt: skip
+        self,
+        env: str,
+        tables: Mapping[str, RunTable],
+        assets: Mapping[str, Asset],
+        *,
+        run: str,
+        by: Principal,
+        decide: Decide,
+        cause: str,
+        definitions: Sequence[Definition] = (),
+        guards: Sequence[Statement] = (),
+        intent: str = "release",
+        undoes: Release | None = None,
+        reason: str = "",
+        broke_glass: str = "",
+        refused: Sequence[str] = (),
+        before: Sequence[Event] = (),
+    ) -> Published:
         """Publish every table with something new, in one release; then record what was refused.
 
-        Raises Conflict when somebody else published the same partitions meanwhile; nothing is then live.
+        Raises Conflict when somebody else published the same partitions meanwhile; nothing is then
+        live.
         """
         for attempt in range(_REBASES_MAX + 1):
             try:
-                return self._once(env, tables, assets, run, by, decide, cause, definitions, guards, intent, undoes, reason, broke_glass, refused, before)
+                return self._once(
+                    env,
+                    tables,
+                    assets,
+                    run,
+                    by,
+                    decide,
+                    cause,
+                    definitions,
+                    guards,
+                    intent,
+                    undoes,
+                    reason,
+                    broke_glass,
+                    refused,
+                    before,
+                )
             except Conflict:
                 if attempt == _REBASES_MAX or not self._rebase(env, tables):
                     raise
         raise AssertionError
 
     def _once(
-        self, env: str, tables: Mapping[str, RunTable], assets: Mapping[str, Asset], run: str, by: Principal, decide: Decide, cause: str,
-        definitions: Sequence[Definition], guards: Sequence[Statement], intent: str, undoes: Release | None, reason: str, broke_glass: str,
-        refused: Sequence[str], before: Sequence[Event],
-    ) -> Published:  # fmt: skip
+        self,
+        env: str,
+        tables: Mapping[str, RunTable],
+        assets: Mapping[str, Asset],
+        run: str,
+        by: Principal,
+        decide: Decide,
+        cause: str,
+        definitions: Sequence[Definition],
+        guards: Sequence[Statement],
+        intent: str,
+        undoes: Release | None,
+        reason: str,
+        broke_glass: str,
+        refused: Sequence[str],
+        before: Sequence[Event],
+    ) -> Published:
         events: list[Event] = list(before)
         moves: list[Move] = []
         made: dict[str, str] = {}
@@ -98,43 +181,106 @@ class Publisher:
         for definition in definitions:
             asset = assets[definition.asset]
             made[asset.id] = definition.target
-            moves.append(Move(env=env, asset=asset.id, source=definition.source, target=definition.target))
-            if definition.target == definition_digest(asset):  # not an older one that an undo brings back: that is recorded, with its own measure
-                version = Version(asset=asset.id, digest=definition.target, parent=definition.source, run=run, inputs={}, meta={"measure": msgspec.to_builtins(asset.measure)})
-                events.append(self._event("version.created", f"{asset.id}@{version.digest}", VersionCreated(version), by, cause))
-        states = self._states({id_: table for id_, table in tables.items() if table.changed}, assets)
+            moves.append(
+                Move(env=env, asset=asset.id, source=definition.source, target=definition.target)
+            )
+            if definition.target == definition_digest(
+                asset
+            ):  # not an older one that an undo brings back: that is recorded, with its own measure
+                version = Version(
+                    asset=asset.id,
+                    digest=definition.target,
+                    parent=definition.source,
+                    run=run,
+                    inputs={},
+                    meta={"measure": msgspec.to_builtins(asset.measure)},
+                )
+                events.append(
+                    self._event(
+                        "version.created",
+                        f"{asset.id}@{version.digest}",
+                        VersionCreated(version),
+                        by,
+                        cause,
+                    )
+                )
+        states = self._states(
+            {id_: table for id_, table in tables.items() if table.changed}, assets
+        )
         for id_, table in tables.items():
             asset = assets[id_]
             if table.confirmed:
-                events.append(self._event("version.confirmed", id_, VersionConfirmed(id_, tuple(table.confirmed)), by, cause))
+                events.append(
+                    self._event(
+                        "version.confirmed",
+                        id_,
+                        VersionConfirmed(id_, tuple(table.confirmed)),
+                        by,
+                        cause,
+                    )
+                )
             if not table.changed:
                 continue
             version = self._version(env, table, asset, run, tables, made, states[id_], table.checks)
             if refused:
-                version = msgspec.structs.replace(version, meta={**version.meta, "refused": list(refused)})
+                version = msgspec.structs.replace(
+                    version, meta={**version.meta, "refused": list(refused)}
+                )
             built.append(version)
             if version.digest != table.base:
                 made[id_] = version.digest
                 rows += sum(staged.part.rows for staged in table.staged.values())
                 moves.append(Move(env=env, asset=id_, source=table.base, target=version.digest))
-                created = self._event("version.created", f"{id_}@{version.digest}", VersionCreated(version), by, cause)
-                events += [created, *self._checks(table.checks, run, id_, version.digest, by, created.id)]
+                created = self._event(
+                    "version.created", f"{id_}@{version.digest}", VersionCreated(version), by, cause
+                )
+                events += [
+                    created,
+                    *self._checks(table.checks, run, id_, version.digest, by, created.id),
+                ]
             else:  # the same content in other files
-                events.append(self._event("version.relocated", f"{id_}@{version.digest}", VersionRelocated(id_, version.digest, version.locator), by, cause))
-                events.append(self._event("version.confirmed", id_, VersionConfirmed(id_, version.parts), by, cause))
+                events.append(
+                    self._event(
+                        "version.relocated",
+                        f"{id_}@{version.digest}",
+                        VersionRelocated(id_, version.digest, version.locator),
+                        by,
+                        cause,
+                    )
+                )
+                events.append(
+                    self._event(
+                        "version.confirmed", id_, VersionConfirmed(id_, version.parts), by, cause
+                    )
+                )
                 events += self._checks(table.checks, run, id_, table.base, by, cause)
         release = None
         if moves:
             drafted = self._releases.draft(
-                moves, by=by, decision=decide(moves), strategy=Strategy(kind="publish"), run=run, reason=reason, intent=intent,
-                undoes=undoes.id if undoes else "", broke_glass=broke_glass,
-            )  # fmt: skip
+                moves,
+                by=by,
+                decision=decide(moves),
+                strategy=Strategy(kind="publish"),
+                run=run,
+                reason=reason,
+                intent=intent,
+                undoes=undoes.id if undoes else "",
+                broke_glass=broke_glass,
+            )
             if undoes is not None:
                 bad = [m for m in undoes.moves if m.asset in {move.asset for move in moves}]
-                events += self._releases.withdrawals(bad[:1] if not any(m.asset.startswith("kpi:") for m in bad) else bad, reason=reason, undo=drafted.id, cause=cause, by=str(by))
+                events += self._releases.withdrawals(
+                    bad[:1] if not any(m.asset.startswith("kpi:") for m in bad) else bad,
+                    reason=reason,
+                    undo=drafted.id,
+                    cause=cause,
+                    by=str(by),
+                )
                 if undoes.state == "live":
                     guards = (*guards, still(undoes))
-                    events.append(self._releases.mark_undone(undoes, undo=drafted.id, cause=cause, by=str(by)))
+                    events.append(
+                        self._releases.mark_undone(undoes, undo=drafted.id, cause=cause, by=str(by))
+                    )
             release = self._propose(built, drafted, events, cause, guards)
         elif events:
             self._state.commit(Write(tuple(guards), tuple(events)))
@@ -143,11 +289,27 @@ class Publisher:
                 if id_ in tables:
                     self._versions.remember(id_, digest, tables[id_].parts())
         rejected = self._refuse(env, tables, assets, run, by, decide, cause, made)
-        return Published(release=release, rejected=rejected, versions=made, files={id_: len(commit.files) for id_, commit in states.items()}, rows=rows)
+        return Published(
+            release=release,
+            rejected=rejected,
+            versions=made,
+            files={id_: len(commit.files) for id_, commit in states.items()},
+            rows=rows,
+        )
 
     # ------------------------------------------------------------ versions
 
-    def _version(self, env: str, table: RunTable, asset: Asset, run: str, tables: Mapping[str, RunTable], made: Mapping[str, str], commit: TableCommit, refused: Sequence[CheckResult] = ()) -> Version:
+    def _version(
+        self,
+        env: str,
+        table: RunTable,
+        asset: Asset,
+        run: str,
+        tables: Mapping[str, RunTable],
+        made: Mapping[str, str],
+        commit: TableCommit,
+        refused: Sequence[CheckResult] = (),
+    ) -> Version:
         parts = table.parts()
         digest = version_digest(table.schema, {name: part.digest for name, part in parts.items()})
         inputs = dict(table.made_from)
@@ -158,7 +320,9 @@ class Publisher:
                 if used:
                     inputs[bound.asset] = used
         definition = "kpi:" + asset.name.removeprefix("kpi_")
-        if asset.id.startswith("dataset:kpi_") and (by := made.get(definition) or self._versions.live_version(env, definition)):
+        if asset.id.startswith("dataset:kpi_") and (
+            by := made.get(definition) or self._versions.live_version(env, definition)
+        ):
             inputs[definition] = by
         made_now = sum(not staged.origin for staged in table.staged.values())
         meta: dict[str, Any] = {"wall_s": round(table.wall_s, 6), "made": made_now}
@@ -166,16 +330,31 @@ class Publisher:
             known = self._versions.get(asset.id, table.base).meta
             meta = {name: known[name] for name in ("wall_s", "made") if name in known}
         if refused:
-            meta["refused"] = [f"{check.name}: {check.message}" for check in refused if not check.ok and check.severity == "error"][:20]
+            meta["refused"] = [
+                f"{check.name}: {check.message}"
+                for check in refused
+                if not check.ok and check.severity == "error"
+            ][:20]
         return Version(
-            asset=asset.id, digest=digest, parent=table.base, locator=commit.locator, run=run, code=asset.build.code.fingerprint if asset.build else "",
-            inputs=inputs, parts=tuple(staged.part for staged in table.staged.values()), removed=tuple(sorted(table.removed)),
-            rows=sum(part.rows for part in parts.values()), size_bytes=sum(file.size_bytes for file in commit.files), schema=table.schema, meta=meta,
+            asset=asset.id,
+            digest=digest,
+            parent=table.base,
+            locator=commit.locator,
+            run=run,
+            code=asset.build.code.fingerprint if asset.build else "",
+            inputs=inputs,
+            parts=tuple(staged.part for staged in table.staged.values()),
+            removed=tuple(sorted(table.removed)),
+            rows=sum(part.rows for part in parts.values()),
+            size_bytes=sum(file.size_bytes for file in commit.files),
+            schema=table.schema,
+            meta=meta,
             created_at=self._clock.now_ns(),
-        )  # fmt: skip
+        )
 
     def begin(self, table: RunTable, asset: Asset) -> None:
-        """Start writing the new state of a table whose steps are done, while others still work. `publish` uses it if the
+        """Start writing the new state of a table whose steps are done, while others still work.
+        `publish` uses it if the
         table is then still the same; otherwise nothing names it and it is collected."""
         self._begun[table.asset] = (_shape(table), self._pool.submit(self._commit, table, asset))
 
@@ -183,17 +362,25 @@ class Publisher:
         """End the threads that write table states."""
         self._pool.shutdown()
 
-    def _states(self, tables: Mapping[str, RunTable], assets: Mapping[str, Asset]) -> dict[str, TableCommit]:
-        """Write the new states of several tables side by side: most of the time is waiting for the disk."""
-        begun = {id_: self._begun.pop(id_) for id_ in tables if id_ in self._begun}  # others' runs have begun theirs
+    def _states(
+        self, tables: Mapping[str, RunTable], assets: Mapping[str, Asset]
+    ) -> dict[str, TableCommit]:
+        """Write the new states of several tables side by side: most of the time is waiting for the
+        disk."""
+        begun = {
+            id_: self._begun.pop(id_) for id_ in tables if id_ in self._begun
+        }  # others' runs have begun theirs
         futures = {
-            id_: begun[id_][1] if id_ in begun and begun[id_][0] == _shape(table) else self._pool.submit(self._commit, table, assets[id_])
+            id_: begun[id_][1]
+            if id_ in begun and begun[id_][0] == _shape(table)
+            else self._pool.submit(self._commit, table, assets[id_])
             for id_, table in tables.items()
         }
         return {id_: future.result() for id_, future in futures.items()}
 
     def _commit(self, table: RunTable, asset: Asset) -> TableCommit:
-        """Write the table's new state; where nothing of the old one stays and its columns do not fit, the table begins anew."""
+        """Write the table's new state; where nothing of the old one stays and its columns do not
+        fit, the table begins anew."""
         try:
             return self._laid_over(table, asset, table.locator)
         except BadData:
@@ -202,7 +389,8 @@ class Publisher:
             return self._laid_over(table, asset, "")
 
     def _laid_over(self, table: RunTable, asset: Asset, locator: str) -> TableCommit:
-        """Write a state: that of `locator`, fresh files first, then partitions taken from older states."""
+        """Write a state: that of `locator`, fresh files first, then partitions taken from older
+        states."""
         name = table_folder(asset.id)
         grain = asset.table.partitioning.grain if asset.table else "none"
         fresh = {key: staged for key, staged in table.staged.items() if not staged.origin}
@@ -211,8 +399,13 @@ class Publisher:
         done: TableCommit | None = None
         if files or (gone and locator):
             done = self._lake.commit(
-                name, locator, add=tuple(files.values()), replace=gone, arrow_schema=table.arrow_schema, partitioned=grain,
-            )  # fmt: skip
+                name,
+                locator,
+                add=tuple(files.values()),
+                replace=gone,
+                arrow_schema=table.arrow_schema,
+                partitioned=grain,
+            )
             locator = done.locator
         by_origin: dict[str, list[str]] = {}
         for key, staged in table.staged.items():
@@ -221,21 +414,58 @@ class Publisher:
         for origin, keys in by_origin.items():
             if locator:
                 done = self._lake.restore(name, locator, origin, keys)
-            else:  # nothing is live yet: begin with the older state, without what is not wanted of it
-                held = {partition for file in self._lake.files(origin) for partition in file.partitions}
-                done = self._lake.commit(name, origin, add=(), replace=held - set(keys), arrow_schema=b"", partitioned=grain)
+            # nothing is live yet: begin with the older state, without what is not wanted of it
+            else:
+                held = {
+                    partition for file in self._lake.files(origin) for partition in file.partitions
+                }
+                done = self._lake.commit(
+                    name,
+                    origin,
+                    add=(),
+                    replace=held - set(keys),
+                    arrow_schema=b"",
+                    partitioned=grain,
+                )
             locator = done.locator
-        return done or TableCommit(locator=locator, files=self._lake.files(locator) if locator else ())
+        return done or TableCommit(
+            locator=locator, files=self._lake.files(locator) if locator else ()
+        )
 
-    def _checks(self, results: Sequence[CheckResult], run: str, asset: str, version: str, by: Principal, cause: str) -> list[Event]:
+    def _checks(
+        self,
+        results: Sequence[CheckResult],
+        run: str,
+        asset: str,
+        version: str,
+        by: Principal,
+        cause: str,
+    ) -> list[Event]:
         if not results:
             return []
-        return [self._event("checks.completed", f"{asset}@{version}", ChecksCompleted(run, asset, version, tuple(results)), by, cause)]
+        return [
+            self._event(
+                "checks.completed",
+                f"{asset}@{version}",
+                ChecksCompleted(run, asset, version, tuple(results)),
+                by,
+                cause,
+            )
+        ]
 
     def _refuse(
-        self, env: str, tables: Mapping[str, RunTable], assets: Mapping[str, Asset], run: str, by: Principal, decide: Decide, cause: str, made: Mapping[str, str]
+        self,
+        env: str,
+        tables: Mapping[str, RunTable],
+        assets: Mapping[str, Asset],
+        run: str,
+        by: Principal,
+        decide: Decide,
+        cause: str,
+        made: Mapping[str, str],
     ) -> tuple[Release, ...]:
-        """Keep what the checks refused as a version that is not live, with a rejected release that says why."""
+        """Keep what the checks refused as a version that is not live, with a rejected release that
+        says why."""
         out = []
         for id_, table in tables.items():
             if not table.refused:
@@ -244,28 +474,55 @@ class Publisher:
             candidate = self._candidate(table, base)
             try:
                 commit = self._commit(candidate, assets[id_])
-            except BadData:  # its columns do not fit the live ones: kept beside them, as a table of its own
+            except (
+                BadData
+            ):  # its columns do not fit the live ones: kept beside them, as a table of its own
                 candidate = self._candidate(table, "")
                 commit = self._commit(candidate, assets[id_])
-            version = self._version(env, candidate, assets[id_], run, tables, made, commit, table.refused_checks)
-            created = self._event("version.created", f"{id_}@{version.digest}", VersionCreated(version), by, cause)
-            events = [created, *self._checks(table.refused_checks, run, id_, version.digest, by, created.id)]
+            version = self._version(
+                env, candidate, assets[id_], run, tables, made, commit, table.refused_checks
+            )
+            created = self._event(
+                "version.created", f"{id_}@{version.digest}", VersionCreated(version), by, cause
+            )
+            events = [
+                created,
+                *self._checks(table.refused_checks, run, id_, version.digest, by, created.id),
+            ]
             move = Move(env=env, asset=id_, source=base, target=version.digest)
-            drafted = self._releases.draft([move], by=by, decision=decide([move]), strategy=Strategy(kind="publish"), run=run)
+            drafted = self._releases.draft(
+                [move], by=by, decision=decide([move]), strategy=Strategy(kind="publish"), run=run
+            )
             out.append(self._propose([version], drafted, events, cause))
         return tuple(out)
 
     def _candidate(self, table: RunTable, base: str) -> RunTable:
         """Return what the checks refused, laid over a version ("" = over nothing)."""
-        record = self._versions.get(table.asset, base) if base else Version(asset=table.asset, digest="")
-        candidate = RunTable(table.asset, base, record.locator, self._versions.parts(table.asset, base), record.schema, self._lake)
+        record = (
+            self._versions.get(table.asset, base) if base else Version(asset=table.asset, digest="")
+        )
+        candidate = RunTable(
+            table.asset,
+            base,
+            record.locator,
+            self._versions.parts(table.asset, base),
+            record.schema,
+            self._lake,
+        )
         candidate.staged = dict(table.refused)
         candidate.schema, candidate.arrow_schema = table.refused_schema, table.refused_arrow_schema
         return candidate
 
-    def _propose(self, built: Sequence[Version], drafted: Release, events: Sequence[Event], cause: str, guards: Sequence[Statement] = ()) -> Release:
-        """Propose a release of versions that are written with it. Its gate must see them as they are now: the same content
-        may have been refused by checks that have changed since."""
+    def _propose(
+        self,
+        built: Sequence[Version],
+        drafted: Release,
+        events: Sequence[Event],
+        cause: str,
+        guards: Sequence[Statement] = (),
+    ) -> Release:
+        """Propose a release of versions that are written with it. Its gate must see them as they
+        are now: the same content may have been refused by checks that have changed since."""
         self._versions.announce(built)
         try:
             return self._releases.propose(drafted, before=events, cause=cause, guards=guards)
@@ -273,7 +530,8 @@ class Publisher:
             self._versions.announce(())
 
     def _rebase(self, env: str, tables: Mapping[str, RunTable]) -> bool:
-        """Lay the run's partitions over heads that moved; False if somebody changed the same partitions, or nothing moved."""
+        """Lay the run's partitions over heads that moved; False if somebody changed the same
+        partitions, or nothing moved."""
         moved = False
         for id_, table in tables.items():
             if not table.changed:
@@ -291,12 +549,27 @@ class Publisher:
         return moved
 
     def _event(self, type_: str, subject: str, data: Any, by: Principal, cause: str) -> Event:
-        return Event(id=self._ids.new("ev"), type=type_, subject=subject, actor=str(by), data=msgspec.Raw(msgspec.json.encode(data)), cause=cause)
+        return Event(
+            id=self._ids.new("ev"),
+            type=type_,
+            subject=subject,
+            actor=str(by),
+            data=msgspec.Raw(msgspec.json.encode(data)),
+            cause=cause,
+        )
 
 
 def _shape(table: RunTable) -> tuple[Any, ...]:
     """Return what a table's new state follows from."""
-    return table.locator, tuple(sorted((name, staged.part.digest, staged.origin) for name, staged in table.staged.items())), tuple(sorted(table.removed))
+    return (
+        table.locator,
+        tuple(
+            sorted(
+                (name, staged.part.digest, staged.origin) for name, staged in table.staged.items()
+            )
+        ),
+        tuple(sorted(table.removed)),
+    )
 
 
 def _differs(one: Part | None, other: Part | None) -> bool:
@@ -304,8 +577,8 @@ def _differs(one: Part | None, other: Part | None) -> bool:
 
 
 def undo_table(table: RunTable, move: Move, versions: Versions) -> list[str]:
-    """Lay over a live table what it was before `move`, partition by partition. Returns the partitions that a later write
-    changed again: they are left alone and shown as conflicts."""
+    """Lay over a live table what it was before `move`, partition by partition. Returns the
+    partitions that a later write changed again: they are left alone and shown as conflicts."""
     before = versions.parts(move.asset, move.source)
     bad = versions.parts(move.asset, move.target)
     differs, gone = changed(before, bad)
@@ -319,8 +592,12 @@ def undo_table(table: RunTable, move: Move, versions: Versions) -> list[str]:
             table.removed.add(name)
         elif _differs(right, live):
             table.staged[name] = Staged(part=right, origin=source)
-    if move.source and {name: part.digest for name, part in table.parts().items()} == {name: part.digest for name, part in before.items()}:
-        table.schema = versions.get(move.asset, move.source).schema  # all of it is as it was: so are its columns
+    if move.source and {name: part.digest for name, part in table.parts().items()} == {
+        name: part.digest for name, part in before.items()
+    }:
+        table.schema = versions.get(
+            move.asset, move.source
+        ).schema  # all of it is as it was: so are its columns
     return sorted(conflicts)
 
 

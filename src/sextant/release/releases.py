@@ -1,8 +1,10 @@
-"""Drives releases: gate, approval, roll-out, pointer, undo - for every kind of asset, through a small port.
+"""Drives releases: gate, approval, roll-out, pointer, undo - for every kind of asset, through a
+small port.
 
-Each step is one durable write, guarded by compare-and-swaps: the release is still in the state it was read in, the
-pointer still equals the move's source, nobody withdrew what it stands on. So any number of drivers, and a driver that
-dies anywhere, leave one story; `resume` continues open releases after a crash.
+Each step is one durable write, guarded by compare-and-swaps: the release is still in the state it
+was read in, the pointer still equals the move's source, nobody withdrew what it stands on. So any
+number of drivers, and a driver that dies anywhere, leave one story; `resume` continues open
+releases after a crash.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,14 +32,16 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Kind(Protocol):
-    """What a kind of asset adds to the general life. Every method may be called again after a crash."""
+    """What a kind of asset adds to the general life. Every method may be called again after a
+    crash."""
 
     def gate(self, release: Release) -> Verdict:
         """Say whether the checks of these targets passed."""
         ...
 
     def roll(self, release: Release) -> bool:
-        """Bring the strategy's step `release.step` about and say whether it holds. Nothing to do for data."""
+        """Bring the strategy's step `release.step` about and say whether it holds. Nothing to do
+        for data."""
         ...
 
     def undo(self, release: Release) -> None:
@@ -50,7 +54,8 @@ class Kind(Protocol):
 
 
 class Instant:
-    """A kind whose roll-out is the pointer itself: datasets and definitions. The gate is read from stored checks."""
+    """A kind whose roll-out is the pointer itself: datasets and definitions. The gate is read from
+    stored checks."""
 
     def gate(self, release: Release) -> Verdict:  # noqa: ARG002
         return Verdict(ok=True)
@@ -79,30 +84,59 @@ class Releases:
     def get(self, id_: str) -> Release:
         rows = self._state.read("release_get", (id_,))
         if not rows:
-            raise NotFound("SX-RELEASE-002", f"there is no release `{id_}`", hint="`sextant releases` lists them")
+            raise NotFound(
+                "SX-RELEASE-002",
+                f"there is no release `{id_}`",
+                hint="`sextant releases` lists them",
+            )
         return msgspec.json.decode(rows[0][0], type=Release)
 
     def open(self) -> list[Release]:
-        return [msgspec.json.decode(row[0], type=Release) for row in self._state.read("releases_open")]
+        return [
+            msgspec.json.decode(row[0], type=Release) for row in self._state.read("releases_open")
+        ]
 
     # ------------------------------------------------------------ proposing
 
     def draft(
-        self, moves: Sequence[Move], *, by: Principal, decision: Decision, strategy: Strategy, run: str = "", reason: str = "",
-        intent: str = "release", undoes: str = "", broke_glass: str = "",
-    ) -> Release:  # fmt: skip
-        """Return a proposed release that is not written yet. Denied when the policy says no; Conflict for a withdrawn target."""
+        self,
+        moves: Sequence[Move],
+        *,
+        by: Principal,
+        decision: Decision,
+        strategy: Strategy,
+        run: str = "",
+        reason: str = "",
+        intent: str = "release",
+        undoes: str = "",
+        broke_glass: str = "",
+    ) -> Release:
+        """Return a proposed release that is not written yet. Denied when the policy says no;
+        Conflict for a withdrawn target."""
         if not moves:
             raise UserError("SX-RELEASE-003", "a release without a move")
         if decision.verdict == "deny":
-            raise Denied("SX-POLICY-001", f"not allowed: {'; '.join(decision.reasons)}", hint="ask the owner of the policy; in an emergency --break-glass REASON passes a deny that is not absolute")
+            raise Denied(
+                "SX-POLICY-001",
+                f"not allowed: {'; '.join(decision.reasons)}",
+                hint=(
+                    "ask the owner of the policy; in an emergency --break-glass REASON passes a "
+                    "deny that is not absolute"
+                ),
+            )
         if not broke_glass and intent == "release":
             for move in moves:
                 if self._state.read("withdrawn_is", (move.env, move.asset, move.target)):
                     raise Conflict(
                         "SX-RELEASE-004",
-                        f"version `{move.target[:12]}` of `{move.asset}` was withdrawn in `{move.env}`",
-                        hint=f"`sextant release {move.asset} {move.target[:12]} --unhold` lifts the mark",
+                        (
+                            f"version `{move.target[:12]}` of `{move.asset}` was withdrawn in "
+                            f"`{move.env}`"
+                        ),
+                        hint=(
+                            f"`sextant release {move.asset} {move.target[:12]} --unhold` lifts "
+                            "the mark"
+                        ),
                     )
         return Release(
             id=self._ids.new("rel"),
@@ -121,11 +155,23 @@ class Releases:
             changed_at=self._clock.now_ns(),
         )
 
-    def propose(self, release: Release, *, before: Sequence[Event] = (), cause: str = "", guards: Sequence[Statement] = ()) -> Release:
-        """Write the release, superseding queued ones on the same assets, and drive it as far as it goes. One that its gate
-        rejects at once supersedes nobody: what waits may be good."""
+    def propose(
+        self,
+        release: Release,
+        *,
+        before: Sequence[Event] = (),
+        cause: str = "",
+        guards: Sequence[Statement] = (),
+    ) -> Release:
+        """Write the release, superseding queued ones on the same assets, and drive it as far as it
+        goes. One that its gate rejects at once supersedes nobody: what waits may be good."""
         for other in self.open():
-            if other.state == "waiting" and other.moves == release.moves and other.intent == release.intent and not release.broke_glass:
+            if (
+                other.state == "waiting"
+                and other.moves == release.moves
+                and other.intent == release.intent
+                and not release.broke_glass
+            ):
                 return other  # the same moves wait for the same people already
         cause = before[-1].id if before else cause
         proposed = self._event(release, cause)
@@ -136,10 +182,31 @@ class Releases:
             others = self._in_the_way(release)
             for other in others:
                 statements.append(still(other))
-                superseded.append(self._event(advance(other, "superseded", reason=f"by {release.id}", at=self._clock.now_ns()), cause))
+                superseded.append(
+                    self._event(
+                        advance(
+                            other, "superseded", reason=f"by {release.id}", at=self._clock.now_ns()
+                        ),
+                        cause,
+                    )
+                )
             for move in release.moves:
-                known = next((other.id for other in others if any((m.env, m.asset) == (move.env, move.asset) for m in other.moves)), "")
-                statements.append(Statement("open_move_none_but", (move.env, move.asset, known), 0, f"another release of `{move.asset}` was proposed"))
+                known = next(
+                    (
+                        other.id
+                        for other in others
+                        if any((m.env, m.asset) == (move.env, move.asset) for m in other.moves)
+                    ),
+                    "",
+                )
+                statements.append(
+                    Statement(
+                        "open_move_none_but",
+                        (move.env, move.asset, known),
+                        0,
+                        f"another release of `{move.asset}` was proposed",
+                    )
+                )
         self._state.commit(Write((*statements, *checks), (*before, *superseded, proposed, *more)))
         return self.drive(through)
 
@@ -152,13 +219,20 @@ class Releases:
         for other in found.values():
             if not may_be_superseded(other):
                 raise Conflict(
-                    "SX-RELEASE-005", f"release `{other.id}` of the same asset is {other.state}", hint=f"wait for it, or `sextant rollback` it (release {other.id})"
+                    "SX-RELEASE-005",
+                    f"release `{other.id}` of the same asset is {other.state}",
+                    hint=f"wait for it, or `sextant rollback` it (release {other.id})",
                 )
         return list(found.values())
 
-    def _at_once(self, release: Release, cause: str) -> tuple[Release, list[Event], list[Statement]]:
-        """Fold the steps that need nobody and nothing outside into the write that proposes: the usual publish is one commit."""
-        if not all(isinstance(self._kinds[move.asset.partition(":")[0]], Instant) for move in release.moves):
+    def _at_once(
+        self, release: Release, cause: str
+    ) -> tuple[Release, list[Event], list[Statement]]:
+        """Fold the steps that need nobody and nothing outside into the write that proposes: the
+        usual publish is one commit."""
+        if not all(
+            isinstance(self._kinds[move.asset.partition(":")[0]], Instant) for move in release.moves
+        ):
             return release, [], []
         now = self._clock.now_ns()
         verdict = self._verdict(release)
@@ -182,7 +256,8 @@ class Releases:
     # ------------------------------------------------------------ driving
 
     def drive(self, release: Release) -> Release:
-        """Bring a release as far as it goes without people. Safe to call again at any time, from anywhere."""
+        """Bring a release as far as it goes without people. Safe to call again at any time, from
+        anywhere."""
         while release.state in ("proposed", "gated", "rolling"):
             try:
                 release = self._forward(release)
@@ -198,15 +273,19 @@ class Releases:
         return release
 
     def _again(self, release: Release) -> None:
-        """Undo a release that somebody took back while this driver rolled it on. It has ended: a failure opens an incident."""
+        """Undo a release that somebody took back while this driver rolled it on. It has ended: a
+        failure opens an incident."""
         try:
             self._each(release, "undo")
         except Exception as error:
-            why = msgspec.structs.replace(release, reason=f"taken back while it was rolled on, and the undo failed: {error}")
+            why = msgspec.structs.replace(
+                release, reason=f"taken back while it was rolled on, and the undo failed: {error}"
+            )
             self._state.commit(Write((), self._incident(why, self._cause_of(release.id))))
 
     def _forward(self, release: Release) -> Release:
-        """Take the next step of a release that needs nobody. Conflict when somebody else took it."""
+        """Take the next step of a release that needs nobody. Conflict when somebody else took
+        it."""
         if release.state == "proposed":
             verdict = self._verdict(release)
             if verdict.ok or release.broke_glass:
@@ -227,7 +306,10 @@ class Releases:
 
     def _roll(self, release: Release) -> Release:
         try:
-            holds, why = self._each(release, "roll"), f"step {release.step + 1} of {len(release.strategy.steps)} did not hold"
+            holds, why = (
+                self._each(release, "roll"),
+                f"step {release.step + 1} of {len(release.strategy.steps)} did not hold",
+            )
         except SextantError as error:
             holds, why = False, error.message
         if not holds:
@@ -238,7 +320,10 @@ class Releases:
             return self._step(release, "finished", also=self._pointers(release))
         except Conflict as error:
             now = self.get(release.id)
-            if (now.state, now.step) != (release.state, release.step):  # somebody else drove it on meanwhile
+            if (now.state, now.step) != (
+                release.state,
+                release.step,
+            ):  # somebody else drove it on meanwhile
                 raise
             return self._take_back(release, "source_moved", error.message)
 
@@ -252,14 +337,48 @@ class Releases:
         out = []
         for move in release.moves:
             out.append(
-                Statement("pointer_is", (move.env, move.asset, move.source), 1, f"`{move.asset}` in `{move.env}` is no longer at `{move.source[:12] or 'nothing'}`")
+                Statement(
+                    "pointer_is",
+                    (move.env, move.asset, move.source),
+                    1,
+                    (
+                        f"`{move.asset}` in `{move.env}` is no longer at "
+                        f"`{move.source[:12] or 'nothing'}`"
+                    ),
+                )
             )
             if release.intent == "release" and not release.broke_glass:
-                out.append(Statement("withdrawn_is", (move.env, move.asset, move.target), 0, f"version `{move.target[:12]}` of `{move.asset}` was withdrawn meanwhile"))
-                out.append(Statement("tainted_since", (move.asset, move.target, release.created_at), 0, f"what version `{move.target[:12]}` of `{move.asset}` was made from was rolled back meanwhile: run again"))
+                out.append(
+                    Statement(
+                        "withdrawn_is",
+                        (move.env, move.asset, move.target),
+                        0,
+                        f"version `{move.target[:12]}` of `{move.asset}` was withdrawn meanwhile",
+                    )
+                )
+                out.append(
+                    Statement(
+                        "tainted_since",
+                        (move.asset, move.target, release.created_at),
+                        0,
+                        (
+                            f"what version `{move.target[:12]}` of `{move.asset}` was made from "
+                            "was rolled back meanwhile: run again"
+                        ),
+                    )
+                )
         return out
 
-    def _step(self, release: Release, happened: Happening, *, reason: str = "", by: str = "", also: Sequence[Statement] = (), events: Sequence[Event] = ()) -> Release:
+    def _step(
+        self,
+        release: Release,
+        happened: Happening,
+        *,
+        reason: str = "",
+        by: str = "",
+        also: Sequence[Statement] = (),
+        events: Sequence[Event] = (),
+    ) -> Release:
         following = advance(release, happened, reason=reason, by=by, at=self._clock.now_ns())
         event = self._event(following, self._cause_of(release.id), actor=by)
         more: tuple[Event, ...] = ()
@@ -271,38 +390,90 @@ class Releases:
     def _incident(self, release: Release, cause: str) -> tuple[Event, ...]:
         now = self._clock.now_ns()
         asset = release.moves[0].asset
-        signal = Signal(id=self._ids.new("sig"), asset=asset, kind="release.stuck", severity="critical", message=f"release {release.id} is stuck: {release.reason}", onset=now, evidence={"release": release.id})
-        incident = Incident(id=self._ids.new("inc"), title=signal.message, assets=tuple(m.asset for m in release.moves), signals=(signal.id,), opened_at=now)
+        signal = Signal(
+            id=self._ids.new("sig"),
+            asset=asset,
+            kind="release.stuck",
+            severity="critical",
+            message=f"release {release.id} is stuck: {release.reason}",
+            onset=now,
+            evidence={"release": release.id},
+        )
+        incident = Incident(
+            id=self._ids.new("inc"),
+            title=signal.message,
+            assets=tuple(m.asset for m in release.moves),
+            signals=(signal.id,),
+            opened_at=now,
+        )
         raised = self._make("signal.raised", signal.id, signal, cause, "system:sextant")
-        return raised, self._make("incident.opened", incident.id, incident, raised.id, "system:sextant")
+        return raised, self._make(
+            "incident.opened", incident.id, incident, raised.id, "system:sextant"
+        )
 
     # ------------------------------------------------------------ people
 
     def approve(self, id_: str, by: Principal, *, deny: bool = False, reason: str = "") -> Release:
-        """Record an approval (or refusal) and drive on. Denied for a person outside the teams, or who proposed it, or twice.
+        """Record an approval (or refusal) and drive on. Denied for a person outside the teams, or
+        who proposed it, or twice.
 
-        Somebody of several teams that are asked agrees for each of them; it goes on when all needs are met.
+        Somebody of several teams that are asked agrees for each of them; it goes on when all needs
+        are met.
         """
         cause = self._cause_of(id_)
         release = self.get(id_)
         if release.state != "waiting":
-            raise Conflict("SX-RELEASE-001", f"release `{id_}` is {release.state} and waits for nobody")
+            raise Conflict(
+                "SX-RELEASE-001", f"release `{id_}` is {release.state} and waits for nobody"
+            )
         proposed = str(by) == release.by or release.by.endswith(f" for {by.name}")
         if not deny and proposed:
-            raise Denied("SX-POLICY-003", "who proposed a release cannot approve it", hint="ask a second pair of eyes")
+            raise Denied(
+                "SX-POLICY-003",
+                "who proposed a release cannot approve it",
+                hint="ask a second pair of eyes",
+            )
         if not deny and by.kind != "person":
-            raise Denied("SX-POLICY-005", f"`{by}` is no person, and cannot approve", hint="a second pair of eyes has a token with `--kind person`, or an account")
+            raise Denied(
+                "SX-POLICY-005",
+                f"`{by}` is no person, and cannot approve",
+                hint="a second pair of eyes has a token with `--kind person`, or an account",
+            )
         if not deny and str(by) in release.approvals:
             raise Denied("SX-POLICY-004", f"`{by}` has approved already")
         theirs = [need for need in release.asked if not need.of or need.of in by.teams]
         if not any(deny or not need.is_met for need in theirs) and not (deny and proposed):
             teams = " or ".join(f"`{need.of}`" for need in release.asked if deny or not need.is_met)
-            raise Denied("SX-POLICY-002", f"`{by}` is not in team {teams}", hint=f"someone of {teams} must approve")
-        unchanged = Statement("event_newest_is", (id_, cause), 1, f"release `{id_}` was approved by somebody else at the same moment")
+            raise Denied(
+                "SX-POLICY-002",
+                f"`{by}` is not in team {teams}",
+                hint=f"someone of {teams} must approve",
+            )
+        unchanged = Statement(
+            "event_newest_is",
+            (id_, cause),
+            1,
+            f"release `{id_}` was approved by somebody else at the same moment",
+        )
         if deny:
-            return self.drive(self._step(release, "denied", by=str(by), reason=reason, also=(unchanged,)))
-        needs = tuple(msgspec.structs.replace(need, by=(*need.by, str(by))) if need in theirs and not need.is_met else need for need in release.asked)
-        return self.drive(self._step(msgspec.structs.replace(release, needs=needs), "approved", by=str(by), reason=reason, also=(unchanged,)))
+            return self.drive(
+                self._step(release, "denied", by=str(by), reason=reason, also=(unchanged,))
+            )
+        needs = tuple(
+            msgspec.structs.replace(need, by=(*need.by, str(by)))
+            if need in theirs and not need.is_met
+            else need
+            for need in release.asked
+        )
+        return self.drive(
+            self._step(
+                msgspec.structs.replace(release, needs=needs),
+                "approved",
+                by=str(by),
+                reason=reason,
+                also=(unchanged,),
+            )
+        )
 
     def pause(self, id_: str, by: Principal, reason: str) -> Release:
         return self._step(self.get(id_), "paused", by=str(by), reason=reason)
@@ -311,25 +482,43 @@ class Releases:
         return self.drive(self._step(self.get(id_), "resumed", by=str(by)))
 
     def abort(self, id_: str, by: Principal, reason: str) -> Release:
-        """Undo a release that is rolling or paused; refuse one that has not started. Conflict for one that has ended: what is
-        live is taken back by a release of its own."""
+        """Undo a release that is rolling or paused; refuse one that has not started. Conflict for
+        one that has ended: what is live is taken back by a release of its own."""
         release = self.get(id_)
         if release.state in ("rolling", "paused"):
             return self._take_back(release, "undone", reason, by=str(by))
         if not is_open(release):
-            hint = f"`sextant rollback {release.moves[0].asset}` takes back what is live" if release.state == "live" else ""
-            raise Conflict("SX-RELEASE-001", f"release `{id_}` is {release.state}: there is nothing to abort", hint=hint)
+            hint = (
+                f"`sextant rollback {release.moves[0].asset}` takes back what is live"
+                if release.state == "live"
+                else ""
+            )
+            raise Conflict(
+                "SX-RELEASE-001",
+                f"release `{id_}` is {release.state}: there is nothing to abort",
+                hint=hint,
+            )
         return self._step(release, "denied", by=str(by), reason=reason)
 
     def resolve(self, id_: str, by: Principal, *, live: bool, reason: str) -> Release:
-        """Record what a person made of a stuck release: brought to its end by hand (`live`), or taken back by hand.
+        """Record what a person made of a stuck release: brought to its end by hand (`live`), or
+        taken back by hand.
 
-        Raises Conflict when it is not stuck, or when `live` is said and a pointer no longer equals its move's source.
+        Raises Conflict when it is not stuck, or when `live` is said and a pointer no longer equals
+        its move's source.
         """
         release = self.get(id_)
-        return self._step(release, "resolved_live" if live else "resolved_back", by=str(by), reason=reason, also=self._pointers(release) if live else ())
+        return self._step(
+            release,
+            "resolved_live" if live else "resolved_back",
+            by=str(by),
+            reason=reason,
+            also=self._pointers(release) if live else (),
+        )
 
-    def _take_back(self, release: Release, happened: Happening, reason: str, *, by: str = "") -> Release:
+    def _take_back(
+        self, release: Release, happened: Happening, reason: str, *, by: str = ""
+    ) -> Release:
         """Undo what was rolled out and record why; stuck when the undo fails in any way."""
         try:
             self._each(release, "undo")
@@ -339,25 +528,45 @@ class Releases:
 
     # ------------------------------------------------------------ undo
 
-    def withdrawals(self, moves: Sequence[Move], *, reason: str, undo: str, cause: str, by: str) -> list[Event]:
-        """Return the events that mark what these live moves brought as withdrawn and what was made from it as tainted. `by`: who takes it back."""
+    def withdrawals(
+        self, moves: Sequence[Move], *, reason: str, undo: str, cause: str, by: str
+    ) -> list[Event]:
+        """Return the events that mark what these live moves brought as withdrawn and what was made
+        from it as tainted. `by`: who takes it back."""
         events: list[Event] = []
         for move in moves:
             if not move.target:
                 continue
             kind = self._kinds[move.asset.partition(":")[0]]
-            marked = VersionWithdrawn(env=move.env, asset=move.asset, version=move.target, release=undo, reason=reason, held=kind.held(move))
-            event = self._make("version.withdrawn", f"{move.asset}@{move.target}", marked, cause, by)
+            marked = VersionWithdrawn(
+                env=move.env,
+                asset=move.asset,
+                version=move.target,
+                release=undo,
+                reason=reason,
+                held=kind.held(move),
+            )
+            event = self._make(
+                "version.withdrawn", f"{move.asset}@{move.target}", marked, cause, by
+            )
             events.append(event)
             for asset, version in self.reached(move.asset, move.target):
-                tainted = VersionTainted(asset=asset, version=version, source=move.asset, source_version=move.target)
-                events.append(self._make("version.tainted", f"{asset}@{version}", tainted, event.id, by))
+                tainted = VersionTainted(
+                    asset=asset, version=version, source=move.asset, source_version=move.target
+                )
+                events.append(
+                    self._make("version.tainted", f"{asset}@{version}", tainted, event.id, by)
+                )
         return events
 
     def reached(self, asset: str, version: str) -> list[tuple[str, str]]:
-        """Return every version whose provenance reaches this one, or a later version that still holds its partitions."""
+        """Return every version whose provenance reaches this one, or a later version that still
+        holds its partitions."""
         found: dict[tuple[str, str], None] = {}
-        stack = [(asset, version), *((asset, later) for later in self._still_holding(asset, version))]
+        stack = [
+            (asset, version),
+            *((asset, later) for later in self._still_holding(asset, version)),
+        ]
         found.update((key, None) for key in stack[1:])
         while stack:
             for row in self._state.read("provenance_downstream", stack.pop()):
@@ -366,11 +575,16 @@ class Releases:
                     found[key] = None
                     stack.append(key)
             if len(found) > _TAINT_MAX:
-                raise UserError("SX-RELEASE-007", f"more than {_TAINT_MAX} versions stand on `{asset}@{version[:12]}`", hint="undo the assets below it first")
+                raise UserError(
+                    "SX-RELEASE-007",
+                    f"more than {_TAINT_MAX} versions stand on `{asset}@{version[:12]}`",
+                    hint="undo the assets below it first",
+                )
         return list(found)
 
     def _still_holding(self, asset: str, version: str) -> list[str]:
-        """Return the later versions of an asset in which some partition that `version` brought has not been replaced."""
+        """Return the later versions of an asset in which some partition that `version` brought has
+        not been replaced."""
         out: list[str] = []
         left = {row[0] for row in self._state.read("parts_of", (asset, version))}
         stack = [(version, left)]
@@ -385,16 +599,37 @@ class Releases:
 
     def mark_undone(self, release: Release, *, undo: str, cause: str, by: str) -> Event:
         """Return the event by which a live release becomes rolled back."""
-        return self._event(advance(release, "undone", reason=f"undone by {undo}", at=self._clock.now_ns()), cause, by)
+        return self._event(
+            advance(release, "undone", reason=f"undone by {undo}", at=self._clock.now_ns()),
+            cause,
+            by,
+        )
 
     def unhold(self, env: str, asset: str, version: str, by: Principal) -> None:
         """Lift the mark from a withdrawn version. NotFound if it has none."""
         if not self._state.read("withdrawn_is", (env, asset, version)):
-            raise NotFound("SX-RELEASE-008", f"version `{version[:12]}` of `{asset}` is not withdrawn in `{env}`")
-        self._state.commit(Write((), (self._make("version.unheld", f"{asset}@{version}", VersionUnheld(env, asset, version), "", str(by)),)))
+            raise NotFound(
+                "SX-RELEASE-008",
+                f"version `{version[:12]}` of `{asset}` is not withdrawn in `{env}`",
+            )
+        self._state.commit(
+            Write(
+                (),
+                (
+                    self._make(
+                        "version.unheld",
+                        f"{asset}@{version}",
+                        VersionUnheld(env, asset, version),
+                        "",
+                        str(by),
+                    ),
+                ),
+            )
+        )
 
     def resume(self) -> list[Release]:
-        """Continue every open release, after a crash. One that cannot go on does not stop the others: its error comes last."""
+        """Continue every open release, after a crash. One that cannot go on does not stop the
+        others: its error comes last."""
         done: list[Release] = []
         problem: SextantError | None = None
         for release in self.open():
@@ -411,10 +646,19 @@ class Releases:
     # ------------------------------------------------------------ events
 
     def _event(self, release: Release, cause: str, actor: str = "") -> Event:
-        return self._make(f"release.{release.state}", release.id, release, cause, actor or release.by)
+        return self._make(
+            f"release.{release.state}", release.id, release, cause, actor or release.by
+        )
 
     def _make(self, type_: str, subject: str, data: Any, cause: str, actor: str) -> Event:
-        return Event(id=self._ids.new("ev"), type=type_, subject=subject, actor=actor, data=msgspec.Raw(msgspec.json.encode(data)), cause=cause)
+        return Event(
+            id=self._ids.new("ev"),
+            type=type_,
+            subject=subject,
+            actor=actor,
+            data=msgspec.Raw(msgspec.json.encode(data)),
+            cause=cause,
+        )
 
     def _cause_of(self, release: str) -> str:
         rows = self._state.read("event_newest_of", (release,))
@@ -423,7 +667,12 @@ class Releases:
 
 def still(release: Release) -> Statement:
     """Return the guard by which a write fails when a release is no longer where it was read."""
-    return Statement("release_in_state", (release.id, release.state, release.step), 1, f"release `{release.id}` was moved on by somebody else")
+    return Statement(
+        "release_in_state",
+        (release.id, release.state, release.step),
+        1,
+        f"release `{release.id}` was moved on by somebody else",
+    )
 
 
 __all__ = ["Instant", "Kind", "Releases", "Verdict", "is_open", "still"]

@@ -1,1 +1,2 @@
-"""The processes that stay up: supervisor, coordinator (API, live stream, accounts), telemetry (intake, SQL)."""
+"""The processes that stay up: supervisor, coordinator (API, live stream, accounts), telemetry
+(intake, SQL)."""

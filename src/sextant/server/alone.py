@@ -1,4 +1,5 @@
-"""SQL without a server: a telemetry process for as long as a command asks, fed first, with the same catalogue and the same guard."""
+"""SQL without a server: a telemetry process for as long as a command asks, fed first, with the same
+catalogue and the same guard."""
 
 import os
 import secrets
@@ -20,9 +21,12 @@ _STOP_S = 10.0
 
 
 def open_alone(platform: "LocalPlatform") -> Callable[[str, str, Mapping[str, str], str], bytes]:
-    """Start a telemetry process, feed it, and return what asks it; it ends when the platform closes. Busy while another command asks for long."""
+    """Start a telemetry process, feed it, and return what asks it; it ends when the platform
+    closes. Busy while another command asks for long."""
     p = platform
-    lock = hold_store(p.folder, unless=lambda: p.interrupted() or running(p.folder) is not None, pause=p.pause)
+    lock = hold_store(
+        p.folder, unless=lambda: p.interrupted() or running(p.folder) is not None, pause=p.pause
+    )
     if lock is None:  # a server has come up meanwhile, or nobody wants to know any more
         from sextant.server.local import asker
 
@@ -31,7 +35,13 @@ def open_alone(platform: "LocalPlatform") -> Callable[[str, str, Mapping[str, st
         return asker(p)
     p.at_close(lambda: os.close(lock))
     secret = secrets.token_urlsafe(32)
-    start: dict[str, Any] = telemetry_start(p.config, ingest=claim("ingest", "127.0.0.1:0"), sql=claim("sql", "127.0.0.1:0"), api="", secret=secret)
+    start: dict[str, Any] = telemetry_start(
+        p.config,
+        ingest=claim("ingest", "127.0.0.1:0"),
+        sql=claim("sql", "127.0.0.1:0"),
+        api="",
+        secret=secret,
+    )
     child = Child("telemetry", "sextant.server.telemetry", lambda _: start, "", lambda _: None)
     p.at_close(lambda: child.end(time.monotonic() + _STOP_S))
     child.begin(working_environment("telemetry"), {})

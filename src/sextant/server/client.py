@@ -20,11 +20,24 @@ class TelemetryClient:
         self.ingest, self.sql, self._secret = ingest, sql, secret
         self._local = threading.local()
 
-    def send(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None, *, door: str = "") -> bytes:
-        """Return the body of the answer. WorldError when telemetry does not answer; its own error when it does."""
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        door: str = "",
+    ) -> bytes:
+        """Return the body of the answer. WorldError when telemetry does not answer; its own error
+        when it does."""
         address = urllib.parse.urlsplit(door or self.ingest).netloc
         links: dict[str, http.client.HTTPConnection] = self._local.__dict__.setdefault("links", {})
-        sent = {"X-Sextant-Internal": self._secret, "Content-Type": "application/json", **(headers or {})}
+        sent = {
+            "X-Sextant-Internal": self._secret,
+            "Content-Type": "application/json",
+            **(headers or {}),
+        }
         for attempt in (0, 1):
             fresh = address not in links
             link = links.get(address) or http.client.HTTPConnection(address, timeout=_TIMEOUT_S)
@@ -39,18 +52,30 @@ class TelemetryClient:
                 links.pop(address, None)
                 if attempt == 0 and not fresh:
                     continue  # it was restarted, or had closed an idle connection
-                raise WorldError("SX-UP-020", f"the server's process at {address} does not answer: {error}", hint="the supervisor starts it again; try in a moment", retry_after_s=1.0) from error
+                raise WorldError(
+                    "SX-UP-020",
+                    f"the server's process at {address} does not answer: {error}",
+                    hint="the supervisor starts it again; try in a moment",
+                    retry_after_s=1.0,
+                ) from error
         if answer.status >= 400:
             try:
                 problem = msgspec.json.decode(data, type=dict[str, Any])
             except msgspec.DecodeError:
-                problem = {"title": data[:2000].decode(errors="replace").strip() or f"telemetry answered {answer.status}"}
+                problem = {
+                    "title": data[:2000].decode(errors="replace").strip()
+                    or f"telemetry answered {answer.status}"
+                }
             raise from_problem(problem, answer.status)
         return data
 
     def query(self, sql: str, params: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
         """Return the rows of a question of ours."""
-        data = self.send("POST", "/internal/query", msgspec.json.encode({"sql": sql, "params": dict(params or {}), "form": "JSONEachRow"}))
+        data = self.send(
+            "POST",
+            "/internal/query",
+            msgspec.json.encode({"sql": sql, "params": dict(params or {}), "form": "JSONEachRow"}),
+        )
         return [msgspec.json.decode(line) for line in data.splitlines() if line.strip()]
 
     def run(self, sql: str) -> None:
@@ -58,13 +83,31 @@ class TelemetryClient:
         self.send("POST", "/internal/run", msgspec.json.encode({"sql": sql}))
 
     def insert(self, table: str, rows: bytes, token: str) -> None:
-        """Append rows (JSON, one on each line) to a table of the feed; the same token once more adds nothing."""
-        self.send("POST", f"/internal/rows/{table}", rows, {"Content-Type": "application/x-ndjson", "X-Token": token})
+        """Append rows (JSON, one on each line) to a table of the feed; the same token once more
+        adds nothing."""
+        self.send(
+            "POST",
+            f"/internal/rows/{table}",
+            rows,
+            {"Content-Type": "application/x-ndjson", "X-Token": token},
+        )
 
     def ask(self, sql: str, form: str, params: Mapping[str, str], role: str) -> bytes:
-        """Answer a question of a stranger, at the door that judges it. Values of `params` are plain; ClickHouse reads them with TSV's escapes."""
-        query = urllib.parse.urlencode({"default_format": form, **{f"param_{name}": _escaped(value) for name, value in params.items()}})
-        return self.send("POST", f"/?{query}", sql.encode(), {"Content-Type": "text/plain", "X-Sextant-Role": role}, door=self.sql)
+        """Answer a question of a stranger, at the door that judges it. Values of `params` are
+        plain; ClickHouse reads them with TSV's escapes."""
+        query = urllib.parse.urlencode(
+            {
+                "default_format": form,
+                **{f"param_{name}": _escaped(value) for name, value in params.items()},
+            }
+        )
+        return self.send(
+            "POST",
+            f"/?{query}",
+            sql.encode(),
+            {"Content-Type": "text/plain", "X-Sextant-Role": role},
+            door=self.sql,
+        )
 
     def health(self) -> dict[str, Any]:
         found: dict[str, Any] = msgspec.json.decode(self.send("GET", "/internal/health"))

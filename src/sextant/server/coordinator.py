@@ -1,7 +1,8 @@
-"""The coordinator process: state, runs, releases, accounts, the HTTP API - and the steady work around them.
+"""The coordinator process: state, runs, releases, accounts, the HTTP API - and the steady work
+around them.
 
-Started by the supervisor (`python -m sextant.server.coordinator`), with what it needs on standard input. It never runs project code
-and never opens the telemetry store.
+Started by the supervisor (`python -m sextant.server.coordinator`), with what it needs on standard
+input. It never runs project code and never opens the telemetry store.
 """
 
 import asyncio
@@ -52,13 +53,20 @@ class Coordinator:
     def __init__(self, start: CoordinatorStart) -> None:
         self.start = start
         config = read_config(Path(start.root))
-        self.platform = LocalPlatform(config, principal=Principal(name="scheduler", kind="system"), load=False)
+        self.platform = LocalPlatform(
+            config, principal=Principal(name="scheduler", kind="system"), load=False
+        )
         self.client = TelemetryClient(start.ingest, start.sql, start.secret)
         self.platform.asker = self._ask
         self.refusals = Refusals()
         self._began = self.platform.clock.now_ns()
         self._noticed: tuple[Any, ...] = ()
-        self.feed = Feed(self.platform, self.client, tables=lambda: live_tables(self.platform), traces=meter.run_trace)
+        self.feed = Feed(
+            self.platform,
+            self.client,
+            tables=lambda: live_tables(self.platform),
+            traces=meter.run_trace,
+        )
         self.scraper = Scraper(config.telemetry.scrape, self.client, self.platform.clock)
         observer = Observer(self.platform, self.client)
         self.loops = [
@@ -72,9 +80,12 @@ class Coordinator:
         if config.telemetry.scrape:
             self.loops.append(Loop("scrape", self.scraper.step, every_s=0.5))
         if config.server.heartbeat:
-            self.loops.append(Loop("heartbeat", self._heartbeat, every_s=length_s(config.server.heartbeat_every)))
+            self.loops.append(
+                Loop("heartbeat", self._heartbeat, every_s=length_s(config.server.heartbeat_every))
+            )
         self._schedulers: list[threading.Thread] = []
-        self._stumbled: set[str] = set()  # environments whose scheduler does not get on; "" = the project cannot be loaded
+        # environments whose scheduler does not get on; "" = the project cannot be loaded
+        self._stumbled: set[str] = set()
 
     def _served(self) -> str:
         return self.platform.config.environment or self.platform.manifest().environments[0]
@@ -89,20 +100,32 @@ class Coordinator:
         self._schedulers.append(scheduler)
 
     def _schedule(self) -> None:
-        """Load the project; then run what is due, in each environment that is scheduled, beginning with runs that were cut off."""
+        """Load the project; then run what is due, in each environment that is scheduled, beginning
+        with runs that were cut off."""
         self._until_done("", self.platform.load)
         if self.platform.interrupted():
             return
         environments = self.platform.config.server.schedule or (self._served(),)
         for name in environments[1:]:
-            thread = threading.Thread(target=self._watch, args=(name,), name=f"sextant-scheduler-{name}", daemon=True)
+            thread = threading.Thread(
+                target=self._watch, args=(name,), name=f"sextant-scheduler-{name}", daemon=True
+            )
             thread.start()
             self._schedulers.append(thread)
         self._watch(environments[0])
 
     def _watch(self, env: str) -> None:
         p = self.platform
-        self._until_done(env, lambda: watch(p, env, Request(), say=_say, tell=lambda report: _say(f"run {report.id} {report.state}")))
+        self._until_done(
+            env,
+            lambda: watch(
+                p,
+                env,
+                Request(),
+                say=_say,
+                tell=lambda report: _say(f"run {report.id} {report.state}"),
+            ),
+        )
 
     def _until_done(self, env: str, work: Callable[[], Any]) -> None:
         """Do it until it ends by itself: a scheduler that stopped would be missed by nobody."""
@@ -128,7 +151,8 @@ class Coordinator:
         return self.client.ask(sql, form, params, role)
 
     def _notice(self) -> None:
-        """Wake the schedulers when something was written, by whatever process: rows that were pushed, a version that others read."""
+        """Wake the schedulers when something was written, by whatever process: rows that were
+        pushed, a version that others read."""
         head = self.platform.state.read("event_head")
         seen = (head[0][0] if head else -1, *self.platform.state.read("inbox_waits"))
         if seen != self._noticed:
@@ -143,10 +167,21 @@ class Coordinator:
         """Write what was refused at the doors into the ledger, summed up."""
         p = self.platform
         with contextlib.suppress(WorldError):  # telemetry keeps them until it is asked again
-            for actor, reason, count in msgspec.json.decode(self.client.send("POST", "/internal/refusals"), type=list[tuple[str, str, int]]):
+            for actor, reason, count in msgspec.json.decode(
+                self.client.send("POST", "/internal/refusals"), type=list[tuple[str, str, int]]
+            ):
                 self.refusals.add(actor, reason, count)
         found = self.refusals.take()
-        events = [p.event("access.refused", actor or "anonymous", {"actor": actor, "reason": reason, "count": count}, p.system, "") for (actor, reason), count in sorted(found.items())]
+        events = [
+            p.event(
+                "access.refused",
+                actor or "anonymous",
+                {"actor": actor, "reason": reason, "count": count},
+                p.system,
+                "",
+            )
+            for (actor, reason), count in sorted(found.items())
+        ]
         if events:
             p.state.commit(Write((), tuple(events)))
 
@@ -161,36 +196,65 @@ class Coordinator:
         seen = self.client.health()
         gauges: dict[tuple[str, str], list[tuple[dict[str, str], float]]] = {
             ("process.memory.usage", "By"): [({"process": "coordinator"}, float(resident()))],
-            ("system.filesystem.usage", "By"): [({"system.filesystem.state": "free"}, float(usage.free)), ({"system.filesystem.state": "used"}, float(usage.used))],
+            ("system.filesystem.usage", "By"): [
+                ({"system.filesystem.state": "free"}, float(usage.free)),
+                ({"system.filesystem.state": "used"}, float(usage.used)),
+            ],
             ("sextant.runs.open", "{run}"): [({}, float(len(p.state.read("runs_open"))))],
             ("sextant.releases.open", "{release}"): [({}, float(len(p.releases.open())))],
-            ("sextant.signals.open", "{signal}"): [({}, float(len(p.views.signals(open_only=True).items)))],
-            ("sextant.inbox.batches", "{batch}"): [({"dataset": row[0]}, float(row[1])) for row in p.state.read("inbox_waits")] or [({}, 0.0)],
-            ("sextant.loop.failing", "{loop}"): [({"loop": loop.name}, float(bool(loop.problem))) for loop in self.loops],
+            ("sextant.signals.open", "{signal}"): [
+                ({}, float(len(p.views.signals(open_only=True).items)))
+            ],
+            ("sextant.inbox.batches", "{batch}"): [
+                ({"dataset": row[0]}, float(row[1])) for row in p.state.read("inbox_waits")
+            ]
+            or [({}, 0.0)],
+            ("sextant.loop.failing", "{loop}"): [
+                ({"loop": loop.name}, float(bool(loop.problem))) for loop in self.loops
+            ],
         }
         for name, value in _flat(seen):
             gauges[(f"sextant.telemetry.{name}", "1")] = [({}, value)]
         counters: dict[tuple[str, str], list[tuple[dict[str, str], float]]] = {
             ("sextant.ledger.events", "{event}"): [({}, float(p.ledger.size()))],
-            ("sextant.restarts", "{restart}"): [({"process": name}, float(count)) for name, count in self.start.restarts.items()] or [({"process": "coordinator"}, 0.0)],
+            ("sextant.restarts", "{restart}"): [
+                ({"process": name}, float(count)) for name, count in self.start.restarts.items()
+            ]
+            or [({"process": "coordinator"}, 0.0)],
         }
-        costs = self.client.query("SELECT owner, sum(cpu_s) AS cpu_s, sum(bytes_written) AS written FROM ops.steps GROUP BY owner LIMIT 1000")
+        costs = self.client.query(
+            "SELECT owner, sum(cpu_s) AS cpu_s, sum(bytes_written) AS written FROM "
+            "ops.steps GROUP BY owner LIMIT 1000"
+        )
         if costs:
-            counters[("sextant.cost.cpu", "s")] = [({"owner": row["owner"]}, float(row["cpu_s"])) for row in costs]
-            counters[("sextant.cost.written", "By")] = [({"owner": row["owner"]}, float(row["written"])) for row in costs]
-        self.client.send("POST", "/v1/metrics", meter.metrics(p.clock.now_ns(), gauges, counters, self._began))
+            counters[("sextant.cost.cpu", "s")] = [
+                ({"owner": row["owner"]}, float(row["cpu_s"])) for row in costs
+            ]
+            counters[("sextant.cost.written", "By")] = [
+                ({"owner": row["owner"]}, float(row["written"])) for row in costs
+            ]
+        self.client.send(
+            "POST", "/v1/metrics", meter.metrics(p.clock.now_ns(), gauges, counters, self._began)
+        )
 
     # ------------------------------------------------------------ health, end
 
     def health(self) -> dict[str, Any]:
-        """Return what GET /healthz says. Not ok when the state cannot be read; telemetry that is away is said, and no failure of ours."""
+        """Return what GET /healthz says. Not ok when the state cannot be read; telemetry that is
+        away is said, and no failure of ours."""
         try:
             self.platform.state.read("event_head")
             ok = True
         except SextantError:
             ok = False
-        failing = [loop.name for loop in self.loops if loop.problem] + [f"scheduler of {env}" if env else "loading" for env in self._stumbled.copy()]
-        return {"ok": ok, "telemetry": "away" if "feed" in failing else "ok", "failing": sorted(failing)}
+        failing = [loop.name for loop in self.loops if loop.problem] + [
+            f"scheduler of {env}" if env else "loading" for env in self._stumbled.copy()
+        ]
+        return {
+            "ok": ok,
+            "telemetry": "away" if "feed" in failing else "ok",
+            "failing": sorted(failing),
+        }
 
     def end(self) -> None:
         """Stop what runs, let the feed say its last, close."""
@@ -241,21 +305,40 @@ def main() -> int:
     host, _, port = start.api.rpartition(":")
     first = p.access.first()
     hosts = (*_LOOPBACK, host.strip("[]"), *p.config.server.hosts)
-    api = make_api(p, health=coordinator.health, hosts=hosts, secure=p.config.server.secure, internal=start.secret, refusals=coordinator.refusals, catch_up=coordinator.feed.step)
+    api = make_api(
+        p,
+        health=coordinator.health,
+        hosts=hosts,
+        secure=p.config.server.secure,
+        internal=start.secret,
+        refusals=coordinator.refusals,
+        catch_up=coordinator.feed.step,
+    )
 
     class Telling(Server):
         async def startup(self, sockets: Any = None) -> None:
             await super().startup(sockets)
-            asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(API_THREADS, thread_name_prefix="sextant-api"))
+            asyncio.get_running_loop().set_default_executor(
+                ThreadPoolExecutor(API_THREADS, thread_name_prefix="sextant-api")
+            )
             coordinator.begin()
             say_ready(Ready(api=f"http://{start.api}", token=first["secret"] if first else ""))
 
     server = Telling(
         uvicorn.Config(
-            api, host=host.strip("[]"), port=int(port), log_level="warning", access_log=False, lifespan="off", timeout_keep_alive=30, timeout_graceful_shutdown=3,
-            limit_concurrency=500, server_header=False, http=TimedProtocol,
+            api,
+            host=host.strip("[]"),
+            port=int(port),
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=3,
+            limit_concurrency=500,
+            server_header=False,
+            http=TimedProtocol,
         )
-    )  # fmt: skip
+    )
 
     def stop() -> None:
         p.interrupt()
@@ -271,6 +354,3 @@ def main() -> int:
 
 if __name__ == "__main__":
     sys.exit(main())
-
-
-

@@ -1,8 +1,11 @@
 """Feeds telemetry from the ledger, so that SQL sees decisions and data beside metrics and logs.
 
-`ops`: entries of the ledger as they are, and what follows from them as rows that newer rows replace; the entries go last, so their
-highest number is how far the feed has come, and a feed that broke off is repeated without harm. `data`, `kpi`: which files are live.
-What the runs did goes the way of any other telemetry: traces and logs after OpenTelemetry's conventions for CI/CD.
+`ops`: entries of the ledger as they are, and what follows from them as rows that newer rows
+replace; the entries go last, so their
+highest number is how far the feed has come, and a feed that broke off is repeated without harm.
+`data`, `kpi`: which files are live.
+What the runs did goes the way of any other telemetry: traces and logs after OpenTelemetry's
+conventions for CI/CD.
 """
 
 import hashlib
@@ -18,7 +21,13 @@ from sextant.kernel.clock import NS
 from sextant.kernel.lengths import length_s
 from sextant.kernel.nouns import Asset, Incident, Release, Signal, Version
 from sextant.ledger.erase import PayloadErased
-from sextant.ledger.projections import AssetDeclared, ChecksCompleted, Closed, RunChanged, VersionCreated
+from sextant.ledger.projections import (
+    AssetDeclared,
+    ChecksCompleted,
+    Closed,
+    RunChanged,
+    VersionCreated,
+)
 from sextant.server.client import TelemetryClient
 from sextant.server.ops import TABLES, Row, lines
 
@@ -35,18 +44,29 @@ Rows = dict[str, list[Row]]
 class Feed:
     """The feed of one project. `step` is called again and again by a loop."""
 
-    def __init__(self, platform: "LocalPlatform", client: TelemetryClient, *, tables: Callable[[], tuple[str, Any, Any]], traces: Callable[[RunChanged, Sequence[Any]], bytes]) -> None:
-        """tables  returns what `data` and `kpi` are to show; traces  a run and its records as an OTLP request"""
+    def __init__(
+        self,
+        platform: "LocalPlatform",
+        client: TelemetryClient,
+        *,
+        tables: Callable[[], tuple[str, Any, Any]],
+        traces: Callable[[RunChanged, Sequence[Any]], bytes],
+    ) -> None:
+        """tables  returns what `data` and `kpi` are to show; traces  a run and its records as an
+        OTLP request"""
         self._p, self._client, self._tables, self._traces = platform, client, tables, traces
         self._position = -1  # of the newest entry that telemetry has; -1 = ask
         self._shown = ""
         self._boot = ""
-        self._traced_ns = int(length_s(platform.config.telemetry.keep.get("spans", "14d")) * NS)  # older ones would not be kept
+        self._traced_ns = int(
+            length_s(platform.config.telemetry.keep.get("spans", "14d")) * NS
+        )  # older ones would not be kept
         self._erased: list[int] = []
         self._stepping = threading.Lock()
 
     def step(self) -> None:
-        """Bring telemetry up to the head of the ledger. WorldError when it does not answer; repeated later. Any thread."""
+        """Bring telemetry up to the head of the ledger. WorldError when it does not answer;
+        repeated later. Any thread."""
         with self._stepping:
             self._step()
 
@@ -55,8 +75,14 @@ class Feed:
         if boot != self._boot:  # it was started (again): ask what it has
             self._position, self._shown, self._boot = -1, "", boot
         if self._position < 0:
-            found = self._client.query("SELECT max(seq) + 1 AS next FROM fed.events WHERE seq < 4611686018427387904")
-            self._position = int(found[0]["next"]) if found and self._client.query("SELECT 1 AS one FROM fed.events LIMIT 1") else 0
+            found = self._client.query(
+                "SELECT max(seq) + 1 AS next FROM fed.events WHERE seq < 4611686018427387904"
+            )
+            self._position = (
+                int(found[0]["next"])
+                if found and self._client.query("SELECT 1 AS one FROM fed.events LIMIT 1")
+                else 0
+            )
         moved = not self._shown
         while True:
             rows = self._p.state.read("events_after", (self._position, _PAGE))
@@ -85,31 +111,58 @@ class Feed:
         for seq, envelope, _, body in entries:
             seen = event_seen(seq, bytes(envelope), bytes(body) if body is not None else None)
             at = msgspec.json.decode(bytes(envelope), type=_At).time
-            out["events"].append({**{k: seen[k] for k in ("seq", "id", "type", "actor", "subject", "cause")}, "at": at, "data": bytes(body).decode() if body is not None else "erased", "fed": seq})
+            out["events"].append(
+                {
+                    **{k: seen[k] for k in ("seq", "id", "type", "actor", "subject", "cause")},
+                    "at": at,
+                    "data": bytes(body).decode() if body is not None else "erased",
+                    "fed": seq,
+                }
+            )
             moved = moved or seen["type"].startswith(_MOVES_POINTERS)
             if body is not None:
                 try:
                     self._follow(seen["type"], seq, at, bytes(body), out, finished)
-                except (msgspec.ValidationError, msgspec.DecodeError) as error:  # of a newer or older Sextant: the entry is shown, what follows is not
-                    print(f"feed: entry {seq} ({seen['type']}) is not understood: {error}", file=sys.stderr, flush=True)
+                except (
+                    msgspec.ValidationError,
+                    msgspec.DecodeError,
+                ) as error:  # of a newer or older Sextant: the entry is shown, what follows is not
+                    print(
+                        f"feed: entry {seq} ({seen['type']}) is not understood: {error}",
+                        file=sys.stderr,
+                        flush=True,
+                    )
         for run in finished:
             self._follow_run(run, out)
         first, last = entries[0][0], entries[-1][0]
         for name in TABLES:  # the entries last: their number says how far everything has come
             if out[name]:
-                self._client.insert(f"fed.{name}", lines(TABLES[name], out[name]), f"ops-{name}-{first}-{last}")
+                self._client.insert(
+                    f"fed.{name}", lines(TABLES[name], out[name]), f"ops-{name}-{first}-{last}"
+                )
         for gone in self._erased:
             for name in TABLES:
-                self._client.run(f"ALTER TABLE fed.{name} DELETE WHERE seq = {gone}")  # a row of a view that follows from it goes too
+                self._client.run(
+                    f"ALTER TABLE fed.{name} DELETE WHERE seq = {gone}"
+                )  # a row of a view that follows from it goes too
             rows = self._p.state.read("event_by_seq", (gone,))
             if rows:
                 seen = event_seen(gone, bytes(rows[0][1]), None)
-                row = {**{k: seen[k] for k in ("seq", "id", "type", "actor", "subject", "cause")}, "at": msgspec.json.decode(bytes(rows[0][1]), type=_At).time, "data": "erased", "fed": last}
-                self._client.insert("fed.events", lines(TABLES["events"], [row]), f"ops-erased-{gone}")
+                row = {
+                    **{k: seen[k] for k in ("seq", "id", "type", "actor", "subject", "cause")},
+                    "at": msgspec.json.decode(bytes(rows[0][1]), type=_At).time,
+                    "data": "erased",
+                    "fed": last,
+                }
+                self._client.insert(
+                    "fed.events", lines(TABLES["events"], [row]), f"ops-erased-{gone}"
+                )
         self._erased.clear()
         return moved
 
-    def _follow(self, kind: str, seq: int, at: int, body: bytes, out: Rows, finished: list[RunChanged]) -> None:
+    def _follow(
+        self, kind: str, seq: int, at: int, body: bytes, out: Rows, finished: list[RunChanged]
+    ) -> None:
         """Append the rows that an entry means."""
         if kind in ("run.started", "run.finished"):
             run = msgspec.json.decode(body, type=RunChanged)
@@ -118,36 +171,120 @@ class Feed:
                 finished.append(run)
         elif kind == "version.created":
             version: Version = msgspec.json.decode(body, type=VersionCreated).version
-            out["versions"].append(_row("versions", version, version=version.digest, created_at=version.created_at or at, seq=seq))
+            out["versions"].append(
+                _row(
+                    "versions",
+                    version,
+                    version=version.digest,
+                    created_at=version.created_at or at,
+                    seq=seq,
+                )
+            )
         elif kind.startswith("release.") and kind != "release.reported":
             release = msgspec.json.decode(body, type=Release)
-            env, moved = release.moves[0].env if release.moves else "", [move.asset for move in release.moves]
-            out["releases"].append(_row("releases", release, env=env, assets=moved, created_at=release.created_at or at, changed_at=at, seq=seq))
+            env, moved = (
+                release.moves[0].env if release.moves else "",
+                [move.asset for move in release.moves],
+            )
+            out["releases"].append(
+                _row(
+                    "releases",
+                    release,
+                    env=env,
+                    assets=moved,
+                    created_at=release.created_at or at,
+                    changed_at=at,
+                    seq=seq,
+                )
+            )
         elif kind == "checks.completed":
             done = msgspec.json.decode(body, type=ChecksCompleted)
-            out["checks"] += [_row("checks", one, ok=int(one.ok), asset=one.asset or done.asset, seq=seq, n=n, at=at, run=done.run, version=done.version) for n, one in enumerate(done.results)]
+            out["checks"] += [
+                _row(
+                    "checks",
+                    one,
+                    ok=int(one.ok),
+                    asset=one.asset or done.asset,
+                    seq=seq,
+                    n=n,
+                    at=at,
+                    run=done.run,
+                    version=done.version,
+                )
+                for n, one in enumerate(done.results)
+            ]
         elif kind in ("signal.raised", "signal.closed"):
-            signal, closed = (msgspec.json.decode(body, type=Signal), 0) if kind == "signal.raised" else (self._signal(msgspec.json.decode(body, type=Closed).id), at)
+            signal, closed = (
+                (msgspec.json.decode(body, type=Signal), 0)
+                if kind == "signal.raised"
+                else (self._signal(msgspec.json.decode(body, type=Closed).id), at)
+            )
             if signal is not None:
                 out["signals"].append(_row("signals", signal, closed_at=closed, seq=seq))
         elif kind in ("incident.opened", "incident.closed"):
             closed = at if kind == "incident.closed" else 0
-            incident = self._incident(msgspec.json.decode(body, type=Closed).id) if closed else msgspec.json.decode(body, type=Incident)
+            incident = (
+                self._incident(msgspec.json.decode(body, type=Closed).id)
+                if closed
+                else msgspec.json.decode(body, type=Incident)
+            )
             if incident is not None:
-                out["incidents"].append(_row("incidents", incident, state="closed" if closed else incident.state, closed_at=closed, seq=seq))
+                out["incidents"].append(
+                    _row(
+                        "incidents",
+                        incident,
+                        state="closed" if closed else incident.state,
+                        closed_at=closed,
+                        seq=seq,
+                    )
+                )
         elif kind == "payload.erased":
             self._erased.append(int(msgspec.json.decode(body, type=PayloadErased).seq))
         elif kind in ("asset.declared", "asset.observed", "asset.retired"):
-            self._follow_asset(msgspec.json.decode(body, type=AssetDeclared), seq, at, out, retired=kind == "asset.retired")
+            self._follow_asset(
+                msgspec.json.decode(body, type=AssetDeclared),
+                seq,
+                at,
+                out,
+                retired=kind == "asset.retired",
+            )
 
-    def _follow_asset(self, declared: AssetDeclared, seq: int, at: int, out: Rows, *, retired: bool) -> None:
+    def _follow_asset(
+        self, declared: AssetDeclared, seq: int, at: int, out: Rows, *, retired: bool
+    ) -> None:
         asset: Asset = declared.asset
-        out["assets"].append(_row("assets", asset, declared_at=at, retired_at=at if retired else 0, seq=seq))
+        out["assets"].append(
+            _row("assets", asset, declared_at=at, retired_at=at if retired else 0, seq=seq)
+        )
         for edge in declared.edges:
-            out["edges"].append({"source": edge.source, "target": edge.target, "kind": edge.kind, "valid_from": edge.valid_from or at, "valid_to": 0, "seq": seq})
+            out["edges"].append(
+                {
+                    "source": edge.source,
+                    "target": edge.target,
+                    "kind": edge.kind,
+                    "valid_from": edge.valid_from or at,
+                    "valid_to": 0,
+                    "seq": seq,
+                }
+            )
         for edge in declared.ended:
-            since = [row[3] for row in self._p.state.read("edges_ended", (edge.source, edge.target, edge.kind, at))]
-            out["edges"] += [{"source": edge.source, "target": edge.target, "kind": edge.kind, "valid_from": start, "valid_to": at, "seq": seq} for start in since]
+            since = [
+                row[3]
+                for row in self._p.state.read(
+                    "edges_ended", (edge.source, edge.target, edge.kind, at)
+                )
+            ]
+            out["edges"] += [
+                {
+                    "source": edge.source,
+                    "target": edge.target,
+                    "kind": edge.kind,
+                    "valid_from": start,
+                    "valid_to": at,
+                    "seq": seq,
+                }
+                for start in since
+            ]
 
     def _signal(self, id_: str) -> Signal | None:
         rows = self._p.state.read("signal_get", (id_,))
@@ -158,7 +295,8 @@ class Feed:
         return msgspec.json.decode(rows[0][0], type=Incident) if rows else None
 
     def _follow_run(self, run: RunChanged, out: Rows) -> None:
-        """Append a finished run's steps; send its trace, and what its steps printed, as telemetry."""
+        """Append a finished run's steps; send its trace, and what its steps printed, as
+        telemetry."""
         from sextant.engine.history import History
 
         records = History.open(self._p.state, run.id).records
@@ -167,14 +305,31 @@ class Feed:
                 used = one.resources
                 out["steps"].append(
                     {
-                        "run": run.id, "step": one.step, "attempt": one.attempt, "asset": one.asset, "owner": one.owner, "ok": int(one.ok), "rows": one.rows, "wall_s": used.wall_s,
-                        "cpu_s": used.cpu_s, "memory_bytes_peak": used.memory_bytes_peak, "bytes_read": used.bytes_read, "bytes_written": used.bytes_written,
-                        "error_code": one.error_code, "error": one.error, "ended_at": one.at, "seq": 0,
+                        "run": run.id,
+                        "step": one.step,
+                        "attempt": one.attempt,
+                        "asset": one.asset,
+                        "owner": one.owner,
+                        "ok": int(one.ok),
+                        "rows": one.rows,
+                        "wall_s": used.wall_s,
+                        "cpu_s": used.cpu_s,
+                        "memory_bytes_peak": used.memory_bytes_peak,
+                        "bytes_read": used.bytes_read,
+                        "bytes_written": used.bytes_written,
+                        "error_code": one.error_code,
+                        "error": one.error,
+                        "ended_at": one.at,
+                        "seq": 0,
                     }
-                )  # fmt: skip
+                )
         if records and self._p.clock.now_ns() - run.finished_at < self._traced_ns:
             self._client.send("POST", "/v1/traces", self._traces(run, records))
-            logs = [(one, self._p.blobs.get(one.log)[:_LOG_BYTES_MAX].decode(errors="replace")) for one in records if one.log and self._p.blobs.has(one.log)]
+            logs = [
+                (one, self._p.blobs.get(one.log)[:_LOG_BYTES_MAX].decode(errors="replace"))
+                for one in records
+                if one.log and self._p.blobs.has(one.log)
+            ]
             if logs:
                 from sextant.server import meter
 

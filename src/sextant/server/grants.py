@@ -1,4 +1,5 @@
-"""Whom a token stands for: asked of the coordinator, remembered for a moment, and for longer while the coordinator is away.
+"""Whom a token stands for: asked of the coordinator, remembered for a moment, and for longer while
+the coordinator is away.
 
 Used by both doors of the telemetry process. Source: RFC 7662 (token introspection).
 """
@@ -36,7 +37,8 @@ class Grant(msgspec.Struct, frozen=True):
 
 
 def token_of(headers: Mapping[str, str]) -> str:
-    """Return the token that a request brings: as a bearer, or as the password of Basic; "" when it brings none. Names in lower case."""
+    """Return the token that a request brings: as a bearer, or as the password of Basic; "" when it
+    brings none. Names in lower case."""
     kind, _, value = headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer":
         return value.strip()
@@ -55,7 +57,8 @@ class Grants:
         self._asking: dict[bytes, asyncio.Task[Grant]] = {}
 
     async def of(self, token: str) -> Grant | None:
-        """Return what a token allows, None when it is no good. WorldError when that cannot be told now."""
+        """Return what a token allows, None when it is no good. WorldError when that cannot be told
+        now."""
         if not self._api.netloc or not token:
             return None
         key = hashlib.sha256(token.encode()).digest()
@@ -64,7 +67,9 @@ class Grants:
         if known is None or now - known[0] > limits.GRANT_FRESH_S:
             task = self._asking.get(key)
             if task is None:  # many requests with one token ask once
-                task = self._asking[key] = asyncio.ensure_future(asyncio.to_thread(self._ask, token))
+                task = self._asking[key] = asyncio.ensure_future(
+                    asyncio.to_thread(self._ask, token)
+                )
                 task.add_done_callback(lambda _: self._asking.pop(key, None))
             try:
                 grant = await asyncio.shield(task)
@@ -77,18 +82,37 @@ class Grants:
                 if known is None or now - known[0] > limits.GRANT_STALE_S:
                     raise
         grant = known[1]
-        return grant if grant.active and not (grant.expires_at and grant.expires_at <= time.time_ns()) else None
+        return (
+            grant
+            if grant.active and not (grant.expires_at and grant.expires_at <= time.time_ns())
+            else None
+        )
 
     def _ask(self, token: str) -> Grant:
         link = http.client.HTTPConnection(self._api.netloc, timeout=_TIMEOUT_S)
         try:
-            link.request("POST", "/internal/introspect", msgspec.json.encode({"token": token}), {"Content-Type": "application/json", "X-Sextant-Internal": self._secret})
+            link.request(
+                "POST",
+                "/internal/introspect",
+                msgspec.json.encode({"token": token}),
+                {"Content-Type": "application/json", "X-Sextant-Internal": self._secret},
+            )
             answer = link.getresponse()
             data = answer.read()
             if answer.status != 200:
-                raise WorldError("SX-INTAKE-050", f"the coordinator answers {answer.status}", hint="send it again in a moment", retry_after_s=limits.RETRY_AFTER_S)
+                raise WorldError(
+                    "SX-INTAKE-050",
+                    f"the coordinator answers {answer.status}",
+                    hint="send it again in a moment",
+                    retry_after_s=limits.RETRY_AFTER_S,
+                )
             return msgspec.json.decode(data, type=Grant)
         except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
-            raise WorldError("SX-INTAKE-050", "the coordinator, which knows the tokens, does not answer", hint="send it again in a moment", retry_after_s=limits.RETRY_AFTER_S) from error
+            raise WorldError(
+                "SX-INTAKE-050",
+                "the coordinator, which knows the tokens, does not answer",
+                hint="send it again in a moment",
+                retry_after_s=limits.RETRY_AFTER_S,
+            ) from error
         finally:
             link.close()

@@ -1,4 +1,5 @@
-"""Who may open a project's telemetry store: one process at a time, a server's or that of a command that asks without one."""
+"""Who may open a project's telemetry store: one process at a time, a server's or that of a command
+that asks without one."""
 
 import fcntl
 import os
@@ -12,8 +13,11 @@ _WAIT_S = 30.0
 _LOOK_S = 0.05
 
 
-def hold_store(folder: Path, *, unless: Callable[[], bool], pause: Callable[[float], object] = time.sleep) -> int | None:
-    """Wait until nobody else holds the store of a `.sextant` folder, and hold it: until the descriptor that is returned is closed.
+def hold_store(
+    folder: Path, *, unless: Callable[[], bool], pause: Callable[[float], object] = time.sleep
+) -> int | None:
+    """Wait until nobody else holds the store of a `.sextant` folder, and hold it: until the
+    descriptor that is returned is closed.
 
     unless  ends the wait; None is returned then
     Raises  Busy when somebody holds it for long
@@ -28,7 +32,11 @@ def hold_store(folder: Path, *, unless: Callable[[], bool], pause: Callable[[flo
             if late or unless():
                 os.close(lock)
                 if late:
-                    raise Busy("SX-UP-021", "another command has asked the telemetry store for long", hint="let it end, and try again; `sextant up` serves many at once") from None
+                    raise Busy(
+                        "SX-UP-021",
+                        "another command has asked the telemetry store for long",
+                        hint="let it end, and try again; `sextant up` serves many at once",
+                    ) from None
                 return None
             pause(_LOOK_S)
         else:

@@ -1,6 +1,8 @@
-"""The ingest door: an ASGI application in front of the intake. Who comes in, how large, how packed - and what each protocol answers.
+"""The ingest door: an ASGI application in front of the intake. Who comes in, how large, how packed
+- and what each protocol answers.
 
-200 (204) means durable. A body that came before, from the same sender, is answered as it was and not taken again.
+200 (204) means durable. A body that came before, from the same sender, is answered as it was and
+not taken again.
 """
 
 import asyncio
@@ -14,7 +16,16 @@ from sextant.formats.batch import Batch
 from sextant.formats.remote_write import NotLabels
 from sextant.kernel import limits
 from sextant.kernel.clock import Clock
-from sextant.kernel.errors import BadData, Bug, Busy, Denied, NotFound, SextantError, StorageError, UsageError
+from sextant.kernel.errors import (
+    BadData,
+    Bug,
+    Busy,
+    Denied,
+    NotFound,
+    SextantError,
+    StorageError,
+    UsageError,
+)
 from sextant.server.grants import Grants, token_of
 from sextant.server.protocols.otlp import Otlp
 from sextant.server.protocols.plain import CloudEvents, JsonLines
@@ -30,8 +41,22 @@ Inner = Callable[[str, str, Mapping[str, str], bytes], Awaitable[Answer]]
 
 _PROTOCOLS: tuple[Protocol, ...] = (Otlp(), RemoteWrite(), Exposition(), JsonLines(), CloudEvents())
 _BY_PATH = {path: one for one in _PROTOCOLS for path in one.paths}
-_STATUS = {"SX-INTAKE-051": 401, "SX-INTAKE-053": 405, "SX-INTAKE-054": 415, "SX-INTAKE-055": 413, "SX-INTAKE-003": 429, "SX-INTAKE-004": 429}
-_REASONS = {"SX-INTAKE-053": "method", "SX-INTAKE-054": "content_type", "SX-INTAKE-055": "too_large", "SX-INTAKE-056": "unpacking", "SX-INTAKE-003": "queue_full", "SX-INTAKE-004": "too_much_at_once"}
+_STATUS = {
+    "SX-INTAKE-051": 401,
+    "SX-INTAKE-053": 405,
+    "SX-INTAKE-054": 415,
+    "SX-INTAKE-055": 413,
+    "SX-INTAKE-003": 429,
+    "SX-INTAKE-004": 429,
+}
+_REASONS = {
+    "SX-INTAKE-053": "method",
+    "SX-INTAKE-054": "content_type",
+    "SX-INTAKE-055": "too_large",
+    "SX-INTAKE-056": "unpacking",
+    "SX-INTAKE-003": "queue_full",
+    "SX-INTAKE-004": "too_much_at_once",
+}
 _COUNT_S = 1.0  # so often what was refused whole is written down
 _COUNTED_MAX = 1_000  # senders and reasons in between
 
@@ -47,8 +72,25 @@ class IngestDoor:
     inner      answers paths below /internal/ to who has the secret
     """
 
-    def __init__(self, intake: Intake, grants: Grants, clock: Clock, *, keep_days: Mapping[str, int], internal: str, inner: Inner, refusals: Refusals) -> None:
-        self._intake, self._grants, self._clock, self._keep, self._internal, self._inner = intake, grants, clock, keep_days, internal, inner
+    def __init__(
+        self,
+        intake: Intake,
+        grants: Grants,
+        clock: Clock,
+        *,
+        keep_days: Mapping[str, int],
+        internal: str,
+        inner: Inner,
+        refusals: Refusals,
+    ) -> None:
+        self._intake, self._grants, self._clock, self._keep, self._internal, self._inner = (
+            intake,
+            grants,
+            clock,
+            keep_days,
+            internal,
+            inner,
+        )
         self._refused: dict[tuple[str, str, str], int] = {}
         self._refusals = refusals
         self._held = 0  # bytes of the requests at hand
@@ -57,12 +99,18 @@ class IngestDoor:
         if scope["type"] != "http":
             return
         path = scope["path"]
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
+        }
         protocol = _BY_PATH.get(path)
         content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
         more: list[tuple[bytes, bytes]] = []
         try:
-            answer = await (self._protocol(protocol, scope, headers, content_type, receive) if protocol else self._other(scope, headers, receive))
+            answer = await (
+                self._protocol(protocol, scope, headers, content_type, receive)
+                if protocol
+                else self._other(scope, headers, receive)
+            )
         except _GoneError:
             return
         except SextantError as error:
@@ -76,7 +124,11 @@ class IngestDoor:
             import traceback
 
             traceback.print_exc(file=sys.stderr)
-            bug = Bug("SX-INTAKE-059", "a promise inside Sextant was broken", hint="please report it; the server's log has the traceback")
+            bug = Bug(
+                "SX-INTAKE-059",
+                "a promise inside Sextant was broken",
+                hint="please report it; the server's log has the traceback",
+            )
             answer = protocol.no(content_type, 500, bug) if protocol else problem(500, bug)
         await _send(send, answer, more)
 
@@ -86,19 +138,47 @@ class IngestDoor:
             return Answer(200, b'{"ok":true}', "application/json")
         if path.startswith("/internal/") and self._inside(headers):
             return await self._inner(scope["method"], path, headers, await _read(receive, headers))
-        raise NotFound("SX-INTAKE-057", f"there is nothing at `{path[:80]}`", hint=f"there are {', '.join(_BY_PATH)}")
+        raise NotFound(
+            "SX-INTAKE-057",
+            f"there is nothing at `{path[:80]}`",
+            hint=f"there are {', '.join(_BY_PATH)}",
+        )
 
-    async def _protocol(self, protocol: Protocol, scope: Scope, headers: Mapping[str, str], content_type: str, receive: Receive) -> Answer:
+    async def _protocol(
+        self,
+        protocol: Protocol,
+        scope: Scope,
+        headers: Mapping[str, str],
+        content_type: str,
+        receive: Receive,
+    ) -> Answer:
         query = dict(urllib.parse.parse_qsl(scope["query_string"].decode("latin-1")))
-        owner = scope["owner"] = await self._owner(headers, query, str((scope.get("client") or ("", 0))[0]))
+        owner = scope["owner"] = await self._owner(
+            headers, query, str((scope.get("client") or ("", 0))[0])
+        )
         if scope["method"] != "POST":
-            raise UsageError("SX-INTAKE-053", f"{scope['method']} is not for `{scope['path']}`", hint="POST")
+            raise UsageError(
+                "SX-INTAKE-053", f"{scope['method']} is not for `{scope['path']}`", hint="POST"
+            )
         if protocol.types and content_type not in protocol.types:
-            raise UsageError("SX-INTAKE-054", f"`{content_type or 'nothing'}` is no content type of {protocol.name}", hint=" or ".join(protocol.types))
+            raise UsageError(
+                "SX-INTAKE-054",
+                f"`{content_type or 'nothing'}` is no content type of {protocol.name}",
+                hint=" or ".join(protocol.types),
+            )
         self._intake.room()
         hand = _Hand(self)
         try:
-            return await self._take(protocol, scope["path"], content_type, headers, query, await _read(receive, headers, hand.take), owner, hand)
+            return await self._take(
+                protocol,
+                scope["path"],
+                content_type,
+                headers,
+                query,
+                await _read(receive, headers, hand.take),
+                owner,
+                hand,
+            )
         finally:
             self._held -= hand.bytes
 
@@ -107,26 +187,56 @@ class IngestDoor:
     def _inside(self, headers: Mapping[str, str]) -> bool:
         import hmac
 
-        return bool(self._internal) and hmac.compare_digest(headers.get("x-sextant-internal", "").encode(), self._internal.encode())
+        return bool(self._internal) and hmac.compare_digest(
+            headers.get("x-sextant-internal", "").encode(), self._internal.encode()
+        )
 
-    async def _owner(self, headers: Mapping[str, str], query: Mapping[str, str], address: str) -> str:
+    async def _owner(
+        self, headers: Mapping[str, str], query: Mapping[str, str], address: str
+    ) -> str:
         """Return the team that what comes belongs to. Denied for who may not send."""
         if self._inside(headers):
             return query.get("owner", "")
         grant = await self._grants.of(token_of(headers))
         if grant is None:
             self._refusals.add(address, "token for ingest")
-            raise Denied("SX-INTAKE-051", "this needs a token that is valid", hint="Authorization: Bearer sxt_..., or the token as the password of basic authentication")
+            raise Denied(
+                "SX-INTAKE-051",
+                "this needs a token that is valid",
+                hint=(
+                    "Authorization: Bearer sxt_..., or the token as the password of basic "
+                    "authentication"
+                ),
+            )
         if "ingest" not in grant.scopes:
             self._refusals.add(grant.name, "scope ingest")
-            raise Denied("SX-INTAKE-052", f"the token of `{grant.name}` does not open this door", hint=f"it is for {', '.join(grant.scopes)}; make one with the scope ingest")
+            raise Denied(
+                "SX-INTAKE-052",
+                f"the token of `{grant.name}` does not open this door",
+                hint=f"it is for {', '.join(grant.scopes)}; make one with the scope ingest",
+            )
         return grant.owner or grant.name
 
     # ---------------------------------------------------------------- what
 
-    async def _take(self, protocol: Protocol, path: str, content_type: str, headers: Mapping[str, str], query: Mapping[str, str], body: bytes, owner: str, hand: "_Hand") -> Answer:
+    async def _take(
+        self,
+        protocol: Protocol,
+        path: str,
+        content_type: str,
+        headers: Mapping[str, str],
+        query: Mapping[str, str],
+        body: bytes,
+        owner: str,
+        hand: "_Hand",
+    ) -> Answer:
         intake, now_ns = self._intake, self._clock.now_ns()
-        unpacked = _unpack(body, "snappy" if protocol.name == "remote_write" else headers.get("content-encoding", "identity").strip().lower())
+        unpacked = _unpack(
+            body,
+            "snappy"
+            if protocol.name == "remote_write"
+            else headers.get("content-encoding", "identity").strip().lower(),
+        )
         if unpacked is not body:
             hand.take(len(unpacked))
         oldest = {table: now_ns - days * 86_400_000_000_000 for table, days in self._keep.items()}
@@ -142,38 +252,66 @@ class IngestDoor:
         if not meant.batch.timed:
             key = b""
         try:
-            accepted = intake.accept(meant.batch, protocol=protocol.name, owner=owner, key=key, more=meant.more)
+            accepted = intake.accept(
+                meant.batch, protocol=protocol.name, owner=owner, key=key, more=meant.more
+            )
         except NotLabels:
             meant = protocol.decode(taken, again=True)
-            accepted = intake.accept(meant.batch, protocol=protocol.name, owner=owner, key=key, more=meant.more)
+            accepted = intake.accept(
+                meant.batch, protocol=protocol.name, owner=owner, key=key, more=meant.more
+            )
         await asyncio.wrap_future(accepted.durable)
         return protocol.yes(taken, accepted.taken, accepted.refused)
 
-    def _say_no(self, protocol: Protocol | None, content_type: str, owner: str, error: SextantError) -> tuple[Answer, bytes]:
-        status = _STATUS.get(error.code) or (400 if isinstance(error, BadData | UsageError) else 429 if isinstance(error, Busy) else 503 if isinstance(error, StorageError) else error.http_status)
-        after = getattr(error, "retry_after_s", None) or (limits.RETRY_AFTER_S if status in (429, 503) else None)
+    def _say_no(
+        self, protocol: Protocol | None, content_type: str, owner: str, error: SextantError
+    ) -> tuple[Answer, bytes]:
+        status = _STATUS.get(error.code) or (
+            400
+            if isinstance(error, BadData | UsageError)
+            else 429
+            if isinstance(error, Busy)
+            else 503
+            if isinstance(error, StorageError)
+            else error.http_status
+        )
+        after = getattr(error, "retry_after_s", None) or (
+            limits.RETRY_AFTER_S if status in (429, 503) else None
+        )
         if protocol is not None and status not in (401, 403):
-            key = (owner, protocol.name, _REASONS.get(error.code, "malformed" if status == 400 else "not_now"))
+            key = (
+                owner,
+                protocol.name,
+                _REASONS.get(error.code, "malformed" if status == 400 else "not_now"),
+            )
             if key in self._refused or len(self._refused) < _COUNTED_MAX:
                 self._refused[key] = self._refused.get(key, 0) + 1
         answer = protocol.no(content_type, status, error) if protocol else problem(status, error)
         return answer, str(max(1, round(after))).encode() if after else b""
 
     async def count(self) -> None:
-        """Write down what was refused whole, again and again, summed up: a flood of it stays small. Until cancelled."""
+        """Write down what was refused whole, again and again, summed up: a flood of it stays small.
+        Until cancelled."""
         while True:
             await asyncio.sleep(_COUNT_S)
             self.write_refusals()
 
     def write_refusals(self) -> "list[Future[None]]":
-        """Write down what was refused whole since the last time; return what is done when it is durable. On the event loop's thread."""
+        """Write down what was refused whole since the last time; return what is done when it is
+        durable. On the event loop's thread."""
         found, self._refused = self._refused, {}
         out: list[Future[None]] = []
         for (owner, name, reason), number in found.items():
             try:
-                out.append(self._intake.accept(Batch(refused={reason: number}, timed=False), protocol=name, owner=owner).durable)
+                out.append(
+                    self._intake.accept(
+                        Batch(refused={reason: number}, timed=False), protocol=name, owner=owner
+                    ).durable
+                )
             except Busy:
-                self._refused[owner, name, reason] = self._refused.get((owner, name, reason), 0) + number
+                self._refused[owner, name, reason] = (
+                    self._refused.get((owner, name, reason), 0) + number
+                )
         return out
 
 
@@ -187,13 +325,21 @@ class _Hand:
     def take(self, size: int) -> None:
         """Raise Busy when many requests have come at once, each of them right by itself."""
         if self._door._held + size > limits.BODIES_BYTES_MAX:
-            raise Busy("SX-INTAKE-004", "too much is being sent at once", hint="send again later, or smaller batches; nothing was taken", retry_after_s=limits.RETRY_AFTER_S)
+            raise Busy(
+                "SX-INTAKE-004",
+                "too much is being sent at once",
+                hint="send again later, or smaller batches; nothing was taken",
+                retry_after_s=limits.RETRY_AFTER_S,
+            )
         self._door._held += size
         self.bytes += size
 
 
-async def _read(receive: Receive, headers: Mapping[str, str], take: Callable[[int], None] = lambda _: None) -> bytes:
-    """Return a request's body, as sent; `take` hears of each piece of it. UsageError when it is larger than is taken."""
+async def _read(
+    receive: Receive, headers: Mapping[str, str], take: Callable[[int], None] = lambda _: None
+) -> bytes:
+    """Return a request's body, as sent; `take` hears of each piece of it. UsageError when it is
+    larger than is taken."""
     said = headers.get("content-length", "")
     if said.isdigit() and int(said) > limits.BODY_BYTES_MAX:
         raise _too_large()
@@ -214,11 +360,16 @@ async def _read(receive: Receive, headers: Mapping[str, str], take: Callable[[in
 
 
 def _too_large() -> UsageError:
-    return UsageError("SX-INTAKE-055", f"the request is larger than {limits.BODY_BYTES_MAX >> 20} MiB", hint="send smaller batches")
+    return UsageError(
+        "SX-INTAKE-055",
+        f"the request is larger than {limits.BODY_BYTES_MAX >> 20} MiB",
+        hint="send smaller batches",
+    )
 
 
 def _unpack(body: bytes, encoding: str) -> bytes:
-    """Return a body unpacked, never more than is taken: a small body may unpack to a very large one. BadData when it is cut off."""
+    """Return a body unpacked, never more than is taken: a small body may unpack to a very large
+    one. BadData when it is cut off."""
     if encoding in ("", "identity"):
         return body
     most = limits.BODY_UNPACKED_BYTES_MAX
@@ -227,7 +378,9 @@ def _unpack(body: bytes, encoding: str) -> bytes:
         try:
             out = worker.decompress(body, most)
         except zlib.error as error:
-            raise BadData("SX-INTAKE-056", f"the body is no {encoding}: {error}", hint="send it again") from error
+            raise BadData(
+                "SX-INTAKE-056", f"the body is no {encoding}: {error}", hint="send it again"
+            ) from error
         if worker.unconsumed_tail:
             raise _bomb()
         if not worker.eof:
@@ -241,16 +394,27 @@ def _unpack(body: bytes, encoding: str) -> bytes:
         try:
             return bytes(cramjam.snappy.decompress_raw(body))
         except cramjam.DecompressionError as error:
-            raise BadData("SX-INTAKE-056", "the body is no snappy (block format)", hint="send it again") from error
-    raise UsageError("SX-INTAKE-054", f"`{encoding}` is no content encoding that is taken", hint="gzip, deflate, or none")
+            raise BadData(
+                "SX-INTAKE-056", "the body is no snappy (block format)", hint="send it again"
+            ) from error
+    raise UsageError(
+        "SX-INTAKE-054",
+        f"`{encoding}` is no content encoding that is taken",
+        hint="gzip, deflate, or none",
+    )
 
 
 def _bomb() -> UsageError:
-    return UsageError("SX-INTAKE-055", f"the body unpacks to more than {limits.BODY_UNPACKED_BYTES_MAX >> 20} MiB", hint="send smaller batches")
+    return UsageError(
+        "SX-INTAKE-055",
+        f"the body unpacks to more than {limits.BODY_UNPACKED_BYTES_MAX >> 20} MiB",
+        hint="send smaller batches",
+    )
 
 
 def _snappy_size(body: bytes) -> int:
-    """Return the size that a snappy block says it unpacks to (its first varint); BadData when there is none."""
+    """Return the size that a snappy block says it unpacks to (its first varint); BadData when there
+    is none."""
     out = 0
     for n, byte in enumerate(body[:5]):
         out |= (byte & 0x7F) << (7 * n)
@@ -260,7 +424,12 @@ def _snappy_size(body: bytes) -> int:
 
 
 async def _send(send: Send, answer: Answer, more: list[tuple[bytes, bytes]]) -> None:
-    headers = [(b"content-length", str(len(answer.body)).encode()), (b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"), *more]
+    headers = [
+        (b"content-length", str(len(answer.body)).encode()),
+        (b"x-content-type-options", b"nosniff"),
+        (b"cache-control", b"no-store"),
+        *more,
+    ]
     if answer.content_type:
         headers.append((b"content-type", answer.content_type.encode()))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})

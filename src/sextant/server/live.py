@@ -1,4 +1,5 @@
-"""What SQL shows as `data` and `kpi`: read from the state store by the coordinator, told to the telemetry process."""
+"""What SQL shows as `data` and `kpi`: read from the state store by the coordinator, told to the
+telemetry process."""
 
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 
 
 def live_tables(platform: "LocalPlatform") -> tuple[str, list[LiveTable], list[LiveKpi]]:
-    """Return the environment that plain names mean, the versions of datasets that can be read (live ones of every environment first), and the KPIs that are live."""
+    """Return the environment that plain names mean, the versions of datasets that can be read (live
+    ones of every environment first), and the KPIs that are live."""
     p = platform
     assets = {row[0]: msgspec.json.decode(row[1], type=Asset) for row in p.state.read("assets")}
     kept: dict[str, list[tuple[str, str]]] = {}
@@ -27,7 +29,17 @@ def live_tables(platform: "LocalPlatform") -> tuple[str, list[LiveTable], list[L
     def table(env: str, id_: str, digest: str, locator: str, *, live: bool) -> None:
         asset = assets.get(id_)
         personal = asset.table.personal if asset is not None and asset.table else ()
-        tables.append(LiveTable(env=env, asset=id_, name=id_.partition(":")[2], version=digest, locator=locator, live=live, personal=personal))
+        tables.append(
+            LiveTable(
+                env=env,
+                asset=id_,
+                name=id_.partition(":")[2],
+                version=digest,
+                locator=locator,
+                live=live,
+                personal=personal,
+            )
+        )
 
     shown: set[tuple[str, str]] = set()
     for env, *_ in p.state.read("envs"):
@@ -38,8 +50,16 @@ def live_tables(platform: "LocalPlatform") -> tuple[str, list[LiveTable], list[L
                 shown.add((id_, pointer.version))
             elif id_.startswith("kpi:") and "measure" in version.meta:
                 try:
-                    kpis.append(live_kpi(env, id_.partition(":")[2], msgspec.convert(version.meta["measure"], Measure)))
-                except SextantError:  # a definition of an older Sextant that is not understood: the rest is shown
+                    kpis.append(
+                        live_kpi(
+                            env,
+                            id_.partition(":")[2],
+                            msgspec.convert(version.meta["measure"], Measure),
+                        )
+                    )
+                except (
+                    SextantError
+                ):  # a definition of an older Sextant that is not understood: the rest is shown
                     continue
     for id_, versions in kept.items():
         for digest, locator in versions[-VERSIONS_SHOWN_MAX:]:

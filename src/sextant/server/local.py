@@ -1,4 +1,5 @@
-"""How a command of this machine asks SQL questions: at the server that runs for the project, or at a store opened for the question."""
+"""How a command of this machine asks SQL questions: at the server that runs for the project, or at
+a store opened for the question."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
@@ -17,7 +18,9 @@ def asker(platform: "LocalPlatform") -> Callable[[str, str, Mapping[str, str], s
         client = TelemetryClient(there.ingest, there.sql, there.secret)
 
         def ask(sql: str, form: str, params: Mapping[str, str], role: str) -> bytes:
-            client.send("POST", "/internal/catch-up", door=there.api)  # what was acknowledged is seen
+            client.send(
+                "POST", "/internal/catch-up", door=there.api
+            )  # what was acknowledged is seen
             return client.ask(sql, form, params, role)
 
         return ask

@@ -1,4 +1,5 @@
-"""The coordinator's steady work: threads that do one thing again and again, say when they cannot, and go on."""
+"""The coordinator's steady work: threads that do one thing again and again, say when they cannot,
+and go on."""
 
 import sys
 import threading
@@ -7,11 +8,13 @@ from collections.abc import Callable
 from sextant.kernel.errors import SextantError
 
 _BACKOFF_S, _BACKOFF_S_MAX = 0.25, 30.0
-_PATIENCE = 3  # failures in a row before one is said: a process that is started again is not worth a line
+# failures in a row before one is said: a process that is started again is not worth a line
+_PATIENCE = 3
 
 
 class Loop:
-    """Calls `work` every `every_s` seconds, or as soon as it is woken. What fails again and again is said once."""
+    """Calls `work` every `every_s` seconds, or as soon as it is woken. What fails again and again
+    is said once."""
 
     def __init__(self, name: str, work: Callable[[], None], *, every_s: float) -> None:
         self.name, self._work, self._every_s = name, work, every_s
@@ -48,7 +51,11 @@ class Loop:
             except Exception as error:  # a loop that ended would be missed by nobody
                 failed += 1
                 self._tell(f"{type(error).__name__}: {error}", failed)
-            wait = self._every_s if not failed else min(_BACKOFF_S_MAX, _BACKOFF_S * 2 ** min(failed, 6))
+            wait = (
+                self._every_s
+                if not failed
+                else min(_BACKOFF_S_MAX, _BACKOFF_S * 2 ** min(failed, 6))
+            )
             self._wake.wait(wait)
             self._wake.clear()
 

@@ -1,4 +1,5 @@
-"""What Sextant tells of itself, as OpenTelemetry: traces and logs of runs, and its own health as metrics. Pure: facts to OTLP JSON.
+"""What Sextant tells of itself, as OpenTelemetry: traces and logs of runs, and its own health as
+metrics. Pure: facts to OTLP JSON.
 
 Source: OpenTelemetry semantic conventions for CI/CD (`cicd.pipeline.*`), OTLP 1.9 (JSON encoding).
 """
@@ -13,43 +14,73 @@ from sextant.engine.history import Record
 from sextant.kernel.clock import NS
 from sextant.ledger.projections import RunChanged
 
-_RESULTS = {"finished": "success", "refused": "failure", "failed": "error", "cancelled": "cancellation"}
+_RESULTS = {
+    "finished": "success",
+    "refused": "failure",
+    "failed": "error",
+    "cancelled": "cancellation",
+}
 _KIND_SERVER, _KIND_INTERNAL = 2, 1
 _STATUS_OK, _STATUS_ERROR = 1, 2
 
 
 def run_trace(run: RunChanged, records: Sequence[Record]) -> bytes:
-    """Return the trace of a finished run: one span for the run, one below it for each attempt of a step."""
+    """Return the trace of a finished run: one span for the run, one below it for each attempt of a
+    step."""
     trace, root = trace_of(run.id), _span_of(run.id, "")
     spans = [
         {
-            "traceId": trace, "spanId": root, "name": f"RUN {run.trigger or 'manual'}", "kind": _KIND_SERVER, "startTimeUnixNano": str(run.started_at),
-            "endTimeUnixNano": str(max(run.finished_at, run.started_at)), "status": _status(run.state == "finished", run.error),
+            "traceId": trace,
+            "spanId": root,
+            "name": f"RUN {run.trigger or 'manual'}",
+            "kind": _KIND_SERVER,
+            "startTimeUnixNano": str(run.started_at),
+            "endTimeUnixNano": str(max(run.finished_at, run.started_at)),
+            "status": _status(run.state == "finished", run.error),
             "attributes": _attributes(
                 {
-                    "cicd.pipeline.name": ",".join(run.assets[:10]) or "all", "cicd.pipeline.run.id": run.id, "cicd.pipeline.result": _RESULTS.get(run.state, "error"),
-                    "cicd.pipeline.action.name": "RUN", "deployment.environment.name": run.env, "sextant.run.by": run.by, "sextant.run.computed": run.computed, "sextant.run.reused": run.reused,
+                    "cicd.pipeline.name": ",".join(run.assets[:10]) or "all",
+                    "cicd.pipeline.run.id": run.id,
+                    "cicd.pipeline.result": _RESULTS.get(run.state, "error"),
+                    "cicd.pipeline.action.name": "RUN",
+                    "deployment.environment.name": run.env,
+                    "sextant.run.by": run.by,
+                    "sextant.run.computed": run.computed,
+                    "sextant.run.reused": run.reused,
                 }
             ),
         }
-    ]  # fmt: skip
+    ]
     for one in records:
         if one.kind != "end":
             continue
         begun = one.started_at or one.at - int(one.resources.wall_s * NS)
         spans.append(
             {
-                "traceId": trace, "spanId": _span_of(run.id, f"{one.step}#{one.attempt}"), "parentSpanId": root, "name": one.step, "kind": _KIND_INTERNAL,
-                "startTimeUnixNano": str(begun), "endTimeUnixNano": str(max(one.at, begun)), "status": _status(one.ok, one.error),
+                "traceId": trace,
+                "spanId": _span_of(run.id, f"{one.step}#{one.attempt}"),
+                "parentSpanId": root,
+                "name": one.step,
+                "kind": _KIND_INTERNAL,
+                "startTimeUnixNano": str(begun),
+                "endTimeUnixNano": str(max(one.at, begun)),
+                "status": _status(one.ok, one.error),
                 "attributes": _attributes(
                     {
-                        "cicd.pipeline.task.name": one.step, "cicd.pipeline.task.run.id": f"{run.id}/{one.step}#{one.attempt}", "cicd.pipeline.task.type": "build",
-                        "cicd.pipeline.task.run.result": "success" if one.ok else "failure", "sextant.asset": one.asset, "sextant.owner": one.owner, "sextant.rows": one.rows,
-                        "process.cpu.time": one.resources.cpu_s, "sextant.memory.peak": one.resources.memory_bytes_peak, **({"error.type": one.error_code} if one.error_code else {}),
+                        "cicd.pipeline.task.name": one.step,
+                        "cicd.pipeline.task.run.id": f"{run.id}/{one.step}#{one.attempt}",
+                        "cicd.pipeline.task.type": "build",
+                        "cicd.pipeline.task.run.result": "success" if one.ok else "failure",
+                        "sextant.asset": one.asset,
+                        "sextant.owner": one.owner,
+                        "sextant.rows": one.rows,
+                        "process.cpu.time": one.resources.cpu_s,
+                        "sextant.memory.peak": one.resources.memory_bytes_peak,
+                        **({"error.type": one.error_code} if one.error_code else {}),
                     }
                 ),
             }
-        )  # fmt: skip
+        )
     return _request("resourceSpans", "scopeSpans", "spans", spans)
 
 
@@ -58,25 +89,72 @@ def step_logs(run: RunChanged, printed: Sequence[tuple[Record, str]]) -> bytes:
     trace = trace_of(run.id)
     records = [
         {
-            "timeUnixNano": str(one.at + n), "observedTimeUnixNano": str(one.at), "severityNumber": 9 if one.ok else 17, "severityText": "INFO" if one.ok else "ERROR",
-            "body": {"stringValue": line}, "traceId": trace, "spanId": _span_of(run.id, f"{one.step}#{one.attempt}"),
-            "attributes": _attributes({"cicd.pipeline.run.id": run.id, "cicd.pipeline.task.name": one.step, "sextant.asset": one.asset, "sextant.owner": one.owner}),
+            "timeUnixNano": str(one.at + n),
+            "observedTimeUnixNano": str(one.at),
+            "severityNumber": 9 if one.ok else 17,
+            "severityText": "INFO" if one.ok else "ERROR",
+            "body": {"stringValue": line},
+            "traceId": trace,
+            "spanId": _span_of(run.id, f"{one.step}#{one.attempt}"),
+            "attributes": _attributes(
+                {
+                    "cicd.pipeline.run.id": run.id,
+                    "cicd.pipeline.task.name": one.step,
+                    "sextant.asset": one.asset,
+                    "sextant.owner": one.owner,
+                }
+            ),
         }
         for one, text in printed
         for n, line in enumerate(text.splitlines())
         if line.strip()
-    ]  # fmt: skip
+    ]
     return _request("resourceLogs", "scopeLogs", "logRecords", records)
 
 
-def metrics(now: int, gauges: Mapping[tuple[str, str], Sequence[tuple[Mapping[str, str], float]]], counters: Mapping[tuple[str, str], Sequence[tuple[Mapping[str, str], float]]], since: int) -> bytes:
-    """Return metrics: (name, unit) -> points of (attributes, value). `since`: when the counters began (ns)."""
+def metrics(
+    now: int,
+    gauges: Mapping[tuple[str, str], Sequence[tuple[Mapping[str, str], float]]],
+    counters: Mapping[tuple[str, str], Sequence[tuple[Mapping[str, str], float]]],
+    since: int,
+) -> bytes:
+    """Return metrics: (name, unit) -> points of (attributes, value). `since`: when the counters
+    began (ns)."""
     out: list[dict[str, Any]] = []
     for (name, unit), points in gauges.items():
-        out.append({"name": name, "unit": unit, "gauge": {"dataPoints": [{"timeUnixNano": str(now), "asDouble": value, "attributes": _attributes(labels)} for labels, value in points]}})
+        out.append(
+            {
+                "name": name,
+                "unit": unit,
+                "gauge": {
+                    "dataPoints": [
+                        {
+                            "timeUnixNano": str(now),
+                            "asDouble": value,
+                            "attributes": _attributes(labels),
+                        }
+                        for labels, value in points
+                    ]
+                },
+            }
+        )
     for (name, unit), points in counters.items():
-        data = [{"timeUnixNano": str(now), "startTimeUnixNano": str(since), "asDouble": value, "attributes": _attributes(labels)} for labels, value in points]
-        out.append({"name": name, "unit": unit, "sum": {"aggregationTemporality": 2, "isMonotonic": True, "dataPoints": data}})
+        data = [
+            {
+                "timeUnixNano": str(now),
+                "startTimeUnixNano": str(since),
+                "asDouble": value,
+                "attributes": _attributes(labels),
+            }
+            for labels, value in points
+        ]
+        out.append(
+            {
+                "name": name,
+                "unit": unit,
+                "sum": {"aggregationTemporality": 2, "isMonotonic": True, "dataPoints": data},
+            }
+        )
     return _request("resourceMetrics", "scopeMetrics", "metrics", out)
 
 
@@ -96,11 +174,27 @@ def _status(ok: bool, message: str) -> dict[str, Any]:
 def _attributes(values: Mapping[str, Any]) -> list[dict[str, Any]]:
     out = []
     for key, value in values.items():
-        word = "boolValue" if isinstance(value, bool) else "intValue" if isinstance(value, int) else "doubleValue" if isinstance(value, float) else "stringValue"
+        word = (
+            "boolValue"
+            if isinstance(value, bool)
+            else "intValue"
+            if isinstance(value, int)
+            else "doubleValue"
+            if isinstance(value, float)
+            else "stringValue"
+        )
         out.append({"key": key, "value": {word: str(value) if word == "intValue" else value}})
     return out
 
 
 def _request(resources: str, scopes: str, items: str, what: Sequence[dict[str, Any]]) -> bytes:
-    resource = {"attributes": _attributes({"service.name": "sextant", "service.namespace": "sextant"})}
-    return msgspec.json.encode({resources: [{"resource": resource, scopes: [{"scope": {"name": "sextant"}, items: list(what)}]}]})
+    resource = {
+        "attributes": _attributes({"service.name": "sextant", "service.namespace": "sextant"})
+    }
+    return msgspec.json.encode(
+        {
+            resources: [
+                {"resource": resource, scopes: [{"scope": {"name": "sextant"}, items: list(what)}]}
+            ]
+        }
+    )

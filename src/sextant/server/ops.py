@@ -1,4 +1,5 @@
-"""The tables of `ops`: decisions and facts of the ledger as SQL sees them. The coordinator feeds them, the telemetry process holds them."""
+"""The tables of `ops`: decisions and facts of the ledger as SQL sees them. The coordinator feeds
+them, the telemetry process holds them."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -10,42 +11,136 @@ from sextant.kernel.clock import NS
 
 Fields = tuple[tuple[str, str], ...]
 _TEXT, _INT, _FLOAT, _TIME, _LIST = "text", "int", "float", "time", "list"
-# Table -> its columns. `seq` is the entry of the ledger that a row follows from: of rows with one key the newest counts.
+# Table -> its columns. `seq` is the entry of the ledger that a row follows from: of rows with one
+# key the newest counts.
 TABLES: dict[str, Fields] = {
     "runs": (
-        ("id", _TEXT), ("env", _TEXT), ("state", _TEXT), ("trigger", _TEXT), ("by", _TEXT), ("steps", _INT), ("computed", _INT), ("reused", _INT), ("failed", _INT),
-        ("rows", _INT), ("wall_s", _FLOAT), ("error", _TEXT), ("started_at", _TIME), ("finished_at", _TIME), ("seq", _INT),
+        ("id", _TEXT),
+        ("env", _TEXT),
+        ("state", _TEXT),
+        ("trigger", _TEXT),
+        ("by", _TEXT),
+        ("steps", _INT),
+        ("computed", _INT),
+        ("reused", _INT),
+        ("failed", _INT),
+        ("rows", _INT),
+        ("wall_s", _FLOAT),
+        ("error", _TEXT),
+        ("started_at", _TIME),
+        ("finished_at", _TIME),
+        ("seq", _INT),
     ),
     "steps": (
-        ("run", _TEXT), ("step", _TEXT), ("attempt", _INT), ("asset", _TEXT), ("owner", _TEXT), ("ok", _INT), ("rows", _INT), ("wall_s", _FLOAT), ("cpu_s", _FLOAT),
-        ("memory_bytes_peak", _INT), ("bytes_read", _INT), ("bytes_written", _INT), ("error_code", _TEXT), ("error", _TEXT), ("ended_at", _TIME), ("seq", _INT),
+        ("run", _TEXT),
+        ("step", _TEXT),
+        ("attempt", _INT),
+        ("asset", _TEXT),
+        ("owner", _TEXT),
+        ("ok", _INT),
+        ("rows", _INT),
+        ("wall_s", _FLOAT),
+        ("cpu_s", _FLOAT),
+        ("memory_bytes_peak", _INT),
+        ("bytes_read", _INT),
+        ("bytes_written", _INT),
+        ("error_code", _TEXT),
+        ("error", _TEXT),
+        ("ended_at", _TIME),
+        ("seq", _INT),
     ),
     "versions": (
-        ("asset", _TEXT), ("version", _TEXT), ("parent", _TEXT), ("run", _TEXT), ("code", _TEXT), ("rows", _INT), ("size_bytes", _INT), ("created_at", _TIME), ("seq", _INT),
+        ("asset", _TEXT),
+        ("version", _TEXT),
+        ("parent", _TEXT),
+        ("run", _TEXT),
+        ("code", _TEXT),
+        ("rows", _INT),
+        ("size_bytes", _INT),
+        ("created_at", _TIME),
+        ("seq", _INT),
     ),
     "releases": (
-        ("id", _TEXT), ("env", _TEXT), ("state", _TEXT), ("intent", _TEXT), ("assets", _LIST), ("by", _TEXT), ("reason", _TEXT), ("run", _TEXT), ("undoes", _TEXT),
-        ("created_at", _TIME), ("changed_at", _TIME), ("seq", _INT),
+        ("id", _TEXT),
+        ("env", _TEXT),
+        ("state", _TEXT),
+        ("intent", _TEXT),
+        ("assets", _LIST),
+        ("by", _TEXT),
+        ("reason", _TEXT),
+        ("run", _TEXT),
+        ("undoes", _TEXT),
+        ("created_at", _TIME),
+        ("changed_at", _TIME),
+        ("seq", _INT),
     ),
     "checks": (
-        ("seq", _INT), ("n", _INT), ("at", _TIME), ("run", _TEXT), ("asset", _TEXT), ("version", _TEXT), ("name", _TEXT), ("partition", _TEXT), ("severity", _TEXT),
-        ("ok", _INT), ("failed", _INT), ("rows", _INT), ("message", _TEXT),
+        ("seq", _INT),
+        ("n", _INT),
+        ("at", _TIME),
+        ("run", _TEXT),
+        ("asset", _TEXT),
+        ("version", _TEXT),
+        ("name", _TEXT),
+        ("partition", _TEXT),
+        ("severity", _TEXT),
+        ("ok", _INT),
+        ("failed", _INT),
+        ("rows", _INT),
+        ("message", _TEXT),
     ),
     "signals": (
-        ("id", _TEXT), ("asset", _TEXT), ("kind", _TEXT), ("severity", _TEXT), ("message", _TEXT), ("onset", _TIME), ("closed_at", _TIME), ("seq", _INT),
+        ("id", _TEXT),
+        ("asset", _TEXT),
+        ("kind", _TEXT),
+        ("severity", _TEXT),
+        ("message", _TEXT),
+        ("onset", _TIME),
+        ("closed_at", _TIME),
+        ("seq", _INT),
     ),
     "incidents": (
-        ("id", _TEXT), ("title", _TEXT), ("state", _TEXT), ("assets", _LIST), ("signals", _LIST), ("opened_at", _TIME), ("closed_at", _TIME), ("seq", _INT),
+        ("id", _TEXT),
+        ("title", _TEXT),
+        ("state", _TEXT),
+        ("assets", _LIST),
+        ("signals", _LIST),
+        ("opened_at", _TIME),
+        ("closed_at", _TIME),
+        ("seq", _INT),
     ),
     "assets": (
-        ("id", _TEXT), ("kind", _TEXT), ("name", _TEXT), ("mode", _TEXT), ("owner", _TEXT), ("tier", _INT), ("description", _TEXT), ("declared_at", _TIME),
-        ("retired_at", _TIME), ("seq", _INT),
+        ("id", _TEXT),
+        ("kind", _TEXT),
+        ("name", _TEXT),
+        ("mode", _TEXT),
+        ("owner", _TEXT),
+        ("tier", _INT),
+        ("description", _TEXT),
+        ("declared_at", _TIME),
+        ("retired_at", _TIME),
+        ("seq", _INT),
     ),
-    "edges": (("source", _TEXT), ("target", _TEXT), ("kind", _TEXT), ("valid_from", _TIME), ("valid_to", _TIME), ("seq", _INT)),
+    "edges": (
+        ("source", _TEXT),
+        ("target", _TEXT),
+        ("kind", _TEXT),
+        ("valid_from", _TIME),
+        ("valid_to", _TIME),
+        ("seq", _INT),
+    ),
     "events": (
-        ("seq", _INT), ("id", _TEXT), ("type", _TEXT), ("at", _TIME), ("actor", _TEXT), ("subject", _TEXT), ("cause", _TEXT), ("data", _TEXT), ("fed", _INT),
+        ("seq", _INT),
+        ("id", _TEXT),
+        ("type", _TEXT),
+        ("at", _TIME),
+        ("actor", _TEXT),
+        ("subject", _TEXT),
+        ("cause", _TEXT),
+        ("data", _TEXT),
+        ("fed", _INT),
     ),
-}  # fmt: skip
+}
 Row = dict[str, Any]
 
 
@@ -67,17 +162,41 @@ def _instant(ns: int) -> str:
 def ddl() -> list[str]:
     """Return the statements that make the tables and views of `ops`; what is there already stays.
 
-    A table of `fed` holds every row that was fed, the view of its name in `ops` the newest of each key. Only rows of the ledger, and
-    what follows from them, stand there: all of it can be fed again.
+    A table of `fed` holds every row that was fed, the view of its name in `ops` the newest of each
+    key. Only rows of the ledger, and what follows from them, stand there: all of it can be fed
+    again.
     """
-    types = {_TEXT: "String", _INT: "Int64", _FLOAT: "Float64", _TIME: "DateTime64(9, 'UTC')", _LIST: "Array(String)"}
-    keyed = {"steps": "run, step, attempt", "versions": "asset, version", "checks": "seq, n", "edges": "source, target, kind, valid_from", "events": "seq"}
+    types = {
+        _TEXT: "String",
+        _INT: "Int64",
+        _FLOAT: "Float64",
+        _TIME: "DateTime64(9, 'UTC')",
+        _LIST: "Array(String)",
+    }
+    keyed = {
+        "steps": "run, step, attempt",
+        "versions": "asset, version",
+        "checks": "seq, n",
+        "edges": "source, target, kind, valid_from",
+        "events": "seq",
+    }
     newest = {"events": "fed", "checks": "seq"}
     out = ["CREATE DATABASE IF NOT EXISTS fed", "CREATE DATABASE IF NOT EXISTS ops"]
     for name, fields in TABLES.items():
         columns = ", ".join(f"`{column}` {types[kind]}" for column, kind in fields)
-        settings = "non_replicated_deduplication_window = 2000, fsync_after_insert = 1, fsync_part_directory = 1"
-        out.append(f"CREATE TABLE IF NOT EXISTS fed.{name} ({columns}) ENGINE = ReplacingMergeTree({newest.get(name, 'seq')}) ORDER BY ({keyed.get(name, 'id')}) SETTINGS {settings}")
-        shown = ", ".join(f"`{column}`" for column, _ in fields if column != "fed" and not (column == "seq" and name == "steps"))
+        settings = (
+            "non_replicated_deduplication_window = 2000, fsync_after_insert = 1, "
+            "fsync_part_directory = 1"
+        )
+        out.append(
+            f"CREATE TABLE IF NOT EXISTS fed.{name} ({columns}) ENGINE = "
+            f"ReplacingMergeTree({newest.get(name, 'seq')}) ORDER BY "
+            f"({keyed.get(name, 'id')}) SETTINGS {settings}"
+        )
+        shown = ", ".join(
+            f"`{column}`"
+            for column, _ in fields
+            if column != "fed" and not (column == "seq" and name == "steps")
+        )
         out.append(f"CREATE VIEW IF NOT EXISTS ops.{name} AS SELECT {shown} FROM fed.{name} FINAL")
     return out

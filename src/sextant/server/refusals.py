@@ -1,4 +1,5 @@
-"""Who was not let in, and why: counted at every door, written into the ledger by the coordinator."""
+"""Who was not let in, and why: counted at every door, written into the ledger by the
+coordinator."""
 
 import threading
 
@@ -14,7 +15,14 @@ class Refusals:
 
     def add(self, actor: str, reason: str, count: int = 1) -> None:
         with self._lock:
-            key = next((one for one in ((actor, reason), ("", reason)) if one in self._counts or len(self._counts) < self._KINDS_MAX), ("", "others"))
+            key = next(
+                (
+                    one
+                    for one in ((actor, reason), ("", reason))
+                    if one in self._counts or len(self._counts) < self._KINDS_MAX
+                ),
+                ("", "others"),
+            )
             self._counts[key] = self._counts.get(key, 0) + count
 
     def take(self) -> dict[tuple[str, str], int]:

@@ -1,6 +1,8 @@
-"""Fetches metrics from configured targets and hands them to the ingest door, as Prometheus does: `up` says whether it worked.
+"""Fetches metrics from configured targets and hands them to the ingest door, as Prometheus does:
+`up` says whether it worked.
 
-One thread for each target would wait most of its time, so a few threads share them; a target that is slow delays only itself.
+One thread for each target would wait most of its time, so a few threads share them; a target that
+is slow delays only itself.
 """
 
 import threading
@@ -15,20 +17,35 @@ from sextant.kernel.errors import SextantError
 from sextant.kernel.lengths import length_s
 from sextant.server.outgoing import fetch
 
-_ACCEPT = "application/openmetrics-text;version=1.0.0;q=0.9,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+_ACCEPT = (
+    "application/openmetrics-text;version=1.0.0;q=0.9,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+)
 _AT_ONCE = 8
 
 
 class Sender(Protocol):
     """The part of the telemetry client that a scrape needs."""
 
-    def send(self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> bytes: ...
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> bytes: ...
 
 
 class Scraper:
     """Scrapes targets on their clocks. `step` starts what is due and returns at once."""
 
-    def __init__(self, targets: Sequence[Scrape], sender: Sender, clock: Clock, *, get: Callable[..., tuple[bytes, str]] = fetch) -> None:
+    def __init__(
+        self,
+        targets: Sequence[Scrape],
+        sender: Sender,
+        clock: Clock,
+        *,
+        get: Callable[..., tuple[bytes, str]] = fetch,
+    ) -> None:
         self._targets, self._sender, self._clock, self._get = targets, sender, clock, get
         self._due = dict.fromkeys(range(len(targets)), 0.0)
         self._busy: set[int] = set()
@@ -59,20 +76,36 @@ class Scraper:
                 self._busy.discard(n)
 
     def scrape(self, target: Scrape) -> None:
-        """Fetch one target and send what it said, and whether and how long it took. Raises what sending raises."""
+        """Fetch one target and send what it said, and whether and how long it took. Raises what
+        sending raises."""
         at_ms = self._clock.now_ns() // 1_000_000
         begun = self._clock.monotonic_s()
         up, body, kind = 0, b"", ""
         try:
-            body, kind = self._get(target.url, private=target.private, headers={"Accept": _ACCEPT}, timeout_s=length_s(target.timeout))
+            body, kind = self._get(
+                target.url,
+                private=target.private,
+                headers={"Accept": _ACCEPT},
+                timeout_s=length_s(target.timeout),
+            )
             up = 1
             self.problems.pop(target.job, None)
         except SextantError as error:
             self.problems[target.job] = error.message
         took = self._clock.monotonic_s() - begun
-        where = {"job": target.job, "instance": urllib.parse.urlsplit(target.url).netloc, "asset": target.asset, "owner": target.owner, "at": str(at_ms)}
-        path = "/v1/exposition?" + urllib.parse.urlencode({name: value for name, value in where.items() if value})
+        where = {
+            "job": target.job,
+            "instance": urllib.parse.urlsplit(target.url).netloc,
+            "asset": target.asset,
+            "owner": target.owner,
+            "at": str(at_ms),
+        }
+        path = "/v1/exposition?" + urllib.parse.urlencode(
+            {name: value for name, value in where.items() if value}
+        )
         if up:
-            self._sender.send("POST", path, body, {"Content-Type": kind or "text/plain; version=0.0.4"})
+            self._sender.send(
+                "POST", path, body, {"Content-Type": kind or "text/plain; version=0.0.4"}
+            )
         own = f"up {up}\nscrape_duration_seconds {took:.6f}\nscrape_body_size_bytes {len(body)}\n"
         self._sender.send("POST", path, own.encode(), {"Content-Type": "text/plain; version=0.0.4"})

@@ -8,7 +8,8 @@ import uvicorn
 
 
 class Server(uvicorn.Server):
-    """uvicorn without its own signal handlers, which would end the process before the rest of it has ended."""
+    """uvicorn without its own signal handlers, which would end the process before the rest of it
+    has ended."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -1,4 +1,5 @@
-"""HTTP connections that end when a request does not arrive: uvicorn itself waits for it forever, and its places are counted."""
+"""HTTP connections that end when a request does not arrive: uvicorn itself waits for it forever,
+and its places are counted."""
 
 import asyncio
 

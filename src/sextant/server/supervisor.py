@@ -1,6 +1,7 @@
 """`sextant up`: starts the processes, starts again what dies or hangs, ends all of them cleanly.
 
-It holds nothing and opens no database, so that it stays small and alive. Each process ends by itself when the supervisor is gone.
+It holds nothing and opens no database, so that it stays small and alive. Each process ends by
+itself when the supervisor is gone.
 """
 
 import contextlib
@@ -33,14 +34,23 @@ _LOCK = "up.lock"  # held by a supervisor as long as it lives
 _TRIES = 20
 _READY_S = 60.0  # a process that is not ready by then is started again
 _STOP_S = 15.0  # so long a process may take to end
-_WAITS_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # before a start again, by how many there were in the last minute
+_WAITS_S = (
+    0.0,
+    0.2,
+    0.5,
+    1.0,
+    2.0,
+    5.0,
+    10.0,
+)  # before a start again, by how many there were in the last minute
 _LOOK_S = 5.0  # how often a process is asked whether it works
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _DEAF = 6  # so many looks without an answer, and it is taken for hung
 
 
 class Address(msgspec.Struct, frozen=True, kw_only=True):
-    """What `.sextant/server.json` holds while a server runs: for this user's own commands, mode 0600."""
+    """What `.sextant/server.json` holds while a server runs: for this user's own commands, mode
+    0600."""
 
     pid: int
     api: str
@@ -52,8 +62,21 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
 class Child:
     """One process: started, watched, started again."""
 
-    def __init__(self, name: str, module: str, start: Callable[[dict[str, int]], Any], health: str, said: Callable[[str], None]) -> None:
-        self.name, self._module, self._start, self._health, self._say = name, module, start, health, said
+    def __init__(
+        self,
+        name: str,
+        module: str,
+        start: Callable[[dict[str, int]], Any],
+        health: str,
+        said: Callable[[str], None],
+    ) -> None:
+        self.name, self._module, self._start, self._health, self._say = (
+            name,
+            module,
+            start,
+            health,
+            said,
+        )
         self.process: subprocess.Popen[bytes] | None = None
         self.ready: Ready | None = None
         self.starts: list[float] = []
@@ -66,7 +89,13 @@ class Child:
         self.ready = None
         self._deaf = 0
         self.starts = [at for at in self.starts if time.monotonic() - at < 60] + [time.monotonic()]
-        process = subprocess.Popen([sys.executable, "-P", "-m", self._module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True)
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", self._module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,
+        )
         self.process = process
         assert process.stdin
         assert process.stdout
@@ -80,7 +109,11 @@ class Child:
         if not line:
             code = process.wait()
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            raise WorldError("SX-UP-003", f"the {self.name} process ended before it was ready ({how})", hint="what it said stands above")
+            raise WorldError(
+                "SX-UP-003",
+                f"the {self.name} process ended before it was ready ({how})",
+                hint="what it said stands above",
+            )
         self.ready = msgspec.json.decode(line, type=Ready)
         threading.Thread(target=self._drain, args=(process.stdout,), daemon=True).start()
 
@@ -114,7 +147,8 @@ class Child:
                 os.killpg(self.process.pid, signal.SIGKILL)
 
     def wait_before(self) -> float:
-        """Return when it may be started again (monotonic seconds): sooner the first time than the tenth."""
+        """Return when it may be started again (monotonic seconds): sooner the first time than the
+        tenth."""
         recent = len([at for at in self.starts if time.monotonic() - at < 60])
         return time.monotonic() + _WAITS_S[min(recent, len(_WAITS_S) - 1)] - _WAITS_S[1]
 
@@ -147,21 +181,55 @@ class Supervisor:
         self.token = ""
 
     def start(self) -> Address:
-        """Start everything; return where it can be asked. Busy when the project is up already; WorldError for a taken port."""
+        """Start everything; return where it can be asked. Busy when the project is up already;
+        WorldError for a taken port."""
         self.folder.mkdir(mode=0o700, exist_ok=True)
         self._take_lock()
         check_sql(self.config.server.sql)
         self._store = hold_store(self.folder, unless=self._stop.is_set)
-        addresses = {name: claim(name, getattr(self.config.server, name)) for name in ("api", "ingest", "sql")}
-        address = Address(pid=os.getpid(), secret=self._secret, **{name: f"http://{one}" for name, one in addresses.items()})
-        telemetry = telemetry_start(self.config, ingest=addresses["ingest"], sql=addresses["sql"], api=address.api, secret=self._secret)
+        addresses = {
+            name: claim(name, getattr(self.config.server, name))
+            for name in ("api", "ingest", "sql")
+        }
+        address = Address(
+            pid=os.getpid(),
+            secret=self._secret,
+            **{name: f"http://{one}" for name, one in addresses.items()},
+        )
+        telemetry = telemetry_start(
+            self.config,
+            ingest=addresses["ingest"],
+            sql=addresses["sql"],
+            api=address.api,
+            secret=self._secret,
+        )
 
         def coordinator_start(restarts: dict[str, int]) -> CoordinatorStart:
-            return CoordinatorStart(root=str(self.config.root), api=addresses["api"], ingest=address.ingest, sql=address.sql, secret=self._secret, user=self._user, restarts=restarts)
+            return CoordinatorStart(
+                root=str(self.config.root),
+                api=addresses["api"],
+                ingest=address.ingest,
+                sql=address.sql,
+                secret=self._secret,
+                user=self._user,
+                restarts=restarts,
+            )
 
         self.children = [
-            Child("telemetry", "sextant.server.telemetry", lambda _: telemetry, f"{address.ingest}/healthz", self._say),
-            Child("coordinator", "sextant.server.coordinator", coordinator_start, f"{address.api}/healthz", self._say),
+            Child(
+                "telemetry",
+                "sextant.server.telemetry",
+                lambda _: telemetry,
+                f"{address.ingest}/healthz",
+                self._say,
+            ),
+            Child(
+                "coordinator",
+                "sextant.server.coordinator",
+                coordinator_start,
+                f"{address.api}/healthz",
+                self._say,
+            ),
         ]
         problems: list[WorldError] = []
 
@@ -200,7 +268,11 @@ class Supervisor:
         if child.ready is not None:  # seen for the first time
             assert child.process is not None
             code = child.process.returncode
-            self._say(f"{child.name} ended ({f'signal {-code}' if code < 0 else f'exit code {code}'}); the others go on; it is started again")
+            self._say(
+                f"{child.name} ended "
+                f"({f'signal {-code}' if code < 0 else f'exit code {code}'}); the others go "
+                "on; it is started again"
+            )
             child.kill()
             child.ready = None
             child._due = child.wait_before()
@@ -208,7 +280,9 @@ class Supervisor:
             return
         child.restarts += 1
         try:
-            child.begin(working_environment(child.name), {one.name: one.restarts for one in self.children})
+            child.begin(
+                working_environment(child.name), {one.name: one.restarts for one in self.children}
+            )
             self._say(f"{child.name} is ready again")
         except WorldError as error:
             self._say(error.message)
@@ -242,38 +316,61 @@ class Supervisor:
         else:
             self._lock.seek(0)
             pid = self._lock.read().strip()
-            raise Busy("SX-UP-001", f"this project is up already, by process {pid}", hint=f"`kill {pid}` ends it") from None
+            raise Busy(
+                "SX-UP-001",
+                f"this project is up already, by process {pid}",
+                hint=f"`kill {pid}` ends it",
+            ) from None
         self._lock.truncate(0)
         self._lock.write(str(os.getpid()))
         self._lock.flush()
 
     def _publish(self, address: Address) -> None:
         temporary = self.folder / f".{FILE}.{os.getpid()}"
-        with os.fdopen(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
+        with os.fdopen(
+            os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb"
+        ) as file:
             file.write(msgspec.json.encode(address))
         temporary.rename(self.folder / FILE)
         self._published = True
 
 
-def telemetry_start(config: Config, *, ingest: str, sql: str, api: str, secret: str) -> dict[str, Any]:
+def telemetry_start(
+    config: Config, *, ingest: str, sql: str, api: str, secret: str
+) -> dict[str, Any]:
     """Return what the telemetry process needs to know; see `telemetry.py`."""
     folder = config.root / ".sextant"
     return {
-        "folder": str(folder / "telemetry"), "lake": str(config.root / Path(config.lake).expanduser() if config.lake else folder / "lake"), "ingest": ingest, "sql": sql,
-        "api": api, "secret": secret, "retention": config.telemetry.keep, "clickhouse": config.telemetry.clickhouse, "series_max": config.telemetry.series_max,
-    }  # fmt: skip
+        "folder": str(folder / "telemetry"),
+        "lake": str(
+            config.root / Path(config.lake).expanduser() if config.lake else folder / "lake"
+        ),
+        "ingest": ingest,
+        "sql": sql,
+        "api": api,
+        "secret": secret,
+        "retention": config.telemetry.keep,
+        "clickhouse": config.telemetry.clickhouse,
+        "series_max": config.telemetry.series_max,
+    }
 
 
 def working_environment(name: str) -> dict[str, str]:
-    """Return the environment of a process: telemetry answers strangers' SQL and gets none of what stands in ours."""
+    """Return the environment of a process: telemetry answers strangers' SQL and gets none of what
+    stands in ours."""
     if name != "telemetry":
         return dict(os.environ)
-    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG", "LC_ALL", "PYTHONPATH", "OPENBLAS_CORETYPE")}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in ("PATH", "LANG", "LC_ALL", "PYTHONPATH", "OPENBLAS_CORETYPE")
+    }
     return {**kept, "TZ": "UTC"}
 
 
 def running(folder: Path) -> Address | None:
-    """Return where the server of a project's `.sextant` folder can be asked; None when none runs (the file of one that was killed stays)."""
+    """Return where the server of a project's `.sextant` folder can be asked; None when none runs
+    (the file of one that was killed stays)."""
     try:
         found = msgspec.json.decode((folder / FILE).read_bytes(), type=Address)
         with (folder / _LOCK).open("rb") as lock:
@@ -286,17 +383,26 @@ def running(folder: Path) -> Address | None:
 
 
 def check_sql(address: str) -> None:
-    """Refuse to answer strangers' SQL to other machines where the kernel cannot confine the process that answers it."""
+    """Refuse to answer strangers' SQL to other machines where the kernel cannot confine the process
+    that answers it."""
     host = address.rpartition(":")[0].strip("[]")
     if host not in _LOOPBACK and not landlock.version():
         raise UsageError(
-            "SX-UP-004", f"`sql` cannot listen at {address}: this kernel has no Landlock to confine the process that answers SQL",
-            hint="keep it on 127.0.0.1, and reach it through a tunnel or a proxy of your own; Linux 5.13 and later have Landlock",
-        )  # fmt: skip
+            "SX-UP-004",
+            (
+                f"`sql` cannot listen at {address}: this kernel has no Landlock to confine the "
+                "process that answers SQL"
+            ),
+            hint=(
+                "keep it on 127.0.0.1, and reach it through a tunnel or a proxy of your own; "
+                "Linux 5.13 and later have Landlock"
+            ),
+        )
 
 
 def claim(name: str, address: str) -> str:
-    """Return host:port that is free now; port 0 becomes a number. WorldError that names the setting for a taken one."""
+    """Return host:port that is free now; port 0 becomes a number. WorldError that names the setting
+    for a taken one."""
     host, _, port = address.rpartition(":")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as one:
@@ -305,7 +411,18 @@ def claim(name: str, address: str) -> str:
             one.bind((host.strip("[]"), int(port)))
         except OSError as error:
             why = {
-                errno.EADDRINUSE: "another program has that port; port 0 chooses a free one", errno.EACCES: "ports below 1024 belong to the system",
-            }.get(error.errno or 0, "that is no address of this machine: 127.0.0.1 is for programs here, 0.0.0.0 for all networks")  # fmt: skip
-            raise WorldError("SX-UP-002", f"`{name}` cannot listen at {address}: {error.strerror}", hint=f"set `{name}` of [server] in sextant.toml; {why}") from error
+                errno.EADDRINUSE: "another program has that port; port 0 chooses a free one",
+                errno.EACCES: "ports below 1024 belong to the system",
+            }.get(
+                error.errno or 0,
+                (
+                    "that is no address of this machine: 127.0.0.1 is for programs here, "
+                    "0.0.0.0 for all networks"
+                ),
+            )
+            raise WorldError(
+                "SX-UP-002",
+                f"`{name}` cannot listen at {address}: {error.strerror}",
+                hint=f"set `{name}` of [server] in sextant.toml; {why}",
+            ) from error
         return f"{host}:{one.getsockname()[1]}"

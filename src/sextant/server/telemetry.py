@@ -1,6 +1,8 @@
-"""The telemetry process: the store, the intake, and two doors - ingest and SQL. Nothing of the ledger, of accounts or of secrets is here.
+"""The telemetry process: the store, the intake, and two doors - ingest and SQL. Nothing of the
+ledger, of accounts or of secrets is here.
 
-Started by the supervisor (`python -m sextant.server.telemetry`), with what it needs on standard input; confined before anything is opened.
+Started by the supervisor (`python -m sextant.server.telemetry`), with what it needs on standard
+input; confined before anything is opened.
 """
 
 import asyncio
@@ -27,7 +29,8 @@ _MEMORY_BYTES = 2 << 30  # what all queries and merges together may use
 
 
 class TelemetryStart(msgspec.Struct, frozen=True, kw_only=True):
-    """What the process gets. `ingest` and `sql` are host:port, `retention` table -> length such as `30d`, `secret` opens the inner door."""
+    """What the process gets. `ingest` and `sql` are host:port, `retention` table -> length such as
+    `30d`, `secret` opens the inner door."""
 
     folder: str
     lake: str
@@ -59,17 +62,37 @@ class TelemetryProcess:
         self.refusals = Refusals()
         clock = SystemClock()
         folder = Path(start.folder)
-        days = migrate.DAYS | {table: max(1, round(length_s(length) / 86_400)) for table, length in start.retention.items()}
+        days = migrate.DAYS | {
+            table: max(1, round(length_s(length) / 86_400))
+            for table, length in start.retention.items()
+        }
         self.store = _open_store(start, folder)
         migrate.migrate(self.store, days)
         for statement in ops.ddl():
             self.store.run(statement)
         self.catalogue = Catalogue(self.store, Path(start.lake))
         series = Series(per_owner=start.series_max) if start.series_max else Series()
-        self.intake = Intake(self.store, folder, clock, retention_days=days["samples"], series=series)
+        self.intake = Intake(
+            self.store, folder, clock, retention_days=days["samples"], series=series
+        )
         grants = Grants(start.api, start.secret)
-        self.ingest = IngestDoor(self.intake, grants, clock, keep_days=days, internal=start.secret, inner=self.inner, refusals=self.refusals)
-        self.sql = make_sql_app(self.store, self.intake.flush, grants.of, self.catalogue, internal=start.secret, refused=lambda who, why: self.refusals.add(who, f"{why} for sql"))
+        self.ingest = IngestDoor(
+            self.intake,
+            grants,
+            clock,
+            keep_days=days,
+            internal=start.secret,
+            inner=self.inner,
+            refusals=self.refusals,
+        )
+        self.sql = make_sql_app(
+            self.store,
+            self.intake.flush,
+            grants.of,
+            self.catalogue,
+            internal=start.secret,
+            refused=lambda who, why: self.refusals.add(who, f"{why} for sql"),
+        )
 
     # ---------------------------------------------------------------- the inner door
 
@@ -90,7 +113,9 @@ class TelemetryProcess:
         if word == "flush":
             self.intake.flush()
         elif word == "refusals":
-            return msgspec.json.encode([(actor, reason, count) for (actor, reason), count in self.refusals.take().items()])
+            return msgspec.json.encode(
+                [(actor, reason, count) for (actor, reason), count in self.refusals.take().items()]
+            )
         elif word == "run":
             self.store.run(msgspec.json.decode(body, type=_Asked).sql)
         elif word == "query":
@@ -102,7 +127,11 @@ class TelemetryProcess:
             from sextant.server.sql.catalogue import LiveKpi, LiveTable
 
             told = msgspec.json.decode(body, type=_Tables)
-            applied = self.catalogue.apply(told.env, msgspec.convert(told.tables, list[LiveTable]), msgspec.convert(told.kpis, list[LiveKpi]))
+            applied = self.catalogue.apply(
+                told.env,
+                msgspec.convert(told.tables, list[LiveTable]),
+                msgspec.convert(told.kpis, list[LiveKpi]),
+            )
             return msgspec.json.encode(applied)
         elif word.startswith("rows/fed."):
             token = headers.get("x-token", "")
@@ -114,12 +143,17 @@ class TelemetryProcess:
         return b"{}"
 
     def health(self) -> dict[str, Any]:
-        """Return what the coordinator meters: numbers of queues and counters, sizes in bytes, and which start of the process this is."""
+        """Return what the coordinator meters: numbers of queues and counters, sizes in bytes, and
+        which start of the process this is."""
         running, waiting = self.sql.queue()
         return {
-            "boot": self.boot, **self.intake.health(), "queries_running": running, "queries_waiting": waiting,
-            "memory_bytes": resident(), "disk_bytes": _disk(Path(self.start.folder)),
-        }  # fmt: skip
+            "boot": self.boot,
+            **self.intake.health(),
+            "queries_running": running,
+            "queries_waiting": waiting,
+            "memory_bytes": resident(),
+            "disk_bytes": _disk(Path(self.start.folder)),
+        }
 
     def close(self) -> None:
         """Put what has arrived into the tables and close the store."""
@@ -172,10 +206,23 @@ async def _serve(process: TelemetryProcess, confined: str) -> None:
     servers = []
     for app, address in ((process.ingest, process.start.ingest), (process.sql, process.start.sql)):
         host, _, port = address.rpartition(":")
-        servers.append(Server(uvicorn.Config(
-            app, host=host.strip("[]"), port=int(port), log_level="warning", access_log=False, lifespan="off", timeout_keep_alive=75, timeout_graceful_shutdown=3,
-            limit_concurrency=1000, server_header=False, http=TimedProtocol,
-        )))  # fmt: skip
+        servers.append(
+            Server(
+                uvicorn.Config(
+                    app,
+                    host=host.strip("[]"),
+                    port=int(port),
+                    log_level="warning",
+                    access_log=False,
+                    lifespan="off",
+                    timeout_keep_alive=75,
+                    timeout_graceful_shutdown=3,
+                    limit_concurrency=1000,
+                    server_header=False,
+                    http=TimedProtocol,
+                )
+            )
+        )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
@@ -190,7 +237,13 @@ async def _serve(process: TelemetryProcess, confined: str) -> None:
         await asyncio.sleep(0.005)
         if any(task.done() for task in tasks):
             return
-    say_ready(Ready(ingest=f"http://{process.start.ingest}", sql=f"http://{process.start.sql}", confined=confined))
+    say_ready(
+        Ready(
+            ingest=f"http://{process.start.ingest}",
+            sql=f"http://{process.start.sql}",
+            confined=confined,
+        )
+    )
     await stopping.wait()
     counting.cancel()
     for server in servers:
@@ -204,11 +257,22 @@ def main() -> int:
 
     start = read_start(TelemetryStart)
     try:
-        ports = [port for port in (urlsplit(url).port for url in (start.api, start.clickhouse) if url) if port]
+        ports = [
+            port
+            for port in (urlsplit(url).port for url in (start.api, start.clickhouse) if url)
+            if port
+        ]
         confined = confine(Path(start.folder), Path(start.lake), connect=ports)
         process = TelemetryProcess(start)
     except OSError as error:
-        refused = StorageError("SX-TELEMETRY-007", f"the telemetry store's folder cannot be used: {error.strerror}: `{error.filename}`", hint="mend its owner and permissions, or move it away: a new one is made then, and what SQL shows of data and ledger is fed again")
+        refused = StorageError(
+            "SX-TELEMETRY-007",
+            f"the telemetry store's folder cannot be used: {error.strerror}: `{error.filename}`",
+            hint=(
+                "mend its owner and permissions, or move it away: a new one is made then, and "
+                "what SQL shows of data and ledger is fed again"
+            ),
+        )
         print("\n".join(refused.lines()), file=sys.stderr, flush=True)
         return refused.exit_code
     except SextantError as error:

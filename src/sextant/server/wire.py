@@ -1,6 +1,8 @@
-"""What the processes of a server tell each other: one line of JSON on standard input at the start, one on standard output when ready.
+"""What the processes of a server tell each other: one line of JSON on standard input at the start,
+one on standard output when ready.
 
-Secrets travel over the pipe, not over the environment or the command line, which others on the machine can read.
+Secrets travel over the pipe, not over the environment or the command line, which others on the
+machine can read.
 """
 
 import contextlib
@@ -18,7 +20,8 @@ T = TypeVar("T")
 
 
 class CoordinatorStart(msgspec.Struct, frozen=True, kw_only=True):
-    """What the coordinator gets. `ingest` and `sql` are the URLs of telemetry's doors, `secret` opens the doors between the processes."""
+    """What the coordinator gets. `ingest` and `sql` are the URLs of telemetry's doors, `secret`
+    opens the doors between the processes."""
 
     root: str
     api: str
@@ -41,12 +44,17 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_start(kind: type[T]) -> T:
-    """Return what the supervisor says at the start. Bug when it is not what this process understands."""
+    """Return what the supervisor says at the start. Bug when it is not what this process
+    understands."""
     line = sys.stdin.buffer.readline()
     try:
         return msgspec.json.decode(line, type=kind)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise Bug("SX-UP-010", f"a process was not started by the supervisor: {error}", hint="`sextant up` starts all of them") from error
+        raise Bug(
+            "SX-UP-010",
+            f"a process was not started by the supervisor: {error}",
+            hint="`sextant up` starts all of them",
+        ) from error
 
 
 def say_ready(ready: Ready) -> None:
@@ -55,7 +63,8 @@ def say_ready(ready: Ready) -> None:
 
 
 def end_with_parent(stop: Callable[[], None]) -> None:
-    """Call `stop` when the supervisor is gone: its end of our standard input closes, whatever ended it."""
+    """Call `stop` when the supervisor is gone: its end of our standard input closes, whatever ended
+    it."""
 
     def watch() -> None:
         with contextlib.suppress(OSError, ValueError):

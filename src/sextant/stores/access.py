@@ -1,7 +1,8 @@
-"""Accounts, tokens and sessions: a SQLite file of their own, which neither the ledger's readers nor telemetry can open.
+"""Accounts, tokens and sessions: a SQLite file of their own, which neither the ledger's readers nor
+telemetry can open.
 
-Passwords are kept as Argon2id hashes (RFC 9106), tokens and session keys as SHA-256 of 256 random bits: what leaks from here
-opens nothing. Called by `app/access.py` only.
+Passwords are kept as Argon2id hashes (RFC 9106), tokens and session keys as SHA-256 of 256 random
+bits: what leaks from here opens nothing. Called by `app/access.py` only.
 """
 
 import contextlib
@@ -29,7 +30,8 @@ PRAGMA user_version = 1;
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """A person's account. `password` is an Argon2id hash; `disabled_at` 0 = may sign in. Times are ns since the epoch."""
+    """A person's account. `password` is an Argon2id hash; `disabled_at` 0 = may sign in. Times are
+    ns since the epoch."""
 
     name: str
     role: str
@@ -40,7 +42,8 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True):
-    """A token's record. `hash` is SHA-256 of the secret text; `expires_at` and `revoked_at` 0 = never."""
+    """A token's record. `hash` is SHA-256 of the secret text; `expires_at` and `revoked_at` 0 =
+    never."""
 
     id: str
     hash: bytes
@@ -58,7 +61,8 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """A signed-in browser. `hash` is SHA-256 of the cookie; `csrf` is what its writes must carry in a header."""
+    """A signed-in browser. `hash` is SHA-256 of the cookie; `csrf` is what its writes must carry in
+    a header."""
 
     hash: bytes
     account: str
@@ -81,10 +85,21 @@ class AccessStore:
             self._db.execute("PRAGMA synchronous = FULL")
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             if version > 1:
-                raise Damaged("SX-ACCESS-001", f"`{path}` was written by a newer Sextant", hint="use that version, or restore the file of this one from a backup")
+                raise Damaged(
+                    "SX-ACCESS-001",
+                    f"`{path}` was written by a newer Sextant",
+                    hint="use that version, or restore the file of this one from a backup",
+                )
             self._db.executescript(_SCHEMA)
         except sqlite3.DatabaseError as error:
-            raise Damaged("SX-ACCESS-002", f"`{path}` is not a database of accounts: {error}", hint="restore it from a backup, or move it away: new accounts and tokens are made then") from error
+            raise Damaged(
+                "SX-ACCESS-002",
+                f"`{path}` is not a database of accounts: {error}",
+                hint=(
+                    "restore it from a backup, or move it away: new accounts and tokens are "
+                    "made then"
+                ),
+            ) from error
         self._lock = threading.Lock()
 
     @contextmanager
@@ -99,7 +114,11 @@ class AccessStore:
                 raise
             except sqlite3.Error as error:
                 self._back()
-                raise StorageError("SX-ACCESS-003", f"accounts cannot be written: {error}", hint="free some space, or mend the file's permissions") from error
+                raise StorageError(
+                    "SX-ACCESS-003",
+                    f"accounts cannot be written: {error}",
+                    hint="free some space, or mend the file's permissions",
+                ) from error
             except BaseException:
                 self._back()
                 raise
@@ -118,21 +137,47 @@ class AccessStore:
         """Conflict when the name is taken."""
         try:
             with self._write() as db:
-                db.execute("INSERT INTO account VALUES (?, ?, ?, ?, ?, ?)", (one.name, one.role, " ".join(one.teams), one.password, one.created_at, one.disabled_at))
+                db.execute(
+                    "INSERT INTO account VALUES (?, ?, ?, ?, ?, ?)",
+                    (
+                        one.name,
+                        one.role,
+                        " ".join(one.teams),
+                        one.password,
+                        one.created_at,
+                        one.disabled_at,
+                    ),
+                )
         except sqlite3.IntegrityError as error:
-            raise Conflict("SX-ACCESS-004", f"there is an account `{one.name}` already", hint="choose another name") from error
+            raise Conflict(
+                "SX-ACCESS-004",
+                f"there is an account `{one.name}` already",
+                hint="choose another name",
+            ) from error
 
     def accounts(self) -> list[Account]:
         return [_account(row) for row in self._rows("SELECT * FROM account ORDER BY name")]
 
     def account(self, name: str) -> Account | None:
-        return next((_account(row) for row in self._rows("SELECT * FROM account WHERE name = ?", name)), None)
+        return next(
+            (_account(row) for row in self._rows("SELECT * FROM account WHERE name = ?", name)),
+            None,
+        )
 
     def disable_account(self, name: str, at: int) -> bool:
-        """Disable it, revoke its tokens, end its sessions; False when there is none that is enabled."""
+        """Disable it, revoke its tokens, end its sessions; False when there is none that is
+        enabled."""
         with self._write() as db:
-            changed = db.execute("UPDATE account SET disabled_at = ? WHERE name = ? AND disabled_at = 0", (at, name)).rowcount
-            db.execute("UPDATE token SET revoked_at = ? WHERE revoked_at = 0 AND (made_by = ? OR (kind = 'person' AND name = ?))", (at, f"person:{name}", name))
+            changed = db.execute(
+                "UPDATE account SET disabled_at = ? WHERE name = ? AND disabled_at = 0", (at, name)
+            ).rowcount
+            db.execute(
+                (
+                    "UPDATE token SET revoked_at = ? WHERE revoked_at = 0 AND (made_by = ? OR "
+                    "(kind = 'person' AND name = ?))"
+                ),
+                (at, f"person:{name}", name),
+            )
             db.execute("DELETE FROM session WHERE account = ?", (name,))
             return bool(changed)
 
@@ -142,18 +187,40 @@ class AccessStore:
         with self._write() as db:
             db.execute(
                 "INSERT INTO token VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (one.id, one.hash, one.name, one.kind, one.role, " ".join(one.scopes), " ".join(one.teams), one.on_behalf_of, one.made_by, one.created_at, one.expires_at, one.revoked_at, one.used_at),
+                (
+                    one.id,
+                    one.hash,
+                    one.name,
+                    one.kind,
+                    one.role,
+                    " ".join(one.scopes),
+                    " ".join(one.teams),
+                    one.on_behalf_of,
+                    one.made_by,
+                    one.created_at,
+                    one.expires_at,
+                    one.revoked_at,
+                    one.used_at,
+                ),
             )
 
     def tokens(self) -> list[Token]:
-        return [_token(row) for row in self._rows("SELECT * FROM token ORDER BY created_at DESC, id")]
+        return [
+            _token(row) for row in self._rows("SELECT * FROM token ORDER BY created_at DESC, id")
+        ]
 
     def token_by_hash(self, digest: bytes) -> Token | None:
-        return next((_token(row) for row in self._rows("SELECT * FROM token WHERE hash = ?", digest)), None)
+        return next(
+            (_token(row) for row in self._rows("SELECT * FROM token WHERE hash = ?", digest)), None
+        )
 
     def revoke_token(self, id_: str, at: int) -> bool:
         with self._write() as db:
-            return bool(db.execute("UPDATE token SET revoked_at = ? WHERE id = ? AND revoked_at = 0", (at, id_)).rowcount)
+            return bool(
+                db.execute(
+                    "UPDATE token SET revoked_at = ? WHERE id = ? AND revoked_at = 0", (at, id_)
+                ).rowcount
+            )
 
     def token_used(self, id_: str, at: int) -> None:
         with self._write() as db:
@@ -164,11 +231,22 @@ class AccessStore:
     def add_session(self, one: Session, now: int) -> None:
         with self._write() as db:
             db.execute("DELETE FROM session WHERE expires_at <= ?", (now,))
-            db.execute("INSERT INTO session VALUES (?, ?, ?, ?, ?)", (one.hash, one.account, one.csrf, one.created_at, one.expires_at))
+            db.execute(
+                "INSERT INTO session VALUES (?, ?, ?, ?, ?)",
+                (one.hash, one.account, one.csrf, one.created_at, one.expires_at),
+            )
 
     def session(self, digest: bytes) -> Session | None:
-        rows = self._rows("SELECT hash, account, csrf, created_at, expires_at FROM session WHERE hash = ?", digest)
-        return next((msgspec.convert(dict(zip(Session.__struct_fields__, row, strict=True)), Session) for row in rows), None)
+        rows = self._rows(
+            "SELECT hash, account, csrf, created_at, expires_at FROM session WHERE hash = ?", digest
+        )
+        return next(
+            (
+                msgspec.convert(dict(zip(Session.__struct_fields__, row, strict=True)), Session)
+                for row in rows
+            ),
+            None,
+        )
 
     def end_session(self, digest: bytes) -> None:
         with self._write() as db:
@@ -190,4 +268,6 @@ def _account(row: tuple[object, ...]) -> Account:
 
 def _token(row: tuple[object, ...]) -> Token:
     values = dict(zip(Token.__struct_fields__, row, strict=True))
-    return msgspec.convert({**values, "teams": _words(values["teams"]), "scopes": _words(values["scopes"])}, Token)
+    return msgspec.convert(
+        {**values, "teams": _words(values["teams"]), "scopes": _words(values["scopes"])}, Token
+    )

@@ -1,7 +1,8 @@
 """Local files, durably: the one place that joins paths, syncs and turns a full disk into an error.
 
-Used by the lake and the blob store. Paths inside stored data are relative to a root and use `/`; only `join` makes a
-place on this machine of them, so another backend replaces this module and nothing else.
+Used by the lake and the blob store. Paths inside stored data are relative to a root and use `/`;
+only `join` makes a place on this machine of them, so another backend replaces this module and
+nothing else.
 """
 
 import errno
@@ -11,7 +12,8 @@ from pathlib import Path
 
 from sextant.kernel.errors import Damaged, StorageError
 
-TEMPORARY = ".part"  # suffix of a file that is being written; collected as garbage when it stays behind
+# suffix of a file that is being written; collected as garbage when it stays behind
+TEMPORARY = ".part"
 
 
 def join(root: Path | str, *parts: str) -> str:
@@ -25,7 +27,11 @@ def read(path: str, *, what: str) -> bytes:
         with open(path, "rb") as file:
             return file.read()
     except FileNotFoundError as error:
-        raise Damaged("SX-FILE-002", f"{what} `{path}` is missing", hint="restore it from a backup: sextant backup restore") from error
+        raise Damaged(
+            "SX-FILE-002",
+            f"{what} `{path}` is missing",
+            hint="restore it from a backup: sextant backup restore",
+        ) from error
     except OSError as error:
         raise refused(error, path) from error
 
@@ -33,13 +39,17 @@ def read(path: str, *, what: str) -> bytes:
 def write(path: str, data: bytes, *, whole: bool) -> None:
     """Write a new file and sync it (not its folder: see `sync_folder`).
 
-    whole   True for files that others find by looking into the folder: they appear complete or not at all
-    Raises  StorageError on a full disk; what was begun is removed, or stays as a file that nothing names.
+    whole   True for files that others find by looking into the folder: they appear complete or not
+            at all
+    Raises  StorageError on a full disk; what was begun is removed, or stays as a file that nothing
+            names.
     """
     # two writers of one name must not share a temporary file
     target = f"{path}.{os.getpid()}-{threading.get_ident()}{TEMPORARY}" if whole else path
     try:
-        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o644)
+        descriptor = os.open(
+            target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o644
+        )
         try:
             view = memoryview(data)
             while view:
@@ -67,7 +77,8 @@ def sync_folder(path: str) -> None:
 
 
 def make_folder(path: str) -> None:
-    """Create a folder with its parents, each durable in its parent. Does nothing when it is there."""
+    """Create a folder with its parents, each durable in its parent. Does nothing when it is
+    there."""
     if os.path.isdir(path):
         return
     parent = os.path.dirname(path)
@@ -92,5 +103,13 @@ def remove(path: str) -> None:
 def refused(error: OSError, path: str) -> StorageError:
     """Return the error for what the disk said."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StorageError("SX-FILE-001", f"the disk is full: `{path}` could not be written", hint="free some space, then run the same command again")
-    return StorageError("SX-FILE-003", f"the disk refused `{path}`: {error.strerror or error}", hint="check the disk and its permissions: sextant doctor")
+        return StorageError(
+            "SX-FILE-001",
+            f"the disk is full: `{path}` could not be written",
+            hint="free some space, then run the same command again",
+        )
+    return StorageError(
+        "SX-FILE-003",
+        f"the disk refused `{path}`: {error.strerror or error}",
+        hint="check the disk and its permissions: sextant doctor",
+    )

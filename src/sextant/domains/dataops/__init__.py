@@ -1,4 +1,5 @@
-"""DataOps: version control for data, automated testing of data, orchestration and monitoring of data pipelines."""
+"""DataOps: version control for data, automated testing of data, orchestration and monitoring of
+data pipelines."""
 
 ROWS: tuple[tuple[str, str], ...] = (
     ("check.dataops.accepted_values", "sextant.domains.dataops.checks.rows:accepted_values"),

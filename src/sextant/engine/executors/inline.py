@@ -1,4 +1,5 @@
-"""Runs work orders in this process, at once: for tests and debuggers. Faults are not isolated and timeouts not kept."""
+"""Runs work orders in this process, at once: for tests and debuggers. Faults are not isolated and
+timeouts not kept."""
 
 from collections.abc import Callable
 

@@ -1,7 +1,8 @@
-"""Performs one work order where project code may run: reads inputs, calls the function, checks and writes what it made.
+"""Performs one work order where project code may run: reads inputs, calls the function, checks and
+writes what it made.
 
-Called by the worker process, and in this process by the inline executor. Everything it knows stands in the order; it
-answers with references and counts. It never touches the state store.
+Called by the worker process, and in this process by the inline executor. Everything it knows stands
+in the order; it answers with references and counts. It never touches the state store.
 """
 
 import atexit
@@ -26,7 +27,17 @@ from sextant.engine import streams
 from sextant.engine.context import Context
 from sextant.kernel import registry
 from sextant.kernel.errors import BadData, ProjectError, SextantError, WorldError
-from sextant.kernel.nouns import CheckResult, CheckSpec, FileRef, FileSet, InputRef, PartOutput, Resources, WorkOrder, WorkResult
+from sextant.kernel.nouns import (
+    CheckResult,
+    CheckSpec,
+    FileRef,
+    FileSet,
+    InputRef,
+    PartOutput,
+    Resources,
+    WorkOrder,
+    WorkResult,
+)
 from sextant.kernel.partitions import ALL, Partition, Partitioning
 from sextant.stores.blobs.local import LocalBlobs
 from sextant.stores.lake import frames, types
@@ -35,29 +46,63 @@ _LABEL = "_partition"
 
 
 def perform(order: WorkOrder) -> WorkResult:
-    """Do what the order says. Never raises: an error becomes a result that says what, where and how to mend it."""
+    """Do what the order says. Never raises: an error becomes a result that says what, where and how
+    to mend it."""
     wall, cpu = time.monotonic(), time.process_time()
     _reset_peak()
     try:
         result = _audit(order) if order.audit else _make(order)
     except SextantError as error:
-        result = _failure(order, error.code, error.message, error.hint, error.where or _place(order, error), retryable=isinstance(error, WorldError))
+        result = _failure(
+            order,
+            error.code,
+            error.message,
+            error.hint,
+            error.where or _place(order, error),
+            retryable=isinstance(error, WorldError),
+        )
     except MemoryError as error:
         place = _place(order, error)
-        result = _failure(order, "SX-STEP-MEMORY", f"`{order.asset.id}` needed more memory than it may use", "raise memory= of the asset, or work in smaller partitions", place)
+        result = _failure(
+            order,
+            "SX-STEP-MEMORY",
+            f"`{order.asset.id}` needed more memory than it may use",
+            "raise memory= of the asset, or work in smaller partitions",
+            place,
+        )
     except (OSError, TimeoutError) as error:
-        result = _failure(order, "SX-STEP-001", f"{type(error).__name__}: {error}", "", _place(order, error), retryable=True)
+        result = _failure(
+            order,
+            "SX-STEP-001",
+            f"{type(error).__name__}: {error}",
+            "",
+            _place(order, error),
+            retryable=True,
+        )
     except BaseException as error:  # project code raised: any kind, SystemExit too
         traceback.print_exc()
         text = str(error).strip().splitlines()
-        message = f"`{order.asset.id}` raised {type(error).__name__}" + (f": {text[0]}" if text else "")
-        result = _failure(order, "SX-STEP-001", message, "the step's log has the whole traceback", _place(order, error), retryable=True)
+        message = f"`{order.asset.id}` raised {type(error).__name__}" + (
+            f": {text[0]}" if text else ""
+        )
+        result = _failure(
+            order,
+            "SX-STEP-001",
+            message,
+            "the step's log has the whole traceback",
+            _place(order, error),
+            retryable=True,
+        )
     used = Resources(
         wall_s=time.monotonic() - wall,
         cpu_s=time.process_time() - cpu,
         memory_bytes_peak=_peak(),
-        bytes_read=sum(file.size_bytes for ref in order.inputs for set_ in ref.sets for file in set_.files),
-        bytes_written=sum({file.path: file.size_bytes for out in result.outputs for file in out.files}.values()),
+        bytes_read=sum(
+            file.size_bytes for ref in order.inputs for set_ in ref.sets for file in set_.files
+        ),
+        bytes_written=sum(
+            {file.path: file.size_bytes for out in result.outputs for file in out.files}.values()
+        ),
     )
     return msgspec.structs.replace(result, resources=used)
 
@@ -80,15 +125,37 @@ def _make(order: WorkOrder) -> WorkResult:
             schema = types.schema_of(parts[0][1])
             break
         del partition
-    missing = [name for name in (*asset.table.key, *([asset.table.time] if asset.table.time else [])) if name not in dict(schema)]
+    missing = [
+        name
+        for name in (*asset.table.key, *([asset.table.time] if asset.table.time else []))
+        if name not in dict(schema)
+    ]
     if missing:
-        raise BadData("SX-DATA-001", f"`{asset.id}` returned no column `{missing[0]}`, which its key or time names", hint=f"it returned {', '.join(name for name, _ in schema)}")
-    checks = _check(order, parts) + _changed_columns(order, parts, schema) + _reconciled(order, parts)
-    outputs: Sequence[PartOutput] = frames.write_many(parts, root=order.lake, staging=order.staging, key=asset.table.key, grain=asset.table.partitioning.grain)
+        raise BadData(
+            "SX-DATA-001",
+            f"`{asset.id}` returned no column `{missing[0]}`, which its key or time names",
+            hint=f"it returned {', '.join(name for name, _ in schema)}",
+        )
+    checks = (
+        _check(order, parts) + _changed_columns(order, parts, schema) + _reconciled(order, parts)
+    )
+    outputs: Sequence[PartOutput] = frames.write_many(
+        parts,
+        root=order.lake,
+        staging=order.staging,
+        key=asset.table.key,
+        grain=asset.table.partitioning.grain,
+    )
     return WorkResult(
-        order=order.id, attempt=order.attempt, fence=order.fence, ok=True, outputs=tuple(outputs), checks=tuple(checks), schema=schema,
+        order=order.id,
+        attempt=order.attempt,
+        fence=order.fence,
+        ok=True,
+        outputs=tuple(outputs),
+        checks=tuple(checks),
+        schema=schema,
         arrow_schema=parts[0][1].schema.serialize().to_pybytes(),
-    )  # fmt: skip
+    )
 
 
 def _call(order: WorkOrder) -> list[tuple[str, Any]]:
@@ -100,7 +167,17 @@ def _call(order: WorkOrder) -> list[tuple[str, Any]]:
     slices = asset.table.partitioning
     if build.code.language == "stream":
         blobs = LocalBlobs(Path(order.blobs))
-        return [(key, streams.fold(asset.table.columns, (blobs.get(one) for one in order.pushed.get(key, ())), asset.table.key)) for key in order.partitions]
+        return [
+            (
+                key,
+                streams.fold(
+                    asset.table.columns,
+                    (blobs.get(one) for one in order.pushed.get(key, ())),
+                    asset.table.key,
+                ),
+            )
+            for key in order.partitions
+        ]
     project = _project(order)
     loaded = {ref.name: _Loaded(order, ref, slices) for ref in order.inputs}
     if build.code.language == "sql":
@@ -108,21 +185,60 @@ def _call(order: WorkOrder) -> list[tuple[str, Any]]:
         if build.whole_range:  # the query hands the label through, for one partition too
             whole = _sql(order, query, {name: ref.range() for name, ref in loaded.items()})
             return [(key, table) for key, table in _by_label(whole, order.partitions)]
-        return [(key, _sql(order, query, {name: ref.at(key) for name, ref in loaded.items()})) for key in order.partitions]
+        return [
+            (key, _sql(order, query, {name: ref.at(key) for name, ref in loaded.items()}))
+            for key in order.partitions
+        ]
     function = project.functions[asset.id]
     fixed: dict[str, Any] = dict(build.params)
     if build.secrets:
         secrets = registry.load("secrets.local")(order)
         fixed.update({parameter: secrets.get(name) for parameter, name in build.secrets.items()})
     if build.whole_range and len(order.partitions) > 1:
-        span = Partition(f"{order.partitions[0]}..{order.partitions[-1]}", slices.partition(order.partitions[0]).start, slices.partition(order.partitions[-1]).end)
-        value = _invoke(function, order, span, fixed, {name: ref.range() for name, ref in loaded.items()})
+        span = Partition(
+            f"{order.partitions[0]}..{order.partitions[-1]}",
+            slices.partition(order.partitions[0]).start,
+            slices.partition(order.partitions[-1]).end,
+        )
+        value = _invoke(
+            function, order, span, fixed, {name: ref.range() for name, ref in loaded.items()}
+        )
         if not asset.table.time:
-            raise ProjectError("SX-STEP-003", f"`{asset.id}` makes a range at once but has no time= column to tell its partitions apart", where=f"{asset.file}:{asset.line}")
-        split = dict(frames.split(types.canonical(frames.to_arrow(value)), asset.table.time, slices, wanted=order.partitions))
+            raise ProjectError(
+                "SX-STEP-003",
+                (
+                    f"`{asset.id}` makes a range at once but has no time= column to tell its "
+                    "partitions apart"
+                ),
+                where=f"{asset.file}:{asset.line}",
+            )
+        split = dict(
+            frames.split(
+                types.canonical(frames.to_arrow(value)),
+                asset.table.time,
+                slices,
+                wanted=order.partitions,
+            )
+        )
         empty = types.canonical(frames.to_arrow(value)).slice(0, 0)
         return [(key, split.get(key, empty)) for key in order.partitions]
-    return [(key, _in_slice(order, key, _invoke(function, order, slices.partition(key), fixed, {n: r.at(key) for n, r in loaded.items()}))) for key in order.partitions]
+    return [
+        (
+            key,
+            _in_slice(
+                order,
+                key,
+                _invoke(
+                    function,
+                    order,
+                    slices.partition(key),
+                    fixed,
+                    {n: r.at(key) for n, r in loaded.items()},
+                ),
+            ),
+        )
+        for key in order.partitions
+    ]
 
 
 def _in_slice(order: WorkOrder, key: str, value: Any) -> Any:
@@ -132,20 +248,38 @@ def _in_slice(order: WorkOrder, key: str, value: Any) -> Any:
     if not table.time or table.partitioning.grain in ("none", "static"):
         return value
     arrow = types.canonical(frames.to_arrow(value))
-    if table.time in arrow.column_names and arrow.num_rows and not _within(arrow.column(table.time), table.partitioning.partition(key)):
-        frames.split(arrow, table.time, table.partitioning, wanted=(key,))  # says which rows, and how many
+    if (
+        table.time in arrow.column_names
+        and arrow.num_rows
+        and not _within(arrow.column(table.time), table.partitioning.partition(key))
+    ):
+        frames.split(
+            arrow, table.time, table.partitioning, wanted=(key,)
+        )  # says which rows, and how many
     return arrow
 
 
 def _within(times: pa.ChunkedArray, slice_: Partition) -> bool:
     """Say whether all instants surely lie in a slice; False also where that is not plain to see."""
-    if not pa.types.is_timestamp(times.type) or times.type.tz is None or times.null_count or slice_.start is None or slice_.end is None:
+    if (
+        not pa.types.is_timestamp(times.type)
+        or times.type.tz is None
+        or times.null_count
+        or slice_.start is None
+        or slice_.end is None
+    ):
         return False
     ends = pc.min_max(times).as_py()
     return bool(slice_.start <= ends["min"] and ends["max"] < slice_.end)
 
 
-def _invoke(function: Callable[..., Any], order: WorkOrder, partition: Partition, fixed: Mapping[str, Any], inputs: Mapping[str, Any]) -> Any:
+def _invoke(
+    function: Callable[..., Any],
+    order: WorkOrder,
+    partition: Partition,
+    fixed: Mapping[str, Any],
+    inputs: Mapping[str, Any],
+) -> Any:
     build = order.asset.build
     assert build is not None
     arguments = {**fixed, **inputs}
@@ -157,7 +291,8 @@ def _invoke(function: Callable[..., Any], order: WorkOrder, partition: Partition
 
 
 class _Loaded:
-    """One input of an order: read once for all its partitions, handed out call by call in the frame asked for."""
+    """One input of an order: read once for all its partitions, handed out call by call in the frame
+    asked for."""
 
     def __init__(self, order: WorkOrder, ref: InputRef, slices: Partitioning) -> None:
         self._order, self._ref, self._slices = order, ref, slices
@@ -184,42 +319,69 @@ class _Loaded:
             table = self._read(labels=True)
             self._empty = table.drop_columns([_LABEL]).slice(0, 0)
             self._by_key = dict(_by_label(table, None))
-        wanted = [self._by_key[name] for name in self._ref.reads.get(key, ()) if name in self._by_key]
-        table = wanted[0] if len(wanted) == 1 else pa.concat_tables(wanted) if wanted else self._empty
+        wanted = [
+            self._by_key[name] for name in self._ref.reads.get(key, ()) if name in self._by_key
+        ]
+        table = (
+            wanted[0] if len(wanted) == 1 else pa.concat_tables(wanted) if wanted else self._empty
+        )
         return _as_frame(table, self._ref.frame)
 
 
 def _by_label(table: pa.Table, wanted: Sequence[str] | None) -> list[tuple[str, pa.Table]]:
-    """Cut a table by its label column; partitions without rows come back empty when they are wanted."""
+    """Cut a table by its label column; partitions without rows come back empty when they are
+    wanted."""
     if _LABEL not in table.column_names:
-        raise ProjectError("SX-STEP-004", "a query over a range lost the column that says which partition a row belongs to")
+        raise ProjectError(
+            "SX-STEP-004",
+            "a query over a range lost the column that says which partition a row belongs to",
+        )
     if wanted is not None and len(wanted) == 1:
         return [(wanted[0], table.drop_columns([_LABEL]))]
-    groups = {str(key[0]): group.drop(_LABEL).to_arrow() for key, group in pl.DataFrame(pl.from_arrow(table)).partition_by(_LABEL, as_dict=True, maintain_order=True).items()}
+    groups = {
+        str(key[0]): group.drop(_LABEL).to_arrow()
+        for key, group in pl.DataFrame(pl.from_arrow(table))
+        .partition_by(_LABEL, as_dict=True, maintain_order=True)
+        .items()
+    }
     if wanted is None:
         return list(groups.items())
     empty = table.drop_columns([_LABEL]).slice(0, 0)
     return [(key, groups.get(key, empty)) for key in wanted]
 
 
-_tables: "OrderedDict[tuple[Any, ...], tuple[pa.Table, int]]" = OrderedDict()  # with the size in bytes, which takes longer to tell than to hold
+# with the size in bytes, which takes longer to tell than to hold
+_tables: "OrderedDict[tuple[Any, ...], tuple[pa.Table, int]]" = OrderedDict()
 _tables_bytes = 0  # of all of them
-_TABLES_BYTES_MAX = 64 << 20  # held in all: what several steps of a day read is decoded once in a worker
+# held in all: what several steps of a day read is decoded once in a worker
+_TABLES_BYTES_MAX = 64 << 20
 
 
-def _read(lake: str, set_: FileSet, schema: tuple[tuple[str, str], ...], *, labels: bool) -> pa.Table:
-    """Return the rows of some files. Files never change, so small ones are held; one that is gone or cut off is not served from memory."""
+def _read(
+    lake: str, set_: FileSet, schema: tuple[tuple[str, str], ...], *, labels: bool
+) -> pa.Table:
+    """Return the rows of some files. Files never change, so small ones are held; one that is gone
+    or cut off is not served from memory."""
     global _tables_bytes  # noqa: PLW0603
     size = sum(file.size_bytes for file in set_.files)
     if not set_.files or size > _TABLES_BYTES_MAX // 16:
-        table: pa.Table = frames.read(lake, set_.files, partitions=set_.partitions, frame="pyarrow", schema=schema, labels=labels)
+        table: pa.Table = frames.read(
+            lake,
+            set_.files,
+            partitions=set_.partitions,
+            frame="pyarrow",
+            schema=schema,
+            labels=labels,
+        )
         return table
     name = (lake, set_, schema, labels)
     held = _tables.get(name)
     if held is not None and all(_is_whole(lake, file) for file in set_.files):
         _tables.move_to_end(name)
         return held[0]
-    table = frames.read(lake, set_.files, partitions=set_.partitions, frame="pyarrow", schema=schema, labels=labels)
+    table = frames.read(
+        lake, set_.files, partitions=set_.partitions, frame="pyarrow", schema=schema, labels=labels
+    )
     if held is not None:
         _tables_bytes -= held[1]
     _tables[name] = (table, table.nbytes)
@@ -258,12 +420,14 @@ def _as_frame(table: pa.Table, frame: str) -> Any:
 
 
 _duck: Any = None  # one DuckDB for the life of the worker: opening one costs more than most queries
-_PARSED_ROWS_MAX = 1_000_000  # over fewer rows a query that is parsed already and copies its result is faster than a relation
+# over fewer rows a query that is parsed already and copies its result is faster than a relation
+_PARSED_ROWS_MAX = 1_000_000
 _duck_tz = ""
 
 
 def _sql(order: WorkOrder, query: str, tables: Mapping[str, pa.Table]) -> pa.Table:
-    """Run the author's query with the inputs under their names, in the project's zone. ProjectError with DuckDB's message."""
+    """Run the author's query with the inputs under their names, in the project's zone. ProjectError
+    with DuckDB's message."""
     global _duck, _duck_tz  # noqa: PLW0603
     if _duck is None:
         _duck = duckdb.connect()
@@ -281,7 +445,12 @@ def _sql(order: WorkOrder, query: str, tables: Mapping[str, pa.Table]) -> pa.Tab
             warnings.simplefilter("ignore", UserWarning)  # DuckDB's hint that the result is copied
             return _duck.execute(_parsed(query)).to_arrow_table()
     except duckdb.Error as error:
-        raise ProjectError("SX-STEP-005", f"the query of `{order.asset.id}` failed: {str(error).strip().splitlines()[0]}", hint="run it in DuckDB over the inputs", where=f"{order.asset.file}:{order.asset.line}") from error
+        raise ProjectError(
+            "SX-STEP-005",
+            f"the query of `{order.asset.id}` failed: {str(error).strip().splitlines()[0]}",
+            hint="run it in DuckDB over the inputs",
+            where=f"{order.asset.file}:{order.asset.line}",
+        ) from error
     finally:
         for name in tables:
             _duck.unregister(name)
@@ -289,7 +458,8 @@ def _sql(order: WorkOrder, query: str, tables: Mapping[str, pa.Table]) -> pa.Tab
 
 @lru_cache(maxsize=256)
 def _parsed(query: str) -> Any:
-    """Return a query as DuckDB's parser left it; it is bound anew to the tables of each execution."""
+    """Return a query as DuckDB's parser left it; it is bound anew to the tables of each
+    execution."""
     statements = _duck.extract_statements(query)
     return statements[0] if len(statements) == 1 else query
 
@@ -304,12 +474,21 @@ def _close_duck() -> None:
 def _same_schema(parts: list[tuple[str, pa.Table]]) -> list[tuple[str, pa.Table]]:
     """Bring the partitions of one step to one schema; a column that some lack is null there."""
     try:
-        joined = pa.unify_schemas([table.schema for _, table in parts], promote_options="permissive")
+        joined = pa.unify_schemas(
+            [table.schema for _, table in parts], promote_options="permissive"
+        )
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise BadData("SX-DATA-002", f"the partitions have columns of different types: {error}") from error
+        raise BadData(
+            "SX-DATA-002", f"the partitions have columns of different types: {error}"
+        ) from error
     out = []
     for key, table in parts:
-        columns = [table.column(f.name).cast(f.type) if f.name in table.column_names else pa.nulls(table.num_rows, f.type) for f in joined]
+        columns = [
+            table.column(f.name).cast(f.type)
+            if f.name in table.column_names
+            else pa.nulls(table.num_rows, f.type)
+            for f in joined
+        ]
         out.append((key, types.canonical(pa.table(columns, schema=joined))))
     return out
 
@@ -318,14 +497,17 @@ def _same_schema(parts: list[tuple[str, pa.Table]]) -> list[tuple[str, pa.Table]
 
 
 def _reconciled(order: WorkOrder, parts: list[tuple[str, pa.Table]]) -> list[CheckResult]:
-    """Check the values of a KPI against its rows: for a range, and when a definition is used for the first time. One more
-    day of a definition that has reconciled before is not worth two more queries."""
+    """Check the values of a KPI against its rows: for a range, and when a definition is used for
+    the first time. One more day of a definition that has reconciled before is not worth two more
+    queries."""
     asset = order.asset
     if asset.measure is None or (len(parts) == 1 and order.expect_schema):
         return []
     rows = table_of(order.lake, order.inputs[0])
     values = pa.concat_tables([table for _, table in parts])
-    result: CheckResult = registry.load("kpi.reconcile")(asset.id, asset.measure, rows, values, of=order.inputs[0].name, tz=order.tz)
+    result: CheckResult = registry.load("kpi.reconcile")(
+        asset.id, asset.measure, rows, values, of=order.inputs[0].name, tz=order.tz
+    )
     return [result]
 
 
@@ -333,43 +515,89 @@ _BY_ROW = ("not_null", "between", "accepted_values", "matches", "foreign_key", "
 
 
 def _check(order: WorkOrder, parts: list[tuple[str, pa.Table]]) -> list[CheckResult]:
-    """Check partition by partition. A range is first checked as one, with no row tolerated: what passes that passes for each
-    of its partitions, and most do."""
+    """Check partition by partition. A range is first checked as one, with no row tolerated: what
+    passes that passes for each of its partitions, and most do."""
     specs = [check for check in order.asset.checks if check.scope == "partition"]
     if not specs:
         return []
     if len(parts) == 1:
         return _kept(order, _evaluate(order, specs, parts[0][1], parts[0][0]))
-    strict = [msgspec.structs.replace(spec, params={**spec.params, "tolerate": 0.0}) for spec in specs if spec.check.rpartition(".")[2] in _BY_ROW]
+    strict = [
+        msgspec.structs.replace(spec, params={**spec.params, "tolerate": 0.0})
+        for spec in specs
+        if spec.check.rpartition(".")[2] in _BY_ROW
+    ]
     whole = pa.concat_tables([table for _, table in parts])
-    passed = [pair for pair in _evaluate(order, strict, whole, f"{parts[0][0]}..{parts[-1][0]}") if pair[0].ok] if strict else []
+    passed = (
+        [
+            pair
+            for pair in _evaluate(order, strict, whole, f"{parts[0][0]}..{parts[-1][0]}")
+            if pair[0].ok
+        ]
+        if strict
+        else []
+    )
     names = {result.name for result, _ in passed}
     rest = [spec for spec in specs if spec.name not in names]
-    return _kept(order, passed + [pair for key, table in parts for pair in (_evaluate(order, rest, table, key) if rest else [])])
+    return _kept(
+        order,
+        passed
+        + [
+            pair
+            for key, table in parts
+            for pair in (_evaluate(order, rest, table, key) if rest else [])
+        ],
+    )
 
 
-def _changed_columns(order: WorkOrder, parts: list[tuple[str, pa.Table]], schema: tuple[tuple[str, str], ...]) -> list[CheckResult]:
-    """Compare the columns with the live ones, asked or not: a type that changed cannot be published beside the old rows, a column
-    that is gone is worth a look. The values of a KPI change with its definition."""
+def _changed_columns(
+    order: WorkOrder, parts: list[tuple[str, pa.Table]], schema: tuple[tuple[str, str], ...]
+) -> list[CheckResult]:
+    """Compare the columns with the live ones, asked or not: a type that changed cannot be published
+    beside the old rows, a column that is gone is worth a look. The values of a KPI change with its
+    definition."""
     asset = order.asset
     known = set(schema)
-    if asset.measure is not None or all(column in known for column in order.expect_schema) or any(check.check.rpartition(".")[2] == "schema" for check in asset.checks):
+    if (
+        asset.measure is not None
+        or all(column in known for column in order.expect_schema)
+        or any(check.check.rpartition(".")[2] == "schema" for check in asset.checks)
+    ):
         return []
     spec = CheckSpec(name="schema(evolve)", check="check.dataops.schema", params={"mode": "evolve"})
-    found = _evaluate(order, [spec], parts[0][1].slice(0, 0), parts[0][0] if len(parts) == 1 else f"{parts[0][0]}..{parts[-1][0]}")
-    return [msgspec.structs.replace(one, severity="error" if "changed" in one.measured else "warn") for one, _ in found if not one.ok]
+    found = _evaluate(
+        order,
+        [spec],
+        parts[0][1].slice(0, 0),
+        parts[0][0] if len(parts) == 1 else f"{parts[0][0]}..{parts[-1][0]}",
+    )
+    return [
+        msgspec.structs.replace(one, severity="error" if "changed" in one.measured else "warn")
+        for one, _ in found
+        if not one.ok
+    ]
 
 
-def _evaluate(order: WorkOrder, specs: Sequence[Any], table: pa.Table, partition: str) -> list[tuple[CheckResult, bytes]]:
+def _evaluate(
+    order: WorkOrder, specs: Sequence[Any], table: pa.Table, partition: str
+) -> list[tuple[CheckResult, bytes]]:
     asset = order.asset
     assert asset.table is not None
     frame = pl.DataFrame(pl.from_arrow(table))
     references = {ref.asset: _reference(order.lake, ref) for ref in order.references}
     evaluate = registry.load("check.dataops")
     found: list[tuple[CheckResult, bytes]] = evaluate(
-        specs, frame, asset=asset.id, partition="" if partition == ALL else partition, references=references, expect_schema=order.expect_schema,
-        time=asset.table.time, now_ns=order.now, functions=_project(order).checks, personal=asset.table.personal,
-    )  # fmt: skip
+        specs,
+        frame,
+        asset=asset.id,
+        partition="" if partition == ALL else partition,
+        references=references,
+        expect_schema=order.expect_schema,
+        time=asset.table.time,
+        now_ns=order.now,
+        functions=_project(order).checks,
+        personal=asset.table.personal,
+    )
     return found
 
 
@@ -378,8 +606,13 @@ _REFERENCE_ROWS_MAX = 100_000  # larger tables are read each time instead of bei
 
 
 def _reference(lake: str, ref: InputRef) -> pl.DataFrame:
-    """Return a table that checks compare with. Its files never change, so small ones are held between orders."""
-    name = (lake, *(file.path for set_ in ref.sets for file in set_.files), *(partition for set_ in ref.sets for partition in set_.partitions))
+    """Return a table that checks compare with. Its files never change, so small ones are held
+    between orders."""
+    name = (
+        lake,
+        *(file.path for set_ in ref.sets for file in set_.files),
+        *(partition for set_ in ref.sets for partition in set_.partitions),
+    )
     held = _references.get(name)
     if held is None:
         held = pl.DataFrame(pl.from_arrow(table_of(lake, ref)))
@@ -392,13 +625,18 @@ def _reference(lake: str, ref: InputRef) -> pl.DataFrame:
 
 def _kept(order: WorkOrder, results: list[tuple[CheckResult, bytes]]) -> list[CheckResult]:
     blobs = LocalBlobs(Path(order.blobs)) if order.blobs else None
-    return [msgspec.structs.replace(result, samples=blobs.put(sample)) if sample and blobs else result for result, sample in results]
+    return [
+        msgspec.structs.replace(result, samples=blobs.put(sample)) if sample and blobs else result
+        for result, sample in results
+    ]
 
 
 def _audit(order: WorkOrder) -> WorkResult:
     table = table_of(order.lake, order.inputs[0])
     results = _kept(order, _evaluate(order, order.asset.checks, table, ""))
-    return WorkResult(order=order.id, attempt=order.attempt, fence=order.fence, ok=True, checks=tuple(results))
+    return WorkResult(
+        order=order.id, attempt=order.attempt, fence=order.fence, ok=True, checks=tuple(results)
+    )
 
 
 # ------------------------------------------------------------ the project, errors, resources
@@ -420,9 +658,19 @@ def redact(order: WorkOrder, text: str) -> str:
     return str(registry.load("secrets.redact")(order, text))
 
 
-def _failure(order: WorkOrder, code: str, message: str, hint: str, where: str, *, retryable: bool = False) -> WorkResult:
+def _failure(
+    order: WorkOrder, code: str, message: str, hint: str, where: str, *, retryable: bool = False
+) -> WorkResult:
     return WorkResult(
-        order=order.id, attempt=order.attempt, fence=order.fence, ok=False, error_code=code, error=redact(order, message), hint=hint, where=where, retryable=retryable
+        order=order.id,
+        attempt=order.attempt,
+        fence=order.fence,
+        ok=False,
+        error_code=code,
+        error=redact(order, message),
+        hint=hint,
+        where=where,
+        retryable=retryable,
     )
 
 

@@ -1,8 +1,9 @@
 """Runs work orders in worker processes that we own: each has its pipe, its timeout and its end.
 
-One thread for each slot keeps one worker. A warm pool (`keep=True`) reuses the process for orders of one bundle; without
-it every order gets a fresh process in an empty folder that holds only the unpacked bundle, as another machine would.
-A worker that dies, hangs or eats its memory takes nobody else along.
+One thread for each slot keeps one worker. A warm pool (`keep=True`) reuses the process for orders
+of one bundle; without it every order gets a fresh process in an empty folder that holds only the
+unpacked bundle, as another machine would. A worker that dies, hangs or eats its memory takes nobody
+else along.
 """
 
 import contextlib
@@ -30,17 +31,27 @@ _Job = tuple[WorkOrder, Callable[[WorkResult], None]]
 
 
 class ProcessExecutor:
-    """An `Executor` over local processes. `unpack(bundle digest, folder)` writes the bundle's files into a folder."""
+    """An `Executor` over local processes. `unpack(bundle digest, folder)` writes the bundle's files
+    into a folder."""
 
     def __init__(
-        self, slots: int, *, keep: bool = True, unpack: Callable[[str, Path], None] | None = None, environment: dict[str, str] | None = None
+        self,
+        slots: int,
+        *,
+        keep: bool = True,
+        unpack: Callable[[str, Path], None] | None = None,
+        environment: dict[str, str] | None = None,
     ) -> None:
         self.slots = slots
         self._keep = keep
         self._unpack = unpack
         self._environment = {**os.environ, **(environment or {})}
-        home = str(Path(__file__).resolve().parents[3])  # a worker in another folder must find this very Sextant, also when it is not installed
-        self._environment["PYTHONPATH"] = os.pathsep.join([home, *filter(None, [self._environment.get("PYTHONPATH", "")])])
+        home = str(
+            Path(__file__).resolve().parents[3]
+        )  # a worker in another folder must find this very Sextant, also when it is not installed
+        self._environment["PYTHONPATH"] = os.pathsep.join(
+            [home, *filter(None, [self._environment.get("PYTHONPATH", "")])]
+        )
         threads = str(max(1, (os.cpu_count() or 1) // slots))
         for name in ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "SEXTANT_THREADS"):
             self._environment.setdefault(name, threads)
@@ -76,8 +87,12 @@ class _Slot:
         self._process: subprocess.Popen[bytes] | None = None
         self._bundle = ""
         self._order = ""
-        self._log: Any = None  # an unnamed file: what the order at hand prints, there to be read when its worker had to be killed
-        self._secretive: dict[tuple[str, ...], WorkOrder] = {}  # orders with secrets that this process has had
+        # an unnamed file: what the order at hand prints, there to be read when its worker had to be
+        # killed
+        self._log: Any = None
+        self._secretive: dict[
+            tuple[str, ...], WorkOrder
+        ] = {}  # orders with secrets that this process has had
         self._lock = threading.Lock()
         self._wake_r, self._wake_w = os.pipe()
         self._thread = threading.Thread(target=self._loop, name="sextant-worker-slot", daemon=True)
@@ -106,7 +121,8 @@ class _Slot:
                 job = self._pool._jobs.get(timeout=WORKER_IDLE_S if self._process else None)
             except Empty:
                 with self._lock:
-                    self._end()  # nobody has had work for it for long: its memory is worth more than its start
+                    # nobody has had work for it for long: its memory is worth more than its start
+                    self._end()
                 continue
             if job is None:
                 return
@@ -117,10 +133,24 @@ class _Slot:
                 result = self._run(order)
             except SextantError as error:  # its bundle is gone, or the order is too large
                 where = {"where": error.where} if error.where else {}
-                result = wire.failed(order, error.code, error.message, hint=error.hint, retryable=isinstance(error, WorldError), **where)
+                result = wire.failed(
+                    order,
+                    error.code,
+                    error.message,
+                    hint=error.hint,
+                    retryable=isinstance(error, WorldError),
+                    **where,
+                )
                 self._end()
-            except Exception as error:  # no process could be started, its pipe broke, its answer is no answer: whoever waits must hear of it
-                result = wire.failed(order, "SX-STEP-011", f"no worker process could run the step: {error}", retryable=True)
+            # no process could be started, its pipe broke, its answer is no answer: whoever waits
+            # must hear of it
+            except Exception as error:
+                result = wire.failed(
+                    order,
+                    "SX-STEP-011",
+                    f"no worker process could run the step: {error}",
+                    retryable=True,
+                )
                 self._end()
             self._order = ""
             done(result)
@@ -141,8 +171,11 @@ class _Slot:
                 self._end()
 
     def _talk(self, order: WorkOrder) -> WorkResult:
-        if self._process is not None and (self._process.poll() is not None or (self._bundle and self._bundle != order.bundle)):
-            self._end()  # another state of the project's code: a fresh interpreter, so that no old module stays
+        if self._process is not None and (
+            self._process.poll() is not None or (self._bundle and self._bundle != order.bundle)
+        ):
+            # another state of the project's code: a fresh interpreter, so that no old module stays
+            self._end()
         with self._lock:
             if self._process is None:
                 self._process = self._spawn(None)
@@ -167,17 +200,28 @@ class _Slot:
             if self._stopped(order):
                 return wire.failed(order, "SX-STEP-CANCELLED", "cancelled while it ran", log=log)
             return wire.failed(
-                order, "SX-STEP-TIMEOUT", f"ran longer than {timeout:g} s and was stopped", retryable=True, hint="raise timeout= of the asset, or make it faster", log=log
+                order,
+                "SX-STEP-TIMEOUT",
+                f"ran longer than {timeout:g} s and was stopped",
+                retryable=True,
+                hint="raise timeout= of the asset, or make it faster",
+                log=log,
             )
         return self._died(order)
 
     def _answer(self, fd: int, order: WorkOrder, timeout_s: float) -> bytes | None:
-        """Return the worker's answer; None when the time is up or the order was cancelled. A cancellation that came too late
-        for an earlier order may wake this one: it goes on waiting."""
+        """Return the worker's answer; None when the time is up or the order was cancelled. A
+        cancellation that came too late for an earlier order may wake this one: it goes on
+        waiting."""
         until = time.monotonic() + timeout_s
         while True:
             body = wire.receive(fd, max(0.0, until - time.monotonic()), self._wake_r)
-            if body is not None or not self._woken() or order.id in self._pool._cancelled or self._pool._closing:
+            if (
+                body is not None
+                or not self._woken()
+                or order.id in self._pool._cancelled
+                or self._pool._closing
+            ):
                 return body
 
     def _woken(self) -> bool:
@@ -199,14 +243,34 @@ class _Slot:
         log = self._end()
         if code < 0:
             name = signal.Signals(-code).name
-            hint = "raise memory= of the asset, or work in smaller partitions" if name in ("SIGKILL", "SIGABRT", "SIGSEGV") else ""
-            return wire.failed(order, "SX-STEP-DIED", f"the worker was ended by {name} (out of memory, or stopped from outside)", retryable=True, hint=hint, log=log)
-        return wire.failed(order, "SX-STEP-DIED", f"the worker ended by itself with exit code {code}", retryable=True, hint="project code must not exit the process", log=log)
+            hint = (
+                "raise memory= of the asset, or work in smaller partitions"
+                if name in ("SIGKILL", "SIGABRT", "SIGSEGV")
+                else ""
+            )
+            return wire.failed(
+                order,
+                "SX-STEP-DIED",
+                f"the worker was ended by {name} (out of memory, or stopped from outside)",
+                retryable=True,
+                hint=hint,
+                log=log,
+            )
+        return wire.failed(
+            order,
+            "SX-STEP-DIED",
+            f"the worker ended by itself with exit code {code}",
+            retryable=True,
+            hint="project code must not exit the process",
+            log=log,
+        )
 
     def _spawn(self, folder: str | None) -> "subprocess.Popen[bytes]":
         if self._log is None:
             self._log = tempfile.TemporaryFile("w+b", buffering=0)  # noqa: SIM115 - lives as long as the worker
-            fcntl.fcntl(self._log, fcntl.F_SETFL, os.O_APPEND)  # after the log was emptied everybody writes at its new end
+            fcntl.fcntl(
+                self._log, fcntl.F_SETFL, os.O_APPEND
+            )  # after the log was emptied everybody writes at its new end
         return subprocess.Popen(
             [sys.executable, "-m", "sextant.engine.executors.worker", str(self._log.fileno())],
             pass_fds=(self._log.fileno(),),

@@ -1,4 +1,5 @@
-"""Between the coordinator and a worker: messages of a 4-byte big-endian length, then msgpack (nothing is pickled); and the log."""
+"""Between the coordinator and a worker: messages of a 4-byte big-endian length, then msgpack
+(nothing is pickled); and the log."""
 
 import os
 import select
@@ -16,19 +17,27 @@ _ENCODER = msgspec.msgpack.Encoder()
 
 
 def send(fd: int, message: WorkOrder | WorkResult) -> None:
-    """Write one message. Bug if it is larger than limits.STEP_RESULT_BYTES_MAX; BrokenPipeError if nobody reads."""
+    """Write one message. Bug if it is larger than limits.STEP_RESULT_BYTES_MAX; BrokenPipeError if
+    nobody reads."""
     body = _ENCODER.encode(message)
     if len(body) > STEP_RESULT_BYTES_MAX:
-        raise Bug("SX-STEP-010", f"a work order or result of {len(body)} bytes", hint="data travels as files, not in messages")
+        raise Bug(
+            "SX-STEP-010",
+            f"a work order or result of {len(body)} bytes",
+            hint="data travels as files, not in messages",
+        )
     view = memoryview(len(body).to_bytes(4, "big") + body)
     while view:
         view = view[os.write(fd, view) :]
 
 
 def receive(fd: int, timeout_s: float | None = None, wake_fd: int = -1) -> bytes | None:
-    """Return one message's bytes; b"" when the other side closed; None when the time is up or `wake_fd` is readable."""
+    """Return one message's bytes; b"" when the other side closed; None when the time is up or
+    `wake_fd` is readable."""
     if timeout_s is not None or wake_fd >= 0:
-        readable, _, _ = select.select([fd] + ([wake_fd] if wake_fd >= 0 else []), [], [], timeout_s)
+        readable, _, _ = select.select(
+            [fd] + ([wake_fd] if wake_fd >= 0 else []), [], [], timeout_s
+        )
         if fd not in readable:
             return None
     head = _exactly(fd, 4)
@@ -61,10 +70,23 @@ def head_and_tail(fd: int) -> str:
     if size <= STEP_LOG_BYTES_MAX:
         return os.pread(fd, size, 0).decode(errors="replace")
     head, tail = os.pread(fd, half, 0), os.pread(fd, half, size - half)
-    return head.decode(errors="replace") + f"\n... {size - 2 * half} bytes left out ...\n" + tail.decode(errors="replace")
+    return (
+        head.decode(errors="replace")
+        + f"\n... {size - 2 * half} bytes left out ...\n"
+        + tail.decode(errors="replace")
+    )
 
 
 def failed(order: WorkOrder, code: str, message: str, **more: Any) -> WorkResult:
-    """Return the result of an attempt that did not come to its end; `where` is the asset's declaration."""
+    """Return the result of an attempt that did not come to its end; `where` is the asset's
+    declaration."""
     more.setdefault("where", f"{order.asset.file}:{order.asset.line}" if order.asset.file else "")
-    return WorkResult(order=order.id, attempt=order.attempt, fence=order.fence, ok=False, error_code=code, error=message, **more)
+    return WorkResult(
+        order=order.id,
+        attempt=order.attempt,
+        fence=order.fence,
+        ok=False,
+        error_code=code,
+        error=message,
+        **more,
+    )

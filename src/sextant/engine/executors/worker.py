@@ -1,8 +1,10 @@
-"""The worker process: reads work orders from stdin, performs them, answers on stdout. Started by `process.py` only.
+"""The worker process: reads work orders from stdin, performs them, answers on stdout. Started by
+`process.py` only.
 
-Project code runs here and nowhere else. Its own output goes into the step's log, never into the protocol. The log is a file
-without a name that the coordinator made and holds too (its descriptor is the one argument), so that the log of a step that had
-to be killed can still be read. One file serves all orders of a worker: making and deleting a file for each step is slow.
+Project code runs here and nowhere else. Its own output goes into the step's log, never into the
+protocol. The log is a file without a name that the coordinator made and holds too (its descriptor
+is the one argument), so that the log of a step that had to be killed can still be read. One file
+serves all orders of a worker: making and deleting a file for each step is slow.
 """
 
 import contextlib
@@ -30,14 +32,23 @@ def main() -> None:
         os.dup2(null.fileno(), 0)
     os.dup2(2, 1)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # what was printed before a step is killed is in its log
-    threading.Thread(target=_end_with_coordinator, args=(orders,), name="sextant-watch", daemon=True).start()
+        sys.stdout.reconfigure(
+            line_buffering=True
+        )  # what was printed before a step is killed is in its log
+    threading.Thread(
+        target=_end_with_coordinator, args=(orders,), name="sextant-watch", daemon=True
+    ).start()
     import msgspec
 
-    from sextant.engine.executors.perform import perform, redact  # the heavy imports, before the first order arrives
+    from sextant.engine.executors.perform import (
+        perform,
+        redact,
+    )  # the heavy imports, before the first order arrives
 
     _start_pools()
-    secretive: dict[tuple[str, ...], WorkOrder] = {}  # what an earlier step left running may still print its secrets
+    secretive: dict[
+        tuple[str, ...], WorkOrder
+    ] = {}  # what an earlier step left running may still print its secrets
     gc.freeze()  # modules live as long as the worker
     while body := wire.receive(orders):
         order = wire.order_from(body)
@@ -53,7 +64,8 @@ def main() -> None:
 
 
 def _start_pools() -> None:
-    """Start the libraries' thread pools: the gigabyte of address space that they take would count against the first step's memory."""
+    """Start the libraries' thread pools: the gigabyte of address space that they take would count
+    against the first step's memory."""
     import polars as pl
     import pyarrow as pa
     from pyarrow import parquet
@@ -64,8 +76,8 @@ def _start_pools() -> None:
 
 
 def _end_with_coordinator(orders: int) -> None:
-    """Wait until nobody can send orders any more, and end this process with all that the step has started: what takes up
-    the run after a crash must not find an old step writing beside it."""
+    """Wait until nobody can send orders any more, and end this process with all that the step has
+    started: what takes up the run after a crash must not find an old step writing beside it."""
     watch = select.poll()
     watch.register(orders, 0)  # hang-up is reported unasked
     watch.poll()
@@ -96,7 +108,8 @@ def _captured(order: WorkOrder, perform: Callable[[WorkOrder], WorkResult], log:
 
 @contextlib.contextmanager
 def _memory_limit(order: WorkOrder) -> Iterator[None]:
-    """Let the step grow by its limit over what the process holds already: then MemoryError instead of the OOM killer."""
+    """Let the step grow by its limit over what the process holds already: then MemoryError instead
+    of the OOM killer."""
     limit = (order.asset.build.memory_bytes if order.asset.build else 0) or STEP_MEMORY_BYTES_MAX
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     try:
@@ -106,7 +119,6 @@ def _memory_limit(order: WorkOrder) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-
 
 
 if __name__ == "__main__":

@@ -1,1 +1,2 @@
-"""The HTTP API: routes made from the table of operations, who may come in, the live stream of events."""
+"""The HTTP API: routes made from the table of operations, who may come in, the live stream of
+events."""

@@ -1,4 +1,5 @@
-"""The API put together: routes, sessions, health, the stream, the door around all of them, and its description (OpenAPI)."""
+"""The API put together: routes, sessions, health, the stream, the door around all of them, and its
+description (OpenAPI)."""
 
 import asyncio
 from collections.abc import Callable
@@ -48,7 +49,16 @@ class Asked(msgspec.Struct):
     token: str
 
 
-def make_api(platform: LocalPlatform, *, health: Health, hosts: tuple[str, ...], secure: bool = False, internal: str = "", refusals: Refusals | None = None, catch_up: Callable[[], None] | None = None) -> Door:
+def make_api(
+    platform: LocalPlatform,
+    *,
+    health: Health,
+    hosts: tuple[str, ...],
+    secure: bool = False,
+    internal: str = "",
+    refusals: Refusals | None = None,
+    catch_up: Callable[[], None] | None = None,
+) -> Door:
     """Return the ASGI application.
 
     health    what GET /healthz answers; `ok` decides between 200 and 503
@@ -64,35 +74,89 @@ def make_api(platform: LocalPlatform, *, health: Health, hosts: tuple[str, ...],
         grant: Grant = request.scope["state"]["grant"]
         needed = request.route_handler.opt["role"]
         if ROLES.index(grant.role) < ROLES.index(needed):
-            refused.add(str(grant.principal), f"role {needed} for {request.route_handler.operation_id}")
-            raise Denied("SX-API-008", f"`{grant.principal}` is {grant.role}; this needs {needed}", hint="an administrator can make a token with that role")
+            refused.add(
+                str(grant.principal), f"role {needed} for {request.route_handler.operation_id}"
+            )
+            raise Denied(
+                "SX-API-008",
+                f"`{grant.principal}` is {grant.role}; this needs {needed}",
+                hint="an administrator can make a token with that role",
+            )
         return Operations(platform, grant.principal)
 
-    @get("/healthz", sync_to_thread=False, summary="Say whether the server works", operation_id="health", tags=["health"])
+    @get(
+        "/healthz",
+        sync_to_thread=False,
+        summary="Say whether the server works",
+        operation_id="health",
+        tags=["health"],
+    )
     def healthz() -> Response[dict[str, Any]]:
         found = health()
         return Response(found, status_code=200 if found.get("ok") else 503)
 
-    @post(f"{API}/session", summary="Sign in", operation_id="sign_in", tags=["session"], status_code=200)
-    async def sign_in(data: JSONBody[SignIn], request: Request[Any, Any, Any]) -> Response[SignedIn]:
+    @post(
+        f"{API}/session",
+        summary="Sign in",
+        operation_id="sign_in",
+        tags=["session"],
+        status_code=200,
+    )
+    async def sign_in(
+        data: JSONBody[SignIn], request: Request[Any, Any, Any]
+    ) -> Response[SignedIn]:
         found = await asyncio.to_thread(access.sign_in, data.name, data.password)
         if found is None:
             refused.add(request.client.host if request.client else "", "password")
-            raise Denied("SX-API-009", "the name or the password is wrong", hint="an administrator can make an account: `sextant account create NAME`")
+            raise Denied(
+                "SX-API-009",
+                "the name or the password is wrong",
+                hint="an administrator can make an account: `sextant account create NAME`",
+            )
         cookie, session = found
         account = access.store.account(data.name)
-        answer = Response(SignedIn(name=data.name, role=account.role if account else "", csrf=session.csrf, expires_at=session.expires_at))
-        answer.set_cookie(COOKIE, cookie, max_age=SESSION_S, httponly=True, samesite="strict", secure=secure, path="/")
+        answer = Response(
+            SignedIn(
+                name=data.name,
+                role=account.role if account else "",
+                csrf=session.csrf,
+                expires_at=session.expires_at,
+            )
+        )
+        answer.set_cookie(
+            COOKIE,
+            cookie,
+            max_age=SESSION_S,
+            httponly=True,
+            samesite="strict",
+            secure=secure,
+            path="/",
+        )
         return answer
 
-    @get(f"{API}/session", sync_to_thread=False, summary="Say who is signed in", operation_id="session", tags=["session"])
+    @get(
+        f"{API}/session",
+        sync_to_thread=False,
+        summary="Say who is signed in",
+        operation_id="session",
+        tags=["session"],
+    )
     def session(request: Request[Any, Any, Any]) -> SignedIn:
         grant: Grant | None = request.scope["state"]["grant"]
         if grant is None:
             raise Denied("SX-API-001", "nobody is signed in", hint="sign in, or send a token")
-        return SignedIn(name=str(grant.principal), role=grant.role, csrf=grant.csrf, expires_at=grant.expires_at)
+        return SignedIn(
+            name=str(grant.principal), role=grant.role, csrf=grant.csrf, expires_at=grant.expires_at
+        )
 
-    @delete(f"{API}/session", sync_to_thread=True, summary="Sign out", operation_id="sign_out", tags=["session"], status_code=204)
+    @delete(
+        f"{API}/session",
+        sync_to_thread=True,
+        summary="Sign out",
+        operation_id="sign_out",
+        tags=["session"],
+        status_code=204,
+    )
     def sign_out(request: Request[Any, Any, Any]) -> None:
         cookie = cookie_of(dict(request.headers))
         grant: Grant | None = request.scope["state"]["grant"]
@@ -106,7 +170,16 @@ def make_api(platform: LocalPlatform, *, health: Health, hosts: tuple[str, ...],
             return Introspected(active=False)
         one: Principal = platform.who(grant.principal)
         owner = one.teams[0] if one.teams else ""
-        return Introspected(active=True, name=one.name, kind=one.kind, teams=one.teams, role=grant.role, scopes=grant.scopes, owner=owner, expires_at=grant.expires_at)
+        return Introspected(
+            active=True,
+            name=one.name,
+            kind=one.kind,
+            teams=one.teams,
+            role=grant.role,
+            scopes=grant.scopes,
+            owner=owner,
+            expires_at=grant.expires_at,
+        )
 
     @post("/internal/catch-up", sync_to_thread=True, include_in_schema=False, status_code=204)
     def catching_up() -> None:
@@ -115,7 +188,10 @@ def make_api(platform: LocalPlatform, *, health: Health, hosts: tuple[str, ...],
 
     @get(f"{API}/openapi.json", sync_to_thread=False, include_in_schema=False)
     def description(request: Request[Any, Any, Any]) -> Response[bytes]:
-        return Response(msgspec.json.encode(request.app.openapi_schema.to_schema()), media_type="application/json")
+        return Response(
+            msgspec.json.encode(request.app.openapi_schema.to_schema()),
+            media_type="application/json",
+        )
 
     stream = EventStream(platform)
 
@@ -124,53 +200,124 @@ def make_api(platform: LocalPlatform, *, health: Health, hosts: tuple[str, ...],
         await stream(scope, receive, send)
 
     app = Litestar(
-        [*handlers(operations_for), healthz, sign_in, session, sign_out, introspect, catching_up, description, events],
-        exception_handlers={SextantError: _problem, HTTPException: _foreign, RecursionError: _deep, OSError: _machine, Exception: _bug},
-        openapi_config=describe(), request_max_body_size=REQUEST_BYTES_MAX, logging_config=None,
-    )  # fmt: skip
+        [
+            *handlers(operations_for),
+            healthz,
+            sign_in,
+            session,
+            sign_out,
+            introspect,
+            catching_up,
+            description,
+            events,
+        ],
+        exception_handlers={
+            SextantError: _problem,
+            HTTPException: _foreign,
+            RecursionError: _deep,
+            OSError: _machine,
+            Exception: _bug,
+        },
+        openapi_config=describe(),
+        request_max_body_size=REQUEST_BYTES_MAX,
+        logging_config=None,
+    )
     return Door(app, access, platform.clock, hosts=hosts, internal=internal, refusals=refused)  # type: ignore[arg-type]
 
 
 def describe() -> OpenAPIConfig:
-    """Return how the API is described. Litestar's own pages for it lie behind the inner door: they would answer every path below theirs."""
+    """Return how the API is described. Litestar's own pages for it lie behind the inner door: they
+    would answer every path below theirs."""
     from litestar.openapi.plugins import JsonRenderPlugin
 
     return OpenAPIConfig(
-        title="Sextant", version="1", path="/internal/openapi", render_plugins=[JsonRenderPlugin()], use_handler_docstrings=False,
-        components=Components(security_schemes={"token": SecurityScheme(type="http", scheme="bearer"), "session": SecurityScheme(type="apiKey", name=COOKIE, security_scheme_in="cookie")}),
+        title="Sextant",
+        version="1",
+        path="/internal/openapi",
+        render_plugins=[JsonRenderPlugin()],
+        use_handler_docstrings=False,
+        components=Components(
+            security_schemes={
+                "token": SecurityScheme(type="http", scheme="bearer"),
+                "session": SecurityScheme(type="apiKey", name=COOKIE, security_scheme_in="cookie"),
+            }
+        ),
         security=[{"token": []}, {"session": []}],
-    )  # fmt: skip
+    )
 
 
 def _problem(_request: Any, error: SextantError) -> Response[Any]:
-    headers = {"retry-after": str(max(1, round(after)))} if (after := getattr(error, "retry_after_s", None)) else {}
+    headers = (
+        {"retry-after": str(max(1, round(after)))}
+        if (after := getattr(error, "retry_after_s", None))
+        else {}
+    )
     status = 401 if error.code in ("SX-API-001", "SX-API-009") else error.http_status
-    return Response({**error.problem(), "status": status}, status_code=status, media_type="application/problem+json", headers=headers)
+    return Response(
+        {**error.problem(), "status": status},
+        status_code=status,
+        media_type="application/problem+json",
+        headers=headers,
+    )
 
 
 def _foreign(request: Any, error: HTTPException) -> Response[Any]:
     """Say in our own words what Litestar found wrong with a request."""
     ours: SextantError
     if error.status_code == 404:
-        ours = NotFound("SX-API-010", f"there is nothing at `{request.scope['path']}`", hint=f"{API}/openapi.json describes what there is")
+        ours = NotFound(
+            "SX-API-010",
+            f"there is nothing at `{request.scope['path']}`",
+            hint=f"{API}/openapi.json describes what there is",
+        )
     elif isinstance(error, ValidationException):
         extra = error.extra if isinstance(error.extra, list) else []
-        what = "; ".join(f"{str(one.get('key', '')).removeprefix('q_').removeprefix('p_')}: {one.get('message', '')}" for one in extra if isinstance(one, dict)) or error.detail
-        ours = UsageError("SX-API-011", f"the request is not what this takes: {what}", hint=f"{API}/openapi.json describes it")
+        what = (
+            "; ".join(
+                (
+                    f"{str(one.get('key', '')).removeprefix('q_').removeprefix('p_')}: "
+                    f"{one.get('message', '')}"
+                )
+                for one in extra
+                if isinstance(one, dict)
+            )
+            or error.detail
+        )
+        ours = UsageError(
+            "SX-API-011",
+            f"the request is not what this takes: {what}",
+            hint=f"{API}/openapi.json describes it",
+        )
     else:
         ours = UsageError("SX-API-012", error.detail, hint=f"{API}/openapi.json describes the API")
-    return Response({**ours.problem(), "status": error.status_code}, status_code=error.status_code, media_type="application/problem+json", headers=error.headers or {})
+    return Response(
+        {**ours.problem(), "status": error.status_code},
+        status_code=error.status_code,
+        media_type="application/problem+json",
+        headers=error.headers or {},
+    )
 
 
 def _deep(request: Any, error: RecursionError) -> Response[Any]:
     if "deserializing" not in str(error):  # not the request's, then
         return _bug(request, error)
-    return _problem(request, UsageError("SX-API-016", "the request nests too deep", hint="send plain rows"))
+    return _problem(
+        request, UsageError("SX-API-016", "the request nests too deep", hint="send plain rows")
+    )
 
 
 def _machine(request: Any, error: OSError) -> Response[Any]:
-    what = (error.strerror or type(error).__name__) + (f": `{error.filename}`" if error.filename else "")
-    return _problem(request, WorldError("SX-API-017", f"the server's machine refused: {what}", hint="mend what the system says (a full disk, a missing permission), and ask again"))
+    what = (error.strerror or type(error).__name__) + (
+        f": `{error.filename}`" if error.filename else ""
+    )
+    return _problem(
+        request,
+        WorldError(
+            "SX-API-017",
+            f"the server's machine refused: {what}",
+            hint="mend what the system says (a full disk, a missing permission), and ask again",
+        ),
+    )
 
 
 def _bug(request: Any, error: Exception) -> Response[Any]:
@@ -178,6 +325,10 @@ def _bug(request: Any, error: Exception) -> Response[Any]:
     import traceback
 
     print("".join(traceback.format_exception(error)), file=sys.stderr)
-    bug = Bug("SX-API-005", "a promise inside Sextant was broken", hint="please report it; the server's log has the traceback")
+    bug = Bug(
+        "SX-API-005",
+        "a promise inside Sextant was broken",
+        hint="please report it; the server's log has the traceback",
+    )
     del request
     return _problem(None, bug)

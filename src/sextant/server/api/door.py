@@ -1,7 +1,9 @@
-"""The door of the API: who comes in, how often, and what every answer carries. Plain ASGI around the routes.
+"""The door of the API: who comes in, how often, and what every answer carries. Plain ASGI around
+the routes.
 
-A request comes with a token (`Authorization: Bearer`, or the password of Basic) or with a browser's session cookie, whose writes must
-carry the session's CSRF token in a header. Refusals are events of the ledger, summed up so that a flood of them stays small.
+A request comes with a token (`Authorization: Bearer`, or the password of Basic) or with a browser's
+session cookie, whose writes must carry the session's CSRF token in a header. Refusals are events of
+the ledger, summed up so that a flood of them stays small.
 """
 
 import re
@@ -26,7 +28,10 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 COOKIE = "sextant_session"
 SESSION = "/api/v1/session"
 _HOST = re.compile(r":\d*$")  # the port behind a host's name; an IPv6 address stands in brackets
-_OPEN = {"/healthz", SESSION}  # health for whoever supervises; signing in must be possible for who is not in yet
+_OPEN = {
+    "/healthz",
+    SESSION,
+}  # health for whoever supervises; signing in must be possible for who is not in yet
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -39,7 +44,8 @@ _BUCKETS_MAX = 10_000  # callers whose pace is remembered; the oldest are forgot
 
 
 class Pace:
-    """A token bucket for each caller: so many requests a second, and a burst (of twice as many, unless it is said)."""
+    """A token bucket for each caller: so many requests a second, and a burst (of twice as many,
+    unless it is said)."""
 
     def __init__(self, clock: Clock, per_s: float = REQUESTS_PER_S_MAX, burst: float = 0) -> None:
         self._clock, self._per_s, self._burst = clock, per_s, burst
@@ -60,8 +66,18 @@ class Pace:
 class Door:
     """ASGI middleware; `scope["state"]["grant"]` is who came in."""
 
-    def __init__(self, app: App, access: Access, clock: Clock, *, hosts: tuple[str, ...], internal: str = "", refusals: Refusals | None = None) -> None:
-        """hosts  names under which the server may be asked: a page of another site cannot reach it by its own name (DNS rebinding)"""
+    def __init__(
+        self,
+        app: App,
+        access: Access,
+        clock: Clock,
+        *,
+        hosts: tuple[str, ...],
+        internal: str = "",
+        refusals: Refusals | None = None,
+    ) -> None:
+        """hosts  names under which the server may be asked: a page of another site cannot reach it
+        by its own name (DNS rebinding)"""
         self.app, self._access, self._hosts, self._internal = app, access, hosts, internal
         self.refusals = refusals or Refusals()
         self._pace = Pace(clock)
@@ -74,10 +90,16 @@ class Door:
         async def sealed(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 there = {name for name, _ in message.get("headers", [])}
-                message["headers"] = [*message.get("headers", []), *((name, value) for name, value in _HEADERS if name not in there)]
+                message["headers"] = [
+                    *message.get("headers", []),
+                    *((name, value) for name, value in _HEADERS if name not in there),
+                ]
             await send(message)
 
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = {
+            name.decode("latin-1").lower(): value.decode("latin-1")
+            for name, value in scope["headers"]
+        }
         try:
             await self._let_in(scope, headers)
         except SextantError as error:
@@ -93,14 +115,22 @@ class Door:
         host = _HOST.sub("", headers.get("host", "")).strip("[]").lower()
         if host not in self._hosts:
             self.refusals.add("", "host")
-            raise UsageError("SX-API-006", f"this server is not called `{host}`", hint="name it under `hosts` of [server] in sextant.toml")
+            raise UsageError(
+                "SX-API-006",
+                f"this server is not called `{host}`",
+                hint="name it under `hosts` of [server] in sextant.toml",
+            )
         address = str((scope.get("client") or ("", 0))[0])
         state = scope.setdefault("state", {})
         path = scope["path"].rstrip("/")
-        if "//" in path:  # the router takes it for one: what is judged here must be what is asked there
+        if (
+            "//" in path
+        ):  # the router takes it for one: what is judged here must be what is asked there
             raise NotFound("SX-API-010", f"there is nothing at `{path}`")
         if path.startswith("/internal/"):
-            if not self._internal or not same(headers.get("x-sextant-internal", ""), self._internal):
+            if not self._internal or not same(
+                headers.get("x-sextant-internal", ""), self._internal
+            ):
                 self.refusals.add(address, "internal")
                 raise Denied("SX-API-001", "this door is for Sextant's own processes")
             return
@@ -109,23 +139,56 @@ class Door:
         wait = self._pace.wait_s(caller)
         if wait:
             self.refusals.add(caller, "pace")
-            raise UsageError("SX-API-002", f"more than {REQUESTS_PER_S_MAX:g} requests a second", hint=f"wait {wait:.1f} s")
-        if path == SESSION and scope["method"] == "POST" and (wait := self._sign_ins.wait_s(address)):  # passwords are guessed; and each costs much
+            raise UsageError(
+                "SX-API-002",
+                f"more than {REQUESTS_PER_S_MAX:g} requests a second",
+                hint=f"wait {wait:.1f} s",
+            )
+        if (
+            path == SESSION
+            and scope["method"] == "POST"
+            and (wait := self._sign_ins.wait_s(address))
+        ):  # passwords are guessed; and each costs much
             self.refusals.add(address, "pace of signing in")
-            raise UsageError("SX-API-002", f"more than {SIGN_INS_BURST} tries to sign in", hint=f"wait {wait:.1f} s")
+            raise UsageError(
+                "SX-API-002",
+                f"more than {SIGN_INS_BURST} tries to sign in",
+                hint=f"wait {wait:.1f} s",
+            )
         state["grant"] = grant
-        state["still"] = lambda: self._grant(headers) is not None  # asked again by an answer that goes on: a token may be revoked meanwhile
+        state["still"] = lambda: (
+            self._grant(headers) is not None
+        )  # asked again by an answer that goes on: a token may be revoked meanwhile
         if path in _OPEN:
             return
         if grant is None:
             self.refusals.add(address, "token")
-            raise Denied("SX-API-001", "this needs a token that is valid", hint="Authorization: Bearer sxt_..., for commands SEXTANT_TOKEN; `sextant token create NAME` makes one")
+            raise Denied(
+                "SX-API-001",
+                "this needs a token that is valid",
+                hint=(
+                    "Authorization: Bearer sxt_..., for commands SEXTANT_TOKEN; `sextant token "
+                    "create NAME` makes one"
+                ),
+            )
         if "api" not in grant.scopes:
             self.refusals.add(caller, "scope")
-            raise Denied("SX-API-003", f"the token of `{grant.principal}` does not open the API", hint=f"it is for {', '.join(grant.scopes)}; make one with the scope api")
-        if grant.csrf and scope["method"] not in ("GET", "HEAD", "OPTIONS") and not same(headers.get("x-csrf-token", ""), grant.csrf):
+            raise Denied(
+                "SX-API-003",
+                f"the token of `{grant.principal}` does not open the API",
+                hint=f"it is for {', '.join(grant.scopes)}; make one with the scope api",
+            )
+        if (
+            grant.csrf
+            and scope["method"] not in ("GET", "HEAD", "OPTIONS")
+            and not same(headers.get("x-csrf-token", ""), grant.csrf)
+        ):
             self.refusals.add(caller, "csrf")
-            raise Denied("SX-API-007", "a write of a browser must carry the session's X-CSRF-Token", hint="signing in gives it")
+            raise Denied(
+                "SX-API-007",
+                "a write of a browser must carry the session's X-CSRF-Token",
+                hint="signing in gives it",
+            )
 
     def _grant(self, headers: dict[str, str]) -> Grant | None:
         if "authorization" in headers:
@@ -146,11 +209,16 @@ def cookie_of(headers: dict[str, str]) -> str:
 async def answer_problem(send: Send, error: SextantError, *, status: int = 0) -> None:
     """Answer a request with an error as a problem document (RFC 9457)."""
     body = msgspec.json.encode({**error.problem(), "status": status or error.http_status})
-    headers = [(b"content-type", b"application/problem+json"), (b"content-length", str(len(body)).encode())]
+    headers = [
+        (b"content-type", b"application/problem+json"),
+        (b"content-length", str(len(body)).encode()),
+    ]
     if (status or error.http_status) == 401:
         headers.append((b"www-authenticate", b'Bearer realm="sextant"'))
     after = getattr(error, "retry_after_s", None) or (1.0 if status == 429 else None)
     if after:
         headers.append((b"retry-after", str(max(1, round(after))).encode()))
-    await send({"type": "http.response.start", "status": status or error.http_status, "headers": headers})
+    await send(
+        {"type": "http.response.start", "status": status or error.http_status, "headers": headers}
+    )
     await send({"type": "http.response.body", "body": body})

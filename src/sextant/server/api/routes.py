@@ -1,7 +1,9 @@
-"""One route for each operation of `Platform`, made from its signature: path and query parameters, JSON bodies, answers and errors.
+"""One route for each operation of `Platform`, made from its signature: path and query parameters,
+JSON bodies, answers and errors.
 
-A run and an undo are slow: who accepts `application/x-ndjson` gets a line for each step, empty lines as signs of life, and last the
-result or the problem. Whoever goes away does not stop the work.
+A run and an undo are slow: who accepts `application/x-ndjson` gets a line for each step, empty
+lines as signs of life, and last the result or the problem. Whoever goes away does not stop the
+work.
 """
 
 import asyncio
@@ -27,44 +29,88 @@ from sextant.kernel.limits import RUNS_AT_ONCE_MAX
 
 _LIFE_S = 10.0  # so often a quiet stream says that it lives
 _FORMS = {
-    "JSON": "application/json", "JSONCompact": "application/json", "JSONEachRow": "application/x-ndjson", "CSV": "text/csv", "CSVWithNames": "text/csv",
-    "TSV": "text/tab-separated-values", "TSVWithNames": "text/tab-separated-values", "Arrow": "application/vnd.apache.arrow.file",
-    "ArrowStream": "application/vnd.apache.arrow.stream", "Parquet": "application/vnd.apache.parquet",
-}  # fmt: skip
+    "JSON": "application/json",
+    "JSONCompact": "application/json",
+    "JSONEachRow": "application/x-ndjson",
+    "CSV": "text/csv",
+    "CSVWithNames": "text/csv",
+    "TSV": "text/tab-separated-values",
+    "TSVWithNames": "text/tab-separated-values",
+    "Arrow": "application/vnd.apache.arrow.file",
+    "ArrowStream": "application/vnd.apache.arrow.stream",
+    "Parquet": "application/vnd.apache.parquet",
+}
 OperationsFor = Callable[[Request[Any, Any, Any]], Platform]
 
 
 def handlers(operations_for: OperationsFor) -> list[HTTPRouteHandler]:
-    """Return the routes. `operations_for` gives what the principal of a request may use; raises Denied."""
+    """Return the routes. `operations_for` gives what the principal of a request may use; raises
+    Denied."""
     slow = threading.BoundedSemaphore(RUNS_AT_ONCE_MAX)
     return [_handler(operation, operations_for, slow) for operation in OPERATIONS]
 
 
-def _handler(operation: Operation, operations_for: OperationsFor, slow: threading.BoundedSemaphore) -> HTTPRouteHandler:
+def _handler(
+    operation: Operation, operations_for: OperationsFor, slow: threading.BoundedSemaphore
+) -> HTTPRouteHandler:
     like = getattr(Platform, operation.name)
     hints = typing.get_type_hints(like)
     signature = inspect.signature(like)
     streams = "progress" in signature.parameters
-    wanted = {name: one for name, one in signature.parameters.items() if name not in ("self", "progress")}
+    wanted = {
+        name: one for name, one in signature.parameters.items() if name not in ("self", "progress")
+    }
     in_path = [name for name in wanted if f"{{{name}}}" in operation.path]
     path = API + operation.path
     for name in in_path:
         path = path.replace(f"{{{name}}}", f"{{p_{name}:{'int' if hints[name] is int else 'str'}}}")
-    # Names get a letter before them: Litestar gives names such as `state` and `data` a meaning of their own.
+    # Names get a letter before them: Litestar gives names such as `state` and `data` a meaning of
+    # their own.
     parameters = [inspect.Parameter("request", inspect.Parameter.KEYWORD_ONLY, annotation=Request)]
-    parameters += [inspect.Parameter(f"p_{name}", inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[hints[name], PathParameter()]) for name in in_path]
+    parameters += [
+        inspect.Parameter(
+            f"p_{name}",
+            inspect.Parameter.KEYWORD_ONLY,
+            annotation=Annotated[hints[name], PathParameter()],
+        )
+        for name in in_path
+    ]
     body: type[msgspec.Struct] | None = None
     others = [name for name in wanted if name not in in_path]
     if operation.method == "GET":
         for name in others:
             one = wanted[name]
             hint = tuple[str, ...] if hints[name] == Sequence[str] else hints[name]
-            parameters.append(inspect.Parameter(f"q_{name}", inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[hint, QueryParameter(name=name, required=one.default is inspect.Parameter.empty)], default=one.default))
+            parameters.append(
+                inspect.Parameter(
+                    f"q_{name}",
+                    inspect.Parameter.KEYWORD_ONLY,
+                    annotation=Annotated[
+                        hint,
+                        QueryParameter(name=name, required=one.default is inspect.Parameter.empty),
+                    ],
+                    default=one.default,
+                )
+            )
     elif others:
-        fields: list[Any] = [(name, hints[name]) if wanted[name].default is inspect.Parameter.empty else (name, hints[name], wanted[name].default) for name in others]
-        body = msgspec.defstruct(f"{_camel(operation.name)}Request", fields, kw_only=True, forbid_unknown_fields=True)
+        fields: list[Any] = [
+            (name, hints[name])
+            if wanted[name].default is inspect.Parameter.empty
+            else (name, hints[name], wanted[name].default)
+            for name in others
+        ]
+        body = msgspec.defstruct(
+            f"{_camel(operation.name)}Request", fields, kw_only=True, forbid_unknown_fields=True
+        )
         optional = all(wanted[name].default is not inspect.Parameter.empty for name in others)
-        parameters.append(inspect.Parameter("data", inspect.Parameter.KEYWORD_ONLY, annotation=_body(body | None if optional else body), **({"default": None} if optional else {})))
+        parameters.append(
+            inspect.Parameter(
+                "data",
+                inspect.Parameter.KEYWORD_ONLY,
+                annotation=_body(body | None if optional else body),
+                **({"default": None} if optional else {}),
+            )
+        )
 
     def arguments(given: dict[str, Any]) -> dict[str, Any]:
         out = {name[2:]: value for name, value in given.items() if name[:2] in ("p_", "q_")}
@@ -76,28 +122,58 @@ def _handler(operation: Operation, operations_for: OperationsFor, slow: threadin
         target = getattr(operations_for(request), operation.name)
         called = arguments(given)
         if streams:
-            return await _slowly(target, called, slow, lines="application/x-ndjson" in request.headers.get("accept", ""))
+            return await _slowly(
+                target,
+                called,
+                slow,
+                lines="application/x-ndjson" in request.headers.get("accept", ""),
+            )
         found = await asyncio.to_thread(target, **called)
         if isinstance(found, bytes):
-            return Response(found, media_type=_FORMS.get(str(called.get("form", "")), "application/octet-stream"))
+            return Response(
+                found,
+                media_type=_FORMS.get(str(called.get("form", "")), "application/octet-stream"),
+            )
         return Response(msgspec.json.encode(found, enc_hook=str), media_type=MediaType.JSON)
 
-    answer = Annotated[bytes, "rows in the format asked for"] if hints["return"] is bytes else hints["return"]
+    answer = (
+        Annotated[bytes, "rows in the format asked for"]
+        if hints["return"] is bytes
+        else hints["return"]
+    )
     handle.__signature__ = inspect.Signature(parameters, return_annotation=answer)  # type: ignore[attr-defined]
     handle.__annotations__ = {one.name: one.annotation for one in parameters} | {"return": answer}
     handle.__name__ = handle.__qualname__ = operation.name
     handle.__doc__ = inspect.getdoc(like)
-    first, _, rest = (inspect.getdoc(like) or "").partition("\n")
+    first, _, rest = (inspect.getdoc(like) or "").partition("\n\n")
     return HTTPRouteHandler(
-        path, http_method=operation.method, operation_id=operation.name, summary=first, description=rest.strip() or None, tags=[operation.path.split("/")[1]],
-        status_code=200, opt={"role": operation.role}, media_type=MediaType.JSON,
-    )(handle)  # fmt: skip
+        path,
+        http_method=operation.method,
+        operation_id=operation.name,
+        summary=" ".join(first.split()),
+        description=rest.strip() or None,
+        tags=[operation.path.split("/")[1]],
+        status_code=200,
+        opt={"role": operation.role},
+        media_type=MediaType.JSON,
+    )(handle)
 
 
-async def _slowly(target: Callable[..., Any], called: dict[str, Any], slow: threading.BoundedSemaphore, *, lines: bool) -> Any:
+async def _slowly(
+    target: Callable[..., Any],
+    called: dict[str, Any],
+    slow: threading.BoundedSemaphore,
+    *,
+    lines: bool,
+) -> Any:
     """Do it in a thread of its own, so many at once, whether or not somebody waits for it."""
     if not slow.acquire(blocking=False):
-        raise Busy("SX-API-004", f"{RUNS_AT_ONCE_MAX} runs are under way already", hint="wait for one to end, then ask again", retry_after_s=5.0)
+        raise Busy(
+            "SX-API-004",
+            f"{RUNS_AT_ONCE_MAX} runs are under way already",
+            hint="wait for one to end, then ask again",
+            retry_after_s=5.0,
+        )
     said: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
 
     def work() -> None:
@@ -106,7 +182,11 @@ async def _slowly(target: Callable[..., Any], called: dict[str, Any], slow: thre
         except SextantError as error:
             said.put(("problem", error))
         except Exception as error:
-            bug = Bug("SX-API-005", "a promise inside Sextant was broken", hint="please report it; the server's log has the traceback")
+            bug = Bug(
+                "SX-API-005",
+                "a promise inside Sextant was broken",
+                hint="please report it; the server's log has the traceback",
+            )
             bug.__cause__ = error
             said.put(("problem", bug))
         finally:
@@ -130,7 +210,12 @@ async def _lines(said: "queue.SimpleQueue[tuple[str, Any]]") -> AsyncIterator[by
         except queue.Empty:
             yield b"\n"
             continue
-        yield msgspec.json.encode({kind: value.problem() if kind == "problem" else value}, enc_hook=str) + b"\n"
+        yield (
+            msgspec.json.encode(
+                {kind: value.problem() if kind == "problem" else value}, enc_hook=str
+            )
+            + b"\n"
+        )
         if kind != "done":
             return
 

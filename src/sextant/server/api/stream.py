@@ -1,8 +1,8 @@
 """The live stream: entries of the ledger as server-sent events, from where a client left off.
 
-A reader holds no queue here, only a position: it reads the ledger at its own pace, and what is written meanwhile waits there. One
-that does not take its bytes for a while is let go; it resumes with `Last-Event-ID`.
-Source: WHATWG HTML, section 9.2 (server-sent events).
+A reader holds no queue here, only a position: it reads the ledger at its own pace, and what is
+written meanwhile waits there. One that does not take its bytes for a while is let go; it resumes
+with `Last-Event-ID`. Source: WHATWG HTML, section 9.2 (server-sent events).
 """
 
 import asyncio
@@ -17,20 +17,23 @@ from sextant.kernel.errors import Busy, UsageError
 from sextant.kernel.limits import STREAMS_MAX
 from sextant.server.api.door import Receive, Scope, Send, answer_problem
 
-_LOOK_S = 0.25  # how often the head of the ledger is looked at while somebody listens: other processes write too
+# how often the head of the ledger is looked at while somebody listens: other processes write too
+_LOOK_S = 0.25
 _LIFE_S = 15.0  # so often a quiet stream sends a comment, so that proxies keep it open
 _TAKE_S = 30.0  # a reader that takes nothing for so long is let go
 _PAGE = 200
 
 
 class EventStream:
-    """ASGI: GET with `types` and `subject` as filters, `after` or the header Last-Event-ID as the position."""
+    """ASGI: GET with `types` and `subject` as filters, `after` or the header Last-Event-ID as the
+    position."""
 
     def __init__(self, platform: LocalPlatform) -> None:
         self._p = platform
         self._head = -1
         self._readers = 0
-        self._grown = asyncio.Event()  # set, and replaced by a new one, whenever the ledger has grown
+        # set, and replaced by a new one, whenever the ledger has grown
+        self._grown = asyncio.Event()
         self._watcher: asyncio.Task[None] | None = None
 
     async def _watch(self) -> None:
@@ -45,14 +48,35 @@ class EventStream:
             await asyncio.sleep(_LOOK_S)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        query = {name: values[-1] for name, values in parse_qs(scope.get("query_string", b"").decode("latin-1")).items()}
+        headers = {
+            name.decode("latin-1").lower(): value.decode("latin-1")
+            for name, value in scope["headers"]
+        }
+        query = {
+            name: values[-1]
+            for name, values in parse_qs(scope.get("query_string", b"").decode("latin-1")).items()
+        }
         given = headers.get("last-event-id") or query.get("after", "")
         if given and not re.fullmatch(r"-?[0-9]{1,18}", given):
-            await answer_problem(send, UsageError("SX-API-013", f"`{given}` is no position in the ledger", hint="pass the id of the last event that you have"))
+            await answer_problem(
+                send,
+                UsageError(
+                    "SX-API-013",
+                    f"`{given}` is no position in the ledger",
+                    hint="pass the id of the last event that you have",
+                ),
+            )
             return
         if self._readers >= STREAMS_MAX:
-            await answer_problem(send, Busy("SX-API-014", f"{STREAMS_MAX} streams are open", hint="close one, or read `GET /ledger/events` now and then", retry_after_s=10.0))
+            await answer_problem(
+                send,
+                Busy(
+                    "SX-API-014",
+                    f"{STREAMS_MAX} streams are open",
+                    hint="close one, or read `GET /ledger/events` now and then",
+                    retry_after_s=10.0,
+                ),
+            )
             return
         rows = await asyncio.to_thread(self._p.state.read, "event_head")
         position = int(given) + 1 if given else (int(rows[0][0]) + 1 if rows else 0)
@@ -62,7 +86,19 @@ class EventStream:
             self._watcher = asyncio.create_task(self._watch())
         gone = asyncio.create_task(self._until_gone(receive))
         try:
-            await asyncio.wait_for(send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream"), (b"x-accel-buffering", b"no")]}), _TAKE_S)
+            await asyncio.wait_for(
+                send(
+                    {
+                        "type": "http.response.start",
+                        "status": 200,
+                        "headers": [
+                            (b"content-type", b"text/event-stream"),
+                            (b"x-accel-buffering", b"no"),
+                        ],
+                    }
+                ),
+                _TAKE_S,
+            )
             await self._send(send, b": here from here on\nretry: 1000\n\n")
             while not gone.done() and await asyncio.to_thread(scope["state"]["still"]):
                 position = await self._deliver(send, position, types, query.get("subject", ""))
@@ -76,10 +112,13 @@ class EventStream:
             gone.cancel()
 
     async def _wait(self, position: int, gone: "asyncio.Task[None]", send: Send) -> None:
-        """Return when there may be more than `position`, or the reader is gone; say now and then that the stream lives."""
+        """Return when there may be more than `position`, or the reader is gone; say now and then
+        that the stream lives."""
         if self._head < position and not gone.done():
             grown = asyncio.create_task(self._grown.wait())
-            done, _ = await asyncio.wait({gone, grown}, timeout=_LIFE_S, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(
+                {gone, grown}, timeout=_LIFE_S, return_when=asyncio.FIRST_COMPLETED
+            )
             grown.cancel()
             if not done:
                 await self._send(send, b": alive\n\n")
@@ -91,8 +130,14 @@ class EventStream:
             out = []
             for seq, envelope, _, body in rows:
                 seen = event_seen(seq, envelope, body)
-                if (not types or seen["type"] in types) and (not subject or seen["subject"] == subject):
-                    out.append(f"id: {seq}\nevent: {seen['type']}\ndata: ".encode() + msgspec.json.encode(seen) + b"\n\n")
+                if (not types or seen["type"] in types) and (
+                    not subject or seen["subject"] == subject
+                ):
+                    out.append(
+                        f"id: {seq}\nevent: {seen['type']}\ndata: ".encode()
+                        + msgspec.json.encode(seen)
+                        + b"\n\n"
+                    )
                 position = seq + 1
             if out:
                 await self._send(send, b"".join(out))
@@ -101,7 +146,9 @@ class EventStream:
 
     @staticmethod
     async def _send(send: Send, data: bytes) -> None:
-        await asyncio.wait_for(send({"type": "http.response.body", "body": data, "more_body": True}), _TAKE_S)
+        await asyncio.wait_for(
+            send({"type": "http.response.body", "body": data, "more_body": True}), _TAKE_S
+        )
 
     @staticmethod
     async def _until_gone(receive: Receive) -> None:

@@ -10,7 +10,11 @@ from sextant.kernel.errors import SextantError
 from sextant.server.protocols.port import Answer, Meant, Taken
 
 _JSON, _PROTOBUF = "application/json", "application/x-protobuf"
-_NAMES = {"metrics": ("rejectedDataPoints", "rejected_data_points"), "logs": ("rejectedLogRecords", "rejected_log_records"), "traces": ("rejectedSpans", "rejected_spans")}
+_NAMES = {
+    "metrics": ("rejectedDataPoints", "rejected_data_points"),
+    "logs": ("rejectedLogRecords", "rejected_log_records"),
+    "traces": ("rejectedSpans", "rejected_spans"),
+}
 _CODES = {400: 3, 401: 16, 403: 7, 404: 5, 413: 8, 415: 3, 429: 8, 503: 14}  # google.rpc.Code
 _KEPT_ELSE = {"exemplar_not_kept"}  # counted, but the record that carried it was taken
 
@@ -25,23 +29,50 @@ class Otlp:
     def decode(self, taken: Taken, *, again: bool = False) -> Meant:  # noqa: ARG002 - keys are of our own making
         signal = taken.path.rpartition("/")[2]
         if signal == "logs":
-            body = otlp.parse(signal, taken.body, json=True).SerializeToString() if taken.content_type == _JSON else taken.body
-            return Meant(otlp_logs.logs(body, owner=taken.owner, now_ns=taken.now_ns, oldest_ns=taken.oldest_ns["logs"]))
+            body = (
+                otlp.parse(signal, taken.body, json=True).SerializeToString()
+                if taken.content_type == _JSON
+                else taken.body
+            )
+            return Meant(
+                otlp_logs.logs(
+                    body, owner=taken.owner, now_ns=taken.now_ns, oldest_ns=taken.oldest_ns["logs"]
+                )
+            )
         request = otlp.parse(signal, taken.body, json=taken.content_type == _JSON)
         if signal == "metrics":
             return Meant(otlp.metrics(request))
-        return Meant(otlp.traces(request, owner=taken.owner, now_ns=taken.now_ns, oldest_ns=taken.oldest_ns["spans"]))
+        return Meant(
+            otlp.traces(
+                request, owner=taken.owner, now_ns=taken.now_ns, oldest_ns=taken.oldest_ns["spans"]
+            )
+        )
 
     def yes(self, taken: Taken, count: int, refused: Mapping[str, int]) -> Answer:  # noqa: ARG002
         signal = taken.path.rpartition("/")[2]
         lost = {reason: number for reason, number in refused.items() if reason not in _KEPT_ELSE}
         message = ", ".join(f"{number} {reason}" for reason, number in lost.items())
         if taken.content_type == _JSON:
-            said: dict[str, Any] = {"partialSuccess": {_NAMES[signal][0]: str(sum(lost.values())), "errorMessage": message}} if lost else {}
+            said: dict[str, Any] = (
+                {
+                    "partialSuccess": {
+                        _NAMES[signal][0]: str(sum(lost.values())),
+                        "errorMessage": message,
+                    }
+                }
+                if lost
+                else {}
+            )
             return Answer(200, msgspec.json.encode(said), _JSON)
         if not lost:
             return Answer(200, b"", _PROTOBUF)
-        partial = b"\x08" + _varint(sum(lost.values())) + b"\x12" + _varint(len(message)) + message.encode()  # Export*PartialSuccess{rejected = 1, error_message = 2}
+        partial = (
+            b"\x08"
+            + _varint(sum(lost.values()))
+            + b"\x12"
+            + _varint(len(message))
+            + message.encode()
+        )  # Export*PartialSuccess{rejected = 1, error_message = 2}
         return Answer(200, b"\x0a" + _varint(len(partial)) + partial, _PROTOBUF)
 
     def no(self, content_type: str, status: int, error: SextantError) -> Answer:
@@ -50,7 +81,9 @@ class Otlp:
         if content_type == _JSON:
             return Answer(status, msgspec.json.encode({"code": code, "message": message}), _JSON)
         text = message.encode()
-        return Answer(status, b"\x08" + _varint(code) + b"\x12" + _varint(len(text)) + text, _PROTOBUF)  # google.rpc.Status{code = 1, message = 2}
+        return Answer(
+            status, b"\x08" + _varint(code) + b"\x12" + _varint(len(text)) + text, _PROTOBUF
+        )  # google.rpc.Status{code = 1, message = 2}
 
 
 def _varint(number: int) -> bytes:

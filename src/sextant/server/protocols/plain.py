@@ -12,13 +12,30 @@ class JsonLines:
 
     name = "jsonlines"
     paths: tuple[str, ...] = ("/v1/jsonlines",)
-    types: tuple[str, ...] = ("application/x-ndjson", "application/jsonl", "application/json", "text/plain")
+    types: tuple[str, ...] = (
+        "application/x-ndjson",
+        "application/jsonl",
+        "application/json",
+        "text/plain",
+    )
 
     def decode(self, taken: Taken, *, again: bool = False) -> Meant:  # noqa: ARG002
         asset = taken.query.get("asset", "")
         if ":" not in asset:
-            raise UsageError("SX-INTAKE-031", "the lines do not say who wrote them", hint="/v1/jsonlines?asset=service:NAME")
-        return Meant(jsonlines.decode(taken.body, asset=asset, owner=taken.owner, now_ns=taken.now_ns, oldest_ns=taken.oldest_ns["logs"]))
+            raise UsageError(
+                "SX-INTAKE-031",
+                "the lines do not say who wrote them",
+                hint="/v1/jsonlines?asset=service:NAME",
+            )
+        return Meant(
+            jsonlines.decode(
+                taken.body,
+                asset=asset,
+                owner=taken.owner,
+                now_ns=taken.now_ns,
+                oldest_ns=taken.oldest_ns["logs"],
+            )
+        )
 
     def yes(self, taken: Taken, count: int, refused: Mapping[str, int]) -> Answer:  # noqa: ARG002
         return counted(count, refused)
@@ -35,7 +52,16 @@ class CloudEvents:
     types: tuple[str, ...] = ()  # in binary mode the type is that of the data
 
     def decode(self, taken: Taken, *, again: bool = False) -> Meant:  # noqa: ARG002
-        return Meant(cloudevents.decode(taken.body, taken.content_type, taken.headers, owner=taken.owner, now_ns=taken.now_ns, oldest_ns=taken.oldest_ns["events"]))
+        return Meant(
+            cloudevents.decode(
+                taken.body,
+                taken.content_type,
+                taken.headers,
+                owner=taken.owner,
+                now_ns=taken.now_ns,
+                oldest_ns=taken.oldest_ns["events"],
+            )
+        )
 
     def yes(self, taken: Taken, count: int, refused: Mapping[str, int]) -> Answer:  # noqa: ARG002
         return counted(count, refused)

@@ -1,4 +1,5 @@
-"""What a protocol of the ingest door is: it says what a request means and what its sender is told. The rest is the door's."""
+"""What a protocol of the ingest door is: it says what a request means and what its sender is told.
+The rest is the door's."""
 
 import typing
 from collections.abc import Mapping
@@ -11,7 +12,8 @@ Labels = tuple[tuple[bytes, bytes], ...]
 
 
 class Taken(NamedTuple):
-    """A request that was let in. `body` is unpacked; header names are in lower case; `oldest_ns` is by table."""
+    """A request that was let in. `body` is unpacked; header names are in lower case; `oldest_ns` is
+    by table."""
 
     path: str
     content_type: str  # without parameters, lower case
@@ -24,7 +26,8 @@ class Taken(NamedTuple):
 
 
 class Meant(NamedTuple):
-    """What a request says. `more` are labels for all its series; `kinds` what it says of metrics: name -> (kind, unit)."""
+    """What a request says. `more` are labels for all its series; `kinds` what it says of metrics:
+    name -> (kind, unit)."""
 
     batch: Batch
     more: Labels = ()
@@ -47,11 +50,13 @@ class Protocol(typing.Protocol):
     types: tuple[str, ...]  # content types that it takes; () = any
 
     def decode(self, taken: Taken, *, again: bool = False) -> Meant:
-        """Return what a request means. `again`: what it said before could not be read that way. BadData, UsageError."""
+        """Return what a request means. `again`: what it said before could not be read that way.
+        BadData, UsageError."""
         ...
 
     def yes(self, taken: Taken, count: int, refused: Mapping[str, int]) -> Answer:
-        """Return the answer to a request that is durable: `count` records were taken, `refused` were not."""
+        """Return the answer to a request that is durable: `count` records were taken, `refused`
+        were not."""
         ...
 
     def no(self, content_type: str, status: int, error: SextantError) -> Answer:
@@ -63,7 +68,11 @@ def problem(status: int, error: SextantError) -> Answer:
     """Return an error as a problem document (RFC 9457)."""
     import msgspec
 
-    return Answer(status, msgspec.json.encode({**error.problem(), "status": status}), "application/problem+json")
+    return Answer(
+        status,
+        msgspec.json.encode({**error.problem(), "status": status}),
+        "application/problem+json",
+    )
 
 
 def counted(count: int, refused: Mapping[str, int]) -> Answer:

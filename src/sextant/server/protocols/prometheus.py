@@ -1,6 +1,8 @@
-"""Prometheus: remote write 1.0, and exposition text (text format 0.0.4, OpenMetrics) that somebody has fetched.
+"""Prometheus: remote write 1.0, and exposition text (text format 0.0.4, OpenMetrics) that somebody
+has fetched.
 
-Source: Prometheus remote write specification 1.0: 204 when durable, 400 for what must not be sent again, 429 and 5xx for what may be.
+Source: Prometheus remote write specification 1.0: 204 when durable, 400 for what must not be sent
+again, 429 and 5xx for what may be.
 """
 
 from collections.abc import Mapping
@@ -27,7 +29,14 @@ class RemoteWrite:
         lost = {reason: number for reason, number in refused.items() if reason not in _KEPT_ELSE}
         if not lost:
             return Answer(204)
-        return Answer(400, f"{count} samples were taken, {', '.join(f'{number} not: {reason}' for reason, number in lost.items())}\n".encode(), "text/plain")
+        return Answer(
+            400,
+            (
+                f"{count} samples were taken, "
+                f"{', '.join(f'{number} not: {reason}' for reason, number in lost.items())}\n"
+            ).encode(),
+            "text/plain",
+        )
 
     def no(self, content_type: str, status: int, error: SextantError) -> Answer:  # noqa: ARG002
         return Answer(status, f"{error.message}; {error.hint}\n".encode(), "text/plain")
@@ -43,14 +52,26 @@ class Exposition:
     def decode(self, taken: Taken, *, again: bool = False) -> Meant:  # noqa: ARG002
         at = taken.query.get("at", "")
         if at and not at.isdigit():
-            raise UsageError("SX-INTAKE-060", f"`at={at}` is no time", hint="milliseconds since 1970")
+            raise UsageError(
+                "SX-INTAKE-060", f"`at={at}` is no time", hint="milliseconds since 1970"
+            )
         if not taken.query.get("job"):
-            raise UsageError("SX-INTAKE-061", "the exposition has no `job`", hint="/v1/exposition?job=NAME&instance=HOST:PORT")
+            raise UsageError(
+                "SX-INTAKE-061",
+                "the exposition has no `job`",
+                hint="/v1/exposition?job=NAME&instance=HOST:PORT",
+            )
         open_metrics = taken.content_type == "application/openmetrics-text"
-        batch, kinds = exposition.decode(taken.body, at_ms=int(at) if at else taken.now_ns // 1_000_000, openmetrics=open_metrics)
+        batch, kinds = exposition.decode(
+            taken.body, at_ms=int(at) if at else taken.now_ns // 1_000_000, openmetrics=open_metrics
+        )
         if not at:
             batch.timed = False
-        more: Labels = tuple((name.encode(), taken.query[name].encode()) for name in ("asset", "instance", "job") if taken.query.get(name))
+        more: Labels = tuple(
+            (name.encode(), taken.query[name].encode())
+            for name in ("asset", "instance", "job")
+            if taken.query.get(name)
+        )
         return Meant(batch, more, kinds)
 
     def yes(self, taken: Taken, count: int, refused: Mapping[str, int]) -> Answer:  # noqa: ARG002

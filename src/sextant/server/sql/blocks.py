@@ -1,7 +1,9 @@
-"""ClickHouse's own compressed blocks: what a client gets that asks with `compress=1`, as JDBC drivers do. Called by the endpoint.
+"""ClickHouse's own compressed blocks: what a client gets that asks with `compress=1`, as JDBC
+drivers do. Called by the endpoint.
 
-A block is a CityHash128 of the rest, the way of compression, two lengths, and the data. Sources: ClickHouse, Compression/CompressedReadBufferBase.cpp
-and Compression/CompressionInfo.h; G. Pike and J. Alakuijala, CityHash, in its version 1.0.2, which ClickHouse has stayed with.
+A block is a CityHash128 of the rest, the way of compression, two lengths, and the data. Sources:
+ClickHouse, Compression/CompressedReadBufferBase.cpp and Compression/CompressionInfo.h; G. Pike and
+J. Alakuijala, CityHash, in its version 1.0.2, which ClickHouse has stayed with.
 """
 
 import struct
@@ -63,9 +65,15 @@ def _short(data: bytes) -> int:
         last = _word(data, size - 8)
         return _two(_word(data, 0), _turn(last + size, size)) ^ last
     if size >= 4:
-        return _two(size + (int.from_bytes(data[:4], "little") << 3), int.from_bytes(data[size - 4 :], "little"))
+        return _two(
+            size + (int.from_bytes(data[:4], "little") << 3),
+            int.from_bytes(data[size - 4 :], "little"),
+        )
     if size:
-        return _mix((data[0] + (data[size >> 1] << 8)) * _K2 ^ (size + (data[-1] << 2)) * _K3) * _K2 & _MASK
+        return (
+            _mix((data[0] + (data[size >> 1] << 8)) * _K2 ^ (size + (data[-1] << 2)) * _K3) * _K2
+            & _MASK
+        )
     return _K2
 
 

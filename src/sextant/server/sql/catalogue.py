@@ -1,15 +1,19 @@
-"""Which tables the SQL door shows, and what stands behind their names. Filled by the coordinator's feed, read by every query.
+"""Which tables the SQL door shows, and what stands behind their names. Filled by the coordinator's
+feed, read by every query.
 
-    data.flights                     the live version of `dataset:flights` in the environment that is served
+    data.flights                     the live version of `dataset:flights` in the environment that
+    is served
     data."flights@env:prod"          the live one of another environment
     data."flights@1a2b3c4d5e6f"      a version by the first twelve digits of its digest
-    kpi.on_time_rate                 a KPI's stored parts and its value, one row for each bucket and combination of dimensions
+    kpi.on_time_rate                 a KPI's stored parts and its value, one row for each bucket and
+    combination of dimensions
 
-Behind a name stands an Iceberg table that is pinned to one metadata file (an unpinned one would follow the newest file in its folder,
-published or not), under a name made of that file's path: it never changes. A query is written over to those names before it runs, so it
-sees one moment of all tables, however many it reads and however long it takes. Applying a list makes what is new, then puts the new
-meaning of all names in place at once; what nothing means any more is dropped when the last query that may still read it has ended.
-Dropping such a table leaves its files alone.
+Behind a name stands an Iceberg table that is pinned to one metadata file (an unpinned one would
+follow the newest file in its folder, published or not), under a name made of that file's path: it
+never changes. A query is written over to those names before it runs, so it sees one moment of all
+tables, however many it reads and however long it takes. Applying a list makes what is new, then
+puts the new meaning of all names in place at once; what nothing means any more is dropped when the
+last query that may still read it has ended. Dropping such a table leaves its files alone.
 
 Columns that are tagged personal are left out, except for people in the role `admin`.
 """
@@ -32,7 +36,9 @@ from sextant.server.sql.names import SYSTEM
 from sextant.server.sql.tokens import literal, quoted
 
 LAKE = "sx_lake"  # the database of the pinned tables
-_LOCATOR = re.compile(r"[A-Za-z0-9_.@-]+(?:/[A-Za-z0-9_.@-]+)*/metadata/[A-Za-z0-9_.-]+\.metadata\.json")
+_LOCATOR = re.compile(
+    r"[A-Za-z0-9_.@-]+(?:/[A-Za-z0-9_.@-]+)*/metadata/[A-Za-z0-9_.-]+\.metadata\.json"
+)
 _INSIDE = re.compile(rf"`?(?:{LAKE}|{SYSTEM})`?\.`?\w+`?")
 _DIGITS = 12  # of a digest, in the name of a version
 
@@ -67,7 +73,8 @@ class LiveKpi(msgspec.Struct, frozen=True, kw_only=True):
     grain    "" when there is no bucket
     by       its dimensions
     parts    columns of the additive parts
-    value    the value of one row, over the parts, in ClickHouse's SQL; "" when the measure cannot be taken apart
+    value    the value of one row, over the parts, in ClickHouse's SQL; "" when the measure cannot
+             be taken apart
     rollup   the value of many rows, over the parts; shown as the view's comment
     """
 
@@ -82,7 +89,8 @@ class LiveKpi(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Applied(msgspec.Struct, frozen=True, kw_only=True):
-    """What applying a list did: tables made and dropped, and `left_out`: name -> why it cannot be read."""
+    """What applying a list did: tables made and dropped, and `left_out`: name -> why it cannot be
+    read."""
 
     made: int
     dropped: int
@@ -90,7 +98,8 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Shown(msgspec.Struct, frozen=True):
-    """What stands behind a name: views of the lake database, and the statements that make them, each with the name of what it makes."""
+    """What stands behind a name: views of the lake database, and the statements that make them,
+    each with the name of what it makes."""
 
     view: str  # without personal columns
     whole: str  # with them
@@ -101,7 +110,9 @@ class _Shown(msgspec.Struct, frozen=True):
 class _Snapshot:
     """The meaning of all names at one moment, and how many queries are reading by it."""
 
-    def __init__(self, number: int, shown: Mapping[tuple[str, str], _Shown], left_out: Mapping[str, str]) -> None:
+    def __init__(
+        self, number: int, shown: Mapping[tuple[str, str], _Shown], left_out: Mapping[str, str]
+    ) -> None:
         self.number = number
         self.shown = shown
         self.left_out = left_out
@@ -115,13 +126,18 @@ class Catalogue:
     """The tables of the SQL door.
 
     store  the telemetry store;  lake  the lake's root folder
-    Raises Bug when the working directory is not the lake, or above it: chDB makes tables of files below it and of no others.
+    Raises Bug when the working directory is not the lake, or above it: chDB makes tables of files
+    below it and of no others.
     """
 
     def __init__(self, store: Telemetry, lake: Path) -> None:
         lake = lake.resolve()
         if not lake.is_relative_to(Path.cwd()):
-            raise Bug("SX-SQL-032", "the telemetry process does not work in the lake", hint="`confine` goes there")
+            raise Bug(
+                "SX-SQL-032",
+                "the telemetry process does not work in the lake",
+                hint="`confine` goes there",
+            )
         self._store = store
         self._root = lake
         self._env = ""
@@ -130,14 +146,21 @@ class Catalogue:
         self._making = threading.RLock()  # of `_made`, held while statements run
         system.install(store)
         store.run(f"CREATE DATABASE IF NOT EXISTS {LAKE}")
-        self._made = set(self._names_in(LAKE))  # of an earlier process: names follow from content, so they are as good as new
-        self._listed = {(database, name): "" for database in ("data", "kpi") for name in self._names_in(database)}  # -> the view that it reads
+        self._made = set(
+            self._names_in(LAKE)
+        )  # of an earlier process: names follow from content, so they are as good as new
+        self._listed = {
+            (database, name): ""
+            for database in ("data", "kpi")
+            for name in self._names_in(database)
+        }  # -> the view that it reads
         self._others: set[tuple[str, str]] = set()
         self._snapshot = _Snapshot(0, {}, {})
         self._older: list[_Snapshot] = []
 
     def apply(self, env: str, tables: Sequence[LiveTable], kpis: Sequence[LiveKpi]) -> Applied:
-        """Show exactly these tables and KPIs; plain names mean environment `env`. Doing it again changes nothing.
+        """Show exactly these tables and KPIs; plain names mean environment `env`. Doing it again
+        changes nothing.
 
         Raises  BadData for a list that contradicts itself
         """
@@ -172,35 +195,53 @@ class Catalogue:
                 late = snapshot is not self._snapshot and not snapshot.readers
             if late and self._applying.acquire(blocking=False):  # else whoever is applying does it
                 try:
-                    with contextlib.suppress(SextantError):  # the query was answered; what is left is dropped with the next list
+                    with contextlib.suppress(
+                        SextantError
+                    ):  # the query was answered; what is left is dropped with the next list
                         self._drop_unneeded()
                 finally:
                     self._applying.release()
 
     # ---------------------------------------------------------------- what a list means
 
-    def _wanted(self, tables: Sequence[LiveTable], kpis: Sequence[LiveKpi]) -> tuple[dict[tuple[str, str], _Shown], set[tuple[str, str]], dict[str, str]]:
-        """Return what stands behind each name, which names are listed (the live ones), and what is left out and why."""
+    def _wanted(
+        self, tables: Sequence[LiveTable], kpis: Sequence[LiveKpi]
+    ) -> tuple[dict[tuple[str, str], _Shown], set[tuple[str, str]], dict[str, str]]:
+        """Return what stands behind each name, which names are listed (the live ones), and what is
+        left out and why."""
         shown: dict[tuple[str, str], _Shown] = {}
         listed: set[tuple[str, str]] = set()
         left_out: dict[str, str] = {}
         for table in tables:
             if not _LOCATOR.fullmatch(table.locator) or ".." in table.locator.split("/"):
-                raise BadData("SX-SQL-020", f"`{table.locator[:120]}` is no metadata file of the lake", hint="a locator is `<table>/metadata/<file>.metadata.json`")
+                raise BadData(
+                    "SX-SQL-020",
+                    f"`{table.locator[:120]}` is no metadata file of the lake",
+                    hint="a locator is `<table>/metadata/<file>.metadata.json`",
+                )
             one = self._table(table)
             shown["data", f"{table.name}@{table.version[:_DIGITS]}"] = one
             if table.live:
                 name = ("data", self._name(table.env, table.name))
                 if shown.setdefault(name, one) != one:
-                    raise BadData("SX-SQL-021", f"two versions of `{table.name}` are said to be live in {table.env}", hint="an environment has one live version of a dataset")
+                    raise BadData(
+                        "SX-SQL-021",
+                        f"two versions of `{table.name}` are said to be live in {table.env}",
+                        hint="an environment has one live version of a dataset",
+                    )
                 listed.add(name)
         for kpi in kpis:
             name = ("kpi", self._name(kpi.env, kpi.name))
             values = shown.get(("data", self._name(kpi.env, kpi.values)))
             if not kpi.value:
-                left_out[".".join(name)] = f"its measure cannot be taken apart into parts that add up; read the rows, or the stored values in data.{self._name(kpi.env, kpi.values)}"
+                left_out[".".join(name)] = (
+                    "its measure cannot be taken apart into parts that add up; read the "
+                    f"rows, or the stored values in data.{self._name(kpi.env, kpi.values)}"
+                )
             elif values is None:
-                left_out[".".join(name)] = f"its values, data.{self._name(kpi.env, kpi.values)}, are not live"
+                left_out[".".join(name)] = (
+                    f"its values, data.{self._name(kpi.env, kpi.values)}, are not live"
+                )
             else:
                 shown[name] = _kpi(kpi, values)
                 listed.add(name)
@@ -213,20 +254,39 @@ class Catalogue:
         folder, _, file = table.locator.partition("/metadata/")
         base = f"t_{_short(table.locator)}"
         path = literal(str(self._root / folder))
-        made = [(base, f"CREATE TABLE {LAKE}.{base} ENGINE = IcebergLocal({path}) SETTINGS iceberg_metadata_file_path = {literal(f'metadata/{file}')}")]
-        # A view also over a table without personal columns: it has none of the columns that tell paths of files (_path, _file ...).
+        made = [
+            (
+                base,
+                (
+                    f"CREATE TABLE {LAKE}.{base} ENGINE = IcebergLocal({path}) SETTINGS "
+                    f"iceberg_metadata_file_path = {literal(f'metadata/{file}')}"
+                ),
+            )
+        ]
+        # A view also over a table without personal columns: it has none of the columns that tell
+        # paths of files (_path, _file ...).
         whole = f"w_{_short(table.locator)}"
         made.append((whole, f"CREATE VIEW {LAKE}.{whole} AS SELECT * FROM {LAKE}.{base}"))
         if not table.personal:
             return _Shown(whole, whole, tuple(made))
         view = f"v_{_short(table.locator, *table.personal)}"
-        made.append((view, f"CREATE VIEW {LAKE}.{view} AS SELECT * EXCEPT ({', '.join(quoted(column) for column in table.personal)}) FROM {LAKE}.{base}"))
+        made.append(
+            (
+                view,
+                (
+                    f"CREATE VIEW {LAKE}.{view} AS SELECT * EXCEPT "
+                    f"({', '.join(quoted(column) for column in table.personal)}) FROM "
+                    f"{LAKE}.{base}"
+                ),
+            )
+        )
         return _Shown(view, whole, tuple(made))
 
     # ---------------------------------------------------------------- making and dropping
 
     def _make(self, one: _Shown) -> int:
-        """Make what is missing; return how much that was. StorageError when a file is not there, say."""
+        """Make what is missing; return how much that was. StorageError when a file is not there,
+        say."""
         count = 0
         with self._making:
             for name, statement in one.made_by:
@@ -237,10 +297,14 @@ class Catalogue:
         return count
 
     def _list(self, listed: Mapping[tuple[str, str], _Shown]) -> None:
-        """Bring the databases `data` and `kpi` in line, for those who look around; queries do not read through them."""
+        """Bring the databases `data` and `kpi` in line, for those who look around; queries do not
+        read through them."""
         for (database, name), one in listed.items():
             if self._listed.get((database, name)) != one.view:
-                self._store.run(f"CREATE OR REPLACE VIEW {database}.{quoted(name)} AS SELECT * FROM {LAKE}.{one.view} COMMENT {literal(one.comment)}")
+                self._store.run(
+                    f"CREATE OR REPLACE VIEW {database}.{quoted(name)} AS SELECT * FROM "
+                    f"{LAKE}.{one.view} COMMENT {literal(one.comment)}"
+                )
                 self._listed[database, name] = one.view
         for database, name in set(self._listed) - set(listed):
             self._store.run(f"DROP VIEW IF EXISTS {database}.{quoted(name)}")
@@ -251,23 +315,38 @@ class Catalogue:
             self._older = [one for one in self._older if one.readers]
             needed = set().union(*(one.needed() for one in (*self._older, self._snapshot)))
         with self._making:
-            gone = sorted(self._made - needed, reverse=True)  # views (w_, v_, k_) before the tables that they read (t_)
+            gone = sorted(
+                self._made - needed, reverse=True
+            )  # views (w_, v_, k_) before the tables that they read (t_)
             for name in gone:
                 self._store.run(f"DROP TABLE IF EXISTS {LAKE}.{name}")
                 self._made.discard(name)
         return len(gone)
 
     def _names_in(self, database: str) -> list[str]:
-        rows: list[dict[str, str]] = msgspec.json.decode(self._store.query(f"SELECT name FROM system.tables WHERE database = {literal(database)}", form="JSON"))["data"]
+        rows: list[dict[str, str]] = msgspec.json.decode(
+            self._store.query(
+                f"SELECT name FROM system.tables WHERE database = {literal(database)}", form="JSON"
+            )
+        )["data"]
         return [row["name"] for row in rows]
 
     def _has(self, database: str, table: str) -> bool:
-        """Say whether one of the other databases has this table; what was there once is remembered."""
+        """Say whether one of the other databases has this table; what was there once is
+        remembered."""
         if (database, table) in self._others:
             return True
-        found = self._store.query(
-            "SELECT count() FROM system.tables WHERE database = {d:String} AND name = {t:String}", form="TSV", params={"d": _escaped(database), "t": _escaped(table)},
-        ) == b"1\n"  # fmt: skip
+        found = (
+            self._store.query(
+                (
+                    "SELECT count() FROM system.tables WHERE database = {d:String} AND name = "
+                    "{t:String}"
+                ),
+                form="TSV",
+                params={"d": _escaped(database), "t": _escaped(table)},
+            )
+            == b"1\n"
+        )
         if found:
             self._others.add((database, table))
         return found
@@ -294,9 +373,15 @@ class Names:
             if one is None:
                 return None
             try:
-                self._catalogue._make(one)  # a version that is only kept is made when somebody asks for it
+                self._catalogue._make(
+                    one
+                )  # a version that is only kept is made when somebody asks for it
             except SextantError as error:
-                raise UsageError("SX-SQL-022", f"`{database}.{table}` cannot be read: {self._catalogue._plain(error.message)}", hint="its files may have expired") from error
+                raise UsageError(
+                    "SX-SQL-022",
+                    f"`{database}.{table}` cannot be read: {self._catalogue._plain(error.message)}",
+                    hint="its files may have expired",
+                ) from error
             return LAKE, one.whole if self._admin else one.view
         if (database, table) in system.NAMES:
             return system.NAMES[database, table]
@@ -309,9 +394,17 @@ class Names:
             return self._snapshot.left_out[f"{database}.{table}"]
         if not self._snapshot.number and database in ("data", "kpi"):
             return "which tables are live has not been told yet; ask again in a moment"
-        known = [name for of, name in self._snapshot.shown if of == database] if database in ("data", "kpi") else [name for of, name in system.NAMES if of == database]
+        known = (
+            [name for of, name in self._snapshot.shown if of == database]
+            if database in ("data", "kpi")
+            else [name for of, name in system.NAMES if of == database]
+        )
         close = difflib.get_close_matches(table, known, n=3, cutoff=0.5)
-        return f"did you mean {' or '.join(f'`{one}`' for one in close)}?" if close else f"see them with: SHOW TABLES FROM {database}"
+        return (
+            f"did you mean {' or '.join(f'`{one}`' for one in close)}?"
+            if close
+            else f"see them with: SHOW TABLES FROM {database}"
+        )
 
     def generation(self) -> object:
         return self._snapshot.number, self._admin
@@ -319,8 +412,16 @@ class Names:
     def plain(self, text: str) -> str:
         """Return an error's text in the names that people use, and without paths."""
         if LAKE in text or SYSTEM in text:
-            asked = {f"{of}.{view}": ".".join(name) for name, (of, view) in system.NAMES.items() if of == SYSTEM}
-            asked |= {f"{LAKE}.{view}": ".".join(name) for name, one in self._snapshot.shown.items() for view, _ in one.made_by}
+            asked = {
+                f"{of}.{view}": ".".join(name)
+                for name, (of, view) in system.NAMES.items()
+                if of == SYSTEM
+            }
+            asked |= {
+                f"{LAKE}.{view}": ".".join(name)
+                for name, one in self._snapshot.shown.items()
+                for view, _ in one.made_by
+            }
             text = _INSIDE.sub(lambda found: asked.get(found[0].replace("`", ""), found[0]), text)
         return self._catalogue._plain(text)
 
@@ -331,16 +432,32 @@ def live_kpi(env: str, name: str, measure: Measure) -> LiveKpi:
 
     found = parts(measure.sql, measure.of)
     return LiveKpi(
-        env=env, name=name, values=f"kpi_{name}", grain=measure.grain, by=measure.by, parts=tuple(part.name for part in found.parts),
-        value=clickhouse_sql(measure), rollup=clickhouse_sql(measure, merged=True),
-    )  # fmt: skip
+        env=env,
+        name=name,
+        values=f"kpi_{name}",
+        grain=measure.grain,
+        by=measure.by,
+        parts=tuple(part.name for part in found.parts),
+        value=clickhouse_sql(measure),
+        rollup=clickhouse_sql(measure, merged=True),
+    )
 
 
 def _kpi(kpi: LiveKpi, values: _Shown) -> _Shown:
-    columns = [quoted(column) for column in ((*(("bucket",) if kpi.grain else ()), *kpi.by, *kpi.parts))]
+    columns = [
+        quoted(column) for column in ((*(("bucket",) if kpi.grain else ()), *kpi.by, *kpi.parts))
+    ]
     select = f"SELECT {', '.join([*columns, f'({kpi.value}) AS value'])} FROM {LAKE}.{values.view}"
     name = f"k_{_short(select)}"
-    return _Shown(name, name, (*values.made_by, (name, f"CREATE VIEW {LAKE}.{name} AS {select} COMMENT {literal(kpi.rollup)}")), comment=kpi.rollup)
+    return _Shown(
+        name,
+        name,
+        (
+            *values.made_by,
+            (name, f"CREATE VIEW {LAKE}.{name} AS {select} COMMENT {literal(kpi.rollup)}"),
+        ),
+        comment=kpi.rollup,
+    )
 
 
 def _short(*parts: str) -> str:

@@ -1,7 +1,10 @@
-"""Which of ClickHouse's functions a stranger may call. Called by the guard; the list of names itself is `known.py`.
+"""Which of ClickHouse's functions a stranger may call. Called by the guard; the list of names
+itself is `known.py`.
 
-`known.py` holds every function of the ClickHouse that we ship, without those in DENIED. So a function that a later version brings is
-refused until somebody has looked at it: a test compares the two, and `python -m sextant.server.sql.functions` writes the file anew.
+`known.py` holds every function of the ClickHouse that we ship, without those in DENIED. So a
+function that a later version brings is
+refused until somebody has looked at it: a test compares the two, and `python -m
+sextant.server.sql.functions` writes the file anew.
 """
 
 import re
@@ -10,50 +13,152 @@ from pathlib import Path
 
 from sextant.kernel.ports import Telemetry
 
-# Why a function is refused -> patterns of names, compared without case. What is not pure, or asks about the machine, the process, the
-# server's settings, other tables or other people, is no part of a question about data.
+# Why a function is refused -> patterns of names, compared without case. What is not pure, or asks
+# about the machine, the process, the server's settings, other tables or other people, is no part of
+# a question about data.
 DENIED = {
     "it reads files": ("file", "catboostevaluate", "evalmlmethod"),
     "it calls other machines": ("ai[a-z]+", "reversednsquery", "showcertificate"),
-    "it reads tables or dictionaries whose names are not seen in the query": ("dict[a-z0-9]+", "joinget.*", "regionto.*", "regionin", "regionhierarchy", "hascolumnintable"),
-    "it reads what somebody configured on the machine": ("naivebayesclassifier.*", "lemmatize", "stem", "synonyms", "detect[a-z0-9]+", "getmacro", "assigncentroid"),
+    "it reads tables or dictionaries whose names are not seen in the query": (
+        "dict[a-z0-9]+",
+        "joinget.*",
+        "regionto.*",
+        "regionin",
+        "regionhierarchy",
+        "hascolumnintable",
+    ),
+    "it reads what somebody configured on the machine": (
+        "naivebayesclassifier.*",
+        "lemmatize",
+        "stem",
+        "synonyms",
+        "detect[a-z0-9]+",
+        "getmacro",
+        "assigncentroid",
+    ),
     "it tells about the machine": (
-        "hostname", "fullhostname", "fqdn", "displayname", "filesystem.*", "getoskernelversion", "uptime", "tcpport", "getserverport", "serveruuid",
-        "buildid", "revision", "zookeeper.*", "chdb",
+        "hostname",
+        "fullhostname",
+        "fqdn",
+        "displayname",
+        "filesystem.*",
+        "getoskernelversion",
+        "uptime",
+        "tcpport",
+        "getserverport",
+        "serveruuid",
+        "buildid",
+        "revision",
+        "zookeeper.*",
+        "chdb",
     ),
     "it tells about settings and people": (
-        "getsetting.*", "getserversetting", "getmergetreesetting", "globalvariable", "currentprofiles", "enabledprofiles", "defaultprofiles",
-        "currentroles", "enabledroles", "defaultroles", "authenticateduser", "authuser", "getclienthttpheader", "currentrequesturl", "currenthandler",
+        "getsetting.*",
+        "getserversetting",
+        "getmergetreesetting",
+        "globalvariable",
+        "currentprofiles",
+        "enabledprofiles",
+        "defaultprofiles",
+        "currentroles",
+        "enabledroles",
+        "defaultroles",
+        "authenticateduser",
+        "authuser",
+        "getclienthttpheader",
+        "currentrequesturl",
+        "currenthandler",
     ),
     "it looks into the running process": (
-        "addressto.*", "demangle", "tid", "logtrace", "hasthreadfuzzer", "transaction.*", "mergetreepart.*", "ismergetreepart.*",
-        "getmaxtablenamelengthfordatabase", "generateserialid", "errorcodetoname", "runningconcurrency",
+        "addressto.*",
+        "demangle",
+        "tid",
+        "logtrace",
+        "hasthreadfuzzer",
+        "transaction.*",
+        "mergetreepart.*",
+        "ismergetreepart.*",
+        "getmaxtablenamelengthfordatabase",
+        "generateserialid",
+        "errorcodetoname",
+        "runningconcurrency",
     ),
     "it holds a place among the running queries while it does nothing": ("sleep.*",),
     "it takes a format by name, and formats can read schema files": ("formatrow.*", "groupformat"),
-    "it makes an aggregate of any type out of bytes or a name": ("initializeaggregation", "finalizeaggregation", "runningaccumulate"),
-    "it exists for tests of ClickHouse itself": ("fuzzquery", "aggthrow", "nothing.*", "flamegraph"),
+    "it makes an aggregate of any type out of bytes or a name": (
+        "initializeaggregation",
+        "finalizeaggregation",
+        "runningaccumulate",
+    ),
+    "it exists for tests of ClickHouse itself": (
+        "fuzzquery",
+        "aggthrow",
+        "nothing.*",
+        "flamegraph",
+    ),
     "it is internal to ClickHouse": ("__.*",),
-}  # fmt: skip
+}
 # Words of the grammar that ClickHouse parses into functions but does not list among them.
 GRAMMAR = frozenset({"lambda", "exists", "untuple", "grouping"})
-# Table functions that make rows out of their arguments. `view` holds a query, which is judged like any other part.
-TABLE_FUNCTIONS = frozenset({
-    "numbers", "numbers_mt", "zeros", "zeros_mt", "generateseries", "generate_series", "primes", "generaterandom", "values", "sqlstandardvalues", "null", "view",
-})  # fmt: skip
-# Table functions whose first argument may be a list of columns, in which expressions can stand behind these words.
+# Table functions that make rows out of their arguments. `view` holds a query, which is judged like
+# any other part.
+TABLE_FUNCTIONS = frozenset(
+    {
+        "numbers",
+        "numbers_mt",
+        "zeros",
+        "zeros_mt",
+        "generateseries",
+        "generate_series",
+        "primes",
+        "generaterandom",
+        "values",
+        "sqlstandardvalues",
+        "null",
+        "view",
+    }
+)
+# Table functions whose first argument may be a list of columns, in which expressions can stand
+# behind these words.
 STRUCTURED = frozenset({"values", "sqlstandardvalues", "generaterandom", "null"})
 EXPRESSIONS = re.compile(
-    r"\b(?:default|materialized|alias|ephemeral|ttl|codec|statistics|constraint|check|assume|index|projection|settings|primary|auto_increment)\b", re.IGNORECASE,
-)  # fmt: skip
+    r"\b(?:default|materialized|alias|ephemeral|ttl|codec|statistics|constraint|check|assume|index|projection|settings|primary|auto_increment)\b",
+    re.IGNORECASE,
+)
 # Functions that take a type by name, and the argument that it is (-1 = the last).
 TYPED = {
-    "cast": 1, "_cast": 1, "accuratecast": 1, "accuratecastornull": 1, "accuratecastordefault": 1, "reinterpret": 1, "defaultvalueoftypename": 0, "dynamicelement": 1,
-    "jsonextract": -1, "jsonextractcaseinsensitive": -1, "jsonextractkeysandvalues": -1, "jsonextractkeysandvaluescaseinsensitive": -1,
-}  # fmt: skip
+    "cast": 1,
+    "_cast": 1,
+    "accuratecast": 1,
+    "accuratecastornull": 1,
+    "accuratecastordefault": 1,
+    "reinterpret": 1,
+    "defaultvalueoftypename": 0,
+    "dynamicelement": 1,
+    "jsonextract": -1,
+    "jsonextractcaseinsensitive": -1,
+    "jsonextractkeysandvalues": -1,
+    "jsonextractkeysandvaluescaseinsensitive": -1,
+}
 STATE = re.compile(r"(?<!Simple)AggregateFunction\s*\(")
 # Endings that make another aggregate out of one (system.aggregate_function_combinators).
-COMBINATORS = ("if", "array", "map", "foreach", "distinct", "ordefault", "ornull", "resample", "argmin", "argmax", "state", "simplestate", "merge", "null", "tuple")
+COMBINATORS = (
+    "if",
+    "array",
+    "map",
+    "foreach",
+    "distinct",
+    "ordefault",
+    "ornull",
+    "resample",
+    "argmin",
+    "argmax",
+    "state",
+    "simplestate",
+    "merge",
+    "null",
+    "tuple",
+)
 _DENIED = [(re.compile(pattern), why) for why, patterns in DENIED.items() for pattern in patterns]
 
 
@@ -90,23 +195,38 @@ def render(functions: Iterable[str], aggregates: Iterable[str], version: str) ->
         lines = [f"{name} = frozenset(", '    """']
         line = "   "
         for one in kept:
-            if len(line) + len(one) > 138:
+            if len(line) + len(one) > 98:
                 lines.append(line)
                 line = "   "
             line += f" {one}"
         return [*lines, line, '    """.split()  # noqa: SIM905', ")"]
 
     head = [
-        f'"""The functions of ClickHouse {version} that may be called, in small letters. Written by `python -m sextant.server.sql.functions`: edit that."""', "",
-    ]  # fmt: skip
+        f'"""The functions of ClickHouse {version} that may be called, in small letters.',
+        "",
+        "Written by `python -m sextant.server.sql.functions`: edit that.",
+        '"""',
+        "",
+    ]
     return "\n".join([*head, *block("FUNCTIONS", functions), *block("AGGREGATES", aggregates), ""])
 
 
 def listed(store: Telemetry) -> tuple[list[str], list[str], str]:
     """Return functions, aggregates and version of a store's ClickHouse."""
-    rows = [row.split("\t") for row in store.query("SELECT name, is_aggregate FROM system.functions WHERE origin = 'System'", form="TSV").decode().splitlines()]
+    rows = [
+        row.split("\t")
+        for row in store.query(
+            "SELECT name, is_aggregate FROM system.functions WHERE origin = 'System'", form="TSV"
+        )
+        .decode()
+        .splitlines()
+    ]
     version = store.query("SELECT version()", form="TSV").decode()
-    return [name for name, aggregate in rows if aggregate == "0"], [name for name, aggregate in rows if aggregate == "1"], ".".join(version.split(".")[:2])
+    return (
+        [name for name, aggregate in rows if aggregate == "0"],
+        [name for name, aggregate in rows if aggregate == "1"],
+        ".".join(version.split(".")[:2]),
+    )
 
 
 def write() -> None:

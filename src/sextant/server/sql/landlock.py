@@ -1,4 +1,5 @@
-"""Confines the telemetry process: what strangers' SQL cannot reach even where the guard has a hole. Called once, before the store is opened."""
+"""Confines the telemetry process: what strangers' SQL cannot reach even where the guard has a hole.
+Called once, before the store is opened."""
 
 import os
 import site
@@ -10,18 +11,46 @@ from pathlib import Path
 import sextant
 from sextant.stores import landlock
 
-# What Python, the C library and ClickHouse read while they run: their own code, names and zones, and figures about this machine. Nothing
-# of people: no home, no /etc as a whole, no other process below /proc.
+# What Python, the C library and ClickHouse read while they run: their own code, names and zones,
+# and figures about this machine. Nothing of people: no home, no /etc as a whole, no other process
+# below /proc.
 _SYSTEM = (
-    "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/share/zoneinfo", "/etc/ld.so.cache", "/etc/localtime", "/etc/timezone", "/etc/hosts",
-    "/etc/resolv.conf", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf", "/proc/meminfo", "/proc/cpuinfo", "/proc/stat", "/proc/loadavg", "/proc/uptime",
-    "/proc/version", "/proc/mounts", "/proc/filesystems", "/proc/sys/vm", "/proc/sys/kernel", "/sys/fs/cgroup", "/sys/devices/system", "/sys/kernel/mm/transparent_hugepage",
-    "/dev/urandom", "/dev/random", "/dev/zero",
-)  # fmt: skip
+    "/lib",
+    "/lib64",
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/local/lib",
+    "/usr/share/zoneinfo",
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+    "/etc/timezone",
+    "/etc/hosts",
+    "/etc/resolv.conf",
+    "/etc/nsswitch.conf",
+    "/etc/host.conf",
+    "/etc/gai.conf",
+    "/proc/meminfo",
+    "/proc/cpuinfo",
+    "/proc/stat",
+    "/proc/loadavg",
+    "/proc/uptime",
+    "/proc/version",
+    "/proc/mounts",
+    "/proc/filesystems",
+    "/proc/sys/vm",
+    "/proc/sys/kernel",
+    "/sys/fs/cgroup",
+    "/sys/devices/system",
+    "/sys/kernel/mm/transparent_hugepage",
+    "/dev/urandom",
+    "/dev/random",
+    "/dev/zero",
+)
 
 
 def confine(folder: Path, lake: Path, *, connect: Iterable[int]) -> str:
-    """Leave this process the telemetry folder to write, the lake to read, and some ports to connect to. The lake becomes its working directory.
+    """Leave this process the telemetry folder to write, the lake to read, and some ports to connect
+    to. The lake becomes its working directory.
 
     folder   the telemetry store's folder, made when absent
     lake     the lake's root, made when absent: a folder that is made later could not be read
@@ -33,13 +62,28 @@ def confine(folder: Path, lake: Path, *, connect: Iterable[int]) -> str:
         one.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.environ["TMPDIR"] = str(passing)  # chDB makes a folder there when it is imported
     os.chdir(lake)  # chDB makes tables of files below the working directory, and of no others
-    own = Path("/proc/self").resolve()  # this process: the link itself would lead to whoever follows it
-    code = {sys.prefix, sys.base_prefix, sys.exec_prefix, *sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages(), sextant.__path__[0]}
+    own = Path(
+        "/proc/self"
+    ).resolve()  # this process: the link itself would lead to whoever follows it
+    code = {
+        sys.prefix,
+        sys.base_prefix,
+        sys.exec_prefix,
+        *sysconfig.get_paths().values(),
+        *site.getsitepackages(),
+        site.getusersitepackages(),
+        sextant.__path__[0],
+    }
     abi = landlock.restrict(
-        read=[lake.resolve(), own, *(Path(os.path.realpath(p)) for p in sorted(code)), *(Path(p) for p in _SYSTEM)],
+        read=[
+            lake.resolve(),
+            own,
+            *(Path(os.path.realpath(p)) for p in sorted(code)),
+            *(Path(p) for p in _SYSTEM),
+        ],
         write=[folder.resolve(), Path("/dev/null"), own / "fd"],
         connect=tuple(connect),
-    )  # fmt: skip
+    )
     if not abi:
         return ""
     return f"Landlock {abi}: files{' and connections' if abi >= 4 else ''}"

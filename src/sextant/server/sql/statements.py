@@ -1,15 +1,21 @@
-"""SHOW, DESCRIBE, EXISTS and EXPLAIN, written over to selects of what is shown to strangers. Called by the guard."""
+"""SHOW, DESCRIBE, EXISTS and EXPLAIN, written over to selects of what is shown to strangers. Called
+by the guard."""
 
 from sextant.kernel.errors import Denied, UsageError
 from sextant.server.sql.names import Names, unknown
 from sextant.server.sql.tokens import Token, literal, quoted
 
 
-def as_select(text: str, found: list[Token], names: Names, database: str) -> tuple[str, str, str, bool]:
-    """Return what stands before the query, the query, what stands after it, and whether it is a DESCRIBE of a resolved table (nothing to judge)."""
+def as_select(
+    text: str, found: list[Token], names: Names, database: str
+) -> tuple[str, str, str, bool]:
+    """Return what stands before the query, the query, what stands after it, and whether it is a
+    DESCRIBE of a resolved table (nothing to judge)."""
     words = [token.text if token.kind == "word" else "" for token in found] + [""] * 4
     if not found:
-        raise UsageError("SX-SQL-007", "the query is empty", hint="send it as `?query=` or as the body of a POST")
+        raise UsageError(
+            "SX-SQL-007", "the query is empty", hint="send it as `?query=` or as the body of a POST"
+        )
     if words[0] in ("SELECT", "WITH") or found[0].text == "(":
         return "", text, "", False
     if words[0] == "EXPLAIN":
@@ -24,18 +30,37 @@ def as_select(text: str, found: list[Token], names: Names, database: str) -> tup
             raise unknown(*name, names)
         return "", f"DESCRIBE TABLE {quoted(behind[0])}.{quoted(behind[1])}", "", True
     if words[:2] in (["EXISTS", "TABLE"], ["EXISTS", "VIEW"]):
-        return "", f"SELECT toUInt8({int(names.resolve(*_table_name(found[2:], names, database)) is not None)}) AS result", "", False
+        there = names.resolve(*_table_name(found[2:], names, database)) is not None
+        return "", f"SELECT toUInt8({int(there)}) AS result", "", False
     if words[:2] == ["EXISTS", "DATABASE"] and len(found) == 3:
         return "", f"SELECT toUInt8({int(found[2].name in names.databases())}) AS result", "", False
     if words[:3] in (["SHOW", "CREATE", "TABLE"], ["SHOW", "CREATE", "VIEW"]):
         of, table = _table_name(found[3:], names, database)
         if names.resolve(of, table) is None:
             raise unknown(of, table, names)
-        columns = f"arrayStringConcat(groupArray(concat('`', name, '` ', type)), ', ') FROM (SELECT name, type FROM system.columns WHERE database = {literal(of)} AND table = {literal(table)} ORDER BY position)"
-        return "", f"SELECT concat({literal(f'CREATE TABLE {of}.{table} (')}, {columns.replace(' FROM ', ', ' + literal(')') + ') AS statement FROM ', 1)}", "", False
+        columns = (
+            "arrayStringConcat(groupArray(concat('`', name, '` ', type)), ', ') FROM (SELECT "
+            f"name, type FROM system.columns WHERE database = {literal(of)} AND table = "
+            f"{literal(table)} ORDER BY position)"
+        )
+        return (
+            "",
+            (
+                f"SELECT concat({literal(f'CREATE TABLE {of}.{table} (')}, "
+                f"{columns.replace(' FROM ', ', ' + literal(')') + ') AS statement FROM ', 1)}"
+            ),
+            "",
+            False,
+        )
     if words[0] == "SHOW":
         return "", _shown(text, found, names, database), "", False
-    raise Denied("SX-SQL-001", f"this door only reads, and {words[0] or 'this'} does not", hint="SELECT, SHOW, DESCRIBE, EXISTS and EXPLAIN can be asked; data is changed by publishing")
+    raise Denied(
+        "SX-SQL-001",
+        f"this door only reads, and {words[0] or 'this'} does not",
+        hint=(
+            "SELECT, SHOW, DESCRIBE, EXISTS and EXPLAIN can be asked; data is changed by publishing"
+        ),
+    )
 
 
 def _explained(found: list[Token]) -> int:
@@ -46,10 +71,21 @@ def _explained(found: list[Token]) -> int:
         if [token.text for token in found[1 : 1 + len(kind)]] == kind:
             start += len(kind)
             break
-    while start + 3 < len(found) and found[start].kind == "word" and found[start + 1].text == "=" and found[start + 2].kind == "number":
+    while (
+        start + 3 < len(found)
+        and found[start].kind == "word"
+        and found[start + 1].text == "="
+        and found[start + 2].kind == "number"
+    ):
         start += 3 + (found[start + 3].text == ",")
-    if start >= len(found) or (found[start].text not in ("SELECT", "WITH") and found[start].text != "("):
-        raise Denied("SX-SQL-001", "only queries that read can be explained", hint="EXPLAIN, with PLAN, PIPELINE, SYNTAX, ESTIMATE, QUERY TREE or AST, and a SELECT")
+    if start >= len(found) or (
+        found[start].text not in ("SELECT", "WITH") and found[start].text != "("
+    ):
+        raise Denied(
+            "SX-SQL-001",
+            "only queries that read can be explained",
+            hint="EXPLAIN, with PLAN, PIPELINE, SYNTAX, ESTIMATE, QUERY TREE or AST, and a SELECT",
+        )
     return start
 
 
@@ -61,12 +97,20 @@ def _table_name(found: list[Token], names: Names, database: str) -> tuple[str, s
         if found[0].name not in names.databases():
             raise unknown(found[0].name, "", names)
         return found[0].name, found[2].name
-    raise Denied("SX-SQL-001", "only a table can be described", hint="name a table, as in `data.flights`; table functions are closed")
+    raise Denied(
+        "SX-SQL-001",
+        "only a table can be described",
+        hint="name a table, as in `data.flights`; table functions are closed",
+    )
 
 
 def _shown(text: str, found: list[Token], names: Names, database: str) -> str:
     """Return the select for SHOW DATABASES, TABLES, COLUMNS or FUNCTIONS."""
-    rest = [token for token in found[1:] if not (token.kind == "word" and token.text in ("FULL", "EXTENDED"))]
+    rest = [
+        token
+        for token in found[1:]
+        if not (token.kind == "word" and token.text in ("FULL", "EXTENDED"))
+    ]
     full = len(rest) < len(found) - 1
     what = rest[0].text if rest else ""
     rest = rest[1:]
@@ -79,21 +123,46 @@ def _shown(text: str, found: list[Token], names: Names, database: str) -> str:
     if rest and rest[-2:-1] and rest[-2].text == "LIMIT" and rest[-1].kind == "number":
         limit, rest = f" LIMIT {rest[-1].text}", rest[:-2]
     words = [token.text for token in rest]
-    if len(rest) in (2, 3) and rest[-1].kind == "string" and words[:-1] in (["LIKE"], ["ILIKE"], ["NOT", "LIKE"], ["NOT", "ILIKE"]):
+    if (
+        len(rest) in (2, 3)
+        and rest[-1].kind == "string"
+        and words[:-1] in (["LIKE"], ["ILIKE"], ["NOT", "LIKE"], ["NOT", "ILIKE"])
+    ):
         like, rest = f"name {' '.join(words)}", []
     if not rest and what == "FUNCTIONS":
-        return f"SELECT * FROM system.functions{' WHERE ' + like if like else ''} ORDER BY name{limit}"
+        return (
+            f"SELECT * FROM system.functions{' WHERE ' + like if like else ''} ORDER BY name{limit}"
+        )
     if rest or what not in ("DATABASES", "TABLES", "COLUMNS"):
-        raise Denied("SX-SQL-001", f"`{text[:60]}` cannot be asked", hint="SHOW DATABASES, SHOW TABLES FROM data, SHOW COLUMNS FROM t FROM data can; others stand in system.*")
+        raise Denied(
+            "SX-SQL-001",
+            f"`{text[:60]}` cannot be asked",
+            hint=(
+                "SHOW DATABASES, SHOW TABLES FROM data, SHOW COLUMNS FROM t FROM data can; "
+                "others stand in system.*"
+            ),
+        )
     if what == "DATABASES":
-        return f"SELECT name FROM system.databases{' WHERE ' + like if like else ''} ORDER BY name{limit}"
+        return (
+            f"SELECT name FROM system.databases{' WHERE ' + like if like else ''} ORDER BY "
+            f"name{limit}"
+        )
     if database not in names.databases():
         raise unknown(database, "", names)
     also = f" AND {like}" if like else ""
     if what == "TABLES":
         kind = ", if(engine = 'View', 'VIEW', 'BASE TABLE') AS table_type" if full else ""
-        return f"SELECT name{kind} FROM system.tables WHERE database = {literal(database)}{also} ORDER BY name{limit}"
+        return (
+            f"SELECT name{kind} FROM system.tables WHERE database = {literal(database)}{also} "
+            f"ORDER BY name{limit}"
+        )
     if names.resolve(database, table) is None:
         raise unknown(database, table, names)
-    fields = "name AS field, type, if(startsWith(type, 'Nullable'), 'YES', 'NO') AS `null`, '' AS key, NULL AS `default`, '' AS extra"
-    return f"SELECT {fields} FROM system.columns WHERE database = {literal(database)} AND table = {literal(table)}{also} ORDER BY position{limit}"
+    fields = (
+        "name AS field, type, if(startsWith(type, 'Nullable'), 'YES', 'NO') AS `null`, '' AS "
+        "key, NULL AS `default`, '' AS extra"
+    )
+    return (
+        f"SELECT {fields} FROM system.columns WHERE database = {literal(database)} AND table = "
+        f"{literal(table)}{also} ORDER BY position{limit}"
+    )

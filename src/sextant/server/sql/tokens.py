@@ -1,7 +1,9 @@
-"""ClickHouse's own one-line rendering of a query, cut into tokens. Called by the guard and the rewriting of names.
+"""ClickHouse's own one-line rendering of a query, cut into tokens. Called by the guard and the
+rewriting of names.
 
-Only text that `formatQuerySingleLine` made is read here: keywords are in capitals, aliases carry AS, there are no comments, strings
-stand in single quotes and quoted names in backquotes, both with backslash escapes. What does not look so is refused, not guessed.
+Only text that `formatQuerySingleLine` made is read here: keywords are in capitals, aliases carry
+AS, there are no comments, strings stand in single quotes and quoted names in backquotes, both with
+backslash escapes. What does not look so is refused, not guessed.
 """
 
 import re
@@ -38,7 +40,8 @@ class Token(NamedTuple):
 
 
 def tokens(text: str) -> list[Token]:
-    """Cut a rendered query into tokens. ValueError (with what is odd) for text that is not as ClickHouse renders it."""
+    """Cut a rendered query into tokens. ValueError (with what is odd) for text that is not as
+    ClickHouse renders it."""
     out: list[Token] = []
     at = 0
     while at < len(text):
@@ -47,7 +50,8 @@ def tokens(text: str) -> list[Token]:
             raise ValueError(f"`{text[at : at + 20]}`")
         kind = found.lastgroup
         piece = found[0]
-        # A name with a line break or an escaped quote could pass for something else where names are printed bare.
+        # A name with a line break or an escaped quote could pass for something else where names are
+        # printed bare.
         if kind == "quoted" and ("\\" in piece or not piece[1:-1].isprintable()):
             raise ValueError(f"the name {piece}")
         if kind != "space":
@@ -84,4 +88,8 @@ def cut(text: str) -> list[Token]:
     try:
         return tokens(text)
     except ValueError as error:
-        raise Denied("SX-SQL-008", f"{error} cannot stand in a query", hint="use names without backslashes, quotes and control characters") from error
+        raise Denied(
+            "SX-SQL-008",
+            f"{error} cannot stand in a query",
+            hint="use names without backslashes, quotes and control characters",
+        ) from error

@@ -1,4 +1,5 @@
-"""Whose turn it is: so many queries at once, so many of one caller, and a queue that is bounded in length and time. Called by the endpoint."""
+"""Whose turn it is: so many queries at once, so many of one caller, and a queue that is bounded in
+length and time. Called by the endpoint."""
 
 import asyncio
 import collections
@@ -11,11 +12,17 @@ from sextant.kernel.errors import Busy
 class Turns:
     """Turns of one event loop.
 
-    at_once  queries that run;  of_one  of them, by one caller;  waiting  that wait, longest for `wait_s` seconds
+    at_once  queries that run;  of_one  of them, by one caller;  waiting  that wait, longest for
+             `wait_s` seconds
     """
 
     def __init__(self, *, at_once: int, of_one: int, waiting: int, wait_s: float) -> None:
-        self._at_once, self._of_one, self._waiting_max, self._wait_s = at_once, of_one, waiting, wait_s
+        self._at_once, self._of_one, self._waiting_max, self._wait_s = (
+            at_once,
+            of_one,
+            waiting,
+            wait_s,
+        )
         self._running: collections.Counter[str] = collections.Counter()
         self._queue: collections.deque[tuple[str, asyncio.Future[None]]] = collections.deque()
 
@@ -43,7 +50,12 @@ class Turns:
 
     async def _wait(self, caller: str) -> None:
         if len(self._queue) >= self._waiting_max:
-            raise Busy("SX-SQL-013", f"{self._at_once} queries run and {len(self._queue)} wait already", hint="ask again in a moment", retry_after_s=1.0)
+            raise Busy(
+                "SX-SQL-013",
+                f"{self._at_once} queries run and {len(self._queue)} wait already",
+                hint="ask again in a moment",
+                retry_after_s=1.0,
+            )
         mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         entry = (caller, mine)
         self._queue.append(entry)
@@ -58,7 +70,12 @@ class Turns:
             raise
         if not mine.done():
             self._queue.remove(entry)
-            raise Busy("SX-SQL-013", f"no turn came within {self._wait_s:g} s: {self._running.total()} queries run", hint="ask again in a moment", retry_after_s=2.0)
+            raise Busy(
+                "SX-SQL-013",
+                f"no turn came within {self._wait_s:g} s: {self._running.total()} queries run",
+                hint="ask again in a moment",
+                retry_after_s=2.0,
+            )
 
     def _next(self) -> None:
         """Give free turns to those who wait longest and may have one."""

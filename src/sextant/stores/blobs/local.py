@@ -1,6 +1,7 @@
 """Content-addressed bytes in a folder: `ab/cd/<digest>`. Called through `kernel.ports.Blobs`.
 
-A name is the SHA-256 of the bytes, so nothing is ever changed in place and writing twice is writing once.
+A name is the SHA-256 of the bytes, so nothing is ever changed in place and writing twice is writing
+once.
 """
 
 import hashlib
@@ -22,24 +23,36 @@ class LocalBlobs:
         self.root = Path(root)
 
     def put(self, data: bytes) -> str:
-        """Store durably; return the hex SHA-256. StorageError on a full disk, with nothing half-written under a name."""
+        """Store durably; return the hex SHA-256. StorageError on a full disk, with nothing
+        half-written under a name."""
         digest = hashlib.sha256(data).hexdigest()
         path = self._path(digest)
         folder = os.path.dirname(path)
         if not self._holds(path, data):
             files.make_folder(folder)
             files.write(path, data, whole=True)
-        files.sync_folder(folder)  # also when it was there: a crash may have come between its name and the sync
+        files.sync_folder(
+            folder
+        )  # also when it was there: a crash may have come between its name and the sync
         return digest
 
     def get(self, digest: str) -> bytes:
         """Return the bytes. NotFound, or Damaged when they no longer have this digest."""
         path = self._path(digest)
         if not os.path.exists(path):
-            raise NotFound("SX-BLOB-001", f"no blob `{digest}`", hint="it was erased or expired, or lies in another store")
+            raise NotFound(
+                "SX-BLOB-001",
+                f"no blob `{digest}`",
+                hint="it was erased or expired, or lies in another store",
+            )
         data = files.read(path, what="blob")
         if hashlib.sha256(data).hexdigest() != digest:
-            raise Damaged("SX-BLOB-002", f"blob `{digest}` is not what was written", hint="restore it from a backup: sextant backup restore", where=path)
+            raise Damaged(
+                "SX-BLOB-002",
+                f"blob `{digest}` is not what was written",
+                hint="restore it from a backup: sextant backup restore",
+                where=path,
+            )
         return data
 
     def has(self, digest: str) -> bool:
@@ -53,7 +66,8 @@ class LocalBlobs:
             files.sync_folder(os.path.dirname(path))
 
     def collect(self, keep: Collection[str], *, older_than_ns: int) -> int:
-        """Delete every blob not in `keep` that was last touched before `older_than_ns`. Returns bytes freed."""
+        """Delete every blob not in `keep` that was last touched before `older_than_ns`. Returns
+        bytes freed."""
         freed = 0
         for folder, _, names in os.walk(self.root):
             for name in names:
@@ -66,7 +80,11 @@ class LocalBlobs:
 
     def _path(self, digest: str) -> str:
         if not _DIGEST.fullmatch(digest):  # also keeps `../` out of paths
-            raise UsageError("SX-BLOB-003", f"`{digest}` is not a digest", hint="a digest is 64 hexadecimal digits in lower case")
+            raise UsageError(
+                "SX-BLOB-003",
+                f"`{digest}` is not a digest",
+                hint="a digest is 64 hexadecimal digits in lower case",
+            )
         return files.join(self.root, digest[:2], digest[2:4], digest)
 
     def _holds(self, path: str, data: bytes) -> bool:

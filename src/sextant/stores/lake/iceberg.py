@@ -1,12 +1,16 @@
-"""The lake: Iceberg tables as immutable states in a local folder. Called through `kernel.ports.Lake`.
+"""The lake: Iceberg tables as immutable states in a local folder. Called through
+`kernel.ports.Lake`.
 
-A state is one metadata file with exactly one snapshot; the history of a table is the list of its states, and the state store
-keeps it, so a commit costs the same at the first and at the thousandth. Every file has a name of its own and none is changed
-or deleted but by `collect`: writers need no lock, and a crash leaves only files that nothing names.
+A state is one metadata file with exactly one snapshot; the history of a table is the list of its
+states, and the state store keeps it, so a commit costs the same at the first and at the thousandth.
+Every file has a name of its own and none is changed or deleted but by `collect`: writers need no
+lock, and a crash leaves only files that nothing names.
 
     <table>/metadata/<n>-<id>.metadata.json   a state; its path below the root is the locator
-    <table>/metadata/<id>.list.avro           its manifest list         <table>/metadata/<id>.avro   a manifest
-    <table>/data/<id>.parquet                 rows that were rewritten; other data files lie where workers wrote them
+    <table>/metadata/<id>.list.avro           its manifest list         <table>/metadata/<id>.avro
+    a manifest
+    <table>/data/<id>.parquet                 rows that were rewritten; other data files lie where
+    workers wrote them
 """
 
 import functools
@@ -30,7 +34,15 @@ from sextant.kernel.ports import TableCommit
 from sextant.stores import files as disk
 from sextant.stores.lake import frames
 from sextant.stores.lake.evolution import evolve, to_arrow_schema
-from sextant.stores.lake.manifests import Entry, Manifest, OpenManifest, encode, open_manifest, write, write_list
+from sextant.stores.lake.manifests import (
+    Entry,
+    Manifest,
+    OpenManifest,
+    encode,
+    open_manifest,
+    write,
+    write_list,
+)
 from sextant.stores.lake.types import PARTITION, schema_of
 
 if TYPE_CHECKING:
@@ -43,8 +55,14 @@ _GRAIN = "sextant.grain"
 _NAME_MAPPING = "schema.name-mapping.default"
 _SMALL_BYTES = 32 << 20  # files below this are worth merging
 _MERGED_BYTES = 64 << 20  # a merged file holds at most this much of small ones
-_OPENED_BYTES_MAX = 32 << 20  # of manifests kept in memory: one of a file is about 1 kB for each data file
-_SLOT_WIDTH: Mapping[str, str] = {"hourly": "truncate[10]", "daily": "truncate[7]", "monthly": "truncate[4]", "static": "identity"}
+# of manifests kept in memory: one of a file is about 1 kB for each data file
+_OPENED_BYTES_MAX = 32 << 20
+_SLOT_WIDTH: Mapping[str, str] = {
+    "hourly": "truncate[10]",
+    "daily": "truncate[7]",
+    "monthly": "truncate[4]",
+    "static": "identity",
+}
 _RESTORE = "restore it from a backup: sextant backup restore"
 
 
@@ -94,8 +112,9 @@ _ENCODE = msgspec.json.encode
 class IcebergLake:
     """Lake in a local folder. Safe for several threads and processes.
 
-    Of what it reads it keeps manifests, which never change and which one state hands on to the next; one whose file has
-    another size or time than when it was read is read again, so damage is found as if nothing were kept.
+    Of what it reads it keeps manifests, which never change and which one state hands on to the
+    next; one whose file has another size or time than when it was read is read again, so damage is
+    found as if nothing were kept.
     """
 
     def __init__(self, root: Path | str, *, clock: Clock, ids: Ids) -> None:
@@ -114,16 +133,28 @@ class IcebergLake:
         import pyiceberg.table.metadata  # noqa: F401
 
     def commit(
-        self, table: str, base: str, *, add: Sequence[FileRef], replace: Iterable[str], arrow_schema: bytes,
-        partitioned: str = "none", properties: Mapping[str, str] | None = None,
-    ) -> TableCommit:  # fmt: skip
-        """Write a new state: `base` ("" = a new table) without the partitions `replace`, plus the staged files `add`.
+        self,
+        table: str,
+        base: str,
+        *,
+        add: Sequence[FileRef],
+        replace: Iterable[str],
+        arrow_schema: bytes,
+        partitioned: str = "none",
+        properties: Mapping[str, str] | None = None,
+    ) -> TableCommit:
+        """Write a new state: `base` ("" = a new table) without the partitions `replace`, plus the
+        staged files `add`.
 
-        add           as `frames.write` returned them; a reference narrowed to some of its partitions brings only their rows
-        arrow_schema  Arrow IPC schema of the new files; columns are added to the table's schema when it lacks them
-        partitioned   the grain, which decides the Iceberg partition spec; fixed by a table's first state
+        add           as `frames.write` returned them; a reference narrowed to some of its
+                      partitions brings only their rows
+        arrow_schema  Arrow IPC schema of the new files; columns are added to the table's schema
+                      when it lacks them
+        partitioned   the grain, which decides the Iceberg partition spec; fixed by a table's first
+                      state
         Result        the base itself when nothing changes
-        Raises        BadData when a column's type cannot change so; StorageError on a full disk, with nothing half-written
+        Raises        BadData when a column's type cannot change so; StorageError on a full disk,
+                      with nothing half-written
         """
         state = self._load(base) if base else None
         grain = self._grain(table, state, partitioned)
@@ -137,16 +168,27 @@ class IcebergLake:
             self._take(table, ref, grain, schema, change)
         if state is not None and change.is_empty() and not self._is_moved(table, state):
             return TableCommit(locator=base, files=state.files)
-        return self._write(table, state, change, grain=grain, schema=schema, last_id=last_id, properties=properties or {})
+        return self._write(
+            table,
+            state,
+            change,
+            grain=grain,
+            schema=schema,
+            last_id=last_id,
+            properties=properties or {},
+        )
 
     def restore(self, table: str, base: str, source: str, partitions: Iterable[str]) -> TableCommit:
-        """Write a new state: `base` with these partitions as they are in state `source` (absent there = removed).
+        """Write a new state: `base` with these partitions as they are in state `source` (absent
+        there = removed).
 
         Data is copied only where a file of `source` holds other partitions too.
         """
         state, origin = self._load(base), self._load(source)
         grain = self._grain(table, state, origin.metadata["properties"][_GRAIN])
-        schema, last_id = evolve(state.schema, to_arrow_schema(origin.schema), state.metadata["last-column-id"])
+        schema, last_id = evolve(
+            state.schema, to_arrow_schema(origin.schema), state.metadata["last-column-id"]
+        )
         now, then = _by_partition(state.files), _by_partition(origin.files)
         wanted = {name for name in partitions if now.get(name) != then.get(name)}
         change = _Change(operation="overwrite", sequence=origin.metadata["last-sequence-number"])
@@ -161,17 +203,27 @@ class IcebergLake:
             change.added += [ref for ref in hit if ref.path in whole and not reusable]
             for ref in hit:
                 if ref.path not in whole:
-                    self._rewrite(table, [ref], [name for name in ref.partitions if name in wanted], schema, change)
+                    self._rewrite(
+                        table,
+                        [ref],
+                        [name for name in ref.partitions if name in wanted],
+                        schema,
+                        change,
+                    )
         if change.is_empty():
             return TableCommit(locator=base, files=state.files)
-        return self._write(table, state, change, grain=grain, schema=schema, last_id=last_id, properties={})
+        return self._write(
+            table, state, change, grain=grain, schema=schema, last_id=last_id, properties={}
+        )
 
     def files(self, locator: str) -> tuple[FileRef, ...]:
-        """Return the data files of a state. NotFound, or Damaged when its metadata is not what was written."""
+        """Return the data files of a state. NotFound, or Damaged when its metadata is not what was
+        written."""
         return self._load(locator).files
 
     def compact(self, table: str, base: str, *, files_max: int = 8) -> TableCommit | None:
-        """Merge small files wherever an Iceberg partition has more than `files_max` of them; same rows. None when nothing is worth doing."""
+        """Merge small files wherever an Iceberg partition has more than `files_max` of them; same
+        rows. None when nothing is worth doing."""
         state = self._load(base)
         grain: Grain = state.metadata["properties"][_GRAIN]
         small: dict[str, list[FileRef]] = {}
@@ -185,23 +237,43 @@ class IcebergLake:
             for batch in _batches(sorted(members, key=lambda ref: ref.partitions)):
                 if len(batch) > 1:
                     change.dropped.update(ref.path for ref in batch)
-                    self._rewrite(table, batch, sorted({name for ref in batch for name in ref.partitions}), state.schema, change)
+                    self._rewrite(
+                        table,
+                        batch,
+                        sorted({name for ref in batch for name in ref.partitions}),
+                        state.schema,
+                        change,
+                    )
         if change.is_empty():
             return None
-        return self._write(table, state, change, grain=grain, schema=state.schema, last_id=state.metadata["last-column-id"], properties={})
+        return self._write(
+            table,
+            state,
+            change,
+            grain=grain,
+            schema=state.schema,
+            last_id=state.metadata["last-column-id"],
+            properties={},
+        )
 
     def collect(self, keep: Iterable[str], *, older_than_ns: int) -> int:
-        """Delete every file that no state in `keep` names and that was last touched before `older_than_ns`.
+        """Delete every file that no state in `keep` names and that was last touched before
+        `older_than_ns`.
 
-        `keep` must also name the base of every commit under way; staged files are safe while they are younger.
-        Result  bytes freed. Raises before anything is deleted when a state in `keep` cannot be read.
+        `keep` must also name the base of every commit under way; staged files are safe while they
+        are younger.
+        Result  bytes freed. Raises before anything is deleted when a state in `keep` cannot be
+                read.
         """
         live: set[str] = set()
         for locator in keep:
             state = self._load(locator)
             folder = os.path.dirname(locator)
             live.add(locator)
-            live.update(f"{folder}/{os.path.basename(snapshot['manifest-list'])}" for snapshot in state.metadata["snapshots"])
+            live.update(
+                f"{folder}/{os.path.basename(snapshot['manifest-list'])}"
+                for snapshot in state.metadata["snapshots"]
+            )
             live.update(manifest.manifest.path for manifest in state.manifests)
             live.update(ref.path for ref in state.files)
         freed = 0
@@ -219,12 +291,20 @@ class IcebergLake:
     def _load(self, locator: str) -> _State:
         place = disk.join(self.root, locator)
         if not os.path.exists(place):
-            raise NotFound("SX-LAKE-013", f"there is no table state `{locator}`", hint="it may have expired: sextant versions shows which are kept")
+            raise NotFound(
+                "SX-LAKE-013",
+                f"there is no table state `{locator}`",
+                hint="it may have expired: sextant versions shows which are kept",
+            )
         try:
             metadata = msgspec.json.decode(disk.read(place, what="table state"))
-            manifests = msgspec.json.decode(metadata["properties"][_MANIFESTS], type=tuple[Manifest, ...])
+            manifests = msgspec.json.decode(
+                metadata["properties"][_MANIFESTS], type=tuple[Manifest, ...]
+            )
         except (msgspec.MsgspecError, KeyError, TypeError) as error:
-            raise Damaged("SX-LAKE-003", f"table state `{place}` is not what was written", hint=_RESTORE) from error
+            raise Damaged(
+                "SX-LAKE-003", f"table state `{place}` is not what was written", hint=_RESTORE
+            ) from error
         return _State(locator, metadata, tuple(self._open(manifest) for manifest in manifests))
 
     def _open(self, manifest: Manifest) -> OpenManifest:
@@ -243,7 +323,9 @@ class IcebergLake:
         opened = open_manifest(str(self.root), manifest)
         with self._lock:
             earlier = self._opened.pop(place, None)
-            self._opened_bytes += manifest.size_bytes - (earlier[1].manifest.size_bytes if earlier else 0)
+            self._opened_bytes += manifest.size_bytes - (
+                earlier[1].manifest.size_bytes if earlier else 0
+            )
             self._opened[place] = (mark, opened)
             while self._opened_bytes > _OPENED_BYTES_MAX:
                 _, (_, gone) = self._opened.popitem(last=False)
@@ -254,27 +336,37 @@ class IcebergLake:
         return disk.join(self.root, table)
 
     def _is_moved(self, table: str, state: _State) -> bool:
-        """Return whether the lake's folder has another place now than when the state was written: Iceberg holds absolute paths."""
+        """Return whether the lake's folder has another place now than when the state was written:
+        Iceberg holds absolute paths."""
         return bool(state.metadata["location"] != self._location(table))
 
     def _reusable(self, table: str, state: _State, schema: "Schema") -> bool:
-        """Return whether the state's encoded entries are right under `schema`: paths hold, and field ids mean the same columns.
+        """Return whether the state's encoded entries are right under `schema`: paths hold, and
+        field ids mean the same columns.
 
         Types may have widened since: readers of Iceberg know bounds of the narrower type.
         """
         old, new = _columns_of(state.schema).names, _columns_of(schema).names
-        return not self._is_moved(table, state) and all(new.get(id_) == name for id_, name in old.items())
+        return not self._is_moved(table, state) and all(
+            new.get(id_) == name for id_, name in old.items()
+        )
 
     def _grain(self, table: str, state: _State | None, partitioned: str) -> Grain:
         """Return the table's grain. UsageError when another one is asked for than it has."""
         grain = next((grain for grain in get_args(Grain) if grain == partitioned), None)
         if grain is None:
-            raise UsageError("SX-LAKE-014", f"there is no grain `{partitioned}`", hint=f"there are {', '.join(get_args(Grain))}")
+            raise UsageError(
+                "SX-LAKE-014",
+                f"there is no grain `{partitioned}`",
+                hint=f"there are {', '.join(get_args(Grain))}",
+            )
         if state is None or state.metadata["properties"][_GRAIN] == partitioned:
             return cast("Grain", grain)
         have = state.metadata["properties"][_GRAIN]
         hint = "give the dataset a new name, or start it anew from an empty table"
-        raise UsageError("SX-LAKE-014", f"table `{table}` is partitioned {have}, not {partitioned}", hint=hint)
+        raise UsageError(
+            "SX-LAKE-014", f"table `{table}` is partitioned {have}, not {partitioned}", hint=hint
+        )
 
     def _evolved(self, state: _State | None, arrow_schema: bytes) -> tuple["Schema", int]:
         import pyarrow as pa
@@ -292,8 +384,11 @@ class IcebergLake:
 
     # ------------------------------------------------------------ what changes
 
-    def _leave_out(self, table: str, state: _State, gone: Collection[str], schema: "Schema", change: _Change) -> None:
-        """Drop partitions: whole files where that is enough, else the file's other rows are written anew."""
+    def _leave_out(
+        self, table: str, state: _State, gone: Collection[str], schema: "Schema", change: _Change
+    ) -> None:
+        """Drop partitions: whole files where that is enough, else the file's other rows are written
+        anew."""
         for ref in state.files:
             if gone and not set(gone).isdisjoint(ref.partitions):
                 change.dropped.add(ref.path)
@@ -301,31 +396,60 @@ class IcebergLake:
                 if rest:
                     self._rewrite(table, [ref], rest, schema, change)
 
-    def _take(self, table: str, ref: FileRef, grain: Grain, schema: "Schema", change: _Change) -> None:
+    def _take(
+        self, table: str, ref: FileRef, grain: Grain, schema: "Schema", change: _Change
+    ) -> None:
         """Add a staged file, or a copy of the rows of it that the reference names."""
         change.footers[ref.path], held = self._footer(ref)
         if not set(ref.partitions) <= set(held):
-            raise BadData("SX-LAKE-015", f"file `{ref.path}` holds no rows of {', '.join(sorted(set(ref.partitions) - set(held)))}", hint="run the step again")
+            raise BadData(
+                "SX-LAKE-015",
+                (
+                    f"file `{ref.path}` holds no rows of "
+                    f"{', '.join(sorted(set(ref.partitions) - set(held)))}"
+                ),
+                hint="run the step again",
+            )
         if len({frames.slot(grain, name) for name in ref.partitions}) != 1:
-            raise BadData("SX-LAKE-015", f"file `{ref.path}` spans more than one Iceberg partition of a {grain} table", hint="write it with the table's own grain")
+            raise BadData(
+                "SX-LAKE-015",
+                f"file `{ref.path}` spans more than one Iceberg partition of a {grain} table",
+                hint="write it with the table's own grain",
+            )
         if set(held) <= set(ref.partitions):
             change.added.append(ref)
         else:
             self._rewrite(table, [ref], ref.partitions, schema, change, rows_known=False)
 
     def _rewrite(
-        self, table: str, refs: Sequence[FileRef], partitions: Sequence[str], schema: "Schema", change: _Change, *, rows_known: bool = True
+        self,
+        table: str,
+        refs: Sequence[FileRef],
+        partitions: Sequence[str],
+        schema: "Schema",
+        change: _Change,
+        *,
+        rows_known: bool = True,
     ) -> None:
         """Write the rows of these partitions of some files into one new file."""
         import pyarrow.compute as pc
 
         if not rows_known:  # a narrowed reference may count only its own rows
-            refs = [msgspec.structs.replace(ref, rows=self._footer(ref)[0].num_rows, partitions=self._footer(ref)[1]) for ref in refs]
-        rows = frames.table_of(self.root, refs, schema_of(to_arrow_schema(schema)), frozenset(partitions), labels=True)
+            refs = [
+                msgspec.structs.replace(
+                    ref, rows=self._footer(ref)[0].num_rows, partitions=self._footer(ref)[1]
+                )
+                for ref in refs
+            ]
+        rows = frames.table_of(
+            self.root, refs, schema_of(to_arrow_schema(schema)), frozenset(partitions), labels=True
+        )
         if rows.num_rows == 0:
             return
         if len(partitions) > 1:
-            rows = rows.take(pc.sort_indices(rows[PARTITION]))  # stable: the order within a partition stays
+            rows = rows.take(
+                pc.sort_indices(rows[PARTITION])
+            )  # stable: the order within a partition stays
         path = f"{table}/data/{self._ids.new('part')}.parquet"
         change.added.append(frames.store(rows, partitions, root=self.root, path=path))
 
@@ -339,34 +463,64 @@ class IcebergLake:
             metadata = pq.read_metadata(place)
             return metadata, tuple(msgspec.json.decode(metadata.metadata[frames.PARTITIONS_KEY]))
         except FileNotFoundError as error:
-            raise Damaged("SX-LAKE-002", f"data file `{place}` is missing", hint="make the partition again: sextant run --force") from error
+            raise Damaged(
+                "SX-LAKE-002",
+                f"data file `{place}` is missing",
+                hint="make the partition again: sextant run --force",
+            ) from error
         except (pa.ArrowInvalid, KeyError, TypeError, OSError, msgspec.MsgspecError) as error:
-            raise Damaged("SX-LAKE-003", f"data file `{place}` is not what was written", hint="make the partition again: sextant run --force") from error
+            raise Damaged(
+                "SX-LAKE-003",
+                f"data file `{place}` is not what was written",
+                hint="make the partition again: sextant run --force",
+            ) from error
 
     # ------------------------------------------------------------ writing states
 
     def _write(
-        self, table: str, base: _State | None, change: _Change, *, grain: Grain, schema: "Schema", last_id: int, properties: Mapping[str, str]
+        self,
+        table: str,
+        base: _State | None,
+        change: _Change,
+        *,
+        grain: Grain,
+        schema: "Schema",
+        last_id: int,
+        properties: Mapping[str, str],
     ) -> TableCommit:
         now_ms = self._clock.now_ns() // 1_000_000
         schema_text = _text_of(schema)
         number = int(os.path.basename(base.locator).partition("-")[0]) + 1 if base else 1
         sequence = max(base.metadata["last-sequence-number"] if base else 0, change.sequence) + 1
         id_ = self._ids.new("state")
-        snapshot = int.from_bytes(hashlib.sha256(id_.encode()).digest()[:8], "big") >> 1  # 63 bits, as Iceberg wants it
+        # 63 bits, as Iceberg wants it
+        snapshot = int.from_bytes(hashlib.sha256(id_.encode()).digest()[:8], "big") >> 1
         folder = f"{table}/metadata"
         disk.make_folder(disk.join(self.root, folder))
         if any(ref.path.startswith(f"{table}/data/part_") for ref in change.added):
             disk.sync_folder(disk.join(self.root, table, "data"))
-        kept = self._manifests(table, base, change, grain=grain, schema=schema, snapshot=snapshot, sequence=sequence)
-        manifests = [opened if isinstance(opened, Manifest) else opened.manifest for opened, _ in kept]
+        kept = self._manifests(
+            table, base, change, grain=grain, schema=schema, snapshot=snapshot, sequence=sequence
+        )
+        manifests = [
+            opened if isinstance(opened, Manifest) else opened.manifest for opened, _ in kept
+        ]
         files = tuple(ref for _, refs in kept for ref in refs)
         listed = f"{folder}/{id_}.list.avro"
         if files:
-            write_list(str(self.root), listed, manifests, snapshot=snapshot, sequence=sequence, partitioned=grain != "none")
+            write_list(
+                str(self.root),
+                listed,
+                manifests,
+                snapshot=snapshot,
+                sequence=sequence,
+                partitioned=grain != "none",
+            )
         metadata = {
             "format-version": 2,
-            "table-uuid": base.metadata["table-uuid"] if base else str(uuid.UUID(bytes=hashlib.sha256(b"table" + id_.encode()).digest()[:16])),
+            "table-uuid": base.metadata["table-uuid"]
+            if base
+            else str(uuid.UUID(bytes=hashlib.sha256(b"table" + id_.encode()).digest()[:16])),
             "location": self._location(table),
             "last-sequence-number": sequence,
             "last-updated-ms": now_ms,
@@ -379,31 +533,53 @@ class IcebergLake:
             "default-sort-order-id": 0,
             "sort-orders": [{"order-id": 0, "fields": []}],
             "properties": {
-                **(base.metadata["properties"] if base else {}), **properties, _GRAIN: grain,
-                _MANIFESTS: _ENCODE(manifests).decode(), _NAME_MAPPING: _name_mapping(schema_text),
+                **(base.metadata["properties"] if base else {}),
+                **properties,
+                _GRAIN: grain,
+                _MANIFESTS: _ENCODE(manifests).decode(),
+                _NAME_MAPPING: _name_mapping(schema_text),
             },
-            "snapshots": [], "snapshot-log": [], "metadata-log": [], "refs": {},
-        }  # fmt: skip
+            "snapshots": [],
+            "snapshot-log": [],
+            "metadata-log": [],
+            "refs": {},
+        }
         if files:
             metadata["current-snapshot-id"] = snapshot
             metadata["refs"] = {"main": {"snapshot-id": snapshot, "type": "branch"}}
             metadata["snapshot-log"] = [{"timestamp-ms": now_ms, "snapshot-id": snapshot}]
-            metadata["snapshots"] = [{
-                "snapshot-id": snapshot, "sequence-number": sequence, "timestamp-ms": now_ms, "schema-id": schema.schema_id,
-                "manifest-list": disk.join(self.root, listed), "summary": {"operation": change.operation, **_totals(files, change)},
-            }]  # fmt: skip
+            metadata["snapshots"] = [
+                {
+                    "snapshot-id": snapshot,
+                    "sequence-number": sequence,
+                    "timestamp-ms": now_ms,
+                    "schema-id": schema.schema_id,
+                    "manifest-list": disk.join(self.root, listed),
+                    "summary": {"operation": change.operation, **_totals(files, change)},
+                }
+            ]
         locator = f"{folder}/{number:05d}-{id_}.metadata.json"
         disk.write(disk.join(self.root, locator), _ENCODE(metadata), whole=True)
         disk.sync_folder(disk.join(self.root, folder))
         return TableCommit(locator=locator, files=files)
 
     def _manifests(
-        self, table: str, base: _State | None, change: _Change, *, grain: Grain, schema: "Schema", snapshot: int, sequence: int
+        self,
+        table: str,
+        base: _State | None,
+        change: _Change,
+        *,
+        grain: Grain,
+        schema: "Schema",
+        snapshot: int,
+        sequence: int,
     ) -> list[tuple[OpenManifest | Manifest, tuple[FileRef, ...]]]:
-        """Return the manifests of the new state with their files: untouched ones as they are, and one with all that is new.
+        """Return the manifests of the new state with their files: untouched ones as they are, and
+        one with all that is new.
 
-        The new one takes in every manifest that is at most twice its size, so that sizes at least double from one manifest
-        to the next: a state of n files has about log2(n) manifests, and a block is copied about as often.
+        The new one takes in every manifest that is at most twice its size, so that sizes at least
+        double from one manifest to the next: a state of n files has about log2(n) manifests, and a
+        block is copied about as often.
         """
         kept: list[OpenManifest] = []
         pool: list[Entry] = []
@@ -417,25 +593,53 @@ class IcebergLake:
             elif len(rest) == len(manifest.refs):
                 kept.append(manifest)
             elif rest:
-                pool += [entry for entry in manifest.entries() if entry.ref.path not in change.dropped]
-                header, sequence_min = manifest.header, min(sequence_min, manifest.manifest.sequence_min)
+                pool += [
+                    entry for entry in manifest.entries() if entry.ref.path not in change.dropped
+                ]
+                header, sequence_min = (
+                    manifest.header,
+                    min(sequence_min, manifest.manifest.sequence_min),
+                )
         pool += change.carried
         if fresh:
-            encoded = [(ref, self._data_file(ref, change.footers.get(ref.path) or self._footer(ref)[0], grain, schema)) for ref in fresh]
-            header, entries = encode(encoded, spec=_spec(grain), schema=schema, snapshot=snapshot, sequence=sequence)
+            encoded = [
+                (
+                    ref,
+                    self._data_file(
+                        ref, change.footers.get(ref.path) or self._footer(ref)[0], grain, schema
+                    ),
+                )
+                for ref in fresh
+            ]
+            header, entries = encode(
+                encoded, spec=_spec(grain), schema=schema, snapshot=snapshot, sequence=sequence
+            )
             pool += entries
         if not pool:
             return [(manifest, manifest.refs) for manifest in kept]
-        while (small := next((manifest for manifest in kept if len(manifest.refs) <= 2 * len(pool)), None)) is not None:
+        while (
+            small := next(
+                (manifest for manifest in kept if len(manifest.refs) <= 2 * len(pool)), None
+            )
+        ) is not None:
             kept.remove(small)
             pool = small.entries() + pool
             sequence_min = min(sequence_min, small.manifest.sequence_min)
         slots = sorted(frames.slot(grain, entry.ref.partitions[0]) for entry in pool)
         written = write(
-            str(self.root), f"{table}/metadata/{self._ids.new('manifest')}.avro", header, pool,
-            slots=(slots[0], slots[-1]), snapshot=snapshot, sequence=sequence, sequence_min=sequence_min,
-        )  # fmt: skip
-        return [*((manifest, manifest.refs) for manifest in kept), (written, tuple(entry.ref for entry in pool))]
+            str(self.root),
+            f"{table}/metadata/{self._ids.new('manifest')}.avro",
+            header,
+            pool,
+            slots=(slots[0], slots[-1]),
+            snapshot=snapshot,
+            sequence=sequence,
+            sequence_min=sequence_min,
+        )
+        return [
+            *((manifest, manifest.refs) for manifest in kept),
+            (written, tuple(entry.ref for entry in pool)),
+        ]
 
     def _data_file(self, ref: FileRef, footer: Any, grain: Grain, schema: "Schema") -> "DataFile":
         """Return a data file's manifest entry, statistics from its footer."""
@@ -445,13 +649,23 @@ class IcebergLake:
 
         columns = _columns_of(schema)
         statistics = data_file_statistics_from_parquet_metadata(
-            parquet_metadata=footer, stats_columns=columns.plan, parquet_column_mapping=columns.paths
+            parquet_metadata=footer,
+            stats_columns=columns.plan,
+            parquet_column_mapping=columns.paths,
         )
         partition = Record() if grain == "none" else Record(frames.slot(grain, ref.partitions[0]))
         return DataFile.from_args(
-            content=DataFileContent.DATA, file_path=disk.join(self.root, ref.path), file_format=FileFormat.PARQUET, partition=partition,
-            file_size_in_bytes=ref.size_bytes, sort_order_id=None, spec_id=0, equality_ids=None, key_metadata=None, **statistics.to_serialized_dict(),
-        )  # fmt: skip
+            content=DataFileContent.DATA,
+            file_path=disk.join(self.root, ref.path),
+            file_format=FileFormat.PARQUET,
+            partition=partition,
+            file_size_in_bytes=ref.size_bytes,
+            sort_order_id=None,
+            spec_id=0,
+            equality_ids=None,
+            key_metadata=None,
+            **statistics.to_serialized_dict(),
+        )
 
 
 # ---------------------------------------------------------------- pure parts
@@ -461,11 +675,14 @@ def _columns_of(schema: "Schema") -> _Columns:
     return _columns(_text_of(schema))
 
 
-_texts: dict[int, tuple["Schema", str]] = {}  # by identity: pyiceberg takes longer to compare two schemas than to write one
+_texts: dict[
+    int, tuple["Schema", str]
+] = {}  # by identity: pyiceberg takes longer to compare two schemas than to write one
 
 
 def _text_of(schema: "Schema") -> str:
-    """Return a schema as JSON. Schemas come from `_columns` and are few objects, used again and again."""
+    """Return a schema as JSON. Schemas come from `_columns` and are few objects, used again and
+    again."""
     known = _texts.get(id(schema))
     if known is not None and known[0] is schema:
         return known[1]
@@ -476,7 +693,9 @@ def _text_of(schema: "Schema") -> str:
     return text
 
 
-_unchanged: dict[tuple[int, bytes], "Schema"] = {}  # Arrow schemas that brought nothing new to a schema
+_unchanged: dict[
+    tuple[int, bytes], "Schema"
+] = {}  # Arrow schemas that brought nothing new to a schema
 
 
 @functools.lru_cache(maxsize=256)
@@ -486,7 +705,9 @@ def _columns(schema_json: str) -> _Columns:
 
     schema = Schema.model_validate_json(schema_json)
     names = {id_: schema.find_column_name(id_) or "" for id_ in schema.field_ids}
-    return _Columns(schema, compute_statistics_plan(schema, {}), parquet_path_to_id_mapping(schema), names)
+    return _Columns(
+        schema, compute_statistics_plan(schema, {}), parquet_path_to_id_mapping(schema), names
+    )
 
 
 @functools.lru_cache(maxsize=256)
@@ -504,7 +725,12 @@ def _spec(grain: Grain) -> "PartitionSpec":
 
     if grain == "none":
         return PartitionSpec(spec_id=0)
-    return PartitionSpec(PartitionField(source_id=1, field_id=1000, transform=parse_transform(_SLOT_WIDTH[grain]), name="_slot"), spec_id=0)
+    return PartitionSpec(
+        PartitionField(
+            source_id=1, field_id=1000, transform=parse_transform(_SLOT_WIDTH[grain]), name="_slot"
+        ),
+        spec_id=0,
+    )
 
 
 @functools.lru_cache(maxsize=8)
@@ -537,13 +763,17 @@ def _totals(files: Sequence[FileRef], change: _Change) -> dict[str, str]:
     """Return the counts of a snapshot's summary; readers answer `count(*)` from them."""
     return {
         "added-data-files": str(len(change.added) + len(change.carried)),
-        "added-records": str(sum(ref.rows for ref in change.added) + sum(entry.ref.rows for entry in change.carried)),
+        "added-records": str(
+            sum(ref.rows for ref in change.added) + sum(entry.ref.rows for entry in change.carried)
+        ),
         "deleted-data-files": str(len(change.dropped)),
         "total-records": str(sum(ref.rows for ref in files)),
         "total-data-files": str(len(files)),
         "total-files-size": str(sum(ref.size_bytes for ref in files)),
-        "total-delete-files": "0", "total-position-deletes": "0", "total-equality-deletes": "0",
-    }  # fmt: skip
+        "total-delete-files": "0",
+        "total-position-deletes": "0",
+        "total-equality-deletes": "0",
+    }
 
 
 def _delete(place: str, older_than_ns: int) -> int:

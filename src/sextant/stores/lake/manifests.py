@@ -1,10 +1,11 @@
 """Iceberg manifests as files of ready-made blocks. Called by `iceberg` only.
 
-A manifest is an Avro file with one block for each data file. Its header also carries our `FileRef`s in the same order, so
-that the files of a state are read without decoding Avro, and blocks move from manifest to manifest as bytes. pyiceberg
-encodes each entry once, when its data file is new.
+A manifest is an Avro file with one block for each data file. Its header also carries our `FileRef`s
+in the same order, so that the files of a state are read without decoding Avro, and blocks move from
+manifest to manifest as bytes. pyiceberg encodes each entry once, when its data file is new.
 
-Source  Avro 1.11 specification, "Object Container Files"; Apache Iceberg table specification, "Manifests".
+Source  Avro 1.11 specification, "Object Container Files"; Apache Iceberg table specification,
+        "Manifests".
 """
 
 import functools
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 _MAGIC = b"Obj\x01"
 _REFS = b"sextant.files"
 _SYNC_BYTES = 16
-_EXISTING = b"\x00"  # Avro's int 0, the first field of an entry: it was added by an earlier snapshot
+# Avro's int 0, the first field of an entry: it was added by an earlier snapshot
+_EXISTING = b"\x00"
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -99,9 +101,11 @@ def open_manifest(root: str, manifest: Manifest) -> OpenManifest:
 
 
 class _Codec:
-    """How records of one Avro schema become bytes: the static part of the header, and pyiceberg's writer for a record.
+    """How records of one Avro schema become bytes: the static part of the header, and pyiceberg's
+    writer for a record.
 
-    Deriving these from the Iceberg schemas costs more than writing a manifest, so they are kept for each schema."""
+    Deriving these from the Iceberg schemas costs more than writing a manifest, so they are kept for
+    each schema."""
 
     def __init__(self, output: "AvroOutputFile[Any]") -> None:
         with output:
@@ -134,25 +138,51 @@ def _codec(name: str, make: "Callable[[], AvroOutputFile[Any]]") -> _Codec:
 
 
 def encode(
-    data_files: Sequence[tuple[FileRef, "DataFile"]], *, spec: "PartitionSpec", schema: "Schema", snapshot: int, sequence: int
+    data_files: Sequence[tuple[FileRef, "DataFile"]],
+    *,
+    spec: "PartitionSpec",
+    schema: "Schema",
+    snapshot: int,
+    sequence: int,
 ) -> tuple[dict[bytes, bytes], list[Entry]]:
-    """Return the Avro header that manifests of this schema have, and an entry for each new data file."""
+    """Return the Avro header that manifests of this schema have, and an entry for each new data
+    file."""
     from pyiceberg.manifest import ManifestEntry, ManifestEntryStatus, ManifestWriterV2
 
-    codec = _codec(f"{schema.model_dump_json()} {spec!r}", lambda: ManifestWriterV2(spec, schema, _Memory(), 0, "null").new_writer())
+    codec = _codec(
+        f"{schema.model_dump_json()} {spec!r}",
+        lambda: ManifestWriterV2(spec, schema, _Memory(), 0, "null").new_writer(),
+    )
     entries = []
     for ref, data_file in data_files:
-        # Ids and sequence numbers stand in each entry instead of being inherited, so an entry means the same in every manifest.
+        # Ids and sequence numbers stand in each entry instead of being inherited, so an entry means
+        # the same in every manifest.
         entry = ManifestEntry.from_args(
-            status=ManifestEntryStatus.ADDED, snapshot_id=snapshot, sequence_number=sequence, file_sequence_number=sequence, data_file=data_file
+            status=ManifestEntryStatus.ADDED,
+            snapshot_id=snapshot,
+            sequence_number=sequence,
+            file_sequence_number=sequence,
+            data_file=data_file,
         )
         entries.append(Entry(ref, codec.encode([entry]), added=True))
     return codec.header, entries
 
 
-def write(root: str, path: str, header: dict[bytes, bytes], entries: Sequence[Entry], *, slots: tuple[str, str], snapshot: int, sequence: int, sequence_min: int) -> Manifest:
+def write(
+    root: str,
+    path: str,
+    header: dict[bytes, bytes],
+    entries: Sequence[Entry],
+    *,
+    slots: tuple[str, str],
+    snapshot: int,
+    sequence: int,
+    sequence_min: int,
+) -> Manifest:
     """Write and sync a manifest of these entries."""
-    refs = _ENCODE.encode([entry.ref for entry in entries])  # text: pyiceberg reads header values as such
+    refs = _ENCODE.encode(
+        [entry.ref for entry in entries]
+    )  # text: pyiceberg reads header values as such
     sync = hashlib.sha256(path.encode()).digest()[:_SYNC_BYTES]
     out = [_MAGIC, _map({**header, _REFS: refs}), sync]
     for entry in entries:
@@ -161,26 +191,58 @@ def write(root: str, path: str, header: dict[bytes, bytes], entries: Sequence[En
     disk.write(disk.join(root, path), data, whole=False)
     new = [entry.ref.rows for entry in entries if entry.added]
     return Manifest(
-        path=path, size_bytes=len(data), sequence=sequence, sequence_min=sequence_min, snapshot=snapshot, added=len(new), added_rows=sum(new),
-        existing=len(entries) - len(new), existing_rows=sum(entry.ref.rows for entry in entries) - sum(new), slots=slots,
-    )  # fmt: skip
+        path=path,
+        size_bytes=len(data),
+        sequence=sequence,
+        sequence_min=sequence_min,
+        snapshot=snapshot,
+        added=len(new),
+        added_rows=sum(new),
+        existing=len(entries) - len(new),
+        existing_rows=sum(entry.ref.rows for entry in entries) - sum(new),
+        slots=slots,
+    )
 
 
-def write_list(root: str, path: str, manifests: Sequence[Manifest], *, snapshot: int, sequence: int, partitioned: bool) -> None:
+def write_list(
+    root: str,
+    path: str,
+    manifests: Sequence[Manifest],
+    *,
+    snapshot: int,
+    sequence: int,
+    partitioned: bool,
+) -> None:
     """Write and sync the manifest list of a snapshot."""
     codec = _codec("manifest list", _list_writer)
-    facts = {"snapshot-id": snapshot, "parent-snapshot-id": "null", "sequence-number": sequence, "format-version": 2}
+    facts = {
+        "snapshot-id": snapshot,
+        "parent-snapshot-id": "null",
+        "sequence-number": sequence,
+        "format-version": 2,
+    }
     sync = hashlib.sha256(path.encode()).digest()[:_SYNC_BYTES]
     block = b"".join([_listed(root, manifest, partitioned) for manifest in manifests])
-    header = _map({**codec.header, **{name.encode(): str(value).encode() for name, value in facts.items()}})
-    data = b"".join([_MAGIC, header, sync, *((_long(len(manifests)), _long(len(block)), block, sync) if manifests else ())])
+    header = _map(
+        {**codec.header, **{name.encode(): str(value).encode() for name, value in facts.items()}}
+    )
+    data = b"".join(
+        [
+            _MAGIC,
+            header,
+            sync,
+            *((_long(len(manifests)), _long(len(block)), block, sync) if manifests else ()),
+        ]
+    )
     disk.write(disk.join(root, path), data, whole=False)
 
 
 @functools.lru_cache(maxsize=4096)
 def _listed(root: str, manifest: Manifest, partitioned: bool) -> bytes:
     """Return a manifest's entry in a list: the same in the list of every state that has it."""
-    return _codec("manifest list", _list_writer).encode([_manifest_file(root, manifest, partitioned=partitioned)])
+    return _codec("manifest list", _list_writer).encode(
+        [_manifest_file(root, manifest, partitioned=partitioned)]
+    )
 
 
 def _list_writer() -> "AvroOutputFile[Any]":
@@ -189,27 +251,45 @@ def _list_writer() -> "AvroOutputFile[Any]":
     from pyiceberg.manifest import DEFAULT_READ_VERSION, MANIFEST_LIST_FILE_SCHEMAS
 
     return AvroOutputFile(
-        output_file=_Memory(), record_schema=MANIFEST_LIST_FILE_SCHEMAS[DEFAULT_READ_VERSION], file_schema=MANIFEST_LIST_FILE_SCHEMAS[2],
-        schema_name="manifest_file", metadata={AVRO_CODEC_KEY: "null"},
-    )  # fmt: skip
+        output_file=_Memory(),
+        record_schema=MANIFEST_LIST_FILE_SCHEMAS[DEFAULT_READ_VERSION],
+        file_schema=MANIFEST_LIST_FILE_SCHEMAS[2],
+        schema_name="manifest_file",
+        metadata={AVRO_CODEC_KEY: "null"},
+    )
 
 
 def _manifest_file(root: str, manifest: Manifest, *, partitioned: bool) -> "ManifestFile":
     from pyiceberg.manifest import ManifestContent, ManifestFile, PartitionFieldSummary
 
     summary = PartitionFieldSummary.from_args(
-        contains_null=False, contains_nan=False, lower_bound=manifest.slots[0].encode(), upper_bound=manifest.slots[1].encode()
+        contains_null=False,
+        contains_nan=False,
+        lower_bound=manifest.slots[0].encode(),
+        upper_bound=manifest.slots[1].encode(),
     )
     return ManifestFile.from_args(
-        manifest_path=disk.join(root, manifest.path), manifest_length=manifest.size_bytes, partition_spec_id=0, content=ManifestContent.DATA,
-        sequence_number=manifest.sequence, min_sequence_number=manifest.sequence_min, added_snapshot_id=manifest.snapshot,
-        added_files_count=manifest.added, existing_files_count=manifest.existing, deleted_files_count=0, added_rows_count=manifest.added_rows,
-        existing_rows_count=manifest.existing_rows, deleted_rows_count=0, partitions=[summary] if partitioned else [], key_metadata=None,
-    )  # fmt: skip
+        manifest_path=disk.join(root, manifest.path),
+        manifest_length=manifest.size_bytes,
+        partition_spec_id=0,
+        content=ManifestContent.DATA,
+        sequence_number=manifest.sequence,
+        min_sequence_number=manifest.sequence_min,
+        added_snapshot_id=manifest.snapshot,
+        added_files_count=manifest.added,
+        existing_files_count=manifest.existing,
+        deleted_files_count=0,
+        added_rows_count=manifest.added_rows,
+        existing_rows_count=manifest.existing_rows,
+        deleted_rows_count=0,
+        partitions=[summary] if partitioned else [],
+        key_metadata=None,
+    )
 
 
 class _Memory:
-    """What pyiceberg's Avro writer writes to: an output file and its stream in one, kept in memory."""
+    """What pyiceberg's Avro writer writes to: an output file and its stream in one, kept in
+    memory."""
 
     location = ""
 
@@ -286,4 +366,8 @@ def _map(values: dict[bytes, bytes]) -> bytes:
 
 
 def _damaged(place: str) -> Damaged:
-    return Damaged("SX-LAKE-003", f"manifest `{place}` is not what was written", hint="restore it from a backup: sextant backup restore")
+    return Damaged(
+        "SX-LAKE-003",
+        f"manifest `{place}` is not what was written",
+        hint="restore it from a backup: sextant backup restore",
+    )

@@ -1,6 +1,8 @@
-"""The state store: one schema and one file of statements over SQLite and over Postgres, one group-commit writer for both.
+"""The state store: one schema and one file of statements over SQLite and over Postgres, one
+group-commit writer for both.
 
-`open_state` is the way in. Layers above use the port `State`; what looks after the store (verify, rebuild, erase, backup)
+`open_state` is the way in. Layers above use the port `State`; what looks after the store (verify,
+rebuild, erase, backup)
 uses `StateStore`.
 """
 
@@ -15,14 +17,17 @@ from sextant.kernel.ports import Row, Sealer, State
 class StateReader(Protocol):
     """A state to look at."""
 
-    address: str  # a file's path or a libpq connection string with the schema: `open_reader` takes it in another process
+    # a file's path or a libpq connection string with the schema: `open_reader` takes it in another
+    # process
+    address: str
 
     def read(self, name: str, params: Sequence[Any] = ()) -> list[Row]:
         """Return the rows of a named query, as of the newest commit. Any thread."""
         ...
 
     def rows(self, table: str) -> Iterator[list[Row]]:
-        """Return all rows of a table in pages, sorted by all columns from the first, text by code point."""
+        """Return all rows of a table in pages, sorted by all columns from the first, text by code
+        point."""
         ...
 
     def integrity(self) -> list[str]:
@@ -36,7 +41,8 @@ class StateStore(State, StateReader, Protocol):
     """A state as those see it who look after it."""
 
     def refill(self, emptied: Sequence[str], rows: Iterable[tuple[str, Sequence[Any]]]) -> None:
-        """Empty these tables and run these statements instead, in one transaction; other writers wait meanwhile."""
+        """Empty these tables and run these statements instead, in one transaction; other writers
+        wait meanwhile."""
         ...
 
     def scrub(self) -> None:
@@ -44,7 +50,8 @@ class StateStore(State, StateReader, Protocol):
         ...
 
     def backup(self, target: Path) -> None:
-        """Copy everything, as of one moment and while others write, into a new SQLite state file."""
+        """Copy everything, as of one moment and while others write, into a new SQLite state
+        file."""
         ...
 
 
@@ -60,7 +67,9 @@ class ScratchState(Protocol):
     def close(self) -> None: ...
 
 
-def open_state(address: str | Path, sealer: Sealer, *, clock: Clock, schema: str = "sextant") -> StateStore:
+def open_state(
+    address: str | Path, sealer: Sealer, *, clock: Clock, schema: str = "sextant"
+) -> StateStore:
     """Open (or make) a state.
 
     address  path of a SQLite file, or a libpq connection string (`postgresql://...`, `host=...`)

@@ -1,6 +1,8 @@
-"""Brings a state database to the schema of this Sextant, in numbered steps. Called when a backend opens.
+"""Brings a state database to the schema of this Sextant, in numbered steps. Called when a backend
+opens.
 
-`migrations/NNN_name.sql` is for both databases; `NNN_name.postgres.sql` beside it holds what Postgres needs in addition.
+`migrations/NNN_name.sql` is for both databases; `NNN_name.postgres.sql` beside it holds what
+Postgres needs in addition.
 """
 
 import re
@@ -24,7 +26,9 @@ class Migration(NamedTuple):
 def migrations(dialect: str) -> list[Migration]:
     """Return all steps for `sqlite` or `postgres`, in order, numbered from 1 without a gap."""
     folder = resources.files(__package__).joinpath("migrations")
-    texts = {entry.name: entry.read_text() for entry in folder.iterdir() if entry.name.endswith(".sql")}
+    texts = {
+        entry.name: entry.read_text() for entry in folder.iterdir() if entry.name.endswith(".sql")
+    }
     steps = []
     for name in sorted(texts):
         stem, _, dialect_of_file = name.removesuffix(".sql").partition(".")
@@ -34,17 +38,26 @@ def migrations(dialect: str) -> list[Migration]:
         if dialect == "postgres":  # SQLite's spelling of a row id
             text = _SQLITE_TYPES.sub("BIGINT PRIMARY KEY", text)
         steps.append(Migration(int(stem[:3]), stem, tuple(split(text))))
-    assert [step.number for step in steps] == list(range(1, len(steps) + 1)), "migrations are numbered without a gap"
+    assert [step.number for step in steps] == list(range(1, len(steps) + 1)), (
+        "migrations are numbered without a gap"
+    )
     return steps
 
 
 def tables() -> list[str]:
-    """Return the names of all tables that both databases have, in the order in which they were made."""
-    return [match.group(1) for step in migrations("sqlite") for text in step.statements if (match := _TABLE.match(text))]
+    """Return the names of all tables that both databases have, in the order in which they were
+    made."""
+    return [
+        match.group(1)
+        for step in migrations("sqlite")
+        for text in step.statements
+        if (match := _TABLE.match(text))
+    ]
 
 
 def split(text: str) -> list[str]:
-    """Return the statements of a script, without comments. No text inside quotes may hold `;` or `--`."""
+    """Return the statements of a script, without comments. No text inside quotes may hold `;` or
+    `--`."""
     bare = "\n".join(line.partition("--")[0] for line in text.splitlines())
     return [statement.strip() for statement in bare.split(";") if statement.strip()]
 
@@ -55,6 +68,9 @@ def refuse_newer(found: int, known: int, where: str) -> None:
         raise UserError(
             "SX-STATE-010",
             f"the state has schema {found}, this Sextant knows schemas up to {known}",
-            hint=f"install a newer sextant-ops, or go back to the copy `state.db.before-{known + 1:03d}` that the upgrade left",
+            hint=(
+                "install a newer sextant-ops, or go back to the copy "
+                f"`state.db.before-{known + 1:03d}` that the upgrade left"
+            ),
             where=where,
         )

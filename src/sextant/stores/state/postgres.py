@@ -1,8 +1,9 @@
-"""The state store in one schema of a Postgres database: the same tables, statements and writer as on SQLite.
+"""The state store in one schema of a Postgres database: the same tables, statements and writer as
+on SQLite.
 
-Each writing transaction first locks the row of `ledger_head`, so the log has one order over all processes. Rows that are
-only ever added go in by COPY. A connection lost during COMMIT is not guessed about: Postgres is asked what became of
-the transaction.
+Each writing transaction first locks the row of `ledger_head`, so the log has one order over all
+processes. Rows that are only ever added go in by COPY. A connection lost during COMMIT is not
+guessed about: Postgres is asked what became of the transaction.
 """
 
 import re
@@ -18,7 +19,15 @@ from psycopg import sql as quoted
 from psycopg.conninfo import make_conninfo
 
 from sextant.kernel.clock import Clock
-from sextant.kernel.errors import Bug, Busy, Conflict, Damaged, SextantError, StorageError, UserError
+from sextant.kernel.errors import (
+    Bug,
+    Busy,
+    Conflict,
+    Damaged,
+    SextantError,
+    StorageError,
+    UserError,
+)
 from sextant.kernel.ports import Receipt, Row, Sealer, Write
 from sextant.stores.state import sqlite
 from sextant.stores.state.migrate import migrations, refuse_newer, tables
@@ -60,18 +69,23 @@ class PostgresReader:
             return again
 
     def rows(self, table: str) -> Iterator[list[Row]]:
-        """Return all rows of a table in pages, sorted by all columns from the first, text by code point."""
+        """Return all rows of a table in pages, sorted by all columns from the first, text by code
+        point."""
         with self.connection() as connection, connection.transaction():
             names = connection.execute(
                 "SELECT column_name, data_type FROM information_schema.columns"
-                " WHERE table_schema = current_schema() AND table_name = %s ORDER BY ordinal_position",
+                " WHERE table_schema = current_schema() AND table_name = %s ORDER BY "
+                "ordinal_position",
                 (table,),
             ).fetchall()
-            order = ", ".join(f'{name} COLLATE "C"' if kind == "text" else str(name) for name, kind in names)
+            order = ", ".join(
+                f'{name} COLLATE "C"' if kind == "text" else str(name) for name, kind in names
+            )
             yield from pages(connection, f"SELECT * FROM {table} ORDER BY {order}")
 
     def integrity(self) -> list[str]:
-        """Return what the database itself finds wrong: nothing, Postgres checks its pages when it reads them."""
+        """Return what the database itself finds wrong: nothing, Postgres checks its pages when it
+        reads them."""
         return []
 
     def close(self) -> None:
@@ -103,10 +117,15 @@ class PostgresState:
 
         dsn     libpq's `postgresql://...` or `key=value ...`
         schema  one per project
-        Raises  UserError when the schema is newer than ours or its name is no identifier; StorageError without a server
+        Raises  UserError when the schema is newer than ours or its name is no identifier;
+                StorageError without a server
         """
         if not _SCHEMA.fullmatch(schema):
-            raise UserError("SX-STATE-030", f"`{schema}` cannot be a Postgres schema", hint="use lower-case letters, digits and _")
+            raise UserError(
+                "SX-STATE-030",
+                f"`{schema}` cannot be a Postgres schema",
+                hint="use lower-case letters, digits and _",
+            )
         self.address = address_of(dsn, schema)
         self.schema = schema
         database = _Transactions(self.address)
@@ -133,7 +152,8 @@ class PostgresState:
         self._writer.submit(Write()).result()
 
     def refill(self, emptied: Sequence[str], rows: Iterable[tuple[str, Sequence[Any]]]) -> None:
-        """Empty these tables and run these statements instead, in one transaction; other writers wait meanwhile."""
+        """Empty these tables and run these statements instead, in one transaction; other writers
+        wait meanwhile."""
         with self._alone() as database:
             for table in emptied:
                 database.connection.execute(f"DELETE FROM {table}")
@@ -145,15 +165,23 @@ class PostgresState:
             connection.execute("VACUUM payload")
 
     def backup(self, target: Path) -> None:
-        """Write all tables, as of one moment, into a new SQLite state file. StorageError when that fails."""
-        with self._reader.connection() as connection, connection.transaction(), sqlite.portable(target) as copy:
+        """Write all tables, as of one moment, into a new SQLite state file. StorageError when that
+        fails."""
+        with (
+            self._reader.connection() as connection,
+            connection.transaction(),
+            sqlite.portable(target) as copy,
+        ):
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             for table in tables():
                 for page in pages(connection, f"SELECT * FROM {table}"):
-                    copy.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(page[0]))})", page)
+                    copy.executemany(
+                        f"INSERT INTO {table} VALUES ({', '.join('?' * len(page[0]))})", page
+                    )
 
     def restore(self, source: Path) -> None:
-        """Fill this state, which must be empty, from a SQLite state file: a backup, or a project that moves here.
+        """Fill this state, which must be empty, from a SQLite state file: a backup, or a project
+        that moves here.
 
         Raises  Conflict when there are events here already; Damaged when the file is no state file
         """
@@ -161,12 +189,21 @@ class PostgresState:
         try:
             with self._alone() as database:
                 if database.query("event_head", ()):
-                    raise Conflict("SX-STATE-031", f"the schema `{self.schema}` holds a ledger already", hint="restore into a new schema")
+                    raise Conflict(
+                        "SX-STATE-031",
+                        f"the schema `{self.schema}` holds a ledger already",
+                        hint="restore into a new schema",
+                    )
                 for table in tables():
-                    with database.connection.cursor() as cursor, cursor.copy(f"COPY {table} FROM STDIN") as copy:
+                    with (
+                        database.connection.cursor() as cursor,
+                        cursor.copy(f"COPY {table} FROM STDIN") as copy,
+                    ):
                         for row in original.execute(f"SELECT * FROM {table}"):
                             copy.write_row(row)
-                database.connection.execute("UPDATE ledger_head SET size = (SELECT count(*) FROM event)")
+                database.connection.execute(
+                    "UPDATE ledger_head SET size = (SELECT count(*) FROM event)"
+                )
         finally:
             original.close()
 
@@ -201,7 +238,9 @@ class _Transactions:
     def __init__(self, address: str) -> None:
         self._address = address
         self._sql = _translated()
-        self._copies = {name: copy for name, sql in statements().items() if (copy := _copy(sql.text))}
+        self._copies = {
+            name: copy for name, sql in statements().items() if (copy := _copy(sql.text))
+        }
         self._transaction = 0  # id of the open one, to ask for its fate
         self.connection = connect(address)
 
@@ -213,9 +252,15 @@ class _Transactions:
                 raise
             self.connection = connect(self._address)
             self.connection.execute("BEGIN")
-        found = self.connection.execute("SELECT size, pg_current_xact_id()::text FROM ledger_head WHERE one = 1 FOR UPDATE").fetchone()
+        found = self.connection.execute(
+            "SELECT size, pg_current_xact_id()::text FROM ledger_head WHERE one = 1 FOR UPDATE"
+        ).fetchone()
         if found is None:
-            raise Damaged("SX-STATE-032", "the row of `ledger_head` is missing", hint="restore the last backup: `sextant backup restore`")
+            raise Damaged(
+                "SX-STATE-032",
+                "the row of `ledger_head` is missing",
+                hint="restore the last backup: `sextant backup restore`",
+            )
         self._size, self._transaction = int(found[0]), int(found[1])
         return self._size != size
 
@@ -260,10 +305,14 @@ class _Transactions:
         """Ask on another connection what became of a transaction whose COMMIT was not answered."""
         with connect(self._address) as other:
             for _ in range(LOCK_WAIT_MS // 50):
-                row = other.execute("SELECT pg_xact_status(%s::text::xid8)", (str(self._transaction),)).fetchone()
+                row = other.execute(
+                    "SELECT pg_xact_status(%s::text::xid8)", (str(self._transaction),)
+                ).fetchone()
                 if row is None or row[0] != "in progress":
                     return row is not None and row[0] == "committed"
-                other.execute("SELECT pg_sleep(0.05)")  # the server has not noticed yet that we are gone
+                other.execute(
+                    "SELECT pg_sleep(0.05)"
+                )  # the server has not noticed yet that we are gone
         return False
 
     def rollback(self) -> None:
@@ -288,8 +337,12 @@ def connect(address: str) -> "psycopg.Connection[Row]":
     try:
         connection = psycopg.connect(address, autocommit=True)
     except psycopg.OperationalError as error:
-        raise StorageError("SX-STATE-033", f"Postgres does not answer: {str(error).strip()}", hint="check the address in sextant.toml and that the server runs",
-                           retry_after_s=1.0) from error  # fmt: skip
+        raise StorageError(
+            "SX-STATE-033",
+            f"Postgres does not answer: {str(error).strip()}",
+            hint="check the address in sextant.toml and that the server runs",
+            retry_after_s=1.0,
+        ) from error
     connection.prepare_threshold = 1
     connection.prepared_max = 512
     return connection
@@ -297,7 +350,10 @@ def connect(address: str) -> "psycopg.Connection[Row]":
 
 def address_of(dsn: str, schema: str) -> str:
     """Return the connection string of a state: server, schema and our settings."""
-    address: str = make_conninfo(dsn, options=f"-c search_path={schema} -c lock_timeout={LOCK_WAIT_MS} -c synchronous_commit=on")
+    address: str = make_conninfo(
+        dsn,
+        options=f"-c search_path={schema} -c lock_timeout={LOCK_WAIT_MS} -c synchronous_commit=on",
+    )
     return address
 
 
@@ -310,7 +366,10 @@ def pages(connection: "psycopg.Connection[Row]", query: str) -> Iterator[list[Ro
 
 
 def _translated() -> Statements:
-    return Statements((name, sql._replace(text=sql.text.replace("%", "%%").replace("?", "%s"))) for name, sql in statements().items())
+    return Statements(
+        (name, sql._replace(text=sql.text.replace("%", "%%").replace("?", "%s")))
+        for name, sql in statements().items()
+    )
 
 
 def _copy(text: str) -> str:
@@ -324,7 +383,9 @@ def _migrate(connection: "psycopg.Connection[Row]", schema: str) -> None:
     steps = migrations("postgres")
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (f"sextant.{schema}",))
-        connection.execute(quoted.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(quoted.Identifier(schema)))
+        connection.execute(
+            quoted.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(quoted.Identifier(schema))
+        )
         connection.execute("CREATE TABLE IF NOT EXISTS schema_version (number BIGINT NOT NULL)")
         row = connection.execute("SELECT coalesce(max(number), 0) FROM schema_version").fetchone()
         found = int(row[0]) if row else 0
@@ -339,9 +400,19 @@ def explain(error: Exception) -> SextantError:
     """Return the error to show for Postgres' own."""
     text = str(error).strip()
     if isinstance(error, psycopg.errors.IntegrityError):
-        return Conflict("SX-STATE-002", f"a row with this key exists already, or a value is missing: {text}",
-                        hint="the write was repeated, or two writers made the same id")  # fmt: skip
-    if isinstance(error, (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected, psycopg.errors.TooManyConnections)):
+        return Conflict(
+            "SX-STATE-002",
+            f"a row with this key exists already, or a value is missing: {text}",
+            hint="the write was repeated, or two writers made the same id",
+        )
+    if isinstance(
+        error,
+        (
+            psycopg.errors.LockNotAvailable,
+            psycopg.errors.DeadlockDetected,
+            psycopg.errors.TooManyConnections,
+        ),
+    ):
         return Busy(
             "SX-STATE-003",
             f"another process holds the ledger: {text}",
@@ -349,9 +420,26 @@ def explain(error: Exception) -> SextantError:
             retry_after_s=1.0,
         )
     if isinstance(error, (psycopg.errors.DataCorrupted, psycopg.errors.IndexCorrupted)):
-        return Damaged("SX-STATE-004", f"the database is damaged: {text}", hint="restore the last backup: `sextant backup restore`")
-    if isinstance(error, (psycopg.OperationalError, psycopg.errors.InsufficientResources, psycopg.InterfaceError, sqlite3.Error, OSError)):
+        return Damaged(
+            "SX-STATE-004",
+            f"the database is damaged: {text}",
+            hint="restore the last backup: `sextant backup restore`",
+        )
+    if isinstance(
+        error,
+        (
+            psycopg.OperationalError,
+            psycopg.errors.InsufficientResources,
+            psycopg.InterfaceError,
+            sqlite3.Error,
+            OSError,
+        ),
+    ):
         full = isinstance(error, psycopg.errors.DiskFull)
-        return StorageError("SX-STATE-005", f"the state could not be written or read: {text}", retry_after_s=1.0,
-                            hint="the server's disk is full: free space and repeat" if full else "check the server")  # fmt: skip
+        return StorageError(
+            "SX-STATE-005",
+            f"the state could not be written or read: {text}",
+            retry_after_s=1.0,
+            hint="the server's disk is full: free space and repeat" if full else "check the server",
+        )
     return Bug("SX-STATE-006", f"a statement does not fit its database: {text}")

@@ -1,7 +1,8 @@
-"""The state store in one SQLite file: WAL, `synchronous=FULL`, one writer thread, readers beside it.
+"""The state store in one SQLite file: WAL, `synchronous=FULL`, one writer thread, readers beside
+it.
 
-Several processes may open the same file: writing transactions exclude each other, and a writer that finds another's
-commit reads the ledger's head again.
+Several processes may open the same file: writing transactions exclude each other, and a writer that
+finds another's commit reads the ledger's head again.
 """
 
 import os
@@ -20,7 +21,8 @@ from sextant.stores.state.writer import Batch, Promise, Writer
 
 APPLICATION_ID = 0x53585431  # "SXT1" in the file's header: this database is ours
 BUSY_S = 15.0  # how long a writer waits for another process; a commit takes milliseconds
-CHECKPOINT_PAGES = 4_000  # 16 MB of WAL between two copies into the file: fewer fsyncs, still a short recovery
+# 16 MB of WAL between two copies into the file: fewer fsyncs, still a short recovery
+CHECKPOINT_PAGES = 4_000
 PAGE_ROWS = 10_000  # rows fetched at once from a whole table
 STATEMENTS_CACHED = 512  # prepared statements per connection: more than there are
 
@@ -32,7 +34,9 @@ class SqliteReader:
         self.path = Path(path)
         self.address = str(self.path.resolve())
         self._named = statements()
-        self._idle: list[sqlite3.Connection] = []  # last in, first out: each is in one thread's hands at a time
+        self._idle: list[
+            sqlite3.Connection
+        ] = []  # last in, first out: each is in one thread's hands at a time
         self._all: list[sqlite3.Connection] = []
 
     def read(self, name: str, params: Sequence[Any] = ()) -> list[Row]:
@@ -43,7 +47,8 @@ class SqliteReader:
             return connection.execute(sql.text, params).fetchall()
 
     def rows(self, table: str) -> Iterator[list[Row]]:
-        """Return all rows of a table in pages, sorted by all columns from the first, text by code point."""
+        """Return all rows of a table in pages, sorted by all columns from the first, text by code
+        point."""
         with self._connection() as connection:
             yield from pages(connection, table)
 
@@ -51,7 +56,11 @@ class SqliteReader:
         """Return what SQLite finds wrong with its pages and indexes, at most 100 lines."""
         try:
             with self._connection() as connection:
-                return [text for (text,) in connection.execute("PRAGMA integrity_check(100)") if text != "ok"]
+                return [
+                    text
+                    for (text,) in connection.execute("PRAGMA integrity_check(100)")
+                    if text != "ok"
+                ]
         except SextantError as error:
             return [error.message]
 
@@ -82,7 +91,8 @@ class SqliteState:
     def __init__(self, path: Path, sealer: Sealer, *, clock: Clock) -> None:
         """Open or create the file, bring its schema up to date, start the writer.
 
-        Raises  UserError when the schema is newer than ours; Damaged when the file is no state database
+        Raises  UserError when the schema is newer than ours; Damaged when the file is no state
+                database
         """
         self.path = Path(path)
         self.address = str(self.path.resolve())
@@ -104,7 +114,8 @@ class SqliteState:
         self._writer.submit(Write()).result()
 
     def refill(self, emptied: Sequence[str], rows: Iterable[tuple[str, Sequence[Any]]]) -> None:
-        """Empty these tables and run these statements instead, in one transaction; other writers wait meanwhile."""
+        """Empty these tables and run these statements instead, in one transaction; other writers
+        wait meanwhile."""
         database = _Transactions(connect(self.path), self.path)
         try:
             database.begin(0)
@@ -119,7 +130,8 @@ class SqliteState:
             database.disconnect()
 
     def scrub(self) -> None:
-        """Overwrite what was deleted: in the file that is done at once (secure_delete), the log beside it is emptied here."""
+        """Overwrite what was deleted: in the file that is done at once (secure_delete), the log
+        beside it is emptied here."""
         connection = connect(self.path)
         try:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -129,7 +141,8 @@ class SqliteState:
             connection.close()
 
     def backup(self, target: Path) -> None:
-        """Copy the database as of now into a new file, while others write. StorageError when that fails."""
+        """Copy the database as of now into a new file, while others write. StorageError when that
+        fails."""
         copy_database(self.path, target)
 
     def close(self) -> None:
@@ -173,7 +186,9 @@ class Scratch:
 def pages(connection: sqlite3.Connection, table: str) -> Iterator[list[Row]]:
     """Return all rows of a table in pages, sorted by all columns from the first."""
     columns = len(connection.execute(f"PRAGMA table_info({table})").fetchall())
-    cursor = connection.execute(f"SELECT * FROM {table} ORDER BY {', '.join(str(n) for n in range(1, columns + 1))}")
+    cursor = connection.execute(
+        f"SELECT * FROM {table} ORDER BY {', '.join(str(n) for n in range(1, columns + 1))}"
+    )
     while page := cursor.fetchmany(PAGE_ROWS):
         yield page
 
@@ -235,10 +250,17 @@ class _Transactions:
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
-    """Return a connection with our settings, in autocommit mode, usable from any one thread at a time."""
-    uri = f"{path.resolve().as_uri()}?mode={'rw' if read_only else 'rwc'}"  # a reader makes no file; it may have to mend a WAL
+    """Return a connection with our settings, in autocommit mode, usable from any one thread at a
+    time."""
+    # a reader makes no file; it may have to mend a WAL
+    uri = f"{path.resolve().as_uri()}?mode={'rw' if read_only else 'rwc'}"
     connection = sqlite3.connect(
-        uri, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS_CACHED
+        uri,
+        uri=True,
+        timeout=BUSY_S,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=STATEMENTS_CACHED,
     )
     try:
         connection.execute("PRAGMA synchronous = FULL")
@@ -273,14 +295,19 @@ def prepare(path: Path) -> sqlite3.Connection:
 
 
 def _refuse_foreign(path: Path) -> None:
-    """Raise Damaged for a file that is no database, another program's, or shorter than its header says."""
+    """Raise Damaged for a file that is no database, another program's, or shorter than its header
+    says."""
     if not path.exists() or path.stat().st_size == 0:
         return
     with path.open("rb") as file:
         head = file.read(100)
     if not head.startswith(b"SQLite format 3\0"):
-        raise Damaged("SX-STATE-011", "the state file is not a database", where=str(path),
-                      hint="restore it: `sextant backup restore`; if this file is yours, move it away")  # fmt: skip
+        raise Damaged(
+            "SX-STATE-011",
+            "the state file is not a database",
+            where=str(path),
+            hint="restore it: `sextant backup restore`; if this file is yours, move it away",
+        )
     if int.from_bytes(head[68:72], "big") != APPLICATION_ID:
         raise Damaged(
             "SX-STATE-012",
@@ -292,12 +319,17 @@ def _refuse_foreign(path: Path) -> None:
     expected = (65536 if page_bytes == 1 else page_bytes) * int.from_bytes(head[28:32], "big")
     wal = path.with_name(path.name + "-wal")
     if path.stat().st_size < expected and not (wal.exists() and wal.stat().st_size):
-        raise Damaged("SX-STATE-013", f"the state file is cut off: {path.stat().st_size} of {expected} bytes", where=str(path),
-                      hint="restore it: `sextant backup restore`")  # fmt: skip
+        raise Damaged(
+            "SX-STATE-013",
+            f"the state file is cut off: {path.stat().st_size} of {expected} bytes",
+            where=str(path),
+            hint="restore it: `sextant backup restore`",
+        )
 
 
 def _migrate(connection: sqlite3.Connection, path: Path, steps: list[Migration]) -> None:
-    """Take all missing steps, each in a transaction of its own and after a copy of the file - of one that is not new."""
+    """Take all missing steps, each in a transaction of its own and after a copy of the file - of
+    one that is not new."""
     new = not int(connection.execute("PRAGMA user_version").fetchone()[0])
     for step in steps:
         connection.execute("BEGIN IMMEDIATE")
@@ -370,16 +402,40 @@ def explain(error: Exception, path: Path) -> SextantError:
     where = str(path)
     name = getattr(error, "sqlite_errorname", "")
     if isinstance(error, sqlite3.IntegrityError):
-        return Conflict("SX-STATE-002", f"a row with this key exists already, or a value is missing: {error}", where=where,
-                        hint="the write was repeated, or two writers made the same id")  # fmt: skip
+        return Conflict(
+            "SX-STATE-002",
+            f"a row with this key exists already, or a value is missing: {error}",
+            where=where,
+            hint="the write was repeated, or two writers made the same id",
+        )
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return Busy("SX-STATE-003", f"another process has been writing for over {BUSY_S:.0f} s", where=where,
-                    hint="`sextant doctor` shows who holds the project", retry_after_s=1.0)  # fmt: skip
-    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or isinstance(error, UnicodeDecodeError):  # a schema that is no text
-        return Damaged("SX-STATE-004", f"the state file is damaged: {error}", where=where,
-                       hint="`sextant ledger verify` says what is wrong, `sextant backup restore` brings back the last copy")  # fmt: skip
+        return Busy(
+            "SX-STATE-003",
+            f"another process has been writing for over {BUSY_S:.0f} s",
+            where=where,
+            hint="`sextant doctor` shows who holds the project",
+            retry_after_s=1.0,
+        )
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or isinstance(
+        error, UnicodeDecodeError
+    ):  # a schema that is no text
+        return Damaged(
+            "SX-STATE-004",
+            f"the state file is damaged: {error}",
+            where=where,
+            hint=(
+                "`sextant ledger verify` says what is wrong, `sextant backup restore` brings "
+                "back the last copy"
+            ),
+        )
     if isinstance(error, (sqlite3.OperationalError, OSError)):
         full = name.startswith("SQLITE_FULL") or getattr(error, "errno", 0) == 28
-        return StorageError("SX-STATE-005", f"the state could not be written or read: {error}", where=where,
-                            hint="the disk is full: free space and repeat" if full else "check the disk and the folder's permissions")  # fmt: skip
+        return StorageError(
+            "SX-STATE-005",
+            f"the state could not be written or read: {error}",
+            where=where,
+            hint="the disk is full: free space and repeat"
+            if full
+            else "check the disk and the folder's permissions",
+        )
     return Bug("SX-STATE-006", f"a statement does not fit its database: {error}", where=where)

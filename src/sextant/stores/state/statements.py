@@ -1,4 +1,5 @@
-"""The named statements of `statements.sql`, parsed once. Called by the backends; nothing else reads that file."""
+"""The named statements of `statements.sql`, parsed once. Called by the backends; nothing else reads
+that file."""
 
 import functools
 import re
@@ -23,7 +24,9 @@ class Statements(dict[str, Sql]):
     """Statements by name. Bug for a name that does not exist."""
 
     def __missing__(self, name: str) -> Sql:
-        raise Bug("SX-STATE-022", f"there is no statement `{name}`", hint="add it to statements.sql")
+        raise Bug(
+            "SX-STATE-022", f"there is no statement `{name}`", hint="add it to statements.sql"
+        )
 
 
 @functools.cache
@@ -33,9 +36,11 @@ def statements() -> Statements:
 
 
 def parse(text: str) -> Statements:
-    """Return the statements of a file: `-- name: x` and, on the lines up to the next comment, its SQL.
+    """Return the statements of a file: `-- name: x` and, on the lines up to the next comment, its
+    SQL.
 
-    Raises  Bug on a name given twice, a statement without a name, and a write that reads (a write sees its own table
+    Raises  Bug on a name given twice, a statement without a name, and a write that reads (a write
+            sees its own table
             only: that is what allows the writer to collect the writes of a group table by table).
     """
     found = Statements()
@@ -48,7 +53,9 @@ def parse(text: str) -> Statements:
         if not sql and not name:
             return
         if not sql or not name or name in found:
-            raise Bug("SX-STATE-020", f"statement `{name}` is empty, nameless or given twice: {sql[:60]}")
+            raise Bug(
+                "SX-STATE-020", f"statement `{name}` is empty, nameless or given twice: {sql[:60]}"
+            )
         write = _WRITE.match(sql)
         if write is not None and "SELECT" in sql:
             raise Bug("SX-STATE-021", f"statement `{name}` writes and reads: split it")

@@ -1,9 +1,11 @@
-"""The one writer thread of a state store: many callers, one transaction at a time, one commit for a whole group.
+"""The one writer thread of a state store: many callers, one transaction at a time, one commit for a
+whole group.
 
-Called by both backends. A group is what has queued up while the last one was being made durable. Writes without an
-expectation are collected and go to the database as few long batches; a write with an expectation runs by itself inside
-a savepoint, so that its failure is its caller's only. A group that fails as a whole is repeated write by write, so that
-an error reaches the write that caused it and no other.
+Called by both backends. A group is what has queued up while the last one was being made durable.
+Writes without an expectation are collected and go to the database as few long batches; a write with
+an expectation runs by itself inside a savepoint, so that its failure is its caller's only. A group
+that fails as a whole is repeated write by write, so that an error reaches the write that caused it
+and no other.
 """
 
 import contextlib
@@ -27,8 +29,8 @@ class Transactions(Protocol):
     """What a database does for the writer. Only the writer thread calls these."""
 
     def begin(self, size: int) -> bool:
-        """Open the writing transaction. True when another process may have written since this one last did, so that
-        a ledger of `size` events may no longer be the newest."""
+        """Open the writing transaction. True when another process may have written since this one
+        last did, so that a ledger of `size` events may no longer be the newest."""
         ...
 
     def execute(self, name: str, params: Sequence[Any]) -> int:
@@ -60,7 +62,8 @@ class Transactions(Protocol):
         ...
 
     def is_lost(self) -> bool:
-        """Tell whether the connection is gone, and with it, certainly, the transaction: `begin` makes a new one."""
+        """Tell whether the connection is gone, and with it, certainly, the transaction: `begin`
+        makes a new one."""
         ...
 
     def explain(self, error: Exception) -> SextantError:
@@ -128,14 +131,17 @@ class Promise:
             try:
                 call(self)
             except Exception as error:  # a caller's mistake must not stop the writer
-                threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, None)))
+                threading.excepthook(
+                    threading.ExceptHookArgs((type(error), error, error.__traceback__, None))
+                )
 
 
 class Batch:
     """Statements of one transaction, collected into runs of one statement each.
 
-    A write touches one table only (`statements.parse` refuses others), so writes to different tables commute: each
-    table has its runs in order, and a run goes on as long as its table gets the same statement.
+    A write touches one table only (`statements.parse` refuses others), so writes to different
+    tables commute: each table has its runs in order, and a run goes on as long as its table gets
+    the same statement.
     """
 
     def __init__(self, named: Statements) -> None:
@@ -191,12 +197,17 @@ class Writer:
     def submit(self, write: Write) -> Promise:
         """Queue a write. Waits while limits.WRITES_QUEUED_MAX writes are waiting."""
         promise = Promise(write)
-        if self._queue.qsize() >= limits.WRITES_QUEUED_MAX and threading.current_thread() is not self._thread:
+        if (
+            self._queue.qsize() >= limits.WRITES_QUEUED_MAX
+            and threading.current_thread() is not self._thread
+        ):
             with self._room:
                 while self._queue.qsize() >= limits.WRITES_QUEUED_MAX and not self._closed:
                     self._room.wait()
         self._queue.put(promise)
-        if self._closed:  # after the put: a close that this call did not see yet finds the write in the queue
+        if (
+            self._closed
+        ):  # after the put: a close that this call did not see yet finds the write in the queue
             self._refuse()
         return promise
 
@@ -217,7 +228,13 @@ class Writer:
             while True:
                 promise = self._queue.get_nowait()
                 if promise is not None:
-                    promise.settle(StorageError("SX-STATE-008", "the state store is closed", hint="open the project again"))
+                    promise.settle(
+                        StorageError(
+                            "SX-STATE-008",
+                            "the state store is closed",
+                            hint="open the project again",
+                        )
+                    )
         except Empty:
             return
 
@@ -230,7 +247,9 @@ class Writer:
                     self._commit(group)
                 except BaseException as error:  # a bug here must reach the callers, not hang them
                     with contextlib.suppress(Exception):
-                        self._lose(group, Bug("SX-STATE-099", f"the state writer failed: {error!r}"))
+                        self._lose(
+                            group, Bug("SX-STATE-099", f"the state writer failed: {error!r}")
+                        )
         self._database.disconnect()
 
     def _take(self) -> tuple[list[Promise], bool]:
@@ -238,8 +257,9 @@ class Writer:
         queue = self._queue
         first = queue.get()
         if self._grouped > 1:
-            # The last commit woke several callers, and they are about to write again: one commit for all of them is worth
-            # the few switches of thread (21 k instead of 16 k writes/s from 32 waiting callers).
+            # The last commit woke several callers, and they are about to write again: one commit
+            # for all of them is worth the few switches of thread (21 k instead of 16 k writes/s
+            # from 32 waiting callers).
             waiting = -1
             while waiting < queue.qsize() < self._grouped:
                 waiting = queue.qsize()
@@ -263,7 +283,8 @@ class Writer:
         return group, open_
 
     def _commit(self, group: list[Promise], *, is_repeated: bool = False) -> None:
-        """Make a group durable and tell its callers; when it fails as a whole, each write by itself."""
+        """Make a group durable and tell its callers; when it fails as a whole, each write by
+        itself."""
         try:
             self._begin()
         except Exception as error:  # nothing was tried: the reason is the same for all

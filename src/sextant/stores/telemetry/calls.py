@@ -1,8 +1,10 @@
-"""Who calls whom, from spans: a client's span and the server's span below it, met by the id of the parent span.
+"""Who calls whom, from spans: a client's span and the server's span below it, met by the id of the
+parent span.
 
-Called by the intake, on one thread. The two sides come from two services and in any order, so whichever comes first waits for the other.
-What a client says itself about its peer (`peer.service`) is believed at once. A client whose other side does not report within a minute is
-taken to have called a machine that does not trace: `host:` with `server.address`.
+Called by the intake, on one thread. The two sides come from two services and in any order, so
+whichever comes first waits for the other. What a client says itself about its peer (`peer.service`)
+is believed at once. A client whose other side does not report within a minute is taken to have
+called a machine that does not trace: `host:` with `server.address`.
 """
 
 from collections import Counter, OrderedDict
@@ -29,8 +31,10 @@ class Calls:
     """Spans that wait for their other side."""
 
     def __init__(self) -> None:
-        self._asking: OrderedDict[tuple[bytes, bytes], tuple[str, str, int, int]] = OrderedDict()  # (trace, span) -> asset, host, span ms, came ms
-        self._serving: OrderedDict[tuple[bytes, bytes], tuple[str, int, int]] = OrderedDict()  # (trace, parent span) -> asset, span ms, came ms
+        # (trace, span) -> asset, host, span ms, came ms
+        self._asking: OrderedDict[tuple[bytes, bytes], tuple[str, str, int, int]] = OrderedDict()
+        # (trace, parent span) -> asset, span ms, came ms
+        self._serving: OrderedDict[tuple[bytes, bytes], tuple[str, int, int]] = OrderedDict()
 
     def meet(self, spans: Iterable[Span], now_ms: int) -> list[Call]:
         """Take spans; return the calls that are known by now."""
@@ -54,17 +58,35 @@ class Calls:
                 if server is not None:
                     note(span.asset, server[0], span.ts_ms)
                 else:
-                    self._asking[span.trace_id, span.span_id] = (span.asset, span.peer, span.ts_ms, now_ms)
+                    self._asking[span.trace_id, span.span_id] = (
+                        span.asset,
+                        span.peer,
+                        span.ts_ms,
+                        now_ms,
+                    )
             elif span.kind in _SERVES and span.parent_span_id:
                 client = self._asking.pop((span.trace_id, span.parent_span_id), None)
                 if client is not None:
                     note(client[0], span.asset, span.ts_ms)
                 else:
-                    self._serving[span.trace_id, span.parent_span_id] = (span.asset, span.ts_ms, now_ms)
+                    self._serving[span.trace_id, span.parent_span_id] = (
+                        span.asset,
+                        span.ts_ms,
+                        now_ms,
+                    )
         late = now_ms - int(limits.SPANS_WAITING_S * 1000)
-        while self._asking and (len(self._asking) > limits.SPANS_WAITING_MAX or next(iter(self._asking.values()))[3] < late):
+        while self._asking and (
+            len(self._asking) > limits.SPANS_WAITING_MAX
+            or next(iter(self._asking.values()))[3] < late
+        ):
             caller, host, ts_ms, _ = self._asking.popitem(last=False)[1]
             note(caller, host, ts_ms)
-        while self._serving and (len(self._serving) > limits.SPANS_WAITING_MAX or next(iter(self._serving.values()))[2] < late):
+        while self._serving and (
+            len(self._serving) > limits.SPANS_WAITING_MAX
+            or next(iter(self._serving.values()))[2] < late
+        ):
             self._serving.popitem(last=False)
-        return [Call(caller, callee, count, *times[caller, callee]) for (caller, callee), count in seen.items()]
+        return [
+            Call(caller, callee, count, *times[caller, callee])
+            for (caller, callee), count in seen.items()
+        ]

@@ -1,8 +1,9 @@
 """The telemetry store inside this process: chDB, which is ClickHouse as a library.
 
-Opened by the telemetry process only: chDB allows one path per process and one process per path, and a process that has used it must
-not fork. A connection runs one statement at a time, so there is one for writing, a few for questions of ours, and for strangers'
-questions some that are read-only (a connection's `readonly=1` cannot be lifted again, not even by the question's own SETTINGS).
+Opened by the telemetry process only: chDB allows one path per process and one process per path, and
+a process that has used it must not fork. A connection runs one statement at a time, so there is one
+for writing, a few for questions of ours, and for strangers' questions some that are read-only (a
+connection's `readonly=1` cannot be lifted again, not even by the question's own SETTINGS).
 """
 
 import contextlib
@@ -18,8 +19,11 @@ from sextant.kernel.ports import QueryLimits
 from sextant.stores import files
 from sextant.stores.telemetry import answers, tokens
 
-_IDLE_CONNECTIONS_MAX = 4  # kept for each kind of question; opening one costs a quarter of a millisecond
-_KINDS_MAX = 12  # kinds of questions (combinations of limits and settings) for which connections are kept; the one asked longest ago is let go
+# kept for each kind of question; opening one costs a quarter of a millisecond
+_IDLE_CONNECTIONS_MAX = 4
+# kinds of questions (combinations of limits and settings) for which connections are kept; the one
+# asked longest ago is let go
+_KINDS_MAX = 12
 _NO_LIMITS = QueryLimits(seconds=0.0, memory_bytes=0)
 
 
@@ -43,7 +47,11 @@ class ChdbStore:
         from chdb import _chdb
 
         if set("?&%") & set(str(folder)):  # they would be read as options of the connection
-            raise UsageError("SX-TELEMETRY-005", f"the telemetry store cannot lie in `{folder}`", hint="use a folder whose path has no `?`, `&` or `%`")
+            raise UsageError(
+                "SX-TELEMETRY-005",
+                f"the telemetry store cannot lie in `{folder}`",
+                hint="use a folder whose path has no `?`, `&` or `%`",
+            )
         files.make_folder(str(folder))
         config = folder / "config.xml"
         files.write(str(config), _config(memory_bytes).encode(), whole=True)
@@ -60,34 +68,68 @@ class ChdbStore:
             self._writer = self._open(_Kind(False, _NO_LIMITS, ()))
         except RuntimeError as error:
             raise StorageError(
-                "SX-TELEMETRY-006", f"the telemetry store in `{folder}` does not open: {answers.message_of(str(error))}",
-                hint="another process may hold it: stop that one first. Where it is broken, move the folder away: a new one is made, and what SQL shows of data and ledger is fed again",
-            ) from None  # fmt: skip
+                "SX-TELEMETRY-006",
+                (
+                    f"the telemetry store in `{folder}` does not open: "
+                    f"{answers.message_of(str(error))}"
+                ),
+                hint=(
+                    "another process may hold it: stop that one first. Where it is broken, move "
+                    "the folder away: a new one is made, and what SQL shows of data and ledger "
+                    "is fed again"
+                ),
+            ) from None
 
     def run(self, sql: str) -> None:
         with self._writing:
             try:
                 self._writer.query(sql, "Null")
             except RuntimeError as error:
-                raise answers.of_writing(str(error), f"`{sql.split('(', maxsplit=1)[0].strip()[:80]}`") from error
+                raise answers.of_writing(
+                    str(error), f"`{sql.split('(', maxsplit=1)[0].strip()[:80]}`"
+                ) from error
 
     def insert(self, table: str, rows: bytes, *, token: str, form: str = "Native") -> None:
         with _as_file(rows) as path, self._writing:
-            # one block for each insert, so that the token stands for all of it; the setting must not depend on the machine
-            sql = f"INSERT INTO {table} FROM INFILE '{path}' SETTINGS {INSERT_SETTINGS}, insert_deduplication_token='{_quoted(token)}' FORMAT {form}"
+            # one block for each insert, so that the token stands for all of it; the setting must
+            # not depend on the machine
+            sql = (
+                f"INSERT INTO {table} FROM INFILE '{path}' SETTINGS {INSERT_SETTINGS}, "
+                f"insert_deduplication_token='{_quoted(token)}' FORMAT {form}"
+            )
             try:
                 self._writer.query(sql, "Null")
             except RuntimeError as error:
                 raise answers.of_writing(str(error), f"rows of `{table}`") from error
             tokens.sync(self._data, table)
 
-    def query(self, sql: str, *, form: str = "Arrow", params: Mapping[str, str] | None = None, limits: QueryLimits | None = None) -> bytes:
+    def query(
+        self,
+        sql: str,
+        *,
+        form: str = "Arrow",
+        params: Mapping[str, str] | None = None,
+        limits: QueryLimits | None = None,
+    ) -> bytes:
         return self._answer(sql, form, params, limits or _NO_LIMITS, strange=False)
 
     def ask(
-        self, sql: str, *, form: str, params: Mapping[str, str] | None = None, limits: QueryLimits | None = None, settings: Mapping[str, str] | None = None,
-    ) -> bytes:  # fmt: skip
-        return self._answer(sql, form, params, limits or QueryLimits(), strange=True, settings=tuple(sorted((settings or {}).items())))
+        self,
+        sql: str,
+        *,
+        form: str,
+        params: Mapping[str, str] | None = None,
+        limits: QueryLimits | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> bytes:
+        return self._answer(
+            sql,
+            form,
+            params,
+            limits or QueryLimits(),
+            strange=True,
+            settings=tuple(sorted((settings or {}).items())),
+        )
 
     def close(self) -> None:
         with self._writing, self._lock:
@@ -101,8 +143,15 @@ class ChdbStore:
             self._writer.close()
 
     def _answer(
-        self, sql: str, form: str, params: Mapping[str, str] | None, limits: QueryLimits, *, strange: bool, settings: tuple[tuple[str, str], ...] = (),
-    ) -> bytes:  # fmt: skip
+        self,
+        sql: str,
+        form: str,
+        params: Mapping[str, str] | None,
+        limits: QueryLimits,
+        *,
+        strange: bool,
+        settings: tuple[tuple[str, str], ...] = (),
+    ) -> bytes:
         kind = _Kind(strange, limits, settings)
         with self._lock:
             idle = self._idle[kind] = self._idle.pop(kind, [])  # moved to the end: the newest
@@ -116,7 +165,11 @@ class ChdbStore:
             raise answers.of_question(str(error)) from error
         finally:
             with self._lock:
-                if self._closed or len(idle) >= _IDLE_CONNECTIONS_MAX or self._idle.get(kind) is not idle:
+                if (
+                    self._closed
+                    or len(idle) >= _IDLE_CONNECTIONS_MAX
+                    or self._idle.get(kind) is not idle
+                ):
                     connection.close()
                 else:
                     idle.append(connection)
@@ -125,7 +178,10 @@ class ChdbStore:
     def _open(self, kind: _Kind) -> Any:
         connection = self._engine.connect(self._address)
         try:
-            for setting in (*settings_of(kind.limits, self._threads), *(f"{name}='{_quoted(value)}'" for name, value in kind.settings)):
+            for setting in (
+                *settings_of(kind.limits, self._threads),
+                *(f"{name}='{_quoted(value)}'" for name, value in kind.settings),
+            ):
                 connection.query(f"SET {setting}", "Null")
         except RuntimeError as error:
             connection.close()
@@ -135,10 +191,13 @@ class ChdbStore:
         return connection
 
 
-# An insert is one block: a token then stands for all its rows, and a repetition is cut in the same way.
+# An insert is one block: a token then stands for all its rows, and a repetition is cut in the same
+# way.
 INSERT_SETTINGS = (
-    "min_insert_block_size_rows=0, min_insert_block_size_bytes=4000000000, max_insert_block_size=100000000, max_insert_threads=1, "
-    "deduplicate_blocks_in_dependent_materialized_views=1, max_partitions_per_insert_block=0, async_insert=0"
+    "min_insert_block_size_rows=0, min_insert_block_size_bytes=4000000000, "
+    "max_insert_block_size=100000000, max_insert_threads=1, "
+    "deduplicate_blocks_in_dependent_materialized_views=1, "
+    "max_partitions_per_insert_block=0, async_insert=0"
 )
 
 
@@ -161,7 +220,8 @@ def _quoted(text: str) -> str:
 
 @contextlib.contextmanager
 def _as_file(rows: bytes) -> Iterator[str]:
-    """Show bytes to chDB as a file: in memory where the system can, since they are durable elsewhere."""
+    """Show bytes to chDB as a file: in memory where the system can, since they are durable
+    elsewhere."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("rows")
         path = f"/proc/self/fd/{descriptor}"
@@ -180,7 +240,8 @@ def _as_file(rows: bytes) -> Iterator[str]:
 
 
 def _config(memory_bytes: int) -> str:
-    # Caches are bounded because the process shares a laptop with everything else; UTC because times are instants here.
+    # Caches are bounded because the process shares a laptop with everything else; UTC because times
+    # are instants here.
     return f"""<clickhouse>
   <timezone>UTC</timezone>
   <max_server_memory_usage>{memory_bytes}</max_server_memory_usage>

@@ -1,8 +1,10 @@
-"""The intake: takes decoded batches, makes them durable, puts them into the tables, and counts what it did not take.
+"""The intake: takes decoded batches, makes them durable, puts them into the tables, and counts what
+it did not take.
 
-Called by the ingest door. `accept` runs on one thread, the event loop's. Its answer is durable when the future is done; about once a second,
-when a segment is large, and before every query, `flush` inserts what has arrived. A segment's rows of a table go in as one insert under a
-token made of the segment's name, so a segment that is replayed after a crash adds nothing twice.
+Called by the ingest door. `accept` runs on one thread, the event loop's. Its answer is durable when
+the future is done; about once a second, when a segment is large, and before every query, `flush`
+inserts what has arrived. A segment's rows of a table go in as one insert under a token made of the
+segment's name, so a segment that is replayed after a crash adds nothing twice.
 """
 
 import hashlib
@@ -31,7 +33,8 @@ _TS = "DateTime64(3, 'UTC')"
 
 
 class Accepted(NamedTuple):
-    """What became of a batch. Wait for `durable` before answering the sender; it raises StorageError."""
+    """What became of a batch. Wait for `durable` before answering the sender; it raises
+    StorageError."""
 
     taken: int
     refused: dict[str, int]
@@ -40,16 +43,24 @@ class Accepted(NamedTuple):
 
 
 class Intake:
-    """Opened on a store and a folder for the journal. Segments of a process before this one are inserted by the first flush.
+    """Opened on a store and a folder for the journal. Segments of a process before this one are
+    inserted by the first flush.
 
     retention_days  of samples: older ones are refused, since they would be deleted at once
     background      flush by itself; tests flush by hand
     """
 
     def __init__(
-        self, store: Telemetry, folder: Path, clock: Clock, *, retention_days: int = 30, series: Series | None = None,
-        bytes_max: int = limits.INTAKE_BYTES_MAX, background: bool = True,
-    ) -> None:  # fmt: skip
+        self,
+        store: Telemetry,
+        folder: Path,
+        clock: Clock,
+        *,
+        retention_days: int = 30,
+        series: Series | None = None,
+        bytes_max: int = limits.INTAKE_BYTES_MAX,
+        background: bool = True,
+    ) -> None:
         self._store = store
         self._clock = clock
         self._retention_ms = retention_days * 86_400_000
@@ -69,23 +80,41 @@ class Intake:
         self._closing = False
         self._bytes = 0  # durable or on the way to it, not in the tables
         self._bytes_lock = threading.Lock()
-        self.counters: dict[str, int] = {"batches": 0, "repeated": 0, "records": 0, "refused": 0, "busy": 0, "flushes": 0, "rows": 0, "set_aside": 0, "failures": 0}
+        self.counters: dict[str, int] = {
+            "batches": 0,
+            "repeated": 0,
+            "records": 0,
+            "refused": 0,
+            "busy": 0,
+            "flushes": 0,
+            "rows": 0,
+            "set_aside": 0,
+            "failures": 0,
+        }
         self.last_failure = ""
         for segment in self._journal.recovered:
             self._bytes += segment.size
             for record in segment.records:
                 if record.key:
                     self._seen.add(record.key, record.at_ns)
-        self._thread = threading.Thread(target=self._work, name="flush", daemon=True) if background else None
+        self._thread = (
+            threading.Thread(target=self._work, name="flush", daemon=True) if background else None
+        )
         if self._thread:
             self._thread.start()
 
     def key(self, protocol: str, owner: str, body: bytes) -> bytes:
-        """Return what a repetition of a body, or of a batch id that its sender chose, is recognised by."""
-        return hashlib.blake2b(body, digest_size=16, person=hashlib.blake2b(f"{protocol}\0{owner}".encode(), digest_size=16).digest()).digest()
+        """Return what a repetition of a body, or of a batch id that its sender chose, is recognised
+        by."""
+        return hashlib.blake2b(
+            body,
+            digest_size=16,
+            person=hashlib.blake2b(f"{protocol}\0{owner}".encode(), digest_size=16).digest(),
+        ).digest()
 
     def known(self, key: bytes) -> "Future[None] | None":
-        """Return the future of a batch that came before, None for a new one. Cheaper than decoding it again."""
+        """Return the future of a batch that came before, None for a new one. Cheaper than decoding
+        it again."""
         flying = self._flying.get(key)
         if flying is not None:
             return flying
@@ -96,7 +125,8 @@ class Intake:
         return None
 
     def learn(self, kinds: Mapping[bytes, tuple[str, str]]) -> None:
-        """Note what senders say of metrics: family -> (kind, unit). Bounded: what is beyond is not noted."""
+        """Note what senders say of metrics: family -> (kind, unit). Bounded: what is beyond is not
+        noted."""
         known = self.series.kinds
         for family, said in kinds.items():
             if family in known or len(known) < limits.SERIES_MAX:
@@ -107,11 +137,21 @@ class Intake:
         if self._bytes > self._bytes_max:
             self.counters["busy"] += 1
             raise Busy(
-                "SX-INTAKE-003", "the intake's queue is full: senders are faster than the tables",
-                hint="send again later; nothing was taken", retry_after_s=limits.RETRY_AFTER_S,
-            )  # fmt: skip
+                "SX-INTAKE-003",
+                "the intake's queue is full: senders are faster than the tables",
+                hint="send again later; nothing was taken",
+                retry_after_s=limits.RETRY_AFTER_S,
+            )
 
-    def accept(self, batch: Batch, *, protocol: str, owner: str, key: bytes = b"", more: tuple[tuple[bytes, bytes], ...] = ()) -> Accepted:
+    def accept(
+        self,
+        batch: Batch,
+        *,
+        protocol: str,
+        owner: str,
+        key: bytes = b"",
+        more: tuple[tuple[bytes, bytes], ...] = (),
+    ) -> Accepted:
         """Take a batch.
 
         key     from `key`; b"" when an equal batch is a new one
@@ -132,7 +172,14 @@ class Intake:
         services = dict(batch.services)
         buckets: set[int] = set()
         for samples in batch.samples:
-            encoded = self.series.encode(samples, protocol=protocol, owner=owner, more=more, now_ms=now_ms, oldest_ms=now_ms - self._retention_ms)
+            encoded = self.series.encode(
+                samples,
+                protocol=protocol,
+                owner=owner,
+                more=more,
+                now_ms=now_ms,
+                oldest_ms=now_ms - self._retention_ms,
+            )
             rows += encoded.rows
             taken += encoded.taken
             for asset, said in encoded.services.items():
@@ -155,24 +202,38 @@ class Intake:
         size = sum(len(part.block) for part in rows)
         with self._bytes_lock:
             self._bytes += size
-        durable = self._journal.append(Record(key, now_ns, [(part.table, part.rows, part.block) for part in rows], sorted(buckets)))
+        durable = self._journal.append(
+            Record(
+                key, now_ns, [(part.table, part.rows, part.block) for part in rows], sorted(buckets)
+            )
+        )
         if key:
             self._flying[key] = durable
         durable.add_done_callback(lambda done: self._landed(done, key, now_ns, size))
         return Accepted(taken, refused, False, durable)
 
     def flush(self) -> None:
-        """Put everything that was acknowledged before this call into the tables. Any thread. StorageError when they do not take it."""
+        """Put everything that was acknowledged before this call into the tables. Any thread.
+        StorageError when they do not take it."""
         with self._flushing:
             self._flush()
 
     def health(self) -> dict[str, Any]:
         """Return queue lengths, counters and sizes."""
         return {
-            **self.counters, "queued_bytes": self._bytes, "queued_bytes_max": self._bytes_max, "segments_waiting": len(self._backlog), "series": self.series.count,
-            "series_by_owner": {owner: count for owner, count in self.series.by_owner.items() if count}, "batches_remembered": len(self._seen), "rollups_due": len(self._rollups),
-            "journal_syncs": self._journal.syncs, "last_failure": self.last_failure,
-        }  # fmt: skip
+            **self.counters,
+            "queued_bytes": self._bytes,
+            "queued_bytes_max": self._bytes_max,
+            "segments_waiting": len(self._backlog),
+            "series": self.series.count,
+            "series_by_owner": {
+                owner: count for owner, count in self.series.by_owner.items() if count
+            },
+            "batches_remembered": len(self._seen),
+            "rollups_due": len(self._rollups),
+            "journal_syncs": self._journal.syncs,
+            "last_failure": self.last_failure,
+        }
 
     def close(self) -> None:
         """Insert what can be inserted and stop. What cannot stays in the journal."""
@@ -206,7 +267,8 @@ class Intake:
 
     def _work(self) -> None:
         while not self._closing:
-            # a length of real time on purpose: it bounds what a crash has to replay, and no result depends on it
+            # a length of real time on purpose: it bounds what a crash has to replay, and no result
+            # depends on it
             self._wake.wait(limits.FLUSH_S)
             self._wake.clear()
             try:
@@ -230,13 +292,16 @@ class Intake:
                 self._attempts += 1
                 if error.code != answers.REFUSED or self._attempts < _ATTEMPTS:
                     raise
-                # the database works and will not have it: keep the file, tell, and let the others through
+                # the database works and will not have it: keep the file, tell, and let the others
+                # through
                 self.last_failure = f"{self._journal.set_aside(self._backlog[0])}: {error.message}"
                 self.counters["set_aside"] += 1
             self._attempts = 0
             segment = self._backlog.pop(0)
             with self._bytes_lock:
-                self._bytes -= sum(len(block) for record in segment.records for _, _, block in record.rows)
+                self._bytes -= sum(
+                    len(block) for record in segment.records for _, _, block in record.rows
+                )
 
     def _insert(self, segment: Segment) -> None:
         tables: dict[str, list[bytes]] = {}
@@ -248,7 +313,9 @@ class Intake:
                 tables.setdefault(table, []).append(block)
                 count += rows
         self._rollups.mark(buckets)
-        for table in sorted(tables, reverse=True):  # series before samples, so that no sample is without its labels
+        for table in sorted(
+            tables, reverse=True
+        ):  # series before samples, so that no sample is without its labels
             self._store.insert(table, b"".join(tables[table]), token=f"{segment.name}:{table}")
         self._seen.keep(segment.records)
         self._journal.drop(segment)
@@ -258,13 +325,26 @@ class Intake:
     def _overflow(self, protocol: str, owner: str, count: int, now_ms: int) -> list[Rows]:
         import numpy as np
 
-        total = self._over_budget[owner, protocol] = self._over_budget.get((owner, protocol), 0) + count
-        samples = Samples([protocol.encode()], np.array([now_ms], np.int64), np.array([total], np.float64), _over_budget)
-        return self.series.encode(samples, protocol=OWN, owner=owner, more=(), now_ms=now_ms, oldest_ms=0).rows
+        total = self._over_budget[owner, protocol] = (
+            self._over_budget.get((owner, protocol), 0) + count
+        )
+        samples = Samples(
+            [protocol.encode()],
+            np.array([now_ms], np.int64),
+            np.array([total], np.float64),
+            _over_budget,
+        )
+        return self.series.encode(
+            samples, protocol=OWN, owner=owner, more=(), now_ms=now_ms, oldest_ms=0
+        ).rows
 
     def _services(self, services: dict[str, str], owner: str, now_ms: int) -> list[Rows]:
         new = [(asset, said or owner) for asset, said in services.items() if asset]
-        new = [pair for pair in new if self._service_written.get(pair, 0) < now_ms - _SERVICE_REPEATED_MS]
+        new = [
+            pair
+            for pair in new
+            if self._service_written.get(pair, 0) < now_ms - _SERVICE_REPEATED_MS
+        ]
         if not new:
             return []
         if len(self._service_written) > limits.ASSETS_MAX:
@@ -273,10 +353,21 @@ class Intake:
         import numpy as np
 
         times = native.numbers(np.full(len(new), now_ms, np.int64))
-        return [Rows("obs.services_seen", len(new), native.block(len(new), (
-            ("asset", "String", native.texts(asset.encode() for asset, _ in new)), ("owner", "String", native.texts(said.encode() for _, said in new)),
-            ("first_seen", _TS, times), ("last_seen", _TS, times),
-        )))]  # fmt: skip
+        return [
+            Rows(
+                "obs.services_seen",
+                len(new),
+                native.block(
+                    len(new),
+                    (
+                        ("asset", "String", native.texts(asset.encode() for asset, _ in new)),
+                        ("owner", "String", native.texts(said.encode() for _, said in new)),
+                        ("first_seen", _TS, times),
+                        ("last_seen", _TS, times),
+                    ),
+                ),
+            )
+        ]
 
     def _met(self, batch: Batch, now_ms: int) -> list[Rows]:
         calls = self._calls.meet(batch.spans, now_ms) if batch.spans else []
@@ -284,16 +375,41 @@ class Intake:
             return []
         import numpy as np
 
-        return [Rows("obs.calls_seen", len(calls), native.block(len(calls), (
-            ("caller", "String", native.texts(call.caller.encode() for call in calls)), ("callee", "String", native.texts(call.callee.encode() for call in calls)),
-            ("first_seen", _TS, native.numbers(np.array([call.first_ms for call in calls], np.int64))),
-            ("last_seen", _TS, native.numbers(np.array([call.last_ms for call in calls], np.int64))),
-            ("count", "UInt64", native.numbers(np.array([call.times for call in calls], np.uint64))),
-        )))]  # fmt: skip
+        return [
+            Rows(
+                "obs.calls_seen",
+                len(calls),
+                native.block(
+                    len(calls),
+                    (
+                        ("caller", "String", native.texts(call.caller.encode() for call in calls)),
+                        ("callee", "String", native.texts(call.callee.encode() for call in calls)),
+                        (
+                            "first_seen",
+                            _TS,
+                            native.numbers(np.array([call.first_ms for call in calls], np.int64)),
+                        ),
+                        (
+                            "last_seen",
+                            _TS,
+                            native.numbers(np.array([call.last_ms for call in calls], np.int64)),
+                        ),
+                        (
+                            "count",
+                            "UInt64",
+                            native.numbers(np.array([call.times for call in calls], np.uint64)),
+                        ),
+                    ),
+                ),
+            )
+        ]
 
 
 def _over_budget(key: bytes) -> Identity:
-    return Identity([(b"__name__", b"sextant_samples_over_series_budget_total"), (b"protocol", key)], kind="counter")
+    return Identity(
+        [(b"__name__", b"sextant_samples_over_series_budget_total"), (b"protocol", key)],
+        kind="counter",
+    )
 
 
 def _refusals(refused: dict[str, int], owner: str, protocol: str, now_ms: int) -> list[Rows]:
@@ -303,8 +419,23 @@ def _refusals(refused: dict[str, int], owner: str, protocol: str, now_ms: int) -
 
     count = len(refused)
     hour = now_ms * 1_000_000 // NS // _HOUR_S * _HOUR_S
-    return [Rows("obs.refused_counts", count, native.block(count, (
-        ("hour", "DateTime('UTC')", native.numbers(np.full(count, hour, np.uint32))), ("owner", "String", native.same(owner.encode(), count)),
-        ("protocol", "String", native.same(protocol.encode(), count)), ("reason", "String", native.texts(reason.encode() for reason in refused)),
-        ("count", "UInt64", native.numbers(np.array(list(refused.values()), np.uint64))),
-    )))]  # fmt: skip
+    return [
+        Rows(
+            "obs.refused_counts",
+            count,
+            native.block(
+                count,
+                (
+                    ("hour", "DateTime('UTC')", native.numbers(np.full(count, hour, np.uint32))),
+                    ("owner", "String", native.same(owner.encode(), count)),
+                    ("protocol", "String", native.same(protocol.encode(), count)),
+                    ("reason", "String", native.texts(reason.encode() for reason in refused)),
+                    (
+                        "count",
+                        "UInt64",
+                        native.numbers(np.array(list(refused.values()), np.uint64)),
+                    ),
+                ),
+            ),
+        )
+    ]

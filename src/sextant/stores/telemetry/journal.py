@@ -1,11 +1,13 @@
 """The journal of the intake: what was acknowledged and is not in the tables yet.
 
-Called by the intake. Records are appended by one thread, which writes all that are waiting and then syncs once (group commit). A *segment*
-is a file of records; it is closed when its records go to the tables and deleted when they are there. Its name is never used again, since
-it makes the tokens under which the tables recognise a repetition.
+Called by the intake. Records are appended by one thread, which writes all that are waiting and then
+syncs once (group commit). A *segment* is a file of records; it is closed when its records go to the
+tables and deleted when they are there. Its name is never used again, since it makes the tokens
+under which the tables recognise a repetition.
 
-A record is: length (u32), CRC-32 (u32), then msgpack of `Record`. A file that ends inside a record, or whose checksum is wrong there, was
-being written when the machine died: nobody has been told that this record is safe, so it is cut off.
+A record is: length (u32), CRC-32 (u32), then msgpack of `Record`. A file that ends inside a record,
+or whose checksum is wrong there, was being written when the machine died: nobody has been told that
+this record is safe, so it is cut off.
 """
 
 import os
@@ -49,7 +51,8 @@ class Segment(msgspec.Struct):
 
 
 class Journal:
-    """Opened on a folder; `recovered` holds the segments that a process before this one left, oldest first."""
+    """Opened on a folder; `recovered` holds the segments that a process before this one left,
+    oldest first."""
 
     def __init__(self, folder: Path, clock: Clock) -> None:
         files.make_folder(str(folder))
@@ -67,12 +70,20 @@ class Journal:
         self._thread.start()
 
     def append(self, record: Record) -> "Future[None]":
-        """Queue a record; the future is done when it is durable, or raises StorageError. Any thread."""
+        """Queue a record; the future is done when it is durable, or raises StorageError. Any
+        thread."""
         body = msgspec.msgpack.encode(record)
         done: Future[None] = Future()
         with self._wake:
             if self._closing:
-                done.set_exception(StorageError("SX-TELEMETRY-009", "the telemetry process is stopping", hint="send it again", retry_after_s=limits.RETRY_AFTER_S))
+                done.set_exception(
+                    StorageError(
+                        "SX-TELEMETRY-009",
+                        "the telemetry process is stopping",
+                        hint="send it again",
+                        retry_after_s=limits.RETRY_AFTER_S,
+                    )
+                )
                 return done
             self._waiting.append((_HEAD.pack(len(body), zlib.crc32(body)) + body, record, done))
             self._wake.notify()
@@ -92,7 +103,8 @@ class Journal:
         files.remove(segment.path)
 
     def set_aside(self, segment: Segment) -> str:
-        """Keep a segment that the tables will never take, where it is not tried again. Returns its path."""
+        """Keep a segment that the tables will never take, where it is not tried again. Returns its
+        path."""
         folder = self._folder / "refused"
         files.make_folder(str(folder))
         path = str(folder / f"{segment.name}{_SUFFIX}")
@@ -152,7 +164,11 @@ class Journal:
         self._last = max(self._last + 1, self._clock.now_ns())
         name = f"{self._last:020d}"
         path = str(self._folder / f"{name}{_SUFFIX}")
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o600)
+        descriptor = os.open(
+            path,
+            os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | getattr(os, "O_BINARY", 0),
+            0o600,
+        )
         files.sync_folder(str(self._folder))
         return Segment(name, path, descriptor, [])
 
@@ -162,7 +178,9 @@ class Journal:
             os.ftruncate(segment.descriptor, segment.size)
             _sync(segment.descriptor)
         except OSError:
-            pass  # its tail is read back, if ever, as records that their senders repeat under the same key
+            # its tail is read back, if ever, as records that their senders repeat under the same
+            # key
+            pass
         os.close(segment.descriptor)
         if segment.records:
             self.recovered.append(segment)
@@ -192,13 +210,21 @@ def _read(path: Path) -> Segment:
 
 
 class Seen:
-    """Keys of batches that came lately, so that a sender that got no answer may send the same again. Survives restarts.
+    """Keys of batches that came lately, so that a sender that got no answer may send the same
+    again. Survives restarts.
 
-    Keys are written down when their segment is about to be deleted; until then the segment itself holds them. Two files take turns, so
-    that old keys go with the older file.
+    Keys are written down when their segment is about to be deleted; until then the segment itself
+    holds them. Two files take turns, so that old keys go with the older file.
     """
 
-    def __init__(self, folder: Path, clock: Clock, *, count: int = limits.BATCHES_REMEMBERED_MAX, seconds: float = limits.BATCHES_REMEMBERED_S) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        clock: Clock,
+        *,
+        count: int = limits.BATCHES_REMEMBERED_MAX,
+        seconds: float = limits.BATCHES_REMEMBERED_S,
+    ) -> None:
         files.make_folder(str(folder))
         self._folder = folder
         self._clock = clock
@@ -253,9 +279,15 @@ class Seen:
     def _turn(self, now: int) -> None:
         self.close()
         old = sorted(self._folder.glob("*.keys"))
-        for path in old[:-1]:  # every key in it is older than the window, or stands in a newer file's place
+        for path in old[
+            :-1
+        ]:  # every key in it is older than the window, or stands in a newer file's place
             if int(path.stem) < now - 2 * self._length_ns:
                 files.remove(str(path))
-        self._descriptor = os.open(str(self._folder / f"{now:020d}.keys"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o600)
+        self._descriptor = os.open(
+            str(self._folder / f"{now:020d}.keys"),
+            os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0),
+            0o600,
+        )
         self._opened_ns = now
         files.sync_folder(str(self._folder))

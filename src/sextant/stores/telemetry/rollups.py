@@ -1,7 +1,9 @@
-"""Samples of five minutes made into one row, when the five minutes are over; and again when samples for them come late.
+"""Samples of five minutes made into one row, when the five minutes are over; and again when samples
+for them come late.
 
-Called by the intake's flush. Which buckets are due stands in a folder of empty files, made before the samples are inserted, so that a
-crash makes a bucket twice rather than not at all; the table keeps the newer one.
+Called by the intake's flush. Which buckets are due stands in a folder of empty files, made before
+the samples are inserted, so that a crash makes a bucket twice rather than not at all; the table
+keeps the newer one.
 """
 
 import os
@@ -15,10 +17,15 @@ from sextant.stores.telemetry.series import ROLLUP_S
 
 _DELAY_S = 60  # after its end a bucket waits so long for stragglers
 _TOGETHER = 12  # buckets made by one statement: an hour
-_BEFORE_S = int(limits.SERIES_LIVE_S)  # growth counts from a sample at most so long ago: a series that was silent for longer begins anew
+_BEFORE_S = int(
+    limits.SERIES_LIVE_S
+    # growth counts from a sample at most so long ago: a series that was silent for longer begins
+    # anew
+)
 
-# The innermost rows: samples of the buckets, and of each series its last sample before them. Of what lies behind the buckets that are
-# due, only the first bucket of a series is made: its growth is counted from a sample that may have come late.
+# The innermost rows: samples of the buckets, and of each series its last sample before them. Of
+# what lies behind the buckets that are due, only the first bucket of a series is made: its growth
+# is counted from a sample that may have come late.
 _SQL = """
 INSERT INTO obs.rollups (metric, series, bucket, count, sum, min, max, last, increase, resets, made)
 SELECT metric, series, bucket, n, total, least_value, greatest_value, last_value, grown, fell, fromUnixTimestamp64Milli({made_ms})
@@ -71,18 +78,32 @@ class Rollups:
         self._due |= new
 
     def make(self, now_ms: int, *, statements: int = 1) -> int:
-        """Make buckets that are over, at most `statements` hours of them. Returns how many. StorageError leaves them due."""
-        over = sorted(bucket for bucket in self._due if (bucket + ROLLUP_S + _DELAY_S) * 1000 <= now_ms)
+        """Make buckets that are over, at most `statements` hours of them. Returns how many.
+        StorageError leaves them due."""
+        over = sorted(
+            bucket for bucket in self._due if (bucket + ROLLUP_S + _DELAY_S) * 1000 <= now_ms
+        )
         made = 0
         for _ in range(statements):
             if not over:
                 break
-            group = [bucket for bucket in over[:_TOGETHER] if bucket < over[0] + _TOGETHER * ROLLUP_S]
+            group = [
+                bucket for bucket in over[:_TOGETHER] if bucket < over[0] + _TOGETHER * ROLLUP_S
+            ]
             over = over[len(group) :]
             start, end = group[0], group[-1] + ROLLUP_S
-            ready = (now_ms // 1000 - _DELAY_S) // ROLLUP_S * ROLLUP_S  # buckets before this are over
+            # buckets before this are over
+            ready = (now_ms // 1000 - _DELAY_S) // ROLLUP_S * ROLLUP_S
             to = max(end, min(end + _BEFORE_S, ready))
-            self._store.run(_SQL.format(made_ms=now_ms, from_ms=(start - _BEFORE_S) * 1000, start_ms=start * 1000, end_s=end, to_ms=to * 1000))
+            self._store.run(
+                _SQL.format(
+                    made_ms=now_ms,
+                    from_ms=(start - _BEFORE_S) * 1000,
+                    start_ms=start * 1000,
+                    end_s=end,
+                    to_ms=to * 1000,
+                )
+            )
             for bucket in group:
                 self._due.discard(bucket)
                 files.remove(str(self._folder / str(bucket)))

@@ -1,8 +1,10 @@
-"""Which series exist: from a sender's own bytes to the id of a series, with a budget for each owner; and samples to columns.
+"""Which series exist: from a sender's own bytes to the id of a series, with a budget for each
+owner; and samples to columns.
 
-Called by the intake only, on one thread. A *space* is one sender's way of writing labels (protocol, owner, labels that the request adds):
-a dictionary from raw bytes to a code, the place of the series in a few arrays. Labels are not kept; they are read from the raw bytes again
-when the series' row is written once more.
+Called by the intake only, on one thread. A *space* is one sender's way of writing labels (protocol,
+owner, labels that the request adds): a dictionary from raw bytes to a code, the place of the series
+in a few arrays. Labels are not kept; they are read from the raw bytes again when the series' row is
+written once more.
 """
 
 from collections.abc import Callable
@@ -20,14 +22,17 @@ _DIGITS_MAX = 15  # powers of ten up to here are exact, in numpy and in ClickHou
 _EXACT = float(1 << 53)
 _STUBBORN = 4  # failures after which a series is taken to have no decimals
 _NEGATIVE_ZERO = -(1 << 63)
-_REFUSED_KEYS_MAX = 50_000  # refused keys that are remembered, so that a repeated offender costs little and a flood no memory
-OWN = "sextant"  # the protocol of samples that the intake makes itself: they need no place in a budget
+# refused keys that are remembered, so that a repeated offender costs little and a flood no memory
+_REFUSED_KEYS_MAX = 50_000
+# the protocol of samples that the intake makes itself: they need no place in a budget
+OWN = "sextant"
 ROLLUP_S = 300  # length of a bucket of obs.rollups
 _TS = "DateTime64(3, 'UTC')"
 
 
 class Encoded(NamedTuple):
-    """What became of samples: rows for `obs.samples` and `obs.series`, services that spoke, refusals by reason."""
+    """What became of samples: rows for `obs.samples` and `obs.series`, services that spoke,
+    refusals by reason."""
 
     rows: list[Rows]
     taken: int
@@ -39,7 +44,14 @@ class Encoded(NamedTuple):
 class _Space(dict[bytes, int]):
     """Raw labels -> code; an unknown key is read when it is asked for."""
 
-    def __init__(self, learn: Callable[["_Space", bytes], int], owner: str, more: tuple[tuple[bytes, bytes], ...], *, own: bool) -> None:
+    def __init__(
+        self,
+        learn: Callable[["_Space", bytes], int],
+        owner: str,
+        more: tuple[tuple[bytes, bytes], ...],
+        *,
+        own: bool,
+    ) -> None:
         super().__init__()
         self.own = own
         self.learn = learn
@@ -54,12 +66,16 @@ class _Space(dict[bytes, int]):
 class Series:
     """All live series of this process."""
 
-    def __init__(self, *, per_owner: int = limits.SERIES_PER_OWNER_MAX, total: int = limits.SERIES_MAX) -> None:
+    def __init__(
+        self, *, per_owner: int = limits.SERIES_PER_OWNER_MAX, total: int = limits.SERIES_MAX
+    ) -> None:
         self._per_owner = per_owner
         self._total = total
         self._spaces: dict[tuple[Any, ...], _Space] = {}
         self._reasons: list[str] = [""]  # code -n is refused for reason n
-        self.kinds: dict[bytes, tuple[str, str]] = {}  # metric family -> (kind, unit), as senders said it
+        self.kinds: dict[
+            bytes, tuple[str, str]
+        ] = {}  # metric family -> (kind, unit), as senders said it
         self._swept_ms = 0
         self._clear()
 
@@ -84,9 +100,20 @@ class Series:
         self._failures = np.zeros(size, np.uint8)
         self._written = np.zeros(size, np.int64)  # when its row was last written, ms
         self._seen = np.zeros(size, np.int64)
-        self._powers = np.concatenate([10.0 ** np.arange(_DIGITS_MAX + 1), np.ones(256 - _DIGITS_MAX - 1)])
+        self._powers = np.concatenate(
+            [10.0 ** np.arange(_DIGITS_MAX + 1), np.ones(256 - _DIGITS_MAX - 1)]
+        )
 
-    def encode(self, samples: Samples, *, protocol: str, owner: str, more: tuple[tuple[bytes, bytes], ...], now_ms: int, oldest_ms: int) -> Encoded:
+    def encode(
+        self,
+        samples: Samples,
+        *,
+        protocol: str,
+        owner: str,
+        more: tuple[tuple[bytes, bytes], ...],
+        now_ms: int,
+        oldest_ms: int,
+    ) -> Encoded:
         """Look up the series of samples and return their rows.
 
         more     labels that the request adds to all (`job`, `instance`)
@@ -109,7 +136,14 @@ class Series:
                 refused[self._reasons[-int(code)]] = int(count)
         old, new = ts < oldest_ms, ts > now_ms + int(limits.FUTURE_S * 1000)
         if old.any() or new.any():
-            refused |= {name: count for name, count in (("too_old", int((good & old).sum())), ("too_new", int((good & new).sum()))) if count}
+            refused |= {
+                name: count
+                for name, count in (
+                    ("too_old", int((good & old).sum())),
+                    ("too_new", int((good & new).sum())),
+                )
+                if count
+            }
             good &= ~(old | new)
         if not good.all():
             codes, ts, values = codes[good], ts[good], values[good]
@@ -120,12 +154,17 @@ class Series:
         if unwritten.size:
             rows.append(self._rows(np.unique(unwritten), int(ts.min()), int(ts.max()), now_ms))
         self._seen[codes] = now_ms
-        services = dict(self._services[code] for code in np.unique(self._service[codes]).tolist() if self._services[code][0])
+        services = dict(
+            self._services[code]
+            for code in np.unique(self._service[codes]).tolist()
+            if self._services[code][0]
+        )
         buckets = np.unique(ts // (ROLLUP_S * 1000)) * ROLLUP_S
         return Encoded(rows, len(codes), services, refused, buckets.tolist())
 
     def forget_written(self) -> None:
-        """Write the rows of all series anew when they are next seen: a batch that held some did not become durable."""
+        """Write the rows of all series anew when they are next seen: a batch that held some did not
+        become durable."""
         self._written[:] = 0
 
     def _learn(self, space: _Space, key: bytes) -> int:
@@ -137,7 +176,11 @@ class Series:
             labels = sorted({**dict(space.more), **dict(labels)}.items())
         owner = said.owner or space.owner
         reason = said.refused
-        if not reason and not space.own and (self.by_owner.get(owner, 0) >= self._per_owner or self.count >= self._total):
+        if (
+            not reason
+            and not space.own
+            and (self.by_owner.get(owner, 0) >= self._per_owner or self.count >= self._total)
+        ):
             reason = "series_budget"
         if reason:
             if reason not in self._reasons:
@@ -203,7 +246,12 @@ class Series:
         self._digits[self._digits == _RAW] = 0  # a series may have decimals by now
         self._failures[:] = 0
 
-    def _samples(self, codes: "np.ndarray[Any, Any]", ts: "np.ndarray[Any, Any]", values: "np.ndarray[Any, Any]") -> Rows:
+    def _samples(
+        self,
+        codes: "np.ndarray[Any, Any]",
+        ts: "np.ndarray[Any, Any]",
+        values: "np.ndarray[Any, Any]",
+    ) -> Rows:
         import numpy as np
 
         scale = self._digits[codes]
@@ -211,23 +259,40 @@ class Series:
         with np.errstate(all="ignore"):
             powers = self._powers[scale]
             whole = np.rint(values * powers)
-            exact = ((whole / powers).view(np.int64) == bits) & (np.abs(whole) < np.where(scale == 0, 9.2e18, _EXACT)) & (scale != _RAW) & (bits != _NEGATIVE_ZERO)
+            exact = (
+                ((whole / powers).view(np.int64) == bits)
+                & (np.abs(whole) < np.where(scale == 0, 9.2e18, _EXACT))
+                & (scale != _RAW)
+                & (bits != _NEGATIVE_ZERO)
+            )
             mantissa = np.where(exact, whole, 0.0).astype(np.int64)
         if not exact.all():
             self._fit(np.flatnonzero(~exact), codes, values, bits, mantissa, scale)
         used, index = np.unique(self._metric[codes], return_inverse=True)
         names = [self._metrics[code] for code in used.tolist()]
-        block = native.block(len(codes), (
-            ("metric", "LowCardinality(String)", native.words(names, index)), ("series", "UInt64", native.numbers(self._id[codes])),
-            ("ts", _TS, native.numbers(ts.astype(np.int64))), ("mantissa", "Int64", native.numbers(mantissa)), ("scale", "UInt8", native.numbers(scale)),
-        ))  # fmt: skip
+        block = native.block(
+            len(codes),
+            (
+                ("metric", "LowCardinality(String)", native.words(names, index)),
+                ("series", "UInt64", native.numbers(self._id[codes])),
+                ("ts", _TS, native.numbers(ts.astype(np.int64))),
+                ("mantissa", "Int64", native.numbers(mantissa)),
+                ("scale", "UInt8", native.numbers(scale)),
+            ),
+        )
         return Rows("obs.samples", len(codes), block)
 
     def _fit(
-        self, at: "np.ndarray[Any, Any]", codes: "np.ndarray[Any, Any]", values: "np.ndarray[Any, Any]", bits: "np.ndarray[Any, Any]",
-        mantissa: "np.ndarray[Any, Any]", scale: "np.ndarray[Any, Any]",
-    ) -> None:  # fmt: skip
-        """Find the decimals of values that the scale known so far does not hold; keep the bits of those that have none."""
+        self,
+        at: "np.ndarray[Any, Any]",
+        codes: "np.ndarray[Any, Any]",
+        values: "np.ndarray[Any, Any]",
+        bits: "np.ndarray[Any, Any]",
+        mantissa: "np.ndarray[Any, Any]",
+        scale: "np.ndarray[Any, Any]",
+    ) -> None:
+        """Find the decimals of values that the scale known so far does not hold; keep the bits of
+        those that have none."""
         import numpy as np
 
         mantissa[at] = bits[at]
@@ -238,7 +303,9 @@ class Series:
                 if not hopeful.size:
                     return
                 whole = np.rint(values[hopeful] * self._powers[digits])
-                fits = ((whole / self._powers[digits]).view(np.int64) == bits[hopeful]) & (np.abs(whole) < (_EXACT if digits else 9.2e18))
+                fits = ((whole / self._powers[digits]).view(np.int64) == bits[hopeful]) & (
+                    np.abs(whole) < (_EXACT if digits else 9.2e18)
+                )
                 found = hopeful[fits]
                 mantissa[found] = whole[fits].astype(np.int64)
                 scale[found] = digits
@@ -248,7 +315,9 @@ class Series:
         self._failures[lost] = np.minimum(self._failures[lost] + 1, _STUBBORN)
         self._digits[lost[self._failures[lost] >= _STUBBORN]] = _RAW
 
-    def _rows(self, codes: "np.ndarray[Any, Any]", first_ms: int, last_ms: int, now_ms: int) -> Rows:
+    def _rows(
+        self, codes: "np.ndarray[Any, Any]", first_ms: int, last_ms: int, now_ms: int
+    ) -> Rows:
         import numpy as np
 
         said: list[Identity] = []
@@ -259,21 +328,45 @@ class Series:
             assert space.read is not None
             identity = space.read(key)
             if space.more:
-                identity = identity._replace(labels=sorted({**dict(space.more), **dict(identity.labels)}.items()))
+                identity = identity._replace(
+                    labels=sorted({**dict(space.more), **dict(identity.labels)}.items())
+                )
             said.append(identity)
         count = len(said)
         metrics = [self._metrics[code] for code in self._metric[codes].tolist()]
         services = [self._services[code] for code in self._service[codes].tolist()]
-        kinds = [self._kind(metric, identity) for metric, identity in zip(metrics, said, strict=True)]
+        kinds = [
+            self._kind(metric, identity) for metric, identity in zip(metrics, said, strict=True)
+        ]
         self._written[codes] = now_ms
         times = np.concatenate([np.full(count, first_ms), np.full(count, last_ms)])
-        return Rows("obs.series", count, native.block(count, (
-            ("metric", "String", native.texts(metrics)), ("series", "UInt64", native.numbers(self._id[codes])),
-            ("labels", "Map(String, String)", native.maps([[pair for pair in identity.labels if pair[0] != b"__name__"] for identity in said])),
-            ("asset", "String", native.texts(asset.encode() for asset, _ in services)), ("owner", "String", native.texts(owner.encode() for _, owner in services)),
-            ("kind", "String", native.texts(kind.encode() for kind, _ in kinds)), ("unit", "String", native.texts(unit.encode() for _, unit in kinds)),
-            ("first_seen", _TS, native.numbers(times[:count])), ("last_seen", _TS, native.numbers(times[count:])),
-        )))  # fmt: skip
+        return Rows(
+            "obs.series",
+            count,
+            native.block(
+                count,
+                (
+                    ("metric", "String", native.texts(metrics)),
+                    ("series", "UInt64", native.numbers(self._id[codes])),
+                    (
+                        "labels",
+                        "Map(String, String)",
+                        native.maps(
+                            [
+                                [pair for pair in identity.labels if pair[0] != b"__name__"]
+                                for identity in said
+                            ]
+                        ),
+                    ),
+                    ("asset", "String", native.texts(asset.encode() for asset, _ in services)),
+                    ("owner", "String", native.texts(owner.encode() for _, owner in services)),
+                    ("kind", "String", native.texts(kind.encode() for kind, _ in kinds)),
+                    ("unit", "String", native.texts(unit.encode() for _, unit in kinds)),
+                    ("first_seen", _TS, native.numbers(times[:count])),
+                    ("last_seen", _TS, native.numbers(times[count:])),
+                ),
+            ),
+        )
 
     def _kind(self, metric: bytes, identity: Identity) -> tuple[str, str]:
         if metric in self.kinds:

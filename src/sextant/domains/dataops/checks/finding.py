@@ -20,7 +20,9 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
     asset: str  # whose rows these are
     frame: "pl.DataFrame"
-    schema: Mapping[str, "pl.DataType"]  # of the frame, read once: Polars builds it anew at each call
+    schema: Mapping[
+        str, "pl.DataType"
+    ]  # of the frame, read once: Polars builds it anew at each call
     references: Mapping[str, "pl.DataFrame"]  # asset id -> its rows
     expect_schema: Sequence[tuple[str, str]]  # of the live version
     time: str  # the column of instants
@@ -29,10 +31,18 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     personal: frozenset[str]
 
     def column(self, name: str) -> "pl.DataType":
-        """Return a column's type. Unanswerable when it does not exist; the message names near ones."""
+        """Return a column's type. Unanswerable when it does not exist; the message names near
+        ones."""
         if name not in self.schema:
             near = difflib.get_close_matches(name, self.schema, n=3)
-            raise Unanswerable(f"there is no column `{name}`; " + (f"did you mean {_listed(near)}?" if near else f"there are {_listed(list(self.schema)[:10])}"))
+            raise Unanswerable(
+                f"there is no column `{name}`; "
+                + (
+                    f"did you mean {_listed(near)}?"
+                    if near
+                    else f"there are {_listed(list(self.schema)[:10])}"
+                )
+            )
         return self.schema[name]
 
     def show(self, column: str, value: Any) -> Any:
@@ -78,7 +88,11 @@ class Unanswerable(Exception):
 def need(params: Mapping[str, Any], name: str, check: str) -> Any:
     """Return a parameter. ProjectError when the check was declared without it."""
     if name not in params:
-        raise ProjectError("SX-CHECK-001", f"check `{check}` lacks `{name}`", hint=f"give it as {check}({name}=...)")
+        raise ProjectError(
+            "SX-CHECK-001",
+            f"check `{check}` lacks `{name}`",
+            hint=f"give it as {check}({name}=...)",
+        )
     return params[name]
 
 

@@ -1,7 +1,8 @@
-"""Checks that look at each row: null, unique, in a range, in a list, of a pattern, in another table. Called by `evaluate`.
+"""Checks that look at each row: null, unique, in a range, in a list, of a pattern, in another
+table. Called by `evaluate`.
 
-A null passes every check but `not_null` (and `unique`, where nulls are equal), as in SQL: whether a value may be absent is
-one question, which values may be there is another.
+A null passes every check but `not_null` (and `unique`, where nulls are equal), as in SQL: whether a
+value may be absent is one question, which values may be there is another.
 """
 
 from collections.abc import Mapping
@@ -20,12 +21,23 @@ def not_null(params: Mapping[str, Any], context: Context) -> Probe:
     import polars as pl
 
     columns = _columns(params, "not_null", context)
-    mask = pl.any_horizontal(pl.col(columns).is_null()) if len(columns) > 1 else pl.col(columns[0]).is_null()
-    counts = {"failed": mask.sum(), **{f"null:{name}": pl.col(name).null_count() for name in columns}}
+    mask = (
+        pl.any_horizontal(pl.col(columns).is_null())
+        if len(columns) > 1
+        else pl.col(columns[0]).is_null()
+    )
+    counts = {
+        "failed": mask.sum(),
+        **{f"null:{name}": pl.col(name).null_count() for name in columns},
+    }
 
     def conclude(values: dict[str, Any]) -> Finding:
         empty = {name: values[f"null:{name}"] for name in columns if values[f"null:{name}"]}
-        detail = ": " + ", ".join(f"`{name}` {count}" for name, count in empty.items()) if len(columns) > 1 else ""
+        detail = (
+            ": " + ", ".join(f"`{name}` {count}" for name, count in empty.items())
+            if len(columns) > 1
+            else ""
+        )
         return Finding(failed=values["failed"], measured=empty, detail=detail, mask=mask)
 
     return Probe(said=f"{_quoted(columns)} not null", counts=counts, conclude=conclude)
@@ -37,22 +49,34 @@ def unique(params: Mapping[str, Any], context: Context) -> Probe:
 
     columns = _columns(params, "unique", context)
     value = pl.col(columns[0]) if len(columns) == 1 else pl.struct(columns)
-    # Equal rows have equal hashes: as many hashes as rows prove that all differ, at a ninth of the time. Only fewer need the exact count.
-    # Floats and nestings are counted exactly at once, since there equal values may have several representations.
-    hashable = not any(context.column(name).is_float() or context.column(name).is_nested() for name in columns)
+    # Equal rows have equal hashes: as many hashes as rows prove that all differ, at a ninth of the
+    # time. Only fewer need the exact count. Floats and nestings are counted exactly at once, since
+    # there equal values may have several representations.
+    hashable = not any(
+        context.column(name).is_float() or context.column(name).is_nested() for name in columns
+    )
 
     def conclude(values: dict[str, Any]) -> Finding:
         distinct = values["distinct"]
         if hashable and distinct < context.frame.height:
-            distinct = context.frame.lazy().select(value.n_unique()).collect(engine="in-memory").item()
-        return Finding(failed=context.frame.height - distinct, measured={"distinct": distinct}, mask=value.is_duplicated())
+            distinct = (
+                context.frame.lazy().select(value.n_unique()).collect(engine="in-memory").item()
+            )
+        return Finding(
+            failed=context.frame.height - distinct,
+            measured={"distinct": distinct},
+            mask=value.is_duplicated(),
+        )
 
     distinct = pl.struct(columns).hash().n_unique() if hashable else value.n_unique()
-    return Probe(said=f"{_quoted(columns)} unique", counts={"distinct": distinct}, conclude=conclude)
+    return Probe(
+        said=f"{_quoted(columns)} unique", counts={"distinct": distinct}, conclude=conclude
+    )
 
 
 def between(params: Mapping[str, Any], context: Context) -> Probe:
-    """Values of `column` lie between `low` and `high`, both included; either may be None. NaN does not."""
+    """Values of `column` lie between `low` and `high`, both included; either may be None. NaN does
+    not."""
     import polars as pl
 
     name = need(params, "column", "between")
@@ -72,24 +96,53 @@ def between(params: Mapping[str, Any], context: Context) -> Probe:
         least, most = values["min"], values["max"]
         above = high is not None and most is not None and most > high
         below = low is not None and least is not None and least < low
-        worst = least if below and (not above or low - least > most - high) else most if above else None
+        worst = (
+            least if below and (not above or low - least > most - high) else most if above else None
+        )
         detail = f", worst {context.show(name, worst)}" if worst is not None else ""
-        return Finding(failed=values["failed"], measured={"min": context.show(name, least), "max": context.show(name, most)}, detail=detail, mask=mask)
+        return Finding(
+            failed=values["failed"],
+            measured={"min": context.show(name, least), "max": context.show(name, most)},
+            detail=detail,
+            mask=mask,
+        )
 
-    said = f"`{name}` " + (f"between {low} and {high}" if low is not None and high is not None else f"at least {low}" if high is None else f"at most {high}")
-    return Probe(said=said, counts={"failed": mask.sum(), "min": column.min(), "max": column.max()}, conclude=conclude)
+    said = f"`{name}` " + (
+        f"between {low} and {high}"
+        if low is not None and high is not None
+        else f"at least {low}"
+        if high is None
+        else f"at most {high}"
+    )
+    return Probe(
+        said=said,
+        counts={"failed": mask.sum(), "min": column.min(), "max": column.max()},
+        conclude=conclude,
+    )
 
 
 def accepted_values(params: Mapping[str, Any], context: Context) -> Probe:
     """Values of `column` are among `values`."""
     import polars as pl
 
-    name, accepted = need(params, "column", "accepted_values"), list(need(params, "values", "accepted_values"))
+    name, accepted = (
+        need(params, "column", "accepted_values"),
+        list(need(params, "values", "accepted_values")),
+    )
     try:
-        listed = pl.Series(accepted).cast(context.column(name)) if accepted else pl.Series([], dtype=context.column(name))
+        listed = (
+            pl.Series(accepted).cast(context.column(name))
+            if accepted
+            else pl.Series([], dtype=context.column(name))
+        )
     except pl.exceptions.PolarsError as error:
-        raise Unanswerable(f"`{name}` has type {context.column(name)}, the accepted values do not") from error
-    said = f"`{name}` among {', '.join(str(value) for value in accepted[:10])}{' ...' if len(accepted) > 10 else ''}"
+        raise Unanswerable(
+            f"`{name}` has type {context.column(name)}, the accepted values do not"
+        ) from error
+    said = (
+        f"`{name}` among "
+        f"{', '.join(str(value) for value in accepted[:10])}{' ...' if len(accepted) > 10 else ''}"
+    )
     return _among(name, listed, said, context)
 
 
@@ -108,12 +161,16 @@ def foreign_key(params: Mapping[str, Any], context: Context) -> Probe:
     try:
         known = reference.get_column(target).drop_nulls().cast(type_)
     except pl.exceptions.PolarsError as error:
-        raise Unanswerable(f"`{name}` has type {type_} and `{to}` {reference.schema[target]}: they cannot be compared") from error
+        raise Unanswerable(
+            f"`{name}` has type {type_} and `{to}` {reference.schema[target]}: they cannot "
+            "be compared"
+        ) from error
     return _among(name, known, f"`{name}` in `{to}`", context)
 
 
 def matches(params: Mapping[str, Any], context: Context) -> Probe:
-    """The regular expression `pattern` is found in the texts of `column`; write ^ and $ where the whole text is meant."""
+    """The regular expression `pattern` is found in the texts of `column`; write ^ and $ where the
+    whole text is meant."""
     import polars as pl
 
     name, pattern = need(params, "column", "matches"), need(params, "pattern", "matches")
@@ -122,9 +179,17 @@ def matches(params: Mapping[str, Any], context: Context) -> Probe:
     try:
         pl.Series([""]).str.contains(pattern)
     except pl.exceptions.PolarsError as error:
-        raise ProjectError("SX-CHECK-003", f"`{pattern}` is not a regular expression", hint="look-around and back-references are not supported") from error
+        raise ProjectError(
+            "SX-CHECK-003",
+            f"`{pattern}` is not a regular expression",
+            hint="look-around and back-references are not supported",
+        ) from error
     mask = (~pl.col(name).str.contains(pattern)).fill_null(value=False)
-    return Probe(said=f"`{name}` matches `{pattern}`", counts={"failed": mask.sum()}, conclude=lambda values: Finding(failed=values["failed"], mask=mask))
+    return Probe(
+        said=f"`{name}` matches `{pattern}`",
+        counts={"failed": mask.sum()},
+        conclude=lambda values: Finding(failed=values["failed"], mask=mask),
+    )
 
 
 def _among(name: str, known: "pl.Series", said: str, context: Context) -> Probe:
@@ -138,7 +203,12 @@ def _among(name: str, known: "pl.Series", said: str, context: Context) -> Probe:
         odd = context.frame.filter(mask).get_column(name).value_counts(sort=True).head(5)
         found = [context.show(name, value) for value in odd.get_column(name)]
         shown = list(dict.fromkeys(found))
-        return Finding(failed=values["failed"], measured={"found": shown}, detail=f": {', '.join(str(value) for value in shown)}", mask=mask)
+        return Finding(
+            failed=values["failed"],
+            measured={"found": shown},
+            detail=f": {', '.join(str(value) for value in shown)}",
+            mask=mask,
+        )
 
     return Probe(said=said, counts={"failed": mask.sum()}, conclude=conclude)
 
@@ -146,7 +216,9 @@ def _among(name: str, known: "pl.Series", said: str, context: Context) -> Probe:
 def _columns(params: Mapping[str, Any], check: str, context: Context) -> list[str]:
     columns = list(need(params, "columns", check))
     if not columns:
-        raise ProjectError("SX-CHECK-001", f"check `{check}` names no column", hint=f'name one: {check}("id")')
+        raise ProjectError(
+            "SX-CHECK-001", f"check `{check}` names no column", hint=f'name one: {check}("id")'
+        )
     for name in columns:
         context.column(name)
     return columns
@@ -168,7 +240,9 @@ def _bound(value: Any, name: str, type_: "pl.DataType") -> Any:
     if isinstance(type_, pl.Datetime) and isinstance(value, datetime):
         zoned = value if value.tzinfo else value.replace(tzinfo=UTC)
         return zoned if type_.time_zone else value.replace(tzinfo=None)
-    if isinstance(value, str) != (type_ == pl.String) or (not type_.is_numeric() and type_ not in (pl.String, pl.Date)):
+    if isinstance(value, str) != (type_ == pl.String) or (
+        not type_.is_numeric() and type_ not in (pl.String, pl.Date)
+    ):
         raise Unanswerable(f"`{name}` has type {type_}, which does not compare with {value!r}")
     return value
 

@@ -1,4 +1,5 @@
-"""Checks of a frame as a whole: how many rows, which columns, how new, and what a query or a function says. Called by `evaluate`."""
+"""Checks of a frame as a whole: how many rows, which columns, how new, and what a query or a
+function says. Called by `evaluate`."""
 
 import re
 from collections.abc import Mapping
@@ -22,26 +23,49 @@ def row_count(params: Mapping[str, Any], context: Context) -> Finding:
     """There are at least `low` and at most `high` rows; either may be None."""
     low, high, rows = params.get("low"), params.get("high"), context.frame.height
     ok = (low is None or rows >= low) and (high is None or rows <= high)
-    said = f"between {low} and {high} rows" if low is not None and high is not None else f"at least {low} rows" if high is None else f"at most {high} rows"
-    return Finding(failed=0 if ok else 1, measured={"rows": rows}, message=f"{said}: there are {rows}")
+    said = (
+        f"between {low} and {high} rows"
+        if low is not None and high is not None
+        else f"at least {low} rows"
+        if high is None
+        else f"at most {high} rows"
+    )
+    return Finding(
+        failed=0 if ok else 1, measured={"rows": rows}, message=f"{said}: there are {rows}"
+    )
 
 
 def schema(params: Mapping[str, Any], context: Context) -> Finding:
-    """The columns are the expected ones: `columns` (name -> type), or those of the live version where none are given.
+    """The columns are the expected ones: `columns` (name -> type), or those of the live version
+    where none are given.
 
     mode  `freeze`: exactly these; `evolve`: columns may be added and numbers may widen, none may go
     """
     declared = dict(params.get("columns") or {})
     expected, mode = declared or dict(context.expect_schema), params.get("mode", "evolve")
     found = {name: type_name(type_) for name, type_ in context.schema.items()}
-    added = [name for name in found if name not in expected] if expected and mode == "freeze" else []
+    added = (
+        [name for name in found if name not in expected] if expected and mode == "freeze" else []
+    )
     missing = [name for name in expected if name not in found]
-    changed = {name: [expected[name], found[name]] for name in expected if name in found and not _fits(expected[name], found[name], mode)}
+    changed = {
+        name: [expected[name], found[name]]
+        for name in expected
+        if name in found and not _fits(expected[name], found[name], mode)
+    }
     parts = [f"`{name}` is missing" for name in missing]
     parts += [f"`{name}` is {new} instead of {old}" for name, (old, new) in changed.items()]
     parts += [f"`{name}` is new" for name in added]
-    measured = {key: value for key, value in (("added", added), ("missing", missing), ("changed", changed)) if value}
-    return Finding(failed=len(parts), measured=measured, message=f"columns ({mode}): " + (", ".join(parts) or f"{len(found)} as expected"))
+    measured = {
+        key: value
+        for key, value in (("added", added), ("missing", missing), ("changed", changed))
+        if value
+    }
+    return Finding(
+        failed=len(parts),
+        measured=measured,
+        message=f"columns ({mode}): " + (", ".join(parts) or f"{len(found)} as expected"),
+    )
 
 
 def fresh(params: Mapping[str, Any], context: Context) -> Finding:
@@ -49,18 +73,33 @@ def fresh(params: Mapping[str, Any], context: Context) -> Finding:
     within = need(params, "within", "fresh")
     length_s, name = _length_s(within), context.time
     if not name:
-        raise ProjectError("SX-CHECK-004", "check `fresh` needs the dataset's time column", hint='declare it: @sx.dataset(time="...")')
+        raise ProjectError(
+            "SX-CHECK-004",
+            "check `fresh` needs the dataset's time column",
+            hint='declare it: @sx.dataset(time="...")',
+        )
     context.column(name)
     newest = _instant(context.frame.get_column(name).max(), name)
     if newest is None:
-        return Finding(failed=1, measured={"newest": None}, message=f"`{name}` within {within}: there is no row with a time")
+        return Finding(
+            failed=1,
+            measured={"newest": None},
+            message=f"`{name}` within {within}: there is no row with a time",
+        )
     age_s = (context.now_ns - from_datetime(newest)) / NS
-    message = f"`{name}` within {within}: the newest is {newest:%Y-%m-%d %H:%M} UTC, {_long(age_s)} old"
-    return Finding(failed=0 if age_s <= length_s else 1, measured={"newest": newest.isoformat(), "age_s": round(age_s, 3)}, message=message)
+    message = (
+        f"`{name}` within {within}: the newest is {newest:%Y-%m-%d %H:%M} UTC, {_long(age_s)} old"
+    )
+    return Finding(
+        failed=0 if age_s <= length_s else 1,
+        measured={"newest": newest.isoformat(), "age_s": round(age_s, 3)},
+        message=message,
+    )
 
 
 def sql(params: Mapping[str, Any], context: Context) -> Finding:
-    """The DuckDB query returns no row. It reads the dataset by its own name or as `this`; tables that other checks refer to go by theirs."""
+    """The DuckDB query returns no row. It reads the dataset by its own name or as `this`; tables
+    that other checks refer to go by theirs."""
     import duckdb
 
     query = need(params, "query", "sql")
@@ -74,20 +113,37 @@ def sql(params: Mapping[str, Any], context: Context) -> Finding:
         try:
             statements = duckdb.extract_statements(query)
             if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-                raise ProjectError("SX-CHECK-002", "a check's query must be one SELECT", hint="it returns the rows that fail; an empty result passes")
+                raise ProjectError(
+                    "SX-CHECK-002",
+                    "a check's query must be one SELECT",
+                    hint="it returns the rows that fail; an empty result passes",
+                )
             failing = _frame(connection.sql(query).to_arrow_table())
         except duckdb.Error as error:
-            raise ProjectError("SX-CHECK-002", f"the query of a check fails: {error}", hint="try it in DuckDB over the dataset's rows") from error
-    return Finding(failed=failing.height, message="" if failing.height else "the query returns no row", rows=failing)
+            raise ProjectError(
+                "SX-CHECK-002",
+                f"the query of a check fails: {error}",
+                hint="try it in DuckDB over the dataset's rows",
+            ) from error
+    return Finding(
+        failed=failing.height,
+        message="" if failing.height else "the query returns no row",
+        rows=failing,
+    )
 
 
 def python(params: Mapping[str, Any], context: Context) -> Finding:
-    """The function says so: it gets the frame and returns a bool, the failing rows, or something with `ok` and `message`."""
+    """The function says so: it gets the frame and returns a bool, the failing rows, or something
+    with `ok` and `message`."""
     import polars as pl
 
     name = need(params, "function", "python")
     if name not in context.functions:
-        raise ProjectError("SX-CHECK-005", f"there is no check function `{name}`", hint=f"there are {', '.join(sorted(context.functions)) or 'none'}")
+        raise ProjectError(
+            "SX-CHECK-005",
+            f"there is no check function `{name}`",
+            hint=f"there are {', '.join(sorted(context.functions)) or 'none'}",
+        )
     try:
         said = context.functions[name](context.frame)
         said = said.collect() if isinstance(said, pl.LazyFrame) else said
@@ -95,20 +151,31 @@ def python(params: Mapping[str, Any], context: Context) -> Finding:
         raise Unanswerable(f"`{name}` raised {type(error).__name__}: {error}") from error
     if isinstance(said, pl.DataFrame):
         return Finding(failed=said.height, rows=said)
-    if hasattr(said, "to_arrow_table") or type(said).__module__.partition(".")[0] in ("pandas", "pyarrow"):
+    if hasattr(said, "to_arrow_table") or type(said).__module__.partition(".")[0] in (
+        "pandas",
+        "pyarrow",
+    ):
         rows = _frame(said.to_arrow_table() if hasattr(said, "to_arrow_table") else said)
         return Finding(failed=rows.height, rows=rows)
     if isinstance(said, bool) or type(said).__name__ == "bool":  # NumPy's bool is called so too
         return Finding(failed=0 if said else 1, message=f"`{name}` says {'yes' if said else 'no'}")
     if hasattr(said, "ok"):
         failed = 0 if said.ok else max(1, int(getattr(said, "failed", 1)))
-        return Finding(failed=failed, measured=plain(dict(getattr(said, "measured", {}))), message=str(getattr(said, "message", "")) or f"`{name}` says {'yes' if said.ok else 'no'}")
+        return Finding(
+            failed=failed,
+            measured=plain(dict(getattr(said, "measured", {}))),
+            message=str(getattr(said, "message", ""))
+            or f"`{name}` says {'yes' if said.ok else 'no'}",
+        )
     hint = "return True or False, a frame of the failing rows, or an object with `ok` and `message`"
-    raise ProjectError("SX-CHECK-006", f"check function `{name}` returned `{type(said).__name__}`", hint=hint)
+    raise ProjectError(
+        "SX-CHECK-006", f"check function `{name}` returned `{type(said).__name__}`", hint=hint
+    )
 
 
 def type_name(type_: "pl.DataType") -> str:
-    """Return the short name under which the lake stores a Polars type (`sextant.stores.lake.types` has the list)."""
+    """Return the short name under which the lake stores a Polars type (`sextant.stores.lake.types`
+    has the list)."""
     import polars as pl
 
     if isinstance(type_, pl.Datetime):
@@ -118,12 +185,27 @@ def type_name(type_: "pl.DataType") -> str:
     if isinstance(type_, (pl.List, pl.Array)):
         return f"list<{type_name(_instance(type_.inner))}>"
     if isinstance(type_, pl.Struct):
-        return "struct<" + ", ".join(f"{_word(field.name)}: {type_name(_instance(field.dtype))}" for field in type_.fields) + ">"
+        return (
+            "struct<"
+            + ", ".join(
+                f"{_word(field.name)}: {type_name(_instance(field.dtype))}"
+                for field in type_.fields
+            )
+            + ">"
+        )
     if type_.is_integer():
         return "int32" if type_ in (pl.Int8, pl.Int16, pl.Int32, pl.UInt8, pl.UInt16) else "int64"
     if isinstance(type_, (pl.Categorical, pl.Enum)):
         return "string"
-    plain_names = {pl.Boolean: "bool", pl.Float32: "float32", pl.Float64: "float64", pl.String: "string", pl.Binary: "binary", pl.Date: "date", pl.Time: "time"}
+    plain_names = {
+        pl.Boolean: "bool",
+        pl.Float32: "float32",
+        pl.Float64: "float64",
+        pl.String: "string",
+        pl.Binary: "binary",
+        pl.Date: "date",
+        pl.Time: "time",
+    }
     return plain_names.get(type(type_), str(type_).lower())
 
 
@@ -146,7 +228,11 @@ def _fits(expected: str, found: str, mode: str) -> bool:
 def _length_s(text: str) -> float:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*", text)
     if match is None:
-        raise ProjectError("SX-CHECK-004", f"`{text}` is not a length of time", hint="write it as 90s, 30m, 36h, 3d or 2w")
+        raise ProjectError(
+            "SX-CHECK-004",
+            f"`{text}` is not a length of time",
+            hint="write it as 90s, 30m, 36h, 3d or 2w",
+        )
     return float(match[1]) * _SECONDS[match[2]]
 
 
@@ -171,5 +257,9 @@ def _instant(value: Any, name: str) -> datetime | None:
 def _frame(value: Any) -> "pl.DataFrame":
     import polars as pl
 
-    frame = pl.from_pandas(value) if type(value).__module__.partition(".")[0] == "pandas" else pl.from_arrow(value)
+    frame = (
+        pl.from_pandas(value)
+        if type(value).__module__.partition(".")[0] == "pandas"
+        else pl.from_arrow(value)
+    )
     return frame if isinstance(frame, pl.DataFrame) else frame.to_frame()
