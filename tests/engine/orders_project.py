@@ -1,5 +1,11 @@
 """The project that the tests of runs share: orders by day, and what is made of them."""
 
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+from sextant.engine.leases import Leases, this_process
+
 ORDERS = """
 bad_days = ["2026-01-03"]
 
@@ -21,6 +27,30 @@ def parts(p, env, name):
             f"dataset:{name}", p.versions.live_version(env, f"dataset:{name}")
         ).items()
     }
+
+
+OTHER = this_process()._replace(pid=1, since="1")
+
+
+def expire(p, name: str) -> None:
+    """Let a lease expire, as when its holder was not heard of for long."""
+    with closing(sqlite3.connect(p.state.address)) as database, database:
+        assert database.execute("UPDATE lease SET expires_at = 1 WHERE name = ?", (name,)).rowcount
+
+
+@contextmanager
+def takes_over(p, leases: Leases) -> Iterator[Leases]:
+    """Hold a run's leases as another process does that takes this one for dead."""
+    for name in leases._names:
+        expire(p, name)
+    run = leases._holder.partition(" ")[0]
+    with Leases(p.state, run, leases._names[1:], process=OTHER) as taken:
+        yield taken
+
+
+def take_over(p, leases: Leases) -> None:
+    with takes_over(p, leases):
+        pass
 
 
 TWO = """

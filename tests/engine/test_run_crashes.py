@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from orders_project import CUT, TWO, parts
+from orders_project import CUT, TWO, parts, take_over
 
 import sextant
 from sextant.engine.leases import Leases
@@ -21,7 +21,7 @@ from sextant.app.config import read_config
 from sextant.app.platform import LocalPlatform
 from sextant.engine.leases import Leases
 from pathlib import Path
-with LocalPlatform(read_config(Path(sys.argv[1])), load=False) as p, Leases(p.state, p.clock, "run_of_another", ["dev/dataset:orders"]):
+with LocalPlatform(read_config(Path(sys.argv[1])), load=False) as p, Leases(p.state, "run_of_another", ["dev/dataset:orders"]):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -115,7 +115,7 @@ def test_a_lost_lease(shop, running, monkeypatch) -> None:
     monkeypatch.setattr(Leases, "__enter__", lambda self: leases.append(self) or enter(self))
     with shop.open() as p:
         with pytest.raises(Busy, match="another process took over"):
-            running(p, "dev", progress=lambda _t, _d: setattr(leases[-1], "lost", True))
+            running(p, "dev", progress=lambda _t, _d: take_over(p, leases[-1]))
         assert parts(p, "dev", "orders") == {}
         assert len(p.state.read("runs_open")) == 1, "it is the other's to end"
         running(p)

@@ -5,10 +5,9 @@ Everything here is thin: it resolves names, asks the policy where the room behin
 calls that room.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -35,21 +34,17 @@ from sextant.app.answers import (
     VersionSeen,
     Why,
 )
-from sextant.app.port import Progress, Role, StepDone
+from sextant.app.port import Progress, Role, RunProgress
 from sextant.engine.execute import Done, Task
 from sextant.engine.leases import worker_of
 from sextant.engine.plan import Plan, Request
-from sextant.kernel.errors import Busy, Denied, NotFound, UsageError
+from sextant.kernel.errors import Denied, NotFound, UsageError
 from sextant.kernel.limits import PAGE_ROWS, PAGE_ROWS_MAX
 from sextant.kernel.nouns import CheckResult, Principal, Release
 
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
     from sextant.app.runs import RunReport
-
-T = TypeVar("T")
-_WAIT_S = 30.0  # for another run, the scheduler's say, that writes the same
-_LOOK_S = 0.1
 
 
 class Operations:
@@ -343,15 +338,14 @@ class Operations:
         progress: Progress | None = None,
     ) -> "RunReport":
         request = self._request(assets, partition, stale=stale, force=force, upstream=upstream)
-        return _patiently(
-            lambda: self._p.runs.run(
-                self._env(env),
-                request,
-                by=self._who(),
-                trigger=trigger,
-                progress=_told(progress),
-                break_glass=break_glass,
-            )
+        return self._p.runs.run(
+            self._env(env),
+            request,
+            by=self._who(),
+            trigger=trigger,
+            progress=_told(progress),
+            break_glass=break_glass,
+            waits=_waits(progress),
         )
 
     def cancel(self, run: str) -> dict[str, Any]:
@@ -360,7 +354,7 @@ class Operations:
                 "SX-RUN-006", f"run `{run}` is not running", hint="`sextant runs` lists them"
             )
         self._p.allow(self._who(), "run", None, "")
-        elsewhere = worker_of(self._p.state, self._p.clock, run)
+        elsewhere = worker_of(self._p.state, run)
         if elsewhere:
             raise UsageError(
                 "SX-RUN-007",
@@ -381,6 +375,7 @@ class Operations:
         source: str = "",
         break_glass: str = "",
         env: str = "",
+        progress: Progress | None = None,
     ) -> Release:
         if bool(version) == bool(source):
             raise UsageError(
@@ -388,15 +383,14 @@ class Operations:
                 "a release needs a version or --from ENV",
                 hint=f"`sextant versions {asset}` lists versions",
             )
-        return _patiently(
-            lambda: self._p.runs.release(
-                self._env(env),
-                self._p.asset(asset),
-                version=version,
-                source=source,
-                by=self._who(),
-                break_glass=break_glass,
-            )
+        return self._p.runs.release(
+            self._env(env),
+            self._p.asset(asset),
+            version=version,
+            source=source,
+            by=self._who(),
+            break_glass=break_glass,
+            waits=_waits(progress),
         )
 
     def unhold(self, asset: str, version: str, *, env: str = "") -> dict[str, Any]:
@@ -418,17 +412,16 @@ class Operations:
         env: str = "",
         progress: Progress | None = None,
     ) -> "RunReport":
-        return _patiently(
-            lambda: self._p.runs.undo(
-                self._env(env),
-                self._id(asset),
-                by=self._who(),
-                reason=reason,
-                version=version,
-                downstream=downstream,
-                break_glass=break_glass,
-                progress=_told(progress),
-            )
+        return self._p.runs.undo(
+            self._env(env),
+            self._id(asset),
+            by=self._who(),
+            reason=reason,
+            version=version,
+            downstream=downstream,
+            break_glass=break_glass,
+            progress=_told(progress),
+            waits=_waits(progress),
         )
 
     def approve(self, release: str, *, deny: bool = False, reason: str = "") -> Release:
@@ -591,19 +584,6 @@ class Operations:
         """Nothing is held."""
 
 
-def _patiently(do: Callable[[], T]) -> T:
-    """Do it, waiting for another writer of the same to end; its Busy says who that is when it takes
-    long."""
-    until = time.monotonic() + _WAIT_S
-    while True:
-        try:
-            return do()
-        except Busy as error:
-            if error.code != "SX-RUN-001" or time.monotonic() > until:
-                raise
-        time.sleep(_LOOK_S)
-
-
 def span(text: str) -> tuple[str, str] | None:
     """Return the first and last key of `A..B`, or of one partition. UsageError."""
     if not text:
@@ -631,7 +611,12 @@ def _rows(limit: int, *, least: int = 1) -> int:
 def _told(progress: Progress | None) -> Callable[[Task, Done], None]:
     if progress is None:
         return lambda _task, _done: None
-    return lambda task, done: progress(StepDone(step=task.id, rows=done.rows))
+    return lambda task, done: progress(RunProgress(step=task.id, rows=done.rows))
+
+
+def _waits(progress: Progress | None) -> Callable[[str], None]:
+    """Return what is told whom a run waits for: a person's commands always wait in line."""
+    return lambda text: progress(RunProgress(waits=text)) if progress is not None else None
 
 
 def _version() -> str:

@@ -22,6 +22,7 @@ import msgspec
 
 from sextant.app import bundle, loading
 from sextant.app.answers import Reported
+from sextant.app.claims import environment_guard, refuse_environment_in_use
 from sextant.app.config import Config, find_config, read_config
 from sextant.engine.executors.inline import InlineExecutor
 from sextant.engine.executors.process import ProcessExecutor
@@ -610,7 +611,7 @@ class LocalPlatform:
 
     def drop_env(self, name: str, *, by: Principal | None = None) -> None:
         """Drop an environment that the project does not declare and that nothing falls through to.
-        Conflict while a release is open in it."""
+        Conflict while a release is open or a run is in progress in it."""
         self.check_env(name)
         if name in self.manifest().environments:
             raise UserError(
@@ -638,7 +639,11 @@ class LocalPlatform:
             )
         by = by or self.who()
         self.allow(by, "env", None, name)
-        self.state.commit(Write((), (self.event("env.dropped", name, EnvCreated(name), by, ""),)))
+        same = environment_guard(self, name)
+        refuse_environment_in_use(self, name)
+        self.runs.end_crashed(name, by=by, reason=f"environment `{name}` was dropped")
+        dropped = self.event("env.dropped", name, EnvCreated(name), by, "")
+        self.state.commit(Write((same,), (dropped,)))
 
     def report(
         self,

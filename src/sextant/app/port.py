@@ -40,14 +40,15 @@ from sextant.kernel.nouns import CheckResult, Noun, Release
 Role = Literal["viewer", "operator", "admin"]
 
 
-class StepDone(Noun, frozen=True, kw_only=True):
-    """A step of a run that has ended: what a line of progress says."""
+class RunProgress(Noun, frozen=True, kw_only=True):
+    """What a run says while it goes on: a step that has ended, or whom it waits for."""
 
-    step: str
+    step: str = ""
     rows: int = 0
+    waits: str = ""
 
 
-Progress = Callable[[StepDone], None]
+Progress = Callable[[RunProgress], None]
 
 
 class Platform(Protocol):
@@ -267,6 +268,7 @@ class Platform(Protocol):
         source: str = "",
         break_glass: str = "",
         env: str = "",
+        progress: Progress | None = None,
     ) -> Release:
         """Make a version of an asset live, through the gate: `version`, or what is live in
         environment `source`."""

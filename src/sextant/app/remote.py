@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import msgspec
 
-from sextant.app.port import OPERATIONS, Operation, Platform, StepDone
+from sextant.app.port import OPERATIONS, Operation, Platform, RunProgress
 from sextant.kernel.errors import UsageError, WorldError, from_problem
 
 API = "/api/v1"
@@ -171,7 +171,7 @@ def _text(value: Any) -> Any:
 
 
 def _followed(
-    got: http.client.HTTPResponse, progress: "Callable[[StepDone], None] | None", answer: Any
+    got: http.client.HTTPResponse, progress: "Callable[[RunProgress], None] | None", answer: Any
 ) -> Any:
     """Read lines of progress until the one with the result, or with the error."""
     try:
@@ -180,7 +180,7 @@ def _followed(
                 continue  # a sign of life
             said = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
             if "done" in said and progress is not None:
-                progress(msgspec.json.decode(said["done"], type=StepDone))
+                progress(msgspec.json.decode(said["done"], type=RunProgress))
             if "result" in said:
                 got.read()
                 return msgspec.json.decode(said["result"], type=answer)

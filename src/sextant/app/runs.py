@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from sextant.app.claims import Claim, Prepared, Waiting, claim, environment_guard, hold
 from sextant.engine import keys
 from sextant.engine import plan as planning
 from sextant.engine.execute import Done, Outcome, Task, execute
 from sextant.engine.history import History
-from sextant.engine.leases import Leases, is_alive
+from sextant.engine.leases import FencedState, Leases, is_alive
 from sextant.engine.plan import Plan, Request, Scene
 from sextant.engine.tables import RunTable, Staged, merge_schema
 from sextant.engine.versions import Pointer, changed
@@ -41,6 +42,10 @@ if TYPE_CHECKING:
 _FAR = 1 << 62
 _SPARE_RUNS = 5  # how many runs back one that did not publish still lends what it made
 Progress = Callable[[Task, Done], None]
+
+
+def _silent(_task: Task, _done: Done) -> None:
+    """Nobody follows the steps."""
 
 
 class StepSummary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -166,37 +171,48 @@ class Runs:
         ticks: Mapping[str, int] | None = None,
         progress: Progress = lambda _t, _d: None,
         break_glass: str = "",
+        waits: Waiting | None = None,
     ) -> RunReport:
-        """Make what the request asks for and publish it. A crashed run of this environment is taken
-        up first.
+        """Make what the request asks for and publish it. A crashed run of this environment is
+        resumed first.
 
-        Raises Busy when another process holds one of the datasets, Denied, UserError. Failed steps
-        are in the report.
+        waits   told whom the run waits for when somebody writes the same; without it the run does
+                not wait
+        Raises  Busy when another run writes one of the datasets, Denied, UserError. Failed steps
+                are in the report
         """
         p = self._p
         manifest = p.manifest()
         passed = self._allowed(
             by, "run", env, manifest, planning.select(manifest, request), break_glass
         )
-        self._take_up(env, by, progress)
+        self.resume_crashed(env, by=by, progress=progress)
         p.inbox.fold(manifest, p.system)
-        scene = self.scene(env, manifest)
-        plan = planning.plan(manifest, scene, request)
-        if not plan.steps and not plan.definitions and not ticks:
-            return RunReport(id="", env=env, state="finished")
-        return self._execute(
-            env,
-            manifest,
-            plan,
-            by=by,
-            trigger=trigger,
-            cause=cause,
-            ticks=ticks or {},
-            progress=progress,
-            break_glass=break_glass,
-            passed=passed,
-            request=request,
-        )
+
+        def prepare() -> Prepared | None:
+            plan = planning.plan(manifest, self.scene(env, manifest), request)
+            if not plan.steps and not plan.definitions and not ticks:
+                return None
+            return Prepared(plan=plan)
+
+        run = p.ids.new("run")
+        with claim(p, env, run, prepare, waits=waits) as claimed:
+            if claimed is None:
+                return RunReport(id="", env=env, state="finished")
+            return self._execute(
+                env,
+                manifest,
+                claimed,
+                run,
+                by=by,
+                trigger=trigger,
+                cause=cause,
+                ticks=ticks or {},
+                progress=progress,
+                break_glass=break_glass,
+                passed=passed,
+                request=request,
+            )
 
     def undo(
         self,
@@ -209,38 +225,68 @@ class Runs:
         downstream: bool = True,
         break_glass: str = "",
         progress: Progress = lambda _t, _d: None,
+        waits: Waiting | None = None,
     ) -> RunReport:
         """Take back what the release of a version changed, and derive again what stands on it; all
-        in one release.
+        in one release. The release that is undone is the one that was live when this was called,
+        however long the undo waits for other runs; crashed runs stay as they are.
 
         version  the bad version ("" = the live one)
+        waits    told whom the undo waits for; without it the undo does not wait
         Raises   NotFound when nothing was released; Conflict when later writes changed the same
-                 partitions
+                 partitions, with nothing changed; Busy when a run writes the same
         """
         p = self._p
         manifest = p.manifest()
-        assets = {asset.id: asset for asset in manifest.assets}
-        if asset_id not in assets:
+        if manifest.asset(asset_id) is None:
             raise NotFound(
                 "SX-PLAN-002",
                 f"there is no asset `{asset_id}`",
                 hint="`sextant graph` lists the assets",
             )
         passed = self._allowed(by, "rollback", env, manifest, {asset_id}, break_glass)
-        self._take_up(env, by, progress)
-        live = p.versions.live_version(env, asset_id)
-        bad = p.versions.find(asset_id, version) if version else live
-        if (
-            bad
-            and not version
-            and (pointer := p.versions.live(env)[asset_id])
-            and p.releases.get(pointer.release).intent == "undo"
-        ):
+        bad, target = self._undo_target(env, asset_id, version)
+
+        def prepare() -> Prepared:
+            return self._prepare_undo(env, manifest, asset_id, bad, target.id, downstream)
+
+        run = p.ids.new("run")
+        with claim(p, env, run, prepare, waits=waits) as claimed:
+            assert claimed is not None
+            return self._execute(
+                env,
+                manifest,
+                claimed,
+                run,
+                by=by,
+                trigger="undo",
+                cause=self._event_of(target.id),
+                ticks={},
+                progress=progress,
+                request=Request(assets=tuple(claimed.prepared.overlay), look_back=False),
+                intent="undo",
+                reason=reason,
+                break_glass=break_glass,
+                passed=passed,
+            )
+
+    def _undo_target(self, env: str, asset_id: str, version: str) -> tuple[str, Release]:
+        """Return the version to undo ("" = the one that is live now) and the release that brought
+        it. NotFound, Conflict."""
+        p = self._p
+        live = p.versions.live(env).get(asset_id)
+        if version:
+            bad = p.versions.find(asset_id, version)
+        elif live is None:
+            bad = ""
+        elif p.releases.get(live.release).intent == "undo":
             raise Conflict(
                 "SX-UNDO-005",
                 f"what is live of `{asset_id}` was brought back by an undo",
                 hint=f"name the version to undo: `sextant versions {asset_id}` lists them",
             )
+        else:
+            bad = live.version
         rows = p.state.read("release_of_move", (env, asset_id, bad)) if bad else []
         if not rows:
             raise NotFound(
@@ -248,7 +294,22 @@ class Runs:
                 f"no release brought a version of `{asset_id}` into `{env}`",
                 hint=f"`sextant releases --env {env}` lists them",
             )
-        release = msgspec.json.decode(rows[0][0], type=Release)
+        return bad, msgspec.json.decode(rows[0][0], type=Release)
+
+    def _prepare_undo(
+        self,
+        env: str,
+        manifest: Manifest,
+        asset_id: str,
+        bad: str,
+        release_id: str,
+        downstream: bool,
+    ) -> Prepared:
+        """Return what has to be done to take a release back, as things are now. Conflict where
+        later releases changed the same, or nothing of it is live any more."""
+        p = self._p
+        release = p.releases.get(release_id)
+        assets = {asset.id: asset for asset in manifest.assets}
         for move in release.moves:
             if move.asset == asset_id and move.env == env:
                 self._not_expired(asset_id, move.source)
@@ -335,23 +396,7 @@ class Runs:
         plan = msgspec.structs.replace(plan, steps=keep, definitions=tuple(definitions))
         if downstream:
             self._remove_orphans(env, manifest, tables, scene)
-        return self._execute(
-            env,
-            manifest,
-            plan,
-            by=by,
-            trigger="undo",
-            cause=self._event_of(release.id),
-            ticks={},
-            progress=progress,
-            request=request,
-            overlay=tables,
-            intent="undo",
-            undoes=release,
-            reason=reason,
-            break_glass=break_glass,
-            passed=passed,
-        )
+        return Prepared(plan=plan, overlay=tables, undoes=release)
 
     def _remove_orphans(
         self, env: str, manifest: Manifest, tables: dict[str, RunTable], scene: Scene
@@ -391,12 +436,13 @@ class Runs:
         source: str = "",
         by: Principal,
         break_glass: str = "",
+        waits: Waiting | None = None,
     ) -> Release:
         """Make a version live: one named by its digest, or what is live in environment `source`.
 
         A version that descends from what is live, or that was live before, is taken as it is.
         Otherwise only what it changed since the common ancestor is laid over the live one; Conflict
-        where both changed a partition.
+        where both changed a partition. `waits`: see `run`.
         """
         p = self._p
         self._allowed(by, "release", env, p.manifest(), {asset.id}, break_glass)
@@ -408,38 +454,52 @@ class Runs:
         else:
             target = p.versions.find(asset.id, version)
         self._not_expired(asset.id, target)
+        same = environment_guard(p, env)
+        with hold(p, env, p.ids.new("run"), {asset.id}, waits=waits) as leases:
+            guards = (*leases.guards(), same)
+            return self._release(env, asset, target, by, break_glass, guards)
+
+    def _release(
+        self,
+        env: str,
+        asset: Asset,
+        target: str,
+        by: Principal,
+        break_glass: str,
+        guards: Sequence[Statement],
+    ) -> Release:
+        p = self._p
         head = p.versions.live_version(env, asset.id)
         if head == target:
             raise Conflict(
                 "SX-RELEASE-009",
                 f"version `{target[:12]}` of `{asset.id}` is live in `{env}` already",
             )
-        decide_ = self._decider(by, env, {asset.id: asset}, break_glass, "release")
         base = p.versions.base_of(asset.id, head, target) if head else ""
         if asset.id.startswith("dataset:") and head and base not in (head, target):
-            return self._rebased(env, asset, head, base, target, by, decide_, break_glass)
+            return self._rebased(env, asset, head, base, target, by, break_glass, guards)
         move = Move(env=env, asset=asset.id, source=head, target=target)
-        with Leases(p.state, p.clock, p.ids.new("run"), [f"{env}/{asset.id}"]) as leases:
-            drafted = p.releases.draft(
-                [move],
-                by=by,
-                decision=decide_([move]),
-                strategy=Strategy(kind="publish"),
-                broke_glass=break_glass,
-                reason=break_glass,
-            )
-            there = Statement(
-                "version_expired_is",
-                (asset.id, target),
-                0,
-                f"the rows of version `{target[:12]}` of `{asset.id}` have just expired",
-            )
-            return p.releases.propose(
-                drafted,
-                guards=(*leases.guards(), there),
-                before=self._glass("release", env, [asset], break_glass, by),
-                cause=self._event_of(f"{asset.id}@{target}"),
-            )
+        decide_ = self._decider(by, env, {asset.id: asset}, break_glass, "release")
+        drafted = p.releases.draft(
+            [move],
+            by=by,
+            decision=decide_([move]),
+            strategy=Strategy(kind="publish"),
+            broke_glass=break_glass,
+            reason=break_glass,
+        )
+        there = Statement(
+            "version_expired_is",
+            (asset.id, target),
+            0,
+            f"the rows of version `{target[:12]}` of `{asset.id}` have just expired",
+        )
+        return p.releases.propose(
+            drafted,
+            guards=(*guards, there),
+            before=self._glass("release", env, [asset], break_glass, by),
+            cause=self._event_of(f"{asset.id}@{target}"),
+        )
 
     def _not_expired(self, asset: str, digest: str) -> None:
         if digest and self._p.state.read("version_expired_is", (asset, digest)):
@@ -460,8 +520,8 @@ class Runs:
         base: str,
         target: str,
         by: Principal,
-        decide_: Callable[[Sequence[Move]], Decision],
         break_glass: str,
+        guards: Sequence[Statement],
     ) -> Release:
         p = self._p
         before, wanted = p.versions.parts(asset.id, base), p.versions.parts(asset.id, target)
@@ -500,21 +560,20 @@ class Runs:
         table.schema = merge_schema(table.schema, origin.schema)
         table.made_from = dict(origin.inputs)
         refused = origin.meta.get("refused", ())
-        with Leases(p.state, p.clock, p.ids.new("run"), [f"{env}/{asset.id}"]) as leases:
-            done = p.publisher.publish(
-                env,
-                {asset.id: table},
-                {asset.id: asset},
-                run=origin.run,
-                by=by,
-                decide=decide_,
-                cause=self._event_of(f"{asset.id}@{target}"),
-                guards=leases.guards(),
-                broke_glass=break_glass,
-                reason=break_glass or f"rebased from {target[:12]}",
-                refused=tuple(refused),
-                before=self._glass("release", env, [asset], break_glass, by),
-            )
+        done = p.publisher.publish(
+            env,
+            {asset.id: table},
+            {asset.id: asset},
+            run=origin.run,
+            by=by,
+            decide=self._decider(by, env, {asset.id: asset}, break_glass, "release"),
+            cause=self._event_of(f"{asset.id}@{target}"),
+            guards=guards,
+            broke_glass=break_glass,
+            reason=break_glass or f"rebased from {target[:12]}",
+            refused=tuple(refused),
+            before=self._glass("release", env, [asset], break_glass, by),
+        )
         if done.release is None:
             raise Conflict(
                 "SX-RELEASE-009",
@@ -654,7 +713,8 @@ class Runs:
         self,
         env: str,
         manifest: Manifest,
-        plan: Plan,
+        claimed: Claim,
+        run: str,
         *,
         by: Principal,
         trigger: str,
@@ -662,31 +722,27 @@ class Runs:
         ticks: Mapping[str, int],
         progress: Progress,
         request: Request,
-        overlay: Mapping[str, RunTable] | None = None,
         intent: str = "release",
-        undoes: Release | None = None,
         reason: str = "",
         break_glass: str = "",
         passed: Collection[str] = (),
         resumed: RunChanged | None = None,
     ) -> RunReport:
         """Execute a plan and publish what it made. `passed`: assets that the policy forbids to run,
-        but for the broken glass."""
+        but for the broken glass.
+
+        Raises  Busy (SX-RUN-004) when another process took the run over: it is not ours to end any
+                more, and nothing of it was written since
+        """
         p = self._p
+        leases, (plan, overlay, undoes) = claimed.leases, msgspec.structs.astuple(claimed.prepared)
+        state = leases.fenced()
+        same = environment_guard(p, env)
         assets = {asset.id: asset for asset in manifest.assets}
-        run = resumed.id if resumed else p.ids.new("run")
         started_s, now = p.clock.monotonic_s(), p.clock.now_ns()
-        writes = sorted(
-            {step.asset for step in plan.steps}
-            | {d.asset for d in plan.definitions}
-            | set(overlay or ())
-        )
-        with (
-            p.stoppable(),
-            Leases(p.state, p.clock, run, [f"{env}/{asset}" for asset in writes]) as leases,
-        ):
-            history = History.open(p.state, run) if resumed else History(run)
-            tables = self._tables(env, assets, plan, overlay or {})
+        with p.stoppable():
+            history = History.open(state, run) if resumed else History(run)
+            tables = self._tables(env, assets, plan, overlay)
             facts = RunChanged(
                 id=run,
                 env=env,
@@ -704,21 +760,10 @@ class Runs:
             )
             started = self._event("run.started", run, facts, by, cause)
             if not resumed:
-                p.state.commit(
-                    Write(
-                        (),
-                        (
-                            *self._glass(
-                                "rollback" if intent == "undo" else "run",
-                                env,
-                                [assets[id_] for id_ in sorted(passed)],
-                                break_glass,
-                                by,
-                            ),
-                            started,
-                        ),
-                    )
-                )
+                verb = "rollback" if intent == "undo" else "run"
+                forbidden = [assets[id_] for id_ in sorted(passed)]
+                glass = self._glass(verb, env, forbidden, break_glass, by)
+                state.commit(Write((same,), (*glass, started)))
             else:
                 started = msgspec.structs.replace(started, id=self._event_of(run))
             outcome, published = Outcome(), Published()
@@ -729,7 +774,7 @@ class Runs:
                         plan,
                         manifest,
                         run=run,
-                        state=p.state,
+                        state=state,
                         versions=p.versions,
                         lake=p.lake,
                         blobs=p.blobs,
@@ -752,7 +797,7 @@ class Runs:
                     outcome = execute(
                         work.tasks(),
                         work,
-                        state=p.state,
+                        state=state,
                         history=history,
                         clock=p.clock,
                         slots=p.executor("").slots,
@@ -771,25 +816,31 @@ class Runs:
                         decide=self._decider(by, env, assets, break_glass, intent),
                         cause=started.id,
                         definitions=definitions,
-                        guards=(*leases.guards(), *self._untainted(env, tables, intent)),
+                        guards=(*leases.guards(), same, *self._untainted(env, tables, intent)),
                         intent=intent,
                         undoes=undoes,
                         reason=reason or break_glass,
                         broke_glass=break_glass,
                         before=self._glass(
-                            "release", env, [assets[id_] for id_ in writes], break_glass, by, intent
+                            "release",
+                            env,
+                            [assets[id_] for id_ in sorted(claimed.prepared.writes)],
+                            break_glass,
+                            by,
+                            intent,
                         ),
                     )
-            except SextantError as error:
-                with contextlib.suppress(
-                    SextantError
-                    # where even this cannot be written the run stays open, and the next one takes
-                    # it up
-                ):
+            except Exception as error:
+                if leases.are_lost():
+                    raise self._taken_over(run) from error
+                text = error.message if isinstance(error, SextantError) else repr(error)
+                # Where even this cannot be written the run stays open, and the next one resumes it.
+                with contextlib.suppress(SextantError):
                     if undoes is not None and not isinstance(error, UserError):
-                        self._stuck(undoes, env, error.message, started.id)
+                        self._stuck(state, undoes, env, text, started.id)
+                    wall_s = p.clock.monotonic_s() - started_s
                     self._finish(
-                        run,
+                        state,
                         facts,
                         history,
                         outcome,
@@ -797,29 +848,38 @@ class Runs:
                         ticks,
                         by,
                         started.id,
-                        error.message,
-                        p.clock.monotonic_s() - started_s,
+                        text,
+                        wall_s,
                     )
                 raise
-            if (
-                leases.lost and published.release is None
-            ):  # whoever took over goes on with this very run: it is not ours to end
-                raise Busy(
-                    "SX-RUN-004",
-                    (
-                        f"run `{run}` was not heard of for {LEASE_S:g} s, and another process "
-                        "took over"
-                    ),
-                    hint="`sextant runs` shows it",
-                )
             report = self._report(
                 run, env, outcome, published, tables, started_s, resumed=bool(resumed)
             )
-            self._finish(
-                run, facts, history, outcome, report.state, ticks, by, started.id, "", report.wall_s
-            )
+            try:
+                self._finish(
+                    state,
+                    facts,
+                    history,
+                    outcome,
+                    report.state,
+                    ticks,
+                    by,
+                    started.id,
+                    "",
+                    report.wall_s,
+                )
+            except Conflict as error:
+                raise self._taken_over(run) from error
         p.after_run(env, tables, published)
         return report
+
+    @staticmethod
+    def _taken_over(run: str) -> Busy:
+        return Busy(
+            "SX-RUN-004",
+            f"run `{run}` was not heard of for {LEASE_S:g} s, and another process took over",
+            hint="`sextant runs` shows it",
+        )
 
     @staticmethod
     def _whole_definitions(
@@ -942,59 +1002,52 @@ class Runs:
 
     # ------------------------------------------------------------ taking up, finishing
 
-    def _take_up(self, env: str, by: Principal, progress: Progress) -> None:
-        """Continue runs whose process died; leave alone those that another process is working
-        on."""
+    def resume_crashed(self, env: str, *, by: Principal, progress: Progress = _silent) -> None:
+        """Continue the runs of an environment whose process died; leave alone those that another
+        process works on. One that fails again is recorded as failed, and stops nobody else."""
         p = self._p
-        p.releases.resume()
+        with contextlib.suppress(SextantError):  # one that cannot go on stays open, and is shown
+            p.releases.resume()
         left = p.state.read("runs_open")
         if left:
             p.state.flush()  # a lease that this process has just given back must be seen as free
         for row in left:
             facts = msgspec.json.decode(row[3], type=RunChanged)
-            if facts.env != env or is_alive(p.state, p.clock, facts.id):
-                continue
-            request = _request(facts)
-            if (
-                facts.trigger == "undo"
-            ):  # its release is one write: either it is live, or nothing happened
-                self._finish(
-                    facts.id,
-                    facts,
-                    History.open(p.state, facts.id),
-                    Outcome(cancelled=True),
-                    "cancelled",
-                    {},
-                    by,
-                    self._event_of(facts.id),
-                    "the process ended",
-                    0.0,
-                )
-                continue
-            manifest = p.manifest()
-            try:
-                plan = planning.plan(manifest, self.scene(env, manifest), request)
-            except (
-                UserError
-            ) as error:  # the project changed so that the old request makes no sense any more
-                self._finish(
-                    facts.id,
-                    facts,
-                    History.open(p.state, facts.id),
-                    Outcome(),
-                    "failed",
-                    {},
-                    by,
-                    self._event_of(facts.id),
-                    error.message,
-                    0.0,
-                )
-                continue
-            try:
+            if facts.env == env and not is_alive(p.state, facts.id):
+                # What became of it is recorded with the run; Busy: somebody else resumes it, or
+                # writes the same and comes first.
+                with contextlib.suppress(SextantError):
+                    self._resume(env, facts, by, progress)
+
+    def _resume(self, env: str, facts: RunChanged, by: Principal, progress: Progress) -> None:
+        p = self._p
+        manifest = p.manifest()
+        created = next((row[2] for row in p.state.read("envs") if row[0] == env), 0)
+        if facts.trigger == "undo":  # its release is one write: it is live, or nothing happened
+            self._end_crashed(facts, "cancelled", by, "the process ended")
+            return
+        if facts.started_at < created:
+            self._end_crashed(facts, "cancelled", by, f"environment `{env}` was dropped meanwhile")
+            return
+        request = self._still_asked(env, _request(facts), facts.started_at)
+
+        def prepare() -> Prepared | None:
+            if p.state.read("run_get", (facts.id,))[0][5]:  # somebody else has ended it meanwhile
+                return None
+            return Prepared(plan=planning.plan(manifest, self.scene(env, manifest), request))
+
+        try:
+            prepare()
+        except UserError as error:  # the project has changed: the request makes no sense any more
+            self._end_crashed(facts, "failed", by, error.message)
+            return
+        with claim(p, env, facts.id, prepare) as claimed:
+            if claimed is not None:
                 self._execute(
                     env,
                     manifest,
-                    plan,
+                    claimed,
+                    facts.id,
                     by=by,
                     trigger=facts.trigger,
                     cause="",
@@ -1003,18 +1056,38 @@ class Runs:
                     request=request,
                     resumed=facts,
                 )
-            # recorded with the run: what it wanted to publish was published by somebody else
-            # meanwhile
-            except Conflict:
-                continue
+
+    def _still_asked(self, env: str, request: Request, since: int) -> Request:
+        """Return a crashed run's request as it is to be resumed: what was forced before something
+        was undone is not forced past that undo."""
+        undone = any(row[4] >= since for row in self._p.state.read("withdrawn", (env,)))
+        return msgspec.structs.replace(request, force=request.force and not undone)
+
+    def end_crashed(self, env: str, *, by: Principal, reason: str) -> None:
+        """Close the crashed runs of an environment: nobody will resume them."""
+        for row in self._p.state.read("runs_open"):
+            facts = msgspec.json.decode(row[3], type=RunChanged)
+            if facts.env == env and not is_alive(self._p.state, facts.id):
+                self._end_crashed(facts, "cancelled", by, reason)
+
+    def _end_crashed(self, facts: RunChanged, state: str, by: Principal, error: str) -> None:
+        p = self._p
+        with Leases(p.state, facts.id, ()) as leases:
+            fenced = leases.fenced()
+            if p.state.read("run_get", (facts.id,))[0][5]:
+                return
+            outcome = Outcome(cancelled=state == "cancelled")
+            history = History.open(fenced, facts.id)
+            cause = self._event_of(facts.id)
+            self._finish(fenced, facts, history, outcome, state, {}, by, cause, error, 0.0)
 
     def _finish(
         self,
-        run: str,
+        state: FencedState,
         facts: RunChanged,
         history: History,
         outcome: Outcome,
-        state: str,
+        ended: str,
         ticks: Mapping[str, int],
         by: Principal,
         cause: str,
@@ -1023,7 +1096,7 @@ class Runs:
     ) -> None:
         done = msgspec.structs.replace(
             facts,
-            state=state,
+            state=ended,
             computed=outcome.done,
             reused=outcome.reused,
             failed=len(outcome.failed),
@@ -1034,8 +1107,8 @@ class Runs:
             finished_at=self._p.clock.now_ns(),
             ticks=dict(ticks),
         )
-        self._p.state.commit(Write((), (self._event("run.finished", run, done, by, cause),)))
-        self._p.cancelled.discard(run)
+        state.commit(Write((), (self._event("run.finished", facts.id, done, by, cause),)))
+        self._p.cancelled.discard(facts.id)
 
     def _report(
         self,
@@ -1110,7 +1183,9 @@ class Runs:
             resumed=resumed,
         )
 
-    def _stuck(self, release: Release, env: str, message: str, cause: str) -> None:
+    def _stuck(
+        self, state: FencedState, release: Release, env: str, message: str, cause: str
+    ) -> None:
         p = self._p
         asset = release.moves[0].asset
         signal = Signal(
@@ -1129,7 +1204,7 @@ class Runs:
             signals=(signal.id,),
             opened_at=p.clock.now_ns(),
         )
-        p.state.commit(
+        state.commit(
             Write(
                 (), (raised, p.event("incident.opened", incident.id, incident, p.system, raised.id))
             )

@@ -57,7 +57,12 @@ def release(
             return 0
         return _released(
             p.release(
-                asset, version=version, source=source, break_glass=break_glass, env=env or ""
+                asset,
+                version=version,
+                source=source,
+                break_glass=break_glass,
+                env=env or "",
+                progress=Progress(),
             ),
             as_json,
         )

@@ -13,7 +13,7 @@ import click
 
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
-    from sextant.app.port import Platform, StepDone
+    from sextant.app.port import Platform, RunProgress
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 env_option = click.option(
@@ -157,7 +157,10 @@ class Progress:
         self._total, self._done, self._rows = total, 0, 0
         self._live = sys.stderr.isatty()
 
-    def __call__(self, done: "StepDone") -> None:
+    def __call__(self, done: "RunProgress") -> None:
+        if done.waits:
+            say(f"waiting: {done.waits}")
+            return
         self._done += 1
         self._rows += done.rows
         if not self._live:

@@ -1,30 +1,62 @@
-"""Leases: who may write which dataset. One writer for each (environment, table), known by run,
-process and host.
+"""Leases: which run may write which dataset, and which process works on which run.
 
-A lease carries a fencing token that grows with every new holder; a publish is guarded by it, so a
-holder that was thought dead cannot publish after all. On one host a dead holder is known at once;
-elsewhere its lease has to pass.
+A run holds one lease for itself (`run/ID`) and one for each dataset that it writes (`ENV/ASSET`).
+Every lease carries a fencing token that grows with each new holder. Everything that a run writes is
+fenced by its own lease, a publish by those of its datasets too: a holder that was taken for dead,
+and goes on, writes nothing more.
+
+A dead holder is recognised at once on its own machine, by boot, pid namespace, pid and start time.
+Anywhere else its lease has to expire, on the clock that all users of the store share.
 """
 
 import os
+import re
 import socket
 import threading
 from collections.abc import Sequence
-from typing import Self
+from functools import cache
+from typing import NamedTuple, Self
 
-from sextant.kernel.clock import NS, Clock
+from sextant.kernel.clock import NS
 from sextant.kernel.errors import Busy, Conflict, SextantError
 from sextant.kernel.limits import LEASE_S
-from sextant.kernel.ports import State, Statement, Write
+from sextant.kernel.ports import Pending, Receipt, State, Statement, Write
+
+_HELD = re.compile(
+    r"(?P<run>\S+) pid (?P<pid>\d+) on (?P<host>\S+) since (?P<since>\d+)"
+    r"(?: boot (?P<boot>\S+) namespace (?P<namespace>\S+))?"
+)
 
 
-def holder(run: str) -> str:
-    """Return who holds a lease: run, process, host - so that a dead holder on this host is known at
-    once."""
-    return f"{run} pid {os.getpid()} on {socket.gethostname()} since {_birth(os.getpid())}"
+class Process(NamedTuple):
+    """A process, told apart from every other one. `boot` and `namespace` are "-" where the machine
+    does not say."""
+
+    pid: int
+    host: str
+    since: str
+    boot: str
+    namespace: str
+
+    def __str__(self) -> str:
+        return (
+            f"pid {self.pid} on {self.host} since {self.since} boot {self.boot} namespace "
+            f"{self.namespace}"
+        )
 
 
-def _birth(pid: int) -> str:
+@cache
+def _process(pid: int) -> Process:  # by pid: a forked child is another process
+    return Process(pid, socket.gethostname(), _started(pid), _boot(), _namespace())
+
+
+def this_process() -> Process:
+    """Return what tells this process apart."""
+    return _process(os.getpid())
+
+
+def _started(pid: int) -> str:
+    """Return when a process of this namespace started, in ticks since boot; "0" when unknown."""
     try:
         with open(f"/proc/{pid}/stat") as file:
             return file.read().rpartition(")")[2].split()[19]
@@ -32,116 +64,178 @@ def _birth(pid: int) -> str:
         return "0"
 
 
-def _dead(held_by: str) -> bool:
-    """Say whether a holder on this host is gone for sure."""
-    words = held_by.split()
-    if len(words) != 7 or words[4] != socket.gethostname():
-        return False
-    pid = int(words[2])
+def _boot() -> str:
     try:
-        os.kill(pid, 0)
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return file.read().strip()
+    except OSError:
+        return "-"
+
+
+def _namespace() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid").strip("pid:[]")
+    except OSError:
+        return "-"
+
+
+def is_gone(state: State, held_by: str) -> bool:
+    """Tell whether a holder is dead for sure: its process lived where we can see it, and is not
+    there any more. False where that cannot be told: its lease has to expire."""
+    found = _HELD.fullmatch(held_by)
+    if found is None:
+        return False
+    here = this_process()
+    by_name = found["boot"] is None or here.boot == "-"  # only the host's name tells machines apart
+    if found["host"] != here.host if by_name else found["boot"] != here.boot:
+        return state.is_local  # written before the machine was started, by this very machine
+    if not by_name and found["namespace"] != here.namespace:
+        return False  # a container beside this one: its pids mean nothing here
+    try:
+        os.kill(int(found["pid"]), 0)
     except ProcessLookupError:
         return True
     except PermissionError:
         return False
-    return _birth(pid) != words[6]
+    return _started(int(found["pid"])) != found["since"]
 
 
-def worker_of(state: State, clock: Clock, run: str) -> str:
+def shown(held_by: str) -> str:
+    """Return a holder as people read it: `run_x (pid 12 on host)`."""
+    found = _HELD.fullmatch(held_by)
+    return f"{found['run']} (pid {found['pid']} on {found['host']})" if found else held_by
+
+
+def run_lease(run: str) -> str:
+    """Return the name of the lease that a run holds for itself."""
+    return f"run/{run}"
+
+
+def worker_of(state: State, run: str) -> str:
     """Return which other process works on a run, "" when it is this one or none."""
-    now = clock.now_ns()
-    mine = holder(run)
-    return next(
-        (
-            held_by.rpartition(" since ")[0]
-            for _, held_by, _, expires in state.read("leases")
-            if held_by.startswith(run + " ")
-            and held_by != mine
-            and expires > now
-            and not _dead(held_by)
-        ),
-        "",
-    )
+    holder = _live_holder(state, run_lease(run))
+    return "" if holder in ("", f"{run} {this_process()}") else shown(holder)
 
 
-def is_alive(state: State, clock: Clock, run: str) -> bool:
-    """Say whether some process still works on a run: it holds a lease that has not passed, and is
-    not known to be dead."""
-    now = clock.now_ns()
-    return any(
-        held_by.startswith(run + " ") and expires > now and not _dead(held_by)
-        for _, held_by, _, expires in state.read("leases")
-    )
+def is_alive(state: State, run: str) -> bool:
+    """Tell whether some process still works on a run."""
+    return _live_holder(state, run_lease(run)) != ""
+
+
+def live_leases(state: State) -> list[tuple[str, str]]:
+    """Return (lease, holder) of every lease whose holder is not known to be dead, by name."""
+    now = state.now_ns()
+    return [
+        (name, held_by)
+        for name, held_by, _, expires in state.read("leases")
+        if expires > now and not is_gone(state, held_by)
+    ]
+
+
+def _live_holder(state: State, name: str) -> str:
+    rows = state.read("lease_get", (name,))
+    if not rows or rows[0][2] <= state.now_ns() or is_gone(state, rows[0][0]):
+        return ""
+    return str(rows[0][0])
 
 
 class Leases:
-    """Holds the write leases of a run's datasets and renews them; a publish is guarded by their
-    fencing tokens."""
+    """Holds leases for one run and renews them. Use as a context manager.
 
-    def __init__(self, state: State, clock: Clock, run: str, names: Sequence[str]) -> None:
-        self._state, self._clock, self._names, self._holder = state, clock, names, holder(run)
+    names   what is to be written, `ENV/ASSET` each; the run's own lease comes with them
+    Raises  Busy (SX-RUN-001) on entering when somebody else holds one of them: none is then taken
+    """
+
+    def __init__(
+        self, state: State, run: str, names: Sequence[str], *, process: Process | None = None
+    ) -> None:
+        self._state = state
+        self._names = (run_lease(run), *names)
+        self._holder = f"{run} {process or this_process()}"
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._fences: dict[str, int] = {}
-        self.lost = False
+        self._lost = False
         self.fence = 0
 
     def __enter__(self) -> Self:
-        if not self._names:
-            return self
         for name in self._names:
             rows = self._state.read("lease_get", (name,))
-            if rows and rows[0][2] > 0 and _dead(rows[0][0]):
-                self._state.commit(Write((Statement("lease_drop", (name, rows[0][0])),)))
+            if rows and rows[0][2] > 0 and is_gone(self._state, rows[0][0]):
+                drop = Statement("lease_drop", (name, rows[0][0], rows[0][1]))
+                self._state.commit(Write((drop,)))
+        now = self._state.now_ns()
+        until = now + int(LEASE_S * NS)
         try:
-            self._take()
+            self._state.commit(
+                Write(
+                    tuple(
+                        Statement(
+                            "lease_take", (name, self._holder, until, now), 1, f"`{name}` is held"
+                        )
+                        for name in self._names
+                    )
+                )
+            )
         except Conflict as error:
-            held = [
-                (name, self._state.read("lease_get", (name,))[0][0])
-                for name in self._names
-                if self._state.read("lease_get", (name,))
-            ]
-            other = next(((n, h) for n, h in held if h != self._holder), ("", "another run"))
-            raise Busy(
-                "SX-RUN-001",
-                (
-                    f"`{other[0].partition('/')[2]}` is being written by "
-                    f"{other[1].rpartition(' since ')[0] or other[1]}"
-                ),
-                hint="wait for it to end, then run again",
-                retry_after_s=LEASE_S,
-            ) from error
+            raise self._busy() from error
         for name in self._names:
             _, fence, _ = self._state.read("lease_get", (name,))[0]
             self._fences[name] = int(fence)
         self.fence = max(self._fences.values())
-        self._thread = threading.Thread(target=self._renew, name="sextant-leases", daemon=True)
+        self._thread = threading.Thread(target=self._keep, name="sextant-leases", daemon=True)
         self._thread.start()
         return self
 
-    def _take(self) -> None:
-        now = self._clock.now_ns()
-        until = now + int(LEASE_S * NS)
-        self._state.commit(
-            Write(
-                tuple(
-                    Statement(
-                        "lease_take", (name, self._holder, until, now), 1, f"`{name}` is held"
-                    )
-                    for name in self._names
-                )
-            )
+    def _busy(self) -> Busy:
+        """Return the error that says who holds what is wanted."""
+        held = {name: holder for name, holder in live_leases(self._state) if name in self._names}
+        name, holder = next(
+            ((n, h) for n, h in held.items() if h != self._holder), (self._names[-1], "")
+        )
+        what = name.partition("/")[2]
+        return Busy(
+            "SX-RUN-001",
+            f"`{what}` is being written by {shown(holder) if holder else 'another run'}",
+            hint="wait for it to end, then run again",
+            retry_after_s=LEASE_S,
         )
 
-    def _renew(self) -> None:
+    def _keep(self) -> None:
         while not self._stop.wait(LEASE_S / 3):
-            try:
-                self._take()
-            except SextantError:
-                self.lost = True
+            self.renew()
+            if self._lost:
                 return
 
+    def renew(self) -> None:
+        """Hold the leases for another LEASE_S, if they are still ours."""
+        until = self._state.now_ns() + int(LEASE_S * NS)
+        renewed = tuple(
+            Statement("lease_renew", (until, name, self._holder, fence), 1, f"`{name}` was lost")
+            for name, fence in self._fences.items()
+        )
+        try:
+            self._state.commit(Write(renewed))
+        except Conflict:
+            self._lost = True
+        except SextantError:  # a store that is away now may be back before the lease expires
+            return
+
+    @property
+    def lost(self) -> bool:
+        """Tell whether somebody else has taken one of them, as far as is known without asking."""
+        return self._lost
+
+    def are_lost(self) -> bool:
+        """Ask the store whether somebody else has taken one of them."""
+        self._lost = self._lost or any(
+            not self._state.read("lease_is", (name, self._holder, fence))
+            for name, fence in self._fences.items()
+        )
+        return self._lost
+
     def guards(self) -> list[Statement]:
+        """Return what makes a write fail when any of the leases was lost."""
         return [
             Statement(
                 "lease_is",
@@ -152,10 +246,33 @@ class Leases:
             for name, fence in self._fences.items()
         ]
 
+    def fenced(self) -> "FencedState":
+        """Return the state store as the run may write to it: only while its own lease holds."""
+        return FencedState(self._state, self.guards()[0])
+
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         if self._thread:
             self._thread.join()
-            self._state.submit(
-                Write(tuple(Statement("lease_drop", (name, self._holder)) for name in self._names))
+            drops = tuple(
+                Statement("lease_drop", (name, self._holder, fence))
+                for name, fence in self._fences.items()
             )
+            self._state.submit(Write(drops))
+
+
+class FencedState:
+    """A `State` whose writes all carry one fence."""
+
+    def __init__(self, state: State, fence: Statement) -> None:
+        self._state = state
+        self._fence = fence
+        self.is_local = state.is_local
+        self.read, self.flush, self.now_ns = state.read, state.flush, state.now_ns
+        self.close = state.close
+
+    def submit(self, write: Write) -> Pending:
+        return self._state.submit(Write(write.statements, write.events, self._fence))
+
+    def commit(self, write: Write) -> Receipt:
+        return self.submit(write).result()

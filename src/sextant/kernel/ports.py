@@ -33,10 +33,16 @@ class Statement(NamedTuple):
 
 class Write(msgspec.Struct, frozen=True):
     """What becomes durable together or not at all: statements first, in order; then events, sealed
-    into the ledger with their projections."""
+    into the ledger with their projections.
+
+    fence  a query that must return its `expect` rows, else nothing is written and the caller gets
+           `Conflict`; looked at once for all writes of a commit that carry the same one, so a long
+           series of writes can be fenced at no cost
+    """
 
     statements: tuple[Statement, ...] = ()
     events: tuple[Event, ...] = ()
+    fence: Statement | None = None
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -89,7 +95,12 @@ class Sealer(Protocol):
 
 
 class State(Protocol):
-    """The state store: one writer thread with group commit over SQLite or Postgres."""
+    """The state store: one writer thread with group commit over SQLite or Postgres.
+
+    is_local  only processes of one machine use it
+    """
+
+    is_local: bool
 
     def submit(self, write: Write) -> Pending:
         """Queue a write; it is done when it is durable, or raises Conflict or StorageError. Waits
@@ -106,6 +117,11 @@ class State(Protocol):
 
     def flush(self) -> None:
         """Wait until everything submitted so far is durable."""
+        ...
+
+    def now_ns(self) -> int:
+        """Return the time on the one clock that all processes of this store share: leases are
+        measured by it. SQLite: the machine's monotonic clock. Postgres: the server's clock."""
         ...
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ from litestar.params import JSONBody, PathParameter, QueryParameter
 from litestar.response import Stream
 
 from sextant.app.answers import Page
-from sextant.app.port import OPERATIONS, Operation, Platform, StepDone
+from sextant.app.port import OPERATIONS, Operation, Platform, RunProgress
 from sextant.app.remote import API
 from sextant.kernel.errors import Bug, Busy, SextantError
 from sextant.kernel.limits import RUNS_AT_ONCE_MAX
@@ -230,4 +230,4 @@ def _camel(name: str) -> str:
     return "".join(part.title() for part in name.split("_"))
 
 
-__all__ = ["Page", "StepDone", "handlers"]
+__all__ = ["Page", "RunProgress", "handlers"]

@@ -112,6 +112,8 @@ class PostgresReader:
 class PostgresState:
     """`State` on Postgres. One object per process and schema."""
 
+    is_local = False
+
     def __init__(self, dsn: str, sealer: Sealer, *, clock: Clock, schema: str = "sextant") -> None:
         """Connect, create the schema or bring it up to date, start the writer.
 
@@ -141,6 +143,13 @@ class PostgresState:
         self.read = self._reader.read
         self.rows = self._reader.rows
         self.integrity = self._reader.integrity
+
+    def now_ns(self) -> int:
+        with self._reader.connection() as connection:
+            found = connection.execute("SELECT extract(epoch FROM clock_timestamp()) * 1000000000")
+            row = found.fetchone()
+            assert row is not None
+            return int(row[0])
 
     def submit(self, write: Write) -> Promise:
         return self._writer.submit(write)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from sextant.kernel.clock import Clock
+from sextant.kernel.clock import NS, Clock
 from sextant.kernel.errors import Bug, Busy, Conflict, Damaged, SextantError, StorageError
 from sextant.kernel.ports import Receipt, Row, Sealer, Write
 from sextant.stores.state.migrate import Migration, migrations, refuse_newer
@@ -88,6 +88,8 @@ class SqliteReader:
 class SqliteState:
     """`State` on SQLite. One object per process and file."""
 
+    is_local = True
+
     def __init__(self, path: Path, sealer: Sealer, *, clock: Clock) -> None:
         """Open or create the file, bring its schema up to date, start the writer.
 
@@ -100,9 +102,15 @@ class SqliteState:
         connection = prepare(self.path)
         self._reader = SqliteReader(self.path)
         self._writer = Writer(_Transactions(connection, self.path), sealer, clock)
+        self._clock = clock
         self.read = self._reader.read
         self.rows = self._reader.rows
         self.integrity = self._reader.integrity
+
+    def now_ns(self) -> int:
+        # CLOCK_MONOTONIC is one clock for all processes of a machine, also in containers, and
+        # nobody can set it; a SQLite file is written by one machine at a time.
+        return int(self._clock.monotonic_s() * NS)
 
     def submit(self, write: Write) -> Promise:
         return self._writer.submit(write)

@@ -80,6 +80,10 @@ DELETE FROM held WHERE env = ?
 DELETE FROM withdrawn WHERE env = ?
 -- name: env_ticks_drop
 DELETE FROM tick WHERE env = ?
+-- name: env_is
+SELECT 1 FROM env WHERE name = ? AND created_at = ? AND dropped_at = 0
+-- name: env_is_there
+SELECT 1 FROM env WHERE name = ? AND dropped_at = 0
 -- name: envs
 SELECT name, parent, created_at FROM env WHERE dropped_at = 0 ORDER BY name
 -- name: pointer_set
@@ -224,12 +228,14 @@ DELETE FROM history WHERE run = ?
 -- ------------------------------------------------------------ operational
 -- name: lease_take
 INSERT INTO lease (name, holder, fence, expires_at) VALUES (?, ?, 1, ?) ON CONFLICT (name) DO UPDATE SET fence = lease.fence + CASE WHEN lease.holder = excluded.holder THEN 0 ELSE 1 END, holder = excluded.holder, expires_at = excluded.expires_at WHERE lease.holder = excluded.holder OR lease.expires_at < ?
+-- name: lease_renew
+UPDATE lease SET expires_at = ? WHERE name = ? AND holder = ? AND fence = ?
 -- name: lease_get
 SELECT holder, fence, expires_at FROM lease WHERE name = ?
 -- name: lease_is
 SELECT 1 FROM lease WHERE name = ? AND holder = ? AND fence = ?
 -- name: lease_drop
-UPDATE lease SET expires_at = 0 WHERE name = ? AND holder = ?
+UPDATE lease SET expires_at = 0 WHERE name = ? AND holder = ? AND fence = ?
 -- name: leases
 SELECT name, holder, fence, expires_at FROM lease ORDER BY name
 -- name: meta_set

@@ -19,7 +19,7 @@ from sextant.kernel import limits
 from sextant.kernel.clock import Clock
 from sextant.kernel.errors import Bug, Conflict, SextantError, StorageError
 from sextant.kernel.nouns import Event
-from sextant.kernel.ports import Pending, Receipt, Row, Sealer, Write
+from sextant.kernel.ports import Pending, Receipt, Row, Sealer, Statement, Write
 from sextant.stores.state.statements import Statements, statements
 
 _POUR_ROWS = 20_000  # statements held at a time while tables are filled
@@ -330,8 +330,17 @@ class Writer:
         unsealed: list[Event] = []
         size = sealer.size()  # with the unsealed
         outcomes: list[Receipt | Exception] = []
+        fences: dict[Statement, Conflict | None] = {}  # looked at since the last guarded write
         for promise in group:
             write = promise.write
+            if write.fence is not None:
+                if write.fence not in fences:
+                    batch.flush(database)
+                    fences[write.fence] = self._fenced_off(write.fence)
+                fenced_off = fences[write.fence]
+                if fenced_off is not None:
+                    outcomes.append(fenced_off)
+                    continue
             if write.statements:
                 # Statements see the projections of all earlier events.
                 if unsealed:
@@ -342,6 +351,7 @@ class Writer:
                     outcome = self._guarded(write)
                     outcomes.append(outcome)
                     size = sealer.size()
+                    fences.clear()  # it may have been about a lease
                     continue
                 batch.add((statement.name, statement.params) for statement in write.statements)
             count = len(write.events)
@@ -354,6 +364,12 @@ class Writer:
         batch.flush(database)
         assert sealer.size() == size
         return outcomes
+
+    def _fenced_off(self, fence: Statement) -> Conflict | None:
+        """Return why a write with this fence must not happen, None when it may."""
+        if self._database.execute(fence.name, fence.params) == fence.expect:
+            return None
+        return Conflict("SX-STATE-001", fence.conflict, hint="somebody else has taken over")
 
     def _guarded(self, write: Write) -> Receipt | Exception:
         """Do one write inside a savepoint; return its receipt, or why it was undone."""
