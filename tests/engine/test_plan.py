@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from sextant.engine import keys
+from sextant.engine.holds import Holds
 from sextant.engine.plan import Plan, Request, Scene, plan, reads
 from sextant.kernel.clock import from_datetime
 from sextant.kernel.errors import NotFound, ProjectError, UsageError
@@ -102,6 +103,10 @@ def made(
 
 def scene(live: dict[str, dict[str, Part]] | None = None, **more: Any) -> Scene:
     return Scene(env="prod", now=more.pop("now", NOW), live=live or {}, versions={}, **more)
+
+
+def holds(*key: str, content: str = "bad", answer: str = "") -> Holds:
+    return Holds([(*key, "version", content)], [(*key, answer)])
 
 
 def reasons(found: Plan, name: str) -> dict[str, str]:
@@ -246,7 +251,7 @@ def test_held(force: bool, held: bool) -> None:
     bad = live["dataset:b"].pop("2026-01-04")
     found = plan(
         CHAIN,
-        scene(live, held=frozenset({("dataset:b", bad.partition, bad.code, bad.inputs)})),
+        scene(live, held=holds("dataset:b", bad.partition, bad.code, bad.inputs)),
         Request(assets=("dataset:b",), force=force),
     )
     assert (found.held == {"dataset:b": ("2026-01-04",)}) is held
@@ -254,7 +259,7 @@ def test_held(force: bool, held: bool) -> None:
     assert reasons(
         plan(
             edited("b"),
-            scene(live, held=frozenset({("dataset:b", bad.partition, bad.code, bad.inputs)})),
+            scene(live, held=holds("dataset:b", bad.partition, bad.code, bad.inputs)),
             Request(),
         ),
         "b",
@@ -494,8 +499,46 @@ def test_definitions() -> None:
         ).definitions
         == ()
     )
-    assert (
-        plan(m, scene(held=frozenset({("kpi:rate", "all", target, "")})), Request()).definitions
-        == ()
-    )
+    assert plan(m, scene(held=holds("kpi:rate", "all", target, "")), Request()).definitions == ()
     assert plan(m, scene(), Request(assets=("dataset:a",), downstream=False)).definitions == ()
+
+
+def test_a_range_limits_what_is_named_and_its_readers_follow() -> None:
+    """`run a --partition P` would clip the readers too: what reads P by a window, or reads all of
+    it, would keep the old values, live and unmentioned."""
+    m = manifest(
+        asset("a"),
+        asset("b", "a"),
+        asset("w", "a", windows={"a": "2d"}),
+        asset("all", "a", windows={"a": "all"}),
+        asset("far", "w", windows={"w": "2d"}),
+        asset("total", "far", slices=NONE),
+    )
+    live: dict[str, dict[str, Part]] = {}
+    for name in ("a", "b", "w", "all", "far"):
+        made(m, name, DAYS, live)
+    made(m, "total", ["all"], live)
+    day = ("2026-01-02", "2026-01-02")
+    for request in (
+        Request(assets=("dataset:a",), partitions=day, force=True),
+        Request(partitions=day, force=True),
+    ):
+        found = plan(m, scene(live), request)
+        assert list(reasons(found, "a")) == ["2026-01-02"]
+        assert list(reasons(found, "b")) == ["2026-01-02"]
+        assert list(reasons(found, "w")) == ["2026-01-02", "2026-01-03"]
+        assert list(reasons(found, "all")) == DAYS
+        assert list(reasons(found, "far")) == ["2026-01-02", "2026-01-03", "2026-01-04"]
+        assert list(reasons(found, "total")) == ["all"]
+    only = Request(assets=("dataset:w",), partitions=day, force=True)
+    assert list(reasons(plan(m, scene(live), only), "w")) == ["2026-01-02"], "it is named itself"
+
+
+def test_a_range_makes_nothing_beyond_it_that_was_never_made() -> None:
+    """A day's run would begin to fill a year of windows that nobody asked for."""
+    m = manifest(asset("a"), asset("w", "a", windows={"a": "2d"}))
+    live: dict[str, dict[str, Part]] = {}
+    made(m, "a", DAYS, live)
+    made(m, "w", DAYS[:2], live)
+    request = Request(assets=("dataset:a",), partitions=("2026-01-02", "2026-01-02"), force=True)
+    assert list(reasons(plan(m, scene(live), request), "w")) == ["2026-01-02"]

@@ -12,6 +12,7 @@ from sextant.engine import keys
 from sextant.engine import plan as planning
 from sextant.engine.execute import Done, Outcome, Task, execute
 from sextant.engine.history import History
+from sextant.engine.holds import Holds
 from sextant.engine.leases import FencedState, Leases, is_alive
 from sextant.engine.plan import Plan, Request, Scene
 from sextant.engine.tables import RunTable, Staged, merge_schema
@@ -73,6 +74,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     release: str = ""
     published: dict[str, str] = {}
     rejected: dict[str, str] = {}  # asset -> release id
+    held: dict[str, tuple[str, ...]] = {}  # asset -> partitions that came out as what was undone
     failed: tuple[StepSummary, ...] = ()
     skipped: tuple[str, ...] = ()
     warned: tuple[CheckResult, ...] = ()
@@ -127,8 +129,8 @@ class Runs:
             costs=self._costs(live, ids),
         )
 
-    def _held(self, env: str) -> frozenset[tuple[str, str, str, str]]:
-        return frozenset((r[0], r[1], r[2], r[3]) for r in self._p.state.read("held", (env,)))
+    def _held(self, env: str) -> Holds:
+        return Holds(self._p.state.read("held", (env,)), self._p.state.read("answered", (env,)))
 
     def _spare(self, env: str) -> list[tuple[str, str]]:
         """Return what the newest runs made that ended before they could publish: running again goes
@@ -530,11 +532,7 @@ class Runs:
         origin = p.versions.get(asset.id, target)
         held = self._held(env)
         for name in [*differs, *gone]:
-            if (
-                name in wanted
-                and (asset.id, name, wanted[name].code, wanted[name].inputs) in held
-                and not break_glass
-            ):
+            if name in wanted and held.keeps_out(asset, wanted[name]) and not break_glass:
                 raise Conflict(
                     "SX-RELEASE-011",
                     (
@@ -1170,6 +1168,11 @@ class Runs:
             release=published.release.id if published.release else "",
             published=published.versions,
             rejected={release.moves[0].asset: release.id for release in published.rejected},
+            held={
+                id_: tuple(sorted(part.partition for part in table.held_back))
+                for id_, table in tables.items()
+                if table.held_back
+            },
             failed=tuple(failed),
             skipped=outcome.skipped,
             warned=tuple(c for t in tables.values() for c in t.checks if not c.ok),

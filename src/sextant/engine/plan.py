@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from sextant.engine import keys
+from sextant.engine.holds import Holds, is_source
 from sextant.kernel.clock import to_datetime
 from sextant.kernel.errors import NotFound, ProjectError
 from sextant.kernel.lengths import length_s
@@ -37,8 +38,11 @@ Reason = Literal[
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked for. Empty `assets` means all; `partitions` is a first and last key, both
-    included."""
+    """What is asked for. Empty `assets` means all.
+
+    partitions  a first and last key, both included, that limit what is named; what reads it follows
+                by its own mapping, so a window or a total beyond the range is made again too
+    """
 
     assets: tuple[str, ...] = ()
     partitions: tuple[str, str] | None = None
@@ -49,9 +53,6 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     look_back: bool = True
     # False: a schedule names the assets, nobody asked for what is only stale by its code
     asked: bool = True
-    only: Mapping[
-        str, frozenset[str]
-    ] = {}  # asset -> partitions: plan nothing else (a re-derivation)
 
 
 class Scene(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +62,7 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
     now: int
     live: Mapping[str, Mapping[str, Part]]  # asset -> partition -> Part
     versions: Mapping[str, str]  # asset -> live version digest
-    held: frozenset[tuple[str, str, str, str]] = frozenset()  # (asset, partition, code, inputs)
+    held: Holds = Holds()
     made: Mapping[
         str, Mapping[tuple[str, str, str], str]
     ] = {}  # asset -> (partition, code, inputs) -> content digest
@@ -280,6 +281,7 @@ def _items(
     held: list[str] = []
     waiting: list[str] = []
     fresh = 0
+    source = is_source(asset)
     reads = [
         _Reader(i, assets.get(i.asset), slices, scene, planned.get(i.asset, {}))
         for i in asset.build.inputs
@@ -292,8 +294,11 @@ def _items(
             for key in sorted({*wanted, *(() if request.partitions else pushed)})
             if key in pushed
         ]
-    elif request.partitions is None and not request.only:
+    elif request.partitions is None:
         wanted = sorted({*wanted, *_open(asset, assets, slices, scene, planned)})
+    asked_for = set(wanted)
+    if request.partitions is not None and not named:
+        wanted = sorted({*wanted, *_beyond(reads, live)})
     if _definition_moves(
         asset, assets, scene
     ):  # a KPI is never half of one meaning: all that is live follows
@@ -305,6 +310,8 @@ def _items(
             state = read.at(key, found)
             ready = ready and state != "absent"
             runs = runs or state == "runs"
+        if key not in asked_for and not runs:
+            continue
         part = live.get(key)
         if not ready:
             if part is None:
@@ -313,8 +320,10 @@ def _items(
         if not runs:
             inputs = keys.inputs_digest(found)
             if (asset.id, key, code, inputs) in scene.held and not request.force:
-                if part is not None and (part.code, part.inputs) == (code, inputs):
-                    fresh += 1  # made again by force since, and good: live is what it would be
+                if source and key in look_back:  # it may have been mended: content decides
+                    items[key] = Item(partition=key, reason="looks back", code=code, inputs=inputs)
+                elif part is not None and scene.held.is_answered_by(asset, part):
+                    fresh += 1  # made again since, and good: live is what it would be
                 else:
                     held.append(key)
                 continue
@@ -417,6 +426,12 @@ class _Reader:
             sorted(set(self._parts) | set(planned)) if bound.window and not self._whole else []
         )
 
+    def may_run(self, live: Mapping[str, Part]) -> set[str]:
+        """Return the partitions among `live` that `at` may call "runs"."""
+        if not self._planned:
+            return set()
+        return set(live).intersection(self._planned) if self._same else set(live)
+
     def at(self, key: str, found: list[tuple[str, str, str]]) -> Literal["here", "runs", "absent"]:
         name = self._bound.name
         if self._whole:
@@ -471,8 +486,6 @@ def reads(
 def _wanted(
     slices: Partitioning, request: Request, asset: Asset, scene: Scene, live: Mapping[str, Part]
 ) -> Iterable[str]:
-    if request.only:
-        return sorted(request.only.get(asset.id, ()))
     if request.partitions is None or slices.grain == "none":
         if slices.grain in ("none", "static"):
             return slices.until(to_datetime(scene.now))
@@ -485,6 +498,15 @@ def _wanted(
             else slices.names
         )
     return slices.between(_fit(slices, first, "start"), _fit(slices, last, "end"))
+
+
+def _beyond(reads: Sequence["_Reader"], live: Mapping[str, Part]) -> set[str]:
+    """Return the live partitions that may read something that runs, wherever they lie: a range
+    limits what is named, and what reads it follows."""
+    out: set[str] = set()
+    for read in reads:
+        out |= read.may_run(live)
+    return out
 
 
 def _open(

@@ -26,6 +26,7 @@ class StepOutput(Noun, frozen=True, kw_only=True):
 
     staged: tuple[Staged, ...] = ()
     confirmed: tuple[Part, ...] = ()  # made the content that is live already
+    held_back: tuple[Part, ...] = ()  # made the content again that was undone: not published
     schema: Schema = ()
     arrow_schema: bytes = b""
     checks: tuple[CheckResult, ...] = ()
@@ -56,6 +57,7 @@ class RunTable:
         self.staged: dict[str, Staged] = {}
         self.removed: set[str] = set()
         self.confirmed: list[Part] = []
+        self.held_back: list[Part] = []
         self.refused: dict[str, Staged] = {}
         self.refused_schema = schema
         self.refused_arrow_schema = b""
@@ -102,6 +104,7 @@ class RunTable:
             return
         self.staged.update((s.part.partition, s) for s in output.staged)
         self.confirmed += output.confirmed
+        self.held_back += output.held_back
         self.checks += output.checks
         if output.staged and output.schema:
             self.schema = merge_schema(self.schema, output.schema)

@@ -5,13 +5,14 @@ The coordinator's side only: it reads tables' states and file names, never rows.
 lies in files under an attempt-unique prefix; nothing is live before the release layer publishes it.
 """
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from queue import SimpleQueue
 
 import msgspec
 
 from sextant.engine import keys
 from sextant.engine.execute import Done, Task
+from sextant.engine.holds import Holds, is_source
 from sextant.engine.plan import Item, Plan, PlannedStep, reads
 from sextant.engine.tables import RunTable, Staged, StepOutput, decode_output, encode_output
 from sextant.engine.versions import Versions
@@ -50,7 +51,7 @@ class DataWork:
         spare: Iterable[tuple[str, str]] = (),
         secrets_file: str = "",
         past_gate: bool = False,
-        held: Container[tuple[str, str, str, str]] = (),
+        held: Holds | None = None,
         as_it_was: bool = False,
         pushed: Mapping[str, Mapping[str, tuple[str, ...]]] | None = None,
         settled: Callable[[str], None] = lambda _asset: None,
@@ -83,7 +84,7 @@ class DataWork:
             earlier
         )  # this run made it before it was interrupted: never again
         self.spare = self._recorded(spare)  # runs that were cancelled made it: as good as the memo
-        self.held = held
+        self.held = held or Holds()
         self.pushed = pushed or {}
         # an undo: what older code had made from these inputs is taken before new code is tried
         self.as_it_was = as_it_was
@@ -187,6 +188,7 @@ class DataWork:
         assert asset.build is not None
         table = self.tables[step.asset]
         todo: list[Item] = []
+        source = is_source(asset)
         reused: dict[
             int, StepOutput
         ] = {}  # by the output that they come from: its schema and checks come along once
@@ -197,8 +199,11 @@ class DataWork:
             here = msgspec.structs.replace(item, inputs=inputs)
             key = (asset.id, item.partition, item.code, inputs)
             found = self.earlier.get(key)
+            if found is not None and self.held.keeps_out(asset, found[0].part):
+                found = None  # undone since this run made it
             if found is None:
-                if key in self.held and item.reason != "forced":
+                again = item.reason == "forced" or (source and item.reason == "looks back")
+                if key in self.held and not again:
                     continue  # undone, and nothing that it is made of has changed since
                 if asset.build.deterministic and item.reason not in ("forced", "looks back"):
                     if self._is_live(table, here):
@@ -218,23 +223,23 @@ class DataWork:
             ):
                 todo.append(here)
                 continue
-            old, source = found
+            old, output = found
             taken = reused.setdefault(
-                id(source),
+                id(output),
                 msgspec.structs.replace(
-                    source,
+                    output,
                     staged=(),
                     confirmed=(),
-                    schema=source.schema or table.schema,
+                    schema=output.schema or table.schema,
                     wall_s=0.0,
                 ),
             )
             if live is not None and live.digest == old.part.digest:
-                reused[id(source)] = msgspec.structs.replace(
+                reused[id(output)] = msgspec.structs.replace(
                     taken, confirmed=(*taken.confirmed, old.part)
                 )
             else:
-                reused[id(source)] = msgspec.structs.replace(taken, staged=(*taken.staged, old))
+                reused[id(output)] = msgspec.structs.replace(taken, staged=(*taken.staged, old))
         for output in reused.values():
             table.take(output)
         if todo:
@@ -308,7 +313,8 @@ class DataWork:
     ) -> Done:
         table = self.tables[task.asset]
         items = {item.partition: item for item in self.items.pop(task.id)}
-        staged, confirmed = [], []
+        staged, confirmed, held_back = [], [], []
+        source = is_source(asset)
         for made in result.outputs:
             item = items[made.partition]
             part = Part(
@@ -321,7 +327,9 @@ class DataWork:
             live = table.base_parts.get(made.partition)
             # the same rows in new files: the old ones may be damaged
             again = item.reason == "forced"
-            if (
+            if source and self.held.keeps_out(asset, part):
+                held_back.append(part)
+            elif (
                 live is not None
                 and live.digest == made.digest
                 and made.partition not in table.removed
@@ -338,6 +346,7 @@ class DataWork:
         output = StepOutput(
             staged=tuple(staged),
             confirmed=tuple(confirmed),
+            held_back=tuple(held_back),
             schema=result.schema,
             arrow_schema=result.arrow_schema,
             checks=result.checks,

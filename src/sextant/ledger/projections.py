@@ -29,8 +29,8 @@ Projection = Callable[[int, int, bytes], Rows]
 # Tables that `rebuild` empties and fills again, parents first.
 PROJECTED = (
     "project", "asset", "edge", "env", "pointer", "version", "part", "made", "provenance",
-    "withdrawn", "held", "tainted", "run", "release", "release_move", "open_move", "check_result",
-    "signal", "incident", "tick",
+    "withdrawn", "held", "answered", "tainted", "run", "release", "release_move", "open_move",
+    "check_result", "signal", "incident", "tick",
 )  # fmt: skip
 
 
@@ -104,6 +104,15 @@ class Held(msgspec.Struct, frozen=True):
     digest: str
 
 
+class HoldAnswered(msgspec.Struct, frozen=True):
+    """`hold.answered`: what is held was made again, as these contents; what differs from what was
+    undone is published."""
+
+    env: str
+    asset: str
+    parts: tuple[Part, ...]
+
+
 class VersionWithdrawn(msgspec.Struct, frozen=True):
     env: str
     asset: str
@@ -168,14 +177,25 @@ def _asset_retired(_seq: int, time: int, body: bytes) -> Rows:
 
 def _env_created(_seq: int, time: int, body: bytes) -> Rows:
     data = msgspec.json.decode(body, type=EnvCreated)
+    yield from _env_emptied(data.name)  # whatever an environment of this name had before
     yield "env_set", (data.name, data.parent, time)
 
 
 def _env_dropped(_seq: int, time: int, body: bytes) -> Rows:
     data = msgspec.json.decode(body, type=EnvCreated)
     yield "env_drop", (time, data.name)
-    for drop in ("env_pointers_drop", "env_held_drop", "env_withdrawn_drop", "env_ticks_drop"):
-        yield drop, (data.name,)
+    yield from _env_emptied(data.name)
+
+
+def _env_emptied(name: str) -> Rows:
+    for drop in (
+        "env_pointers_drop",
+        "env_held_drop",
+        "env_answered_drop",
+        "env_withdrawn_drop",
+        "env_ticks_drop",
+    ):
+        yield drop, (name,)
 
 
 def _run(_seq: int, time: int, body: bytes) -> Rows:
@@ -255,6 +275,15 @@ def _version_withdrawn(_seq: int, time: int, body: bytes) -> Rows:
                 data.version,
                 held.digest,
             ),
+        )
+
+
+def _hold_answered(_seq: int, _time: int, body: bytes) -> Rows:
+    data = msgspec.json.decode(body, type=HoldAnswered)
+    for part in data.parts:
+        yield (
+            "answered_set",
+            (data.env, data.asset, part.partition, part.code, part.inputs, part.digest),
         )
 
 
@@ -359,6 +388,7 @@ PROJECTIONS: dict[str, Projection] = {
     "version.expired": _version_expired,
     "version.withdrawn": _version_withdrawn,
     "version.unheld": _version_unheld,
+    "hold.answered": _hold_answered,
     "version.tainted": _version_tainted,
     "checks.completed": _checks_completed,
     **{

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from sextant.engine.holds import Holds
 from sextant.engine.keys import definition_digest
 from sextant.engine.plan import Definition
 from sextant.engine.tables import RunTable, Staged
@@ -24,6 +25,7 @@ from sextant.kernel.nouns import (
     Asset,
     CheckResult,
     Event,
+    FileRef,
     Move,
     Part,
     Principal,
@@ -35,6 +37,7 @@ from sextant.kernel.ports import Lake, State, Statement, TableCommit, Write
 from sextant.ledger.projections import (
     ChecksCompleted,
     Held,
+    HoldAnswered,
     VersionConfirmed,
     VersionCreated,
     VersionRelocated,
@@ -204,6 +207,7 @@ class Publisher:
                         cause,
                     )
                 )
+        held = Holds(self._state.read("held", (env,)))
         states = self._states(
             {id_: table for id_, table in tables.items() if table.changed}, assets
         )
@@ -219,6 +223,7 @@ class Publisher:
                         cause,
                     )
                 )
+            events += self._answers(env, table, held, by, cause)
             if not table.changed:
                 continue
             version = self._version(env, table, asset, run, tables, made, states[id_], table.checks)
@@ -298,6 +303,23 @@ class Publisher:
         )
 
     # ------------------------------------------------------------ versions
+
+    def _answers(
+        self, env: str, table: RunTable, held: Holds, by: Principal, cause: str
+    ) -> list[Event]:
+        """Return the event that says what this run made of what is held."""
+        made = (
+            *(staged.part for staged in table.staged.values() if not staged.origin),
+            *table.confirmed,
+            *table.held_back,
+        )
+        answers = tuple(
+            part for part in made if (table.asset, part.partition, part.code, part.inputs) in held
+        )
+        if not answers:
+            return []
+        said = HoldAnswered(env, table.asset, answers)
+        return [self._event("hold.answered", table.asset, said, by, cause)]
 
     def _version(
         self,
@@ -394,7 +416,7 @@ class Publisher:
         name = table_folder(asset.id)
         grain = asset.table.partitioning.grain if asset.table else "none"
         fresh = {key: staged for key, staged in table.staged.items() if not staged.origin}
-        files = {file.path: file for staged in fresh.values() for file in staged.files}
+        files = _narrowed(fresh)
         gone = {*fresh, *table.removed}
         done: TableCommit | None = None
         if files or (gone and locator):
@@ -557,6 +579,21 @@ class Publisher:
             data=msgspec.Raw(msgspec.json.encode(data)),
             cause=cause,
         )
+
+
+def _narrowed(staged: Mapping[str, Staged]) -> dict[str, FileRef]:
+    """Return the files of partitions, by path, each narrowed to the partitions that it is staged
+    for: one file may hold others that came out as they are live already."""
+    held: dict[FileRef, list[str]] = {}
+    for name, one in staged.items():
+        for file in one.files:
+            held.setdefault(file, []).append(name)
+    return {
+        file.path: msgspec.structs.replace(
+            file, partitions=tuple(name for name in file.partitions if name in names)
+        )
+        for file, names in held.items()
+    }
 
 
 def _shape(table: RunTable) -> tuple[Any, ...]:

@@ -47,12 +47,13 @@ def migrations(dialect: str) -> list[Migration]:
 def tables() -> list[str]:
     """Return the names of all tables that both databases have, in the order in which they were
     made."""
-    return [
+    made = [
         match.group(1)
         for step in migrations("sqlite")
         for text in step.statements
         if (match := _TABLE.match(text))
     ]
+    return list(dict.fromkeys(made))  # a later step may make one anew
 
 
 def split(text: str) -> list[str]:

@@ -138,6 +138,8 @@ SELECT asset, version FROM provenance WHERE upstream = ? AND upstream_version = 
 INSERT INTO withdrawn (env, asset, version, release, reason, withdrawn_at) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (env, asset, version) DO NOTHING
 -- name: withdrawn_is
 SELECT 1 FROM withdrawn WHERE env = ? AND asset = ? AND version = ?
+-- name: withdrawn_elsewhere
+SELECT withdrawn.env FROM withdrawn JOIN env ON env.name = withdrawn.env WHERE withdrawn.env <> ? AND withdrawn.asset = ? AND withdrawn.version = ? AND env.dropped_at = 0 ORDER BY withdrawn.env
 -- name: withdrawn_live
 SELECT 1 FROM withdrawn WHERE env = ? AND asset = ? AND version = ? AND NOT EXISTS (SELECT 1 FROM pointer WHERE env = ? AND asset = ? AND version = ?)
 -- name: tainted_live
@@ -147,11 +149,19 @@ DELETE FROM withdrawn WHERE env = ? AND asset = ? AND version = ?
 -- name: withdrawn
 SELECT asset, version, release, reason, withdrawn_at FROM withdrawn WHERE env = ? ORDER BY asset, withdrawn_at
 -- name: held_add
-INSERT INTO held (env, asset, partition, code, inputs, version, digest) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (env, asset, partition, code, inputs) DO NOTHING
+INSERT INTO held (env, asset, partition, code, inputs, version, digest) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (env, asset, partition, code, inputs, digest) DO NOTHING
 -- name: held_remove
 DELETE FROM held WHERE env = ? AND asset = ? AND version = ?
 -- name: held
 WITH RECURSIVE chain (name) AS (SELECT CAST(? AS TEXT) UNION ALL SELECT env.parent FROM chain JOIN env ON env.name = chain.name WHERE env.parent <> '') SELECT asset, partition, code, inputs, version, digest FROM held JOIN chain ON held.env = chain.name ORDER BY asset, partition, code, inputs
+-- name: held_elsewhere
+SELECT DISTINCT held.env, held.asset, held.partition, held.code, held.inputs, held.version, held.digest FROM held JOIN env ON env.name = held.env WHERE held.env <> ? AND env.dropped_at = 0 ORDER BY held.env, held.asset, held.partition
+-- name: answered_set
+INSERT INTO answered (env, asset, partition, code, inputs, digest) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (env, asset, partition, code, inputs) DO UPDATE SET digest = excluded.digest
+-- name: answered
+WITH RECURSIVE chain (name, depth) AS (SELECT CAST(? AS TEXT), 0 UNION ALL SELECT env.parent, chain.depth + 1 FROM chain JOIN env ON env.name = chain.name WHERE env.parent <> '') SELECT answered.asset, answered.partition, answered.code, answered.inputs, answered.digest FROM answered JOIN chain ON answered.env = chain.name ORDER BY chain.depth DESC, answered.asset, answered.partition
+-- name: env_answered_drop
+DELETE FROM answered WHERE env = ?
 -- name: tainted_add
 INSERT INTO tainted (asset, version, source, source_version, tainted_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT (asset, version, source, source_version) DO UPDATE SET tainted_at = excluded.tainted_at
 -- name: tainted_remove
