@@ -11,7 +11,7 @@ from sextant.app.claims import Claim, Prepared, Waiting, claim, environment_guar
 from sextant.engine import keys
 from sextant.engine import plan as planning
 from sextant.engine.execute import Done, Outcome, Task, execute
-from sextant.engine.history import History
+from sextant.engine.history import History, Record
 from sextant.engine.holds import Holds
 from sextant.engine.leases import FencedState, Leases, is_alive
 from sextant.engine.plan import Plan, Request, Scene
@@ -35,12 +35,13 @@ from sextant.kernel.nouns import (
 from sextant.kernel.ports import Statement, Write
 from sextant.ledger.projections import ChecksCompleted, RunChanged
 from sextant.policy.decide import Decision, combine
-from sextant.release.publish import Published, undo_table
+from sextant.release.publish import Decide, Published, WithdrawnIn, undo_table
 
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
 
 _FAR = 1 << 62
+_UNWRITTEN = "what its steps made is kept: run again when the reason is gone"
 _SPARE_RUNS = 5  # how many runs back one that did not publish still lends what it made
 Progress = Callable[[Task, Done], None]
 
@@ -79,6 +80,8 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     skipped: tuple[str, ...] = ()
     warned: tuple[CheckResult, ...] = ()
     refused: tuple[CheckResult, ...] = ()
+    # asset -> other environments in which what this run brought was undone
+    withdrawn_in: dict[str, tuple[str, ...]] = {}
     waiting: str = ""  # the release waits for approval
     resumed: bool = False
 
@@ -125,9 +128,19 @@ class Runs:
             },
             versions={id_: pointer.version for id_, pointer in live.items()},
             held=held,
+            undone_elsewhere=self._undone_elsewhere(env),
             made=made,
             costs=self._costs(live, ids),
         )
+
+    def _undone_elsewhere(self, env: str) -> dict[tuple[str, str, str, str], tuple[str, ...]]:
+        found: dict[tuple[str, str, str, str], tuple[str, ...]] = {}
+        for other, asset, partition, code, inputs, *_ in self._p.state.read(
+            "held_elsewhere", (env,)
+        ):
+            key = (asset, partition, code, inputs)
+            found[key] = (*found.get(key, ()), other)
+        return found
 
     def _held(self, env: str) -> Holds:
         return Holds(self._p.state.read("held", (env,)), self._p.state.read("answered", (env,)))
@@ -481,11 +494,14 @@ class Runs:
         if asset.id.startswith("dataset:") and head and base not in (head, target):
             return self._rebased(env, asset, head, base, target, by, break_glass, guards)
         move = Move(env=env, asset=asset.id, source=head, target=target)
+        brought, _ = changed(p.versions.parts(asset.id, head), p.versions.parts(asset.id, target))
+        withdrawn_in = p.publisher.withdrawn_in(env, [move], {asset.id: brought.values()})
         decide_ = self._decider(by, env, {asset.id: asset}, break_glass, "release")
         drafted = p.releases.draft(
             [move],
             by=by,
-            decision=decide_([move]),
+            decision=decide_([move], withdrawn_in),
+            withdrawn_in=withdrawn_in,
             strategy=Strategy(kind="publish"),
             broke_glass=break_glass,
             reason=break_glass,
@@ -569,6 +585,7 @@ class Runs:
             guards=guards,
             broke_glass=break_glass,
             reason=break_glass or f"rebased from {target[:12]}",
+            whole=True,
             refused=tuple(refused),
             before=self._glass("release", env, [asset], break_glass, by),
         )
@@ -817,6 +834,7 @@ class Runs:
                         guards=(*leases.guards(), same, *self._untainted(env, tables, intent)),
                         intent=intent,
                         undoes=undoes,
+                        whole=undoes is not None,
                         reason=reason or break_glass,
                         broke_glass=break_glass,
                         before=self._glass(
@@ -850,10 +868,11 @@ class Runs:
                         wall_s,
                     )
                 raise
-            report = self._report(
-                run, env, outcome, published, tables, started_s, resumed=bool(resumed)
-            )
             try:
+                self._record_unwritten(state, history, published, assets)
+                report = self._report(
+                    run, env, outcome, published, tables, started_s, resumed=bool(resumed)
+                )
                 self._finish(
                     state,
                     facts,
@@ -870,6 +889,44 @@ class Runs:
                 raise self._taken_over(run) from error
         p.after_run(env, tables, published)
         return report
+
+    def _record_unwritten(
+        self,
+        state: FencedState,
+        history: History,
+        published: Published,
+        assets: Mapping[str, Asset],
+    ) -> None:
+        """Record in the run's history which tables could not be written, and why."""
+        now = self._p.clock.now_ns()
+        records = [
+            Record(
+                kind="end",
+                step=f"write:{id_}",
+                at=now,
+                started_at=now,
+                ok=False,
+                asset=id_,
+                owner=assets[id_].owner,
+                error_code=error.code if isinstance(error, SextantError) else "SX-RUN-009",
+                error=error.message if isinstance(error, SextantError) else repr(error),
+                hint=error.hint if isinstance(error, SextantError) else _UNWRITTEN,
+            )
+            for id_, error in published.failed.items()
+        ]
+        records += [
+            Record(
+                kind="skip",
+                step=f"write:{id_}",
+                at=now,
+                ok=False,
+                asset=id_,
+                error="its input failed",
+            )
+            for id_ in published.skipped
+        ]
+        if records:
+            state.commit(Write(tuple(history.add(record) for record in records)))
 
     @staticmethod
     def _taken_over(run: str) -> Busy:
@@ -961,8 +1018,8 @@ class Runs:
 
     def _decider(
         self, by: Principal, env: str, assets: Mapping[str, Asset], break_glass: str, intent: str
-    ) -> Callable[[Sequence[Move]], Decision]:
-        def judge(moves: Sequence[Move]) -> Decision:
+    ) -> Decide:
+        def judge(moves: Sequence[Move], withdrawn_in: WithdrawnIn) -> Decision:
             return combine(
                 [
                     self._p.decide(
@@ -970,7 +1027,11 @@ class Runs:
                         "release",
                         assets.get(m.asset),
                         env,
-                        {"intent": intent, "break_glass": bool(break_glass)},
+                        {
+                            "intent": intent,
+                            "break_glass": bool(break_glass),
+                            "withdrawn_elsewhere": m.asset in withdrawn_in,
+                        },
                     )
                     for m in moves
                 ]
@@ -1121,7 +1182,8 @@ class Runs:
     ) -> RunReport:
         p = self._p
         failed = []
-        if outcome.failed:
+        ended_badly = (*outcome.failed, *(f"write:{id_}" for id_ in published.failed))
+        if ended_badly:
             last = {
                 record.step: record
                 for record in History.open(p.state, run).records
@@ -1136,7 +1198,7 @@ class Runs:
                     where=r.where,
                     log=r.log,
                 )
-                for id_ in outcome.failed
+                for id_ in ended_badly
                 if (r := last.get(id_)) is not None
             ]
         checks_only = all(step.code == "SX-CHECK-001" for step in failed)
@@ -1174,7 +1236,7 @@ class Runs:
                 if table.held_back
             },
             failed=tuple(failed),
-            skipped=outcome.skipped,
+            skipped=(*outcome.skipped, *(f"write:{id_}" for id_ in published.skipped)),
             warned=tuple(c for t in tables.values() for c in t.checks if not c.ok),
             refused=tuple(
                 c
@@ -1182,6 +1244,7 @@ class Runs:
                 for c in t.refused_checks
                 if not c.ok and c.severity == "error"
             ),
+            withdrawn_in=published.release.withdrawn_in if published.release else {},
             waiting=waiting,
             resumed=resumed,
         )

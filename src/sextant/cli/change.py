@@ -6,7 +6,7 @@ import click
 
 from sextant.cli.output import Progress, emit, options, platform, say, short, table
 from sextant.cli.output import as_json as json_option
-from sextant.cli.work import finish
+from sextant.cli.work import finish, withdrawn_lines
 from sextant.kernel.errors import BadData, UsageError
 from sextant.kernel.limits import REQUEST_BYTES_MAX
 from sextant.policy.decide import wanted
@@ -78,6 +78,7 @@ def _released(done: Any, as_json: bool) -> int:
             f"  {m.asset}  {short(m.source) or 'nothing'} -> {short(m.target)} in {m.env}"
             for m in done.moves
         ]
+        out += withdrawn_lines(done.withdrawn_in)
         if done.state == "waiting":
             out.append(f"  {wanted(done.asked)} must `sextant approve {done.id}` before it goes on")
         return out

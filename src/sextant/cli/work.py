@@ -348,6 +348,14 @@ def finish(report: "RunReport", as_json: bool) -> int:
     return report.exit_code
 
 
+def withdrawn_lines(withdrawn_in: dict[str, tuple[str, ...]]) -> list[str]:
+    """Return what is said of a release that brings what was undone in other environments."""
+    return [
+        f"  note    {asset}: what this brings was undone in {', '.join(environments)}"
+        for asset, environments in withdrawn_in.items()
+    ]
+
+
 def report_lines(report: "RunReport") -> list[str]:
     """Return a run's report as people read it."""
     if not report.id:
@@ -365,6 +373,11 @@ def report_lines(report: "RunReport") -> list[str]:
         f"  live    {asset}  {short(version)}"
         for asset, version in report.published.items()
         if not report.waiting
+    ]
+    out += withdrawn_lines(report.withdrawn_in)
+    out += [
+        f"  held    {asset}: {_span(list(keys))} came out as what was undone; not published"
+        for asset, keys in report.held.items()
     ]
     if report.waiting:
         out.append(

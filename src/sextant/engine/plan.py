@@ -69,6 +69,8 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
     pushed: Mapping[
         str, Mapping[str, str]
     ] = {}  # asset -> partition -> digest of the rows that were pushed for it
+    # (asset, partition, code, inputs) -> other environments in which what was made of it was undone
+    undone_elsewhere: Mapping[tuple[str, str, str, str], tuple[str, ...]] = {}
     costs: Mapping[
         str, tuple[float, float]
     ] = {}  # asset -> (seconds, bytes) a partition, from past runs
@@ -222,6 +224,7 @@ def plan(manifest: Manifest, scene: Scene, request: Request) -> Plan:
         warnings += [f"{asset.id}: {text}" for text in asset.build.code.warnings]
         items = _items(asset, assets, scene, request, planned, out)
         planned[asset.id] = items
+        warnings += _undone_elsewhere(asset, items, scene)
         for chunk in _chunks(keys.partitioning(asset), list(items)):
             step = _step(asset, assets, [items[key] for key in chunk], step_of, scene)
             steps.append(step)
@@ -349,6 +352,23 @@ def _items(
     if waiting:
         out.waiting[asset.id] = tuple(waiting)
     return items
+
+
+def _undone_elsewhere(asset: Asset, items: Mapping[str, Item], scene: Scene) -> list[str]:
+    """Say which partitions would be made of what was undone in another environment. Of a source
+    that is known only when it has been read."""
+    if is_source(asset):
+        return []
+    where: dict[tuple[str, ...], list[str]] = {}
+    for key, item in items.items():
+        found = scene.undone_elsewhere.get((asset.id, key, item.code, item.inputs))
+        if found:
+            where.setdefault(found, []).append(key)
+    return [
+        f"{asset.id}: {len(keys)} partitions ({keys[0]} .. {keys[-1]}) would be made of what was "
+        f"undone in {', '.join(environments)}"
+        for environments, keys in where.items()
+    ]
 
 
 def _definition_held(asset: Asset, assets: Mapping[str, Asset], scene: Scene) -> bool:

@@ -93,6 +93,14 @@ class RunTable:
             self._all_digest = keys.content_of(self.parts())
         return self._all_digest
 
+    def give_up(self) -> None:
+        """Forget what the run made: the table is as it was when the run began."""
+        self.staged.clear()
+        self.removed.clear()
+        self.confirmed.clear()
+        self.checks.clear()
+        self._all_digest = ""
+
     def take(self, output: StepOutput) -> None:
         """Lay a step's output over the table."""
         self.wall_s += output.wall_s

@@ -371,6 +371,8 @@ class Release(Noun, frozen=True, kw_only=True):
     approvals_of: str = ""
     broke_glass: str = ""
     passed: tuple[str, ...] = ()  # denying rules that the broken glass passed
+    # asset -> other environments in which what this release brings was undone
+    withdrawn_in: dict[str, tuple[str, ...]] = {}
     created_at: int = 0
     changed_at: int = 0
 

@@ -39,7 +39,14 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "env": (),
     "asset": ("id", "kind", "name", "owner", "tier", "mode"),
     "principal": ("name", "kind", "teams", "on_behalf_of", "role"),
-    "context": ("intent", "break_glass", "checks_failed", "rows", "partitions"),
+    "context": (
+        "intent",
+        "break_glass",
+        "checks_failed",
+        "rows",
+        "partitions",
+        "withdrawn_elsewhere",
+    ),
 }
 
 # The written default: people and their tokens may do everything on what Sextant manages; agents
@@ -261,6 +268,7 @@ def _facts(
             "checks_failed": 0,
             "rows": 0,
             "partitions": 0,
+            "withdrawn_elsewhere": False,
             **context,
         },
     }

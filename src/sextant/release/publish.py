@@ -6,7 +6,7 @@ nothing here is visible before the one state transaction that holds versions, ch
 and pointers.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -14,7 +14,7 @@ import msgspec
 
 from sextant.engine.holds import Holds
 from sextant.engine.keys import definition_digest
-from sextant.engine.plan import Definition
+from sextant.engine.plan import Definition, compared_with
 from sextant.engine.tables import RunTable, Staged
 from sextant.engine.versions import Versions, changed
 from sextant.engine.work import table_folder
@@ -48,7 +48,8 @@ from sextant.stores.lake.digest import version_digest
 
 _REBASES_MAX = 3  # how often a publish is built again on a head that moved meanwhile
 _COMMITS_AT_ONCE = 4  # table states written side by side
-Decide = Callable[[Sequence[Move]], Decision]
+WithdrawnIn = Mapping[str, tuple[str, ...]]  # asset -> environments where it was undone
+Decide = Callable[[Sequence[Move], WithdrawnIn], Decision]
 
 
 class DatasetKind(Instant):
@@ -84,6 +85,9 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
     rejected: tuple[Release, ...] = ()
     versions: dict[str, str] = {}
     files: dict[str, int] = {}  # asset -> how many data files its new state has
+    # asset -> why its new state could not be written; nothing of it, or of what read it, is live
+    failed: dict[str, Exception] = {}
+    skipped: tuple[str, ...] = ()  # what had read something that failed
     rows: int = 0
 
 
@@ -128,12 +132,17 @@ class Publisher:
         broke_glass: str = "",
         refused: Sequence[str] = (),
         before: Sequence[Event] = (),
+        whole: bool = False,
     ) -> Published:
-        """Publish every table with something new, in one release; then record what was refused.
+        """Publish every table with something new, in one release; then record what was refused. A
+        table whose new state cannot be written fails by itself, with what read it.
 
-        Raises Conflict when somebody else published the same partitions meanwhile; nothing is then
-        live.
+        whole   all or nothing: the first table that cannot be written raises its error
+        Raises  Conflict when somebody else published the same partitions meanwhile; nothing is
+                then live
         """
+        failed: dict[str, Exception] = {}
+        skipped: list[str] = []
         for attempt in range(_REBASES_MAX + 1):
             try:
                 return self._once(
@@ -152,6 +161,9 @@ class Publisher:
                     broke_glass,
                     refused,
                     before,
+                    failed,
+                    skipped,
+                    whole=whole,
                 )
             except Conflict:
                 if attempt == _REBASES_MAX or not self._rebase(env, tables):
@@ -175,7 +187,19 @@ class Publisher:
         broke_glass: str,
         refused: Sequence[str],
         before: Sequence[Event],
+        failed: dict[str, Exception],
+        skipped: list[str],
+        *,
+        whole: bool,
     ) -> Published:
+        states, unwritten = self._states(
+            {id_: table for id_, table in tables.items() if table.changed}, assets
+        )
+        if unwritten and whole:
+            raise next(iter(unwritten.values()))
+        failed |= unwritten
+        skipped += _without(tables, assets, failed)
+        definitions = [d for d in definitions if _values_of(d) not in {*failed, *skipped}]
         events: list[Event] = list(before)
         moves: list[Move] = []
         made: dict[str, str] = {}
@@ -208,9 +232,6 @@ class Publisher:
                     )
                 )
         held = Holds(self._state.read("held", (env,)))
-        states = self._states(
-            {id_: table for id_, table in tables.items() if table.changed}, assets
-        )
         for id_, table in tables.items():
             asset = assets[id_]
             if table.confirmed:
@@ -261,10 +282,19 @@ class Publisher:
                 events += self._checks(table.checks, run, id_, table.base, by, cause)
         release = None
         if moves:
+            withdrawn_in = self.withdrawn_in(
+                env,
+                moves,
+                {
+                    id_: [staged.part for staged in table.staged.values()]
+                    for id_, table in tables.items()
+                },
+            )
             drafted = self._releases.draft(
                 moves,
                 by=by,
-                decision=decide(moves),
+                decision=decide(moves, withdrawn_in),
+                withdrawn_in=withdrawn_in,
                 strategy=Strategy(kind="publish"),
                 run=run,
                 reason=reason,
@@ -293,12 +323,14 @@ class Publisher:
             for id_, digest in made.items():
                 if id_ in tables:
                     self._versions.remember(id_, digest, tables[id_].parts())
-        rejected = self._refuse(env, tables, assets, run, by, decide, cause, made)
+        rejected = self._refuse(env, tables, assets, run, by, decide, cause, made, guards, failed)
         return Published(
+            failed=failed,
+            skipped=tuple(skipped),
             release=release,
             rejected=rejected,
             versions=made,
-            files={id_: len(commit.files) for id_, commit in states.items()},
+            files={id_: len(states[id_].files) for id_ in made if id_ in states},
             rows=rows,
         )
 
@@ -374,6 +406,26 @@ class Publisher:
             created_at=self._clock.now_ns(),
         )
 
+    def withdrawn_in(
+        self, env: str, moves: Sequence[Move], brought: Mapping[str, Iterable[Part]]
+    ) -> dict[str, tuple[str, ...]]:
+        """Return asset -> the other environments in which what these moves bring was undone: the
+        version itself, or the content of one of the partitions that it brings."""
+        undone: dict[tuple[str, str, str], set[str]] = {}
+        for other, asset, partition, _code, _inputs, _version, content in self._state.read(
+            "held_elsewhere", (env,)
+        ):
+            undone.setdefault((asset, partition, content), set()).add(other)
+        found: dict[str, tuple[str, ...]] = {}
+        for move in moves:
+            rows = self._state.read("withdrawn_elsewhere", (env, move.asset, move.target))
+            where = {row[0] for row in rows}
+            for part in brought.get(move.asset, ()):
+                where |= undone.get((move.asset, part.partition, part.digest), set())
+            if where:
+                found[move.asset] = tuple(sorted(where))
+        return found
+
     def begin(self, table: RunTable, asset: Asset) -> None:
         """Start writing the new state of a table whose steps are done, while others still work.
         `publish` uses it if the
@@ -386,9 +438,9 @@ class Publisher:
 
     def _states(
         self, tables: Mapping[str, RunTable], assets: Mapping[str, Asset]
-    ) -> dict[str, TableCommit]:
+    ) -> tuple[dict[str, TableCommit], dict[str, Exception]]:
         """Write the new states of several tables side by side: most of the time is waiting for the
-        disk."""
+        disk. Return them, and why others could not be written."""
         begun = {
             id_: self._begun.pop(id_) for id_ in tables if id_ in self._begun
         }  # others' runs have begun theirs
@@ -398,7 +450,17 @@ class Publisher:
             else self._pool.submit(self._commit, table, assets[id_])
             for id_, table in tables.items()
         }
-        return {id_: future.result() for id_, future in futures.items()}
+        states: dict[str, TableCommit] = {}
+        failed: dict[str, Exception] = {}
+        for id_, future in futures.items():
+            error = future.exception()
+            if error is None:
+                states[id_] = future.result()
+            elif isinstance(error, Exception):
+                failed[id_] = error
+            else:
+                raise error
+        return states, failed
 
     def _commit(self, table: RunTable, asset: Asset) -> TableCommit:
         """Write the table's new state; where nothing of the old one stays and its columns do not
@@ -485,22 +547,21 @@ class Publisher:
         decide: Decide,
         cause: str,
         made: Mapping[str, str],
+        guards: Sequence[Statement],
+        failed: dict[str, Exception],
     ) -> tuple[Release, ...]:
         """Keep what the checks refused as a version that is not live, with a rejected release that
-        says why."""
+        says why. What cannot be kept is added to `failed`."""
         out = []
         for id_, table in tables.items():
             if not table.refused:
                 continue
             base = self._versions.live_version(env, id_)
-            candidate = self._candidate(table, base)
             try:
-                commit = self._commit(candidate, assets[id_])
-            except (
-                BadData
-            ):  # its columns do not fit the live ones: kept beside them, as a table of its own
-                candidate = self._candidate(table, "")
-                commit = self._commit(candidate, assets[id_])
+                candidate, commit = self._keep_refused(table, base, assets[id_])
+            except Exception as error:
+                failed[id_] = error
+                continue
             version = self._version(
                 env, candidate, assets[id_], run, tables, made, commit, table.refused_checks
             )
@@ -513,10 +574,24 @@ class Publisher:
             ]
             move = Move(env=env, asset=id_, source=base, target=version.digest)
             drafted = self._releases.draft(
-                [move], by=by, decision=decide([move]), strategy=Strategy(kind="publish"), run=run
+                [move],
+                by=by,
+                decision=decide([move], {}),
+                strategy=Strategy(kind="publish"),
+                run=run,
             )
-            out.append(self._propose([version], drafted, events, cause))
+            out.append(self._propose([version], drafted, events, cause, guards))
         return tuple(out)
+
+    def _keep_refused(
+        self, table: RunTable, base: str, asset: Asset
+    ) -> tuple[RunTable, TableCommit]:
+        candidate = self._candidate(table, base)
+        try:
+            return candidate, self._commit(candidate, asset)
+        except BadData:  # its columns do not fit the live ones: kept as a table of its own
+            candidate = self._candidate(table, "")
+            return candidate, self._commit(candidate, asset)
 
     def _candidate(self, table: RunTable, base: str) -> RunTable:
         """Return what the checks refused, laid over a version ("" = over nothing)."""
@@ -579,6 +654,27 @@ class Publisher:
             data=msgspec.Raw(msgspec.json.encode(data)),
             cause=cause,
         )
+
+
+def _without(
+    tables: Mapping[str, RunTable], assets: Mapping[str, Asset], failed: Collection[str]
+) -> tuple[str, ...]:
+    """Take what this run made out of the tables that failed, and of those that read one of them;
+    return the latter. `tables` are in order: upstream first."""
+    out = set(failed)
+    for id_, table in tables.items():
+        build = assets[id_].build
+        read = {bound.asset for bound in build.inputs} if build else set()
+        read |= compared_with(assets[id_])
+        if table.changed and (id_ in out or not read.isdisjoint(out)):
+            out.add(id_)
+            table.give_up()
+    return tuple(id_ for id_ in tables if id_ in out and id_ not in failed)
+
+
+def _values_of(definition: Definition) -> str:
+    """Return the dataset that holds the values of a kpi."""
+    return definition.asset.replace("kpi:", "dataset:kpi_", 1)
 
 
 def _narrowed(staged: Mapping[str, Staged]) -> dict[str, FileRef]:

@@ -110,6 +110,7 @@ class Releases:
         intent: str = "release",
         undoes: str = "",
         broke_glass: str = "",
+        withdrawn_in: Mapping[str, tuple[str, ...]] | None = None,
     ) -> Release:
         """Return a proposed release that is not written yet. Denied when the policy says no;
         Conflict for a withdrawn target."""
@@ -151,6 +152,7 @@ class Releases:
             needs=decision.needs if decision.verdict == "approval" and not broke_glass else (),
             broke_glass=broke_glass,
             passed=decision.passed,
+            withdrawn_in=dict(withdrawn_in or {}),
             created_at=self._clock.now_ns(),
             changed_at=self._clock.now_ns(),
         )
