@@ -94,8 +94,12 @@ EVENTS = {
     "release.stuck": "An undo of a roll-out failed.",
     "release.superseded": "A newer release took the place of a waiting one.",
     "release.waiting": "A release waits for people.",
+    "rows.dropped": "A person gave up a pushed batch that was not part of the dataset yet.",
     "rows.folded": (
         "Pushed rows became input of a dataset: which batches, from whom, and where they are kept."
+    ),
+    "rows.refused": (
+        "An acknowledged batch cannot become rows of the dataset as it is declared now; it is kept."
     ),
     "run.finished": "A run ended; `seal` is the digest of its step history.",
     "run.reported": "Another tool ran an observed asset.",

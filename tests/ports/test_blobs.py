@@ -79,3 +79,32 @@ def test_many_threads_put_the_same_bytes(blobs: LocalBlobs) -> None:
     assert len(set(found)) == 1
     assert len(found) == 8
     assert blobs.get(found[0]) == data
+
+
+def test_collection_leaves_what_is_named_again(
+    blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If this fails, rows that are put while garbage is collected, and were there before, are
+    deleted under the write that names them."""
+    old, other = blobs.put(b"rows of yesterday"), blobs.put(b"garbage")
+    for digest in (old, other):
+        os.utime(blobs._path(digest), ns=(1, 1))
+    real = os.replace
+
+    def overtaken(source: str, target: str) -> None:
+        if source == blobs._path(old):
+            monkeypatch.setattr(files.os, "replace", real)
+            assert blobs.put(b"rows of yesterday") == old
+        real(source, target)
+
+    monkeypatch.setattr(files.os, "replace", overtaken)
+    assert blobs.collect((), older_than_ns=2) == len(b"garbage")
+    assert blobs.get(old) == b"rows of yesterday"
+    assert not blobs.has(other)
+    os.utime(blobs._path(old), ns=(1, 1))
+    assert blobs.put(b"rows of yesterday") == old
+    assert blobs.collect((), older_than_ns=2) == 0
+    os.utime(blobs._path(old), ns=(1, 1))
+    assert blobs.touch(old)
+    assert blobs.collect((), older_than_ns=2) == 0
+    assert not blobs.touch(other)

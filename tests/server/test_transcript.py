@@ -218,6 +218,10 @@ def test_a_day_with_every_command(
     assert as_json(say("push", "prices", "{rows}", "--json"))["again"] is True
     say("run")
     assert say("show", "prices", "--count")[1].strip() == "2"
+    say("push", "prices", "{rows}", "--batch", "wrong till")
+    say("push", "prices", "--list")
+    say("push", "prices", "--drop", "wrong till", "--reason", "pushed by mistake")
+    say("push", "prices", "--list")
 
     say(
         "report",

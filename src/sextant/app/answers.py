@@ -77,6 +77,17 @@ class IncidentSeen(TypedDict):
     opened_at: NotRequired[int]
 
 
+class Inbox(TypedDict):
+    """Pushed rows of a dataset that are not part of it yet. `batches` and `rows` wait since
+    `since` ("" = none does); `refused` counts batches that cannot become rows."""
+
+    dataset: str
+    batches: int
+    rows: int
+    since: str
+    refused: int
+
+
 class Status(TypedDict):
     """The whole of an environment: what is live, stale, held and waiting, and what needs a
     person."""
@@ -87,6 +98,7 @@ class Status(TypedDict):
     signals: list[SignalSeen]
     waiting: list[dict[str, Any]]
     runs_open: list[str]
+    inbox: list[Inbox]
     load_problem: str
 
 
@@ -262,6 +274,27 @@ class Pushed(TypedDict):
     batch: str
     rows: int
     again: bool
+
+
+class BatchSeen(TypedDict):
+    """A pushed batch that is not part of its dataset yet: `waiting`, or `refused` with the
+    error."""
+
+    batch: str
+    state: str
+    rows: int
+    by: str
+    taken_at: str
+    error: str
+
+
+class BatchDropped(TypedDict):
+    """A batch that was given up, and how many rows went with it."""
+
+    dataset: str
+    batch: str
+    rows: int
+    dropped: bool
 
 
 class TokenSeen(TypedDict):

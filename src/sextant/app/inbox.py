@@ -2,27 +2,33 @@
 planner as new input.
 
 `take` acknowledges what is committed. `fold`, at the start of every run, moves what waits; from
-then on it is part of the plan.
+then on it is part of the plan. A batch that cannot become rows is set aside with its error; others
+go on, and a person drops it.
 """
 
 import datetime as dt
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import hashlib
+from collections.abc import Collection, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import msgspec
 
-from sextant.app.answers import Pushed
+from sextant.app.answers import BatchDropped, Pushed, SignalSeen
+from sextant.app.answers import Inbox as InboxSeen
 from sextant.engine import keys, streams
-from sextant.kernel.clock import NS
-from sextant.kernel.errors import BadData, Busy, Conflict, UsageError
+from sextant.kernel.clock import NS, iso
+from sextant.kernel.errors import BadData, Busy, Conflict, NotFound, UsageError
 from sextant.kernel.limits import (
+    FOLD_BATCHES_MAX,
+    FOLD_ROWS_MAX,
     INBOX_BATCHES_MAX,
     INBOX_PARTS_MAX,
+    KEYS_PER_WRITE,
     NAME_CHARS_MAX,
     PUSHED_ROWS_MAX,
 )
-from sextant.kernel.nouns import Asset, Manifest, Principal
+from sextant.kernel.nouns import Asset, Event, Manifest, Principal, Signal
 from sextant.kernel.partitions import ALL, Partitioning
 from sextant.kernel.ports import Statement, Write
 
@@ -30,7 +36,10 @@ if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
 
 _REMEMBERED_NS = 7 * 86400 * NS  # so long a batch that comes again is known
-_FOLDED = 500  # batches in one move
+_FOLD_TRIES = 5  # folds of one dataset that lose against another process's before this one gives up
+_KEYS_ASKED = 50  # keys in one question to the index: as many as the statement has places
+_REFUSED = "push.refused"  # kind of the signal
+_OTHERS = "another process moved these rows"
 
 
 class RowsFolded(msgspec.Struct, frozen=True):
@@ -42,24 +51,60 @@ class RowsFolded(msgspec.Struct, frozen=True):
     blobs: dict[str, str]  # partition -> blob
 
 
+class RowsRefused(msgspec.Struct, frozen=True):
+    """`rows.refused`: an acknowledged batch that cannot become rows; it is kept until it is dropped
+    or the dataset's declaration changes."""
+
+    dataset: str
+    batch: str
+    rows: int
+    by: str
+    error: str
+
+
+class RowsDropped(msgspec.Struct, frozen=True):
+    """`rows.dropped`: a person gave up a batch that was not part of the dataset yet."""
+
+    dataset: str
+    batch: str
+    rows: int
+    by: str
+    reason: str
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Why a batch was set aside, as the inbox keeps it."""
+
+    error: str
+    declared: str  # digest of the declaration that it does not fit
+    event: str  # the `rows.refused` that says so
+
+
+class _Batch(NamedTuple):
+    """A waiting batch, as a fold reads it."""
+
+    name: str
+    id: str
+    body: bytes
+    by: str
+    size: int
+
+
 class Inbox:
     """The pushed rows of one project."""
 
     def __init__(self, platform: "LocalPlatform") -> None:
         self._p = platform
 
+    # ------------------------------------------------------------ taking
+
     def take(
         self, asset: Asset, rows: Sequence[Any], *, batch: str, env: str, by: Principal
     ) -> Pushed:
         """Take rows; they are durable when this returns. UsageError, BadData (nothing is taken
-        then), Busy when too much waits."""
+        then), Conflict for a batch that was refused, Busy when too much waits."""
         p = self._p
-        if asset.table is None or not asset.table.columns:
-            raise UsageError(
-                "SX-STREAM-011",
-                f"`{asset.id}` takes no rows",
-                hint="declare it with `sx.stream(...)`; other datasets are made by their functions",
-            )
+        columns = columns_of(asset)
         if not rows or len(rows) > PUSHED_ROWS_MAX:
             raise UsageError(
                 "SX-STREAM-012",
@@ -73,9 +118,16 @@ class Inbox:
                 hint=f"at most {NAME_CHARS_MAX}",
             )
         p.allow(by, "push", asset, env)
-        values = streams.parse(asset.table.columns, rows)
-        _by_partition(asset, values)  # what belongs nowhere is refused before it is taken
+        values = streams.parse(columns, rows)
+        _partitions(asset, values)  # what belongs nowhere is refused before it is taken
         known = p.state.read("inbox_get", (asset.id, batch)) if batch else []
+        if known and known[0][3]:
+            refusal = msgspec.json.decode(known[0][3], type=Refusal)
+            raise Conflict(
+                "SX-STREAM-020",
+                f"batch `{batch}` was taken and could not become rows: {refusal.error}",
+                hint=f"`sextant push {asset.name} --drop {batch}` frees its name",
+            )
         if known:
             return {"dataset": asset.id, "batch": batch, "rows": int(known[0][0]), "again": True}
         waiting = {row[0]: int(row[1]) for row in p.state.read("inbox_waits")}
@@ -88,7 +140,7 @@ class Inbox:
             )
         id_ = p.ids.new("bat")
         name = batch or id_
-        body = streams.encode(asset.table.columns, values)
+        body = streams.encode(columns, values)
         add = Statement(
             "inbox_add",
             (asset.id, name, id_, len(values), body, str(by), p.clock.now_ns()),
@@ -102,98 +154,425 @@ class Inbox:
         p.nudge()
         return {"dataset": asset.id, "batch": name, "rows": len(values), "again": False}
 
-    def fold(self, manifest: Manifest, by: Principal) -> None:
+    # ------------------------------------------------------------ folding
+
+    def fold(self, manifest: Manifest, by: Principal, only: Collection[str] | None = None) -> None:
         """Move what waits into blobs, one for each partition; its batches and who sent them are an
-        event."""
+        event. A batch that cannot become rows is set aside, with a signal.
+
+        only  ids of the datasets; None = all
+        """
         p = self._p
         waits = {row[0] for row in p.state.read("inbox_waits")}
+        refused = {row[0] for row in p.state.read("inbox_refused")}
         for asset in manifest.assets:
-            while (
-                asset.id in waits
-                and asset.table
-                and asset.table.columns
-                and self._fold_some(asset, by) == _FOLDED
-            ):
-                pass
+            if not _is_stream(asset) or (only is not None and asset.id not in only):
+                continue
+            if asset.id in refused and self._try_again(asset):
+                waits.add(asset.id)
+            lost = 0
+            while asset.id in waits and lost < _FOLD_TRIES:
+                done = self._fold_some(asset, by)
+                if done is None:
+                    lost += 1
+                elif not done:
+                    break
         if waits:
             p.state.commit(
                 Write((Statement("inbox_forget", (p.clock.now_ns() - _REMEMBERED_NS,)),))
             )
 
-    def _fold_some(self, asset: Asset, by: Principal) -> int:
+    def _fold_some(self, asset: Asset, by: Principal) -> int | None:
+        """Move some of what waits in one write. Returns how many batches it dealt with; None when
+        another process was faster."""
         p = self._p
-        assert asset.table is not None
-        columns = asset.table.columns
-        rows = p.state.read("inbox_waiting", (asset.id, _FOLDED))
-        if not rows:
+        folds, keyed = self._stream(asset)
+        batches = self._waiting(asset)
+        if not batches:
             return 0
-        values = [value for row in rows for value in streams.decode(columns, bytes(row[2]))]
-        now, id_ = p.clock.now_ns(), p.ids.new("inb")
+        if not _key(asset):
+            keyed = ""
+        elif keyed != _key(asset):
+            return self._fill(asset, folds)
+        rows, good, refusals = self._read(asset, batches)
+        events = [*refusals.events, *self._signal(asset.id, refusals, by)]
         statements = [
-            Statement(
-                "inbox_fold", (now, b"", asset.id, row[0]), 1, "another process moved these rows"
-            )
-            for row in rows
+            Statement("inbox_stream_set", (asset.id, keyed, folds), 1, _OTHERS),
+            *refusals.statements,
         ]
-        blobs: dict[str, str] = {}
-        held: dict[str, list[tuple[str, str]]] = {}
-        for partition, part, blob, _ in p.state.read("inbox_parts", (asset.id,)):
-            held.setdefault(partition, []).append((part, blob))
-        for partition, mine in _by_partition(asset, values).items():
-            old = held.get(partition, [])
-            if len(old) >= INBOX_PARTS_MAX:  # many small ones become one
-                earlier = [
-                    value for _, blob in old for value in streams.decode(columns, p.blobs.get(blob))
-                ]
-                mine = earlier + mine  # noqa: PLW2901
-                statements += [
-                    Statement(
-                        "inbox_part_drop",
-                        (asset.id, partition, part),
-                        1,
-                        "another process moved these rows",
-                    )
-                    for part, _ in old
-                ]
-            blobs[partition] = p.blobs.put(streams.encode(columns, mine))
-            statements.append(
-                Statement("inbox_part_add", (asset.id, partition, id_, blobs[partition], len(mine)))
+        if good:
+            now = p.clock.now_ns()
+            statements += [
+                Statement("inbox_fold", (now, b"", asset.id, batch.name), 1, _OTHERS)
+                for batch in good
+            ]
+            parts, indexed = self._new_parts(asset, rows)
+            blobs: dict[str, str] = {}
+            held: dict[str, list[tuple[str, str]]] = {}
+            for partition, name, blob, _ in p.state.read("inbox_parts", (asset.id,)):
+                held.setdefault(partition, []).append((name, blob))
+            # in the order of the folds, whatever the clocks say; and behind the ids of earlier
+            # releases, which began with `inb`
+            id_ = f"part_{folds + 1:012d}"
+            for partition, part in parts.items():
+                old = held.get(partition, [])
+                blobs[partition], more = self._keep(asset, partition, part, old, id_)
+                statements += more
+            statements += indexed
+            data = RowsFolded(
+                asset.id, tuple((batch.name, batch.size, batch.by) for batch in good), blobs
             )
-        event = p.event(
-            "rows.folded",
-            asset.id,
-            RowsFolded(asset.id, tuple((row[0], int(row[4]), row[3]) for row in rows), blobs),
-            by,
-            "",
-        )
+            events.append(p.event("rows.folded", asset.id, data, by, ""))
         try:
-            p.state.commit(Write(tuple(statements), (event,)))
+            p.state.commit(Write(tuple(statements), tuple(events)))
         except Conflict:
-            return 0  # another process does it
-        return len(rows)
+            return None
+        return len(batches)
+
+    def _stream(self, asset: Asset) -> tuple[int, str]:
+        """Return how often the stream was folded, and the key that its index is filled for."""
+        rows = self._p.state.read("inbox_stream_get", (asset.id,))
+        return (int(rows[0][0]), str(rows[0][1])) if rows else (0, "")
+
+    def _waiting(self, asset: Asset) -> list[_Batch]:
+        """Return the oldest waiting batches, as many as one write moves."""
+        p = self._p
+        count = total = 0
+        for _, rows in p.state.read("inbox_queue", (asset.id, FOLD_BATCHES_MAX)):
+            if count and total + int(rows) > FOLD_ROWS_MAX:
+                break
+            count, total = count + 1, total + int(rows)
+        return [
+            _Batch(row[0], row[1], bytes(row[2]), row[3], int(row[4]))
+            for row in p.state.read("inbox_waiting", (asset.id, count))
+        ]
+
+    def _read(
+        self, asset: Asset, batches: Sequence[_Batch]
+    ) -> "tuple[list[_Placed], list[_Batch], _Refusals]":
+        """Return the rows of the batches that fit the dataset's declaration, each with its
+        partition; those batches; and what sets the others aside."""
+        p = self._p
+        columns = columns_of(asset)
+        rows: list[_Placed] = []
+        good: list[_Batch] = []
+        refusals = _Refusals()
+        for batch in batches:
+            try:
+                values = streams.fit(columns, streams.decode(columns, batch.body))
+                here = _partitions(asset, values)
+            except BadData as error:
+                data = RowsRefused(asset.id, batch.name, batch.size, batch.by, error.message)
+                event = p.event("rows.refused", asset.id, data, p.system, "")
+                why = Refusal(error.message, _declared(asset), event.id)
+                doc = msgspec.json.encode(why).decode()
+                refusals.events.append(event)
+                refusals.refused.append((batch.name, why, batch.by))
+                refusals.statements.append(
+                    Statement("inbox_refuse", (doc, asset.id, batch.name, ""), 1, _OTHERS)
+                )
+                continue
+            rows += map(_Placed, here, values)
+            good.append(batch)
+        return rows, good, refusals
+
+    def _new_parts(
+        self, asset: Asset, rows: Sequence["_Placed"]
+    ) -> tuple[dict[str, streams.Part], list[Statement]]:
+        """Return what rows add to each partition, and what becomes of the index of keys. A key
+        that lay in another partition moves: its rows go from there."""
+        key = asset.table.key if asset.table and _key(asset) else ()
+        places = streams.places_of(columns_of(asset), key)
+        marks: list[bytes | None] = [None] * len(rows)
+        last: dict[bytes, tuple[str, streams.Row]] = {}  # key -> where its last row belongs
+        if key:
+            for n, (partition, row) in enumerate(rows):
+                values = tuple(row[place] for place in places)
+                mark = marks[n] = streams.key_digest(key, values)
+                if mark is not None:
+                    last[mark] = (partition, values)
+        added: dict[str, list[streams.Row]] = {}
+        for mark, (partition, row) in zip(marks, rows, strict=True):
+            # a row whose key moved on within these rows never lies anywhere
+            if mark is None or last[mark][0] == partition:
+                added.setdefault(partition, []).append(row)
+        moved: dict[str, list[streams.Row]] = {}
+        statements = []
+        before = self._partitions_of(asset.id, last)
+        for mark, (partition, values) in last.items():
+            known = before.get(mark, set())
+            for old in sorted(known - {partition}):
+                moved.setdefault(old, []).append(values)
+                statements.append(Statement("inbox_key_drop", (asset.id, mark, old)))
+            if partition not in known:
+                statements.append(Statement("inbox_key_add", (asset.id, mark, partition)))
+        parts = {
+            name: streams.Part(added.get(name, []), tuple(key), tuple(moved.get(name, ())))
+            for name in sorted({*added, *moved})
+        }
+        return parts, statements
+
+    def _partitions_of(self, dataset: str, marks: Iterable[bytes]) -> dict[bytes, set[str]]:
+        """Return key -> partitions that hold rows of it, as the index says."""
+        out: dict[bytes, set[str]] = {}
+        asked = list(marks)
+        for start in range(0, len(asked), _KEYS_ASKED):
+            some = asked[start : start + _KEYS_ASKED]
+            some += [some[-1]] * (_KEYS_ASKED - len(some))
+            for mark, partition in self._p.state.read("inbox_keys", (dataset, *some)):
+                out.setdefault(bytes(mark), set()).add(partition)
+        return out
+
+    def _keep(
+        self,
+        asset: Asset,
+        partition: str,
+        part: streams.Part,
+        old: Sequence[tuple[str, str]],
+        id_: str,
+    ) -> tuple[str, list[Statement]]:
+        """Return the blob of a new part of a partition, and what makes it one; where there are many
+        small ones already, they become one."""
+        p, columns = self._p, columns_of(asset)
+        statements = []
+        if len(old) >= INBOX_PARTS_MAX:
+            bodies = [p.blobs.get(blob) for _, blob in old]
+            part = streams.Part(
+                streams.rows_of(columns, [*bodies, streams.encode_part(columns, part)])
+            )
+            statements = [
+                Statement("inbox_part_drop", (asset.id, partition, name), 1, _OTHERS)
+                for name, _ in old
+            ]
+            for _, blob in old:  # a run that has begun may still read them
+                p.blobs.touch(blob)
+        blob = p.blobs.put(streams.encode_part(columns, part))
+        add = Statement("inbox_part_add", (asset.id, partition, id_, blob, len(part.rows)))
+        return blob, [*statements, add]
+
+    def _fill(self, asset: Asset, folds: int) -> int | None:
+        """Fill the index of keys from the rows that lie there: once for each key of a dataset.
+
+        An earlier Sextant left a key in several partitions: the index names them all, and the next
+        push of that key clears it from all but its own.
+        """
+        p, columns = self._p, columns_of(asset)
+        key = asset.table.key if asset.table else ()
+        places = streams.places_of(columns, key)
+        by_partition: dict[str, list[str]] = {}
+        for partition, _, blob, _ in p.state.read("inbox_parts", (asset.id,)):
+            by_partition.setdefault(partition, []).append(blob)
+        for partition, blobs in by_partition.items():
+            rows = streams.rows_of(columns, [p.blobs.get(blob) for blob in blobs])
+            marks = {
+                streams.key_digest(key, tuple(row[place] for place in places)) for row in rows
+            } - {None}
+            adds = [Statement("inbox_key_add", (asset.id, mark, partition)) for mark in marks]
+            for start in range(0, len(adds), KEYS_PER_WRITE):
+                p.state.commit(Write(tuple(adds[start : start + KEYS_PER_WRITE])))
+        done = Statement("inbox_stream_set", (asset.id, _key(asset), folds), 1, _OTHERS)
+        try:
+            p.state.commit(Write((done,)))
+        except Conflict:
+            return None
+        return 1
 
     def parts(self, manifest: Manifest) -> dict[str, dict[str, tuple[str, ...]]]:
         """Return dataset -> partition -> the blobs that hold its rows, in the order of arrival."""
         out: dict[str, dict[str, tuple[str, ...]]] = {}
         for asset in manifest.assets:
-            if asset.table and asset.table.columns:
+            if _is_stream(asset):
                 mine = out.setdefault(asset.id, {})
                 for partition, _, blob, _ in self._p.state.read("inbox_parts", (asset.id,)):
                     mine[partition] = (*mine.get(partition, ()), blob)
         return out
 
+    def waits(self) -> list[InboxSeen]:
+        """Return, for each dataset, the pushed rows that are not part of it yet."""
+        waiting = {row[0]: row for row in self._p.state.read("inbox_waits")}
+        refused: dict[str, int] = {}
+        for dataset, *_ in self._p.state.read("inbox_refused"):
+            refused[dataset] = refused.get(dataset, 0) + 1
+        out: list[InboxSeen] = []
+        for dataset in sorted({*waiting, *refused}):
+            _, batches, rows, since = waiting.get(dataset, (dataset, 0, 0, 0))
+            out.append(
+                {
+                    "dataset": dataset,
+                    "batches": int(batches),
+                    "rows": int(rows),
+                    "since": iso(int(since)) if since else "",
+                    "refused": refused.get(dataset, 0),
+                }
+            )
+        return out
 
-def _by_partition(
-    asset: Asset, values: Sequence[tuple[Any, ...]]
-) -> dict[str, list[tuple[Any, ...]]]:
-    """Return rows by the partition that they belong to. BadData for a row without a time, or of a
+    # ------------------------------------------------------------ batches that cannot become rows
+
+    def drop(
+        self, asset: Asset, batch: str, *, reason: str, env: str, by: Principal
+    ) -> BatchDropped:
+        """Drop a batch that is not part of the dataset yet; its rows are gone and its name is free.
+        NotFound, Conflict when it is part of the dataset, Denied."""
+        p = self._p
+        columns_of(asset)
+        if not reason.strip():
+            raise UsageError(
+                "SX-STREAM-023",
+                "dropping a batch needs a reason",
+                hint=f"`sextant push {asset.name} --drop {batch} --reason TEXT`",
+            )
+        p.allow(by, "drop", asset, env)
+        found = p.state.read("inbox_get", (asset.id, batch))
+        if not found:
+            raise NotFound(
+                "SX-STREAM-021",
+                f"`{asset.id}` has no batch `{batch}`",
+                hint=f"`sextant push {asset.name} --list` shows those that can be dropped",
+            )
+        rows, _, folded, refusal, pushed_by = found[0]
+        if folded:
+            raise Conflict(
+                "SX-STREAM-022",
+                f"batch `{batch}` is part of `{asset.id}` already",
+                hint="push its rows again, corrected; rows that share a key are replaced",
+            )
+        cause = msgspec.json.decode(refusal, type=Refusal).event if refusal else ""
+        data = RowsDropped(asset.id, batch, int(rows), pushed_by, reason)
+        event = p.event("rows.dropped", asset.id, data, by, cause)
+        gone = _Refusals(gone={batch}, cause=event.id)
+        p.state.commit(
+            Write(
+                (
+                    Statement(
+                        "inbox_drop",
+                        (asset.id, batch, refusal),
+                        1,
+                        f"batch `{batch}` became part of `{asset.id}` meanwhile",
+                    ),
+                ),
+                (event, *self._signal(asset.id, gone, by)),
+            )
+        )
+        return {"dataset": asset.id, "batch": batch, "rows": int(rows), "dropped": True}
+
+    def _try_again(self, asset: Asset) -> bool:
+        """Let batches wait again that did not fit an earlier declaration of the dataset. Returns
+        whether there are any."""
+        p = self._p
+        declared = _declared(asset)
+        again = [
+            (batch, refusal)
+            for dataset, batch, refusal, _, _ in p.state.read("inbox_refused")
+            if dataset == asset.id
+            and msgspec.json.decode(refusal, type=Refusal).declared != declared
+        ]
+        if not again:
+            return False
+        names = _Refusals(gone={batch for batch, _ in again})
+        p.state.commit(
+            Write(
+                tuple(
+                    Statement("inbox_refuse", ("", asset.id, batch, refusal))
+                    for batch, refusal in again
+                ),
+                tuple(self._signal(asset.id, names, p.system)),
+            )
+        )
+        return True
+
+    def _signal(self, dataset: str, change: "_Refusals", by: Principal) -> list[Event]:
+        """Return the events that keep one open signal for each dataset with refused batches: about
+        the oldest of them."""
+        p = self._p
+        refused = [
+            (batch, msgspec.json.decode(refusal, type=Refusal), pushed_by)
+            for id_, batch, refusal, pushed_by, _ in p.state.read("inbox_refused")
+            if id_ == dataset and batch not in change.gone
+        ] + change.refused
+        shown: list[SignalSeen] = p.views.signals(
+            asset=dataset, kind=_REFUSED, open_only=True
+        ).items
+        oldest = refused[0] if refused else None
+        if oldest and any(one.get("evidence", {}).get("batch") == oldest[0] for one in shown):
+            return []
+        events = [
+            p.event("signal.closed", one["id"], {"id": one["id"]}, by, change.cause)
+            for one in shown
+        ]
+        if oldest is None:
+            return events
+        batch, why, pushed_by = oldest
+        raised = Signal(
+            id=p.ids.new("sig"),
+            asset=dataset,
+            kind=_REFUSED,
+            severity="error",
+            message=(
+                f"{dataset}: batch {batch} of {pushed_by} cannot become rows: {why.error} "
+                f"(`sextant push {dataset.partition(':')[2]} --list` shows it, --drop gives it up)"
+            ),
+            onset=p.clock.now_ns(),
+            evidence={"batch": batch, "by": pushed_by},
+        )
+        return [*events, p.event("signal.raised", raised.id, raised, p.system, why.event)]
+
+
+class _Refusals:
+    """What a write changes about refused batches: who joins them, who leaves them."""
+
+    def __init__(self, gone: Collection[str] = (), cause: str = "") -> None:
+        self.gone, self.cause = gone, cause
+        self.refused: list[tuple[str, Refusal, str]] = []  # batch, why, who pushed it
+        self.events: list[Event] = []
+        self.statements: list[Statement] = []
+
+
+class _Placed(NamedTuple):
+    """A row, and the partition that it belongs to."""
+
+    partition: str
+    row: streams.Row
+
+
+def _is_stream(asset: Asset) -> bool:
+    return bool(asset.table and asset.table.columns)
+
+
+def columns_of(asset: Asset) -> streams.Columns:
+    """Return the columns of pushed rows. UsageError for an asset that takes none."""
+    if asset.table is None or not asset.table.columns:
+        raise UsageError(
+            "SX-STREAM-011",
+            f"`{asset.id}` takes no rows",
+            hint="declare it with `sx.stream(...)`; other datasets are made by their functions",
+        )
+    return asset.table.columns
+
+
+def _key(asset: Asset) -> str:
+    """Return what stands for the key that the index of a dataset is about; "" where rows cannot
+    move between partitions."""
+    if asset.table is None or not asset.table.key or keys.partitioning(asset).grain == "none":
+        return ""
+    types = dict(asset.table.columns)
+    return keys.digest(*(field for name in asset.table.key for field in (name, types[name])))
+
+
+def _declared(asset: Asset) -> str:
+    """Return a digest of what decides whether a batch can become rows."""
+    return hashlib.sha256(msgspec.json.encode(asset.table)).hexdigest()
+
+
+def _partitions(asset: Asset, values: Sequence[streams.Row]) -> list[str]:
+    """Return the partition that each row belongs to. BadData for a row without a time, or of a
     time before the first partition."""
     slices = keys.partitioning(asset)
     assert asset.table is not None
     if slices.grain == "none":
-        return {ALL: list(values)}
+        return [ALL] * len(values)
     place = [name for name, _ in asset.table.columns].index(asset.table.time)
-    out: dict[str, list[tuple[Any, ...]]] = {}
+    out: list[str] = []
     for n, value in enumerate(values):
         at = value[place]
         if at is None:
@@ -205,8 +584,8 @@ def _by_partition(
                 ),
                 hint="give every row its time",
             )
-        key = _key(slices, at)
-        if not slices.holds(key):
+        key = _slice_key(slices, at)
+        if not key or not slices.holds(key):
             raise BadData(
                 "SX-STREAM-016",
                 (
@@ -216,11 +595,15 @@ def _by_partition(
                 hint=f"they begin with {slices.start}"
                 + (f" and end before {slices.end}" if slices.end else ""),
             )
-        out.setdefault(key, []).append(value)
+        out.append(key)
     return out
 
 
-def _key(slices: Partitioning, at: Any) -> str:
-    if isinstance(at, dt.datetime):
+def _slice_key(slices: Partitioning, at: Any) -> str:
+    """Return the partition of an instant or a date; "" outside of the calendar."""
+    if not isinstance(at, dt.datetime):
+        at = dt.datetime(at.year, at.month, at.day, tzinfo=ZoneInfo(slices.tz))
+    try:
         return slices.key_at(at)
-    return slices.key_at(dt.datetime(at.year, at.month, at.day, tzinfo=ZoneInfo(slices.tz)))
+    except OverflowError:
+        return ""

@@ -13,6 +13,8 @@ import msgspec
 
 from sextant.app.answers import (
     AccountSeen,
+    BatchDropped,
+    BatchSeen,
     Collected,
     EnvironmentSeen,
     EventSeen,
@@ -40,7 +42,7 @@ from sextant.engine.leases import worker_of
 from sextant.engine.plan import Plan, Request
 from sextant.kernel.errors import Denied, NotFound, UsageError
 from sextant.kernel.limits import PAGE_ROWS, PAGE_ROWS_MAX
-from sextant.kernel.nouns import CheckResult, Principal, Release
+from sextant.kernel.nouns import Asset, CheckResult, Principal, Release
 
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
@@ -486,9 +488,24 @@ class Operations:
     def push(
         self, dataset: str, rows: list[dict[str, Any]], *, batch: str = "", env: str = ""
     ) -> Pushed:
-        p = self._p
-        asset = p.asset(dataset if ":" in dataset else f"dataset:{dataset}")
-        return p.inbox.take(asset, rows, batch=batch, env=self._env(env), by=self._who())
+        return self._p.inbox.take(
+            self._stream(dataset), rows, batch=batch, env=self._env(env), by=self._who()
+        )
+
+    def batches(
+        self, dataset: str, *, refused: bool = False, limit: int = PAGE_ROWS, after: str = ""
+    ) -> Page[BatchSeen]:
+        return self._p.views.batches(
+            self._stream(dataset), refused=refused, limit=_rows(limit), after=after
+        )
+
+    def drop_batch(self, dataset: str, batch: str, reason: str, *, env: str = "") -> BatchDropped:
+        return self._p.inbox.drop(
+            self._stream(dataset), batch, reason=reason, env=self._env(env), by=self._who()
+        )
+
+    def _stream(self, dataset: str) -> Asset:
+        return self._p.asset(dataset if ":" in dataset else f"dataset:{dataset}")
 
     def collect(self, *, history: str = "", dry_run: bool = False) -> Collected:
         from sextant.app.keeping import collect

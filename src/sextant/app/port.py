@@ -12,6 +12,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from sextant.app.answers import (
     AccountSeen,
+    BatchDropped,
+    BatchSeen,
     Collected,
     EnvironmentSeen,
     EventSeen,
@@ -339,6 +341,18 @@ class Platform(Protocol):
         """
         ...
 
+    def batches(
+        self, dataset: str, *, refused: bool = False, limit: int = PAGE_ROWS, after: str = ""
+    ) -> Page[BatchSeen]:
+        """Return the pushed batches that are not part of a dataset yet: those that wait to be
+        published, and those that were refused with the reason."""
+        ...
+
+    def drop_batch(self, dataset: str, batch: str, reason: str, *, env: str = "") -> BatchDropped:
+        """Give up a pushed batch that waits or was refused: its rows are gone, its name is free
+        again."""
+        ...
+
     def collect(self, *, history: str = "", dry_run: bool = False) -> Collected:
         """Delete the bytes that nothing keeps: no pointer, open release, undo window or provenance.
         Records stay."""
@@ -454,6 +468,8 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("environment_diff", "GET", "/environments/{a}/diff/{b}", "viewer"),
     Operation("report", "POST", "/reports", "operator"),
     Operation("push", "POST", "/datasets/{dataset}/rows", "operator"),
+    Operation("batches", "GET", "/datasets/{dataset}/batches", "viewer"),
+    Operation("drop_batch", "POST", "/datasets/{dataset}/batches/drop", "operator"),
     Operation("events", "GET", "/ledger/events", "viewer"),
     Operation("verify", "POST", "/ledger/verify", "viewer"),
     Operation("prove", "POST", "/ledger/events/{seq}/proof", "viewer"),

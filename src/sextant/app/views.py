@@ -12,6 +12,7 @@ import msgspec
 
 from sextant.app.answers import (
     AssetStatus,
+    BatchSeen,
     Change,
     EnvironmentSeen,
     EventSeen,
@@ -27,6 +28,7 @@ from sextant.app.answers import (
     VersionSeen,
     Why,
 )
+from sextant.app.inbox import Refusal, columns_of
 from sextant.domains.dataops.checks.finding import MASK
 from sextant.engine import keys
 from sextant.engine.history import History, seal_matches
@@ -118,6 +120,7 @@ class Views:
                 if r.state in ("waiting", "paused")
             ],
             "runs_open": [row[0] for row in p.state.read("runs_open")],
+            "inbox": p.inbox.waits(),
             "load_problem": p.load_problem.message if p.load_problem else "",
         }
 
@@ -850,6 +853,27 @@ class Views:
             for row in rows
         ]
         return Page(found, _next(rows, limit, lambda row: (row[3], row[0])))
+
+    def batches(
+        self, asset: Asset, *, refused: bool = False, limit: int = PAGE_ROWS, after: str = ""
+    ) -> Page[BatchSeen]:
+        """Return the pushed batches that are not part of a dataset yet: all, or the refused
+        ones."""
+        columns_of(asset)
+        at, last = _cursor(after)
+        rows = self._p.state.read("inbox_page", (asset.id, at, at, last, int(refused), limit))
+        found: list[BatchSeen] = [
+            {
+                "batch": batch,
+                "state": "refused" if refusal else "waiting",
+                "rows": int(count),
+                "by": by,
+                "taken_at": iso(taken),
+                "error": msgspec.json.decode(refusal, type=Refusal).error if refusal else "",
+            }
+            for batch, _, count, by, taken, refusal in rows
+        ]
+        return Page(found, _next(rows, limit, lambda row: (row[4], row[1])))
 
     def incidents(
         self, *, state: str = "", limit: int = PAGE_ROWS, after: str = ""

@@ -1,6 +1,6 @@
 """Commands that change what is live or known: release, rollback, approve, env, report, push."""
 
-from typing import Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import click
 
@@ -10,6 +10,9 @@ from sextant.cli.work import finish, withdrawn_lines
 from sextant.kernel.errors import BadData, UsageError
 from sextant.kernel.limits import REQUEST_BYTES_MAX
 from sextant.policy.decide import wanted
+
+if TYPE_CHECKING:
+    from sextant.app.answers import BatchSeen, Page
 
 
 @click.command()
@@ -327,17 +330,93 @@ def report(
 
 @click.command()
 @click.argument("dataset")
-@click.argument("file", type=click.File("rb"), metavar="FILE|-")
+@click.argument("file", type=click.File("rb"), metavar="[FILE|-]", required=False)
 @click.option(
     "--batch",
     default="",
     metavar="ID",
     help="Identifies the rows: the same once more is taken once (default: a digest of the file).",
 )
+@click.option(
+    "--list", "listed", is_flag=True, help="Show the batches that wait or were refused instead."
+)
+@click.option(
+    "--drop",
+    default="",
+    metavar="BATCH",
+    help="Give up a batch that waits or was refused instead: its rows are gone.",
+)
+@click.option("--reason", default="", metavar="TEXT", help="Why it is dropped; kept in the ledger.")
 @options
-def push(dataset: str, file: BinaryIO, batch: str, env: str | None, as_json: bool) -> None:
+def push(
+    dataset: str,
+    file: BinaryIO | None,
+    batch: str,
+    listed: bool,
+    drop: str,
+    reason: str,
+    env: str | None,
+    as_json: bool,
+) -> int:
     """Give rows to a dataset that is declared with sx.stream: JSON lines, or one JSON array.
-    Durable when it returns; published by the next run, or at once by the server."""
+
+    Durable when it returns; published by the next run, or soon by the server. A batch that cannot
+    become rows is refused, with a signal; --list shows it and --drop gives it up."""
+    if [file is not None, listed, bool(drop)].count(True) != 1:
+        raise UsageError(
+            "SX-CLI-042",
+            "push needs a file, --list or --drop BATCH",
+            hint=f"`sextant push {dataset} FILE` gives rows, `-` reads them from standard input",
+        )
+    with platform() as p:
+        if listed:
+            return _batches(p.batches(dataset), as_json)
+        if drop:
+            gone = p.drop_batch(dataset, drop, reason, env=env or "")
+            emit(
+                gone,
+                json=as_json,
+                text=lambda: [f"{gone['rows']:,} rows of batch {gone['batch']} are dropped"],
+            )
+            return 0
+        assert file is not None
+        rows, name = _batch_in(file)
+        done = p.push(dataset, rows, batch=batch or name, env=env or "")
+        emit(
+            done,
+            json=as_json,
+            text=lambda: [
+                f"{done['rows']:,} rows of batch {done['batch']} "
+                + ("had been taken before" if done["again"] else f"are taken for {done['dataset']}")
+            ],
+        )
+        return 0
+
+
+def _batches(found: "Page[BatchSeen]", as_json: bool) -> int:
+    """Print batches. Exit code 1 when one was refused."""
+    columns = ("batch", "state", "rows", "by", "since (UTC)", "error")
+    emit(
+        found,
+        json=as_json,
+        text=lambda: (
+            table(
+                columns,
+                [
+                    (b["batch"], b["state"], b["rows"], b["by"], b["taken_at"][:19], b["error"])
+                    for b in found.items
+                ],
+            )
+            if found.items
+            else ["no batch waits, and none was refused"]
+        ),
+    )
+    return int(any(one["state"] == "refused" for one in found.items))
+
+
+def _batch_in(file: BinaryIO) -> tuple[list[dict[str, Any]], str]:
+    """Return the rows of a file, and the name that its content has as a batch. UsageError for one
+    that is too large."""
     import hashlib
 
     data = file.read(REQUEST_BYTES_MAX + 1)
@@ -347,22 +426,7 @@ def push(dataset: str, file: BinaryIO, batch: str, env: str | None, as_json: boo
             f"the file is larger than {REQUEST_BYTES_MAX >> 20} MiB",
             hint="split it: each part is a batch of its own",
         )
-    rows = _rows_in(data, file.name)
-    with platform() as p:
-        done = p.push(
-            dataset,
-            rows,
-            batch=batch or f"sha256:{hashlib.sha256(data).hexdigest()[:32]}",
-            env=env or "",
-        )
-        emit(
-            done,
-            json=as_json,
-            text=lambda: [
-                f"{done['rows']:,} rows of batch {done['batch']} "
-                + ("had been taken before" if done["again"] else f"are taken for {done['dataset']}")
-            ],
-        )
+    return _rows_in(data, file.name), f"sha256:{hashlib.sha256(data).hexdigest()[:32]}"
 
 
 def _rows_in(data: bytes, name: str) -> list[dict[str, Any]]:

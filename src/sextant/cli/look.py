@@ -60,6 +60,12 @@ def _status_lines(found: "Status") -> list[str]:
         for r in found["waiting"]
     ]
     out += [
+        f"pushed   {i['dataset']}: {i['rows']:,} rows of {i['batches']} batches wait since "
+        f"{i['since'][:19]}"
+        for i in found["inbox"]
+        if i["batches"]
+    ]
+    out += [
         f"open     run {r} was not finished; the next run takes it up" for r in found["runs_open"]
     ]
     return out

@@ -34,6 +34,22 @@ PUSHED_ROWS_MAX = 10_000  # rows of one pushed batch
 # batches of one dataset that wait to be published: beyond it senders are told to come again
 INBOX_BATCHES_MAX = 10_000
 INBOX_PARTS_MAX = 64  # blobs of one partition's pushed rows before they are put together
+# rows of one dataset that are moved out of the inbox in one write: what a process holds in memory
+FOLD_ROWS_MAX = 50_000
+FOLD_BATCHES_MAX = 500  # and batches: the length of the write
+KEYS_PER_WRITE = 5_000  # keys that the index of a stream gets in one write while it is filled
+# a publish of a stream is followed by a pause of so many times its cost: publishing takes at most
+# a tenth of the time
+PUBLISH_REST_FACTOR = 9.0
+# shortest pause, however cheap a publish was: every publish is a version, files and events that
+# are kept for a while
+PUBLISH_EVERY_S_MIN = 5.0
+# longest pause, however dear it was: rows become visible after five minutes at the latest
+PUBLISH_EVERY_S_MAX = 300.0
+# batches that end the pause: half of INBOX_BATCHES_MAX, so that senders are not held up by it
+INBOX_BATCHES_EARLY = 5_000
+# versions that one write of a collection expires: bounds how long other writes wait for it
+EXPIRED_PER_WRITE = 500
 SESSION_S = 12 * 3600  # a signed-in browser: a working day
 TOKEN_DAYS_MAX = 730  # longest life of a token
 REQUEST_BYTES_MAX = 16 << 20  # body of one request to the API

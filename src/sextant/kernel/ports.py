@@ -198,6 +198,11 @@ class Blobs(Protocol):
 
     def has(self, digest: str) -> bool: ...
 
+    def touch(self, digest: str) -> bool:
+        """Make a blob as young as one that is written now, for `collect`. False when it is not
+        there."""
+        ...
+
     def delete(self, digest: str) -> None: ...
 
     def collect(self, keep: Collection[str], *, older_than_ns: int) -> int:

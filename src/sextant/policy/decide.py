@@ -33,6 +33,7 @@ VERBS = (
     "rotate",
     "signal",
     "push",
+    "drop",
 )
 FIELDS: dict[str, tuple[str, ...]] = {
     "verb": (),
@@ -86,7 +87,7 @@ DEFAULT: tuple[Rule, ...] = (
         name="what is live of a team's assets is moved by that team, or an administrator",
         when=(
             "principal.role == 'operator' && asset.owner != '' && !(asset.owner in "
-            "principal.teams) && verb in ['release', 'rollback', 'unhold']"
+            "principal.teams) && verb in ['release', 'rollback', 'unhold', 'drop']"
         ),
         then="deny",
     ),

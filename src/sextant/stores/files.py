@@ -14,6 +14,7 @@ from sextant.kernel.errors import Damaged, StorageError
 
 # suffix of a file that is being written; collected as garbage when it stays behind
 TEMPORARY = ".part"
+_DELETED = ".deleted"  # of one that is being deleted
 
 
 def join(root: Path | str, *parts: str) -> str:
@@ -98,6 +99,30 @@ def remove(path: str) -> None:
         os.unlink(path)
     except OSError:
         return
+
+
+def delete_old(path: str, older_than_ns: int) -> int:
+    """Delete a file that was last touched before `older_than_ns`. Returns its size, 0 when it stays
+    or is gone already.
+
+    It is renamed first and looked at again: a writer that touched it between look and deletion, to
+    name it again, gets it back.
+    """
+    try:
+        if os.stat(path).st_mtime_ns >= older_than_ns:
+            return 0
+        aside = path if path.endswith(_DELETED) else f"{path}.{os.getpid()}{_DELETED}"
+        os.replace(path, aside)
+        status = os.stat(aside)
+        if status.st_mtime_ns >= older_than_ns:
+            os.replace(aside, path)
+            return 0
+        os.unlink(aside)
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise refused(error, path) from error
+    return status.st_size
 
 
 def refused(error: OSError, path: str) -> StorageError:

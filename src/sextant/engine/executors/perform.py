@@ -172,7 +172,7 @@ def _call(order: WorkOrder) -> list[tuple[str, Any]]:
                 key,
                 streams.fold(
                     asset.table.columns,
-                    (blobs.get(one) for one in order.pushed.get(key, ())),
+                    [(one, blobs.get(one)) for one in order.pushed.get(key, ())],
                     asset.table.key,
                 ),
             )

@@ -28,7 +28,8 @@ class LocalBlobs:
         digest = hashlib.sha256(data).hexdigest()
         path = self._path(digest)
         folder = os.path.dirname(path)
-        if not self._holds(path, data):
+        # its name is about to be written somewhere: collection must see that it is new again
+        if not (self._holds(path, data) and self.touch(digest)):
             files.make_folder(folder)
             files.write(path, data, whole=True)
         files.sync_folder(
@@ -58,6 +59,17 @@ class LocalBlobs:
     def has(self, digest: str) -> bool:
         return os.path.exists(self._path(digest))
 
+    def touch(self, digest: str) -> bool:
+        """Make a blob as young as one that is written now, for `collect`. False when it is not
+        there."""
+        try:
+            os.utime(self._path(digest))
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise files.refused(error, self._path(digest)) from error
+        return True
+
     def delete(self, digest: str) -> None:
         """Erase the bytes; nothing happens when they are not there."""
         path = self._path(digest)
@@ -71,11 +83,8 @@ class LocalBlobs:
         freed = 0
         for folder, _, names in os.walk(self.root):
             for name in names:
-                path = files.join(folder, name)
-                held = os.stat(path)
-                if name not in keep and held.st_mtime_ns < older_than_ns:
-                    os.unlink(path)
-                    freed += held.st_size
+                if name not in keep:
+                    freed += files.delete_old(files.join(folder, name), older_than_ns)
         return freed
 
     def _path(self, digest: str) -> str:

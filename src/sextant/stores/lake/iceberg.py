@@ -282,7 +282,7 @@ class IcebergLake:
                 place = os.path.join(folder, name)
                 if os.path.relpath(place, self.root).replace(os.sep, "/") in live:
                     continue
-                freed += _delete(place, older_than_ns)
+                freed += disk.delete_old(place, older_than_ns)
             _delete_folder(folder, self.root, older_than_ns)
         return freed
 
@@ -774,20 +774,6 @@ def _totals(files: Sequence[FileRef], change: _Change) -> dict[str, str]:
         "total-position-deletes": "0",
         "total-equality-deletes": "0",
     }
-
-
-def _delete(place: str, older_than_ns: int) -> int:
-    """Delete an old file; return its size, 0 when it stays or somebody else was faster."""
-    try:
-        status = os.stat(place)
-        if status.st_mtime_ns >= older_than_ns:
-            return 0
-        os.unlink(place)
-    except FileNotFoundError:
-        return 0
-    except OSError as error:
-        raise disk.refused(error, place) from error
-    return status.st_size
 
 
 def _delete_folder(folder: str, root: Path, older_than_ns: int) -> None:

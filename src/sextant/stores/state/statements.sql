@@ -277,13 +277,23 @@ SELECT doc, closed_at FROM incident WHERE id = ?
 -- name: inbox_add
 INSERT INTO inbox (dataset, batch, id, rows, body, actor, taken_at, folded_at) VALUES (?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (dataset, batch) DO NOTHING
 -- name: inbox_get
-SELECT rows, taken_at, folded_at FROM inbox WHERE dataset = ? AND batch = ?
+SELECT rows, taken_at, folded_at, refusal, actor FROM inbox WHERE dataset = ? AND batch = ?
+-- name: inbox_queue
+SELECT batch, rows FROM inbox WHERE dataset = ? AND folded_at = 0 AND refusal = '' ORDER BY id LIMIT ?
 -- name: inbox_waiting
-SELECT batch, id, body, actor, rows FROM inbox WHERE dataset = ? AND folded_at = 0 ORDER BY id LIMIT ?
+SELECT batch, id, body, actor, rows FROM inbox WHERE dataset = ? AND folded_at = 0 AND refusal = '' ORDER BY id LIMIT ?
 -- name: inbox_waits
-SELECT dataset, COUNT(*), SUM(rows), MIN(taken_at) FROM inbox WHERE folded_at = 0 GROUP BY dataset ORDER BY dataset
+SELECT dataset, COUNT(*), SUM(rows), MIN(taken_at) FROM inbox WHERE folded_at = 0 AND refusal = '' GROUP BY dataset ORDER BY dataset
+-- name: inbox_refused
+SELECT dataset, batch, refusal, actor, rows FROM inbox WHERE folded_at = 0 AND refusal <> '' ORDER BY dataset, id
+-- name: inbox_page
+SELECT batch, id, rows, actor, taken_at, refusal FROM inbox WHERE dataset = ? AND folded_at = 0 AND (taken_at < ? OR (taken_at = ? AND id < ?)) AND (CAST(? AS BIGINT) = 0 OR refusal <> '') ORDER BY taken_at DESC, id DESC LIMIT ?
 -- name: inbox_fold
 UPDATE inbox SET folded_at = ?, body = ? WHERE dataset = ? AND batch = ? AND folded_at = 0
+-- name: inbox_refuse
+UPDATE inbox SET refusal = ? WHERE dataset = ? AND batch = ? AND folded_at = 0 AND refusal = ?
+-- name: inbox_drop
+DELETE FROM inbox WHERE dataset = ? AND batch = ? AND folded_at = 0 AND refusal = ?
 -- name: inbox_forget
 DELETE FROM inbox WHERE folded_at > 0 AND folded_at < ?
 -- name: inbox_part_add
@@ -294,5 +304,15 @@ DELETE FROM inbox_part WHERE dataset = ? AND partition = ? AND id = ?
 SELECT partition, id, blob, rows FROM inbox_part WHERE dataset = ? ORDER BY partition, id
 -- name: inbox_blobs
 SELECT blob FROM inbox_part
+-- name: inbox_key_add
+INSERT INTO inbox_key (dataset, key, partition) VALUES (?, ?, ?) ON CONFLICT (dataset, key, partition) DO NOTHING
+-- name: inbox_key_drop
+DELETE FROM inbox_key WHERE dataset = ? AND key = ? AND partition = ?
+-- name: inbox_keys
+SELECT key, partition FROM inbox_key WHERE dataset = ? AND key IN (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+-- name: inbox_stream_get
+SELECT folds, keyed FROM inbox_stream WHERE dataset = ?
+-- name: inbox_stream_set
+INSERT INTO inbox_stream (dataset, folds, keyed) VALUES (?, 1, ?) ON CONFLICT (dataset) DO UPDATE SET folds = inbox_stream.folds + 1, keyed = excluded.keyed WHERE inbox_stream.folds = ?
 -- name: edges_ended
 SELECT source, target, kind, valid_from FROM edge WHERE source = ? AND target = ? AND kind = ? AND valid_to = ?
