@@ -189,7 +189,7 @@ def judge(senders: list[Sender], address: Address) -> tuple[int, int]:
         for kind in there
     }
     until = time.monotonic() + 120
-    while time.monotonic() < until:  # what was pushed is published within a second or two
+    while time.monotonic() < until:  # what was pushed is published within seconds
         try:
             data = telemetry.ask(
                 "SELECT id, count() AS n FROM data.sales GROUP BY id",

@@ -38,6 +38,7 @@ AREAS = {
     "EXPORT": "rows that are taken out",
     "FILE": "the disk",
     "INTAKE": "what telemetry sends",
+    "KEEP": "which bytes are kept",
     "KPI": "business numbers",
     "LAKE": "tables",
     "LEDGER": "the ledger",

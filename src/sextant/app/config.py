@@ -31,6 +31,8 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     heartbeat        URL that is asked so long as all is well: a monitor elsewhere notices when it
                      stops
     heartbeat_every  how often
+    collect_every    how often versions whose undo window has passed expire, and their files go, as
+                     by `sextant gc`: "" = never
     """
 
     api: str = "127.0.0.1:7780"
@@ -41,6 +43,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     schedule: tuple[str, ...] = ()
     heartbeat: str = ""
     heartbeat_every: str = "60s"
+    collect_every: str = "1h"
 
 
 class Scrape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -218,6 +221,7 @@ def _check_server(keys: _Keys, text: str) -> None:
         )
     lengths = [
         ("heartbeat_every", keys.server.heartbeat_every),
+        *([("collect_every", keys.server.collect_every)] if keys.server.collect_every else []),
         *keys.telemetry.keep.items(),
         *((s.job, length) for s in keys.telemetry.scrape for length in (s.every, s.timeout)),
     ]

@@ -1,18 +1,25 @@
-"""Which bytes are kept, and the end of the others: the record stays, rows and files go.
+"""Which bytes are kept, and the end of the others: the record stays, rows and files go. Called by
+`sextant gc` and, on a schedule, by the coordinator, while runs go on.
 
 Kept is a version that a pointer names, that an open release moves, whose undo window (`keep` of the
-asset) has not passed, or that a kept version was made from.
+asset) has not passed, or that a kept version was made from. A version expires first; its files go
+with a later collection, when no run is left that could have begun to use them.
 """
 
+import contextlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from sextant.app.answers import Collected
 from sextant.engine.history import Record
+from sextant.engine.leases import Leases
 from sextant.kernel.clock import NS
+from sextant.kernel.errors import Busy, Conflict, SextantError
 from sextant.kernel.lengths import length_s
-from sextant.kernel.nouns import Asset, Manifest, Principal, Version
+from sextant.kernel.limits import EXPIRED_PER_WRITE
+from sextant.kernel.nouns import Asset, Event, Manifest, Principal, Version
 from sextant.kernel.ports import Statement, Write
 from sextant.ledger.projections import ProjectLoaded, RunChanged, VersionRelocated
 
@@ -23,6 +30,9 @@ _FAR = 1 << 62
 _GRACE_S = 3600.0  # files younger than this may belong to a run that has not recorded them yet
 _BUNDLE_S = 86400.0  # unpacked bundles stay a day after their last use
 _WINDOW = "30d"  # undo window of an asset that the project no longer declares
+_LEASE = "collect"  # one collection at a time
+_COLLECTED_AT = "collected_at"  # when the last one ended, in `meta`
+_Gone = tuple[str, str, str]  # asset, digest, locator
 
 
 def kept(p: "LocalPlatform", manifest: Manifest) -> set[tuple[str, str]]:
@@ -39,14 +49,10 @@ def kept(p: "LocalPlatform", manifest: Manifest) -> set[tuple[str, str]]:
     left: dict[tuple[str, str], int] = {}
     for asset, digest, _, created in p.state.read("versions_kept"):
         left[(asset, digest)] = int(created)
-    for doc in p.state.read("releases", (_FAR, 1 << 30)):
-        from sextant.kernel.nouns import Release
-
-        release = msgspec.json.decode(doc[0], type=Release)
-        for move in release.moves:  # a version's window begins when it stops being live
-            key = (move.asset, move.source)
-            if key in left:
-                left[key] = max(left[key], release.changed_at)
+    for asset, digest, at in p.state.read("versions_left"):
+        key = (asset, digest)
+        if key in left:  # a version's window begins when it stops being live
+            left[key] = max(left[key], int(at))
     windows: dict[str, int] = {}
     for (asset, digest), since in left.items():
         if asset not in windows:
@@ -72,56 +78,137 @@ def kept(p: "LocalPlatform", manifest: Manifest) -> set[tuple[str, str]]:
 def collect(
     p: "LocalPlatform", *, history: str = "", dry_run: bool = False, by: Principal | None = None
 ) -> Collected:
-    """Expire versions that nothing keeps, delete their files and unreferenced blobs, prune run
-    history older than `history`."""
-    manifest = p.manifest()
-    keep = kept(p, manifest)
-    gone, locators = [], []
-    for asset, digest, locator, _ in p.state.read("versions_kept"):
-        if (asset, digest) in keep:
-            if locator:
-                locators.append(locator)
-        else:
-            gone.append((asset, digest, locator))
-    pruned = _old_runs(p, history) if history else []
+    """Expire versions that nothing keeps, delete files and blobs that nothing names any more, prune
+    run history older than `history`. Busy while another process collects."""
     if dry_run:
-        return {
-            "expire": [f"{asset}@{digest[:12]}" for asset, digest, _ in gone],
-            "prune_runs": pruned,
-            "freed_bytes": 0,
-        }
+        gone = _gone(p, kept(p, p.manifest()))
+        return _answer(gone, _old_runs(p, history) if history else [], 0)
     by = by or p.who()
     p.allow(by, "collect", None, "")
-    events = [
-        p.event(
-            "version.expired", f"{asset}@{digest}", VersionRelocated(asset, digest, locator), by, ""
-        )
-        for asset, digest, locator in gone
-    ]
-    still = [
-        Statement(
-            "pointed_at",
-            (asset, digest),
-            0,
-            f"version `{digest[:12]}` of `{asset}` was released meanwhile: collect again",
-        )
-        for asset, digest, _ in gone
-    ]
-    p.state.commit(
-        Write((*still, *(Statement("history_prune", (run,)) for run in pruned)), tuple(events))
-    )
-    running = [
-        int(row[4]) for row in p.state.read("runs_open")
-    ]  # what they have staged is named nowhere yet
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(Leases(p.state, p.clock, p.ids.new("gc"), [_LEASE]))
+        except Busy as error:
+            raise Busy(
+                "SX-KEEP-001",
+                "another process collects what nothing keeps",
+                hint="wait for it to end",
+                retry_after_s=error.retry_after_s,
+            ) from error
+        return _collect(p, history, by)
+
+
+def collect_when_due(p: "LocalPlatform", every_s: float) -> Collected | None:
+    """Collect as the platform itself when the last collection, whoever asked for it, ended
+    `every_s` ago. None when it is not due, or another process is at it."""
+    last = p.state.read("meta_get", (_COLLECTED_AT,))
+    if last and p.clock.now_ns() - int(last[0][0]) < every_s * NS:
+        return None
+    try:
+        return collect(p, by=p.system)
+    except Busy:
+        return None
+
+
+def _collect(p: "LocalPlatform", history: str, by: Principal) -> Collected:
+    keep = kept(p, p.manifest())
+    expired = _expire(p, _gone(p, keep), by)
+    pruned = _old_runs(p, history) if history else []
+    if pruned:
+        p.state.commit(Write(tuple(Statement("history_prune", (run,)) for run in pruned)))
+    # what open runs have staged is named nowhere yet
+    running = [int(row[4]) for row in p.state.read("runs_open")]
     before = min([p.clock.now_ns() - int(_GRACE_S * NS), *running])
-    freed = p.lake.collect(locators, older_than_ns=before)
+    locators = {row[2] for row in p.state.read("versions_kept") if row[2]}
+    freed = p.lake.collect(locators | _in_use(p, before, locators), older_than_ns=before)
     freed += _blobs(p, before)
     freed += p.collect_bundles(min(before, p.clock.now_ns() - int(_BUNDLE_S * NS)))
+    p.state.commit(Write((Statement("meta_set", (_COLLECTED_AT, str(p.clock.now_ns()))),)))
+    return _answer(expired, pruned, freed)
+
+
+def _answer(gone: Sequence[_Gone], pruned: list[str], freed: int) -> Collected:
     return {
         "expire": [f"{asset}@{digest[:12]}" for asset, digest, _ in gone],
         "prune_runs": pruned,
         "freed_bytes": freed,
     }
+
+
+def _gone(p: "LocalPlatform", keep: set[tuple[str, str]]) -> list[_Gone]:
+    return [
+        (asset, digest, locator)
+        for asset, digest, locator, _ in p.state.read("versions_kept")
+        if (asset, digest) not in keep
+    ]
+
+
+def _expire(p: "LocalPlatform", gone: Sequence[_Gone], by: Principal) -> list[_Gone]:
+    """Expire versions, each only if nothing has taken it up since it was judged. Returns those that
+    expired; the others are judged again by the next collection."""
+    out: list[_Gone] = []
+    waiting = [
+        gone[start : start + EXPIRED_PER_WRITE] for start in range(0, len(gone), EXPIRED_PER_WRITE)
+    ]
+    while waiting:
+        some = waiting.pop()
+        try:
+            p.state.commit(_expiry(p, some, by))
+        except Conflict:
+            if len(some) > 1:  # one of them is in use again: the halves tell which
+                half = len(some) // 2
+                waiting += [some[:half], some[half:]]
+            continue
+        out += some
+    return sorted(out)
+
+
+def _expiry(p: "LocalPlatform", gone: Sequence[_Gone], by: Principal) -> Write:
+    unused = tuple(
+        Statement(
+            "version_unused",
+            one,
+            1,
+            f"version `{one[1][:12]}` of `{one[0]}` was taken up meanwhile",
+        )
+        for one in gone
+    )
+    events: list[Event] = [
+        p.event(
+            "version.expired", f"{asset}@{digest}", VersionRelocated(asset, digest, locator), by, ""
+        )
+        for asset, digest, locator in gone
+    ]
+    return Write(unused, tuple(events))
+
+
+def _in_use(p: "LocalPlatform", since: int, named: set[str]) -> set[str]:
+    """Return the states that a run which was open at `since`, or has begun after it, may have read
+    and that are not `named` any more: of versions that have expired since, and the earlier files of
+    versions that were merged or made again since."""
+    found = {row[0] for row in p.state.read("versions_expired_since", (since,)) if row[0]}
+    for (subject,) in p.state.read("located_since", (since, since)):
+        for _, _, _, body in p.state.read("events_of_subject", (subject, _FAR, _FAR)):
+            if body is not None:
+                data = msgspec.json.decode(body, type=_Located)
+                found |= {data.locator, data.version.locator} - {""}
+    out = set()
+    for locator in found - named:
+        with contextlib.suppress(SextantError):  # gone, or damaged and made again
+            p.lake.files(locator)
+            out.add(locator)
+    return out
+
+
+class _Locator(msgspec.Struct, frozen=True):
+    locator: str = ""
+
+
+class _Located(msgspec.Struct, frozen=True):
+    """What an event about a version says of its place: when it was created, when it moved."""
+
+    locator: str = ""
+    version: _Locator = _Locator()
 
 
 def _old_runs(p: "LocalPlatform", history: str) -> list[str]:

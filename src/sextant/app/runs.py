@@ -198,11 +198,10 @@ class Runs:
         """
         p = self._p
         manifest = p.manifest()
-        passed = self._allowed(
-            by, "run", env, manifest, planning.select(manifest, request), break_glass
-        )
+        chosen = planning.select(manifest, request)
+        passed = self._allowed(by, "run", env, manifest, chosen, break_glass)
         self.resume_crashed(env, by=by, progress=progress)
-        p.inbox.fold(manifest, p.system)
+        p.inbox.fold(manifest, p.system, chosen)
 
         def prepare() -> Prepared | None:
             plan = planning.plan(manifest, self.scene(env, manifest), request)

@@ -13,13 +13,15 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from sextant.engine import keys
+from sextant.engine import keys, streams
 from sextant.engine import plan as planning
 from sextant.engine.plan import Request
-from sextant.kernel.clock import from_datetime, to_datetime
+from sextant.kernel.clock import NS, from_datetime, to_datetime
 from sextant.kernel.errors import Busy, SextantError, UsageError, UserError
-from sextant.kernel.nouns import Manifest
+from sextant.kernel.limits import INBOX_BATCHES_EARLY
+from sextant.kernel.nouns import Asset, Manifest, Release
 from sextant.kernel.partitions import ALL
+from sextant.ledger.projections import RunChanged
 
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
@@ -76,6 +78,44 @@ def next_tick(manifest: Manifest, chosen: set[str], now: int) -> int:
     return min(found, default=0)
 
 
+def pausing(
+    p: "LocalPlatform", env: str, manifest: Manifest, chosen: set[str], now: int
+) -> dict[str, int]:
+    """Return stream -> when (ns) its pause ends, for those that were published or refused a short
+    while ago. A stream whose inbox fills up does not pause."""
+    waiting = {row[0]: int(row[1]) for row in p.state.read("inbox_waits")}
+    out: dict[str, int] = {}
+    for asset in manifest.assets:
+        if (
+            asset.id in chosen
+            and _is_stream(asset)
+            and waiting.get(asset.id, 0) < INBOX_BATCHES_EARLY
+            and (at := streams.next_publish_at(*_last_publish(p, env, asset.id))) > now
+        ):
+            out[asset.id] = at
+    return out
+
+
+def _last_publish(p: "LocalPlatform", env: str, asset: str) -> tuple[int, float]:
+    """Return when the last run that published an asset, or was refused, ended, and what it took in
+    seconds. (0, 0.0) when none did."""
+    rows = p.state.read("release_newest_of", (env, asset))
+    if not rows:
+        return 0, 0.0
+    release = msgspec.json.decode(rows[0][0], type=Release)
+    runs = p.state.read("run_get", (release.run,))
+    if not runs:  # somebody released a version that was there
+        return release.changed_at, 0.0
+    facts = msgspec.json.decode(runs[0][3], type=RunChanged)
+    if not facts.finished_at:
+        return release.changed_at, max(0.0, (release.changed_at - facts.started_at) / NS)
+    return facts.finished_at, facts.wall_s
+
+
+def _is_stream(asset: Asset) -> bool:
+    return bool(asset.table and asset.table.columns)
+
+
 def tick(
     p: "LocalPlatform", env: str, request: Request, tried: set[Pending] | None = None
 ) -> "RunReport | None":
@@ -96,11 +136,11 @@ def tick(
         for a in manifest.assets
         if a.id in chosen
         and a.build
-        and (a.build.inputs or (a.table and a.table.columns))
+        and (a.build.inputs or _is_stream(a))
         and not any(t.kind == "cron" for t in a.on)
-    }
-    if any(a.id in by_input and a.table and a.table.columns for a in manifest.assets):
-        p.inbox.fold(manifest, p.system)
+    } - pausing(p, env, manifest, chosen, now).keys()
+    if any(a.id in by_input and _is_stream(a) for a in manifest.assets):
+        p.inbox.fold(manifest, p.system, by_input)
     wanted = _with_downstream(manifest, set(ticks), by_input) | by_input
     pending = _pending(p, env, manifest, by_input)
     tried &= pending
@@ -177,7 +217,18 @@ def _watch(
             for line in error.lines():
                 say(line)
         chosen = planning.select(p.manifest(), request)
-        upcoming = next_tick(p.manifest(), chosen, p.clock.now_ns())
+        now = p.clock.now_ns()
+        upcoming = min(
+            (
+                at
+                for at in (
+                    next_tick(p.manifest(), chosen, now),
+                    *pausing(p, env, p.manifest(), chosen, now).values(),
+                )
+                if at
+            ),
+            default=0,
+        )
         wait = min(_IDLE_S, (upcoming - p.clock.now_ns()) / 1e9) if upcoming else _IDLE_S
         p.pause(max(0.05, wait))
     return 0

@@ -17,6 +17,7 @@ from sextant.author.declared import Dataset, Kpi, PythonCheck, Slots, SqlDataset
 from sextant.engine import streams
 from sextant.engine.fingerprint import Fingerprint
 from sextant.kernel.errors import ProjectError
+from sextant.kernel.lengths import length_s
 from sextant.kernel.limits import ASSETS_MAX
 from sextant.kernel.nouns import (
     Asset,
@@ -31,6 +32,7 @@ from sextant.kernel.nouns import (
 )
 from sextant.kernel.partitions import Partitioning
 
+_KEEP, _KEEP_STREAM = "30d", "1d"  # undo windows where a project says none
 Fingerprinter = Callable[[Callable[..., Any]], Fingerprint]
 
 
@@ -85,7 +87,7 @@ class _Assembly:
         self._drafts()
         self._unknown_upstreams()
         if not self._cycle():
-            assets = self._assets()
+            assets = self._keep(self._assets())
             self._owners()
             self._foreign_keys(assets)
             if len(assets) > ASSETS_MAX:
@@ -437,6 +439,28 @@ class _Assembly:
                 )
                 self.collector.queries[values.id] = query
         return list(made.values())
+
+    def _keep(self, assets: list[Asset]) -> list[Asset]:
+        """Fill in how long versions keep their bytes where the project does not say so. What a
+        stream makes at its own pace, in itself and in what follows it, is many versions a day."""
+        of_stream: dict[str, str] = {}  # asset -> how long the stream that it follows keeps
+        out = []
+        for asset in assets:  # upstream first
+            draft = self.drafts.get(asset.id)
+            if draft is None:  # a KPI's definition has no bytes
+                out.append(asset)
+                continue
+            followed = [
+                of_stream[one.asset]
+                for one in draft.build.inputs
+                if one.asset in of_stream and not any(t.kind == "cron" for t in asset.on)
+            ]
+            short = _KEEP_STREAM if draft.columns else min(followed, key=length_s, default="")
+            keep = draft.slots.keep or short or _KEEP
+            if short:
+                of_stream[asset.id] = keep
+            out.append(msgspec.structs.replace(asset, keep=keep))
+        return out
 
     def _in_order(self) -> list[str]:
         """Return the drafts' ids, upstream first."""

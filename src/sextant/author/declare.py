@@ -290,7 +290,7 @@ def dataset(
     pool: str = "",
     executor: Executor = "",
     on_change: OnChange = "report",
-    keep: str = "30d",
+    keep: str = "",
     **unknown: Never,
 ) -> Callable[[Callable[P, R]], Dataset[P, R]]:
     """Make a dataset of a function that returns its rows as a frame (Polars, pandas, PyArrow, a
@@ -313,7 +313,8 @@ def dataset(
     sextant.toml
     on_change    `rebuild` recomputes by itself when code or inputs changed; `report` only says so
     keep         how long versions that are no longer live keep their bytes, so that they can be
-                 restored
+                 restored: 30d when left out; 1d, or what the stream says, for a dataset that
+                 follows a stream without a schedule of its own
     """
     if misplaced:
         raise ProjectError(
@@ -426,7 +427,7 @@ def stream(
     tier: int = 3,
     description: str = "",
     personal: Columns = (),
-    keep: str = "30d",
+    keep: str = "",
     **unknown: Never,
 ) -> Stream:
     """Make a dataset of rows that others push, over HTTP or by the command line.
@@ -434,8 +435,10 @@ def stream(
     columns    column -> type: bool, int64, float64, string, date, timestamptz (an instant),
                timestamp, decimal(p,s)
     partition  how it is sliced, in time; left out, it is one table
-    key        of rows that share it the last one pushed holds
+    key        of rows that share it, in the whole table, the last one pushed holds
     time       the column that says into which slice a row belongs
+    keep       how long versions that are no longer live keep their bytes: 1d when left out, as
+               a stream has many
     """
     from sextant.engine.streams import is_type
 

@@ -55,7 +55,7 @@ class Slots(msgspec.Struct, frozen=True, kw_only=True):
     personal: tuple[str, ...] = ()
     lookback: str = ""
     on_change: str = "report"
-    keep: str = "30d"
+    keep: str = ""  # "" = not said: `assemble` fills it in
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):

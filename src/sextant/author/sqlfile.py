@@ -262,7 +262,7 @@ def settings(dataset: SqlDataset, file: SqlFile, collector: Collector) -> tuple[
             )
     if said.get("keep"):
         with collecting(collector.root) as inner:
-            said["keep"] = declare._length_text("keep", said["keep"]) or "30d"
+            said["keep"] = declare._length_text("keep", said["keep"])
         _adopt(inner, Place(dataset.file, file.header["keep"][1]), collector)
     said["on"] = tuple(t for t in said.get("on", ()) if t)
     made = [

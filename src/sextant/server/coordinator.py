@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from sextant.app.config import read_config
+from sextant.app.keeping import collect_when_due
 from sextant.app.platform import LocalPlatform
 from sextant.app.watch import watch
 from sextant.engine.plan import Request
@@ -43,6 +44,7 @@ from sextant.server.wire import CoordinatorStart, Ready, end_with_parent, read_s
 _FEED_S = 0.5  # how far SQL may lag behind the ledger
 _OBSERVE_S = 5.0
 _METER_S = 15.0
+_COLLECT_S = 60.0  # how often a collection that is due is noticed
 _SEAL_S = 300.0  # how often the head of the ledger is signed
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -82,6 +84,15 @@ class Coordinator:
         if config.server.heartbeat:
             self.loops.append(
                 Loop("heartbeat", self._heartbeat, every_s=length_s(config.server.heartbeat_every))
+            )
+        if config.server.collect_every:
+            every_s = length_s(config.server.collect_every)
+            self.loops.append(
+                Loop(
+                    "collect",
+                    lambda: collect_when_due(self.platform, every_s),
+                    every_s=min(_COLLECT_S, every_s),
+                )
             )
         self._schedulers: list[threading.Thread] = []
         # environments whose scheduler does not get on; "" = the project cannot be loaded

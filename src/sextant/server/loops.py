@@ -16,7 +16,7 @@ class Loop:
     """Calls `work` every `every_s` seconds, or as soon as it is woken. What fails again and again
     is said once."""
 
-    def __init__(self, name: str, work: Callable[[], None], *, every_s: float) -> None:
+    def __init__(self, name: str, work: Callable[[], object], *, every_s: float) -> None:
         self.name, self._work, self._every_s = name, work, every_s
         self.problem = ""
         self._wake = threading.Event()

@@ -116,8 +116,14 @@ SELECT digest, doc, locator, expired_at FROM version WHERE asset = ? AND created
 SELECT digest FROM version WHERE asset = ? AND parent = ? ORDER BY digest
 -- name: version_expired_is
 SELECT 1 FROM version WHERE asset = ? AND digest = ? AND expired_at > 0
--- name: pointed_at
-SELECT 1 FROM pointer WHERE asset = ? AND version = ?
+-- name: version_unused
+SELECT 1 FROM version WHERE asset = ? AND digest = ? AND locator = ? AND expired_at = 0 AND NOT EXISTS (SELECT 1 FROM pointer WHERE pointer.asset = version.asset AND pointer.version = version.digest) AND NOT EXISTS (SELECT 1 FROM open_move JOIN release_move ON release_move.release = open_move.release WHERE release_move.asset = version.asset AND (release_move.source = version.digest OR release_move.target = version.digest))
+-- name: versions_expired_since
+SELECT locator FROM version WHERE expired_at >= ?
+-- name: versions_left
+SELECT m.asset, m.source, MAX(r.changed_at) FROM release_move m JOIN release r ON r.id = m.release JOIN version v ON v.asset = m.asset AND v.digest = m.source WHERE v.expired_at = 0 GROUP BY m.asset, m.source
+-- name: located_since
+SELECT subject FROM event WHERE type = 'version.created' AND time >= ? UNION SELECT subject FROM event WHERE type = 'version.relocated' AND time >= ?
 -- name: versions_kept
 SELECT asset, digest, locator, created_at FROM version WHERE expired_at = 0 ORDER BY asset, created_at
 -- name: part_add
@@ -194,6 +200,8 @@ SELECT doc FROM release WHERE created_at < ? ORDER BY created_at DESC, id DESC L
 SELECT doc FROM release WHERE state IN ('proposed', 'gated', 'waiting', 'rolling', 'paused') ORDER BY created_at, id
 -- name: release_of_move
 SELECT r.doc FROM release_move m JOIN release r ON r.id = m.release WHERE m.env = ? AND m.asset = ? AND m.target = ? AND r.intent = 'release' AND r.state IN ('live', 'rolled_back') ORDER BY r.created_at DESC LIMIT 1
+-- name: release_newest_of
+SELECT r.doc FROM release_move m JOIN release r ON r.id = m.release WHERE m.env = ? AND m.asset = ? ORDER BY m.release DESC LIMIT 1
 -- name: releases_of_asset
 SELECT r.doc FROM release_move m JOIN release r ON r.id = m.release WHERE m.asset = ? ORDER BY r.created_at DESC LIMIT ?
 -- name: open_move_add
