@@ -345,3 +345,38 @@ def test_rules_reach_the_manifest(project):
         5,
     )
     assert (no.name, no.then, no.absolute) == ("no", "deny", True)
+
+
+def test_how_long_versions_are_kept_where_nothing_is_said(project):
+    """A stream, and what follows it, would fill the disk; or a daily table would lose its month."""
+    project.ops("""
+days = sx.daily(start="2024-01-01")
+def stream(name, **more):
+    return sx.stream(name, columns={"id": "string", "at": "timestamptz"}, key="id", time="at", partition=days, **more)
+ticks, longer = stream("ticks"), stream("longer", keep="7d")
+number = sx.kpi("number", of=ticks, measure="count(*)", grain="1d")
+@sx.dataset(partition=days)
+def follows(ticks, longer) -> pl.DataFrame: ...
+@sx.dataset(partition=days)
+def follows_longer(longer) -> pl.DataFrame: ...
+@sx.dataset(partition=days, keep="90d")
+def said(ticks) -> pl.DataFrame: ...
+@sx.dataset(on=sx.cron("0 5 * * *"), inputs={"ticks": sx.window("ticks", "all")})
+def nightly(ticks) -> pl.DataFrame: ...
+@sx.dataset(partition=days)
+def of_nightly(nightly) -> pl.DataFrame: ...
+@sx.dataset()
+def other() -> pl.DataFrame: ...
+""")
+    kept = {a.name: a.keep for a in project.manifest().assets if a.kind == "dataset"}
+    assert kept == {
+        "ticks": "1d",
+        "longer": "7d",
+        "kpi_number": "1d",
+        "follows": "1d",
+        "follows_longer": "7d",
+        "said": "90d",
+        "nightly": "30d",
+        "of_nightly": "30d",
+        "other": "30d",
+    }

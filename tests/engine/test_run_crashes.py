@@ -9,6 +9,7 @@ import pytest
 from orders_project import CUT, TWO, parts, take_over
 
 import sextant
+from sextant.app.keeping import collect
 from sextant.engine.leases import Leases
 from sextant.kernel.errors import Busy, StorageError
 
@@ -132,6 +133,28 @@ def test_a_cancelled_run_is_gone_on_from(shop, running) -> None:
         p._interrupted.clear()
         again = running(p)
         assert (again.state, again.computed, again.reused) == ("finished", 3, 1)
+
+
+def test_what_a_cancelled_run_made_survives_a_collection_once_it_is_taken_up(
+    shop, running, monkeypatch
+) -> None:
+    """Files that a run goes on from would be deleted before it publishes them."""
+    shop.write(CUT)
+    with shop.open() as p:
+        running(p, "dev", progress=lambda _t, _d: p._interrupted.set())
+        p._interrupted.clear()
+        for path in p.lake.root.rglob("*.parquet"):
+            os.utime(path, ns=(1, 1))
+        publish = p.publisher.publish
+
+        def after_a_collection(*args: object, **more: object) -> object:
+            collect(p)
+            return publish(*args, **more)
+
+        monkeypatch.setattr(p.publisher, "publish", after_a_collection)
+        again = running(p)
+        assert (again.state, again.reused) == ("finished", 1)
+        assert p.views.frame(p.views.resolve("dev", "dataset:orders", "")).height
 
 
 def test_a_storage_error_ends_the_run_and_the_next_goes_on(shop, running, monkeypatch) -> None:

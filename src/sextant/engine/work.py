@@ -21,6 +21,7 @@ from sextant.kernel.ids import Ids
 from sextant.kernel.limits import LEASE_S, STEP_TIMEOUT_S
 from sextant.kernel.nouns import Asset, CheckResult, InputRef, Manifest, Part, WorkOrder, WorkResult
 from sextant.kernel.ports import Blobs, Executor, Lake, State
+from sextant.stores import files
 
 AUDIT = "audit"
 Key = tuple[str, str, str, str]  # asset, partition, code, inputs
@@ -157,7 +158,8 @@ class DataWork:
                 staged
                 for staged in output.staged
                 if staged.files
-                and all((self.lake.root / file.path).exists() for file in staged.files)
+                # nothing names them but this run from now on: collection must leave them
+                and all(files.touch(files.join(self.lake.root, f.path)) for f in staged.files)
             ]
             for staged in (*made, *(Staged(part=part) for part in output.confirmed)):
                 found[(asset, staged.part.partition, staged.part.code, staged.part.inputs)] = (

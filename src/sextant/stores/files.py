@@ -101,6 +101,18 @@ def remove(path: str) -> None:
         return
 
 
+def touch(path: str) -> bool:
+    """Make a file as young as one that is written now, so that `delete_old` leaves it. False when
+    it is not there."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise refused(error, path) from error
+    return True
+
+
 def delete_old(path: str, older_than_ns: int) -> int:
     """Delete a file that was last touched before `older_than_ns`. Returns its size, 0 when it stays
     or is gone already.

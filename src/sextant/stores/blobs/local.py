@@ -62,13 +62,7 @@ class LocalBlobs:
     def touch(self, digest: str) -> bool:
         """Make a blob as young as one that is written now, for `collect`. False when it is not
         there."""
-        try:
-            os.utime(self._path(digest))
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            raise files.refused(error, self._path(digest)) from error
-        return True
+        return files.touch(self._path(digest))
 
     def delete(self, digest: str) -> None:
         """Erase the bytes; nothing happens when they are not there."""
