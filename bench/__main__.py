@@ -18,6 +18,7 @@ ALL = (
     "lake",
     "year",
     "server",
+    "streams",
     "telemetry",
     "crash",
     "telemetry_crash",
