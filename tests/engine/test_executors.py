@@ -365,18 +365,34 @@ def test_cancelling(orders: Orders) -> None:
     executor = ProcessExecutor(1)
     answers: SimpleQueue[WorkResult] = SimpleQueue()
     try:
-        first, second = orders.order("hangs"), orders.order("fine")
-        executor.submit(first, answers.put)
-        executor.submit(second, answers.put)
-        _wait_for(lambda: executor._workers[0]._order == first.id)
-        executor.cancel(second.id)
-        executor.cancel(first.id)
-        codes = [answers.get(timeout=30).error_code for _ in range(2)]
-        assert codes == ["SX-STEP-CANCELLED", "SX-STEP-CANCELLED"]
+        first, second, queued = (orders.order(name) for name in ("hangs", "hangs", "fine"))
+        for order in (first, second, queued):
+            executor.submit(order, answers.put)
+        running = {first.id, second.id}
+        _wait_for(lambda: {slot._order for slot in executor._workers} == running)
+        for order in (queued, second, first):
+            executor.cancel(order.id)
+        codes = [answers.get(timeout=30).error_code for _ in range(3)]
+        assert codes == ["SX-STEP-CANCELLED"] * 3
         os.write(
             executor._workers[0]._wake_w, b"x"
         )  # a cancellation that came a moment too late for its order
         assert orders.do(executor, "fine").ok, "it is not this one's"
+    finally:
+        executor.close()
+
+
+def test_long_steps_of_one_run_leave_room_for_another(orders: Orders) -> None:
+    """A pushed row would wait for the slow steps of a run that has nothing to do with it."""
+    executor = ProcessExecutor(1)
+    answers: SimpleQueue[WorkResult] = SimpleQueue()
+    try:
+        slow = orders.order("hangs")
+        executor.submit(slow, answers.put)
+        _wait_for(lambda: executor._workers[0]._order == slow.id)
+        assert executor._workers[1]._process is None, "it starts when it is needed"
+        assert orders.do(executor, "fine").ok
+        executor.cancel(slow.id)
     finally:
         executor.close()
 

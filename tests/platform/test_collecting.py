@@ -162,7 +162,7 @@ def test_a_blob_that_one_fold_replaces_is_left_for_runs_that_read_it(p: Any) -> 
 def test_one_collection_at_a_time(p: Any) -> None:
     """If this fails, a person and a server collect at once, each with its own idea of what is
     kept."""
-    with Leases(p.state, p.clock, "gc_other", ["collect"]):
+    with Leases(p.state, "gc_other", ["collect"]):
         with pytest.raises(Busy) as caught:
             collect(p)
         assert caught.value.code == "SX-KEEP-001"

@@ -87,7 +87,7 @@ def collect(
     p.allow(by, "collect", None, "")
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(Leases(p.state, p.clock, p.ids.new("gc"), [_LEASE]))
+            stack.enter_context(Leases(p.state, p.ids.new("gc"), [_LEASE]))
         except Busy as error:
             raise Busy(
                 "SX-KEEP-001",

@@ -187,10 +187,11 @@ class Runs:
         progress: Progress = lambda _t, _d: None,
         break_glass: str = "",
         waits: Waiting | None = None,
+        resume: bool = True,
     ) -> RunReport:
-        """Make what the request asks for and publish it. A crashed run of this environment is
-        resumed first.
+        """Make what the request asks for and publish it.
 
+        resume  crashed runs of this environment first
         waits   told whom the run waits for when somebody writes the same; without it the run does
                 not wait
         Raises  Busy when another run writes one of the datasets, Denied, UserError. Failed steps
@@ -200,7 +201,8 @@ class Runs:
         manifest = p.manifest()
         chosen = planning.select(manifest, request)
         passed = self._allowed(by, "run", env, manifest, chosen, break_glass)
-        self.resume_crashed(env, by=by, progress=progress)
+        if resume:
+            self.resume_crashed(env, by=by, progress=progress)
         p.inbox.fold(manifest, p.system, chosen)
 
         def prepare() -> Prepared | None:
@@ -1063,30 +1065,38 @@ class Runs:
     def resume_crashed(self, env: str, *, by: Principal, progress: Progress = _silent) -> None:
         """Continue the runs of an environment whose process died; leave alone those that another
         process works on. One that fails again is recorded as failed, and stops nobody else."""
-        p = self._p
         with contextlib.suppress(SextantError):  # one that cannot go on stays open, and is shown
-            p.releases.resume()
-        left = p.state.read("runs_open")
-        if left:
-            p.state.flush()  # a lease that this process has just given back must be seen as free
-        for row in left:
-            facts = msgspec.json.decode(row[3], type=RunChanged)
-            if facts.env == env and not is_alive(p.state, facts.id):
-                # What became of it is recorded with the run; Busy: somebody else resumes it, or
-                # writes the same and comes first.
-                with contextlib.suppress(SextantError):
-                    self._resume(env, facts, by, progress)
+            self._p.releases.resume()
+        for facts in self.crashed(env):
+            # What became of it is recorded with the run; Busy: somebody else resumes it, or writes
+            # the same and comes first.
+            with contextlib.suppress(SextantError):
+                self.resume(facts, by=by, progress=progress)
 
-    def _resume(self, env: str, facts: RunChanged, by: Principal, progress: Progress) -> None:
+    def crashed(self, env: str) -> list[RunChanged]:
+        """Return the open runs of an environment that no living process works on."""
+        state = self._p.state
+        left = state.read("runs_open")
+        if left:
+            state.flush()  # a lease that this process has just given back must be seen as free
+        found = [msgspec.json.decode(row[3], type=RunChanged) for row in left]
+        return [one for one in found if one.env == env and not is_alive(state, one.id)]
+
+    def resume(
+        self, facts: RunChanged, *, by: Principal, progress: Progress = _silent
+    ) -> RunReport | None:
+        """Continue a run whose process died, or close it when it makes no sense any more. None when
+        there was nothing left to do. Busy when somebody else is at it."""
+        env = facts.env
         p = self._p
         manifest = p.manifest()
         created = next((row[2] for row in p.state.read("envs") if row[0] == env), 0)
         if facts.trigger == "undo":  # its release is one write: it is live, or nothing happened
             self._end_crashed(facts, "cancelled", by, "the process ended")
-            return
+            return None
         if facts.started_at < created:
             self._end_crashed(facts, "cancelled", by, f"environment `{env}` was dropped meanwhile")
-            return
+            return None
         request = self._still_asked(env, _request(facts), facts.started_at)
 
         def prepare() -> Prepared | None:
@@ -1098,22 +1108,23 @@ class Runs:
             prepare()
         except UserError as error:  # the project has changed: the request makes no sense any more
             self._end_crashed(facts, "failed", by, error.message)
-            return
+            return None
         with claim(p, env, facts.id, prepare) as claimed:
-            if claimed is not None:
-                self._execute(
-                    env,
-                    manifest,
-                    claimed,
-                    facts.id,
-                    by=by,
-                    trigger=facts.trigger,
-                    cause="",
-                    ticks=facts.due,
-                    progress=progress,
-                    request=request,
-                    resumed=facts,
-                )
+            if claimed is None:
+                return None
+            return self._execute(
+                env,
+                manifest,
+                claimed,
+                facts.id,
+                by=by,
+                trigger=facts.trigger,
+                cause="",
+                ticks=facts.due,
+                progress=progress,
+                request=request,
+                resumed=facts,
+            )
 
     def _still_asked(self, env: str, request: Request, since: int) -> Request:
         """Return a crashed run's request as it is to be resumed: what was forced before something
@@ -1123,10 +1134,8 @@ class Runs:
 
     def end_crashed(self, env: str, *, by: Principal, reason: str) -> None:
         """Close the crashed runs of an environment: nobody will resume them."""
-        for row in self._p.state.read("runs_open"):
-            facts = msgspec.json.decode(row[3], type=RunChanged)
-            if facts.env == env and not is_alive(self._p.state, facts.id):
-                self._end_crashed(facts, "cancelled", by, reason)
+        for facts in self.crashed(env):
+            self._end_crashed(facts, "cancelled", by, reason)
 
     def _end_crashed(self, facts: RunChanged, state: str, by: Principal, error: str) -> None:
         p = self._p

@@ -6,9 +6,11 @@ versions, not run times, so what was missed while nobody watched is due at once.
 is moved by hand the same loop lives through a past year.
 """
 
+import functools
 from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -18,7 +20,7 @@ from sextant.engine import plan as planning
 from sextant.engine.plan import Request
 from sextant.kernel.clock import NS, from_datetime, to_datetime
 from sextant.kernel.errors import Busy, SextantError, UsageError, UserError
-from sextant.kernel.limits import INBOX_BATCHES_EARLY
+from sextant.kernel.limits import INBOX_BATCHES_EARLY, RUNS_SCHEDULED_MAX
 from sextant.kernel.nouns import Asset, Manifest, Release
 from sextant.kernel.partitions import ALL
 from sextant.ledger.projections import RunChanged
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from sextant.app.runs import RunReport
 
 Pending = tuple[str, str, str, str]  # asset, partition, code digest, digest of its inputs
+_LOOK_S = 0.1  # how often a scheduler whose runs go on looks whether something was written
+_CRASHED_S = 2.0  # how soon a scheduler notices that the process of somebody's run has died
 _IDLE_S = 30.0  # longest sleep between two looks, so that an edit of the project is seen
 
 
@@ -116,17 +120,21 @@ def _is_stream(asset: Asset) -> bool:
     return bool(asset.table and asset.table.columns)
 
 
-def tick(
-    p: "LocalPlatform", env: str, request: Request, tried: set[Pending] | None = None
-) -> "RunReport | None":
-    """Run what is due now: assets whose cron has come, and everything behind a changed input. None
-    when nothing is.
+class Due(NamedTuple):
+    """Assets that are due and stand on each other: one run makes them."""
 
-    tried  what an earlier call ran and is pending still (it failed, or waits for approval): not run
-           again by itself before
-           something changed; brought up to date here
+    assets: frozenset[str]
+    ticks: dict[str, int]  # asset -> the cron instant (ns) that the run acts on
+    pending: frozenset[Pending]
+
+
+def due_now(p: "LocalPlatform", env: str, request: Request, tried: set[Pending]) -> list[Due]:
+    """Return what is due now, in groups that have nothing to do with each other: assets whose cron
+    has come, and everything behind a changed input.
+
+    tried  what an earlier run tried and is pending still (it failed, or waits for approval): not
+           run again by itself before something changed; brought up to date here
     """
-    tried = set() if tried is None else tried
     manifest = p.manifest()
     chosen = planning.select(manifest, request)
     now = p.clock.now_ns()
@@ -141,21 +149,72 @@ def tick(
     } - pausing(p, env, manifest, chosen, now).keys()
     if any(a.id in by_input and _is_stream(a) for a in manifest.assets):
         p.inbox.fold(manifest, p.system, by_input)
-    wanted = _with_downstream(manifest, set(ticks), by_input) | by_input
     pending = _pending(p, env, manifest, by_input)
     tried &= pending
     if not ticks and pending <= tried:
-        return None
+        return []
+    wanted = {*ticks, *(one[0] for one in pending - tried)}
+    groups = _connected(manifest, _with_downstream(manifest, wanted, by_input))
+    return [
+        Due(
+            group,
+            {asset: at for asset, at in ticks.items() if asset in group},
+            frozenset(one for one in pending if one[0] in group),
+        )
+        for group in groups
+        if group & wanted
+    ]
+
+
+def run_due(
+    p: "LocalPlatform", env: str, request: Request, group: Due, tried: set[Pending]
+) -> "RunReport | None":
+    """Run what is due; None when it was nothing after all. Busy when another run writes the
+    same."""
     asked = msgspec.structs.replace(
-        request, assets=tuple(sorted(wanted)), downstream=False, asked=False
+        request, assets=tuple(sorted(group.assets)), downstream=False, asked=False
     )
     try:
-        report = p.runs.run(env, asked, by=p.who(), trigger="schedule", ticks=ticks)
+        report = p.runs.run(
+            env, asked, by=p.who(), trigger="schedule", ticks=group.ticks, resume=False
+        )
     except UserError:  # the same would be refused again
-        tried |= pending
+        tried |= group.pending
         raise
-    tried |= pending
+    tried |= group.pending
     return report if report.id else None
+
+
+def tick(
+    p: "LocalPlatform", env: str, request: Request, tried: set[Pending] | None = None
+) -> "RunReport | None":
+    """Resume crashed runs and run what is due now, one group after the other. Returns the last
+    report, None when nothing was due. `tried`: see `due_now`."""
+    tried = set() if tried is None else tried
+    p.runs.resume_crashed(env, by=p.who())
+    reports = [run_due(p, env, request, group, tried) for group in due_now(p, env, request, tried)]
+    return next((report for report in reversed(reports) if report is not None), None)
+
+
+def _connected(manifest: Manifest, assets: set[str]) -> list[frozenset[str]]:
+    """Return assets in groups: two that read, or are compared with, each other are in one, and so
+    are a kpi and its values."""
+    group_of = {id_: {id_} for id_ in assets}
+
+    def join(one: str, other: str) -> None:
+        if other in group_of and group_of[one] is not group_of[other]:
+            group_of[one] |= group_of[other]
+            for id_ in group_of[other]:
+                group_of[id_] = group_of[one]
+
+    for asset in manifest.assets:
+        if asset.id in group_of:
+            for bound in asset.build.inputs if asset.build else ():
+                join(asset.id, bound.asset)
+            for compared in planning.compared_with(asset):
+                join(asset.id, compared)
+            join(asset.id, asset.id.replace("kpi:", "dataset:kpi_", 1))
+    return sorted({frozenset(group) for group in group_of.values()}, key=min)
 
 
 def _with_downstream(manifest: Manifest, start: set[str], allowed: set[str]) -> set[str]:
@@ -189,49 +248,111 @@ def watch(
     say: Callable[[str], None],
     tell: "Callable[[RunReport], None]",
 ) -> int:
-    """Run what is due until interrupted. Errors of a run are said and the watch goes on."""
-    with p.stoppable():
-        return _watch(p, env, request, say=say, tell=tell)
+    """Run what is due until interrupted: groups that have nothing to do with each other beside each
+    other. Crashed runs are resumed at every look. Errors of a run are said and the watch goes on.
+    """
+    with p.stoppable(), ThreadPoolExecutor(RUNS_SCHEDULED_MAX, "sextant-run") as pool:
+        return _Watch(p, env, request, pool, say, tell).run()
 
 
-def _watch(
-    p: "LocalPlatform",
-    env: str,
-    request: Request,
-    *,
-    say: Callable[[str], None],
-    tell: "Callable[[RunReport], None]",
-) -> int:
-    tried: set[Pending] = set()
-    while not p.interrupted():
-        try:
-            p.load()
-            report = tick(p, env, request, tried)
-            if report is not None:
-                tell(report)
-                if report.state == "finished" and not report.waiting:
-                    continue  # it took its time: more may be due
-        except Busy as error:
-            say(error.message)
-        except SextantError as error:
-            for line in error.lines():
-                say(line)
-        chosen = planning.select(p.manifest(), request)
-        now = p.clock.now_ns()
-        upcoming = min(
-            (
-                at
-                for at in (
-                    next_tick(p.manifest(), chosen, now),
-                    *pausing(p, env, p.manifest(), chosen, now).values(),
+class _Watch:
+    """One scheduler: one environment, several runs at once."""
+
+    def __init__(
+        self,
+        p: "LocalPlatform",
+        env: str,
+        request: Request,
+        pool: ThreadPoolExecutor,
+        say: Callable[[str], None],
+        tell: "Callable[[RunReport], None]",
+    ) -> None:
+        self._p, self._env, self._request, self._pool = p, env, request, pool
+        self._say, self._tell = say, tell
+        self._tried: set[Pending] = set()
+        # what goes on -> the assets that it makes, or the crashed run that it resumes
+        self._running: dict[Future[RunReport | None], frozenset[str]] = {}
+
+    def run(self) -> int:
+        p = self._p
+        while not p.interrupted():
+            seen = self._written()
+            try:
+                p.load()
+                self._resume()
+                self._start()
+            except SextantError as error:
+                self._fail(error)
+            if self._running:
+                self._wait_for_end(seen)
+            else:
+                p.pause(self._idle_s())
+        wait(self._running)
+        self._collect()
+        return 0
+
+    def _written(self) -> tuple[Any, ...]:
+        """Return what changes whenever anybody writes something that may make assets due."""
+        state = self._p.state
+        return (*state.read("event_head"), *state.read("inbox_waits"))
+
+    def _resume(self) -> None:
+        runs = self._p.runs
+        for facts in runs.crashed(self._env):
+            if not any(facts.id in made for made in self._running.values()):
+                self._submit(frozenset({facts.id}), functools.partial(self._resumed, facts))
+
+    def _resumed(self, facts: RunChanged) -> None:
+        self._p.runs.resume(facts, by=self._p.who())
+
+    def _start(self) -> None:
+        for group in due_now(self._p, self._env, self._request, self._tried):
+            busy = frozenset().union(*self._running.values())
+            if group.assets.isdisjoint(busy):
+                work = functools.partial(
+                    run_due, self._p, self._env, self._request, group, self._tried
                 )
-                if at
-            ),
-            default=0,
-        )
-        wait = min(_IDLE_S, (upcoming - p.clock.now_ns()) / 1e9) if upcoming else _IDLE_S
-        p.pause(max(0.05, wait))
-    return 0
+                self._submit(group.assets, work)
+
+    def _submit(self, makes: frozenset[str], work: "Callable[[], RunReport | None]") -> None:
+        if len(self._running) < RUNS_SCHEDULED_MAX:
+            self._running[self._pool.submit(work)] = makes
+
+    def _wait_for_end(self, seen: tuple[Any, ...]) -> None:
+        """Wait until a run has ended, or something was written that may make others due."""
+        while not any(one.done() for one in self._running):
+            wait(self._running, timeout=_LOOK_S, return_when=FIRST_COMPLETED)
+            if self._p.interrupted() or self._written() != seen:
+                break
+        self._collect()
+
+    def _collect(self) -> None:
+        for one in [one for one in self._running if one.done()]:
+            del self._running[one]
+            try:
+                report = one.result()
+            except SextantError as error:
+                self._fail(error)
+            else:
+                if report is not None:
+                    self._tell(report)
+
+    def _fail(self, error: SextantError) -> None:
+        for line in [error.message] if isinstance(error, Busy) else error.lines():
+            self._say(line)
+
+    def _idle_s(self) -> float:
+        """Return how long nothing can become due that nobody writes."""
+        p = self._p
+        manifest, now = p.manifest(), p.clock.now_ns()
+        chosen = planning.select(manifest, self._request)
+        instants = [
+            next_tick(manifest, chosen, now),
+            *pausing(p, self._env, manifest, chosen, now).values(),
+        ]
+        idle = _CRASHED_S if p.state.read("runs_open") else _IDLE_S
+        upcoming = min((at for at in instants if at), default=0)
+        return max(0.05, min(idle, (upcoming - now) / NS) if upcoming else idle)
 
 
 def _newest(cron: str, tz: str, now: int) -> int:

@@ -18,6 +18,7 @@ STEP_MEMORY_BYTES_MAX = 8 << 30  # default address-space limit of a worker
 STEP_TIMEOUT_S = 3600.0  # default: a step without a declared timeout hangs at most an hour
 RETRIES_MAX = 20  # attempts of one step
 LEASE_S = 30.0  # a lease that is not renewed for so long may be taken over
+RUNS_SCHEDULED_MAX = 4  # runs that the scheduler of one environment has going on at once
 RUN_WAIT_S = 3600.0  # a run waits in line so long for others that write the same
 WORKER_IDLE_S = 60.0  # an idle worker ends after so long: a server has days without work
 POOL_WORKERS_MAX = 64  # worker processes of one pool

@@ -56,16 +56,26 @@ class ProcessExecutor:
         for name in ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "SEXTANT_THREADS"):
             self._environment.setdefault(name, threads)
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._workers = [_Slot(self) for _ in range(slots)]
+        self._open = 0  # orders that have no result yet
+        self._open_lock = threading.Lock()
+        # More orders than slots: several runs go on, and the long steps of one keep the others
+        # waiting. The spare slot helps out then, and only then.
+        self._crowded = threading.Event()
+        self._workers = [_Slot(self, spare=n == slots) for n in range(slots + 1)]
         self._cancelled: set[str] = set()
         self._closing = False
 
     def submit(self, order: WorkOrder, done: Callable[[WorkResult], None]) -> None:
+        with self._open_lock:
+            self._open += 1
+            crowded = self._open > self.slots
         self._jobs.put((order, done))
+        if crowded:
+            self._crowded.set()
 
     def warm(self) -> None:
         """Start the processes now, so that the first order does not wait for imports."""
-        for slot in self._workers:
+        for slot in self._workers[: self.slots]:
             slot.warm()
 
     def cancel(self, order_id: str) -> None:
@@ -77,13 +87,15 @@ class ProcessExecutor:
         self._closing = True
         for _ in self._workers:
             self._jobs.put(None)
+        self._crowded.set()
         for slot in self._workers:
             slot.close()
 
 
 class _Slot:
-    def __init__(self, pool: ProcessExecutor) -> None:
+    def __init__(self, pool: ProcessExecutor, *, spare: bool) -> None:
         self._pool = pool
+        self._spare = spare
         self._process: subprocess.Popen[bytes] | None = None
         self._bundle = ""
         self._order = ""
@@ -118,7 +130,7 @@ class _Slot:
     def _loop(self) -> None:
         while True:
             try:
-                job = self._pool._jobs.get(timeout=WORKER_IDLE_S if self._process else None)
+                job = self._next(WORKER_IDLE_S if self._process else None)
             except Empty:
                 with self._lock:
                     # nobody has had work for it for long: its memory is worth more than its start
@@ -153,7 +165,22 @@ class _Slot:
                 )
                 self._end()
             self._order = ""
+            with self._pool._open_lock:
+                self._pool._open -= 1
             done(result)
+
+    def _next(self, timeout_s: float | None) -> _Job | None:
+        """Return the next order, None at the end. Empty when there was none for so long."""
+        pool = self._pool
+        if not self._spare:
+            return pool._jobs.get(timeout=timeout_s)
+        while pool._crowded.wait(timeout_s):
+            pool._crowded.clear()
+            with contextlib.suppress(Empty):
+                job = pool._jobs.get_nowait()
+                pool._crowded.set()  # there may be more
+                return job
+        raise Empty
 
     def _run(self, order: WorkOrder) -> WorkResult:
         if self._stopped(order):
