@@ -10,6 +10,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -18,6 +19,7 @@ from sextant.kernel.clock import SystemClock
 from sextant.kernel.ids import Ids
 from sextant.kernel.nouns import Event, Move, Part, Principal, Strategy, Version
 from sextant.kernel.ports import Statement, Write
+from sextant.ledger import log
 from sextant.ledger.log import Ledger
 from sextant.ledger.projections import EnvCreated, VersionCreated
 from sextant.policy.decide import Decision
@@ -43,14 +45,8 @@ def main() -> None:
         SqliteState(Path(folder) / "state.db", Ledger(clock), clock=clock) as state,
     ):
 
-        def event(type_: str, subject: str, data: object) -> Event:
-            return Event(
-                id=ids.new("ev"),
-                type=type_,
-                subject=subject,
-                actor="person:bench",
-                data=msgspec.Raw(msgspec.json.encode(data)),
-            )
+        def event(type_: str, subject: str, data: msgspec.Struct | dict[str, Any]) -> Event:
+            return log.event(ids, type_, subject, data, actor="person:bench")
 
         def version(table: int, n: int, parent: str) -> Version:
             digest = f"{table:08x}{n:056x}"

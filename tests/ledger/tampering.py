@@ -280,7 +280,7 @@ def make_sample(folder: Path, *, days: int = 40, seed: int = 1) -> Sample:
         state.commit(Write(events=(one,)))
     raised = next(
         entry.envelope.seq
-        for entry in entries(state.read("events_after", (0, 1_000)))
+        for entry in entries(state.read, "events_after", (0, 1_000))
         if entry.envelope.type == "signal.raised"
     )
     erase(state, raised, reason="asked to", actor="person:ann", ids=machine.ids)

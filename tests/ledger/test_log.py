@@ -17,11 +17,12 @@ from sextant.kernel.errors import BadData, Damaged, NotFound, UserError
 from sextant.kernel.ids import Ids
 from sextant.kernel.ports import Write
 from sextant.ledger import merkle
+from sextant.ledger import upcast as upcasting
 from sextant.ledger.erase import erase
 from sextant.ledger.log import Ledger, entries, event
 from sextant.ledger.projections import PROJECTED, PROJECTIONS
 from sextant.ledger.rebuild import projected, rebuild
-from sextant.ledger.upcast import CURRENT, upcast
+from sextant.ledger.upcast import current_version, upcast
 from sextant.stores.state import scratch
 
 CASES = Path(__file__).parent.parent / "cases" / "events"
@@ -197,17 +198,19 @@ def test_the_corpus_has_every_event_type() -> None:
         (case["type"], case["v"]) for case in (json.loads(path.read_text()) for path in corpus())
     }
     assert known == {
-        (type_, v) for type_ in PROJECTIONS for v in range(1, CURRENT.get(type_, 1) + 1)
+        (type_, v) for type_ in PROJECTIONS for v in range(1, current_version(type_) + 1)
     }
 
 
-def test_upcasters_run_one_after_the_other() -> None:
+def test_upcasters_run_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """An event two versions old would be read as one version old."""
     steps = {
         ("note.taken", 1): lambda data: {**data, "b": 2},
         ("note.taken", 2): lambda data: {"c": [data["a"], data["b"]]},
     }
-    up = lambda v, body: upcast("note.taken", v, body, current={"note.taken": 3}, upcasters=steps)  # noqa: E731
+    monkeypatch.setattr(upcasting, "CURRENT", {"note.taken": 3})
+    monkeypatch.setattr(upcasting, "UPCASTERS", steps)
+    up = lambda v, body: upcast("note.taken", v, body)  # noqa: E731
     assert up(1, b'{"a":1}') == b'{"c":[1,2]}'
     assert up(2, b'{"a":1,"b":3}') == b'{"c":[1,3]}'
     assert up(3, b'{ "c": 1 }') == b'{ "c": 1 }'
@@ -247,7 +250,7 @@ def test_an_erased_payload_is_gone_and_the_proofs_hold(tmp_path: Path) -> None:
             erase(state, at, reason="asked to", actor="person:ann", ids=machine.ids)
         assert not any(secret.encode() in path.read_bytes() for path in tmp_path.glob("sample.db*"))
         assert merkle.root(seq + 2, tampering.subtrees(state.read)) == root
-        assert [entry.data for entry in entries(state.read("events_after", (seq, 2)))] == [
+        assert [entry.data for entry in entries(state.read, "events_after", (seq, 2))] == [
             None,
             None,
         ]
@@ -265,7 +268,7 @@ def test_what_is_live_cannot_be_erased(tmp_path: Path) -> None:
     sample = tampering.make_sample(tmp_path)
     machine = tampering.Machine(3)
     with machine.open(sample.path) as state:  # type: ignore[attr-defined]
-        for entry in entries(state.read("events_after", (0, 500))):
+        for entry in entries(state.read, "events_after", (0, 500)):
             if entry.envelope.type in (
                 "release.live",
                 "env.created",
@@ -285,7 +288,7 @@ def test_entries_are_read_back(tmp_path: Path) -> None:
     with machine.open(tmp_path / "state.db") as state:  # type: ignore[attr-defined]
         told = event(machine.ids, "note.taken", "dataset:a", {"n": 1}, actor="person:ann", cause="")
         state.commit(Write(events=(told,)))
-        (entry,) = entries(state.read("event_by_id", (told.id,)))
+        (entry,) = entries(state.read, "event_by_id", (told.id,))
         assert (entry.envelope.id, entry.envelope.seq, entry.envelope.subject, entry.data) == (
             told.id,
             0,

@@ -1,6 +1,7 @@
 """What keeps the tree in order: settings, commands and exports are documented; nothing of this
 machine stands in a file."""
 
+import ast
 import re
 import subprocess
 from pathlib import Path
@@ -69,3 +70,52 @@ def test_error_codes_are_unique_to_one_message() -> None:
             ):
                 areas.setdefault(code, set()).add(path.parent.name)
     assert areas, "no codes found: the pattern is wrong"
+
+
+_READ_STORED_BYTES = ("ledger/log.py", "ledger/verify.py", "ledger/prove.py")
+
+
+def payload_queries() -> set[str]:
+    """Return the names of the statements that select stored payloads."""
+    sql = (ROOT / "src/sextant/stores/state/statements.sql").read_text(encoding="utf-8")
+    return set(re.findall(r"^-- name: (\w+)\nSELECT [^\n]*\bp\.body\b", sql, re.MULTILINE))
+
+
+def outside_the_ledgers_log(source: str) -> list[int]:
+    """Return the lines that build an event by hand, or select stored payloads without `entries`."""
+    queries = payload_queries()
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        if called in ("Event", "nouns.Event"):
+            found.append(node.lineno)
+        names = {called, *(ast.unparse(argument) for argument in node.args)}
+        selects = any(
+            isinstance(argument, ast.Constant) and argument.value in queries
+            for argument in node.args
+        )
+        if selects and not names & {"entries", "log.entries"}:
+            found.append(node.lineno)
+    return found
+
+
+def test_events_are_built_and_read_by_one_module() -> None:
+    """If this fails, an event is sealed with an old version of its type, or an old payload is read
+    as if it had today's shape."""
+    assert {"events_after", "event_by_id", "events_page"} <= payload_queries()
+    for bad in (
+        'Event(id="a")',
+        'nouns.Event(id="a")',
+        'rows = state.read("events_after", (0, 1))',
+        'thread(state.read, "event_by_id", ("a",))',
+    ):
+        assert outside_the_ledgers_log(bad), bad
+    for good in ("threading.Event()", 'thread(entries, state.read, "events_after", (0, 1))'):
+        assert not outside_the_ledgers_log(good), good
+    for path in tracked():
+        if path.suffix == ".py" and "src" in path.parts:
+            if path.as_posix().endswith(_READ_STORED_BYTES):
+                continue
+            assert outside_the_ledgers_log(path.read_text(encoding="utf-8")) == [], path

@@ -21,6 +21,7 @@ from sextant.kernel.lengths import length_s
 from sextant.kernel.limits import EXPIRED_PER_WRITE
 from sextant.kernel.nouns import Asset, Event, Manifest, Principal, Version
 from sextant.kernel.ports import Statement, Write
+from sextant.ledger.log import entries
 from sextant.ledger.projections import ProjectLoaded, RunChanged, VersionRelocated
 
 if TYPE_CHECKING:
@@ -224,9 +225,9 @@ def _blobs(p: "LocalPlatform", before: int) -> int:
     """Delete blobs that neither a manifest, a bundle, a log nor a sample of the kept history
     names."""
     named: set[str] = set()
-    for _, _, _, body in p.state.read("events_of_type", ("project.loaded",)):
-        if body is not None:
-            data = msgspec.json.decode(body, type=ProjectLoaded)
+    for entry in entries(p.state.read, "events_of_type", ("project.loaded",)):
+        if not entry.is_erased:
+            data = entry.read(ProjectLoaded)
             named |= {
                 data.manifest,
                 str(msgspec.json.decode(data.bundle).get("blob", "")) if data.bundle else "",

@@ -34,7 +34,7 @@ from sextant.kernel.ids import Ids
 from sextant.kernel.limits import LOAD_TIMEOUT_S
 from sextant.kernel.nouns import Asset, CheckResult, Edge, Event, Manifest, Principal, Rule, Signal
 from sextant.kernel.ports import Executor, Write
-from sextant.ledger.log import Ledger
+from sextant.ledger.log import Ledger, entries, event
 from sextant.ledger.projections import AssetDeclared, EnvCreated, ProjectLoaded, VersionRelocated
 from sextant.policy.decide import DEFAULT, Decision, check_rules, decide, wanted
 from sextant.release.publish import DatasetKind, Published, Publisher
@@ -341,12 +341,10 @@ class LocalPlatform:
         return freed
 
     def _packed(self, digest: str) -> bytes:
-        for _, envelope, _, body in self.state.read(
-            "events_of_subject", (self.manifest().project, 1 << 62, 10_000)
-        ):
-            if b'"project.loaded"' in envelope and body is not None:
-                data = msgspec.json.decode(body, type=ProjectLoaded)
-                meta = msgspec.json.decode(data.bundle)
+        about = (self.manifest().project, 1 << 62, 10_000)
+        for entry in entries(self.state.read, "events_of_subject", about):
+            if entry.envelope.type == "project.loaded" and not entry.is_erased:
+                meta = msgspec.json.decode(entry.read(ProjectLoaded).bundle)
                 if meta["bundle"] == digest:
                     return self.blobs.get(meta["blob"])
         raise NotFound("SX-PROJ-091", f"the bundle `{digest[:12]}` is not stored any more")
@@ -468,14 +466,7 @@ class LocalPlatform:
 
     def event(self, type_: str, subject: str, data: Any, by: Principal, cause: str) -> Event:
         """Return an event that is not written yet."""
-        return Event(
-            id=self.ids.new("ev"),
-            type=type_,
-            subject=subject,
-            actor=str(by),
-            data=msgspec.Raw(msgspec.json.encode(data)),
-            cause=cause,
-        )
+        return event(self.ids, type_, subject, data, actor=str(by), cause=cause)
 
     def executor(self, kind: str) -> Executor:
         """Return the executor of a kind: inline, pool, subprocess; "" = the platform's default."""
@@ -696,7 +687,7 @@ class LocalPlatform:
                 f"`{asset}` is managed by Sextant: what it does is recorded by itself",
                 hint="report on assets that other tools manage",
             )
-        if cause and not self.state.read("event_by_id", (cause,)):
+        if cause and not self.state.read("event_seq", (cause,)):
             raise NotFound(
                 "SX-REPORT-004",
                 f"there is no event `{cause}`",

@@ -42,7 +42,6 @@ from sextant.kernel.nouns import (
     Asset,
     CheckResult,
     Edge,
-    Envelope,
     FileSet,
     Incident,
     InputRef,
@@ -53,6 +52,7 @@ from sextant.kernel.nouns import (
 )
 from sextant.kernel.partitions import ALL
 from sextant.kernel.ports import Row
+from sextant.ledger.log import Entry, entries
 from sextant.ledger.projections import RunChanged
 
 if TYPE_CHECKING:
@@ -217,10 +217,9 @@ class Views:
         )
 
     def _live_at(self, release: str) -> int:
-        for _, envelope, _, _ in self._p.state.read("events_of_subject", (release, _FAR, 100)):
-            seal = msgspec.json.decode(envelope, type=Envelope)
-            if seal.type == "release.live":
-                return seal.time
+        for entry in entries(self._p.state.read, "events_of_subject", (release, _FAR, 100)):
+            if entry.envelope.type == "release.live":
+                return entry.envelope.time
         return 0
 
     def _releases_of(self, asset: str) -> list[Release]:
@@ -700,12 +699,12 @@ class Views:
 
     def _chain(self, subject: str) -> list[Link]:
         p = self._p
-        rows = p.state.read("events_of_subject", (subject, _FAR, 1)) or p.state.read(
-            "event_by_id", (subject,)
+        found = entries(p.state.read, "events_of_subject", (subject, _FAR, 1)) or entries(
+            p.state.read, "event_by_id", (subject,)
         )
         out: list[Link] = []
-        while rows and len(out) < _CAUSES_MAX:
-            envelope = msgspec.json.decode(rows[0][1], type=Envelope)
+        while found and len(out) < _CAUSES_MAX:
+            envelope = found[0].envelope
             out.append(
                 {
                     "event": envelope.id,
@@ -716,7 +715,9 @@ class Views:
                     "seq": envelope.seq,
                 }
             )
-            rows = p.state.read("event_by_id", (envelope.cause,)) if envelope.cause else []
+            found = (
+                entries(p.state.read, "event_by_id", (envelope.cause,)) if envelope.cause else []
+            )
         return out
 
     # ------------------------------------------------------------ lists
@@ -726,11 +727,14 @@ class Views:
     ) -> Page[EventSeen]:
         """Return ledger entries: all, those about a subject, those of a type. An erased payload is
         shown as erased."""
-        rows = self._p.state.read(
-            "events_page", (_cursor(after)[0], subject, subject, kind, kind, limit)
+        found = entries(
+            self._p.state.read,
+            "events_page",
+            (_cursor(after)[0], subject, subject, kind, kind, limit),
         )
         return Page(
-            [event_seen(*row) for row in rows], _next(rows, limit, lambda row: (row[0], ""))
+            [event_seen(entry) for entry in found],
+            f"{found[-1].envelope.seq}:" if len(found) == limit else "",
         )
 
     def runs(
@@ -899,19 +903,18 @@ class Views:
         ]
 
 
-def event_seen(seq: int, envelope: bytes, body: bytes | None) -> EventSeen:
-    """Return a stored entry of the ledger as people and clients see it."""
-    seal = msgspec.json.decode(envelope, type=Envelope)
-    data = msgspec.json.decode(body) if body is not None else "erased"
+def event_seen(entry: Entry) -> EventSeen:
+    """Return an entry of the ledger as people and clients see it."""
+    seal = entry.envelope
     return {
-        "seq": seq,
+        "seq": seal.seq,
         "id": seal.id,
         "type": seal.type,
         "at": iso(seal.time),
         "actor": seal.actor,
         "subject": seal.subject,
         "cause": seal.cause,
-        "data": data,
+        "data": "erased" if entry.is_erased else entry.data,
     }
 
 

@@ -9,10 +9,9 @@ old and the new key have both signed, so old checkpoints stay verifiable.
 import base64
 import os
 import stat
-from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
@@ -22,14 +21,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from sextant.kernel.clock import Clock
 from sextant.kernel.errors import BadData, Damaged, NotFound, UserError
 from sextant.kernel.ids import Ids
-from sextant.kernel.ports import Row, State, Statement, Write
+from sextant.kernel.ports import State, Statement, Write
 from sextant.ledger import merkle
-from sextant.ledger.log import event, payload_hash, subtrees
+from sextant.ledger.log import Read, entries, event, subtrees
 
 KEYS_SUBJECT = "ledger:keys"
 KEY_ROTATED = "ledger.key_rotated"
-
-Read = Callable[[str, Sequence[Any]], list[Row]]
 
 
 class KeyRotated(msgspec.Struct, frozen=True):
@@ -238,19 +235,16 @@ def rotations(read: Read) -> list[tuple[int, KeyRotated]]:
     """Return the announced rotations as (seq, payload), oldest first. Signatures are not checked
     here: see `keys_by_size`."""
     found = []
-    for seq, raw, salt, body in reversed(
-        read("events_of_subject", (KEYS_SUBJECT, 1 << 62, 10_000))
-    ):
-        envelope = msgspec.json.decode(raw)
-        if envelope["type"] != KEY_ROTATED:
+    for entry in reversed(entries(read, "events_of_subject", (KEYS_SUBJECT, 1 << 62, 10_000))):
+        if entry.envelope.type != KEY_ROTATED:
             continue
-        if body is None or payload_hash(bytes(salt), bytes(body)) != envelope["hash"]:
+        if not entry.is_intact:
             raise Damaged(
                 "SX-LEDGER-024",
-                f"the announcement of a key in event {seq} was changed or erased",
+                f"the announcement of a key in event {entry.envelope.seq} was changed or erased",
                 hint="`sextant ledger verify` says more",
             )
-        found.append((seq, msgspec.json.decode(bytes(body), type=KeyRotated)))
+        found.append((entry.envelope.seq, entry.read(KeyRotated)))
     return found
 
 

@@ -5,9 +5,8 @@ import msgspec
 
 from sextant.kernel.errors import NotFound, UserError
 from sextant.kernel.ids import Ids
-from sextant.kernel.nouns import Envelope
 from sextant.kernel.ports import Receipt, Statement, Write
-from sextant.ledger.log import event
+from sextant.ledger.log import entries, event
 from sextant.ledger.projections import PROJECTIONS
 from sextant.ledger.rebuild import rebuild
 from sextant.stores.state import StateStore
@@ -34,14 +33,14 @@ def erase(state: StateStore, seq: int, *, reason: str, actor: str, ids: Ids) -> 
     Raises  NotFound when there is no such payload (any more); UserError when the state of the
             platform follows from it
     """
-    found = state.read("event_by_seq", (seq,))
-    if not found or found[0][3] is None:
+    found = entries(state.read, "event_by_seq", (seq,))
+    if not found or found[0].is_erased:
         raise NotFound(
             "SX-LEDGER-040",
             f"there is no payload of an event {seq}",
             hint="`sextant ledger show` lists events; an erased one cannot be erased again",
         )
-    envelope = msgspec.json.decode(bytes(found[0][1]), type=Envelope)
+    envelope = found[0].envelope
     if envelope.type.startswith(KEPT):
         raise UserError(
             "SX-LEDGER-041",

@@ -9,7 +9,7 @@ erased and proofs stay valid.
 import os
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -21,12 +21,16 @@ from sextant.kernel.nouns import Envelope, Event
 from sextant.kernel.ports import Row
 from sextant.ledger import merkle
 from sextant.ledger.projections import PROJECTIONS
-from sextant.ledger.upcast import CURRENT, upcast
+from sextant.ledger.upcast import current_version, upcast
+
+T = TypeVar("T")
+Read = Callable[[str, Sequence[Any]], list[Row]]
 
 SALT_BYTES = 16
 _MARKS_MAX = 2 * limits.GROUP_WRITES_MAX  # a group seals at most once for each of its writes
 
 _envelope = msgspec.json.Encoder(order="deterministic").encode
+_read_envelope = msgspec.json.Decoder(Envelope).decode
 _payload = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -39,7 +43,7 @@ def event(
     actor: str,
     cause: str = "",
 ) -> Event:
-    """Return an event with a new id, ready for `Write.events`.
+    """Return an event with a new id, at the current version of its type, ready for `Write.events`.
 
     type_    dotted, past tense: `release.proposed`
     subject  the asset, release, run ... it is about
@@ -52,7 +56,7 @@ def event(
         subject=subject,
         actor=actor,
         cause=cause,
-        v=CURRENT.get(type_, 1),
+        v=current_version(type_),
         data=msgspec.Raw(_payload(data)),
     )
 
@@ -62,27 +66,57 @@ def payload_hash(salt: bytes, body: bytes) -> str:
     return sha256(salt + body).hexdigest()
 
 
-class Entry(NamedTuple):
-    """An event as it stands in the ledger. `data` is its payload in today's shape, None when it was
-    erased."""
+class Entry:
+    """An event as it stands in the ledger. Its payload is decoded when it is asked for, and only in
+    the current shape of its type."""
 
-    envelope: Envelope
-    data: Any
+    __slots__ = ("_salt", "_stored", "envelope")
+
+    def __init__(self, envelope: bytes, salt: bytes | None, stored: bytes | None) -> None:
+        """stored  the payload as stored; None, as `salt`, when it was erased"""
+        self.envelope = _read_envelope(envelope)
+        self._salt = salt
+        self._stored = stored
+
+    @property
+    def is_erased(self) -> bool:
+        return self._stored is None
+
+    @property
+    def is_intact(self) -> bool:
+        """Tell whether the payload is there and is the one that the envelope names."""
+        return (
+            self._salt is not None
+            and self._stored is not None
+            and payload_hash(bytes(self._salt), bytes(self._stored)) == self.envelope.hash
+        )
+
+    @property
+    def body(self) -> bytes:
+        """The payload as JSON. UserError when a newer Sextant wrote it; Damaged when it was
+        erased."""
+        if self._stored is None:
+            raise Damaged(
+                "SX-LEDGER-004",
+                f"the payload of event {self.envelope.seq} was erased",
+                hint="`sextant ledger show --type payload.erased --data` says why",
+            )
+        return upcast(self.envelope.type, self.envelope.v, bytes(self._stored))
+
+    @property
+    def data(self) -> Any:
+        """The payload as plain values, None when it was erased."""
+        return None if self.is_erased else msgspec.json.decode(self.body)
+
+    def read(self, type_: type[T]) -> T:
+        """Return the payload as its struct. MsgspecError when it is not one."""
+        return msgspec.json.decode(self.body, type=type_)
 
 
-def entries(rows: Iterable[Row]) -> list[Entry]:
+def entries(read: Read, query: str, params: Sequence[Any]) -> list[Entry]:
     """Return the events of a query that selects (seq, envelope, salt, body), such as
     `events_after`."""
-    found = []
-    for _seq, raw, _salt, body in rows:
-        envelope = msgspec.json.decode(bytes(raw), type=Envelope)
-        data = (
-            None
-            if body is None
-            else msgspec.json.decode(upcast(envelope.type, envelope.v, bytes(body)))
-        )
-        found.append(Entry(envelope, data))
-    return found
+    return [Entry(bytes(raw), salt, body) for _seq, raw, salt, body in read(query, params)]
 
 
 class Ledger:
@@ -101,7 +135,7 @@ class Ledger:
     def size(self) -> int:
         return self._tree.size
 
-    def load(self, read: Callable[[str, Sequence[Any]], list[Row]]) -> None:
+    def load(self, read: Read) -> None:
         """Read size, newest time and the tree's right edge. Damaged when the stored nodes do not
         cover the events."""
         head = read("event_head", ())
@@ -182,7 +216,7 @@ class Ledger:
         return rows
 
 
-def subtrees(read: Callable[[str, Sequence[Any]], list[Row]]) -> merkle.Subtree:
+def subtrees(read: Read) -> merkle.Subtree:
     """Return a look-up of complete subtrees over the stored log: stored nodes from level 8, hashed
     leaves below."""
     block: tuple[int, list[bytes]] = (-1, [])  # the leaves of the last block asked for

@@ -2,20 +2,18 @@
 `standalone.py`."""
 
 import base64
-from collections.abc import Callable, Sequence
 from typing import Any
 
 from sextant.kernel.errors import Damaged, NotFound, UserError
-from sextant.kernel.ports import Row
 from sextant.ledger import merkle
 from sextant.ledger.checkpoint import keys_by_size, read_note
-from sextant.ledger.log import subtrees
+from sextant.ledger.log import Read, subtrees
 
 FORMAT = "sextant proof 1"
 
 
 def prove(
-    read: Callable[[str, Sequence[Any]], list[Row]],
+    read: Read,
     seq: int,
     *,
     public: str,

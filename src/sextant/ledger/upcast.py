@@ -1,5 +1,5 @@
-"""Old events, read as today's. Called wherever a stored payload is decoded; stored bytes are never
-changed.
+"""Reads old events in the current shape of their type. Called by `log.Entry` only; stored bytes are
+never changed.
 
 When the payload of a type changes its shape, the type's version `v` goes up by one, `CURRENT` says
 so, and a pure
@@ -23,19 +23,17 @@ CURRENT: Mapping[str, int] = {}
 UPCASTERS: Mapping[tuple[str, int], Upcaster] = {}
 
 
-def upcast(
-    type_: str,
-    v: int,
-    body: bytes,
-    *,
-    current: Mapping[str, int] = CURRENT,
-    upcasters: Mapping[tuple[str, int], Upcaster] = UPCASTERS,
-) -> bytes:
+def current_version(type_: str) -> int:
+    """Return the version that events of a type are written with."""
+    return CURRENT.get(type_, 1)
+
+
+def upcast(type_: str, v: int, body: bytes) -> bytes:
     """Return a payload in the shape of the current version of its type.
 
     Raises  UserError when the event was written by a newer Sextant
     """
-    newest = current.get(type_, 1)
+    newest = current_version(type_)
     if v == newest:
         return body
     if v > newest:
@@ -46,5 +44,5 @@ def upcast(
         )
     data = msgspec.json.decode(body)
     for version in range(v, newest):
-        data = upcasters[type_, version](data)
+        data = UPCASTERS[type_, version](data)
     return msgspec.json.encode(data, order="deterministic")

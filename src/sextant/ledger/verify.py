@@ -7,7 +7,7 @@ witness kept outside, what somebody does who has the signing key too.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from typing import Any
@@ -19,9 +19,10 @@ from sextant.kernel.ports import Row
 from sextant.ledger import merkle
 from sextant.ledger.checkpoint import keys_by_size, note_hash, read_note
 from sextant.ledger.erase import ERASED, PayloadErased
-from sextant.ledger.log import payload_hash, subtrees
+from sextant.ledger.log import Read, payload_hash, subtrees
 from sextant.ledger.projections import PROJECTED
 from sextant.ledger.rebuild import projected
+from sextant.ledger.upcast import upcast
 from sextant.ledger.witness import Witness, contradiction
 from sextant.stores.state import StateReader, open_reader, scratch
 
@@ -29,8 +30,6 @@ FINDINGS_MAX = 100  # more do not help: the first ones say where it begins
 PAGE_EVENTS = 512  # events read at once: they stay in the processor's cache
 RANGE_EVENTS = 1 << 16  # events of one unit of work: a complete subtree
 PARALLEL_EVENTS_MIN = 200_000  # fewer are verified before a second process has started
-
-Read = Callable[[str, Sequence[Any]], list[Row]]
 
 
 class _Said(msgspec.Struct, frozen=True, gc=False):
@@ -279,7 +278,8 @@ def _scan(read: Read, start: int, stop: int) -> _Range:
                     )
                 last = time
                 if type_ == ERASED:
-                    found.erased.append(msgspec.json.decode(body, type=PayloadErased).seq)
+                    erasure = upcast(type_, said.v, body)
+                    found.erased.append(msgspec.json.decode(erasure, type=PayloadErased).seq)
             except (
                 TypeError,
                 ValueError,

@@ -7,15 +7,13 @@ log of today begins with the log of then.
 """
 
 import os
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from sextant.kernel.errors import BadData, Damaged
-from sextant.kernel.ports import Row
 from sextant.ledger import merkle
 from sextant.ledger.checkpoint import Checkpoint, read_note
-from sextant.ledger.log import subtrees
+from sextant.ledger.log import Read, subtrees
 
 HEADER = "sextant witness 1"
 
@@ -80,7 +78,7 @@ def keep_witness(path: Path, witness: Witness) -> None:
     partial.replace(path)
 
 
-def contradiction(read: Callable[[str, Sequence[Any]], list[Row]], witness: Witness) -> str:
+def contradiction(read: Read, witness: Witness) -> str:
     """Return how the present log contradicts what was seen, "" when it continues it.
 
     Uses the stored inner nodes: `verify` compares those with the events.
@@ -106,7 +104,7 @@ def contradiction(read: Callable[[str, Sequence[Any]], list[Row]], witness: Witn
     return ""
 
 
-def confirm(read: Callable[[str, Sequence[Any]], list[Row]], path: Path) -> Witness | None:
+def confirm(read: Read, path: Path) -> Witness | None:
     """Check the log against the witness in a file, when there is one; a client does so whenever it
     opens a project.
 

@@ -34,6 +34,7 @@ from sextant.kernel.nouns import (
     Version,
 )
 from sextant.kernel.ports import Lake, State, Statement, TableCommit, Write
+from sextant.ledger.log import event
 from sextant.ledger.projections import (
     ChecksCompleted,
     Held,
@@ -646,14 +647,7 @@ class Publisher:
         return moved
 
     def _event(self, type_: str, subject: str, data: Any, by: Principal, cause: str) -> Event:
-        return Event(
-            id=self._ids.new("ev"),
-            type=type_,
-            subject=subject,
-            actor=str(by),
-            data=msgspec.Raw(msgspec.json.encode(data)),
-            cause=cause,
-        )
+        return event(self._ids, type_, subject, data, actor=str(by), cause=cause)
 
 
 def _without(

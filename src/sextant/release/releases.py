@@ -17,6 +17,7 @@ from sextant.kernel.errors import Conflict, Denied, NotFound, SextantError, User
 from sextant.kernel.ids import Ids
 from sextant.kernel.nouns import Event, Incident, Move, Principal, Release, Signal, Strategy
 from sextant.kernel.ports import State, Statement, Write
+from sextant.ledger.log import event
 from sextant.ledger.projections import Held, VersionTainted, VersionUnheld, VersionWithdrawn
 from sextant.policy.decide import Decision, wanted
 from sextant.release.machine import Happening, advance, is_open, may_be_superseded
@@ -653,14 +654,7 @@ class Releases:
         )
 
     def _make(self, type_: str, subject: str, data: Any, cause: str, actor: str) -> Event:
-        return Event(
-            id=self._ids.new("ev"),
-            type=type_,
-            subject=subject,
-            actor=actor,
-            data=msgspec.Raw(msgspec.json.encode(data)),
-            cause=cause,
-        )
+        return event(self._ids, type_, subject, data, actor=actor, cause=cause)
 
     def _cause_of(self, release: str) -> str:
         rows = self._state.read("event_newest_of", (release,))

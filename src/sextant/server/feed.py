@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sextant.app.views import event_seen
 from sextant.kernel.clock import NS
 from sextant.kernel.lengths import length_s
 from sextant.kernel.nouns import Asset, Incident, Release, Signal, Version
 from sextant.ledger.erase import PayloadErased
+from sextant.ledger.log import Entry, entries
 from sextant.ledger.projections import (
     AssetDeclared,
     ChecksCompleted,
@@ -85,12 +85,12 @@ class Feed:
             )
         moved = not self._shown
         while True:
-            rows = self._p.state.read("events_after", (self._position, _PAGE))
-            if not rows:
+            page = entries(self._p.state.read, "events_after", (self._position, _PAGE))
+            if not page:
                 break
-            moved = self._feed(rows) or moved
-            self._position = int(rows[-1][0]) + 1
-            if len(rows) < _PAGE:
+            moved = self._feed(page) or moved
+            self._position = page[-1].envelope.seq + 1
+            if len(page) < _PAGE:
                 break
         if moved:
             self._show()
@@ -103,38 +103,30 @@ class Feed:
             self._client.send("POST", "/internal/tables", body)
             self._shown = digest
 
-    def _feed(self, entries: Sequence[Sequence[Any]]) -> bool:
+    def _feed(self, found: Sequence[Entry]) -> bool:
         """Send some entries; say whether they may have moved what is live."""
         out: Rows = {name: [] for name in TABLES}
         finished: list[RunChanged] = []
         moved = False
-        for seq, envelope, _, body in entries:
-            seen = event_seen(seq, bytes(envelope), bytes(body) if body is not None else None)
-            at = msgspec.json.decode(bytes(envelope), type=_At).time
-            out["events"].append(
-                {
-                    **{k: seen[k] for k in ("seq", "id", "type", "actor", "subject", "cause")},
-                    "at": at,
-                    "data": bytes(body).decode() if body is not None else "erased",
-                    "fed": seq,
-                }
-            )
-            moved = moved or seen["type"].startswith(_MOVES_POINTERS)
-            if body is not None:
+        for entry in found:
+            seal = entry.envelope
+            out["events"].append(_event_row(entry, fed=seal.seq))
+            moved = moved or seal.type.startswith(_MOVES_POINTERS)
+            if not entry.is_erased:
                 try:
-                    self._follow(seen["type"], seq, at, bytes(body), out, finished)
+                    self._follow(entry, out, finished)
                 except (
                     msgspec.ValidationError,
                     msgspec.DecodeError,
                 ) as error:  # of a newer or older Sextant: the entry is shown, what follows is not
                     print(
-                        f"feed: entry {seq} ({seen['type']}) is not understood: {error}",
+                        f"feed: entry {seal.seq} ({seal.type}) is not understood: {error}",
                         file=sys.stderr,
                         flush=True,
                     )
         for run in finished:
             self._follow_run(run, out)
-        first, last = entries[0][0], entries[-1][0]
+        first, last = found[0].envelope.seq, found[-1].envelope.seq
         for name in TABLES:  # the entries last: their number says how far everything has come
             if out[name]:
                 self._client.insert(
@@ -145,32 +137,24 @@ class Feed:
                 self._client.run(
                     f"ALTER TABLE fed.{name} DELETE WHERE seq = {gone}"
                 )  # a row of a view that follows from it goes too
-            rows = self._p.state.read("event_by_seq", (gone,))
-            if rows:
-                seen = event_seen(gone, bytes(rows[0][1]), None)
-                row = {
-                    **{k: seen[k] for k in ("seq", "id", "type", "actor", "subject", "cause")},
-                    "at": msgspec.json.decode(bytes(rows[0][1]), type=_At).time,
-                    "data": "erased",
-                    "fed": last,
-                }
+            for entry in entries(self._p.state.read, "event_by_seq", (gone,)):
+                row = _event_row(entry, fed=last)
                 self._client.insert(
                     "fed.events", lines(TABLES["events"], [row]), f"ops-erased-{gone}"
                 )
         self._erased.clear()
         return moved
 
-    def _follow(
-        self, kind: str, seq: int, at: int, body: bytes, out: Rows, finished: list[RunChanged]
-    ) -> None:
+    def _follow(self, entry: Entry, out: Rows, finished: list[RunChanged]) -> None:
         """Append the rows that an entry means."""
+        kind, seq, at = entry.envelope.type, entry.envelope.seq, entry.envelope.time
         if kind in ("run.started", "run.finished"):
-            run = msgspec.json.decode(body, type=RunChanged)
+            run = entry.read(RunChanged)
             out["runs"].append(_row("runs", run, seq=seq))
             if kind == "run.finished":
                 finished.append(run)
         elif kind == "version.created":
-            version: Version = msgspec.json.decode(body, type=VersionCreated).version
+            version: Version = entry.read(VersionCreated).version
             out["versions"].append(
                 _row(
                     "versions",
@@ -181,7 +165,7 @@ class Feed:
                 )
             )
         elif kind.startswith("release.") and kind != "release.reported":
-            release = msgspec.json.decode(body, type=Release)
+            release = entry.read(Release)
             env, moved = (
                 release.moves[0].env if release.moves else "",
                 [move.asset for move in release.moves],
@@ -198,7 +182,7 @@ class Feed:
                 )
             )
         elif kind == "checks.completed":
-            done = msgspec.json.decode(body, type=ChecksCompleted)
+            done = entry.read(ChecksCompleted)
             out["checks"] += [
                 _row(
                     "checks",
@@ -215,19 +199,15 @@ class Feed:
             ]
         elif kind in ("signal.raised", "signal.closed"):
             signal, closed = (
-                (msgspec.json.decode(body, type=Signal), 0)
+                (entry.read(Signal), 0)
                 if kind == "signal.raised"
-                else (self._signal(msgspec.json.decode(body, type=Closed).id), at)
+                else (self._signal(entry.read(Closed).id), at)
             )
             if signal is not None:
                 out["signals"].append(_row("signals", signal, closed_at=closed, seq=seq))
         elif kind in ("incident.opened", "incident.closed"):
             closed = at if kind == "incident.closed" else 0
-            incident = (
-                self._incident(msgspec.json.decode(body, type=Closed).id)
-                if closed
-                else msgspec.json.decode(body, type=Incident)
-            )
+            incident = self._incident(entry.read(Closed).id) if closed else entry.read(Incident)
             if incident is not None:
                 out["incidents"].append(
                     _row(
@@ -239,10 +219,10 @@ class Feed:
                     )
                 )
         elif kind == "payload.erased":
-            self._erased.append(int(msgspec.json.decode(body, type=PayloadErased).seq))
+            self._erased.append(int(entry.read(PayloadErased).seq))
         elif kind in ("asset.declared", "asset.observed", "asset.retired"):
             self._follow_asset(
-                msgspec.json.decode(body, type=AssetDeclared),
+                entry.read(AssetDeclared),
                 seq,
                 at,
                 out,
@@ -341,5 +321,13 @@ def _row(table: str, noun: Any, **more: Any) -> Row:
     return {name: getattr(noun, name) for name, _ in TABLES[table] if hasattr(noun, name)} | more
 
 
-class _At(msgspec.Struct):
-    time: int
+def _event_row(entry: Entry, *, fed: int) -> Row:
+    """Return an entry as a row of `ops.events`."""
+    seal = entry.envelope
+    return {
+        **{name: getattr(seal, name) for name in ("id", "type", "actor", "subject", "cause")},
+        "seq": seal.seq,
+        "at": seal.time,
+        "data": "erased" if entry.is_erased else entry.body.decode(),
+        "fed": fed,
+    }

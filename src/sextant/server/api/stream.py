@@ -15,6 +15,7 @@ from sextant.app.platform import LocalPlatform
 from sextant.app.views import event_seen
 from sextant.kernel.errors import Busy, UsageError
 from sextant.kernel.limits import STREAMS_MAX
+from sextant.ledger.log import entries
 from sextant.server.api.door import Receive, Scope, Send, answer_problem
 
 # how often the head of the ledger is looked at while somebody listens: other processes write too
@@ -126,22 +127,24 @@ class EventStream:
     async def _deliver(self, send: Send, position: int, types: set[str], subject: str) -> int:
         """Send what stands at and behind `position`; return the position behind it."""
         while True:
-            rows = await asyncio.to_thread(self._p.state.read, "events_after", (position, _PAGE))
+            found = await asyncio.to_thread(
+                entries, self._p.state.read, "events_after", (position, _PAGE)
+            )
             out = []
-            for seq, envelope, _, body in rows:
-                seen = event_seen(seq, envelope, body)
+            for entry in found:
+                seen = event_seen(entry)
                 if (not types or seen["type"] in types) and (
                     not subject or seen["subject"] == subject
                 ):
                     out.append(
-                        f"id: {seq}\nevent: {seen['type']}\ndata: ".encode()
+                        f"id: {seen['seq']}\nevent: {seen['type']}\ndata: ".encode()
                         + msgspec.json.encode(seen)
                         + b"\n\n"
                     )
-                position = seq + 1
+                position = seen["seq"] + 1
             if out:
                 await self._send(send, b"".join(out))
-            if len(rows) < _PAGE:
+            if len(found) < _PAGE:
                 return position
 
     @staticmethod

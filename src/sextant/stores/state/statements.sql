@@ -275,7 +275,7 @@ SELECT digest, doc, locator, expired_at, created_at FROM version WHERE asset = ?
 -- name: checks_page
 SELECT seq, n, doc, run, version FROM check_result WHERE (seq < ? OR (seq = ? AND n < ?)) AND (CAST(? AS TEXT) = '' OR asset = ?) AND (CAST(? AS BIGINT) = 0 OR ok = 0) ORDER BY seq DESC, n DESC LIMIT ?
 -- name: events_page
-SELECT e.seq, e.envelope, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.seq < ? AND (CAST(? AS TEXT) = '' OR e.subject = ?) AND (CAST(? AS TEXT) = '' OR e.type = ?) ORDER BY e.seq DESC LIMIT ?
+SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.seq < ? AND (CAST(? AS TEXT) = '' OR e.subject = ?) AND (CAST(? AS TEXT) = '' OR e.type = ?) ORDER BY e.seq DESC LIMIT ?
 -- name: signal_get
 SELECT doc, closed_at FROM signal WHERE id = ?
 -- name: incident_get
