@@ -81,6 +81,9 @@ EVENTS = {
     "env.dropped": "An environment is gone.",
     "incident.closed": "People are done with an incident.",
     "incident.opened": "Something needs people: an undo failed, a release is stuck.",
+    "ledger.gap_noted": (
+        "Two checkpoints that stand next to each other do not name each other; the key signed that."
+    ),
     "ledger.key_rotated": "The signing key was replaced; both keys signed the change.",
     "payload.erased": "What an event said was erased.",
     "project.loaded": "The project's files changed and were loaded.",
@@ -616,6 +619,7 @@ def event_types() -> dict[str, str]:
                 ):
                     found.setdefault(node.args[0].value, "")
     found |= {"payload.erased": "PayloadErased", "ledger.key_rotated": "KeyRotated"}
+    found |= {"ledger.gap_noted": "GapNoted"}
     found |= dict.fromkeys(("release.reported", "run.reported", "check.reported"), "")
     return dict(sorted(found.items()))
 
@@ -623,7 +627,7 @@ def event_types() -> dict[str, str]:
 def events() -> str:
     """Return the page of event types with their payloads."""
     from sextant.kernel import nouns as kernel
-    from sextant.ledger import checkpoint, erase, projections
+    from sextant.ledger import checkpoint, erase, gaps, projections
 
     types = event_types()
     out = [
@@ -651,7 +655,9 @@ def events() -> str:
     ]
     for struct in sorted({name for name in types.values() if name}):
         home = next(
-            module for module in (kernel, projections, checkpoint, erase) if struct in vars(module)
+            module
+            for module in (kernel, projections, checkpoint, gaps, erase)
+            if struct in vars(module)
         )
         out += (
             _struct(Path(inspect.getsourcefile(home) or ""), struct, 3)

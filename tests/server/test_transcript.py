@@ -245,6 +245,7 @@ def test_a_day_with_every_command(
     say("ledger", "show", "--limit", "4")
     say("ledger", "erase", "3", "--reason", "asked to")
     say("ledger", "rotate")
+    say("ledger", "repair", "--reason", "nothing is wrong")
     say("gc", "--dry-run")
     say("backup", "create", "{root}.backup", alike=False)
     say("doctor", alike=False)

@@ -253,14 +253,26 @@ class LedgerFinding(TypedDict):
     message: str
 
 
+class GapSeen(TypedDict):
+    """Two checkpoints that stand next to each other, where the second does not name the first: the
+    events under each, and the hashes of their notes."""
+
+    size: int
+    note: str
+    next_size: int
+    next_note: str
+
+
 class Verified(TypedDict):
-    """What a verification of the ledger found."""
+    """What a verification of the ledger found. `gaps_noted`: gaps between checkpoints that
+    `ledger repair` has noted."""
 
     ok: bool
     events: int
     erased: int
     checkpoints: int
     signed: int
+    gaps_noted: int
     witnessed: int
     root: str
     findings: list[LedgerFinding]

@@ -19,6 +19,7 @@ from sextant.app.answers import (
     EnvironmentSeen,
     EventSeen,
     Finding,
+    GapSeen,
     GraphSeen,
     IncidentSeen,
     KpiSeen,
@@ -295,6 +296,7 @@ class Operations:
             "erased": report.erased,
             "checkpoints": report.checkpoints,
             "signed": report.signed,
+            "gaps_noted": report.gaps_noted,
             "witnessed": report.witnessed,
             "root": report.root,
             "findings": [
@@ -546,6 +548,25 @@ class Operations:
         )
         p.sealing.checkpoint()
         return {"public": new.public, "file": str(new.path)}
+
+    def repair(self, reason: str) -> list[GapSeen]:
+        from sextant.ledger.gaps import note_gaps
+
+        p, by = self._p, self._who()
+        p.allow(by, "repair", None, "")
+        noted = note_gaps(
+            p.state,
+            p.sealing.signer(),
+            origin=p.sealing.origin,
+            ids=p.ids,
+            actor=str(by),
+            reason=reason,
+        )
+        p.sealing.checkpoint()
+        return [
+            GapSeen(size=g.size, note=g.note, next_size=g.next_size, next_note=g.next_note)
+            for g in noted
+        ]
 
     # ------------------------------------------------------------ telemetry
 

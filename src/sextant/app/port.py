@@ -18,6 +18,7 @@ from sextant.app.answers import (
     EnvironmentSeen,
     EventSeen,
     Finding,
+    GapSeen,
     GraphSeen,
     IncidentSeen,
     KpiSeen,
@@ -375,6 +376,11 @@ class Platform(Protocol):
         """Replace the signing key; the change is announced by an event that both keys sign."""
         ...
 
+    def repair(self, reason: str) -> list[GapSeen]:
+        """Note the gaps between checkpoints by signed events, so that verification accepts exactly
+        these; return the newly noted ones."""
+        ...
+
     # ------------------------------------------------------------ telemetry
 
     def query(self, sql: str, *, form: str = "JSON", params: dict[str, str] | None = None) -> bytes:
@@ -476,6 +482,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("checkpoint", "POST", "/ledger/checkpoints", "operator"),
     Operation("erase", "POST", "/ledger/events/{seq}/erase", "admin"),
     Operation("rotate", "POST", "/ledger/rotate", "admin"),
+    Operation("repair", "POST", "/ledger/repair", "admin"),
     Operation("query", "POST", "/query", "viewer"),
     Operation("collect", "POST", "/collect", "admin"),
     Operation("backup", "POST", "/backups", "admin"),

@@ -22,8 +22,9 @@ class Sealing:
         self._p = platform
         rows = platform.state.read("meta_get", ("project_id",))
         if not rows:
+            # the first process gives the project its id, another that opens it meanwhile takes that
             platform.state.commit(
-                Write((Statement("meta_set", ("project_id", platform.ids.new("prj"))),))
+                Write((Statement("meta_add", ("project_id", platform.ids.new("prj"))),))
             )
             rows = platform.state.read("meta_get", ("project_id",))
         self.project_id = str(rows[0][0])
@@ -71,11 +72,16 @@ class Sealing:
     def checkpoint(self) -> str:
         """Sign the head if it has moved, and keep it as this user's witness. Returns the newest
         note, "" for an empty ledger."""
+        from sextant.kernel.errors import Conflict
         from sextant.ledger.checkpoint import sign_head
         from sextant.ledger.witness import Witness, keep_witness
 
         signer = self.signer()
-        note = sign_head(self._p.state, signer, origin=self.origin, clock=self._p.clock)
+        try:
+            note = sign_head(self._p.state, signer, origin=self.origin, clock=self._p.clock)
+        except Conflict:  # another process rotated the key after it was read here
+            signer = self.signer()
+            note = sign_head(self._p.state, signer, origin=self.origin, clock=self._p.clock)
         if note is None:
             rows = self._p.state.read("checkpoint_last")
             return str(rows[0][1]) if rows else ""

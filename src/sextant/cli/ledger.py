@@ -1,4 +1,4 @@
-"""ledger: show, verify, prove, checkpoint, erase, rotate."""
+"""ledger: show, verify, prove, checkpoint, erase, rotate, repair."""
 
 from pathlib import Path
 
@@ -85,6 +85,11 @@ def verify(witness_file: Path | None, no_projections: bool, as_json: bool) -> in
                     (
                         f"ok: {found['events']:,} events, {found['signed']:,} signed, "
                         f"{found['witnessed']:,} witnessed, {found['erased']} erased"
+                        + (
+                            f", {found['gaps_noted']} gaps between checkpoints noted"
+                            if found["gaps_noted"]
+                            else ""
+                        )
                     ),
                     f"root {found['root']}",
                 ]
@@ -184,3 +189,27 @@ def rotate(as_json: bool) -> None:
     with platform(load=False) as p:
         new = p.rotate()
         emit(new, json=as_json, text=lambda: [f"new key {new['public']} in {new['file']}"])
+
+
+@ledger.command("repair")
+@click.option(
+    "--reason", required=True, metavar="TEXT", help="Why there is a gap; itself kept in the ledger."
+)
+@json_option
+def repair(reason: str, as_json: bool) -> None:
+    """Note, by signed events, the places where a checkpoint does not name the one in front of it.
+
+    `ledger verify` then accepts exactly these gaps, and counts them. Older versions left such gaps
+    when commands ended at the same moment. Look at what `ledger verify` says first: a checkpoint
+    that somebody took out leaves a gap as well."""
+    with platform(load=False) as p:
+        noted = p.repair(reason)
+
+        def lines() -> list[str]:
+            return [
+                f"noted: the checkpoint of {gap['next_size']:,} events does not name the one of "
+                f"{gap['size']:,}"
+                for gap in noted
+            ] or ["there is no gap that is not noted"]
+
+        emit(noted, json=as_json, text=lines)

@@ -9,6 +9,7 @@ old and the new key have both signed, so old checkpoints stay verifiable.
 import base64
 import os
 import stat
+import threading
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -19,14 +20,17 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from sextant.kernel.clock import Clock
-from sextant.kernel.errors import BadData, Damaged, NotFound, UserError
+from sextant.kernel.errors import BadData, Busy, Conflict, Damaged, NotFound, UserError
 from sextant.kernel.ids import Ids
 from sextant.kernel.ports import State, Statement, Write
 from sextant.ledger import merkle
 from sextant.ledger.log import Read, entries, event, subtrees
+from sextant.stores.files import locked
 
 KEYS_SUBJECT = "ledger:keys"
 KEY_ROTATED = "ledger.key_rotated"
+# each lost attempt means that another process has signed, so a few are enough
+SIGN_ATTEMPTS_MAX = 32
 
 
 class KeyRotated(msgspec.Struct, frozen=True):
@@ -77,7 +81,7 @@ class Signer:
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
         )
-        partial = path.with_name(path.name + ".partial")
+        partial = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
         partial.unlink(missing_ok=True)
         with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(pem)
@@ -167,14 +171,16 @@ def open_signer(state: State, path: Path) -> Signer:
     A rotation that was cut short is finished here. Raises like `Signer.load`.
     """
     pending = _pending(path)
-    if pending.exists():
-        new = Signer.load(pending)
-        if any(rotated.new == new.public for _, rotated in rotations(state.read)):
-            pending.replace(path)
-        else:
-            pending.unlink()
-    if not path.exists() and not state.read("checkpoint_last", ()):
-        return Signer.create(path)
+    if not path.exists() or pending.exists():
+        with locked(path):  # another process may be making the first key, or be rotating
+            if pending.exists():
+                new = Signer.load(pending)
+                if any(rotated.new == new.public for _, rotated in rotations(state.read)):
+                    pending.replace(path)
+                else:
+                    pending.unlink()
+            if not path.exists() and not state.read("checkpoint_last", ()):
+                return Signer.create(path)
     return Signer.load(path)
 
 
@@ -182,20 +188,48 @@ def sign_head(state: State, signer: Signer, *, origin: str, clock: Clock) -> str
     """Sign the head of the log as of now; return the note, None when the newest checkpoint covers
     it already.
 
-    Cost  0.7 ms and one commit at 1 M events
+    Another process may sign at the same moment: the note names the checkpoint in front of it and is
+    written only while that one is the newest.
+
+    Raises  Busy when others signed first, again and again; Conflict when the key was rotated
+    Cost    0.7 ms and one commit at 1 M events
     """
-    head = state.read("event_head", ())
-    size = head[0][0] + 1 if head else 0
-    last = state.read("checkpoint_last", ())
-    if size == (last[0][0] if last else 0):
-        return None
-    now = max(clock.now_ns(), last[0][2] if last else 0)
-    after = note_hash(last[0][1]) if last else ""
-    note = signer.note(
-        Checkpoint(origin, size, merkle.root(size, subtrees(state.read)), now, after)
+    for _ in range(SIGN_ATTEMPTS_MAX):
+        head = state.read("event_head", ())
+        size = head[0][0] + 1 if head else 0
+        last = state.read("checkpoint_last", ())
+        if size <= (last[0][0] if last else 0):
+            return None
+        rotated = rotations(state.read)
+        if rotated and rotated[-1][0] < size and rotated[-1][1].new != signer.public:
+            raise Conflict(
+                "SX-LEDGER-029",
+                "the ledger's signing key was rotated by another process",
+                hint="run the command again: it signs with the new key",
+            )
+        now = max(clock.now_ns(), last[0][2] if last else 0)
+        before = str(last[0][1]) if last else ""
+        root = merkle.root(size, subtrees(state.read))
+        after = note_hash(before) if before else ""
+        note = signer.note(Checkpoint(origin, size, root, now, after))
+        try:
+            state.commit(
+                Write(
+                    statements=(
+                        Statement("checkpoint_last_is", (before,), 1, "another process signed"),
+                        Statement("checkpoint_add", (size, note, now)),
+                    )
+                )
+            )
+        except Conflict:
+            continue
+        return note
+    raise Busy(
+        "SX-LEDGER-028",
+        f"other processes signed the ledger first, {SIGN_ATTEMPTS_MAX} times in a row",
+        hint="nothing is lost: run `sextant ledger checkpoint`, or any other command",
+        retry_after_s=1.0,
     )
-    state.commit(Write(statements=(Statement("checkpoint_add", (size, note, now)),)))
-    return note
 
 
 def rotate(
@@ -207,20 +241,21 @@ def rotate(
     short,
     `open_signer` finishes or forgets it.
     """
-    sign_head(state, signer, origin=origin, clock=clock)
-    pending = _pending(signer.path)
-    new = Signer.create(pending)
-    text = rotation_text(origin, signer.public, new.public)
-    signatures = [base64.b64encode(one.signature(text)).decode() for one in (signer, new)]
-    announced = event(
-        ids,
-        KEY_ROTATED,
-        KEYS_SUBJECT,
-        KeyRotated(origin, signer.public, new.public, *signatures),
-        actor=actor,
-    )
-    state.commit(Write(events=(announced,)))
-    pending.replace(signer.path)
+    with locked(signer.path):
+        sign_head(state, signer, origin=origin, clock=clock)
+        pending = _pending(signer.path)
+        new = Signer.create(pending)
+        text = rotation_text(origin, signer.public, new.public)
+        signatures = [base64.b64encode(one.signature(text)).decode() for one in (signer, new)]
+        announced = event(
+            ids,
+            KEY_ROTATED,
+            KEYS_SUBJECT,
+            KeyRotated(origin, signer.public, new.public, *signatures),
+            actor=actor,
+        )
+        state.commit(Write(events=(announced,)))
+        pending.replace(signer.path)
     new.path = signer.path
     sign_head(state, new, origin=origin, clock=clock)
     return new
@@ -261,8 +296,8 @@ def keys_by_size(read: Read, newest: str) -> list[tuple[int, str]]:
     for seq, rotated in reversed(rotations(read)):
         text = rotation_text(rotated.origin, rotated.old, rotated.new)
         signed = verify_signature(
-            rotated.old, text, _bytes(rotated.old_signature)
-        ) and verify_signature(rotated.new, text, _bytes(rotated.new_signature))
+            rotated.old, text, from_base64(rotated.old_signature)
+        ) and verify_signature(rotated.new, text, from_base64(rotated.new_signature))
         if not signed or rotated.new != keys[-1]:
             raise Damaged(
                 "SX-LEDGER-025",
@@ -277,13 +312,13 @@ def keys_by_size(read: Read, newest: str) -> list[tuple[int, str]]:
 
 def key_id(origin: str, public: str) -> bytes:
     """Return the 4 bytes by which a note names its key (C2SP signed-note, Ed25519)."""
-    return sha256(origin.encode() + b"\n\x01" + _bytes(public)).digest()[:4]
+    return sha256(origin.encode() + b"\n\x01" + from_base64(public)).digest()[:4]
 
 
 def verify_signature(public: str, text: str, signature: bytes) -> bool:
     """Tell whether `text` was signed by this key (base 64 of its 32 bytes)."""
     try:
-        Ed25519PublicKey.from_public_bytes(_bytes(public)).verify(signature, text.encode())
+        Ed25519PublicKey.from_public_bytes(from_base64(public)).verify(signature, text.encode())
     except (InvalidSignature, ValueError):
         return False
     return True
@@ -309,7 +344,7 @@ def read_note(note: str, public: str | None) -> Checkpoint:
         raise BadData("SX-LEDGER-026", "this is no checkpoint")
     if public is not None:
         start = f"\N{EM DASH} {checkpoint.origin} "
-        blob = _bytes(signatures.removeprefix(start).removesuffix("\n"))
+        blob = from_base64(signatures.removeprefix(start).removesuffix("\n"))
         if (
             signatures != f"{start}{base64.b64encode(blob).decode()}\n"
             or blob[:4] != key_id(checkpoint.origin, public)
@@ -327,7 +362,8 @@ def note_hash(note: str) -> str:
     return sha256(note.encode()).hexdigest()
 
 
-def _bytes(text: str) -> bytes:
+def from_base64(text: str) -> bytes:
+    """Return the bytes, b"" for a text that is not base 64."""
     try:
         return base64.b64decode(text, validate=True)
     except ValueError:

@@ -19,6 +19,7 @@ from sextant.kernel.ports import Row
 from sextant.ledger import merkle
 from sextant.ledger.checkpoint import keys_by_size, note_hash, read_note
 from sextant.ledger.erase import ERASED, PayloadErased
+from sextant.ledger.gaps import Gap, key_at, noted_gaps
 from sextant.ledger.log import Read, payload_hash, subtrees
 from sextant.ledger.projections import PROJECTED
 from sextant.ledger.rebuild import projected
@@ -60,12 +61,13 @@ class Finding(msgspec.Struct, frozen=True):
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What was verified. `signed` events are covered by a checkpoint whose signature was checked;
-    `root` is hex."""
+    `gaps_noted`: gaps between checkpoints for which a signed event stands; `root` is hex."""
 
     events: int
     erased: int
     checkpoints: int
     signed: int
+    gaps_noted: int
     witnessed: int
     root: str
     projections: bool
@@ -116,7 +118,7 @@ def verify(
     size = 0
     tree = merkle.Frontier()
     bare: set[int] = set()
-    checkpoints = (0, 0)
+    checkpoints = (0, 0, 0)
     helper = ThreadPoolExecutor(1, thread_name_prefix="sextant-integrity")
     intact = helper.submit(state.integrity)  # beside the events: it takes as long as half of them
     try:
@@ -146,6 +148,7 @@ def verify(
         erased=len(bare),
         checkpoints=checkpoints[0],
         signed=checkpoints[1],
+        gaps_noted=checkpoints[2],
         witnessed=witness.checkpoint().size if witness else 0,
         root=tree.root().hex(),
         projections=projections,
@@ -366,9 +369,9 @@ def _build(found: _Range, hashes: list[bytes]) -> None:
 
 def _checkpoints(
     read: Read, size: int, public: str | None, findings: list[Finding]
-) -> tuple[int, int]:
-    """Check each checkpoint's row, signature and root; return how many there are and how many
-    events are signed."""
+) -> tuple[int, int, int]:
+    """Check each checkpoint's row, signature, root and place in the chain; return how many there
+    are, how many events are signed, and how many gaps are noted."""
     keys: list[tuple[int, str]] = []
     if public is not None:
         try:
@@ -377,12 +380,12 @@ def _checkpoints(
             findings.append(Finding("checkpoint", -1, error.message))
             public = None
     subtree = subtrees(read)
-    signed = 0
-    time = 0
+    noted = noted_gaps(read, keys)
+    signed = gaps = time = before = 0
     after = origin = ""
     rows = read("checkpoints", ())
     for at_size, note, at in rows:
-        key = [key for start, key in keys if start <= at_size][-1] if keys else None
+        key = key_at(keys, at_size) if keys else None
         try:
             checkpoint = read_note(note, key)
             if (checkpoint.size, checkpoint.time) != (at_size, at) or at < time:
@@ -407,22 +410,38 @@ def _checkpoints(
                 )
             else:
                 signed = at_size if key else 0
-            if checkpoint.after != after or checkpoint.origin != (origin or checkpoint.origin):
-                findings.append(
-                    Finding(
-                        "checkpoint",
-                        at_size,
-                        (
-                            "it does not follow the checkpoint in front of it: one is missing, "
-                            "or of another log"
-                        ),
+            if checkpoint.origin != (origin or checkpoint.origin):
+                findings.append(Finding("checkpoint", at_size, "it is of another log"))
+            if checkpoint.after != after:
+                gap = Gap(before, after, at_size, note_hash(note))
+                if gap in noted:
+                    noted.remove(gap)
+                    gaps += 1
+                else:
+                    findings.append(
+                        Finding(
+                            "checkpoint",
+                            at_size,
+                            (
+                                "it does not follow the checkpoint in front of it: one is "
+                                "missing, or two processes signed at the same moment (`sextant "
+                                "ledger repair` notes the gap)"
+                            ),
+                        )
                     )
-                )
             time, origin = at, checkpoint.origin
         except SextantError as error:
             findings.append(Finding("checkpoint", at_size, error.message))
-        after = note_hash(note) if isinstance(note, str) else ""
-    return len(rows), signed
+        before, after = at_size, note_hash(note) if isinstance(note, str) else ""
+    findings += [
+        Finding(
+            "checkpoint",
+            gap.next_size,
+            "the gap in front of it that was noted is not there: a checkpoint was taken out",
+        )
+        for gap in sorted(noted)
+    ]
+    return len(rows), signed, gaps
 
 
 def _witness(read: Read, witness: Witness, findings: list[Finding]) -> None:

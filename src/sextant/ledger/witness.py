@@ -6,7 +6,6 @@ state folder, and the same text can be put into a git tag, a mail or a ticket. W
 log of today begins with the log of then.
 """
 
-import os
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -14,6 +13,8 @@ from sextant.kernel.errors import BadData, Damaged
 from sextant.ledger import merkle
 from sextant.ledger.checkpoint import Checkpoint, read_note
 from sextant.ledger.log import Read, subtrees
+from sextant.stores import files
+from sextant.stores.files import locked
 
 HEADER = "sextant witness 1"
 
@@ -65,17 +66,14 @@ def load_witness(path: Path) -> Witness | None:
 
 
 def keep_witness(path: Path, witness: Witness) -> None:
-    """Keep the newest checkpoint: durable, and never replaced by a smaller one."""
-    known = load_witness(path)
-    if known is not None and known.checkpoint().size >= witness.checkpoint().size:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w") as file:
-        file.write(witness.text())
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    """Keep the newest checkpoint: durable, and never replaced by a smaller one, however many
+    processes keep one at once."""
+    with locked(path):
+        known = load_witness(path)
+        if known is not None and known.checkpoint().size >= witness.checkpoint().size:
+            return
+        files.write(str(path), witness.text().encode(), whole=True)
+        files.sync_folder(str(path.parent))
 
 
 def contradiction(read: Read, witness: Witness) -> str:

@@ -31,6 +31,7 @@ VERBS = (
     "unhold",
     "collect",
     "rotate",
+    "repair",
     "signal",
     "push",
     "drop",

@@ -6,8 +6,11 @@ nothing else.
 """
 
 import errno
+import fcntl
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sextant.kernel.errors import Damaged, StorageError
@@ -91,6 +94,22 @@ def make_folder(path: str) -> None:
     except OSError as error:
         raise refused(error, path) from error
     sync_folder(parent)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock between processes for what lies at `path`: a file `NAME.lock` beside
+    it, which stays. The lock ends with the block, or with the process."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise refused(error, os.fspath(path)) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def remove(path: str) -> None:

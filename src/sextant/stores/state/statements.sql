@@ -11,7 +11,9 @@ DELETE FROM payload WHERE seq = ?
 -- name: node_add
 INSERT INTO node (level, idx, hash) VALUES (?, ?, ?)
 -- name: checkpoint_add
-INSERT INTO checkpoint (size, note, time) VALUES (?, ?, ?) ON CONFLICT (size) DO NOTHING
+INSERT INTO checkpoint (size, note, time) VALUES (?, ?, ?)
+-- name: checkpoint_last_is
+SELECT 1 WHERE COALESCE((SELECT note FROM checkpoint ORDER BY size DESC LIMIT 1), '') = ?
 -- name: checkpoint_last
 SELECT size, note, time FROM checkpoint ORDER BY size DESC LIMIT 1
 -- name: checkpoints
@@ -258,6 +260,8 @@ UPDATE lease SET expires_at = 0 WHERE name = ? AND holder = ? AND fence = ?
 SELECT name, holder, fence, expires_at FROM lease ORDER BY name
 -- name: meta_set
 INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value
+-- name: meta_add
+INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO NOTHING
 -- name: meta_get
 SELECT value FROM meta WHERE key = ?
 
