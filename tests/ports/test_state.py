@@ -384,11 +384,31 @@ def test_refill_replaces_tables_whole(state: StateStore) -> None:
     """A rebuild that fails half way would leave empty tables behind."""
     state.commit(Write(statements=(Statement("tick_set", ("dev", "a", 1)),)))
     with pytest.raises(Bug):
-        state.refill(["tick"], iter([("tick_set", ("dev", "b", 2)), ("tick_set", ("dev",))]))
+        state.refill(
+            ["tick"],
+            iter([("tick_set", ("dev", "b", 2)), ("tick_set", ("dev",))]),
+            mark=("tables", "1"),
+        )
+    assert state.read("meta_get", ("tables",)) == []
     assert state.read("ticks", ("dev",)) == [("a", 1)]
-    state.refill(["tick"], iter([("tick_set", ("dev", "b", 2))]))
+    state.refill(["tick"], iter([("tick_set", ("dev", "b", 2))]), mark=("tables", "1"))
+    assert state.read("meta_get", ("tables",)) == [("1",)]
     assert state.read("ticks", ("dev",)) == [("b", 2)]
     assert state.commit(Write(events=(noted(),))).first == 0
+
+
+def test_a_refill_that_another_process_has_done_is_left_out(state: StateStore) -> None:
+    """Two processes that open an older project together would both make its tables again."""
+
+    def asked() -> Iterator[tuple[str, tuple[object, ...]]]:
+        raise AssertionError
+        yield
+
+    state.refill(["tick"], iter([("tick_set", ("dev", "b", 2))]), mark=("tables", "1"), once=True)
+    state.refill(["tick"], asked(), mark=("tables", "1"), once=True)
+    assert state.read("ticks", ("dev",)) == [("b", 2)]
+    state.refill(["tick"], iter([]), mark=("tables", "2"), once=True)
+    assert state.read("ticks", ("dev",)) == []
 
 
 def test_a_backup_while_writing_is_whole(state: StateStore, tmp_path: Path) -> None:

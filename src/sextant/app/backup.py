@@ -115,6 +115,7 @@ def verify(folder: Path) -> dict[str, Any]:
 
         from sextant.kernel.ids import Ids
         from sextant.ledger.log import Ledger
+        from sextant.ledger.rebuild import bring_up_to_date
         from sextant.ledger.verify import verify as verify_ledger
         from sextant.stores.lake.iceberg import IcebergLake
         from sextant.stores.state.sqlite import SqliteState
@@ -125,6 +126,7 @@ def verify(folder: Path) -> dict[str, Any]:
                 folder / "state.db", Path(scratch) / "state.db"
             )  # opening must not touch the backup
             with SqliteState(Path(scratch) / "state.db", Ledger(clock), clock=clock) as state:
+                bring_up_to_date(state, lambda _: None)  # a backup may be older than this Sextant
                 report = verify_ledger(state, public=listing.public)
                 events = report.events
                 findings += [f"{f.table} at {f.seq}: {f.message}" for f in report.findings]

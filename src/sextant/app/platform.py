@@ -12,6 +12,7 @@ import getpass
 import os
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -36,6 +37,7 @@ from sextant.kernel.nouns import Asset, CheckResult, Edge, Event, Manifest, Prin
 from sextant.kernel.ports import Executor, Write
 from sextant.ledger.log import Ledger, entries, event
 from sextant.ledger.projections import AssetDeclared, EnvCreated, ProjectLoaded, VersionRelocated
+from sextant.ledger.rebuild import bring_up_to_date
 from sextant.policy.decide import DEFAULT, Decision, check_rules, decide, wanted
 from sextant.release.publish import DatasetKind, Published, Publisher
 from sextant.release.releases import Instant, Releases
@@ -86,6 +88,7 @@ class LocalPlatform:
             clock=self.clock,
             schema=config.schema,
         )
+        bring_up_to_date(self.state, lambda text: print(text, file=sys.stderr, flush=True))
         self.versions = Versions(self.state)
         self.lake = IcebergLake(
             config.root / Path(config.lake).expanduser() if config.lake else self.folder / "lake",

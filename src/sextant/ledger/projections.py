@@ -26,6 +26,10 @@ from sextant.kernel.nouns import (
 Rows = Iterable[tuple[str, Sequence[Any]]]
 Projection = Callable[[int, int, bytes], Rows]
 
+# Goes up when a projection changes what it writes: tables of an older version are made again when a
+# project is opened.
+PROJECTIONS_VERSION = 1
+
 # Tables that `rebuild` empties and fills again, parents first.
 PROJECTED = (
     "project", "asset", "edge", "env", "pointer", "version", "part", "made", "provenance",

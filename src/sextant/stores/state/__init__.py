@@ -40,9 +40,20 @@ class StateReader(Protocol):
 class StateStore(State, StateReader, Protocol):
     """A state as those see it who look after it."""
 
-    def refill(self, emptied: Sequence[str], rows: Iterable[tuple[str, Sequence[Any]]]) -> None:
-        """Empty these tables and run these statements instead, in one transaction; other writers
-        wait meanwhile."""
+    def refill(
+        self,
+        emptied: Sequence[str],
+        rows: Iterable[tuple[str, Sequence[Any]]],
+        *,
+        mark: tuple[str, str],
+        once: bool = False,
+    ) -> None:
+        """Empty these tables and run these statements instead, and set `mark`, a key and value of
+        `meta`, in one transaction; other writers wait meanwhile.
+
+        rows  are asked for inside the transaction
+        once  do nothing when the mark is set already: another process was faster
+        """
         ...
 
     def scrub(self) -> None:

@@ -121,15 +121,24 @@ class SqliteState:
     def flush(self) -> None:
         self._writer.submit(Write()).result()
 
-    def refill(self, emptied: Sequence[str], rows: Iterable[tuple[str, Sequence[Any]]]) -> None:
-        """Empty these tables and run these statements instead, in one transaction; other writers
-        wait meanwhile."""
+    def refill(
+        self,
+        emptied: Sequence[str],
+        rows: Iterable[tuple[str, Sequence[Any]]],
+        *,
+        mark: tuple[str, str],
+        once: bool = False,
+    ) -> None:
+        """Empty these tables, run these statements and set the mark, in one transaction."""
         database = _Transactions(connect(self.path), self.path)
         try:
             database.begin(0)
+            if once and database.query("meta_get", mark[:1]) == [mark[1:]]:
+                return
             for table in emptied:
                 database.connection.execute(f"DELETE FROM {table}")
             Batch(statements()).pour(rows, database)
+            database.execute("meta_set", mark)
             database.commit(0)
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise explain(error, self.path) from error
