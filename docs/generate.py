@@ -116,6 +116,8 @@ EVENTS = {
     "version.created": "A version exists; it is not live by that.",
     "version.expired": "The rows of a version are no longer kept; the record is.",
     "version.relocated": "The same content lies in other files (small ones were merged).",
+    "version.restored": "A run made content again whose rows had expired; the record is the first run's.",
+    "version.reused": "A run made content that exists as a version already; the record is the first run's.",
     "version.tainted": "A version was made from one that was withdrawn.",
     "version.unheld": "A person lifted the mark of a withdrawn version.",
     "version.withdrawn": "A version was undone in an environment and is not chosen again.",

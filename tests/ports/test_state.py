@@ -120,7 +120,7 @@ def test_statements_of_one_table_keep_their_order(state: StateStore) -> None:
 
 def test_statements_with_equal_parameters_are_not_mixed(state: StateStore) -> None:
     """A batch would run one statement with the parameters of another."""
-    add = Statement("version_add", ("dataset:a", "d", "", "first", "", "", 1, 1, "{}", 1))
+    add = Statement("version_add", ("dataset:a", "d", "", "first", "", "", 1, 1, "{}", 1, ""))
     state.commit(Write(statements=(add,)))
     steps = [
         Statement("version_relocate", ("second", "dataset:a", "d")),

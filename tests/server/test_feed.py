@@ -4,6 +4,7 @@ fed."""
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from shop_project import Shop, run
 
@@ -24,6 +25,9 @@ def orders(day: sx.Partition) -> pl.DataFrame:
 
 total = sx.kpi("total", of=orders, measure="sum(n)", grain="")
 """
+
+
+_SIGNAL = b'{"id":"sig_1","asset":"a","kind":"k","severity":"warn","message":"m","onset":1}'
 
 
 class Telemetry:
@@ -202,17 +206,21 @@ def test_an_entry_that_is_not_understood_does_not_stop_the_rest(
         one = feed(p, telemetry)
         original = one._follow
 
-        def follow(kind: str, *rest: Any) -> None:
-            if kind == "release.live":
-                import msgspec
+        newer = p.event("signal.raised", "sig_1", msgspec.json.decode(_SIGNAL), p.system, "")
+        p.state.commit(Write((), (msgspec.structs.replace(newer, v=9),)))
 
+        def follow(entry: Any, *rest: Any) -> None:
+            if entry.envelope.type == "release.live":
                 msgspec.json.decode(b"{}", type=Release)
-            original(kind, *rest)
+            original(entry, *rest)
 
         one._follow = follow  # type: ignore[method-assign]
         one.step()
         assert len(telemetry.rows("events")) == p.ledger.size()
         assert "is not understood" in capfd.readouterr().err
+        (row,) = [row for row in telemetry.rows("events") if row["subject"] == "sig_1"]
+        assert "has version 9" in row["data"]
+        assert "has version 9" in Operations(p).events(subject="sig_1").items[0]["data"]
 
 
 def test_rows_have_the_types_of_their_tables() -> None:

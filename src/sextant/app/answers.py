@@ -164,7 +164,8 @@ class Link(TypedDict):
 
 
 class Change(TypedDict):
-    """Something that changed upstream of an asset, and how to undo it."""
+    """Something that changed upstream of an asset, and how to undo it. `run` made the version
+    first."""
 
     asset: str
     owner: str
@@ -182,9 +183,10 @@ class Change(TypedDict):
 
 
 class Why(TypedDict):
-    """Of an asset: `changes`, newest first. Of the id of a run, release, signal or event:
-    `chain`."""
+    """`reason`: a sentence or two. Of an asset: `changes`, newest first. Of the id of a run,
+    release, signal, incident or event: `chain`."""
 
+    reason: str
     asset: NotRequired[str]
     env: NotRequired[str]
     changes: NotRequired[list[Change]]

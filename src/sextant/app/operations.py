@@ -187,14 +187,9 @@ class Operations:
         )
 
     def why(self, subject: str, *, env: str = "") -> Why:
-        found = self._p.views.why(self._env(env), subject)
-        if found.get("chain") == []:
-            raise NotFound(
-                "SX-LEDGER-054",
-                f"the ledger knows no `{subject}`",
-                hint="`sextant ledger show`, `sextant runs` and `sextant releases` list ids",
-            )
-        return found
+        from sextant.app.why import why
+
+        return why(self._p, self._env(env), subject)
 
     def runs(
         self, *, state: str = "", limit: int = PAGE_ROWS, after: str = "", env: str = ""

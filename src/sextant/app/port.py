@@ -144,8 +144,8 @@ class Platform(Protocol):
         ...
 
     def why(self, subject: str, *, env: str = "") -> Why:
-        """Return what changed upstream of an asset, newest first, or the chain of events that
-        caused a run, release, signal or event."""
+        """Return the reason in words, then what changed upstream of an asset, newest first, or the
+        chain of events that caused a run, release, signal, incident or event."""
         ...
 
     def runs(

@@ -13,20 +13,16 @@ import msgspec
 from sextant.app.answers import (
     AssetStatus,
     BatchSeen,
-    Change,
     EnvironmentSeen,
     EventSeen,
-    GraphNode,
     GraphSeen,
     IncidentSeen,
     KpiSeen,
-    Link,
     Page,
     Printed,
     SignalSeen,
     Status,
     VersionSeen,
-    Why,
 )
 from sextant.app.inbox import Refusal, columns_of
 from sextant.domains.dataops.checks.finding import MASK
@@ -334,7 +330,7 @@ class Views:
         out: list[VersionSeen] = []
         at, last = _cursor(after)
         rows = p.state.read("versions_page", (asset.id, at, at, last, limit))
-        for digest, doc, locator, expired, _ in rows:
+        for digest, doc, locator, expired, _, refused in rows:
             version = msgspec.json.decode(doc, type=Version)
             changed_keys = sorted(row[0] for row in p.state.read("parts_of", (asset.id, digest)))
             mark = (
@@ -343,7 +339,7 @@ class Views:
                 else f"withdrawn: {withdrawn[(asset.id, digest)]}"
                 if (asset.id, digest) in withdrawn
                 else "refused"
-                if version.meta.get("refused")
+                if refused
                 else ""
             )
             out.append(
@@ -451,11 +447,13 @@ class Views:
 
     def _values_of(self, asset: Asset, definition: str) -> Version | None:
         """Return the newest kept version of a KPI's values that was made by a definition."""
-        for _, doc, locator, expired in self._p.state.read(
+        derived = self._p.state.read("provenance_downstream", (asset.id, definition))
+        made = {row[1] for row in derived}
+        for digest, doc, locator, expired in self._p.state.read(
             "versions", (f"dataset:kpi_{asset.name}", _FAR, PAGE_ROWS_MAX)
         ):
-            version = msgspec.json.decode(doc, type=Version)
-            if version.inputs.get(asset.id) == definition and not expired:
+            if digest in made and not expired:
+                version = msgspec.json.decode(doc, type=Version)
                 return msgspec.structs.replace(version, locator=locator)
         return None
 
@@ -611,126 +609,18 @@ class Views:
         out: list[dict[str, Any]] = table.to_pylist()
         return out
 
-    # ------------------------------------------------------------ why
-
-    def why(self, env: str, name: str) -> Why:
-        """Return what brought an asset to where it is: its live version, the release, run and code
-        behind it, and the newest changes upstream, newest first, each with the chain of events that
-        caused it."""
-        p = self._p
-        if name.startswith(("rel_", "run_", "ev_", "sig_", "inc_")):
-            return {"subject": name, "chain": self._chain(name)}
-        asset = p.asset(name)
-        changes: list[Change] = []
-        pointers = p.versions.live(env)
-        for node in self.graph(upstream=asset.id)["assets"]:
-            if node["mode"] == "observed":
-                changes += self._reported(node)
-            live = pointers.get(node["id"])
-            if live is None:
-                continue
-            version = p.versions.get(node["id"], live.version)
-            release = p.releases.get(live.release)
-            source = next(
-                (m.source for m in release.moves if m.asset == node["id"]), version.parent
-            )  # an undo moved from another version than the parent
-            parent = p.versions.parts(node["id"], source)
-            differs, gone = changed(parent, p.versions.parts(node["id"], version.digest))
-            code = [
-                part
-                for part in differs.values()
-                if part.partition in parent and parent[part.partition].code != part.code
-            ]
-            changes.append(
-                {
-                    "asset": node["id"],
-                    "owner": node["owner"],
-                    "at": iso(live.moved_at),
-                    "release": release.id,
-                    "intent": release.intent,
-                    "by": release.by,
-                    "reason": release.reason,
-                    "run": release.run or version.run,
-                    "version": live.version,
-                    "partitions": sorted({*differs, *gone}),
-                    "changed": "undo"
-                    if release.intent == "undo"
-                    else "definition"
-                    if node["kind"] == "kpi"
-                    else "code"
-                    if code
-                    else "data",
-                    "chain": self._chain(release.id),
-                    "undo": f"sextant rollback {node['id']} --env {env}",
-                }
-            )
-        changes.sort(key=lambda c: c["at"], reverse=True)
-        return {"asset": asset.id, "env": env, "changes": changes}
-
-    def _reported(self, node: GraphNode) -> list[Change]:
-        """Return the newest things that another tool reported of an asset, as changes that we
-        cannot undo."""
-        out: list[Change] = []
-        for event in self.events(subject=node["id"], limit=_REPORTS_SHOWN).items:
-            data = event["data"]
-            if not event["type"].endswith(".reported") or not isinstance(data, dict):
-                continue
-            said = ", ".join(
-                str(data[word]) for word in ("version", "name", "message", "url") if data.get(word)
-            )
-            out.append(
-                {
-                    "asset": node["id"],
-                    "owner": node["owner"],
-                    "at": event["at"],
-                    "release": "",
-                    "intent": event["type"].partition(".")[0],
-                    "by": event["actor"],
-                    "reason": said,
-                    "run": "",
-                    "version": data.get("version", ""),
-                    "partitions": [],
-                    "changed": f"{event['type'].partition('.')[0]} {data['state']}",
-                    "chain": self._chain(event["id"]),
-                    "undo": "by the tool that manages it",
-                }
-            )
-        return out
-
-    def _chain(self, subject: str) -> list[Link]:
-        p = self._p
-        found = entries(p.state.read, "events_of_subject", (subject, _FAR, 1)) or entries(
-            p.state.read, "event_by_id", (subject,)
-        )
-        out: list[Link] = []
-        while found and len(out) < _CAUSES_MAX:
-            envelope = found[0].envelope
-            out.append(
-                {
-                    "event": envelope.id,
-                    "type": envelope.type,
-                    "subject": envelope.subject,
-                    "actor": envelope.actor,
-                    "at": iso(envelope.time),
-                    "seq": envelope.seq,
-                }
-            )
-            found = (
-                entries(p.state.read, "event_by_id", (envelope.cause,)) if envelope.cause else []
-            )
-        return out
-
     # ------------------------------------------------------------ lists
 
     def events(
         self, *, subject: str = "", kind: str = "", limit: int = PAGE_ROWS, after: str = ""
     ) -> Page[EventSeen]:
-        """Return ledger entries: all, those about a subject, those of a type. An erased payload is
-        shown as erased."""
+        """Return ledger entries: all, those about a subject, those of a type. Those about
+        an asset include those of its versions and releases. An erased payload is shown as
+        erased."""
         found = entries(
             self._p.state.read,
             "events_page",
-            (_cursor(after)[0], subject, subject, kind, kind, limit),
+            (_cursor(after)[0], subject, subject, subject, subject, kind, kind, limit),
         )
         return Page(
             [event_seen(entry) for entry in found],
@@ -914,7 +804,7 @@ def event_seen(entry: Entry) -> EventSeen:
         "actor": seal.actor,
         "subject": seal.subject,
         "cause": seal.cause,
-        "data": "erased" if entry.is_erased else entry.data,
+        "data": entry.shown,
     }
 
 

@@ -370,22 +370,26 @@ def _cell(value: Any) -> Any:
 @limit_option
 @options
 def why(subject: str, limit: int, env: str | None, as_json: bool) -> None:
-    """Show what changed upstream of an asset, newest first: what, when, who, and how to undo it.
+    """Say why an asset is as it is, then what changed upstream of it, newest first: what, when,
+    who, and how to undo it.
 
-    For the id of a run, release, signal or incident: the chain of events that caused it."""
+    For the id of a run, release, signal or incident: what happened, then the chain of events that
+    caused it."""
+    from sextant.app.why import what_changed
+
     with platform() as p:
         found = p.why(subject, env=env or "")
 
         def lines() -> list[str]:
+            out = [found["reason"], ""]
             if "chain" in found:
-                return [
+                return out + [
                     f"{e['at']}  {e['type']}  {e['subject']}  by {e['actor']}"
                     for e in found["chain"]
                 ]
-            out = [f"{found['asset']} in {found['env']}: what changed upstream, newest first"]
+            out.append(f"{found['asset']} in {found['env']}: what changed upstream, newest first")
             for c in found["changes"][:limit]:
-                kind = c["changed"]
-                what = f"{kind} changed" if kind in ("code", "data", "definition") else kind
+                what = what_changed(c)
                 why = f"  ({c['reason']})" if c["reason"] else ""
                 out.append(
                     f"{c['at'][:19]}Z  {c['asset']}  {what}  by {c['by']}"

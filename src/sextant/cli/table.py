@@ -32,7 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "kpi": ("sextant.cli.look:kpi", "Show a business number, by any of its dimensions."),
     "why": (
         "sextant.cli.look:why",
-        "Show what changed upstream of an asset, who did it, and how to undo it.",
+        "Say why an asset, run, release or signal is as it is, and how to undo it.",
     ),
     "signals": ("sextant.cli.look:signals", "List signals, or close one."),
     "incidents": ("sextant.cli.look:incidents", "List incidents."),

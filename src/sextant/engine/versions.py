@@ -64,10 +64,17 @@ class Versions:
                 hint=f"`sextant versions {asset}` lists them",
             )
         version = msgspec.json.decode(rows[0][0], type=Version)
+        _, locator, _, parent, created_at, refused = rows[0]
         # Made again in another way, it keeps its first parent: that is what its partitions are
         # stored against.
         return msgspec.structs.replace(
-            version, locator=rows[0][1], parent=rows[0][3], created_at=rows[0][4]
+            version,
+            locator=locator,
+            parent=parent,
+            created_at=created_at,
+            meta={**version.meta, "refused": msgspec.json.decode(refused)}
+            if refused
+            else version.meta,
         )
 
     def announce(self, versions: Iterable[Version]) -> None:

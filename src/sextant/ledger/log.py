@@ -15,7 +15,7 @@ import msgspec
 
 from sextant.kernel import limits
 from sextant.kernel.clock import Clock
-from sextant.kernel.errors import BadData, Damaged
+from sextant.kernel.errors import BadData, Damaged, UserError
 from sextant.kernel.ids import Ids
 from sextant.kernel.nouns import Envelope, Event
 from sextant.kernel.ports import Row
@@ -107,6 +107,15 @@ class Entry:
     def data(self) -> Any:
         """The payload as plain values, None when it was erased."""
         return None if self.is_erased else msgspec.json.decode(self.body)
+
+    @property
+    def shown(self) -> Any:
+        """The payload as people see it: plain values, or words where it was erased or is of a
+        newer Sextant. One event that cannot be read must not hide the others of a list."""
+        try:
+            return "erased" if self.is_erased else self.data
+        except UserError as error:
+            return error.message
 
     def read(self, type_: type[T]) -> T:
         """Return the payload as its struct. MsgspecError when it is not one."""

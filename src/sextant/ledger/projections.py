@@ -28,7 +28,7 @@ Projection = Callable[[int, int, bytes], Rows]
 
 # Goes up when a projection changes what it writes: tables of an older version are made again when a
 # project is opened.
-PROJECTIONS_VERSION = 1
+PROJECTIONS_VERSION = 2
 
 # Tables that `rebuild` empties and fills again, parents first.
 PROJECTED = (
@@ -85,6 +85,23 @@ class RunChanged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class VersionCreated(msgspec.Struct, frozen=True):
     version: Version
+
+
+class VersionReused(msgspec.Struct, frozen=True, kw_only=True):
+    """`version.reused`: a run in `env` made content that exists as a version already;
+    `version.restored`: made it again after its rows had expired. Its record stays that of the run
+    that first made it; what this run adds are `inputs` that lead to the same content, `parts` with
+    the code and inputs that made them, and whether the checks `refused` it this time."""
+
+    asset: str
+    digest: str
+    env: str
+    run: str
+    release: str
+    locator: str = ""
+    parts: tuple[Part, ...] = ()
+    inputs: dict[str, str] = {}
+    refused: tuple[str, ...] = ()
 
 
 class VersionConfirmed(msgspec.Struct, frozen=True):
@@ -213,7 +230,8 @@ def _run(_seq: int, time: int, body: bytes) -> Rows:
 def _version_created(_seq: int, time: int, body: bytes) -> Rows:
     version = msgspec.json.decode(body, type=VersionCreated).version
     created = version.created_at or time
-    doc = _json(msgspec.structs.replace(version, parts=(), created_at=created))
+    meta = {name: value for name, value in version.meta.items() if name != "refused"}
+    doc = _json(msgspec.structs.replace(version, parts=(), created_at=created, meta=meta))
     yield (
         "version_add",
         (
@@ -227,25 +245,34 @@ def _version_created(_seq: int, time: int, body: bytes) -> Rows:
             version.size_bytes,
             doc,
             created,
+            _refused(version.meta.get("refused", ())),
         ),
     )
-    for part in version.parts:
-        yield (
-            "part_add",
-            (
-                version.asset,
-                version.digest,
-                part.partition,
-                part.digest,
-                part.rows,
-                part.code,
-                part.inputs,
-            ),
-        )
+    yield from _parts(version.asset, version.digest, version.parts)
     for name in version.removed:
         yield "part_add", (version.asset, version.digest, name, "", -1, "", "")
     for upstream, upstream_version in version.inputs.items():
         yield "provenance_add", (version.asset, version.digest, upstream, upstream_version)
+
+
+def _version_reused(_seq: int, _time: int, body: bytes) -> Rows:
+    data = msgspec.json.decode(body, type=VersionReused)
+    yield "version_reuse", (data.locator, _refused(data.refused), data.asset, data.digest)
+    yield from _parts(data.asset, data.digest, data.parts)
+    for upstream, upstream_version in data.inputs.items():
+        yield "provenance_add", (data.asset, data.digest, upstream, upstream_version)
+
+
+def _parts(asset: str, digest: str, parts: Iterable[Part]) -> Rows:
+    for part in parts:
+        yield (
+            "part_add",
+            (asset, digest, part.partition, part.digest, part.rows, part.code, part.inputs),
+        )
+
+
+def _refused(reasons: Sequence[str]) -> str:
+    return _json(reasons) if reasons else ""
 
 
 def _version_confirmed(_seq: int, _time: int, body: bytes) -> Rows:
@@ -387,6 +414,8 @@ PROJECTIONS: dict[str, Projection] = {
     "run.started": _run,
     "run.finished": _run,
     "version.created": _version_created,
+    "version.reused": _version_reused,
+    "version.restored": _version_reused,
     "version.confirmed": _version_confirmed,
     "version.relocated": _version_relocated,
     "version.expired": _version_expired,

@@ -42,6 +42,7 @@ from sextant.ledger.projections import (
     VersionConfirmed,
     VersionCreated,
     VersionRelocated,
+    VersionReused,
 )
 from sextant.policy.decide import Decision
 from sextant.release.releases import Instant, Releases, Verdict, still
@@ -206,6 +207,7 @@ class Publisher:
         made: dict[str, str] = {}
         built: list[Version] = []
         rows = 0
+        release_id = self._ids.new("rel")
         for definition in definitions:
             asset = assets[definition.asset]
             made[asset.id] = definition.target
@@ -223,15 +225,7 @@ class Publisher:
                     inputs={},
                     meta={"measure": msgspec.to_builtins(asset.measure)},
                 )
-                events.append(
-                    self._event(
-                        "version.created",
-                        f"{asset.id}@{version.digest}",
-                        VersionCreated(version),
-                        by,
-                        cause,
-                    )
-                )
+                events.append(self._recorded(version, env, release_id, by, cause))
         held = Holds(self._state.read("held", (env,)))
         for id_, table in tables.items():
             asset = assets[id_]
@@ -258,12 +252,10 @@ class Publisher:
                 made[id_] = version.digest
                 rows += sum(staged.part.rows for staged in table.staged.values())
                 moves.append(Move(env=env, asset=id_, source=table.base, target=version.digest))
-                created = self._event(
-                    "version.created", f"{id_}@{version.digest}", VersionCreated(version), by, cause
-                )
+                recorded = self._recorded(version, env, release_id, by, cause)
                 events += [
-                    created,
-                    *self._checks(table.checks, run, id_, version.digest, by, created.id),
+                    recorded,
+                    *self._checks(table.checks, run, id_, version.digest, by, recorded.id),
                 ]
             else:  # the same content in other files
                 events.append(
@@ -302,6 +294,7 @@ class Publisher:
                 intent=intent,
                 undoes=undoes.id if undoes else "",
                 broke_glass=broke_glass,
+                id_=release_id,
             )
             if undoes is not None:
                 bad = [m for m in undoes.moves if m.asset in {move.asset for move in moves}]
@@ -517,6 +510,31 @@ class Publisher:
             locator=locator, files=self._lake.files(locator) if locator else ()
         )
 
+    def _recorded(
+        self, version: Version, env: str, release: str, by: Principal, cause: str
+    ) -> Event:
+        """Return the event that records what was made: a new version, or that this run reused or
+        restored one that another run made first."""
+        subject = f"{version.asset}@{version.digest}"
+        known = self._state.read("version_get", (version.asset, version.digest))
+        if not known:
+            return self._event("version.created", subject, VersionCreated(version), by, cause)
+        is_expired = known[0][2] > 0
+        reused = VersionReused(
+            asset=version.asset,
+            digest=version.digest,
+            env=env,
+            run=version.run,
+            release=release,
+            locator=version.locator,
+            parts=version.parts,
+            inputs=version.inputs,
+            refused=tuple(version.meta.get("refused", ())),
+        )
+        return self._event(
+            "version.restored" if is_expired else "version.reused", subject, reused, by, cause
+        )
+
     def _checks(
         self,
         results: Sequence[CheckResult],
@@ -566,12 +584,11 @@ class Publisher:
             version = self._version(
                 env, candidate, assets[id_], run, tables, made, commit, table.refused_checks
             )
-            created = self._event(
-                "version.created", f"{id_}@{version.digest}", VersionCreated(version), by, cause
-            )
+            release_id = self._ids.new("rel")
+            recorded = self._recorded(version, env, release_id, by, cause)
             events = [
-                created,
-                *self._checks(table.refused_checks, run, id_, version.digest, by, created.id),
+                recorded,
+                *self._checks(table.refused_checks, run, id_, version.digest, by, recorded.id),
             ]
             move = Move(env=env, asset=id_, source=base, target=version.digest)
             drafted = self._releases.draft(
@@ -580,6 +597,7 @@ class Publisher:
                 decision=decide([move], {}),
                 strategy=Strategy(kind="publish"),
                 run=run,
+                id_=release_id,
             )
             out.append(self._propose([version], drafted, events, cause, guards))
         return tuple(out)

@@ -112,9 +112,10 @@ class Releases:
         undoes: str = "",
         broke_glass: str = "",
         withdrawn_in: Mapping[str, tuple[str, ...]] | None = None,
+        id_: str = "",
     ) -> Release:
         """Return a proposed release that is not written yet. Denied when the policy says no;
-        Conflict for a withdrawn target."""
+        Conflict for a withdrawn target. `id_`: the id it is to have; "" = a new one."""
         if not moves:
             raise UserError("SX-RELEASE-003", "a release without a move")
         if decision.verdict == "deny":
@@ -141,7 +142,7 @@ class Releases:
                         ),
                     )
         return Release(
-            id=self._ids.new("rel"),
+            id=id_ or self._ids.new("rel"),
             state="proposed",
             moves=tuple(moves),
             intent="undo" if intent == "undo" else "release",

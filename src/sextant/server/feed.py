@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from sextant.kernel.clock import NS
+from sextant.kernel.errors import UserError
 from sextant.kernel.lengths import length_s
-from sextant.kernel.nouns import Asset, Incident, Release, Signal, Version
+from sextant.kernel.nouns import Asset, Incident, Release, Signal
 from sextant.ledger.erase import PayloadErased
 from sextant.ledger.log import Entry, entries
 from sextant.ledger.projections import (
@@ -118,6 +119,7 @@ class Feed:
                 except (
                     msgspec.ValidationError,
                     msgspec.DecodeError,
+                    UserError,
                 ) as error:  # of a newer or older Sextant: the entry is shown, what follows is not
                     print(
                         f"feed: entry {seal.seq} ({seal.type}) is not understood: {error}",
@@ -154,13 +156,15 @@ class Feed:
             if kind == "run.finished":
                 finished.append(run)
         elif kind == "version.created":
-            version: Version = entry.read(VersionCreated).version
+            created = entry.read(VersionCreated).version
+            # older versions wrote this type again when a later run made the same content
+            version = self._p.versions.get(created.asset, created.digest)
             out["versions"].append(
                 _row(
                     "versions",
                     version,
                     version=version.digest,
-                    created_at=version.created_at or at,
+                    created_at=version.created_at,
                     seq=seq,
                 )
             )
@@ -324,10 +328,11 @@ def _row(table: str, noun: Any, **more: Any) -> Row:
 def _event_row(entry: Entry, *, fed: int) -> Row:
     """Return an entry as a row of `ops.events`."""
     seal = entry.envelope
+    shown = entry.shown
     return {
         **{name: getattr(seal, name) for name in ("id", "type", "actor", "subject", "cause")},
         "seq": seal.seq,
         "at": seal.time,
-        "data": "erased" if entry.is_erased else entry.body.decode(),
+        "data": shown if isinstance(shown, str) else msgspec.json.encode(shown).decode(),
         "fed": fed,
     }

@@ -103,13 +103,15 @@ SELECT env, asset, version FROM pointer ORDER BY env, asset
 
 -- ------------------------------------------------------------ versions
 -- name: version_add
-INSERT INTO version (asset, digest, parent, locator, run, code, rows, size_bytes, doc, created_at, expired_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (asset, digest) DO UPDATE SET locator = excluded.locator, doc = excluded.doc, expired_at = 0
+INSERT INTO version (asset, digest, parent, locator, run, code, rows, size_bytes, doc, created_at, refused, expired_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (asset, digest) DO UPDATE SET locator = excluded.locator, refused = excluded.refused, expired_at = 0
+-- name: version_reuse
+UPDATE version SET locator = ?, refused = ?, expired_at = 0 WHERE asset = ? AND digest = ?
 -- name: version_relocate
 UPDATE version SET locator = ? WHERE asset = ? AND digest = ?
 -- name: version_expire
 UPDATE version SET expired_at = ? WHERE asset = ? AND digest = ?
 -- name: version_get
-SELECT doc, locator, expired_at, parent, created_at FROM version WHERE asset = ? AND digest = ?
+SELECT doc, locator, expired_at, parent, created_at, refused FROM version WHERE asset = ? AND digest = ?
 -- name: version_like
 SELECT digest FROM version WHERE asset = ? AND digest LIKE ? LIMIT 2
 -- name: versions
@@ -275,11 +277,11 @@ SELECT id, doc, closed_at, onset FROM signal WHERE (onset < ? OR (onset = ? AND 
 -- name: incidents_page
 SELECT id, doc, state, closed_at, opened_at FROM incident WHERE (opened_at < ? OR (opened_at = ? AND id < ?)) AND (CAST(? AS TEXT) = '' OR state = ?) ORDER BY opened_at DESC, id DESC LIMIT ?
 -- name: versions_page
-SELECT digest, doc, locator, expired_at, created_at FROM version WHERE asset = ? AND (created_at < ? OR (created_at = ? AND digest < ?)) ORDER BY created_at DESC, digest DESC LIMIT ?
+SELECT digest, doc, locator, expired_at, created_at, refused FROM version WHERE asset = ? AND (created_at < ? OR (created_at = ? AND digest < ?)) ORDER BY created_at DESC, digest DESC LIMIT ?
 -- name: checks_page
 SELECT seq, n, doc, run, version FROM check_result WHERE (seq < ? OR (seq = ? AND n < ?)) AND (CAST(? AS TEXT) = '' OR asset = ?) AND (CAST(? AS BIGINT) = 0 OR ok = 0) ORDER BY seq DESC, n DESC LIMIT ?
 -- name: events_page
-SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.seq < ? AND (CAST(? AS TEXT) = '' OR e.subject = ?) AND (CAST(? AS TEXT) = '' OR e.type = ?) ORDER BY e.seq DESC LIMIT ?
+SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.seq < ? AND (CAST(? AS TEXT) = '' OR e.subject = ? OR e.subject IN (SELECT release FROM release_move WHERE asset = ?) OR e.subject IN (SELECT asset || '@' || digest FROM version WHERE asset = ?)) AND (CAST(? AS TEXT) = '' OR e.type = ?) ORDER BY e.seq DESC LIMIT ?
 -- name: signal_get
 SELECT doc, closed_at FROM signal WHERE id = ?
 -- name: incident_get

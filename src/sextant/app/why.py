@@ -1,0 +1,332 @@
+"""Answers `why`: the reason in words, then the events behind it. Called by `Operations.why`.
+
+For an id (run, release, signal, incident, event): the chain of events that caused it. For an asset:
+the release of its live version, and the newest changes upstream.
+"""
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from sextant.app.answers import Change, GraphNode, Link, Why
+from sextant.engine.versions import changed
+from sextant.kernel.clock import iso
+from sextant.kernel.errors import NotFound
+from sextant.kernel.nouns import Asset, Incident, Release, Signal
+from sextant.ledger.log import entries
+from sextant.ledger.projections import RunChanged
+
+if TYPE_CHECKING:
+    from sextant.app.platform import LocalPlatform
+
+_FAR = 1 << 62
+_REPORTS_SHOWN = 20  # newest events of an observed asset
+_CAUSES_MAX = 50  # events of one chain of causes: longer is a loop in somebody's reporting
+_MOVES_NAMED = 3
+_NEXT_STEPS = {  # what can be done about a release in a state; the others go on by themselves
+    "waiting": "`sextant approve {id}` lets it go on, with --deny it ends",
+    "paused": "`sextant incidents` shows what needs a person",
+    "live": "`sextant rollback {asset} --env {env}` undoes it",
+    "rejected": "mend the cause and run again: `sextant run {asset} --env {env}`",
+    "stuck": "`sextant incidents` shows what needs a person",
+}
+
+
+def why(p: "LocalPlatform", env: str, subject: str) -> Why:
+    """Return why something is as it is. NotFound for an id that the ledger does not know."""
+    if not subject.startswith(("rel_", "run_", "ev_", "sig_", "inc_")):
+        return _of_asset(p, env, p.asset(subject))
+    chain = _chain(p, subject)
+    if not chain:
+        raise NotFound(
+            "SX-LEDGER-054",
+            f"the ledger knows no `{subject}`",
+            hint="`sextant ledger show`, `sextant runs` and `sextant releases` list ids",
+        )
+    say = {"run": _run, "rel": _release, "sig": _signal, "inc": _incident}.get(
+        subject.partition("_")[0], _event
+    )
+    return {"reason": say(p, subject, chain), "subject": subject, "chain": chain}
+
+
+# ---------------------------------------------------------------- ids, in words
+
+
+def _run(p: "LocalPlatform", id_: str, chain: list[Link]) -> str:
+    rows = p.state.read("run_get", (id_,))
+    if not rows:  # its payload was erased
+        return _event(p, id_, chain)
+    run = msgspec.json.decode(rows[0][3], type=RunChanged)
+    what = f" to make {', '.join(run.assets)}" if run.assets else ""
+    words = [
+        (
+            f"{run.by or 'somebody'} started run {id_} ({run.trigger or 'manual'}) in {run.env} at "
+            f"{_at(run.started_at)}{what}{_because(chain, 'run.started')}."
+        )
+    ]
+    counts = f"{run.computed} steps computed, {run.reused} reused, {run.failed} failed"
+    if run.state == "running":
+        words.append(f"It has not ended yet: `sextant runs {id_}` shows how far it is.")
+    elif run.state == "finished":
+        words.append(f"It finished: {counts}. `sextant runs {id_}` shows its steps.")
+    else:
+        outcome = {"refused": "The checks refused what it made"}.get(run.state, f"It {run.state}")
+        cause = f": {run.error}" if run.error else f": {counts}"
+        words.append(
+            f"{outcome}{cause}. `sextant runs {id_}` shows where; what it made is used by the next "
+            f"`sextant run --env {run.env}`."
+        )
+    return " ".join(words)
+
+
+def _release(p: "LocalPlatform", id_: str, chain: list[Link]) -> str:
+    if not p.state.read("release_get", (id_,)):
+        return _event(p, id_, chain)
+    release = p.releases.get(id_)
+    env, asset = release.moves[0].env, release.moves[0].asset
+    verb = "undid" if release.intent == "undo" else "proposed"
+    run = f" of run {release.run}" if release.run else ""
+    state = release.state.replace("_", " ")
+    reason = f": {release.reason}" if release.reason else ""
+    words = [
+        (
+            f"{release.by or 'somebody'} {verb} {_moves(release)} in {env} at "
+            f"{_at(release.created_at)}, by release {id_}{run}"
+            f"{_because(chain, 'release.proposed')}."
+        ),
+        f"It is {state} since {_at(release.changed_at)}{reason}.",
+    ]
+    if step := _NEXT_STEPS.get(release.state):
+        words.append(_sentence(step.format(id=id_, asset=asset, env=env)))
+    return " ".join(words)
+
+
+def _signal(p: "LocalPlatform", id_: str, chain: list[Link]) -> str:
+    rows = p.state.read("signal_get", (id_,))
+    if not rows:
+        return _event(p, id_, chain)
+    signal = msgspec.json.decode(rows[0][0], type=Signal)
+    of = f" of {signal.asset}" if signal.asset else ""
+    raised = next((link for link in chain if link["type"] == "signal.raised"), None)
+    actor = f" by {raised['actor']}" if raised else ""
+    words = [
+        (
+            f"Signal {id_} ({signal.kind}, {signal.severity}){of} was raised{actor} at "
+            f"{_at(signal.onset)}{_because(chain, 'signal.raised')}: {signal.message}."
+        )
+    ]
+    if rows[0][1]:
+        closed = entries(p.state.read, "events_of_subject", (id_, _FAR, 1))[0]
+        facts = closed.data if isinstance(closed.data, dict) else {}
+        reason = f": {facts['reason']}" if facts.get("reason") else ""
+        words.append(
+            f"It was closed by {closed.envelope.actor} at {_at(rows[0][1])}"
+            f"{reason or _because(chain, 'signal.closed')}."
+        )
+    elif signal.kind == "check.failed":
+        words.append(
+            f"It is open, and closes when the check passes: mend the data or the code, then "
+            f"`sextant check {signal.asset}`."
+        )
+    else:
+        words.append(f"It is open: `sextant signals {id_} --close REASON` closes it.")
+    return " ".join(words)
+
+
+def _incident(p: "LocalPlatform", id_: str, chain: list[Link]) -> str:
+    rows = p.state.read("incident_get", (id_,))
+    if not rows:
+        return _event(p, id_, chain)
+    incident = msgspec.json.decode(rows[0][0], type=Incident)
+    state = f"was closed at {_at(rows[0][1])}" if rows[0][1] else "is open"
+    return (
+        f"Incident {id_} of {', '.join(incident.assets)} was opened at {_at(incident.opened_at)}"
+        f"{_because(chain, 'incident.opened')}: {incident.title}. It {state}."
+    )
+
+
+def _event(_p: "LocalPlatform", _id: str, chain: list[Link]) -> str:
+    head = chain[0]
+    return (
+        f"{head['actor']} wrote `{head['type']}` of {head['subject']} at "
+        f"{head['at'][:19]}Z{_because(chain, head['type'])}. `sextant ledger show "
+        f"{head['subject']} --data` shows what it says."
+    )
+
+
+def _because(chain: list[Link], type_: str) -> str:
+    """Return what caused the event of a type in a chain, as the end of a sentence."""
+    at = next((n for n, link in enumerate(chain) if link["type"] == type_), len(chain))
+    if at + 1 >= len(chain):
+        return ""
+    cause = chain[at + 1]
+    return f", because of `{cause['type']}` of {cause['subject']} by {cause['actor']}"
+
+
+def _moves(release: Release) -> str:
+    named = [
+        f"{move.asset} {move.source[:12] or 'new'} -> {move.target[:12] or 'nothing'}"
+        for move in release.moves[:_MOVES_NAMED]
+    ]
+    more = len(release.moves) - len(named)
+    return ", ".join(named) + (f" and {more} more" if more else "")
+
+
+def _at(time: int) -> str:
+    return f"{iso(time)[:19]}Z"
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+# ---------------------------------------------------------------- assets
+
+
+def _of_asset(p: "LocalPlatform", env: str, asset: Asset) -> Why:
+    changes: list[Change] = []
+    live = p.versions.live(env)
+    for node in p.views.graph(upstream=asset.id)["assets"]:
+        if node["mode"] == "observed":
+            changes += _reported(p, node)
+        if node["id"] in live:
+            changes.append(_change(p, env, node))
+    changes.sort(key=lambda c: c["at"], reverse=True)
+    return {
+        "reason": _asset_reason(p, env, asset, changes),
+        "asset": asset.id,
+        "env": env,
+        "changes": changes,
+    }
+
+
+def _asset_reason(p: "LocalPlatform", env: str, asset: Asset, changes: list[Change]) -> str:
+    own = next((c for c in changes if c["asset"] == asset.id), None)
+    words = []
+    if own is None and asset.mode == "managed":
+        words.append(
+            f"{asset.id} has no live version in {env}: `sextant run {asset.id} --env {env}` makes "
+            "one."
+        )
+    elif own is None:
+        words.append(f"{asset.id} is managed by another tool, which has reported nothing yet.")
+    elif not own["release"]:
+        said = f" ({own['reason']})" if own["reason"] else ""
+        words.append(
+            f"{own['by']} reported {own['changed']} of {asset.id} at {own['at'][:19]}Z{said}."
+        )
+    else:
+        said = f" ({own['reason']})" if own["reason"] else ""
+        words.append(
+            f"{asset.id} in {env} is at version {own['version'][:12]} since {own['at'][:19]}Z: "
+            f"{own['by']} released it{said}, by release {own['release']}."
+        )
+        version = p.versions.get(asset.id, own["version"])
+        if version.run:
+            words.append(f"Run {version.run} made it first, at {_at(version.created_at)}.")
+    newest = changes[0] if changes else None
+    if newest is not None and newest is not own:
+        words.append(
+            f"The newest change upstream is of {newest['asset']}: {what_changed(newest)} by "
+            f"{newest['by']} at {newest['at'][:19]}Z."
+        )
+    if newest is not None and newest["release"]:
+        words.append(f"`{newest['undo']}` undoes it.")
+    return " ".join(words)
+
+
+def what_changed(change: Change) -> str:
+    """Return what kind of change it is, in words."""
+    kind = change["changed"]
+    return f"{kind} changed" if kind in ("code", "data", "definition") else kind
+
+
+def _change(p: "LocalPlatform", env: str, node: GraphNode) -> Change:
+    """Return the move that brought the live version of an asset."""
+    live = p.versions.live(env)[node["id"]]
+    version = p.versions.get(node["id"], live.version)
+    release = p.releases.get(live.release)
+    source = next(
+        (m.source for m in release.moves if m.asset == node["id"]), version.parent
+    )  # an undo moved from another version than the parent
+    parent = p.versions.parts(node["id"], source)
+    differs, gone = changed(parent, p.versions.parts(node["id"], version.digest))
+    code = [
+        part
+        for part in differs.values()
+        if part.partition in parent and parent[part.partition].code != part.code
+    ]
+    return {
+        "asset": node["id"],
+        "owner": node["owner"],
+        "at": iso(live.moved_at),
+        "release": release.id,
+        "intent": release.intent,
+        "by": release.by,
+        "reason": release.reason,
+        "run": version.run or release.run,
+        "version": live.version,
+        "partitions": sorted({*differs, *gone}),
+        "changed": "undo"
+        if release.intent == "undo"
+        else "definition"
+        if node["kind"] == "kpi"
+        else "code"
+        if code
+        else "data",
+        "chain": _chain(p, release.id),
+        "undo": f"sextant rollback {node['id']} --env {env}",
+    }
+
+
+def _reported(p: "LocalPlatform", node: GraphNode) -> list[Change]:
+    """Return the newest reports of another tool about an asset, as changes that we cannot undo."""
+    out: list[Change] = []
+    for event in p.views.events(subject=node["id"], limit=_REPORTS_SHOWN).items:
+        data = event["data"]
+        if not event["type"].endswith(".reported") or not isinstance(data, dict):
+            continue
+        kind = event["type"].partition(".")[0]
+        said = ", ".join(
+            str(data[word]) for word in ("version", "name", "message", "url") if data.get(word)
+        )
+        out.append(
+            {
+                "asset": node["id"],
+                "owner": node["owner"],
+                "at": event["at"],
+                "release": "",
+                "intent": kind,
+                "by": event["actor"],
+                "reason": said,
+                "run": "",
+                "version": data.get("version", ""),
+                "partitions": [],
+                "changed": f"{kind} {data['state']}",
+                "chain": _chain(p, event["id"]),
+                "undo": "by the tool that manages it",
+            }
+        )
+    return out
+
+
+def _chain(p: "LocalPlatform", subject: str) -> list[Link]:
+    """Return the newest event of a subject, or the event of this id, and its causes."""
+    found = entries(p.state.read, "events_of_subject", (subject, _FAR, 1)) or entries(
+        p.state.read, "event_by_id", (subject,)
+    )
+    out: list[Link] = []
+    while found and len(out) < _CAUSES_MAX:
+        seal = found[0].envelope
+        out.append(
+            {
+                "event": seal.id,
+                "type": seal.type,
+                "subject": seal.subject,
+                "actor": seal.actor,
+                "at": iso(seal.time),
+                "seq": seal.seq,
+            }
+        )
+        found = entries(p.state.read, "event_by_id", (seal.cause,)) if seal.cause else []
+    return out
