@@ -41,6 +41,7 @@ from sextant.ledger.rebuild import bring_up_to_date
 from sextant.policy.decide import DEFAULT, Decision, check_rules, decide, wanted
 from sextant.release.publish import DatasetKind, Published, Publisher
 from sextant.release.releases import Instant, Releases
+from sextant.release.signals import close_passed, evidence
 from sextant.stores.blobs.local import LocalBlobs
 from sextant.stores.lake.iceberg import IcebergLake
 from sextant.stores.state import open_state
@@ -732,6 +733,11 @@ class LocalPlatform:
             cause or (events[-1].id if events else ""),
         )
         events.append(done)
+        check = evidence(env, name) if kind == "check" else {}
+        if check and state == "ok":
+            events += close_passed(
+                self.state, self.ids, env, asset, {name}, actor=str(by), cause=done.id
+            )
         bad = state in ("failed", "rejected", "rolled_back")
         if bad:
             found = Signal(
@@ -741,6 +747,7 @@ class LocalPlatform:
                 severity="error",
                 message=f"{asset}: {name or kind} {state}" + (f": {message}" if message else ""),
                 onset=self.clock.now_ns(),
+                evidence=check,
             )
             events.append(self.event("signal.raised", found.id, found, by, done.id))
         self.state.commit(Write((), tuple(events)))

@@ -36,6 +36,7 @@ from sextant.kernel.ports import Statement, Write
 from sextant.ledger.projections import ChecksCompleted, RunChanged
 from sextant.policy.decide import Decision, combine
 from sextant.release.publish import Decide, Published, WithdrawnIn, undo_table
+from sextant.release.signals import CHECK_FAILED, close_passed, evidence, passed
 
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
@@ -659,7 +660,7 @@ class Runs:
 
     def check(self, env: str, asset: Asset, *, by: Principal) -> list[CheckResult]:
         """Run every check of an asset on what is live and record the results; a failed one of
-        severity error is a signal.
+        severity error is a signal, which closes when the check passes.
 
         Raises NotFound when nothing is live; StepFailed when the checks could not be run.
         """
@@ -713,13 +714,22 @@ class Runs:
                 signal = Signal(
                     id=p.ids.new("sig"),
                     asset=asset.id,
-                    kind="check.failed",
+                    kind=CHECK_FAILED,
                     severity="error",
                     message=f"{asset.id}: {found.name}: {found.message}",
                     onset=p.clock.now_ns(),
-                    evidence={"version": table.base},
+                    evidence=evidence(env, found.name, version=table.base),
                 )
                 events.append(self._event("signal.raised", signal.id, signal, by, done.id))
+        events += close_passed(
+            p.state,
+            p.ids,
+            env,
+            asset.id,
+            passed(result.checks, whole=True),
+            actor=str(by),
+            cause=done.id,
+        )
         p.state.commit(Write((), tuple(events)))
         return list(result.checks)
 

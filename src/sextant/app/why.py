@@ -15,6 +15,7 @@ from sextant.kernel.errors import NotFound
 from sextant.kernel.nouns import Asset, Incident, Release, Signal
 from sextant.ledger.log import entries
 from sextant.ledger.projections import RunChanged
+from sextant.release.signals import CHECK_FAILED
 
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
@@ -123,10 +124,14 @@ def _signal(p: "LocalPlatform", id_: str, chain: list[Link]) -> str:
             f"It was closed by {closed.envelope.actor} at {_at(rows[0][1])}"
             f"{reason or _because(chain, 'signal.closed')}."
         )
-    elif signal.kind == "check.failed":
+    elif signal.kind == CHECK_FAILED:
         words.append(
-            f"It is open, and closes when the check passes: mend the data or the code, then "
-            f"`sextant check {signal.asset}`."
+            "It is open, and closes when the check passes: "
+            + (
+                f"mend the data or the code, then `sextant check {signal.asset}`."
+                if "version" in signal.evidence
+                else f"`sextant report check {signal.asset} --state ok`."
+            )
         )
     else:
         words.append(f"It is open: `sextant signals {id_} --close REASON` closes it.")

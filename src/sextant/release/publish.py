@@ -46,6 +46,7 @@ from sextant.ledger.projections import (
 )
 from sextant.policy.decide import Decision
 from sextant.release.releases import Instant, Releases, Verdict, still
+from sextant.release.signals import close_passed, passed
 from sextant.stores.lake.digest import version_digest
 
 _REBASES_MAX = 3  # how often a publish is built again on a head that moved meanwhile
@@ -206,6 +207,7 @@ class Publisher:
         moves: list[Move] = []
         made: dict[str, str] = {}
         built: list[Version] = []
+        closing: list[Event] = []  # once the release is live
         rows = 0
         release_id = self._ids.new("rel")
         for definition in definitions:
@@ -253,10 +255,9 @@ class Publisher:
                 rows += sum(staged.part.rows for staged in table.staged.values())
                 moves.append(Move(env=env, asset=id_, source=table.base, target=version.digest))
                 recorded = self._recorded(version, env, release_id, by, cause)
-                events += [
-                    recorded,
-                    *self._checks(table.checks, run, id_, version.digest, by, recorded.id),
-                ]
+                checked = self._checks(table.checks, run, id_, version.digest, by, recorded.id)
+                events += [recorded, *checked]
+                closing += self._closing(env, table, checked)
             else:  # the same content in other files
                 events.append(
                     self._event(
@@ -272,7 +273,9 @@ class Publisher:
                         "version.confirmed", id_, VersionConfirmed(id_, version.parts), by, cause
                     )
                 )
-                events += self._checks(table.checks, run, id_, table.base, by, cause)
+                checked = self._checks(table.checks, run, id_, table.base, by, cause)
+                events += checked
+                closing += self._closing(env, table, checked)
         release = None
         if moves:
             withdrawn_in = self.withdrawn_in(
@@ -310,9 +313,9 @@ class Publisher:
                     events.append(
                         self._releases.mark_undone(undoes, undo=drafted.id, cause=cause, by=str(by))
                     )
-            release = self._propose(built, drafted, events, cause, guards)
+            release = self._propose(built, drafted, events, cause, guards, closing)
         elif events:
-            self._state.commit(Write(tuple(guards), tuple(events)))
+            self._state.commit(Write(tuple(guards), (*events, *closing)))
         if release is None or release.state == "live":
             for id_, digest in made.items():
                 if id_ in tables:
@@ -556,6 +559,26 @@ class Publisher:
             )
         ]
 
+    def _closing(self, env: str, table: RunTable, checked: Sequence[Event]) -> list[Event]:
+        """Return the events that close the signals of checks that passed on a table's new
+        version: the run made all its partitions, or the check is of the whole table."""
+        made = {name for name, staged in table.staged.items() if not staged.origin}
+        made |= {part.partition for part in table.confirmed}
+        names = passed(table.checks, whole=made >= set(table.parts()))
+        return [
+            closed
+            for done in checked
+            for closed in close_passed(
+                self._state,
+                self._ids,
+                env,
+                table.asset,
+                names,
+                actor=done.actor,
+                cause=done.id,
+            )
+        ]
+
     def _refuse(
         self,
         env: str,
@@ -636,12 +659,15 @@ class Publisher:
         events: Sequence[Event],
         cause: str,
         guards: Sequence[Statement] = (),
+        when_live: Sequence[Event] = (),
     ) -> Release:
         """Propose a release of versions that are written with it. Its gate must see them as they
         are now: the same content may have been refused by checks that have changed since."""
         self._versions.announce(built)
         try:
-            return self._releases.propose(drafted, before=events, cause=cause, guards=guards)
+            return self._releases.propose(
+                drafted, before=events, cause=cause, guards=guards, when_live=when_live
+            )
         finally:
             self._versions.announce(())
 

@@ -166,9 +166,13 @@ class Releases:
         before: Sequence[Event] = (),
         cause: str = "",
         guards: Sequence[Statement] = (),
+        when_live: Sequence[Event] = (),
     ) -> Release:
         """Write the release, superseding queued ones on the same assets, and drive it as far as it
-        goes. One that its gate rejects at once supersedes nobody: what waits may be good."""
+        goes. One that its gate rejects at once supersedes nobody: what waits may be good.
+
+        when_live  events that are written with it if it is live at once
+        """
         for other in self.open():
             if (
                 other.state == "waiting"
@@ -211,7 +215,9 @@ class Releases:
                         f"another release of `{move.asset}` was proposed",
                     )
                 )
-        self._state.commit(Write((*statements, *checks), (*before, *superseded, proposed, *more)))
+        after = when_live if through.state == "live" else ()
+        events = (*before, *superseded, proposed, *more, *after)
+        self._state.commit(Write((*statements, *checks), events))
         return self.drive(through)
 
     def _in_the_way(self, release: Release) -> list[Release]:

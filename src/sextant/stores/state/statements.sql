@@ -228,6 +228,8 @@ INSERT INTO signal (id, asset, kind, severity, doc, onset, closed_at) VALUES (?,
 UPDATE signal SET closed_at = ? WHERE id = ?
 -- name: signals
 SELECT doc, closed_at FROM signal WHERE onset < ? ORDER BY onset DESC, id DESC LIMIT ?
+-- name: signals_open
+SELECT doc FROM signal WHERE asset = ? AND kind = ? AND closed_at = 0 ORDER BY onset, id
 -- name: incident_set
 INSERT INTO incident (id, state, doc, opened_at, closed_at) VALUES (?, ?, ?, ?, 0) ON CONFLICT (id) DO NOTHING
 -- name: incident_close

@@ -1,0 +1,69 @@
+"""Closes signals of failed checks when the same check passes. Called wherever a check's results are
+recorded: by the publisher, by `sextant check`, and for reports of other tools.
+"""
+
+from collections.abc import Collection, Iterable
+
+import msgspec
+
+from sextant.kernel.ids import Ids
+from sextant.kernel.nouns import CheckResult, Event, Signal
+from sextant.kernel.ports import State
+from sextant.ledger.log import event
+
+CHECK_FAILED = "check.failed"
+
+
+def evidence(env: str, check: str, **more: str) -> dict[str, str]:
+    """Return what a signal of a failed check says of it, so that it can be closed."""
+    return {"env": env, "check": check, **more}
+
+
+def passed(results: Iterable[CheckResult], *, whole: bool) -> set[str]:
+    """Return the names of the checks that passed on a whole version.
+
+    whole  the results are of all its partitions; else a check that looked at some of them says
+           nothing about the others
+    """
+    by_name: dict[str, list[CheckResult]] = {}
+    for result in results:
+        by_name.setdefault(result.name, []).append(result)
+    return {
+        name
+        for name, found in by_name.items()
+        if all(result.ok for result in found)
+        and (whole or any(not result.partition for result in found))
+    }
+
+
+def close_passed(
+    state: State,
+    ids: Ids,
+    env: str,
+    asset: str,
+    checks: Collection[str],
+    *,
+    actor: str,
+    cause: str,
+) -> list[Event]:
+    """Return the events that close the open signals of these checks of an asset in an environment.
+
+    cause  the event that records that they passed
+    """
+    if not checks:
+        return []
+    return [
+        event(ids, "signal.closed", signal.id, {"id": signal.id}, actor=actor, cause=cause)
+        for (doc,) in state.read("signals_open", (asset, CHECK_FAILED))
+        if _is_of(state, signal := msgspec.json.decode(doc, type=Signal), env, checks)
+    ]
+
+
+def _is_of(state: State, signal: Signal, env: str, checks: Collection[str]) -> bool:
+    if "check" in signal.evidence:
+        return signal.evidence["check"] in checks and signal.evidence.get("env") == env
+    # Older versions named the check in the message only, and the environment not at all: it is one
+    # into which the version was released.
+    named = any(signal.message.startswith(f"{signal.asset}: {check}: ") for check in checks)
+    version = signal.evidence.get("version", "")
+    return named and bool(state.read("release_of_move", (env, signal.asset, version)))
