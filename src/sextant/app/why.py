@@ -224,7 +224,8 @@ def _asset_reason(p: "LocalPlatform", env: str, asset: Asset, changes: list[Chan
         said = f" ({own['reason']})" if own["reason"] else ""
         words.append(
             f"{asset.id} in {env} is at version {own['version'][:12]} since {own['at'][:19]}Z: "
-            f"{own['by']} released it{said}, by release {own['release']}."
+            f"{own['by']} {'brought it back' if own['intent'] == 'undo' else 'released it'}{said}, "
+            f"by release {own['release']}."
         )
         version = p.versions.get(asset.id, own["version"])
         if version.run:
