@@ -181,7 +181,9 @@ class Story:
             f"  someone breaks the glass: version {bad[:12]} is live, {derived.computed} "
             f"steps follow it, and on time on {day} is {self.on_time(day):.1%}"
         )
-        changes = self.p.views.why(self.env, "kpi:on_time_rate")["changes"]
+        from sextant.app.operations import Operations
+
+        changes = Operations(self.p).why("kpi:on_time_rate", env=self.env)["changes"]
         newest = next(c for c in changes if c["asset"] == "dataset:flights")
         print(
             f"  why? {newest['asset']} {newest['partitions'][-1]} changed in "

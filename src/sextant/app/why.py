@@ -236,7 +236,7 @@ def _asset_reason(p: "LocalPlatform", env: str, asset: Asset, changes: list[Chan
             f"The newest change upstream is of {newest['asset']}: {what_changed(newest)} by "
             f"{newest['by']} at {newest['at'][:19]}Z."
         )
-    if newest is not None and newest["release"]:
+    if newest is not None and newest["release"] and newest["intent"] != "undo":
         words.append(f"`{newest['undo']}` undoes it.")
     return " ".join(words)
 
