@@ -188,10 +188,10 @@ def _in_use(p: "LocalPlatform", since: int, named: set[str]) -> set[str]:
     and that are not `named` any more: of versions that have expired since, and the earlier files of
     versions that were merged or made again since."""
     found = {row[0] for row in p.state.read("versions_expired_since", (since,)) if row[0]}
-    for (subject,) in p.state.read("located_since", (since, since)):
-        for _, _, _, body in p.state.read("events_of_subject", (subject, _FAR, _FAR)):
-            if body is not None:
-                data = msgspec.json.decode(body, type=_Located)
+    for (subject,) in p.state.read("located_since", (since,) * 4):
+        for entry in entries(p.state.read, "events_of_subject", (subject, _FAR, _FAR)):
+            if not entry.is_erased:
+                data = entry.read(_Located)
                 found |= {data.locator, data.version.locator} - {""}
     out = set()
     for locator in found - named:

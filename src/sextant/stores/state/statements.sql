@@ -127,7 +127,7 @@ SELECT locator FROM version WHERE expired_at >= ?
 -- name: versions_left
 SELECT m.asset, m.source, MAX(r.changed_at) FROM release_move m JOIN release r ON r.id = m.release JOIN version v ON v.asset = m.asset AND v.digest = m.source WHERE v.expired_at = 0 GROUP BY m.asset, m.source
 -- name: located_since
-SELECT subject FROM event WHERE type = 'version.created' AND time >= ? UNION SELECT subject FROM event WHERE type = 'version.relocated' AND time >= ?
+SELECT subject FROM event WHERE type = 'version.created' AND time >= ? UNION SELECT subject FROM event WHERE type = 'version.reused' AND time >= ? UNION SELECT subject FROM event WHERE type = 'version.restored' AND time >= ? UNION SELECT subject FROM event WHERE type = 'version.relocated' AND time >= ?
 -- name: versions_kept
 SELECT asset, digest, locator, created_at FROM version WHERE expired_at = 0 ORDER BY asset, created_at
 -- name: part_add
