@@ -79,7 +79,7 @@ def test_a_project_is_brought_up_to_date_when_it_is_opened(
     shop: Shop, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The mechanism would be there, and nobody would call it."""
-    shop.write("")
+    shop.write("@sx.dataset()\ndef orders() -> pl.DataFrame:\n    return pl.DataFrame({})\n")
     with shop.open() as p:
         path = Path(p.state.address)
     age(path, None)
