@@ -35,7 +35,7 @@ def slow(prices: pl.DataFrame) -> pl.DataFrame:
     return prices
 
 
-@sx.dataset(keep="2h", on=sx.cron("0 5 * * *"))
+@sx.dataset(key="n", keep="2h", on=sx.cron("0 5 * * *"))
 def table() -> pl.DataFrame:
     return pl.DataFrame({"n": [1]})
 """

@@ -48,6 +48,21 @@ def test_a_project_lives_on_postgres(
         )
         == 3
     )
+    rows = tmp_path / "rows.jsonl"
+    ops.write_text(
+        ops.read_text()
+        + '\nmoved = sx.stream("moved", columns={"id": "string", "at": "date"}, key="id", '
+        'time="at", partition=sx.daily(start="2026-01-01"))\n'
+    )
+    for number, day in enumerate((1, 2, 3, 2)):
+        rows.write_text("".join(f'{{"id": "{n}", "at": "2026-01-0{day}"}}\n' for n in range(100)))
+        assert sx("push", "moved", str(rows), "--batch", f"b{number}")[0] == 0
+        assert sx("run")[0] == 0
+    assert sx("show", "moved", "--count")[1].strip() == "100", "a key lies in one partition"
+    rows.write_text('{"id": "0", "at": "2026-01-04"}\n')
+    assert sx("push", "moved", str(rows), "--batch", "wrong")[0] == 0
+    assert sx("push", "moved", "--drop", "wrong", "--reason", "a test")[0] == 0
+    assert sx("gc")[0] == 0
     assert json.loads(sx("ledger", "verify", "--json")[1])["ok"]
     assert sx("backup", "create", str(tmp_path / "backup"))[0] == 0
     assert sx("backup", "verify", str(tmp_path / "backup"))[0] == 0

@@ -180,6 +180,30 @@ def test_a_body_that_is_no_longer_a_row_is_refused(shop: Shop, platform: LocalPl
     assert "columns that the stream has now" in refused(p)[0]
 
 
+def test_rows_that_cannot_be_read_hold_up_their_own_dataset_only(
+    shop: Shop, platform: LocalPlatform
+) -> None:
+    """If this fails, a column whose type changed stops every run of the environment, or nobody is
+    told why rows wait."""
+    p, ops = platform, Operations(platform)
+    smuggle(p, "old", b'[["a","2026-01-01T08:00:00Z","1.00"]]')
+    run(p)
+    shop.edit('"id": "string", "at"', '"id": "int64", "at"')
+    p.load()
+    ops.push("prices", [row("a") | {"id": 1}])
+    ops.push("notes", [{"text": "x"}])
+    for _ in range(2):
+        run(p)
+    assert ops.count("notes")["rows"] == 1
+    (signal,) = ops.signals(kind="push.stalled", open_only=True).items
+    assert "columns that the stream has now" in signal["message"]
+    assert ops.status()["inbox"][0]["batches"] == 1
+    shop.edit('"id": "int64", "at"', '"id": "string", "at"')
+    p.load()
+    run(p)
+    assert ops.signals(kind="push.stalled", open_only=True).items == []
+
+
 def test_who_may_drop(shop: Shop) -> None:
     """If this fails, a viewer, or another team's token, drops rows over the network."""
     shop.write(OPS)

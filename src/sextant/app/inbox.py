@@ -18,7 +18,15 @@ from sextant.app.answers import BatchDropped, Pushed, SignalSeen
 from sextant.app.answers import Inbox as InboxSeen
 from sextant.engine import keys, streams
 from sextant.kernel.clock import NS, iso
-from sextant.kernel.errors import BadData, Busy, Conflict, NotFound, UsageError
+from sextant.kernel.errors import (
+    BadData,
+    Busy,
+    Conflict,
+    Damaged,
+    NotFound,
+    SextantError,
+    UsageError,
+)
 from sextant.kernel.limits import (
     FOLD_BATCHES_MAX,
     FOLD_ROWS_MAX,
@@ -38,7 +46,8 @@ if TYPE_CHECKING:
 _REMEMBERED_NS = 7 * 86400 * NS  # so long a batch that comes again is known
 _FOLD_TRIES = 5  # folds of one dataset that lose against another process's before this one gives up
 _KEYS_ASKED = 50  # keys in one question to the index: as many as the statement has places
-_REFUSED = "push.refused"  # kind of the signal
+_REFUSED = "push.refused"  # signal: a batch cannot become rows
+_STALLED = "push.stalled"  # signal: no batch can, for what lies there cannot be read
 _OTHERS = "another process moved these rows"
 
 
@@ -165,22 +174,56 @@ class Inbox:
         p = self._p
         waits = {row[0] for row in p.state.read("inbox_waits")}
         refused = {row[0] for row in p.state.read("inbox_refused")}
+        forget = False
         for asset in manifest.assets:
             if not _is_stream(asset) or (only is not None and asset.id not in only):
                 continue
-            if asset.id in refused and self._try_again(asset):
-                waits.add(asset.id)
-            lost = 0
-            while asset.id in waits and lost < _FOLD_TRIES:
-                done = self._fold_some(asset, by)
-                if done is None:
-                    lost += 1
-                elif not done:
-                    break
-        if waits:
+            again = asset.id in refused and self._try_again(asset)
+            if again or asset.id in waits:
+                forget = True
+                try:
+                    self._fold_all(asset, by)
+                except (BadData, Damaged, NotFound) as error:  # others' rows go on
+                    self._stall(asset.id, error)
+        if forget:
             p.state.commit(
                 Write((Statement("inbox_forget", (p.clock.now_ns() - _REMEMBERED_NS,)),))
             )
+
+    def _fold_all(self, asset: Asset, by: Principal) -> None:
+        """Move all that waits for a dataset; leave it to other processes when they are faster."""
+        lost = 0
+        while lost < _FOLD_TRIES:
+            done = self._fold_some(asset, by)
+            if done is None:
+                lost += 1
+            elif not done:
+                return
+
+    def _stall(self, dataset: str, error: SextantError) -> None:
+        """Raise a signal: the rows that lie there cannot be read, so new ones wait."""
+        p = self._p
+        message = f"{dataset}: pushed rows wait: {error.message} ({error.hint})"
+        shown = p.views.signals(asset=dataset, kind=_STALLED, open_only=True).items
+        if any(one["message"] == message for one in shown):
+            return
+        raised = Signal(
+            id=p.ids.new("sig"),
+            asset=dataset,
+            kind=_STALLED,
+            severity="error",
+            message=message,
+            onset=p.clock.now_ns(),
+        )
+        event = p.event("signal.raised", raised.id, raised, p.system, "")
+        p.state.commit(Write((), (*self._closed(dataset, _STALLED, p.system, event.id), event)))
+
+    def _closed(self, dataset: str, kind: str, by: Principal, cause: str) -> list[Event]:
+        """Return the events that close the open signals of a kind."""
+        shown = self._p.views.signals(asset=dataset, kind=kind, open_only=True).items
+        return [
+            self._p.event("signal.closed", one["id"], {"id": one["id"]}, by, cause) for one in shown
+        ]
 
     def _fold_some(self, asset: Asset, by: Principal) -> int | None:
         """Move some of what waits in one write. Returns how many batches it dealt with; None when
@@ -195,7 +238,11 @@ class Inbox:
         elif keyed != _key(asset):
             return self._fill(asset, folds)
         rows, good, refusals = self._read(asset, batches)
-        events = [*refusals.events, *self._signal(asset.id, refusals, by)]
+        events = [
+            *refusals.events,
+            *self._signal(asset.id, refusals, by),
+            *self._closed(asset.id, _STALLED, by, ""),
+        ]
         statements = [
             Statement("inbox_stream_set", (asset.id, keyed, folds), 1, _OTHERS),
             *refusals.statements,
@@ -496,10 +543,7 @@ class Inbox:
         oldest = refused[0] if refused else None
         if oldest and any(one.get("evidence", {}).get("batch") == oldest[0] for one in shown):
             return []
-        events = [
-            p.event("signal.closed", one["id"], {"id": one["id"]}, by, change.cause)
-            for one in shown
-        ]
+        events = self._closed(dataset, _REFUSED, by, change.cause)
         if oldest is None:
             return events
         batch, why, pushed_by = oldest

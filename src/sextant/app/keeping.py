@@ -33,6 +33,8 @@ _BUNDLE_S = 86400.0  # unpacked bundles stay a day after their last use
 _WINDOW = "30d"  # undo window of an asset that the project no longer declares
 _LEASE = "collect"  # one collection at a time
 _COLLECTED_AT = "collected_at"  # when the last one ended, in `meta`
+# events that say where a version lies
+_LOCATED = ("version.created", "version.reused", "version.restored", "version.relocated")
 _Gone = tuple[str, str, str]  # asset, digest, locator
 
 
@@ -190,7 +192,7 @@ def _in_use(p: "LocalPlatform", since: int, named: set[str]) -> set[str]:
     found = {row[0] for row in p.state.read("versions_expired_since", (since,)) if row[0]}
     for (subject,) in p.state.read("located_since", (since,) * 4):
         for entry in entries(p.state.read, "events_of_subject", (subject, _FAR, _FAR)):
-            if not entry.is_erased:
+            if entry.envelope.type in _LOCATED and not entry.is_erased:
                 data = entry.read(_Located)
                 found |= {data.locator, data.version.locator} - {""}
     out = set()
@@ -206,7 +208,7 @@ class _Locator(msgspec.Struct, frozen=True):
 
 
 class _Located(msgspec.Struct, frozen=True):
-    """What an event about a version says of its place: when it was created, when it moved."""
+    """What an event says of a version's place: in `version` when it was created, else itself."""
 
     locator: str = ""
     version: _Locator = _Locator()

@@ -35,8 +35,9 @@ PUSHED_ROWS_MAX = 10_000  # rows of one pushed batch
 # batches of one dataset that wait to be published: beyond it senders are told to come again
 INBOX_BATCHES_MAX = 10_000
 INBOX_PARTS_MAX = 64  # blobs of one partition's pushed rows before they are put together
-# rows of one dataset that are moved out of the inbox in one write: what a process holds in memory
-FOLD_ROWS_MAX = 50_000
+# rows of one dataset that are moved out of the inbox in one write: a key is a statement of its own,
+# and other writers wait for them
+FOLD_ROWS_MAX = 20_000
 FOLD_BATCHES_MAX = 500  # and batches: the length of the write
 KEYS_PER_WRITE = 5_000  # keys that the index of a stream gets in one write while it is filled
 # a publish of a stream is followed by a pause of so many times its cost: publishing takes at most
