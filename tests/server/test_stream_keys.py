@@ -159,6 +159,33 @@ def test_another_process_folds_at_the_same_time(shop: Shop, monkeypatch: Any) ->
         assert content(p) == {"2026-01-01": [], "2026-01-02": [], "2026-01-03": [("a", 1.0)]}
 
 
+def test_two_processes_fold_different_batches_at_the_same_time(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If this fails, a fold that began before another one leaves a key where that one had put
+    it."""
+    shop.write(OPS)
+    monkeypatch.setattr(inbox, "FOLD_BATCHES_MAX", 1)
+    with shop.open() as p, shop.open("bob") as q:
+        ops, asset = Operations(p), p.asset(DATASET)
+        ops.push("prices", [row("a", 1)])
+        p.inbox.fold(p.manifest(), p.system)
+        ops.push("prices", [row("a", 2)])
+        commit = p.state.commit
+
+        def overtaken(write: Write) -> Any:
+            monkeypatch.setattr(p.state, "commit", commit)
+            body = b'[["a","2026-01-03T08:00:00Z",1.0]]'
+            late = (DATASET, "late", "bat_0", 1, body, "person:bob", 1)
+            q.state.commit(Write((Statement("inbox_add", late, 1),)))
+            assert q.inbox._fold_some(asset, q.system) == 1
+            return commit(write)
+
+        monkeypatch.setattr(p.state, "commit", overtaken)
+        p.inbox.fold(p.manifest(), p.system)
+        assert content(p) == {"2026-01-01": [], "2026-01-02": [("a", 1.0)], "2026-01-03": []}
+
+
 @pytest.mark.parametrize(
     ("a", "b"),
     [
