@@ -119,6 +119,7 @@ EVENTS = {
     "version.restored": "A run made content again whose rows had expired; the record is the first run's.",
     "version.reused": "A run made content that exists as a version already; the record is the first run's.",
     "version.tainted": "A version was made from one that was withdrawn.",
+    "hold.answered": "What is held was made again: what differs from what was undone is published.",
     "version.unheld": "A person lifted the mark of a withdrawn version.",
     "version.withdrawn": "A version was undone in an environment and is not chosen again.",
 }

@@ -210,6 +210,13 @@ def story(machine: Machine, days: int) -> list[Event]:
                 ),
                 opened,
             )
+            part = Part(partition="2013-01-01", digest=digest, rows=1, code=digest, inputs=digest)
+            tell(
+                "hold.answered",
+                asset.id,
+                projections.HoldAnswered("prod", asset.id, (part,)),
+                opened,
+            )
             if day % 2:
                 tell(
                     "version.unheld",

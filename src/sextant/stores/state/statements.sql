@@ -84,8 +84,6 @@ DELETE FROM withdrawn WHERE env = ?
 DELETE FROM tick WHERE env = ?
 -- name: env_is
 SELECT 1 FROM env WHERE name = ? AND created_at = ? AND dropped_at = 0
--- name: env_is_there
-SELECT 1 FROM env WHERE name = ? AND dropped_at = 0
 -- name: envs
 SELECT name, parent, created_at FROM env WHERE dropped_at = 0 ORDER BY name
 -- name: pointer_set
