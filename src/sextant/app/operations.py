@@ -436,7 +436,10 @@ class Operations:
         p.allow(
             self._who(), "approve", p.manifest().asset(found.moves[0].asset), found.moves[0].env
         )
-        return p.releases.approve(release, self._who(), deny=deny, reason=reason)
+        approved = p.releases.approve(release, self._who(), deny=deny, reason=reason)
+        if approved.state == "live":
+            p.runs.check_children(approved, by=self._who())
+        return approved
 
     def create_environment(self, name: str, parent: str) -> dict[str, Any]:
         self._p.create_env(name, parent, by=self._who())

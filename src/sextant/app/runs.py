@@ -23,6 +23,7 @@ from sextant.kernel.limits import LEASE_S
 from sextant.kernel.nouns import (
     Asset,
     CheckResult,
+    CheckSpec,
     Event,
     Incident,
     Manifest,
@@ -35,8 +36,8 @@ from sextant.kernel.nouns import (
 from sextant.kernel.ports import Statement, Write
 from sextant.ledger.projections import ChecksCompleted, RunChanged
 from sextant.policy.decide import Decision, combine
+from sextant.release import signals
 from sextant.release.publish import Decide, Published, WithdrawnIn, undo_table
-from sextant.release.signals import CHECK_FAILED, close_passed, evidence, passed
 
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
@@ -80,6 +81,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     failed: tuple[StepSummary, ...] = ()
     skipped: tuple[str, ...] = ()
     warned: tuple[CheckResult, ...] = ()
+    broken: tuple[CheckResult, ...] = ()  # foreign keys of live tables that this run broke
     refused: tuple[CheckResult, ...] = ()
     # asset -> other environments in which what this run brought was undone
     withdrawn_in: dict[str, tuple[str, ...]] = {}
@@ -474,7 +476,10 @@ class Runs:
         same = environment_guard(p, env)
         with hold(p, env, p.ids.new("run"), {asset.id}, waits=waits) as leases:
             guards = (*leases.guards(), same)
-            return self._release(env, asset, target, by, break_glass, guards)
+            release = self._release(env, asset, target, by, break_glass, guards)
+        if release.state == "live":
+            self.check_children(release, by=by)
+        return release
 
     def _release(
         self,
@@ -667,17 +672,74 @@ class Runs:
         p = self._p
         manifest = p.manifest()
         self._allowed(by, "check", env, manifest, {asset.id}, "")
-        table = self._table(env, asset)
-        if not table.base:
+        if not p.versions.live_version(env, asset.id):
             raise NotFound(
                 "SX-VERSION-004",
                 f"`{asset.id}` has no live version in `{env}`",
                 hint=f"`sextant run {asset.id}` makes one",
             )
+        return self._check_live(env, manifest, asset, asset.checks, by=by, cause="")
+
+    def check_children(
+        self, release: Release, *, by: Principal, run: str = ""
+    ) -> list[CheckResult]:
+        """Check the foreign keys that point into what a release has just taken rows out of, on the
+        live tables that hold them. A broken one is a signal on the child. Returns what failed."""
+        p = self._p
+        manifest = p.manifest()
+        cause = self._event_of(release.id)
+        broken: list[CheckResult] = []
+        for env in sorted({move.env for move in release.moves}):
+            parents = {m.asset for m in release.moves if m.env == env and self._took_rows(m)}
+            for child in manifest.assets:
+                into = tuple(
+                    check
+                    for check in child.checks
+                    if str(check.params.get("to", "")).rpartition(".")[0] in parents
+                )
+                if not into or not p.versions.live_version(env, child.id):
+                    continue
+                try:
+                    results = self._check_live(
+                        env, manifest, child, into, by=by, cause=cause, run=run
+                    )
+                except SextantError as error:  # what is published is published: said, not raised
+                    text = f"could not be checked: {error.message}"
+                    results = [
+                        CheckResult(asset=child.id, name=check.name, ok=False, message=text)
+                        for check in into
+                    ]
+                broken += [result for result in results if not result.ok]
+        return broken
+
+    def _took_rows(self, move: Move) -> bool:
+        """Tell whether a move replaced or removed partitions; new ones break nobody."""
+        if not move.source or not move.asset.startswith("dataset:"):
+            return False
+        before = self._p.versions.parts(move.asset, move.source)
+        after = self._p.versions.parts(move.asset, move.target)
+        return any(
+            name not in after or after[name].digest != part.digest for name, part in before.items()
+        )
+
+    def _check_live(
+        self,
+        env: str,
+        manifest: Manifest,
+        asset: Asset,
+        checks: Sequence[CheckSpec],
+        *,
+        by: Principal,
+        cause: str,
+        run: str = "",
+    ) -> list[CheckResult]:
+        """Run checks on the live version of an asset, record the results, raise and close signals.
+        StepFailed when they could not be run."""
+        p = self._p
+        table = self._table(env, asset)
         assets = {a.id: a for a in manifest.assets}
         only = msgspec.structs.replace(
-            asset,
-            checks=tuple(msgspec.structs.replace(check, scope="table") for check in asset.checks),
+            asset, checks=tuple(msgspec.structs.replace(check, scope="table") for check in checks)
         )
         plan = Plan(env=env, steps=(planning.PlannedStep(id="none", asset=asset.id, items=()),))
         tables = self._tables(env, {**assets, asset.id: only}, plan, {})
@@ -704,29 +766,30 @@ class Runs:
         done = self._event(
             "checks.completed",
             f"{asset.id}@{table.base}",
-            ChecksCompleted("", asset.id, table.base, result.checks),
+            ChecksCompleted(run, asset.id, table.base, result.checks),
             by,
-            "",
+            cause,
         )
         events = [done]
+        failing = signals.open_checks(p.state, env, asset.id)
         for found in result.checks:
-            if not found.ok and found.severity == "error":
+            if not found.ok and found.severity == "error" and found.name not in failing:
                 signal = Signal(
                     id=p.ids.new("sig"),
                     asset=asset.id,
-                    kind=CHECK_FAILED,
+                    kind=signals.CHECK_FAILED,
                     severity="error",
                     message=f"{asset.id}: {found.name}: {found.message}",
                     onset=p.clock.now_ns(),
-                    evidence=evidence(env, found.name, version=table.base),
+                    evidence=signals.evidence(env, found.name, version=table.base),
                 )
                 events.append(self._event("signal.raised", signal.id, signal, by, done.id))
-        events += close_passed(
+        events += signals.close_passed(
             p.state,
             p.ids,
             env,
             asset.id,
-            passed(result.checks, whole=True),
+            signals.passed(result.checks, whole=True),
             actor=str(by),
             cause=done.id,
         )
@@ -881,8 +944,9 @@ class Runs:
                 raise
             try:
                 self._record_unwritten(state, history, published, assets)
+                broken = self._broken_by(run, published, by, resumed=bool(resumed))
                 report = self._report(
-                    run, env, outcome, published, tables, started_s, resumed=bool(resumed)
+                    run, env, outcome, published, tables, started_s, broken, resumed=bool(resumed)
                 )
                 self._finish(
                     state,
@@ -938,6 +1002,22 @@ class Runs:
         ]
         if records:
             state.commit(Write(tuple(history.add(record) for record in records)))
+
+    def _broken_by(
+        self, run: str, published: Published, by: Principal, *, resumed: bool
+    ) -> list[CheckResult]:
+        """Return what the releases of a run broke in live tables; also those that it had made
+        before it was interrupted, whose children may not have been looked at."""
+        releases = [published.release] if published.release else []
+        if resumed and not releases:
+            rows = self._p.state.read("releases_live_of_run", (run,))
+            releases = [msgspec.json.decode(row[0], type=Release) for row in rows]
+        return [
+            result
+            for release in releases
+            if release.state == "live"
+            for result in self.check_children(release, by=by, run=run)
+        ]
 
     @staticmethod
     def _taken_over(run: str) -> Busy:
@@ -1195,6 +1275,7 @@ class Runs:
         published: Published,
         tables: Mapping[str, RunTable],
         started_s: float,
+        broken: Sequence[CheckResult],
         *,
         resumed: bool,
     ) -> RunReport:
@@ -1256,6 +1337,7 @@ class Runs:
             failed=tuple(failed),
             skipped=(*outcome.skipped, *(f"write:{id_}" for id_ in published.skipped)),
             warned=tuple(c for t in tables.values() for c in t.checks if not c.ok),
+            broken=tuple(broken),
             refused=tuple(
                 c
                 for t in tables.values()

@@ -374,6 +374,10 @@ def report_lines(report: "RunReport") -> list[str]:
         for asset, version in report.published.items()
         if not report.waiting
     ]
+    out += [
+        f"  BROKEN  {c.asset} {c.name}: {c.message} (a signal is open; `sextant signals`)"
+        for c in report.broken
+    ]
     out += withdrawn_lines(report.withdrawn_in)
     out += [
         f"  held    {asset}: {_span(list(keys))} came out as what was undone; not published"

@@ -36,6 +36,15 @@ def passed(results: Iterable[CheckResult], *, whole: bool) -> set[str]:
     }
 
 
+def open_checks(state: State, env: str, asset: str) -> set[str]:
+    """Return the names of the checks of an asset that have an open signal in an environment."""
+    found = [
+        msgspec.json.decode(doc, type=Signal).evidence
+        for (doc,) in state.read("signals_open", (asset, CHECK_FAILED))
+    ]
+    return {str(said["check"]) for said in found if said.get("env") == env and "check" in said}
+
+
 def close_passed(
     state: State,
     ids: Ids,

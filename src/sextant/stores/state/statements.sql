@@ -198,6 +198,8 @@ SELECT doc FROM release WHERE id = ?
 SELECT 1 FROM release WHERE id = ? AND state = ? AND step = ?
 -- name: releases
 SELECT doc FROM release WHERE created_at < ? ORDER BY created_at DESC, id DESC LIMIT ?
+-- name: releases_live_of_run
+SELECT doc FROM release WHERE run = ? AND state = 'live' ORDER BY created_at, id
 -- name: releases_open
 SELECT doc FROM release WHERE state IN ('proposed', 'gated', 'waiting', 'rolling', 'paused') ORDER BY created_at, id
 -- name: release_of_move
