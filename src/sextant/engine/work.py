@@ -201,8 +201,9 @@ class DataWork:
             here = msgspec.structs.replace(item, inputs=inputs)
             key = (asset.id, item.partition, item.code, inputs)
             found = self.earlier.get(key)
-            if found is not None and self.held.keeps_out(asset, found[0].part):
-                found = None  # undone since this run made it
+            undone = found is not None and self.held.keeps_out(asset, found[0].part)
+            if undone and not self.past_gate:
+                found = None  # since this run made it
             if found is None:
                 again = item.reason == "forced" or (source and item.reason == "looks back")
                 if key in self.held and not again:
@@ -329,7 +330,7 @@ class DataWork:
             live = table.base_parts.get(made.partition)
             # the same rows in new files: the old ones may be damaged
             again = item.reason == "forced"
-            if source and self.held.keeps_out(asset, part):
+            if source and self.held.keeps_out(asset, part) and not self.past_gate:
                 held_back.append(part)
             elif (
                 live is not None
