@@ -149,3 +149,36 @@ def test_declared_functions_stay_callable(frame: pl.DataFrame) -> None:
     namespace: dict[str, object] = {}
     exec(compile(OPS.replace("LATE", "/dev/null"), "ops.py", "exec"), namespace)  # noqa: S102 - the author's own file
     assert namespace["counts"](orders=frame)["n"].to_list() == [1]  # type: ignore[operator]
+
+
+def test_what_somebody_else_writes_is_tried_again_and_not_all_the_time(tmp_path: Path) -> None:
+    """If this fails, a scheduler turns round and round while another process writes, or forgets
+    what was due."""
+    from sextant.engine.leases import Leases, this_process
+
+    late = tmp_path / "late"
+    late.write_text("")
+    project = {"ops.py": OPS.replace("LATE", str(late))}
+    with testing.platform(project, at=datetime(2026, 3, 7, 12, tzinfo=UTC)) as p:
+        reports: list[RunReport] = []
+        said: list[str] = []
+        pauses: list[float] = []
+        other = this_process()._replace(pid=1, namespace="1")
+        held = Leases(p.state, "run_of_another", ["dev/dataset:orders"], process=other)
+        held.__enter__()
+
+        def pause(seconds: float) -> None:
+            pauses.append(seconds)
+            if len(pauses) == 3:
+                held.__exit__()
+                p.state.flush()
+            if len(pauses) == 8:
+                p._interrupted.set()
+            p.clock.wait(seconds)
+
+        p.pause = pause  # type: ignore[method-assign]
+        assert watch(p, "dev", Request(), say=said.append, tell=reports.append) == 0
+        assert [report.state for report in reports] == ["finished"]
+        assert len(said) == 3, "once for each try"
+        assert all("run_of_another" in line for line in said)
+        assert all(0.05 <= seconds <= 30 for seconds in pauses)

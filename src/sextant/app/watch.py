@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 Pending = tuple[str, str, str, str]  # asset, partition, code digest, digest of its inputs
 _LOOK_S = 0.1  # how often a scheduler whose runs go on looks whether something was written
+_AGAIN_S = 1.0  # what could not be run, because somebody else writes it, is tried again so late
 _CRASHED_S = 2.0  # how soon a scheduler notices that the process of somebody's run has died
 _IDLE_S = 30.0  # longest sleep between two looks, so that an edit of the project is seen
 
@@ -166,22 +167,13 @@ def due_now(p: "LocalPlatform", env: str, request: Request, tried: set[Pending])
     ]
 
 
-def run_due(
-    p: "LocalPlatform", env: str, request: Request, group: Due, tried: set[Pending]
-) -> "RunReport | None":
+def run_due(p: "LocalPlatform", env: str, request: Request, group: Due) -> "RunReport | None":
     """Run what is due; None when it was nothing after all. Busy when another run writes the
     same."""
     asked = msgspec.structs.replace(
         request, assets=tuple(sorted(group.assets)), downstream=False, asked=False
     )
-    try:
-        report = p.runs.run(
-            env, asked, by=p.who(), trigger="schedule", ticks=group.ticks, resume=False
-        )
-    except UserError:  # the same would be refused again
-        tried |= group.pending
-        raise
-    tried |= group.pending
+    report = p.runs.run(env, asked, by=p.who(), trigger="schedule", ticks=group.ticks, resume=False)
     return report if report.id else None
 
 
@@ -192,8 +184,15 @@ def tick(
     report, None when nothing was due. `tried`: see `due_now`."""
     tried = set() if tried is None else tried
     p.runs.resume_crashed(env, by=p.who())
-    reports = [run_due(p, env, request, group, tried) for group in due_now(p, env, request, tried)]
-    return next((report for report in reversed(reports) if report is not None), None)
+    last = None
+    for group in due_now(p, env, request, tried):
+        try:
+            last = run_due(p, env, request, group) or last
+        except UserError:  # the same would be refused again
+            tried |= group.pending
+            raise
+        tried |= group.pending
+    return last
 
 
 def _connected(manifest: Manifest, assets: set[str]) -> list[frozenset[str]]:
@@ -270,8 +269,11 @@ class _Watch:
         self._p, self._env, self._request, self._pool = p, env, request, pool
         self._say, self._tell = say, tell
         self._tried: set[Pending] = set()
-        # what goes on -> the assets that it makes, or the crashed run that it resumes
-        self._running: dict[Future[RunReport | None], frozenset[str]] = {}
+        # what goes on -> the assets that it makes (or the crashed run that it resumes), and what
+        # was pending of them
+        self._running: dict[Future[RunReport | None], Due] = {}
+        # assets that could not be run just now -> when (s) to try them again
+        self._again_at_s: dict[frozenset[str], float] = {}
 
     def run(self) -> int:
         p = self._p
@@ -299,24 +301,25 @@ class _Watch:
     def _resume(self) -> None:
         runs = self._p.runs
         for facts in runs.crashed(self._env):
-            if not any(facts.id in made for made in self._running.values()):
-                self._submit(frozenset({facts.id}), functools.partial(self._resumed, facts))
-
-    def _resumed(self, facts: RunChanged) -> None:
-        self._p.runs.resume(facts, by=self._p.who())
+            if not any(facts.id in one.assets for one in self._running.values()):
+                self._submit(  # the run itself stands for what it makes
+                    Due(frozenset({facts.id}), {}, frozenset()),
+                    functools.partial(self._p.runs.resume, facts, by=self._p.who()),
+                )
 
     def _start(self) -> None:
         for group in due_now(self._p, self._env, self._request, self._tried):
-            busy = frozenset().union(*self._running.values())
+            busy = frozenset().union(*(one.assets for one in self._running.values()))
             if group.assets.isdisjoint(busy):
-                work = functools.partial(
-                    run_due, self._p, self._env, self._request, group, self._tried
+                self._submit(
+                    group, functools.partial(run_due, self._p, self._env, self._request, group)
                 )
-                self._submit(group.assets, work)
 
-    def _submit(self, makes: frozenset[str], work: "Callable[[], RunReport | None]") -> None:
-        if len(self._running) < RUNS_SCHEDULED_MAX:
-            self._running[self._pool.submit(work)] = makes
+    def _submit(self, group: Due, work: "Callable[[], RunReport | None]") -> None:
+        now_s = self._p.clock.monotonic_s()
+        self._again_at_s = {one: at for one, at in self._again_at_s.items() if at > now_s}
+        if len(self._running) < RUNS_SCHEDULED_MAX and group.assets not in self._again_at_s:
+            self._running[self._pool.submit(work)] = group
 
     def _wait_for_end(self, seen: tuple[Any, ...]) -> None:
         """Wait until a run has ended, or something was written that may make others due."""
@@ -328,12 +331,18 @@ class _Watch:
 
     def _collect(self) -> None:
         for one in [one for one in self._running if one.done()]:
-            del self._running[one]
+            group = self._running.pop(one)
             try:
                 report = one.result()
             except SextantError as error:
                 self._fail(error)
+                if isinstance(error, UserError):  # the same would be refused again
+                    self._tried |= group.pending
+                else:
+                    now_s = self._p.clock.monotonic_s()
+                    self._again_at_s[group.assets] = now_s + _AGAIN_S
             else:
+                self._tried |= group.pending
                 if report is not None:
                     self._tell(report)
 
@@ -350,7 +359,9 @@ class _Watch:
             next_tick(manifest, chosen, now),
             *pausing(p, self._env, manifest, chosen, now).values(),
         ]
-        idle = _CRASHED_S if p.state.read("runs_open") else _IDLE_S
+        now_s = p.clock.monotonic_s()
+        soon = [at_s - now_s for at_s in self._again_at_s.values() if at_s > now_s]
+        idle = min(_CRASHED_S if p.state.read("runs_open") else _IDLE_S, *soon, _IDLE_S)
         upcoming = min((at for at in instants if at), default=0)
         return max(0.05, min(idle, (upcoming - now) / NS) if upcoming else idle)
 
