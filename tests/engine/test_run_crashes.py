@@ -11,6 +11,7 @@ from orders_project import CUT, TWO, parts, take_over
 import sextant
 from sextant.app.keeping import collect
 from sextant.engine.leases import Leases
+from sextant.engine.plan import Request
 from sextant.kernel.errors import Busy, StorageError
 
 SRC = str(Path(sextant.__file__).parents[1])
@@ -121,6 +122,31 @@ def test_a_lost_lease(shop, running, monkeypatch) -> None:
         assert len(p.state.read("runs_open")) == 1, "it is the other's to end"
         running(p)
         assert p.views.count("dev", "total") == 4
+
+
+def test_a_scheduled_run_that_died_is_resumed_as_a_scheduled_one(
+    shop, running, monkeypatch
+) -> None:
+    """Resumed, it would rebuild what is only stale by its code, which nobody asked for."""
+    shop.write(CUT)
+    with shop.open() as p:
+        running(p)
+        totals = parts(p, "dev", "total")
+        shop.edit('pl.col("amount").sum()', 'pl.col("amount").sum() + 1')
+        shop.edit('"amount": [1, 2, 3]', '"amount": [1, 2, 3, 4][:3]')
+        p.load()
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                p.publisher, "publish", lambda *_a, **_k: (_ for _ in ()).throw(KeyboardInterrupt)
+            )
+            asked = Request(
+                assets=("dataset:shown", "dataset:total"), asked=False, downstream=False
+            )
+            with pytest.raises(KeyboardInterrupt):
+                p.runs.run("dev", asked, by=p.who(), trigger="schedule", ticks={"dataset:shown": 1})
+        p.runs.resume_crashed("dev", by=p.who())
+        assert p.state.read("runs_open") == []
+        assert parts(p, "dev", "total") == totals
 
 
 def test_a_cancelled_run_is_gone_on_from(shop, running) -> None:

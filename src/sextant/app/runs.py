@@ -843,7 +843,7 @@ class Runs:
                 manifest=p.manifest_digest,
                 due=dict(ticks),
                 partitions="..".join(request.partitions or ()),
-                mode=msgspec.json.encode(_plain(request)).decode(),
+                mode=msgspec.json.encode(request).decode(),
                 steps=len(plan.steps),
                 started_at=now,
             )
@@ -1398,25 +1398,5 @@ def _only(step: planning.PlannedStep, reasons: tuple[str, ...]) -> planning.Plan
     return msgspec.structs.replace(step, items=items) if items else None
 
 
-def _plain(request: Request) -> dict[str, Any]:
-    return {
-        "assets": request.assets,
-        "partitions": request.partitions,
-        "stale": request.stale,
-        "force": request.force,
-        "upstream": request.upstream,
-        "downstream": request.downstream,
-    }
-
-
 def _request(facts: RunChanged) -> Request:
-    said = msgspec.json.decode(facts.mode) if facts.mode else {}
-    partitions = said.get("partitions")
-    return Request(
-        assets=tuple(said.get("assets", ())),
-        partitions=(partitions[0], partitions[1]) if partitions else None,
-        stale=bool(said.get("stale")),
-        force=bool(said.get("force")),
-        upstream=bool(said.get("upstream")),
-        downstream=bool(said.get("downstream", True)),
-    )
+    return msgspec.json.decode(facts.mode, type=Request) if facts.mode else Request()
