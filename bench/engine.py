@@ -36,6 +36,7 @@ from typing import Any
 from sextant.engine import keys
 from sextant.engine.execute import Done, Task, execute
 from sextant.engine.history import History
+from sextant.engine.leases import Leases
 from sextant.engine.plan import Request, Scene, plan
 from sextant.kernel.clock import SystemClock, from_datetime
 from sextant.kernel.ids import Ids
@@ -81,11 +82,16 @@ def open_state(folder: str) -> SqliteState:
 
 
 def timed(tasks: list[Task], work: NoOp, state: SqliteState, run: str) -> float:
-    """Return the milliseconds of a whole run, its last commit included."""
-    started = time.perf_counter()
-    outcome = execute(tasks, work, state=state, history=History(run), clock=SystemClock(), slots=64)
-    state.flush()
-    spent = (time.perf_counter() - started) * 1e3
+    """Return the milliseconds of a whole run, its last commit included, every write behind the
+    fence of the run's lease."""
+    with Leases(state, run, ()) as leases:
+        fenced = leases.fenced()
+        started = time.perf_counter()
+        outcome = execute(
+            tasks, work, state=fenced, history=History(run), clock=SystemClock(), slots=64
+        )
+        state.flush()
+        spent = (time.perf_counter() - started) * 1e3
     assert outcome.done + outcome.reused == len(tasks)
     return spent
 

@@ -5,6 +5,7 @@ import base64
 import json
 import os
 import random
+import re
 import sqlite3
 import stat
 import subprocess
@@ -128,9 +129,8 @@ def test_a_finding_names_what_is_wrong(sample: tampering.Sample, copy: Path) -> 
     assert "columns" in found["event", 5]
     assert "no event says that it was erased" in found["payload", 7]
     assert "is missing" in found["pointer", -1]
-    assert (
-        "evil, release_39, 1700000000319000000) does not follow from the events"
-        in found["pointer", -1]
+    assert re.search(
+        r"evil, release_39, \d+\) does not follow from the events", found["pointer", -1]
     )
 
 
