@@ -186,6 +186,49 @@ def test_a_guarded_write_that_fails_after_sealing_leaves_no_trace(state: StateSt
     assert verify(state, projections=False).findings == ()
 
 
+def test_a_fence_stops_every_write_behind_it_and_no_other(state: StateStore) -> None:
+    """A process that lost its lease would go on writing in the shadow of the others' commits."""
+    take = lambda holder, now: Statement("lease_take", ("run", holder, now + 10, now), 1, "held")  # noqa: E731
+    state.commit(Write((take("first", 1),)))
+    fences = [
+        Statement("lease_is", ("run", holder, fence), 1, f"{holder} was followed")
+        for holder, fence in (("first", 1), ("second", 2))
+    ]
+    writes = [
+        Write((meta("a", "1"),), (noted(n=1),), fences[0]),
+        Write((meta("b", "1"),), fence=fences[1]),  # not yet
+        Write((take("second", 100),)),
+        Write((meta("a", "2"),), (noted(n=2),), fences[0]),  # not any more
+        Write((meta("b", "2"),), (noted(n=3),), fences[1]),
+        Write(events=(noted(n=4),), fence=fences[0]),
+        Write((meta("c", "1"),), (noted(n=5),)),
+    ]
+    outcomes = [one.exception(30) for one in grouped(state, writes)]
+    assert [type(one).__name__ for one in outcomes] == [
+        "NoneType",
+        "Conflict",
+        "NoneType",
+        "Conflict",
+        "NoneType",
+        "Conflict",
+        "NoneType",
+    ]
+    assert "first was followed" in str(outcomes[3])
+    assert [state.read("meta_get", (key,)) for key in "abc"] == [[("1",)], [("2",)], [("1",)]]
+    bodies = [bytes(row[3]) for row in state.read("events_after", (0, 100))]
+    assert [body for body in bodies if b'"n"' in body] == [b'{"n":1}', b'{"n":3}', b'{"n":5}']
+
+
+def test_a_store_has_one_clock_for_all_who_use_it(opened: Open) -> None:
+    """Leases would be measured by clocks that differ from process to process."""
+    one, other = opened(), opened()
+    times = [store.now_ns() for _ in range(20) for store in (one, other)]
+    assert times == sorted(times)
+    assert one.is_local is other.is_local
+    one.close()
+    other.close()
+
+
 def test_an_expectation_counts_rows_found_and_changed(state: StateStore) -> None:
     """`lease_is` (a SELECT) and upserts that change nothing would not guard."""
     state.commit(Write(statements=(Statement("lease_take", ("run", "ann", 10, 5), 1),)))
