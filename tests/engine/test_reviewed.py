@@ -33,46 +33,44 @@ def edit(p, files: dict[str, str]) -> None:
     p.load()
 
 
+AUDITED = """
+@sx.dataset(partition=days, key="id", checks=[sx.row_count(0, ROWS_MAX, scope="table")])
+def audited(day: sx.Partition) -> pl.DataFrame:
+    return pl.DataFrame({"id": [f"{day.key}-{n}" for n in range(ROWS)]})
+
+@sx.dataset(partition=days, key="id")
+def copied(audited: pl.DataFrame) -> pl.DataFrame:
+    return audited
+
+@sx.dataset()
+def counted(audited: pl.DataFrame) -> pl.DataFrame:
+    return audited.select(n=pl.len())
+
+@sx.dataset(partition=days, checks=[sx.foreign_key("id", to="audited.id")])
+def compared(day: sx.Partition) -> pl.DataFrame:
+    return pl.DataFrame({"id": [f"{day.key}-{n}" for n in range(ROWS)]})
+"""
+
+
+def audited(rows: int, rows_max: int = 6) -> dict[str, str]:
+    return {"ops.py": HEAD + f"ROWS = {rows}\n" + AUDITED.replace("ROWS_MAX", str(rows_max))}
+
+
 def test_what_the_whole_tables_checks_refuse_is_not_read() -> None:
     """Derived tables would go live on rows that were refused."""
-    tail = (
-        "\n\n@sx.dataset(checks=[sx.row_count(100, scope='table')] if False else [])\ndef "
-        "total(orders: pl.DataFrame) -> pl.DataFrame:\n    return orders.select(n=pl.len())\n"
-    )
-    files = project(tail)
-    with testing.platform(files, at=AT) as p:
+    names = {f"dataset:{name}" for name in ("audited", "copied", "counted", "compared")}
+    with testing.platform(audited(rows=2), at=AT) as p:
         assert p.runs.run("dev", Request(), by=p.who()).state == "finished"
-        manifest = p.manifest()
-        import msgspec
-
-        whole = msgspec.structs.replace(
-            manifest,
-            assets=tuple(
-                msgspec.structs.replace(a, checks=(*a.checks, sx_row_count()))
-                if a.id == "dataset:orders"
-                else a
-                for a in manifest.assets
-            ),
-        )
-        p._manifest = whole
-        before = p.versions.live_version("dev", "dataset:total")
-        report = p.runs.run(
-            "dev",
-            Request(
-                assets=("dataset:orders",), force=True, partitions=("2026-01-01", "2026-01-03")
-            ),
-            by=p.who(),
-        )
-        assert p.versions.live_version("dev", "dataset:total") == before
-        assert report.state in ("refused", "finished")
-
-
-def sx_row_count():
-    from sextant.kernel.nouns import CheckSpec
-
-    return CheckSpec(
-        name="row_count(100)", check="check.dataops.row_count", params={"low": 100}, scope="table"
-    )
+        good = {name: p.versions.live_version("dev", name) for name in names}
+        assert all(good.values())
+        edit(p, audited(rows=3))  # nine rows in three days: each day is fine, the table is not
+        report = p.runs.run("dev", Request(stale=True), by=p.who())
+        assert report.state == "refused"
+        assert report.published == {}
+        assert {name: p.versions.live_version("dev", name) for name in names} == good
+        edit(p, audited(rows=3, rows_max=9))
+        report = p.runs.run("dev", Request(stale=True), by=p.who())
+        assert set(report.published) == names, "what passes is read"
 
 
 def test_an_expired_version_is_neither_released_nor_read() -> None:
