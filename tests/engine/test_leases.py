@@ -88,6 +88,19 @@ def test_a_lost_lease_is_not_taken_back(shop) -> None:
         assert not is_alive(p.state, "run_a")
 
 
+def test_an_earlier_hold_by_the_same_process_is_not_renewed(shop) -> None:
+    """A thread that woke up late would keep alive the leases of the next hold of its own run, and
+    take them for its own."""
+    shop.write(CUT)
+    with shop.open() as p, Leases(p.state, "run_a", ["dev/dataset:orders"]) as first:
+        for name in first._names:
+            expire(p, name)
+        with Leases(p.state, "run_a", ["dev/dataset:orders"]) as second:
+            first.renew()
+            assert first.lost
+            assert not second.are_lost()
+
+
 def test_a_store_that_is_away_loses_no_lease(shop, monkeypatch) -> None:
     """A hiccup of the database would end every run."""
     shop.write(CUT)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from orders_project import CUT, TWO, parts, take_over
+from orders_project import CUT, OTHER, TWO, expire, parts, take_over
 
 import sextant
 from sextant.app.keeping import collect
@@ -80,6 +80,25 @@ def test_a_run_that_died_is_taken_up(shop, running, monkeypatch) -> None:
         assert p.state.read("runs_open") == []
 
 
+def test_two_threads_of_one_process_do_not_resume_one_run(shop, running, monkeypatch) -> None:
+    """A server's scheduler and somebody's `run` at the server would execute the same run at once,
+    each of them sure to hold its leases."""
+    shop.write(CUT)
+    with shop.open() as p:
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                p.publisher, "publish", lambda *_a, **_k: (_ for _ in ()).throw(KeyboardInterrupt)
+            )
+            with pytest.raises(KeyboardInterrupt):
+                running(p)
+        (facts,) = p.runs.crashed("dev")
+        with Leases(p.state, facts.id, ()):
+            with pytest.raises(Busy):
+                p.runs.resume(facts, by=p.who())
+            assert len(p.state.read("runs_open")) == 1
+        assert p.runs.resume(facts, by=p.who()).state == "finished"
+
+
 def test_a_forced_run_that_died_is_taken_up_as_forced(shop, running, monkeypatch) -> None:
     """The resumed run would forget that it was forced, and drop what it had made."""
     shop.write(
@@ -147,6 +166,24 @@ def test_a_scheduled_run_that_died_is_resumed_as_a_scheduled_one(
         p.runs.resume_crashed("dev", by=p.who())
         assert p.state.read("runs_open") == []
         assert parts(p, "dev", "total") == totals
+
+
+def test_a_table_whose_lease_is_lost_before_the_publish(shop, running, monkeypatch) -> None:
+    """Two runs would publish one table: the one that slept past its lease, and the one that took
+    over."""
+    shop.write(CUT)
+    with shop.open() as p:
+        publish = p.publisher.publish
+
+        def after_another_took_it(*args: object, **more: object) -> object:
+            expire(p, "dev/dataset:orders")
+            with Leases(p.state, "run_of_another", ["dev/dataset:orders"], process=OTHER):
+                return publish(*args, **more)
+
+        monkeypatch.setattr(p.publisher, "publish", after_another_took_it)
+        with pytest.raises(Busy, match="another process took over"):
+            running(p)
+        assert p.versions.live("dev") == {}
 
 
 def test_a_cancelled_run_is_gone_on_from(shop, running) -> None:

@@ -251,7 +251,7 @@ DELETE FROM history WHERE run = ?
 
 -- ------------------------------------------------------------ operational
 -- name: lease_take
-INSERT INTO lease (name, holder, fence, expires_at) VALUES (?, ?, 1, ?) ON CONFLICT (name) DO UPDATE SET fence = lease.fence + CASE WHEN lease.holder = excluded.holder THEN 0 ELSE 1 END, holder = excluded.holder, expires_at = excluded.expires_at WHERE lease.holder = excluded.holder OR lease.expires_at < ?
+INSERT INTO lease (name, holder, fence, expires_at) VALUES (?, ?, 1, ?) ON CONFLICT (name) DO UPDATE SET fence = lease.fence + 1, holder = excluded.holder, expires_at = excluded.expires_at WHERE lease.expires_at < ?
 -- name: lease_renew
 UPDATE lease SET expires_at = ? WHERE name = ? AND holder = ? AND fence = ?
 -- name: lease_get
