@@ -187,3 +187,33 @@ def test_crashed_runs_of_a_dropped_environment_end_with_it(shop, running, monkey
         p.create_env("pr", "dev")
         assert running(p, "pr").id == ""
         assert [row for row in p.state.read("pointers_all") if row[0] == "pr"] == []
+
+
+def test_a_run_that_was_cut_off_in_a_dropped_environment_is_cancelled(
+    shop, running, monkeypatch
+) -> None:
+    """A run that began in the dropped environment would be resumed in the new one of its name: the
+    drop came in the same moment as the crash, and had not seen the run."""
+    shop.write(BODY)
+    with shop.open() as p:
+        running(p)
+        p.create_env("pr", "dev")
+        shop.edit('"pieces": [1]', '"pieces": [2]')
+        p.load()
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                p.publisher, "publish", lambda *_a, **_k: (_ for _ in ()).throw(KeyboardInterrupt)
+            )
+            with pytest.raises(KeyboardInterrupt):
+                running(p, "pr", "dataset:stock", stale=True)
+        (run,) = [row[0] for row in p.state.read("runs_open")]
+        event = p.event("env.dropped", "pr", {"name": "pr"}, p.who(), "")
+        p.state.commit(Write((), (event,)))
+        p.create_env("pr", "dev")
+        p.runs.resume_crashed("pr", by=p.who())
+        ended = p.views.run(run)
+        assert (ended["state"], ended["error"]) == (
+            "cancelled",
+            "environment `pr` was dropped meanwhile",
+        )
+        assert [row for row in p.state.read("pointers_all") if row[0] == "pr"] == []
