@@ -1,7 +1,7 @@
 """Leases: which run may write which dataset, and which process works on which run.
 
 A run holds one lease for itself (`run/ID`) and one for each dataset that it writes (`ENV/ASSET`).
-Every lease carries a fencing token that grows with each new holder. Everything that a run writes is
+Every lease carries a fencing token that grows with each hold of it. Everything that a run writes is
 fenced by its own lease, a publish by those of its datasets too: a holder that was taken for dead,
 and goes on, writes nothing more.
 

@@ -2,8 +2,9 @@
 restore drill.
 
 Found is every change of the events and of what is derived from them: columns, payloads, tree nodes,
-checkpoints, projected rows, indexes. Not found can be a change of unused bytes; and, without a
-witness kept outside, what somebody does who has the signing key too.
+checkpoints, projected rows, indexes. Found are releases into environments that did not exist, too.
+Not found can be a change of unused bytes; and, without a witness kept outside, what somebody does
+who has the signing key too.
 """
 
 import heapq
