@@ -395,14 +395,16 @@ class Runs:
             raise Conflict(
                 "SX-UNDO-004", f"nothing of version `{bad[:12]}` of `{asset_id}` is live any more"
             )
+        undone = tuple(tables)
         scene = self.scene(env, manifest, tables)
-        request = Request(assets=tuple(tables), look_back=False)
-        plan = planning.plan(manifest, scene, request)
+        if downstream:
+            scene = self._remove_orphans(env, manifest, tables, scene)
+        plan = planning.plan(manifest, scene, Request(assets=undone, look_back=False))
         keep = (
             tuple(
                 step
                 for step in (_only(step, ("inputs changed", "input runs")) for step in plan.steps)
-                if step and step.asset not in tables
+                if step and step.asset not in undone
             )
             if downstream
             else ()
@@ -413,38 +415,33 @@ class Runs:
             for step in keep
         )
         plan = msgspec.structs.replace(plan, steps=keep, definitions=tuple(definitions))
-        if downstream:
-            self._remove_orphans(env, manifest, tables, scene)
         return Prepared(plan=plan, overlay=tables, undoes=release)
 
     def _remove_orphans(
         self, env: str, manifest: Manifest, tables: dict[str, RunTable], scene: Scene
-    ) -> None:
-        """Lay removals over what was derived from partitions that are gone."""
+    ) -> Scene:
+        """Lay removals over what was derived from partitions that are gone, if nothing is left to
+        derive it from. Return the scene as it is then."""
+        assets = {asset.id: asset for asset in manifest.assets}
+        live = dict(scene.live)
+        was = {**live, **{id_: table.base_parts for id_, table in tables.items()}}
+        before = msgspec.structs.replace(scene, live=was)
+        scene = msgspec.structs.replace(scene, live=live)
         for asset in planning.order(manifest):
-            if asset.build is None or asset.id in tables or asset.id not in scene.live:
+            if asset.build is None or asset.id in tables or asset.id not in live:
                 continue
-            gone: set[str] = set()
-            slices = keys.partitioning(asset)
-            for bound in asset.build.inputs:
-                upstream = tables.get(bound.asset)
-                if upstream is None or not upstream.removed or bound.window:
-                    continue
-                other = keys.partitioning(manifest.asset(bound.asset) or asset)
-                for name in upstream.removed:
-                    gone |= (
-                        {
-                            key
-                            for key in slices.overlapping(other, name)
-                            if key in scene.live[asset.id]
-                        }
-                        if slices.grain != "none"
-                        else set()
-                    )
+            if not any(
+                bound.asset in tables and tables[bound.asset].removed
+                for bound in asset.build.inputs
+            ):
+                continue
+            gone = planning.without_inputs(asset, assets, scene)
+            gone -= planning.without_inputs(asset, assets, before)
             if gone:
-                table = self._table(env, asset)
+                table = tables[asset.id] = self._table(env, asset)
                 table.removed |= gone
-                tables[asset.id] = table
+                live[asset.id] = table.parts()
+        return scene
 
     def release(
         self,

@@ -520,6 +520,20 @@ def _wanted(
     return slices.between(_fit(slices, first, "start"), _fit(slices, last, "end"))
 
 
+def without_inputs(asset: Asset, assets: Mapping[str, Asset], scene: Scene) -> set[str]:
+    """Return the live partitions of an asset that read something of which nothing is live."""
+    slices = keys.partitioning(asset)
+    reads = [
+        _Reader(bound, assets.get(bound.asset), slices, scene, {})
+        for bound in (asset.build.inputs if asset.build else ())
+    ]
+    return {
+        key
+        for key in scene.live.get(asset.id, {})
+        if any(read.at(key, []) == "absent" for read in reads)
+    }
+
+
 def _beyond(reads: Sequence["_Reader"], live: Mapping[str, Part]) -> set[str]:
     """Return the live partitions that may read something that runs, wherever they lie: a range
     limits what is named, and what reads it follows."""
