@@ -32,3 +32,38 @@ def test_what_reads_a_window_of_what_is_gone_goes_with_it(shop, running) -> None
             "recent": {},
             "total": {},
         }
+
+
+REFUSED = """
+@sx.dataset(partition=days, key="id")
+def orders(day: sx.Partition) -> pl.DataFrame:
+    return pl.DataFrame({"id": [day.key], "amount": [1]})
+
+@sx.dataset(partition=days, key="id")
+def doubled(orders: pl.DataFrame) -> pl.DataFrame:
+    return orders.with_columns(pl.col("amount") * 2)
+
+@sx.dataset(partition=days, key="id", checks=[sx.between("amount", 5, 9)])
+def other(day: sx.Partition) -> pl.DataFrame:
+    return pl.DataFrame({"id": [day.key], "amount": [1]})
+"""
+
+
+def test_a_refused_table_beside_one_that_mends_what_is_tainted(shop, running) -> None:
+    """The run would publish, then answer that somebody rolled back what it read, and be recorded
+    as failed; the refused version would be lost."""
+    shop.write(REFUSED)
+    with shop.open() as p:
+        running(p)
+        good = parts(p, "dev", "doubled")
+        shop.edit(
+            '"amount": [1]})\n\n@sx.dataset(partition=days, key="id")\ndef doubled',
+            '"amount": [7]})\n\n@sx.dataset(partition=days, key="id")\ndef doubled',
+        )
+        p.load()
+        running(p, "dev", stale=True)
+        assert parts(p, "dev", "doubled") != good
+        p.runs.undo("dev", "dataset:orders", by=p.who(), reason="bad", downstream=False)
+        report = running(p)
+        assert parts(p, "dev", "doubled") == good
+        assert (report.state, set(report.rejected)) == ("refused", {"dataset:other"})

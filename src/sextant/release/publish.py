@@ -129,6 +129,7 @@ class Publisher:
         cause: str,
         definitions: Sequence[Definition] = (),
         guards: Sequence[Statement] = (),
+        untainted: Sequence[Statement] = (),
         intent: str = "release",
         undoes: Release | None = None,
         reason: str = "",
@@ -140,7 +141,9 @@ class Publisher:
         """Publish every table with something new, in one release; then record what was refused. A
         table whose new state cannot be written fails by itself, with what read it.
 
-        whole   all or nothing: the first table that cannot be written raises its error
+        guards     hold for everything that is written
+        untainted  hold until the release is live: that it moves on from what they name is the point
+        whole      all or nothing: the first table that cannot be written raises its error
         Raises  Conflict when somebody else published the same partitions meanwhile; nothing is
                 then live
         """
@@ -158,6 +161,7 @@ class Publisher:
                     cause,
                     definitions,
                     guards,
+                    untainted,
                     intent,
                     undoes,
                     reason,
@@ -184,6 +188,7 @@ class Publisher:
         cause: str,
         definitions: Sequence[Definition],
         guards: Sequence[Statement],
+        untainted: Sequence[Statement],
         intent: str,
         undoes: Release | None,
         reason: str,
@@ -309,13 +314,14 @@ class Publisher:
                     by=str(by),
                 )
                 if undoes.state == "live":
-                    guards = (*guards, still(undoes))
+                    untainted = (*untainted, still(undoes))
                     events.append(
                         self._releases.mark_undone(undoes, undo=drafted.id, cause=cause, by=str(by))
                     )
-            release = self._propose(built, drafted, events, cause, guards, closing)
+            both = (*guards, *untainted)
+            release = self._propose(built, drafted, events, cause, both, closing)
         elif events:
-            self._state.commit(Write(tuple(guards), (*events, *closing)))
+            self._state.commit(Write((*guards, *untainted), (*events, *closing)))
         if release is None or release.state == "live":
             for id_, digest in made.items():
                 if id_ in tables:
