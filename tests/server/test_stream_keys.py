@@ -12,6 +12,7 @@ from sextant.app import inbox
 from sextant.app.operations import Operations
 from sextant.app.platform import LocalPlatform
 from sextant.engine import keys, streams
+from sextant.kernel.clock import NS, ManualClock
 from sextant.kernel.ports import Statement, Write
 
 OPS = """
@@ -75,6 +76,19 @@ def test_the_same_rows_pushed_again_come_last_again(shop: Shop) -> None:
         assert content(p) == {"2026-01-01": [("a", 1.0)]}
         run(p)
         assert ops.count("notes")["rows"] == 3
+
+
+def test_a_clock_that_is_set_back_does_not_turn_pushes_around(shop: Shop) -> None:
+    """If this fails, the earlier of two pushes of a key wins, when the clock was set back between
+    them and another process took the second."""
+    shop.write(OPS)
+    clock = ManualClock(1_800_000_000 * NS)
+    with shop.open(clock=clock) as one, shop.open(clock=clock) as other:
+        Operations(one).push("prices", [row("a", 1, 1.0)])
+        clock.set(clock.now_ns() - 60 * NS)
+        Operations(other).push("prices", [row("a", 2, 2.0)])
+        other.inbox.fold(other.manifest(), other.system)
+        assert content(one) == {"2026-01-02": [("a", 2.0)]}
 
 
 def test_rows_without_a_key_and_tables_without_partitions_do_not_move(shop: Shop) -> None:

@@ -23,9 +23,12 @@ class Ids:
         self._last = 0
         self._lock = threading.Lock()
 
-    def new(self, prefix: str) -> str:
-        """Return a new id with this prefix, larger than every earlier one of this generator."""
+    def new(self, prefix: str, *, after: str = "") -> str:
+        """Return a new id with this prefix, larger than every earlier one of this generator, and
+        than `after`, an id of another generator whose clock may have been ahead."""
         with self._lock:
+            if after.startswith(f"{prefix}_"):
+                self._last = max(self._last, _number(after.removeprefix(f"{prefix}_")))
             stamp = (self._clock.now_ns() // 1_000_000) << 80
             if stamp > self._last:
                 self._last = stamp | self._rng.getrandbits(80)
@@ -37,3 +40,10 @@ class Ids:
 
 def _base32(value: int) -> str:
     return "".join([_PAIRS[(value >> shift) & 1023] for shift in range(120, -1, -10)])
+
+
+def _number(text: str) -> int:
+    value = 0
+    for letter in text:
+        value = value << 5 | _ALPHABET.index(letter)
+    return value

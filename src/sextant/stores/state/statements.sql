@@ -296,6 +296,8 @@ INSERT INTO inbox (dataset, batch, id, rows, body, actor, taken_at, folded_at) V
 SELECT rows, taken_at, folded_at, refusal, actor FROM inbox WHERE dataset = ? AND batch = ?
 -- name: inbox_queue
 SELECT batch, rows FROM inbox WHERE dataset = ? AND folded_at = 0 AND refusal = '' ORDER BY id LIMIT ?
+-- name: inbox_newest
+SELECT id FROM inbox WHERE dataset = ? AND folded_at = 0 ORDER BY id DESC LIMIT 1
 -- name: inbox_waiting
 SELECT batch, id, body, actor, rows FROM inbox WHERE dataset = ? AND folded_at = 0 AND refusal = '' ORDER BY id LIMIT ?
 -- name: inbox_waits
