@@ -438,6 +438,12 @@ class World:
         if names and not request.upstream:
             touches = frozenset(names) | (frozenset(BELOW[names[0]]) if downstream else frozenset())
             touches |= {"kpi:shown"} if touches & {"cleaned", "kpi_shown"} else frozenset()
+        known: set[str] = set()
+
+        def call(p: LocalPlatform) -> Any:
+            known.update(self._parts(p, env, "orders"))
+            return p.runs.run(env, request, by=p.who())
+
         text = f"run {env} {how} {' '.join(names)} {'..'.join(partitions or ())}"
         text += "" if downstream else " --no-downstream"
         text += " --upstream" if request.upstream else ""
@@ -447,13 +453,13 @@ class World:
                 shown = "; ".join(f"{step.step}: {step.error}" for step in report.failed)
                 raise Difference(f"a run is {report.state}: {shown}")
             if how == "all" and report.state == "finished" and self._alone:
-                self._is_as_given(env)
+                self._is_as_given(env, known)
 
         return Command(
             name="run",
             env=env,
             text=text,
-            call=lambda p: p.runs.run(env, request, by=p.who()),
+            call=call,
             touches=touches,
             after=after,
         )
@@ -472,16 +478,22 @@ class World:
             version = str(rng.choice(rows)[0])
         downstream = rng.random() < 0.75
         expected: list[str] = []
+        left: set[tuple[str, str]] = set()
 
         def call(p: LocalPlatform) -> Any:
             pointer = p.versions.live(env).get(id_)
             expected.append(pointer.release if pointer and not version else "")
+            left.update(self._left_behind(p, env))
             return p.runs.undo(
                 env, id_, by=p.who(), reason="bad", version=version, downstream=downstream
             )
 
         def after(report: Any) -> None:
             self._is_taken_back(env, name, report, expected[0], version)
+            more = self._left_behind(self.actors[0].p, env) - left if downstream else set()
+            more = {one for one in more if one[0] != name}  # itself is what it was before
+            if self._alone and more:
+                raise Difference(f"the undo of {name} left {sorted(more)} as it was")
 
         touches = frozenset({name}) | (frozenset(BELOW.get(name, ())) if downstream else frozenset())
         touches |= {"kpi_shown"} if name == "kpi:shown" else frozenset()
@@ -772,8 +784,9 @@ class World:
             if env != command.env or asset not in allowed:
                 raise Difference(f"{command.text} moved {asset} in {env}")
 
-    def _is_as_given(self, env: str) -> None:
-        """After a run of everything a source is what it gives, but for what was undone."""
+    def _is_as_given(self, env: str, days: set[str]) -> None:
+        """After a run of everything a source is what it gives, but for what was undone. `days`:
+        those that were read again; the others may have been taken from another environment."""
         p = self.actors[0].p
         parents = {name: parent for name, parent in self._query("SELECT name, parent FROM env")}
         kept_out: set[tuple[str, str]] = set()
@@ -786,7 +799,7 @@ class World:
             }
             seen = parents[seen]
         live = self._live_rows(p, env, "orders")
-        for day in DAYS:
+        for day in sorted(days):
             given = ((day, int((self.files / day).read_text())),)
             if live.get(day) == given:
                 continue
@@ -832,10 +845,7 @@ class World:
         not."""
         plan = p.runs.plan(env, Request(look_back=False))
         said = _said(plan)
-        live = {
-            name: self._live_rows(p, env, name)
-            for name in ("orders", "returned", "cleaned", "recent", "total", "kpi_shown")
-        }
+        live = self._live(p, env)
         for name in DERIVED:
             for key, rows in live[name].items():
                 why = said.get((name, key), "")
@@ -859,6 +869,28 @@ class World:
         )
         if bool(plan.definitions) == (is_live or held):
             raise Difference(f"the definition in {env} is live: {is_live}, planned otherwise")
+
+    def _live(self, p: LocalPlatform, env: str) -> dict[str, dict[str, Rows]]:
+        return {
+            name: self._live_rows(p, env, name) for name in ("orders", "returned", *DERIVED)
+        }
+
+    def _left_behind(self, p: LocalPlatform, env: str) -> set[tuple[str, str]]:
+        """Return the live derived partitions that do not follow from their inputs."""
+        said = _said(p.runs.plan(env, Request(look_back=False)))
+        return self._without_inputs(p, env) | {
+            one for one, why in said.items() if why == "inputs changed" and one[0] in DERIVED
+        }
+
+    def _without_inputs(self, p: LocalPlatform, env: str) -> set[tuple[str, str]]:
+        """Return the live derived partitions whose inputs are gone."""
+        live = self._live(p, env)
+        return {
+            (name, key)
+            for name in DERIVED
+            for key in live[name]
+            if self.expected(live, name, key) is None
+        }
 
     def expected(
         self, live: Mapping[str, Mapping[str, Rows]], name: str, key: str
@@ -894,6 +926,8 @@ class World:
         orders = self._live_rows(p, env, "orders")
         said = _said(p.runs.plan(env, Request(look_back=False)))
         if set(orders) != set(DAYS) or any(name in DERIVED for name, _ in said):
+            return False
+        if self._without_inputs(p, env):
             return False
         self._empties += 1
         aside = self.folder / f"empty-{self._empties}"
