@@ -37,7 +37,7 @@ from sextant.kernel.limits import LEASE_S
 from sextant.kernel.nouns import Move, Part, Principal, Release
 from sextant.ledger.verify import verify
 
-PROJECT = '''
+PROJECT = """
 import pathlib
 import polars as pl
 import sextant as sx
@@ -76,7 +76,7 @@ def children(day: sx.Partition) -> pl.DataFrame:
     return pl.DataFrame({"id": [day.key], "day": [day.key], "of": [day.key]})
 
 shown = sx.kpi("shown", of=cleaned, measure="sum(value)", grain="")
-'''
+"""
 DAYS = tuple(f"2026-01-0{n}" for n in range(1, 5))
 MEASURES = ("sum(value)", "sum(value) * 2")
 ALL = "all"
@@ -279,7 +279,9 @@ class World:
         enter(mock.patch.object(leases, "this_process", self._this_process))
         enter(
             mock.patch.object(
-                leases, "_started", lambda pid: self.lives[pid] if pid in self.lives else started(pid)
+                leases,
+                "_started",
+                lambda pid: self.lives[pid] if pid in self.lives else started(pid),
             )
         )
         # who is slow is decided by the steps, not by the machine's pace
@@ -415,7 +417,9 @@ class World:
 
     def _run(self, rng: random.Random) -> Command:
         env = self._env(rng)
-        how = rng.choice(("all", "all", "all", "named", "named", "range", "force", "stale", "stale"))
+        how = rng.choice(
+            ("all", "all", "all", "named", "named", "range", "force", "stale", "stale")
+        )
         names: tuple[str, ...] = ()
         partitions: tuple[str, str] | None = None
         if how in ("named", "range", "force"):
@@ -495,7 +499,9 @@ class World:
             if self._alone and more:
                 raise Difference(f"the undo of {name} left {sorted(more)} as it was")
 
-        touches = frozenset({name}) | (frozenset(BELOW.get(name, ())) if downstream else frozenset())
+        touches = frozenset({name}) | (
+            frozenset(BELOW.get(name, ())) if downstream else frozenset()
+        )
         touches |= {"kpi_shown"} if name == "kpi:shown" else frozenset()
         text = f"undo {env} {name} {version[:8]}" + ("" if downstream else " --no-downstream")
         return Command(name="undo", env=env, text=text, call=call, touches=touches, after=after)
@@ -655,7 +661,9 @@ class World:
         return self._query("SELECT id FROM run WHERE state = 'running' ORDER BY id")
 
     def _envs(self) -> list[str]:
-        return [row[0] for row in self._query("SELECT name FROM env WHERE dropped_at = 0 ORDER BY 1")]
+        return [
+            row[0] for row in self._query("SELECT name FROM env WHERE dropped_at = 0 ORDER BY 1")
+        ]
 
     def _env(self, rng: random.Random) -> str:
         return rng.choice(("dev", "dev", *self._envs()))
@@ -729,7 +737,9 @@ class World:
 
     def _note_undone(self, p: LocalPlatform) -> None:
         """Remember what was taken back since the last look."""
-        for id_, doc in self._query("SELECT id, doc FROM release WHERE intent = 'undo' ORDER BY id"):
+        for id_, doc in self._query(
+            "SELECT id, doc FROM release WHERE intent = 'undo' ORDER BY id"
+        ):
             if id_ in self._undos:
                 continue
             self._undos.add(id_)
@@ -871,9 +881,7 @@ class World:
             raise Difference(f"the definition in {env} is live: {is_live}, planned otherwise")
 
     def _live(self, p: LocalPlatform, env: str) -> dict[str, dict[str, Rows]]:
-        return {
-            name: self._live_rows(p, env, name) for name in ("orders", "returned", *DERIVED)
-        }
+        return {name: self._live_rows(p, env, name) for name in ("orders", "returned", *DERIVED)}
 
     def _left_behind(self, p: LocalPlatform, env: str) -> set[tuple[str, str]]:
         """Return the live derived partitions that do not follow from their inputs."""
@@ -892,9 +900,7 @@ class World:
             if self.expected(live, name, key) is None
         }
 
-    def expected(
-        self, live: Mapping[str, Mapping[str, Rows]], name: str, key: str
-    ) -> Rows | None:
+    def expected(self, live: Mapping[str, Mapping[str, Rows]], name: str, key: str) -> Rows | None:
         """Return what a derived partition should hold, computed from the live rows of its inputs.
         None when it has no inputs."""
         if name == "cleaned":
