@@ -22,6 +22,7 @@ ALL = (
     "telemetry",
     "crash",
     "telemetry_crash",
+    "together",
     "mutation",
 )
 
