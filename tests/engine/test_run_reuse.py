@@ -192,3 +192,30 @@ def test_why_of_a_run_that_failed_says_what_and_what_now(shop: Shop, running: An
         assert "It failed: " in reason
         assert f"`sextant runs {report.id}` shows where" in reason
         assert "sextant run dataset:orders --env dev" in Operations(p).why("orders")["reason"]
+
+
+RENAMED = """
+WORD = "a"
+
+@sx.dataset(partition=days, key="id")
+def orders(day: sx.Partition) -> pl.DataFrame:
+    return pl.DataFrame({"id": [day.key], "word": [WORD]})
+
+@sx.dataset(key="size")
+def sizes(orders: pl.DataFrame) -> pl.DataFrame:
+    return pl.DataFrame({"size": [len(orders["word"][0])]})
+"""
+
+
+def test_an_older_version_that_comes_out_again_is_up_to_date(shop, running) -> None:
+    """A process that has read the older version would call it changed, and make it once more."""
+    shop.write(RENAMED)
+    with shop.open() as p:
+        running(p)
+        with shop.open() as other:
+            for word in ("long", "b"):  # the size of "b" is that of the first version
+                shop.write(RENAMED.replace('"a"', f'"{word}"'))
+                other.load()
+                running(other, "dev", stale=True)
+        p.load()
+        assert p.runs.plan("dev", Request()).steps == ()

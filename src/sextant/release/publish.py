@@ -261,7 +261,11 @@ class Publisher:
                 moves.append(Move(env=env, asset=id_, source=table.base, target=version.digest))
                 recorded = self._recorded(version, env, release_id, by, cause)
                 checked = self._checks(table.checks, run, id_, version.digest, by, recorded.id)
-                events += [recorded, *checked]
+                events += [
+                    recorded,
+                    *checked,
+                    *self._made_otherwise(table, version, by, recorded.id),
+                ]
                 closing += self._closing(env, table, checked)
             else:  # the same content in other files
                 events.append(
@@ -543,6 +547,24 @@ class Publisher:
         return self._event(
             "version.restored" if is_expired else "version.reused", subject, reused, by, cause
         )
+
+    def _made_otherwise(
+        self, table: RunTable, version: Version, by: Principal, cause: str
+    ) -> list[Event]:
+        """Return the event that notes what a version was made of this time, where it exists
+        already and its record says otherwise."""
+        if not self._state.read("version_get", (version.asset, version.digest)):
+            return []
+        known = self._versions.parts(version.asset, version.digest)
+        parts = tuple(
+            staged.part
+            for name, staged in table.staged.items()
+            if name in known and known[name] != staged.part
+        )
+        if not parts:
+            return []
+        data = VersionConfirmed(version.asset, parts)
+        return [self._event("version.confirmed", version.asset, data, by, cause)]
 
     def _checks(
         self,
