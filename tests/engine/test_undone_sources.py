@@ -179,3 +179,17 @@ def test_a_release_of_what_was_undone_is_refused(shop, running, source) -> None:
         with pytest.raises(Conflict, match="was undone in `dev`"):
             p.runs.release("dev", p.asset("orders"), source="aside", by=p.who())
         assert amounts(p) == [1, 1, 1, 4]
+
+
+def test_an_undo_takes_back_what_is_live_when_the_clock_was_set_back(shop, running, source) -> None:
+    """The first release of the same version would be undone instead, and everything be gone."""
+    with open_(shop) as p:
+        running(p)
+        source.give(BAD, 9)
+        running(p)
+        p.clock.set(p.clock.now_ns() - 3600 * 10**9)
+        source.give(BAD, 1)
+        running(p)
+        assert amounts(p) == [1, 1, 1, 1]
+        undo(p)
+        assert amounts(p) == [1, 9, 1, 1]

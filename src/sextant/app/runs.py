@@ -304,6 +304,8 @@ class Runs:
                 f"what is live of `{asset_id}` was brought back by an undo",
                 hint=f"name the version to undo: `sextant versions {asset_id}` lists them",
             )
+        elif live.env == env:  # by its pointer: clocks do not say which of two releases is newer
+            return live.version, p.releases.get(live.release)
         else:
             bad = live.version
         rows = p.state.read("release_of_move", (env, asset_id, bad)) if bad else []
