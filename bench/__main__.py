@@ -21,6 +21,7 @@ ALL = (
     "streams",
     "telemetry",
     "crash",
+    "machine",
     "telemetry_crash",
     "together",
     "mutation",

@@ -294,6 +294,7 @@ class World:
             for name, pid, namespace in zip(("ann", "bob"), pids, apart, strict=True)
         ]
         self._database = sqlite3.connect(self.root / ".sextant" / "state.db", isolation_level=None)
+        self.begin()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -301,6 +302,18 @@ class World:
         for actor in self.actors:
             actor.close()
         self._stack.close()
+
+    def begin(self) -> None:
+        """Push a row and make everything once, so that there is something to work on."""
+        rng = random.Random(self.seed)
+        self._plainly(self.actors[0], self._push(rng))
+        command = Command(
+            name="run",
+            env="dev",
+            text="run dev all",
+            call=lambda p: p.runs.run("dev", Request(), by=p.who()),
+        )
+        self._plainly(self.actors[0], command)
 
     def _write_project(self) -> None:
         text = PROJECT.replace("FOLDER", repr(str(self.files)))
@@ -443,9 +456,11 @@ class World:
             touches = frozenset(names) | (frozenset(BELOW[names[0]]) if downstream else frozenset())
             touches |= {"kpi:shown"} if touches & {"cleaned", "kpi_shown"} else frozenset()
         known: set[str] = set()
+        left: set[tuple[str, str]] = set()
 
         def call(p: LocalPlatform) -> Any:
             known.update(self._parts(p, env, "orders"))
+            left.update(self._left_behind(p, env))
             return p.runs.run(env, request, by=p.who())
 
         text = f"run {env} {how} {' '.join(names)} {'..'.join(partitions or ())}"
@@ -456,6 +471,9 @@ class World:
             if report.state not in ("finished", "refused"):
                 shown = "; ".join(f"{step.step}: {step.error}" for step in report.failed)
                 raise Difference(f"a run is {report.state}: {shown}")
+            more = self._left_behind(self.actors[0].p, env) - left if downstream else set()
+            if self._alone and more:
+                raise Difference(f"the run left {sorted(more)} as it was")
             if how == "all" and report.state == "finished" and self._alone:
                 self._is_as_given(env, known)
 
@@ -511,7 +529,7 @@ class World:
         name = rng.choice(("orders", "cleaned", "recent", "total", "returned"))
         source = version = ""
         if rng.random() < 0.6:
-            source = self._env(rng)
+            source = rng.choice([name for name in self._envs() if name != env])
         else:
             rows = self._query(
                 "SELECT digest FROM version WHERE asset = ? ORDER BY rowid DESC LIMIT 6",
@@ -532,19 +550,11 @@ class World:
         rows = self._query("SELECT env, asset, version FROM withdrawn ORDER BY rowid DESC LIMIT 5")
         env, id_, version = rng.choice(rows) if rows else ("dev", "dataset:orders", "0" * 64)
 
-        def after(_result: Any) -> None:
-            self._undone[env] = [
-                one
-                for one in self._undone.get(env, [])
-                if (_id(one.asset), one.version) != (id_, version)
-            ]
-
         return Command(
             name="unhold",
             env=env,
             text=f"unhold {env} {id_} {version[:8]}",
             call=lambda p: p.releases.unhold(env, id_, version, p.who()),
-            after=after,
         )
 
     def _environment(self, rng: random.Random) -> Command:
@@ -708,7 +718,11 @@ class World:
             error = answer.defect
             raise Difference(f"{command.text}: {type(error).__name__}: {error}") from error
         self._note_pushed()
+        if command.name == "unhold":
+            self._note_unheld(command.env)
         self._note_undone(actor.p)
+        if command.name == "release":  # a person brings a version as it is, with all its partitions
+            self._forced |= {(command.env, name) for name in command.touches}
         if command.name == "drop" and command.env not in self._envs():
             self._undone.pop(command.env, None)
             self._stock.pop(command.env, None)
@@ -734,6 +748,13 @@ class World:
             self._taken.add(batch)
             for row in self._batches[batch]:
                 self._pushed[row["id"]] = (row["at"][:10], row["price"])
+
+    def _note_unheld(self, env: str) -> None:
+        """Forget what may come back. A killed process may have lifted the mark all the same."""
+        rows = self._query("SELECT asset, version FROM withdrawn WHERE env = ?", (env,))
+        self._undone[env] = [
+            one for one in self._undone.get(env, ()) if (_id(one.asset), one.version) in rows
+        ]
 
     def _note_undone(self, p: LocalPlatform) -> None:
         """Remember what was taken back since the last look."""
@@ -1088,7 +1109,16 @@ STEPS: dict[str, Callable[[World, random.Random], None]] = {
     "clock": World._pass_time,
     "settle": World._settle,
 }
-WEIGHTS = {"run": 9, "undo": 5, "give": 4, "edit": 3, "release": 3, "push": 3, "clock": 2}
+WEIGHTS = {
+    "run": 9,
+    "undo": 5,
+    "give": 4,
+    "edit": 3,
+    "release": 4,
+    "push": 3,
+    "clock": 2,
+    "environment": 2,
+}
 
 
 def drive(world: World, rng: random.Random, steps: int) -> None:
