@@ -471,7 +471,8 @@ class World:
             if report.state not in ("finished", "refused"):
                 shown = "; ".join(f"{step.step}: {step.error}" for step in report.failed)
                 raise Difference(f"a run is {report.state}: {shown}")
-            more = self._left_behind(self.actors[0].p, env) - left if downstream else set()
+            follows = downstream and not request.upstream  # others read what is made upstream
+            more = self._left_behind(self.actors[0].p, env) - left if follows else set()
             if self._alone and more:
                 raise Difference(f"the run left {sorted(more)} as it was")
             if how == "all" and report.state == "finished" and self._alone:
