@@ -155,10 +155,48 @@ def test_a_release_from_elsewhere_is_judged_by_content(shop, running, source) ->
         orders = p.asset("orders")
         with pytest.raises(Conflict, match="changed in `dev` as well"):
             p.runs.release("dev", orders, source="aside", by=p.who())
-        undo(p)
-        assert amounts(p) == [1, 1, 1, 1]
-        p.runs.release("dev", orders, source="aside", by=p.who())
-        assert amounts(p)[1] == 4
+
+
+def test_a_release_of_an_older_version_does_not_bring_back_what_was_undone(
+    shop, running, source
+) -> None:
+    """A version behind the bad one holds its partition still; by its name it would come back."""
+    with open_(shop) as p:
+        running(p)
+        source.give(BAD, 9)
+        running(p)
+        bad = p.versions.live_version("dev", "dataset:orders")
+        source.give("2026-01-03", 2)
+        running(p)
+        later = p.versions.live_version("dev", "dataset:orders")
+        undo(p, version=bad)
+        assert amounts(p) == [1, 1, 2, 1]
+        with pytest.raises(Conflict, match=f"{BAD}.* was undone in `dev`"):
+            p.runs.release("dev", p.asset("orders"), version=later, by=p.who())
+        assert amounts(p) == [1, 1, 2, 1]
+        p.releases.unhold("dev", "dataset:orders", bad, p.who())
+        p.runs.release("dev", p.asset("orders"), version=later, by=p.who())
+        assert amounts(p) == [1, 9, 2, 1]
+
+
+def test_other_code_that_makes_a_withdrawn_version_fails_alone(shop, running, source) -> None:
+    """A version that was withdrawn came out of other code: every run would fail as a whole."""
+    with open_(shop) as p:
+        running(p)
+        shop.edit("* 2", "* 3")
+        p.load()
+        running(p, "dev", stale=True)
+        p.runs.undo("dev", "dataset:doubled", by=p.who(), reason="wrong factor")
+        shop.edit("* 3", "* (1 + 2)")
+        source.give(BAD, 1)
+        p.load()
+        shop.edit("* (1 + 2)", "* sum([1, 2])")
+        p.load()
+        report = running(p, "dev", stale=True)
+        assert report.state == "failed"
+        assert [step.code for step in report.failed] == ["SX-RELEASE-004"]
+        assert amounts(p, "doubled") == [2, 2, 2, 2]
+        assert p.state.read("runs_open") == []
 
 
 def test_a_release_of_what_was_undone_is_refused(shop, running, source) -> None:

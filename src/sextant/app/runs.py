@@ -28,6 +28,7 @@ from sextant.kernel.nouns import (
     Incident,
     Manifest,
     Move,
+    Part,
     Principal,
     Release,
     Signal,
@@ -501,6 +502,7 @@ class Runs:
             return self._rebased(env, asset, head, base, target, by, break_glass, guards)
         move = Move(env=env, asset=asset.id, source=head, target=target)
         brought, _ = changed(p.versions.parts(asset.id, head), p.versions.parts(asset.id, target))
+        self._refuse_undone(env, asset, brought.values(), break_glass)
         withdrawn_in = p.publisher.withdrawn_in(env, [move], {asset.id: brought.values()})
         decide_ = self._decider(by, env, {asset.id: asset}, break_glass, "release")
         drafted = p.releases.draft(
@@ -524,6 +526,24 @@ class Runs:
             before=self._glass("release", env, [asset], break_glass, by),
             cause=self._event_of(f"{asset.id}@{target}"),
         )
+
+    def _refuse_undone(
+        self, env: str, asset: Asset, brought: Iterable[Part], break_glass: str
+    ) -> None:
+        """Conflict when a version that somebody names brings partitions that were undone here."""
+        rows = self._p.state.read("held", (env,))
+        held = Holds(rows)
+        for part in brought if not break_glass else ():
+            if held.keeps_out(asset, part):
+                key = (asset.id, part.partition, part.code, part.inputs)
+                undone = next(str(row[4]) for row in rows if tuple(row[:4]) == key)
+                raise Conflict(
+                    "SX-RELEASE-011",
+                    f"partition `{part.partition}` of `{asset.id}` was undone in `{env}`, and this "
+                    "version brings it back",
+                    hint=f"change its code or inputs, or `sextant release {asset.id} {undone[:12]} "
+                    "--unhold`",
+                )
 
     def _not_expired(self, asset: str, digest: str) -> None:
         if digest and self._p.state.read("version_expired_is", (asset, digest)):
@@ -552,17 +572,8 @@ class Runs:
         differs, gone = changed(before, wanted)
         table = self._table(env, asset)
         origin = p.versions.get(asset.id, target)
-        held = self._held(env)
+        self._refuse_undone(env, asset, differs.values(), break_glass)
         for name in [*differs, *gone]:
-            if name in wanted and held.keeps_out(asset, wanted[name]) and not break_glass:
-                raise Conflict(
-                    "SX-RELEASE-011",
-                    (
-                        f"partition `{name}` of `{asset.id}` was undone in `{env}`, and is made "
-                        "of the same again"
-                    ),
-                    hint="change its code or inputs, or `sextant release ASSET VERSION --unhold`",
-                )
             live, was = table.base_parts.get(name), before.get(name)
             if (live.digest if live else "") != (was.digest if was else ""):
                 raise Conflict(

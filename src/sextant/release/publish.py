@@ -45,7 +45,7 @@ from sextant.ledger.projections import (
     VersionReused,
 )
 from sextant.policy.decide import Decision
-from sextant.release.releases import Instant, Releases, Verdict, still
+from sextant.release.releases import Instant, Releases, Verdict, still, withdrawn
 from sextant.release.signals import close_passed, passed
 from sextant.stores.lake.digest import version_digest
 
@@ -203,6 +203,8 @@ class Publisher:
         states, unwritten = self._states(
             {id_: table for id_, table in tables.items() if table.changed}, assets
         )
+        if intent == "release" and not broke_glass:
+            unwritten |= self._withdrawn(env, tables)
         if unwritten and whole:
             raise next(iter(unwritten.values()))
         failed |= unwritten
@@ -372,7 +374,7 @@ class Publisher:
         refused: Sequence[CheckResult] = (),
     ) -> Version:
         parts = table.parts()
-        digest = version_digest(table.schema, {name: part.digest for name, part in parts.items()})
+        digest = _digest_of(table)
         inputs = dict(table.made_from)
         if asset.build and not inputs:
             for bound in asset.build.inputs:
@@ -547,6 +549,16 @@ class Publisher:
         return self._event(
             "version.restored" if is_expired else "version.reused", subject, reused, by, cause
         )
+
+    def _withdrawn(self, env: str, tables: Mapping[str, RunTable]) -> dict[str, Exception]:
+        """Return the tables that came out as a version that was withdrawn here: by other code or
+        inputs, so that nothing held them. They fail by themselves."""
+        found: dict[str, Exception] = {}
+        for id_, table in tables.items():
+            digest = _digest_of(table) if table.changed else table.base
+            if digest != table.base and self._state.read("withdrawn_is", (env, id_, digest)):
+                found[id_] = withdrawn(env, id_, digest)
+        return found
 
     def _made_otherwise(
         self, table: RunTable, version: Version, by: Principal, cause: str
@@ -756,6 +768,11 @@ def _narrowed(staged: Mapping[str, Staged]) -> dict[str, FileRef]:
         )
         for file, names in held.items()
     }
+
+
+def _digest_of(table: RunTable) -> str:
+    """Return the digest of the version that a table would be."""
+    return version_digest(table.schema, {n: part.digest for n, part in table.parts().items()})
 
 
 def _shape(table: RunTable) -> tuple[Any, ...]:

@@ -130,17 +130,7 @@ class Releases:
         if not broke_glass and intent == "release":
             for move in moves:
                 if self._state.read("withdrawn_is", (move.env, move.asset, move.target)):
-                    raise Conflict(
-                        "SX-RELEASE-004",
-                        (
-                            f"version `{move.target[:12]}` of `{move.asset}` was withdrawn in "
-                            f"`{move.env}`"
-                        ),
-                        hint=(
-                            f"`sextant release {move.asset} {move.target[:12]} --unhold` lifts "
-                            "the mark"
-                        ),
-                    )
+                    raise withdrawn(move.env, move.asset, move.target)
         return Release(
             id=id_ or self._ids.new("rel"),
             state="proposed",
@@ -668,6 +658,15 @@ class Releases:
         return str(rows[0][0]) if rows else ""
 
 
+def withdrawn(env: str, asset: str, version: str) -> Conflict:
+    """Return the error of a version that was withdrawn in an environment."""
+    return Conflict(
+        "SX-RELEASE-004",
+        f"version `{version[:12]}` of `{asset}` was withdrawn in `{env}`",
+        hint=f"`sextant release {asset} {version[:12]} --unhold` lifts the mark",
+    )
+
+
 def still(release: Release) -> Statement:
     """Return the guard by which a write fails when a release is no longer where it was read."""
     return Statement(
@@ -678,4 +677,4 @@ def still(release: Release) -> Statement:
     )
 
 
-__all__ = ["Instant", "Kind", "Releases", "Verdict", "is_open", "still"]
+__all__ = ["Instant", "Kind", "Releases", "Verdict", "is_open", "still", "withdrawn"]
