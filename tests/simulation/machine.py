@@ -2,7 +2,7 @@
 oracle that says what must hold after each step.
 
 `World` is one project folder on real SQLite. Whatever is chosen comes from the `random.Random` that
-a step is given: `test_machine.py` hands in hypothesis's, `bench/machine.py` a seeded one. Only one
+a step is given: `test_world.py` hands in hypothesis's, `bench/machine.py` a seeded one. Only one
 thread runs at a time, so a seed replays.
 
 The oracle computes what each derived partition should hold from the live rows of its inputs, in

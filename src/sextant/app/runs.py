@@ -502,7 +502,6 @@ class Runs:
             return self._rebased(env, asset, head, base, target, by, break_glass, guards)
         move = Move(env=env, asset=asset.id, source=head, target=target)
         brought, _ = changed(p.versions.parts(asset.id, head), p.versions.parts(asset.id, target))
-        self._refuse_undone(env, asset, brought.values(), break_glass)
         withdrawn_in = p.publisher.withdrawn_in(env, [move], {asset.id: brought.values()})
         decide_ = self._decider(by, env, {asset.id: asset}, break_glass, "release")
         drafted = p.releases.draft(
@@ -514,6 +513,7 @@ class Runs:
             broke_glass=break_glass,
             reason=break_glass,
         )
+        self._refuse_undone(env, asset, brought.values(), break_glass)
         there = Statement(
             "version_expired_is",
             (asset.id, target),
