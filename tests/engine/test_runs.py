@@ -5,7 +5,9 @@ import pytest
 from orders_project import CUT, ORDERS, TWO, parts
 
 from sextant.engine.plan import Request
+from sextant.engine.tables import RunTable, Staged, StepOutput
 from sextant.kernel.errors import Conflict, NotFound
+from sextant.stores.lake import frames
 
 
 def test_what_was_refused_is_refused_again(shop, running) -> None:
@@ -300,4 +302,30 @@ def test_retries(shop, running) -> None:
             (1, False),
             (2, False),
             (3, True),
+        ]
+
+
+def test_a_part_of_a_file_keeps_its_columns_beside_a_partition_that_was_found(
+    shop, running
+) -> None:
+    """What was found before has no columns of its own to say; where only a part of another file
+    was taken, that was rewritten without columns, and its rows were empty."""
+    shop.write(ORDERS.replace('["2026-01-03"]', "[]"))
+    with shop.open() as p:
+        running(p)
+        asset = p.asset("orders")
+        version = p.versions.get(asset.id, p.versions.live_version("dev", asset.id))
+        made = p.versions.parts(asset.id, version.digest)
+        [file] = p.lake.files(version.locator)
+        first, second, *_ = sorted(made)
+        table = RunTable(asset.id, "", "", {}, (), p.lake)
+        table.take(
+            StepOutput(staged=(Staged(part=made[first], files=(file,)),), schema=version.schema)
+        )
+        found = Staged(part=made[second], origin=version.locator)
+        table.take(StepOutput(staged=(found,), schema=version.schema))
+        commit = p.publisher._commit(table, asset)
+        frame = frames.read(p.lake.root, commit.files, frame="polars", schema=version.schema)
+        assert sorted(frame["id"].to_list()) == [
+            f"{d}-{n}" for d in (first, second) for n in range(3)
         ]

@@ -53,14 +53,12 @@ class RunTable:
             parts,
             schema,
         )
-        self.arrow_schema = b""
         self.staged: dict[str, Staged] = {}
         self.removed: set[str] = set()
         self.confirmed: list[Part] = []
         self.held_back: list[Part] = []
         self.refused: dict[str, Staged] = {}
         self.refused_schema = schema
-        self.refused_arrow_schema = b""
         self.checks: list[CheckResult] = []
         self.refused_checks: list[CheckResult] = []
         self.made_from: dict[
@@ -108,7 +106,6 @@ class RunTable:
             self.refused.update((s.part.partition, s) for s in output.staged)
             self.refused_checks += output.checks
             self.refused_schema = merge_schema(self.refused_schema, output.schema)
-            self.refused_arrow_schema = output.arrow_schema
             return
         self.staged.update((s.part.partition, s) for s in output.staged)
         self.confirmed += output.confirmed
@@ -116,7 +113,6 @@ class RunTable:
         self.checks += output.checks
         if output.staged and output.schema:
             self.schema = merge_schema(self.schema, output.schema)
-            self.arrow_schema = output.arrow_schema
 
     def sets(self, wanted: Iterable[str] | None) -> tuple[FileSet, ...]:
         """Return where the rows of these partitions (None: all) lie."""

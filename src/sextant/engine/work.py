@@ -390,7 +390,7 @@ class DataWork:
         )
         if bad:  # the table as a whole is refused: nothing of it is published
             table.refused.update(table.staged)
-            table.refused_schema, table.refused_arrow_schema = table.schema, table.arrow_schema
+            table.refused_schema = table.schema
             table.staged.clear()
             table.refused_checks += [*table.checks, *result.checks]
             table.checks.clear()

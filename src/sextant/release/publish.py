@@ -15,7 +15,7 @@ import msgspec
 from sextant.engine.holds import Holds
 from sextant.engine.keys import definition_digest
 from sextant.engine.plan import Definition, compared_with
-from sextant.engine.tables import RunTable, Staged
+from sextant.engine.tables import RunTable, Schema, Staged
 from sextant.engine.versions import Versions, changed
 from sextant.engine.work import table_folder
 from sextant.kernel.clock import Clock
@@ -496,7 +496,7 @@ class Publisher:
                 locator,
                 add=tuple(files.values()),
                 replace=gone,
-                arrow_schema=table.arrow_schema,
+                arrow_schema=_arrow_schema(table.schema),
                 partitioned=grain,
             )
             locator = done.locator
@@ -689,7 +689,7 @@ class Publisher:
             self._lake,
         )
         candidate.staged = dict(table.refused)
-        candidate.schema, candidate.arrow_schema = table.refused_schema, table.refused_arrow_schema
+        candidate.schema = table.refused_schema
         return candidate
 
     def _propose(
@@ -768,6 +768,15 @@ def _narrowed(staged: Mapping[str, Staged]) -> dict[str, FileRef]:
         )
         for file, names in held.items()
     }
+
+
+def _arrow_schema(schema: Schema) -> bytes:
+    """Return a table's columns as an Arrow IPC schema: those of all that was staged, not of what
+    came last. A file is rewritten with them where only some of its partitions are taken."""
+    from sextant.stores.lake.types import arrow_schema
+
+    data: bytes = arrow_schema(schema).serialize().to_pybytes()
+    return data
 
 
 def _digest_of(table: RunTable) -> str:
