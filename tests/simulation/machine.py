@@ -747,14 +747,16 @@ class World:
             self._touches_only(command, before)
 
     def _note_pushed(self) -> None:
-        """Remember the rows of batches that became durable just now. Of two pushes that went on at
-        the same time the one with the larger id is the later."""
+        """Remember the rows of batches that became durable just now. Of two that wait, pushed at the
+        same time, the one with the larger id is the later."""
+        waiting = {id_ for (id_,) in self._query("SELECT id FROM inbox WHERE folded_at = 0")}
         for batch, id_ in self._query("SELECT batch, id FROM inbox ORDER BY id"):
             if batch in self._taken:
                 continue
             self._taken.add(batch)
             for row in self._batches[batch]:
-                if self._pushed_in.get(row["id"], "") <= id_:
+                earlier = self._pushed_in.get(row["id"], "")
+                if earlier not in waiting or earlier <= id_:
                     self._pushed_in[row["id"]] = id_
                     self._pushed[row["id"]] = (row["at"][:10], row["price"])
 
