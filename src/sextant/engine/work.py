@@ -220,6 +220,8 @@ class DataWork:
                         and before.code != item.code
                     ):
                         found = self._memo(asset, msgspec.structs.replace(here, code=before.code))
+                        if found is not None and self.held.keeps_out(asset, found[0].part):
+                            found = None  # what the older code had made was undone itself
             live = table.base_parts.get(item.partition)
             if found is None or not (
                 found[0].files or found[0].origin or (live and live.digest == found[0].part.digest)
