@@ -231,3 +231,20 @@ def test_an_undo_takes_back_what_is_live_when_the_clock_was_set_back(shop, runni
         assert amounts(p) == [1, 1, 1, 1]
         undo(p)
         assert amounts(p) == [1, 9, 1, 1]
+
+
+def test_an_undo_upstream_leaves_out_what_was_undone_below(shop, running, source) -> None:
+    """An undo takes what older code had made of the older rows: also what was undone of it."""
+    with open_(shop) as p:
+        running(p)
+        shop.edit("* 2", "* 4")
+        p.load()
+        running(p, "dev", stale=True)
+        p.runs.undo("dev", "dataset:doubled", by=p.who(), reason="bad factor")
+        source.give(BAD, 9)
+        running(p)
+        assert amounts(p, "doubled") == [2, 36, 2, 2]
+        shop.edit("* 4", "* 5")
+        p.load()
+        undo(p)
+        assert amounts(p, "doubled") == [2, 5, 2, 2], "not 4, which was undone"
