@@ -116,10 +116,11 @@ def check(
     import polars as pl
 
     from sextant.domains.dataops.checks import evaluate
-    from sextant.stores.lake import frames, types
+    from sextant.stores.lake import frames
 
     def rows(value: Any) -> pl.DataFrame:
-        return pl.DataFrame(pl.from_arrow(types.canonical(frames.to_arrow(value))))
+        (_, table), *_ = frames.conform([("", frames.to_arrow(value))])
+        return pl.DataFrame(pl.from_arrow(table))
 
     name, time, personal, declared = _declared(what)
     specs = [one if isinstance(one, CheckSpec) else one.spec for one in declared]

@@ -59,7 +59,7 @@ class Writer:
     def stage(self, parts: dict[str, pa.Table]) -> list[FileRef]:
         self.attempt += 1
         outs = frames.write_many(
-            list(parts.items()),
+            frames.arrange(list(parts.items())),
             root=self.lake.root,
             staging=f"{self.table}/data/a{self.attempt}",
             grain=self.grain,

@@ -85,7 +85,7 @@ class World:
         """Write a state of a table, as the coordinator does."""
         self._attempts += 1
         outs = frames.write_many(
-            [("", table)],
+            frames.arrange([("", table)]),
             root=self.lake.root,
             staging=f"{name}/data/a{self._attempts}",
             grain="none",

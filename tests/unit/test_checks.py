@@ -14,7 +14,6 @@ import pytest
 
 from sextant.domains import dataops
 from sextant.domains.dataops.checks import _ROWS, _WHOLE, evaluate
-from sextant.domains.dataops.checks.whole import type_name
 from sextant.kernel.clock import from_datetime
 from sextant.kernel.errors import ProjectError
 from sextant.kernel.limits import SAMPLES_PER_CHECK_MAX
@@ -181,34 +180,3 @@ def test_pandas_is_not_needed_to_check() -> None:
         functions={"f": lambda frame: pd.DataFrame({"a": [2]})},
     )
     assert json.loads(sample)["rows"] == [{"a": 2}]
-
-
-def test_type_names_are_those_of_the_lake() -> None:
-    """`schema` would compare the live version's types with names that the lake never writes."""
-    frame = pl.DataFrame(
-        {
-            "i8": pl.Series([1], dtype=pl.Int8),
-            "u16": pl.Series([1], dtype=pl.UInt16),
-            "i32": pl.Series([1], dtype=pl.Int32),
-            "u32": pl.Series([1], dtype=pl.UInt32),
-            "i": [1],
-            "f": pl.Series([1.0], dtype=pl.Float32),
-            "x": [1.0],
-            "b": [True],
-            "s": ["a"],
-            "c": pl.Series(["a"], dtype=pl.Categorical),
-            "e": pl.Series(["a"], dtype=pl.Enum(["a"])),
-            "y": [b"a"],
-            "d": [date(2013, 1, 1)],
-            "t": [datetime(2013, 1, 1)],
-            "h": pl.Series([0]).cast(pl.Time),
-            "z": pl.Series([datetime(2013, 1, 1)]).dt.replace_time_zone("America/New_York"),
-            "n": pl.Series([datetime(2013, 1, 1)], dtype=pl.Datetime("ns")),
-            "m": pl.Series(["1.5"]).cast(pl.Decimal(10, 2)),
-            "l": [[1]],
-            "a": pl.Series([[1, 2]], dtype=pl.Array(pl.Int16, 2)),
-            "o": [{"p q": [1], "r": "x"}],
-        }
-    )
-    stored = frames.schema_of(frames.canonical(frames.to_arrow(frame)))
-    assert tuple((name, type_name(type_)) for name, type_ in frame.schema.items()) == stored

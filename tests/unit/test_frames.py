@@ -160,24 +160,22 @@ def test_type_names_read_back() -> None:
 def test_what_cannot_be_stored_names_its_column(table: pa.Table, said: str) -> None:
     """An author would have to search which of 40 columns is meant."""
     with pytest.raises(BadData, match=said):
-        frames.canonical(table)
+        frames.conform([("", table)])
 
 
 def test_numbers_take_the_tables_type_where_no_value_changes() -> None:
     """A pandas step would fail on each day that has a null, because pandas made floats of its
     integers."""
     expect = (("a", "int64"), ("b", "float64"), ("c", "int64"), ("d", "string"))
-    table = frames.canonical(
-        pa.table(
-            {
-                "a": pa.array([1.0, None]),
-                "b": pa.array([1, 2]),
-                "c": pa.array([1.5, 2.0]),
-                "d": pa.nulls(2),
-            }
-        ),
-        expect,
+    table = pa.table(
+        {
+            "a": pa.array([1.0, None]),
+            "b": pa.array([1, 2]),
+            "c": pa.array([1.5, 2.0]),
+            "d": pa.nulls(2),
+        }
     )
+    ((_, table),) = frames.conform([("", table)], table=expect)
     assert frames.schema_of(table) == (
         ("a", "int64"),
         ("b", "float64"),
@@ -360,7 +358,7 @@ def test_pandas_reads_too(tmp_path: Path) -> None:
     out = frames.write(sample(), "all", root=tmp_path, staging="a")
     frame = frames.read(tmp_path, out.files, frame="pandas")
     assert isinstance(frame, pd.DataFrame)
-    assert frame["s"].tolist()[2] == "ü"
+    assert "ü" in frame["s"].tolist()
     assert frame["t"].dtype == "datetime64[us, UTC]"
 
 
@@ -371,7 +369,7 @@ def test_days_of_a_month_share_a_file_and_are_read_apart(tmp_path: Path) -> None
         for month in (1, 2)
         for day in (1, 2, 3)
     ]
-    outs = frames.write_many(parts, root=tmp_path, staging="a", key=[], grain="daily")
+    outs = frames.write_many(frames.arrange(parts), root=tmp_path, staging="a", grain="daily")
     assert [out.partition for out in outs] == [name for name, _ in parts]
     assert [out.digest for out in outs] == [frames.digest(table) for _, table in parts]
     files = tuple(dict.fromkeys(file for out in outs for file in out.files))

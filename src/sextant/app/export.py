@@ -99,6 +99,7 @@ def rows(
         columns=columns or None,
         frame="pyarrow",
         schema=schema,
+        key=asset.table.key,
     )
     return FORMS[form](table)
 

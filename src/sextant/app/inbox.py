@@ -582,12 +582,12 @@ class _Placed(NamedTuple):
 
 
 def _is_stream(asset: Asset) -> bool:
-    return bool(asset.table and asset.table.columns)
+    return streams.is_stream(asset)
 
 
 def columns_of(asset: Asset) -> streams.Columns:
     """Return the columns of pushed rows. UsageError for an asset that takes none."""
-    if asset.table is None or not asset.table.columns:
+    if asset.table is None or not streams.is_stream(asset):
         raise UsageError(
             "SX-STREAM-011",
             f"`{asset.id}` takes no rows",

@@ -241,7 +241,19 @@ class Views:
             )
         files = self._p.lake.files(version.locator) if version.locator else ()
         frame: pl.DataFrame = frames.read(
-            self._p.lake.root, files, partitions=partitions, frame="polars", schema=version.schema
+            self._p.lake.root,
+            files,
+            partitions=partitions,
+            frame="polars",
+            schema=version.schema,
+            key=next(
+                (
+                    one.table.key
+                    for one in self._p.manifest().assets
+                    if one.id == version.asset and one.table
+                ),
+                (),
+            ),
         )
         return frame
 

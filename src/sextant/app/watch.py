@@ -21,7 +21,7 @@ from sextant.engine.plan import Request
 from sextant.kernel.clock import NS, from_datetime, to_datetime
 from sextant.kernel.errors import Busy, SextantError, UsageError, UserError
 from sextant.kernel.limits import INBOX_BATCHES_EARLY, RUNS_SCHEDULED_MAX
-from sextant.kernel.nouns import Asset, Manifest, Release
+from sextant.kernel.nouns import Manifest, Release
 from sextant.kernel.partitions import ALL
 from sextant.ledger.projections import RunChanged
 
@@ -93,7 +93,7 @@ def pausing(
     for asset in manifest.assets:
         if (
             asset.id in chosen
-            and _is_stream(asset)
+            and streams.is_stream(asset)
             and waiting.get(asset.id, 0) < INBOX_BATCHES_EARLY
             and (at := streams.next_publish_at(*_last_publish(p, env, asset.id))) > now
         ):
@@ -115,10 +115,6 @@ def _last_publish(p: "LocalPlatform", env: str, asset: str) -> tuple[int, float]
     if not facts.finished_at:
         return release.changed_at, max(0.0, (release.changed_at - facts.started_at) / NS)
     return facts.finished_at, facts.wall_s
-
-
-def _is_stream(asset: Asset) -> bool:
-    return bool(asset.table and asset.table.columns)
 
 
 class Due(NamedTuple):
@@ -145,10 +141,10 @@ def due_now(p: "LocalPlatform", env: str, request: Request, tried: set[Pending])
         for a in manifest.assets
         if a.id in chosen
         and a.build
-        and (a.build.inputs or _is_stream(a))
+        and (a.build.inputs or streams.is_stream(a))
         and not any(t.kind == "cron" for t in a.on)
     } - pausing(p, env, manifest, chosen, now).keys()
-    if any(a.id in by_input and _is_stream(a) for a in manifest.assets):
+    if any(a.id in by_input and streams.is_stream(a) for a in manifest.assets):
         p.inbox.fold(manifest, p.system, by_input)
     pending = _pending(p, env, manifest, by_input)
     tried &= pending

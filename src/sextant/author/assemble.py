@@ -500,9 +500,9 @@ class _Assembly:
                 partitioning=partitioning,
                 key=slots.key,
                 time=slots.time,
-                schema=slots.columns,  # type: ignore[arg-type]
+                schema=slots.schema,  # type: ignore[arg-type]
                 personal=slots.personal,
-                columns=draft.columns,
+                columns=draft.columns or slots.columns,
             ),
             checks=self._specs(draft),
             on=slots.on
@@ -552,7 +552,7 @@ class _Assembly:
             )
         said = {one.check for one in slots.checks if isinstance(one, CheckSpec)}
         if (
-            slots.columns == "freeze" and "check.dataops.schema" not in said
+            slots.schema == "freeze" and "check.dataops.schema" not in said
         ):  # against the live columns, whatever they are
             specs.append(
                 CheckSpec(

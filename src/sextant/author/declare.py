@@ -35,7 +35,7 @@ from sextant.author.declared import (
     Window,
     Work,
 )
-from sextant.kernel.errors import ProjectError, UsageError
+from sextant.kernel.errors import BadData, ProjectError, UsageError
 from sextant.kernel.lengths import length_s
 from sextant.kernel.limits import RETRIES_MAX
 from sextant.kernel.nouns import CheckSpec, Durability, Goal, Rule, Team, Trigger
@@ -279,6 +279,7 @@ def dataset(
     checks: Sequence[Check] = (),
     inputs: Mapping[str, Source] | None = None,
     schema: Literal["evolve", "freeze"] = "evolve",
+    columns: Mapping[str, str] | None = None,
     personal: Columns = (),
     whole_range: bool = False,
     deterministic: bool = True,
@@ -304,6 +305,8 @@ def dataset(
     lookback     how far back a source looks again for late rows: `3d`
     inputs       what a parameter's own name does not say: `{"past": window("features", "90d")}`
     schema       `freeze` refuses columns that come, go or change type; `evolve` lets them come
+    columns      column -> type of columns that it returns: values that do not fit are refused, and
+                 a day without a value has the type; it may return others too
     personal     columns that are masked wherever rows are shown (evidence of checks, `show`,
                  `diff`), and left out of SQL and exports but for administrators
     whole_range  one call makes several adjacent partitions (`time` says which row belongs where)
@@ -350,7 +353,8 @@ def dataset(
         partition=partition,
         key=_columns("key", key),
         time=time,
-        columns=schema,
+        schema=schema,
+        columns=_types(columns),
         personal=_columns("personal", personal),
         lookback=_length_text("lookback", lookback),
         on_change=_one_of("on_change", on_change, get_args(OnChange)),
@@ -386,11 +390,13 @@ def sql(
     on: Trigger | Sequence[Trigger] = (),
     checks: Sequence[Check] = (),
     inputs: Mapping[str, Source] | None = None,
+    columns: Mapping[str, str] | None = None,
     **unknown: Never,
 ) -> SqlDataset:
     """Make a dataset of a `.sql` file, a path beside the calling file. Its inputs are the tables
     that the query names; the header of the file says the rest (see `sqlfile`). `inputs` only widens
-    one of them: `{"flights": window("flights", "28d")}`."""
+    one of them: `{"flights": window("flights", "28d")}`. `columns` says types of columns, as in
+    `dataset`."""
     refuse_unknown("sql", unknown, sql.__kwdefaults__)
     place = caller()
     path = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(place.file)), file))
@@ -400,6 +406,7 @@ def sql(
         on=_triggers(on),
         checks=_checks(checks),
         inputs=_inputs(inputs),
+        columns=_types(columns),
     )
     given = {
         word
@@ -647,6 +654,21 @@ def _columns(setting: str, columns: Columns) -> tuple[str, ...]:
             "SX-PROJ-025", f"`{setting}` names the column `{twice}` twice", hint="each column once"
         )
     return tuple(dict.fromkeys(listed))
+
+
+def _types(columns: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
+    from sextant.stores.lake.types import type_of
+
+    for column, type_ in (columns or {}).items():
+        try:
+            type_of(type_)
+        except BadData as error:
+            report(
+                "SX-PROJ-030",
+                f"column `{column}`: {error.message}",
+                hint=error.hint,
+            )
+    return tuple((columns or {}).items())
 
 
 def _one_of(setting: str, value: str, allowed: tuple[str, ...]) -> str:

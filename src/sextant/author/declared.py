@@ -51,7 +51,8 @@ class Slots(msgspec.Struct, frozen=True, kw_only=True):
     partition: Partitioning | None = None
     key: tuple[str, ...] = ()
     time: str = ""
-    columns: str = "evolve"
+    schema: str = "evolve"
+    columns: tuple[tuple[str, str], ...] = ()  # (column, type) that a dataset promises
     personal: tuple[str, ...] = ()
     lookback: str = ""
     on_change: str = "report"

@@ -243,20 +243,19 @@ def settings(dataset: SqlDataset, file: SqlFile, collector: Collector) -> tuple[
         elif key == "on":
             said["on"] = (_call(value, {"cron": declare.cron}, place, collector) or (),)
         elif key == "schema":
-            said["columns"] = value
+            said["schema"] = value
         else:
             said[key] = value
     for setting, allowed in (
-        ("columns", ("evolve", "freeze")),
+        ("schema", ("evolve", "freeze")),
         ("on_change", ("report", "rebuild")),
     ):
         if said.get(setting, allowed[0]) not in allowed:
-            key = "schema" if setting == "columns" else setting
             _bad(
                 collector,
                 "SX-PROJ-019",
-                f"`{said.pop(setting)}` is not a value of `{key}`",
-                Place(dataset.file, file.header[key][1]),
+                f"`{said.pop(setting)}` is not a value of `{setting}`",
+                Place(dataset.file, file.header[setting][1]),
                 f"one of {' or '.join(allowed)}",
                 "",
             )

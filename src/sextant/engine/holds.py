@@ -9,6 +9,7 @@ usual, what differs from what was undone is published, and the same is kept out.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from sextant.engine.streams import is_stream
 from sextant.kernel.nouns import Asset, Part
 
 Key = tuple[str, str, str, str]  # asset, partition, code, inputs
@@ -16,11 +17,7 @@ Key = tuple[str, str, str, str]  # asset, partition, code, inputs
 
 def is_source(asset: Asset) -> bool:
     """Tell whether an asset is read from outside: it has neither inputs nor pushed rows."""
-    return (
-        asset.build is not None
-        and not asset.build.inputs
-        and not (asset.table and asset.table.columns)
-    )
+    return asset.build is not None and not asset.build.inputs and not is_stream(asset)
 
 
 class Holds:

@@ -19,6 +19,7 @@ import msgspec
 
 from sextant.engine import keys
 from sextant.engine.holds import Holds, is_source
+from sextant.engine.streams import is_stream
 from sextant.kernel.clock import to_datetime
 from sextant.kernel.errors import NotFound, ProjectError
 from sextant.kernel.lengths import length_s
@@ -291,7 +292,7 @@ def _items(
     ]
     wanted = _wanted(slices, request, asset, scene, live)
     pushed = scene.pushed.get(asset.id, {})
-    if asset.table and asset.table.columns:
+    if is_stream(asset):
         wanted = [
             key
             for key in sorted({*wanted, *(() if request.partitions else pushed)})
@@ -433,9 +434,8 @@ class _Reader:
         self._slices = slices
         self._upstream = keys.partitioning(upstream) if upstream else Partitioning()
         self._same = self._upstream == slices and not bound.window
-        self._gaps = bool(
-            upstream and upstream.table and upstream.table.columns
-        )  # no row may have been pushed for a slice
+        # no row may have been pushed for a slice
+        self._gaps = upstream is not None and is_stream(upstream)
         self._whole = (
             self._upstream.grain == "none"
             or bound.window == "all"

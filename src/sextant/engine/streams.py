@@ -28,6 +28,8 @@ from sextant.kernel.limits import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from sextant.kernel.nouns import Asset
+
 Columns = tuple[tuple[str, str], ...]
 Row = tuple[Any, ...]
 TYPES: dict[str, Any] = {
@@ -53,6 +55,11 @@ class Part(NamedTuple):
     rows: list[Row]
     key: tuple[str, ...] = ()
     moved: tuple[Row, ...] = ()
+
+
+def is_stream(asset: "Asset") -> bool:
+    """Tell whether an asset's rows are pushed by others."""
+    return asset.build is not None and asset.build.code.language == "stream"
 
 
 def is_type(text: str) -> bool:

@@ -28,7 +28,6 @@ class StepOutput(Noun, frozen=True, kw_only=True):
     confirmed: tuple[Part, ...] = ()  # made the content that is live already
     held_back: tuple[Part, ...] = ()  # made the content again that was undone: not published
     schema: Schema = ()
-    arrow_schema: bytes = b""
     checks: tuple[CheckResult, ...] = ()
     refused: bool = False
     wall_s: float = 0.0

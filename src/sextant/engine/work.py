@@ -14,6 +14,7 @@ from sextant.engine import keys
 from sextant.engine.execute import Done, Task
 from sextant.engine.holds import Holds, is_source
 from sextant.engine.plan import Item, Plan, PlannedStep, reads
+from sextant.engine.streams import is_stream
 from sextant.engine.tables import RunTable, Staged, StepOutput, decode_output, encode_output
 from sextant.engine.versions import Versions
 from sextant.kernel.clock import NS, Clock
@@ -353,7 +354,6 @@ class DataWork:
             confirmed=tuple(confirmed),
             held_back=tuple(held_back),
             schema=result.schema,
-            arrow_schema=result.arrow_schema,
             checks=result.checks,
             refused=bool(bad),
             wall_s=result.resources.wall_s,
@@ -457,7 +457,7 @@ class DataWork:
                 else reads(bound, upstream, slices, partition, sorted(table.parts()))
             )
             above = self.assets.get(bound.asset)
-            gaps = bool(above and above.table and above.table.columns)
+            gaps = above is not None and is_stream(above)
             here = len(found)
             for name in wanted:
                 part = table.part(name)
@@ -503,6 +503,7 @@ class DataWork:
                     frame=bound.frame,
                     sets=table.sets(wanted),
                     schema=table.schema,
+                    key=self._key(bound.asset),
                     reads=mapping,
                 )
             )
@@ -521,10 +522,15 @@ class DataWork:
                 version=self.tables[name].base,
                 sets=self.tables[name].sets(None),
                 schema=self.tables[name].schema,
+                key=self._key(name),
             )
             for name in sorted(names)
             if name in self.tables
         )
+
+    def _key(self, asset: str) -> tuple[str, ...]:
+        table = self.assets[asset].table if asset in self.assets else None
+        return table.key if table else ()
 
     def _order(self, step: str, asset: Asset, items: list[Item], attempt: int) -> WorkOrder:
         id_ = self.ids.new("wo")
@@ -548,6 +554,7 @@ class DataWork:
             version=table.base,
             sets=table.sets(None),
             schema=table.schema,
+            key=self._key(asset.id),
         )
         only = msgspec.structs.replace(
             asset, checks=tuple(check for check in asset.checks if check.scope == "table")

@@ -146,9 +146,8 @@ class Table(Noun, frozen=True, kw_only=True):
     time: str = ""  # the column of instants that says into which slice a row belongs
     schema: Literal["evolve", "freeze"] = "evolve"
     personal: tuple[str, ...] = ()  # columns masked in samples
-    columns: tuple[
-        tuple[str, str], ...
-    ] = ()  # (column, type) of rows that are pushed; () = a function or query makes them
+    # (column, type): all of a stream's, or those that a dataset promises
+    columns: tuple[tuple[str, str], ...] = ()
 
 
 class Goal(Noun, frozen=True, kw_only=True):
@@ -437,6 +436,7 @@ class InputRef(Noun, frozen=True, kw_only=True):
     frame: str = "polars"
     sets: tuple[FileSet, ...] = ()
     schema: tuple[tuple[str, str], ...] = ()
+    key: tuple[str, ...] = ()  # of the table: files of earlier releases are put in order by it
     reads: dict[str, tuple[str, ...]] | None = None
 
 
@@ -491,7 +491,6 @@ class WorkResult(Noun, frozen=True, kw_only=True):
     outputs: tuple[PartOutput, ...] = ()
     checks: tuple[CheckResult, ...] = ()
     schema: tuple[tuple[str, str], ...] = ()
-    arrow_schema: bytes = b""  # Arrow IPC schema message of what was written
     resources: Resources = Resources()
     log: str = ""
     error_code: str = ""

@@ -114,17 +114,9 @@ def _make(order: WorkOrder) -> WorkResult:
     asset = order.asset
     assert asset.build is not None
     assert asset.table is not None
-    made = _call(order)
-    parts: list[tuple[str, pa.Table]] = []
-    for partition, value in made:
-        parts.append((partition, types.canonical(frames.to_arrow(value), order.expect_schema)))
-    schema = types.schema_of(parts[0][1])
-    for partition, table in parts[1:]:
-        if types.schema_of(table) != schema:
-            parts = _same_schema(parts)
-            schema = types.schema_of(parts[0][1])
-            break
-        del partition
+    rows = _rows(order)
+    schema = types.schema_of(rows[0].table)
+    parts = [(part.partition, part.table) for part in rows]
     missing = [
         name
         for name in (*asset.table.key, *([asset.table.time] if asset.table.time else []))
@@ -140,11 +132,7 @@ def _make(order: WorkOrder) -> WorkResult:
         _check(order, parts) + _changed_columns(order, parts, schema) + _reconciled(order, parts)
     )
     outputs: Sequence[PartOutput] = frames.write_many(
-        parts,
-        root=order.lake,
-        staging=order.staging,
-        key=asset.table.key,
-        grain=asset.table.partitioning.grain,
+        rows, root=order.lake, staging=order.staging, grain=asset.table.partitioning.grain
     )
     return WorkResult(
         order=order.id,
@@ -154,12 +142,48 @@ def _make(order: WorkOrder) -> WorkResult:
         outputs=tuple(outputs),
         checks=tuple(checks),
         schema=schema,
-        arrow_schema=parts[0][1].schema.serialize().to_pybytes(),
     )
 
 
+def _rows(order: WorkOrder) -> list[frames.Rows]:
+    """Return the rows of the order's partitions as the table takes them."""
+    asset = order.asset
+    assert asset.table is not None
+    made = _call(order)
+    parts = frames.conform(
+        [(key, frames.to_arrow(value)) for key, value in made],
+        table=order.expect_schema,
+        declared=asset.table.columns,
+        inputs=_input_types(order) if any(map(_is_pandas, (value for _, value in made))) else (),
+    )
+    if len(parts) < len(order.partitions):
+        ((_, whole),) = parts
+        split = dict(
+            frames.split(whole, asset.table.time, asset.table.partitioning, wanted=order.partitions)
+        )
+        parts = [(key, split.get(key, whole.slice(0, 0))) for key in order.partitions]
+    elif asset.table.time:
+        for key, table in parts:
+            _refuse_outside(order, key, table)
+    return frames.arrange(parts, asset.table.key)
+
+
+def _input_types(order: WorkOrder) -> types.Schema:
+    """Return the types of the inputs' columns, but for names that stand for several types."""
+    found: dict[str, set[str]] = {}
+    for ref in order.inputs:
+        for name, type_ in ref.schema:
+            found.setdefault(name, set()).add(type_)
+    return tuple((name, all_.pop()) for name, all_ in found.items() if len(all_) == 1)
+
+
+def _is_pandas(value: Any) -> bool:
+    return type(value).__module__.partition(".")[0] == "pandas"
+
+
 def _call(order: WorkOrder) -> list[tuple[str, Any]]:
-    """Return (partition, what the project's code returned) for each partition of the order."""
+    """Return (partition, what the project's code returned) for each partition of the order, or one
+    pair for all of them where a function makes a range at once."""
     asset = order.asset
     build = asset.build
     assert build is not None
@@ -212,51 +236,34 @@ def _call(order: WorkOrder) -> list[tuple[str, Any]]:
                 ),
                 where=f"{asset.file}:{asset.line}",
             )
-        split = dict(
-            frames.split(
-                types.canonical(frames.to_arrow(value)),
-                asset.table.time,
-                slices,
-                wanted=order.partitions,
-            )
-        )
-        empty = types.canonical(frames.to_arrow(value)).slice(0, 0)
-        return [(key, split.get(key, empty)) for key in order.partitions]
+        return [(span.key, value)]
     return [
         (
             key,
-            _in_slice(
+            _invoke(
+                function,
                 order,
-                key,
-                _invoke(
-                    function,
-                    order,
-                    slices.partition(key),
-                    fixed,
-                    {n: r.at(key) for n, r in loaded.items()},
-                ),
+                slices.partition(key),
+                fixed,
+                {n: r.at(key) for n, r in loaded.items()},
             ),
         )
         for key in order.partitions
     ]
 
 
-def _in_slice(order: WorkOrder, key: str, value: Any) -> Any:
+def _refuse_outside(order: WorkOrder, key: str, rows: pa.Table) -> None:
     """Refuse rows whose time lies outside the partition: they would never be found again."""
     table = order.asset.table
     assert table is not None
-    if not table.time or table.partitioning.grain in ("none", "static"):
-        return value
-    arrow = types.canonical(frames.to_arrow(value))
     if (
-        table.time in arrow.column_names
-        and arrow.num_rows
-        and not _within(arrow.column(table.time), table.partitioning.partition(key))
+        table.partitioning.grain not in ("none", "static")
+        and table.time in rows.column_names
+        and rows.num_rows
+        and not _within(rows.column(table.time), table.partitioning.partition(key))
     ):
-        frames.split(
-            arrow, table.time, table.partitioning, wanted=(key,)
-        )  # says which rows, and how many
-    return arrow
+        # says which rows, and how many
+        frames.split(rows, table.time, table.partitioning, wanted=(key,))
 
 
 def _within(times: pa.ChunkedArray, slice_: Partition) -> bool:
@@ -306,7 +313,7 @@ class _Loaded:
         """Return all rows that any partition of the order reads."""
         if self._whole is None:
             self._whole = self._read(labels=self._ref.reads is not None)
-        return _as_frame(self._whole, self._ref.frame)
+        return frames.to_frame(self._whole, self._ref.frame)
 
     def at(self, key: str) -> Any:
         """Return the rows that one partition reads."""
@@ -314,18 +321,20 @@ class _Loaded:
             return self.range()
         if len(self._order.partitions) == 1:
             self._whole = self._whole if self._whole is not None else self._read(labels=False)
-            return _as_frame(self._whole, self._ref.frame)
+            return frames.to_frame(self._whole, self._ref.frame)
         if self._by_key is None:
             table = self._read(labels=True)
             self._empty = table.drop_columns([_LABEL]).slice(0, 0)
             self._by_key = dict(_by_label(table, None))
         wanted = [
-            self._by_key[name] for name in self._ref.reads.get(key, ()) if name in self._by_key
+            self._by_key[name]
+            for name in sorted(self._ref.reads.get(key, ()))
+            if name in self._by_key
         ]
         table = (
             wanted[0] if len(wanted) == 1 else pa.concat_tables(wanted) if wanted else self._empty
         )
-        return _as_frame(table, self._ref.frame)
+        return frames.to_frame(table, self._ref.frame)
 
 
 def _by_label(table: pa.Table, wanted: Sequence[str] | None) -> list[tuple[str, pa.Table]]:
@@ -357,31 +366,28 @@ _tables_bytes = 0  # of all of them
 _TABLES_BYTES_MAX = 64 << 20
 
 
-def _read(
-    lake: str, set_: FileSet, schema: tuple[tuple[str, str], ...], *, labels: bool
-) -> pa.Table:
-    """Return the rows of some files. Files never change, so small ones are held; one that is gone
-    or cut off is not served from memory."""
+def _read(lake: str, set_: FileSet, ref: InputRef, *, labels: bool) -> pa.Table:
+    """Return the rows of some files of an input. Files never change, so small ones are held; one
+    that is gone or cut off is not served from memory."""
     global _tables_bytes  # noqa: PLW0603
     size = sum(file.size_bytes for file in set_.files)
-    if not set_.files or size > _TABLES_BYTES_MAX // 16:
-        table: pa.Table = frames.read(
-            lake,
-            set_.files,
-            partitions=set_.partitions,
-            frame="pyarrow",
-            schema=schema,
-            labels=labels,
-        )
-        return table
-    name = (lake, set_, schema, labels)
-    held = _tables.get(name)
+    name = (lake, set_, ref.schema, ref.key, labels)
+    small = set_.files and size <= _TABLES_BYTES_MAX // 16
+    held = _tables.get(name) if small else None
     if held is not None and all(_is_whole(lake, file) for file in set_.files):
         _tables.move_to_end(name)
         return held[0]
-    table = frames.read(
-        lake, set_.files, partitions=set_.partitions, frame="pyarrow", schema=schema, labels=labels
+    table: pa.Table = frames.read(
+        lake,
+        set_.files,
+        partitions=set_.partitions,
+        frame="pyarrow",
+        schema=ref.schema,
+        key=ref.key,
+        labels=labels,
     )
+    if not small:
+        return table
     if held is not None:
         _tables_bytes -= held[1]
     _tables[name] = (table, table.nbytes)
@@ -399,24 +405,20 @@ def _is_whole(lake: str, file: FileRef) -> bool:
 
 
 def table_of(lake: str, ref: InputRef, *, labels: bool = False) -> pa.Table:
-    """Return the rows of an input as Arrow."""
-    tables = [_read(lake, set_, ref.schema, labels=labels) for set_ in ref.sets]
-    if not tables:
+    """Return the rows of an input as Arrow, by partition and then in the order of their content."""
+    sets = sorted(ref.sets, key=lambda set_: min(set_.partitions, default=""))
+    if not sets:
         none: Sequence[FileRef] = ()
         return frames.read(lake, none, frame="pyarrow", schema=ref.schema, labels=labels)
-    return tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="default")
-
-
-def _as_frame(table: pa.Table, frame: str) -> Any:
-    if frame == "polars":
-        return pl.from_arrow(table)
-    if frame == "polars_lazy":
-        return pl.DataFrame(pl.from_arrow(table)).lazy()
-    if frame == "pandas":
-        return table.to_pandas()
-    if frame == "duckdb":
-        return duckdb.connect().from_arrow(table)
-    return table
+    held = [sorted(set_.partitions) for set_ in sets]
+    mixed = frames.are_mixed(held)
+    tables = [_read(lake, set_, ref, labels=labels or mixed) for set_ in sets]
+    if len(tables) == 1:
+        return tables[0]
+    rows = pa.concat_tables(tables)
+    if mixed:
+        rows = frames.in_order(rows, held, ref.key)
+    return rows if labels or not mixed else rows.drop_columns([_LABEL])
 
 
 _duck: Any = None  # one DuckDB for the life of the worker: opening one costs more than most queries
@@ -469,28 +471,6 @@ def _close_duck() -> None:
     _parsed.cache_clear()
     _duck.close()
     _duck = None
-
-
-def _same_schema(parts: list[tuple[str, pa.Table]]) -> list[tuple[str, pa.Table]]:
-    """Bring the partitions of one step to one schema; a column that some lack is null there."""
-    try:
-        joined = pa.unify_schemas(
-            [table.schema for _, table in parts], promote_options="permissive"
-        )
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise BadData(
-            "SX-DATA-002", f"the partitions have columns of different types: {error}"
-        ) from error
-    out = []
-    for key, table in parts:
-        columns = [
-            table.column(f.name).cast(f.type)
-            if f.name in table.column_names
-            else pa.nulls(table.num_rows, f.type)
-            for f in joined
-        ]
-        out.append((key, types.canonical(pa.table(columns, schema=joined))))
-    return out
 
 
 # ------------------------------------------------------------ checks

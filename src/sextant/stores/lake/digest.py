@@ -12,7 +12,7 @@ this changes; then `_TAG` must.
 import functools
 import hashlib
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sextant.stores.lake.types import PARTITION, Schema, canonical, scalar, type_name
@@ -32,19 +32,32 @@ def digest(table: "pa.Table", key: Sequence[str] = ()) -> str:
     key     columns that identify a row; those that the table lacks are left out
     Cost    about 0.5 ms for 900 rows x 19 columns, 0.4 s for 337,000
     """
+    return arrange(table, key)[1]
+
+
+def arrange(table: "pa.Table", key: Sequence[str] = ()) -> tuple["pa.Table", str]:
+    """Return a partition's rows in the order in which they are hashed, and their digest: rows of
+    one digest have one order, wherever they came from."""
     table = canonical(table.drop_columns([PARTITION]) if PARTITION in table.column_names else table)
     names = sorted(table.column_names)
+    columns = table.column_names
     table = _plain_floats(table.select(names).combine_chunks())
     order = [name for name in key if name in names]
     if table.num_rows > 1:
-        table = table.take(_order(table, order + [name for name in names if name not in order]))
+        table = table.take(sorted_by(table, order))
     hasher = hashlib.sha256(_TAG)
     _put(hasher, repr((tuple(order), table.num_rows)).encode())
     for field, column in zip(table.schema, table.columns, strict=True):
         _put(hasher, field.name.encode())
         _put(hasher, type_name(field.type).encode())
         _feed(hasher, _single(column))
-    return hasher.hexdigest()
+    return table.select(columns), hasher.hexdigest()
+
+
+def sorted_by(table: "pa.Table", first: Sequence[str]) -> "pa.Array":
+    """Return row numbers in the order of some columns, then of the others by their names."""
+    rest = [name for name in sorted(table.column_names) if name not in first]
+    return _order(table, [*(name for name in first if name in table.column_names), *rest])
 
 
 def version_digest(schema: Schema, parts: Mapping[str, str]) -> str:
@@ -84,43 +97,57 @@ def _plain_floats(table: "pa.Table") -> "pa.Table":
     import pyarrow as pa
 
     fields = list(table.schema)
-    if not any(_holds_floats(field.type) for field in fields):
+    if not any(holds_floats(field.type) for field in fields):
         return table
     columns = [
-        _plain(_single(column)) if _holds_floats(field.type) else column
+        with_floats(_single(column), _plain) if holds_floats(field.type) else column
         for field, column in zip(fields, table.columns, strict=True)
     ]
     return pa.table(columns, schema=table.schema)
 
 
-def _holds_floats(type_: "pa.DataType") -> bool:
+def holds_floats(type_: "pa.DataType") -> bool:
+    """Say whether values of a type are floats, or have floats inside."""
     import pyarrow as pa
 
     return pa.types.is_floating(type_) or any(
-        _holds_floats(type_.field(i).type) for i in range(type_.num_fields)
+        holds_floats(type_.field(i).type) for i in range(type_.num_fields)
     )
 
 
-def _plain(array: "pa.Array") -> "pa.Array":
+def with_floats(array: "pa.Array", change: "Callable[[pa.Array], pa.Array]") -> "pa.Array":
+    """Return a canonical array with its floats changed, those inside of nestings too."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    if not _holds_floats(array.type) or not len(array):
+    if not holds_floats(array.type) or not len(array):
         return array
     if pa.types.is_floating(array.type):
-        nan, zero = _plain_values(array.type)
-        return pc.if_else(pc.is_nan(array), nan, pc.add(array, zero))  # -0.0 + 0.0 is 0.0
+        return change(array)
     mask = array.is_null() if array.null_count else None
     if pa.types.is_struct(array.type):
         return pa.StructArray.from_arrays(
-            [_plain(child) for child in array.flatten()], fields=array.type.fields, mask=mask
+            [with_floats(child, change) for child in array.flatten()],
+            fields=array.type.fields,
+            mask=mask,
         )
     if pa.types.is_map(array.type):
         offsets, pairs = _offsets(array), array.cast(_pairs(array.type)).flatten()
         return pa.MapArray.from_arrays(
-            offsets, _plain(pairs.field(0)), _plain(pairs.field(1)), type=array.type
+            offsets,
+            with_floats(pairs.field(0), change),
+            with_floats(pairs.field(1), change),
+            type=array.type,
         )
-    return pa.LargeListArray.from_arrays(_offsets(array), _plain(array.flatten()), type=array.type)
+    return pa.LargeListArray.from_arrays(
+        _offsets(array), with_floats(array.flatten(), change), type=array.type
+    )
+
+
+def _plain(array: "pa.Array") -> "pa.Array":
+    import pyarrow.compute as pc
+
+    nan, zero = _plain_values(array.type)
+    return pc.if_else(pc.is_nan(array), nan, pc.add(array, zero))  # -0.0 + 0.0 is 0.0
 
 
 @functools.lru_cache(maxsize=2)
@@ -128,6 +155,11 @@ def _plain_values(type_: "pa.DataType") -> tuple["pa.Scalar", "pa.Scalar"]:
     """Return NaN and zero of a floating type."""
     form = "<f" if type_.bit_width == 32 else "<d"
     return scalar(struct.pack(form, float("nan")), type_), scalar(struct.pack(form, 0.0), type_)
+
+
+def plain_zero(type_: "pa.DataType") -> "pa.Scalar":
+    """Return 0.0 of a floating type."""
+    return _plain_values(type_)[1]
 
 
 def _offsets(array: "pa.Array") -> "pa.Array":

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from sextant.kernel.errors import BadData
-from sextant.stores.lake.types import PARTITION, canonical_type, type_name
+from sextant.stores.lake.types import PARTITION, canonical_type, merged, type_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyiceberg.schema import Schema
-    from pyiceberg.types import IcebergType
+    from pyiceberg.types import IcebergType, NestedField
 
 
 def evolve(old: "Schema | None", incoming: "pa.Schema", last_id: int) -> tuple["Schema", int]:
@@ -41,12 +41,8 @@ def evolve(old: "Schema | None", incoming: "pa.Schema", last_id: int) -> tuple["
         if field.name == PARTITION:
             continue
         have = fields.get(field.name)
-        type_ = _merged(
-            have.field_type if have else None,
-            canonical_type(field.type, field.name),
-            field.name,
-            ids,
-        )
+        new = canonical_type(field.type, field.name)
+        type_ = _typed(_widened(have, new, field.name), have.field_type if have else None, ids)
         if have is None or have.field_type != type_:
             fields[field.name] = NestedField(
                 field_id=have.field_id if have else next(ids),
@@ -68,64 +64,53 @@ def to_arrow_schema(schema: "Schema") -> "pa.Schema":
     return pa.schema([pa.field(field.name, _arrow(field.field_type)) for field in schema.fields])
 
 
-def _merged(
-    old: "IcebergType | None", new: "pa.DataType", column: str, ids: Iterator[int]
-) -> "IcebergType":
-    """Return the narrowest type that reads both, new nested fields with fresh ids."""
+def _widened(have: "NestedField | None", new: "pa.DataType", column: str) -> "pa.DataType":
+    if have is None:
+        return new
+    old = _arrow(have.field_type)
+    wide = merged(old, new)
+    if wide is None:
+        raise BadData(
+            "SX-LAKE-004",
+            f"column `{column}` is {type_name(old)} in the table and {type_name(new)} in the new "
+            "rows",
+            hint=(
+                f"cast it to {type_name(old)}; only int32 to int64, float32 to float64, a longer "
+                "decimal and new fields of a struct widen by themselves"
+            ),
+        )
+    return wide
+
+
+def _typed(type_: "pa.DataType", old: "IcebergType | None", ids: Iterator[int]) -> "IcebergType":
+    """Return the Iceberg type of an Arrow type that is `old` or wider: nested fields keep their
+    ids, new ones get fresh ones."""
     import pyarrow as pa
     from pyiceberg.types import ListType, MapType, NestedField, StructType
 
-    if pa.types.is_struct(new) and (old is None or isinstance(old, StructType)):
-        fields = {field.name: field for field in old.fields} if old else {}
-        for field in new.fields:
+    if pa.types.is_struct(type_):
+        fields = {field.name: field for field in old.fields} if isinstance(old, StructType) else {}
+        out = []
+        for field in type_.fields:
             have = fields.get(field.name)
             id_ = have.field_id if have else next(ids)
-            type_ = _merged(
-                have.field_type if have else None, field.type, f"{column}.{field.name}", ids
-            )
-            fields[field.name] = NestedField(
-                field_id=id_, name=field.name, field_type=type_, required=False
-            )
-        return StructType(*fields.values())
-    if pa.types.is_large_list(new) and (old is None or isinstance(old, ListType)):
-        id_ = old.element_id if old else next(ids)
-        element = _merged(
-            old.element_type if old else None, new.value_type, f"{column}.element", ids
-        )
+            inner = _typed(field.type, have.field_type if have else None, ids)
+            out.append(NestedField(field_id=id_, name=field.name, field_type=inner, required=False))
+        return StructType(*out)
+    if pa.types.is_large_list(type_):
+        had = old if isinstance(old, ListType) else None
+        id_ = had.element_id if had else next(ids)
+        element = _typed(type_.value_type, had.element_type if had else None, ids)
         return ListType(element_id=id_, element=element, element_required=False)
-    if pa.types.is_map(new) and (old is None or isinstance(old, MapType)):
-        key_id, value_id = (old.key_id, old.value_id) if old else (next(ids), next(ids))
-        key = _merged(old.key_type if old else None, new.key_type, f"{column}.key", ids)
-        value = _merged(old.value_type if old else None, new.item_type, f"{column}.value", ids)
+    if pa.types.is_map(type_):
+        was = old if isinstance(old, MapType) else None
+        key_id, value_id = (was.key_id, was.value_id) if was else (next(ids), next(ids))
+        key = _typed(type_.key_type, was.key_type if was else None, ids)
+        value = _typed(type_.item_type, was.value_type if was else None, ids)
         return MapType(
             key_id=key_id, key_type=key, value_id=value_id, value_type=value, value_required=False
         )
-    fresh = _leaf(new) if not pa.types.is_nested(new) else None
-    if fresh is None or (old is not None and (wider := _wider(old, fresh)) is None):
-        before = type_name(_arrow(old)) if old else ""
-        raise BadData(
-            "SX-LAKE-004",
-            f"column `{column}` is {before} in the table and {type_name(new)} in the new rows",
-            hint=(
-                f"cast it to {before}; only int32 to int64, float32 to float64 and a longer "
-                "decimal widen by themselves"
-            ),
-        )
-    return fresh if old is None else wider
-
-
-def _wider(old: "IcebergType", new: "IcebergType") -> "IcebergType | None":
-    """Return the one of two leaf types that Iceberg reads both as, None if there is none."""
-    from pyiceberg.types import DecimalType, DoubleType, FloatType, IntegerType, LongType
-
-    if old == new:
-        return old
-    for narrow, wide in ((IntegerType(), LongType()), (FloatType(), DoubleType())):
-        if {old, new} == {narrow, wide}:
-            return wide
-    if isinstance(old, DecimalType) and isinstance(new, DecimalType) and old.scale == new.scale:
-        return max(old, new, key=lambda type_: type_.precision)
-    return None
+    return _leaf(type_)
 
 
 def _leaf(type_: "pa.DataType") -> "IcebergType":

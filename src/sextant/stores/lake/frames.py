@@ -5,18 +5,19 @@ Parquet files, and how files become the frame that a function asks for. Called b
 Nothing here knows which state is live; file references are what goes in and out.
 """
 
-import functools
 import hashlib
 import json
 import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from sextant.kernel.errors import BadData, Damaged, UsageError
 from sextant.kernel.nouns import FileRef, PartOutput
 from sextant.kernel.partitions import ALL, Grain, Partitioning
 from sextant.stores import files as disk
+from sextant.stores.lake import digest as digests
+from sextant.stores.lake.conform import conform
 from sextant.stores.lake.diff import Diff, diff
 from sextant.stores.lake.digest import digest, version_digest
 from sextant.stores.lake.types import (
@@ -24,6 +25,7 @@ from sextant.stores.lake.types import (
     Schema,
     arrow_schema,
     canonical,
+    first_refused,
     scalar,
     schema_of,
     texts,
@@ -36,7 +38,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Diff",
     "Frame",
+    "Rows",
+    "arrange",
     "canonical",
+    "conform",
     "diff",
     "digest",
     "read",
@@ -46,6 +51,7 @@ __all__ = [
     "store",
     "table_of",
     "to_arrow",
+    "to_frame",
     "version_digest",
     "write",
     "write_many",
@@ -55,6 +61,9 @@ Frame = Literal["polars", "polars_lazy", "pandas", "pyarrow", "duckdb"]
 
 # Parquet key-value metadata: which partitions a data file holds, as a JSON list
 PARTITIONS_KEY = b"sextant.partitions"
+# and that its rows lie in order; files of earlier releases are put in order when they are read
+ORDERED_KEY = b"sextant.ordered"
+_SHOWN_CHARS = 60  # of a value in a message
 # small enough that a row group is skipped usefully, large enough to compress
 _ROW_GROUP_ROWS = 128 * 1024
 # dictionaries of fewer rows take longer to write and to read, and more space, than the rows
@@ -93,9 +102,9 @@ def to_arrow(value: Any) -> "pa.Table":
     try:
         match kind:
             case ("polars", "DataFrame"):
-                return value.to_arrow()
+                return _of_polars(value)
             case ("polars", "LazyFrame"):
-                return value.collect().to_arrow()
+                return _of_polars(value.collect())
             case ("pyarrow", "Table"):
                 return value
             case ("pyarrow", "RecordBatch"):
@@ -105,19 +114,7 @@ def to_arrow(value: Any) -> "pa.Table":
             case ("duckdb", "DuckDBPyRelation"):
                 return value.to_arrow_table()
             case ("pandas", "DataFrame"):
-                odd = [name for name in value.columns if not isinstance(name, str)]
-                if odd:
-                    raise BadData(
-                        "SX-LAKE-006",
-                        f"column name {odd[0]!r} is not text",
-                        hint="rename the columns: frame.columns = [...]",
-                    )
-                frame = (
-                    value.reset_index()
-                    if any(name is not None for name in value.index.names)
-                    else value
-                )
-                return pa.Table.from_pandas(frame, preserve_index=False)
+                return _of_pandas(value)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
         raise BadData(
             "SX-LAKE-006",
@@ -137,7 +134,128 @@ def to_arrow(value: Any) -> "pa.Table":
     )
 
 
+def _of_polars(frame: "pl.DataFrame") -> "pa.Table":
+    import polars as pl
+
+    for name, type_ in frame.schema.items():
+        if type_.is_object() or (type_.is_nested() and "Object" in str(type_)):
+            values = (value for value in frame.get_column(name) if value is not None)
+            raise _objects(name, next(values, None))
+        if type_ in (pl.Int128, pl.UInt128):
+            raise BadData(
+                "SX-LAKE-005",
+                f"column `{name}` has type `{type_}`, which a table cannot hold",
+                hint="cast it to pl.Int64 or to pl.Decimal(38, 0)",
+            )
+    return frame.to_arrow()
+
+
+def _of_pandas(frame: Any) -> "pa.Table":
+    import pyarrow as pa
+
+    odd = [name for name in frame.columns if not isinstance(name, str)]
+    if odd:
+        raise BadData(
+            "SX-LAKE-006",
+            f"column name {odd[0]!r} is not text",
+            hint="rename the columns: frame.columns = [...]",
+        )
+    if any(name is not None for name in frame.index.names):
+        frame = frame.reset_index(allow_duplicates=True)
+    arrays = []
+    for place, name in enumerate(frame.columns):  # by place: two may have one name
+        column = frame.iloc[:, place]
+        if column.dtype == object:
+            sets = (value for value in column if isinstance(value, (set, frozenset)))
+            if (found := next(sets, None)) is not None:
+                raise _objects(name, found)
+        try:
+            arrays.append(pa.array(column, from_pandas=True))
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+            row = first_refused(column, lambda some: pa.array(some, from_pandas=True))
+            value = column.iloc[row]
+            raise BadData(
+                "SX-LAKE-006",
+                f"column `{name}`, row {row}: {_shown(value)} of type {type(value).__name__} "
+                "cannot be kept beside the values before it",
+                hint="give the column one type that a table can hold",
+            ) from error
+    return pa.Table.from_arrays(
+        [a.combine_chunks() if isinstance(a, pa.ChunkedArray) else a for a in arrays],
+        names=list(frame.columns),
+    )
+
+
+def _objects(column: str, value: object) -> BadData:
+    of = f" ({type(value).__name__})" if value is not None else ""
+    return BadData(
+        "SX-LAKE-005",
+        f"column `{column}` holds Python objects{of}, which a table cannot hold",
+        hint="make them text, numbers or lists in the step that returns it",
+    )
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}..."
+
+
+def to_frame(table: "pa.Table", frame: str) -> Any:
+    """Return canonical rows as the frame asked for (a `Frame`; anything else is Arrow).
+
+    Pandas gets whole numbers and truths with gaps in its nullable types: as floats they would be
+    rounded.
+    """
+    if frame == "pandas":
+        return _to_pandas(table)
+    if frame == "duckdb":
+        import duckdb
+
+        return duckdb.connect().from_arrow(table)
+    if frame in ("polars", "polars_lazy"):
+        import polars as pl
+
+        polars = pl.DataFrame(pl.from_arrow(table))
+        return polars.lazy() if frame == "polars_lazy" else polars
+    return table
+
+
+def _to_pandas(table: "pa.Table") -> Any:
+    import pandas as pd
+    import pyarrow as pa
+
+    nullable = {
+        pa.int32(): pd.Int32Dtype(),
+        pa.int64(): pd.Int64Dtype(),
+        pa.bool_(): pd.BooleanDtype(),
+    }
+    gaps = [
+        field.name
+        for field, column in zip(table.schema, table.columns, strict=True)
+        if field.type in nullable and column.null_count
+    ]
+    frame = table.drop_columns(gaps).to_pandas()
+    if not gaps:
+        return frame
+    extra = table.select(gaps).to_pandas(types_mapper=nullable.get)
+    return pd.concat([frame, extra], axis=1)[table.column_names]
+
+
 # ---------------------------------------------------------------- writing
+
+
+class Rows(NamedTuple):
+    """The rows of one partition in the order of their digest."""
+
+    partition: str
+    table: "pa.Table"
+    digest: str
+
+
+def arrange(parts: Sequence[tuple[str, "pa.Table"]], key: Sequence[str] = ()) -> list[Rows]:
+    """Return partitions (canonical types) with their digests, rows in the one order that their
+    content has: by the key, then by the other columns in the order of their names."""
+    return [Rows(partition, *digests.arrange(table, key)) for partition, table in parts]
 
 
 def write(
@@ -148,61 +266,57 @@ def write(
 
     No rows is no file. Durable on return. StorageError on a full disk.
     """
-    return write_many([(partition, table)], root=root, staging=staging, key=key, grain="static")[0]
+    parts = arrange([(partition, table)], key)
+    return write_many(parts, root=root, staging=staging, grain="static")[0]
 
 
 def write_many(
-    parts: Sequence[tuple[str, "pa.Table"]],
-    *,
-    root: Path | str,
-    staging: str,
-    key: Sequence[str] = (),
-    grain: Grain = "daily",
+    parts: Sequence[Rows], *, root: Path | str, staging: str, grain: Grain = "daily"
 ) -> list[PartOutput]:
     """Write several partitions, one file for all that share an Iceberg partition of `grain` (days:
-    a month).
+    a month), partition by partition.
 
-    parts   (partition, rows in canonical types), each partition once
+    parts   each partition once
     Result  one output for each part, in the order given; a file that several share stands in the
             `files` of each
     """
-    digests = [digest(table, key) for _, table in parts]
-    groups: dict[str, list[int]] = {}
-    for index, (partition, table) in enumerate(parts):
-        if table.num_rows:
-            groups.setdefault(slot(grain, partition), []).append(index)
-    written: dict[int, FileRef] = {}
+    groups: dict[str, list[Rows]] = {}
+    for part in parts:
+        if part.table.num_rows:
+            groups.setdefault(slot(grain, part.partition), []).append(part)
+    written: dict[str, FileRef] = {}
     for members in groups.values():
-        members.sort(key=lambda index: parts[index][0])
-        names = tuple(parts[index][0] for index in members)
+        members.sort(key=lambda part: part.partition)
+        names = tuple(part.partition for part in members)
         # The same rows of the same partitions give the same name: a repeated call overwrites its
         # own file with equal content.
         name = hashlib.sha256(
-            json.dumps([names, [digests[index] for index in members]]).encode()
+            json.dumps([names, [part.digest for part in members]]).encode()
         ).hexdigest()[:16]
-        rows = _joined([_labelled(parts[index][1], parts[index][0]) for index in members])
-        ref = store(rows, names, root=root, path=f"{staging}-{name}.parquet")
-        written.update(dict.fromkeys(members, ref))
+        rows = _joined([_labelled(part.table, part.partition) for part in members])
+        path = f"{staging}-{name}.parquet"
+        written.update(dict.fromkeys(names, store(rows, names, root=root, path=path)))
     if written:
         disk.sync_folder(os.path.dirname(disk.join(root, staging)))
     return [
         PartOutput(
-            partition=partition,
-            digest=digests[index],
-            rows=table.num_rows,
-            files=(written[index],) if index in written else (),
+            partition=part.partition,
+            digest=part.digest,
+            rows=part.table.num_rows,
+            files=(written[part.partition],) if part.partition in written else (),
         )
-        for index, (partition, table) in enumerate(parts)
+        for part in parts
     ]
 
 
 def store(table: "pa.Table", partitions: Sequence[str], *, root: Path | str, path: str) -> FileRef:
-    """Write a data file that already has its `_partition` column and sync it (not its folder)."""
+    """Write a data file that already has its `_partition` column and sync it (not its folder). Its
+    rows lie partition by partition, each in its order."""
     import pyarrow.parquet as pq
 
     place = disk.join(root, path)
     disk.make_folder(os.path.dirname(place))
-    metadata = {PARTITIONS_KEY: json.dumps(list(partitions)).encode()}
+    metadata = {PARTITIONS_KEY: json.dumps(list(partitions)).encode(), ORDERED_KEY: b"1"}
     try:
         with open(place, "wb") as file:
             pq.write_table(
@@ -232,19 +346,10 @@ def _labelled(table: "pa.Table", partition: str) -> "pa.Table":
 
 
 def _joined(tables: Sequence["pa.Table"]) -> "pa.Table":
-    """Return the tables below each other; a column that one lacks is null there."""
+    """Return tables of one schema below each other."""
     import pyarrow as pa
 
-    if len(tables) == 1:
-        return tables[0]
-    try:
-        return pa.concat_tables(tables, promote_options="permissive")
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise BadData(
-            "SX-LAKE-004",
-            "partitions made together have columns of one name and different types",
-            hint="cast the column to one type",
-        ) from error
+    return tables[0] if len(tables) == 1 else pa.concat_tables(tables)
 
 
 # ---------------------------------------------------------------- reading
@@ -258,25 +363,23 @@ def read(
     columns: Sequence[str] | None = None,
     frame: Frame = "polars",
     schema: Schema = (),
+    key: Sequence[str] = (),
     labels: bool = False,
 ) -> Any:
-    """Return the rows of exactly these partitions of the files, as the frame asked for.
+    """Return the rows of exactly these partitions of the files, by partition and then in the order
+    of their content, as the frame asked for.
 
     partitions  None = all rows of the files
     columns     which columns, in this order; None = all of `schema`, or of the files where there is
                 none
     schema      (column, short type) pairs: a column that a file lacks is null, a narrower type is
                 widened; needed for no files
+    key         of the table, for files that an earlier release wrote in no order
     labels      keep the `_partition` column (last)
     Raises      Damaged for a missing or broken file, UsageError for an unknown column
     """
     wanted = None if partitions is None else frozenset(partitions)
     files = [file for file in files if wanted is None or not wanted.isdisjoint(file.partitions)]
-    keep = (
-        None
-        if wanted is None or all(wanted.issuperset(file.partitions) for file in files)
-        else wanted
-    )
     if not schema:
         schema = _schema_of_files(root, files)
     known = dict(schema)
@@ -288,17 +391,10 @@ def read(
             hint=f"there are {', '.join(list(known)[:20])}",
         )
     chosen = tuple(schema) if columns is None else tuple((name, known[name]) for name in columns)
-    if frame in ("polars", "polars_lazy"):
-        lazy = _scan(root, files, chosen, keep, labels=labels)
-        return lazy if frame == "polars_lazy" else _collect(lazy)
-    table = table_of(root, files, chosen, keep, labels=labels)
-    if frame == "pandas":
-        return table.to_pandas()
-    if frame == "duckdb":
-        import duckdb
-
-        return duckdb.connect().from_arrow(table)
-    return table
+    table = table_of(root, files, tuple(schema), wanted, key=key, labels=labels)
+    if columns is not None:
+        table = table.select([*(name for name, _ in chosen), *([PARTITION] if labels else [])])
+    return to_frame(table, frame)
 
 
 def table_of(
@@ -307,32 +403,77 @@ def table_of(
     schema: Schema,
     keep: Collection[str] | None,
     *,
+    key: Sequence[str] = (),
     labels: bool,
 ) -> "pa.Table":
-    """Return the rows as a canonical Arrow table; `keep`: only rows of these partitions."""
+    """Return the rows as a canonical Arrow table, in order; `keep`: only rows of these
+    partitions."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     target = arrow_schema(_with_label(schema) if labels else schema)
-    needed = target.names if labels or keep is None else [*target.names, PARTITION]
+    held = [_kept(file, keep) for file in files]
+    places = sorted(range(len(files)), key=lambda n: held[n][:1])
+    mixed = are_mixed([held[n] for n in places])
+    read_as = arrow_schema(_with_label(schema)) if mixed else target
     tables = []
-    for file in files:
-        table = _open(root, file, needed)
-        if keep is not None and not set(file.partitions) <= set(keep):
-            table = table.filter(pc.is_in(table[PARTITION], value_set=texts(sorted(keep))))
-        tables.append(_conformed(table, target))
-    return pa.concat_tables(tables) if tables else target.empty_table()
+    for n in places:
+        file, names = files[n], held[n]
+        filtered = len(names) < len(file.partitions)
+        table, ordered = _open(root, file, [*target.names, PARTITION])
+        if filtered:
+            table = table.filter(pc.is_in(table[PARTITION], value_set=texts(names)))
+        if not ordered:
+            table = table.take(digests.sorted_by(table, [PARTITION, *key]))
+        tables.append(_conformed(table, read_as))
+    if not tables:
+        return target.empty_table()
+    rows = pa.concat_tables(tables)
+    if mixed:
+        rows = in_order(rows, held, key)
+    return rows.select(target.names)
 
 
-def _open(root: Path | str, file: FileRef, columns: Sequence[str] | None) -> "pa.Table":
+def _kept(file: FileRef, keep: Collection[str] | None) -> list[str]:
+    """Return the partitions of a file whose rows are wanted, in their order."""
+    return sorted(name for name in file.partitions if keep is None or name in keep)
+
+
+def are_mixed(held: Sequence[Sequence[str]]) -> bool:
+    """Say whether partitions of several files or sets, sorted by their first, lie between each
+    other."""
+    ends = [names[-1] for names in held if names]
+    return any(
+        names[0] <= end for end, names in zip(ends, [one for one in held if one][1:], strict=False)
+    )
+
+
+def in_order(rows: "pa.Table", held: Sequence[Sequence[str]], key: Sequence[str]) -> "pa.Table":
+    """Return labelled rows by partition. Those of a partition lie in order already, unless it has
+    several pieces in `held`."""
+    import pyarrow.compute as pc
+
+    names = [name for some in held for name in some]
+    whole = len(names) == len(set(names))
+    return rows.take(
+        pc.sort_indices(rows[PARTITION])  # stable: the order within a partition stays
+        if whole
+        else digests.sorted_by(rows, [PARTITION, *key])
+    )
+
+
+def _open(root: Path | str, file: FileRef, columns: Sequence[str]) -> "tuple[pa.Table, bool]":
+    """Return columns of a data file, as far as it has them (all where its rows must be put in order
+    first), and whether they lie in order."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     place = disk.join(root, file.path)
     try:
         with pq.ParquetFile(place) as parquet:
-            held = set() if columns is None else set(parquet.schema_arrow.names)
-            names = None if columns is None else [name for name in columns if name in held]
+            ordered = ORDERED_KEY in (parquet.metadata.metadata or {})
+            held = set(parquet.schema_arrow.names)
+            names = [name for name in columns if name in held] if ordered else None
             if parquet.metadata.num_rows != file.rows:
                 raise Damaged(
                     "SX-LAKE-003",
@@ -342,7 +483,8 @@ def _open(root: Path | str, file: FileRef, columns: Sequence[str] | None) -> "pa
                     ),
                     hint=_RESTORE,
                 )
-            return parquet.read(columns=names, use_threads=file.size_bytes > _THREADS_BYTES_MIN)
+            rows = parquet.read(columns=names, use_threads=file.size_bytes > _THREADS_BYTES_MIN)
+            return rows, ordered
     except FileNotFoundError as error:
         raise Damaged("SX-LAKE-002", f"data file `{place}` is missing", hint=_RESTORE) from error
     except (pa.ArrowInvalid, OSError) as error:
@@ -374,59 +516,6 @@ def _conformed(table: "pa.Table", target: "pa.Schema") -> "pa.Table":
         for field in target
     ]
     return pa.table(columns, schema=target)
-
-
-def _scan(
-    root: Path | str,
-    files: Sequence[FileRef],
-    schema: Schema,
-    keep: Collection[str] | None,
-    *,
-    labels: bool,
-) -> "pl.LazyFrame":
-    import polars as pl
-
-    shape = _polars_schema(_with_label(schema))
-    if not files:
-        return pl.LazyFrame(schema=shape if labels else {name: shape[name] for name, _ in schema})
-    widening = pl.ScanCastOptions(
-        integer_cast="upcast", float_cast="upcast", missing_struct_fields="insert"
-    )
-    places = [disk.join(root, file.path) for file in files]
-    lazy = pl.scan_parquet(
-        places,
-        schema=shape,
-        missing_columns="insert",
-        extra_columns="ignore",
-        cast_options=widening,
-        glob=False,
-        hive_partitioning=False,
-    )
-    if keep is not None:
-        lazy = lazy.filter(pl.col(PARTITION).is_in(sorted(keep)))
-    return lazy if labels else lazy.drop(PARTITION)
-
-
-def _collect(lazy: "pl.LazyFrame") -> "pl.DataFrame":
-    import polars as pl
-
-    try:
-        return lazy.collect()
-    except FileNotFoundError as error:
-        raise Damaged("SX-LAKE-002", "a data file is missing", hint=_RESTORE) from error
-    except (pl.exceptions.ComputeError, pl.exceptions.SchemaError, OSError) as error:
-        raise Damaged(
-            "SX-LAKE-003", "a data file is not what was written", hint=_RESTORE
-        ) from error
-
-
-@functools.lru_cache(maxsize=256)
-def _polars_schema(schema: Schema) -> "pl.Schema":
-    import polars as pl
-
-    frame = pl.from_arrow(arrow_schema(schema).empty_table())
-    assert isinstance(frame, pl.DataFrame)
-    return frame.schema
 
 
 def _with_label(schema: Schema) -> Schema:

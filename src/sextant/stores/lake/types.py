@@ -8,8 +8,8 @@ by `frames`; it never reads files.
 import functools
 import json
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from sextant.kernel.errors import BadData
 
@@ -30,11 +30,17 @@ def canonical_type(type_: "pa.DataType", column: str) -> "pa.DataType":
     t = pa.types
     if t.is_dictionary(type_):
         return canonical_type(type_.value_type, column)
-    if isinstance(type_, pa.BaseExtensionType):
-        return (
-            pa.large_string()
-            if isinstance(type_, pa.UuidType)
-            else canonical_type(type_.storage_type, column)
+    if isinstance(type_, (pa.UuidType, pa.JsonType)):
+        return pa.large_string()
+    if isinstance(type_, pa.Bool8Type):
+        return pa.bool_()
+    if isinstance(type_, pa.FixedShapeTensorType):
+        return canonical_type(type_.storage_type, column)
+    if t.is_null(type_):
+        raise BadData(
+            "SX-LAKE-012",
+            f"column `{column}` holds only nulls and has no type",
+            hint="cast it to the type that it has when there are values",
         )
     if t.is_boolean(type_) or t.is_float32(type_) or t.is_float64(type_):
         return type_
@@ -85,77 +91,28 @@ def canonical_type(type_: "pa.DataType", column: str) -> "pa.DataType":
     )
 
 
-def canonical(table: "pa.Table", expect: Schema = ()) -> "pa.Table":
-    """Return the table in canonical types, all columns nullable, without metadata.
-
-    expect  (column, type) pairs of the table it goes into: gives a type to columns whose values are
-            all null, and numbers
-            the table's type where that changes no value (pandas turns integers into floats on a day
-            that has a null)
-    Raises  BadData naming the column: no stored form, a value out of range, a doubled or reserved
-            name
+def canonical(table: "pa.Table") -> "pa.Table":
+    """Return the table in canonical types, all columns nullable, without metadata. BadData naming
+    the column: no stored form, or a value out of range (see `conform` for what functions return).
     """
     import pyarrow as pa
 
-    names = table.column_names
-    if len(set(names)) != len(names):
-        doubled = next(name for name in names if names.count(name) > 1)
-        raise BadData(
-            "SX-LAKE-007",
-            f"column `{doubled}` occurs {names.count(doubled)} times",
-            hint="give each column a name of its own",
-        )
-    if PARTITION in names:
-        raise BadData(
-            "SX-LAKE-007",
-            f"column `{PARTITION}` is the platform's own",
-            hint="leave it out, or rename it",
-        )
-    if not names:
-        raise BadData(
-            "SX-LAKE-007", "a table without columns was returned", hint="return at least one column"
-        )
-    if _is_canonical(table.schema, tuple(expect)):
+    if _is_canonical(table.schema):
         return table
-    expected = dict(expect)
     fields, columns = [], []
     for field, column in zip(table.schema, table.columns, strict=True):
-        if pa.types.is_null(field.type):
-            if field.name not in expected:
-                hint = "cast it to the type that it has when there are values"
-                raise BadData(
-                    "SX-LAKE-012",
-                    f"column `{field.name}` holds only nulls and has no type",
-                    hint=hint,
-                )
-            target = type_of(expected[field.name])
-        else:
-            target = canonical_type(field.type, field.name)
+        target = canonical_type(field.type, field.name)
         fields.append(pa.field(field.name, target))
-        column = column if column.type == target else _cast(column, target, field.name)  # noqa: PLW2901 - the same column
-        if (
-            field.name in expected
-            and (number := _as_expected(column, type_of(expected[field.name]))) is not None
-        ):
-            column, target = number, number.type  # noqa: PLW2901
-            fields[-1] = pa.field(field.name, target)
-        columns.append(column)
+        columns.append(cast(column, target, field.name))
     return pa.table(columns, schema=pa.schema(fields))
 
 
 @functools.lru_cache(maxsize=256)
-def _is_canonical(schema: "pa.Schema", expect: Schema) -> bool:
+def _is_canonical(schema: "pa.Schema") -> bool:
     """Say whether tables of this schema are in canonical form as they are: most have been here
     before."""
     if schema.metadata is not None or any(
         field.metadata is not None or not field.nullable for field in schema
-    ):
-        return False
-    expected = dict(expect)
-    if any(
-        schema.field(name).type != type_of(type_)
-        for name, type_ in expected.items()
-        if name in schema.names
     ):
         return False
     try:
@@ -164,27 +121,46 @@ def _is_canonical(schema: "pa.Schema", expect: Schema) -> bool:
         return False
 
 
-def _as_expected(column: "pa.ChunkedArray", expected: "pa.DataType") -> "pa.ChunkedArray | None":
-    """Return numbers as the expected kind of number; None when a value would change, or they are
-    not numbers."""
+def merged(one: "pa.DataType", other: "pa.DataType") -> "pa.DataType | None":
+    """Return the narrowest canonical type that reads both, None if there is none: what Iceberg's
+    specification calls a promotion (`Schema Evolution`), fields of structs by name, those of `one`
+    first. `null`, a type without values, goes with any."""
     import pyarrow as pa
 
-    def is_number(type_: "pa.DataType") -> bool:
-        return bool(pa.types.is_integer(type_) or pa.types.is_floating(type_))
+    t = pa.types
+    if one == other or t.is_null(other):
+        return one
+    if t.is_null(one):
+        return other
+    for narrow, wide in ((pa.int32(), pa.int64()), (pa.float32(), pa.float64())):
+        if {one, other} == {narrow, wide}:
+            return wide
+    if t.is_decimal(one) and t.is_decimal(other) and one.scale == other.scale:
+        return max(one, other, key=lambda type_: int(type_.precision))
+    if t.is_large_list(one) and t.is_large_list(other):
+        element = merged(one.value_type, other.value_type)
+        return None if element is None else pa.large_list(pa.field("element", element))
+    if t.is_map(one) and t.is_map(other):
+        key, item = merged(one.key_type, other.key_type), merged(one.item_type, other.item_type)
+        return None if key is None or item is None else pa.map_(key, item)
+    if t.is_struct(one) and t.is_struct(other):
+        fields = {field.name: field.type for field in one.fields}
+        for field in other.fields:
+            both = merged(fields.get(field.name, pa.null()), field.type)
+            if both is None:
+                return None
+            fields[field.name] = both
+        return pa.struct([pa.field(name, type_) for name, type_ in fields.items()])
+    return None
 
-    if column.type == expected or not is_number(column.type) or not is_number(expected):
-        return None
-    if pa.types.is_float32(expected) and pa.types.is_float64(column.type):
-        return None  # Arrow rounds here without saying so
-    try:
-        return column.cast(expected, safe=True)
-    except pa.ArrowInvalid:
-        return None
 
-
-def _cast(column: "pa.ChunkedArray", target: "pa.DataType", name: str) -> "pa.ChunkedArray":
+def cast(column: "pa.ChunkedArray", target: "pa.DataType", name: str) -> "pa.ChunkedArray":
+    """Return a column in a canonical type; what is below a microsecond is cut off, no other value
+    changes. BadData naming column, row and value."""
     import pyarrow as pa
 
+    if column.type == target:
+        return column
     if isinstance(column.type, pa.UuidType):
         import uuid
 
@@ -204,15 +180,46 @@ def _cast(column: "pa.ChunkedArray", target: "pa.DataType", name: str) -> "pa.Ch
     try:
         return column.cast(target, safe=exact)
     except pa.ArrowInvalid as error:
+        row = first_refused(column, lambda part: part.cast(target, safe=exact))
         raise BadData(
             "SX-LAKE-005",
-            f"column `{name}`: a value does not fit into {type_name(target)}: {error}",
+            f"column `{name}`, row {row}: {said(column, row)} does not fit into "
+            f"{type_name(target)}",
             hint="cast it in the step that returns it",
         ) from error
     except pa.ArrowNotImplementedError:
         return pa.chunked_array(
             [pa.array(column.to_pylist(), type=target)]
         )  # rare nestings that Arrow cannot cast
+
+
+def first_refused(column: Any, convert: Callable[[Any], Any]) -> int:
+    """Return the first row (from 0) of a column that cannot be converted, though all of it together
+    could not be either. About log2(rows) conversions."""
+    import pyarrow as pa
+
+    good, bad = 0, len(column)  # so many rows can, so many cannot
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        try:
+            convert(column[:middle])
+            good = middle
+        except (pa.ArrowException, TypeError, ValueError, OverflowError):
+            bad = middle
+    return good
+
+
+def said(column: "pa.ChunkedArray", row: int) -> str:
+    """Return a value as text for a message, also one that Python cannot hold."""
+    import pyarrow as pa
+
+    try:
+        return f"`{column[row].as_py()}`"[:80]
+    except (ValueError, OverflowError):
+        try:
+            return f"`{column[row : row + 1].cast(pa.string())[0].as_py()}`"
+        except pa.ArrowException:
+            return "the value"
 
 
 def type_name(type_: "pa.DataType") -> str:
@@ -234,7 +241,7 @@ def type_name(type_: "pa.DataType") -> str:
             + ", ".join(f"{_word(f.name)}: {type_name(f.type)}" for f in type_.fields)
             + ">"
         )
-    return _names()[type_]
+    return "null" if t.is_null(type_) else _names()[type_]
 
 
 @functools.lru_cache(maxsize=1024)

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import polars as pl
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_WIDER = {("int32", "int64"), ("float32", "float64")}
 
 
 def row_count(params: Mapping[str, Any], context: Context) -> Finding:
@@ -43,7 +42,7 @@ def schema(params: Mapping[str, Any], context: Context) -> Finding:
     """
     declared = dict(params.get("columns") or {})
     expected, mode = declared or dict(context.expect_schema), params.get("mode", "evolve")
-    found = {name: type_name(type_) for name, type_ in context.schema.items()}
+    found = {name: _type_name(name, type_) for name, type_ in context.schema.items()}
     added = (
         [name for name in found if name not in expected] if expected and mode == "freeze" else []
     )
@@ -51,7 +50,7 @@ def schema(params: Mapping[str, Any], context: Context) -> Finding:
     changed = {
         name: [expected[name], found[name]]
         for name in expected
-        if name in found and not _fits(expected[name], found[name], mode)
+        if name in found and not fits(expected[name], found[name], mode)
     }
     parts = [f"`{name}` is missing" for name in missing]
     parts += [f"`{name}` is {new} instead of {old}" for name, (old, new) in changed.items()]
@@ -173,56 +172,25 @@ def python(params: Mapping[str, Any], context: Context) -> Finding:
     )
 
 
-def type_name(type_: "pl.DataType") -> str:
-    """Return the short name under which the lake stores a Polars type (`sextant.stores.lake.types`
-    has the list)."""
+def _type_name(column: str, type_: "pl.DataType") -> str:
+    """Return the short name under which the lake stores a Polars type."""
     import polars as pl
 
-    if isinstance(type_, pl.Datetime):
-        return "timestamptz" if type_.time_zone else "timestamp"
-    if isinstance(type_, pl.Decimal):
-        return f"decimal({type_.precision},{type_.scale})"
-    if isinstance(type_, (pl.List, pl.Array)):
-        return f"list<{type_name(_instance(type_.inner))}>"
-    if isinstance(type_, pl.Struct):
-        return (
-            "struct<"
-            + ", ".join(
-                f"{_word(field.name)}: {type_name(_instance(field.dtype))}"
-                for field in type_.fields
-            )
-            + ">"
-        )
-    if type_.is_integer():
-        return "int32" if type_ in (pl.Int8, pl.Int16, pl.Int32, pl.UInt8, pl.UInt16) else "int64"
-    if isinstance(type_, (pl.Categorical, pl.Enum)):
-        return "string"
-    plain_names = {
-        pl.Boolean: "bool",
-        pl.Float32: "float32",
-        pl.Float64: "float64",
-        pl.String: "string",
-        pl.Binary: "binary",
-        pl.Date: "date",
-        pl.Time: "time",
-    }
-    return plain_names.get(type(type_), str(type_).lower())
+    from sextant.stores.lake.types import canonical_type, type_name
+
+    if type_ == pl.Null:
+        return "null"
+    return type_name(canonical_type(pl.Series([], dtype=type_).to_arrow().type, column))
 
 
-def _instance(type_: Any) -> Any:
-    return type_() if isinstance(type_, type) else type_
+def fits(expected: str, found: str, mode: str) -> bool:
+    """Say whether a column may have the type `found` where `expected` is declared or live: with
+    `evolve` one that the lake widens to, or from."""
+    from sextant.stores.lake.types import merged, type_of
 
-
-def _word(name: str) -> str:
-    import json
-
-    return name if re.fullmatch(r"\w+", name) else json.dumps(name)
-
-
-def _fits(expected: str, found: str, mode: str) -> bool:
     if found in {expected, "null"}:  # a column of nulls takes the table's type
         return True
-    return mode != "freeze" and ((expected, found) in _WIDER or (found, expected) in _WIDER)
+    return mode != "freeze" and merged(type_of(expected), type_of(found)) is not None
 
 
 def _length_s(text: str) -> float:
