@@ -138,8 +138,8 @@ def test_a_header_says_everything(project):
         -- keep: 90d
         -- check: between(total, -10, 1e6, severity=warn, tolerate=0.1)
         -- check: foreign_key(shop, to=shops.id)
-        -- check: accepted_values(kind, [a, "b c", 3])
-        -- check: schema({day: DATE})
+        -- check: accepted_values(kind, [a, "b c", "3"])
+        -- check: schema({day: date})
         select 1 as day from orders join shops using (id) -- check: not_null(nothing)
         """,
     )
@@ -173,7 +173,7 @@ def test_a_header_says_everything(project):
     ]
     assert asset.checks[2].params == {"column": "total", "low": -10, "high": 1e6, "tolerate": 0.1}
     assert asset.checks[2].severity == "warn"
-    assert asset.checks[4].params["values"] == ["a", "b c", 3]
+    assert asset.checks[4].params["values"] == ["a", "b c", "3"]
     assert asset.build.inputs == (
         Input(name="orders", asset="dataset:orders", frame="sql"),
         Input(name="shops", asset="dataset:shops", frame="sql"),

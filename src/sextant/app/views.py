@@ -578,6 +578,7 @@ class Views:
 
         from sextant.author import measures
         from sextant.engine.executors.perform import table_of
+        from sextant.stores.lake import frames
 
         p = self._p
         manifest = p.manifest()
@@ -607,6 +608,7 @@ class Views:
         ) as connection:
             connection.register("t", rows)
             connection.execute(f"SET TimeZone = '{manifest.tz}'")
+            connection.execute("SET threads = 1")  # sums of floats depend on their order
             connection.execute(
                 "SET lock_configuration = true"
             )  # a condition of somebody else's is part of the question
@@ -618,7 +620,7 @@ class Views:
                     f"the question cannot be answered: {str(error).splitlines()[0]}",
                     hint="--where is a condition over the dimensions",
                 ) from error
-        out: list[dict[str, Any]] = table.to_pylist()
+        out: list[dict[str, Any]] = frames.finite(table, "value").to_pylist()
         return out
 
     # ------------------------------------------------------------ lists

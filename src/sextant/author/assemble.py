@@ -89,6 +89,7 @@ class _Assembly:
         if not self._cycle():
             assets = self._keep(self._assets())
             self._owners()
+            self._windows()
             self._foreign_keys(assets)
             if len(assets) > ASSETS_MAX:
                 collector.note(
@@ -228,7 +229,7 @@ class _Assembly:
                 name,
                 slots,
                 Place(declared.file, 1),
-                Build(code=code, inputs=inputs),
+                Build(code=code, inputs=inputs, deterministic=declared.deterministic),
                 inherits=inherits,
                 lines=lines,
             ),
@@ -367,6 +368,23 @@ class _Assembly:
                     stack += [(one.asset, False) for one in self.drafts[id_].build.inputs]
         return False
 
+    def _windows(self) -> None:
+        """Note windows over what has no partitions of time: there is no such part of it."""
+        for draft in self.drafts.values():
+            for one in draft.build.inputs:
+                upstream = self.partitionings.get(one.asset)
+                if one.window in ("", "all") or upstream is None:
+                    continue
+                if upstream.grain in ("none", "static"):
+                    name = one.asset.partition(":")[2]
+                    self.collector.note(
+                        "SX-PROJ-054",
+                        f"`{draft.name}` reads the last {one.window} of `{name}`, which is not "
+                        "sliced by time",
+                        place=Place(draft.place.file, draft.lines.get(one.asset, draft.place.line)),
+                        hint=f"read all of it: `{name}` without `window`; or slice `{name}`",
+                    )
+
     def _owners(self) -> None:
         teams = {team.name for team, _ in self.collector.teams}
         info = self.collector.project
@@ -382,6 +400,13 @@ class _Assembly:
                     place=place,
                     hint=near(owner, teams) if teams else f'declare it: `sx.team("{owner}")`',
                 )
+
+    def _own(self, spec: CheckSpec, draft: _Draft) -> CheckSpec:
+        """A foreign key into the dataset itself is a question about the whole table: a row may
+        point to one of another partition."""
+        to, _, _ = str(spec.params.get("to", "")).rpartition(".")
+        own = spec.scope == "partition" and to == f"dataset:{draft.name}"
+        return msgspec.structs.replace(spec, scope="table") if own else spec
 
     def _foreign_keys(self, assets: list[Asset]) -> None:
         names = [asset.name for asset in assets if asset.kind == "dataset"]
@@ -560,7 +585,9 @@ class _Assembly:
                 )
             )
         for one in slots.checks:
-            specs.append(self._python_check(one) if isinstance(one, PythonCheck) else one)
+            specs.append(
+                self._python_check(one) if isinstance(one, PythonCheck) else self._own(one, draft)
+            )
             if specs[-1].check == "check.dataops.sql":
                 self._sql_check(specs[-1], draft)
         names = [spec.name for spec in specs]

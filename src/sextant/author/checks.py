@@ -7,18 +7,22 @@ scope     `partition` looks at the rows being made, `table` at the whole dataset
           clock and never gates
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any, Literal, Never
 
 from sextant.author.collect import caller, refuse_unknown, report
 from sextant.author.declared import P, PythonCheck, R
-from sextant.kernel.errors import UsageError
+from sextant.kernel.errors import BadData, UsageError
 from sextant.kernel.lengths import length_s
 from sextant.kernel.nouns import CheckSpec, Severity
+from sextant.stores.lake.types import type_of
 
 Scope = Literal["partition", "table"]
-Bound = int | float | str
+Bound = int | float | Decimal | str | date | datetime
 
 
 def not_null(
@@ -65,30 +69,32 @@ def between(
 ) -> CheckSpec:
     """Values lie between `low` and `high`, both included; None leaves a side open. Empty values
     pass."""
-    if low is None and high is None:
+    kinds = {_kind("between", column, bound, "bound") for bound in (low, high) if bound is not None}
+    if not kinds:
         report(
             "SX-PROJ-010",
             f"`between({column})` has neither a low nor a high bound",
             hint=f'write `between("{column}", 0, 100)`',
         )
-    elif low is not None and high is not None:
-        if isinstance(low, str) != isinstance(high, str):
-            report(
-                "SX-PROJ-010",
-                f"`between({column})` mixes text and a number",
-                hint="both bounds of one kind",
-            )
-        elif low > high:  # type: ignore[operator]
-            report(
-                "SX-PROJ-010",
-                f"`between({column}, {low}, {high})` is empty",
-                hint="the low bound comes first",
-            )
+    elif len(kinds) > 1:
+        report(
+            "SX-PROJ-010",
+            f"`between({column})` mixes {' and '.join(sorted(kinds))}",
+            hint="both bounds of one kind",
+        )
+    elif (
+        low is not None and high is not None and "" not in kinds and _instant(low) > _instant(high)
+    ):
+        report(
+            "SX-PROJ-010",
+            f"`between({column}, {low}, {high})` is empty",
+            hint="the low bound comes first",
+        )
     name = ", ".join([column, *(str(b) for b in (low, high) if b is not None)])
     return _spec(
         "between",
         name,
-        {"column": column, "low": low, "high": high},
+        {"column": column, "low": _plain(low), "high": _plain(high)},
         severity,
         tolerate,
         unknown=unknown,
@@ -104,7 +110,16 @@ def accepted_values(
     **unknown: Never,
 ) -> CheckSpec:
     """Only these values. Empty values pass."""
-    listed = sorted(values, key=str) if isinstance(values, set) else list(values)
+    listed = sorted(values, key=str) if isinstance(values, set | frozenset) else list(values)
+    kinds = {
+        _kind("accepted_values", column, value, "value") for value in listed if value is not None
+    } - {""}
+    if len(kinds) > 1:
+        report(
+            "SX-PROJ-010",
+            f"`accepted_values({column})` mixes {' and '.join(sorted(kinds))}",
+            hint="list values of one kind, that of the column",
+        )
     if not listed:
         report(
             "SX-PROJ-010",
@@ -114,7 +129,7 @@ def accepted_values(
     return _spec(
         "accepted_values",
         column,
-        {"column": column, "values": listed},
+        {"column": column, "values": [_plain(value) for value in listed]},
         severity,
         tolerate,
         unknown=unknown,
@@ -139,6 +154,8 @@ def matches(
             f"`{pattern}` is not a regular expression: {error}",
             hint='write it raw, as r"N\\d+"',
         )
+    else:
+        _other_dialect(pattern)
     return _spec(
         "matches",
         f"{column}, {pattern}",
@@ -191,6 +208,13 @@ def row_count(
         report(
             "SX-PROJ-010", f"`row_count({low}, {high})` is empty", hint="the low bound comes first"
         )
+    for bound in (low, high):
+        if bound is not None and (not isinstance(bound, int) or isinstance(bound, bool)):
+            report(
+                "SX-PROJ-010",
+                f"`row_count` has the bound {bound!r}",
+                hint="a whole number of rows",
+            )
     name = ", ".join(str(b) for b in (low, high) if b is not None)
     return _spec(
         "row_count", name, {"low": low, "high": high}, severity, 0.0, scope=scope, unknown=unknown
@@ -205,6 +229,11 @@ def schema(
     **unknown: Never,
 ) -> CheckSpec:
     """These columns (name -> type) exist with these types; with `freeze` there are no others."""
+    for column, type_ in columns.items():
+        try:
+            type_of(type_)
+        except BadData as error:
+            report("SX-PROJ-010", f"`schema`, column `{column}`: {error.message}", hint=error.hint)
     if mode not in ("evolve", "freeze"):
         report("SX-PROJ-010", f"`{mode}` is not a mode of `schema`", hint="evolve or freeze")
     return _spec(
@@ -323,6 +352,56 @@ def _spec(
         severity=severity,
         scope=scope,
     )
+
+
+def _kind(verb: str, column: str, value: object, what: str) -> str:
+    """Return which kind of value a check compares with; "" when there is no such kind, which is
+    reported."""
+    if isinstance(value, bool):
+        kind = "" if what == "bound" else "truth values"
+    elif isinstance(value, int | float | Decimal):
+        kind = "numbers" if math.isfinite(value) else ""
+    elif isinstance(value, str):
+        kind = "text"
+    else:
+        kind = (
+            "times" if isinstance(value, datetime) else "dates" if isinstance(value, date) else ""
+        )
+    if not kind:
+        report(
+            "SX-PROJ-010",
+            f"`{verb}({column})` has the {what} {value!r}",
+            hint="a finite number, text, a date or a time"
+            + (", or None for an open side" if what == "bound" else ", True or False"),
+        )
+    return kind
+
+
+def _instant(bound: Any) -> Any:
+    """Return a bound in a form in which those of one kind compare."""
+    naive = isinstance(bound, datetime) and bound.tzinfo is None
+    return bound.replace(tzinfo=UTC) if naive else bound
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as a manifest holds it: decimals, dates and times as text."""
+    if isinstance(value, date):
+        return value.isoformat()
+    return str(value) if isinstance(value, Decimal) else value
+
+
+def _other_dialect(pattern: str) -> None:
+    """Report a pattern that Python understands and the engine of the checks does not."""
+    import polars as pl
+
+    try:
+        pl.Series([""]).str.contains(pattern)
+    except pl.exceptions.PolarsError:
+        report(
+            "SX-PROJ-010",
+            f"`{pattern}` is not a regular expression of this check",
+            hint="look-around and back-references are not supported",
+        )
 
 
 def _keywords(verb: str) -> list[str]:

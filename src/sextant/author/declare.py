@@ -391,12 +391,14 @@ def sql(
     checks: Sequence[Check] = (),
     inputs: Mapping[str, Source] | None = None,
     columns: Mapping[str, str] | None = None,
+    deterministic: bool = True,
     **unknown: Never,
 ) -> SqlDataset:
     """Make a dataset of a `.sql` file, a path beside the calling file. Its inputs are the tables
     that the query names; the header of the file says the rest (see `sqlfile`). `inputs` only widens
     one of them: `{"flights": window("flights", "28d")}`. `columns` says types of columns, as in
-    `dataset`."""
+    `dataset`. With `deterministic=False` the query runs on several threads: sums of floats then
+    differ in their last digits from one computation to the next."""
     refuse_unknown("sql", unknown, sql.__kwdefaults__)
     place = caller()
     path = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(place.file)), file))
@@ -414,7 +416,12 @@ def sql(
         if said
     }
     made = SqlDataset(
-        path, name or os.path.splitext(os.path.basename(file))[0], slots, frozenset(given), place
+        path,
+        name or os.path.splitext(os.path.basename(file))[0],
+        slots,
+        frozenset(given),
+        place,
+        deterministic=deterministic,
     )
     collector = current()
     if collector is not None:

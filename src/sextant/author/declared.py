@@ -108,9 +108,17 @@ class SqlDataset:
     __sextant_asset__ = True
 
     def __init__(
-        self, file: str, name: str, slots: Slots, given: frozenset[str], place: Place
+        self,
+        file: str,
+        name: str,
+        slots: Slots,
+        given: frozenset[str],
+        place: Place,
+        *,
+        deterministic: bool,
     ) -> None:
         self.file = file
+        self.deterministic = deterministic
         self.name = name
         self.slots = slots
         self.given = given

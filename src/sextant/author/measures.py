@@ -198,6 +198,8 @@ def clickhouse_sql(measure: Measure, *, merged: bool = False) -> str:
     # average price to whole cents.
     for division in list(tree.find_all(exp.Div)):
         division.set("this", exp.Cast(this=division.this, to=exp.DataType.build("DOUBLE")))
+        nothing = exp.Nullif(this=division.expression.copy(), expression=exp.Literal.number(0))
+        division.set("expression", nothing)  # a share of nothing has no value
     return str(tree.sql("clickhouse"))
 
 
@@ -286,6 +288,7 @@ def reconcile(
         connection.register("rows_", rows)
         connection.register("values_", values)
         connection.execute(f"SET TimeZone = '{tz}'")
+        connection.execute("SET threads = 1")  # sums of floats depend on their order
         where = f" WHERE (\n{measure.where}\n)" if measure.where else ""
         one = (
             connection.sql(f"SELECT (\n{_plain(measure.sql, of)}\n) AS value FROM rows_{where}")
@@ -301,6 +304,7 @@ def reconcile(
             .column("value")[0]
             .as_py()
         )
+    one, other = _defined(one), _defined(other)
     same = one == other or (
         one is not None
         and other is not None
@@ -316,6 +320,13 @@ def reconcile(
         measured={"rows": one, "parts": other},
         message=message,
     )
+
+
+def _defined(value: Any) -> Any:
+    """Return a measure's value; None where it has none, as 0/0 and 1/0 have not."""
+    import math
+
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 # ---------------------------------------------------------------- reading

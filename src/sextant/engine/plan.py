@@ -483,21 +483,23 @@ def reads(
     bound: Input, upstream: Partitioning, slices: Partitioning, key: str, existing: Sequence[str]
 ) -> list[str]:
     """Return the upstream partitions that partition `key` reads: the overlapping ones, or those of
-    the window that exist."""
+    the window that exist. A window without an end of its own ends with what exists."""
     if not bound.window:
         return upstream.overlapping(slices, key)
-    slice_ = slices.partition(key)
-    if slice_.end is None:
-        return list(existing)
-    start = _before(slice_.end, bound.window).timestamp()
+    there = [(name, upstream.partition(name)) for name in existing]
+    end = slices.partition(key).end or max(
+        (one.end for _, one in there if one.end is not None), default=None
+    )
+    if end is None:
+        return []
+    start = _before(end, bound.window).timestamp()
     out = []
-    for name in existing:
-        other = upstream.partition(name)
+    for name, other in there:
         if (
             other.start is not None
             and other.end is not None
             and other.start.timestamp() >= start
-            and other.end <= slice_.end
+            and other.end <= end
         ):
             out.append(name)
     return out

@@ -156,6 +156,8 @@ def _rows(order: WorkOrder) -> list[frames.Rows]:
         declared=asset.table.columns,
         inputs=_input_types(order) if any(map(_is_pandas, (value for _, value in made))) else (),
     )
+    if asset.measure is not None:
+        parts = [(key, frames.finite(table, "value")) for key, table in parts]
     if len(parts) < len(order.partitions):
         ((_, whole),) = parts
         split = dict(
@@ -424,21 +426,22 @@ def table_of(lake: str, ref: InputRef, *, labels: bool = False) -> pa.Table:
 _duck: Any = None  # one DuckDB for the life of the worker: opening one costs more than most queries
 # over fewer rows a query that is parsed already and copies its result is faster than a relation
 _PARSED_ROWS_MAX = 1_000_000
-_duck_tz = ""
+_duck_settings = ("", 0)  # time zone, threads
 
 
 def _sql(order: WorkOrder, query: str, tables: Mapping[str, pa.Table]) -> pa.Table:
     """Run the author's query with the inputs under their names, in the project's zone. ProjectError
     with DuckDB's message."""
-    global _duck, _duck_tz  # noqa: PLW0603
+    global _duck, _duck_settings  # noqa: PLW0603
     if _duck is None:
         _duck = duckdb.connect()
-        _duck.execute(f"SET threads = {int(os.environ.get('SEXTANT_THREADS', '1'))}")
         atexit.register(_close_duck)
     try:
-        if order.tz != _duck_tz:
-            _duck.execute(f"SET TimeZone = '{order.tz}'")
-            _duck_tz = order.tz
+        settings = (order.tz, _threads(order))
+        if settings != _duck_settings:
+            _duck.execute(f"SET TimeZone = '{settings[0]}'")
+            _duck.execute(f"SET threads = {settings[1]}")
+            _duck_settings = settings
         for name, table in tables.items():
             _duck.register(name, table)
         if sum(table.num_rows for table in tables.values()) > _PARSED_ROWS_MAX:
@@ -456,6 +459,15 @@ def _sql(order: WorkOrder, query: str, tables: Mapping[str, pa.Table]) -> pa.Tab
     finally:
         for name in tables:
             _duck.unregister(name)
+
+
+def _threads(order: WorkOrder) -> int:
+    """Return on how many threads a query runs: on one, unless it says that its result may differ
+    from one computation to the next, as sums of floats do."""
+    build = order.asset.build
+    if build is None or build.deterministic:
+        return 1
+    return int(os.environ.get("SEXTANT_THREADS", "1"))
 
 
 @lru_cache(maxsize=256)
@@ -577,6 +589,7 @@ def _evaluate(
         now_ns=order.now,
         functions=_project(order).checks,
         personal=asset.table.personal,
+        tz=order.tz,
     )
     return found
 

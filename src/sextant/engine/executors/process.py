@@ -52,9 +52,12 @@ class ProcessExecutor:
         self._environment["PYTHONPATH"] = os.pathsep.join(
             [home, *filter(None, [self._environment.get("PYTHONPATH", "")])]
         )
-        threads = str(max(1, (os.cpu_count() or 1) // slots))
-        for name in ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "SEXTANT_THREADS"):
-            self._environment.setdefault(name, threads)
+        # One thread a step: what adds up floats gives the same sum each time. More of them are for
+        # queries that say that they need not.
+        for name in ("POLARS_MAX_THREADS", "OMP_NUM_THREADS"):
+            self._environment.setdefault(name, "1")
+        threads = max(1, (os.cpu_count() or 1) // slots)
+        self._environment.setdefault("SEXTANT_THREADS", str(threads))
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._open = 0  # orders that have no result yet
         self._open_lock = threading.Lock()

@@ -388,6 +388,21 @@ def _without_nan(column: "pa.ChunkedArray") -> "pa.ChunkedArray":
     )
 
 
+def finite(table: "pa.Table", column: str) -> "pa.Table":
+    """Return rows with null for infinity in a column: what a division by nothing gives has no
+    value. Other types than floats have no infinity."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    place = table.schema.get_field_index(column)
+    values = table.column(place)
+    if not pa.types.is_floating(values.type):
+        return table
+    none = pa.nulls(1, values.type)[0]
+    values = pc.if_else(pc.is_finite(values), values, none)
+    return table.set_column(place, table.schema.field(place), values)
+
+
 def _missing(floats: "pa.Array") -> "pa.Array":
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -17,7 +17,7 @@ from sextant.kernel.nouns import FileRef, PartOutput
 from sextant.kernel.partitions import ALL, Grain, Partitioning
 from sextant.stores import files as disk
 from sextant.stores.lake import digest as digests
-from sextant.stores.lake.conform import conform
+from sextant.stores.lake.conform import conform, finite
 from sextant.stores.lake.diff import Diff, diff
 from sextant.stores.lake.digest import digest, version_digest
 from sextant.stores.lake.types import (
@@ -44,6 +44,7 @@ __all__ = [
     "conform",
     "diff",
     "digest",
+    "finite",
     "read",
     "schema_of",
     "slot",

@@ -49,6 +49,7 @@ def evaluate(
     now_ns: int = 0,
     functions: Mapping[str, Callable[..., Any]] | None = None,
     personal: Sequence[str] = (),
+    tz: str = "UTC",
 ) -> list[tuple[CheckResult, bytes]]:
     """Return each check's result, and a JSON sample of failing rows for the blob store (b"" for a
     check that passed).
@@ -58,11 +59,13 @@ def evaluate(
     time, now_ns   the column of instants and the present, for `fresh`
     functions      registry key -> function, for `python`
     personal       columns whose values are masked in samples and messages
+    tz             the project's zone, in which SQL reads dates
     Result         in the order of `specs`. A check that cannot be answered (no such column, wrong
                    type, a function that raises) failed
     Raises         ProjectError when the check itself is wrong: unknown, a parameter missing, a
                    query that does not parse
     """
+    frame = _without_nan(frame)
     context = Context(
         asset=asset,
         frame=frame,
@@ -73,6 +76,7 @@ def evaluate(
         now_ns=now_ns,
         functions=functions or {},
         personal=frozenset(personal),
+        tz=tz,
     )
     probes: dict[int, Probe] = {}
     findings: dict[int, Finding] = {}
@@ -116,6 +120,13 @@ def evaluate(
         )
         for index, spec in enumerate(specs)
     ]
+
+
+def _without_nan(frame: "pl.DataFrame") -> "pl.DataFrame":
+    """Return the rows as they would be stored today: NaN, which an earlier release kept, is
+    missing."""
+    floats = [name for name, type_ in frame.schema.items() if type_.is_float()]
+    return frame.with_columns(frame[name].fill_nan(None) for name in floats) if floats else frame
 
 
 def _run(probes: Mapping[int, Probe], frame: "pl.DataFrame") -> dict[int, Finding]:

@@ -29,6 +29,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     now_ns: int
     functions: Mapping[str, Callable[..., Any]]
     personal: frozenset[str]
+    tz: str = "UTC"  # the project's zone, for SQL
 
     def column(self, name: str) -> "pl.DataType":
         """Return a column's type. Unanswerable when it does not exist; the message names near

@@ -5,8 +5,11 @@ A null passes every check but `not_null` (and `unique`, where nulls are equal), 
 value may be absent is one question, which values may be there is another.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, InvalidOperation
+from decimal import Context as DecimalContext
 from typing import TYPE_CHECKING, Any
 
 from sextant.domains.dataops.checks.finding import Context, Finding, Probe, Unanswerable, need
@@ -75,22 +78,21 @@ def unique(params: Mapping[str, Any], context: Context) -> Probe:
 
 
 def between(params: Mapping[str, Any], context: Context) -> Probe:
-    """Values of `column` lie between `low` and `high`, both included; either may be None. NaN does
-    not."""
+    """Values of `column` lie between `low` and `high`, both included; either may be None. Infinity
+    is a number beyond every bound."""
     import polars as pl
 
     name = need(params, "column", "between")
     type_ = context.column(name)
-    low, high = _bound(params.get("low"), name, type_), _bound(params.get("high"), name, type_)
+    low = _bound(params.get("low"), name, type_, math.ceil, ROUND_CEILING)
+    high = _bound(params.get("high"), name, type_, math.floor, ROUND_FLOOR)
     column = pl.col(name)
     outside = pl.lit(value=False)
     if low is not None:
-        outside = outside | (column < low)
+        outside = outside | (column < low if _holds(type_, low) else pl.lit(value=low > 0))
     if high is not None:
-        outside = outside | (column > high)
-    if type_.is_float():
-        outside = outside | column.is_nan()
-    mask = outside.fill_null(value=False)
+        outside = outside | (column > high if _holds(type_, high) else pl.lit(value=high < 0))
+    mask = (outside & column.is_not_null()).fill_null(value=False)
 
     def conclude(values: dict[str, Any]) -> Finding:
         least, most = values["min"], values["max"]
@@ -108,11 +110,11 @@ def between(params: Mapping[str, Any], context: Context) -> Probe:
         )
 
     said = f"`{name}` " + (
-        f"between {low} and {high}"
+        f"between {params['low']} and {params['high']}"
         if low is not None and high is not None
-        else f"at least {low}"
+        else f"at least {params['low']}"
         if high is None
-        else f"at most {high}"
+        else f"at most {params['high']}"
     )
     return Probe(
         said=said,
@@ -129,16 +131,9 @@ def accepted_values(params: Mapping[str, Any], context: Context) -> Probe:
         need(params, "column", "accepted_values"),
         list(need(params, "values", "accepted_values")),
     )
-    try:
-        listed = (
-            pl.Series(accepted).cast(context.column(name))
-            if accepted
-            else pl.Series([], dtype=context.column(name))
-        )
-    except pl.exceptions.PolarsError as error:
-        raise Unanswerable(
-            f"`{name}` has type {context.column(name)}, the accepted values do not"
-        ) from error
+    type_ = context.column(name)
+    found = [_literal(value, name, type_) for value in accepted if value is not None]
+    listed = pl.Series([value for value in found if value is not None], dtype=type_)
     said = (
         f"`{name}` among "
         f"{', '.join(str(value) for value in accepted[:10])}{' ...' if len(accepted) > 10 else ''}"
@@ -148,7 +143,6 @@ def accepted_values(params: Mapping[str, Any], context: Context) -> Probe:
 
 def foreign_key(params: Mapping[str, Any], context: Context) -> Probe:
     """Values of `column` occur in the column that `to` names (`dataset:airlines.carrier`)."""
-    import polars as pl
 
     name, to = need(params, "column", "foreign_key"), need(params, "to", "foreign_key")
     asset, _, target = to.rpartition(".")
@@ -158,13 +152,10 @@ def foreign_key(params: Mapping[str, Any], context: Context) -> Probe:
     reference = context.references[asset]
     if target not in reference.columns:
         raise Unanswerable(f"`{asset}` has no column `{target}`")
-    try:
-        known = reference.get_column(target).drop_nulls().cast(type_)
-    except pl.exceptions.PolarsError as error:
-        raise Unanswerable(
-            f"`{name}` has type {type_} and `{to}` {reference.schema[target]}: they cannot "
-            "be compared"
-        ) from error
+    there = reference.schema[target]
+    if _kind(there) != _kind(type_):
+        raise Unanswerable(f"`{name}` has type {type_} and `{to}` {there}: they cannot be compared")
+    known = _in_type(reference.get_column(target).drop_nulls(), type_)
     return _among(name, known, f"`{name}` in `{to}`", context)
 
 
@@ -224,12 +215,109 @@ def _columns(params: Mapping[str, Any], check: str, context: Context) -> list[st
     return columns
 
 
-def _bound(value: Any, name: str, type_: "pl.DataType") -> Any:
-    """Return a bound as the column's kind of value. Unanswerable when the two do not compare."""
+def _in_type(values: "pl.Series", type_: "pl.DataType") -> "pl.Series":
+    """Return those values that exist in another type of the same kind, in that type: what only the
+    wider of two types can hold is equal to nothing in the narrower."""
+    if values.dtype == type_:
+        return values
+    cast = values.cast(type_, strict=False)
+    return cast.filter((cast.cast(values.dtype, strict=False) == values).fill_null(value=False))
+
+
+def _kind(type_: "pl.DataType") -> str:
+    """Return which types can be compared with each other."""
+    import polars as pl
+
+    if type_.is_numeric():
+        return "number"
+    if isinstance(type_, pl.Datetime):
+        return "instant" if type_.time_zone else "local time"
+    return "text" if type_ in (pl.String, pl.Categorical, pl.Enum) else str(type_)
+
+
+def _literal(value: Any, name: str, type_: "pl.DataType") -> Any:
+    """Return a listed value as the column holds it; None when it can hold no such value."""
+    import polars as pl
+
+    if type_.is_numeric():
+        number = _number(value, name, type_)
+        if type_.is_float():
+            return float(number)
+        if type_.is_integer():
+            return int(number) if number == int(number) and _holds(type_, int(number)) else None
+        assert isinstance(type_, pl.Decimal)
+        rounded = _quantized(number, type_, ROUND_FLOOR)
+        return rounded if rounded == number and _holds(type_, rounded) else None
+    if type_ == pl.Boolean and isinstance(value, bool):
+        return value
+    if _kind(type_) == "text" and isinstance(value, str):
+        return value
+    if type_ == pl.Date or isinstance(type_, pl.Datetime):
+        return _time(value, name, type_)
+    raise Unanswerable(f"`{name}` has type {type_}, which does not compare with {value!r}")
+
+
+def _bound(
+    value: Any,
+    name: str,
+    type_: "pl.DataType",
+    whole: Callable[[Any], int],
+    rounding: str,
+) -> Any:
+    """Return a bound as the column's kind of value: the nearest one inside of it that the column's
+    type can tell apart. Unanswerable when the two do not compare."""
     import polars as pl
 
     if value is None:
         return None
+    if type_.is_numeric():
+        number = _number(value, name, type_)
+        if type_.is_integer():
+            return whole(number)
+        if isinstance(type_, pl.Decimal):
+            return _quantized(number, type_, rounding)
+        return float(number)
+    if type_ == pl.Date or isinstance(type_, pl.Datetime):
+        return _time(value, name, type_)
+    if _kind(type_) == "text" and isinstance(value, str):
+        return value
+    raise Unanswerable(f"`{name}` has type {type_}, which does not compare with {value!r}")
+
+
+def _number(value: Any, name: str, type_: "pl.DataType") -> Decimal:
+    """Return a number of a check exactly; decimals are text in a manifest."""
+    try:
+        if not isinstance(value, (bool, date)):
+            return Decimal(value if isinstance(value, int) else str(value))
+    except InvalidOperation:
+        pass
+    raise Unanswerable(f"`{name}` has type {type_}, which does not compare with {value!r}")
+
+
+def _quantized(number: Decimal, type_: "pl.Decimal", rounding: str) -> Decimal:
+    step = Decimal(1).scaleb(-type_.scale)
+    digits = max(1, number.adjusted() + 1) + type_.scale + 1
+    return number.quantize(step, rounding=rounding, context=DecimalContext(prec=digits))
+
+
+def _holds(type_: "pl.DataType", value: Any) -> bool:
+    """Say whether a type can hold a whole number or a decimal of its scale at all."""
+    import polars as pl
+
+    if type_.is_integer():
+        bits = int(str(type_).lstrip("UInt"))
+        unsigned = str(type_).startswith("U")
+        low, high = (0, 1 << bits) if unsigned else (-(1 << bits - 1), 1 << bits - 1)
+        return bool(low <= value < high)
+    if isinstance(type_, pl.Decimal):
+        return bool(abs(value) < Decimal(10) ** (type_.precision - type_.scale))
+    return True
+
+
+def _time(value: Any, name: str, type_: "pl.DataType") -> Any:
+    """Return a date or an instant; one without a zone counts as UTC."""
+    import polars as pl
+
     try:
         if isinstance(type_, pl.Datetime) and not isinstance(value, datetime):
             value = datetime.fromisoformat(str(value))
@@ -237,13 +325,9 @@ def _bound(value: Any, name: str, type_: "pl.DataType") -> Any:
             value = date.fromisoformat(str(value))
     except ValueError as error:
         raise Unanswerable(f"`{name}` has type {type_}, but `{value}` is not a time") from error
-    if isinstance(type_, pl.Datetime) and isinstance(value, datetime):
+    if isinstance(type_, pl.Datetime):
         zoned = value if value.tzinfo else value.replace(tzinfo=UTC)
         return zoned if type_.time_zone else value.replace(tzinfo=None)
-    if isinstance(value, str) != (type_ == pl.String) or (
-        not type_.is_numeric() and type_ not in (pl.String, pl.Date)
-    ):
-        raise Unanswerable(f"`{name}` has type {type_}, which does not compare with {value!r}")
     return value
 
 

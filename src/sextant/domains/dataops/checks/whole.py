@@ -103,7 +103,8 @@ def sql(params: Mapping[str, Any], context: Context) -> Finding:
 
     query = need(params, "query", "sql")
     with duckdb.connect(config={"enable_external_access": "false"}) as connection:
-        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(f"SET TimeZone = '{context.tz}'")
+        connection.execute("SET threads = 1")  # sums of floats depend on their order
         rows = context.frame.to_arrow()
         for name in ("this", context.asset.partition(":")[2]):
             connection.register(name, rows)
