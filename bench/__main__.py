@@ -16,6 +16,8 @@ ALL = (
     "ledger",
     "catalogue",
     "lake",
+    "order",
+    "values",
     "year",
     "server",
     "streams",

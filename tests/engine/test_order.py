@@ -16,7 +16,7 @@ from sextant.kernel.errors import ProjectError
 AT = datetime(2026, 1, 8, tzinfo=UTC)
 PROJECT = """
 import hashlib
-import polars as pl, sextant as sx
+import polars as pl, pyarrow.compute as pc, sextant as sx
 sx.project("o")
 days = sx.daily(start="2026-01-01")
 
@@ -28,7 +28,9 @@ def rows(day: sx.Partition) -> pl.DataFrame:
 
 @sx.dataset()
 def seen(rows: pl.DataFrame) -> pl.DataFrame:
-    return pl.DataFrame({"rows": [str(rows.rows())], "sum": [rows["a"].cum_sum()[-1]]})
+    a = rows["a"]
+    sums = [a.cum_sum()[-1], a.sum(), a.mean(), pc.sum(a.to_arrow()).as_py(), a.to_pandas().sum()]
+    return pl.DataFrame({"rows": [str(rows.rows())], "sums": [str(sums)]})
 
 @sx.dataset(partition=days, inputs={"past": sx.window("rows", "3d")})
 def window(past: pl.DataFrame) -> pl.DataFrame:

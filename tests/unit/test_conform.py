@@ -329,3 +329,24 @@ def test_files_of_an_earlier_release_are_put_in_order(
     assert back.to_pydict() == {"v": [9, 5, 7], "k": [1, 2, 3], "_partition": ["a", "a", "b"]}
     by_key = frames.read(tmp_path, [ref], frame="pyarrow", key=("v",), columns=["v"])
     assert by_key["v"].to_pylist() == [5, 9, 7]
+
+
+def test_sums_do_not_show_in_which_pieces_a_table_came(tmp_path: Any) -> None:
+    """Files of several days would give another sum, in its last digits, than one of all days."""
+    rng = __import__("random").Random(1)
+    days = {f"2026-01-{day:02}": [rng.random() * 10**rng.randint(0, 9) for _ in range(257)]
+            for day in range(1, 9)}  # fmt: skip
+    parts = frames.arrange([(day, pa.table({"x": x})) for day, x in days.items()])
+    together = frames.write_many(parts, root=tmp_path, staging="a", grain="daily")
+    apart = [frames.write_many([part], root=tmp_path, staging=part.partition) for part in parts]
+    for frame, total in (
+        ("polars", lambda one: one["x"].sum()),
+        ("pandas", lambda one: one["x"].sum()),
+        ("pyarrow", lambda one: pa.compute.sum(one["x"]).as_py()),
+        ("duckdb", lambda one: one.sum("x").fetchall()[0][0]),
+    ):
+        sums = {
+            total(frames.read(tmp_path, files, frame=frame))
+            for files in (together[0].files, [file for (out,) in apart for file in out.files])
+        }
+        assert len(sums) == 1, frame

@@ -8,7 +8,7 @@ assembled.
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any, Literal, Never, get_args
 from zoneinfo import ZoneInfo
@@ -464,6 +464,7 @@ def stream(
                 f"column `{column}` has the type `{type_}`",
                 hint="bool, int64, float64, string, date, timestamptz, timestamp or decimal(p,s)",
             )
+    _refuse_alike(columns)
     if not columns:
         report(
             "SX-PROJ-030",
@@ -675,7 +676,21 @@ def _types(columns: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
                 f"column `{column}`: {error.message}",
                 hint=error.hint,
             )
+    _refuse_alike(columns or {})
     return tuple((columns or {}).items())
+
+
+def _refuse_alike(columns: Iterable[str]) -> None:
+    """Report names of columns that differ by case only: SQL cannot tell them apart."""
+    seen: dict[str, str] = {}
+    for name in columns:
+        other = seen.setdefault(name.casefold(), name)
+        if other != name:
+            report(
+                "SX-PROJ-030",
+                f"the columns `{other}` and `{name}` differ by case only",
+                hint="rename one of them: SQL cannot tell them apart",
+            )
 
 
 def _one_of(setting: str, value: str, allowed: tuple[str, ...]) -> str:

@@ -445,10 +445,12 @@ def _sql(order: WorkOrder, query: str, tables: Mapping[str, pa.Table]) -> pa.Tab
         for name, table in tables.items():
             _duck.register(name, table)
         if sum(table.num_rows for table in tables.values()) > _PARSED_ROWS_MAX:
-            return _duck.sql(query).to_arrow_table()
+            relation = _duck.sql(query)
+            return _whole_numbers(relation.to_arrow_table(), relation.types)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # DuckDB's hint that the result is copied
-            return _duck.execute(_parsed(query)).to_arrow_table()
+            result = _duck.execute(_parsed(query))
+            return _whole_numbers(result.to_arrow_table(), [one[1] for one in _duck.description])
     except duckdb.Error as error:
         raise ProjectError(
             "SX-STEP-005",
@@ -459,6 +461,19 @@ def _sql(order: WorkOrder, query: str, tables: Mapping[str, pa.Table]) -> pa.Tab
     finally:
         for name in tables:
             _duck.unregister(name)
+
+
+def _whole_numbers(table: pa.Table, duck_types: Sequence[Any]) -> pa.Table:
+    """Return a result with DuckDB's integers of 128 bits, which sums of integers are, as integers
+    of 64, where they fit: Arrow has none wider, and gets decimals."""
+    for place, type_ in enumerate(duck_types):
+        if str(type_) in ("HUGEINT", "UHUGEINT"):
+            try:
+                column = table.column(place).cast(pa.int64())
+            except pa.ArrowInvalid:
+                continue
+            table = table.set_column(place, table.column_names[place], column)
+    return table
 
 
 def _threads(order: WorkOrder) -> int:

@@ -60,10 +60,16 @@ def diff(before: "pa.Table", after: "pa.Table", key: Sequence[str] = ()) -> Diff
     assert isinstance(old, pl.DataFrame)
     assert isinstance(new, pl.DataFrame)
     shared = [name for name in old_types if name in new_types]
-    old, new = _alike(old, new, shared)
+    old, new = _alike(without_nan(old), without_nan(new), shared)
     if key and set(key) <= set(shared) and _identifies(old, key) and _identifies(new, key):
         return _by_key(old, new, list(key), shared, columns)
     return _as_multisets(old, new, shared, columns)
+
+
+def without_nan(frame: "pl.DataFrame") -> "pl.DataFrame":
+    """Return rows with null for NaN: both mean that a value is missing."""
+    floats = [name for name, type_ in frame.schema.items() if type_.is_float()]
+    return frame.with_columns(frame[name].fill_nan(None) for name in floats) if floats else frame
 
 
 def _by_key(

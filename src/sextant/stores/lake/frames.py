@@ -204,9 +204,11 @@ def _shown(value: object) -> str:
 def to_frame(table: "pa.Table", frame: str) -> Any:
     """Return canonical rows as the frame asked for (a `Frame`; anything else is Arrow).
 
-    Pandas gets whole numbers and truths with gaps in its nullable types: as floats they would be
-    rounded.
+    Pandas gets whole numbers and truths with gaps in its nullable types, and as objects where they
+    lie inside of lists and structs: as floats they would be rounded.
     """
+    # libraries add up each piece by itself, so the pieces would show in a sum's last digits
+    table = table.combine_chunks()
     if frame == "pandas":
         return _to_pandas(table)
     if frame == "duckdb":
@@ -230,19 +232,47 @@ def _to_pandas(table: "pa.Table") -> Any:
         pa.int64(): pd.Int64Dtype(),
         pa.bool_(): pd.BooleanDtype(),
     }
-    gaps = [
-        field.name
-        for field, column in zip(table.schema, table.columns, strict=True)
-        if field.type in nullable and column.null_count
-    ]
-    frame = table.drop_columns(gaps).to_pandas()
-    if not gaps:
-        return frame
-    extra = table.select(gaps).to_pandas(types_mapper=nullable.get)
-    return pd.concat([frame, extra], axis=1)[table.column_names]
+    made = {}
+    for field, column in zip(table.schema, table.columns, strict=True):
+        if field.type in nullable and column.null_count:
+            made[field.name] = column.to_pandas(types_mapper=nullable.get)
+        elif _has_gaps(column):
+            made[field.name] = pd.Series(map(_as_objects, column.to_pylist()), dtype=object)
+    if not made:
+        return table.to_pandas()
+    rest = table.drop_columns(list(made)).to_pandas()
+    return pd.concat([rest, pd.DataFrame(made, index=rest.index)], axis=1)[table.column_names]
 
 
-# ---------------------------------------------------------------- writing
+def _has_gaps(column: "pa.ChunkedArray") -> bool:
+    """Say whether whole numbers or truths inside of a nesting are missing."""
+    import pyarrow as pa
+
+    t = pa.types
+    if t.is_struct(column.type):
+        parts = column.flatten()
+    elif t.is_large_list(column.type):
+        parts = [pa.chunked_array([chunk.flatten() for chunk in column.chunks] or [[]])]
+    else:
+        return False
+    return any(
+        (part.null_count and (t.is_integer(part.type) or t.is_boolean(part.type)))
+        or (t.is_nested(part.type) and _has_gaps(part))
+        for part in parts
+    )
+
+
+def _as_objects(value: Any) -> Any:
+    """Return a nested value as pandas holds it: lists as arrays, of objects."""
+    import numpy as np
+
+    if isinstance(value, dict):
+        return {name: _as_objects(inner) for name, inner in value.items()}
+    if not isinstance(value, list):
+        return value
+    out = np.empty(len(value), dtype=object)
+    out[:] = [_as_objects(inner) for inner in value]
+    return out
 
 
 class Rows(NamedTuple):
@@ -310,14 +340,25 @@ def write_many(
     ]
 
 
-def store(table: "pa.Table", partitions: Sequence[str], *, root: Path | str, path: str) -> FileRef:
-    """Write a data file that already has its `_partition` column and sync it (not its folder). Its
-    rows lie partition by partition, each in its order."""
+def store(
+    table: "pa.Table",
+    partitions: Sequence[str],
+    *,
+    root: Path | str,
+    path: str,
+    ordered: bool = True,
+) -> FileRef:
+    """Write a data file that already has its `_partition` column and sync it (not its folder).
+
+    ordered  its rows lie partition by partition, each in its order
+    """
     import pyarrow.parquet as pq
 
     place = disk.join(root, path)
     disk.make_folder(os.path.dirname(place))
-    metadata = {PARTITIONS_KEY: json.dumps(list(partitions)).encode(), ORDERED_KEY: b"1"}
+    metadata = {PARTITIONS_KEY: json.dumps(list(partitions)).encode()}
+    if ordered:
+        metadata[ORDERED_KEY] = b"1"
     try:
         with open(place, "wb") as file:
             pq.write_table(

@@ -43,7 +43,7 @@ from sextant.stores.lake.manifests import (
     write,
     write_list,
 )
-from sextant.stores.lake.types import PARTITION, schema_of
+from sextant.stores.lake.types import schema_of
 
 if TYPE_CHECKING:
     from pyiceberg.manifest import DataFile
@@ -432,8 +432,6 @@ class IcebergLake:
         rows_known: bool = True,
     ) -> None:
         """Write the rows of these partitions of some files into one new file."""
-        import pyarrow.compute as pc
-
         if not rows_known:  # a narrowed reference may count only its own rows
             refs = [
                 msgspec.structs.replace(
@@ -446,12 +444,12 @@ class IcebergLake:
         )
         if rows.num_rows == 0:
             return
-        if len(partitions) > 1:
-            rows = rows.take(
-                pc.sort_indices(rows[PARTITION])
-            )  # stable: the order within a partition stays
         path = f"{table}/data/{self._ids.new('part')}.parquet"
-        change.added.append(frames.store(rows, partitions, root=self.root, path=path))
+        # without the key, rows of an earlier release cannot be put in order here
+        ordered = all(frames.ORDERED_KEY in self._footer(ref)[0].metadata for ref in refs)
+        change.added.append(
+            frames.store(rows, partitions, root=self.root, path=path, ordered=ordered)
+        )
 
     def _footer(self, ref: FileRef) -> tuple[Any, tuple[str, ...]]:
         """Return a data file's Parquet metadata and the partitions it holds."""

@@ -16,6 +16,7 @@ from sextant.domains.dataops.checks.finding import Context, Finding, Probe, Unan
 from sextant.kernel.errors import ProjectError
 from sextant.kernel.limits import SAMPLES_PER_CHECK_MAX
 from sextant.kernel.nouns import CheckResult, CheckSpec
+from sextant.stores.lake.diff import without_nan
 
 if TYPE_CHECKING:
     import polars as pl
@@ -65,7 +66,7 @@ def evaluate(
     Raises         ProjectError when the check itself is wrong: unknown, a parameter missing, a
                    query that does not parse
     """
-    frame = _without_nan(frame)
+    frame = without_nan(frame)  # which an earlier release kept
     context = Context(
         asset=asset,
         frame=frame,
@@ -120,13 +121,6 @@ def evaluate(
         )
         for index, spec in enumerate(specs)
     ]
-
-
-def _without_nan(frame: "pl.DataFrame") -> "pl.DataFrame":
-    """Return the rows as they would be stored today: NaN, which an earlier release kept, is
-    missing."""
-    floats = [name for name, type_ in frame.schema.items() if type_.is_float()]
-    return frame.with_columns(frame[name].fill_nan(None) for name in floats) if floats else frame
 
 
 def _run(probes: Mapping[int, Probe], frame: "pl.DataFrame") -> dict[int, Finding]:
