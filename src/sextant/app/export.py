@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from sextant.engine import keys
+from sextant.formats.values import plain, records
 from sextant.kernel.errors import BadData, NotFound, UsageError
 from sextant.kernel.limits import EXPORT_BYTES_MAX
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from sextant.app.platform import LocalPlatform
+
+_PLACES_MAX = 6  # of decimals that Arrow never writes with an exponent
 
 
 def rows(
@@ -136,8 +139,9 @@ def _csv(table: "pa.Table") -> bytes:
     import pyarrow.csv
 
     sink = pa.BufferOutputStream()
+    columns = [_csv_column(column) for column in table.columns]
     try:
-        pa.csv.write_csv(table, sink)
+        pa.csv.write_csv(pa.table(columns, names=table.column_names), sink)
     except pa.ArrowInvalid as error:
         raise BadData(
             "SX-EXPORT-004",
@@ -147,16 +151,41 @@ def _csv(table: "pa.Table") -> bytes:
     return bytes(sink.getvalue().to_pybytes())
 
 
+def _csv_column(column: "pa.ChunkedArray") -> "pa.ChunkedArray":
+    """Return a column whose cells CSV writes as `plain` does: as it is, where Arrow does so."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    t = column.type
+    if pa.types.is_floating(t):
+        # NaN is missing
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, t), column)
+        as_text = bool(pc.any(pc.is_inf(column)).as_py())
+    else:
+        # Arrow writes decimals with an exponent from seven places on, and bytes as they are
+        as_text = (
+            (pa.types.is_decimal(t) and t.scale > _PLACES_MAX)
+            or pa.types.is_temporal(t)
+            or pa.types.is_binary(t)
+            or pa.types.is_large_binary(t)
+        ) and not pa.types.is_date(t)
+    if not as_text:
+        return column
+    cells = [plain(value) for value in column.to_pylist()]
+    texts = [None if cell is None else str(cell) for cell in cells]
+    return pa.chunked_array([pa.array(texts, pa.large_string())])
+
+
 def _json(table: "pa.Table") -> bytes:
-    return msgspec.json.encode(table.to_pylist())
+    return msgspec.json.encode(records(table))
 
 
 def _lines(table: "pa.Table") -> bytes:
-    return b"".join(msgspec.json.encode(row) + b"\n" for row in table.to_pylist())
+    return b"".join(msgspec.json.encode(row) + b"\n" for row in records(table))
 
 
-# Names as ClickHouse has them, so that `query` and `rows` are asked alike. JSON: instants in ISO
-# 8601, decimals as text, bytes in base64.
+# Names as ClickHouse has them, so that `query` and `rows` are asked alike. Values of JSON and CSV
+# are as `formats.values` writes them.
 FORMS: dict[str, Callable[[Any], bytes]] = {
     "JSON": _json,
     "JSONEachRow": _lines,

@@ -30,6 +30,7 @@ from sextant.engine import keys
 from sextant.engine.history import History, seal_matches
 from sextant.engine.plan import Request, order
 from sextant.engine.versions import changed
+from sextant.formats.values import records, text
 from sextant.kernel import graph as reach
 from sextant.kernel.clock import from_datetime, iso
 from sextant.kernel.errors import NotFound, UsageError, UserError
@@ -53,6 +54,7 @@ from sextant.ledger.projections import RunChanged
 
 if TYPE_CHECKING:
     import polars as pl
+    import pyarrow as pa
 
     from sextant.app.platform import LocalPlatform
 
@@ -225,9 +227,13 @@ class Views:
         ]
 
     def frame(self, version: Version, partitions: Sequence[str] | None = None) -> "pl.DataFrame":
-        """Return the rows of a version. NotFound when its bytes have expired."""
+        """Return the rows of a version as a Polars frame. NotFound when its bytes have expired."""
         import polars as pl
 
+        return pl.DataFrame(pl.from_arrow(self.table(version, partitions)))
+
+    def table(self, version: Version, partitions: Sequence[str] | None = None) -> "pa.Table":
+        """Return the rows of a version as an Arrow table. NotFound when its bytes have expired."""
         from sextant.stores.lake import frames
 
         if self._p.state.read("version_expired_is", (version.asset, version.digest)):
@@ -240,11 +246,11 @@ class Views:
                 hint="keep= of the asset says how long rows are kept",
             )
         files = self._p.lake.files(version.locator) if version.locator else ()
-        frame: pl.DataFrame = frames.read(
+        table: pa.Table = frames.read(
             self._p.lake.root,
             files,
             partitions=partitions,
-            frame="polars",
+            frame="pyarrow",
             schema=version.schema,
             key=next(
                 (
@@ -255,7 +261,7 @@ class Views:
                 (),
             ),
         )
-        return frame
+        return table
 
     def show(
         self, env: str, name: str, *, as_of: str = "", limit: int = 20, partition: str = ""
@@ -317,7 +323,7 @@ class Views:
                 if count >= limit:
                     break
         facts["sample"] = (
-            _masked(self.frame(version, wanted).head(limit).to_dicts(), asset) if limit else []
+            _masked(records(self.table(version, wanted).slice(0, limit)), asset) if limit else []
         )
         return facts
 
@@ -434,8 +440,8 @@ class Views:
             }
             out["history"] = self._history(asset, before, after)
             return out
-        left = self.frame(before, [k for k in touched if k in a]).to_arrow()
-        right = self.frame(after, [k for k in touched if k in b]).to_arrow()
+        left = self.table(before, [k for k in touched if k in a])
+        right = self.table(after, [k for k in touched if k in b])
         found = lake_diff.diff(left, right, asset.table.key if asset.table else ())
         return {**out, **msgspec.to_builtins(found), "samples": _masked(found.samples, asset)}
 
@@ -513,7 +519,7 @@ class Views:
                 kpis.append({"kpi": asset.id, "before": values[0], "after": values[1]})
         return {"before": one, "after": other, "assets": assets, "kpis": kpis}
 
-    def _total(self, env: str, asset: Asset) -> float | None:
+    def _total(self, env: str, asset: Asset) -> Any:
         try:
             rows = self.kpi(env, asset.name)["rows"]
         except NotFound:
@@ -557,7 +563,7 @@ class Views:
             "unit": measure.unit,
             "by": list(by),
             "grain": grain,
-            "goal": f"{goal.op} {goal.value:g}" + (f" over {goal.over}" if goal.over else "")
+            "goal": f"{goal.op} {text(goal.value)}" + (f" over {goal.over}" if goal.over else "")
             if goal
             else "",
             "rows": self._rollup(measure, version, by=by, grain=grain, where=where),
@@ -620,8 +626,7 @@ class Views:
                     f"the question cannot be answered: {str(error).splitlines()[0]}",
                     hint="--where is a condition over the dimensions",
                 ) from error
-        out: list[dict[str, Any]] = frames.finite(table, "value").to_pylist()
-        return out
+        return records(frames.finite(table, "value"))
 
     # ------------------------------------------------------------ lists
 

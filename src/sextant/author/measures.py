@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
+from sextant.formats import values as formatted
 from sextant.kernel.errors import UsageError
 from sextant.kernel.limits import CONDITION_CHARS_MAX
 from sextant.kernel.nouns import CheckResult, Measure
@@ -310,14 +311,15 @@ def reconcile(
         and other is not None
         and math.isclose(float(one), float(other), rel_tol=1e-9, abs_tol=1e-12)
     )
-    message = f"over all rows the measure is {one}, the stored parts add up to {other}"
+    said, added_up = formatted.text(one), formatted.text(other)
+    message = f"over all rows the measure is {said}, the stored parts add up to {added_up}"
     return CheckResult(
         name="reconciles",
         asset=asset,
         ok=same,
         failed=int(not same),
         rows=rows.num_rows,
-        measured={"rows": one, "parts": other},
+        measured={"rows": formatted.plain(one), "parts": formatted.plain(other)},
         message=message,
     )
 

@@ -7,6 +7,7 @@ import click
 from sextant.cli.output import Progress, emit, options, platform, say, short, table
 from sextant.cli.output import as_json as json_option
 from sextant.cli.work import finish, withdrawn_lines
+from sextant.formats.values import text as text_of
 from sextant.kernel.errors import BadData, UsageError
 from sextant.kernel.limits import REQUEST_BYTES_MAX
 from sextant.policy.decide import wanted
@@ -215,17 +216,13 @@ def env_diff(a: str, b: str, as_json: bool) -> int:
                 else [f"{a} and {b} show the same"]
             )
             out += [
-                f"{k['kpi']}: {_number(k['before'])} -> {_number(k['after'])}"
+                f"{k['kpi']}: {text_of(k['before'])} -> {text_of(k['after'])}"
                 for k in found["kpis"]
             ]
             return out
 
         emit(found, json=as_json, text=lines)
         return int(bool(found["assets"]))
-
-
-def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:.4g}"
 
 
 @env.command("drop")

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sextant.cli.output import as_json as json_option
-from sextant.cli.output import emit, options, platform, short, table
+from sextant.cli.output import emit, options, platform, short, table, values_table
+from sextant.formats.values import text as text_of
 from sextant.kernel.errors import UsageError
 from sextant.kernel.lengths import human_s
 from sextant.kernel.limits import PAGE_ROWS_MAX
@@ -166,13 +167,7 @@ def _show_lines(found: dict[str, Any]) -> list[str]:
         head = list(sample[0])
         out += [
             "",
-            *table(
-                head,
-                [
-                    [str(row[name]) if row[name] is not None else "" for name in head]
-                    for row in sample
-                ],
-            ),
+            *values_table(head, [[row[name] for name in head] for row in sample]),
         ]
     return out
 
@@ -232,7 +227,7 @@ def _diff_lines(found: dict[str, Any]) -> list[str]:
         ]
         return out + [
             f"  {line}"
-            for line in table(
+            for line in values_table(
                 ("month", "before", "after"),
                 [(row["bucket"], row["before"], row["after"]) for row in found.get("history", [])],
             )
@@ -262,7 +257,7 @@ def _diff_lines(found: dict[str, Any]) -> list[str]:
         out.append(
             f"  changed    {_pairs(row['key'])}: "
             + ", ".join(
-                f"{name} {value} -> {row['after'].get(name)}"
+                f"{name} {text_of(value)} -> {text_of(row['after'].get(name))}"
                 for name, value in row["before"].items()
             )
         )
@@ -270,7 +265,7 @@ def _diff_lines(found: dict[str, Any]) -> list[str]:
 
 
 def _pairs(row: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in row.items())
+    return ", ".join(f"{name} {text_of(value)}" for name, value in row.items())
 
 
 @click.command()
@@ -355,14 +350,10 @@ def kpi(
             title = found["kpi"] + (f"  goal {found['goal']}" if found["goal"] else "")
             return [
                 title,
-                *table(head, [[_cell(row[column]) for column in head] for row in found["rows"]]),
+                *values_table(head, [[row[column] for column in head] for row in found["rows"]]),
             ]
 
         emit(found, json=as_json, text=lines)
-
-
-def _cell(value: Any) -> Any:
-    return value if isinstance(value, (int, float)) or value is None else str(value)
 
 
 @click.command()

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sextant.formats.values import plain
+from sextant.formats.values import text as text_of
+
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
     from sextant.app.port import Platform, RunProgress
@@ -81,7 +84,7 @@ def emit(
     if json:
         import msgspec
 
-        raw = msgspec.json.encode(value, enc_hook=str, order="deterministic")
+        raw = msgspec.json.encode(value, enc_hook=plain, order="deterministic")
         sys.stdout.write((raw if compact else msgspec.json.format(raw)).decode() + "\n")
         if compact:
             sys.stdout.flush()  # somebody follows
@@ -105,9 +108,23 @@ def harmless(text: str) -> str:
     )
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
-    """Return aligned lines; numbers to the right. No rows: a line that says so."""
-    cells = [[_text(value) for value in row] for row in rows]
+def table(head: Sequence[str], rows: Iterable[Sequence[str | int]]) -> list[str]:
+    """Return aligned lines of names and counts; numbers to the right. No rows: a line that says so.
+
+    Values of the user's data go through `values_table`, which never groups digits.
+    """
+    return _aligned(
+        head, [[f"{cell:,}" if isinstance(cell, int) else cell for cell in row] for row in rows]
+    )
+
+
+def values_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
+    """Return aligned lines of values of the user's data, each as `formats.values.text` writes
+    it."""
+    return _aligned(head, [[text_of(value) for value in row] for row in rows])
+
+
+def _aligned(head: Sequence[str], cells: list[list[str]]) -> list[str]:
     if not cells:
         return ["(none)"]
     numeric = [all(_is_number(row[n]) for row in cells) for n in range(len(head))]
@@ -122,21 +139,9 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
     return [line([str(h) for h in head]), *map(line, cells)]
 
 
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 100 else f"{value:,.1f}"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return str(value)
-
-
 def _is_number(text: str) -> bool:
     return (
-        not text
+        text in ("", "null")
         or text.replace(",", "")
         .replace(".", "")
         .replace("-", "")

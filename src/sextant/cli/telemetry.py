@@ -10,7 +10,8 @@ import click
 import msgspec
 
 from sextant.cli.output import as_json as json_option
-from sextant.cli.output import emit, env_option, platform, table
+from sextant.cli.output import emit, env_option, platform, table, values_table
+from sextant.formats.values import text as text_of
 from sextant.kernel.errors import NotFound, UsageError
 from sextant.kernel.lengths import human_s, length_s
 from sextant.kernel.limits import PAGE_ROWS_MAX
@@ -106,7 +107,7 @@ def query(sql: str, params: tuple[str, ...], form: str, output: Path | None, as_
         emit(
             [dict(zip(head, row, strict=True)) for row in found["data"]],
             json=as_json,
-            text=lambda: table(head, [[_cell(value) for value in row] for row in found["data"]]),
+            text=lambda: values_table(head, found["data"]),
         )
 
 
@@ -171,14 +172,6 @@ def _form_of(output: Path | None) -> str:
         ".tsv": "TSVWithNames",
         ".json": "JSON",
     }.get(output.suffix if output else "", "JSONEachRow")
-
-
-def _cell(value: Any) -> Any:
-    return (
-        value
-        if isinstance(value, int | float | str) or value is None
-        else msgspec.json.encode(value).decode()
-    )
 
 
 @click.command()
@@ -529,9 +522,9 @@ def metrics(
                 [
                     (
                         _labels(r["of"]),
-                        r["last"],
-                        r["low"],
-                        r["high"],
+                        text_of(r["last"]),
+                        text_of(r["low"]),
+                        text_of(r["high"]),
                         int(r["series"]),
                         _spark(r["points"]),
                     )

@@ -4,10 +4,12 @@ import http.client
 import threading
 import urllib.parse
 from collections.abc import Mapping
+from email.message import Message
 from typing import Any
 
 import msgspec
 
+from sextant.formats import clickhouse_json
 from sextant.kernel.errors import WorldError, from_problem
 
 _TIMEOUT_S = 60.0
@@ -31,6 +33,17 @@ class TelemetryClient:
     ) -> bytes:
         """Return the body of the answer. WorldError when telemetry does not answer; its own error
         when it does."""
+        return self._exchange(method, path, body, headers, door)[0]
+
+    def _exchange(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: Mapping[str, str] | None,
+        door: str,
+    ) -> tuple[bytes, Message]:
+        """Return body and headers of the answer."""
         address = urllib.parse.urlsplit(door or self.ingest).netloc
         links: dict[str, http.client.HTTPConnection] = self._local.__dict__.setdefault("links", {})
         sent = {
@@ -67,7 +80,7 @@ class TelemetryClient:
                     or f"telemetry answered {answer.status}"
                 }
             raise from_problem(problem, answer.status)
-        return data
+        return data, answer.headers
 
     def query(self, sql: str, params: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
         """Return the rows of a question of ours."""
@@ -93,21 +106,28 @@ class TelemetryClient:
         )
 
     def ask(self, sql: str, form: str, params: Mapping[str, str], role: str) -> bytes:
-        """Answer a question of a stranger, at the door that judges it. Values of `params` are
-        plain; ClickHouse reads them with TSV's escapes."""
+        """Run an untrusted query at the SQL endpoint, which judges it. `JSON`, `JSONCompact` and
+        `JSONEachRow` have exact values (`formats.clickhouse_json`); other formats are ClickHouse's.
+
+        params  plain values; ClickHouse reads them with the escapes of TSV
+        """
+        is_exact = form in clickhouse_json.FORMS
         query = urllib.parse.urlencode(
             {
-                "default_format": form,
+                "default_format": clickhouse_json.FORMS.get(form, form),
+                **clickhouse_json.SETTINGS,
+                **(clickhouse_json.INSTANTS if is_exact else {}),
                 **{f"param_{name}": _escaped(value) for name, value in params.items()},
             }
         )
-        return self.send(
+        data, headers = self._exchange(
             "POST",
             f"/?{query}",
             sql.encode(),
             {"Content-Type": "text/plain", "X-Sextant-Role": role},
-            door=self.sql,
+            self.sql,
         )
+        return clickhouse_json.exact(data, headers["x-clickhouse-format"] or "", form)
 
     def health(self) -> dict[str, Any]:
         found: dict[str, Any] = msgspec.json.decode(self.send("GET", "/internal/health"))

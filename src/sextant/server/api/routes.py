@@ -24,6 +24,7 @@ from litestar.response import Stream
 from sextant.app.answers import Page
 from sextant.app.port import OPERATIONS, Operation, Platform, RunProgress
 from sextant.app.remote import API
+from sextant.formats.values import plain
 from sextant.kernel.errors import Bug, Busy, SextantError
 from sextant.kernel.limits import RUNS_AT_ONCE_MAX
 
@@ -134,7 +135,7 @@ def _handler(
                 found,
                 media_type=_FORMS.get(str(called.get("form", "")), "application/octet-stream"),
             )
-        return Response(msgspec.json.encode(found, enc_hook=str), media_type=MediaType.JSON)
+        return Response(msgspec.json.encode(found, enc_hook=plain), media_type=MediaType.JSON)
 
     answer = (
         Annotated[bytes, "rows in the format asked for"]
@@ -200,7 +201,7 @@ async def _slowly(
         if kind == "problem":
             raise value
         if kind == "result":
-            return Response(msgspec.json.encode(value, enc_hook=str), media_type=MediaType.JSON)
+            return Response(msgspec.json.encode(value, enc_hook=plain), media_type=MediaType.JSON)
 
 
 async def _lines(said: "queue.SimpleQueue[tuple[str, Any]]") -> AsyncIterator[bytes]:
@@ -212,7 +213,7 @@ async def _lines(said: "queue.SimpleQueue[tuple[str, Any]]") -> AsyncIterator[by
             continue
         yield (
             msgspec.json.encode(
-                {kind: value.problem() if kind == "problem" else value}, enc_hook=str
+                {kind: value.problem() if kind == "problem" else value}, enc_hook=plain
             )
             + b"\n"
         )

@@ -44,12 +44,15 @@ ANSWERS = {
     "output_format_json_quote_64bit_integers": _FLAG,
     "output_format_json_quote_64bit_floats": _FLAG, "output_format_json_quote_denormals": _FLAG,
     "output_format_json_quote_decimals": _FLAG, "output_format_json_named_tuples_as_objects": _FLAG,
+    "output_format_json_validate_utf8": _FLAG, "output_format_decimal_trailing_zeros": _FLAG,
     "output_format_arrow_string_as_string": _FLAG, "output_format_parquet_string_as_string": _FLAG,
     "output_format_arrow_compression_method": re.compile(r"none|lz4_frame|zstd"),
     "output_format_parquet_compression_method": re.compile(r"none|snappy|lz4|zstd|gzip"),
     "output_format_csv_crlf_end_of_line": _FLAG, "extremes": _FLAG, "final": _FLAG,
     "cast_string_to_dynamic_use_inference": _FLAG,
 }  # fmt: skip
+# Those that hold when a client says nothing: text of a decimal has all digits of its scale.
+DEFAULTS = {"output_format_decimal_trailing_zeros": "1"}
 # Other settings that change answers are taken only at the value that holds anyway.
 _AS_IS = {
     "readonly": ("1", "2"), "result_overflow_mode": ("throw",), "read_overflow_mode": ("throw",),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sextant.formats.plain import plain
+from sextant.formats.values import plain
 from sextant.kernel.limits import SAMPLES_PER_CHECK_MAX
 
 if TYPE_CHECKING:
@@ -159,14 +159,14 @@ def _alike(
     old: "pl.DataFrame", new: "pl.DataFrame", shared: Sequence[str]
 ) -> tuple["pl.DataFrame", "pl.DataFrame"]:
     """Give shared columns one type, so that a widened column compares by value: numbers by value,
-    everything else as text."""
+    decimals and integers to the last digit, everything else as text."""
     import polars as pl
 
     for name in shared:
         a, b = old.schema[name], new.schema[name]
         if a != b:
             target: Any = (
-                (pl.Int64 if a.is_integer() and b.is_integer() else pl.Float64)
+                (_exact(a, b) if not (a.is_float() or b.is_float()) else pl.Float64)
                 if a.is_numeric() and b.is_numeric()
                 else pl.String
             )
@@ -175,6 +175,16 @@ def _alike(
                 new.with_columns(pl.col(name).cast(target)),
             )
     return old, new
+
+
+def _exact(a: "pl.DataType", b: "pl.DataType") -> "pl.DataType":
+    """Return a type that holds the values of two types of integers or decimals."""
+    import polars as pl
+
+    if a.is_integer() and b.is_integer():
+        return pl.Int64()
+    scales = [t.scale for t in (a, b) if isinstance(t, pl.Decimal)]
+    return pl.Decimal(38, max(scales))
 
 
 def _identifies(frame: "pl.DataFrame", key: Sequence[str]) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sextant.formats.plain import plain
+from sextant.formats.values import plain
 from sextant.kernel.errors import ProjectError
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from decimal import Context as DecimalContext
 from typing import TYPE_CHECKING, Any
 
 from sextant.domains.dataops.checks.finding import Context, Finding, Probe, Unanswerable, need
+from sextant.formats.values import text
 from sextant.kernel.errors import ProjectError
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def between(params: Mapping[str, Any], context: Context) -> Probe:
         worst = (
             least if below and (not above or low - least > most - high) else most if above else None
         )
-        detail = f", worst {context.show(name, worst)}" if worst is not None else ""
+        detail = f", worst {text(context.show(name, worst))}" if worst is not None else ""
         return Finding(
             failed=values["failed"],
             measured={"min": context.show(name, least), "max": context.show(name, most)},
@@ -197,7 +198,7 @@ def _among(name: str, known: "pl.Series", said: str, context: Context) -> Probe:
         return Finding(
             failed=values["failed"],
             measured={"found": shown},
-            detail=f": {', '.join(str(value) for value in shown)}",
+            detail=f": {', '.join(text(value) for value in shown)}",
             mask=mask,
         )
 

@@ -8,7 +8,7 @@ from datetime import time as midnight
 from typing import TYPE_CHECKING, Any
 
 from sextant.domains.dataops.checks.finding import Context, Finding, Unanswerable, need
-from sextant.formats.plain import plain
+from sextant.formats.values import plain
 from sextant.kernel.clock import NS, from_datetime
 from sextant.kernel.errors import ProjectError
 
@@ -91,7 +91,7 @@ def fresh(params: Mapping[str, Any], context: Context) -> Finding:
     )
     return Finding(
         failed=0 if age_s <= length_s else 1,
-        measured={"newest": newest.isoformat(), "age_s": round(age_s, 3)},
+        measured={"newest": plain(newest), "age_s": round(age_s, 3)},
         message=message,
     )
 
