@@ -32,7 +32,7 @@ days = sx.daily(start="2026-01-01", end="2026-01-05")
 def load_here(root: Path, config: Config, *, timeout_s: float = 0.0) -> Manifest:
     """As `loading.load`, in this process: the loader's own process costs a second each time and is
     tested elsewhere."""
-    files = scan(root, config.include)
+    files = scan(root, config.include, config.written)
     for name in [name for name in sys.modules if name.partition(".")[0] in ("ops", "shop")]:
         del sys.modules[name]
     collector = import_project(root, config.module)

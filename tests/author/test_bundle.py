@@ -7,8 +7,9 @@ import zipfile
 
 import pytest
 
-from sextant.app import bundle
+from sextant.app import bundle, loading
 from sextant.app.bundle import digest_of, pack, scan, unpack
+from sextant.app.config import read_config
 from sextant.kernel.errors import Damaged, ProjectError
 
 
@@ -133,3 +134,41 @@ def test_limits_are_errors_that_name_the_file(tmp_path, monkeypatch):
     assert caught.value.code == "SX-BUNDLE-001"
     with pytest.raises(Damaged):
         unpack(archive("a.py", "b.py"), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "",
+        'lake = "lake"',
+        'lake = "data/../tables/lake"',
+        'state = "kept/state.db"',
+        'key = "keys/mine.pem"',
+        'lake = "lake"\nstate = "state.db"\nkey = "mine.txt"',
+    ],
+)
+@pytest.mark.parametrize("include", ["", 'include = ["*"]'])
+def test_what_the_platform_writes_is_no_code(shop, running, settings, include):
+    """If this fails, each run makes another bundle of the same code, or the signing key is sent to
+    every worker."""
+    shop.toml(f'module = "ops"\nenvironment = "dev"\n{settings}\n{include}\n')
+    (shop.root / "kept").mkdir()
+    shop.write(
+        "@sx.dataset()\ndef numbers() -> pl.DataFrame:\n    return pl.DataFrame({'n': [1]})\n"
+    )
+    digests = []
+    for _ in range(3):
+        with shop.open(home=shop.root.parent / "home") as p:
+            assert running(p, force=True).state == "finished"
+            assert sorted(p.manifest().files) == ["ops.py", "sextant.toml"]
+            digests.append(p.manifest().bundle)
+            assert loading.unchanged(shop.root, p.manifest())
+            digests.append(pack(shop.root, p.config.include, p.config.written)[0])
+    assert len(set(digests)) == 1
+
+
+def test_a_lake_around_the_project_hides_none_of_it(tmp_path):
+    """If this fails, a project below its lake's folder has no code."""
+    fill(tmp_path, {"ops.py": "x", "sextant.toml": 'module = "ops"\nlake = ".."\n'})
+    config = read_config(tmp_path)
+    assert sorted(scan(tmp_path, (), config.written)) == ["ops.py", "sextant.toml"]

@@ -580,3 +580,18 @@ def test_times_are_plain_in_samples() -> None:
         "b": "01",
         "m": "1.5",
     }
+
+
+def test_a_widened_decimal_is_compared_to_its_last_digit() -> None:
+    """If this fails, a diff misses what changed from sixteen digits on."""
+
+    def one(value: str, precision: int, scale: int) -> pa.Table:
+        column = pa.array([decimal.Decimal(value)], pa.decimal128(precision, scale))
+        return frames.canonical(pa.table({"k": [1], "m": column}))
+
+    old = one("99999999999999.01", 16, 2)
+    for value, changed in (("99999999999999.01", 0), ("99999999999999.02", 1)):
+        assert frames.diff(old, one(value, 18, 2), ["k"]).changed == changed
+    whole = one("9007199254740993", 38, 0)
+    number = frames.canonical(pa.table({"k": [1], "m": [9007199254740992]}))
+    assert frames.diff(number, whole, ["k"]).changed == 1

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sextant.app.config import FILE, Config, read_config
+from sextant.app.config import FILE, OWN, Config, read_config
 from sextant.kernel.clock import SystemClock, iso
 from sextant.kernel.errors import Damaged, NotFound, UserError
 from sextant.kernel.nouns import Principal
@@ -174,8 +174,8 @@ def restore(folder: Path, target: Path) -> dict[str, Any]:
     config = msgspec.structs.replace(
         read_config(target if (target / FILE).exists() else folder), root=target
     )
-    into = target / ".sextant"
-    lake = (target / Path(config.lake).expanduser()).resolve() if config.lake else into / "lake"
+    into = target / OWN
+    lake = config.lake_folder.resolve()
     if into.exists():
         raise UserError(
             "SX-BACKUP-003",
@@ -251,7 +251,7 @@ def _place_key(source: Path, config: Config, project: str) -> Path:
     """Put the signing key where the project looks for it; one that is there stays."""
     from sextant.ledger.checkpoint import default_key_path
 
-    key = config.root / Path(config.key).expanduser() if config.key else default_key_path(project)
+    key = config.key_file or default_key_path(project)
     if not key.exists():
         key.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with os.fdopen(os.open(key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:

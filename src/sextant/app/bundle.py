@@ -43,10 +43,16 @@ SUFFIXES = frozenset(
 _SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages", "dist-packages"})
 
 
-def scan(root: Path, include: Iterable[str] = ()) -> dict[str, str]:
+def scan(root: Path, include: Iterable[str] = (), exclude: Iterable[Path] = ()) -> dict[str, str]:
     """Return path (below `root`, with /) -> digest of every file of the bundle, sorted.
-    ProjectError beyond the limits."""
-    return {path: hashlib.sha256(data).hexdigest() for path, data in _files(root, tuple(include))}
+    ProjectError beyond the limits.
+
+    include  globs of further files;  exclude  files and folders that are no part of it
+    """
+    return {
+        path: hashlib.sha256(data).hexdigest()
+        for path, data in _files(root, tuple(include), tuple(exclude))
+    }
 
 
 def digest_of(files: Mapping[str, str]) -> str:
@@ -57,15 +63,17 @@ def digest_of(files: Mapping[str, str]) -> str:
     return sha.hexdigest()
 
 
-def pack(root: Path, include: Iterable[str] = ()) -> tuple[str, bytes]:
+def pack(
+    root: Path, include: Iterable[str] = (), exclude: Iterable[Path] = ()
+) -> tuple[str, bytes]:
     """Return the digest and the bytes (a zip, the same for the same files) of the bundle below
-    `root`."""
+    `root`; `include` and `exclude` as for `scan`."""
     out = io.BytesIO()
     files: dict[str, str] = {}
     with zipfile.ZipFile(
         out, "w", zipfile.ZIP_STORED
     ) as archive:  # stored: the same bytes under every zlib
-        for path, data in _files(root, tuple(include)):
+        for path, data in _files(root, tuple(include), tuple(exclude)):
             files[path] = hashlib.sha256(data).hexdigest()
             entry = zipfile.ZipInfo(path, date_time=(1980, 1, 1, 0, 0, 0))
             entry.create_system, entry.external_attr = 3, 0o644 << 16
@@ -134,12 +142,14 @@ def _check_entry(entry: zipfile.ZipInfo, seen: Mapping[str, str]) -> None:
         )
 
 
-def _files(root: Path, include: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
+def _files(
+    root: Path, include: tuple[str, ...], exclude: tuple[Path, ...]
+) -> Iterator[tuple[str, bytes]]:
     """Yield (path, bytes) of the bundle's files, sorted by path."""
     top = os.path.realpath(root)
     paths = sorted(
         path
-        for path in _walk(top)
+        for path in _walk(top, frozenset(os.path.realpath(path) for path in exclude) - {top})
         if path.endswith(tuple(SUFFIXES))
         or any(fnmatch.fnmatchcase(path, glob) for glob in include)
     )
@@ -170,18 +180,19 @@ def _files(root: Path, include: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
             yield path, file.read()
 
 
-def _walk(top: str) -> Iterator[str]:
+def _walk(top: str, exclude: frozenset[str]) -> Iterator[str]:
     for folder, folders, names in os.walk(top):
         folders[:] = [
             name
             for name in folders
             if not name.startswith(".")
             and name not in _SKIPPED
+            and os.path.join(folder, name) not in exclude
             and not os.path.exists(os.path.join(folder, name, "pyvenv.cfg"))
         ]
         for name in names:
             full = os.path.join(folder, name)
-            if name.startswith(".") or not os.path.isfile(full):
+            if name.startswith(".") or full in exclude or not os.path.isfile(full):
                 continue
             if os.path.islink(full) and not os.path.realpath(full).startswith(top + os.sep):
                 continue  # a link out of the project is not the project's file

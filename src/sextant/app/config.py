@@ -2,6 +2,7 @@
 else."""
 
 import difflib
+import glob
 import os
 import re
 import tomllib
@@ -15,6 +16,9 @@ from sextant.kernel.lengths import length_s
 from sextant.kernel.limits import POOL_WORKERS_MAX
 
 FILE = "sextant.toml"
+OWN = ".sextant"  # the platform's folder in the project's
+# Endings of what stands beside a SQLite database and beside a key: by SQLite, migrations, locks.
+_BESIDE = ("-wal", "-shm", "-journal", ".before-*", ".lock", ".new", ".partial", ".*.partial")
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -103,6 +107,37 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     key: str = ""
     server: Server = Server()
     telemetry: Telemetry = Telemetry()
+
+    @property
+    def lake_folder(self) -> Path:
+        return self.root / Path(self.lake).expanduser() if self.lake else self.root / OWN / "lake"
+
+    @property
+    def state_address(self) -> Path | str:
+        """The SQLite file, or the connection string of Postgres."""
+        from sextant.stores.state import is_postgres
+
+        if is_postgres(self.state):
+            return self.state
+        return self.root / (Path(self.state).expanduser() if self.state else f"{OWN}/state.db")
+
+    @property
+    def key_file(self) -> Path | None:
+        """The file of the signing key; None for the user's configuration folder."""
+        return self.root / Path(self.key).expanduser() if self.key else None
+
+    @property
+    def written(self) -> tuple[Path, ...]:
+        """Files and folders that the platform writes, wherever the settings put them."""
+        state = self.state_address
+        files = [file for file in (state, self.key_file) if isinstance(file, Path)]
+        beside = (
+            found
+            for file in files
+            for ending in _BESIDE
+            for found in file.parent.glob(glob.escape(file.name) + ending)
+        )
+        return (self.root / OWN, self.lake_folder, *files, *beside)
 
 
 class _Keys(msgspec.Struct, frozen=True, kw_only=True):

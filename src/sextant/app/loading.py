@@ -28,7 +28,7 @@ def load(root: Path, config: Config, *, timeout_s: float = LOAD_TIMEOUT_S) -> Ma
     project whose import takes longer than `timeout_s` seconds or takes the process down. The caller
     keeps its last good manifest.
     """
-    files = scan(root, config.include)
+    files = scan(root, config.include, config.written)
     lock = lock_digest()
     with tempfile.TemporaryDirectory(prefix="sextant-load-") as folder:
         out = os.path.join(folder, "answer.json")
@@ -80,7 +80,7 @@ def unchanged(root: Path, manifest: Manifest) -> bool:
         config = read_config(root)
         return (
             config.module == manifest.root
-            and scan(root, config.include) == manifest.files
+            and scan(root, config.include, config.written) == manifest.files
             and lock_digest() == manifest.lock
         )
     except ProjectError:

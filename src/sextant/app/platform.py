@@ -24,7 +24,7 @@ import msgspec
 from sextant.app import bundle, loading
 from sextant.app.answers import Reported
 from sextant.app.claims import environment_guard, refuse_environment_in_use
-from sextant.app.config import Config, find_config, read_config
+from sextant.app.config import OWN, Config, find_config, read_config
 from sextant.engine.executors.inline import InlineExecutor
 from sextant.engine.executors.process import ProcessExecutor
 from sextant.engine.tables import RunTable
@@ -78,13 +78,13 @@ class LocalPlatform:
         self.config = config
         self.home = home
         self.root = config.root
-        self.folder = config.root / ".sextant"
+        self.folder = config.root / OWN
         self.folder.mkdir(mode=0o700, exist_ok=True)
         self.clock = clock or SystemClock()
         self.ids = ids or Ids(self.clock)
         self.ledger = Ledger(self.clock)
         self.state = open_state(
-            config.state or self.folder / "state.db",
+            config.state_address,
             self.ledger,
             clock=self.clock,
             schema=config.schema,
@@ -92,7 +92,7 @@ class LocalPlatform:
         bring_up_to_date(self.state, lambda text: print(text, file=sys.stderr, flush=True))
         self.versions = Versions(self.state)
         self.lake = IcebergLake(
-            config.root / Path(config.lake).expanduser() if config.lake else self.folder / "lake",
+            config.lake_folder,
             clock=self.clock,
             ids=self.ids,
         )
@@ -236,7 +236,7 @@ class LocalPlatform:
 
     def _keep(self, manifest: Manifest, last: Manifest | None) -> None:
         """Store manifest and bundle, then record what changed in the graph."""
-        digest, packed = bundle.pack(self.root, self.config.include)
+        digest, packed = bundle.pack(self.root, self.config.include, self.config.written)
         if digest != manifest.bundle:
             raise ProjectError(
                 "SX-PROJ-090", "the project's files changed while they were read", hint="run again"
@@ -311,7 +311,7 @@ class LocalPlatform:
         """Return the folder that holds the unpacked bundle; made when it is missing."""
         folder = self.folder / "bundles" / digest
         if not folder.exists():
-            got, packed = bundle.pack(self.root, self.config.include)
+            got, packed = bundle.pack(self.root, self.config.include, self.config.written)
             if got != digest:
                 packed = self._packed(digest)
             temporary = folder.with_name(f".{digest}.{os.getpid()}")
@@ -505,7 +505,7 @@ class LocalPlatform:
         threading.Thread(target=self.lake.warm, name="sextant-warm", daemon=True).start()
 
     def _unpack(self, digest: str, folder: Path) -> None:
-        got, packed = bundle.pack(self.root, self.config.include)
+        got, packed = bundle.pack(self.root, self.config.include, self.config.written)
         bundle.unpack(packed if got == digest else self._packed(digest), folder)
 
     def after_run(self, env: str, tables: Mapping[str, RunTable], published: Published) -> None:

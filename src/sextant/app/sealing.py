@@ -37,8 +37,8 @@ class Sealing:
     def key_path(self) -> Path:
         from sextant.ledger.checkpoint import default_key_path
 
-        if self._p.config.key:
-            return self._p.root / Path(self._p.config.key).expanduser()
+        if self._p.config.key_file:
+            return self._p.config.key_file
         return (
             self._p.home / "keys" / f"{self.project_id}.pem"
             if self._p.home

@@ -40,6 +40,7 @@ from sextant.kernel.nouns import (
     CheckResult,
     Edge,
     FileSet,
+    Goal,
     Incident,
     InputRef,
     Measure,
@@ -563,9 +564,7 @@ class Views:
             "unit": measure.unit,
             "by": list(by),
             "grain": grain,
-            "goal": f"{goal.op} {text(goal.value)}" + (f" over {goal.over}" if goal.over else "")
-            if goal
-            else "",
+            "goal": _said(goal) if goal else "",
             "rows": self._rollup(measure, version, by=by, grain=grain, where=where),
         }
 
@@ -846,6 +845,11 @@ def _next(rows: Sequence[Row], limit: int, key: Callable[[Row], tuple[int, str]]
         return ""
     at, last = key(rows[-1])
     return f"{at}:{last}"
+
+
+def _said(goal: Goal) -> str:
+    bound = text(goal.value).removesuffix(".0")
+    return f"{goal.op} {bound}" + (f" over {goal.over}" if goal.over else "")
 
 
 def _masked(value: Any, asset: Asset) -> Any:

@@ -23,7 +23,7 @@ from typing import Any, TextIO
 
 import msgspec
 
-from sextant.app.config import Config
+from sextant.app.config import OWN, Config
 from sextant.kernel.errors import Busy, UsageError, WorldError
 from sextant.server.hold import hold_store
 from sextant.server.wire import CoordinatorStart, Ready
@@ -171,7 +171,7 @@ class Supervisor:
 
     def __init__(self, config: Config, *, say: Callable[[str], None], user: str = "") -> None:
         self.config, self._say, self._user = config, say, user
-        self.folder = config.root / ".sextant"
+        self.folder = config.root / OWN
         self._stop = threading.Event()
         self._lock: TextIO | None = None
         self._secret = secrets.token_urlsafe(32)
@@ -339,12 +339,10 @@ def telemetry_start(
     config: Config, *, ingest: str, sql: str, api: str, secret: str
 ) -> dict[str, Any]:
     """Return what the telemetry process needs to know; see `telemetry.py`."""
-    folder = config.root / ".sextant"
+    folder = config.root / OWN
     return {
         "folder": str(folder / "telemetry"),
-        "lake": str(
-            config.root / Path(config.lake).expanduser() if config.lake else folder / "lake"
-        ),
+        "lake": str(config.lake_folder),
         "ingest": ingest,
         "sql": sql,
         "api": api,

@@ -70,7 +70,7 @@ class TelemetryProcess:
         migrate.migrate(self.store, days)
         for statement in ops.ddl():
             self.store.run(statement)
-        self.catalogue = Catalogue(self.store, Path(start.lake))
+        self.catalogue = Catalogue(self.store, Path(start.lake), elsewhere=bool(start.clickhouse))
         series = Series(per_owner=start.series_max) if start.series_max else Series()
         self.intake = Intake(
             self.store, folder, clock, retention_days=days["samples"], series=series

@@ -125,12 +125,16 @@ class _Snapshot:
 class Catalogue:
     """The tables of the SQL door.
 
-    store  the telemetry store;  lake  the lake's root folder
+    store      the telemetry store
+    lake       the lake's root folder
+    elsewhere  the store is a ClickHouse server, which finds the lake by its absolute path. A store
+               in this process finds it from the working directory: its tables outlive the process,
+               and the project's folder may have another place by then
     Raises Bug when the working directory is not the lake, or above it: chDB makes tables of files
     below it and of no others.
     """
 
-    def __init__(self, store: Telemetry, lake: Path) -> None:
+    def __init__(self, store: Telemetry, lake: Path, *, elsewhere: bool = False) -> None:
         lake = lake.resolve()
         if not lake.is_relative_to(Path.cwd()):
             raise Bug(
@@ -140,6 +144,7 @@ class Catalogue:
             )
         self._store = store
         self._root = lake
+        self._tables = lake if elsewhere else lake.relative_to(Path.cwd())
         self._env = ""
         self._applying = threading.Lock()
         self._lock = threading.Lock()  # of what stands below; held for moments only
@@ -252,24 +257,24 @@ class Catalogue:
 
     def _table(self, table: LiveTable) -> _Shown:
         folder, _, file = table.locator.partition("/metadata/")
-        base = f"t_{_short(table.locator)}"
-        path = literal(str(self._root / folder))
+        path = str(self._tables / folder)
+        base = f"t_{_short(path, file)}"
         made = [
             (
                 base,
                 (
-                    f"CREATE TABLE {LAKE}.{base} ENGINE = IcebergLocal({path}) SETTINGS "
+                    f"CREATE TABLE {LAKE}.{base} ENGINE = IcebergLocal({literal(path)}) SETTINGS "
                     f"iceberg_metadata_file_path = {literal(f'metadata/{file}')}"
                 ),
             )
         ]
         # A view also over a table without personal columns: it has none of the columns that tell
         # paths of files (_path, _file ...).
-        whole = f"w_{_short(table.locator)}"
+        whole = f"w_{_short(base)}"
         made.append((whole, f"CREATE VIEW {LAKE}.{whole} AS SELECT * FROM {LAKE}.{base}"))
         if not table.personal:
             return _Shown(whole, whole, tuple(made))
-        view = f"v_{_short(table.locator, *table.personal)}"
+        view = f"v_{_short(base, *table.personal)}"
         made.append(
             (
                 view,

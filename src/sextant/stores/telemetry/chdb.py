@@ -8,6 +8,8 @@ connection's `readonly=1` cannot be lifted again, not even by the question's own
 
 import contextlib
 import os
+import re
+import shutil
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -24,6 +26,7 @@ _IDLE_CONNECTIONS_MAX = 4
 # kinds of questions (combinations of limits and settings) for which connections are kept; the one
 # asked longest ago is let go
 _KINDS_MAX = 12
+_UUID = re.compile(r"UUID '([0-9a-f-]{36})'")  # in the file that describes a database
 _NO_LIMITS = QueryLimits(seconds=0.0, memory_bytes=0)
 
 
@@ -63,6 +66,7 @@ class ChdbStore:
         self._writing = threading.Lock()
         self._idle: dict[_Kind, list[Any]] = {}
         self._closed = False
+        _link_again(self._data)
         tokens.forget_unkept(self._data)
         try:
             self._writer = self._open(_Kind(False, _NO_LIMITS, ()))
@@ -212,6 +216,24 @@ def settings_of(limits: QueryLimits, threads: int) -> list[str]:
         f"max_result_bytes={limits.bytes_result}" if limits.bytes_result else "",
     ]
     return [setting for setting in out if setting]
+
+
+def _link_again(data: Path) -> None:
+    """Remove the folders that a copy of the store made of ClickHouse's links: of a database's
+    metadata, and of its tables. ClickHouse refuses them, and makes the links again itself.
+
+    What the links lead to lies in `store/`, and came along.
+    """
+    for described in (data / "metadata").glob("*.sql"):
+        copied = described.with_suffix("")
+        found = _UUID.search(described.read_text(encoding="utf-8"))
+        if copied.is_symlink() or not copied.is_dir() or found is None:
+            continue
+        if (data / "store" / found[1][:3] / found[1]).is_dir():
+            for table in (data / "data" / copied.name).glob("*"):
+                if not table.is_symlink() and table.is_dir():
+                    shutil.rmtree(table)
+            shutil.rmtree(copied)  # last: while it is there, the next opening goes on
 
 
 def _quoted(text: str) -> str:
