@@ -22,7 +22,7 @@ from sextant.kernel.limits import (
     SQL_SECONDS_MAX,
 )
 from sextant.kernel.ports import QueryLimits
-from sextant.server.sql.settings import DEFAULTS, LIMITS, format_of, setting
+from sextant.server.sql.settings import LIMITS, format_of, setting
 
 OURS = QueryLimits(
     seconds=SQL_SECONDS_MAX,
@@ -133,8 +133,7 @@ def read(query: bytes, headers: Mapping[str, str], body: bytes) -> Question:
 
 
 def granted(settings: tuple[tuple[str, str], ...]) -> tuple[QueryLimits, dict[str, str]]:
-    """Return our limits, lowered to what was asked for, and the settings of answers, those of
-    `DEFAULTS` included.
+    """Return our limits, lowered to what was asked for, and the settings of answers.
 
     Limits come in steps of a ladder, because the store keeps connections for each combination.
     """
@@ -158,7 +157,7 @@ def granted(settings: tuple[tuple[str, str], ...]) -> tuple[QueryLimits, dict[st
         rows_result=int(values["rows_result"]),
         bytes_result=int(values["bytes_result"]),
     )
-    return limits, DEFAULTS | {name: value for name, value in settings if name not in LIMITS}
+    return limits, {name: value for name, value in settings if name not in LIMITS}
 
 
 def _plain(body: bytes, encoding: str) -> bytes:

@@ -51,8 +51,6 @@ ANSWERS = {
     "output_format_csv_crlf_end_of_line": _FLAG, "extremes": _FLAG, "final": _FLAG,
     "cast_string_to_dynamic_use_inference": _FLAG,
 }  # fmt: skip
-# Those that hold when a client says nothing: text of a decimal has all digits of its scale.
-DEFAULTS = {"output_format_decimal_trailing_zeros": "1"}
 # Other settings that change answers are taken only at the value that holds anyway.
 _AS_IS = {
     "readonly": ("1", "2"), "result_overflow_mode": ("throw",), "read_overflow_mode": ("throw",),
