@@ -184,7 +184,7 @@ def _imports_of(folder: str) -> Iterator[None]:
     finally:
         sys.path[:] = path
         top = os.path.realpath(folder) + os.sep
-        for name, module in list(sys.modules.items()):
+        for name, module in sys.modules.copy().items():  # other threads may import meanwhile
             if os.path.realpath(getattr(module, "__file__", None) or "").startswith(top):
                 del sys.modules[name]
         for name, module in modules.items():
