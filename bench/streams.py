@@ -20,7 +20,7 @@ from sextant.app.platform import LocalPlatform
 from sextant.app.watch import watch
 from sextant.engine.plan import Request
 from sextant.kernel.clock import NS, SystemClock
-from sextant.kernel.limits import PUSHED_ROWS_MAX
+from sextant.kernel.limits import PUSHED_CUT_ROWS
 
 OPS = """
 import sextant as sx
@@ -94,8 +94,8 @@ def main() -> None:
 def measure(p: LocalPlatform, clock: AheadClock, there: int, seconds: float, every: float) -> None:
     """Fill the partition, let rows come while the scheduler runs, then collect."""
     ops = Operations(p)
-    for first in range(0, there, PUSHED_ROWS_MAX):
-        ops.push("sales", rows(first, min(PUSHED_ROWS_MAX, there - first)))
+    for first in range(0, there, PUSHED_CUT_ROWS):
+        ops.push("sales", rows(first, min(PUSHED_CUT_ROWS, there - first)))
     ops.run()
     disk = Disk(Path(p.lake.root), Path(p.blobs.root))
     live = disk.look()

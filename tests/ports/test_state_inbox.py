@@ -36,7 +36,7 @@ def do(state: StateStore) -> Callable[..., None]:
 
 
 def take(batch: str, at: int) -> tuple[str, tuple[object, ...]]:
-    return "inbox_add", (D, batch, f"bat_{at}", 2, b"[]", "person:ann", at)
+    return "inbox_add", (D, batch, f"bat_{at}", 2, b"[]", "", "person:ann", at)
 
 
 def test_a_refused_batch_waits_no_longer_and_can_be_dropped(

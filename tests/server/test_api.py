@@ -622,15 +622,16 @@ def test_a_body_that_nests_too_deep_is_refused(
 ) -> None:
     """If this fails, a body of brackets is taken for a defect of ours, with a traceback in the log
     for each."""
-    for body in (b"[" * 100_000, b'{"rows":' + b"[" * 100_000 + b"]" * 100_000 + b"}"):
-        found = ask(
-            serving,
-            "POST",
-            "/api/v1/datasets/prices/rows",
-            token=serving.token("operator", teams=("ops",)),
-            body=body,
-        )
-        assert (found.status, found.json["code"]) == (400, "SX-API-016")
+    for path, code in (("reports", "SX-API-016"), ("datasets/prices/rows", "SX-STREAM-026")):
+        for body in (b"[" * 100_000, b'{"rows":' + b"[" * 100_000 + b"]" * 100_000 + b"}"):
+            found = ask(
+                serving,
+                "POST",
+                f"/api/v1/{path}",
+                token=serving.token("operator", teams=("ops",)),
+                body=body,
+            )
+            assert (found.status, found.json["code"]) == (400, code)
     assert "Traceback" not in capfd.readouterr().err
 
 

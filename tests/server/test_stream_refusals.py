@@ -30,7 +30,7 @@ def row(id_: str, price: str = "1.00", day: int = 1) -> dict[str, Any]:
 
 def smuggle(p: LocalPlatform, batch: str, body: bytes, rows: int = 1) -> None:
     """Put a batch into the inbox that an earlier release took without looking so closely."""
-    values = (DATASET, batch, p.ids.new("bat"), rows, body, "person:eve", p.clock.now_ns())
+    values = (DATASET, batch, p.ids.new("bat"), rows, body, "", "person:eve", p.clock.now_ns())
     p.state.commit(Write((Statement("inbox_add", values, 1),)))
 
 

@@ -9,6 +9,7 @@ import pytest
 from shop_project import Shop, run
 
 from sextant.app.operations import Operations
+from sextant.engine import bodies
 from sextant.kernel.errors import BadData, Busy, Denied, UsageError
 from sextant.kernel.nouns import Principal
 
@@ -78,6 +79,7 @@ def test_what_was_taken_survives_a_kill(shop: Shop) -> None:
 import os, signal, sys
 from pathlib import Path
 from sextant.app.operations import Operations
+from sextant.engine import bodies
 from sextant.app.platform import LocalPlatform
 Operations(LocalPlatform.open(Path(sys.argv[1]))).push("prices", [{"id": "a", "at": "2026-01-01T08:00:00Z", "price": 1.0}], batch="b1")
 os.kill(os.getpid(), signal.SIGKILL)
@@ -90,7 +92,7 @@ os.kill(os.getpid(), signal.SIGKILL)
         assert Operations(p).count("prices")["rows"] == 1
 
 
-def test_a_bad_row_refuses_its_batch_whole(shop: Shop) -> None:
+def test_a_bad_row_refuses_its_batch_whole(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, half a batch is taken, or the answer does not say which row is wrong."""
     shop.write(_OPS)
     with shop.open() as p:
@@ -107,7 +109,8 @@ def test_a_bad_row_refuses_its_batch_whole(shop: Shop) -> None:
             with pytest.raises(BadData) as caught:
                 ops.push("prices", bad)
             assert text in caught.value.message
-        for wrong in ([], rows(*[1.0] * 10_001)):
+        monkeypatch.setattr(bodies, "PUSHED_ROWS_MAX", 10)
+        for wrong in ([], rows(*[1.0] * 11)):
             with pytest.raises(UsageError):
                 ops.push("prices", wrong)
         assert not p.state.read("inbox_waits")

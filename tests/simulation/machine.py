@@ -27,7 +27,7 @@ from shop_project import load_here
 from sextant.app import platform as composition
 from sextant.app.config import read_config
 from sextant.app.platform import LocalPlatform
-from sextant.engine import leases, streams
+from sextant.engine import bodies, leases, streams
 from sextant.engine.plan import Plan, Request
 from sextant.engine.versions import changed
 from sextant.kernel.clock import NS, ManualClock
@@ -585,15 +585,23 @@ class World:
             batch = f"batch-{len(self._batches) + 1}"
             rows = self._batches[batch] = [
                 {"id": f"r{rng.randint(1, 4)}", "at": f"{rng.choice(DAYS)}T08:00:00Z", "price": n}
+                if rng.random() < 0.8
+                else {"id": f"r{rng.randint(1, 4)}", "_deleted": True}
                 for n in rng.sample(range(100), rng.randint(1, 3))
             ]
-        text = ", ".join(f"{row['id']}@{row['at'][8:10]}={row['price']}" for row in rows)
+        text = ", ".join(
+            f"{row['id']}@{row['at'][8:10]}={row['price']}" if "at" in row else f"no {row['id']}"
+            for row in rows
+        )
         return Command(
             name="push",
             env="dev",
             text=f"push {batch} {text}",
             call=lambda p: p.inbox.take(
-                p.asset("dataset:returned"), rows, batch=batch, env="dev", by=p.who()
+                p.asset("dataset:returned"),
+                bodies.opened(rows, "", batch=batch, env=""),
+                env="dev",
+                by=p.who(),
             ),
         )
 
@@ -758,7 +766,9 @@ class World:
                 earlier = self._pushed_in.get(row["id"], "")
                 if earlier not in waiting or earlier <= id_:
                     self._pushed_in[row["id"]] = id_
-                    self._pushed[row["id"]] = (row["at"][:10], row["price"])
+                    self._pushed.pop(row["id"], None)
+                    if "_deleted" not in row:
+                        self._pushed[row["id"]] = (row["at"][:10], row["price"])
 
     def _note_unheld(self, env: str) -> None:
         """Forget what may come back. A killed process may have lifted the mark all the same."""
@@ -982,7 +992,10 @@ class World:
                 rows = [{"id": i, "at": f"{day}T08:00:00Z", "price": n} for i, n in pushed]
                 if rows:
                     empty.inbox.take(
-                        empty.asset("dataset:returned"), rows, batch="", env="dev", by=empty.who()
+                        empty.asset("dataset:returned"),
+                        bodies.opened(rows, "", batch="", env=""),
+                        env="dev",
+                        by=empty.who(),
                     )
             empty.runs.run("dev", Request(), by=empty.who())
             for name in DERIVED:

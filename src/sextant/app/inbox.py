@@ -6,8 +6,10 @@ then on it is part of the plan. A batch that cannot become rows is set aside wit
 go on, and a person drops it.
 """
 
+import bisect
 import datetime as dt
 import hashlib
+import threading
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -16,10 +18,11 @@ import msgspec
 
 from sextant.app.answers import BatchDropped, Pushed, SignalSeen
 from sextant.app.answers import Inbox as InboxSeen
-from sextant.engine import keys, streams
+from sextant.engine import bodies, keys, streams
 from sextant.kernel.clock import NS, iso
 from sextant.kernel.errors import (
     BadData,
+    BadRows,
     Busy,
     Conflict,
     Damaged,
@@ -32,9 +35,12 @@ from sextant.kernel.limits import (
     FOLD_ROWS_MAX,
     INBOX_BATCHES_MAX,
     INBOX_PARTS_MAX,
+    INBOX_ROWS_MAX,
     KEYS_PER_WRITE,
     NAME_CHARS_MAX,
-    PUSHED_ROWS_MAX,
+    PUSHED_LARGE_BYTES,
+    PUSHES_LARGE_MAX,
+    PUSHES_LARGE_WAIT_S,
 )
 from sextant.kernel.nouns import Asset, Event, Manifest, Principal, Signal
 from sextant.kernel.partitions import ALL, Partitioning
@@ -90,11 +96,15 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 class _Batch(NamedTuple):
-    """A waiting batch, as a fold reads it."""
+    """A waiting batch, as a fold reads it.
+
+    blob  holds a large one; `body` is empty then
+    """
 
     name: str
     id: str
     body: bytes
+    blob: str
     by: str
     size: int
 
@@ -104,22 +114,15 @@ class Inbox:
 
     def __init__(self, platform: "LocalPlatform") -> None:
         self._p = platform
+        self._large = threading.BoundedSemaphore(PUSHES_LARGE_MAX)
 
     # ------------------------------------------------------------ taking
 
-    def take(
-        self, asset: Asset, rows: Sequence[Any], *, batch: str, env: str, by: Principal
-    ) -> Pushed:
-        """Take rows; they are durable when this returns. UsageError, BadData (nothing is taken
-        then), Conflict for a batch that was refused, Busy when too much waits."""
-        p = self._p
-        columns = columns_of(asset)
-        if not rows or len(rows) > PUSHED_ROWS_MAX:
-            raise UsageError(
-                "SX-STREAM-012",
-                f"a batch of {len(rows)} rows cannot be taken",
-                hint=f"from 1 to {PUSHED_ROWS_MAX} rows",
-            )
+    def take(self, asset: Asset, body: bodies.Body, *, env: str, by: Principal) -> Pushed:
+        """Take rows; they are durable when this returns. UsageError, BadRows, BadData (nothing is
+        taken then), Conflict for a batch that was refused, Busy when too much waits."""
+        p, batch = self._p, body.batch
+        columns_of(asset)
         if len(batch) > NAME_CHARS_MAX:
             raise UsageError(
                 "SX-STREAM-013",
@@ -127,8 +130,6 @@ class Inbox:
                 hint=f"at most {NAME_CHARS_MAX}",
             )
         p.allow(by, "push", asset, env)
-        values = streams.parse(columns, rows)
-        _partitions(asset, values)  # what belongs nowhere is refused before it is taken
         known = p.state.read("inbox_get", (asset.id, batch)) if batch else []
         if known and known[0][3]:
             refusal = msgspec.json.decode(known[0][3], type=Refusal)
@@ -139,31 +140,66 @@ class Inbox:
             )
         if known:
             return {"dataset": asset.id, "batch": batch, "rows": int(known[0][0]), "again": True}
-        waiting = {row[0]: int(row[1]) for row in p.state.read("inbox_waits")}
-        if waiting.get(asset.id, 0) >= INBOX_BATCHES_MAX:
+        self._check_room(asset)
+        if len(body.data) <= PUSHED_LARGE_BYTES and body.content_type not in bodies.COLUMNAR:
+            return self._take(asset, body, by)
+        if not self._large.acquire(timeout=PUSHES_LARGE_WAIT_S):
+            raise Busy(
+                "SX-STREAM-031",
+                f"{PUSHES_LARGE_MAX} large batches are being read already",
+                hint="send it again in a moment",
+                retry_after_s=2.0,
+            )
+        try:
+            return self._take(asset, body, by)
+        finally:
+            self._large.release()
+
+    def _check_room(self, asset: Asset) -> None:
+        """Raise Busy when too much of a dataset waits."""
+        waiting = {row[0]: row for row in self._p.state.read("inbox_waits")}
+        _, batches, rows, _ = waiting.get(asset.id, (asset.id, 0, 0, 0))
+        if int(batches) >= INBOX_BATCHES_MAX or int(rows) >= INBOX_ROWS_MAX:
             raise Busy(
                 "SX-STREAM-014",
-                f"{waiting[asset.id]} batches of `{asset.id}` wait to be published",
+                f"{batches} batches of `{asset.id}` wait to be published, with {rows} rows",
                 hint="is the server's scheduler running? `sextant status` says what holds it",
                 retry_after_s=2.0,
+            )
+
+    def _take(self, asset: Asset, sent: bodies.Body, by: Principal) -> Pushed:
+        p, columns = self._p, columns_of(asset)
+        key = asset.table.key if asset.table else ()
+        bad = streams.BadRowList()
+        pushed = bodies.read(columns, key, sent, bad)
+        _partitions(asset, pushed, bad)  # what belongs nowhere is refused before it is taken
+        if bad.count:
+            raise BadRows(
+                "SX-STREAM-010",
+                f"{bad.count:,} of {len(pushed.rows):,} rows cannot be taken",
+                rows=bad.rows,
+                count=bad.count,
+                hint=f"the columns are {', '.join(f'{name} {type_}' for name, type_ in columns)}",
             )
         # behind what waits, whatever the clocks of those who took it say
         newest = p.state.read("inbox_newest", (asset.id,))
         id_ = p.ids.new("bat", after=str(newest[0][0]) if newest else "")
-        name = batch or id_
-        body = streams.encode(columns, values)
+        name, size = sent.batch or id_, len(pushed.rows)
+        body, blob = streams.encode(columns, pushed), ""
+        if len(body) > PUSHED_LARGE_BYTES:
+            body, blob = b"", p.blobs.put(body)
         add = Statement(
             "inbox_add",
-            (asset.id, name, id_, len(values), body, str(by), p.clock.now_ns()),
+            (asset.id, name, id_, size, body, blob, str(by), p.clock.now_ns()),
             1,
             f"batch `{name}` was taken before",
         )
         try:
             p.state.commit(Write((add,)))
         except Conflict:  # somebody sent the same at the same time
-            return {"dataset": asset.id, "batch": name, "rows": len(values), "again": True}
+            return {"dataset": asset.id, "batch": name, "rows": size, "again": True}
         p.nudge()
-        return {"dataset": asset.id, "batch": name, "rows": len(values), "again": False}
+        return {"dataset": asset.id, "batch": name, "rows": size, "again": False}
 
     # ------------------------------------------------------------ folding
 
@@ -255,7 +291,11 @@ class Inbox:
                 Statement("inbox_fold", (now, b"", asset.id, batch.name), 1, _OTHERS)
                 for batch in good
             ]
-            parts, indexed = self._new_parts(asset, rows)
+            parts, new_keys, old_keys = self._new_parts(asset, rows)
+            # a key that the index has and no row is harmless: those that one write has no room for
+            # come before it
+            for start in range(FOLD_ROWS_MAX, len(new_keys), KEYS_PER_WRITE):
+                p.state.commit(Write(tuple(new_keys[start : start + KEYS_PER_WRITE])))
             blobs: dict[str, str] = {}
             held: dict[str, list[tuple[str, str]]] = {}
             for partition, name, blob, _ in p.state.read("inbox_parts", (asset.id,)):
@@ -267,16 +307,25 @@ class Inbox:
                 old = held.get(partition, [])
                 blobs[partition], more = self._keep(asset, partition, part, old, id_)
                 statements += more
-            statements += indexed
+            statements += [*new_keys[:FOLD_ROWS_MAX], *old_keys[:FOLD_ROWS_MAX]]
             data = RowsFolded(
                 asset.id, tuple((batch.name, batch.size, batch.by) for batch in good), blobs
             )
             events.append(p.event("rows.folded", asset.id, data, by, ""))
         try:
             p.state.commit(Write(tuple(statements), tuple(events)))
+            self._drop_keys(asset, keyed, folds + 1, old_keys[FOLD_ROWS_MAX:] if good else [])
         except Conflict:
             return None
         return len(batches)
+
+    def _drop_keys(self, asset: Asset, keyed: str, folds: int, drops: Sequence[Statement]) -> None:
+        """Take keys that have moved from the index, unless another fold comes between: it may have
+        put them back."""
+        for start in range(0, len(drops), KEYS_PER_WRITE):
+            guard = Statement("inbox_stream_set", (asset.id, keyed, folds), 1, _OTHERS)
+            self._p.state.commit(Write((guard, *drops[start : start + KEYS_PER_WRITE])))
+            folds += 1
 
     def _stream(self, asset: Asset) -> tuple[int, str]:
         """Return how often the stream was folded, and the key that its index is filled for."""
@@ -292,7 +341,7 @@ class Inbox:
                 break
             count, total = count + 1, total + int(rows)
         return [
-            _Batch(row[0], row[1], bytes(row[2]), row[3], int(row[4]))
+            _Batch(row[0], row[1], bytes(row[2]), row[3], row[4], int(row[5]))
             for row in p.state.read("inbox_waiting", (asset.id, count))
         ]
 
@@ -308,8 +357,18 @@ class Inbox:
         refusals = _Refusals()
         for batch in batches:
             try:
-                values = streams.fit(columns, streams.decode(columns, batch.body))
-                here = _partitions(asset, values)
+                body = p.blobs.get(batch.blob) if batch.blob else batch.body
+                pushed = streams.fit(columns, streams.decode(columns, body))
+                bad = streams.BadRowList()
+                here = _partitions(asset, pushed, bad)
+                if bad.count:
+                    raise BadRows(
+                        "SX-STREAM-015",
+                        f"{bad.count:,} of {len(here):,} rows belong to no partition",
+                        rows=bad.rows,
+                        count=bad.count,
+                        hint="drop the batch and push it corrected, or declare an earlier start",
+                    )
             except BadData as error:
                 data = RowsRefused(asset.id, batch.name, batch.size, batch.by, error.message)
                 event = p.event("rows.refused", asset.id, data, p.system, "")
@@ -321,45 +380,59 @@ class Inbox:
                     Statement("inbox_refuse", (doc, asset.id, batch.name, ""), 1, _OTHERS)
                 )
                 continue
-            rows += map(_Placed, here, values)
+            deleted = set(pushed.deleted)
+            rows += (
+                _Placed(partition, row, number in deleted)
+                for number, (partition, row) in enumerate(zip(here, pushed.rows, strict=True))
+            )
             good.append(batch)
         return rows, good, refusals
 
     def _new_parts(
         self, asset: Asset, rows: Sequence["_Placed"]
-    ) -> tuple[dict[str, streams.Part], list[Statement]]:
-        """Return what rows add to each partition, and what becomes of the index of keys. A key
-        that lay in another partition moves: its rows go from there."""
-        key = asset.table.key if asset.table and _key(asset) else ()
+    ) -> tuple[dict[str, streams.Part], list[Statement], list[Statement]]:
+        """Return what rows add to each partition, the keys that are new to the index, and those
+        that leave it. A key that lay in another partition moves: its rows go from there; of one
+        that is deleted they go from everywhere."""
+        is_indexed = bool(_key(asset))
+        key: tuple[str, ...] = ()
+        if asset.table and (is_indexed or any(row.is_deleted for row in rows)):
+            key = asset.table.key
         places = streams.places_of(columns_of(asset), key)
         marks: list[bytes | None] = [None] * len(rows)
-        last: dict[bytes, tuple[str, streams.Row]] = {}  # key -> where its last row belongs
+        last: dict[bytes, _Placed] = {}  # key -> where its last row belongs; of the row, its key
         if key:
-            for n, (partition, row) in enumerate(rows):
+            for n, (partition, row, is_deleted) in enumerate(rows):
                 values = tuple(row[place] for place in places)
                 mark = marks[n] = streams.key_digest(key, values)
                 if mark is not None:
-                    last[mark] = (partition, values)
+                    last[mark] = _Placed(partition, values, is_deleted)
         added: dict[str, list[streams.Row]] = {}
-        for mark, (partition, row) in zip(marks, rows, strict=True):
-            # a row whose key moved on within these rows never lies anywhere
-            if mark is None or last[mark][0] == partition:
+        for mark, (partition, row, is_deleted) in zip(marks, rows, strict=True):
+            # a row whose key moved on, or went, within these rows never lies anywhere
+            if not is_deleted and (
+                mark is None or (not last[mark].is_deleted and last[mark].partition == partition)
+            ):
                 added.setdefault(partition, []).append(row)
         moved: dict[str, list[streams.Row]] = {}
-        statements = []
-        before = self._partitions_of(asset.id, last)
-        for mark, (partition, values) in last.items():
+        new_keys, old_keys = [], []
+        before = self._partitions_of(asset.id, last) if is_indexed else {}
+        # in the order of the index: a chunk of neighbours writes few of its pages
+        for mark, (partition, values, is_deleted) in sorted(last.items(), key=lambda pair: pair[0]):
             known = before.get(mark, set())
+            if not is_indexed:  # one table: whether it has the key is seen when it is put together
+                known = {ALL} if is_deleted else set()
             for old in sorted(known - {partition}):
                 moved.setdefault(old, []).append(values)
-                statements.append(Statement("inbox_key_drop", (asset.id, mark, old)))
-            if partition not in known:
-                statements.append(Statement("inbox_key_add", (asset.id, mark, partition)))
+                if is_indexed:
+                    old_keys.append(Statement("inbox_key_drop", (asset.id, mark, old)))
+            if is_indexed and not is_deleted and partition not in known:
+                new_keys.append(Statement("inbox_key_add", (asset.id, mark, partition)))
         parts = {
             name: streams.Part(added.get(name, []), tuple(key), tuple(moved.get(name, ())))
             for name in sorted({*added, *moved})
         }
-        return parts, statements
+        return parts, new_keys, old_keys
 
     def _partitions_of(self, dataset: str, marks: Iterable[bytes]) -> dict[bytes, set[str]]:
         """Return key -> partitions that hold rows of it, as the index says."""
@@ -385,9 +458,9 @@ class Inbox:
         p, columns = self._p, columns_of(asset)
         statements = []
         if len(old) >= INBOX_PARTS_MAX:
-            bodies = [p.blobs.get(blob) for _, blob in old]
+            earlier = [p.blobs.get(blob) for _, blob in old]
             part = streams.Part(
-                streams.rows_of(columns, [*bodies, streams.encode_part(columns, part)])
+                streams.rows_of(columns, [*earlier, streams.encode_part(columns, part)])
             )
             statements = [
                 Statement("inbox_part_drop", (asset.id, partition, name), 1, _OTHERS)
@@ -575,10 +648,12 @@ class _Refusals:
 
 
 class _Placed(NamedTuple):
-    """A row, and the partition that it belongs to."""
+    """A row, and the partition that it belongs to: "" when it deletes its key, wherever that
+    lies."""
 
     partition: str
     row: streams.Row
+    is_deleted: bool
 
 
 def _is_stream(asset: Asset) -> bool:
@@ -610,46 +685,69 @@ def _declared(asset: Asset) -> str:
     return hashlib.sha256(msgspec.json.encode(asset.table)).hexdigest()
 
 
-def _partitions(asset: Asset, values: Sequence[streams.Row]) -> list[str]:
-    """Return the partition that each row belongs to. BadData for a row without a time, or of a
-    time before the first partition."""
+def _partitions(asset: Asset, pushed: streams.PushedRows, bad: streams.BadRowList) -> list[str]:
+    """Return the partition that each row belongs to, "" of a deletion.
+
+    bad  gets rows without a time, or of a time outside of the partitions
+    """
     slices = keys.partitioning(asset)
     assert asset.table is not None
+    out = [ALL] * len(pushed.rows)
+    for number in pushed.deleted:
+        out[number] = ""
     if slices.grain == "none":
-        return [ALL] * len(values)
-    place = [name for name, _ in asset.table.columns].index(asset.table.time)
-    out: list[str] = []
-    for n, value in enumerate(values):
-        at = value[place]
-        if at is None:
-            raise BadData(
-                "SX-STREAM-015",
-                (
-                    f"row {n}, column `{asset.table.time}`: it is missing, and says into which "
-                    "partition the row belongs"
-                ),
-                hint="give every row its time",
-            )
-        key = _slice_key(slices, at)
-        if not key or not slices.holds(key):
-            raise BadData(
-                "SX-STREAM-016",
-                (
-                    f"row {n}, column `{asset.table.time}`: {at.isoformat()} lies outside of "
-                    "the partitions"
-                ),
-                hint=f"they begin with {slices.start}"
-                + (f" and end before {slices.end}" if slices.end else ""),
-            )
-        out.append(key)
+        return out
+    time = asset.table.time
+    place = [name for name, _ in asset.table.columns].index(time)
+    found = _Slices(slices)
+    for number, row in enumerate(pushed.rows):
+        if not out[number] or bad.holds(number):
+            continue
+        if row[place] is None:
+            reason = "it is missing, and says into which partition the row belongs"
+            bad.add(number, time, reason)
+            continue
+        out[number] = found.key(row[place])
+        if not out[number]:
+            bounds = f"they begin with {slices.start}" if slices.start else "see its declaration"
+            bounds += f" and end before {slices.end}" if slices.end else ""
+            reason = f"{row[place].isoformat()} lies outside of the partitions: {bounds}"
+            bad.add(number, time, reason)
     return out
 
 
-def _slice_key(slices: Partitioning, at: Any) -> str:
-    """Return the partition of an instant or a date; "" outside of the calendar."""
-    if not isinstance(at, dt.datetime):
-        at = dt.datetime(at.year, at.month, at.day, tzinfo=ZoneInfo(slices.tz))
-    try:
-        return slices.key_at(at)
-    except OverflowError:
-        return ""
+class _Slices:
+    """Finds the partitions of many rows: a slice that was found once is known by its bounds."""
+
+    def __init__(self, slices: Partitioning) -> None:
+        self._slices = slices
+        self._starts: list[dt.datetime] = []  # UTC, sorted; the others in their order
+        self._ends: list[dt.datetime] = []
+        self._keys: list[str] = []
+
+    def key(self, at: Any) -> str:
+        """Return the partition of an instant or a date; "" outside of the partitions."""
+        slices = self._slices
+        try:
+            if not isinstance(at, dt.datetime):
+                at = dt.datetime(at.year, at.month, at.day, tzinfo=ZoneInfo(slices.tz))
+            at = at.astimezone(dt.UTC)
+            place = bisect.bisect_right(self._starts, at)
+            if place and at < self._ends[place - 1]:
+                return self._keys[place - 1]
+            if at.astimezone(ZoneInfo(slices.tz)).year < 1000:  # keys have years of four digits
+                return ""
+            key = slices.key_at(at)
+            if not slices.holds(key):
+                return ""
+            slice_ = slices.partition(key)
+            assert slice_.start is not None
+            assert slice_.end is not None
+            start, end = slice_.start.astimezone(dt.UTC), slice_.end.astimezone(dt.UTC)
+        except OverflowError:
+            return ""
+        if start <= at < end:
+            self._starts.insert(place, start)
+            self._ends.insert(place, end)
+            self._keys.insert(place, key)
+        return key

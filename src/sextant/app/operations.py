@@ -5,7 +5,7 @@ Everything here is thin: it resolves names, asks the policy where the room behin
 calls that room.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -37,7 +37,9 @@ from sextant.app.answers import (
     VersionSeen,
     Why,
 )
+from sextant.app.inbox import columns_of
 from sextant.app.port import Progress, Role, RunProgress
+from sextant.engine import bodies
 from sextant.engine.execute import Done, Task
 from sextant.engine.leases import worker_of
 from sextant.engine.plan import Plan, Request
@@ -486,11 +488,18 @@ class Operations:
         return {"signal": signal, "closed": True}
 
     def push(
-        self, dataset: str, rows: list[dict[str, Any]], *, batch: str = "", env: str = ""
+        self,
+        dataset: str,
+        rows: Sequence[Mapping[str, Any]] | bytes,
+        *,
+        content_type: str = bodies.JSON,
+        batch: str = "",
+        env: str = "",
     ) -> Pushed:
-        return self._p.inbox.take(
-            self._stream(dataset), rows, batch=batch, env=self._env(env), by=self._who()
-        )
+        asset = self._stream(dataset)
+        columns_of(asset)
+        body = bodies.opened(rows, content_type, batch=batch, env=env)
+        return self._p.inbox.take(asset, body, env=self._env(body.env), by=self._who())
 
     def batches(
         self, dataset: str, *, refused: bool = False, limit: int = PAGE_ROWS, after: str = ""

@@ -7,7 +7,7 @@ in the HTTP API and what role it needs; the routes, the client and the API's des
 from it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 from sextant.app.answers import (
@@ -333,12 +333,22 @@ class Platform(Protocol):
         ...
 
     def push(
-        self, dataset: str, rows: list[dict[str, Any]], *, batch: str = "", env: str = ""
+        self,
+        dataset: str,
+        rows: Sequence[Mapping[str, Any]] | bytes,
+        *,
+        content_type: str = "application/json",
+        batch: str = "",
+        env: str = "",
     ) -> Pushed:
         """Take rows for a dataset that is declared with `sx.stream`: durable when it returns,
-        published through the gate soon after.
+        published through the gate soon after. All are taken, or none.
 
-        batch  identifies the rows: the same once more is taken once; "" = every call is new
+        rows          objects, or a body: JSON (an array of objects, or an object of `rows`, `batch`
+                      and `env`), lines of JSON, Arrow or Parquet. A row with `_deleted` true
+                      deletes the row of its key
+        content_type  of a body
+        batch         identifies the rows: the same once more is taken once; "" = every call is new
         """
         ...
 
@@ -432,12 +442,17 @@ class Platform(Protocol):
 
 class Operation(NamedTuple):
     """Where a method of `Platform` stands in the HTTP API. Path parameters are its arguments of
-    that name; the others are query parameters of a GET, fields of a JSON body otherwise."""
+    that name; the others are query parameters of a GET, fields of a JSON body otherwise.
+
+    body  the argument that is the request's body as it was sent, with its content type as
+          `content_type`; the others are query parameters then
+    """
 
     name: str
     method: Literal["GET", "POST", "DELETE"]
     path: str
     role: Role
+    body: str = ""
 
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -473,7 +488,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("drop_environment", "DELETE", "/environments/{name}", "operator"),
     Operation("environment_diff", "GET", "/environments/{a}/diff/{b}", "viewer"),
     Operation("report", "POST", "/reports", "operator"),
-    Operation("push", "POST", "/datasets/{dataset}/rows", "operator"),
+    Operation("push", "POST", "/datasets/{dataset}/rows", "operator", body="rows"),
     Operation("batches", "GET", "/datasets/{dataset}/batches", "viewer"),
     Operation("drop_batch", "POST", "/datasets/{dataset}/batches/drop", "operator"),
     Operation("events", "GET", "/ledger/events", "viewer"),

@@ -65,7 +65,13 @@ class Remote:
             self._open = None
 
     def send(
-        self, method: str, path: str, body: bytes | None = None, *, accept: str = "application/json"
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        accept: str = "application/json",
+        content_type: str = "application/json",
     ) -> http.client.HTTPResponse:
         """Send a request and return the answer, unread. Raises the server's error, or WorldError
         when it cannot be reached."""
@@ -73,7 +79,7 @@ class Remote:
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
         if body is not None:
-            headers["Content-Type"] = "application/json"
+            headers["Content-Type"] = content_type
         for attempt in (0, 1):
             fresh = self._open is None
             if self._open is None:
@@ -134,8 +140,16 @@ def _method(operation: Operation) -> Callable[..., Any]:
         path = API + operation.path.format(
             **{name: urllib.parse.quote(str(given.pop(name)), safe="") for name in in_path}
         )
-        body = None
-        if operation.method == "GET":
+        body, content_type = None, "application/json"
+        if operation.body:
+            sent = given.pop(operation.body)
+            content_type = given.pop("content_type", content_type)
+            if not isinstance(sent, bytes):
+                from sextant.engine.bodies import as_json  # most commands do not need it
+
+                sent, content_type = as_json(sent), "application/json"
+            body = sent
+        if operation.method == "GET" or operation.body:
             query = urllib.parse.urlencode(
                 {
                     name: _text(value)
@@ -153,6 +167,7 @@ def _method(operation: Operation) -> Callable[..., Any]:
             path,
             body,
             accept="application/x-ndjson" if streams else "application/json",
+            content_type=content_type,
         )
         if answer is bytes:
             return got.read()

@@ -449,15 +449,23 @@ def stream(
     columns    column -> type: bool, int64, float64, string, date, timestamptz (an instant),
                timestamp, decimal(p,s)
     partition  how it is sliced, in time; left out, it is one table
-    key        of rows that share it, in the whole table, the last one pushed holds
+    key        of rows that share it, in the whole table, the last one pushed holds; a row can be
+               deleted by it
     time       the column that says into which slice a row belongs
     keep       how long versions that are no longer live keep their bytes: 1d when left out, as
                a stream has many
     """
-    from sextant.engine.streams import is_type
+    from sextant.engine.streams import DELETED, is_type
+    from sextant.stores.lake.types import PARTITION
 
     refuse_unknown("stream", unknown, stream.__kwdefaults__)
     for column, type_ in columns.items():
+        if column in (DELETED, PARTITION):
+            report(
+                "SX-PROJ-030",
+                f"the column `{column}` of the stream `{name}` is the platform's own",
+                hint="rename it",
+            )
         if not is_type(type_):
             report(
                 "SX-PROJ-030",

@@ -1,6 +1,6 @@
-"""Commands that change what is live or known: release, rollback, approve, env, report, push."""
+"""Commands that change what is live or known: release, rollback, approve, env, report."""
 
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import click
 
@@ -8,12 +8,7 @@ from sextant.cli.output import Progress, emit, options, platform, say, short, ta
 from sextant.cli.output import as_json as json_option
 from sextant.cli.work import finish, withdrawn_lines
 from sextant.formats.values import text as text_of
-from sextant.kernel.errors import BadData, UsageError
-from sextant.kernel.limits import REQUEST_BYTES_MAX
 from sextant.policy.decide import wanted
-
-if TYPE_CHECKING:
-    from sextant.app.answers import BatchSeen, Page
 
 
 @click.command()
@@ -323,128 +318,3 @@ def report(
             json=as_json,
             text=lambda: [f"recorded {done['type']} of {done['asset']} as {done['event']}"],
         )
-
-
-@click.command()
-@click.argument("dataset")
-@click.argument("file", type=click.File("rb"), metavar="[FILE|-]", required=False)
-@click.option(
-    "--batch",
-    default="",
-    metavar="ID",
-    help="Identifies the rows: the same once more is taken once (default: a digest of the file).",
-)
-@click.option(
-    "--list", "listed", is_flag=True, help="Show the batches that wait or were refused instead."
-)
-@click.option(
-    "--drop",
-    default="",
-    metavar="BATCH",
-    help="Give up a batch that waits or was refused instead: its rows are gone.",
-)
-@click.option("--reason", default="", metavar="TEXT", help="Why it is dropped; kept in the ledger.")
-@options
-def push(
-    dataset: str,
-    file: BinaryIO | None,
-    batch: str,
-    listed: bool,
-    drop: str,
-    reason: str,
-    env: str | None,
-    as_json: bool,
-) -> int:
-    """Give rows to a dataset that is declared with sx.stream: JSON lines, or one JSON array.
-
-    Durable when it returns; published by the next run, or soon by the server. A batch that cannot
-    become rows is refused, with a signal; --list shows it and --drop gives it up."""
-    if [file is not None, listed, bool(drop)].count(True) != 1:
-        raise UsageError(
-            "SX-CLI-042",
-            "push needs a file, --list or --drop BATCH",
-            hint=f"`sextant push {dataset} FILE` gives rows, `-` reads them from standard input",
-        )
-    with platform() as p:
-        if listed:
-            return _batches(p.batches(dataset), as_json)
-        if drop:
-            gone = p.drop_batch(dataset, drop, reason, env=env or "")
-            emit(
-                gone,
-                json=as_json,
-                text=lambda: [f"{gone['rows']:,} rows of batch {gone['batch']} are dropped"],
-            )
-            return 0
-        assert file is not None
-        rows, name = _batch_in(file)
-        done = p.push(dataset, rows, batch=batch or name, env=env or "")
-        emit(
-            done,
-            json=as_json,
-            text=lambda: [
-                f"{done['rows']:,} rows of batch {done['batch']} "
-                + ("had been taken before" if done["again"] else f"are taken for {done['dataset']}")
-            ],
-        )
-        return 0
-
-
-def _batches(found: "Page[BatchSeen]", as_json: bool) -> int:
-    """Print batches. Exit code 1 when one was refused."""
-    columns = ("batch", "state", "rows", "by", "since (UTC)", "error")
-    emit(
-        found,
-        json=as_json,
-        text=lambda: (
-            table(
-                columns,
-                [
-                    (b["batch"], b["state"], b["rows"], b["by"], b["taken_at"][:19], b["error"])
-                    for b in found.items
-                ],
-            )
-            if found.items
-            else ["no batch waits, and none was refused"]
-        ),
-    )
-    return int(any(one["state"] == "refused" for one in found.items))
-
-
-def _batch_in(file: BinaryIO) -> tuple[list[dict[str, Any]], str]:
-    """Return the rows of a file, and the name that its content has as a batch. UsageError for one
-    that is too large."""
-    import hashlib
-
-    data = file.read(REQUEST_BYTES_MAX + 1)
-    if len(data) > REQUEST_BYTES_MAX:
-        raise UsageError(
-            "SX-CLI-040",
-            f"the file is larger than {REQUEST_BYTES_MAX >> 20} MiB",
-            hint="split it: each part is a batch of its own",
-        )
-    return _rows_in(data, file.name), f"sha256:{hashlib.sha256(data).hexdigest()[:32]}"
-
-
-def _rows_in(data: bytes, name: str) -> list[dict[str, Any]]:
-    """Return the rows of a file: JSON lines, or one JSON array of objects. BadData with the
-    line."""
-    import msgspec
-
-    rows: list[dict[str, Any]] = []
-    where = name
-    try:
-        if data.lstrip()[:1] == b"[":
-            return msgspec.json.decode(data, type=list[dict[str, Any]])
-        for number, line in enumerate(data.splitlines(), 1):
-            where = f"{name}, line {number}"
-            if line.strip():
-                rows.append(msgspec.json.decode(line, type=dict[str, Any]))
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise BadData(
-            "SX-CLI-041",
-            f"not rows in JSON: {error}",
-            hint="one JSON object on each line, or one array of objects",
-            where=where,
-        ) from error
-    return rows

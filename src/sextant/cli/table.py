@@ -48,7 +48,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "sextant.cli.telemetry:export",
         "Take the rows of a dataset out, as JSON, CSV, Arrow or Parquet.",
     ),
-    "push": ("sextant.cli.change:push", "Give rows to a dataset that takes them."),
+    "push": ("sextant.cli.push:push", "Give rows to a dataset that takes them."),
     "report": (
         "sextant.cli.change:report",
         "Record what another tool did: a release, run or check of an observed asset.",

@@ -2,15 +2,17 @@
 
 SextantError
 +-- UserError    what was asked cannot be done as asked            exit 2, HTTP 4xx
-|   +-- UsageError, ProjectError, NotFound, Conflict, Denied, BadData
+|   +-- UsageError, ProjectError, NotFound, Conflict, Denied, BadData (BadRows)
 +-- WorldError   the machine, a disk, a peer failed; may be retried  exit 3, HTTP 5xx
 |   +-- StorageError, Busy, StepFailed, Damaged
 +-- Bug          a promise inside Sextant was broken                 exit 70, HTTP 500
 A *finding* (a failed check, a rejected release) is a result, not an error: exit 1.
 """
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+_ROWS_NAMED = 3  # rows of `BadRows` that the message names
 
 
 class SextantError(Exception):
@@ -76,6 +78,7 @@ def from_problem(problem: Mapping[str, Any], status: int) -> SextantError:
             Conflict,
             Denied,
             BadData,
+            BadRows,
             StorageError,
             Busy,
             StepFailed,
@@ -93,6 +96,8 @@ def from_problem(problem: Mapping[str, Any], status: int) -> SextantError:
         hint=str(problem.get("hint", "")),
         where=str(problem.get("where", "")),
     )
+    if isinstance(error, BadRows):
+        error.read(problem)
     if problem.get("detail") and problem.get("code"):
         error.__cause__ = RemoteCause(str(problem["detail"]).removeprefix("caused by: "))
     return error
@@ -147,6 +152,92 @@ class BadData(UserError):
     """Data handed in is not what was declared."""
 
     http_status = 422
+
+
+class BadRow(NamedTuple):
+    """One row that cannot be taken.
+
+    row     its place, from 0
+    column  "" when it is about the whole row
+    reason  what is wrong, without the value
+    """
+
+    row: int
+    column: str
+    reason: str
+
+    def text(self, unit: str = "row") -> str:
+        return (
+            f"{unit} {self.row}"
+            + (f", column `{self.column}`" if self.column else "")
+            + (f": {self.reason}")
+        )
+
+
+class BadRows(BadData):
+    """Rows that cannot be taken; nothing of their batch was taken."""
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        hint: str = "",
+        where: str = "",
+        rows: Sequence[BadRow] = (),
+        count: int = 0,
+        unit: str = "row",
+    ) -> None:
+        """rows   the first of them, in their order
+        count  how many there are
+        unit   what `BadRow.row` counts: rows from 0, or lines of a file from 1
+        """
+        named = [row.text(unit) for row in rows[:_ROWS_NAMED]]
+        if count > len(named):
+            named.append(f"and {count - len(named):,} more")
+        super().__init__(
+            code, ": ".join(filter(None, [message, "; ".join(named)])), hint=hint, where=where
+        )
+        self.what, self.rows, self.count, self.unit = message, tuple(rows), count, unit
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_rows, (self.problem(), self.where)
+
+    def lines(self) -> list[str]:
+        """Return the error as lines of text, one for each row that is named."""
+        head, *rest = super().lines()
+        if len(self.rows) < 2:
+            return [head, *rest]
+        rows = [f"  {row.text(self.unit)}" for row in self.rows]
+        if self.count > len(rows):
+            rows.append(f"  and {self.count - len(rows):,} more")
+        return [f"error: {self.what}", *rows, *rest]
+
+    def problem(self) -> dict[str, Any]:
+        """Return the error as a problem document; `rows` names the first rows, `rows_bad` counts
+        all."""
+        return {
+            **super().problem(),
+            "what": self.what,
+            "rows": [row._asdict() for row in self.rows],
+            "rows_bad": self.count,
+            "unit": self.unit,
+        }
+
+    def read(self, problem: Mapping[str, Any]) -> None:
+        """Take the rows from a problem document."""
+        self.what = str(problem.get("what", self.message))
+        self.count, self.unit = int(problem.get("rows_bad", 0)), str(problem.get("unit", "row"))
+        self.rows = tuple(
+            BadRow(int(row["row"]), str(row["column"]), str(row["reason"]))
+            for row in problem.get("rows", ())
+        )
+
+
+def _rebuild_rows(problem: Mapping[str, Any], where: str) -> "SextantError":
+    error = BadRows(problem["code"], problem["title"], hint=problem["hint"], where=where)
+    error.read(problem)
+    return error
 
 
 class WorldError(SextantError):

@@ -31,15 +31,36 @@ NAME_CHARS_MAX = 128  # a name of an asset, environment, team
 PAGE_ROWS = 100  # rows of a list when nothing else is asked
 PAGE_ROWS_MAX = 10_000  # rows of one page
 CONDITION_CHARS_MAX = 4_000  # of a condition that somebody asks a KPI with
-PUSHED_ROWS_MAX = 10_000  # rows of one pushed batch
+# rows of one pushed batch: no more fit into a body of REQUEST_BYTES_MAX
+PUSHED_ROWS_MAX = 1_000_000
+# rows of one pushed batch times columns of its stream: they are in memory together
+PUSHED_VALUES_MAX = 20_000_000
+# of a pushed body in Arrow or Parquet, unpacked: beyond it it is taken for a decompression bomb
+PUSHED_UNPACKED_BYTES_MAX = 128 << 20
+PUSHED_FOOTER_BYTES_MAX = 1 << 20  # of a pushed Parquet file's footer: memory grows with it
+# address space and time of the process that reads such a body; its libraries take a gigabyte of it
+PUSHED_UNPACK_BYTES_MAX = 6 << 30
+PUSHED_UNPACK_S = 60.0
+PUSHED_LARGE_BYTES = 256 << 10  # of a batch: a larger one is kept as a blob, not in the state store
+# batches with a larger body, or of Arrow or Parquet, that are read at once: each may take gigabytes
+PUSHES_LARGE_MAX = 4
+PUSHES_LARGE_WAIT_S = 5.0  # for a turn; then the sender is told to come again
+BAD_ROWS_SHOWN_MAX = 20  # rows of a refused batch that are named; all are counted
+# rows of one batch of a file that is cut into several. With REQUEST_BYTES_MAX it decides what each
+# batch of the file holds: a repeated command sends nothing twice only while both stay as they are
+PUSHED_CUT_ROWS = 100_000
+# a file with one JSON array, which is read whole; a larger one is written as lines
+PUSHED_ARRAY_BYTES_MAX = 256 << 20
 # batches of one dataset that wait to be published: beyond it senders are told to come again
 INBOX_BATCHES_MAX = 10_000
+INBOX_ROWS_MAX = 100_000_000  # and their rows
 INBOX_PARTS_MAX = 64  # blobs of one partition's pushed rows before they are put together
-# rows of one dataset that are moved out of the inbox in one write: a key is a statement of its own,
-# and other writers wait for them
+# rows of one dataset that are moved out of the inbox in one write, unless one batch has more: a key
+# is a statement of its own, and other writers wait for them
 FOLD_ROWS_MAX = 20_000
 FOLD_BATCHES_MAX = 500  # and batches: the length of the write
-KEYS_PER_WRITE = 5_000  # keys that the index of a stream gets in one write while it is filled
+# keys that the index of a stream gets in one write while it is filled, or a large batch is folded
+KEYS_PER_WRITE = 5_000
 # a publish of a stream is followed by a pause of so many times its cost: publishing takes at most
 # a tenth of the time
 PUBLISH_REST_FACTOR = 9.0

@@ -12,20 +12,24 @@ import queue
 import threading
 import typing
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, Response
 from litestar.enums import MediaType
 from litestar.handlers import HTTPRouteHandler
+from litestar.openapi.spec import OpenAPIFormat, OpenAPIMediaType, OpenAPIType, RequestBody, Schema
+from litestar.openapi.spec import Operation as OpenAPIOperation
 from litestar.params import JSONBody, PathParameter, QueryParameter
 from litestar.response import Stream
 
 from sextant.app.answers import Page
 from sextant.app.port import OPERATIONS, Operation, Platform, RunProgress
 from sextant.app.remote import API
+from sextant.engine.bodies import CONTENT_TYPES, JSON
 from sextant.formats.values import plain
-from sextant.kernel.errors import Bug, Busy, SextantError
+from sextant.kernel.errors import Bug, Busy, SextantError, UsageError
 from sextant.kernel.limits import RUNS_AT_ONCE_MAX
 
 _LIFE_S = 10.0  # so often a quiet stream says that it lives
@@ -78,7 +82,9 @@ def _handler(
     ]
     body: type[msgspec.Struct] | None = None
     others = [name for name in wanted if name not in in_path]
-    if operation.method == "GET":
+    if operation.body:
+        others = [name for name in others if name not in (operation.body, "content_type")]
+    if operation.method == "GET" or operation.body:
         for name in others:
             one = wanted[name]
             hint = tuple[str, ...] if hints[name] == Sequence[str] else hints[name]
@@ -122,6 +128,8 @@ def _handler(
         request = given.pop("request")
         target = getattr(operations_for(request), operation.name)
         called = arguments(given)
+        if operation.body:
+            called |= await _sent(request, operation.body)
         if streams:
             return await _slowly(
                 target,
@@ -157,7 +165,44 @@ def _handler(
         status_code=200,
         opt={"role": operation.role},
         media_type=MediaType.JSON,
+        operation_class=_WithRows if operation.body else OpenAPIOperation,
     )(handle)
+
+
+async def _sent(request: Request[Any, Any, Any], name: str) -> dict[str, Any]:
+    """Return a request's body as it was sent. UsageError when it is compressed as a whole."""
+    coding = request.headers.get("content-encoding", "identity")
+    if coding != "identity":
+        raise UsageError(
+            "SX-API-018",
+            f"the body is `{coding[:40]}`",
+            hint="send it as it is; Parquet and Arrow compress their columns themselves",
+        )
+    body = await request.body()
+    return {name: body, "content_type": request.headers.get("content-type", JSON)}
+
+
+@dataclass
+class _WithRows(OpenAPIOperation):
+    """How rows are sent, for the API's description: a body of which the routes know nothing."""
+
+    def __post_init__(self) -> None:
+        row = Schema(type=OpenAPIType.OBJECT, additional_properties=True)
+        rows = Schema(type=OpenAPIType.ARRAY, items=row)
+        text = Schema(type=OpenAPIType.STRING)
+        named = Schema(
+            type=OpenAPIType.OBJECT,
+            properties={"rows": rows, "batch": text, "env": text},
+            required=["rows"],
+        )
+        binary = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
+        self.request_body = RequestBody(
+            required=True,
+            content={
+                kind: OpenAPIMediaType(Schema(one_of=[rows, named]) if kind == JSON else binary)
+                for kind in CONTENT_TYPES
+            },
+        )
 
 
 async def _slowly(

@@ -291,7 +291,7 @@ SELECT doc, closed_at FROM incident WHERE id = ?
 
 -- ------------------------------------------------------------ rows that were pushed
 -- name: inbox_add
-INSERT INTO inbox (dataset, batch, id, rows, body, actor, taken_at, folded_at) VALUES (?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (dataset, batch) DO NOTHING
+INSERT INTO inbox (dataset, batch, id, rows, body, blob, actor, taken_at, folded_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (dataset, batch) DO NOTHING
 -- name: inbox_get
 SELECT rows, taken_at, folded_at, refusal, actor FROM inbox WHERE dataset = ? AND batch = ?
 -- name: inbox_queue
@@ -299,7 +299,7 @@ SELECT batch, rows FROM inbox WHERE dataset = ? AND folded_at = 0 AND refusal = 
 -- name: inbox_newest
 SELECT id FROM inbox WHERE dataset = ? AND folded_at = 0 ORDER BY id DESC LIMIT 1
 -- name: inbox_waiting
-SELECT batch, id, body, actor, rows FROM inbox WHERE dataset = ? AND folded_at = 0 AND refusal = '' ORDER BY id LIMIT ?
+SELECT batch, id, body, blob, actor, rows FROM inbox WHERE dataset = ? AND folded_at = 0 AND refusal = '' ORDER BY id LIMIT ?
 -- name: inbox_waits
 SELECT dataset, COUNT(*), SUM(rows), MIN(taken_at) FROM inbox WHERE folded_at = 0 AND refusal = '' GROUP BY dataset ORDER BY dataset
 -- name: inbox_refused
@@ -307,7 +307,7 @@ SELECT dataset, batch, refusal, actor, rows FROM inbox WHERE folded_at = 0 AND r
 -- name: inbox_page
 SELECT batch, id, rows, actor, taken_at, refusal FROM inbox WHERE dataset = ? AND folded_at = 0 AND (taken_at < ? OR (taken_at = ? AND id < ?)) AND (CAST(? AS BIGINT) = 0 OR refusal <> '') ORDER BY taken_at DESC, id DESC LIMIT ?
 -- name: inbox_fold
-UPDATE inbox SET folded_at = ?, body = ? WHERE dataset = ? AND batch = ? AND folded_at = 0
+UPDATE inbox SET folded_at = ?, body = ?, blob = '' WHERE dataset = ? AND batch = ? AND folded_at = 0
 -- name: inbox_refuse
 UPDATE inbox SET refusal = ? WHERE dataset = ? AND batch = ? AND folded_at = 0 AND refusal = ?
 -- name: inbox_drop
@@ -321,7 +321,7 @@ DELETE FROM inbox_part WHERE dataset = ? AND partition = ? AND id = ?
 -- name: inbox_parts
 SELECT partition, id, blob, rows FROM inbox_part WHERE dataset = ? ORDER BY partition, id
 -- name: inbox_blobs
-SELECT blob FROM inbox_part
+SELECT blob FROM inbox_part UNION SELECT blob FROM inbox WHERE blob <> ''
 -- name: inbox_key_add
 INSERT INTO inbox_key (dataset, key, partition) VALUES (?, ?, ?) ON CONFLICT (dataset, key, partition) DO NOTHING
 -- name: inbox_key_drop
