@@ -76,11 +76,15 @@ def test_inputs_say_what_names_do_not(project):
     build = one(
         project,
         "past, k, text",
-        settings='inputs={"past": sx.window("a", "90d"), "k": num, "text": "a"}',
-        extra='num = sx.kpi("n", of=a, measure="count(*)", grain="")\n',
+        settings='inputs={"past": sx.window("d", "90d"), "k": num, "text": "a"}',
+        extra="""
+        num = sx.kpi("n", of=a, measure="count(*)", grain="")
+        @sx.dataset(partition=sx.daily(start="2026-01-01"))
+        def d() -> pl.DataFrame: ...
+        """,
     )
     assert [(i.name, i.asset, i.window) for i in build.inputs] == [
-        ("past", "dataset:a", "90d"),
+        ("past", "dataset:d", "90d"),
         ("k", "dataset:kpi_n", ""),
         ("text", "dataset:a", ""),
     ]
