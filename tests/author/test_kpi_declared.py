@@ -128,13 +128,13 @@ def test_a_kpi_without_a_grain_is_one_value_over_everything(project):
         (
             'of=orders, measure="count(*)", grain="1w"',
             "SX-PROJ-053",
-            "the grain 1w of `k` is coarser than the daily partitions of `orders`",
+            "a bucket of 1w of `k` would lie in several of the daily partitions of `orders`",
             'grain="1d"',
         ),
         (
             'of=clicks, measure="count(*)", grain="1d"',
             "SX-PROJ-053",
-            "the grain 1d of `k` is coarser than the hourly partitions of `clicks`",
+            "a bucket of 1d of `k` would lie in several of the hourly partitions of `clicks`",
             'grain="1h"',
         ),
         (

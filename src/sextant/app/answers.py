@@ -202,9 +202,13 @@ class KpiSeen(TypedDict):
     definition: str
     version: str
     unit: str
+    format: str  # how people read a value: a format specification of Python
+    over_time: str  # of a stock: which bucket stands for a longer time
     by: list[str]
     grain: str
     goal: str
+    goal_value: Any  # over the goal's own window, which ends with the newest bucket
+    goal_met: bool | None
     rows: list[dict[str, Any]]
 
 

@@ -6,6 +6,7 @@ Every view is JSON-ready; the command line and the HTTP interface render the sam
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -34,6 +35,7 @@ from sextant.formats.values import records, text
 from sextant.kernel import graph as reach
 from sextant.kernel.clock import from_datetime, iso
 from sextant.kernel.errors import NotFound, UsageError, UserError
+from sextant.kernel.lengths import length_s
 from sextant.kernel.limits import PAGE_ROWS, PAGE_ROWS_MAX
 from sextant.kernel.nouns import (
     Asset,
@@ -449,15 +451,14 @@ class Views:
     def _history(self, asset: Asset, before: Version, after: Version) -> list[dict[str, Any]]:
         """Return what two definitions of a KPI say month by month (over all time where it has no
         grain)."""
+        from sextant.author import measures
+
         sides: list[dict[str, Any]] = []
         for version in (before, after):
             measure = msgspec.convert(version.meta["measure"], Measure)
             values = self._values_of(asset, version.digest)
-            rows = (
-                self._rollup(measure, values, grain="1mo" if measure.grain else "")
-                if values
-                else []
-            )
+            month = "1mo" if "1mo" in measures.NESTS[measure.grain] else measure.grain
+            rows = self._rollup(asset, measure, values, grain=month) if values else []
             sides.append({str(row.get("bucket", "all"))[:7]: row["value"] for row in rows})
         return [
             {"bucket": bucket, "before": sides[0].get(bucket), "after": sides[1].get(bucket)}
@@ -539,8 +540,8 @@ class Views:
         where: str = "",
         as_of: str = "",
     ) -> KpiSeen:
-        """Return a KPI's values: over all time, or by dimensions and grain (1h, 1d, 1w, 1mo, 1q,
-        1y).
+        """Return a KPI's values: over all time, or by dimensions and grain (5m, 15m, 1h, 1d, 1w,
+        1mo, 1q, 1y), and whether its goal is met over the goal's own window.
 
         Ratios are never averaged: stored parts are added up and divided then; a measure that cannot
         be taken apart is computed again from the rows.
@@ -556,26 +557,54 @@ class Views:
         version = self.resolve(
             env, measure.of if measures.needs_rows(measure) else f"dataset:kpi_{asset.name}", as_of
         )
-        goal = measure.goal
+        shown = asset.measure or measure  # how it is shown is no part of what it means
+        goal = self._goal(asset, measure, version, shown.goal) if shown.goal else None
         return {
             "kpi": asset.id,
             "definition": defined.digest,
             "version": version.digest,
-            "unit": measure.unit,
+            "unit": shown.unit,
+            "format": shown.format,
+            "over_time": measure.over_time,
             "by": list(by),
             "grain": grain,
-            "goal": _said(goal) if goal else "",
-            "rows": self._rollup(measure, version, by=by, grain=grain, where=where),
+            "goal": _said(shown.goal) if shown.goal else "",
+            "goal_value": goal[0] if goal else None,
+            "goal_met": goal[1] if goal else None,
+            "rows": self._rollup(asset, measure, version, by=by, grain=grain, where=where),
         }
+
+    def _goal(
+        self, asset: Asset, measure: Measure, version: Version, goal: Goal
+    ) -> tuple[Any, bool | None]:
+        """Return a measure's value over a goal's own window, which ends with the newest bucket, and
+        whether it meets the goal; None where there is no value."""
+        since = f"INTERVAL {length_s(goal.over):.0f} SECOND" if goal.over and measure.grain else ""
+        rows = self._rollup(asset, measure, version, since=since)
+        value = rows[0]["value"] if rows else None
+        try:
+            number = Decimal(str(value))
+        except InvalidOperation:
+            return value, None
+        bound = Decimal(str(goal.value))
+        met = {
+            ">=": number >= bound,
+            "<=": number <= bound,
+            ">": number > bound,
+            "<": number < bound,
+        }[goal.op]
+        return value, met
 
     def _rollup(
         self,
+        asset: Asset,
         measure: Measure,
         version: Version,
         *,
         by: Sequence[str] = (),
         grain: str = "",
         where: str = "",
+        since: str = "",
     ) -> list[dict[str, Any]]:
         """Return a measure's values from a version of its stored parts (or, where it needs them, of
         its rows)."""
@@ -588,14 +617,20 @@ class Views:
         p = self._p
         manifest = p.manifest()
         of = manifest.asset(measure.of)
+        measure = msgspec.structs.replace(
+            measure,
+            # an earlier release did not keep it with the definition
+            time=measure.time or (of.table.time if of and of.table else ""),
+            year_starts=asset.measure.year_starts if asset.measure else measure.year_starts,
+        )
         query = measures.rollup_sql(
             measure,
             by=list(by),
             grain=grain,
             where=where,
             table="t",
-            time=of.table.time if of and of.table else "",
             tz=manifest.tz,
+            since=since,
         )
         parts = p.versions.parts(version.asset, version.digest)
         files = p.lake.files(version.locator) if version.locator else ()

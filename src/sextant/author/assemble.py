@@ -74,6 +74,7 @@ class _Assembly:
         self.sound: set[str] = set()  # KPIs whose definition can be used
         self.partitionings: dict[str, Partitioning] = {}
         self.tz = collector.project.tz if collector.project else "UTC"
+        self.year_starts = collector.project.year_starts if collector.project else 1
 
     def manifest(self, bundle: str, files: dict[str, str], lock: str, root: str) -> Manifest:
         collector = self.collector
@@ -453,6 +454,7 @@ class _Assembly:
                     kpi,
                     of,
                     tz=self.tz,
+                    year_starts=self.year_starts,
                     file=file,
                     line=kpi.place.line,
                     checks=checks,

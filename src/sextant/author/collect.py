@@ -48,6 +48,7 @@ class ProjectInfo(NamedTuple):
     tz: str
     owner: str
     environments: tuple[str, ...]
+    year_starts: int
     place: Place
 
 

@@ -6,6 +6,7 @@ form are reported at the author's line; what depends on other assets is checked 
 assembled.
 """
 
+import builtins
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,6 +14,7 @@ from datetime import date, datetime
 from typing import Any, Literal, Never, get_args
 from zoneinfo import ZoneInfo
 
+from sextant.author import measures
 from sextant.author.collect import (
     ProjectInfo,
     caller,
@@ -61,10 +63,15 @@ def project(
     tz: str = "UTC",
     owner: Owner = "",
     environments: Sequence[str] = ("dev", "prod"),
+    year_starts: int = 1,
     **unknown: Never,
 ) -> None:
-    """Name the project. `tz`: the zone whose days and hours its partitions and schedules mean.
-    Called once."""
+    """Name the project. Called once.
+
+    tz           the zone whose days and hours its partitions, schedules and business numbers mean
+    year_starts  the month, 1 to 12, with which its financial year begins: quarters and years of
+                 business numbers
+    """
     refuse_unknown("project", unknown, project.__kwdefaults__)
     _name("project", name)
     try:
@@ -87,7 +94,14 @@ def project(
             "the project has no environment",
             hint='leave `environments` out for `["dev", "prod"]`',
         )
-    info = ProjectInfo(name, tz, _owner(owner), tuple(environments), caller())
+    if year_starts not in range(1, 13) or isinstance(year_starts, bool):
+        report(
+            "SX-PROJ-013",
+            f"`year_starts` is {year_starts!r}",
+            hint="the number of a month: 4 for a year that begins in April",
+        )
+        year_starts = 1
+    info = ProjectInfo(name, tz, _owner(owner), tuple(environments), year_starts, caller())
     collector = current()
     if collector is None:
         return
@@ -526,6 +540,8 @@ def kpi(
     where: str = "",
     goal: Goal | None = None,
     unit: str = "",
+    format: str = "",  # noqa: A002 - the word of the field
+    over_time: str = "",
     description: str = "",
     owner: Owner = "",
     tier: int = 3,
@@ -537,14 +553,28 @@ def kpi(
     of       the dataset over whose rows it is taken
     measure  one aggregate in DuckDB SQL, `count(*) filter (where dep_delay < 15) / count(*)`; taken
              over rows at every level
-    grain    the bucket of time of its stored values: 1h, 1d, 1w, 1mo of the project's zone, or ""
-             for one value in all
+    grain    the bucket of time of its stored values: 5m, 15m, 1h, 1d, 1w, 1mo, 1q, 1y of the
+             project's zone, or "" for one value in all
     by       dimensions, columns of `of`
     where    which rows count
     goal     `goal(">= 0.75", over="28d")`
+    unit     of its values, shown beside them: `EUR`
+    format   how people read a value, a format specification of Python: `,.2f`, `.1%`
+    over_time  of a stock, which does not add up over time (a balance, customers, goods on hand):
+             which of its buckets stands for a longer time: last, first, or their mean, max, min
     """
     refuse_unknown("kpi", unknown, kpi.__kwdefaults__)
-    _one_of("grain", grain, ("1h", "1d", "1w", "1mo", ""))
+    grain = _one_of("grain", grain, tuple(measures.NESTS))
+    over_time = _one_of("over_time", over_time, ("", *measures.OVER_TIME))
+    try:
+        builtins.format(0.5, format)
+    except (ValueError, TypeError):
+        report(
+            "SX-PROJ-019",
+            f"`{format}` is not a value of `format`",
+            hint="a format specification of Python: `,.2f`, `.1%`",
+        )
+        format = ""  # noqa: A001
     slots = Slots(
         owner=_owner(owner), tier=_tier(tier), description=description, checks=_checks(checks)
     )
@@ -557,6 +587,8 @@ def kpi(
         where=where,
         goal=goal,
         unit=unit,
+        format=format,
+        over_time=over_time,
         slots=slots,
         place=caller(),
     )

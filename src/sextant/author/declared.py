@@ -170,6 +170,8 @@ class Kpi:
         where: str,
         goal: Goal | None,
         unit: str,
+        format: str,  # noqa: A002 - the word of the field
+        over_time: str,
         slots: Slots,
         place: Place,
     ) -> None:
@@ -181,6 +183,8 @@ class Kpi:
         self.where = where
         self.goal = goal
         self.unit = unit
+        self.format = format
+        self.over_time = over_time
         self.slots = slots
         self.place = place
 

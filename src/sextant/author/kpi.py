@@ -11,6 +11,7 @@ import msgspec
 from sextant.author.collect import Collector
 from sextant.author.declared import Kpi
 from sextant.author.measures import (
+    NESTS,
     MeasureError,
     check_condition,
     check_measure,
@@ -23,10 +24,11 @@ from sextant.kernel.partitions import Partitioning
 
 LABEL = "_partition"  # the column by which workers tell the partitions of a range apart
 _TAKEN = re.compile(r"_partition|bucket|value|definition|p\d+")
-_COARSE = {"hourly": ("1d", "1w", "1mo"), "daily": ("1w", "1mo"), "monthly": ()}
+# the grain whose buckets a partition is made of: others of which that is so nest in it
+_FINEST = {"hourly": "1h", "daily": "1d", "monthly": "1mo"}
 
 
-def measure_of(kpi: Kpi) -> Measure:
+def measure_of(kpi: Kpi, *, time: str = "", year_starts: int = 1) -> Measure:
     """Return the metric definition as the kernel knows it."""
     return Measure(
         of=kpi.of,
@@ -35,7 +37,11 @@ def measure_of(kpi: Kpi) -> Measure:
         by=kpi.by,
         where=kpi.where,
         goal=kpi.goal,
+        time=time,
+        year_starts=year_starts,
         unit=kpi.unit,
+        format=kpi.format,
+        over_time=kpi.over_time,  # type: ignore[arg-type]
     )
 
 
@@ -94,32 +100,47 @@ def check_source(kpi: Kpi, of: Asset, collector: Collector) -> bool:
             f"`{kpi.name}` has the grain {kpi.grain}, but `{of.name}` is not sliced by time",
             'say `grain=""` on the KPI',
         )
-    if kpi.grain in _COARSE.get(table.partitioning.grain, ()):
-        finest = {"hourly": "1h", "daily": "1d"}[table.partitioning.grain]
+    slice_ = _FINEST.get(table.partitioning.grain, "")
+    if kpi.grain and slice_ and kpi.grain != slice_ and slice_ not in NESTS[kpi.grain]:
+        finest = slice_ if slice_ != "1mo" else "1d"
         note(
             "SX-PROJ-053",
             (
-                f"the grain {kpi.grain} of `{kpi.name}` is coarser than the "
+                f"a bucket of {kpi.grain} of `{kpi.name}` would lie in several of the "
                 f"{table.partitioning.grain} partitions of `{of.name}`"
             ),
             f'keep it by `grain="{finest}"`; it can be read by any coarser grain',
+        )
+    if kpi.over_time and not kpi.grain:
+        note(
+            "SX-PROJ-052",
+            f"`{kpi.name}` is taken over time (`over_time`), but has no grain",
+            'say how often it is kept: `grain="1d"`',
         )
     return len(collector.problems) == before
 
 
 def assets_of(
-    kpi: Kpi, of: Asset, *, tz: str, file: str, line: int, checks: tuple[CheckSpec, ...], owner: str
+    kpi: Kpi,
+    of: Asset,
+    *,
+    tz: str,
+    year_starts: int,
+    file: str,
+    line: int,
+    checks: tuple[CheckSpec, ...],
+    owner: str,
 ) -> tuple[Asset, Asset, str]:
     """Return the definition, the dataset of its values, and that dataset's query over a table named
     as `of`."""
-    measure = msgspec.structs.replace(measure_of(kpi), definition=definition(measure_of(kpi), tz))
     source = of.table or Table()
+    measure = measure_of(kpi, time=source.time, year_starts=year_starts)
+    measure = msgspec.structs.replace(measure, definition=definition(measure, tz))
     # without a bucket the value is one over everything
     slices = source.partitioning if kpi.grain else Partitioning()
     query = values_sql(
         measure,
         table=of.name,
-        time=source.time,
         tz=tz,
         label=LABEL if slices.grain != "none" else "",
     )

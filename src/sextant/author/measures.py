@@ -8,6 +8,7 @@ the loader, the workers and `sextant kpi`. DuckDB's dialect.
 """
 
 import difflib
+import functools
 import hashlib
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -17,13 +18,27 @@ from sextant.formats import values as formatted
 from sextant.kernel.errors import UsageError
 from sextant.kernel.limits import CONDITION_CHARS_MAX
 from sextant.kernel.nouns import CheckResult, Measure
+from sextant.kernel.partitions import hours_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-GRAINS = ("1h", "1d", "1w", "1mo", "")
-_ORDER = {"1h": 0, "1d": 1, "1w": 2, "1mo": 3, "": 4}
-_TRUNCATE = {"1d": "day", "1w": "week", "1mo": "month"}
+# grain -> the coarser ones whose buckets are made of whole buckets of it: weeks lie in no month
+NESTS: dict[str, tuple[str, ...]] = {
+    "5m": ("15m", "1h", "1d", "1w", "1mo", "1q", "1y"),
+    "15m": ("1h", "1d", "1w", "1mo", "1q", "1y"),
+    "1h": ("1d", "1w", "1mo", "1q", "1y"),
+    "1d": ("1w", "1mo", "1q", "1y"),
+    "1w": (),
+    "1mo": ("1q", "1y"),
+    "1q": ("1y",),
+    "1y": (),
+    "": (),
+}
+OF_A_DAY = ("5m", "15m", "1h")  # buckets that are instants; those of other grains are dates
+OVER_TIME = ("last", "first", "mean", "max", "min")
+_MINUTES = {"5m": 5, "15m": 15}
+_TRUNCATE = {"1d": "day", "1w": "week", "1mo": "month", "1q": "quarter", "1y": "year"}
 # Aggregates that the parser does not know as such.
 _AGGREGATES = frozenset({
     "mean", "product", "favg", "fsum", "sumkahan", "kahan_sum", "histogram", "mad", "entropy",
@@ -78,6 +93,7 @@ def check_condition(sql: str) -> None:
     _condition(sql)
 
 
+@functools.lru_cache(maxsize=256)
 def parts(sql: str, of: str = "") -> Parts:
     """Split a measure into additive aggregates p0, p1 ... and an expression over them.
 
@@ -139,26 +155,28 @@ def definition(measure: Measure, tz: str) -> str:
         measure.grain,
         measure.by,
         tz,
+        *([measure.over_time] if measure.over_time else []),
+        *(
+            [measure.year_starts]
+            if measure.grain in ("1q", "1y") and measure.year_starts != 1
+            else []
+        ),
     )
     return hashlib.sha256(msgspec.json.encode(said)).hexdigest()
 
 
-def values_sql(
-    measure: Measure, *, table: str, time: str = "", tz: str = "UTC", label: str = ""
-) -> str:
+def values_sql(measure: Measure, *, table: str, tz: str = "UTC", label: str = "") -> str:
     """Return the query for a KPI's stored values, one row per bucket and full set of dimensions.
 
     table   the name under which the rows of `measure.of` can be read
-    time    their column of instants (naive ones are UTC; a DATE is a local day), needed unless
-            `grain` is ""
+    tz      the zone of its buckets; instants without a zone are UTC, a DATE is a local day
     label   a column that says which partition a row belongs to, kept apart and handed through: many
             partitions in one query
-    Result  columns `bucket` (DATE; TIMESTAMPTZ for 1h; absent without a grain), the dimensions,
-            `p0` ..., `value`,
-            `definition`; `value` is the measure of just these rows
+    Result  columns `bucket` (DATE; TIMESTAMPTZ below a day; absent without a grain), the
+            dimensions, `p0` ..., `value`, `definition`; `value` is the measure of just these rows
     """
     split = parts(measure.sql, measure.of)
-    select = [f"{_bucket(time, measure.grain, tz)} AS bucket"] if measure.grain else []
+    select = [f"{_bucket(measure, tz)} AS bucket"] if measure.grain else []
     select += [_quoted(column) for column in (*measure.by, *([label] if label else []))]
     groups = len(select)
     select += [f"{part.sql} AS {part.name}" for part in split.parts]
@@ -211,17 +229,22 @@ def rollup_sql(
     by: tuple[str, ...] | list[str] = (),
     grain: str | None = None,
     where: str = "",
-    time: str = "",
     tz: str = "UTC",
+    since: str = "",
+    from_rows: bool = False,
 ) -> str:
     """Return the query for the measure at any coarser level: columns `bucket` (if a grain), `by`,
     `value`.
 
-    table  the stored values; for a measure that `needs_rows`, the rows of `measure.of` (then `time`
-           is their column of instants)
+    A stock (`over_time`) is added up over dimensions for each bucket that is stored, and then taken
+    over time: the last and the first are those of the last and first bucket that has any row.
+
+    table  the stored values; for a measure that `needs_rows`, or with `from_rows`, the rows of
+           `measure.of`
     by     some of the measure's dimensions
     grain  as declared when None; a coarser one; "" for one value over everything
     where  a condition over `bucket` and the measure's dimensions
+    since  SQL of a length of time: only the newest buckets, that long, count
     Raises UsageError for a dimension, grain or condition that the measure does not have.
     """
     grain = measure.grain if grain is None else grain
@@ -232,27 +255,13 @@ def rollup_sql(
                 f"the measure has no dimension `{dimension}`",
                 hint=_near(dimension, measure.by),
             )
-    if (
-        grain not in GRAINS
-        or _ORDER[grain] < _ORDER[measure.grain]
-        or (grain and not measure.grain)
-    ):
-        fit = [g for g in GRAINS if g and measure.grain and _ORDER[g] >= _ORDER[measure.grain]]
-        raise UsageError(
-            "SX-KPI-002",
-            f"the measure has no values by `{grain}`",
-            hint=(
-                f"it is kept by {measure.grain or 'nothing'}; choose {', '.join(fit) or 'no grain'}"
-            ),
-        )
+    _refuse_grain(measure, grain)
     where = _asked(where, measure)
     split = parts(measure.sql, measure.of)
-    if split.exact_from_rows:
-        inner = (
-            f"SELECT *, {_bucket(time, measure.grain, tz)} AS bucket FROM {_quoted(table)}"
-            if measure.grain
-            else f"SELECT * FROM {_quoted(table)}"
-        )
+    whole = split.exact_from_rows or from_rows
+    if whole:
+        bucket = f", {_bucket(measure, tz)} AS bucket"
+        inner = f"SELECT *{bucket if measure.grain else ''} FROM {_quoted(table)}"
         inner += f" WHERE (\n{measure.where}\n)" if measure.where else ""
         value = f"(\n{_plain(measure.sql, measure.of)}\n)"
     else:
@@ -260,23 +269,67 @@ def rollup_sql(
         value = split.final
         for part in split.parts:
             value = value.replace(f"{{{part.name}}}", _merged(part))
-    select = [f"{_rebucket(grain, measure.grain, tz)} AS bucket"] if grain else []
-    select += [_quoted(dimension) for dimension in by]
-    groups = ", ".join(str(n) for n in range(1, len(select) + 1))
-    tail = f"\nGROUP BY {groups}\nORDER BY {groups}" if groups else ""
+    if since:  # of what is there, whoever asks for a part of it
+        newest = f"max(bucket) FROM ({inner}) AS newest"
+        inner = f"SELECT * FROM ({inner}) AS all_ WHERE bucket > (SELECT {newest}) - {since}"
     condition = f"\nWHERE (\n{where}\n)" if where else ""
-    return (
-        "SELECT "
-        + ",\n  ".join([*select, f"{value} AS value"])
-        + f"\nFROM ({inner}) AS stored{condition}{tail}"
+    period = f"{_rebucket(grain, measure, tz)} AS bucket" if grain else ""
+    dimensions = [_quoted(dimension) for dimension in by]
+    if not measure.over_time:
+        return _grouped(
+            [period, *dimensions], f"{value} AS value", f"({inner}) AS stored{condition}"
+        )
+    # one value for each stored bucket first, then over the buckets of a period
+    at = _rebucket(grain, measure, tz) if grain else "0"
+    each = _grouped(["bucket", *dimensions], f"{value} AS value", f"({inner}) AS stored{condition}")
+    # what has no value in a bucket (a share of nothing) has no say over time
+    some = "CASE WHEN isfinite(CAST(value AS DOUBLE)) THEN value END AS value"
+    ends = "" if not grain else "PARTITION BY period"
+    timed = (
+        f"SELECT *, min(bucket) OVER ({ends}) AS first_, max(bucket) OVER ({ends}) AS last_ "
+        f"FROM (SELECT * REPLACE ({some}), {at} AS period FROM (\n{each}\n) AS each_)"
     )
+    taken = {
+        "last": "any_value(value) FILTER (WHERE bucket = last_)",
+        "first": "any_value(value) FILTER (WHERE bucket = first_)",
+        "mean": "avg(value)",
+        "max": "max(value)",
+        "min": "min(value)",
+    }[measure.over_time]
+    of = f"(\n{timed}\n) AS timed"
+    if measure.over_time in ("last", "first"):
+        of += f"\nWHERE bucket = {measure.over_time}_"  # who is not there then has no value
+    return _grouped(["period AS bucket" if grain else "", *dimensions], f"{taken} AS value", of)
+
+
+def _grouped(groups: list[str], value: str, of: str) -> str:
+    """Return a query of a value for each group, in the order of the groups."""
+    groups = [one for one in groups if one]
+    numbers = ", ".join(str(n) for n in range(1, len(groups) + 1))
+    tail = f"\nGROUP BY {numbers}\nORDER BY {numbers}" if groups else ""
+    return "SELECT " + ",\n  ".join([*groups, value]) + f"\nFROM {of}{tail}"
+
+
+def _refuse_grain(measure: Measure, grain: str) -> None:
+    fit = [measure.grain, *NESTS[measure.grain]] if measure.grain else []
+    if not grain or grain in fit:
+        return
+    hint = f"it is kept by {measure.grain or 'nothing'}; choose {', '.join(fit) or 'no grain'}"
+    if measure.grain == "1w" and grain in NESTS["1d"]:
+        hint = 'a week lies in two months and years: keep it by `grain="1d"`'
+    raise UsageError("SX-KPI-002", f"the measure has no values by `{grain}`", hint=hint)
 
 
 def reconcile(
-    asset: str, measure: Measure, rows: "pa.Table", values: "pa.Table", *, of: str, tz: str
+    asset: str,
+    measure: Measure,
+    rows: "pa.Table",
+    values: "pa.Table",
+    *,
+    tz: str,
 ) -> CheckResult:
-    """Check that the stored parts, added up over everything, say the same as the measure over all
-    rows at once.
+    """Check that the stored parts, put together over everything, say the same as the measure over
+    all rows at once.
 
     rows    what the values were made from; values: what is about to be stored
     Result  a failed check when they differ by more than rounding
@@ -290,21 +343,14 @@ def reconcile(
         connection.register("values_", values)
         connection.execute(f"SET TimeZone = '{tz}'")
         connection.execute("SET threads = 1")  # sums of floats depend on their order
-        where = f" WHERE (\n{measure.where}\n)" if measure.where else ""
-        one = (
-            connection.sql(f"SELECT (\n{_plain(measure.sql, of)}\n) AS value FROM rows_{where}")
-            .to_arrow_table()
-            .column("value")[0]
-            .as_py()
-        )
-        other = (
-            one
-            if needs_rows(measure)
-            else connection.sql(rollup_sql(measure, table="values_", grain="", tz=tz))
-            .to_arrow_table()
-            .column("value")[0]
-            .as_py()
-        )
+
+        def asked(table: str, *, from_rows: bool) -> Any:
+            query = rollup_sql(measure, table=table, grain="", tz=tz, from_rows=from_rows)
+            found = connection.sql(query).to_arrow_table().column("value")
+            return found[0].as_py() if len(found) else None
+
+        one = asked("rows_", from_rows=True)
+        other = one if needs_rows(measure) else asked("values_", from_rows=False)
     one, other = _defined(one), _defined(other)
     same = one == other or (
         one is not None
@@ -496,28 +542,55 @@ def _compares(node: Any) -> bool:
 # ---------------------------------------------------------------- writing
 
 
-def _bucket(time: str, grain: str, tz: str) -> str:
+def _bucket(measure: Measure, tz: str) -> str:
     """Return the bucket of a row. The branches are there because a column may be TIMESTAMPTZ, a
     naive UTC TIMESTAMP or a local DATE; none depends on the session's time zone."""
-    column, zone = _quoted(time), tz.replace("'", "''")
+    column, zone, grain = _quoted(measure.time), tz.replace("'", "''"), measure.grain
     instant = (
         f"CASE typeof({column}) WHEN 'TIMESTAMP WITH TIME ZONE' THEN CAST({column} AS "
         f"TIMESTAMPTZ) ELSE timezone('UTC', CAST({column} AS TIMESTAMP)) END"
     )
-    if grain == "1h":
-        return f"time_bucket(INTERVAL '1 hour', {instant})"
+    if grain in OF_A_DAY:
+        return _of_a_day(grain, instant, tz)
     local = (
         f"CASE typeof({column}) WHEN 'DATE' THEN CAST({column} AS TIMESTAMP) ELSE "
         f"timezone('{zone}', {instant}) END"
     )
-    return f"CAST(date_trunc('{_TRUNCATE[grain]}', {local}) AS DATE)"
+    return _of_days(grain, local, measure.year_starts)
 
 
-def _rebucket(grain: str, stored: str, tz: str) -> str:
-    if grain == stored:
+def _of_a_day(grain: str, instant: str, tz: str) -> str:
+    """Return the bucket of an instant below a day. Hours are those of the wall clock."""
+    if grain in _MINUTES:  # zones differ from UTC by quarters of an hour
+        return f"time_bucket(INTERVAL '{_MINUTES[grain]} minutes', {instant})"
+    whole, odd = hours_of(tz)
+    if whole:
+        return f"time_bucket(INTERVAL '1 hour', {instant})"
+    local = f"timezone('{tz.replace(chr(39), chr(39) * 2)}', {instant})"
+    start = f"{instant} - ({local} - date_trunc('hour', {local}))"
+    if not odd:
+        return start
+    changes = ", ".join(f"'{change:%Y-%m-%d %H:%M:%S}+00'" for change in odd)
+    since = f"list_filter(CAST([{changes}] AS TIMESTAMPTZ[]), lambda x : x <= {instant})"
+    return f"greatest({start}, list_max({since}))"  # an hour begins anew where clocks change in it
+
+
+def _of_days(grain: str, local: str, year_starts: int) -> str:
+    shift = (year_starts - 1) % (3 if grain == "1q" else 12)
+    if grain not in ("1q", "1y") or not shift:
+        return f"CAST(date_trunc('{_TRUNCATE[grain]}', {local}) AS DATE)"
+    month = f"date_trunc('month', {local}) - INTERVAL {shift} MONTH"
+    return f"CAST(date_trunc('{_TRUNCATE[grain]}', {month}) + INTERVAL {shift} MONTH AS DATE)"
+
+
+def _rebucket(grain: str, measure: Measure, tz: str) -> str:
+    if grain == measure.grain:
         return "bucket"
-    local = f"timezone('{tz}', bucket)" if stored == "1h" else "bucket"
-    return f"CAST(date_trunc('{_TRUNCATE[grain]}', {local}) AS DATE)"
+    if grain in OF_A_DAY:
+        return _of_a_day(grain, "bucket", tz)
+    zone = tz.replace("'", "''")
+    local = f"timezone('{zone}', bucket)" if measure.grain in OF_A_DAY else "bucket"
+    return _of_days(grain, local, measure.year_starts)
 
 
 def _merged(part: Part) -> str:
@@ -528,6 +601,7 @@ def _merged(part: Part) -> str:
     return f"{part.merge.upper()}({part.name})"
 
 
+@functools.lru_cache(maxsize=256)
 def _plain(sql: str, of: str) -> str:
     """Return the measure as written; rendered anew only where the dataset's name had to be taken
     off its columns."""

@@ -1,6 +1,7 @@
 """Commands that only look: status, graph, show, versions, diff, releases, kpi, why, signals,
 incidents, runs."""
 
+from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +14,7 @@ from sextant.kernel.lengths import human_s
 from sextant.kernel.limits import PAGE_ROWS_MAX
 
 if TYPE_CHECKING:
-    from sextant.app.answers import Status
+    from sextant.app.answers import KpiSeen, Status
 
 _SAMPLES_SHOWN = 5  # rows of each kind that a diff prints
 limit_option = click.option(
@@ -326,7 +327,10 @@ def _release_lines(found: list[dict[str, Any]]) -> list[str]:
     "--by", multiple=True, metavar="DIM", help="Break down by this dimension; may be given again."
 )
 @click.option(
-    "--grain", default="", metavar="1d|1w|1mo|1q|1y", help="One value for each such length of time."
+    "--grain",
+    default="",
+    metavar="1h|1d|1w|1mo|1q|1y",
+    help="One value for each such length of time.",
 )
 @click.option("--where", default="", metavar="SQL", help="Only rows for which this holds.")
 @click.option("--as-of", default="", metavar="VERSION|TIME", help="As it was then.")
@@ -347,13 +351,39 @@ def kpi(
 
         def lines() -> list[str]:
             head = list(found["rows"][0]) if found["rows"] else ["value"]
-            title = found["kpi"] + (f"  goal {found['goal']}" if found["goal"] else "")
-            return [
-                title,
-                *values_table(head, [[row[column] for column in head] for row in found["rows"]]),
+            named = [
+                f"value ({found['unit']})" if c == "value" and found["unit"] else c for c in head
             ]
+            rows = [
+                [_formatted(row[c], found["format"]) if c == "value" else row[c] for c in head]
+                for row in found["rows"]
+            ]
+            return [_goal_line(found), *values_table(named, rows)]
 
         emit(found, json=as_json, text=lines)
+
+
+def _goal_line(found: "KpiSeen") -> str:
+    """Return the head of a business number: its goal, met or missed, beside the value that says
+    so."""
+    if not found["goal"]:
+        return found["kpi"]
+    value = text_of(_formatted(found["goal_value"], found["format"]))
+    unit = f" {found['unit']}" if found["unit"] else ""
+    met = {True: "met", False: "MISSED", None: "no value"}[found["goal_met"]]
+    return f"{found['kpi']}  goal {found['goal']}: {met}" + (
+        f" ({value}{unit})" if found["goal_met"] is not None else ""
+    )
+
+
+def _formatted(value: Any, spec: str) -> Any:
+    """Return a number as its KPI is read; without a format, and for what is no number, as it is."""
+    if not spec or value is None:
+        return value
+    try:
+        return format(Decimal(value) if isinstance(value, str) else value, spec)
+    except (ValueError, TypeError, InvalidOperation):
+        return value
 
 
 @click.command()

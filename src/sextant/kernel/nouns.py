@@ -164,14 +164,20 @@ class Measure(Noun, frozen=True, kw_only=True):
 
     of: str
     sql: str
-    # bucket of the stored values: 1h, 1d, 1w, 1mo of the project's zone, "" = one in all
+    # bucket of the stored values: 5m, 15m, 1h, 1d, 1w, 1mo, 1q, 1y of the project's zone; "" = one
+    # in all
     grain: str = "1d"
     by: tuple[str, ...] = ()
     where: str = ""
     goal: Goal | None = None
+    time: str = ""  # the column of instants of `of`
+    year_starts: int = 1  # the month, 1 to 12, with which quarters and years begin
     unit: str = ""
-    # digest of what the number means: of, sql, where, grain, by and the zone, not of goal and
-    # layout
+    format: str = ""  # how people read a value: a format specification of Python
+    # a stock does not add up over time: which of its buckets stands for a longer time
+    over_time: Literal["", "last", "first", "mean", "max", "min"] = ""
+    # digest of what the number means: of, sql, where, grain, by, over_time and the zone, not of
+    # goal and layout
     definition: str = ""
 
 

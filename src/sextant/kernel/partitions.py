@@ -3,12 +3,15 @@ names.
 
 A partition's key is text: `2013-02-09` (daily), `2013-11-03T01-0400` (hourly, with the UTC offset
 so that both hours of a clock change are told apart), `2013-02` (monthly), the name itself (static),
-`all` (an unpartitioned dataset). Keys of one grain sort in time order, but for the repeated hour of
-a clock change.
+`all` (an unpartitioned dataset). An hour is the time for which a clock on the wall shows one hour
+under one offset: where clocks change by half an hour, one of them lasts half an hour. Keys of one
+grain sort in time order, but for the repeated hour of a clock change.
 """
 
+import functools
+import math
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -211,7 +214,7 @@ def _parse(grain: Grain, key: str, zone: ZoneInfo) -> datetime:
         elif grain == "monthly":
             start = datetime.strptime(key, "%Y-%m").replace(tzinfo=zone)
         else:
-            start = datetime.strptime(key, "%Y-%m-%dT%H%z").astimezone(zone)
+            start = _hour_named(datetime.strptime(key, "%Y-%m-%dT%H%z"), zone)
     except ValueError:
         start = None
     if (
@@ -230,16 +233,79 @@ def _key(grain: Grain, local: datetime) -> str:
     )
 
 
+def _hour(local: datetime) -> tuple[datetime, datetime]:
+    """Return start and end of the hour that holds an instant, in its zone: all instants around it
+    of the same local hour and the same offset."""
+    zone, offset = local.tzinfo, local.utcoffset()
+    assert offset is not None
+    start = (local.replace(minute=0, second=0, microsecond=0, tzinfo=None) - offset).replace(
+        tzinfo=UTC
+    )
+    end = start + timedelta(hours=1)
+    at = local.astimezone(UTC)
+    if start.astimezone(zone).utcoffset() != offset:
+        start = _change(start, at, zone)
+    if (end - timedelta(microseconds=1)).astimezone(zone).utcoffset() != offset:
+        end = _change(at, end, zone)
+    return start.astimezone(zone), end.astimezone(zone)
+
+
+def _hour_named(named: datetime, zone: ZoneInfo) -> datetime | None:
+    """Return the start of the hour that begins at `named` if its offset holds then, else at the
+    change that brings it."""
+    at = named.astimezone(UTC)
+    if at.astimezone(zone).utcoffset() == named.utcoffset():
+        return at.astimezone(zone)
+    end = at + timedelta(hours=1)
+    if (end - timedelta(microseconds=1)).astimezone(zone).utcoffset() != named.utcoffset():
+        return None
+    return _change(at, end, zone).astimezone(zone)
+
+
+def _change(before: datetime, after: datetime, zone: tzinfo | None) -> datetime:
+    """Return the second at which the offset of `before` ends, somewhere up to `after` (UTC)."""
+    old = before.astimezone(zone).utcoffset()
+    low, high = int(before.timestamp()), math.ceil(after.timestamp())
+    while high - low > 1:
+        middle = (low + high) // 2
+        here = datetime.fromtimestamp(middle, UTC).astimezone(zone)
+        low, high = (middle, high) if here.utcoffset() == old else (low, middle)
+    return datetime.fromtimestamp(high, UTC)
+
+
+@functools.lru_cache(maxsize=16)
+def hours_of(tz: str) -> tuple[bool, tuple[datetime, ...]]:
+    """Return whether a zone's hours have been those of UTC since 1970, and the changes of its
+    clocks, up to 2100, that fall inside of an hour of the wall clock."""
+    zone = ZoneInfo(tz)
+    whole, odd = True, []
+    at, last = datetime(1970, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+    step = timedelta(days=4)  # two changes are never nearer than Ramadan is long
+    while at < last:
+        offset = at.astimezone(zone).utcoffset()
+        assert offset is not None
+        whole = whole and not offset.total_seconds() % 3600
+        if (at + step).astimezone(zone).utcoffset() != offset:
+            change = _change(at, at + step, zone)
+            local = change.astimezone(zone)
+            if local.minute or local.second:
+                whole = False
+                odd.append(change)
+            whole = whole and not change.minute
+        at += step
+    return whole, tuple(odd)
+
+
 def _floor(grain: Grain, local: datetime) -> datetime:
     if grain == "hourly":
-        return local.replace(minute=0, second=0, microsecond=0)
+        return _hour(local)[0]
     day = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
     return day if grain == "daily" else day.replace(day=1)
 
 
 def _next(grain: Grain, local: datetime) -> datetime:
-    if grain == "hourly":  # real hours: a clock change repeats or skips a local one
-        return (local.astimezone(UTC) + timedelta(hours=1)).astimezone(local.tzinfo)
+    if grain == "hourly":
+        return _hour(local)[1]
     naive = local.replace(tzinfo=None)
     if grain == "daily":
         return (naive + timedelta(days=1)).replace(tzinfo=local.tzinfo)

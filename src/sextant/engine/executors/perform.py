@@ -513,7 +513,7 @@ def _reconciled(order: WorkOrder, parts: list[tuple[str, pa.Table]]) -> list[Che
     rows = table_of(order.lake, order.inputs[0])
     values = pa.concat_tables([table for _, table in parts])
     result: CheckResult = registry.load("kpi.reconcile")(
-        asset.id, asset.measure, rows, values, of=order.inputs[0].name, tz=order.tz
+        asset.id, asset.measure, rows, values, tz=order.tz
     )
     return [result]
 

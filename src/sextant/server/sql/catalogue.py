@@ -444,7 +444,8 @@ def live_kpi(env: str, name: str, measure: Measure) -> LiveKpi:
         by=measure.by,
         parts=tuple(part.name for part in found.parts),
         value=clickhouse_sql(measure),
-        rollup=clickhouse_sql(measure, merged=True),
+        rollup=clickhouse_sql(measure, merged=True)
+        + (f" of one bucket; over time: the {measure.over_time}" if measure.over_time else ""),
     )
 
 

@@ -7,10 +7,11 @@ value may be absent is one question, which values may be there is another.
 
 import math
 from collections.abc import Callable, Mapping
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, InvalidOperation
 from decimal import Context as DecimalContext
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from sextant.domains.dataops.checks.finding import Context, Finding, Probe, Unanswerable, need
 from sextant.formats.values import text
@@ -85,8 +86,8 @@ def between(params: Mapping[str, Any], context: Context) -> Probe:
 
     name = need(params, "column", "between")
     type_ = context.column(name)
-    low = _bound(params.get("low"), name, type_, math.ceil, ROUND_CEILING)
-    high = _bound(params.get("high"), name, type_, math.floor, ROUND_FLOOR)
+    low = _bound(params.get("low"), name, type_, context.tz, math.ceil, ROUND_CEILING)
+    high = _bound(params.get("high"), name, type_, context.tz, math.floor, ROUND_FLOOR)
     column = pl.col(name)
     outside = pl.lit(value=False)
     if low is not None:
@@ -133,7 +134,7 @@ def accepted_values(params: Mapping[str, Any], context: Context) -> Probe:
         list(need(params, "values", "accepted_values")),
     )
     type_ = context.column(name)
-    found = [_literal(value, name, type_) for value in accepted if value is not None]
+    found = [_literal(value, name, type_, context.tz) for value in accepted if value is not None]
     listed = pl.Series([value for value in found if value is not None], dtype=type_)
     said = (
         f"`{name}` among "
@@ -236,7 +237,7 @@ def _kind(type_: "pl.DataType") -> str:
     return "text" if type_ in (pl.String, pl.Categorical, pl.Enum) else str(type_)
 
 
-def _literal(value: Any, name: str, type_: "pl.DataType") -> Any:
+def _literal(value: Any, name: str, type_: "pl.DataType", tz: str) -> Any:
     """Return a listed value as the column holds it; None when it can hold no such value."""
     import polars as pl
 
@@ -254,7 +255,7 @@ def _literal(value: Any, name: str, type_: "pl.DataType") -> Any:
     if _kind(type_) == "text" and isinstance(value, str):
         return value
     if type_ == pl.Date or isinstance(type_, pl.Datetime):
-        return _time(value, name, type_)
+        return _time(value, name, type_, tz)
     raise Unanswerable(f"`{name}` has type {type_}, which does not compare with {value!r}")
 
 
@@ -262,6 +263,7 @@ def _bound(
     value: Any,
     name: str,
     type_: "pl.DataType",
+    tz: str,
     whole: Callable[[Any], int],
     rounding: str,
 ) -> Any:
@@ -279,7 +281,7 @@ def _bound(
             return _quantized(number, type_, rounding)
         return float(number)
     if type_ == pl.Date or isinstance(type_, pl.Datetime):
-        return _time(value, name, type_)
+        return _time(value, name, type_, tz)
     if _kind(type_) == "text" and isinstance(value, str):
         return value
     raise Unanswerable(f"`{name}` has type {type_}, which does not compare with {value!r}")
@@ -315,8 +317,8 @@ def _holds(type_: "pl.DataType", value: Any) -> bool:
     return True
 
 
-def _time(value: Any, name: str, type_: "pl.DataType") -> Any:
-    """Return a date or an instant; one without a zone counts as UTC."""
+def _time(value: Any, name: str, type_: "pl.DataType", tz: str) -> Any:
+    """Return a date or an instant; one without a zone is one of the project's."""
     import polars as pl
 
     try:
@@ -327,7 +329,7 @@ def _time(value: Any, name: str, type_: "pl.DataType") -> Any:
     except ValueError as error:
         raise Unanswerable(f"`{name}` has type {type_}, but `{value}` is not a time") from error
     if isinstance(type_, pl.Datetime):
-        zoned = value if value.tzinfo else value.replace(tzinfo=UTC)
+        zoned = value if value.tzinfo else value.replace(tzinfo=ZoneInfo(tz))
         return zoned if type_.time_zone else value.replace(tzinfo=None)
     return value
 

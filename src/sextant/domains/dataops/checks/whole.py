@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from datetime import time as midnight
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from sextant.domains.dataops.checks.finding import Context, Finding, Unanswerable, need
 from sextant.formats.values import plain
@@ -78,7 +79,7 @@ def fresh(params: Mapping[str, Any], context: Context) -> Finding:
             hint='declare it: @sx.dataset(time="...")',
         )
     context.column(name)
-    newest = _instant(context.frame.get_column(name).max(), name)
+    newest = _instant(context.frame.get_column(name).max(), name, context.tz)
     if newest is None:
         return Finding(
             failed=1,
@@ -212,14 +213,16 @@ def _long(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if abs(seconds) < 172800 else f"{seconds / 86400:.1f} days"
 
 
-def _instant(value: Any, name: str) -> datetime | None:
-    """Return a time as an instant; without a zone it counts as UTC, a date as its first moment."""
+def _instant(value: Any, name: str, tz: str) -> datetime | None:
+    """Return a time as an instant; without a zone it is one of the project's, a date is its first
+    moment there."""
     if value is None:
         return None
     if isinstance(value, datetime):
-        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+        zoned = value if value.tzinfo else value.replace(tzinfo=ZoneInfo(tz))
+        return zoned.astimezone(UTC)
     if isinstance(value, date):
-        return datetime.combine(value, midnight(), tzinfo=UTC)
+        return datetime.combine(value, midnight(), tzinfo=ZoneInfo(tz)).astimezone(UTC)
     raise Unanswerable(f"`{name}` holds no times")
 
 
