@@ -102,6 +102,7 @@ def check(
     references: Mapping[str, Any] | None = None,
     partition: str = "",
     at: datetime | None = None,
+    tz: str = "UTC",
 ) -> list[CheckResult]:
     """Run checks on a frame, as a worker would before a publish; return one result for each, in the
     order declared.
@@ -110,6 +111,7 @@ def check(
     frame       the rows: Polars, pandas, PyArrow, a DuckDB relation
     references  dataset -> rows, what foreign keys look into: `{"airlines": frame}`
     at          the present, for `fresh`
+    tz          the project's zone
     Raises      BadData for a value that is no frame; ProjectError for a check that is wrong in
                 itself
     """
@@ -142,6 +144,7 @@ def check(
             for key, value in (references or {}).items()
         },
         now_ns=from_datetime(at) if at else 0,
+        tz=tz,
     )
     return [result for result, _ in found]
 

@@ -4,10 +4,12 @@ import os
 import shutil
 import stat
 import sys
+from datetime import timedelta
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from sextant.app.answers import Finding
-from sextant.kernel.clock import iso
+from sextant.kernel.clock import iso, to_datetime
 from sextant.kernel.errors import SextantError
 from sextant.stores import landlock
 
@@ -47,6 +49,15 @@ def examine(p: "LocalPlatform") -> list[Finding]:
         problem is None,
         problem.message.splitlines()[0] if problem else f"{len(p.manifest().assets)} assets",
         (problem.hint or problem.where) if problem else "",
+    )
+    differs = zone_differs(p.manifest().tz, p.clock.now_ns())
+    say(
+        "time zone",
+        not differs,
+        f"Python and DuckDB know {p.manifest().tz} differently from {differs} on"
+        if differs
+        else f"Python and DuckDB know {p.manifest().tz} alike",
+        "update the machine's zone data (tzdata): days and hours would be cut at two places",
     )
     damage = p.state.integrity()
     say(
@@ -144,6 +155,25 @@ def examine(p: "LocalPlatform") -> list[Finding]:
         "`sextant ledger checkpoint` signs",
     )
     return out
+
+
+def zone_differs(tz: str, now_ns: int) -> str:
+    """Return the first hour, from a year before to two years after now, at which Python's zone data
+    and DuckDB's give a zone another local time; "" when they agree."""
+    import duckdb
+
+    zone = ZoneInfo(tz)
+    start = to_datetime(now_ns).replace(minute=0, second=0, microsecond=0) - timedelta(days=365)
+    with duckdb.connect() as connection:
+        found = connection.execute(
+            "SELECT n, timezone(?, ? + to_hours(n)) FROM range(?) AS r(n) ORDER BY n",
+            [tz, start, 3 * 365 * 24],
+        ).fetchall()
+    for hours, local in found:
+        at = start + timedelta(hours=hours)
+        if at.astimezone(zone).replace(tzinfo=None) != local:
+            return f"{at:%Y-%m-%d %H:%M} UTC"
+    return ""
 
 
 def _missing_files(p: "LocalPlatform") -> list[str]:

@@ -139,8 +139,8 @@ class Platform(Protocol):
         as_of: str = "",
         env: str = "",
     ) -> KpiSeen:
-        """Return a business number: over all time, or by dimensions and grain (1h, 1d, 1w, 1mo, 1q,
-        1y). Ratios are never averaged."""
+        """Return a business number: over all time, or by dimensions and grain (5m, 15m, 1h, 1d, 1w,
+        1mo, 1q, 1y). Ratios are never averaged."""
         ...
 
     def why(self, subject: str, *, env: str = "") -> Why:

@@ -7,7 +7,7 @@ value may be absent is one question, which values may be there is another.
 
 import math
 from collections.abc import Callable, Mapping
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, InvalidOperation
 from decimal import Context as DecimalContext
 from typing import TYPE_CHECKING, Any
@@ -330,7 +330,7 @@ def _time(value: Any, name: str, type_: "pl.DataType", tz: str) -> Any:
         raise Unanswerable(f"`{name}` has type {type_}, but `{value}` is not a time") from error
     if isinstance(type_, pl.Datetime):
         zoned = value if value.tzinfo else value.replace(tzinfo=ZoneInfo(tz))
-        return zoned if type_.time_zone else value.replace(tzinfo=None)
+        return zoned.astimezone(UTC) if type_.time_zone else value.replace(tzinfo=None)
     return value
 
 
