@@ -149,8 +149,9 @@ def test_uptime_of_hours_and_days_over_a_clock_change(p: Any) -> None:
 def test_quarters_and_years_begin_with_the_financial_year(p: Any) -> None:
     """A financial year that begins in July would be reported by calendar years."""
     (only,) = asked(p, "conversion", grain="1y")
-    assert only[0] == "2025-07-01"
-    assert [row[0] for row in asked(p, "conversion", grain="1q")] == ["2026-01-01", "2026-04-01"]
+    assert only[0] == date(2025, 7, 1)
+    quarters = [row[0] for row in asked(p, "conversion", grain="1q")]
+    assert quarters == [date(2026, 1, 1), date(2026, 4, 1)]
 
 
 def test_a_goal_says_whether_it_is_met_over_its_own_window(p: Any) -> None:
@@ -218,4 +219,4 @@ def test_weeks_are_not_asked_by_month() -> None:
         with pytest.raises(UsageError, match="no values by `1mo`") as error:
             p.views.kpi("dev", "k", grain="1mo")
         assert "a week lies in two months" in error.value.hint
-        assert asked(p, "k", grain="1w") == [("2026-01-26", 3)]
+        assert asked(p, "k", grain="1w") == [(date(2026, 1, 26), 3)]

@@ -43,6 +43,7 @@ from sextant.engine import bodies
 from sextant.engine.execute import Done, Task
 from sextant.engine.leases import worker_of
 from sextant.engine.plan import Plan, Request
+from sextant.formats.values import plain
 from sextant.kernel.errors import Denied, NotFound, UsageError
 from sextant.kernel.limits import PAGE_ROWS, PAGE_ROWS_MAX
 from sextant.kernel.nouns import Asset, CheckResult, Principal, Release
@@ -184,9 +185,11 @@ class Operations:
         as_of: str = "",
         env: str = "",
     ) -> KpiSeen:
-        return self._p.views.kpi(
+        found = self._p.views.kpi(
             self._env(env), name, by=tuple(by), grain=grain, where=where, as_of=as_of
         )
+        rows = [plain(row) for row in found["rows"]]
+        return {**found, "rows": rows, "goal_value": plain(found["goal_value"])}
 
     def why(self, subject: str, *, env: str = "") -> Why:
         from sextant.app.why import why

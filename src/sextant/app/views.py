@@ -31,7 +31,7 @@ from sextant.engine import keys
 from sextant.engine.history import History, seal_matches
 from sextant.engine.plan import Request, order
 from sextant.engine.versions import changed
-from sextant.formats.values import records, text
+from sextant.formats.values import plain, records, text
 from sextant.kernel import graph as reach
 from sextant.kernel.clock import from_datetime, iso
 from sextant.kernel.errors import NotFound, UsageError, UserError
@@ -459,7 +459,7 @@ class Views:
             values = self._values_of(asset, version.digest)
             month = "1mo" if "1mo" in measures.NESTS[measure.grain] else measure.grain
             rows = self._rollup(asset, measure, values, grain=month) if values else []
-            sides.append({str(row.get("bucket", "all"))[:7]: row["value"] for row in rows})
+            sides.append({str(row.get("bucket", "all"))[:7]: plain(row["value"]) for row in rows})
         return [
             {"bucket": bucket, "before": sides[0].get(bucket), "after": sides[1].get(bucket)}
             for bucket in sorted({*sides[0], *sides[1]})
@@ -526,7 +526,7 @@ class Views:
             rows = self.kpi(env, asset.name)["rows"]
         except NotFound:
             return None
-        return rows[0]["value"] if rows else None
+        return plain(rows[0]["value"]) if rows else None
 
     # ------------------------------------------------------------ business numbers
 
@@ -542,6 +542,8 @@ class Views:
     ) -> KpiSeen:
         """Return a KPI's values: over all time, or by dimensions and grain (5m, 15m, 1h, 1d, 1w,
         1mo, 1q, 1y), and whether its goal is met over the goal's own window.
+
+        Values are Python's; `plain` makes JSON of them.
 
         Ratios are never averaged: stored parts are added up and divided then; a measure that cannot
         be taken apart is computed again from the rows.
@@ -660,7 +662,8 @@ class Views:
                     f"the question cannot be answered: {str(error).splitlines()[0]}",
                     hint="--where is a condition over the dimensions",
                 ) from error
-        return records(frames.finite(table, "value"))
+        found: list[dict[str, Any]] = frames.finite(table, "value").to_pylist()
+        return found
 
     # ------------------------------------------------------------ lists
 
