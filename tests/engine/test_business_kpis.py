@@ -53,6 +53,8 @@ sx.kpi("peak", of=subscriptions, measure="sum(price)", by=["plan"], over_time="m
 sx.kpi("uptime", of=probes, measure="avg(up::int)", grain="1h", by=["region"])
 sx.kpi("uptime_of_days", of=probes, measure="count(*) filter (where up) / count(*)", by=["region"])
 sx.kpi("return_rate", of=orders, measure="sum(amount) filter (where returned) / sum(amount)", by=["currency"])
+sx.kpi("all_orders", of=orders, measure="median(amount) + count(*)", grain="", goal=sx.goal("> 1", over="7d"))
+sx.kpi("all_amounts", of=orders, measure="sum(amount)", grain="", by=["currency"])
 sx.kpi("conversion", of=orders, measure="count(*) filter (where visited_twice) / count(*)", by=["currency"])
 """.replace("sx_utc", "__import__('datetime').UTC")
 
@@ -126,6 +128,14 @@ def test_rates_and_shares(p: Any) -> None:
             asked(p, name, by=[column]), plain(p, of, f"select {column}, {share} from t group by 1")
         )
         same(asked(p, name), plain(p, of, f"select {share} from t"))
+
+
+def test_a_number_without_a_grain(p: Any) -> None:
+    """One value in all would need a column of instants."""
+    same(asked(p, "all_orders"), plain(p, "orders", "select median(amount) + count(*) from t"))
+    by_currency = "select currency, sum(amount) from t group by 1"
+    same(asked(p, "all_amounts", by=["currency"]), plain(p, "orders", by_currency))
+    assert p.views.kpi("dev", "all_orders")["goal_met"] is True
 
 
 def test_uptime_of_hours_and_days_over_a_clock_change(p: Any) -> None:

@@ -260,8 +260,8 @@ def rollup_sql(
     split = parts(measure.sql, measure.of)
     whole = split.exact_from_rows or from_rows
     if whole:
-        bucket = f", {_bucket(measure, tz)} AS bucket"
-        inner = f"SELECT *{bucket if measure.grain else ''} FROM {_quoted(table)}"
+        bucket = f", {_bucket(measure, tz)} AS bucket" if measure.grain else ""
+        inner = f"SELECT *{bucket} FROM {_quoted(table)}"
         inner += f" WHERE (\n{measure.where}\n)" if measure.where else ""
         value = f"(\n{_plain(measure.sql, measure.of)}\n)"
     else:
