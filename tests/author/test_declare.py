@@ -274,9 +274,9 @@ def test_a_dataset_with_inputs_runs_when_they_change_and_a_source_does_not_run_b
             "at most 128",
         ),
         (
-            "sx.kpi('a', of='b', measure='count(*)', grain='1y')",
+            "sx.kpi('a', of='b', measure='count(*)', grain='2h')",
             "SX-PROJ-019",
-            "`1y` is not a value of `grain`",
+            "`2h` is not a value of `grain`",
             "`1mo`",
         ),
         (

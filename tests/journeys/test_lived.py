@@ -79,7 +79,9 @@ def test_a_lived_project_goes_on(lived: Lived) -> None:
     if lived.expected["made_with"] == made_with():  # else code counts as changed, and is reported
         assert plan["stale"] == lived.expected["plan"]["stale"]
     seen = {name: lived.expected[name] for name in ("kpi", "revenue", "returned")}
-    assert lived.sees() == seen
+    now = lived.sees()
+    now["kpi"] = {word: now["kpi"][word] for word in seen["kpi"]}  # an answer may say more by now
+    assert now == seen
     assert lived.do("run").get("steps", 0) == 0
     before = lived.do("versions", "orders")
     assert [(v["version"], v["state"]) for v in before] == [
