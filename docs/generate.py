@@ -490,7 +490,7 @@ def _codes(tree: ast.Module) -> Iterator[tuple[str, tuple[str, str, str]]]:
 
 
 def _kind(name: str) -> str:
-    if name in ("note", "report", "Failure", "refuse"):
+    if name in ("note", "report", "Failure", "refuse", "joined"):
         return "ProjectError"
     if name in ("failed", "_failure"):
         return "StepFailed"

@@ -171,7 +171,7 @@ def _declared(
         collector = Collector(Path(what.file).parent)
         file = sqlfile.read(what, collector)
         if file is not None:
-            _, slots = sqlfile.settings(what, file, collector)
+            _, slots, _ = sqlfile.settings(what, file, collector)
         collector.raise_problems()
     key = [checks.unique(*slots.key)] if slots.key else []
     return what.id, slots.time, slots.personal, [*key, *slots.checks]

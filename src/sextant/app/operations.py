@@ -110,7 +110,7 @@ class Operations:
         upstream: bool = False,
         env: str = "",
     ) -> Plan:
-        return self._p.runs.plan(
+        return self._p.runs.checked_plan(
             self._env(env), self._request(assets, partition, stale=stale, upstream=upstream)
         )
 
@@ -350,6 +350,7 @@ class Operations:
             progress=_told(progress),
             break_glass=break_glass,
             waits=_waits(progress),
+            check_columns=True,
         )
 
     def cancel(self, run: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from sextant.app.claims import Claim, Prepared, Waiting, claim, environment_guard, hold
-from sextant.engine import keys
+from sextant.engine import columns, keys
 from sextant.engine import plan as planning
 from sextant.engine.execute import Done, Outcome, Task, execute
 from sextant.engine.history import History, Record
@@ -16,10 +16,18 @@ from sextant.engine.holds import Holds
 from sextant.engine.leases import FencedState, Leases, is_alive
 from sextant.engine.plan import Plan, Request, Scene
 from sextant.engine.tables import RunTable, Staged, merge_schema
-from sextant.engine.versions import Pointer, changed
+from sextant.engine.versions import changed
 from sextant.engine.work import DataWork
-from sextant.kernel.errors import Busy, Conflict, NotFound, SextantError, StepFailed, UserError
-from sextant.kernel.limits import LEASE_S
+from sextant.kernel.errors import (
+    Busy,
+    Conflict,
+    NotFound,
+    SextantError,
+    StepFailed,
+    UserError,
+    joined,
+)
+from sextant.kernel.limits import COLUMN_MISTAKES_SHOWN_MAX, LEASE_S
 from sextant.kernel.nouns import (
     Asset,
     CheckResult,
@@ -33,6 +41,7 @@ from sextant.kernel.nouns import (
     Release,
     Signal,
     Strategy,
+    Version,
 )
 from sextant.kernel.ports import Statement, Write
 from sextant.ledger.projections import ChecksCompleted, RunChanged
@@ -122,10 +131,12 @@ class Runs:
             if rows:
                 made[id_] = {(r[0], r[1], r[2]): r[3] for r in rows}
         held = self._held(env)
+        records = {id_: p.versions.get(id_, live[id_].version) for id_ in parts if id_ in live}
         return Scene(
             env=env,
             now=p.clock.now_ns(),
             live=parts,
+            records=records,
             pushed={
                 id_: {key: keys.pushed_digest(blobs) for key, blobs in mine.items()}
                 for id_, mine in p.inbox.parts(manifest).items()
@@ -134,7 +145,7 @@ class Runs:
             held=held,
             undone_elsewhere=self._undone_elsewhere(env),
             made=made,
-            costs=self._costs(live, ids),
+            costs=self._costs(records),
         )
 
     def _undone_elsewhere(self, env: str) -> dict[tuple[str, str, str, str], tuple[str, ...]]:
@@ -158,14 +169,9 @@ class Runs:
                 found += _outputs(History.open(self._p.state, row[0]))
         return found
 
-    def _costs(
-        self, live: Mapping[str, Pointer], ids: Iterable[str]
-    ) -> dict[str, tuple[float, float]]:
+    def _costs(self, records: Mapping[str, Version]) -> dict[str, tuple[float, float]]:
         out = {}
-        for id_ in ids:
-            if id_ not in live or id_.startswith("kpi:"):
-                continue
-            version = self._p.versions.get(id_, live[id_].version)
+        for id_, version in records.items():
             count = version.meta.get("made", 0)
             whole = len(self._p.versions.parts(id_, version.digest)) or 1
             if count:
@@ -176,6 +182,28 @@ class Runs:
         """Return what would run and why. Changes nothing."""
         manifest = self._p.manifest()
         return planning.plan(manifest, self.scene(env, manifest), request)
+
+    def checked_plan(self, env: str, request: Request) -> Plan:
+        """Return what would run and why, with the columns that could not be looked up.
+        ProjectError lists columns that the project names and that are not there."""
+        manifest = self._p.manifest()
+        scene = self.scene(env, manifest)
+        plan = planning.plan(manifest, scene, request)
+        unchecked = self._check_columns(manifest, scene, plan, planning.select(manifest, request))
+        return msgspec.structs.replace(plan, unchecked=unchecked)
+
+    def _check_columns(
+        self, manifest: Manifest, scene: Scene, plan: Plan, assets: Collection[str]
+    ) -> columns.Unchecked:
+        found = columns.check(manifest, scene, plan, assets, self._p.versions.get)
+        if found.mistakes:
+            raise joined(
+                "SX-PLAN-006",
+                f"what is planned names {len(found.mistakes)} columns that are not there",
+                found.mistakes,
+                shown=COLUMN_MISTAKES_SHOWN_MAX,
+            )
+        return found.unchecked
 
     # ------------------------------------------------------------ running
 
@@ -192,12 +220,15 @@ class Runs:
         break_glass: str = "",
         waits: Waiting | None = None,
         resume: bool = True,
+        check_columns: bool = False,
     ) -> RunReport:
         """Make what the request asks for and publish it.
 
         resume  crashed runs of this environment first
         waits   told whom the run waits for when somebody writes the same; without it the run does
                 not wait
+        check_columns  refuse, before anything starts, when what is planned names columns that are
+                not there: for persons. A schedule goes on, and the step that meets it fails
         Raises  Busy when another run writes one of the datasets, Denied, UserError. Failed steps
                 are in the report
         """
@@ -210,9 +241,12 @@ class Runs:
         p.inbox.fold(manifest, p.system, chosen)
 
         def prepare() -> Prepared | None:
-            plan = planning.plan(manifest, self.scene(env, manifest), request)
+            scene = self.scene(env, manifest)
+            plan = planning.plan(manifest, scene, request)
             if not plan.steps and not plan.definitions and not ticks:
                 return None
+            if check_columns:
+                self._check_columns(manifest, scene, plan, Prepared(plan=plan).writes)
             return Prepared(plan=plan)
 
         run = p.ids.new("run")

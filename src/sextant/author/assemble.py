@@ -13,6 +13,7 @@ from sextant.author import kpi as kpis
 from sextant.author import sqlfile
 from sextant.author.bind import bind, frame_of
 from sextant.author.collect import Collector, Place, name_problem, near
+from sextant.author.columns import column_reads
 from sextant.author.declared import Dataset, Kpi, PythonCheck, Slots, SqlDataset, Stream
 from sextant.engine import streams
 from sextant.engine.fingerprint import Fingerprint
@@ -24,6 +25,7 @@ from sextant.kernel.nouns import (
     Build,
     CheckSpec,
     Code,
+    ColumnRead,
     Input,
     Manifest,
     Strategy,
@@ -45,6 +47,7 @@ class _Draft(NamedTuple):
     build: Build
     inherits: bool
     lines: dict[str, int]  # upstream asset -> line of the SQL that reads it
+    settings: tuple[tuple[str, int], ...] = ()  # of a SQL's header, checks by name, with lines
     columns: tuple[tuple[str, str], ...] = ()
 
 
@@ -109,6 +112,7 @@ class _Assembly:
             environments=info.environments,
             teams=tuple(t for t, _ in collector.teams),
             assets=tuple(sorted(assets, key=lambda a: a.id)),
+            column_reads=self._column_reads(assets),
             policies=tuple(
                 msgspec.structs.replace(rule, file=collector.relative(rule.file))
                 for rule, _ in collector.rules
@@ -183,7 +187,7 @@ class _Assembly:
                 ),
             )
             return
-        name, slots = sqlfile.settings(declared, file, collector)
+        name, slots, header_lines = sqlfile.settings(declared, file, collector)
         wrong = name_problem("dataset", name)
         if wrong:
             place = (
@@ -233,6 +237,7 @@ class _Assembly:
                 Build(code=code, inputs=inputs, deterministic=declared.deterministic),
                 inherits=inherits,
                 lines=lines,
+                settings=tuple(header_lines.items()),
             ),
         ):
             collector.queries[f"dataset:{name}"] = file.text
@@ -385,6 +390,15 @@ class _Assembly:
                         place=Place(draft.place.file, draft.lines.get(one.asset, draft.place.line)),
                         hint=f"read all of it: `{name}` without `window`; or slice `{name}`",
                     )
+
+    def _column_reads(self, assets: list[Asset]) -> tuple[ColumnRead, ...]:
+        """Return the columns that declarations name. Workers do not need them."""
+        if self.fingerprint is None:
+            return ()
+        lines = {
+            (id_, name): line for id_, draft in self.drafts.items() for name, line in draft.settings
+        }
+        return column_reads(assets, self.collector.queries, lines)
 
     def _owners(self) -> None:
         teams = {team.name for team, _ in self.collector.teams}

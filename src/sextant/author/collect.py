@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from sextant.kernel.errors import ProjectError
+from sextant.kernel.errors import ProjectError, joined
 from sextant.kernel.limits import NAME_CHARS_MAX
 from sextant.kernel.nouns import Rule, Team
 
@@ -93,23 +93,10 @@ class Collector:
         )
         if not found:
             return
-        first = found[0]
-        if len(found) == 1:
-            raise ProjectError(
-                first.code, first.message, hint=first.hint, where=self.where(first.place)
-            )
-        listed = [
-            f"{self.where(p.place)}: {p.message} ({p.code})"
-            + (f"\n    hint: {p.hint}" if p.hint else "")
-            for p in found
+        errors = [
+            ProjectError(p.code, p.message, hint=p.hint, where=self.where(p.place)) for p in found
         ]
-        message = f"the project has {len(found)} mistakes\n  " + "\n  ".join(listed)
-        raise ProjectError(
-            "SX-PROJ-001",
-            message,
-            hint="mend them one by one; each names its place",
-            where=self.where(first.place),
-        )
+        raise joined("SX-PROJ-001", f"the project has {len(errors)} mistakes", errors)
 
     def where(self, place: Place) -> str:
         """Return `file:line`, the file relative to the project's root."""

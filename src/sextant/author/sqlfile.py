@@ -212,9 +212,11 @@ def fingerprint(text: str) -> str:
     return hashlib.sha256(msgspec.json.encode(tokens)).hexdigest()
 
 
-def settings(dataset: SqlDataset, file: SqlFile, collector: Collector) -> tuple[str, Any]:
+def settings(
+    dataset: SqlDataset, file: SqlFile, collector: Collector
+) -> tuple[str, Any, dict[str, int]]:
     """Return the name and the Slots of a dataset: what the call said and what the header says, each
-    setting in one place."""
+    setting in one place; and the lines of the header's settings and, by name, checks."""
     said: dict[str, Any] = {}
     name = dataset.name
     for key, (value, line) in file.header.items():
@@ -271,9 +273,14 @@ def settings(dataset: SqlDataset, file: SqlFile, collector: Collector) -> tuple[
     slots = msgspec.structs.replace(
         dataset.slots, **{k: v for k, v in said.items() if v or k != "on"}
     )
-    return name, msgspec.structs.replace(
+    lines = {key: line for key, (_, line) in file.header.items()}
+    for check, (_, line) in zip(made, file.checks, strict=True):
+        if check is not None:
+            lines[check.name] = line
+    slots = msgspec.structs.replace(
         slots, checks=(*slots.checks, *(c for c in made if c is not None))
     )
+    return name, slots, lines
 
 
 def _header(

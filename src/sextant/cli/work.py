@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sextant.engine.plan import Plan, Request
 
 _SHOWN = 12
+_UNCHECKED_SHOWN = 3
 
 
 @click.command()
@@ -99,7 +100,25 @@ def _plan_lines(found: "Plan") -> list[str]:
             "not there"
         )
     out += [f"note   {text}" for text in found.warnings]
-    return out
+    return out + _unchecked_lines(found.unchecked)
+
+
+def _unchecked_lines(unchecked: dict[str, dict[str, str]]) -> list[str]:
+    """Return which columns could not be looked up, one line for each reason."""
+    by_reason: dict[str, list[str]] = {}
+    for asset, inputs in unchecked.items():
+        for source, why in inputs.items():
+            reason = f"the dataset itself {why}" if source == asset else f"{source} {why}"
+            by_reason.setdefault(reason, []).append(asset)
+    out = []
+    for reason, assets in by_reason.items():
+        named = ", ".join(assets[:_UNCHECKED_SHOWN])
+        more = len(assets) - _UNCHECKED_SHOWN
+        if more > 0:
+            named += f" and {more} more"
+        out.append(f"columns not checked: {named} ({reason})")
+    more = len(out) - _UNCHECKED_SHOWN
+    return out[:_UNCHECKED_SHOWN] + ([f"and {more} more"] if more > 0 else [])
 
 
 def _span(partitions: list[str]) -> str:
@@ -256,7 +275,11 @@ def _each(p: "LocalPlatform", env: str, request: "Request", as_json: bool) -> in
             worst = 130
             break
         report = p.runs.run(
-            env, msgspec.structs.replace(request, partitions=(key, key)), by=p.who(), trigger="each"
+            env,
+            msgspec.structs.replace(request, partitions=(key, key)),
+            by=p.who(),
+            trigger="each",
+            check_columns=True,
         )
         total = {
             "runs": total["runs"] + 1,

@@ -24,7 +24,7 @@ from sextant.kernel.clock import to_datetime
 from sextant.kernel.errors import NotFound, ProjectError
 from sextant.kernel.lengths import length_s
 from sextant.kernel.limits import PARTITIONS_PER_STEP_MAX, STEPS_MAX
-from sextant.kernel.nouns import Asset, Input, Manifest, Part
+from sextant.kernel.nouns import Asset, Input, Manifest, Part, Version
 from sextant.kernel.partitions import ALL, Partitioning
 
 Reason = Literal[
@@ -72,6 +72,7 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
     ] = {}  # asset -> partition -> digest of the rows that were pushed for it
     # (asset, partition, code, inputs) -> other environments in which what was made of it was undone
     undone_elsewhere: Mapping[tuple[str, str, str, str], tuple[str, ...]] = {}
+    records: Mapping[str, Version] = {}  # asset -> record of its live version
     costs: Mapping[
         str, tuple[float, float]
     ] = {}  # asset -> (seconds, bytes) a partition, from past runs
@@ -123,6 +124,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     held: dict[str, tuple[str, ...]] = {}
     waiting: dict[str, tuple[str, ...]] = {}  # an input has no such partition yet
     warnings: tuple[str, ...] = ()
+    # asset -> input -> why the columns that it names there could not be looked up
+    unchecked: dict[str, dict[str, str]] = {}
 
     @property
     def seconds(self) -> float:

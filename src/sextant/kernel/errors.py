@@ -130,6 +130,32 @@ class ProjectError(UserError):
     http_status = 422
 
 
+def joined(
+    code: str, message: str, errors: Sequence[ProjectError], *, shown: int | None = None
+) -> ProjectError:
+    """Return one error that lists several, with their places; the error itself when it is one.
+
+    code, message  of the list
+    shown          how many are listed; None = all
+    """
+    if len(errors) == 1:
+        return errors[0]
+    listed = [
+        f"{error.where}: {error.message} ({error.code})"
+        + (f"\n    hint: {error.hint}" if error.hint else "")
+        for error in errors[:shown]
+    ]
+    more = len(errors) - len(listed)
+    if more:
+        listed.append(f"and {more:,} more")
+    return ProjectError(
+        code,
+        f"{message}\n  " + "\n  ".join(listed),
+        hint="mend them one by one; each names its place",
+        where=errors[0].where,
+    )
+
+
 class NotFound(UserError):
     """A named thing does not exist; the hint lists neighbours."""
 

@@ -30,6 +30,9 @@ LOAD_TIMEOUT_S = 60.0  # importing a project: it declares, it does not work
 NAME_CHARS_MAX = 128  # a name of an asset, environment, team
 PAGE_ROWS = 100  # rows of a list when nothing else is asked
 PAGE_ROWS_MAX = 10_000  # rows of one page
+# different columns that one text of SQL names: more is not looked up before a run
+COLUMN_READS_MAX = 10_000
+COLUMN_MISTAKES_SHOWN_MAX = 50  # of a plan: a renamed column may be named all over a project
 CONDITION_CHARS_MAX = 4_000  # of a condition that somebody asks a KPI with
 # rows of one pushed batch: no more fit into a body of REQUEST_BYTES_MAX
 PUSHED_ROWS_MAX = 1_000_000

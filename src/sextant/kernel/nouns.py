@@ -247,6 +247,31 @@ class Rule(Noun, frozen=True, kw_only=True):
     line: int = 0
 
 
+class ColumnRead(Noun, frozen=True, kw_only=True):
+    """A column that a declaration names, to be looked up where the schema is known.
+
+    by         the asset whose declaration it is
+    what       the declaration in words, as in "the KPI `x`"
+    column     "" stands for SQL that is not understood
+    of         assets of which one must have the column
+    others     columns that a query has there besides: those of a WITH or a subquery
+    qualifier  what stands before the column, in lower case. Where an asset of `scope` has a column
+               of that name, it is a struct, and `column` its field
+    exact      upper and lower case differ; in SQL they do not
+    """
+
+    by: str
+    what: str
+    column: str
+    of: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    qualifier: str = ""
+    scope: tuple[str, ...] = ()
+    exact: bool = False
+    file: str = ""
+    line: int = 0
+
+
 class Manifest(Noun, frozen=True, kw_only=True):
     """What the loader found in a project: the hand-over from project code to the coordinator."""
 
@@ -256,6 +281,7 @@ class Manifest(Noun, frozen=True, kw_only=True):
     environments: tuple[str, ...] = ("dev", "prod")
     teams: tuple[Team, ...] = ()
     assets: tuple[Asset, ...] = ()
+    column_reads: tuple[ColumnRead, ...] = ()
     policies: tuple[Rule, ...] = ()
     secrets: tuple[str, ...] = ()
     bundle: str = ""  # digest of the content-addressed project files
