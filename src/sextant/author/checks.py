@@ -14,7 +14,14 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, Literal, Never
 
-from sextant.author.collect import caller, refuse_unknown, report
+from sextant.author.collect import (
+    caller,
+    fitting,
+    fitting_text,
+    fitting_texts,
+    refuse_unknown,
+    report,
+)
 from sextant.author.declared import P, PythonCheck, R
 from sextant.kernel.errors import BadData, UsageError
 from sextant.kernel.lengths import length_s
@@ -29,6 +36,7 @@ def not_null(
     *columns: str, severity: Severity = "error", tolerate: float = 0.0, **unknown: Never
 ) -> CheckSpec:
     """No empty value in these columns."""
+    columns = fitting_texts("not_null", columns)
     return _spec(
         "not_null",
         _join(columns),
@@ -47,6 +55,7 @@ def unique(
     **unknown: Never,
 ) -> CheckSpec:
     """No two rows agree in all these columns. `key=` of a dataset adds this check by itself."""
+    columns = fitting_texts("unique", columns)
     return _spec(
         "unique",
         _join(columns),
@@ -69,6 +78,7 @@ def between(
 ) -> CheckSpec:
     """Values lie between `low` and `high`, both included; None leaves a side open. Empty values
     pass."""
+    column = fitting_text("between", column)
     kinds = {_kind("between", column, bound, "bound") for bound in (low, high) if bound is not None}
     if not kinds:
         report(
@@ -110,7 +120,9 @@ def accepted_values(
     **unknown: Never,
 ) -> CheckSpec:
     """Only these values. Empty values pass."""
-    listed = sorted(values, key=str) if isinstance(values, set | frozenset) else list(values)
+    column = fitting_text("accepted_values", column)
+    given = fitting("values", values, (list, tuple, set, frozenset), 'a list: `["a", "b"]`', [])
+    listed = sorted(given, key=str) if isinstance(given, set | frozenset) else list(given)
     kinds = {
         _kind("accepted_values", column, value, "value") for value in listed if value is not None
     } - {""}
@@ -146,6 +158,7 @@ def matches(
 ) -> CheckSpec:
     """The regular expression is found in the text; write `^` and `$` where the whole text is meant.
     Empty values pass."""
+    column, pattern = fitting_text("matches", column), fitting_text("pattern", pattern)
     try:
         re.compile(pattern)
     except re.error as error:
@@ -171,6 +184,7 @@ def foreign_key(
 ) -> CheckSpec:
     """Every value stands in the column `to` (`airlines.carrier`) of another dataset. Empty values
     pass."""
+    column, to = fitting_text("foreign_key", column), fitting_text("to", to, "rows.column")
     asset, dot, target = to.removeprefix("dataset:").partition(".")
     if not (asset and dot and target) or "." in target:
         report(
@@ -204,7 +218,7 @@ def row_count(
             "`row_count` has neither a low nor a high bound",
             hint="write `row_count(1)` for at least one row",
         )
-    elif low is not None and high is not None and low > high:
+    elif isinstance(low, int) and isinstance(high, int) and low > high:
         report(
             "SX-PROJ-010", f"`row_count({low}, {high})` is empty", hint="the low bound comes first"
         )
@@ -229,6 +243,11 @@ def schema(
     **unknown: Never,
 ) -> CheckSpec:
     """These columns (name -> type) exist with these types; with `freeze` there are no others."""
+    columns = fitting("schema", columns, Mapping, "a mapping of columns to types", {})
+    columns = {
+        fitting_text("schema", column): fitting_text("schema", type_, "string")
+        for column, type_ in columns.items()
+    }
     for column, type_ in columns.items():
         try:
             type_of(type_)
@@ -244,6 +263,7 @@ def schema(
 def fresh(*, within: str, severity: Severity = "error", **unknown: Never) -> CheckSpec:
     """The newest data is at most this old (`36h`), looked at on the clock while the dataset is
     live."""
+    within = fitting_text("within", within, "1d")
     try:
         length_s(within)
     except UsageError as error:
@@ -262,6 +282,7 @@ def sql_check(
 ) -> CheckSpec:
     """The DuckDB query returns the failing rows: none is good. It reads the rows by the dataset's
     own name, or as `this`."""
+    name, query = fitting_text("sql_check", name), fitting_text("query", query, "select 1")
     spec = _spec("sql", name, {"query": query}, severity, tolerate, scope=scope, unknown=unknown)
     return CheckSpec(
         name=name, check=spec.check, params=spec.params, severity=spec.severity, scope=spec.scope
@@ -283,6 +304,8 @@ def check(
     def early(rows: pl.DataFrame) -> pl.DataFrame:
         return rows.filter(pl.col("dep_delay") < -30)
     """
+
+    name = fitting_text("name", name)
 
     def decorate(function: Callable[P, R]) -> PythonCheck[P, R]:
         entry = f"{function.__module__}:{function.__qualname__}"

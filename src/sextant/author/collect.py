@@ -9,6 +9,7 @@ every mistake there is.
 import difflib
 import os
 import re
+import reprlib
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -152,6 +153,41 @@ def near(name: str, known: Iterable[str]) -> str:
     if not names:
         return "there is none"
     return f"there are {', '.join(f'`{n}`' for n in names[:8])}{' ...' if len(names) > 8 else ''}"
+
+
+def fitting(
+    setting: str, value: Any, kinds: type | tuple[type, ...], expected: str, instead: Any
+) -> Any:
+    """Return a value that a declaration was given; `instead`, with a mistake reported, for one of
+    another kind. `expected` says in words what fits. Truth values are no numbers."""
+    listed = kinds if isinstance(kinds, tuple) else (kinds,)
+    if isinstance(value, listed) and (bool in listed or not isinstance(value, bool)):
+        return value
+    report("SX-PROJ-019", f"`{reprlib.repr(value)}` is not a value of `{setting}`", hint=expected)
+    return instead
+
+
+def fitting_text(setting: str, value: Any, instead: str = "") -> str:
+    """Return a text that a declaration was given, as `fitting`."""
+    text: str = fitting(setting, value, str, "a text", instead)
+    return text
+
+
+def fitting_texts(setting: str, values: Iterable[Any]) -> tuple[str, ...]:
+    """Return those of some values that are texts; others are reported, as `fitting`."""
+    texts = []
+    for one in values:
+        if isinstance(one, str):
+            texts.append(one)
+        else:
+            fitting_text(setting, one)
+    return tuple(texts)
+
+
+def fitting_list(setting: str, value: Any, expected: str) -> tuple[Any, ...]:
+    """Return a list that a declaration was given, as `fitting`. A text is none, and a set has no
+    order."""
+    return tuple(fitting(setting, value, (list, tuple), expected, ()))
 
 
 def refuse_unknown(verb: str, unknown: Iterable[str], known: Iterable[str] | None) -> None:

@@ -19,6 +19,10 @@ from sextant.author.collect import (
     ProjectInfo,
     caller,
     current,
+    fitting,
+    fitting_list,
+    fitting_text,
+    fitting_texts,
     name_problem,
     near,
     refuse_unknown,
@@ -73,7 +77,9 @@ def project(
                  business numbers
     """
     refuse_unknown("project", unknown, project.__kwdefaults__)
-    _name("project", name)
+    name = _name("project", name)
+    tz = fitting_text("tz", tz, "UTC")
+    environments = _names("environments", environments)
     try:
         ZoneInfo(tz)
     except (KeyError, ValueError, OSError):
@@ -118,8 +124,8 @@ def team(name: str, *, members: Sequence[str] = (), **unknown: Never) -> Team:
     """Declare a team that owns assets. `members`: the names of its people, who may approve for
     it."""
     refuse_unknown("team", unknown, team.__kwdefaults__)
-    _name("team", name)
-    made = Team(name=name, members=tuple(members))
+    name = _name("team", name)
+    made = Team(name=name, members=_names("members", members))
     collector = current()
     if collector is not None:
         place = caller()
@@ -137,6 +143,7 @@ def team(name: str, *, members: Sequence[str] = (), **unknown: Never) -> Team:
 def secret(name: str) -> Secret:
     """Refer to a secret by name. As the default of a parameter it binds the value, which exists in
     the worker only."""
+    name = fitting_text("secret", name)
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,127}", name):
         report(
             "SX-PROJ-003",
@@ -166,6 +173,7 @@ def policy(
     """
     refuse_unknown("policy", unknown, ["when", "then", "absolute"])
     place = caller()
+    name, when = fitting_text("policy", name), fitting_text("when", when, "true")
     if absolute and then != "deny":
         report(
             "SX-PROJ-015",
@@ -216,9 +224,10 @@ class Approval:
 
 def approval(count: int = 1, *, of: Owner) -> Approval:
     """Ask for `count` people of team `of` before it happens."""
+    count = fitting("approval", count, int, "how many people", 1)
     if count < 1:
         report("SX-PROJ-015", f"an approval by {count} people is none", hint="at least 1")
-    return Approval(count, _owner(of))
+    return Approval(count, _owner(of, "of"))
 
 
 # ---------------------------------------------------------------- when and where
@@ -241,6 +250,7 @@ def monthly(*, start: str | date, end: str | date | None = None) -> Partitioning
 
 def static(*names: str) -> Partitioning:
     """Slice by a fixed list of names."""
+    names = _names("static", names)
     if not names or len(set(names)) != len(names):
         report(
             "SX-PROJ-016",
@@ -254,6 +264,7 @@ def cron(text: str) -> Trigger:
     """Run on a schedule of five fields (minute hour day month weekday), in the project's zone."""
     from cronsim import CronSim, CronSimError
 
+    text = fitting_text("cron", text, "0 0 * * *")
     try:
         CronSim(text, datetime(2013, 1, 1))  # noqa: DTZ001 - only the form is looked at
         wrong = "" if len(text.split()) == 5 else "it has not five fields"
@@ -272,7 +283,7 @@ def window(asset: Source, length: str) -> Window:
     """Bind more of an upstream asset than the partition being made: the last `length` (`90d`) up to
     its end, or `all`."""
     if length != "all":
-        _length("window", length)
+        length = _length_text("window", length)
     return Window(_source(asset).asset, length)
 
 
@@ -344,17 +355,20 @@ def dataset(
     _one_of("schema", schema, ("evolve", "freeze"))
     _one_of("durability", durability, get_args(Durability))
     _one_of("executor", executor, get_args(Executor))
+    retries = fitting("retries", retries, int, f"a number from 0 to {RETRIES_MAX}", 0)
+    partition, time = _partition(partition), fitting_text("time", time)
+    name, description = fitting_text("name", name), fitting_text("description", description)
     if not 0 <= retries <= RETRIES_MAX:
         report("SX-PROJ-019", f"`retries` is {retries}", hint=f"from 0 to {RETRIES_MAX}")
     work = Work(
-        whole_range=whole_range,
-        deterministic=deterministic,
+        whole_range=_truth("whole_range", whole_range),
+        deterministic=_truth("deterministic", deterministic),
         durability=durability,
         retries=retries,
         backoff_s=_length("backoff", backoff),
         timeout_s=_length("timeout", timeout),
         memory_bytes=_size("memory", memory),
-        pool=pool,
+        pool=fitting_text("pool", pool),
         executor=executor,
     )
     slots = Slots(
@@ -388,8 +402,9 @@ def dataset(
         )
 
     def decorate(function: Callable[P, R]) -> Dataset[P, R]:
-        made = Dataset(function, name or getattr(function, "__name__", ""), slots, work, caller())
-        _register("dataset", made.name, made)
+        called = _name("dataset", name or getattr(function, "__name__", ""))
+        made = Dataset(function, called, slots, work, caller())
+        _register(made)
         return made
 
     return decorate
@@ -415,6 +430,9 @@ def sql(
     differ in their last digits from one computation to the next."""
     refuse_unknown("sql", unknown, sql.__kwdefaults__)
     place = caller()
+    is_path = isinstance(file, str | os.PathLike)
+    file = os.fspath(fitting("sql", file, (str, os.PathLike), "the path of a file", "unnamed"))
+    name = fitting_text("name", name)
     path = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(place.file)), file))
     slots = Slots(
         owner=_owner(owner),
@@ -435,10 +453,10 @@ def sql(
         slots,
         frozenset(given),
         place,
-        deterministic=deterministic,
+        deterministic=_truth("deterministic", deterministic),
     )
     collector = current()
-    if collector is not None:
+    if collector is not None and is_path:
         collector.declared.append(made)
     return made
 
@@ -473,6 +491,9 @@ def stream(
     from sextant.stores.lake.types import PARTITION
 
     refuse_unknown("stream", unknown, stream.__kwdefaults__)
+    columns = _mapping("columns", columns, "a mapping of columns to types")
+    partition, time = _partition(partition), fitting_text("time", time)
+    description = fitting_text("description", description)
     for column, type_ in columns.items():
         if column in (DELETED, PARTITION):
             report(
@@ -480,7 +501,7 @@ def stream(
                 f"the column `{column}` of the stream `{name}` is the platform's own",
                 hint="rename it",
             )
-        if not is_type(type_):
+        if not isinstance(type_, str) or not is_type(type_):
             report(
                 "SX-PROJ-030",
                 f"column `{column}` has the type `{type_}`",
@@ -525,8 +546,9 @@ def stream(
         personal=_columns("personal", personal),
         keep=_length_text("keep", keep),
     )
+    name = _name("dataset", name)
     made = Stream(name, tuple(columns.items()), slots, caller())
-    _register("dataset", name, made)
+    _register(made)
     return made
 
 
@@ -564,6 +586,10 @@ def kpi(
              which of its buckets stands for a longer time: last, first, or their mean, max, min
     """
     refuse_unknown("kpi", unknown, kpi.__kwdefaults__)
+    measure, where = fitting_text("measure", measure, "count(*)"), fitting_text("where", where)
+    unit, format = fitting_text("unit", unit), fitting_text("format", format)  # noqa: A001
+    description = fitting_text("description", description)
+    goal = fitting("goal", goal, (Goal, type(None)), 'a goal: `sx.goal(">= 0.75")`', None)
     grain = _one_of("grain", grain, tuple(measures.NESTS))
     over_time = _one_of("over_time", over_time, ("", *measures.OVER_TIME))
     try:
@@ -578,6 +604,7 @@ def kpi(
     slots = Slots(
         owner=_owner(owner), tier=_tier(tier), description=description, checks=_checks(checks)
     )
+    name = _name("kpi", name)
     made = Kpi(
         name,
         of=_source(of).asset,
@@ -592,12 +619,13 @@ def kpi(
         slots=slots,
         place=caller(),
     )
-    _register("kpi", name, made)
+    _register(made)
     return made
 
 
 def goal(text: str, *, over: str = "") -> Goal:
     """Return a target such as `>= 0.75` or `< 5 %`, over the last `over` (`28d`)."""
+    text = fitting_text("goal", text, ">= 0")
     match = _GOAL.fullmatch(text)
     if match is None:
         report(
@@ -611,8 +639,7 @@ def goal(text: str, *, over: str = "") -> Goal:
 # ---------------------------------------------------------------- forms
 
 
-def _register(kind: str, name: str, made: object) -> None:
-    _name(kind, name)
+def _register(made: object) -> None:
     collector = current()
     if collector is not None:
         collector.declared.append(made)
@@ -629,18 +656,41 @@ def _time(
     return made
 
 
-def _name(what: str, name: str) -> None:
-    wrong = name_problem(what, name)
+def _name(what: str, name: str) -> str:
+    wrong = name_problem(what, name) if isinstance(name, str) else ()
     if wrong:
         report("SX-PROJ-003", wrong[0], hint=wrong[1])
+    return fitting_text("name", name, "unnamed")
 
 
-def _owner(owner: Owner) -> str:
-    return owner.name if isinstance(owner, Team) else owner
+def _owner(owner: Owner, setting: str = "owner") -> str:
+    team = fitting(setting, owner, (Team, str), "a team, or its name", "")
+    return team.name if isinstance(team, Team) else str(team)
+
+
+def _names(setting: str, names: Sequence[str]) -> tuple[str, ...]:
+    """Return a list of texts; what is none is reported and left out."""
+    return fitting_texts(setting, fitting_list(setting, names, "a list of texts"))
+
+
+def _truth(setting: str, value: bool) -> bool:
+    return bool(fitting(setting, value, bool, "True or False", False))
+
+
+def _mapping(setting: str, value: Any, expected: str) -> dict[str, Any]:
+    """Return a mapping of texts; what is none is reported and left out."""
+    given = fitting(setting, value, Mapping, expected, {})
+    return {key: given[key] for key in fitting_texts(setting, given)}
+
+
+def _partition(partition: Partitioning | None) -> Partitioning | None:
+    expected = 'one of `sx.hourly`, `sx.daily`, `sx.monthly` (`start="2013-01-01"`), `sx.static`'
+    kinds = (Partitioning, type(None))
+    return fitting("partition", partition, kinds, expected, None)  # type: ignore[no-any-return]
 
 
 def _tier(tier: int) -> int:
-    if tier not in (1, 2, 3):
+    if tier not in (1, 2, 3) or isinstance(tier, bool):
         report(
             "SX-PROJ-022",
             f"`{tier}` is not a tier",
@@ -652,7 +702,7 @@ def _tier(tier: int) -> int:
 
 def _checks(checks: Sequence[Check]) -> tuple[Check, ...]:
     good = []
-    for one in checks:
+    for one in fitting_list("checks", checks, 'a list of checks: `[sx.not_null("origin")]`'):
         if isinstance(one, CheckSpec | PythonCheck):
             good.append(one)
         else:
@@ -666,7 +716,7 @@ def _checks(checks: Sequence[Check]) -> tuple[Check, ...]:
 
 
 def _triggers(on: Trigger | Sequence[Trigger]) -> tuple[Trigger, ...]:
-    listed = (on,) if isinstance(on, Trigger) else tuple(on)
+    listed = tuple(on) if isinstance(on, list | tuple) else (on,)
     for one in listed:
         if not isinstance(one, Trigger):
             report(
@@ -676,7 +726,10 @@ def _triggers(on: Trigger | Sequence[Trigger]) -> tuple[Trigger, ...]:
 
 
 def _inputs(inputs: Mapping[str, Source] | None) -> dict[str, Window]:
-    return {name: _source(source) for name, source in (inputs or {}).items()}
+    given = {} if inputs is None else inputs
+    expected = 'a mapping of names to assets: `{"past": window("features", "90d")}`'
+    named = _mapping("inputs", given, expected)
+    return {name: _source(source) for name, source in named.items()}
 
 
 def _source(source: Source) -> Window:
@@ -695,7 +748,12 @@ def _source(source: Source) -> Window:
 
 
 def _columns(setting: str, columns: Columns) -> tuple[str, ...]:
-    listed = (columns,) if isinstance(columns, str) else tuple(columns)
+    listed = (
+        (columns,)
+        if isinstance(columns, str)
+        else fitting_list(setting, columns, "the name of a column, or a list of names")
+    )
+    listed = fitting_texts(setting, listed)
     if len(set(listed)) != len(listed):
         twice = next(c for c in listed if listed.count(c) > 1)
         report(
@@ -707,7 +765,12 @@ def _columns(setting: str, columns: Columns) -> tuple[str, ...]:
 def _types(columns: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
     from sextant.stores.lake.types import type_of
 
-    for column, type_ in (columns or {}).items():
+    given = {} if columns is None else columns
+    columns = _mapping("columns", given, "a mapping of columns to types")
+    columns = {
+        column: fitting_text("columns", type_, "string") for column, type_ in columns.items()
+    }
+    for column, type_ in columns.items():
         try:
             type_of(type_)
         except BadData as error:
@@ -716,8 +779,8 @@ def _types(columns: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
                 f"column `{column}`: {error.message}",
                 hint=error.hint,
             )
-    _refuse_alike(columns or {})
-    return tuple((columns or {}).items())
+    _refuse_alike(columns)
+    return tuple(columns.items())
 
 
 def _refuse_alike(columns: Iterable[str]) -> None:
@@ -745,6 +808,7 @@ def _one_of(setting: str, value: str, allowed: tuple[str, ...]) -> str:
 
 
 def _length(setting: str, text: str) -> float:
+    text = fitting_text(setting, text)
     try:
         return length_s(text) if text else 0.0
     except UsageError as error:
@@ -757,10 +821,11 @@ def _length(setting: str, text: str) -> float:
 
 
 def _length_text(setting: str, text: str) -> str:
-    return text if _length(setting, text) else ""
+    return text if _length(setting, text) and isinstance(text, str) else ""
 
 
 def _size(setting: str, text: str) -> int:
+    text = fitting_text(setting, text)
     match = _SIZE.fullmatch(text)
     if text and match is None:
         report(
