@@ -70,6 +70,8 @@ HONEST = [
     "select struct_pack(k := amount), {'k': shop}, map {'a': id}['a'] from orders",
     "select s.x.k from (select {'k': amount} as x from orders) s",
     "select orders from orders",
+    "with c as (select {'k': amount} as o, shop from orders) "
+    "select o.k from shops o join c on o.shop = c.shop",
     "select orders.* from orders",
     "select buyer.* from orders",
     "select count(*) filter (where amount > 1), arg_max(id, amount) from orders",

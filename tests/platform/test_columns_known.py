@@ -142,7 +142,6 @@ def test_what_has_not_been_made_is_said_and_not_guessed(shop, write):
 
 
 REGION = ORDERS.replace('"amount": [2.0]', '"amount": [2.0], "region": ["x"]')
-PASSED = '\n@sx.dataset(partition=days, time="at")\ndef copied(orders): return orders\n'
 
 
 def test_a_dataset_that_the_plan_makes_again_with_changed_code_is_unknown(shop, write):
@@ -162,6 +161,51 @@ def test_a_dataset_that_the_plan_makes_again_with_changed_code_is_unknown(shop, 
         }
         report = Operations(p).run(assets=["orders"], stale=True, trigger="backfill")
         assert (report.state, Operations(p).plan().unchecked) == ("finished", {})
+
+
+def test_what_a_changed_dataset_says_of_itself_is_not_looked_up_in_its_old_rows(shop, write):
+    """The check of a column that the same edit adds would be refused for ever."""
+    write()
+    with shop.open() as p:
+        p.runs.run("dev", Request(), by=p.who())
+        write(orders=REGION, checks='sx.not_null("region")')
+        p.load()
+        assert Operations(p).plan().unchecked["dataset:orders"] == {
+            "dataset:orders": "has not been made with its present code"
+        }
+
+
+PASSED = '\n@sx.dataset(partition=days, time="at")\ndef copied(orders): return orders\n'
+COLUMNS = (
+    'columns={"id": "string", "at": "timestamptz", "shop": "string", "amount": "float64"}, checks='
+)
+
+
+def test_columns_may_come_through_what_declares_some_of_them(shop, write):
+    """What is declared is there for certain; it is not all."""
+    write(orders=ORDERS.replace("checks=", COLUMNS), rest=PASSED)
+    with shop.open() as p:
+        p.runs.run("dev", Request(), by=p.who())
+        write(
+            orders=REGION.replace("checks=", COLUMNS),
+            rest=PASSED + 'sx.kpi("k", of="copied", measure="max(region)", grain="")\n',
+        )
+        p.load()
+        plan = Operations(p).plan(assets=["orders"], stale=True)
+        assert plan.unchecked["kpi:k"]["dataset:copied"] == "is made again of changed columns"
+
+
+def test_a_field_of_a_struct_that_is_called_like_its_table_is_no_mistake(shop):
+    """DuckDB finds it."""
+    (shop.root / "prices.sql").write_text("select items.price, items.n from items\n")
+    items = (
+        "@sx.dataset()\ndef items() -> pl.DataFrame:\n"
+        '    return pl.DataFrame({"n": [1], "items": [{"price": 2.0}]})\n'
+    )
+    shop.write(items + 'sx.sql("prices.sql")\n')
+    with shop.open() as p:
+        assert p.runs.run("dev", Request(), by=p.who()).state == "finished"
+        assert Operations(p).plan().unchecked == {}
 
 
 def test_columns_that_come_through_a_dataset_of_unchanged_code_are_no_mistake(shop, write):

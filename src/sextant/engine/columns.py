@@ -155,14 +155,12 @@ class _Schemas:
         if not codes <= self._codes(asset.id):
             return CODE_CHANGED
         for bound in asset.build.inputs:
-            upstream = self._assets.get(bound.asset)
-            if upstream is None or self._change(upstream):
-                return INPUTS_CHANGED
+            upstream = self.columns(bound.asset, own=False)
             try:
                 read = self._record(bound.asset, live.inputs.get(bound.asset, "")).schema
             except NotFound:
                 return INPUTS_CHANGED
-            if {name for name, _ in read} != set(self.columns(bound.asset, own=False).names):
+            if upstream.why or {name for name, _ in read} != set(upstream.names):
                 return INPUTS_CHANGED
         return ""
 
