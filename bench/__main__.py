@@ -18,6 +18,7 @@ ALL = (
     "lake",
     "order",
     "values",
+    "kpis",
     "year",
     "server",
     "streams",

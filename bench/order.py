@@ -61,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--times", type=int, default=7)
     times = parser.parse_args().times
-    rows = table_of(ROWS)
+    rows = frames.canonical(table_of(ROWS))
     measured(
         f"a partition of {ROWS:,} rows",
         {
