@@ -3,7 +3,7 @@
 import pytest
 from orders_project import parts
 
-from sextant.app.why import why
+from sextant.app.operations import Operations
 from sextant.kernel.errors import StepFailed
 
 BODY = """
@@ -44,7 +44,7 @@ def test_a_removed_parent_row_is_noticed_when_it_is_published(shop, running, cod
         ]
         assert open_signals(p) == ["dataset:orders"]
         [signal] = p.views.signals(kind="check.failed", open_only=True).items
-        chain = [event["type"] for event in why(p, "dev", signal["id"])["chain"]]
+        chain = [event["type"] for event in Operations(p).why(signal["id"], env="dev")["chain"]]
         assert "release.live" in chain, "the signal leads to what broke it"
 
         codes.write_text("south east")

@@ -142,7 +142,7 @@ class Access:
     def tokens(self, by: Principal) -> list[TokenSeen]:
         """Return the tokens: all for an administrator (and for who works on the project's folder),
         else one's own."""
-        return [_seen(one) for one in self.store.tokens() if _is_admin(by) or _mine(one, by)]
+        return [_seen(one) for one in self.store.tokens() if by.is_administrator or _mine(one, by)]
 
     def create_token(
         self,
@@ -174,7 +174,7 @@ class Access:
                 f"a token for {days} days cannot be made",
                 hint=f"from 1 to {TOKEN_DAYS_MAX}; make a new one before it expires",
             )
-        if not _is_admin(by):
+        if not by.is_administrator:
             if ROLES.index(role) > ROLES.index(by.role) or not set(teams) <= set(by.teams):
                 raise Denied(
                     "SX-ACCESS-013",
@@ -192,7 +192,7 @@ class Access:
             on_behalf_of = by.name if by.kind == "person" else str(by)
         if (
             kind == "agent"
-            and not _is_admin(by)
+            and not by.is_administrator
             and on_behalf_of not in (by.name if by.kind == "person" else str(by), *by.teams)
         ):
             raise Denied(
@@ -200,7 +200,7 @@ class Access:
                 f"`{by}` cannot send an agent on behalf of `{on_behalf_of}`",
                 hint="only on behalf of yourself or your team",
             )
-        if not _is_admin(by) and any(
+        if not by.is_administrator and any(
             one.name == name and one.kind == kind and not _mine(one, by)
             for one in self.store.tokens()
         ):
@@ -245,7 +245,7 @@ class Access:
         found = next((one for one in self.store.tokens() if one.id == id_), None)
         if (
             found is None
-            or not (_is_admin(by) or _mine(found, by))
+            or not (by.is_administrator or _mine(found, by))
             or not self.store.revoke_token(id_, self._p.clock.now_ns())
         ):
             raise NotFound(
@@ -355,14 +355,8 @@ def _name(name: str) -> None:
         )
 
 
-def _is_admin(by: Principal) -> bool:
-    """Say whether a principal may do everything here; one without a role works on the project's own
-    folder, and could read the file."""
-    return by.role in ("admin", "")
-
-
 def _administrators_only(by: Principal) -> None:
-    if not _is_admin(by):
+    if not by.is_administrator:
         raise Denied(
             "SX-ACCESS-019",
             f"`{by}` is no administrator",

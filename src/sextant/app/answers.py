@@ -196,7 +196,8 @@ class Why(TypedDict):
 
 class KpiSeen(TypedDict):
     """Values of a business number; a row holds the dimensions asked for, `bucket` with a grain, and
-    `value`."""
+    `value`. `hidden`: what of it is personal, for who may not see that; a dimension is left out,
+    `value` is masked."""
 
     kpi: str
     definition: str
@@ -210,6 +211,7 @@ class KpiSeen(TypedDict):
     goal_value: Any  # over the goal's own window, which ends with the newest bucket
     goal_met: bool | None
     rows: list[dict[str, Any]]
+    hidden: NotRequired[list[str]]
 
 
 class EnvironmentSeen(TypedDict):

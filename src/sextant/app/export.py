@@ -8,13 +8,14 @@ import msgspec
 
 from sextant.engine import keys
 from sextant.formats.values import plain, records
-from sextant.kernel.errors import BadData, NotFound, UsageError
+from sextant.kernel.errors import BadData, Denied, NotFound, UsageError
 from sextant.kernel.limits import EXPORT_BYTES_MAX
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from sextant.app.platform import LocalPlatform
+    from sextant.app.visibility import Visibility
 
 _PLACES_MAX = 6  # of decimals that Arrow never writes with an exponent
 
@@ -28,7 +29,7 @@ def rows(
     as_of: str = "",
     partition: str = "",
     columns: Sequence[str] = (),
-    personal: bool = True,
+    see: "Visibility | None" = None,
     bounded: bool = True,
 ) -> bytes:
     """Return the rows of a version of a dataset.
@@ -36,11 +37,11 @@ def rows(
     form       a key of FORMS;  as_of  a version by its first digits, or what was live at a time; ""
                = what is live
     columns    which, in this order; () = all
-    personal   with the columns that are tagged so
+    see        leaves out the columns that somebody may not see; None = all are there
     bounded    refuse what is too large to be held for somebody at the other end of a connection
     Raises     NotFound for what is not there, or has expired; UsageError for a format or column
-               that is not there; BadData for a
-               column that the format cannot hold
+               that is not there; BadData for a column that the format cannot hold; Denied when
+               nothing may be seen
     """
     if form not in FORMS:
         raise UsageError(
@@ -93,8 +94,14 @@ def rows(
         )
     from sextant.stores.lake import frames
 
-    hidden = () if personal else asset.table.personal
+    hidden = see.hidden_columns(version) if see else ()
     schema = tuple(column for column in version.schema if column[0] not in hidden)
+    if hidden and not schema:
+        raise Denied(
+            "SX-EXPORT-005",
+            f"all columns of `{asset.id}` are personal",
+            hint="an administrator can read them; public= of the asset lists what is not personal",
+        )
     table = frames.read(
         p.lake.root,
         files,

@@ -5,6 +5,7 @@ Everything here is thin: it resolves names, asks the policy where the room behin
 calls that room.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -39,6 +40,8 @@ from sextant.app.answers import (
 )
 from sextant.app.inbox import columns_of
 from sextant.app.port import Progress, Role, RunProgress
+from sextant.app.views import Views, event_seen
+from sextant.app.visibility import Visibility
 from sextant.engine import bodies
 from sextant.engine.execute import Done, Task
 from sextant.engine.leases import worker_of
@@ -47,6 +50,7 @@ from sextant.formats.values import plain
 from sextant.kernel.errors import Denied, NotFound, UsageError
 from sextant.kernel.limits import PAGE_ROWS, PAGE_ROWS_MAX
 from sextant.kernel.nouns import Asset, CheckResult, Principal, Release
+from sextant.ledger.log import entries
 
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
@@ -60,6 +64,10 @@ class Operations:
     def __init__(self, core: "LocalPlatform", by: Principal | None = None) -> None:
         self._p = core
         self._by = by
+
+    @functools.cached_property
+    def _views(self) -> Views:
+        return Views(self._p, Visibility(self._p, sees_personal=self._who().is_administrator))
 
     def _who(self) -> Principal:
         return self._p.who(self._by)
@@ -90,7 +98,7 @@ class Operations:
             "tz": manifest.tz,
             "owner": manifest.owner,
             "environment": p.config.environment or manifest.environments[0],
-            "environments": [str(e["name"]) for e in p.views.envs()],
+            "environments": [str(e["name"]) for e in self._views.envs()],
             "assets": len(manifest.assets),
             "teams": {t.name: list(t.members) for t in manifest.teams},
             "problem": problem.message if problem else "",
@@ -99,7 +107,7 @@ class Operations:
         }
 
     def status(self, *, env: str = "") -> Status:
-        return self._p.views.status(self._env(env))
+        return self._views.status(self._env(env))
 
     def plan(
         self,
@@ -125,12 +133,12 @@ class Operations:
             raise UsageError(
                 "SX-CLI-004", "upstream and downstream are two questions", hint="ask one at a time"
             )
-        return self._p.views.graph(upstream, downstream)
+        return self._views.graph(upstream, downstream)
 
     def show(
         self, asset: str, *, as_of: str = "", limit: int = 10, partition: str = "", env: str = ""
     ) -> dict[str, Any]:
-        return self._p.views.show(
+        return self._views.show(
             self._env(env), asset, as_of=as_of, limit=_rows(limit, least=0), partition=partition
         )
 
@@ -139,7 +147,7 @@ class Operations:
     ) -> dict[str, Any]:
         return {
             "asset": self._id(asset),
-            "rows": self._p.views.count(self._env(env), asset, as_of=as_of, partition=partition),
+            "rows": self._views.count(self._env(env), asset, as_of=as_of, partition=partition),
         }
 
     def rows(
@@ -163,17 +171,17 @@ class Operations:
             as_of=as_of,
             partition=partition,
             columns=tuple(columns),
-            personal=role in ("", "admin"),
+            see=self._views.see,
             bounded=role != "",
         )
 
     def versions(
         self, asset: str, *, limit: int = PAGE_ROWS, after: str = "", env: str = ""
     ) -> Page[VersionSeen]:
-        return self._p.views.versions(self._env(env), asset, limit=_rows(limit), after=after)
+        return self._views.versions(self._env(env), asset, limit=_rows(limit), after=after)
 
     def diff(self, a: str, *, b: str = "", env: str = "") -> dict[str, Any]:
-        return self._p.views.diff(self._env(env), a, b)
+        return self._views.diff(self._env(env), a, b)
 
     def kpi(
         self,
@@ -185,7 +193,7 @@ class Operations:
         as_of: str = "",
         env: str = "",
     ) -> KpiSeen:
-        found = self._p.views.kpi(
+        found = self._views.kpi(
             self._env(env), name, by=tuple(by), grain=grain, where=where, as_of=as_of
         )
         rows = [plain(row) for row in found["rows"]]
@@ -194,27 +202,25 @@ class Operations:
     def why(self, subject: str, *, env: str = "") -> Why:
         from sextant.app.why import why
 
-        return why(self._p, self._env(env), subject)
+        return why(self._p, self._views, self._env(env), subject)
 
     def runs(
         self, *, state: str = "", limit: int = PAGE_ROWS, after: str = "", env: str = ""
     ) -> Page[dict[str, Any]]:
-        return self._p.views.runs(
-            env=self._every(env), state=state, limit=_rows(limit), after=after
-        )
+        return self._views.runs(env=self._every(env), state=state, limit=_rows(limit), after=after)
 
     def run_facts(self, run: str) -> dict[str, Any]:
-        return self._p.views.run(run)
+        return self._views.run(run)
 
     def log(self, *, run: str = "", step: str = "") -> list[Printed]:
         if not run:
-            newest = self._p.views.runs(limit=1).items
+            newest = self._views.runs(limit=1).items
             run = newest[0]["id"] if newest else ""
         elif not self._p.state.read("run_get", (run,)):
             raise NotFound(
                 "SX-RUN-003", f"there is no run `{run}`", hint="`sextant runs` lists them"
             )
-        return self._p.views.log(run, step) if run else []
+        return self._views.log(run, step) if run else []
 
     def releases(
         self,
@@ -225,7 +231,7 @@ class Operations:
         after: str = "",
         env: str = "",
     ) -> Page[dict[str, Any]]:
-        return self._p.views.releases(
+        return self._views.releases(
             env=self._every(env),
             asset=self._id(asset),
             state=state,
@@ -235,14 +241,14 @@ class Operations:
 
     def release_facts(self, release: str) -> dict[str, Any]:
         return {
-            **msgspec.to_builtins(self._p.releases.get(release)),
-            "events": self._p.views.events(subject=release).items,
+            **msgspec.to_builtins(self._views.see.release(self._p.releases.get(release))),
+            "events": self._views.events(subject=release).items,
         }
 
     def checks(
         self, *, asset: str = "", failed: bool = False, limit: int = PAGE_ROWS, after: str = ""
     ) -> Page[dict[str, Any]]:
-        return self._p.views.checks(
+        return self._views.checks(
             asset=self._id(asset), failed=failed, limit=_rows(limit), after=after
         )
 
@@ -255,21 +261,21 @@ class Operations:
         limit: int = PAGE_ROWS,
         after: str = "",
     ) -> Page[SignalSeen]:
-        return self._p.views.signals(
+        return self._views.signals(
             asset=asset, kind=kind, open_only=open_only, limit=_rows(limit), after=after
         )
 
     def incidents(
         self, *, state: str = "", limit: int = PAGE_ROWS, after: str = ""
     ) -> Page[IncidentSeen]:
-        return self._p.views.incidents(state=state, limit=_rows(limit), after=after)
+        return self._views.incidents(state=state, limit=_rows(limit), after=after)
 
     def environments(self) -> list[EnvironmentSeen]:
         self._p.manifest()
-        return self._p.views.envs()
+        return self._views.envs()
 
     def environment_diff(self, a: str, b: str) -> dict[str, Any]:
-        return self._p.views.env_diff(a, b)
+        return self._views.env_diff(a, b)
 
     def events(
         self,
@@ -279,7 +285,7 @@ class Operations:
         limit: int = PAGE_ROWS,
         after: str = "",
     ) -> Page[EventSeen]:
-        return self._p.views.events(subject=subject, kind=type, limit=_rows(limit), after=after)
+        return self._views.events(subject=subject, kind=type, limit=_rows(limit), after=after)
 
     def verify(self, *, witness: str = "", projections: bool = True) -> Verified:
         from sextant.ledger.verify import verify
@@ -289,7 +295,7 @@ class Operations:
         known = Witness.parse(witness) if witness else load_witness(p.sealing.witness_path)
         public = p.sealing.signer().public if p.sealing.key_path.exists() else None
         report = verify(p.state, public=public, witness=known, projections=projections)
-        seals = p.views.broken_seals() if projections else []
+        seals = self._views.broken_seals() if projections else []
         return {
             "ok": report.ok and not seals,
             "events": report.events,
@@ -317,6 +323,10 @@ class Operations:
                 seq,
                 public=p.sealing.signer().public,
                 since=Witness.parse(since).note if since else "",
+                payload=not any(
+                    self._views.see.hides_event(event_seen(entry))
+                    for entry in entries(p.state.read, "event_by_seq", (seq,))
+                ),
             )
         )
         return found
@@ -342,7 +352,7 @@ class Operations:
         progress: Progress | None = None,
     ) -> "RunReport":
         request = self._request(assets, partition, stale=stale, force=force, upstream=upstream)
-        return self._p.runs.run(
+        report = self._p.runs.run(
             self._env(env),
             request,
             by=self._who(),
@@ -352,6 +362,7 @@ class Operations:
             waits=_waits(progress),
             check_columns=True,
         )
+        return self._views.see.report(report)
 
     def cancel(self, run: str) -> dict[str, Any]:
         if run not in {row[0] for row in self._p.state.read("runs_open")}:
@@ -370,7 +381,8 @@ class Operations:
         return {"run": run, "cancelling": True}
 
     def check(self, asset: str, *, env: str = "") -> list[CheckResult]:
-        return self._p.check(self._env(env), asset, by=self._who())
+        found = self._p.check(self._env(env), asset, by=self._who())
+        return [self._views.see.check(one) for one in found]
 
     def release(
         self,
@@ -388,7 +400,7 @@ class Operations:
                 "a release needs a version or --from ENV",
                 hint=f"`sextant versions {asset}` lists versions",
             )
-        return self._p.runs.release(
+        released = self._p.runs.release(
             self._env(env),
             self._p.asset(asset),
             version=version,
@@ -397,6 +409,7 @@ class Operations:
             break_glass=break_glass,
             waits=_waits(progress),
         )
+        return self._views.see.release(released)
 
     def unhold(self, asset: str, version: str, *, env: str = "") -> dict[str, Any]:
         p, name = self._p, self._env(env)
@@ -417,7 +430,7 @@ class Operations:
         env: str = "",
         progress: Progress | None = None,
     ) -> "RunReport":
-        return self._p.runs.undo(
+        report = self._p.runs.undo(
             self._env(env),
             self._id(asset),
             by=self._who(),
@@ -428,6 +441,7 @@ class Operations:
             progress=_told(progress),
             waits=_waits(progress),
         )
+        return self._views.see.report(report)
 
     def approve(self, release: str, *, deny: bool = False, reason: str = "") -> Release:
         p = self._p
@@ -445,7 +459,7 @@ class Operations:
         approved = p.releases.approve(release, self._who(), deny=deny, reason=reason)
         if approved.state == "live":
             p.runs.check_children(approved, by=self._who())
-        return approved
+        return self._views.see.release(approved)
 
     def create_environment(self, name: str, parent: str) -> dict[str, Any]:
         self._p.create_env(name, parent, by=self._who())
@@ -508,7 +522,7 @@ class Operations:
     def batches(
         self, dataset: str, *, refused: bool = False, limit: int = PAGE_ROWS, after: str = ""
     ) -> Page[BatchSeen]:
-        return self._p.views.batches(
+        return self._views.batches(
             self._stream(dataset), refused=refused, limit=_rows(limit), after=after
         )
 

@@ -27,6 +27,7 @@ from sextant.app.claims import environment_guard, refuse_environment_in_use
 from sextant.app.config import OWN, Config, find_config, read_config
 from sextant.engine.executors.inline import InlineExecutor
 from sextant.engine.executors.process import ProcessExecutor
+from sextant.engine.personal import PersonalColumns
 from sextant.engine.tables import RunTable
 from sextant.engine.versions import Versions
 from sextant.kernel.clock import Clock, SystemClock
@@ -131,6 +132,7 @@ class LocalPlatform:
         self.asker: Callable[[str, str, Mapping[str, str], str], bytes] | None = None
         self._closing = contextlib.ExitStack()
         self.cancelled: set[str] = set()  # runs that somebody asked to stop
+        self._personal: tuple[str, PersonalColumns] | None = None  # of the manifest of a digest
         from sextant.app.runs import Runs
         from sextant.app.sealing import Sealing
         from sextant.app.views import Views
@@ -177,6 +179,19 @@ class LocalPlatform:
             self.load()
         assert self._manifest is not None
         return self._manifest
+
+    def personal(self) -> PersonalColumns:
+        """Return what says which columns are personal, by what the project declares now. Before a
+        project could ever be loaded, by what was recorded."""
+        with self._lock:
+            try:
+                manifest = self.manifest()
+            except ProjectError:
+                return PersonalColumns(self.state, self.versions, Manifest(project="", tz="UTC"))
+            if self._personal is None or self._personal[0] != self.manifest_digest:
+                made = PersonalColumns(self.state, self.versions, manifest)
+                self._personal = (self.manifest_digest, made)
+            return self._personal[1]
 
     def load(self) -> Manifest:
         """Load the project, or take the last good manifest when nothing changed - or when the edit

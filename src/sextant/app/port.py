@@ -112,8 +112,8 @@ class Platform(Protocol):
         """Return the rows of a version of a dataset: JSON, JSONEachRow, CSVWithNames, Arrow,
         ArrowStream or Parquet.
 
-        Columns that are tagged personal are left out for whoever comes over the network and is no
-        administrator.
+        Personal columns are left out for whoever comes over the network and is no administrator;
+        Denied when all are.
         """
         ...
 

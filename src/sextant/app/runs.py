@@ -184,13 +184,16 @@ class Runs:
         return planning.plan(manifest, self.scene(env, manifest), request)
 
     def checked_plan(self, env: str, request: Request) -> Plan:
-        """Return what would run and why, with the columns that could not be looked up.
-        ProjectError lists columns that the project names and that are not there."""
+        """Return what would run and why, with the columns that could not be looked up and those
+        that are personal by what they are made of. ProjectError lists columns that the project
+        names and that are not there."""
         manifest = self._p.manifest()
         scene = self.scene(env, manifest)
         plan = planning.plan(manifest, scene, request)
         unchecked = self._check_columns(manifest, scene, plan, planning.select(manifest, request))
-        return msgspec.structs.replace(plan, unchecked=unchecked)
+        return msgspec.structs.replace(
+            plan, unchecked=unchecked, personal=self._p.personal().undeclared()
+        )
 
     def _check_columns(
         self, manifest: Manifest, scene: Scene, plan: Plan, assets: Collection[str]

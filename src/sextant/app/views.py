@@ -4,7 +4,7 @@ returns plain data.
 Every view is JSON-ready; the command line and the HTTP interface render the same values.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from sextant.app.answers import (
     VersionSeen,
 )
 from sextant.app.inbox import Refusal, columns_of
+from sextant.app.visibility import Visibility
 from sextant.domains.dataops.checks.finding import MASK
 from sextant.engine import keys
 from sextant.engine.history import History, seal_matches
@@ -34,7 +35,7 @@ from sextant.engine.versions import changed
 from sextant.formats.values import plain, records, text
 from sextant.kernel import graph as reach
 from sextant.kernel.clock import from_datetime, iso
-from sextant.kernel.errors import NotFound, UsageError, UserError
+from sextant.kernel.errors import Denied, NotFound, UsageError, UserError
 from sextant.kernel.lengths import length_s
 from sextant.kernel.limits import PAGE_ROWS, PAGE_ROWS_MAX
 from sextant.kernel.nouns import (
@@ -67,10 +68,11 @@ _CAUSES_MAX = 50  # events of one chain of causes: longer is a loop in somebody'
 
 
 class Views:
-    """Views of one platform."""
+    """Views of one platform, as one principal may see them; `see` left out: everything."""
 
-    def __init__(self, platform: "LocalPlatform") -> None:
+    def __init__(self, platform: "LocalPlatform", see: Visibility | None = None) -> None:
         self._p = platform
+        self.see = see or Visibility(platform, sees_personal=True)
 
     # ------------------------------------------------------------ the whole
 
@@ -116,7 +118,7 @@ class Views:
             "assets": assets,
             "signals": signals,
             "waiting": [
-                msgspec.to_builtins(r)
+                msgspec.to_builtins(self.see.release(r))
                 for r in p.releases.open()
                 if r.state in ("waiting", "paused")
             ],
@@ -301,10 +303,12 @@ class Views:
             "schema": [list(column) for column in version.schema],
             "made_from": version.inputs,
             "locator": version.locator,
-            "refused": version.meta.get("refused", []),
+            "refused": [self.see.text(one, asset.id) for one in version.meta.get("refused", [])],
         }
         if asset.table is None:
             return facts
+        personal = p.personal().of(version)
+        facts |= {"personal": list(personal), "public": list(asset.table.public)}
         wanted = None
         if partition:
             keys.partitioning(asset).partition(partition)
@@ -326,7 +330,7 @@ class Views:
                 if count >= limit:
                     break
         facts["sample"] = (
-            _masked(records(self.table(version, wanted).slice(0, limit)), asset) if limit else []
+            _masked(records(self.table(version, wanted).slice(0, limit)), personal) if limit else []
         )
         return facts
 
@@ -446,7 +450,8 @@ class Views:
         left = self.table(before, [k for k in touched if k in a])
         right = self.table(after, [k for k in touched if k in b])
         found = lake_diff.diff(left, right, asset.table.key if asset.table else ())
-        return {**out, **msgspec.to_builtins(found), "samples": _masked(found.samples, asset)}
+        personal = {*self._p.personal().of(before), *self._p.personal().of(after)}
+        return {**out, **msgspec.to_builtins(found), "samples": _masked(found.samples, personal)}
 
     def _history(self, asset: Asset, before: Version, after: Version) -> list[dict[str, Any]]:
         """Return what two definitions of a KPI say month by month (over all time where it has no
@@ -458,7 +463,9 @@ class Views:
             measure = msgspec.convert(version.meta["measure"], Measure)
             values = self._values_of(asset, version.digest)
             month = "1mo" if "1mo" in measures.NESTS[measure.grain] else measure.grain
-            rows = self._rollup(asset, measure, values, grain=month) if values else []
+            rows = (
+                self._shown_rollup(asset, measure, values, values, grain=month)[0] if values else []
+            )
             sides.append({str(row.get("bucket", "all"))[:7]: plain(row["value"]) for row in rows})
         return [
             {"bucket": bucket, "before": sides[0].get(bucket), "after": sides[1].get(bucket)}
@@ -560,8 +567,16 @@ class Views:
             env, measure.of if measures.needs_rows(measure) else f"dataset:kpi_{asset.name}", as_of
         )
         shown = asset.measure or measure  # how it is shown is no part of what it means
-        goal = self._goal(asset, measure, version, shown.goal) if shown.goal else None
-        return {
+        values = version
+        if version.asset == measure.of:
+            values = self._values_at(env, f"dataset:kpi_{asset.name}", as_of) or version
+        rows, hidden = self._shown_rollup(
+            asset, measure, version, values, by=by, grain=grain, where=where
+        )
+        goal = None
+        if shown.goal and "value" not in hidden:
+            goal = self._goal(asset, measure, version, shown.goal)
+        seen: KpiSeen = {
             "kpi": asset.id,
             "definition": defined.digest,
             "version": version.digest,
@@ -573,8 +588,61 @@ class Views:
             "goal": _said(shown.goal) if shown.goal else "",
             "goal_value": goal[0] if goal else None,
             "goal_met": goal[1] if goal else None,
-            "rows": self._rollup(asset, measure, version, by=by, grain=grain, where=where),
+            "rows": rows,
         }
+        if hidden:
+            seen["hidden"] = hidden
+        return seen
+
+    def _values_at(self, env: str, id_: str, as_of: str) -> Version | None:
+        """Return the version of a KPI's values beside the rows that it is computed from."""
+        try:
+            return self.resolve(env, id_, as_of if "-" in as_of else "")
+        except NotFound:
+            return None
+
+    def _shown_rollup(
+        self,
+        asset: Asset,
+        measure: Measure,
+        version: Version,
+        values: Version,
+        *,
+        by: Sequence[str] = (),
+        grain: str = "",
+        where: str = "",
+    ) -> tuple[list[dict[str, Any]], list[str]]:
+        """Return a measure's values as the principal may see them, and what is hidden of them:
+        personal dimensions are left out, and cannot be asked with; a personal value is masked.
+
+        version  what is added up
+        values   the KPI's values, which say what is personal; the rows themselves where there are
+                 none yet
+        """
+        personal = {name.lower() for name in self.see.hidden_columns(values)}
+        if personal and values.asset == measure.of:  # nothing says what flows into the measure
+            personal |= {"value"}
+        hides_bucket = "bucket" in personal
+        if hides_bucket and where:
+            raise Denied(
+                "SX-KPI-004",
+                f"the time of `{asset.id}` is personal: nobody else asks with conditions",
+                hint="an administrator can",
+            )
+        rows = self._rollup(
+            asset,
+            msgspec.structs.replace(
+                measure, by=tuple(name for name in measure.by if name.lower() not in personal)
+            ),
+            version,
+            by=[name for name in by if name.lower() not in personal],
+            grain="" if hides_bucket else grain,
+            where=where,
+        )
+        hidden = [name for name in by if name.lower() in personal]
+        hidden += ["bucket"] if grain and hides_bucket else []
+        hidden += ["value"] if "value" in personal else []
+        return _masked(rows, {"value"} & personal), hidden
 
     def _goal(
         self, asset: Asset, measure: Measure, version: Version, goal: Goal
@@ -679,7 +747,7 @@ class Views:
             (_cursor(after)[0], subject, subject, subject, subject, kind, kind, limit),
         )
         return Page(
-            [event_seen(entry) for entry in found],
+            [self.see.event(event_seen(entry)) for entry in found],
             f"{found[-1].envelope.seq}:" if len(found) == limit else "",
         )
 
@@ -689,7 +757,10 @@ class Views:
         at, last = _cursor(after)
         rows = self._p.state.read("runs_page", (at, at, last, env, env, state, state, limit))
         return Page(
-            [msgspec.to_builtins(msgspec.json.decode(row[1], type=RunChanged)) for row in rows],
+            [
+                msgspec.to_builtins(self.see.run(msgspec.json.decode(row[1], type=RunChanged)))
+                for row in rows
+            ],
             _next(rows, limit, lambda row: (row[2], row[0])),
         )
 
@@ -704,15 +775,15 @@ class Views:
         history = History.open(p.state, id_)
         facts = msgspec.json.decode(rows[0][3], type=RunChanged)
         steps = [
-            msgspec.to_builtins(msgspec.structs.replace(record, output=""))
+            msgspec.to_builtins(msgspec.structs.replace(self.see.record(record), output=""))
             for record in history.records
         ]
         checks = [
-            msgspec.to_builtins(msgspec.json.decode(row[0], type=CheckResult))
+            msgspec.to_builtins(self.see.check(msgspec.json.decode(row[0], type=CheckResult)))
             for row in p.state.read("check_results_of_run", (id_,))
         ]
         return {
-            **msgspec.to_builtins(facts),
+            **msgspec.to_builtins(self.see.run(facts)),
             "steps_recorded": steps,
             "checks": checks,
             "seal_ok": not facts.seal or facts.seal == history.seal or not history.records,
@@ -739,7 +810,9 @@ class Views:
                 "step": record.step,
                 "attempt": record.attempt,
                 "at": iso(record.at),
-                "text": self._p.blobs.get(record.log).decode(errors="replace"),
+                "text": self.see.text(
+                    self._p.blobs.get(record.log).decode(errors="replace"), record.asset
+                ),
             }
             for record in History.open(self._p.state, run).records
             if record.log and (not step or record.step == step)
@@ -759,7 +832,10 @@ class Views:
             "releases_page", (at, at, last, env, env, state, state, asset, asset, limit)
         )
         return Page(
-            [msgspec.to_builtins(msgspec.json.decode(row[1], type=Release)) for row in rows],
+            [
+                msgspec.to_builtins(self.see.release(msgspec.json.decode(row[1], type=Release)))
+                for row in rows
+            ],
             _next(rows, limit, lambda row: (row[2], row[0])),
         )
 
@@ -772,7 +848,7 @@ class Views:
         )
         found = [
             {
-                **msgspec.to_builtins(msgspec.json.decode(doc, type=CheckResult)),
+                **msgspec.to_builtins(self.see.check(msgspec.json.decode(doc, type=CheckResult))),
                 "run": run,
                 "version": version,
             }
@@ -796,7 +872,7 @@ class Views:
         found: list[SignalSeen] = [
             {  # type: ignore[typeddict-item]
                 **msgspec.to_builtins(  # type: ignore[typeddict-item]
-                    msgspec.json.decode(row[1], type=Signal)
+                    self.see.signal(msgspec.json.decode(row[1], type=Signal))
                 ),
                 "closed_at": iso(row[2]) if row[2] else "",
             }
@@ -819,7 +895,9 @@ class Views:
                 "rows": int(count),
                 "by": by,
                 "taken_at": iso(taken),
-                "error": msgspec.json.decode(refusal, type=Refusal).error if refusal else "",
+                "error": self.see.text(
+                    msgspec.json.decode(refusal, type=Refusal).error if refusal else "", asset.id
+                ),
             }
             for batch, _, count, by, taken, refusal in rows
         ]
@@ -833,7 +911,7 @@ class Views:
         found: list[IncidentSeen] = [
             {  # type: ignore[typeddict-item]
                 **msgspec.to_builtins(  # type: ignore[typeddict-item]
-                    msgspec.json.decode(row[1], type=Incident)
+                    self.see.incident(msgspec.json.decode(row[1], type=Incident))
                 ),
                 "state": row[2],
                 "closed_at": iso(row[3]) if row[3] else "",
@@ -890,15 +968,16 @@ def _said(goal: Goal) -> str:
     return f"{goal.op} {bound}" + (f" over {goal.over}" if goal.over else "")
 
 
-def _masked(value: Any, asset: Asset) -> Any:
-    """Return rows (in whatever lists and dicts they lie) with the values of the asset's personal
-    columns hidden."""
-    personal = asset.table.personal if asset.table else ()
+def _masked(value: Any, personal: Collection[str]) -> Any:
+    """Return rows (in whatever lists and dicts they lie) with the values of personal columns
+    hidden."""
+    if not personal:
+        return value
     if isinstance(value, list):
-        return [_masked(one, asset) for one in value]
+        return [_masked(one, personal) for one in value]
     if isinstance(value, dict):
         return {
-            name: MASK if name in personal and one is not None else _masked(one, asset)
+            name: MASK if name in personal and one is not None else _masked(one, personal)
             for name, one in value.items()
         }
     return value

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from sextant.app.answers import Change, GraphNode, Link, Why
+from sextant.app.visibility import Visibility
 from sextant.engine.versions import changed
 from sextant.kernel.clock import iso
 from sextant.kernel.errors import NotFound
@@ -19,6 +20,7 @@ from sextant.release.signals import CHECK_FAILED
 
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
+    from sextant.app.views import Views
 
 _FAR = 1 << 62
 _REPORTS_SHOWN = 20  # newest events of an observed asset
@@ -33,10 +35,11 @@ _NEXT_STEPS = {  # what can be done about a release in a state; the others go on
 }
 
 
-def why(p: "LocalPlatform", env: str, subject: str) -> Why:
-    """Return why something is as it is. NotFound for an id that the ledger does not know."""
+def why(p: "LocalPlatform", views: "Views", env: str, subject: str) -> Why:
+    """Return why something is as it is, as the views may show it. NotFound for an id that the
+    ledger does not know."""
     if not subject.startswith(("rel_", "run_", "ev_", "sig_", "inc_")):
-        return _of_asset(p, env, p.asset(subject))
+        return _of_asset(p, views, env, p.asset(subject))
     chain = _chain(p, subject)
     if not chain:
         raise NotFound(
@@ -47,17 +50,17 @@ def why(p: "LocalPlatform", env: str, subject: str) -> Why:
     say = {"run": _run, "rel": _release, "sig": _signal, "inc": _incident}.get(
         subject.partition("_")[0], _event
     )
-    return {"reason": say(p, subject, chain), "subject": subject, "chain": chain}
+    return {"reason": say(p, views.see, subject, chain), "subject": subject, "chain": chain}
 
 
 # ---------------------------------------------------------------- ids, in words
 
 
-def _run(p: "LocalPlatform", id_: str, chain: list[Link]) -> str:
+def _run(p: "LocalPlatform", see: Visibility, id_: str, chain: list[Link]) -> str:
     rows = p.state.read("run_get", (id_,))
     if not rows:  # its payload was erased
-        return _event(p, id_, chain)
-    run = msgspec.json.decode(rows[0][3], type=RunChanged)
+        return _event(p, see, id_, chain)
+    run = see.run(msgspec.json.decode(rows[0][3], type=RunChanged))
     what = f" to make {', '.join(run.assets)}" if run.assets else ""
     words = [
         (
@@ -80,10 +83,10 @@ def _run(p: "LocalPlatform", id_: str, chain: list[Link]) -> str:
     return " ".join(words)
 
 
-def _release(p: "LocalPlatform", id_: str, chain: list[Link]) -> str:
+def _release(p: "LocalPlatform", see: Visibility, id_: str, chain: list[Link]) -> str:
     if not p.state.read("release_get", (id_,)):
-        return _event(p, id_, chain)
-    release = p.releases.get(id_)
+        return _event(p, see, id_, chain)
+    release = see.release(p.releases.get(id_))
     env, asset = release.moves[0].env, release.moves[0].asset
     verb = "undid" if release.intent == "undo" else "proposed"
     run = f" of run {release.run}" if release.run else ""
@@ -102,11 +105,11 @@ def _release(p: "LocalPlatform", id_: str, chain: list[Link]) -> str:
     return " ".join(words)
 
 
-def _signal(p: "LocalPlatform", id_: str, chain: list[Link]) -> str:
+def _signal(p: "LocalPlatform", see: Visibility, id_: str, chain: list[Link]) -> str:
     rows = p.state.read("signal_get", (id_,))
     if not rows:
-        return _event(p, id_, chain)
-    signal = msgspec.json.decode(rows[0][0], type=Signal)
+        return _event(p, see, id_, chain)
+    signal = see.signal(msgspec.json.decode(rows[0][0], type=Signal))
     of = f" of {signal.asset}" if signal.asset else ""
     raised = next((link for link in chain if link["type"] == "signal.raised"), None)
     actor = f" by {raised['actor']}" if raised else ""
@@ -138,11 +141,11 @@ def _signal(p: "LocalPlatform", id_: str, chain: list[Link]) -> str:
     return " ".join(words)
 
 
-def _incident(p: "LocalPlatform", id_: str, chain: list[Link]) -> str:
+def _incident(p: "LocalPlatform", see: Visibility, id_: str, chain: list[Link]) -> str:
     rows = p.state.read("incident_get", (id_,))
     if not rows:
-        return _event(p, id_, chain)
-    incident = msgspec.json.decode(rows[0][0], type=Incident)
+        return _event(p, see, id_, chain)
+    incident = see.incident(msgspec.json.decode(rows[0][0], type=Incident))
     state = f"was closed at {_at(rows[0][1])}" if rows[0][1] else "is open"
     return (
         f"Incident {id_} of {', '.join(incident.assets)} was opened at {_at(incident.opened_at)}"
@@ -150,7 +153,7 @@ def _incident(p: "LocalPlatform", id_: str, chain: list[Link]) -> str:
     )
 
 
-def _event(_p: "LocalPlatform", _id: str, chain: list[Link]) -> str:
+def _event(_p: "LocalPlatform", _see: Visibility, _id: str, chain: list[Link]) -> str:
     head = chain[0]
     return (
         f"{head['actor']} wrote `{head['type']}` of {head['subject']} at "
@@ -188,14 +191,14 @@ def _sentence(text: str) -> str:
 # ---------------------------------------------------------------- assets
 
 
-def _of_asset(p: "LocalPlatform", env: str, asset: Asset) -> Why:
+def _of_asset(p: "LocalPlatform", views: "Views", env: str, asset: Asset) -> Why:
     changes: list[Change] = []
     live = p.versions.live(env)
-    for node in p.views.graph(upstream=asset.id)["assets"]:
+    for node in views.graph(upstream=asset.id)["assets"]:
         if node["mode"] == "observed":
-            changes += _reported(p, node)
+            changes += _reported(p, views, node)
         if node["id"] in live:
-            changes.append(_change(p, env, node))
+            changes.append(_change(p, views.see, env, node))
     changes.sort(key=lambda c: c["at"], reverse=True)
     return {
         "reason": _asset_reason(p, env, asset, changes),
@@ -247,11 +250,11 @@ def what_changed(change: Change) -> str:
     return f"{kind} changed" if kind in ("code", "data", "definition") else kind
 
 
-def _change(p: "LocalPlatform", env: str, node: GraphNode) -> Change:
+def _change(p: "LocalPlatform", see: Visibility, env: str, node: GraphNode) -> Change:
     """Return the move that brought the live version of an asset."""
     live = p.versions.live(env)[node["id"]]
     version = p.versions.get(node["id"], live.version)
-    release = p.releases.get(live.release)
+    release = see.release(p.releases.get(live.release))
     source = next(
         (m.source for m in release.moves if m.asset == node["id"]), version.parent
     )  # an undo moved from another version than the parent
@@ -285,10 +288,10 @@ def _change(p: "LocalPlatform", env: str, node: GraphNode) -> Change:
     }
 
 
-def _reported(p: "LocalPlatform", node: GraphNode) -> list[Change]:
+def _reported(p: "LocalPlatform", views: "Views", node: GraphNode) -> list[Change]:
     """Return the newest reports of another tool about an asset, as changes that we cannot undo."""
     out: list[Change] = []
-    for event in p.views.events(subject=node["id"], limit=_REPORTS_SHOWN).items:
+    for event in views.events(subject=node["id"], limit=_REPORTS_SHOWN).items:
         data = event["data"]
         if not event["type"].endswith(".reported") or not isinstance(data, dict):
             continue

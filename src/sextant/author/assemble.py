@@ -15,6 +15,7 @@ from sextant.author.bind import bind, frame_of
 from sextant.author.collect import Collector, Place, name_problem, near
 from sextant.author.columns import column_reads
 from sextant.author.declared import Dataset, Kpi, PythonCheck, Slots, SqlDataset, Stream
+from sextant.author.lineage import lineage
 from sextant.engine import streams
 from sextant.engine.fingerprint import Fingerprint
 from sextant.kernel.errors import ProjectError
@@ -33,6 +34,7 @@ from sextant.kernel.nouns import (
     Trigger,
 )
 from sextant.kernel.partitions import Partitioning
+from sextant.kernel.personal import reached_assets
 
 _KEEP, _KEEP_STREAM = "30d", "1d"  # undo windows where a project says none
 Fingerprinter = Callable[[Callable[..., Any]], Fingerprint]
@@ -91,9 +93,10 @@ class _Assembly:
         self._drafts()
         self._unknown_upstreams()
         if not self._cycle():
-            assets = self._keep(self._assets())
+            assets = self._lineages(self._keep(self._assets()))
             self._owners()
             self._windows()
+            self._public()
             self._foreign_keys(assets)
             if len(assets) > ASSETS_MAX:
                 collector.note(
@@ -400,6 +403,31 @@ class _Assembly:
         }
         return column_reads(assets, self.collector.queries, lines)
 
+    def _public(self) -> None:
+        """Note columns that are both personal and public, and those that a KPI does not have."""
+        for draft in self.drafts.values():
+            slots = draft.slots
+            both = sorted({c.lower() for c in slots.personal} & {c.lower() for c in slots.public})
+            if both:
+                self.collector.note(
+                    "SX-PROJ-055",
+                    f"`{both[0]}` of `{draft.name}` is both personal and public",
+                    place=draft.place,
+                    hint="leave it out of one; `public` opens what is made of personal columns",
+                )
+            kpi = self.kpis.get(draft.build.code.entry.removeprefix("kpi:"))
+            if kpi is None or not draft.build.code.entry.startswith("kpi:"):
+                continue
+            has = (*kpi.by, "value", *(("bucket",) if kpi.grain else ()))
+            for column in slots.public:
+                if column not in has:
+                    self.collector.note(
+                        "SX-PROJ-055",
+                        f"the KPI `{kpi.name}` has no column `{column}` that could be public",
+                        place=draft.place,
+                        hint=near(column, has),
+                    )
+
     def _owners(self) -> None:
         teams = {team.name for team, _ in self.collector.teams}
         info = self.collector.project
@@ -503,6 +531,22 @@ class _Assembly:
             out.append(msgspec.structs.replace(asset, keep=keep))
         return out
 
+    def _lineages(self, assets: list[Asset]) -> list[Asset]:
+        """Fill in what flows into the columns of queries, where something personal may. Workers
+        do not need it."""
+        if self.fingerprint is None:
+            return assets
+        reached = reached_assets({asset.id: asset for asset in assets})
+        out = []
+        for asset in assets:
+            query = self.collector.queries.get(asset.id)
+            if asset.id in reached and query is not None and asset.build and asset.build.inputs:
+                inputs = {one.name: one.asset for one in asset.build.inputs}
+                build = msgspec.structs.replace(asset.build, lineage=lineage(query, inputs))
+                asset = msgspec.structs.replace(asset, build=build)  # noqa: PLW2901
+            out.append(asset)
+        return out
+
     def _in_order(self) -> list[str]:
         """Return the drafts' ids, upstream first."""
         order: dict[str, None] = {}
@@ -543,6 +587,7 @@ class _Assembly:
                 time=slots.time,
                 schema=slots.schema,  # type: ignore[arg-type]
                 personal=slots.personal,
+                public=slots.public,
                 columns=draft.columns or slots.columns,
             ),
             checks=self._specs(draft),

@@ -306,6 +306,7 @@ def dataset(
     schema: Literal["evolve", "freeze"] = "evolve",
     columns: Mapping[str, str] | None = None,
     personal: Columns = (),
+    public: Columns = (),
     whole_range: bool = False,
     deterministic: bool = True,
     durability: Durability = "grouped",
@@ -333,7 +334,10 @@ def dataset(
     columns      column -> type of columns that it returns: values that do not fit are refused, and
                  a day without a value has the type; it may return others too
     personal     columns that are masked wherever rows are shown (evidence of checks, `show`,
-                 `diff`), and left out of SQL and exports but for administrators
+                 `diff`), and left out of SQL and exports but for administrators. What is made of
+                 them is personal too: in a dataset that reads one with personal columns, those of
+                 the same name, and those whose name no input has
+    public       columns that are not personal, whatever the inputs are
     whole_range  one call makes several adjacent partitions (`time` says which row belongs where)
     durability   `strict` for a function with effects outside: its start is durable before it is
                  called
@@ -384,6 +388,7 @@ def dataset(
         schema=schema,
         columns=_types(columns),
         personal=_columns("personal", personal),
+        public=_columns("public", public),
         lookback=_length_text("lookback", lookback),
         on_change=_one_of("on_change", on_change, get_args(OnChange)),
         keep=_length_text("keep", keep),
@@ -420,14 +425,16 @@ def sql(
     checks: Sequence[Check] = (),
     inputs: Mapping[str, Source] | None = None,
     columns: Mapping[str, str] | None = None,
+    public: Columns = (),
     deterministic: bool = True,
     **unknown: Never,
 ) -> SqlDataset:
     """Make a dataset of a `.sql` file, a path beside the calling file. Its inputs are the tables
     that the query names; the header of the file says the rest (see `sqlfile`). `inputs` only widens
     one of them: `{"flights": window("flights", "28d")}`. `columns` says types of columns, as in
-    `dataset`. With `deterministic=False` the query runs on several threads: sums of floats then
-    differ in their last digits from one computation to the next."""
+    `dataset`; `public` which columns are not personal although personal ones flow into them. With
+    `deterministic=False` the query runs on several threads: sums of floats then differ in their
+    last digits from one computation to the next."""
     refuse_unknown("sql", unknown, sql.__kwdefaults__)
     place = caller()
     is_path = isinstance(file, str | os.PathLike)
@@ -441,12 +448,10 @@ def sql(
         checks=_checks(checks),
         inputs=_inputs(inputs),
         columns=_types(columns),
+        public=_columns("public", public),
     )
-    given = {
-        word
-        for word, said in (("name", name), ("owner", owner), ("tier", tier), ("on", on))
-        if said
-    }
+    said_here = (("name", name), ("owner", owner), ("tier", tier), ("on", on), ("public", public))
+    given = {word for word, said in said_here if said}
     made = SqlDataset(
         path,
         name or os.path.splitext(os.path.basename(file))[0],
@@ -568,6 +573,7 @@ def kpi(
     owner: Owner = "",
     tier: int = 3,
     checks: Sequence[Check] = (),
+    public: Columns = (),
     **unknown: Never,
 ) -> Kpi:
     """Define a business number.
@@ -584,6 +590,7 @@ def kpi(
     format   how people read a value, a format specification of Python: `,.2f`, `.1%`
     over_time  of a stock, which does not add up over time (a balance, customers, goods on hand):
              which of its buckets stands for a longer time: last, first, or their mean, max, min
+    public   dimensions, or "value", that are not personal although personal columns flow into them
     """
     refuse_unknown("kpi", unknown, kpi.__kwdefaults__)
     measure, where = fitting_text("measure", measure, "count(*)"), fitting_text("where", where)
@@ -602,7 +609,11 @@ def kpi(
         )
         format = ""  # noqa: A001
     slots = Slots(
-        owner=_owner(owner), tier=_tier(tier), description=description, checks=_checks(checks)
+        owner=_owner(owner),
+        tier=_tier(tier),
+        description=description,
+        checks=_checks(checks),
+        public=_columns("public", public),
     )
     name = _name("kpi", name)
     made = Kpi(

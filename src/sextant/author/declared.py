@@ -54,6 +54,7 @@ class Slots(msgspec.Struct, frozen=True, kw_only=True):
     schema: str = "evolve"
     columns: tuple[tuple[str, str], ...] = ()  # (column, type) that a dataset promises
     personal: tuple[str, ...] = ()
+    public: tuple[str, ...] = ()
     lookback: str = ""
     on_change: str = "report"
     keep: str = ""  # "" = not said: `assemble` fills it in

@@ -183,7 +183,12 @@ def assets_of(
             inputs=(Input(name=of.name, asset=of.id, frame="sql"),),
             whole_range=slices.grain != "none",
         ),
-        table=Table(partitioning=slices, key=key, time="bucket" if kpi.grain else ""),
+        table=Table(
+            partitioning=slices,
+            key=key,
+            time="bucket" if kpi.grain else "",
+            public=kpi.slots.public,
+        ),
         measure=measure,
         checks=(*kind_of_key, *checks),
         on=(Trigger(kind="inputs"),),

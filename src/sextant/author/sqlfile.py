@@ -38,6 +38,7 @@ KEYS = (
     "on",
     "schema",
     "personal",
+    "public",
     "on_change",
     "keep",
 )
@@ -238,7 +239,7 @@ def settings(
                     collector, "SX-PROJ-022", f"`{value}` is not a tier", place, "1, 2 or 3", 3
                 )
             )
-        elif key in ("key", "personal"):
+        elif key in ("key", "personal", "public"):
             said[key] = tuple(word.strip() for word in value.split(",") if word.strip())
         elif key == "partition":
             said["partition"] = _partition(value, place, collector)

@@ -99,6 +99,11 @@ def _plan_lines(found: "Plan") -> list[str]:
             f"waits  {asset}: {len(keys)} partitions ({_span(list(keys))}) whose inputs are "
             "not there"
         )
+    out += [
+        f"personal by derivation: {', '.join(f'`{name}`' for name in names)} of {asset}; list them "
+        "in public= when they are not"
+        for asset, names in found.personal.items()
+    ]
     out += [f"note   {text}" for text in found.warnings]
     return out + _unchecked_lines(found.unchecked)
 

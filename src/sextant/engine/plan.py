@@ -126,6 +126,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
     # asset -> input -> why the columns that it names there could not be looked up
     unchecked: dict[str, dict[str, str]] = {}
+    # asset -> columns that are personal because of what they are made of, and not declared so
+    personal: dict[str, tuple[str, ...]] = {}
 
     @property
     def seconds(self) -> float:

@@ -13,6 +13,7 @@ import msgspec
 from sextant.engine import keys
 from sextant.engine.execute import Done, Task
 from sextant.engine.holds import Holds, is_source
+from sextant.engine.personal import personal_of_tables
 from sextant.engine.plan import Item, Plan, PlannedStep, reads
 from sextant.engine.streams import is_stream
 from sextant.engine.tables import RunTable, Staged, StepOutput, decode_output, encode_output
@@ -79,6 +80,7 @@ class DataWork:
         # someone broke the glass: what the checks refuse is published, and marked
         self.past_gate = past_gate
         self.assets = {asset.id: asset for asset in manifest.assets}
+        self.personal_of = personal_of_tables(self.assets, tables)
         self.steps: dict[str, PlannedStep] = {step.id: step for step in plan.steps}
         self.items: dict[str, list[Item]] = {}
         self.orders: dict[str, tuple[str, Executor]] = {}
@@ -503,6 +505,7 @@ class DataWork:
                     frame=bound.frame,
                     sets=table.sets(wanted),
                     schema=table.schema,
+                    personal=self.personal_of(bound.asset),
                     key=self._key(bound.asset),
                     reads=mapping,
                 )
@@ -554,6 +557,7 @@ class DataWork:
             version=table.base,
             sets=table.sets(None),
             schema=table.schema,
+            personal=self.personal_of(asset.id),
             key=self._key(asset.id),
         )
         only = msgspec.structs.replace(

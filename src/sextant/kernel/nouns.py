@@ -45,6 +45,12 @@ class Principal(Noun, frozen=True, kw_only=True):
     # folder
     role: str = ""
 
+    @property
+    def is_administrator(self) -> bool:
+        """Say whether it may do and see everything here: who works on the project's own folder
+        could read its files."""
+        return self.role in ("", "admin")
+
     def __str__(self) -> str:
         return f"{self.kind}:{self.name}" + (
             f" for {self.on_behalf_of}" if self.on_behalf_of else ""
@@ -114,11 +120,33 @@ class Strategy(Noun, frozen=True, kw_only=True):
     step_s: float = 0.0
 
 
+Source = tuple[str, str]  # an input and one of its columns in lower case; `*` = any of them
+
+
+class Lineage(Noun, frozen=True, kw_only=True):
+    """Which columns of the inputs flow into the columns of a query's result, as its text says.
+    Names of columns are in lower case: DuckDB does not tell cases apart.
+
+    columns  column that the query names -> its sources, none for a constant or a count
+    stars    inputs that hand their columns through under the same names, each with the names that
+             it leaves out
+    unnamed  sources of columns that the query gives no name, as `upper(name)`
+    every    sources that may flow into any column
+    """
+
+    columns: dict[str, tuple[Source, ...]] = {}
+    stars: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    unnamed: tuple[Source, ...] = ()
+    every: tuple[Source, ...] = ()
+
+
 class Build(Noun, frozen=True, kw_only=True):
     """How a version of an asset is made."""
 
     code: Code
     inputs: tuple[Input, ...] = ()
+    # of a query over personal columns; None = not read, or not understood
+    lineage: Lineage | None = None
     params: dict[
         str, Any
     ] = {}  # tracked settings: a parameter with a default; part of the memo key
@@ -145,7 +173,8 @@ class Table(Noun, frozen=True, kw_only=True):
     key: tuple[str, ...] = ()
     time: str = ""  # the column of instants that says into which slice a row belongs
     schema: Literal["evolve", "freeze"] = "evolve"
-    personal: tuple[str, ...] = ()  # columns masked in samples
+    personal: tuple[str, ...] = ()  # declared here; what follows from inputs: kernel/personal.py
+    public: tuple[str, ...] = ()  # columns that are not personal, whatever they are made of
     # (column, type): all of a stream's, or those that a dataset promises
     columns: tuple[tuple[str, str], ...] = ()
 
@@ -468,6 +497,7 @@ class InputRef(Noun, frozen=True, kw_only=True):
     frame: str = "polars"
     sets: tuple[FileSet, ...] = ()
     schema: tuple[tuple[str, str], ...] = ()
+    personal: tuple[str, ...] = ()  # columns of `schema` that are personal, declared or derived
     key: tuple[str, ...] = ()  # of the table: files of earlier releases are put in order by it
     reads: dict[str, tuple[str, ...]] | None = None
 

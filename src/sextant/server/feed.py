@@ -50,10 +50,11 @@ class Feed:
         platform: "LocalPlatform",
         client: TelemetryClient,
         *,
-        tables: Callable[[], tuple[str, Any, Any]],
+        tables: Callable[[], tuple[str, Any, Any, Sequence[str]]],
         traces: Callable[[RunChanged, Sequence[Any]], bytes],
     ) -> None:
-        """tables  returns what `data` and `kpi` are to show; traces  a run and its records as an
+        """tables  returns what `data` and `kpi` are to show, and the assets whose texts only
+                   administrators see; traces  a run and its records as an
         OTLP request"""
         self._p, self._client, self._tables, self._traces = platform, client, tables, traces
         self._position = -1  # of the newest entry that telemetry has; -1 = ask
@@ -97,8 +98,8 @@ class Feed:
             self._show()
 
     def _show(self) -> None:
-        env, tables, kpis = self._tables()
-        body = msgspec.json.encode({"env": env, "tables": tables, "kpis": kpis})
+        env, tables, kpis, guarded = self._tables()
+        body = msgspec.json.encode({"env": env, "tables": tables, "kpis": kpis, "guarded": guarded})
         digest = hashlib.sha256(body).hexdigest()
         if digest != self._shown:
             self._client.send("POST", "/internal/tables", body)

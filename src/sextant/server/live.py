@@ -7,18 +7,21 @@ import msgspec
 
 from sextant.kernel.errors import SextantError
 from sextant.kernel.limits import VERSIONS_SHOWN_MAX
-from sextant.kernel.nouns import Asset, Measure
+from sextant.kernel.nouns import Measure
 from sextant.server.sql.catalogue import LiveKpi, LiveTable, live_kpi
 
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
 
 
-def live_tables(platform: "LocalPlatform") -> tuple[str, list[LiveTable], list[LiveKpi]]:
+def live_tables(
+    platform: "LocalPlatform",
+) -> tuple[str, list[LiveTable], list[LiveKpi], list[str]]:
     """Return the environment that plain names mean, the versions of datasets that can be read (live
-    ones of every environment first), and the KPIs that are live."""
+    ones of every environment first), the KPIs that are live, and the assets whose errors, logs and
+    results of checks only administrators see."""
     p = platform
-    assets = {row[0]: msgspec.json.decode(row[1], type=Asset) for row in p.state.read("assets")}
+    personal = p.personal()
     kept: dict[str, list[tuple[str, str]]] = {}
     for id_, digest, locator, _ in p.state.read("versions_kept"):
         if locator:
@@ -27,8 +30,6 @@ def live_tables(platform: "LocalPlatform") -> tuple[str, list[LiveTable], list[L
     kpis: list[LiveKpi] = []
 
     def table(env: str, id_: str, digest: str, locator: str, *, live: bool) -> None:
-        asset = assets.get(id_)
-        personal = asset.table.personal if asset is not None and asset.table else ()
         tables.append(
             LiveTable(
                 env=env,
@@ -37,7 +38,7 @@ def live_tables(platform: "LocalPlatform") -> tuple[str, list[LiveTable], list[L
                 version=digest,
                 locator=locator,
                 live=live,
-                personal=personal,
+                personal=personal.of_digest(id_, digest),
             )
         )
 
@@ -67,4 +68,4 @@ def live_tables(platform: "LocalPlatform") -> tuple[str, list[LiveTable], list[L
                 table("", id_, digest, locator, live=False)
     known = {env for env, *_ in p.state.read("envs")}
     served = p.config.environment or (p.manifest().environments[0] if known else "")
-    return served, tables, kpis
+    return served, tables, kpis, sorted(personal.guarded)

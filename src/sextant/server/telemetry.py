@@ -131,6 +131,7 @@ class TelemetryProcess:
                 told.env,
                 msgspec.convert(told.tables, list[LiveTable]),
                 msgspec.convert(told.kpis, list[LiveKpi]),
+                told.guarded,
             )
             return msgspec.json.encode(applied)
         elif word.startswith("rows/fed."):
@@ -174,6 +175,7 @@ class _Tables(msgspec.Struct):
     env: str
     tables: list[Any]
     kpis: list[Any]
+    guarded: list[str]
 
 
 def _open_store(start: TelemetryStart, folder: Path) -> Any:

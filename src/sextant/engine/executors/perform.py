@@ -39,6 +39,7 @@ from sextant.kernel.nouns import (
     WorkResult,
 )
 from sextant.kernel.partitions import ALL, Partition, Partitioning
+from sextant.kernel.personal import known, personal_columns
 from sextant.stores.blobs.local import LocalBlobs
 from sextant.stores.lake import frames, types
 
@@ -603,10 +604,20 @@ def _evaluate(
         time=asset.table.time,
         now_ns=order.now,
         functions=_project(order).checks,
-        personal=asset.table.personal,
+        personal=_personal(order, table.column_names),
         tz=order.tz,
     )
     return found
+
+
+def _personal(order: WorkOrder, columns: Sequence[str]) -> tuple[str, ...]:
+    """Return the personal columns of what the order makes, or looks at."""
+    if order.audit:
+        return order.inputs[0].personal
+    inputs = {
+        ref.asset: known((name for name, _ in ref.schema), ref.personal) for ref in order.inputs
+    }
+    return personal_columns(order.asset, columns, inputs)
 
 
 _references: OrderedDict[tuple[str, ...], pl.DataFrame] = OrderedDict()

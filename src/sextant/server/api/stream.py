@@ -7,15 +7,18 @@ with `Last-Event-ID`. Source: WHATWG HTML, section 9.2 (server-sent events).
 
 import asyncio
 import re
+from collections.abc import Sequence
 from urllib.parse import parse_qs
 
 import msgspec
 
+from sextant.app.answers import EventSeen
 from sextant.app.platform import LocalPlatform
 from sextant.app.views import event_seen
+from sextant.app.visibility import Visibility
 from sextant.kernel.errors import Busy, UsageError
 from sextant.kernel.limits import STREAMS_MAX
-from sextant.ledger.log import entries
+from sextant.ledger.log import Entry, entries
 from sextant.server.api.door import Receive, Scope, Send, answer_problem
 
 # how often the head of the ledger is looked at while somebody listens: other processes write too
@@ -102,7 +105,10 @@ class EventStream:
             )
             await self._send(send, b": here from here on\nretry: 1000\n\n")
             while not gone.done() and await asyncio.to_thread(scope["state"]["still"]):
-                position = await self._deliver(send, position, types, query.get("subject", ""))
+                see = Visibility(
+                    self._p, sees_personal=scope["state"]["grant"].principal.is_administrator
+                )
+                position = await self._deliver(send, position, types, query.get("subject", ""), see)
                 await self._wait(position, gone, send)
             if not gone.done():
                 await send({"type": "http.response.body", "body": b""})
@@ -124,15 +130,17 @@ class EventStream:
             if not done:
                 await self._send(send, b": alive\n\n")
 
-    async def _deliver(self, send: Send, position: int, types: set[str], subject: str) -> int:
+    async def _deliver(
+        self, send: Send, position: int, types: set[str], subject: str, see: Visibility
+    ) -> int:
         """Send what stands at and behind `position`; return the position behind it."""
         while True:
             found = await asyncio.to_thread(
                 entries, self._p.state.read, "events_after", (position, _PAGE)
             )
             out = []
-            for entry in found:
-                seen = event_seen(entry)
+            shown = await asyncio.to_thread(_shown, found, see)
+            for seen in shown:
                 if (not types or seen["type"] in types) and (
                     not subject or seen["subject"] == subject
                 ):
@@ -157,3 +165,7 @@ class EventStream:
     async def _until_gone(receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
+
+
+def _shown(found: Sequence[Entry], see: Visibility) -> list[EventSeen]:
+    return [see.event(event_seen(entry)) for entry in found]

@@ -15,7 +15,8 @@ tables, however many it reads and however long it takes. Applying a list makes w
 puts the new meaning of all names in place at once; what nothing means any more is dropped when the
 last query that may still read it has ended. Dropping such a table leaves its files alone.
 
-Columns that are tagged personal are left out, except for people in the role `admin`.
+Personal columns are left out, except for people in the role `admin`: those that a dataset declares,
+and what is made of them. So are texts of `ops` and `obs` that may quote them (`withheld.py`).
 """
 
 import contextlib
@@ -34,6 +35,7 @@ from sextant.kernel.ports import Telemetry
 from sextant.server.sql import system
 from sextant.server.sql.names import SYSTEM
 from sextant.server.sql.tokens import literal, quoted
+from sextant.server.sql.withheld import selects
 
 LAKE = "sx_lake"  # the database of the pinned tables
 _LOCATOR = re.compile(
@@ -105,6 +107,7 @@ class _Shown(msgspec.Struct, frozen=True):
     whole: str  # with them
     made_by: tuple[tuple[str, str], ...]
     comment: str = ""
+    personal: tuple[str, ...] = ()  # what `view` lacks
 
 
 class _Snapshot:
@@ -163,15 +166,23 @@ class Catalogue:
         self._snapshot = _Snapshot(0, {}, {})
         self._older: list[_Snapshot] = []
 
-    def apply(self, env: str, tables: Sequence[LiveTable], kpis: Sequence[LiveKpi]) -> Applied:
+    def apply(
+        self,
+        env: str,
+        tables: Sequence[LiveTable],
+        kpis: Sequence[LiveKpi],
+        guarded: Sequence[str] = (),
+    ) -> Applied:
         """Show exactly these tables and KPIs; plain names mean environment `env`. Doing it again
         changes nothing.
 
-        Raises  BadData for a list that contradicts itself
+        guarded  assets whose errors, logs and results of checks only admins see
+        Raises   BadData for a list that contradicts itself
         """
         with self._applying:
             self._env = env
             shown, listed, left_out = self._wanted(tables, kpis)
+            shown |= {name: _withheld(name, text) for name, text in selects(guarded).items()}
             made = 0
             for name in sorted(listed):
                 try:
@@ -285,7 +296,7 @@ class Catalogue:
                 ),
             )
         )
-        return _Shown(view, whole, tuple(made))
+        return _Shown(view, whole, tuple(made), personal=table.personal)
 
     # ---------------------------------------------------------------- making and dropping
 
@@ -322,7 +333,7 @@ class Catalogue:
         with self._making:
             gone = sorted(
                 self._made - needed, reverse=True
-            )  # views (w_, v_, k_) before the tables that they read (t_)
+            )  # views (w_, v_, k_, g_) before the tables that they read (t_)
             for name in gone:
                 self._store.run(f"DROP TABLE IF EXISTS {LAKE}.{name}")
                 self._made.discard(name)
@@ -373,8 +384,8 @@ class Names:
         return system.DATABASES
 
     def resolve(self, database: str, table: str) -> tuple[str, str] | None:
-        if database in ("data", "kpi"):
-            one = self._snapshot.shown.get((database, table))
+        one = self._snapshot.shown.get((database, table))
+        if database in ("data", "kpi") or (one is not None and not self._admin):
             if one is None:
                 return None
             try:
@@ -450,20 +461,38 @@ def live_kpi(env: str, name: str, measure: Measure) -> LiveKpi:
 
 
 def _kpi(kpi: LiveKpi, values: _Shown) -> _Shown:
-    columns = [
-        quoted(column) for column in ((*(("bucket",) if kpi.grain else ()), *kpi.by, *kpi.parts))
-    ]
-    select = f"SELECT {', '.join([*columns, f'({kpi.value}) AS value'])} FROM {LAKE}.{values.view}"
-    name = f"k_{_short(select)}"
-    return _Shown(
-        name,
-        name,
-        (
-            *values.made_by,
-            (name, f"CREATE VIEW {LAKE}.{name} AS {select} COMMENT {literal(kpi.rollup)}"),
-        ),
-        comment=kpi.rollup,
-    )
+    """Return the views of a KPI: what it lacks for most is what its values lack, and `value` is
+    computed from parts that may be hidden themselves."""
+    columns = (*(("bucket",) if kpi.grain else ()), *kpi.by, *kpi.parts, "value")
+
+    def view(shown: Sequence[str]) -> tuple[str, str]:
+        written = [
+            f"({kpi.value}) AS value" if column == "value" else quoted(column) for column in shown
+        ]
+        select = f"SELECT {', '.join(written)} FROM {LAKE}.{values.whole}"
+        name = f"k_{_short(select)}"
+        return (
+            name,
+            f"CREATE VIEW {LAKE}.{name} AS {select} COMMENT {literal(kpi.rollup)}",
+        )
+
+    personal = {column.lower() for column in values.personal}
+    # a KPI of which nothing may be seen still has a view: one row for each of its values
+    seen = [column for column in columns if column.lower() not in personal]
+    whole = view(columns)
+    part = whole if len(seen) == len(columns) else view(seen) if seen else _nothing_of(values)
+    made = (*values.made_by, *dict.fromkeys((whole, part)))
+    return _Shown(part[0], whole[0], made, comment=kpi.rollup, personal=values.personal)
+
+
+def _nothing_of(values: _Shown) -> tuple[str, str]:
+    name = f"k_{_short('nothing', values.whole)}"
+    return name, f"CREATE VIEW {LAKE}.{name} AS SELECT '' AS hidden FROM {LAKE}.{values.whole}"
+
+
+def _withheld(name: tuple[str, str], select: str) -> _Shown:
+    view = f"g_{_short(*name, select)}"
+    return _Shown(view, view, ((view, f"CREATE VIEW {LAKE}.{view} AS {select}"),))
 
 
 def _short(*parts: str) -> str:

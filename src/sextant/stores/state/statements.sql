@@ -62,6 +62,8 @@ UPDATE asset SET retired_at = ? WHERE id = ?
 SELECT doc, retired_at FROM asset WHERE id = ?
 -- name: assets
 SELECT id, doc, declared_at FROM asset WHERE retired_at = 0 ORDER BY id
+-- name: assets_declared
+SELECT doc FROM asset
 -- name: edge_set
 INSERT INTO edge (source, target, kind, valid_from, valid_to) VALUES (?, ?, ?, ?, 0) ON CONFLICT (source, target, kind, valid_from) DO NOTHING
 -- name: edge_end

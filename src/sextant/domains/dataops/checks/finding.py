@@ -47,8 +47,10 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         return self.schema[name]
 
     def show(self, column: str, value: Any) -> Any:
-        """Return a value as JSON can hold it, masked when its column is personal."""
-        return MASK if column in self.personal and value is not None else plain(value)
+        """Return a value as JSON can hold it, masked when its column is personal, or is not one of
+        the rows, which have personal ones: a query may have renamed it."""
+        hides = column in self.personal or (self.personal and column not in self.schema)
+        return MASK if hides and value is not None else plain(value)
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
