@@ -398,8 +398,6 @@ def test_force() -> None:
     [
         (Request(assets=("dataset:b",)), {"b", "c"}),
         (Request(assets=("dataset:b",), downstream=False), {"b"}),
-        (Request(assets=("dataset:b",), upstream=True), {"a", "b", "c"}),
-        (Request(assets=("dataset:c",), upstream=True), {"a", "b", "c"}),
     ],
 )
 def test_selection(request_: Request, chosen: set[str]) -> None:

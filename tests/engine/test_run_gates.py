@@ -238,7 +238,7 @@ def test_what_others_do_is_part_of_the_answer(shop, running) -> None:
         assert p.asset("service:checkout").mode == "observed"
         assert [s["asset"] for s in p.views.signals().items] == ["service:checkout"]
         assert "service:checkout" in {
-            a["id"] for a in p.views.graph(downstream="dataset:orders")["assets"]
+            a["id"] for a in p.views.graph(p.select(["orders+"]))["assets"]
         }
         with pytest.raises(UserError, match="managed"):
             p.report("dev", "release", "dataset:total")

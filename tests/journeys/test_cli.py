@@ -152,7 +152,7 @@ def test_what_other_tools_do_is_part_of_the_graph(sx: Sx) -> None:
         "web",
     )
     assert code == 0
-    graph = as_json(sx("graph", "--downstream", "orders", "--json"))
+    graph = as_json(sx("graph", "orders+", "--json"))
     assert "service:checkout" in {a["id"] for a in graph["assets"]}
     assert sx("report", "check", "service:checkout", "--state", "failed", "--name", "smoke")[0] == 0
     assert sx("status")[0] == 1

@@ -448,13 +448,12 @@ class World:
             partitions=partitions,
             stale=how == "stale",
             force=how == "force",
-            upstream=how == "named" and rng.random() < 0.2,
             downstream=downstream,
         )
         if how == "force":
             self._forced |= {(env, name) for name in names}
         touches = frozenset(NAMED) | {"stock", "kpi:shown"}
-        if names and not request.upstream:
+        if names:
             touches = frozenset(names) | (frozenset(BELOW[names[0]]) if downstream else frozenset())
             touches |= {"kpi:shown"} if touches & {"cleaned", "kpi_shown"} else frozenset()
         known: set[str] = set()
@@ -467,15 +466,13 @@ class World:
 
         text = f"run {env} {how} {' '.join(names)} {'..'.join(partitions or ())}"
         text += "" if downstream else " --no-downstream"
-        text += " --upstream" if request.upstream else ""
 
         def after(report: Any) -> None:
             withdrawn = {step.code for step in report.failed} == {"SX-RELEASE-004"}
             if report.state not in ("finished", "refused") and not withdrawn:
                 shown = "; ".join(f"{step.step}: {step.error}" for step in report.failed)
                 raise Difference(f"a run is {report.state}: {shown}")
-            follows = downstream and not request.upstream  # others read what is made upstream
-            more = self._left_behind(self.actors[0].p, env) - left if follows else set()
+            more = self._left_behind(self.actors[0].p, env) - left if downstream else set()
             # a table that its checks refuse stays as it was, with what reads it
             if self._alone and more and report.state == "finished":
                 raise Difference(f"the run left {sorted(more)} as it was")

@@ -260,7 +260,7 @@ def test_a_name_that_nobody_can_write_is_no_asset(
             == 200
         )
     Observer(coordinator.platform, process.client).step()
-    names = {asset["id"] for asset in coordinator.platform.views.graph("", "")["assets"]}
+    names = {asset["id"] for asset in coordinator.platform.views.graph()["assets"]}
     assert not any(bad in name for name in names for bad in ("\x1b", "\n", "xxxxx", "With"))
 
 

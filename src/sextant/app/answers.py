@@ -109,6 +109,7 @@ class GraphNode(TypedDict):
     tier: int
     mode: str
     description: str
+    tags: list[str]
 
 
 class GraphEdge(TypedDict):

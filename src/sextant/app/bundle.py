@@ -43,6 +43,11 @@ SUFFIXES = frozenset(
 _SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages", "dist-packages"})
 
 
+def is_included(path: str) -> bool:
+    """Say whether a file is in the bundle only if `include` names it."""
+    return not path.endswith(tuple(SUFFIXES))
+
+
 def scan(root: Path, include: Iterable[str] = (), exclude: Iterable[Path] = ()) -> dict[str, str]:
     """Return path (below `root`, with /) -> digest of every file of the bundle, sorted.
     ProjectError beyond the limits.
@@ -53,6 +58,14 @@ def scan(root: Path, include: Iterable[str] = (), exclude: Iterable[Path] = ()) 
         path: hashlib.sha256(data).hexdigest()
         for path, data in _files(root, tuple(include), tuple(exclude))
     }
+
+
+def left_out(root: Path, include: Iterable[str] = (), exclude: Iterable[Path] = ()) -> list[str]:
+    """Return the first files of the project's folder, by path, that are no part of its bundle:
+    data that `include` does not name."""
+    top, globs = os.path.realpath(root), tuple(include)
+    paths = _walk(top, _resolved(top, exclude))
+    return sorted(path for path in paths if not _belongs(path, globs))[:BUNDLE_FILES_MAX]
 
 
 def digest_of(files: Mapping[str, str]) -> str:
@@ -147,12 +160,7 @@ def _files(
 ) -> Iterator[tuple[str, bytes]]:
     """Yield (path, bytes) of the bundle's files, sorted by path."""
     top = os.path.realpath(root)
-    paths = sorted(
-        path
-        for path in _walk(top, frozenset(os.path.realpath(path) for path in exclude) - {top})
-        if path.endswith(tuple(SUFFIXES))
-        or any(fnmatch.fnmatchcase(path, glob) for glob in include)
-    )
+    paths = sorted(path for path in _walk(top, _resolved(top, exclude)) if _belongs(path, include))
     if len(paths) > BUNDLE_FILES_MAX:
         raise ProjectError(
             "SX-BUNDLE-001",
@@ -178,6 +186,14 @@ def _files(
             )
         with open(full, "rb") as file:
             yield path, file.read()
+
+
+def _resolved(top: str, exclude: Iterable[Path]) -> frozenset[str]:
+    return frozenset(os.path.realpath(path) for path in exclude) - {top}
+
+
+def _belongs(path: str, include: tuple[str, ...]) -> bool:
+    return not is_included(path) or any(fnmatch.fnmatchcase(path, glob) for glob in include)
 
 
 def _walk(top: str, exclude: frozenset[str]) -> Iterator[str]:

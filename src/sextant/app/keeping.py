@@ -243,4 +243,5 @@ def _blobs(p: "LocalPlatform", before: int) -> int:
         if sample:
             named.add(sample)
     named |= {row[0] for row in p.state.read("inbox_blobs")}
+    named |= p.drafted_blobs()
     return p.blobs.collect(named, older_than_ns=before)

@@ -1,9 +1,9 @@
-"""The loader process, `python -m sextant.app.loader FOLDER MODULE ANSWER`: imports the project and
-writes what it declares.
+"""The loader process, `python -m sextant.app.loader FOLDER MODULE ANSWER FILES`: imports the
+project and writes what it declares.
 
 Started by `loading` only, so that a broken or slow project never harms the coordinator. What the
-project prints goes to stderr. ANSWER receives one `Answer` as JSON; the exit code is 0 with a
-manifest, 2 with an error.
+project prints goes to stderr. FILES holds `Files` as JSON; ANSWER receives one `Answer` as JSON.
+The exit code is 0 with a manifest, 2 with an error.
 """
 
 import os
@@ -32,28 +32,42 @@ class Answer(msgspec.Struct, frozen=True):
     error: Failure | None = None
 
 
-def main(folder: str, module: str, answer: str) -> int:
+class Files(msgspec.Struct, frozen=True):
+    """The files of the project's folder: path -> digest of those in its bundle, and the others."""
+
+    bundle: dict[str, str]
+    left_out: tuple[str, ...] = ()
+
+
+def main(folder: str, module: str, answer: str, files: str) -> int:
     """Load, write the answer, return the exit code."""
     os.dup2(2, 1)
     # a file edited twice within a second would meet its stale bytecode
     sys.dont_write_bytecode = True
-    written = _load(Path(folder), module)
+    with open(files, "rb") as listed:
+        written = _load(Path(folder), module, msgspec.json.decode(listed.read(), type=Files))
     with open(answer, "wb") as file:
         file.write(msgspec.json.encode(written))
     return 2 if written.error else 0
 
 
-def _load(folder: Path, module: str) -> Answer:
+def _load(folder: Path, module: str, files: Files) -> Answer:
+    from sextant.app.bundle import is_included
     from sextant.app.opening import import_project
     from sextant.author.assemble import assemble
+    from sextant.engine.datafiles import is_data
     from sextant.engine.fingerprint import Fingerprints
     from sextant.kernel.errors import SextantError
 
     try:
         collector = import_project(folder, module)
-        return Answer(
-            manifest=assemble(collector, fingerprint=Fingerprints(folder).of, root=module)
+        fingerprints = Fingerprints(
+            folder,
+            data={path: digest for path, digest in files.bundle.items() if is_data(path)},
+            included=filter(is_included, files.bundle),
+            left_out=files.left_out,
         )
+        return Answer(manifest=assemble(collector, fingerprint=fingerprints.of, root=module))
     except SextantError as error:
         return Answer(error=Failure(error.code, error.message, error.where, error.hint))
     except Exception as error:  # ours: a promise of the loader was broken
@@ -70,6 +84,6 @@ def _load(folder: Path, module: str) -> Answer:
 
 if __name__ == "__main__":
     # Hard exit: threads and handlers of the project must not keep the loader alive.
-    code = main(*sys.argv[1:4])
+    code = main(*sys.argv[1:5])
     sys.stderr.flush()
     os._exit(code)

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import msgspec
 
-from sextant.app.bundle import digest_of, scan
+from sextant.app.bundle import digest_of, left_out, scan
 from sextant.app.config import Config, read_config
-from sextant.app.loader import Answer
+from sextant.app.loader import Answer, Files
 from sextant.kernel.errors import Bug, ProjectError
 from sextant.kernel.limits import LOAD_TIMEOUT_S
 from sextant.kernel.nouns import Manifest
@@ -32,7 +32,11 @@ def load(root: Path, config: Config, *, timeout_s: float = LOAD_TIMEOUT_S) -> Ma
     lock = lock_digest()
     with tempfile.TemporaryDirectory(prefix="sextant-load-") as folder:
         out = os.path.join(folder, "answer.json")
-        command = [sys.executable, "-P", "-m", "sextant.app.loader", str(root), config.module, out]
+        listed = os.path.join(folder, "files.json")
+        others = left_out(root, config.include, config.written)
+        Path(listed).write_bytes(msgspec.json.encode(Files(files, tuple(others))))
+        arguments = [str(root), config.module, out, listed]
+        command = [sys.executable, "-P", "-m", "sextant.app.loader", *arguments]
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, env=_environment(), cwd=root, start_new_session=True
         )

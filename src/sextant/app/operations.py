@@ -106,8 +106,8 @@ class Operations:
             "version": _version(),
         }
 
-    def status(self, *, env: str = "") -> Status:
-        return self._views.status(self._env(env))
+    def status(self, *, assets: Sequence[str] = (), env: str = "") -> Status:
+        return self._views.status(self._env(env), self._p.select(assets))
 
     def plan(
         self,
@@ -115,25 +115,18 @@ class Operations:
         assets: Sequence[str] = (),
         partition: str = "",
         stale: bool = False,
-        upstream: bool = False,
+        only: bool = False,
         env: str = "",
     ) -> Plan:
-        return self._p.runs.checked_plan(
-            self._env(env), self._request(assets, partition, stale=stale, upstream=upstream)
-        )
+        request = self._request(assets, partition, stale=stale, downstream=not only)
+        return self._p.runs.checked_plan(self._env(env), request)
 
     def _request(self, assets: Sequence[str], partition: str, **more: Any) -> Request:
-        self._p.load()  # a server has been up for long: the files may be newer
-        return Request(
-            assets=tuple(self._id(name) for name in assets), partitions=span(partition), **more
-        )
+        self._p.load_sound()  # a server has been up for long: the files may be newer
+        return request_of(self._p, assets, partition, **more)
 
-    def graph(self, *, upstream: str = "", downstream: str = "") -> GraphSeen:
-        if upstream and downstream:
-            raise UsageError(
-                "SX-CLI-004", "upstream and downstream are two questions", hint="ask one at a time"
-            )
-        return self._views.graph(upstream, downstream)
+    def graph(self, *, assets: Sequence[str] = ()) -> GraphSeen:
+        return self._views.graph(self._p.select(assets))
 
     def show(
         self, asset: str, *, as_of: str = "", limit: int = 10, partition: str = "", env: str = ""
@@ -345,13 +338,13 @@ class Operations:
         partition: str = "",
         stale: bool = False,
         force: bool = False,
-        upstream: bool = False,
+        only: bool = False,
         trigger: str = "manual",
         break_glass: str = "",
         env: str = "",
         progress: Progress | None = None,
     ) -> "RunReport":
-        request = self._request(assets, partition, stale=stale, force=force, upstream=upstream)
+        request = self._request(assets, partition, stale=stale, force=force, downstream=not only)
         report = self._p.runs.run(
             self._env(env),
             request,
@@ -400,6 +393,7 @@ class Operations:
                 "a release needs a version or --from ENV",
                 hint=f"`sextant versions {asset}` lists versions",
             )
+        self._p.load_sound()
         released = self._p.runs.release(
             self._env(env),
             self._p.asset(asset),
@@ -645,6 +639,19 @@ class Operations:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def request_of(p: "LocalPlatform", assets: Sequence[str], partition: str, **more: Any) -> Request:
+    """Return what a person asks for. NotFound where the selection has nothing that is made here."""
+    chosen = p.select(assets)
+    made = tuple(id_ for id_ in chosen if p.manifest().asset(id_) is not None)
+    if assets and not made:
+        raise NotFound(
+            "SX-PLAN-008",
+            f"nothing of {', '.join(chosen)} is made by this project",
+            hint="observed assets are changed by other tools: `sextant why ASSET` shows them",
+        )
+    return Request(assets=made, partitions=span(partition), **more)
 
 
 def span(text: str) -> tuple[str, str] | None:

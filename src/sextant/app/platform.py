@@ -14,7 +14,7 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -28,6 +28,7 @@ from sextant.app.config import OWN, Config, find_config, read_config
 from sextant.engine.executors.inline import InlineExecutor
 from sextant.engine.executors.process import ProcessExecutor
 from sextant.engine.personal import PersonalColumns
+from sextant.engine.selection import selected
 from sextant.engine.tables import RunTable
 from sextant.engine.versions import Versions
 from sextant.kernel.clock import Clock, SystemClock
@@ -58,6 +59,16 @@ _WAITS = (
 )  # verbs that end in a release: an approval is waited for there
 _COMPACT_FILES = 48  # small files of a table before they are merged after a publish
 _DECISIONS_MAX = 10_000  # remembered answers of the policy
+_DRAFT = "draft.json"  # in the platform's folder: the newest edit, while it is not recorded
+
+
+class _Draft(msgspec.Struct, frozen=True):
+    """An edit that was loaded and is not recorded: digests of its manifest, of its bundle, and of
+    the packed bundle as it lies among the blobs."""
+
+    manifest: str
+    bundle: str
+    packed: str
 
 
 class LocalPlatform:
@@ -73,9 +84,12 @@ class LocalPlatform:
         principal: Principal | None = None,
         load: bool = True,
         confirm: bool = True,
+        drafts: bool = False,
         home: Path | None = None,
     ) -> None:
-        """home  folder for key and witness instead of the user's own: for tests"""
+        """drafts  edits that are only looked at are not recorded: see `load`
+        home    folder for key and witness instead of the user's own: for tests
+        """
         self.config = config
         self.home = home
         self.root = config.root
@@ -115,6 +129,8 @@ class LocalPlatform:
         self._executor_kind = executor
         self._executors: dict[str, Executor] = {}
         self._manifest: Manifest | None = None
+        self._drafts = drafts
+        self._draft: _Draft | None = None  # set while the manifest at hand is not recorded
         self._rules: tuple[Rule, ...] | None = None
         self._decisions: dict[Any, Decision] = {}
         self._interrupted = threading.Event()
@@ -193,43 +209,81 @@ class LocalPlatform:
                 self._personal = (self.manifest_digest, made)
             return self._personal[1]
 
-    def load(self) -> Manifest:
+    def load(self, *, record: bool = False) -> Manifest:
         """Load the project, or take the last good manifest when nothing changed - or when the edit
-        is broken, with a signal."""
+        is broken, with a signal.
+
+        An edit is recorded, and is then what a later broken edit falls back to. With `drafts` one
+        that is only looked at (`plan`, `status`) is not: the first action that the policy allows
+        records it, or `record`."""
         with self._lock:
-            return self._load()
+            manifest = self._load()
+            if record or not self._drafts:
+                self._record()
+            return manifest
 
     def _load(self) -> Manifest:
         rows = self.state.read("project_get")
-        last = (
-            msgspec.json.decode(self.blobs.get(rows[0][1]), type=Manifest)
-            if rows and self.blobs.has(rows[0][1])
-            else None
-        )
-        if (
-            rows and rows[0][1] != self.manifest_digest
-        ):  # the project, or another process, brought another state of it
+        last = self._stored(rows[0][1]) if rows else None
+        drafted = self._draft_file()
+        draft = self._stored(drafted.manifest) if drafted else None
+        if last is not None and loading.unchanged(self.root, last):
+            self._use(last, rows[0][1])
+        elif drafted and draft is not None and loading.unchanged(self.root, draft):
+            self._use(draft, drafted.manifest, drafted)
+        else:
+            try:
+                manifest = loading.load(self.root, self.config, timeout_s=LOAD_TIMEOUT_S)
+                check_rules(manifest.policies)
+            except ProjectError as error:
+                if last is None:
+                    raise
+                self._use(last, rows[0][1])
+                self.load_problem = error
+                self._signal_broken(error)
+                return last
+            self._use(manifest, *self._keep(manifest))
+        assert self._manifest is not None
+        if last is None:
+            self._record()  # there is nothing else that could be meant
+        mended = self._mended("")
+        if mended:
+            self.state.commit(Write((), tuple(mended)))
+        return self._manifest
+
+    def load_sound(self) -> Manifest:
+        """Load the project for what a person asks for by its declarations. ProjectError while its
+        newest edit is broken: the last good state is not what was asked for."""
+        with self._lock:
+            manifest = self.load()
+            if self.load_problem is not None:
+                raise self.load_problem
+            return manifest
+
+    def drafted_blobs(self) -> set[str]:
+        """Return the blobs of an edit that is not recorded yet."""
+        draft = self._draft_file()
+        return {draft.manifest, draft.packed} if draft else set()
+
+    def _stored(self, digest: str) -> Manifest | None:
+        if not self.blobs.has(digest):
+            return None
+        return msgspec.json.decode(self.blobs.get(digest), type=Manifest)
+
+    def _use(self, manifest: Manifest, digest: str, draft: "_Draft | None" = None) -> None:
+        if digest != self.manifest_digest:
             self._rules = None
             self._decisions.clear()
-        if last is not None and loading.unchanged(self.root, last):
-            self._manifest, self.manifest_digest = last, rows[0][1]
-            self.load_problem = None
-            mended = self._mended("")  # a broken edit that was taken back
-            if mended:
-                self.state.commit(Write((), tuple(mended)))
-            return last
+        self._manifest, self.manifest_digest, self._draft = manifest, digest, draft
+        self.load_problem = None
+
+    def _draft_file(self) -> "_Draft | None":
+        """Return what the file says that holds the newest edit which was not recorded when it was
+        loaded."""
         try:
-            manifest = loading.load(self.root, self.config, timeout_s=LOAD_TIMEOUT_S)
-            check_rules(manifest.policies)
-        except ProjectError as error:
-            if last is None:
-                raise
-            self.load_problem = error
-            self._manifest, self.manifest_digest = last, rows[0][1]
-            self._signal_broken(error)
-            return last
-        self._keep(manifest, last)
-        return manifest
+            return msgspec.json.decode((self.folder / _DRAFT).read_bytes(), type=_Draft)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return None
 
     def _signal_broken(self, error: ProjectError) -> None:
         for doc, closed in self.state.read("signals", (1 << 62, 20)):
@@ -249,25 +303,33 @@ class LocalPlatform:
             Write((), (self.event("signal.raised", raised.id, raised, self.system, ""),))
         )
 
-    def _keep(self, manifest: Manifest, last: Manifest | None) -> None:
-        """Store manifest and bundle, then record what changed in the graph."""
+    def _keep(self, manifest: Manifest) -> "tuple[str, _Draft]":
+        """Store manifest and bundle as the newest edit. Return the manifest's digest too."""
         digest, packed = bundle.pack(self.root, self.config.include, self.config.written)
         if digest != manifest.bundle:
             raise ProjectError(
                 "SX-PROJ-090", "the project's files changed while they were read", hint="run again"
             )
-        self.blobs.put(packed)
-        raw = msgspec.json.encode(manifest)
-        self.manifest_digest = self.blobs.put(raw)
-        self._manifest = manifest
-        self._rules = None
-        self._decisions.clear()
-        meta = msgspec.json.encode({"bundle": digest, "blob": _sha(packed)})
+        blob = self.blobs.put(packed)
+        draft = _Draft(self.blobs.put(msgspec.json.encode(manifest)), digest, blob)
+        new = self.folder / f".{_DRAFT}.{os.getpid()}"
+        new.write_bytes(msgspec.json.encode(draft))
+        new.replace(self.folder / _DRAFT)
+        return draft.manifest, draft
+
+    def _record(self) -> None:
+        """Record the edit at hand as what the project is, and what it changed in the graph."""
+        draft, manifest = self._draft, self._manifest
+        if draft is None or manifest is None:
+            return
+        rows = self.state.read("project_get")
+        last = self._stored(rows[0][1]) if rows else None
+        meta = msgspec.json.encode({"bundle": draft.bundle, "blob": draft.packed})
         events = [
             self.event(
                 "project.loaded",
                 manifest.project,
-                ProjectLoaded(manifest.project, self.manifest_digest, meta.decode()),
+                ProjectLoaded(manifest.project, draft.manifest, meta.decode()),
                 self.system,
                 "",
             )
@@ -306,8 +368,8 @@ class LocalPlatform:
                         cause,
                     )
                 )
-        self.load_problem = None
         self.state.commit(Write((), (*events, *self._mended(cause))))
+        self._draft = None
 
     def _mended(self, cause: str) -> list[Event]:
         """Return the events that close the signals of a broken project."""
@@ -360,6 +422,8 @@ class LocalPlatform:
         return freed
 
     def _packed(self, digest: str) -> bytes:
+        if self._draft is not None and self._draft.bundle == digest:
+            return self.blobs.get(self._draft.packed)
         about = (self.manifest().project, 1 << 62, 10_000)
         for entry in entries(self.state.read, "events_of_subject", about):
             if entry.envelope.type == "project.loaded" and not entry.is_erased:
@@ -417,6 +481,8 @@ class LocalPlatform:
                 if cannot_wait
                 else "ask the owner of the policy",
             )
+        with self._lock:
+            self._record()
         return decision
 
     def decide(
@@ -443,7 +509,7 @@ class LocalPlatform:
     def check_env(self, env: str) -> None:
         """NotFound unless the environment exists."""
         names = [row[0] for row in self.state.read("envs")]
-        if env not in names:
+        if env not in names and env not in self._drafted_envs():
             raise NotFound(
                 "SX-ENV-001",
                 f"there is no environment `{env}`",
@@ -452,6 +518,9 @@ class LocalPlatform:
                     f"{names[0] if names else 'prod'}` makes one"
                 ),
             )
+
+    def _drafted_envs(self) -> tuple[str, ...]:
+        return self._manifest.environments if self._draft and self._manifest else ()
 
     def asset(self, name: str) -> Asset:
         """Return an asset by id, or by name when only one kind has it. NotFound lists near
@@ -480,6 +549,37 @@ class LocalPlatform:
             if near
             else "`sextant graph` lists the assets",
         )
+
+    def graph(self) -> tuple[dict[str, Asset], list[Edge]]:
+        """Return the assets by id, those that the project declares first, and the edges that hold
+        now."""
+        manifest = self.manifest()
+        now = self.clock.now_ns()
+        known = {asset.id: asset for asset in manifest.assets}
+        for id_, doc, _ in self.state.read("assets"):
+            known.setdefault(id_, msgspec.json.decode(doc, type=Asset))
+        edges = [
+            Edge(source=s, target=t, kind=k, valid_from=f, valid_to=u)
+            for s, t, k, f, u in self.state.read("edges_at", (now, now))
+        ]
+        if self._draft is not None:  # not in the store yet
+            rows = self.state.read("project_get")
+            before = _edges(self._stored(rows[0][1]) if rows else None)
+            edges = [
+                edge
+                for edge in edges
+                if Edge(source=edge.source, target=edge.target, kind=edge.kind) not in before
+            ]
+            edges += _sorted(tuple(_edges(manifest)))
+        return known, edges
+
+    def select(self, texts: Sequence[str]) -> tuple[str, ...]:
+        """Return the ids of the assets that a person names, none for no text: see
+        `engine.selection`."""
+        if not texts:
+            return ()
+        known, edges = self.graph()
+        return selected(texts, known, edges, find=lambda word: self.asset(word).id)
 
     # ------------------------------------------------------------ events, executors, upkeep
 
@@ -864,12 +964,6 @@ def _login() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return "unknown"
-
-
-def _sha(data: bytes) -> str:
-    import hashlib
-
-    return hashlib.sha256(data).hexdigest()
 
 
 __all__ = ["LocalPlatform"]

@@ -63,9 +63,9 @@ class Platform(Protocol):
         """Return what the project is, and its mistake if its newest state cannot be loaded."""
         ...
 
-    def status(self, *, env: str = "") -> Status:
+    def status(self, *, assets: Sequence[str] = (), env: str = "") -> Status:
         """Return what is live, stale, held and waiting in an environment, and what needs a
-        person."""
+        person; of the selected assets, or of all."""
         ...
 
     def plan(
@@ -74,16 +74,20 @@ class Platform(Protocol):
         assets: Sequence[str] = (),
         partition: str = "",
         stale: bool = False,
-        upstream: bool = False,
+        only: bool = False,
         env: str = "",
     ) -> Plan:
-        """Return what would run, why, and what it will cost. `partition` is one key or a range
-        `A..B`. Changes nothing."""
+        """Return what would run, why, and what it will cost. Changes nothing.
+
+        assets     what is selected: `orders`, `+orders`, `tag:daily` ...; none = all
+        partition  one key, or a range `A..B`
+        only       without what reads the selected assets
+        """
         ...
 
-    def graph(self, *, upstream: str = "", downstream: str = "") -> GraphSeen:
-        """Return assets and edges: all, or what an asset stands on (`upstream`) or what stands on
-        it (`downstream`)."""
+    def graph(self, *, assets: Sequence[str] = ()) -> GraphSeen:
+        """Return assets and the edges between them: all, or those that are selected (`+orders`:
+        what `orders` is made of; `orders+`: what is made of it)."""
         ...
 
     def show(
@@ -244,14 +248,14 @@ class Platform(Protocol):
         partition: str = "",
         stale: bool = False,
         force: bool = False,
-        upstream: bool = False,
+        only: bool = False,
         trigger: str = "manual",
         break_glass: str = "",
         env: str = "",
         progress: Progress | None = None,
     ) -> RunReport:
         """Make what is missing or has changed inputs, check it, publish it. A crashed run is taken
-        up first."""
+        up first. `assets` and `only` as for `plan`."""
         ...
 
     def cancel(self, run: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 and back (`undo`)."""
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,10 +11,12 @@ from sextant.app.claims import Claim, Prepared, Waiting, claim, environment_guar
 from sextant.engine import columns, keys
 from sextant.engine import plan as planning
 from sextant.engine.execute import Done, Outcome, Task, execute
+from sextant.engine.expect import expected
 from sextant.engine.history import History, Record
 from sextant.engine.holds import Holds
 from sextant.engine.leases import FencedState, Leases, is_alive
 from sextant.engine.plan import Plan, Request, Scene
+from sextant.engine.reasons import Declared, causes
 from sextant.engine.tables import RunTable, Staged, merge_schema
 from sextant.engine.versions import changed
 from sextant.engine.work import DataWork
@@ -27,7 +29,7 @@ from sextant.kernel.errors import (
     UserError,
     joined,
 )
-from sextant.kernel.limits import COLUMN_MISTAKES_SHOWN_MAX, LEASE_S
+from sextant.kernel.limits import COLUMN_MISTAKES_SHOWN_MAX, DECLARATIONS_READ_MAX, LEASE_S
 from sextant.kernel.nouns import (
     Asset,
     CheckResult,
@@ -44,7 +46,8 @@ from sextant.kernel.nouns import (
     Version,
 )
 from sextant.kernel.ports import Statement, Write
-from sextant.ledger.projections import ChecksCompleted, RunChanged
+from sextant.ledger.log import entries
+from sextant.ledger.projections import AssetDeclared, ChecksCompleted, ProjectLoaded, RunChanged
 from sextant.policy.decide import Decision, combine
 from sextant.release import signals
 from sextant.release.publish import Decide, Published, WithdrawnIn, undo_table
@@ -60,6 +63,12 @@ Progress = Callable[[Task, Done], None]
 
 def _silent(_task: Task, _done: Done) -> None:
     """Nobody follows the steps."""
+
+
+class _Files(msgspec.Struct, frozen=True):
+    """Of a manifest, only its files."""
+
+    files: dict[str, str] = {}
 
 
 class StepSummary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -96,6 +105,8 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     # asset -> other environments in which what this run brought was undone
     withdrawn_in: dict[str, tuple[str, ...]] = {}
     waiting: str = ""  # the release waits for approval
+    # asset -> how many partitions are stale by their code, and were not asked for
+    stale: dict[str, int] = {}
     resumed: bool = False
 
     @property
@@ -145,7 +156,7 @@ class Runs:
             held=held,
             undone_elsewhere=self._undone_elsewhere(env),
             made=made,
-            costs=self._costs(records),
+            costs=self._costs({**self._newest(i for i in ids if i not in records), **records}),
         )
 
     def _undone_elsewhere(self, env: str) -> dict[tuple[str, str, str, str], tuple[str, ...]]:
@@ -169,6 +180,16 @@ class Runs:
                 found += _outputs(History.open(self._p.state, row[0]))
         return found
 
+    def _newest(self, ids: Iterable[str]) -> dict[str, Version]:
+        """Return the newest versions of assets that are not live here: what they cost elsewhere."""
+        tables = (id_ for id_ in ids if not id_.startswith("kpi:"))
+        found = {id_: self._p.state.read("versions", (id_, _FAR, 1)) for id_ in tables}
+        return {
+            id_: msgspec.json.decode(rows[0][1], type=Version)
+            for id_, rows in found.items()
+            if rows
+        }
+
     def _costs(self, records: Mapping[str, Version]) -> dict[str, tuple[float, float]]:
         out = {}
         for id_, version in records.items():
@@ -184,16 +205,38 @@ class Runs:
         return planning.plan(manifest, self.scene(env, manifest), request)
 
     def checked_plan(self, env: str, request: Request) -> Plan:
-        """Return what would run and why, with the columns that could not be looked up and those
-        that are personal by what they are made of. ProjectError lists columns that the project
-        names and that are not there."""
+        """Return what would run and why, for a person: with what changed, what will be reused,
+        the columns that could not be looked up and those that are personal by what they are made
+        of. ProjectError lists columns that the project names and that are not there."""
         manifest = self._p.manifest()
         scene = self.scene(env, manifest)
         plan = planning.plan(manifest, scene, request)
         unchecked = self._check_columns(manifest, scene, plan, planning.select(manifest, request))
         return msgspec.structs.replace(
-            plan, unchecked=unchecked, personal=self._p.personal().undeclared()
+            expected(plan, manifest, scene, self._kept),
+            causes=causes(plan, manifest, scene, self._declared),
+            unchecked=unchecked,
+            personal=self._p.personal().undeclared(),
         )
+
+    def _kept(self, asset: str, code: str) -> dict[tuple[str, str], str]:
+        """Return (partition, inputs) -> content of what kept versions have that this code made."""
+        return {(r[0], r[1]): r[2] for r in self._p.state.read("parts_kept", (asset, code))}
+
+    def _declared(self, asset: str) -> Iterator[Declared]:
+        """Yield the declarations of an asset, newest first, with the project's files then."""
+        p = self._p
+        about = (asset, _FAR, DECLARATIONS_READ_MAX)
+        for one in entries(p.state.read, "events_of_subject", about):
+            if one.envelope.type == "asset.declared" and not one.is_erased:
+                loaded = entries(p.state.read, "event_by_id", (one.envelope.cause,))
+                blob = loaded[0].read(ProjectLoaded).manifest if loaded else ""
+                files = (
+                    msgspec.json.decode(p.blobs.get(blob), type=_Files).files
+                    if p.blobs.has(blob)
+                    else {}
+                )
+                yield Declared(one.read(AssetDeclared).asset, files)
 
     def _check_columns(
         self, manifest: Manifest, scene: Scene, plan: Plan, assets: Collection[str]
@@ -243,9 +286,12 @@ class Runs:
             self.resume_crashed(env, by=by, progress=progress)
         p.inbox.fold(manifest, p.system, chosen)
 
+        stale: dict[str, int] = {}
+
         def prepare() -> Prepared | None:
             scene = self.scene(env, manifest)
             plan = planning.plan(manifest, scene, request)
+            stale.update({id_: len(found) for id_, found in plan.stale.items()})
             if not plan.steps and not plan.definitions and not ticks:
                 return None
             if check_columns:
@@ -255,7 +301,7 @@ class Runs:
         run = p.ids.new("run")
         with claim(p, env, run, prepare, waits=waits) as claimed:
             if claimed is None:
-                return RunReport(id="", env=env, state="finished")
+                return RunReport(id="", env=env, state="finished", stale=stale)
             return self._execute(
                 env,
                 manifest,

@@ -33,7 +33,6 @@ from sextant.engine.history import History, seal_matches
 from sextant.engine.plan import Request, order
 from sextant.engine.versions import changed
 from sextant.formats.values import plain, records, text
-from sextant.kernel import graph as reach
 from sextant.kernel.clock import from_datetime, iso
 from sextant.kernel.errors import Denied, NotFound, UsageError, UserError
 from sextant.kernel.lengths import length_s
@@ -41,7 +40,6 @@ from sextant.kernel.limits import PAGE_ROWS, PAGE_ROWS_MAX
 from sextant.kernel.nouns import (
     Asset,
     CheckResult,
-    Edge,
     FileSet,
     Goal,
     Incident,
@@ -76,9 +74,9 @@ class Views:
 
     # ------------------------------------------------------------ the whole
 
-    def status(self, env: str) -> Status:
-        """Return what is live, stale, held and waiting in an environment, and what needs a
-        person."""
+    def status(self, env: str, chosen: Collection[str] = ()) -> Status:
+        """Return what is live, stale, held and waiting in an environment, of the assets `chosen`
+        (none = of all), and what needs a person."""
         p = self._p
         p.check_env(env)
         manifest = p.manifest()
@@ -91,6 +89,8 @@ class Views:
                 counts[item.reason] = counts.get(item.reason, 0) + 1
         assets: list[AssetStatus] = []
         for asset in sorted(manifest.assets, key=lambda a: a.id):
+            if chosen and asset.id not in chosen:
+                continue
             pointer = live.get(asset.id)
             version = p.versions.get(asset.id, pointer.version) if pointer else None
             assets.append(
@@ -127,24 +127,12 @@ class Views:
             "load_problem": p.load_problem.message if p.load_problem else "",
         }
 
-    def graph(self, upstream: str = "", downstream: str = "") -> GraphSeen:
-        """Return assets and edges: all, or what an asset stands on (`upstream`) or what stands on
-        it (`downstream`)."""
+    def graph(self, chosen: Collection[str] = ()) -> GraphSeen:
+        """Return assets and the edges between them: of those `chosen` (none = of all)."""
         p = self._p
         manifest = p.manifest()
-        now = p.clock.now_ns()
-        edges = [
-            Edge(source=s, target=t, kind=k, valid_from=f, valid_to=u)
-            for s, t, k, f, u in p.state.read("edges_at", (now, now))
-        ]
-        known = {asset.id: asset for asset in manifest.assets}
-        for id_, doc, _ in p.state.read("assets"):
-            known.setdefault(id_, msgspec.json.decode(doc, type=Asset))
-        chosen = set(known)
-        if upstream:
-            chosen = reach.upstream(edges, p.asset(upstream).id)
-        elif downstream:
-            chosen = reach.downstream(edges, p.asset(downstream).id)
+        known, edges = p.graph()
+        chosen = set(chosen or known)
         ordered = [asset.id for asset in order(manifest)]
         place = {id_: n for n, id_ in enumerate(ordered)}
         nodes = sorted(
@@ -160,6 +148,7 @@ class Views:
                     "tier": a.tier,
                     "mode": a.mode,
                     "description": a.description,
+                    "tags": list(a.tags),
                 }
                 for a in nodes
             ],
@@ -280,6 +269,7 @@ class Views:
             "tier": asset.tier,
             "mode": asset.mode,
             "description": asset.description,
+            "tags": list(asset.tags),
             "file": f"{asset.file}:{asset.line}" if asset.file else "",
             "checks": [
                 {"name": c.name, "severity": c.severity, "scope": c.scope} for c in asset.checks

@@ -276,7 +276,7 @@ class _Watch:
         while not p.interrupted():
             seen = self._written()
             try:
-                p.load()
+                p.load(record=True)
                 self._resume()
                 self._start()
             except SextantError as error:

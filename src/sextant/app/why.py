@@ -194,7 +194,7 @@ def _sentence(text: str) -> str:
 def _of_asset(p: "LocalPlatform", views: "Views", env: str, asset: Asset) -> Why:
     changes: list[Change] = []
     live = p.versions.live(env)
-    for node in views.graph(upstream=asset.id)["assets"]:
+    for node in views.graph(p.select([f"+{asset.id}"]))["assets"]:
         if node["mode"] == "observed":
             changes += _reported(p, views, node)
         if node["id"] in live:

@@ -65,7 +65,7 @@ def assemble(
     """Return the manifest of what was declared, and fill the collector's functions, queries and
     checks.
 
-    fingerprint  function -> (digest, modules, warnings); None leaves them empty
+    fingerprint  function -> what it reaches; None leaves that empty
     """
     return _Assembly(collector, fingerprint).manifest(bundle, files or {}, lock, root)
 
@@ -303,7 +303,7 @@ class _Assembly:
         self.collector.note("SX-PROJ-005", f"two assets are called `{id_}`", place=place, hint=hint)
 
     def _code(self, function: Callable[..., Any], place: Place) -> Code:
-        found = self.fingerprint(function) if self.fingerprint else Fingerprint("", (), ())
+        found = self.fingerprint(function) if self.fingerprint else Fingerprint("", (), (), {})
         return Code(
             language="python",
             entry=f"{function.__module__}:{function.__qualname__}",
@@ -312,6 +312,7 @@ class _Assembly:
             fingerprint=found.digest,
             modules=found.modules,
             warnings=found.warnings,
+            files=found.files,
         )
 
     # ------------------------------------------------------------ checking them against each other
@@ -580,6 +581,7 @@ class _Assembly:
             owner=self._owner(draft),
             tier=slots.tier,
             description=slots.description,
+            tags=slots.tags,
             build=draft.build,
             table=Table(
                 partitioning=partitioning,

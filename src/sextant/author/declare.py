@@ -55,6 +55,7 @@ Executor = Literal["", "inline", "pool", "subprocess"]
 OnChange = Literal["report", "rebuild"]
 _SIZE = re.compile(r"([1-9]\d*)\s*(MB|GB)")
 _BYTES = {"MB": 10**6, "GB": 10**9}
+_TAG = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _GOAL = re.compile(r"\s*(>=|<=|>|<)\s*(-?\d+(?:\.\d+)?(?:e-?\d+)?)\s*(%?)\s*")
 
 
@@ -296,6 +297,7 @@ def dataset(
     description: str = "",
     owner: Owner = "",
     tier: int = 3,
+    tags: Columns = (),
     partition: Partitioning | None = None,
     key: Columns = (),
     time: str = "",
@@ -324,6 +326,7 @@ def dataset(
     DuckDB relation).
 
     name         of the dataset; the function's name when left out
+    tags         words that commands select by: `sextant run tag:daily`
     partition    how it is sliced; left out, it is one table that is made whole
     key          columns that tell its rows apart: checked for uniqueness, used by `diff` and merges
     time         the column of instants that says into which slice a row belongs
@@ -379,6 +382,7 @@ def dataset(
         owner=_owner(owner),
         tier=_tier(tier),
         description=description,
+        tags=_tags(tags),
         checks=_checks(checks),
         on=_triggers(on),
         inputs=_inputs(inputs),
@@ -421,6 +425,7 @@ def sql(
     name: str = "",
     owner: Owner = "",
     tier: int | None = None,
+    tags: Columns = (),
     on: Trigger | Sequence[Trigger] = (),
     checks: Sequence[Check] = (),
     inputs: Mapping[str, Source] | None = None,
@@ -444,13 +449,21 @@ def sql(
     slots = Slots(
         owner=_owner(owner),
         tier=_tier(3 if tier is None else tier),
+        tags=_tags(tags),
         on=_triggers(on),
         checks=_checks(checks),
         inputs=_inputs(inputs),
         columns=_types(columns),
         public=_columns("public", public),
     )
-    said_here = (("name", name), ("owner", owner), ("tier", tier), ("on", on), ("public", public))
+    said_here = (
+        ("name", name),
+        ("owner", owner),
+        ("tier", tier),
+        ("tags", tags),
+        ("on", on),
+        ("public", public),
+    )
     given = {word for word, said in said_here if said}
     made = SqlDataset(
         path,
@@ -476,6 +489,7 @@ def stream(
     checks: Sequence[Check] = (),
     owner: Owner = "",
     tier: int = 3,
+    tags: Columns = (),
     description: str = "",
     personal: Columns = (),
     keep: str = "",
@@ -544,6 +558,7 @@ def stream(
         owner=_owner(owner),
         tier=_tier(tier),
         description=description,
+        tags=_tags(tags),
         checks=_checks(checks),
         partition=partition,
         key=keys,
@@ -572,6 +587,7 @@ def kpi(
     description: str = "",
     owner: Owner = "",
     tier: int = 3,
+    tags: Columns = (),
     checks: Sequence[Check] = (),
     public: Columns = (),
     **unknown: Never,
@@ -612,6 +628,7 @@ def kpi(
         owner=_owner(owner),
         tier=_tier(tier),
         description=description,
+        tags=_tags(tags),
         checks=_checks(checks),
         public=_columns("public", public),
     )
@@ -709,6 +726,22 @@ def _tier(tier: int) -> int:
         )
         return 3
     return tier
+
+
+def _tags(tags: Columns) -> tuple[str, ...]:
+    listed = (tags,) if isinstance(tags, str) else fitting_list("tags", tags, "a list of words")
+    return checked_tags(fitting_texts("tags", listed), report)
+
+
+def checked_tags(tags: Iterable[str], note: Callable[..., None]) -> tuple[str, ...]:
+    """Return the tags that are words, each once; `note` is told of the others."""
+    good = []
+    for tag in tags:
+        if _TAG.fullmatch(tag):
+            good.append(tag)
+        else:
+            note("SX-PROJ-035", f"`{tag}` is not a tag", hint="lower-case letters, digits, - and _")
+    return tuple(dict.fromkeys(good))
 
 
 def _checks(checks: Sequence[Check]) -> tuple[Check, ...]:

@@ -45,6 +45,7 @@ class Slots(msgspec.Struct, frozen=True, kw_only=True):
     owner: str = ""
     tier: int = 3
     description: str = ""
+    tags: tuple[str, ...] = ()
     checks: tuple["CheckSpec | PythonCheck[..., Any]", ...] = ()
     on: tuple[Trigger, ...] = ()
     inputs: Mapping[str, Window] = {}

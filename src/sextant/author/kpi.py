@@ -162,6 +162,7 @@ def assets_of(
         owner=owner,
         tier=kpi.slots.tier,
         description=kpi.slots.description,
+        tags=kpi.slots.tags,
         measure=measure,
         file=file,
         line=line,
@@ -172,6 +173,7 @@ def assets_of(
         owner=owner,
         tier=kpi.slots.tier,
         description=f"Values of kpi:{kpi.name}.",
+        tags=kpi.slots.tags,
         build=Build(
             code=Code(
                 language="sql",

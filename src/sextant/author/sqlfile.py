@@ -13,6 +13,7 @@ DuckDB's. The query is run as it is written: parsing only reads it.
 """
 
 import ast
+import functools
 import hashlib
 import re
 from typing import Any, NamedTuple
@@ -31,6 +32,7 @@ KEYS = (
     "description",
     "owner",
     "tier",
+    "tags",
     "partition",
     "key",
     "time",
@@ -241,6 +243,10 @@ def settings(
             )
         elif key in ("key", "personal", "public"):
             said[key] = tuple(word.strip() for word in value.split(",") if word.strip())
+        elif key == "tags":
+            words = [word.strip() for word in value.split(",") if word.strip()]
+            note = functools.partial(collector.note, place=place)
+            said[key] = declare.checked_tags(words, note)
         elif key == "partition":
             said["partition"] = _partition(value, place, collector)
         elif key == "on":

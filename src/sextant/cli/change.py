@@ -40,7 +40,7 @@ def release(
 
     Of a version that was made on an older state only what it changed is taken over; a partition
     that both changed is a conflict."""
-    with platform() as p:
+    with platform(sound=not unhold) as p:
         if unhold:
             lifted = p.unhold(asset, version, env=env or "")
             emit(

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sextant.cli.output import as_json as json_option
-from sextant.cli.output import emit, options, platform, short, table, values_table
+from sextant.cli.output import (
+    emit,
+    options,
+    platform,
+    select_argument,
+    short,
+    table,
+    values_table,
+)
 from sextant.formats.values import text as text_of
 from sextant.kernel.errors import UsageError
 from sextant.kernel.lengths import human_s
@@ -27,11 +35,12 @@ limit_option = click.option(
 
 
 @click.command()
+@select_argument
 @options
-def status(env: str | None, as_json: bool) -> int:
+def status(assets: tuple[str, ...], env: str | None, as_json: bool) -> int:
     """Show what is live, stale, held, and what needs a person. Exit code 1 when something does."""
     with platform() as p:
-        found = p.status(env=env or "")
+        found = p.status(assets=assets, env=env or "")
         emit(found, json=as_json, text=lambda: _status_lines(found))
         return int(bool(found["signals"] or found["waiting"] or found["load_problem"]))
 
@@ -74,13 +83,13 @@ def _status_lines(found: "Status") -> list[str]:
 
 
 @click.command()
-@click.option("--upstream", metavar="ASSET", default="", help="Only what this asset stands on.")
-@click.option("--downstream", metavar="ASSET", default="", help="Only what stands on this asset.")
+@select_argument
 @json_option
-def graph(upstream: str, downstream: str, as_json: bool) -> None:
-    """Show assets and what they stand on."""
+def graph(assets: tuple[str, ...], as_json: bool) -> None:
+    """Show assets and what they stand on: of `+orders` all that it is made of, of `orders+` all
+    that is made of it."""
     with platform() as p:
-        found = p.graph(upstream=upstream, downstream=downstream)
+        found = p.graph(assets=assets)
 
         def lines() -> list[str]:
             reads: dict[str, list[str]] = {}

@@ -22,6 +22,8 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 env_option = click.option(
     "--env", default=None, metavar="NAME", help="The environment (default: the project's)."
 )
+# Assets as every command selects them: see `engine.selection`.
+select_argument = click.argument("assets", nargs=-1, metavar="[SELECT]...")
 _CONTROL = re.compile(
     "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]"
 )  # all but tab and new line; and what turns the direction of text
@@ -34,9 +36,12 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextmanager
-def platform(**more: Any) -> "Iterator[Platform]":
+def platform(*, sound: bool = False, **more: Any) -> "Iterator[Platform]":
     """Give the project of the command's context: in its folder, or at the server that `--server` or
     SEXTANT_SERVER names.
+
+    sound  the command refuses a project with a mistake by itself: nothing is said of its last good
+           state
 
     While it is open, a first Ctrl-C stops a run in this process cleanly; a run at a server goes on
     there.
@@ -46,7 +51,7 @@ def platform(**more: Any) -> "Iterator[Platform]":
         from sextant.app.remote import connect
 
         there = connect(address, os.environ.get("SEXTANT_TOKEN", ""))
-        _warn(there.project()["problem_lines"] if more.get("load", True) else [])
+        _warn(there.project()["problem_lines"] if more.get("load", True) and not sound else [])
         try:
             yield there
         finally:
@@ -54,18 +59,18 @@ def platform(**more: Any) -> "Iterator[Platform]":
         return
     from sextant.app.operations import Operations
 
-    with local_platform(**more) as p, p.interruptible():
+    with local_platform(sound=sound, **more) as p, p.interruptible():
         yield Operations(p)
 
 
 @contextmanager
-def local_platform(**more: Any) -> "Iterator[LocalPlatform]":
+def local_platform(*, sound: bool = False, **more: Any) -> "Iterator[LocalPlatform]":
     """Open the project of the command's context in this process, whatever server there is."""
     from sextant.app.platform import LocalPlatform
 
     start = click.get_current_context().find_root().obj["project"]
-    with LocalPlatform.open(Path(start) if start else None, **more) as p:
-        _warn(p.load_problem.lines() if p.load_problem is not None else [])
+    with LocalPlatform.open(Path(start) if start else None, drafts=True, **more) as p:
+        _warn(p.load_problem.lines() if p.load_problem is not None and not sound else [])
         yield p
 
 

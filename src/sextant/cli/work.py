@@ -5,37 +5,56 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sextant.cli.output import Progress, emit, local_platform, options, platform, say, short, table
+from sextant.cli.output import (
+    Progress,
+    emit,
+    local_platform,
+    options,
+    platform,
+    say,
+    select_argument,
+    short,
+    table,
+)
 from sextant.kernel.errors import UsageError
 from sextant.kernel.lengths import human_s
 
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
     from sextant.app.runs import RunReport
-    from sextant.engine.plan import Plan, Request
+    from sextant.engine.plan import Item, Plan, Request
 
 _SHOWN = 12
+only_option = click.option(
+    "--only", is_flag=True, help="Only what is selected, without what reads it."
+)
 _UNCHECKED_SHOWN = 3
+_CAUSES_SHOWN = 3
 
 
 @click.command()
-@click.argument("assets", nargs=-1)
+@select_argument
 @click.option("--partition", metavar="A..B", help="Only these partitions.")
 @click.option("--stale", is_flag=True, help="Also what is stale because its code changed.")
-@click.option("--upstream", is_flag=True, help="Also what the named assets read.")
+@only_option
 @options
 def plan(
     assets: tuple[str, ...],
     partition: str | None,
     stale: bool,
-    upstream: bool,
+    only: bool,
     env: str | None,
     as_json: bool,
 ) -> None:
-    """Show what would run, why, and what it will cost. Changes nothing."""
-    with platform() as p:
+    """Show what would run, why, and what it will cost. Changes nothing.
+
+    SELECT: an asset (`orders`, `+orders` with all that it is made of, `orders+` with all that is
+    made of it), `tag:daily`, `owner:growth`, `kind:kpi`, `path:ops/sales.py`; several add up,
+    commas intersect: `tag:daily,owner:growth`. What reads the selection is made too, but with
+    --only."""
+    with platform(sound=True) as p:
         found = p.plan(
-            assets=assets, partition=partition or "", stale=stale, upstream=upstream, env=env or ""
+            assets=assets, partition=partition or "", stale=stale, only=only, env=env or ""
         )
         emit(_plan_json(found), json=as_json, text=lambda: _plan_lines(found))
 
@@ -49,43 +68,37 @@ def _plan_json(found: "Plan") -> dict[str, Any]:
 
 def _plan_lines(found: "Plan") -> list[str]:
     out: list[str] = []
-    by_asset: dict[str, dict[str, list[str]]] = {}
-    cost: dict[str, list[float]] = {}
-    for step in found.steps:
-        for item in step.items:
-            by_asset.setdefault(step.asset, {}).setdefault(item.reason, []).append(item.partition)
-        known = cost.setdefault(step.asset, [0.0, 0.0, 0.0])
-        known[0] += 1
-        known[1] += step.seconds or 0.0
-        known[2] += step.size_bytes or 0.0
     rows = []
-    for asset, reasons in by_asset.items():
-        for reason, partitions in reasons.items():
-            rows.append(
-                (
-                    asset,
-                    reason,
-                    len(partitions),
-                    _span(partitions),
-                    human_s(cost[asset][1]) if cost[asset][1] else "not known yet",
-                )
+    for (asset, reason), (items, seconds) in _by_reason(found).items():
+        reused = sum(item.reused for item in items)
+        rows.append(
+            (
+                asset,
+                reason + _what_changed(found, asset, reason),
+                len(items),
+                _span([item.partition for item in items]),
+                reused or "",
+                "-" if reused == len(items) else human_s(seconds) if seconds else "not known yet",
             )
+        )
     if rows:
-        out += table(("asset", "why", "partitions", "which", "cost"), rows)
+        out += table(("asset", "why", "partitions", "which", "reused", "cost"), rows)
         out.append(
             f"{len(found.steps)} steps"
             + (f", about {human_s(found.seconds)} of work" if found.seconds else "")
         )
     else:
-        out.append("nothing to run: everything is up to date")
+        left = found.stale or found.held or found.waiting
+        out.append("nothing to run" + ("" if left else ": everything is up to date"))
     out += [
         f"definition of {d.asset}: {short(d.source) or 'new'} -> {short(d.target)}"
         for d in found.definitions
     ]
     for asset, stale in found.stale.items():
+        cost = human_s(found.stale_seconds.get(asset, 0.0))
         out.append(
-            f"stale  {asset}: {len(stale)} partitions ({_span(list(stale))}): code changed; "
-            f"about {human_s(found.stale_seconds.get(asset, 0.0))} of work; `sextant "
+            f"stale  {asset}: {len(stale)} partitions ({_span(list(stale))}): code changed"
+            f"{_what_changed(found, asset, 'code changed')}; about {cost} of work; `sextant "
             f"backfill {asset} --stale` makes them again"
         )
     for asset, keys in found.held.items():
@@ -106,6 +119,24 @@ def _plan_lines(found: "Plan") -> list[str]:
     ]
     out += [f"note   {text}" for text in found.warnings]
     return out + _unchecked_lines(found.unchecked)
+
+
+def _by_reason(found: "Plan") -> "dict[tuple[str, str], tuple[list[Item], float]]":
+    """Return (asset, reason) -> its items, and the seconds of work of those that are not reused."""
+    out: dict[tuple[str, str], tuple[list[Item], float]] = {}
+    for step in found.steps:
+        work = sum(not item.reused for item in step.items)
+        for item in step.items:
+            items, seconds = out.get((step.asset, item.reason), ([], 0.0))
+            cost = 0.0 if item.reused else (step.seconds or 0.0) / work
+            out[step.asset, item.reason] = ([*items, item], seconds + cost)
+    return out
+
+
+def _what_changed(found: "Plan", asset: str, reason: str) -> str:
+    words = found.causes.get(asset, {}).get(reason, ())
+    more = f", {len(words) - _CAUSES_SHOWN} more" if len(words) > _CAUSES_SHOWN else ""
+    return f" ({', '.join(words[:_CAUSES_SHOWN])}{more})" if words else ""
 
 
 def _unchecked_lines(unchecked: dict[str, dict[str, str]]) -> list[str]:
@@ -138,7 +169,7 @@ def _span(partitions: list[str]) -> str:
 
 
 @click.command()
-@click.argument("assets", nargs=-1)
+@select_argument
 @click.option(
     "--partition", metavar="A..B", help="These partitions only; also made again where code changed."
 )
@@ -148,7 +179,7 @@ def _span(partitions: list[str]) -> str:
     help="One run for each partition, in order, as a schedule would have made them.",
 )
 @click.option("--force", is_flag=True, help="Make the named assets again whatever the memo says.")
-@click.option("--upstream", is_flag=True, help="Also what the named assets read.")
+@only_option
 @click.option(
     "--watch",
     is_flag=True,
@@ -169,14 +200,14 @@ def run(
     partition: str | None,
     each: bool,
     force: bool,
-    upstream: bool,
+    only: bool,
     watch: bool,
     break_glass: str,
     env: str | None,
     as_json: bool,
 ) -> int:
     """Make what is missing or has changed inputs, check it, publish it. A crashed run is taken up
-    first."""
+    first. SELECT as for `sextant plan`."""
     if each and not partition:
         raise UsageError(
             "SX-CLI-002",
@@ -206,16 +237,14 @@ def run(
             hint="break the glass for one run: `sextant run --partition DAY --break-glass REASON`",
         )
     if watch or each:
-        return _here(
-            assets, partition or "", env, as_json, each=each, upstream=upstream, force=force
-        )
-    with platform() as p:
+        return _here(assets, partition or "", env, as_json, each=each, only=only, force=force)
+    with platform(sound=True) as p:
         progress = Progress()
         report = p.run(
             assets=assets,
             partition=partition or "",
             force=force,
-            upstream=upstream,
+            only=only,
             break_glass=break_glass,
             env=env or "",
             progress=progress,
@@ -231,13 +260,12 @@ def _here(
     as_json: bool,
     *,
     each: bool,
-    upstream: bool,
+    only: bool,
     force: bool,
 ) -> int:
     """Run again and again in this process: a server has a scheduler of its own."""
-    from sextant.app.operations import span
+    from sextant.app.operations import request_of
     from sextant.app.watch import watch as keep_watch
-    from sextant.engine.plan import Request
 
     if click.get_current_context().find_root().obj["server"]:
         raise UsageError(
@@ -245,15 +273,12 @@ def _here(
             "--watch and --each work on a project in a folder",
             hint="a server runs what is due by itself; leave --server out for this",
         )
-    with local_platform() as p, p.interruptible():
+    with local_platform(sound=each) as p, p.interruptible():
+        if each:
+            p.load_sound()
         name = env or p.config.environment or p.manifest().environments[0]
         p.check_env(name)
-        request = Request(
-            assets=tuple(p.asset(asset).id for asset in assets),
-            partitions=span(partition),
-            force=force,
-            upstream=upstream,
-        )
+        request = request_of(p, assets, partition, force=force, downstream=not only)
         if each:
             return _each(p, name, request, as_json)
         say(f"watching {name}; Ctrl-C ends it")
@@ -312,30 +337,39 @@ def _each(p: "LocalPlatform", env: str, request: "Request", as_json: bool) -> in
 
 
 @click.command()
-@click.argument("asset")
+@click.argument("asset", metavar="SELECT")
 @click.argument("partitions", required=False, metavar="[A..B]")
+@only_option
 @click.option(
     "--stale", is_flag=True, help="What is stale because its code changed, and what depends on it."
 )
 @click.option("--force", is_flag=True, help="Make it again whatever the memo says.")
 @options
 def backfill(
-    asset: str, partitions: str | None, stale: bool, force: bool, env: str | None, as_json: bool
+    asset: str,
+    partitions: str | None,
+    only: bool,
+    stale: bool,
+    force: bool,
+    env: str | None,
+    as_json: bool,
 ) -> int:
-    """Make a range of partitions of an asset, adjacent ones together, and what depends on them."""
+    """Make a range of partitions of an asset, adjacent ones together, and what depends on them.
+    SELECT as for `sextant plan`."""
     if partitions is None and not stale and not force:
         raise UsageError(
             "SX-CLI-003",
             "a backfill needs a range, or --stale",
             hint=f"sextant backfill {asset} 2013-01-01..2013-12-31",
         )
-    with platform() as p:
+    with platform(sound=True) as p:
         progress = Progress()
         report = p.run(
             assets=(asset,),
             partition=partitions or "",
             stale=stale,
             force=force,
+            only=only,
             trigger="backfill",
             env=env or "",
             progress=progress,
@@ -387,7 +421,16 @@ def withdrawn_lines(withdrawn_in: dict[str, tuple[str, ...]]) -> list[str]:
 def report_lines(report: "RunReport") -> list[str]:
     """Return a run's report as people read it."""
     if not report.id:
-        return ["nothing to do: everything is up to date (0 steps)"]
+        return [
+            "nothing to do: everything is up to date (0 steps)"
+            if not report.stale
+            else "nothing to do (0 steps)",
+            *(
+                f"  stale   {asset}: the code of {count} partitions changed; `sextant plan` says "
+                f"what, `sextant backfill {asset} --stale` makes them again"
+                for asset, count in report.stale.items()
+            ),
+        ]
     out = [
         (
             f"run {report.id} {report.state} in {human_s(report.wall_s)}: {report.computed} "

@@ -24,15 +24,17 @@ import importlib.metadata
 import os
 import sys
 import types
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
+from sextant.engine.datafiles import READS, DataFiles, not_in_bundle
 from sextant.engine.sources import (
     Source,
     global_chains,
     imported,
     imports_inside,
+    named_in,
     read_source,
     texts,
 )
@@ -89,19 +91,33 @@ _CLASS_NOISE = frozenset(
 
 class Fingerprint(NamedTuple):
     """digest: hex SHA-256. modules: third-party distributions reached, `name==version`. warnings:
-    reach not followed."""
+    reach not followed. files: data files of the project that it reads, with their digests."""
 
     digest: str
     modules: tuple[str, ...]
     warnings: tuple[str, ...]
+    files: dict[str, str]
 
 
 class Fingerprints:
     """Computes fingerprints of functions of the project below `root`; files are read and compiled
     once."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        data: Mapping[str, str] | None = None,
+        included: Iterable[str] = (),
+        left_out: Iterable[str] = (),
+    ) -> None:
+        """data      path -> digest of the bundle's data files
+        included  those that are in it only because `include` names them
+        left_out  files of the project's folder that are not in the bundle
+        """
         self.root = os.path.realpath(root) + os.sep
+        self._digests, self._included = data or {}, tuple(included)
+        self._data, self._left_out = DataFiles(self._digests), DataFiles(left_out)
         self._sources: dict[str, Source | None] = {}
         self._local: dict[str, bool] = {}
         self._chains: dict[int, tuple[types.CodeType, set[tuple[str, ...]]]] = {}
@@ -116,11 +132,18 @@ class Fingerprints:
             walk.value(function)
         finally:
             sys.setrecursionlimit(limit)
+        read = self._data.read_by(walk.texts, reads=walk.reads)
+        if not read and walk.reads:  # by names that none of its texts has
+            read = self._included
+        missing = self._left_out.read_by(walk.texts, reads=walk.reads)
+        if missing and isinstance(function, types.FunctionType):
+            walk.warn_left_out(function.__code__, missing)
         tops = {top for top in walk.tops if top not in sys.stdlib_module_names and top != "sextant"}
         return Fingerprint(
             walk.digest(),
             tuple(sorted(filter(None, map(_distribution, tops)))),
             tuple(sorted(walk.warnings)),
+            {path: self._digests[path] for path in read},
         )
 
     def is_local(self, file: str | None) -> bool:
@@ -180,6 +203,8 @@ class _Walk:
         self._open: set[int] = set()  # containers being written: they may hold themselves
         self.tops: set[str] = set()
         self.warnings: set[str] = set()
+        self.texts: set[str] = set()
+        self.reads = False
 
     def digest(self) -> str:
         return self._hash.hexdigest()
@@ -204,6 +229,8 @@ class _Walk:
         """Write any object. `name` and `code` say for a warning where it was met."""
         if isinstance(value, _PLAIN):
             self._write(type(value).__name__, self._without_root(repr(value)))
+            if isinstance(value, str):
+                self.texts.add(self._without_root(value))
         elif getattr(type(value), "__sextant_asset__", False):
             self._write("asset", value.id)
         elif isinstance(value, tuple | list | set | frozenset | dict):
@@ -347,6 +374,8 @@ class _Walk:
         elif _stands_in(module, _SELF_DESCRIBING) or kind is range:
             self._outside(module, kind.__qualname__)
             self._write(self._without_root(repr(value)))
+            if isinstance(value, PurePath):
+                self.texts.add(self._without_root(str(value)))
         elif _stands_in(module, _STATE_ONLY):
             self._outside(module, kind.__qualname__)
         elif self._is_ours(kind) and (state := _state(value)) is not None:
@@ -391,6 +420,10 @@ class _Walk:
             for chain in self._owner.chains(code):
                 named.setdefault(chain[0], set()).add(chain)
         words = {word for chains in named.values() for chain in chains for word in chain}
+        self.texts.update(texts(compiled or [live], nested=True))
+        self.reads = self.reads or any(
+            name in READS for code in compiled or [live] for name in named_in(code)
+        )
         if any(
             "find_spec" in chain or chain[:2] == ("importlib", "resources")
             for chains in named.values()
@@ -478,12 +511,24 @@ class _Walk:
             f"{what}: all of the module counts as its code"
         )
 
+    def warn_left_out(self, code: types.CodeType, files: Sequence[str]) -> None:
+        more = f" (and {len(files) - 1} more)" if len(files) > 1 else ""
+        place = f"{self._owner.relative(code.co_filename)}:{code.co_firstlineno}"
+        self.warnings.add(f"{place}: {not_in_bundle(files[0])}{more}")
+
     def _file(self, file: str) -> None:
         """Write a whole file, and the project's files that it imports."""
         source = self._owner.source(file)
         if source is None or self._met(source.tree):
             return
         self._write("file", source.dump)
+        for node in ast.walk(source.tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                self.texts.add(node.value)
+            elif isinstance(node, ast.Name | ast.Attribute):
+                self.reads = (
+                    self.reads or (node.id if isinstance(node, ast.Name) else node.attr) in READS
+                )
         package = os.path.dirname(self._owner.relative(file)).replace("/", ".")
         for node in ast.walk(source.tree):
             for name in imported(node, package):

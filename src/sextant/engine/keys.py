@@ -56,6 +56,11 @@ def code_digest(asset: Asset) -> str:
         shape.decode(),
         _PYTHON,
         *build.code.modules,
+        *(
+            ["files", *(word for pair in sorted(build.code.files.items()) for word in pair)]
+            if build.code.files
+            else []
+        ),
     )
 
 

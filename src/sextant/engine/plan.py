@@ -49,7 +49,6 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     partitions: tuple[str, str] | None = None
     stale: bool = False
     force: bool = False
-    upstream: bool = False  # also what the named assets read
     downstream: bool = True  # also what reads the named assets
     look_back: bool = True
     # False: a schedule names the assets, nobody asked for what is only stale by its code
@@ -80,12 +79,13 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
     """One partition that would be made. `inputs` is "" while an input is still to be made in the
-    same run."""
+    same run; `reused`: a kept version has it, as far as can be told before."""
 
     partition: str
     reason: Reason
     code: str
     inputs: str = ""
+    reused: bool = False
 
 
 class PlannedStep(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,6 +124,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     held: dict[str, tuple[str, ...]] = {}
     waiting: dict[str, tuple[str, ...]] = {}  # an input has no such partition yet
     warnings: tuple[str, ...] = ()
+    # asset -> reason -> what changed: inputs, files, settings; as far as it is known
+    causes: dict[str, dict[str, tuple[str, ...]]] = {}
     # asset -> input -> why the columns that it names there could not be looked up
     unchecked: dict[str, dict[str, str]] = {}
     # asset -> columns that are personal because of what they are made of, and not declared so
@@ -207,10 +209,6 @@ def select(manifest: Manifest, request: Request) -> set[str]:
         for asset in ordered:
             if asset.build and any(i.asset in chosen for i in asset.build.inputs):
                 chosen.add(asset.id)
-    if request.upstream:
-        for asset in reversed(ordered):
-            if asset.build and asset.id in chosen:
-                chosen |= {i.asset for i in asset.build.inputs}
     return chosen
 
 
@@ -292,7 +290,7 @@ def _items(
     fresh = 0
     source = is_source(asset)
     reads = [
-        _Reader(i, assets.get(i.asset), slices, scene, planned.get(i.asset, {}))
+        InputReader(i, assets.get(i.asset), slices, scene, planned.get(i.asset, {}))
         for i in asset.build.inputs
     ]
     wanted = _wanted(slices, request, asset, scene, live)
@@ -421,7 +419,7 @@ def _reason(
     return "inputs changed" if part.inputs != inputs else "code changed"
 
 
-class _Reader:
+class InputReader:
     """Looks up, for one input, what a partition reads: appends (name, partition, digest) and says
     whether it is there."""
 
@@ -531,7 +529,7 @@ def without_inputs(asset: Asset, assets: Mapping[str, Asset], scene: Scene) -> s
     """Return the live partitions of an asset that read something of which nothing is live."""
     slices = keys.partitioning(asset)
     reads = [
-        _Reader(bound, assets.get(bound.asset), slices, scene, {})
+        InputReader(bound, assets.get(bound.asset), slices, scene, {})
         for bound in (asset.build.inputs if asset.build else ())
     ]
     return {
@@ -541,7 +539,7 @@ def without_inputs(asset: Asset, assets: Mapping[str, Asset], scene: Scene) -> s
     }
 
 
-def _beyond(reads: Sequence["_Reader"], live: Mapping[str, Part]) -> set[str]:
+def _beyond(reads: Sequence["InputReader"], live: Mapping[str, Part]) -> set[str]:
     """Return the live partitions that may read something that runs, wherever they lie: a range
     limits what is named, and what reads it follows."""
     out: set[str] = set()

@@ -113,10 +113,25 @@ def imports_inside(
                 recent = [*recent[-1:], step.argval]
 
 
-def texts(codes: list[types.CodeType]) -> Iterator[str]:
+def named_in(code: types.CodeType) -> Iterator[str]:
+    """Yield the globals and attributes that code names, and the functions inside of it."""
+    yield from code.co_names
+    for const in code.co_consts:
+        if isinstance(const, types.CodeType):
+            yield from named_in(const)
+
+
+def texts(codes: list[types.CodeType], *, nested: bool = False) -> Iterator[str]:
+    """Yield the texts among the constants of code, and of the functions inside of it; `nested`: in
+    constant tuples too."""
     for code in codes:
-        yield from (const for const in code.co_consts if isinstance(const, str))
-        yield from texts([const for const in code.co_consts if isinstance(const, types.CodeType)])
+        for const in code.co_consts:
+            if isinstance(const, str):
+                yield const
+            elif isinstance(const, types.CodeType):
+                yield from texts([const], nested=nested)
+            elif nested and isinstance(const, tuple | frozenset):
+                yield from (one for one in const if isinstance(one, str))
 
 
 def imported(node: ast.AST, package: str) -> list[str]:

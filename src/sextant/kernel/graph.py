@@ -19,26 +19,26 @@ def valid_at(edges: Iterable[Edge], at: int) -> list[Edge]:
     ]
 
 
-def upstream(edges: Iterable[Edge], start: str, kinds: Collection[str] = ()) -> set[str]:
-    """Return `start` and everything it stands on, by edges of these kinds (none named = all)."""
+def upstream(edges: Iterable[Edge], *starts: str, kinds: Collection[str] = ()) -> set[str]:
+    """Return `starts` and everything they stand on, by edges of these kinds (none named = all)."""
     return _reach(
-        ((edge.target, edge.source) for edge in edges if not kinds or edge.kind in kinds), start
+        ((edge.target, edge.source) for edge in edges if not kinds or edge.kind in kinds), starts
     )
 
 
-def downstream(edges: Iterable[Edge], start: str, kinds: Collection[str] = ()) -> set[str]:
-    """Return `start` and everything that stands on it, by edges of these kinds (none named =
+def downstream(edges: Iterable[Edge], *starts: str, kinds: Collection[str] = ()) -> set[str]:
+    """Return `starts` and everything that stands on them, by edges of these kinds (none named =
     all)."""
     return _reach(
-        ((edge.source, edge.target) for edge in edges if not kinds or edge.kind in kinds), start
+        ((edge.source, edge.target) for edge in edges if not kinds or edge.kind in kinds), starts
     )
 
 
-def _reach(arrows: Iterable[tuple[str, str]], start: str) -> set[str]:
+def _reach(arrows: Iterable[tuple[str, str]], starts: Collection[str]) -> set[str]:
     beside: dict[str, list[str]] = {}
     for here, there in arrows:
         beside.setdefault(here, []).append(there)
-    found, stack = {start}, [start]
+    found, stack = set(starts), list(starts)
     while stack:
         for there in beside.get(stack.pop(), ()):
             if there not in found:

@@ -34,6 +34,8 @@ PAGE_ROWS = 100  # rows of a list when nothing else is asked
 PAGE_ROWS_MAX = 10_000  # rows of one page
 # different columns that one text of SQL names: more is not looked up before a run
 COLUMN_READS_MAX = 10_000
+# events of an asset that a plan looks through for the declaration that made what is live
+DECLARATIONS_READ_MAX = 1_000
 COLUMN_MISTAKES_SHOWN_MAX = 50  # of a plan: a renamed column may be named all over a project
 CONDITION_CHARS_MAX = 4_000  # of a condition that somebody asks a KPI with
 # rows of one pushed batch: no more fit into a body of REQUEST_BYTES_MAX

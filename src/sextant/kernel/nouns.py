@@ -67,6 +67,7 @@ class Code(Noun, frozen=True, kw_only=True):
     fingerprint  digest of the function and of all project-local code that it reaches
     modules      distributions that its imports reach, each `name==version`
     warnings     reach that could not be followed (getattr, open ...), shown by `plan`
+    files        data files of the bundle that it reads, each with its digest
     """
 
     language: Literal["python", "sql", "stream"]
@@ -76,6 +77,7 @@ class Code(Noun, frozen=True, kw_only=True):
     fingerprint: str = ""
     modules: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    files: dict[str, str] = {}
 
 
 class Input(Noun, frozen=True, kw_only=True):
@@ -220,6 +222,7 @@ class Asset(Noun, frozen=True, kw_only=True):
     owner: str = ""
     tier: int = 3
     description: str = ""
+    tags: tuple[str, ...] = ()
     build: Build | None = None
     table: Table | None = None
     measure: Measure | None = None

@@ -7,6 +7,7 @@ in the order; it answers with references and counts. It never touches the state 
 
 import atexit
 import os
+import re
 import resource
 import time
 import traceback
@@ -25,6 +26,7 @@ import pyarrow.compute as pc
 
 from sextant.engine import streams
 from sextant.engine.context import Context
+from sextant.engine.datafiles import not_in_bundle
 from sextant.kernel import registry
 from sextant.kernel.errors import BadData, ProjectError, SextantError, WorldError
 from sextant.kernel.nouns import (
@@ -76,7 +78,7 @@ def perform(order: WorkOrder) -> WorkResult:
             order,
             "SX-STEP-001",
             f"{type(error).__name__}: {error}",
-            "",
+            _missing_file(order, error),
             _place(order, error),
             retryable=True,
         )
@@ -90,7 +92,7 @@ def perform(order: WorkOrder) -> WorkResult:
             order,
             "SX-STEP-001",
             message,
-            "the step's log has the whole traceback",
+            _missing_file(order, error) or "the step's log has the whole traceback",
             _place(order, error),
             retryable=True,
         )
@@ -702,6 +704,25 @@ def _place(order: WorkOrder, error: BaseException) -> str:
         if path.startswith(root):
             found = f"{path.removeprefix(root)}:{frame.lineno}"
     return found or (f"{order.asset.file}:{order.asset.line}" if order.asset.file else "")
+
+
+# as libraries end the message that a file is not there, or quote its name in it
+_NAMED = re.compile(r"""['"]([^'"]+)['"]|(?:^|: )([^:'"]+)$""")
+
+
+def _missing_file(order: WorkOrder, error: BaseException) -> str:
+    """Return how to mend that a file below the project's folder is not in its bundle; "" for any
+    other error."""
+    text = str(error)
+    if not isinstance(error, FileNotFoundError) and "No files found" not in text:
+        return ""
+    found = _NAMED.search(text.strip())
+    name = getattr(error, "filename", None) or (found and (found[1] or found[2])) or ""
+    top = os.path.realpath(order.project)
+    path = os.path.relpath(os.path.join(top, str(name).strip()), top).replace(os.sep, "/")
+    if not name or path.startswith("..") or os.path.exists(os.path.join(top, path)):
+        return ""
+    return not_in_bundle(path)
 
 
 def _reset_peak() -> None:

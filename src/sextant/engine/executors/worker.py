@@ -54,6 +54,8 @@ def main() -> None:
         order = wire.order_from(body)
         if order.asset.build and order.asset.build.secrets:
             secretive[tuple(sorted(order.asset.build.secrets.values()))] = order
+        with contextlib.suppress(OSError):  # of an unpacked bundle that is gone: the step says so
+            os.chdir(order.project)  # relative names mean the project's files, wherever it runs
         result = _captured(order, perform, log)
         if result.log:
             text = redact(order, result.log)

@@ -136,6 +136,8 @@ INSERT INTO part (asset, version, partition, digest, rows, code, inputs) VALUES 
 SELECT partition, digest, rows, code, inputs FROM part WHERE asset = ? AND version = ?
 -- name: parts_memo
 SELECT part.partition, part.version, part.digest, part.rows FROM part JOIN version ON version.asset = part.asset AND version.digest = part.version WHERE part.asset = ? AND part.partition = ? AND part.code = ? AND part.inputs = ? AND part.rows >= 0 AND version.expired_at = 0 ORDER BY version.created_at DESC LIMIT 10
+-- name: parts_kept
+SELECT part.partition, part.inputs, part.digest FROM part JOIN version ON version.asset = part.asset AND version.digest = part.version WHERE part.asset = ? AND part.code = ? AND part.rows >= 0 AND version.expired_at = 0 AND version.refused = '' ORDER BY version.created_at
 -- name: made_add
 INSERT INTO made (asset, partition, code, inputs, digest) VALUES (?, ?, ?, ?, ?) ON CONFLICT (asset, partition, code, inputs) DO UPDATE SET digest = excluded.digest
 -- name: made_of
