@@ -147,7 +147,7 @@ def pages() -> dict[str, str]:
 def commands() -> str:
     """Return the page of the command line."""
     from sextant.cli.main import cli
-    from sextant.cli.table import COMMANDS
+    from sextant.cli.table import COMMANDS, GROUPS
 
     context = click.Context(cli, info_name="sextant")
     out = [
@@ -161,6 +161,14 @@ def commands() -> str:
             "acts is the login name, or `SEXTANT_USER`.\n"
         ),
         (
+            "At a terminal, states and severities have a colour: never with `NO_COLOR` or "
+            "`TERM=dumb`, elsewhere with `FORCE_COLOR=1` or `CLICOLOR_FORCE=1`. Columns of texts "
+            "are shortened so that a line fits; those that still have no room are named below the "
+            "table; `--wide` shows all. What does not fit on the screen is shown by the pager "
+            "`SEXTANT_PAGER`, else `PAGER`, else `less -FRX`; `sextant --no-pager COMMAND` prints "
+            "it. A pipe, a file and `--json` get everything, without colour and pager.\n"
+        ),
+        (
             "| exit code | means |\n|---|---|\n| 0 | ok |\n| 1 | a finding: a check failed, a "
             "release was rejected, two states differ, something needs a person |"
         ),
@@ -169,11 +177,14 @@ def commands() -> str:
             "failed: a step, a disk, another process holds the table |"
         ),
         "| 70 | a bug in Sextant |\n| 130 | interrupted; nothing half-done was published |\n",
-        "| command | does |\n|---|---|\n"
-        + "\n".join(f"| [`{name}`](#{name}) | {text} |" for name, (_, text) in COMMANDS.items())
-        + "\n",
+        *(
+            f"{title}:\n\n| command | does |\n|---|---|\n"
+            + "\n".join(f"| [`{name}`](#{name}) | {COMMANDS[name][1]} |" for name in names)
+            + "\n"
+            for title, names in GROUPS.items()
+        ),
     ]
-    for name in COMMANDS:
+    for name in cli.list_commands(context):
         command = cli.get_command(context, name)
         assert command is not None
         out += _command(command, f"sextant {name}", 2)
@@ -568,6 +579,7 @@ def settings() -> str:
             )
     variables = {
         "SEXTANT_USER": "who acts, instead of the login name",
+        "SEXTANT_PAGER": 'the pager, instead of `PAGER` and `less -FRX`; "" = none',
         "SEXTANT_THREADS": "threads of DuckDB in each worker; the processors are shared out when it is not set",
         "POLARS_MAX_THREADS": "the same for Polars",
         "XDG_CONFIG_HOME": "below it lie the signing keys: `sextant/keys/PROJECT.pem`",

@@ -4,7 +4,19 @@ from typing import Any, Literal
 
 import click
 
-from sextant.cli.output import Progress, emit, options, platform, say, short, table
+from sextant.cli.output import (
+    Progress,
+    emit,
+    line,
+    moment,
+    options,
+    platform,
+    say,
+    short,
+    state,
+    table,
+    wide,
+)
 from sextant.cli.output import as_json as json_option
 from sextant.cli.work import finish, withdrawn_lines
 from sextant.formats.values import text as text_of
@@ -70,8 +82,11 @@ def release(
 def _released(done: Any, as_json: bool) -> int:
     def lines() -> list[str]:
         out = [
-            f"release {done.id} is {done.state}"
-            + (f": {done.reason}" if done.reason and done.state != "live" else "")
+            line(
+                f"release {done.id} is ",
+                state(done.state),
+                f": {done.reason}" if done.reason and done.state != "live" else "",
+            )
         ]
         out += [
             f"  {m.asset}  {short(m.source) or 'nothing'} -> {short(m.target)} in {m.env}"
@@ -152,6 +167,7 @@ def env() -> None:
 
 
 @env.command("list")
+@wide
 @json_option
 def env_list(as_json: bool) -> None:
     """List environments and what they fall through to."""
@@ -162,7 +178,7 @@ def env_list(as_json: bool) -> None:
             json=as_json,
             text=lambda: table(
                 ("environment", "falls through to", "since (UTC)"),
-                [(e["name"], e["parent"], e["created_at"][:19]) for e in found],
+                [(e["name"], e["parent"], moment(e["created_at"])) for e in found],
             ),
         )
 
@@ -186,6 +202,7 @@ def env_create(name: str, parent: str, as_json: bool) -> None:
 @env.command("diff")
 @click.argument("a")
 @click.argument("b")
+@wide
 @json_option
 def env_diff(a: str, b: str, as_json: bool) -> int:
     """Show what differs between two environments: code, versions, partitions, rows, KPIs. Exit code

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from sextant.cli.output import as_json as json_option
-from sextant.cli.output import emit, platform, say, table
+from sextant.cli.output import emit, line, moment, platform, put, say, state, table, wide
 from sextant.kernel.limits import PAGE_ROWS_MAX
 
 
@@ -32,6 +32,7 @@ def ledger() -> None:
     help="Only events of this type, such as release.live.",
 )
 @click.option("--data", is_flag=True, help="With their payloads.")
+@wide
 @json_option
 def show(subject: str, limit: int, before: int, kind: str, data: bool, as_json: bool) -> None:
     """List events, newest first: all, or those about SUBJECT (an asset, release, run ...)."""
@@ -44,9 +45,10 @@ def show(subject: str, limit: int, before: int, kind: str, data: bool, as_json: 
             out = table(
                 ("seq", "at (UTC)", "event", "subject", "actor", "id"),
                 [
-                    (str(e["seq"]), e["at"][:19], e["type"], e["subject"], e["actor"], e["id"])
+                    (str(e["seq"]), moment(e["at"]), e["type"], e["subject"], e["actor"], e["id"])
                     for e in found
                 ],
+                spare=("id", "actor"),
             )
             if data:
                 import msgspec
@@ -82,21 +84,23 @@ def verify(witness_file: Path | None, no_projections: bool, as_json: bool) -> in
         def lines() -> list[str]:
             if found["ok"]:
                 return [
-                    (
-                        f"ok: {found['events']:,} events, {found['signed']:,} signed, "
-                        f"{found['witnessed']:,} witnessed, {found['erased']} erased"
-                        + (
-                            f", {found['gaps_noted']} gaps between checkpoints noted"
-                            if found["gaps_noted"]
-                            else ""
-                        )
+                    line(
+                        state("ok"),
+                        f": {found['events']:,} events, {found['signed']:,} signed, "
+                        f"{found['witnessed']:,} witnessed, {found['erased']} erased",
+                        f", {found['gaps_noted']} gaps between checkpoints noted"
+                        if found["gaps_noted"]
+                        else "",
                     ),
                     f"root {found['root']}",
                 ]
             return [
-                f"WRONG {f['table']}"
-                + (f" at {f['seq']}" if f["seq"] >= 0 else "")
-                + f": {f['message']}"
+                line(
+                    state("WRONG"),
+                    f" {f['table']}",
+                    f" at {f['seq']}" if f["seq"] >= 0 else "",
+                    f": {f['message']}",
+                )
                 for f in found["findings"]
             ]
 
@@ -138,7 +142,7 @@ def prove(seq: int, since: Path | None, output: Path | None) -> None:
                 f"{output} --key {bundle['key']}"
             )
         else:
-            click.echo(text)
+            put(text + "\n")
 
 
 @ledger.command("checkpoint")

@@ -9,12 +9,17 @@ import click
 from sextant.cli.output import as_json as json_option
 from sextant.cli.output import (
     emit,
+    line,
+    mark,
+    moment,
     options,
     platform,
     select_argument,
     short,
+    state,
     table,
     values_table,
+    wide,
 )
 from sextant.formats.values import text as text_of
 from sextant.kernel.errors import UsageError
@@ -36,6 +41,7 @@ limit_option = click.option(
 
 @click.command()
 @select_argument
+@wide
 @options
 def status(assets: tuple[str, ...], env: str | None, as_json: bool) -> int:
     """Show what is live, stale, held, and what needs a person. Exit code 1 when something does."""
@@ -55,35 +61,48 @@ def _status_lines(found: "Status") -> list[str]:
                 a["asset"],
                 a["owner"],
                 short(a["version"]),
-                a["published_at"][:19],
+                moment(a["published_at"]),
                 a["partitions"] or "",
                 a["rows"] or "",
-                ", ".join(todo) or ("up to date" if a["version"] else "not live yet"),
+                state(", ".join(todo), "waiting")
+                if todo
+                else state("up to date")
+                if a["version"]
+                else mark("not live yet", "dim"),
             )
         )
     out = [
         f"{found['project']} / {found['env']}",
-        *table(("asset", "owner", "live", "since (UTC)", "partitions", "rows", "state"), rows),
+        *table(
+            ("asset", "owner", "live", "since (UTC)", "partitions", "rows", "state"),
+            rows,
+            spare=("owner", "partitions", "since (UTC)", "rows"),
+        ),
     ]
-    out += [f"signal   {s['severity']}: {s['message']}" for s in found["signals"]]
+    out += [line("signal   ", state(s["severity"]), f": {s['message']}") for s in found["signals"]]
     out += [
-        f"waits    release {r['id']} ({r['state']}): {r.get('reason', '')}"
+        line(state("waits"), f"    release {r['id']} ({r['state']}): {r.get('reason', '')}")
         for r in found["waiting"]
     ]
     out += [
-        f"pushed   {i['dataset']}: {i['rows']:,} rows of {i['batches']} batches wait since "
-        f"{i['since'][:19]}"
+        line(
+            state("pushed"),
+            f"   {i['dataset']}: {i['rows']:,} rows of {i['batches']} batches wait since "
+            f"{moment(i['since'])}",
+        )
         for i in found["inbox"]
         if i["batches"]
     ]
     out += [
-        f"open     run {r} was not finished; the next run takes it up" for r in found["runs_open"]
+        line(state("open"), f"     run {r} was not finished; the next run takes it up")
+        for r in found["runs_open"]
     ]
     return out
 
 
 @click.command()
 @select_argument
+@wide
 @json_option
 def graph(assets: tuple[str, ...], as_json: bool) -> None:
     """Show assets and what they stand on: of `+orders` all that it is made of, of `orders+` all
@@ -124,6 +143,7 @@ def graph(assets: tuple[str, ...], as_json: bool) -> None:
     help="How many rows (default 10).",
 )
 @click.option("--count", is_flag=True, help="Only the number of rows.")
+@wide
 @options
 def show(
     asset: str, as_of: str, partition: str, limit: int, count: bool, env: str | None, as_json: bool
@@ -153,7 +173,7 @@ def _show_lines(found: dict[str, Any]) -> list[str]:
         out.append(f"measure   {found['measure']['sql']}  of {found['measure']['of']}")
     if found.get("version"):
         out.append(
-            f"version   {short(found['version'])}  of {found['created_at'][:19]}Z  "
+            f"version   {short(found['version'])}  of {moment(found['created_at'])}Z  "
             f"{found['rows']:,} rows in {found['partitions']} partitions, "
             f"{found['size_bytes']:,} bytes"
         )
@@ -164,7 +184,7 @@ def _show_lines(found: dict[str, Any]) -> list[str]:
                     f"{name}@{short(version)}" for name, version in found["made_from"].items()
                 )
             )
-        out += [f"refused   {text}" for text in found["refused"]]
+        out += [line(state("refused"), f"   {text}") for text in found["refused"]]
     if found.get("checks"):
         out.append(
             "checks    "
@@ -185,6 +205,7 @@ def _show_lines(found: dict[str, Any]) -> list[str]:
 @click.command()
 @click.argument("asset")
 @limit_option
+@wide
 @options
 def versions(asset: str, limit: int, env: str | None, as_json: bool) -> None:
     """List an asset's versions, newest first."""
@@ -198,9 +219,9 @@ def versions(asset: str, limit: int, env: str | None, as_json: bool) -> None:
                 [
                     (
                         short(v["version"]),
-                        v["created_at"][:19],
+                        moment(v["created_at"]),
                         v["rows"],
-                        v["state"],
+                        state(v["state"]),
                         " ".join(v["changed"]),
                     )
                     for v in found
@@ -212,6 +233,7 @@ def versions(asset: str, limit: int, env: str | None, as_json: bool) -> None:
 @click.command()
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="[B]", required=False, default="")
+@wide
 @options
 def diff(a: str, b: str, env: str | None, as_json: bool) -> int:
     """Show what differs between two states of an asset: ASSET@VERSION, ASSET@TIME, ASSET@env:NAME,
@@ -235,13 +257,11 @@ def _diff_lines(found: dict[str, Any]) -> list[str]:
             for name in sorted({*old, *new} - {"definition"})
             if old.get(name) != new.get(name)
         ]
-        return out + [
-            f"  {line}"
-            for line in values_table(
-                ("month", "before", "after"),
-                [(row["bucket"], row["before"], row["after"]) for row in found.get("history", [])],
-            )
-        ]
+        return out + values_table(
+            ("month", "before", "after"),
+            [(row["bucket"], row["before"], row["after"]) for row in found.get("history", [])],
+            indent="  ",
+        )
     if not found["partitions"] and found["before"] == found["after"]:
         return [*out, "no difference"]
     out.append(f"  partitions {_some(found['partitions'])}")
@@ -282,6 +302,7 @@ def _pairs(row: dict[str, Any]) -> str:
 @click.argument("id_", metavar="[ID]", required=False, default="")
 @click.option("--asset", default="", help="Only releases of this asset.")
 @limit_option
+@wide
 @options
 def releases(id_: str, asset: str, limit: int, env: str | None, as_json: bool) -> None:
     """List releases, newest first, or show one with its events."""
@@ -316,17 +337,17 @@ def _release_lines(found: list[dict[str, Any]]) -> list[str]:
         [
             (
                 r["id"],
-                r["state"],
+                state(r["state"]),
                 r.get("intent", "release"),
                 r["moves"][0]["env"],
-                ", ".join(m["asset"] for m in r["moves"][:3])
-                + (f" +{len(r['moves']) - 3}" if len(r["moves"]) > 3 else ""),
+                ", ".join(m["asset"] for m in r["moves"]),
                 r["by"],
-                iso(r["changed_at"])[:19],
-                r.get("reason", "")[:60],
+                moment(iso(r["changed_at"])),
+                r.get("reason", ""),
             )
             for r in found
         ],
+        spare=("intent", "env", "by"),
     )
 
 
@@ -343,6 +364,7 @@ def _release_lines(found: list[dict[str, Any]]) -> list[str]:
 )
 @click.option("--where", default="", metavar="SQL", help="Only rows for which this holds.")
 @click.option("--as-of", default="", metavar="VERSION|TIME", help="As it was then.")
+@wide
 @options
 def kpi(
     name: str,
@@ -380,8 +402,10 @@ def _goal_line(found: "KpiSeen") -> str:
     value = text_of(_formatted(found["goal_value"], found["format"]))
     unit = f" {found['unit']}" if found["unit"] else ""
     met = {True: "met", False: "MISSED", None: "no value"}[found["goal_met"]]
-    return f"{found['kpi']}  goal {found['goal']}: {met}" + (
-        f" ({value}{unit})" if found["goal_met"] is not None else ""
+    return line(
+        f"{found['kpi']}  goal {found['goal']}: ",
+        state(met),
+        f" ({value}{unit})" if found["goal_met"] is not None else "",
     )
 
 
@@ -422,7 +446,7 @@ def why(subject: str, limit: int, env: str | None, as_json: bool) -> None:
                 what = what_changed(c)
                 why = f"  ({c['reason']})" if c["reason"] else ""
                 out.append(
-                    f"{c['at'][:19]}Z  {c['asset']}  {what}  by {c['by']}"
+                    f"{moment(c['at'])}Z  {c['asset']}  {what}  by {c['by']}"
                     f"  owner {c['owner'] or '-'}{why}"
                 )
                 if c["release"]:
@@ -456,6 +480,7 @@ def _some(partitions: list[str]) -> str:
     help="Close signal ID: somebody has looked at it, and this came of it.",
 )
 @limit_option
+@wide
 @json_option
 def signals(id_: str, reason: str, limit: int, as_json: bool) -> None:
     """List signals, newest first, or close one."""
@@ -479,20 +504,22 @@ def signals(id_: str, reason: str, limit: int, as_json: bool) -> None:
                 [
                     (
                         s["id"],
-                        s["severity"],
+                        state(s["severity"]) if not s["closed_at"] else s["severity"],
                         s["asset"],
                         s["kind"],
-                        s["closed_at"][:19],
+                        moment(s["closed_at"]),
                         s["message"],
                     )
                     for s in found
                 ],
+                spare=("kind", "closed"),
             ),
         )
 
 
 @click.command()
 @limit_option
+@wide
 @json_option
 def incidents(limit: int, as_json: bool) -> None:
     """List incidents, newest first."""
@@ -503,7 +530,7 @@ def incidents(limit: int, as_json: bool) -> None:
             json=as_json,
             text=lambda: table(
                 ("incident", "state", "assets", "title"),
-                [(i["id"], i["state"], ", ".join(i["assets"]), i["title"]) for i in found],
+                [(i["id"], state(i["state"]), ", ".join(i["assets"]), i["title"]) for i in found],
             ),
         )
 
@@ -516,6 +543,7 @@ def incidents(limit: int, as_json: bool) -> None:
     help="Stop this run; nothing of it is published, and what it made is used by the next.",
 )
 @limit_option
+@wide
 @json_option
 def runs(id_: str, cancel: bool, limit: int, as_json: bool) -> None:
     """List runs, newest first, or show one with its steps, resources and checks."""
@@ -554,7 +582,7 @@ def runs(id_: str, cancel: bool, limit: int, as_json: bool) -> None:
                     (
                         r["id"],
                         r["env"],
-                        r["state"],
+                        state(r["state"]),
                         r.get("trigger", ""),
                         r.get("by", ""),
                         r.get("computed", 0),
@@ -565,17 +593,21 @@ def runs(id_: str, cancel: bool, limit: int, as_json: bool) -> None:
                     )
                     for r in listed
                 ],
+                spare=("trigger", "by", "reused", "env", "computed"),
             ),
         )
 
 
 def _run_lines(found: dict[str, Any]) -> list[str]:
     out = [
-        (
-            f"run {found['id']} {found['state']} in {found['env']}, by {found.get('by', '')} "
-            f"({found.get('trigger', '')})"
+        line(
+            f"run {found['id']} ",
+            state(found["state"]),
+            f" in {found['env']}, by {found.get('by', '')} ({found.get('trigger', '')})",
+            ""
+            if found["seal_ok"]
+            else mark("  HISTORY WAS CHANGED: its seal does not match", "bad"),
         )
-        + ("" if found["seal_ok"] else "  HISTORY WAS CHANGED: its seal does not match")
     ]
     rows = []
     for s in found["steps_recorded"]:
@@ -585,25 +617,31 @@ def _run_lines(found: dict[str, Any]) -> list[str]:
                 s["kind"],
                 s["step"],
                 s.get("attempt", 1),
-                "ok" if s.get("ok", True) else s.get("error_code") or "skipped",
+                state("ok")
+                if s.get("ok", True)
+                else state(s["error_code"], "failed")
+                if s.get("error_code")
+                else mark("skipped", "dim"),
                 s.get("rows", 0),
                 human_s(used.get("wall_s", 0.0)),
                 human_s(used.get("cpu_s", 0.0)),
                 f"{used.get('memory_bytes_peak', 0) >> 20} MB",
                 s.get("durability", ""),
-                s.get("error", "")[:80],
+                s.get("error", ""),
             )
         )
     out += table(
         ("", "step", "attempt", "result", "rows", "wall", "cpu", "peak", "durability", "error"),
         rows,
+        spare=("durability", "peak", "cpu", "attempt"),
     )
     bad = [c for c in found["checks"] if not c["ok"]]
     out.append(f"{len(found['checks'])} checks, {len(bad)} not ok")
     out += [
-        (
-            f"  {c.get('severity', 'error')}  {c['asset']}[{c.get('partition') or 'all'}] "
-            f"{c['name']}: {c.get('message', '')}"
+        line(
+            "  ",
+            state(c.get("severity", "error")),
+            f"  {c['asset']}[{c.get('partition') or 'all'}] {c['name']}: {c.get('message', '')}",
         )
         for c in bad
     ]

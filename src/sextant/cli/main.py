@@ -11,16 +11,18 @@ from typing import Any, NoReturn
 
 import click
 
-from sextant.cli.output import say
-from sextant.cli.table import COMMANDS
+from sextant.cli.output import line, mark, nobody_reads, put, say, stop_writing
+from sextant.cli.table import COMMANDS, GROUPS
 from sextant.kernel.errors import Bug, SextantError, WorldError
+
+_WIDEST = max(map(len, COMMANDS))
 
 
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return list(COMMANDS)
+        return [name for names in GROUPS.values() for name in names]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
@@ -32,8 +34,24 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+        for title, names in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(f"{name:{_WIDEST}}", COMMANDS[name][1]) for name in names])
+
+    def make_context(self, *args: Any, **more: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **more)
+        except BrokenPipeError:  # the help, to a pipe that has closed
+            stop_writing()
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. A broken pipe is a failure unless it is our stdout."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            if nobody_reads():
+                stop_writing()
+            raise _ours(error) from None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -65,6 +83,11 @@ class LazyGroup(click.Group):
     help="Work with the project at this server (token in SEXTANT_TOKEN).",
 )
 @click.option(
+    "--no-pager",
+    is_flag=True,
+    help="Print all at once where it does not fit on the screen.",
+)
+@click.option(
     "--version",
     is_flag=True,
     is_eager=True,
@@ -73,10 +96,10 @@ class LazyGroup(click.Group):
     help="Show the version.",
 )
 @click.pass_context
-def cli(ctx: click.Context, project: str | None, server: str | None) -> None:
+def cli(ctx: click.Context, project: str | None, server: str | None, no_pager: bool) -> None:
     """Operate services, infrastructure, data, models, security and business numbers as one
     graph."""
-    ctx.obj = {"project": project, "server": server}
+    ctx.obj = {"project": project, "server": server, "no_pager": no_pager}
 
 
 def _version(ctx: click.Context) -> NoReturn:
@@ -97,11 +120,16 @@ def main(args: list[str] | None = None) -> NoReturn:
 def call(args: list[str]) -> int:
     """Run the command line and return its exit code."""
     try:
+        return _call(args)
+    except click.exceptions.Exit as done:
+        return int(done.exit_code)
+
+
+def _call(args: list[str]) -> int:
+    try:
         result: Any = cli.main(args=args, prog_name="sextant", standalone_mode=False)
     except SextantError as error:
         return _failed(error, as_json="--json" in args)
-    except click.exceptions.Exit as done:
-        return int(done.exit_code)
     except click.UsageError as error:
         error.show()
         return 2
@@ -111,9 +139,6 @@ def call(args: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted: nothing half-done was published; run again to go on", err=True)
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
     except Exception as error:  # not ours: never to be taken for a finding
         return _failed(_ours(error), as_json="--json" in args)
     return result if isinstance(result, int) else 0
@@ -156,9 +181,11 @@ def _failed(error: SextantError, *, as_json: bool) -> int:
     if as_json:
         import msgspec
 
-        click.echo(msgspec.json.format(msgspec.json.encode(error.problem())).decode())
-    for line in error.lines():
-        say(line)
+        put(msgspec.json.format(msgspec.json.encode(error.problem())).decode() + "\n")
+    first, *more = error.lines()
+    word, colon, rest = first.partition(":")
+    for one in (line(mark(word, "bad"), colon, rest), *more):
+        say(one)
     return error.exit_code
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from sextant.cli.output import emit, options, platform, say, table
+from sextant.cli.output import emit, moment, options, platform, say, state, table, wide
 from sextant.kernel.errors import BadRows, SextantError, UsageError
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     help="Give up a batch that waits or was refused instead: its rows are gone.",
 )
 @click.option("--reason", default="", metavar="TEXT", help="Why it is dropped; kept in the ledger.")
+@wide
 @options
 def push(
     dataset: str,
@@ -138,7 +139,14 @@ def _batches(found: "Page[BatchSeen]", as_json: bool) -> int:
             table(
                 columns,
                 [
-                    (b["batch"], b["state"], b["rows"], b["by"], b["taken_at"][:19], b["error"])
+                    (
+                        b["batch"],
+                        state(b["state"]),
+                        b["rows"],
+                        b["by"],
+                        moment(b["taken_at"]),
+                        b["error"],
+                    )
                     for b in found.items
                 ],
             )

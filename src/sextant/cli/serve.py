@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sextant.cli.output import as_json as json_option
-from sextant.cli.output import emit, platform, say, table
+from sextant.cli.output import emit, mark, moment, platform, say, table, wide
 from sextant.kernel.errors import UsageError
 from sextant.kernel.limits import TOKEN_DAYS_MAX
 
@@ -143,6 +143,7 @@ def create_token(
 
 
 @token.command("list")
+@wide
 @json_option
 def list_tokens(as_json: bool) -> None:
     """List tokens, without their secrets."""
@@ -162,7 +163,7 @@ def list_tokens(as_json: bool) -> None:
                         " ".join(t["scopes"]),
                         " ".join(t["teams"]),
                         _state(t),
-                        t["used_at"][:19],
+                        moment(t["used_at"]),
                     )
                     for t in found
                 ],
@@ -172,7 +173,7 @@ def list_tokens(as_json: bool) -> None:
 
 def _state(one: "TokenSeen") -> str:
     return (
-        f"revoked {one['revoked_at'][:10]}"
+        mark(f"revoked {one['revoked_at'][:10]}", "dim")
         if one["revoked_at"]
         else f"until {one['expires_at'][:10]}"
     )
@@ -229,6 +230,7 @@ def create_account(
 
 
 @account.command("list")
+@wide
 @json_option
 def list_accounts(as_json: bool) -> None:
     """List accounts."""
@@ -244,8 +246,8 @@ def list_accounts(as_json: bool) -> None:
                         a["name"],
                         a["role"],
                         " ".join(a["teams"]),
-                        a["created_at"][:19],
-                        "disabled" if a["disabled"] else "",
+                        moment(a["created_at"]),
+                        mark("disabled", "dim") if a["disabled"] else "",
                     )
                     for a in found
                 ],

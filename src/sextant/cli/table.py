@@ -1,5 +1,16 @@
-"""Every command, by name: where its code is and its one line of help. Read by the lazy group;
-nothing is imported here."""
+"""Every command, by name: where its code is and its one line of help; and the groups in which
+`--help` shows them. Read by the lazy group; nothing is imported here."""
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "Make and publish": ("init", "plan", "run", "backfill", "check", "push", "report"),
+    "Look at data and numbers": ("show", "kpi", "query", "export", "versions", "diff", "graph"),
+    "See how it stands, and why": (
+        ("status", "why", "runs", "logs", "signals", "incidents", "traces", "metrics")
+    ),
+    "Decide what is live": ("releases", "release", "rollback", "approve", "env"),
+    "Serve it to others": ("up", "token", "account"),
+    "Look after it": ("doctor", "backup", "gc", "ledger"),
+}
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("sextant.cli.project:init", "Write a new project that runs at once."),

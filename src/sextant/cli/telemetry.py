@@ -10,7 +10,18 @@ import click
 import msgspec
 
 from sextant.cli.output import as_json as json_option
-from sextant.cli.output import emit, env_option, platform, table, values_table
+from sextant.cli.output import (
+    emit,
+    env_option,
+    line,
+    moment,
+    platform,
+    put,
+    state,
+    table,
+    values_table,
+    wide,
+)
 from sextant.formats.values import text as text_of
 from sextant.kernel.errors import NotFound, UsageError
 from sextant.kernel.lengths import human_s, length_s
@@ -51,7 +62,7 @@ def _ask(p: "Platform", sql: str, **params: Any) -> list[dict[str, Any]]:
     found = p.query(
         sql, form="JSONEachRow", params={name: str(value) for name, value in params.items()}
     )
-    return [msgspec.json.decode(line) for line in found.splitlines() if line.strip()]
+    return [msgspec.json.decode(row) for row in found.splitlines() if row.strip()]
 
 
 def _seconds(text: str) -> int:
@@ -79,6 +90,7 @@ def _seconds(text: str) -> int:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write the answer into this file.",
 )
+@wide
 @json_option
 def query(sql: str, params: tuple[str, ...], form: str, output: Path | None, as_json: bool) -> None:
     """Ask in SQL (ClickHouse's) over data, telemetry, ledger and KPIs. Read-only. `-` reads the SQL
@@ -100,7 +112,7 @@ def query(sql: str, params: tuple[str, ...], form: str, output: Path | None, as_
             if output:
                 output.write_bytes(answer)
             else:
-                sys.stdout.buffer.write(answer)
+                put(answer)
             return
         found = msgspec.json.decode(p.query(text, form="JSONCompact", params=named))
         head = [column["name"] for column in found["meta"]]
@@ -160,7 +172,7 @@ def export(
     if output:
         output.write_bytes(answer)
     else:
-        sys.stdout.buffer.write(answer)
+        put(answer)
 
 
 def _form_of(output: Path | None) -> str:
@@ -216,9 +228,9 @@ def logs(
                 json=as_json,
                 text=lambda: (
                     [
-                        line
+                        printed
                         for entry in found
-                        for line in (
+                        for printed in (
                             f"--- {entry['step']} (attempt {entry['attempt']}, {entry['at']})",
                             entry["text"].rstrip(),
                         )
@@ -245,9 +257,7 @@ def logs(
         }
         lines = _ask(p, sql, since=_seconds(since), **params)[::-1]
         if not follow:
-            emit(
-                lines, json=as_json, text=lambda: [_log_line(line) for line in lines] or ["(none)"]
-            )
+            emit(lines, json=as_json, text=lambda: [_log_line(one) for one in lines] or ["(none)"])
             return
         _follow(p, sql, {**params, "limit": PAGE_ROWS_MAX}, lines, as_json=as_json)
 
@@ -260,21 +270,23 @@ def _follow(
     shown: dict[bytes, float] = {}
     while True:
         now = time.monotonic()
-        for line in lines:
-            key = msgspec.json.encode(line)
+        for one in lines:
+            key = msgspec.json.encode(one)
             if key not in shown:
-                emit(line, json=as_json, text=lambda line=line: [_log_line(line)], compact=True)  # type: ignore[misc]
+                emit(one, json=as_json, text=lambda one=one: [_log_line(one)], compact=True)  # type: ignore[misc]
             shown[key] = now
-        sys.stdout.flush()
         shown = {key: at for key, at in shown.items() if now - at < 2 * _LATE_S}
         time.sleep(_FOLLOW_S)
         lines = _ask(p, sql, since=_LATE_S, **params)[::-1]
 
 
-def _log_line(line: dict[str, Any]) -> str:
-    return (
-        f"{line['at'][:23]}  {(line['severity'] or '-')[:5]:5}  {line['asset'] or '-'}  "
-        f"{line['body'].rstrip()}"
+def _log_line(logged: dict[str, Any]) -> str:
+    severity = logged["severity"] or "-"
+    return line(
+        f"{moment(logged['at'], digits=3)}  ",
+        state(severity, severity.lower()),
+        " " * (5 - len(severity)),
+        f"  {logged['asset'] or '-'}  {logged['body'].rstrip()}",
     )
 
 
@@ -290,6 +302,7 @@ def _log_line(line: dict[str, Any]) -> str:
     metavar="N",
     help="How many (default 20).",
 )
+@wide
 @json_option
 def traces(trace: str, asset: str, failed: bool, since: str, limit: int, as_json: bool) -> None:
     """List traces, newest first, or show one as a waterfall: what called what, when, how long."""
@@ -345,7 +358,7 @@ def traces(trace: str, asset: str, failed: bool, since: str, limit: int, as_json
                 [
                     (
                         t["trace_id"],
-                        t["at"][:23],
+                        moment(t["at"], digits=3),
                         t["asset_of_root"],
                         t["root"],
                         int(t["spans"]),
@@ -389,12 +402,13 @@ def _waterfall(spans: list[dict[str, Any]]) -> list[str]:
         seen.add(span["span_id"])
         begin = (int(span["start"]) - first) * _BAR // whole
         length = max(1, round(int(span["duration_ns"]) * _BAR / whole))
-        mark = "x" if span["status"] == "error" else "="
+        sign = "x" if span["status"] == "error" else "="
+        bar = (" " * min(begin, _BAR - 1) + sign * length)[:_BAR].ljust(_BAR)
         out.append(
             (
                 "  " * min(depth, 20) + span["name"],
                 span["asset"],
-                (" " * min(begin, _BAR - 1) + mark * length)[:_BAR].ljust(_BAR),
+                state(bar, "failed") if span["status"] == "error" else bar,
                 _took(int(span["duration_ns"]) / 1e9)
                 + ("  " + span["status_message"] if span["status_message"] else ""),
             )
@@ -427,6 +441,7 @@ def _waterfall(spans: list[dict[str, Any]]) -> list[str]:
 )
 @since_option
 @limit_option
+@wide
 @json_option
 def metrics(
     name: str,
@@ -459,7 +474,13 @@ def metrics(
                 text=lambda: table(
                     ("metric", "kind", "unit", "series", "last seen (UTC)"),
                     [
-                        (m["metric"], m["kind"], m["unit"], int(m["series"]), m["last_seen"][:19])
+                        (
+                            m["metric"],
+                            m["kind"],
+                            m["unit"],
+                            int(m["series"]),
+                            moment(m["last_seen"]),
+                        )
                         for m in found
                     ],
                 ),

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from sextant.cli.output import as_json as json_option
-from sextant.cli.output import emit, platform, table
+from sextant.cli.output import emit, line, platform, state, table, wide
 
 
 @click.group()
@@ -53,7 +53,7 @@ def backup_verify(folder: Path, as_json: bool) -> int:
                 )
             ]
             if found["ok"]
-            else [f"finding: {line}" for line in found["findings"]]
+            else [line(state("finding", "warn"), f": {text}") for text in found["findings"]]
         ),
     )
     return int(not found["ok"])
@@ -102,6 +102,7 @@ def gc(history: str, dry_run: bool, as_json: bool) -> None:
 
 
 @click.command()
+@wide
 @json_option
 def doctor(as_json: bool) -> int:
     """Look for what is wrong with this project and machine. Exit code 1 with a finding."""
@@ -112,7 +113,10 @@ def doctor(as_json: bool) -> int:
             json=as_json,
             text=lambda: table(
                 ("", "what", "found", "mend"),
-                [("ok" if f["ok"] else "LOOK", f["name"], f["found"], f["hint"]) for f in found],
+                [
+                    (state("ok" if f["ok"] else "LOOK"), f["name"], f["found"], f["hint"])
+                    for f in found
+                ],
             ),
         )
         return int(not all(f["ok"] for f in found))

@@ -8,13 +8,17 @@ import click
 from sextant.cli.output import (
     Progress,
     emit,
+    line,
     local_platform,
+    mark,
     options,
     platform,
     say,
     select_argument,
     short,
+    state,
     table,
+    wide,
 )
 from sextant.kernel.errors import UsageError
 from sextant.kernel.lengths import human_s
@@ -37,6 +41,7 @@ _CAUSES_SHOWN = 3
 @click.option("--partition", metavar="A..B", help="Only these partitions.")
 @click.option("--stale", is_flag=True, help="Also what is stale because its code changed.")
 @only_option
+@wide
 @options
 def plan(
     assets: tuple[str, ...],
@@ -89,7 +94,11 @@ def _plan_lines(found: "Plan") -> list[str]:
         )
     else:
         left = found.stale or found.held or found.waiting
-        out.append("nothing to run" + ("" if left else ": everything is up to date"))
+        out.append(
+            "nothing to run"
+            if left
+            else line("nothing to run: everything is ", state("up to date"))
+        )
     out += [
         f"definition of {d.asset}: {short(d.source) or 'new'} -> {short(d.target)}"
         for d in found.definitions
@@ -97,20 +106,29 @@ def _plan_lines(found: "Plan") -> list[str]:
     for asset, stale in found.stale.items():
         cost = human_s(found.stale_seconds.get(asset, 0.0))
         out.append(
-            f"stale  {asset}: {len(stale)} partitions ({_span(list(stale))}): code changed"
-            f"{_what_changed(found, asset, 'code changed')}; about {cost} of work; `sextant "
-            f"backfill {asset} --stale` makes them again"
+            line(
+                state("stale"),
+                f"  {asset}: {len(stale)} partitions ({_span(list(stale))}): code changed"
+                f"{_what_changed(found, asset, 'code changed')}; about {cost} of work; `sextant "
+                f"backfill {asset} --stale` makes them again",
+            )
         )
     for asset, keys in found.held.items():
         out.append(
-            f"held   {asset}: {_span(list(keys))}: undone, and neither code nor inputs "
-            f"changed since (`sextant release {asset.replace('dataset:kpi_', 'kpi:')} "
-            "VERSION --unhold` lifts it)"
+            line(
+                state("held"),
+                f"   {asset}: {_span(list(keys))}: undone, and neither code nor inputs "
+                f"changed since (`sextant release {asset.replace('dataset:kpi_', 'kpi:')} "
+                "VERSION --unhold` lifts it)",
+            )
         )
     for asset, keys in found.waiting.items():
         out.append(
-            f"waits  {asset}: {len(keys)} partitions ({_span(list(keys))}) whose inputs are "
-            "not there"
+            line(
+                state("waits"),
+                f"  {asset}: {len(keys)} partitions ({_span(list(keys))}) whose inputs are "
+                "not there",
+            )
         )
     out += [
         f"personal by derivation: {', '.join(f'`{name}`' for name in names)} of {asset}; list them "
@@ -320,8 +338,8 @@ def _each(p: "LocalPlatform", env: str, request: "Request", as_json: bool) -> in
         worst = max(worst, report.exit_code)
         if report.state != "finished":
             say(f"{key}: {report.state}")
-            for line in report_lines(report):
-                say("  " + line)
+            for said in report_lines(report):
+                say(line("  ", said))
     seconds = time.monotonic() - started
     emit(
         {**total, "wall_s": round(seconds, 3)},
@@ -380,6 +398,7 @@ def backfill(
 
 @click.command()
 @click.argument("asset")
+@wide
 @options
 def check(asset: str, env: str | None, as_json: bool) -> int:
     """Run all checks of an asset on what is live now. Exit code 1 when one of severity error
@@ -394,7 +413,7 @@ def check_lines(results: Any) -> list[str]:
     """Return check results as lines: ok, warn or FAIL first."""
     rows = [
         (
-            "ok" if r.ok else "warn" if r.severity == "warn" else "FAIL",
+            state("ok" if r.ok else "warn" if r.severity == "warn" else "FAIL"),
             r.name,
             r.partition,
             r.message,
@@ -432,34 +451,54 @@ def report_lines(report: "RunReport") -> list[str]:
             ),
         ]
     out = [
-        (
-            f"run {report.id} {report.state} in {human_s(report.wall_s)}: {report.computed} "
-            f"steps computed, {report.reused} reused, {report.rows:,} rows"
+        line(
+            f"run {report.id} ",
+            state(report.state),
+            f" in {human_s(report.wall_s)}: {report.computed} steps computed, "
+            f"{report.reused} reused, {report.rows:,} rows",
+            " (taken up after a crash)" if report.resumed else "",
         )
-        + (" (taken up after a crash)" if report.resumed else "")
     ]
     if report.state == "cancelled":
         out.append("  nothing of it was published; run again to go on from here")
     out += [
-        f"  live    {asset}  {short(version)}"
+        line("  ", state("live"), f"    {asset}  {short(version)}")
         for asset, version in report.published.items()
         if not report.waiting
     ]
     out += [
-        f"  BROKEN  {c.asset} {c.name}: {c.message} (a signal is open; `sextant signals`)"
+        line(
+            "  ",
+            state("BROKEN"),
+            f"  {c.asset} {c.name}: {c.message} (a signal is open; `sextant signals`)",
+        )
         for c in report.broken
     ]
     out += withdrawn_lines(report.withdrawn_in)
     out += [
-        f"  held    {asset}: {_span(list(keys))} came out as what was undone; not published"
+        line(
+            "  ",
+            state("held"),
+            f"    {asset}: {_span(list(keys))} came out as what was undone; not published",
+        )
         for asset, keys in report.held.items()
     ]
     if report.waiting:
         out.append(
-            f"  waits   release {report.waiting} needs approval: `sextant approve {report.waiting}`"
+            line(
+                "  ",
+                state("waits"),
+                f"   release {report.waiting} needs approval: `sextant approve {report.waiting}`",
+            )
         )
     for asset, release in report.rejected.items():
-        out.append(f"  REFUSED {asset}: release {release} rejected; what is live stays as it was")
+        out.append(
+            line(
+                "  ",
+                state("REFUSED"),
+                f" {asset}: release {release} rejected; what is live stays as it was",
+            )
+        )
     out += [
         f"          {c.asset}[{c.partition or 'all'}] {c.name}: {c.message}"
         for c in report.refused[:_SHOWN]
@@ -467,22 +506,32 @@ def report_lines(report: "RunReport") -> list[str]:
     for step in report.failed:
         if step.code != "SX-CHECK-001":
             out.append(
-                f"  FAILED  {step.step}: {step.error} ({step.code})"
-                + (f"\n          at {step.where}" if step.where else "")
-                + (f"\n          hint: {step.hint}" if step.hint else "")
+                line(
+                    "  ",
+                    state("FAILED"),
+                    f"  {step.step}: {step.error} ({step.code})",
+                    f"\n          at {step.where}" if step.where else "",
+                    f"\n          hint: {step.hint}" if step.hint else "",
+                )
             )
     if report.failed and any(step.log for step in report.failed):
         out.append(f"          `sextant logs {report.id}` shows what they printed")
     if report.skipped:
         out.append(
-            (
-                f"  skipped {len(report.skipped)} steps that stand on what failed: "
-                f"{', '.join(report.skipped[:3])}"
+            line(
+                "  ",
+                mark("skipped", "dim"),
+                f" {len(report.skipped)} steps that stand on what failed: "
+                f"{', '.join(report.skipped[:3])}",
+                " ..." if len(report.skipped) > 3 else "",
             )
-            + (" ..." if len(report.skipped) > 3 else "")
         )
     out += [
-        f"  warn    {c.asset}[{c.partition or 'all'}] {c.name}: {c.message}"
+        line(
+            "  ",
+            state("warn"),
+            f"    {c.asset}[{c.partition or 'all'}] {c.name}: {c.message}",
+        )
         for c in report.warned[:_SHOWN]
     ]
     if len(report.warned) > _SHOWN:

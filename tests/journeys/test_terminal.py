@@ -1,0 +1,310 @@
+"""The command line at a terminal, and at the other end of a pipe: colour, width, pager, completion,
+and what a newcomer types first."""
+
+import fcntl
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from sextant.cli.output import width
+
+_ESCAPE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\x1b[=>]")
+_WIDE = """
+import polars as pl
+import sextant as sx
+
+ops = sx.team("ops", members=["ann"])
+sx.project("wide", tz="UTC", owner=ops, environments=["dev"])
+
+
+@sx.dataset(key="id", columns={"note": "string"}, personal="who", checks=[sx.between("n", 0, 10, severity="warn")])
+def things() -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "id": ["0198c5e0-7c1b-7d5e-8b1a-0123456789ab", "b"],
+            "n": [1234567890123456789, 2],
+            "note": ["a long story " * 20, "日本語のテキスト と 続き " * 9],
+            "who": ["ann", "bob"],
+        }
+    )
+
+
+@sx.dataset(key="id", checks=[sx.between("n", 0, 10)])
+def bad(things: pl.DataFrame) -> pl.DataFrame:
+    return things.select("id", "n")
+"""
+
+
+class Shown(NamedTuple):
+    """How a command ended, and what it wrote."""
+
+    code: int
+    text: str
+
+    @property
+    def plain(self) -> str:
+        return _ESCAPE.sub("", self.text).replace("\r\n", "\n")
+
+    @property
+    def coloured(self) -> bool:
+        return "\x1b[" in self.text
+
+
+class Person:
+    """Somebody at a terminal, in the folder of a project."""
+
+    def __init__(self, folder: Path, home: Path) -> None:
+        self.folder = folder
+        self.environment = {
+            **{name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ},
+            "XDG_CONFIG_HOME": str(home / "config"),
+            "XDG_STATE_HOME": str(home / "state"),
+            "HOME": str(home),
+            "SEXTANT_USER": "ann",
+            "TERM": "xterm",
+            "LANG": "C.UTF-8",
+        }
+
+    def types(
+        self,
+        *words: str,
+        columns: int = 80,
+        rows: int = 200,
+        keys: str = "",
+        after: str = "",
+        **environment: str,
+    ) -> Shown:
+        """Run a command at a terminal of this size; type `keys` when it has written `after`."""
+        here, there = pty.openpty()
+        termios.tcsetwinsize(here, (rows, columns))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sextant.cli.main", *words],
+            cwd=self.folder,
+            env={**self.environment, **environment},
+            stdin=there,
+            stdout=there,
+            stderr=there,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - its own terminal
+        )
+        os.close(there)
+        out = b""
+        while True:
+            try:
+                read = os.read(here, 65536)
+            except OSError:  # the other end is closed
+                break
+            if not read:
+                break
+            out += read
+            if keys and after.encode() in out:
+                os.write(here, keys.encode())
+                keys = ""
+        os.close(here)
+        return Shown(process.wait(), out.decode())
+
+    def pipes(self, *words: str, **environment: str) -> Shown:
+        """Run a command whose output goes to another program."""
+        done = subprocess.run(
+            [sys.executable, "-m", "sextant.cli.main", *words],
+            cwd=self.folder,
+            env={**self.environment, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return Shown(done.returncode, done.stdout)
+
+    def shell(self, script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a script of bash; `sextant` is ours."""
+        return subprocess.run(
+            [
+                "bash",
+                "-o",
+                "pipefail",
+                "-c",
+                f'sextant() {{ "{sys.executable}" -m sextant.cli.main "$@"; }}\n{script}',
+            ],  # noqa: S607 - bash of the machine
+            cwd=self.folder,
+            env={**self.environment, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+@pytest.fixture(scope="module")
+def ann(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
+    """A person in a project whose second dataset is refused."""
+    home = tmp_path_factory.mktemp("terminal")
+    folder = home / "wide"
+    folder.mkdir()
+    (folder / "ops.py").write_text(_WIDE)
+    (folder / "sextant.toml").write_text('module = "ops"\n')
+    person = Person(folder, home)
+    assert person.pipes("run").code == 1
+    yield person
+
+
+# ---------------------------------------------------------------- colour
+
+
+def test_states_are_coloured_at_a_terminal_only(ann: Person) -> None:
+    """If this fails, a pipe gets escape codes, or a person sees no difference between good and
+    bad."""
+    shown = ann.types("status")
+    assert "\x1b[32mup to date\x1b[0m" in shown.text
+    assert "\x1b[1masset" in shown.text
+    assert "\x1b[31mrefused\x1b[0m" in ann.types("runs").text
+    assert not ann.pipes("status").coloured
+    assert "\x1b[31merror\x1b[0m: there is no asset" in ann.types("versions", "nothing").text
+
+
+@pytest.mark.parametrize(
+    "no", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {"NO_COLOR": "1", "FORCE_COLOR": "1"}]
+)
+def test_nobody_gets_colour_against_his_will(ann: Person, no: dict[str, str]) -> None:
+    """If this fails, NO_COLOR or a dumb terminal is not respected."""
+    assert not ann.types("status", **no).coloured
+
+
+@pytest.mark.parametrize("yes", ["FORCE_COLOR", "CLICOLOR_FORCE"])
+def test_colour_can_be_forced_but_never_into_json(ann: Person, yes: str) -> None:
+    """If this fails, a CI log has no colour, or JSON is no JSON."""
+    assert ann.pipes("status", **{yes: "1"}).coloured
+    assert not ann.pipes("status", **{yes: "0"}).coloured
+    assert not ann.pipes("status", "--json", **{yes: "1"}).coloured
+    assert json.loads(ann.types("status", "--json", **{yes: "1"}).plain)["project"] == "wide"
+
+
+def test_data_cannot_colour_itself(ann: Person) -> None:
+    """If this fails, what somebody wrote into a row moves the cursor of whoever looks at it."""
+    shown = ann.types("query", r"select '\x1b[31mred' as word", FORCE_COLOR="1")
+    assert shown.code == 0
+    assert "\x1b[31m" not in shown.text
+
+
+# ---------------------------------------------------------------- width
+
+
+def lines_wider_than(shown: Shown, columns: int) -> list[str]:
+    return [one for one in shown.plain.splitlines() if width(one) > columns]
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("status",),
+        ("show", "things"),
+        ("runs",),
+        ("releases",),
+        ("ledger", "show"),
+        ("signals",),
+        ("doctor",),
+    ],
+)
+def test_a_table_fits_the_terminal(ann: Person, words: tuple[str, ...], columns: int) -> None:
+    """If this fails, lines wrap and columns cannot be read."""
+    shown = ann.types(*words, columns=columns)
+    tables = "\n".join(
+        one
+        for one in shown.plain.splitlines()
+        if not one.startswith(("signal ", "things", "made ", "version "))
+    )
+    assert not lines_wider_than(Shown(0, tables), columns)
+
+
+def test_texts_are_shortened_ids_and_numbers_are_not(ann: Person) -> None:
+    """If this fails, an id that is copied from the screen finds nothing, or a number is a lie."""
+    shown = ann.types("show", "things", columns=100).plain
+    assert "0198c5e0-7c1b-7d5e-8b1a-0123456789ab" in shown
+    assert "1234567890123456789" in shown
+    assert re.search(r" a long story[a-z ]*…", shown)
+    assert "a long story " * 20 not in shown
+    assert "a long story " * 19 in ann.types("show", "things", "--wide", columns=100).plain
+    assert "…" not in ann.types("show", "things", "--wide", columns=100).plain
+
+
+def test_columns_without_room_are_named(ann: Person) -> None:
+    """If this fails, a column is missing and nobody knows."""
+    shown = ann.types("runs", columns=66).plain
+    assert re.search(r"^--wide also shows .*, reused$", shown, re.MULTILINE)
+
+
+@pytest.mark.parametrize("words", [("runs",), ("releases",), ("signals",), ("show", "things")])
+def test_a_pipe_gets_everything(ann: Person, words: tuple[str, ...]) -> None:
+    """If this fails, a script works on shortened texts."""
+    piped = ann.pipes(*words, COLUMNS="40").text
+    assert "…" not in piped
+    assert "--wide" not in piped
+    assert piped.replace(" ", "") == ann.types(
+        *words, "--wide", columns=40, NO_COLOR="1"
+    ).plain.replace(" ", "")
+
+
+# ---------------------------------------------------------------- pager
+
+
+@pytest.fixture(scope="module")
+def pager(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A pager that says that it is one."""
+    script = tmp_path_factory.mktemp("pager") / "pager"
+    script.write_text("#!/bin/sh\necho PAGED by $1\ncat\n")
+    script.chmod(0o755)
+    return str(script)
+
+
+def test_what_does_not_fit_on_the_screen_is_paged(ann: Person, pager: str) -> None:
+    """If this fails, the head of a long list has scrolled away."""
+    shown = ann.types("ledger", "show", rows=10, SEXTANT_PAGER=f"{pager} mine", PAGER="false")
+    assert shown.plain.startswith("PAGED by mine\n")
+    assert "project.loaded" in shown.plain
+    assert ann.types("ledger", "show", rows=10, PAGER=f"{pager} any").plain.startswith(
+        "PAGED by any\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "rows"),
+    [
+        (("ledger", "show"), 300),
+        (("--no-pager", "ledger", "show"), 10),
+        (("ledger", "show", "--json"), 10),
+    ],
+)
+def test_nothing_else_is_paged(ann: Person, pager: str, words: tuple[str, ...], rows: int) -> None:
+    """If this fails, a short answer or JSON waits for a key."""
+    shown = ann.types(*words, rows=rows, SEXTANT_PAGER=f"{pager} mine")
+    assert shown.code == 0
+    assert "PAGED" not in shown.plain
+    assert "project.loaded" in shown.plain
+
+
+@pytest.mark.parametrize("none", ["", "/nowhere/pager"])
+def test_without_a_pager_all_is_printed(ann: Person, none: str) -> None:
+    """If this fails, a machine without `less` shows nothing."""
+    shown = ann.types("ledger", "show", rows=10, SEXTANT_PAGER=none)
+    assert (shown.code, "project.loaded" in shown.plain) == (0, True)
+
+
+def test_a_pager_may_be_left_at_any_time(ann: Person, tmp_path: Path) -> None:
+    """If this fails, `q` or Ctrl-C in a pager ends in an error."""
+    waits = tmp_path / "waits"
+    waits.write_text("#!/bin/sh\ntrap 'exit 130' INT\necho PAGED\nwhile :; do sleep 0.1; done\n")
+    waits.chmod(0o755)
+    shown = ann.types(
+        "ledger", "show", rows=10, SEXTANT_PAGER=str(waits), keys="\x03", after="PAGED"
+    )
+    assert (shown.code, "interrupted" in shown.plain) == (0, False)
+    shown = ann.types("ledger", "show", rows=10, keys="q", after="(UTC)")
+    assert (shown.code, "Traceback" in shown.plain) == (0, False)
