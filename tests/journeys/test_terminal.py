@@ -308,3 +308,226 @@ def test_a_pager_may_be_left_at_any_time(ann: Person, tmp_path: Path) -> None:
     assert (shown.code, "interrupted" in shown.plain) == (0, False)
     shown = ann.types("ledger", "show", rows=10, keys="q", after="(UTC)")
     assert (shown.code, "Traceback" in shown.plain) == (0, False)
+
+
+# ---------------------------------------------------------------- what may be left out
+
+
+@pytest.fixture(scope="module")
+def bob(tmp_path_factory: pytest.TempPathFactory) -> Person:
+    """A person in a project named with a hyphen, with a warning, a KPI that misses its goal, and a
+    source that looks back."""
+    home = tmp_path_factory.mktemp("newcomer")
+    folder = home / "my-shop"
+    folder.mkdir()
+    (folder / ".git").mkdir()
+    person = Person(folder, home)
+    made = person.pipes("init", ".", "--json")
+    assert json.loads(made.text)["files"] == [".gitignore", "ops.py", "revenue.sql", "sextant.toml"]
+    written = (folder / "ops.py").read_text()
+    assert 'sx.project("my-shop"' in written
+    written = written.replace(
+        'key="id", time="at",', 'key="id", time="at", lookback="3650d", personal="shop",', 1
+    )
+    written = written.replace("sx.row_count(1)]", 'sx.between("amount", 0, 50, severity="warn")]')
+    (folder / "ops.py").write_text(
+        written
+        + 'costs = sx.kpi("costs", of=orders, measure="sum(amount)", grain="1d", goal=sx.goal("<= 5"), unit="EUR")\n'
+    )
+    assert person.pipes("run").code == 0
+    return person
+
+
+def test_a_look_back_is_not_work_that_is_due(bob: Person) -> None:
+    """If this fails, a project whose source looks back is never up to date."""
+    assert "looks back" in bob.pipes("plan").text, "every run reads it again"
+    status = bob.pipes("status")
+    assert status.code == 0
+    assert "up to date; each run looks back 3650d" in status.text
+    assert "input runs" not in status.text
+    assets = {one["asset"]: one for one in json.loads(bob.pipes("status", "--json").text)["assets"]}
+    assert assets["dataset:orders"]["looks_back"] == "3650d"
+    assert {len(one["to_run"]) for one in assets.values()} == {0}
+
+
+def test_show_lists_the_columns(bob: Person) -> None:
+    """If this fails, a newcomer guesses at types from ten rows."""
+    shown = bob.pipes("show", "orders", "--limit", "1").text
+    assert re.search(r"^id +string +key$", shown, re.MULTILINE)
+    assert re.search(r"^at +timestamptz +time$", shown, re.MULTILINE)
+    assert re.search(r"^shop +string +personal$", shown, re.MULTILINE)
+    assert re.search(r"^amount +float64$", shown, re.MULTILINE)
+    facts = json.loads(bob.pipes("show", "orders", "--json", "--limit", "0").text)
+    assert (facts["key"], facts["time"], facts["personal"]) == (["id"], "at", ["shop"])
+    assert [column[:2] for column in facts["schema"]][0] == ["id", "string"]
+
+
+def test_check_alone_checks_all(ann: Person, bob: Person) -> None:
+    """If this fails, nobody sees at a glance whether what is live is good."""
+    shown = bob.pipes("check")
+    assert shown.code == 0, "a warning is no finding"
+    assert re.search(r"^warn +dataset:orders +\d+ +0 +1$", shown.text, re.MULTILINE)
+    assert re.search(r"^ok +dataset:revenue ", shown.text, re.MULTILINE)
+    assert "  warn  dataset:orders[all] between(amount, 0, 50): " in shown.text
+    results = json.loads(bob.pipes("check", "--json").text)
+    assert {one["asset"] for one in results} >= {"dataset:orders", "dataset:revenue"}
+    operations = ann.folder / "ops.py"
+    before = operations.read_text()
+    operations.write_text(before.replace('severity="warn"', 'severity="error"'))
+    try:
+        failed = ann.types("check")
+        assert failed.code == 1
+        assert "\x1b[31mFAIL\x1b[0m" in failed.text
+    finally:
+        operations.write_text(before)
+
+
+def test_kpi_alone_lists_all(bob: Person) -> None:
+    """If this fails, the numbers of a company take as many commands as there are."""
+    shown = bob.pipes("kpi").text
+    one = json.loads(bob.pipes("kpi", "costs", "--json").text)
+    assert re.search(
+        rf"^kpi:costs +{re.escape(str(one['rows'][0]['value']))} +EUR +<= 5 +MISSED ",
+        shown,
+        re.MULTILINE,
+    )
+    assert re.search(r"^kpi:average_order .*>= 40 +met ", shown, re.MULTILINE)
+    assert {seen["kpi"] for seen in json.loads(bob.pipes("kpi", "--json").text)} == {
+        "kpi:costs",
+        "kpi:average_order",
+    }
+    assert bob.pipes("kpi", "--by", "shop").code == 2
+
+
+def test_versions_alone_lists_the_newest_of_each(bob: Person) -> None:
+    """If this fails, what stands where takes as many commands as there are assets."""
+    rows = json.loads(bob.pipes("versions", "--json").text)
+    assert {row["asset"] for row in rows} >= {"dataset:orders", "dataset:revenue", "kpi:costs"}
+    assert {row["state"] for row in rows} == {"live"}
+
+
+@pytest.mark.parametrize("command", ["show", "why"])
+def test_a_missing_asset_is_answered_with_those_there_are(bob: Person, command: str) -> None:
+    """If this fails, a newcomer reads the help to learn the names of his own assets."""
+    shown = bob.types(command)
+    assert shown.code == 2
+    assert "dataset:orders" in shown.plain
+    assert "kpi:costs" in shown.plain
+
+
+def test_a_project_may_have_a_hyphen_in_its_name(bob: Person) -> None:
+    """If this fails, the folder that a newcomer has already cannot become a project."""
+    assert json.loads(bob.pipes("status", "--json").text)["project"] == "my-shop"
+    assert bob.pipes("query", "select count() > 0 from data.orders").text.splitlines()[
+        -1
+    ].strip() in ("1", "true")
+    assert bob.pipes("doctor").code == 0
+    again = bob.types("init", ".")
+    assert again.code == 2
+    assert "is not empty" in again.plain
+
+
+# ---------------------------------------------------------------- small things
+
+
+def test_init_names_the_project_after_its_folder(tmp_path: Path) -> None:
+    """If this fails, `init .` writes a project that cannot be loaded, or over what is there."""
+    folder = tmp_path / "My Shop"
+    folder.mkdir()
+    person = Person(folder, tmp_path)
+    assert "cd " not in person.pipes("init", ".").text
+    assert 'sx.project("my-shop"' in (folder / "ops.py").read_text()
+    digits = tmp_path / "2026"
+    digits.mkdir()
+    assert "SX-CLI-007" in Person(digits, tmp_path).types("init", ".").plain
+    assert not list(digits.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("-o", "rows.xlsx"), "SX-CLI-048"),
+        (("-o", "rows.xlsx", "--format", "Parquet"), "SX-CLI-048"),
+        (("-o", "rows.csv.gz"), "SX-CLI-048"),
+        (("-o", "rows.csv", "--format", "Parquet"), "SX-CLI-047"),
+        (("-o", "rows.jsonl", "--format", "JSON"), "SX-CLI-047"),
+    ],
+)
+def test_a_file_is_what_its_name_says(ann: Person, words: tuple[str, ...], code: str) -> None:
+    """If this fails, a file named .xlsx holds lines of JSON."""
+    shown = ann.types("export", "things", *words)
+    assert shown.code == 2
+    assert code in shown.plain
+    assert not list(ann.folder.glob("rows*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "starts"),
+    [
+        ("rows.parquet", b"PAR1"),
+        ("rows.csv", b'"id","n"'),
+        ("rows.JSONL", b'{"id"'),
+        ("rows.json", b"[{"),
+    ],
+)
+def test_the_name_of_a_file_chooses_the_format(
+    ann: Person, tmp_path: Path, name: str, starts: bytes
+) -> None:
+    """If this fails, --format has to be typed where the name has said it."""
+    assert ann.pipes("export", "things", "-o", str(tmp_path / name)).code == 0
+    assert (tmp_path / name).read_bytes().startswith(starts)
+    assert (
+        ann.pipes("export", "things", "-o", str(tmp_path / "rows"), "--format", "Parquet").code == 0
+    )
+    assert (tmp_path / "rows").read_bytes().startswith(b"PAR1")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "query \"select number, repeat('x', 100) from numbers(20000)\"",
+        "query --json \"select number, repeat('x', 100) from numbers(20000)\"",
+        "query --format CSV \"select number, repeat('x', 100) from numbers(20000)\"",
+        "ledger show --limit 1000 --data",
+        "export numbers --format CSVWithNames",
+        "logs",
+        "runs --json",
+        "--help",
+        "show --help",
+        "show nothing --json",
+    ],
+)
+def test_a_reader_that_has_enough_ends_the_command_silently(long: Person, command: str) -> None:
+    """If this fails, `| head` ends in a traceback, a message or a wrong exit code."""
+    done = long.shell(
+        f"sextant {command} 2> err | head -c 1 > /dev/null; echo ${{PIPESTATUS[0]}}; cat err"
+    )
+    code, *said = done.stdout.splitlines()
+    assert code == ("2" if "nothing" in command else "0")
+    assert [line for line in said if "nothing" not in command] == []
+    closed = long.shell(f"sextant {command} 2> err | true; echo ${{PIPESTATUS[0]}}; cat err").stdout
+    assert "Traceback" not in closed
+    assert "Exception" not in closed
+    assert "ignored" not in closed
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory: pytest.TempPathFactory) -> Person:
+    """A person in a project with more rows and lines of log than a pipe holds."""
+    home = tmp_path_factory.mktemp("long")
+    folder = home / "long"
+    folder.mkdir()
+    (folder / "ops.py").write_text(
+        _WIDE.partition("@")[0]
+        + """
+@sx.dataset(key="id")
+def numbers() -> pl.DataFrame:
+    for n in range(5_000):
+        print("a line of the log", n)
+    return pl.DataFrame({"id": range(50_000)})
+"""
+    )
+    (folder / "sextant.toml").write_text('module = "ops"\n')
+    person = Person(folder, home)
+    assert person.pipes("run").code == 0
+    return person

@@ -36,7 +36,8 @@ class Project(TypedDict):
 
 
 class AssetStatus(TypedDict):
-    """What is live of one asset, and what would run."""
+    """What is live of one asset, and what is due. `looks_back`: how far back each run reads a
+    source again ("" = it does not); that is not counted in `to_run`."""
 
     asset: str
     owner: str
@@ -47,6 +48,7 @@ class AssetStatus(TypedDict):
     rows: int
     partitions: int
     to_run: dict[str, int]
+    looks_back: str
     stale: int
     held: int
     waiting: int

@@ -80,7 +80,8 @@ class Views:
         p = self._p
         p.check_env(env)
         manifest = p.manifest()
-        plan = p.runs.plan(env, Request())
+        # what a source looks back to is read by every run: nothing of it is due by that
+        plan = p.runs.plan(env, Request(look_back=False))
         live = p.versions.live(env)
         planned: dict[str, dict[str, int]] = {}
         for step in plan.steps:
@@ -106,6 +107,7 @@ class Views:
                     if version and asset.kind == "dataset"
                     else 0,
                     "to_run": planned.get(asset.id, {}),
+                    "looks_back": asset.lookback,
                     "stale": len(plan.stale.get(asset.id, {})),
                     "held": len(plan.held.get(asset.id, ())),
                     "waiting": len(plan.waiting.get(asset.id, ())),
@@ -298,7 +300,12 @@ class Views:
         if asset.table is None:
             return facts
         personal = p.personal().of(version)
-        facts |= {"personal": list(personal), "public": list(asset.table.public)}
+        facts |= {
+            "key": list(asset.table.key),
+            "time": asset.table.time,
+            "personal": list(personal),
+            "public": list(asset.table.public),
+        }
         wanted = None
         if partition:
             keys.partitioning(asset).partition(partition)

@@ -199,11 +199,13 @@ def refuse_unknown(verb: str, unknown: Iterable[str], known: Iterable[str] | Non
 
 def name_problem(what: str, name: str) -> tuple[str, str] | None:
     """Return what is wrong with a name and how to mend it: it is lower-case letters, digits and
-    `_`, starting with a letter."""
-    if not _NAME.fullmatch(name):
+    `_`, starting with a letter; projects and teams are not named in code or SQL and may have `-`
+    too."""
+    hyphens = what in ("project", "team")
+    if not _NAME.fullmatch(name.replace("-", "_") if hyphens else name):
         return (
             f"`{name}` is not a name for a {what}",
-            "lower-case letters, digits and _, starting with a letter",
+            f"lower-case letters, digits{', -' if hyphens else ''} and _, starting with a letter",
         )
     if len(name) > NAME_CHARS_MAX:
         return (

@@ -22,13 +22,15 @@ from sextant.cli.output import (
     wide,
 )
 from sextant.formats.values import text as text_of
-from sextant.kernel.errors import UsageError
+from sextant.kernel.errors import NotFound, UsageError
 from sextant.kernel.lengths import human_s
 from sextant.kernel.limits import PAGE_ROWS_MAX
 
 if TYPE_CHECKING:
     from sextant.app.answers import KpiSeen, Status
+    from sextant.app.port import Platform
 
+_ASSETS_NAMED = 20  # in the hint of a command that needs one
 _SAMPLES_SHOWN = 5  # rows of each kind that a diff prints
 limit_option = click.option(
     "--limit",
@@ -66,7 +68,10 @@ def _status_lines(found: "Status") -> list[str]:
                 a["rows"] or "",
                 state(", ".join(todo), "waiting")
                 if todo
-                else state("up to date")
+                else line(
+                    state("up to date"),
+                    f"; each run looks back {a['looks_back']}" if a["looks_back"] else "",
+                )
                 if a["version"]
                 else mark("not live yet", "dim"),
             )
@@ -130,7 +135,7 @@ def graph(assets: tuple[str, ...], as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("asset")
+@click.argument("asset", required=False, default="")
 @click.option(
     "--as-of", default="", metavar="VERSION|TIME", help="That version, or what was live then."
 )
@@ -148,8 +153,10 @@ def graph(assets: tuple[str, ...], as_json: bool) -> None:
 def show(
     asset: str, as_of: str, partition: str, limit: int, count: bool, env: str | None, as_json: bool
 ) -> None:
-    """Show an asset: facts, version, first rows."""
+    """Show an asset: facts, version, columns, first rows."""
     with platform() as p:
+        if not asset:
+            raise _asset_missing(p, "show", "an asset")
         if count:
             counted = p.count(asset, as_of=as_of, partition=partition, env=env or "")
             emit(counted, json=as_json, text=lambda: [str(counted["rows"])])
@@ -192,6 +199,8 @@ def _show_lines(found: dict[str, Any]) -> list[str]:
                 c["name"] + ("" if c["severity"] == "error" else " (warn)") for c in found["checks"]
             )
         )
+    if found.get("schema"):
+        out += ["", *_column_lines(found)]
     sample = found.get("sample")
     if sample:
         head = list(sample[0])
@@ -202,14 +211,61 @@ def _show_lines(found: dict[str, Any]) -> list[str]:
     return out
 
 
+def _column_lines(found: dict[str, Any]) -> list[str]:
+    """Return the columns of an asset: name, type, and what each is there for."""
+    key, personal = found.get("key", []), found.get("personal", [])
+    return table(
+        ("column", "type", ""),
+        [
+            (
+                name,
+                kind,
+                ", ".join(
+                    word
+                    for word, so in (
+                        ("key", name in key),
+                        ("time", name == found.get("time")),
+                        ("personal", name in personal),
+                    )
+                    if so
+                ),
+            )
+            for name, kind, *_ in found["schema"]
+        ],
+    )
+
+
+def _asset_missing(p: "Platform", command: str, needs: str) -> UsageError:
+    """Return the error that a command needs an asset, with those that there are."""
+    names = [one["id"] for one in p.graph()["assets"]]
+    more = len(names) - _ASSETS_NAMED
+    return UsageError(
+        "SX-CLI-045",
+        f"`sextant {command}` needs {needs}",
+        hint=f"one of {', '.join(names[:_ASSETS_NAMED])}"
+        + (f" and {more} more (`sextant graph`)" if more > 0 else "")
+        if names
+        else "the project declares none yet",
+    )
+
+
 @click.command()
-@click.argument("asset")
+@click.argument("asset", required=False, default="")
 @limit_option
 @wide
 @options
 def versions(asset: str, limit: int, env: str | None, as_json: bool) -> None:
-    """List an asset's versions, newest first."""
+    """List an asset's versions, newest first; without ASSET, the newest one of each asset."""
     with platform() as p:
+        if not asset:
+            newest = [
+                {"asset": one["id"], **version}
+                for one in p.graph()["assets"]
+                if one["mode"] == "managed"
+                for version in p.versions(one["id"], limit=1, env=env or "").items
+            ]
+            emit(newest, json=as_json, text=lambda: _newest_lines(newest))
+            return
         found = p.versions(asset, limit=limit, env=env or "").items
         emit(
             found,
@@ -228,6 +284,22 @@ def versions(asset: str, limit: int, env: str | None, as_json: bool) -> None:
                 ],
             ),
         )
+
+
+def _newest_lines(newest: list[dict[str, Any]]) -> list[str]:
+    return table(
+        ("asset", "version", "made (UTC)", "rows", "state"),
+        [
+            (
+                v["asset"],
+                short(v["version"]),
+                moment(v["created_at"]),
+                v["rows"],
+                state(v["state"]),
+            )
+            for v in newest
+        ],
+    )
 
 
 @click.command()
@@ -352,15 +424,18 @@ def _release_lines(found: list[dict[str, Any]]) -> list[str]:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", required=False, default="")
 @click.option(
     "--by", multiple=True, metavar="DIM", help="Break down by this dimension; may be given again."
 )
 @click.option(
     "--grain",
     default="",
-    metavar="1h|1d|1w|1mo|1q|1y",
-    help="One value for each such length of time.",
+    metavar="GRAIN",
+    help=(
+        "One value for each 5m, 15m, 1h, 1d, 1w, 1mo, 1q or 1y: the grain that the KPI is kept by, "
+        "and coarser ones."
+    ),
 )
 @click.option("--where", default="", metavar="SQL", help="Only rows for which this holds.")
 @click.option("--as-of", default="", metavar="VERSION|TIME", help="As it was then.")
@@ -375,9 +450,24 @@ def kpi(
     env: str | None,
     as_json: bool,
 ) -> None:
-    """Show a business number; ratios are computed from their parts, never averaged."""
+    """Show a business number; ratios are computed from their parts, never averaged. Without NAME,
+    all of them."""
     dimensions = [part.strip() for text in by for part in text.split(",") if part.strip()]
+    if not name and (dimensions or grain or where):
+        raise UsageError(
+            "SX-CLI-046",
+            "--by, --grain and --where are asked of one KPI",
+            hint="`sextant kpi` lists them",
+        )
     with platform() as p:
+        if not name:
+            seen = _all_kpis(p, as_of, env or "")
+            emit(
+                [one for one in seen.values() if one],
+                json=as_json,
+                text=lambda: _kpi_lines(seen),
+            )
+            return
         found = p.kpi(name, by=dimensions, grain=grain, where=where, as_of=as_of, env=env or "")
 
         def lines() -> list[str]:
@@ -394,19 +484,48 @@ def kpi(
         emit(found, json=as_json, text=lines)
 
 
+def _all_kpis(p: "Platform", as_of: str, env: str) -> "dict[str, KpiSeen | None]":
+    """Return every KPI over all its time; None for one that is not live."""
+    found: dict[str, KpiSeen | None] = {}
+    for one in p.graph()["assets"]:
+        if one["kind"] == "kpi" and one["mode"] == "managed":
+            try:
+                found[one["id"]] = p.kpi(one["id"], as_of=as_of, env=env)
+            except NotFound:
+                found[one["id"]] = None
+    return found
+
+
+def _kpi_lines(seen: "dict[str, KpiSeen | None]") -> list[str]:
+    rows: list[tuple[str, ...]] = []
+    for name, one in seen.items():
+        if one is None:
+            rows.append((name, "", "", "", mark("not live yet", "dim")))
+            continue
+        value = one["rows"][0]["value"] if one["rows"] else None
+        goal = _goal_parts(one)
+        shown = text_of(_formatted(value, one["format"]))
+        rows.append((name, shown, one["unit"], one["goal"], line(*goal[1:])))
+    return table(("kpi", "value", "unit", "goal", ""), rows)
+
+
 def _goal_line(found: "KpiSeen") -> str:
     """Return the head of a business number: its goal, met or missed, beside the value that says
     so."""
+    return line(f"{found['kpi']}", *_goal_parts(found))
+
+
+def _goal_parts(found: "KpiSeen") -> list[str]:
     if not found["goal"]:
-        return found["kpi"]
+        return []
     value = text_of(_formatted(found["goal_value"], found["format"]))
     unit = f" {found['unit']}" if found["unit"] else ""
     met = {True: "met", False: "MISSED", None: "no value"}[found["goal_met"]]
-    return line(
-        f"{found['kpi']}  goal {found['goal']}: ",
+    return [
+        f"  goal {found['goal']}: ",
         state(met),
         f" ({value}{unit})" if found["goal_met"] is not None else "",
-    )
+    ]
 
 
 def _formatted(value: Any, spec: str) -> Any:
@@ -420,7 +539,7 @@ def _formatted(value: Any, spec: str) -> Any:
 
 
 @click.command()
-@click.argument("subject", metavar="ASSET|ID")
+@click.argument("subject", metavar="[ASSET|ID]", required=False, default="")
 @limit_option
 @options
 def why(subject: str, limit: int, env: str | None, as_json: bool) -> None:
@@ -432,6 +551,10 @@ def why(subject: str, limit: int, env: str | None, as_json: bool) -> None:
     from sextant.app.why import what_changed
 
     with platform() as p:
+        if not subject:
+            raise _asset_missing(
+                p, "why", "an asset, or the id of a run, release, signal, incident or event"
+            )
         found = p.why(subject, env=env or "")
 
         def lines() -> list[str]:

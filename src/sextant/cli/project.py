@@ -47,23 +47,29 @@ group by all
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", help="The folder, and by that the project's name; `.` is this one.")
 @json_option
 def init(name: str, as_json: bool) -> None:
     """Write a new project into the folder NAME. It runs at once: cd NAME; sextant run."""
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", Path(name).name):
+    folder = Path(name)
+    here = folder.resolve() == Path.cwd()
+    project = _from_folder(Path.cwd().name) if here else folder.name
+    if not re.fullmatch(r"[a-z][a-z0-9_-]*", project):
         raise UsageError(
             "SX-CLI-007",
-            f"`{name}` is not a name for a project",
-            hint="lower-case letters, digits and _, starting with a letter",
+            f"`{project}` is not a name for a project",
+            hint="lower-case letters, digits, - and _, starting with a letter",
         )
-    folder = Path(name)
-    if folder.exists() and any(folder.iterdir()):
-        raise UsageError("SX-CLI-008", f"`{folder}` is not empty", hint="choose another name")
+    if folder.exists() and {one.name for one in folder.iterdir()} - {".git"}:
+        raise UsageError(
+            "SX-CLI-008",
+            f"`{folder.resolve() if here else folder}` is not empty",
+            hint="choose another name, or a folder that holds nothing but .git",
+        )
     folder.mkdir(parents=True, exist_ok=True)
     files = {
         "sextant.toml": _TOML,
-        "ops.py": _OPS.format(name=folder.name),
+        "ops.py": _OPS.format(name=project),
         "revenue.sql": _SQL,
         ".gitignore": ".sextant/\n__pycache__/\n",
     }
@@ -74,9 +80,13 @@ def init(name: str, as_json: bool) -> None:
         json=as_json,
         text=lambda: [
             f"wrote {folder}/: {', '.join(sorted(files))}",
-            (
-                f"next:  cd {folder} && sextant plan && sextant run && sextant kpi "
-                "average_order --by shop"
-            ),
+            "next:  "
+            + ("" if here else f"cd {folder} && ")
+            + "sextant plan && sextant run && sextant kpi average_order --by shop",
         ],
     )
+
+
+def _from_folder(name: str) -> str:
+    """Return the name of a project for a folder that has its own: `My Shop` is `my-shop`."""
+    return re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-")

@@ -15,13 +15,27 @@ from sextant.kernel.limits import TOKEN_DAYS_MAX
 
 if TYPE_CHECKING:
     from sextant.app.answers import TokenSeen
+    from sextant.app.config import Config
 
 _ROLES = click.Choice(["viewer", "operator", "admin"])
 
 
 @click.command()
+@click.option(
+    "--host",
+    default="",
+    metavar="ADDRESS",
+    help="Where the API listens, instead of `api` of sextant.toml; 0.0.0.0 for all networks.",
+)
+@click.option(
+    "--port",
+    default=None,
+    type=click.IntRange(0, 65535),
+    metavar="N",
+    help="The port of the API, instead of that of sextant.toml; 0 chooses a free one.",
+)
 @json_option
-def up(as_json: bool) -> None:
+def up(host: str, port: int | None, as_json: bool) -> None:
     """Serve the project: runs what is due, takes telemetry, answers the API and SQL. Ctrl-C ends it
     cleanly."""
     from sextant.app.config import find_config, read_config
@@ -29,7 +43,8 @@ def up(as_json: bool) -> None:
 
     start = click.get_current_context().find_root().obj["project"]
     began = time.monotonic()
-    server = Supervisor(read_config(find_config(Path(start) if start else Path.cwd())), say=say)
+    config = read_config(find_config(Path(start) if start else Path.cwd()))
+    server = Supervisor(_listening(config, host, port), say=say)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: server.stop())
     try:
@@ -48,6 +63,16 @@ def up(as_json: bool) -> None:
     finally:
         server.shut()
     say("ended")
+
+
+def _listening(config: "Config", host: str, port: int | None) -> "Config":
+    """Return the settings with another address of the API; "" and None leave it as it is."""
+    import msgspec
+
+    set_host, _, set_port = config.server.api.rpartition(":")
+    host = f"[{host}]" if ":" in host and not host.startswith("[") else host
+    api = f"{host or set_host}:{set_port if port is None else port}"
+    return msgspec.structs.replace(config, server=msgspec.structs.replace(config.server, api=api))
 
 
 def _up_lines(facts: dict[str, Any]) -> list[str]:

@@ -45,6 +45,16 @@ _SPANS_MAX = 5_000
 _MARKS = "▁▂▃▄▅▆▇█"
 _POINTS = 24  # of a sparkline
 _TIME = "toString(ts) AS at"
+_SUFFIXES = {  # of a file -> its format, and which formats may be given for it
+    ".csv": ("CSVWithNames", "CSV|CustomSeparated"),
+    ".tsv": ("TSVWithNames", "TSV|TabSeparated"),
+    ".json": ("JSON", "JSON"),
+    ".jsonl": ("JSONEachRow", "JSON.*EachRow"),
+    ".ndjson": ("JSONEachRow", "JSON.*EachRow"),
+    ".arrow": ("Arrow", "Arrow"),
+    ".parquet": ("Parquet", "Parquet"),
+}
+_SHEETS = (".xlsx", ".xls", ".ods")
 since_option = click.option(
     "--since", default="1h", metavar="30m|1h|7d", help="How far back (default 1h)."
 )
@@ -106,9 +116,10 @@ def query(sql: str, params: tuple[str, ...], form: str, output: Path | None, as_
         )
     named = {name: value for name, _, value in (one.partition("=") for one in params)}
     text = sys.stdin.read() if sql == "-" else sql
+    form = _form_of(output, form) if form or output else ""
     with platform(load=False) as p:
-        if form or output:
-            answer = p.query(text, form=form or _form_of(output), params=named)
+        if form:
+            answer = p.query(text, form=form, params=named)
             if output:
                 output.write_bytes(answer)
             else:
@@ -160,10 +171,11 @@ def export(
     env: str | None,
 ) -> None:
     """Take the rows of a dataset out: of what is live, or of a version that is kept."""
+    form = _form_of(output, form)
     with platform(load=False) as p:
         answer = p.rows(
             asset,
-            form=form or _form_of(output),
+            form=form,
             as_of=as_of,
             partition=partition,
             columns=columns,
@@ -175,15 +187,27 @@ def export(
         put(answer)
 
 
-def _form_of(output: Path | None) -> str:
-    """Return the format that a file's name asks for."""
-    return {
-        ".parquet": "Parquet",
-        ".arrow": "Arrow",
-        ".csv": "CSVWithNames",
-        ".tsv": "TSVWithNames",
-        ".json": "JSON",
-    }.get(output.suffix if output else "", "JSONEachRow")
+def _form_of(output: Path | None, given: str) -> str:
+    """Return the format that is given, or that a file's name asks for. UsageError where the name
+    asks for another one, or for one that there is not."""
+    suffix = output.suffix.lower() if output else ""
+    if suffix in _SUFFIXES:
+        form, pattern = _SUFFIXES[suffix]
+        if given and not re.match(pattern, given, re.IGNORECASE):
+            raise UsageError(
+                "SX-CLI-047",
+                f"`{output}` says {form}, --format {given}",
+                hint="leave --format out, or name the file after its format",
+            )
+        return given or form
+    if suffix in _SHEETS or (suffix and not given):
+        raise UsageError(
+            "SX-CLI-048",
+            f"rows cannot be written as `{suffix}`",
+            hint=f"a name that ends in {', '.join(_SUFFIXES)}, or --format with another name"
+            + ("; spreadsheets open .csv" if suffix in _SHEETS else ""),
+        )
+    return given or "JSONEachRow"
 
 
 @click.command()

@@ -25,8 +25,10 @@ from sextant.kernel.lengths import human_s
 
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
+    from sextant.app.port import Platform
     from sextant.app.runs import RunReport
     from sextant.engine.plan import Item, Plan, Request
+    from sextant.kernel.nouns import CheckResult
 
 _SHOWN = 12
 only_option = click.option(
@@ -397,23 +399,64 @@ def backfill(
 
 
 @click.command()
-@click.argument("asset")
+@click.argument("asset", required=False, default="")
 @wide
 @options
 def check(asset: str, env: str | None, as_json: bool) -> int:
-    """Run all checks of an asset on what is live now. Exit code 1 when one of severity error
-    fails."""
+    """Run all checks of an asset on what is live now; without ASSET, of all assets. Exit code 1
+    when one of severity error fails."""
     with platform() as p:
-        results = p.check(asset, env=env or "")
-        emit(results, json=as_json, text=lambda: check_lines(results))
+        names = [asset] if asset else _live(p, env or "")
+        results = [result for name in names for result in p.check(name, env=env or "")]
+        emit(
+            results,
+            json=as_json,
+            text=lambda: check_lines(results) if asset else check_summary(results),
+        )
         return int(any(not r.ok and r.severity == "error" for r in results))
+
+
+def _live(p: "Platform", env: str) -> list[str]:
+    """Return the live datasets; those of KPIs hold the values, the definitions have no rows."""
+    assets = p.status(env=env)["assets"]
+    return [
+        one["asset"] for one in assets if one["version"] and one["asset"].startswith("dataset:")
+    ]
+
+
+def check_summary(results: "list[CheckResult]") -> list[str]:
+    """Return how the checks of each asset ended, and each one that is not ok below that."""
+    by_asset: dict[str, list[CheckResult]] = {}
+    for result in results:
+        by_asset.setdefault(result.asset, []).append(result)
+    rows = []
+    for asset, found in by_asset.items():
+        words = [check_word(one) for one in found]
+        worst = max(words, key=("ok", "warn", "FAIL").index)
+        rows.append((state(worst), asset, len(words), words.count("FAIL"), words.count("warn")))
+    return [
+        *table(("", "asset", "checks", "failed", "warned"), rows),
+        *(
+            line(
+                "  ",
+                state(check_word(one)),
+                f"  {one.asset}[{one.partition or 'all'}] {one.name}: {one.message}",
+            )
+            for one in results
+            if not one.ok
+        ),
+    ]
+
+
+def check_word(result: "CheckResult") -> str:
+    return "ok" if result.ok else "warn" if result.severity == "warn" else "FAIL"
 
 
 def check_lines(results: Any) -> list[str]:
     """Return check results as lines: ok, warn or FAIL first."""
     rows = [
         (
-            state("ok" if r.ok else "warn" if r.severity == "warn" else "FAIL"),
+            state(check_word(r)),
             r.name,
             r.partition,
             r.message,
