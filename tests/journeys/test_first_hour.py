@@ -278,3 +278,106 @@ def test_a_tag_is_a_word(sx: Sx) -> None:
     assert code == 2
     assert "`Daily run` is not a tag" in err
     assert "ops.py:" in err
+
+
+# ---------------------------------------------------------------- failing rows
+
+
+def test_failing_rows_are_shown(sx: Sx) -> None:
+    """`3 of 52 rows fail` without the rows sends a person to write a query."""
+    assert sx("run")[0] == 0
+    edit('sx.between("amount", 0, 10_000)', 'sx.between("amount", 20, 10_000)')
+    code, out, _ = sx("check", "orders", "--rows")
+    assert code == 1
+    shown = out.split("fail, the first 20", 1)[1].splitlines()
+    assert shown[1].split() == ["row", "id", "at", "shop", "amount"]
+    assert len(shown) >= 22
+    assert all(float(row.split()[-1]) < 20 for row in shown[2:22])
+    failed = [
+        one for one in json.loads(sx("check", "orders", "--rows", "--json")[1]) if not one["ok"]
+    ]
+    assert [len(one["failing_rows"]) for one in failed] == [20]
+    assert {row["amount"] < 20 for one in failed for row in one["failing_rows"]} == {True}
+    edit("count = 40", "count = 41")
+    code, out, _ = sx("backfill", "orders", "2026-01-03")
+    assert code == 1
+    run = line_of(out, "shows the rows").split("`")[1].split()
+    assert run[0] == "sextant"
+    out = sx(*run[1:])[1]
+    assert "dataset:orders[2026-01-03] between(amount" in out, out
+    checks = json.loads(sx(*run[1:], "--json")[1])["checks"]
+    assert [bool(one.get("failing_rows")) for one in checks if not one["ok"]] == [True]
+    assert sx("runs", "--rows")[0] == 2
+
+
+# ---------------------------------------------------------------- progress
+
+
+SLOW = """
+@sx.dataset(partition=sx.static("a", "b", "c"))
+def slow(part: sx.Partition) -> pl.DataFrame:
+    import os
+    import time
+    while not os.path.exists(os.environ["SLOW_UNTIL"]):
+        time.sleep(0.01)
+    return pl.DataFrame({"n": [1, 2]})
+
+
+revenue = sx.sql("""
+
+
+def test_progress_names_what_runs_and_how_far_it_is(
+    sx: Sx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run of an hour would look as one that hangs."""
+    from sextant.app.operations import Operations
+    from sextant.app.port import RunProgress
+
+    gate = tmp_path / "gate"
+    monkeypatch.setenv("SLOW_UNTIL", str(gate))
+    edit("revenue = sx.sql(", SLOW)
+    told: list[RunProgress] = []
+
+    def follow(now: RunProgress) -> None:
+        told.append(now)
+        if len(told) == 1:
+            gate.touch()
+
+    with LocalPlatform.open(Path()) as p:
+        assert Operations(p).run(assets=["slow"], progress=follow).exit_code == 0
+    assert told[0].ended == 0
+    assert told[0].running == (told[0].step,)
+    assert told[-1].ended == told[-1].total == len({one.step for one in told})
+    assert told[-1].rows == 6
+    assert told[-1].running == ()
+
+
+def test_progress_off_a_terminal_is_a_line_now_and_then(
+    sx: Sx, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A log of a nightly job would be silent, or full of escape codes."""
+    import threading
+
+    from sextant.app.port import RunProgress
+    from sextant.cli import progress as module
+
+    monkeypatch.setattr(module, "_QUIET_S", 0.01)
+    said = threading.Event()
+    spoken: list[str] = []
+
+    def say(text: str) -> None:
+        spoken.append(text)
+        if "running" not in text:
+            said.set()
+
+    monkeypatch.setattr(module, "say", say)
+    with module.Progress() as progress:
+        progress(RunProgress(step="a", ended=1, total=12, rows=34567, running=("b", "c")))
+        said.clear()
+        assert said.wait(10)
+    assert spoken[-1].startswith("1/12 steps, 34,567 rows; b and 1 more, ")
+    assert "\x1b" not in spoken[-1]
+    monkeypatch.setattr(module, "_QUIET_S", 1e6)
+    with module.Progress() as progress:
+        progress(RunProgress(step="a", ended=1, total=1))
+    assert capfd.readouterr().err == "", "nothing of a short run"

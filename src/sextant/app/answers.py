@@ -20,6 +20,14 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
     next: str = ""
 
 
+class FailingRows(TypedDict):
+    """`positions`: row numbers from 0, in the order in which the step returned them; none where
+    what fails are no rows of the table (groups, rows of a query)."""
+
+    positions: list[int]
+    rows: list[dict[str, Any]]
+
+
 class Project(TypedDict):
     """What a project is, and where commands go that name no environment."""
 

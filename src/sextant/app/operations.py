@@ -19,6 +19,7 @@ from sextant.app.answers import (
     Collected,
     EnvironmentSeen,
     EventSeen,
+    FailingRows,
     Finding,
     GapSeen,
     GraphSeen,
@@ -48,7 +49,7 @@ from sextant.engine.leases import worker_of
 from sextant.engine.plan import Plan, Request
 from sextant.formats.values import plain
 from sextant.kernel.errors import Denied, NotFound, UsageError
-from sextant.kernel.limits import PAGE_ROWS, PAGE_ROWS_MAX
+from sextant.kernel.limits import PAGE_ROWS, PAGE_ROWS_MAX, RUNNING_SHOWN_MAX
 from sextant.kernel.nouns import Asset, CheckResult, Principal, Release
 from sextant.ledger.log import entries
 
@@ -245,6 +246,9 @@ class Operations:
             asset=self._id(asset), failed=failed, limit=_rows(limit), after=after
         )
 
+    def failing_rows(self, asset: str, sample: str) -> FailingRows:
+        return self._views.failing_rows(self._id(asset), sample)
+
     def signals(
         self,
         *,
@@ -345,12 +349,14 @@ class Operations:
         progress: Progress | None = None,
     ) -> "RunReport":
         request = self._request(assets, partition, stale=stale, force=force, downstream=not only)
+        follower = _Follower(progress)
         report = self._p.runs.run(
             self._env(env),
             request,
             by=self._who(),
             trigger=trigger,
-            progress=_told(progress),
+            on_start=follower.started,
+            progress=follower.ended,
             break_glass=break_glass,
             waits=_waits(progress),
             check_columns=True,
@@ -424,6 +430,7 @@ class Operations:
         env: str = "",
         progress: Progress | None = None,
     ) -> "RunReport":
+        follower = _Follower(progress)
         report = self._p.runs.undo(
             self._env(env),
             self._id(asset),
@@ -432,7 +439,8 @@ class Operations:
             version=version,
             downstream=downstream,
             break_glass=break_glass,
-            progress=_told(progress),
+            on_start=follower.started,
+            progress=follower.ended,
             waits=_waits(progress),
         )
         return self._views.see.report(report)
@@ -678,10 +686,36 @@ def _rows(limit: int, *, least: int = 1) -> int:
     return limit
 
 
-def _told(progress: Progress | None) -> Callable[[Task, Done], None]:
-    if progress is None:
-        return lambda _task, _done: None
-    return lambda task, done: progress(RunProgress(step=task.id, rows=done.rows))
+class _Follower:
+    """Counts the steps of a run for whoever follows it. Called by the run's own thread."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._ended = self._total = self._rows = 0
+        self._running: dict[str, None] = {}
+
+    def started(self, task: Task, total: int) -> None:
+        self._total = total
+        self._running[task.id] = None
+        self._tell(task)
+
+    def ended(self, task: Task, done: Done) -> None:
+        self._running.pop(task.id, None)
+        self._ended += 1
+        self._rows += done.rows
+        self._tell(task)
+
+    def _tell(self, task: Task) -> None:
+        if self._progress is not None:
+            self._progress(
+                RunProgress(
+                    step=task.id,
+                    ended=self._ended,
+                    total=max(self._total, self._ended),
+                    rows=self._rows,
+                    running=tuple(self._running)[:RUNNING_SHOWN_MAX],
+                )
+            )
 
 
 def _waits(progress: Progress | None) -> Callable[[str], None]:

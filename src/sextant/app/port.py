@@ -17,6 +17,7 @@ from sextant.app.answers import (
     Collected,
     EnvironmentSeen,
     EventSeen,
+    FailingRows,
     Finding,
     GapSeen,
     GraphSeen,
@@ -44,10 +45,19 @@ Role = Literal["viewer", "operator", "admin"]
 
 
 class RunProgress(Noun, frozen=True, kw_only=True):
-    """What a run says while it goes on: a step that has ended, or whom it waits for."""
+    """What a run says while it goes on: how far it is, or whom it waits for.
+
+    step     the step that has started or ended
+    ended    steps that have ended, of `total`
+    rows     made by those
+    running  steps that run now, the oldest first
+    """
 
     step: str = ""
+    ended: int = 0
+    total: int = 0
     rows: int = 0
+    running: tuple[str, ...] = ()
     waits: str = ""
 
 
@@ -261,6 +271,12 @@ class Platform(Protocol):
     def cancel(self, run: str) -> dict[str, Any]:
         """Stop a run that this process or server works on. What it has made is used by the next
         one."""
+        ...
+
+    def failing_rows(self, asset: str, sample: str) -> FailingRows:
+        """Return the rows that a check kept as evidence, with personal columns masked: the first
+        20. `sample` is that of the check's result. NotFound, also where the principal does not see
+        what checks of the asset found."""
         ...
 
     def check(self, asset: str, *, env: str = "") -> list[CheckResult]:
@@ -484,6 +500,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("release_facts", "GET", "/releases/{release}", "viewer"),
     Operation("approve", "POST", "/releases/{release}/approvals", "operator"),
     Operation("checks", "GET", "/checks", "viewer"),
+    Operation("failing_rows", "GET", "/assets/{asset}/failing-rows", "viewer"),
     Operation("signals", "GET", "/signals", "viewer"),
     Operation("close_signal", "POST", "/signals/{signal}/close", "operator"),
     Operation("incidents", "GET", "/incidents", "viewer"),

@@ -10,7 +10,7 @@ import msgspec
 from sextant.app.claims import Claim, Prepared, Waiting, claim, environment_guard, hold
 from sextant.engine import columns, keys
 from sextant.engine import plan as planning
-from sextant.engine.execute import Done, Outcome, Task, execute
+from sextant.engine.execute import Done, Outcome, Started, Task, execute
 from sextant.engine.expect import expected
 from sextant.engine.history import History, Record
 from sextant.engine.holds import Holds
@@ -62,6 +62,10 @@ Progress = Callable[[Task, Done], None]
 
 
 def _silent(_task: Task, _done: Done) -> None:
+    """Nobody follows the steps."""
+
+
+def _no_start(_task: Task, _total: int) -> None:
     """Nobody follows the steps."""
 
 
@@ -262,6 +266,7 @@ class Runs:
         trigger: str = "manual",
         cause: str = "",
         ticks: Mapping[str, int] | None = None,
+        on_start: Started = _no_start,
         progress: Progress = lambda _t, _d: None,
         break_glass: str = "",
         waits: Waiting | None = None,
@@ -311,6 +316,7 @@ class Runs:
                 trigger=trigger,
                 cause=cause,
                 ticks=ticks or {},
+                on_start=on_start,
                 progress=progress,
                 break_glass=break_glass,
                 passed=passed,
@@ -327,6 +333,7 @@ class Runs:
         version: str = "",
         downstream: bool = True,
         break_glass: str = "",
+        on_start: Started = _no_start,
         progress: Progress = lambda _t, _d: None,
         waits: Waiting | None = None,
     ) -> RunReport:
@@ -365,6 +372,7 @@ class Runs:
                 trigger="undo",
                 cause=self._event_of(target.id),
                 ticks={},
+                on_start=on_start,
                 progress=progress,
                 request=Request(assets=tuple(claimed.prepared.overlay), look_back=False),
                 intent="undo",
@@ -902,6 +910,7 @@ class Runs:
         trigger: str,
         cause: str,
         ticks: Mapping[str, int],
+        on_start: Started = _no_start,
         progress: Progress,
         request: Request,
         intent: str = "release",
@@ -985,6 +994,7 @@ class Runs:
                         slots=p.executor("").slots,
                         pools=p.config.pools,
                         cancelled=lambda: p.interrupted() or run in p.cancelled or leases.lost,
+                        on_start=on_start,
                         progress=progress,
                     )
                 definitions = self._whole_definitions(plan, outcome, tables)

@@ -4,6 +4,7 @@ returns plain data.
 Every view is JSON-ready; the command line and the HTTP interface render the same values.
 """
 
+import re
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
@@ -16,6 +17,7 @@ from sextant.app.answers import (
     BatchSeen,
     EnvironmentSeen,
     EventSeen,
+    FailingRows,
     GraphSeen,
     IncidentSeen,
     KpiSeen,
@@ -852,6 +854,26 @@ class Views:
             for _, _, doc, run, version in rows
         ]
         return Page(found, _next(rows, limit, lambda row: (row[0], str(row[1]))))
+
+    def failing_rows(self, asset: str, sample: str) -> FailingRows:
+        """Return the rows that a check of an asset kept as evidence. NotFound."""
+        p = self._p
+        found = p.state.read("check_result_of_sample", (asset, f'%"{sample}"%'))
+        known = re.fullmatch(r"[0-9a-f]{64}", sample) and found
+        seen = self.see.check(msgspec.json.decode(found[0][0], type=CheckResult)) if known else None
+        if seen is None or seen.samples != sample:
+            raise NotFound(
+                "SX-CHECK-011",
+                f"no check of `{asset}` has kept such rows, or they are hidden",
+                hint="`sample` is `samples` of a failed result: `sextant check ASSET --json`",
+            )
+        if not p.blobs.has(sample):
+            raise NotFound(
+                "SX-CHECK-012",
+                f"the failing rows of `{seen.name}` are not kept any more",
+                hint=f"`sextant check {asset} --rows` looks again at what is live",
+            )
+        return msgspec.json.decode(p.blobs.get(sample), type=FailingRows)
 
     def signals(
         self,

@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 import click
 
+from sextant.cli.output import as_json as json_option
 from sextant.cli.output import (
-    Progress,
     emit,
     line,
     moment,
@@ -17,7 +17,7 @@ from sextant.cli.output import (
     table,
     wide,
 )
-from sextant.cli.output import as_json as json_option
+from sextant.cli.progress import Progress
 from sextant.cli.work import finish, withdrawn_lines
 from sextant.formats.values import text as text_of
 from sextant.policy.decide import wanted
@@ -66,17 +66,16 @@ def release(
                 ],
             )
             return 0
-        return _released(
-            p.release(
+        with Progress() as progress:
+            done = p.release(
                 asset,
                 version=version,
                 source=source,
                 break_glass=break_glass,
                 env=env or "",
-                progress=Progress(),
-            ),
-            as_json,
-        )
+                progress=progress,
+            )
+        return _released(done, as_json)
 
 
 def _released(done: Any, as_json: bool) -> int:
@@ -136,17 +135,16 @@ def rollback(
     withdrawn: nothing chooses it again until code or inputs change, or `sextant release ASSET
     VERSION --unhold` lifts the mark."""
     with platform() as p:
-        progress = Progress()
-        report = p.rollback(
-            asset,
-            version=version,
-            reason=reason,
-            downstream=downstream,
-            break_glass=break_glass,
-            env=env or "",
-            progress=progress,
-        )
-        progress.end()
+        with Progress() as progress:
+            report = p.rollback(
+                asset,
+                version=version,
+                reason=reason,
+                downstream=downstream,
+                break_glass=break_glass,
+                env=env or "",
+                progress=progress,
+            )
         return finish(report, as_json)
 
 

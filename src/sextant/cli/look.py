@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sextant.cli.failing import failing_lines, kept_rows, rows_option, with_rows
 from sextant.cli.output import as_json as json_option
 from sextant.cli.output import (
     emit,
@@ -665,13 +666,20 @@ def incidents(limit: int, as_json: bool) -> None:
     is_flag=True,
     help="Stop this run; nothing of it is published, and what it made is used by the next.",
 )
+@rows_option
 @limit_option
 @wide
 @json_option
-def runs(id_: str, cancel: bool, limit: int, as_json: bool) -> None:
+def runs(id_: str, cancel: bool, rows: bool, limit: int, as_json: bool) -> None:
     """List runs, newest first, or show one with its steps, resources and checks."""
+    if rows and not id_:
+        raise UsageError("SX-CLI-014", "--rows needs a run", hint="`sextant runs` lists them")
     if cancel and not id_:
         raise UsageError("SX-CLI-014", "--cancel needs a run", hint="`sextant runs` lists them")
+    import msgspec
+
+    from sextant.kernel.nouns import CheckResult
+
     with platform(load=not cancel) as p:
         if cancel:
             emit(
@@ -682,7 +690,13 @@ def runs(id_: str, cancel: bool, limit: int, as_json: bool) -> None:
             return
         if id_:
             found = p.run_facts(id_)
-            emit(found, json=as_json, text=lambda: _run_lines(found))
+            results = msgspec.convert(found["checks"], list[CheckResult])
+            failing = kept_rows(p, results) if rows else {}
+            emit(
+                {**found, "checks": with_rows(results, failing)} if rows else found,
+                json=as_json,
+                text=lambda: [*_run_lines(found), *failing_lines(results, failing)],
+            )
             return
         listed = p.runs(limit=limit).items
         emit(

@@ -21,7 +21,7 @@ from sextant.formats.values import text as text_of
 
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
-    from sextant.app.port import Platform, RunProgress
+    from sextant.app.port import Platform
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 wide = click.option(
@@ -35,12 +35,12 @@ env_option = click.option(
     "--env", default=None, metavar="NAME", help="The environment (default: the project's)."
 )
 # Assets as every command selects them: see `engine.selection`.
+_NAME = re.compile(r"(?!tag:|owner:|kind:|path:)[\w:]+")
 select_argument = click.argument("assets", nargs=-1, metavar="[SELECT]...")
 _CONTROL = re.compile(
     "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]"
 )  # all but tab and new line; and what turns the direction of text
 _ESCAPE = re.compile("\\x1b\\[[0-9;]*m")
-_BAR = 24  # characters of the progress bar
 _LEAST = 8  # characters that a shortened column keeps
 _WORD = 40  # a value of so many characters without a blank is an id (a UUID has 36): never cut
 _GAP = "  "  # between columns
@@ -62,6 +62,11 @@ _MEANS = {word: tone for tone, words in _WORDS.items() for word in words.split()
 
 def _set_wide(context: click.Context) -> None:
     context.find_root().obj["wide"] = True
+
+
+def is_name(text: str) -> bool:
+    """Say whether what selects assets is the name or id of one."""
+    return _NAME.fullmatch(text) is not None
 
 
 def options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -463,32 +468,3 @@ def _is_number(text: str) -> bool:
 
 def short(digest: str) -> str:
     return digest[:12]
-
-
-class Progress:
-    """A line on stderr that follows the steps; silent where nobody watches."""
-
-    def __init__(self, total: int = 0) -> None:
-        self._total, self._done, self._rows = total, 0, 0
-        self._live = sys.stderr.isatty()
-
-    def __call__(self, done: "RunProgress") -> None:
-        if done.waits:
-            say(f"waiting: {done.waits}")
-            return
-        self._done += 1
-        self._rows += done.rows
-        if not self._live:
-            return
-        total = max(self._total, self._done)
-        full = _BAR * self._done // total
-        sys.stderr.write(
-            f"\r[{'#' * full}{'.' * (_BAR - full)}] {self._done}/{total} steps, "
-            f"{self._rows:,} rows  {done.step[:48]:48}"
-        )
-        sys.stderr.flush()
-
-    def end(self) -> None:
-        if self._live and self._done:
-            sys.stderr.write("\r" + " " * 120 + "\r")
-            sys.stderr.flush()

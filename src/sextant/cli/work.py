@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sextant.cli.failing import failing_lines, kept_rows, rows_option, with_rows
 from sextant.cli.output import (
-    Progress,
     emit,
+    is_name,
     line,
     local_platform,
     mark,
@@ -20,6 +21,7 @@ from sextant.cli.output import (
     table,
     wide,
 )
+from sextant.cli.progress import Progress
 from sextant.kernel.errors import UsageError
 from sextant.kernel.lengths import human_s
 
@@ -259,17 +261,16 @@ def run(
     if watch or each:
         return _here(assets, partition or "", env, as_json, each=each, only=only, force=force)
     with platform(sound=True) as p:
-        progress = Progress()
-        report = p.run(
-            assets=assets,
-            partition=partition or "",
-            force=force,
-            only=only,
-            break_glass=break_glass,
-            env=env or "",
-            progress=progress,
-        )
-        progress.end()
+        with Progress() as progress:
+            report = p.run(
+                assets=assets,
+                partition=partition or "",
+                force=force,
+                only=only,
+                break_glass=break_glass,
+                env=env or "",
+                progress=progress,
+            )
         return finish(report, as_json)
 
 
@@ -316,32 +317,43 @@ def _here(
 def _each(p: "LocalPlatform", env: str, request: "Request", as_json: bool) -> int:
     import msgspec
 
+    from sextant.app.port import RunProgress
     from sextant.app.watch import days_of
 
     worst, total = 0, {"runs": 0, "steps": 0, "rows": 0, "refused": 0}
-    started = time.monotonic()
-    for key in days_of(p, request):
-        if p.interrupted():
-            worst = 130
-            break
-        report = p.runs.run(
-            env,
-            msgspec.structs.replace(request, partitions=(key, key)),
-            by=p.who(),
-            trigger="each",
-            check_columns=True,
-        )
-        total = {
-            "runs": total["runs"] + 1,
-            "steps": total["steps"] + report.computed,
-            "rows": total["rows"] + report.rows,
-            "refused": total["refused"] + len(report.rejected),
-        }
-        worst = max(worst, report.exit_code)
-        if report.state != "finished":
-            say(f"{key}: {report.state}")
-            for said in report_lines(report):
-                say(line("  ", said))
+    started, days = time.monotonic(), list(days_of(p, request))
+    with Progress() as progress:
+        for key in days:
+            if p.interrupted():
+                worst = 130
+                break
+            progress(
+                RunProgress(
+                    step=key,
+                    ended=total["runs"],
+                    total=len(days),
+                    rows=total["rows"],
+                    running=(key,),
+                )
+            )
+            report = p.runs.run(
+                env,
+                msgspec.structs.replace(request, partitions=(key, key)),
+                by=p.who(),
+                trigger="each",
+                check_columns=True,
+            )
+            total = {
+                "runs": total["runs"] + 1,
+                "steps": total["steps"] + report.computed,
+                "rows": total["rows"] + report.rows,
+                "refused": total["refused"] + len(report.rejected),
+            }
+            worst = max(worst, report.exit_code)
+            if report.state != "finished":
+                progress.say(f"{key}: {report.state}")
+                for said in report_lines(report):
+                    progress.say(line("  ", said))
     seconds = time.monotonic() - started
     emit(
         {**total, "wall_s": round(seconds, 3)},
@@ -383,45 +395,50 @@ def backfill(
             hint=f"sextant backfill {asset} 2013-01-01..2013-12-31",
         )
     with platform(sound=True) as p:
-        progress = Progress()
-        report = p.run(
-            assets=(asset,),
-            partition=partitions or "",
-            stale=stale,
-            force=force,
-            only=only,
-            trigger="backfill",
-            env=env or "",
-            progress=progress,
-        )
-        progress.end()
+        with Progress() as progress:
+            report = p.run(
+                assets=(asset,),
+                partition=partitions or "",
+                stale=stale,
+                force=force,
+                only=only,
+                trigger="backfill",
+                env=env or "",
+                progress=progress,
+            )
         return finish(report, as_json)
 
 
 @click.command()
-@click.argument("asset", required=False, default="")
+@select_argument
+@rows_option
 @wide
 @options
-def check(asset: str, env: str | None, as_json: bool) -> int:
-    """Run all checks of an asset on what is live now; without ASSET, of all assets. Exit code 1
-    when one of severity error fails."""
+def check(assets: tuple[str, ...], rows: bool, env: str | None, as_json: bool) -> int:
+    """Run all checks of assets on what is live now; without SELECT, of all. Exit code 1 when one of
+    severity error fails. SELECT as for `sextant plan`."""
     with platform() as p:
-        names = [asset] if asset else _live(p, env or "")
+        names = _to_check(p, assets, env or "")
         results = [result for name in names for result in p.check(name, env=env or "")]
+        failing = kept_rows(p, results) if rows else None
         emit(
-            results,
+            with_rows(results, failing) if failing is not None else results,
             json=as_json,
-            text=lambda: check_lines(results) if asset else check_summary(results),
+            text=lambda: [
+                *(check_lines(results) if len(names) == 1 else check_summary(results)),
+                *failing_lines(results, failing or {}),
+            ],
         )
         return int(any(not r.ok and r.severity == "error" for r in results))
 
 
-def _live(p: "Platform", env: str) -> list[str]:
-    """Return the live datasets; those of KPIs hold the values, the definitions have no rows."""
-    assets = p.status(env=env)["assets"]
-    return [
-        one["asset"] for one in assets if one["version"] and one["asset"].startswith("dataset:")
-    ]
+def _to_check(p: "Platform", assets: tuple[str, ...], env: str) -> list[str]:
+    """Return the live datasets that are selected; those of KPIs hold the values, the definitions
+    have no rows. One asset by its name: that one, live or not."""
+    if len(assets) == 1 and is_name(assets[0]):
+        return list(assets)
+    seen = p.status(assets=assets, env=env)["assets"]
+    return [one["asset"] for one in seen if one["version"] and one["asset"].startswith("dataset:")]
 
 
 def check_summary(results: "list[CheckResult]") -> list[str]:
@@ -546,6 +563,8 @@ def report_lines(report: "RunReport") -> list[str]:
         f"          {c.asset}[{c.partition or 'all'}] {c.name}: {c.message}"
         for c in report.refused[:_SHOWN]
     ]
+    if any(c.samples for c in report.refused):
+        out.append(f"          `sextant runs {report.id} --rows` shows the rows")
     for step in report.failed:
         if step.code != "SX-CHECK-001":
             out.append(

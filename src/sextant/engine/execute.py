@@ -59,6 +59,9 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     record: Mapping[str, Any] = {}
 
 
+Started = Callable[[Task, int], None]
+
+
 class Work(Protocol):
     """What the tasks do; implemented by whoever made the graph."""
 
@@ -99,15 +102,18 @@ def execute(
     slots: int,
     pools: Mapping[str, int] | None = None,
     cancelled: Callable[[], bool] = lambda: False,
+    on_start: Started = lambda _t, _n: None,
     progress: Callable[[Task, Done], None] = lambda _t, _d: None,
 ) -> Outcome:
     """Run the graph to its end. Returns when nothing can run any more; raises only for storage
     errors and bugs.
 
-    slots  how many attempts may run at once; pools: pool name -> how many of its tasks at once
+    slots     how many attempts may run at once; pools: pool name -> how many of its tasks at once
+    on_start  told of each attempt before it starts, and how many tasks there are in all
+    progress  told how each task has ended
     """
     return _Loop(
-        tasks, work, state, history, clock, slots, dict(pools or {}), cancelled, progress
+        tasks, work, state, history, clock, slots, dict(pools or {}), cancelled, on_start, progress
     ).run()
 
 
@@ -122,6 +128,7 @@ class _Loop:
         slots: int,
         pools: dict[str, int],
         cancelled: Callable[[], bool],
+        on_start: Started,
         progress: Callable[[Task, Done], None],
     ) -> None:
         self.tasks, self.work, self.state, self.history, self.clock = (
@@ -131,7 +138,8 @@ class _Loop:
             history,
             clock,
         )
-        self.slots, self.pools, self.cancelled, self.progress = slots, pools, cancelled, progress
+        self.slots, self.pools, self.cancelled = slots, pools, cancelled
+        self.on_start, self.progress = on_start, progress
         place = {task.id: n for n, task in enumerate(tasks)}
         if len(place) != len(tasks):
             raise Bug("SX-ENGINE-001", "two tasks of a run have one id")
@@ -241,6 +249,7 @@ class _Loop:
             self.strict_written = None
         put = self.results.put
         for n in wave:
+            self.on_start(self.tasks[n], len(self.tasks))
             self.work.submit(self.tasks[n], self.attempts[n], functools.partial(_put, put, n))
 
     # -------------------------------------------------------- ending

@@ -34,6 +34,7 @@ PAGE_ROWS = 100  # rows of a list when nothing else is asked
 PAGE_ROWS_MAX = 10_000  # rows of one page
 # different columns that one text of SQL names: more is not looked up before a run
 COLUMN_READS_MAX = 10_000
+RUNNING_SHOWN_MAX = 16  # steps that run at once, named in each sign of progress
 # events of an asset that a plan looks through for the declaration that made what is live
 DECLARATIONS_READ_MAX = 1_000
 COLUMN_MISTAKES_SHOWN_MAX = 50  # of a plan: a renamed column may be named all over a project
