@@ -206,12 +206,11 @@ def _command(command: click.Command, path: str, level: int) -> Iterator[str]:
     ]
     yield "```\n" + " ".join(filter(None, words)) + "\n```\n"
     rows = [
-        f"| `{_option(p)}` | {p.help or ''} |"
-        for p in command.params
-        if isinstance(p, click.Option)
+        f"| `{_option(p) if isinstance(p, click.Option) else _in_table(p)}` | {p.help or ''} |"
+        for p in sorted(command.params, key=lambda p: isinstance(p, click.Option))
     ]
     yield (
-        "| option | does |\n|---|---|\n" + "\n".join(rows).replace("|A..B", "A..B") + "\n"
+        "| argument, option | does |\n|---|---|\n" + "\n".join(rows).replace("|A..B", "A..B") + "\n"
         if rows
         else ""
     )
@@ -223,6 +222,10 @@ def _argument(argument: click.Argument) -> str:
         name = "{" + "|".join(argument.type.choices) + "}"
     many = " ..." if argument.nargs == -1 else ""
     return f"[{name.strip('[]')}{many}]" if not argument.required else name + many
+
+
+def _in_table(argument: click.Argument) -> str:
+    return _argument(argument).replace("|", "\\|")
 
 
 def _option(option: click.Option) -> str:

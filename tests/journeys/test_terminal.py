@@ -6,6 +6,8 @@ import json
 import os
 import pty
 import re
+import shutil
+import sqlite3
 import subprocess
 import sys
 import termios
@@ -13,9 +15,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import click
 import pytest
 
+from sextant.cli.main import cli
 from sextant.cli.output import width
+from sextant.cli.table import COMMANDS, GROUPS
 
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\x1b[=>]")
 _WIDE = """
@@ -64,8 +69,13 @@ class Person:
 
     def __init__(self, folder: Path, home: Path) -> None:
         self.folder = folder
+        program = home / "bin" / "sextant"
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m sextant.cli.main "$@"\n')
+        program.chmod(0o755)
         self.environment = {
-            **{name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ},
+            "PATH": f"{program.parent}:{os.environ['PATH']}",
+            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
             "XDG_CONFIG_HOME": str(home / "config"),
             "XDG_STATE_HOME": str(home / "state"),
             "HOME": str(home),
@@ -127,13 +137,7 @@ class Person:
     def shell(self, script: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a script of bash; `sextant` is ours."""
         return subprocess.run(
-            [
-                "bash",
-                "-o",
-                "pipefail",
-                "-c",
-                f'sextant() {{ "{sys.executable}" -m sextant.cli.main "$@"; }}\n{script}',
-            ],  # noqa: S607 - bash of the machine
+            ["bash", "-o", "pipefail", "-c", script],  # noqa: S607 - bash of the machine
             cwd=self.folder,
             env={**self.environment, **environment},
             capture_output=True,
@@ -425,6 +429,144 @@ def test_a_project_may_have_a_hyphen_in_its_name(bob: Person) -> None:
     again = bob.types("init", ".")
     assert again.code == 2
     assert "is not empty" in again.plain
+
+
+# ---------------------------------------------------------------- help and completion
+
+
+def commands_of(group: click.Group, path: str) -> Iterator[tuple[str, click.Command]]:
+    for name in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from commands_of(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}", command
+
+
+def test_every_option_and_argument_has_a_line_of_help() -> None:
+    """If this fails, somebody has to read the code to learn what an argument is."""
+    silent = [
+        f"{path} {parameter.name}"
+        for path, command in commands_of(cli, "sextant")
+        for parameter in command.params
+        if not parameter.help
+    ]
+    assert silent == []
+
+
+def test_every_command_stands_in_one_group() -> None:
+    """If this fails, `--help` hides a command."""
+    assert sorted(name for names in GROUPS.values() for name in names) == sorted(COMMANDS)
+
+
+def offered(person: Person, line: str) -> list[str]:
+    """Return what bash offers for a line, as the tab key would."""
+    words = line.split(" ")
+    done = person.shell(
+        'eval "$(sextant completion bash)"\n'
+        f"COMP_WORDS=({' '.join(repr(word) for word in words)})\n"
+        f"COMP_CWORD={len(words) - 1}\n"
+        "_sextant_completion sextant\n"
+        'printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    assert done.stderr == ""
+    assert done.returncode == 0
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("line", "some"),
+    [
+        ("sextant ", {"init", "run", "status", "completion"}),
+        ("sextant ro", {"rollback"}),
+        ("sextant kpi --b", {"--by"}),
+        ("sextant env d", {"diff", "drop"}),
+        ("sextant show or", {"orders"}),
+        ("sextant kpi ", {"costs", "average_order"}),
+        ("sextant run --env ", {"dev", "prod"}),
+        ("sextant completion ", {"bash", "zsh", "fish"}),
+    ],
+)
+def test_bash_completes(bob: Person, line: str, some: set[str]) -> None:
+    """If this fails, the tab key does nothing."""
+    found = offered(bob, line)
+    assert some <= set(found)
+    assert all(one.startswith(line.rpartition(" ")[2]) for one in found)
+
+
+def test_ids_are_completed(bob: Person) -> None:
+    """If this fails, an id of thirty characters has to be copied by hand."""
+    run = json.loads(bob.pipes("runs", "--json").text)[0]["id"]
+    release = json.loads(bob.pipes("releases", "--json").text)[0]["id"]
+    version = json.loads(bob.pipes("versions", "orders", "--json").text)[0]["version"][:12]
+    assert run in offered(bob, "sextant runs run_")
+    assert release in offered(bob, "sextant releases ")
+    assert version in offered(bob, "sextant rollback orders ")
+    assert version in offered(bob, "sextant show orders --as-of ")
+
+
+def test_completing_leaves_no_trace_and_never_fails(bob: Person, tmp_path: Path) -> None:
+    """If this fails, the tab key writes into a project, or prints an error over the line."""
+
+    def files() -> dict[str, tuple[int, int]]:
+        found = [one for one in bob.folder.rglob("*") if one.is_file()]
+        return {str(one): (one.stat().st_mtime_ns, one.stat().st_size) for one in found}
+
+    before = files()
+    state = bob.folder / ".sextant" / "state.db"
+    assert "orders" in offered(bob, "sextant show ")
+    assert files() == before
+    with sqlite3.connect(state) as writer:  # a writer at work, with a log beside the file
+        writer.execute("BEGIN IMMEDIATE")
+        assert "orders" in offered(bob, "sextant show ")
+        writer.rollback()
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert offered(Person(empty, tmp_path), "sextant show ") == []
+    assert list(empty.iterdir()) == []
+    assert offered(bob, "sextant nothing x") == []
+    bob.environment["SEXTANT_SERVER"] = "http://127.0.0.1:9"
+    try:
+        assert offered(bob, "sextant show ") == []
+    finally:
+        del bob.environment["SEXTANT_SERVER"]
+
+
+def test_completing_imports_little() -> None:
+    """If this fails, each press of the tab key takes as long as a run."""
+    script = (
+        "import sys\nfrom sextant.cli.main import call\n"
+        "try: call([])\nexcept SystemExit: pass\n"
+        "print([name for name in ('polars', 'pyarrow', 'duckdb', 'sextant.app.platform') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={
+            **os.environ,
+            "_SEXTANT_COMPLETE": "bash_complete",
+            "COMP_WORDS": "sextant show ",
+            "COMP_CWORD": "2",
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(("shell", "check"), [("zsh", "-n"), ("fish", "--no-execute")])
+def test_other_shells_can_read_their_script(
+    ann: Person, tmp_path: Path, shell: str, check: str
+) -> None:
+    """If this fails, the script for a shell is broken."""
+    script = ann.pipes("completion", shell).text
+    assert re.search(r"\bsx\b", script)
+    if not shutil.which(shell):
+        pytest.skip(f"{shell} is not installed")
+    file = tmp_path / "script"
+    file.write_text(script)
+    subprocess.run([shell, check, str(file)], check=True)
 
 
 # ---------------------------------------------------------------- small things

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 import click
 
+from sextant.cli import complete
 from sextant.cli.output import as_json as json_option
 from sextant.cli.output import (
     emit,
@@ -24,10 +25,21 @@ from sextant.policy.decide import wanted
 
 
 @click.command()
-@click.argument("asset")
-@click.argument("version", required=False, default="")
+@click.argument("asset", help="What is released.", shell_complete=complete.assets)
+@click.argument(
+    "version",
+    required=False,
+    default="",
+    help="Its first 4 or more digits; `sextant versions ASSET` lists them.",
+    shell_complete=complete.versions,
+)
 @click.option(
-    "--from", "source", metavar="ENV", default="", help="Publish what is live in that environment."
+    "--from",
+    "source",
+    metavar="ENV",
+    default="",
+    help="Publish what is live in that environment.",
+    shell_complete=complete.environments,
 )
 @click.option(
     "--break-glass",
@@ -101,8 +113,14 @@ def _released(done: Any, as_json: bool) -> int:
 
 
 @click.command()
-@click.argument("asset")
-@click.argument("version", required=False, default="")
+@click.argument("asset", help="What is taken back.", shell_complete=complete.assets)
+@click.argument(
+    "version",
+    required=False,
+    default="",
+    help="Its first 4 or more digits (default: what is live).",
+    shell_complete=complete.versions,
+)
 @click.option("--reason", default="undone by hand", metavar="TEXT", help="Why; kept in the ledger.")
 @click.option(
     "--downstream/--only",
@@ -149,7 +167,12 @@ def rollback(
 
 
 @click.command()
-@click.argument("id_", metavar="RELEASE")
+@click.argument(
+    "id_",
+    metavar="RELEASE",
+    help="Its id; `sextant status` shows those that wait.",
+    shell_complete=complete.releases,
+)
 @click.option("--deny", is_flag=True, help="Refuse it.")
 @click.option("--reason", default="", metavar="TEXT", help="Why; kept in the ledger.")
 @json_option
@@ -182,8 +205,15 @@ def env_list(as_json: bool) -> None:
 
 
 @env.command("create")
-@click.argument("name")
-@click.option("--from", "parent", required=True, metavar="ENV", help="What it falls through to.")
+@click.argument("name", help="Lower-case letters, digits, - and _.")
+@click.option(
+    "--from",
+    "parent",
+    required=True,
+    metavar="ENV",
+    help="What it falls through to.",
+    shell_complete=complete.environments,
+)
 @json_option
 def env_create(name: str, parent: str, as_json: bool) -> None:
     """Create an environment that sees everything of another one until it has versions of its own.
@@ -198,8 +228,8 @@ def env_create(name: str, parent: str, as_json: bool) -> None:
 
 
 @env.command("diff")
-@click.argument("a")
-@click.argument("b")
+@click.argument("a", help="An environment.", shell_complete=complete.environments)
+@click.argument("b", help="Another one.", shell_complete=complete.environments)
 @wide
 @json_option
 def env_diff(a: str, b: str, as_json: bool) -> int:
@@ -236,7 +266,7 @@ def env_diff(a: str, b: str, as_json: bool) -> int:
 
 
 @env.command("drop")
-@click.argument("name")
+@click.argument("name", help="The environment.", shell_complete=complete.environments)
 @json_option
 def env_drop(name: str, as_json: bool) -> None:
     """Drop an environment; its versions lose their pointer and expire with the others."""
@@ -250,8 +280,10 @@ def env_drop(name: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(["release", "run", "check"]))
-@click.argument("asset")
+@click.argument(
+    "kind", type=click.Choice(["release", "run", "check"]), help="What the other tool did."
+)
+@click.argument("asset", help="To what, such as service:checkout.", shell_complete=complete.assets)
 @click.option(
     "--version",
     "version",

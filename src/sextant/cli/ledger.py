@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from sextant.cli import complete
 from sextant.cli.output import as_json as json_option
 from sextant.cli.output import emit, line, moment, platform, put, say, state, table, wide
 from sextant.kernel.limits import PAGE_ROWS_MAX
@@ -15,7 +16,14 @@ def ledger() -> None:
 
 
 @ledger.command("show")
-@click.argument("subject", required=False, default="", metavar="[SUBJECT]")
+@click.argument(
+    "subject",
+    required=False,
+    default="",
+    metavar="[SUBJECT]",
+    help="Whatever events are about: an asset, release, run ... (default: all).",
+    shell_complete=complete.assets,
+)
 @click.option(
     "--limit",
     default=20,
@@ -114,7 +122,7 @@ def verify(witness_file: Path | None, no_projections: bool, as_json: bool) -> in
 
 
 @ledger.command("prove")
-@click.argument("seq", type=int)
+@click.argument("seq", type=int, help="The number of an event; `sextant ledger show` lists them.")
 @click.option(
     "--since",
     type=click.Path(path_type=Path, exists=True),
@@ -166,7 +174,7 @@ def checkpoint(output: Path | None, as_json: bool) -> None:
 
 
 @ledger.command("erase")
-@click.argument("seq", type=int)
+@click.argument("seq", type=int, help="The number of the event.")
 @click.option("--reason", required=True, metavar="TEXT", help="Why; itself kept in the ledger.")
 @json_option
 def erase(seq: int, reason: str, as_json: bool) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sextant.cli import complete
 from sextant.cli.failing import failing_lines, kept_rows, rows_option, with_rows
 from sextant.cli.output import as_json as json_option
 from sextant.cli.output import (
@@ -136,9 +137,19 @@ def graph(assets: tuple[str, ...], as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("asset", required=False, default="")
+@click.argument(
+    "asset",
+    required=False,
+    default="",
+    help="Its name, or KIND:NAME.",
+    shell_complete=complete.assets,
+)
 @click.option(
-    "--as-of", default="", metavar="VERSION|TIME", help="That version, or what was live then."
+    "--as-of",
+    default="",
+    metavar="VERSION|TIME",
+    help="That version, or what was live then.",
+    shell_complete=complete.versions,
 )
 @click.option("--partition", default="", metavar="KEY", help="Rows of this partition.")
 @click.option(
@@ -251,7 +262,13 @@ def _asset_missing(p: "Platform", command: str, needs: str) -> UsageError:
 
 
 @click.command()
-@click.argument("asset", required=False, default="")
+@click.argument(
+    "asset",
+    required=False,
+    default="",
+    help="Its name, or KIND:NAME (default: all).",
+    shell_complete=complete.assets,
+)
 @limit_option
 @wide
 @options
@@ -304,8 +321,19 @@ def _newest_lines(newest: list[dict[str, Any]]) -> list[str]:
 
 
 @click.command()
-@click.argument("a", metavar="A")
-@click.argument("b", metavar="[B]", required=False, default="")
+@click.argument(
+    "a",
+    metavar="A",
+    help="ASSET@VERSION, ASSET@TIME, ASSET@env:NAME, or ASSET: what is live.",
+    shell_complete=complete.assets,
+)
+@click.argument(
+    "b",
+    metavar="[B]",
+    required=False,
+    default="",
+    help="The same, or a version of the same asset (default: what is live).",
+)
 @wide
 @options
 def diff(a: str, b: str, env: str | None, as_json: bool) -> int:
@@ -372,8 +400,21 @@ def _pairs(row: dict[str, Any]) -> str:
 
 
 @click.command()
-@click.argument("id_", metavar="[ID]", required=False, default="")
-@click.option("--asset", default="", help="Only releases of this asset.")
+@click.argument(
+    "id_",
+    metavar="[RELEASE]",
+    required=False,
+    default="",
+    help="The id of one (default: the newest ones).",
+    shell_complete=complete.releases,
+)
+@click.option(
+    "--asset",
+    default="",
+    metavar="ASSET",
+    help="Only releases of this asset.",
+    shell_complete=complete.assets,
+)
 @limit_option
 @wide
 @options
@@ -425,7 +466,13 @@ def _release_lines(found: list[dict[str, Any]]) -> list[str]:
 
 
 @click.command()
-@click.argument("name", required=False, default="")
+@click.argument(
+    "name",
+    required=False,
+    default="",
+    help="Of the KPI (default: all of them).",
+    shell_complete=complete.kpis,
+)
 @click.option(
     "--by", multiple=True, metavar="DIM", help="Break down by this dimension; may be given again."
 )
@@ -540,7 +587,14 @@ def _formatted(value: Any, spec: str) -> Any:
 
 
 @click.command()
-@click.argument("subject", metavar="[ASSET|ID]", required=False, default="")
+@click.argument(
+    "subject",
+    metavar="ASSET|ID",
+    required=False,
+    default="",
+    help="An asset, or the id of a run, release, signal, incident or event.",
+    shell_complete=complete.assets,
+)
 @limit_option
 @options
 def why(subject: str, limit: int, env: str | None, as_json: bool) -> None:
@@ -595,7 +649,9 @@ def _some(partitions: list[str]) -> str:
 
 
 @click.command()
-@click.argument("id_", metavar="[ID]", required=False, default="")
+@click.argument(
+    "id_", metavar="[SIGNAL]", required=False, default="", help="The id of the one to close."
+)
 @click.option(
     "--close",
     "reason",
@@ -660,7 +716,14 @@ def incidents(limit: int, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("id_", metavar="[ID]", required=False, default="")
+@click.argument(
+    "id_",
+    metavar="[RUN]",
+    required=False,
+    default="",
+    help="The id of one (default: the newest ones).",
+    shell_complete=complete.runs,
+)
 @click.option(
     "--cancel",
     is_flag=True,

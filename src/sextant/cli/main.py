@@ -7,13 +7,16 @@ bug, 130 interrupted. SEXTANT_DEBUG=1 shows the traceback of an error that is no
 
 import os
 import sys
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from sextant.cli.output import line, mark, nobody_reads, put, say, stop_writing
 from sextant.cli.table import COMMANDS, GROUPS
 from sextant.kernel.errors import Bug, SextantError, WorldError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 _WIDEST = max(map(len, COMMANDS))
 
@@ -38,6 +41,16 @@ class LazyGroup(click.Group):
             with formatter.section(title):
                 formatter.write_dl([(f"{name:{_WIDEST}}", COMMANDS[name][1]) for name in names])
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
+        """Offer commands without importing them, and the options in front of them."""
+        from click.shell_completion import CompletionItem
+
+        return [
+            CompletionItem(name, help=COMMANDS[name][1])
+            for name in self.list_commands(ctx)
+            if name.startswith(incomplete)
+        ] + click.Command.shell_complete(self, ctx, incomplete)
+
     def make_context(self, *args: Any, **more: Any) -> click.Context:
         try:
             return super().make_context(*args, **more)
@@ -56,7 +69,8 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+        known = not args or args[0] in COMMANDS or args[0].startswith("-")
+        if not known and not ctx.resilient_parsing:
             import difflib
 
             near = difflib.get_close_matches(args[0], COMMANDS, n=2)

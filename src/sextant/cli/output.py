@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, NoReturn, Self
 
 import click
 
+from sextant.cli import complete
 from sextant.formats.values import plain
 from sextant.formats.values import text as text_of
 
@@ -32,11 +33,21 @@ wide = click.option(
     help="Show tables whole, also where they are wider than the terminal.",
 )
 env_option = click.option(
-    "--env", default=None, metavar="NAME", help="The environment (default: the project's)."
+    "--env",
+    default=None,
+    metavar="NAME",
+    help="The environment (default: the project's).",
+    shell_complete=complete.environments,
 )
 # Assets as every command selects them: see `engine.selection`.
 _NAME = re.compile(r"(?!tag:|owner:|kind:|path:)[\w:]+")
-select_argument = click.argument("assets", nargs=-1, metavar="[SELECT]...")
+select_argument = click.argument(
+    "assets",
+    nargs=-1,
+    metavar="[SELECT]...",
+    help="`orders`, `+orders`, `orders+`, `tag:daily`, `owner:`, `kind:`, `path:` (default: all).",
+    shell_complete=complete.assets,
+)
 _CONTROL = re.compile(
     "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]"
 )  # all but tab and new line; and what turns the direction of text

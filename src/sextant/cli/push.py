@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
+from sextant.cli import complete
 from sextant.cli.output import emit, moment, options, platform, say, state, table, wide
 from sextant.kernel.errors import BadRows, SextantError, UsageError
 
@@ -16,8 +17,16 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("dataset")
-@click.argument("file", type=click.File("rb"), metavar="[FILE|-]", required=False)
+@click.argument(
+    "dataset", help="One that is declared with sx.stream.", shell_complete=complete.assets
+)
+@click.argument(
+    "file",
+    type=click.File("rb"),
+    metavar="[FILE|-]",
+    required=False,
+    help="JSON lines, a JSON array, Arrow or Parquet; `-` is standard input.",
+)
 @click.option(
     "--batch",
     default="",

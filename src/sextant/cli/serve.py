@@ -97,7 +97,7 @@ def token() -> None:
 
 
 @token.command("create")
-@click.argument("name")
+@click.argument("name", help="Of whom or what it is for.")
 @click.option(
     "--kind",
     type=click.Choice(["token", "person", "agent"]),
@@ -205,7 +205,7 @@ def _state(one: "TokenSeen") -> str:
 
 
 @token.command("revoke")
-@click.argument("id_", metavar="ID")
+@click.argument("id_", metavar="ID", help="Of the token; `sextant token list` shows it.")
 @json_option
 def revoke_token(id_: str, as_json: bool) -> None:
     """Revoke a token. The doors of telemetry remember an answer for up to 5 seconds."""
@@ -219,7 +219,7 @@ def account() -> None:
 
 
 @account.command("create")
-@click.argument("name")
+@click.argument("name", help="The person's login name.")
 @click.option("--role", type=_ROLES, default="viewer", help="What it may do (default: look).")
 @click.option(
     "--team",
@@ -281,7 +281,7 @@ def list_accounts(as_json: bool) -> None:
 
 
 @account.command("disable")
-@click.argument("name")
+@click.argument("name", help="The person's login name.")
 @json_option
 def disable_account(name: str, as_json: bool) -> None:
     """Disable an account; its sessions end at once."""

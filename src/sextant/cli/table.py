@@ -9,7 +9,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "Decide what is live": ("releases", "release", "rollback", "approve", "env"),
     "Serve it to others": ("up", "token", "account"),
-    "Look after it": ("doctor", "backup", "gc", "ledger"),
+    "Look after it": ("doctor", "backup", "gc", "ledger", "completion"),
 }
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -68,6 +68,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("sextant.cli.serve:up", "Serve the project: scheduler, telemetry, API and SQL."),
     "token": ("sextant.cli.serve:token", "Make, list and revoke tokens."),
     "account": ("sextant.cli.serve:account", "Make, list and disable accounts."),
+    "completion": (
+        "sextant.cli.complete:completion",
+        "Print the script with which a shell completes commands and names.",
+    ),
     "backup": ("sextant.cli.upkeep:backup", "Create, verify and restore backups."),
     "gc": ("sextant.cli.upkeep:gc", "Delete the bytes that nothing keeps any more."),
     "doctor": (

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from sextant.cli import complete
 from sextant.cli.output import as_json as json_option
 from sextant.cli.output import (
     emit,
@@ -80,7 +81,7 @@ def _seconds(text: str) -> int:
 
 
 @click.command()
-@click.argument("sql", metavar="SQL|-")
+@click.argument("sql", metavar="SQL|-", help="One SELECT; `-` reads it from standard input.")
 @click.option(
     "--param",
     "params",
@@ -135,9 +136,13 @@ def query(sql: str, params: tuple[str, ...], form: str, output: Path | None, as_
 
 
 @click.command()
-@click.argument("asset")
+@click.argument("asset", help="The dataset.", shell_complete=complete.assets)
 @click.option(
-    "--as-of", default="", metavar="VERSION|TIME", help="That version, or what was live then."
+    "--as-of",
+    default="",
+    metavar="VERSION|TIME",
+    help="That version, or what was live then.",
+    shell_complete=complete.versions,
 )
 @click.option("--partition", default="", metavar="KEY", help="Rows of this partition.")
 @click.option(
@@ -211,7 +216,14 @@ def _form_of(output: Path | None, given: str) -> str:
 
 
 @click.command()
-@click.argument("run", metavar="[RUN]", required=False, default="")
+@click.argument(
+    "run",
+    metavar="[RUN]",
+    required=False,
+    default="",
+    help="The id of a run (default: the newest).",
+    shell_complete=complete.runs,
+)
 @click.option("--step", default="", help="Of a run: only this step.")
 @click.option("--search", default="", metavar="WORDS", help="Lines that have all these words.")
 @click.option("--asset", default="", help="Lines of this asset, such as service:checkout.")
@@ -315,7 +327,13 @@ def _log_line(logged: dict[str, Any]) -> str:
 
 
 @click.command()
-@click.argument("trace", metavar="[ID]", required=False, default="")
+@click.argument(
+    "trace",
+    metavar="[TRACE]",
+    required=False,
+    default="",
+    help="The id of one, or its first digits (default: the newest ones).",
+)
 @click.option("--asset", default="", help="Traces in which this asset has a span.")
 @click.option("--failed", is_flag=True, help="Traces with an error.")
 @since_option
@@ -446,7 +464,9 @@ def _waterfall(spans: list[dict[str, Any]]) -> list[str]:
 
 
 @click.command()
-@click.argument("name", metavar="[NAME]", required=False, default="")
+@click.argument(
+    "name", metavar="[NAME]", required=False, default="", help="Of one (default: list them)."
+)
 @click.option(
     "--by", multiple=True, metavar="LABEL", help="Sum up by this label; may be given again."
 )

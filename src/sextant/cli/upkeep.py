@@ -14,7 +14,7 @@ def backup() -> None:
 
 
 @backup.command("create")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path), help="A new one.")
 @json_option
 def backup_create(folder: Path, as_json: bool) -> None:
     """Write a backup into a new FOLDER, while runs go on. It holds the signing key: keep it
@@ -34,7 +34,7 @@ def backup_create(folder: Path, as_json: bool) -> None:
 
 
 @backup.command("verify")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path), help="Of the backup.")
 @json_option
 def backup_verify(folder: Path, as_json: bool) -> int:
     """Check every file of a backup, its ledger, and that live data is whole. Exit code 1 with
@@ -60,8 +60,8 @@ def backup_verify(folder: Path, as_json: bool) -> int:
 
 
 @backup.command("restore")
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.argument("target", type=click.Path(path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path), help="Of the backup.")
+@click.argument("target", type=click.Path(path_type=Path), help="The project's folder.")
 @json_option
 def backup_restore(folder: Path, target: Path, as_json: bool) -> None:
     """Put a backup into the project folder TARGET, which must have no .sextant yet. The project's

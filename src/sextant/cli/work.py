@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sextant.cli import complete
 from sextant.cli.failing import failing_lines, kept_rows, rows_option, with_rows
 from sextant.cli.output import (
     emit,
@@ -369,8 +370,18 @@ def _each(p: "LocalPlatform", env: str, request: "Request", as_json: bool) -> in
 
 
 @click.command()
-@click.argument("asset", metavar="SELECT")
-@click.argument("partitions", required=False, metavar="[A..B]")
+@click.argument(
+    "asset",
+    metavar="SELECT",
+    help="What is made: an asset, or as for `sextant plan`.",
+    shell_complete=complete.assets,
+)
+@click.argument(
+    "partitions",
+    required=False,
+    metavar="[A..B]",
+    help="The first and the last, both included, or one.",
+)
 @only_option
 @click.option(
     "--stale", is_flag=True, help="What is stale because its code changed, and what depends on it."

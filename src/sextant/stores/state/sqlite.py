@@ -7,7 +7,7 @@ finds another's commit reads the ledger's head again.
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -30,8 +30,12 @@ STATEMENTS_CACHED = 512  # prepared statements per connection: more than there a
 class SqliteReader:
     """Reads a state file from any thread; makes, changes and migrates nothing."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, *, connect: Callable[[Path], sqlite3.Connection] | None = None
+    ) -> None:
+        """connect  opens the file; None: as a reader beside writers"""
         self.path = Path(path)
+        self._connect = connect or reading
         self.address = str(self.path.resolve())
         self._named = statements()
         self._idle: list[
@@ -75,7 +79,7 @@ class SqliteReader:
             try:
                 connection = self._idle.pop()
             except IndexError:
-                connection = connect(self.path, read_only=True)
+                connection = self._connect(self.path)
                 self._all.append(connection)
             try:
                 yield connection
@@ -289,6 +293,25 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def reading(path: Path) -> sqlite3.Connection:
+    """Return a connection that reads beside writers."""
+    return connect(path, read_only=True)
+
+
+def glance(path: Path) -> sqlite3.Connection:
+    """Return a connection for a quick look: it writes nothing at all, no file beside it either, and
+    waits for nobody. Of a file that is open elsewhere it sees what that one has committed."""
+    log = path.with_name(path.name + "-wal")
+    how = "mode=ro" if log.exists() and log.stat().st_size else "immutable=1"
+    return sqlite3.connect(
+        f"{path.resolve().as_uri()}?{how}",
+        uri=True,
+        timeout=0.0,
+        isolation_level=None,
+        check_same_thread=False,
+    )
 
 
 def prepare(path: Path) -> sqlite3.Connection:
