@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import termios
+import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -673,3 +674,35 @@ def numbers() -> pl.DataFrame:
     person = Person(folder, home)
     assert person.pipes("run").code == 0
     return person
+
+
+def test_up_listens_where_it_is_told(long: Person) -> None:
+    """If this fails, a newcomer edits a file to try another port."""
+    (long.folder / "sextant.toml").write_text(
+        'module = "ops"\n[server]\ningest = "127.0.0.1:0"\nsql = "127.0.0.1:0"\n'
+    )
+    server = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "sextant.cli.main",
+            "up",
+            "--json",
+            "--host",
+            "127.0.0.2",
+            "--port",
+            "0",
+        ],
+        cwd=long.folder,
+        env=long.environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stdout is not None
+    with server:
+        address = json.loads(server.stdout.readline())["api"]
+        assert re.fullmatch(r"http://127\.0\.0\.2:\d+", address)
+        with urllib.request.urlopen(f"{address}/healthz") as answer:  # noqa: S310 - our own address
+            assert answer.status == 200
+        server.terminate()
+    assert server.returncode == 0
