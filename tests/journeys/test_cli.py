@@ -163,26 +163,29 @@ def test_the_ledger_verifies_and_an_event_can_be_proven_offline(sx: Sx, tmp_path
     found = as_json(sx("ledger", "verify", "--json"))
     assert found["ok"], found
     assert found["signed"] == found["witnessed"] == found["events"]
-    bundle = tmp_path / "proof.json"
-    assert sx("ledger", "prove", "3", "-o", str(bundle))[0] == 0
+    bundle, witness = tmp_path / "proof.json", tmp_path / "witness.txt"
+    assert sx("ledger", "checkpoint", "-o", str(witness))[0] == 0
+    assert sx("report", "run", "job:late", "--feeds", "orders")[0] == 0  # the log goes on
+    _, _, told = sx("ledger", "prove", "3", "--since", str(witness), "-o", str(bundle))
+    assert json.loads(bundle.read_text())["key"] not in told  # the reader brings a key of his own
     import subprocess
     import sys
 
     import sextant.ledger.standalone as standalone
 
-    checked = subprocess.run(
-        [
-            sys.executable,
-            standalone.__file__,
-            str(bundle),
-            "--key",
-            json.loads(bundle.read_text())["key"],
-        ],
-        capture_output=True,
-        text=True,
-    )
+    def check(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, standalone.__file__, str(bundle), *arguments],
+            capture_output=True,
+            text=True,
+        )
+
+    checked = check("--witness", str(witness))
     assert checked.returncode == 0, checked.stdout
-    assert checked.stdout.startswith("ok:")
+    assert checked.stdout.startswith("ok: event 3 ")
+    checked = check()
+    assert checked.returncode == 2, "a proof vouches for itself"
+    assert "anybody may have signed this" in checked.stdout
 
 
 def test_a_backup_is_verified_and_restored(sx: Sx, tmp_path: Path, project: Path) -> None:

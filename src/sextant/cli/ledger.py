@@ -126,7 +126,7 @@ def verify(witness_file: Path | None, no_projections: bool, as_json: bool) -> in
 @click.option(
     "--since",
     type=click.Path(path_type=Path, exists=True),
-    help="An older witness: prove that the log continues it.",
+    help="The witness that the reader has: prove that the log continues it.",
 )
 @click.option(
     "--output",
@@ -137,7 +137,10 @@ def verify(witness_file: Path | None, no_projections: bool, as_json: bool) -> in
 def prove(seq: int, since: Path | None, output: Path | None) -> None:
     """Prove that event SEQ stands in the signed log, as a JSON bundle that verifies offline:
 
-    python -m sextant.ledger.standalone BUNDLE.json --key KEY"""
+    python -m sextant.ledger.standalone BUNDLE.json --witness WITNESS
+
+    WITNESS (or --key KEY) is what the reader got before and elsewhere, by `ledger checkpoint -o`.
+    With the key that stands in the bundle nothing is proven."""
     import msgspec
 
     with platform(load=False) as p:
@@ -146,8 +149,8 @@ def prove(seq: int, since: Path | None, output: Path | None) -> None:
         if output:
             output.write_text(text + "\n", encoding="utf-8")
             say(
-                f"wrote {output}; check it with: python -m sextant.ledger.standalone "
-                f"{output} --key {bundle['key']}"
+                f"wrote {output}; whoever has a witness from elsewhere checks it with: "
+                f"python -m sextant.ledger.standalone {output} --witness WITNESS"
             )
         else:
             put(text + "\n")

@@ -1,15 +1,14 @@
 """Verifies a Sextant ledger, or a proof from one, without Sextant: needs Python 3.11 and
 `cryptography` only. Copy this file.
 
-    python standalone.py state.db [--key BASE64] [--witness FILE]     the whole log in a SQLite
-    state file (read-only)
-    python standalone.py proof.json [--key BASE64] [--witness FILE]   one event, by `sextant ledger
-    prove`
---key      the public key that you trust, from another source than the file; without it the
-           witness's
---witness  a checkpoint that you kept (`sextant witness 1`): the log must begin with what it saw
-Exits 0 when all holds, 1 when something does not, 2 when it cannot tell. RFC 6962 tree, C2SP signed
-notes.
+    python standalone.py state.db ...      the whole log in a SQLite state file (read-only)
+    python standalone.py proof.json ...    one event, by `sextant ledger prove`
+--key BASE64    the public key that you trust, from elsewhere: with the key that a file itself names
+                nothing is proven, since anybody can sign a file with a key of his own
+--witness FILE  a checkpoint that you kept (`sextant witness 1`): the log must begin with what it
+                saw, and its key is the trusted one where --key gives none
+Exits 0 when all holds, 1 when something does not, 2 when it cannot tell: also without a trusted
+key. RFC 6962 tree, C2SP signed notes.
 """
 
 import argparse
@@ -174,7 +173,10 @@ def main() -> int:
             text = check_proof(json.loads(arguments.file.read_text()), key, witness)
         else:
             text = check_database(arguments.file, key, witness)
-        print("ok:" if key else "ok, but for signatures (no --key):", text)
+        if not key:
+            print("cannot tell: no --key and no --witness, so anybody may have signed this:", text)
+            return 2
+        print("ok:", text)
     except Wrong as error:
         print("WRONG:", error)
         return 1
