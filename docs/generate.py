@@ -566,25 +566,16 @@ def _area(code: str) -> str:
 
 def settings() -> str:
     """Return the page of `sextant.toml` and of the environment variables."""
-    from sextant.app.config import Config, _Keys
+    from sextant.app.config import Config, Scrape, Server, Telemetry, _Keys
 
-    text = re.sub(r"\n {4,}(?=\S)", " ", inspect.getdoc(Config) or "")  # continued lines
-    said = dict(re.findall(r"^\s*(\w+)  +(.+)$", text, re.MULTILINE))
-    tree = ast.parse(inspect.getsource(_Keys)).body[0]
-    assert isinstance(tree, ast.ClassDef)
-    rows = []
-    for node in tree.body:
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            default = ast.unparse(node.value) if node.value else "required"
-            rows.append(
-                f"| `{node.target.id}` | `{ast.unparse(node.annotation)}` | `{default}` | "
-                f"{said[node.target.id]} |"
-            )
     variables = {
         "SEXTANT_USER": "who acts, instead of the login name",
         "SEXTANT_PAGER": 'the pager, instead of `PAGER` and `less -FRX`; "" = none',
-        "SEXTANT_THREADS": "threads of DuckDB in each worker; the processors are shared out when it is not set",
-        "POLARS_MAX_THREADS": "the same for Polars",
+        "SEXTANT_SERVER": "address of a server that commands and `sx.open()` ask, instead of the folder",
+        "SEXTANT_TOKEN": "the token that they show it",
+        "SEXTANT_DEBUG": "anything: an error comes with its traceback",
+        "SEXTANT_THREADS": "threads of DuckDB for queries with `deterministic=False`; the processors are shared out among the workers when it is not set. Other steps compute on one",
+        "POLARS_MAX_THREADS": "threads of Polars in each worker: 1 when it is not set, so that sums of floats come out as they were",
         "XDG_CONFIG_HOME": "below it lie the signing keys: `sextant/keys/PROJECT.pem`",
         "XDG_STATE_HOME": "below it lie the witnesses: `sextant/witness/PROJECT.txt`",
     }
@@ -596,11 +587,19 @@ def settings() -> str:
                 "The file marks the project's folder. A misspelt setting is an error with its "
                 "line.\n"
             ),
-            "| setting | type | default | is |\n|---|---|---|---|",
-            *rows,
+            *_settings_table(_Keys, Config),
             (
                 '\n```toml\nmodule = "flights.ops"\nenvironment = "dev"\nworkers = 4\ninclude = '
                 '["seeds/*.csv"]\n\n[pools]\nwarehouse = 2\n```\n'
+            ),
+            *(
+                line
+                for name, table in (
+                    ("[server]", Server),
+                    ("[telemetry]", Telemetry),
+                    ("[[telemetry.scrape]]", Scrape),
+                )
+                for line in (f"### {name}\n", *_settings_table(table, table), "")
             ),
             "## Environment variables\n",
             "| variable | is |\n|---|---|",
@@ -611,6 +610,23 @@ def settings() -> str:
             ),
         ]
     )
+
+
+def _settings_table(table: type, described: type) -> list[str]:
+    """Return the settings of a table of `sextant.toml` as rows; `described` has their meaning."""
+    text = re.sub(r"\n {4,}(?=\S)", " ", inspect.getdoc(described) or "")  # continued lines
+    said = dict(re.findall(r"^\s*(\w+)  +(.+)$", text, re.MULTILINE))
+    tree = ast.parse(inspect.getsource(table)).body[0]
+    assert isinstance(tree, ast.ClassDef)
+    return [
+        "| setting | type | default | is |\n|---|---|---|---|",
+        *(
+            f"| `{node.target.id}` | `{ast.unparse(node.annotation)}` | "
+            f"`{ast.unparse(node.value) if node.value else 'required'}` | {said[node.target.id]} |"
+            for node in tree.body
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+        ),
+    ]
 
 
 def event_types() -> dict[str, str]:

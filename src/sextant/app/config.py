@@ -51,8 +51,16 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Scrape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[[telemetry.scrape]]`: a target whose metrics are fetched. `private` lets it be an address
-    of this machine or its network."""
+    """`[[telemetry.scrape]]`: a target whose metrics are fetched.
+
+    job      name of what is scraped; its asset is `service:JOB` when `asset` says nothing
+    url      http(s) address of its metrics
+    every    how often
+    timeout  how long one answer may take
+    asset    the asset that the metrics are of
+    owner    the team that owns it, and whose budget of series counts
+    private  whether the address may be one of this machine or its network
+    """
 
     job: str
     url: str
@@ -68,7 +76,8 @@ class Telemetry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     clickhouse  http(s)://user:password@host:port of a ClickHouse; "" = chDB below `.sextant/`
     keep        how long: samples, rollups, logs, spans, events
-    series_max  series of one owner; what is beyond goes into an overflow series, with a signal
+    series_max  live series of one owner, 0 = the limit; samples of a new one beyond it are refused
+    scrape      `[[telemetry.scrape]]`: targets whose metrics are fetched
     """
 
     clickhouse: str = ""
