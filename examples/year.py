@@ -90,20 +90,7 @@ class Story:
             f"  {len(runs)} runs made {sum(r.rows for r in runs):,} rows in {took:.1f} s; "
             "every version is in the ledger, with its cause"
         )
-        print(
-            f"\n  {len(refused) or 'no'} checks refused data"
-            + ("; what was live stayed live:" if refused else "")
-        )
-        for check in refused[:6]:
-            print(f"    {check.asset}[{check.partition}]  {check.message}")
-        by_name: dict[str, list[Any]] = {}
-        for check in warned:
-            by_name.setdefault(f"{check.asset}: {check.name}", []).append(check)
-        print(f"\n  {len(warned)} warnings, the blemishes of real data:")
-        for name, found in sorted(by_name.items(), key=lambda item: -len(item[1])):
-            print(
-                f"    {len(found):4} x {name}   e.g. {found[0].partition}: {found[0].message[:90]}"
-            )
+        _verdicts(refused, warned)
 
     def numbers(self) -> None:
         """The business numbers, right under any drill-down."""
@@ -130,7 +117,7 @@ class Story:
             str(row["bucket"])[:10]: row["value"]
             for row in self.p.views.kpi(self.env, "mean_delay", grain="1d")["rows"]
         }
-        print("\n  the five worst days (8 and 9 February is the blizzard)")
+        print("\n  the five worst days by share on time; 2013-02-08 and 2013-02-09 are a blizzard")
         for row in sorted(days, key=lambda row: float(row["value"]))[:5]:
             day = str(row["bucket"])[:10]
             print(
@@ -138,24 +125,27 @@ class Story:
                 f"mean delay of those that flew {delay[day]:5.1f} min"
             )
         worst = sorted(delay, key=lambda day: -float(delay[day]))
-        places = ", ".join(f"{worst.index(day) + 1}" for day in ("2013-02-08", "2013-02-09"))
+        blizzard = ("2013-02-08", "2013-02-09")
+        places = " and ".join(f"{worst.index(day) + 1}" for day in blizzard)
         print(
-            "  an average over flown flights hides it: by mean delay these two days stand "
-            f"at places {places} of {len(worst)}"
+            "  an average over the flights that flew hides the blizzard: by mean delay "
+            f"{' and '.join(blizzard)}\n  stand at places {places} of {len(worst)}, although half of "
+            "their flights never left"
         )
 
     def bad_file(self, folder: Path) -> None:
         """A broken delivery is refused, and nobody sees it."""
         chapter("A bad file arrives")
+        print("  the file of 2013-06-10 comes without its carriers: checks of severity error fail")
         before = self.p.versions.live_version(self.env, "dataset:flights")
         with BrokenDelivery(folder, "day.with_columns(carrier=pl.lit(None, pl.String))"):
             report = self.force("2013-06-10")
         for check in report.refused[:3]:
             print(f"  REFUSED  {check.asset}[{check.partition}]  {check.message}")
+        same = self.p.versions.live_version(self.env, "dataset:flights") == before
         print(
-            f"  run {report.state}; skipped behind it: {len(report.skipped)} steps; live is "
-            "unchanged: "
-            f"{self.p.versions.live_version(self.env, 'dataset:flights') == before}"
+            f"  the run is {report.state} and {len(report.skipped)} steps behind it are skipped: "
+            f"what readers see {'is unchanged' if same else 'HAS CHANGED'}"
         )
 
     def bad_publish(self, folder: Path) -> None:
@@ -271,6 +261,28 @@ class BrokenDelivery:
 
     def __exit__(self, *_: object) -> None:
         self._file.write_text(self._good, encoding="utf-8")
+
+
+def _verdicts(refused: list[Any], warned: list[Any]) -> None:
+    """Tell what the checks said: refusals, then warnings by check, each with its days."""
+    if refused:
+        print(f"\n  {len(refused)} checks of severity error failed, so these were not published:")
+        for check in refused[:6]:
+            print(f"    REFUSED  {check.asset}[{check.partition}]  {check.message}")
+    else:
+        print("\n  refused: nothing. No check of severity error failed; every day was published")
+    print(
+        f"  warned: {len(warned)} times. Checks of severity warn failed; the days were published, "
+        "with the warning beside them.\n  These are the blemishes of real data:"
+    )
+    by_name: dict[str, list[Any]] = {}
+    for check in warned:
+        by_name.setdefault(f"{check.asset}: {check.name}", []).append(check)
+    for name, found in sorted(by_name.items(), key=lambda item: -len(item[1])):
+        days = ", ".join(check.partition for check in found[:2])
+        more = f" and {len(found) - 2} more days" if len(found) > 2 else ""
+        print(f"    {len(found):4} x {name}   {days}{more}")
+        print(f"           {found[0].message[:110]}")
 
 
 def chapter(title: str) -> None:
