@@ -381,3 +381,58 @@ def test_progress_off_a_terminal_is_a_line_now_and_then(
     with module.Progress() as progress:
         progress(RunProgress(step="a", ended=1, total=1))
     assert capfd.readouterr().err == "", "nothing of a short run"
+
+
+# ---------------------------------------------------------------- what a newcomer tries
+
+
+def test_a_range_that_nothing_has_is_refused(sx: Sx) -> None:
+    """A typo in a year would end well, with nothing made."""
+    for args in (("run", "orders", "--partition"), ("plan", "--partition"), ("backfill", "orders")):
+        code, out, err = sx(*args, "2027-01-09")
+        assert (code, out) == (2, ""), args
+        assert "there are no partitions `2027-01-09`" in err
+        assert "`dataset:orders` begins on 2026-01-01 and ends before 2026-01-08" in err
+    assert sx("run", "orders", "--partition", "2026-01-07..2026-01-09")[0] == 0
+
+
+def test_a_failed_run_is_said_by_status_until_one_ends_well(sx: Sx) -> None:
+    """A night's failure would look like something that nobody has asked for yet."""
+    edit("count = 40", 'count = int("forty")')
+    assert sx("run")[0] == 3
+    code, out, _ = sx("status")
+    assert code == 1
+    run = json.loads(sx("status", "--json")[1])["failed_run"]
+    assert f"`sextant runs {run}` says why" in out
+    edit('count = int("forty")', "count = 40")
+    assert sx("run")[0] == 0
+    assert sx("status")[0] == 0
+
+
+def test_an_error_of_a_source_is_in_the_log_whatever_its_kind(sx: Sx) -> None:
+    """An answer 500 of an interface would leave no trace but its text."""
+    edit("count = 40", 'raise OSError("HTTP Error 500: out of order")\n    count = 40')
+    code, out, _ = sx("run")
+    assert code == 3
+    assert "`dataset:orders` raised OSError: HTTP Error 500: out of order" in out
+    log = sx("logs")[1]
+    assert "Traceback" in log
+    assert "ops.py" in log
+
+
+def test_a_kpi_is_checked_by_its_values(sx: Sx) -> None:
+    """A KPI that is named would fail with an assertion."""
+    assert sx("run")[0] == 0
+    code, out, _ = sx("check", "average_order")
+    assert code == 0
+    assert "unique(" in out
+
+
+def test_a_wrong_query_is_said_once(sx: Sx) -> None:
+    """Three copies of a parser's message, one with a query that nobody wrote, hide the place."""
+    assert sx("run")[0] == 0
+    code, _, err = sx("query", "select shop frm data.orders")
+    assert code == 2
+    assert err.count("Syntax error") == 1
+    assert "formatQuerySingleLine" not in err
+    assert "data.orders" in err

@@ -108,6 +108,7 @@ class Status(TypedDict):
     signals: list[SignalSeen]
     waiting: list[dict[str, Any]]
     runs_open: list[str]
+    failed_run: str  # the newest run of the environment, if it failed
     inbox: list[Inbox]
     load_problem: str
 

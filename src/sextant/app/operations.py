@@ -46,7 +46,7 @@ from sextant.app.visibility import Visibility
 from sextant.engine import bodies
 from sextant.engine.execute import Done, Task
 from sextant.engine.leases import worker_of
-from sextant.engine.plan import Plan, Request
+from sextant.engine.plan import Plan, Request, check_range
 from sextant.formats.values import plain
 from sextant.kernel.errors import Denied, NotFound, UsageError
 from sextant.kernel.limits import PAGE_ROWS, PAGE_ROWS_MAX, RUNNING_SHOWN_MAX
@@ -659,7 +659,9 @@ def request_of(p: "LocalPlatform", assets: Sequence[str], partition: str, **more
             f"nothing of {', '.join(chosen)} is made by this project",
             hint="observed assets are changed by other tools: `sextant why ASSET` shows them",
         )
-    return Request(assets=made, partitions=span(partition), **more)
+    request = Request(assets=made, partitions=span(partition), **more)
+    check_range(p.manifest(), request)
+    return request
 
 
 def span(text: str) -> tuple[str, str] | None:

@@ -540,7 +540,7 @@ class LocalPlatform:
                 f"`{name}` is {' and '.join(a.id for a in exact)}",
                 hint="write the kind too",
             )
-        names = [n for a in self.manifest().assets for n in (a.name, a.id)]
+        names = [a.id if ":" in name else a.name for a in self.manifest().assets]
         near = difflib.get_close_matches(name, names, n=3)
         raise NotFound(
             "SX-PLAN-002",

@@ -772,6 +772,8 @@ class Runs:
         """
         p = self._p
         manifest = p.manifest()
+        values = manifest.asset(f"dataset:kpi_{asset.name}") if asset.kind == "kpi" else None
+        asset = values or asset  # what is checked of a KPI are its values
         self._allowed(by, "check", env, manifest, {asset.id}, "")
         if not p.versions.live_version(env, asset.id):
             raise NotFound(

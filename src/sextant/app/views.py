@@ -126,10 +126,15 @@ class Views:
                 for r in p.releases.open()
                 if r.state in ("waiting", "paused")
             ],
+            "failed_run": self._failed_run(env),
             "runs_open": [row[0] for row in p.state.read("runs_open")],
             "inbox": p.inbox.waits(),
             "load_problem": p.load_problem.message if p.load_problem else "",
         }
+
+    def _failed_run(self, env: str) -> str:
+        newest = self.runs(env=env, limit=1).items
+        return str(newest[0]["id"]) if newest and newest[0]["state"] == "failed" else ""
 
     def graph(self, chosen: Collection[str] = ()) -> GraphSeen:
         """Return assets and the edges between them: of those `chosen` (none = of all)."""

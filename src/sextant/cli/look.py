@@ -52,7 +52,8 @@ def status(assets: tuple[str, ...], env: str | None, as_json: bool) -> int:
     with platform() as p:
         found = p.status(assets=assets, env=env or "")
         emit(found, json=as_json, text=lambda: _status_lines(found))
-        return int(bool(found["signals"] or found["waiting"] or found["load_problem"]))
+        needs = ("signals", "waiting", "load_problem", "failed_run")
+        return int(any(found[name] for name in needs))  # type: ignore[literal-required]
 
 
 def _status_lines(found: "Status") -> list[str]:
@@ -104,6 +105,11 @@ def _status_lines(found: "Status") -> list[str]:
         line(state("open"), f"     run {r} was not finished; the next run takes it up")
         for r in found["runs_open"]
     ]
+    if found["failed_run"]:
+        run = found["failed_run"]
+        out.append(
+            line(state("failed"), f"   run {run}, the newest: `sextant runs {run}` says why")
+        )
     return out
 
 

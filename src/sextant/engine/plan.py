@@ -21,7 +21,7 @@ from sextant.engine import keys
 from sextant.engine.holds import Holds, is_source
 from sextant.engine.streams import is_stream
 from sextant.kernel.clock import to_datetime
-from sextant.kernel.errors import NotFound, ProjectError
+from sextant.kernel.errors import NotFound, ProjectError, UsageError
 from sextant.kernel.lengths import length_s
 from sextant.kernel.limits import PARTITIONS_PER_STEP_MAX, STEPS_MAX
 from sextant.kernel.nouns import Asset, Input, Manifest, Part, Version
@@ -210,6 +210,31 @@ def select(manifest: Manifest, request: Request) -> set[str]:
             if asset.build and any(i.asset in chosen for i in asset.build.inputs):
                 chosen.add(asset.id)
     return chosen
+
+
+def check_range(manifest: Manifest, request: Request) -> None:
+    """UsageError when a range lies outside of everything that it could mean."""
+    if request.partitions is None:
+        return
+    assets = [
+        a for a in manifest.assets if a.build and (not request.assets or a.id in request.assets)
+    ]
+    outside = []
+    for asset in assets:
+        slices = keys.partitioning(asset)
+        if slices.grain in ("none", "static"):
+            return
+        first, last = request.partitions
+        if slices.between(_fit(slices, first, "start"), _fit(slices, last, "end")):
+            return
+        until = f" and ends before {slices.end}" if slices.end else ""
+        outside.append(f"`{asset.id}` begins on {slices.start}{until}")
+    if outside:
+        raise UsageError(
+            "SX-PLAN-009",
+            f"there are no partitions `{'..'.join(dict.fromkeys(request.partitions))}`",
+            hint="; ".join(outside[:3]),
+        )
 
 
 def plan(manifest: Manifest, scene: Scene, request: Request) -> Plan:

@@ -73,15 +73,6 @@ def perform(order: WorkOrder) -> WorkResult:
             "raise memory= of the asset, or work in smaller partitions",
             place,
         )
-    except (OSError, TimeoutError) as error:
-        result = _failure(
-            order,
-            "SX-STEP-001",
-            f"{type(error).__name__}: {error}",
-            _missing_file(order, error),
-            _place(order, error),
-            retryable=True,
-        )
     except BaseException as error:  # project code raised: any kind, SystemExit too
         traceback.print_exc()
         text = str(error).strip().splitlines()

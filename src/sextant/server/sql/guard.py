@@ -165,7 +165,7 @@ class Guard:
         stranger's."""
         try:
             return self._store.ask(question, form="TSVRaw", params=params).decode()
-        except UserError as error:
+        except UserError as error:  # which quotes a query of ours: said once, in our words
             said = re.sub(
                 r": [Ii]n scope SELECT formatQuerySingleLine.*?(?=\. \([A-Z_]+\)|\Z)",
                 "",
@@ -177,11 +177,11 @@ class Guard:
                     "SX-SQL-001",
                     "only one statement can be asked at a time",
                     hint="send the statements one by one",
-                ) from error
+                ) from None
             if "Syntax error" in said:
                 said = (
                     re.sub(r"Expected one of: .*", "", said, flags=re.DOTALL)
-                    if len(said) > 400
+                    if len(said) > 160
                     else said
                 )
                 raise UsageError(
@@ -189,10 +189,10 @@ class Guard:
                     said.strip(),
                     hint="the SQL is ClickHouse's; see docs/concepts/sql.md",
                     where=shown[:80],
-                ) from error
+                ) from None
             raise UsageError(
                 "SX-SQL-007", said.strip(), hint="the SQL is ClickHouse's; see docs/concepts/sql.md"
-            ) from error
+            ) from None
 
 
 def judge(sql: str, store: Telemetry, names: Names) -> Judged:
