@@ -2,6 +2,7 @@
 catalogue and the same guard."""
 
 import os
+import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
 
 _STOP_S = 10.0
+# What a query says that names a KPI, or lists what there is.
+_MAY_SEE_KPIS = re.compile(r"kpi|show|desc|exists|system|schema", re.IGNORECASE)
 
 
 def open_alone(platform: "LocalPlatform") -> Callable[[str, str, Mapping[str, str], str], bytes]:
@@ -46,5 +49,22 @@ def open_alone(platform: "LocalPlatform") -> Callable[[str, str, Mapping[str, st
     p.at_close(lambda: child.end(time.monotonic() + _STOP_S))
     child.begin(working_environment("telemetry"), {})
     client = TelemetryClient(f"http://{start['ingest']}", f"http://{start['sql']}", secret)
-    Feed(p, client, tables=lambda: live_tables(p), traces=meter.run_trace).step()
-    return client.ask
+    kpis_shown: list[bool] = []  # whether KPIs are among the tables that telemetry was told
+
+    def ask(sql: str, form: str, params: Mapping[str, str], role: str) -> bytes:
+        wanted = _MAY_SEE_KPIS.search(" ".join((sql, *params.values()))) is not None
+        if not kpis_shown:
+            kpis_shown.append(wanted)
+            feed.step()
+        elif wanted and not kpis_shown[0]:
+            kpis_shown[0] = True
+            feed.show()
+        return client.ask(sql, form, params, role)
+
+    feed = Feed(
+        p,
+        client,
+        tables=lambda: live_tables(p, kpis_wanted=kpis_shown[0]),
+        traces=meter.run_trace,
+    )
+    return ask

@@ -77,12 +77,6 @@ class Series:
             bytes, tuple[str, str]
         ] = {}  # metric family -> (kind, unit), as senders said it
         self._swept_ms = 0
-        self._clear()
-
-    def _clear(self) -> None:
-        import numpy as np
-
-        size = 1024
         self.count = 0
         self._refused_keys = 0
         self.by_owner: dict[str, int] = {}
@@ -93,6 +87,14 @@ class Series:
         self._service_codes: dict[tuple[str, str], int] = {}
         self._owners: list[str] = []
         self._free: list[int] = []
+        self._is_allocated = False
+
+    def _allocate(self) -> None:
+        """Make the columns, when the first samples come: a process that only answers needs none."""
+        import numpy as np
+
+        size = 1024
+        self._is_allocated = True
         self._id = np.zeros(size, np.uint64)
         self._metric = np.zeros(size, np.uint32)
         self._service = np.zeros(size, np.uint32)
@@ -121,6 +123,8 @@ class Series:
         """
         import numpy as np
 
+        if not self._is_allocated:
+            self._allocate()
         self._sweep(now_ms)
         at = (protocol, owner, more, samples.read)
         space = self._spaces.get(at)
@@ -165,7 +169,8 @@ class Series:
     def forget_written(self) -> None:
         """Write the rows of all series anew when they are next seen: a batch that held some did not
         become durable."""
-        self._written[:] = 0
+        if self._is_allocated:
+            self._written[:] = 0
 
     def _learn(self, space: _Space, key: bytes) -> int:
         assert space.read is not None
