@@ -484,6 +484,8 @@ def offered(person: Person, line: str) -> list[str]:
         ("sextant kpi --b", {"--by"}),
         ("sextant env d", {"diff", "drop"}),
         ("sextant show or", {"orders"}),
+        ("sextant plan +or", {"+orders"}),
+        ("sextant run orders,+or", {"orders,+orders"}),
         ("sextant kpi ", {"costs", "average_order"}),
         ("sextant run --env ", {"dev", "prod"}),
         ("sextant completion ", {"bash", "zsh", "fish"}),

@@ -45,6 +45,16 @@ def assets(context: click.Context, _: click.Parameter, begun: str) -> "list[Comp
     return _offer("assets", context, begun)
 
 
+def selections(context: click.Context, _: click.Parameter, begun: str) -> "list[CompletionItem]":
+    """Offer names of assets behind `+` and commas too."""
+    from click.shell_completion import CompletionItem
+
+    word = begun.rpartition(",")[2].removeprefix("+")
+    head = begun.removesuffix(word)
+    offered = _offer("assets", context, word)
+    return [CompletionItem(head + one.value, help=one.help) for one in offered]
+
+
 def kpis(context: click.Context, _: click.Parameter, begun: str) -> "list[CompletionItem]":
     return _offer("kpis", context, begun)
 

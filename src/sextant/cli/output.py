@@ -46,11 +46,12 @@ select_argument = click.argument(
     nargs=-1,
     metavar="[SELECT]...",
     help="`orders`, `+orders`, `orders+`, `tag:daily`, `owner:`, `kind:`, `path:` (default: all).",
-    shell_complete=complete.assets,
+    shell_complete=complete.selections,
 )
 _CONTROL = re.compile(
     "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]"
 )  # all but tab and new line; and what turns the direction of text
+_NUMBER = re.compile(r"-?[\d,]+(\.\d+)?(e[+-]?\d+)?")
 _ESCAPE = re.compile("\\x1b\\[[0-9;]*m")
 _LEAST = 8  # characters that a shortened column keeps
 _WORD = 40  # a value of so many characters without a blank is an id (a UUID has 36): never cut
@@ -466,15 +467,7 @@ def width(text: str) -> int:
 
 
 def _is_number(text: str) -> bool:
-    return (
-        text in ("", "null")
-        or text.replace(",", "")
-        .replace(".", "")
-        .replace("-", "")
-        .replace("e", "")
-        .replace("+", "")
-        .isdigit()
-    )
+    return text in ("", "null") or _NUMBER.fullmatch(text) is not None
 
 
 def short(digest: str) -> str:

@@ -374,7 +374,7 @@ def _each(p: "LocalPlatform", env: str, request: "Request", as_json: bool) -> in
     "asset",
     metavar="SELECT",
     help="What is made: an asset, or as for `sextant plan`.",
-    shell_complete=complete.assets,
+    shell_complete=complete.selections,
 )
 @click.argument(
     "partitions",
