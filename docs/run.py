@@ -9,7 +9,7 @@ in such a project that has not run, with the address of an empty Postgres in SHO
 A block marked `text` shows what the commands between it and the `text` block above it print: the
 output of each command whole or not at all, with `...` for what is left out: inside of a line, or
 lines where it stands alone. Ids, digests of the log, durations, sizes, the columns' widths and the
-instants of this run are not compared, everything else is. Other blocks (`console`, `http`) are for
+instants of this run are not compared, nor signs of progress; everything else is. Other blocks (`console`, `http`) are for
 the eye.
 
 `--show` prints what the commands print. `--mend` writes what they printed into `text` blocks that
@@ -41,6 +41,7 @@ expect() {
 }
 """
 _MARK = "\x1e"  # printed in front of each command's output, with the command's line
+_PROGRESS = re.compile(r"^(?:planning|\d+/\d+ steps, .*), [\d.]+ (?:ms|s|min)\n", re.MULTILINE)
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?Z?")
 _VARIES = (
     (re.compile(r"\b([a-z]{2,4})_[0-9a-z]{26}\b"), r"\1_ID"),
@@ -107,8 +108,11 @@ def _split(block: str, line: int) -> Iterator[tuple[int, str]]:
 
 
 def run(page: Path, folder: Path, *, show: bool = False, mend: bool = False) -> str:
-    """Run a page's commands in an empty folder; return "" or what went wrong."""
+    """Run a page's commands in an empty folder; return "" or what went wrong. What a page without
+    commands shows is for the eye."""
     text = page.read_text(encoding="utf-8")
+    if not list(commands(text)):
+        return ""
     script = [_CHECK]
     if starts := re.search(r"<!-- starts: (shop|postgres) -->", text):
         script += ["sextant init shop >/dev/null && cd shop"]
@@ -219,7 +223,7 @@ def _replace(page: Path, block: Shown, output: str) -> None:
 def _by_command(said: str) -> dict[int, str]:
     found = {}
     for part in said.split(_MARK)[1:]:
-        line, _, output = part.partition("\n")
+        line, _, output = _PROGRESS.sub("", part).partition("\n")
         found[int(line)] = output
     return found
 

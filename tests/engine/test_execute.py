@@ -2,6 +2,7 @@
 repeat."""
 
 import random
+import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -485,8 +486,34 @@ def test_a_wide_graph_in_one_small_pool_stays_linear(bench: Bench) -> None:
         8,
         {},
         lambda: False,
+        lambda _t, _n: None,
         lambda _t, _d: None,
     )  # type: ignore[arg-type]
     loop.pools = Sizes()
     assert loop.run().done == 2000
     assert looked < 20_000
+
+
+def test_a_signal_whose_handler_takes_long_is_obeyed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C on a busy machine would be heard, and the run go on for ever."""
+    monkeypatch.setattr(engine, "_POLL_S", 0.2)
+    asked: list[int] = []
+
+    def stop(number: int, _frame: object) -> None:
+        asked.append(number)
+        assert len(asked) == 1, "the loop waits for ever"
+        threading.Event().wait(0.5)  # longer than the loop waits
+
+    before = signal.signal(signal.SIGALRM, stop)
+    work = Script()
+    work.held.add("a")
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1, 10.0)
+        outcome = bench.run([Task(id="a")], work, cancelled=lambda: bool(asked))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert outcome.cancelled
+    assert work.log == ["start a/1", "cancel a", "end a/1"]

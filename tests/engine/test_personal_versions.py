@@ -8,7 +8,7 @@ from shop_project import Shop, run
 
 from sextant.app.operations import Operations
 from sextant.app.platform import LocalPlatform
-from sextant.kernel.errors import Denied, ProjectError
+from sextant.kernel.errors import Denied, NotFound, ProjectError
 from sextant.kernel.nouns import Principal
 
 PEOPLE = """
@@ -155,3 +155,39 @@ def test_what_cannot_be_public_is_refused(shop: Shop, body: str, message: str) -
     shop.write(body)
     with pytest.raises(ProjectError, match=message), shop.open():
         pass
+
+
+def test_failing_rows_are_masked_and_nobody_else_gets_them(shop: Shop) -> None:
+    """If this fails, the evidence of a check shows a person's data, or any stored bytes, to whoever
+    knows or guesses a digest."""
+    checked = MARKED.replace("@sx.dataset(", '@sx.dataset(checks=[sx.between("id", 5, 9)], ', 1)
+    plain = (
+        "@sx.dataset(checks=[sx.between('n', 5, 9, severity='warn')])\n"
+        "def plain() -> pl.DataFrame:\n    return pl.DataFrame({'n': [1, 7]})\n"
+    )
+    shop.write(
+        checked.replace('sx.between("id", 5, 9)', 'sx.between("id", 5, 9, severity="warn")') + plain
+    )
+    with shop.open() as p:
+        run(p)
+        mine, viewer = Operations(p), _viewer(p)
+        (people,) = [one for one in mine.check("people") if not one.ok]
+        (found,) = mine.failing_rows("people", people.samples)["rows"]
+        assert found["name"] == "***"
+        (other,) = [one for one in viewer_checks(viewer) if one.get("samples")]
+        assert other["asset"] == "dataset:plain"
+        assert viewer.failing_rows("plain", other["samples"])["rows"] == [{"n": 1}]
+        manifest = p.manifest_digest
+        for asset, sample in (
+            ("people", people.samples),
+            ("plain", people.samples),
+            ("plain", manifest),
+            ("plain", "%"),
+            ("plain", ""),
+        ):
+            with pytest.raises(NotFound):
+                viewer.failing_rows(asset, sample)
+
+
+def viewer_checks(viewer: Operations) -> list[dict[str, Any]]:
+    return list(viewer.checks(failed=True).items)

@@ -160,7 +160,7 @@ def test_a_day_with_every_command(
     assert "nothing to do" in say("run")[1]
     assert say("status")[0] == 0
     say("status", "--json")
-    say("graph", "--downstream", "orders", "--json")
+    say("graph", "orders+", "--json")
     say("show", "orders", "--json")
     say("export", "orders", "--partition", "2026-01-02", "--format", "JSON")
     assert say("show", "orders", "--count")[1].strip() == "12"
@@ -182,6 +182,12 @@ def test_a_day_with_every_command(
     say("why", "kpi:average_order")
     say("releases", at={"release": r"rel_\w+"})
     say("releases", "{release}", "--json")
+
+    for bound in (2, 0):
+        for side in (here, there):
+            ops = side.root / "ops.py"
+            ops.write_text(re.sub(r'"amount", \d', f'"amount", {bound}', ops.read_text()))
+        assert say("check", "orders", "--rows")[0] == int(bound == 2)
 
     say("env", "create", "pr-1", "--from", "dev")
     say("env", "list")

@@ -225,13 +225,9 @@ class LocalPlatform:
     def _load(self) -> Manifest:
         rows = self.state.read("project_get")
         last = self._stored(rows[0][1]) if rows else None
-        drafted = self._draft_file()
-        draft = self._stored(drafted.manifest) if drafted else None
         if last is not None and loading.unchanged(self.root, last):
             self._use(last, rows[0][1])
-        elif drafted and draft is not None and loading.unchanged(self.root, draft):
-            self._use(draft, drafted.manifest, drafted)
-        else:
+        elif not self._take_draft():
             try:
                 manifest = loading.load(self.root, self.config, timeout_s=LOAD_TIMEOUT_S)
                 check_rules(manifest.policies)
@@ -264,6 +260,15 @@ class LocalPlatform:
         """Return the blobs of an edit that is not recorded yet."""
         draft = self._draft_file()
         return {draft.manifest, draft.packed} if draft else set()
+
+    def _take_draft(self) -> bool:
+        """Take the newest edit that was loaded and not recorded, if the files still are that."""
+        draft = self._draft_file()
+        manifest = self._stored(draft.manifest) if draft else None
+        if draft is None or manifest is None or not loading.unchanged(self.root, manifest):
+            return False
+        self._use(manifest, draft.manifest, draft)
+        return True
 
     def _stored(self, digest: str) -> Manifest | None:
         if not self.blobs.has(digest):
@@ -323,6 +328,9 @@ class LocalPlatform:
         if draft is None or manifest is None:
             return
         rows = self.state.read("project_get")
+        if rows and rows[0][1] == draft.manifest:  # another process was first
+            self._draft = None
+            return
         last = self._stored(rows[0][1]) if rows else None
         meta = msgspec.json.encode({"bundle": draft.bundle, "blob": draft.packed})
         events = [

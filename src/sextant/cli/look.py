@@ -485,11 +485,8 @@ def _release_lines(found: list[dict[str, Any]]) -> list[str]:
 @click.option(
     "--grain",
     default="",
-    metavar="GRAIN",
-    help=(
-        "One value for each 5m, 15m, 1h, 1d, 1w, 1mo, 1q or 1y: the grain that the KPI is kept by, "
-        "and coarser ones."
-    ),
+    metavar="5m|15m|1h|1d|1w|1mo|1q|1y",
+    help="One value for each such length of time: the grain that the KPI is kept by, or coarser.",
 )
 @click.option("--where", default="", metavar="SQL", help="Only rows for which this holds.")
 @click.option("--as-of", default="", metavar="VERSION|TIME", help="As it was then.")

@@ -79,6 +79,7 @@ def _plan_json(found: "Plan") -> dict[str, Any]:
 def _plan_lines(found: "Plan") -> list[str]:
     out: list[str] = []
     rows = []
+    any_reused = any(item.reused for step in found.steps for item in step.items)
     for (asset, reason), (items, seconds) in _by_reason(found).items():
         reused = sum(item.reused for item in items)
         rows.append(
@@ -87,12 +88,13 @@ def _plan_lines(found: "Plan") -> list[str]:
                 reason + _what_changed(found, asset, reason),
                 len(items),
                 _span([item.partition for item in items]),
-                reused or "",
+                *([reused or ""] if any_reused else []),
                 "-" if reused == len(items) else human_s(seconds) if seconds else "not known yet",
             )
         )
     if rows:
-        out += table(("asset", "why", "partitions", "which", "reused", "cost"), rows)
+        head = ("asset", "why", "partitions", "which", *(["reused"] if any_reused else []), "cost")
+        out += table(head, rows)
         out.append(
             f"{len(found.steps)} steps"
             + (f", about {human_s(found.seconds)} of work" if found.seconds else "")

@@ -13,6 +13,7 @@ The loop is one thread; work runs wherever `Work.submit` puts it, and comes back
 
 import functools
 import heapq
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from queue import Empty, SimpleQueue
@@ -153,6 +154,10 @@ class _Loop:
         self.delayed: list[tuple[float, int, int]] = []  # (due, task, attempt)
         self.attempts = [0] * len(tasks)
         self.results: SimpleQueue[tuple[int, Any]] = SimpleQueue()
+        # Instead of the queue's own wait, which never ends where a signal's handler takes longer
+        # than what is left of it (CPython takes the negative rest for no limit): Ctrl-C would be
+        # heard and not obeyed.
+        self.arrived = threading.Event()
         self.fate: dict[int, str] = {}
         self.pending: list[Any] = []  # futures of grouped writes
         self.reused = self.done = self.rows = 0
@@ -247,12 +252,17 @@ class _Loop:
         if self.strict_written is not None:
             self.strict_written.result()
             self.strict_written = None
-        put = self.results.put
         for n in wave:
             self.on_start(self.tasks[n], len(self.tasks))
-            self.work.submit(self.tasks[n], self.attempts[n], functools.partial(_put, put, n))
+            self.work.submit(self.tasks[n], self.attempts[n], functools.partial(self._arrive, n))
 
     # -------------------------------------------------------- ending
+
+    def _arrive(self, n: int, result: Any) -> None:
+        """Take the result of an attempt. Any thread."""
+        self.results.put((n, result))
+        if not self.arrived.is_set():
+            self.arrived.set()
 
     def _collect(self) -> None:
         timeout = _POLL_S
@@ -261,7 +271,8 @@ class _Loop:
         ended: list[tuple[int, Any]] = []
         try:
             if self.running:
-                ended.append(self.results.get(timeout=timeout))
+                self.arrived.wait(timeout)
+                self.arrived.clear()
             else:
                 self.clock.wait(timeout)
             while True:
@@ -380,7 +391,3 @@ class _Loop:
         self.parked.clear()
         for n in list(self.running):
             self.work.cancel(self.tasks[n])
-
-
-def _put(put: Callable[[tuple[int, Any]], None], n: int, result: Any) -> None:
-    put((n, result))

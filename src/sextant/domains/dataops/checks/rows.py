@@ -6,6 +6,7 @@ value may be absent is one question, which values may be there is another.
 """
 
 import math
+import struct
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, InvalidOperation
@@ -220,10 +221,16 @@ def _columns(params: Mapping[str, Any], check: str, context: Context) -> list[st
 def _in_type(values: "pl.Series", type_: "pl.DataType") -> "pl.Series":
     """Return those values that exist in another type of the same kind, in that type: what only the
     wider of two types can hold is equal to nothing in the narrower."""
+    import polars as pl
+
     if values.dtype == type_:
         return values
     cast = values.cast(type_, strict=False)
-    return cast.filter((cast.cast(values.dtype, strict=False) == values).fill_null(value=False))
+    back = values.dtype
+    if isinstance(back, pl.Decimal):  # a number that was rounded up may have one more digit
+        back = pl.Decimal(38, back.scale)
+    same = cast.cast(back, strict=False) == values.cast(back)
+    return cast.filter(same.fill_null(value=False))
 
 
 def _kind(type_: "pl.DataType") -> str:
@@ -244,7 +251,8 @@ def _literal(value: Any, name: str, type_: "pl.DataType", tz: str) -> Any:
     if type_.is_numeric():
         number = _number(value, name, type_)
         if type_.is_float():
-            return float(number)
+            listed = value if isinstance(value, float) else number
+            return _float(listed, single=type_ == pl.Float32)
         if type_.is_integer():
             return int(number) if number == int(number) and _holds(type_, int(number)) else None
         assert isinstance(type_, pl.Decimal)
@@ -257,6 +265,23 @@ def _literal(value: Any, name: str, type_: "pl.DataType", tz: str) -> Any:
     if type_ == pl.Date or isinstance(type_, pl.Datetime):
         return _time(value, name, type_, tz)
     raise Unanswerable(f"`{name}` has type {type_}, which does not compare with {value!r}")
+
+
+def _float(number: Decimal | float, *, single: bool) -> float | None:
+    """Return a listed number as a column of floats holds it: the nearest one for a fraction, as
+    0.1; None for a whole number that no such float is equal to."""
+    value = float(number)
+    if single and math.isfinite(value):
+        try:
+            value = float(struct.unpack("f", struct.pack("f", value))[0])
+        except OverflowError:
+            return None
+    exact = Decimal(number)
+    if not exact.is_finite():
+        return value
+    is_whole = exact == exact.to_integral_value()
+    is_lost = math.isinf(value) or (is_whole and Decimal(value) != exact)
+    return None if is_lost else value
 
 
 def _bound(
