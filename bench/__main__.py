@@ -12,6 +12,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ALL = (
     "startup",
+    "commands",
     "engine",
     "ledger",
     "catalogue",

@@ -17,8 +17,6 @@ from typing import IO, TYPE_CHECKING, Any, Literal, NoReturn, Self
 import click
 
 from sextant.cli import complete
-from sextant.formats.values import plain
-from sextant.formats.values import text as text_of
 
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
@@ -182,6 +180,8 @@ def emit(
     if json:
         import msgspec
 
+        from sextant.formats.values import plain
+
         raw = msgspec.json.encode(value, enc_hook=plain, order="deterministic")
         put((raw if compact else msgspec.json.format(raw)).decode() + "\n")
         return
@@ -342,6 +342,8 @@ def values_table(
 ) -> list[str]:
     """Return aligned lines of values of the user's data, each as `formats.values.text` writes it.
     Fitted to the terminal as by `table`; a long value without blanks may be shortened too."""
+    from sextant.formats.values import text as text_of
+
     cells = [[text_of(value) for value in row] for row in rows]
     return _aligned([harmless(one) for one in head], cells, indent=indent, word=_WORD)
 
