@@ -14,6 +14,7 @@ import traceback
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from datetime import time as clock_time
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ from sextant.stores.blobs.local import LocalBlobs
 from sextant.stores.lake import frames, types
 
 _LABEL = "_partition"
+_MIDNIGHT = clock_time()
 
 
 def perform(order: WorkOrder) -> WorkResult:
@@ -263,17 +265,20 @@ def _refuse_outside(order: WorkOrder, key: str, rows: pa.Table) -> None:
 
 
 def _within(times: pa.ChunkedArray, slice_: Partition) -> bool:
-    """Say whether all instants surely lie in a slice; False also where that is not plain to see."""
-    if (
-        not pa.types.is_timestamp(times.type)
-        or times.type.tz is None
-        or times.null_count
-        or slice_.start is None
-        or slice_.end is None
-    ):
+    """Say whether all instants, or local dates, surely lie in a slice; False also where that is not
+    plain to see."""
+    start, end = slice_.start, slice_.end
+    if times.null_count or start is None or end is None:
+        return False
+    if pa.types.is_date32(times.type):
+        if start.time() != _MIDNIGHT or end.time() != _MIDNIGHT:
+            return False
+        ends = pc.min_max(times).as_py()
+        return bool(start.date() <= ends["min"] and ends["max"] < end.date())
+    if not pa.types.is_timestamp(times.type) or times.type.tz is None:
         return False
     ends = pc.min_max(times).as_py()
-    return bool(slice_.start <= ends["min"] and ends["max"] < slice_.end)
+    return bool(start <= ends["min"] and ends["max"] < end)
 
 
 def _invoke(
