@@ -863,9 +863,10 @@ class Views:
     def failing_rows(self, asset: str, sample: str) -> FailingRows:
         """Return the rows that a check of an asset kept as evidence. NotFound."""
         p = self._p
-        found = p.state.read("check_result_of_sample", (asset, f'%"{sample}"%'))
-        known = re.fullmatch(r"[0-9a-f]{64}", sample) and found
-        seen = self.see.check(msgspec.json.decode(found[0][0], type=CheckResult)) if known else None
+        is_digest = re.fullmatch(r"[0-9a-f]{64}", sample) is not None
+        about = (asset, f'%"{sample}"%')
+        found = p.state.read("check_result_of_sample", about) if is_digest else []
+        seen = self.see.check(msgspec.json.decode(found[0][0], type=CheckResult)) if found else None
         if seen is None or seen.samples != sample:
             raise NotFound(
                 "SX-CHECK-011",
