@@ -48,6 +48,8 @@ def test_an_environment_of_ones_own(shop, running) -> None:
 
 def test_an_environment_stays_while_a_release_is_open_in_it(shop, running) -> None:
     """A release that is approved later would move pointers of an environment that is gone."""
+    with shop.open() as p:
+        p.create_env("pr-1", "dev")
     shop.write(
         (
             "sx.policy('eyes', when=\"verb == 'release' && env == 'pr-1'\", then=sx.approval(1, "
@@ -56,7 +58,6 @@ def test_an_environment_stays_while_a_release_is_open_in_it(shop, running) -> No
         + CUT
     )
     with shop.open() as p:
-        p.create_env("pr-1", "dev")
         waiting = running(p, "pr-1").waiting
         assert waiting
         with pytest.raises(Conflict, match=waiting):

@@ -10,8 +10,13 @@ import pytest
 
 from sextant.kernel.errors import ProjectError
 from sextant.kernel.nouns import Asset, Need, Principal, Rule
-from sextant.policy.decide import DEFAULT, Decision, check_rules, combine, decide
+from sextant.policy.decide import DEFAULT, Decision, Known, check_rules, combine, decide
 
+KNOWN = Known(
+    kinds=frozenset({"dataset", "pipeline"}),
+    envs=frozenset({"dev", "prod"}),
+    teams=frozenset({"ops", "data"}),
+)
 FOLDER = Path(__file__).parents[1] / "cases" / "policy"
 CASES = [
     (f"{file.stem}: {case['why']}", case)
@@ -58,7 +63,7 @@ def test_case(case: dict[str, Any]) -> None:
 def test_a_bad_rule_is_refused_when_it_is_loaded(when: str, code: str, words: str) -> None:
     """A misspelt field would make a rule that silently never speaks."""
     with pytest.raises(ProjectError) as caught:
-        check_rules([Rule(name="mine", when=when, then="deny", file="ops.py", line=7)])
+        check_rules([Rule(name="mine", when=when, then="deny", file="ops.py", line=7)], KNOWN)
     assert (caught.value.code, caught.value.where) == (code, "ops.py:7")
     assert words in caught.value.message
 
@@ -66,13 +71,13 @@ def test_a_bad_rule_is_refused_when_it_is_loaded(when: str, code: str, words: st
 def test_a_near_name_is_offered() -> None:
     """The hint is how the mistake is mended."""
     with pytest.raises(ProjectError, match="teir") as caught:
-        check_rules([Rule(name="mine", when="asset.teir == 1", then="deny")])
+        check_rules([Rule(name="mine", when="asset.teir == 1", then="deny")], KNOWN)
     assert "tier" in caught.value.hint
 
 
 def test_the_written_default_is_well_formed() -> None:
     """Nobody could do anything."""
-    check_rules(DEFAULT)
+    check_rules(DEFAULT, KNOWN)
 
 
 def test_moves_that_go_together_are_judged_together() -> None:

@@ -40,7 +40,7 @@ from sextant.kernel.ports import Executor, Write
 from sextant.ledger.log import Ledger, entries, event
 from sextant.ledger.projections import AssetDeclared, EnvCreated, ProjectLoaded, VersionRelocated
 from sextant.ledger.rebuild import bring_up_to_date
-from sextant.policy.decide import DEFAULT, Decision, check_rules, decide, wanted
+from sextant.policy.decide import DEFAULT, Decision, Known, check_rules, decide, wanted
 from sextant.release.publish import DatasetKind, Published, Publisher
 from sextant.release.releases import Instant, Releases
 from sextant.release.signals import close_passed, evidence
@@ -230,7 +230,7 @@ class LocalPlatform:
         elif not self._take_draft():
             try:
                 manifest = loading.load(self.root, self.config, timeout_s=LOAD_TIMEOUT_S)
-                check_rules(manifest.policies)
+                check_rules(manifest.policies, self.known_names(manifest))
             except ProjectError as error:
                 if last is None:
                     raise
@@ -454,6 +454,16 @@ class LocalPlatform:
                 ),
             )
         return self._rules
+
+    def known_names(self, manifest: Manifest) -> Known:
+        """Return what the rules of a manifest may name: what it declares, and what there is."""
+        observed = [msgspec.json.decode(row[1], type=Asset) for row in self.state.read("assets")]
+        assets = (*manifest.assets, *observed)
+        return Known(
+            kinds=frozenset(asset.kind for asset in assets),
+            envs=frozenset((*manifest.environments, *(row[0] for row in self.state.read("envs")))),
+            teams=frozenset((*(t.name for t in manifest.teams), *(a.owner for a in assets))),
+        )
 
     def who(self, principal: Principal | None = None) -> Principal:
         """Return who acts (whoever opened the platform, or another), with the teams that the

@@ -16,7 +16,18 @@ Severity = Literal["warn", "error"]
 EdgeKind = Literal[
     "feeds", "trains", "serves", "runs_on", "calls", "measures", "guards", "contains"
 ]
-RELEASABLE = ("dataset", "model", "service", "infra", "kpi", "ruleset")
+# kinds of assets that a rule may name before there is one; another tool may report of other kinds
+ASSET_KINDS = (
+    "dataset",
+    "kpi",
+    "model",
+    "service",
+    "infra",
+    "ruleset",
+    "job",
+    "host",
+    "dashboard",
+)
 
 
 class Noun(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -1,22 +1,24 @@
 """Who or what may do which verb on which asset under which condition: one pure function in front of
 every verb.
 
-Rules are data with CEL conditions over known fields (`FIELDS`); a misspelt field is an error when
-the rule is loaded. A deny wins over an approval, an approval over an allow, and where no rule
-speaks the answer is no (fail closed). Approvals of several teams are needed all. A broken glass
+Rules are data with CEL conditions over known fields (`FIELDS`); a misspelt field or value, and a
+fact that no verb of the condition has (`FACT_VERBS`), is an error when the rule is loaded. A deny
+wins over an approval, an approval over an allow, and where no rule speaks the answer is no (fail
+closed). Approvals of several teams are needed all. A broken glass
 passes approvals and denies, and the answer names the denies that it passed; it does not pass an
 absolute deny, and gives nobody what no rule would allow him.
 """
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import msgspec
 
 from sextant.kernel.errors import ProjectError
-from sextant.kernel.nouns import Asset, Need, Principal, Rule
+from sextant.kernel.nouns import ASSET_KINDS, Asset, Need, Principal, Rule
+from sextant.policy import conditions
 
 VERBS = (
     "run",
@@ -50,6 +52,19 @@ FIELDS: dict[str, tuple[str, ...]] = {
         "withdrawn_elsewhere",
     ),
 }
+
+# The verbs at which a fact is known; at the others it is empty, 0 or false. The policy is asked
+# twice: before it is planned what moves, and with what is about to move.
+FACT_VERBS: dict[str, tuple[str, ...]] = {
+    "intent": ("run", "release", "rollback"),
+    "break_glass": ("run", "release", "rollback"),
+    "partitions": ("run", "release", "rollback"),
+    "rows": ("release", "rollback"),
+    "checks_failed": ("release", "rollback"),
+    "withdrawn_elsewhere": ("release", "rollback"),
+}
+_NAMES_SHOWN = 20
+_INTENTS = {"run": "release", "release": "release", "rollback": "undo"}
 
 # The written default: people and their tokens may do everything on what Sextant manages; agents
 # need a person's eyes in prod; nobody publishes a version of what another tool manages. An undo
@@ -93,6 +108,19 @@ DEFAULT: tuple[Rule, ...] = (
         then="deny",
     ),
 )
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """What there is to name in a condition, beside the verbs.
+
+    kinds   of assets that are declared or were observed; those that ship are known anyway
+    envs    declared by the project, or created since
+    teams   declared, or owners of something
+    """
+
+    kinds: frozenset[str] = frozenset()
+    envs: frozenset[str] = frozenset()
+    teams: frozenset[str] = frozenset()
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -183,13 +211,14 @@ def wanted(needs: Iterable[Need]) -> str:
     )
 
 
-def check_rules(rules: Sequence[Rule]) -> None:
-    """Refuse rules that do not compile or that name unknown fields. ProjectError with
-    `file:line`."""
+def check_rules(rules: Sequence[Rule], known: Known) -> None:
+    """Refuse rules that do not compile, that name a field or a value which is not known, or that
+    can never match. ProjectError with `file:line`."""
     for rule in rules:
         where = f"{rule.file}:{rule.line}" if rule.file else f"policy `{rule.name}`"
         try:
             program = compiled(rule.when)
+            node = conditions.parse(rule.when)
         except (ValueError, TypeError, RuntimeError) as error:
             raise ProjectError(
                 "SX-POLICY-010",
@@ -197,45 +226,110 @@ def check_rules(rules: Sequence[Rule]) -> None:
                 hint="example: verb == 'release' && asset.tier == 1",
                 where=where,
             ) from error
-        for name in program.variables():
-            if name not in FIELDS:
-                raise ProjectError(
-                    "SX-POLICY-011",
-                    f"policy `{rule.name}` names `{name}`, which is not known",
-                    hint=_near(name, FIELDS),
-                    where=where,
-                )
-        facts = _facts(Principal(name="x"), "release", None, "prod", {})
-        for name in _members(rule.when):
-            head, _, field = name.partition(".")
-            if head in FIELDS and FIELDS[head] and field not in FIELDS[head]:
-                raise ProjectError(
-                    "SX-POLICY-011",
-                    f"policy `{rule.name}` names `{name}`, which is not known",
-                    hint=_near(field, FIELDS[head]),
-                    where=where,
-                )
+        unknown = set(program.variables()) - FIELDS.keys() - set(conditions.bound_names(node))
+        _check_fields(rule, [*sorted(unknown), *conditions.fields(node)], unknown, where)
+        _check_literals(rule, node, known, where)
+        _check_facts(rule, node, where)
         try:
-            program.execute(facts)
+            value = program.execute(_facts(Principal(name="x"), "release", None, "prod", {}))
         except Exception as error:
             raise ProjectError(
                 "SX-POLICY-012",
                 f"the condition of policy `{rule.name}` fails on a plain case: {error}",
                 where=where,
             ) from error
+        if not isinstance(value, bool):
+            raise ProjectError(
+                "SX-POLICY-015",
+                f"the condition of policy `{rule.name}` is neither true nor false: it would never "
+                "match",
+                hint="compare something: asset.tier == 1",
+                where=where,
+            )
 
 
-def _members(text: str) -> list[str]:
-    import re
+def _check_fields(rule: Rule, paths: Iterable[str], unknown: Collection[str], where: str) -> None:
+    for path in paths:
+        head, _, rest = path.partition(".")
+        field = rest.partition(".")[0]
+        if head in unknown:
+            named, hint = head, _near(head, FIELDS)
+        elif FIELDS.get(head) and field and field not in FIELDS[head]:
+            named, hint = f"{head}.{field}", _near(field, FIELDS[head])
+        else:
+            continue  # it is known, or a function, or what a macro calls an element
+        raise ProjectError(
+            "SX-POLICY-011",
+            f"policy `{rule.name}` names `{named}`, which is not known",
+            hint=hint,
+            where=where,
+        )
 
-    bare = re.sub(r"'[^']*'|\"[^\"]*\"", "''", text)
-    return re.findall(r"\b(?:asset|principal|context)\.[A-Za-z_]\w*", bare)
+
+def _check_literals(rule: Rule, node: conditions.Node, known: Known, where: str) -> None:
+    teams = (known.teams, "declare it: sx.team('NAME', members=[...])")
+    env = (
+        "declare it in sx.project(environments=[...]) or create it first; for environments that "
+        "come and go there is env.startsWith('pr-')"
+    )
+    kind = "asset.id.startsWith('KIND:') holds for kinds that are yet to be observed"
+    values: dict[str, tuple[Collection[str], str]] = {
+        "verb": (VERBS, ""),
+        "env": (known.envs, env),
+        "asset.kind": (known.kinds | set(ASSET_KINDS), kind),
+        "asset.mode": (_choices(Asset, "mode"), ""),
+        "asset.owner": teams,
+        "principal.teams": teams,
+        "principal.kind": (_choices(Principal, "kind"), ""),
+        "principal.role": (("viewer", "operator", "admin"), ""),
+        "context.intent": (("release", "undo"), ""),
+    }
+    for field, literal in conditions.comparisons(node):
+        names, otherwise = values.get(field, ((), ""))
+        if field not in values or literal in names or not literal:
+            continue
+        hint = _near(literal, sorted(names))
+        raise ProjectError(
+            "SX-POLICY-013",
+            f"policy `{rule.name}` compares `{field}` with '{literal}', which is not known: it "
+            "would never match",
+            hint=f"{hint}; {otherwise}" if otherwise else hint,
+            where=where,
+        )
+
+
+def _check_facts(rule: Rule, node: conditions.Node, where: str) -> None:
+    verbs = frozenset(VERBS)
+    if not conditions.possible_verbs(node, verbs):
+        raise ProjectError(
+            "SX-POLICY-014",
+            f"policy `{rule.name}` can never match: no verb fulfils its condition",
+            hint="verb in ['release', 'rollback'] holds for either",
+            where=where,
+        )
+    for path, asked in conditions.read_under(node, verbs):
+        _, _, fact = path.partition("context.")
+        if fact in FACT_VERBS and asked.isdisjoint(FACT_VERBS[fact]):
+            raise ProjectError(
+                "SX-POLICY-014",
+                f"policy `{rule.name}` asks for `{path}` at {', '.join(sorted(asked))}, where it "
+                "is not known",
+                hint=f"it is known at {', '.join(FACT_VERBS[fact])}",
+                where=where,
+            )
+
+
+def _choices(noun: type, field: str) -> tuple[str, ...]:
+    return get_args(get_type_hints(noun)[field])
 
 
 def _near(name: str, known: Iterable[str]) -> str:
     names = list(known)
     close = difflib.get_close_matches(name, names, n=2)
-    return f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(names)}"
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return f"known are {', '.join(names[:_NAMES_SHOWN])}{more}" if names else "none is known"
 
 
 def _facts(
@@ -265,7 +359,7 @@ def _facts(
             "role": principal.role,
         },
         "context": {
-            "intent": "release",
+            "intent": _INTENTS.get(verb, ""),
             "break_glass": False,
             "checks_failed": 0,
             "rows": 0,
