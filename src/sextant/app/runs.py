@@ -50,7 +50,16 @@ from sextant.ledger.log import entries
 from sextant.ledger.projections import AssetDeclared, ChecksCompleted, ProjectLoaded, RunChanged
 from sextant.policy.decide import Decision, combine
 from sextant.release import signals
-from sextant.release.publish import Decide, Published, WithdrawnIn, undo_table
+from sextant.release.publish import (
+    NOTHING_MOVED,
+    Decide,
+    Moved,
+    Moving,
+    Published,
+    digest_of,
+    undo_table,
+    withdrawn_in,
+)
 
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
@@ -286,7 +295,7 @@ class Runs:
         p = self._p
         manifest = p.manifest()
         chosen = planning.select(manifest, request)
-        passed = self._allowed(by, "run", env, manifest, chosen, break_glass)
+        passed = set(self._allowed(by, "run", env, manifest, chosen, break_glass))
         if resume:
             self.resume_crashed(env, by=by, progress=progress)
         p.inbox.fold(manifest, p.system, chosen)
@@ -301,6 +310,8 @@ class Runs:
                 return None
             if check_columns:
                 self._check_columns(manifest, scene, plan, Prepared(plan=plan).writes)
+            moving = _planned(plan)
+            passed.update(self._allowed(by, "run", env, manifest, moving, break_glass, moving))
             return Prepared(plan=plan)
 
         run = p.ids.new("run")
@@ -354,11 +365,14 @@ class Runs:
                 f"there is no asset `{asset_id}`",
                 hint="`sextant graph` lists the assets",
             )
-        passed = self._allowed(by, "rollback", env, manifest, {asset_id}, break_glass)
+        passed = set(self._allowed(by, "rollback", env, manifest, {asset_id}, break_glass))
         bad, target = self._undo_target(env, asset_id, version)
 
         def prepare() -> Prepared:
-            return self._prepare_undo(env, manifest, asset_id, bad, target.id, downstream)
+            prepared = self._prepare_undo(env, manifest, asset_id, bad, target.id, downstream)
+            moving = {asset_id: self._taken_back(env, asset_id, prepared)}
+            passed.update(self._allowed(by, "rollback", env, manifest, moving, break_glass, moving))
+            return prepared
 
         run = p.ids.new("run")
         with claim(p, env, run, prepare, waits=waits) as claimed:
@@ -380,6 +394,15 @@ class Runs:
                 break_glass=break_glass,
                 passed=passed,
             )
+
+    def _taken_back(self, env: str, asset_id: str, prepared: Prepared) -> Moved:
+        """Return what an undo moves of the asset that it is about; of a KPI, of its values."""
+        id_ = asset_id if asset_id in prepared.overlay else _values_of(asset_id)
+        table = prepared.overlay.get(id_)
+        if table is None:
+            return NOTHING_MOVED
+        move = Move(env=env, asset=id_, source=table.base, target=digest_of(table))
+        return self._p.publisher.moving(env, [move], prepared.overlay)[id_]
 
     def _undo_target(self, env: str, asset_id: str, version: str) -> tuple[str, Release]:
         """Return the version to undo ("" = the one that is live now) and the release that brought
@@ -592,14 +615,16 @@ class Runs:
         if asset.id.startswith("dataset:") and head and base not in (head, target):
             return self._rebased(env, asset, head, base, target, by, break_glass, guards)
         move = Move(env=env, asset=asset.id, source=head, target=target)
-        brought, _ = changed(p.versions.parts(asset.id, head), p.versions.parts(asset.id, target))
-        withdrawn_in = p.publisher.withdrawn_in(env, [move], {asset.id: brought.values()})
+        brought, gone = changed(
+            p.versions.parts(asset.id, head), p.versions.parts(asset.id, target)
+        )
+        moving = {asset.id: p.publisher.moved(env, move, tuple(brought.values()), gone=len(gone))}
         decide_ = self._decider(by, env, {asset.id: asset}, break_glass, "release")
         drafted = p.releases.draft(
             [move],
             by=by,
-            decision=decide_([move], withdrawn_in),
-            withdrawn_in=withdrawn_in,
+            decision=decide_([move], moving),
+            withdrawn_in=withdrawn_in(moving),
             strategy=Strategy(kind="publish"),
             broke_glass=break_glass,
             reason=break_glass,
@@ -614,7 +639,7 @@ class Runs:
         return p.releases.propose(
             drafted,
             guards=(*guards, there),
-            before=self._glass("release", env, [asset], break_glass, by),
+            before=self._glass("release", env, [asset], break_glass, by, moving=moving),
             cause=self._event_of(f"{asset.id}@{target}"),
         )
 
@@ -695,7 +720,9 @@ class Runs:
             reason=break_glass or f"rebased from {target[:12]}",
             whole=True,
             refused=tuple(refused),
-            before=self._glass("release", env, [asset], break_glass, by),
+            before=lambda moving: self._glass(
+                "release", env, [asset], break_glass, by, moving=moving
+            ),
         )
         if done.release is None:
             raise Conflict(
@@ -712,6 +739,7 @@ class Runs:
         reason: str,
         by: Principal,
         intent: str = "release",
+        moving: Moving | None = None,
     ) -> list[Event]:
         """Breaking the glass leaves an event for each asset of which it passed a deny, and a signal
         for each owner, which stays open until someone has reviewed it."""
@@ -723,7 +751,15 @@ class Runs:
             theirs = [asset for asset in assets if asset.owner == owner]
             passed = {
                 asset.id: p.decide(
-                    by, verb, asset, env, {"intent": intent, "break_glass": True}
+                    by,
+                    verb,
+                    asset,
+                    env,
+                    {
+                        **(moving or {}).get(asset.id, NOTHING_MOVED).facts(),
+                        "intent": intent,
+                        "break_glass": True,
+                    },
                 ).passed
                 for asset in theirs
             }
@@ -1017,13 +1053,14 @@ class Runs:
                         whole=undoes is not None,
                         reason=reason or break_glass,
                         broke_glass=break_glass,
-                        before=self._glass(
+                        before=lambda moving: self._glass(
                             "release",
                             env,
                             [assets[id_] for id_ in sorted(claimed.prepared.writes)],
                             break_glass,
                             by,
                             intent,
+                            moving,
                         ),
                     )
             except Exception as error:
@@ -1216,23 +1253,35 @@ class Runs:
     def _decider(
         self, by: Principal, env: str, assets: Mapping[str, Asset], break_glass: str, intent: str
     ) -> Decide:
-        def judge(moves: Sequence[Move], withdrawn_in: WithdrawnIn) -> Decision:
-            return combine(
-                [
-                    self._p.decide(
-                        by,
-                        "release",
-                        assets.get(m.asset),
-                        env,
-                        {
-                            "intent": intent,
-                            "break_glass": bool(break_glass),
-                            "withdrawn_elsewhere": m.asset in withdrawn_in,
-                        },
-                    )
-                    for m in moves
-                ]
-            )
+        def judge(moves: Sequence[Move], moving: Moving) -> Decision:
+            decisions = {
+                move.asset: self._p.decide(
+                    by,
+                    "release",
+                    assets.get(move.asset),
+                    env,
+                    {
+                        **moving.get(move.asset, NOTHING_MOVED).facts(),
+                        "intent": intent,
+                        "break_glass": bool(break_glass),
+                    },
+                )
+                for move in moves
+            }
+            denied = [
+                self._event(
+                    "decision.denied",
+                    id_,
+                    {"verb": "release", "asset": id_, "env": env, "reasons": decision.reasons},
+                    by,
+                    "",
+                )
+                for id_, decision in decisions.items()
+                if decision.verdict == "deny"
+            ]
+            if denied:
+                self._p.state.commit(Write((), tuple(denied)))
+            return combine(list(decisions.values()))
 
         return judge
 
@@ -1244,15 +1293,21 @@ class Runs:
         manifest: Manifest,
         ids: Iterable[str],
         break_glass: str,
+        moving: Moving | None = None,
     ) -> list[str]:
         """Return the assets of which the broken glass passed a deny. Denied when `by` may not do it
-        to one of them."""
+        to one of them. `moving`: what is about to move of them, when that is known."""
         self._p.check_env(env)
+        glass = {"break_glass": bool(break_glass)}
         return [
             id_
             for id_ in sorted(ids)
             if self._p.allow(
-                by, verb, manifest.asset(id_), env, {"break_glass": bool(break_glass)}
+                by,
+                verb,
+                manifest.asset(id_),
+                env,
+                {**moving[id_].facts(), **glass} if moving and id_ in moving else glass,
             ).passed
         ]
 
@@ -1502,6 +1557,19 @@ def _outputs(history: History) -> list[tuple[str, str]]:
 def _only(step: planning.PlannedStep, reasons: tuple[str, ...]) -> planning.PlannedStep | None:
     items = tuple(item for item in step.items if item.reason in reasons)
     return msgspec.structs.replace(step, items=items) if items else None
+
+
+def _planned(plan: Plan) -> Moving:
+    """Return how many partitions of each asset are planned."""
+    count = {definition.asset: 0 for definition in plan.definitions}
+    for step in plan.steps:
+        count[step.asset] = count.get(step.asset, 0) + len(step.items)
+    return {id_: Moved(partitions=partitions) for id_, partitions in count.items()}
+
+
+def _values_of(kpi: str) -> str:
+    """Return the dataset that holds the values of a kpi."""
+    return kpi.replace("kpi:", "dataset:kpi_", 1)
 
 
 def _request(facts: RunChanged) -> Request:

@@ -51,8 +51,37 @@ from sextant.stores.lake.digest import version_digest
 
 _REBASES_MAX = 3  # how often a publish is built again on a head that moved meanwhile
 _COMMITS_AT_ONCE = 4  # table states written side by side
-WithdrawnIn = Mapping[str, tuple[str, ...]]  # asset -> environments where it was undone
-Decide = Callable[[Sequence[Move], WithdrawnIn], Decision]
+
+
+class Moved(msgspec.Struct, frozen=True, kw_only=True):
+    """What a move brings, as the facts that rules ask for.
+
+    rows           of the partitions that become live
+    partitions     that change or go
+    checks_failed  different checks of the version that failed, of any severity
+    withdrawn_in   other environments in which what it brings was undone
+    """
+
+    rows: int = 0
+    partitions: int = 0
+    checks_failed: int = 0
+    withdrawn_in: tuple[str, ...] = ()
+
+    def facts(self) -> dict[str, int | bool]:
+        """Return the facts by the names that rules know."""
+        return {
+            "rows": self.rows,
+            "partitions": self.partitions,
+            "checks_failed": self.checks_failed,
+            "withdrawn_elsewhere": bool(self.withdrawn_in),
+        }
+
+
+NOTHING_MOVED = Moved()
+# (asset, partition, content) -> environments
+Undone = Mapping[tuple[str, str, str], set[str]]
+Moving = Mapping[str, Moved]  # by asset
+Decide = Callable[[Sequence[Move], Moving], Decision]
 
 
 class DatasetKind(Instant):
@@ -135,12 +164,13 @@ class Publisher:
         reason: str = "",
         broke_glass: str = "",
         refused: Sequence[str] = (),
-        before: Sequence[Event] = (),
+        before: Callable[[Moving], Sequence[Event]] = lambda _moving: (),
         whole: bool = False,
     ) -> Published:
         """Publish every table with something new, in one release; then record what was refused. A
         table whose new state cannot be written fails by itself, with what read it.
 
+        before     makes the events that stand in front of the release, from what moves
         guards     hold for everything that is written
         untainted  hold until the release is live: that it moves on from what they name is the point
         whole      all or nothing: the first table that cannot be written raises its error
@@ -194,7 +224,7 @@ class Publisher:
         reason: str,
         broke_glass: str,
         refused: Sequence[str],
-        before: Sequence[Event],
+        before: Callable[[Moving], Sequence[Event]],
         failed: dict[str, Exception],
         skipped: list[str],
         *,
@@ -210,7 +240,7 @@ class Publisher:
         failed |= unwritten
         skipped += _without(tables, assets, failed)
         definitions = [d for d in definitions if _values_of(d) not in {*failed, *skipped}]
-        events: list[Event] = list(before)
+        events: list[Event] = []
         moves: list[Move] = []
         made: dict[str, str] = {}
         built: list[Version] = []
@@ -288,20 +318,14 @@ class Publisher:
                 events += checked
                 closing += self._closing(env, table, checked)
         release = None
+        moving = self.moving(env, moves, tables)
+        events[:0] = before(moving)
         if moves:
-            withdrawn_in = self.withdrawn_in(
-                env,
-                moves,
-                {
-                    id_: [staged.part for staged in table.staged.values()]
-                    for id_, table in tables.items()
-                },
-            )
             drafted = self._releases.draft(
                 moves,
                 by=by,
-                decision=decide(moves, withdrawn_in),
-                withdrawn_in=withdrawn_in,
+                decision=decide(moves, moving),
+                withdrawn_in=withdrawn_in(moving),
                 strategy=Strategy(kind="publish"),
                 run=run,
                 reason=reason,
@@ -374,7 +398,7 @@ class Publisher:
         refused: Sequence[CheckResult] = (),
     ) -> Version:
         parts = table.parts()
-        digest = _digest_of(table)
+        digest = digest_of(table)
         inputs = dict(table.made_from)
         if asset.build and not inputs:
             for bound in asset.build.inputs:
@@ -415,25 +439,82 @@ class Publisher:
             created_at=self._clock.now_ns(),
         )
 
-    def withdrawn_in(
-        self, env: str, moves: Sequence[Move], brought: Mapping[str, Iterable[Part]]
-    ) -> dict[str, tuple[str, ...]]:
-        """Return asset -> the other environments in which what these moves bring was undone: the
-        version itself, or the content of one of the partitions that it brings."""
+    def moving(self, env: str, moves: Sequence[Move], tables: Mapping[str, RunTable]) -> Moving:
+        """Return what each of the moves brings: of the tables as a run sees them, nothing for a
+        definition."""
+        undone = self._undone(env)
+        return {
+            move.asset: self.moved(
+                env,
+                move,
+                [staged.part for staged in table.staged.values()],
+                gone=len(table.removed),
+                checks=table.checks,
+                # the checks of what was made before are known by the version that it makes up
+                look_back=any(staged.origin for staged in table.staged.values()),
+                undone=undone,
+            )
+            if (table := tables.get(move.asset)) is not None
+            else self.moved(env, move, (), undone=undone)
+            for move in moves
+        }
+
+    def moved(
+        self,
+        env: str,
+        move: Move,
+        brought: Collection[Part],
+        *,
+        gone: int = 0,
+        checks: Sequence[CheckResult] = (),
+        look_back: bool = True,
+        undone: Undone | None = None,
+    ) -> Moved:
+        """Return what a move brings: `brought` partitions, `gone` ones less.
+
+        checks     that ran on it just now
+        look_back  take the recorded checks of its version too, where none ran now
+        """
+        said: dict[str, bool] = {}
+        if look_back:
+            newest: dict[tuple[str, str], bool] = {}
+            about = (move.asset, move.target)
+            for name, partition, ok in self._state.read("check_results_of_version", about):
+                newest[name, partition] = bool(ok)
+            for (name, _), ok in newest.items():
+                said[name] = said.get(name, True) and ok
+        ran = {check.name for check in checks}
+        said = {name: ok for name, ok in said.items() if name not in ran}
+        failed = {check.name for check in checks if not check.ok}
+        failed |= {name for name, ok in said.items() if not ok}
+        return Moved(
+            rows=sum(part.rows for part in brought),
+            partitions=len(brought) + gone,
+            checks_failed=len(failed),
+            withdrawn_in=self._withdrawn_in(
+                env, move, brought, self._undone(env) if undone is None else undone
+            ),
+        )
+
+    def _undone(self, env: str) -> Undone:
+        """Return in which other environments the content of a partition was undone."""
         undone: dict[tuple[str, str, str], set[str]] = {}
         for other, asset, partition, _code, _inputs, _version, content in self._state.read(
             "held_elsewhere", (env,)
         ):
             undone.setdefault((asset, partition, content), set()).add(other)
-        found: dict[str, tuple[str, ...]] = {}
-        for move in moves:
-            rows = self._state.read("withdrawn_elsewhere", (env, move.asset, move.target))
-            where = {row[0] for row in rows}
-            for part in brought.get(move.asset, ()):
-                where |= undone.get((move.asset, part.partition, part.digest), set())
-            if where:
-                found[move.asset] = tuple(sorted(where))
-        return found
+        return undone
+
+    def _withdrawn_in(
+        self, env: str, move: Move, brought: Iterable[Part], undone: Undone
+    ) -> tuple[str, ...]:
+        """Return the other environments in which what this move brings was undone: the version
+        itself, or the content of one of the partitions that it brings."""
+        rows = self._state.read("withdrawn_elsewhere", (env, move.asset, move.target))
+        where = {str(row[0]) for row in rows}
+        for part in brought:
+            where |= undone.get((move.asset, part.partition, part.digest), set())
+        return tuple(sorted(where))
 
     def begin(self, table: RunTable, asset: Asset) -> None:
         """Start writing the new state of a table whose steps are done, while others still work.
@@ -555,7 +636,7 @@ class Publisher:
         inputs, so that nothing held them. They fail by themselves."""
         found: dict[str, Exception] = {}
         for id_, table in tables.items():
-            digest = _digest_of(table) if table.changed else table.base
+            digest = digest_of(table) if table.changed else table.base
             if digest != table.base and self._state.read("withdrawn_is", (env, id_, digest)):
                 found[id_] = withdrawn(env, id_, digest)
         return found
@@ -654,10 +735,20 @@ class Publisher:
                 *self._checks(table.refused_checks, run, id_, version.digest, by, recorded.id),
             ]
             move = Move(env=env, asset=id_, source=base, target=version.digest)
+            moved = self.moved(
+                env,
+                move,
+                [staged.part for staged in candidate.staged.values()],
+                checks=table.refused_checks,
+            )
+            decision = decide([move], {id_: moved})
+            if decision.verdict == "deny" and version.meta.get("refused"):
+                # Its gate rejects it, and keeps what the checks said; a rule cannot say more.
+                decision = Decision(verdict="allow", reasons=decision.reasons)
             drafted = self._releases.draft(
                 [move],
                 by=by,
-                decision=decide([move], {}),
+                decision=decision,
                 strategy=Strategy(kind="publish"),
                 run=run,
                 id_=release_id,
@@ -734,6 +825,11 @@ class Publisher:
         return event(self._ids, type_, subject, data, actor=str(by), cause=cause)
 
 
+def withdrawn_in(moving: Moving) -> dict[str, tuple[str, ...]]:
+    """Return asset -> the other environments in which what moves was undone."""
+    return {id_: moved.withdrawn_in for id_, moved in moving.items() if moved.withdrawn_in}
+
+
 def _without(
     tables: Mapping[str, RunTable], assets: Mapping[str, Asset], failed: Collection[str]
 ) -> tuple[str, ...]:
@@ -779,7 +875,7 @@ def _arrow_schema(schema: Schema) -> bytes:
     return data
 
 
-def _digest_of(table: RunTable) -> str:
+def digest_of(table: RunTable) -> str:
     """Return the digest of the version that a table would be."""
     return version_digest(table.schema, {n: part.digest for n, part in table.parts().items()})
 
@@ -826,4 +922,14 @@ def undo_table(table: RunTable, move: Move, versions: Versions) -> list[str]:
     return sorted(conflicts)
 
 
-__all__ = ["DatasetKind", "Published", "Publisher", "undo_table"]
+__all__ = [
+    "NOTHING_MOVED",
+    "DatasetKind",
+    "Moved",
+    "Moving",
+    "Published",
+    "Publisher",
+    "digest_of",
+    "undo_table",
+    "withdrawn_in",
+]

@@ -224,6 +224,8 @@ SELECT 1 FROM open_move WHERE env = ? AND asset = ? AND release <> ?
 INSERT INTO check_result (seq, n, run, asset, version, name, partition, ok, severity, doc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (seq, n) DO NOTHING
 -- name: check_results_of_run
 SELECT doc FROM check_result WHERE run = ? ORDER BY seq, n
+-- name: check_results_of_version
+SELECT name, partition, ok FROM check_result WHERE asset = ? AND version = ? ORDER BY seq, n
 -- name: check_result_of_sample
 SELECT doc FROM check_result WHERE asset = ? AND doc LIKE ? ORDER BY seq DESC LIMIT 1
 -- name: check_results_all
