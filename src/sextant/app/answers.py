@@ -251,10 +251,11 @@ class Reported(TypedDict):
 
 
 class Finding(TypedDict):
-    """One thing that `doctor` looked at."""
+    """One thing that `doctor` looked at. `warn`: worth a look, and nothing wrong by itself."""
 
     name: str
     ok: bool
+    warn: bool
     found: str
     hint: str
 

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from sextant.app.answers import Finding
+from sextant.app.past import silent_rules
 from sextant.kernel.clock import iso, to_datetime
 from sextant.kernel.errors import SextantError
+from sextant.policy.decide import check_rules
 from sextant.stores import landlock
 
 if TYPE_CHECKING:
@@ -25,8 +27,9 @@ def examine(p: "LocalPlatform") -> list[Finding]:
     """Return one entry for each thing looked at: name, ok, found, hint."""
     out: list[Finding] = []
 
-    def say(name: str, ok: bool, found: str, hint: str = "") -> None:
-        out.append({"name": name, "ok": ok, "found": found, "hint": "" if ok else hint})
+    def say(name: str, ok: bool, found: str, hint: str = "", *, warn: bool = False) -> None:
+        told = hint if warn or not ok else ""
+        out.append({"name": name, "ok": ok, "warn": warn, "found": found, "hint": told})
 
     say(
         "python",
@@ -50,6 +53,8 @@ def examine(p: "LocalPlatform") -> list[Finding]:
         problem.message.splitlines()[0] if problem else f"{len(p.manifest().assets)} assets",
         (problem.hint or problem.where) if problem else "",
     )
+    for name, warn, found, hint in _rules(p):
+        say(name, warn, found, hint, warn=warn)
     differs = zone_differs(p.manifest().tz, p.clock.now_ns())
     say(
         "time zone",
@@ -155,6 +160,27 @@ def examine(p: "LocalPlatform") -> list[Finding]:
         "`sextant ledger checkpoint` signs",
     )
     return out
+
+
+def _rules(p: "LocalPlatform") -> list[tuple[str, bool, str, str]]:
+    """Return what is to be said of the project's rules: name, whether it is a warning only, found,
+    hint."""
+    rules = p.manifest().policies
+    try:
+        check_rules(rules, p.known_names(p.manifest()))
+        looked_at, silent = silent_rules(p)
+    except SextantError as error:  # written before its names were checked, or what it names is gone
+        return [("rules", False, error.message, error.hint)]
+    return [
+        (
+            f"rule {rule.name}",
+            True,
+            f"matched none of the last {looked_at:,} recorded actions",
+            f"see whether its condition says what is meant: {rule.when} ({rule.file}:{rule.line})",
+        )
+        for rule in silent
+        if looked_at
+    ]
 
 
 def zone_differs(tz: str, now_ns: int) -> str:

@@ -1,11 +1,15 @@
 """backup, gc, doctor."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from sextant.cli.output import as_json as json_option
 from sextant.cli.output import emit, line, platform, state, table, wide
+
+if TYPE_CHECKING:
+    from sextant.app.answers import Finding
 
 
 @click.group()
@@ -101,6 +105,12 @@ def gc(history: str, dry_run: bool, as_json: bool) -> None:
         )
 
 
+def _marked(finding: "Finding") -> str:
+    if not finding["ok"]:
+        return "LOOK"
+    return "note" if finding["warn"] else "ok"
+
+
 @click.command()
 @wide
 @json_option
@@ -114,7 +124,12 @@ def doctor(as_json: bool) -> int:
             text=lambda: table(
                 ("", "what", "found", "mend"),
                 [
-                    (state("ok" if f["ok"] else "LOOK"), f["name"], f["found"], f["hint"])
+                    (
+                        state("LOOK" if not f["ok"] else "note" if f["warn"] else "ok"),
+                        f["name"],
+                        f["found"],
+                        f["hint"],
+                    )
                     for f in found
                 ],
             ),

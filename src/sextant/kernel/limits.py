@@ -30,6 +30,8 @@ BUNDLE_BYTES_MAX = 64 << 20  # all files of a project together: what every worke
 BUNDLE_FILES_MAX = 20_000
 LOAD_TIMEOUT_S = 60.0  # importing a project: it declares, it does not work
 NAME_CHARS_MAX = 128  # a name of an asset, environment, team
+# newest recorded actions that `doctor` asks the rules about again: a second of work
+ACTIONS_REPLAYED_MAX = 2_000
 PAGE_ROWS = 100  # rows of a list when nothing else is asked
 PAGE_ROWS_MAX = 10_000  # rows of one page
 # different columns that one text of SQL names: more is not looked up before a run

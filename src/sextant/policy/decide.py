@@ -176,6 +176,22 @@ def decide(
     return Decision(verdict="deny", reasons=(f"no rule allows `{principal}` to {verb}",))
 
 
+def matches(
+    rule: Rule,
+    principal: Principal,
+    verb: str,
+    asset: Asset | None,
+    environment: str,
+    context: Mapping[str, Any],
+) -> bool:
+    """Say whether a rule speaks, or cannot be evaluated: `decide` denies then."""
+    try:
+        value = compiled(rule.when).execute(_facts(principal, verb, asset, environment, context))
+    except Exception:
+        return True
+    return value is True
+
+
 def together(needs: Iterable[Need]) -> tuple[Need, ...]:
     """Return one need for each team, the largest that is asked of it."""
     most: dict[str, Need] = {}

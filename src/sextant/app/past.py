@@ -1,0 +1,161 @@
+"""Asks the project's rules again about what is recorded, for a rule that never matched: most often
+one that says something else than was meant."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from sextant.engine.versions import changed
+from sextant.kernel.errors import NotFound
+from sextant.kernel.limits import ACTIONS_REPLAYED_MAX
+from sextant.kernel.nouns import Asset, Principal, Release, Rule
+from sextant.ledger.log import Entry, entries
+from sextant.ledger.projections import RunChanged
+from sextant.policy.conditions import parse, possible_verbs
+from sextant.policy.decide import VERBS, matches
+
+if TYPE_CHECKING:
+    from sextant.app.platform import LocalPlatform
+
+_FAR = 1 << 62
+# what an event of a type says that somebody did; runs, releases and decisions say it themselves
+_VERBS = {
+    "asset.observed": "report",
+    "check.reported": "report",
+    "release.reported": "report",
+    "run.reported": "report",
+    "checks.completed": "check",
+    "env.created": "env",
+    "env.dropped": "env",
+    "payload.erased": "erase",
+    "ledger.key_rotated": "rotate",
+    "ledger.gap_noted": "repair",
+    "signal.closed": "signal",
+    "version.expired": "collect",
+    "version.unheld": "unhold",
+    "rows.folded": "push",
+    "rows.dropped": "drop",
+}
+_ROLES = ("", "viewer", "operator", "admin")
+_SEEN = frozenset({*_VERBS.values(), "run", "release", "rollback"})
+
+
+class _Action(NamedTuple):
+    actor: str
+    verb: str
+    asset: str
+    env: str
+    context: dict[str, Any]
+
+
+def silent_rules(p: "LocalPlatform") -> tuple[int, list[Rule]]:
+    """Return how many of the newest recorded actions were looked at (ACTIONS_REPLAYED_MAX at most),
+    and the project's rules that matched none of them.
+
+    What the ledger does not record (the role of who acted, say) counts as a match, and a rule whose
+    verbs leave no event of their own is not judged.
+    """
+    judged = {
+        rule.name: rule
+        for rule in p.manifest().policies
+        if possible_verbs(parse(rule.when), frozenset(VERBS)) & _SEEN
+    }
+    looked_at = 0
+    about = (_FAR, "", "", "", "", "", "", ACTIONS_REPLAYED_MAX)
+    assets = {asset.id: asset for asset in p.manifest().assets}
+    for entry in entries(p.state.read, "events_page", about):
+        if entry.is_erased or looked_at >= ACTIONS_REPLAYED_MAX or not judged:
+            continue
+        for name in _named(entry):
+            judged.pop(name, None)
+        for action in _actions(p, entry):
+            looked_at += 1
+            asset = assets.get(action.asset) or _asset(p, action.asset)
+            for name, rule in list(judged.items()):
+                if any(
+                    matches(rule, principal, action.verb, asset, action.env, action.context)
+                    for principal in _principals(p, action.actor)
+                ):
+                    del judged[name]
+            if looked_at >= ACTIONS_REPLAYED_MAX:
+                break
+    return looked_at, list(judged.values())
+
+
+def _named(entry: Entry) -> Sequence[str]:
+    """Return the rules that an event names as those that spoke."""
+    if entry.envelope.type == "decision.denied":
+        return list(entry.read(dict[str, Any]).get("reasons", ()))
+    if entry.envelope.type == "decision.overridden":
+        return list(entry.read(dict[str, Any]).get("rules", ()))
+    return ()
+
+
+def _actions(p: "LocalPlatform", entry: Entry) -> Iterator[_Action]:
+    """Yield what somebody did by an event, one for each asset."""
+    type_, actor = entry.envelope.type, entry.envelope.actor
+    if type_ == "run.started":
+        run = entry.read(RunChanged)
+        verb = "rollback" if run.trigger == "undo" else "run"
+        for id_ in run.assets or tuple(asset.id for asset in p.manifest().assets):
+            yield _Action(run.by or actor, verb, id_, run.env, {})
+    elif type_ == "release.proposed":
+        yield from _moves(p, entry.read(Release))
+    elif type_ == "decision.denied":
+        said = entry.read(dict[str, Any])
+        yield _Action(actor, said["verb"], said["asset"], said["env"], {})
+    elif type_ in _VERBS and not actor.startswith("system:"):
+        said = msgspec.json.decode(entry.body)
+        env = str(said.get("env", "")) if isinstance(said, dict) else ""
+        subject = entry.envelope.subject.partition("@")[0]
+        env = env or (subject if type_.startswith("env.") else "")
+        yield _Action(actor, _VERBS[type_], subject if ":" in subject else "", env, {})
+
+
+def _moves(p: "LocalPlatform", release: Release) -> Iterator[_Action]:
+    glass = {"break_glass": bool(release.broke_glass)}
+    for move in release.moves:
+        try:
+            before = p.versions.parts(move.asset, move.source)
+            brought, gone = changed(before, p.versions.parts(move.asset, move.target))
+        except NotFound:  # a definition has no partitions
+            brought, gone = {}, []
+        moved = p.publisher.moved(move.env, move, tuple(brought.values()), gone=len(gone))
+        context = {
+            **moved.facts(),
+            **glass,
+            "withdrawn_elsewhere": move.asset in release.withdrawn_in,
+        }
+        own = {**context, "intent": release.intent}
+        yield _Action(release.by, "release", move.asset, move.env, own)
+        verb = "rollback" if release.intent == "undo" else "run"
+        yield _Action(release.by, verb, move.asset, move.env, context)
+
+
+def _principals(p: "LocalPlatform", actor: str) -> list[Principal]:
+    """Return who an actor may have been: his role is not recorded."""
+    text, _, on_behalf_of = actor.partition(" for ")
+    kind, _, name = text.partition(":")
+    teams = {team.name for team in p.manifest().teams if name in team.members}
+    if kind != "person":
+        tokens = p.access.store.tokens() if (p.folder / "access.db").exists() else ()
+        teams |= {t for one in tokens if (one.kind, one.name) == (kind, name) for t in one.teams}
+    return [
+        msgspec.convert(
+            {
+                "name": name,
+                "kind": kind if kind in ("person", "agent", "system") else "token",
+                "teams": tuple(sorted(teams)),
+                "on_behalf_of": on_behalf_of,
+                "role": role,
+            },
+            Principal,
+        )
+        for role in _ROLES
+    ]
+
+
+def _asset(p: "LocalPlatform", id_: str) -> Asset | None:
+    rows = p.state.read("asset_get", (id_,)) if id_ else []
+    return msgspec.json.decode(rows[0][0], type=Asset) if rows else None
