@@ -48,6 +48,7 @@ def test_an_environment_of_ones_own(shop, running) -> None:
 
 def test_an_environment_stays_while_a_release_is_open_in_it(shop, running) -> None:
     """A release that is approved later would move pointers of an environment that is gone."""
+    shop.write(CUT)
     with shop.open() as p:
         p.create_env("pr-1", "dev")
     shop.write(
