@@ -62,6 +62,7 @@ AREAS = {
     "STEP": "steps",
     "STREAM": "rows that are pushed",
     "TELEMETRY": "the telemetry store",
+    "TEXT": "texts that are sent",
     "UNDO": "undoing",
     "UP": "the processes of a server",
     "VERSION": "versions",

@@ -41,6 +41,7 @@ from sextant.app.answers import (
 )
 from sextant.app.inbox import columns_of
 from sextant.app.port import Progress, Role, RunProgress
+from sextant.app.texts import checks_texts
 from sextant.app.views import Views, event_seen
 from sextant.app.visibility import Visibility
 from sextant.engine import bodies
@@ -49,8 +50,9 @@ from sextant.engine.leases import worker_of
 from sextant.engine.plan import Plan, Request, check_range
 from sextant.formats.values import plain
 from sextant.kernel.errors import Denied, NotFound, UsageError
-from sextant.kernel.limits import PAGE_ROWS, PAGE_ROWS_MAX, RUNNING_SHOWN_MAX
+from sextant.kernel.limits import NAME_CHARS_MAX, PAGE_ROWS, PAGE_ROWS_MAX, RUNNING_SHOWN_MAX
 from sextant.kernel.nouns import Asset, CheckResult, Principal, Release
+from sextant.kernel.texts import check_text
 from sextant.ledger.log import entries
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from sextant.app.runs import RunReport
 
 
+@checks_texts
 class Operations:
     """What one principal may see and do. Closing it leaves the platform open: that belongs to
     whoever opened it."""
@@ -519,6 +522,7 @@ class Operations:
         asset = self._stream(dataset)
         columns_of(asset)
         body = bodies.opened(rows, content_type, batch=batch, env=env)
+        check_text("line", "batch", body.batch, NAME_CHARS_MAX)  # the body may name it
         return self._p.inbox.take(asset, body, env=self._env(body.env), by=self._who())
 
     def batches(

@@ -30,6 +30,16 @@ BUNDLE_BYTES_MAX = 64 << 20  # all files of a project together: what every worke
 BUNDLE_FILES_MAX = 20_000
 LOAD_TIMEOUT_S = 60.0  # importing a project: it declares, it does not work
 NAME_CHARS_MAX = 128  # a name of an asset, environment, team
+# a name that another tool gives, or its version: the names of generated tests are long
+LABEL_CHARS_MAX = 256
+LINE_CHARS_MAX = 1_000  # of a text that something is looked up by
+REASON_CHARS_MAX = 4_000  # a reason or message: it stands in the ledger for good
+URL_CHARS_MAX = 2_048  # of a link to another tool: what browsers and proxies take
+PATH_CHARS_MAX = 4_096  # of a folder's path: PATH_MAX of Linux
+PASSWORD_CHARS_MAX = 1_024  # of a password: hashing takes longer with its length
+WITNESS_CHARS_MAX = 64 << 10  # of a witness: its text has a few lines
+LIST_ITEMS_MAX = 10_000  # entries of a list that a request names
+EDGES_REPORTED_MAX = 1_000  # assets that one report says it reads, and that it feeds
 # newest recorded actions that `doctor` asks the rules about again: a second of work
 ACTIONS_REPLAYED_MAX = 2_000
 PAGE_ROWS = 100  # rows of a list when nothing else is asked
