@@ -365,3 +365,48 @@ def test_the_queue_is_bounded(here: Any, coordinator: Serving) -> None:
             ).durable.result(10)
     assert caught.value.retry_after_s
     assert intake.health()["busy"] == 1
+
+
+def test_invented_services_fill_one_share_and_make_room(
+    process: Telemetry, coordinator: Serving, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If this fails, a sender that makes up names fills the graph for good, or writes to the ledger
+    for ever."""
+    from urllib.parse import quote
+
+    from sextant.app import observed
+    from sextant.server.observe import Observer
+
+    p = coordinator.platform
+    observer = Observer(p, process.client)
+    observer.step()
+    there = {id_ for id_, asset in p.graph()[0].items() if asset.owner == "shop"}
+    monkeypatch.setattr(observed, "OBSERVED_PER_OWNER_MAX", len(there) + 2)
+
+    def send(*names: str) -> None:
+        for name in names:
+            assert (
+                process.post(
+                    f"/v1/jsonlines?asset={quote(name)}",
+                    b'{"msg": "x"}',
+                    token=token,
+                    content_type="application/x-ndjson",
+                ).status
+                == 200
+            )
+
+    send("service:made-up-1", "service:made-up-2", "service:made-up-3", "service:turned\u202eround")
+    observer.step()
+    made_up = {id_ for id_ in p.graph()[0] if "made-up" in id_}
+    assert len(made_up) == 2
+    assert not any("\u202e" in id_ for id_ in p.graph()[0])
+    (signal,) = p.views.signals(kind="telemetry.assets", open_only=True).items
+    assert "1 services of shop" in signal["message"]
+    size = p.ledger.size()
+    observer.step()
+    assert p.ledger.size() == size, "what was not taken in is not recorded again and again"
+    monkeypatch.setattr(observed, "OBSERVED_SILENT_S", 0.0)
+    observer.step()
+    retired = [e["subject"] for e in p.views.events(kind="asset.retired").items]
+    assert len(retired) == 1
+    assert {id_ for id_ in p.graph()[0] if "made-up" in id_} - made_up

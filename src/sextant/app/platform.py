@@ -32,9 +32,9 @@ from sextant.engine.selection import selected
 from sextant.engine.tables import RunTable
 from sextant.engine.versions import Versions
 from sextant.kernel.clock import Clock, SystemClock
-from sextant.kernel.errors import Conflict, Denied, NotFound, ProjectError, UserError
+from sextant.kernel.errors import Busy, Conflict, Denied, NotFound, ProjectError, UserError
 from sextant.kernel.ids import Ids
-from sextant.kernel.limits import LOAD_TIMEOUT_S
+from sextant.kernel.limits import LOAD_TIMEOUT_S, OBSERVED_PER_OWNER_MAX
 from sextant.kernel.nouns import Asset, CheckResult, Edge, Event, Manifest, Principal, Rule, Signal
 from sextant.kernel.ports import Executor, Write
 from sextant.ledger.log import Ledger, entries, event
@@ -831,7 +831,7 @@ class LocalPlatform:
                 hint="`sextant ledger show` lists events",
             )
         kind_, _, short = asset.partition(":")
-        known = self.state.read("asset_get", (asset,))
+        known = [row for row in self.state.read("asset_get", (asset,)) if not row[1]]
         noun = Asset(kind=kind_, name=short, mode="observed", owner=owner)
         self.allow(by, "report", noun, env)
         edges = tuple(
@@ -840,7 +840,7 @@ class LocalPlatform:
         edges += tuple(
             Edge(source=asset, target=self.asset(id_).id, kind="feeds") for id_ in downstream
         )
-        events: list[Event] = []
+        events: list[Event] = [] if known else self._room_for(noun)
         if (
             not known
             or edges
@@ -885,6 +885,22 @@ class LocalPlatform:
             events.append(self.event("signal.raised", found.id, found, by, done.id))
         self.state.commit(Write((), tuple(events)))
         return {"asset": asset, "type": done.type, "event": done.id, "new": not known}
+
+    def _room_for(self, observed: Asset) -> list[Event]:
+        """Return the events that make room for one more observed asset. Busy when its owner has too
+        many."""
+        from sextant.app.observed import ObservedAssets
+
+        room = ObservedAssets(self).take(observed.owner)
+        if room is None:
+            whose = f"`{observed.owner}`" if observed.owner else "no owner"
+            raise Busy(
+                "SX-REPORT-005",
+                f"the graph has {OBSERVED_PER_OWNER_MAX:,} observed assets of {whose}, each seen "
+                "within a day",
+                hint="report under fewer names, and with the --owner whose assets they are",
+            )
+        return room
 
     def close_signal(self, id_: str, reason: str, *, by: Principal | None = None) -> None:
         """Close a signal: somebody has looked at it. NotFound for an unknown or closed one."""

@@ -11,6 +11,11 @@ SAMPLES_PER_CHECK_MAX = 20
 PARTITIONS_PER_STEP_MAX = 31  # a month of days: what one retry repeats, what one commit writes
 PARTITIONS_MAX = 100_000  # partitions of one dataset (11 years of hours)
 ASSETS_MAX = 20_000  # assets of one project
+# assets of other tools in the graph, of one owner; beyond it the one that was not seen for longest
+# makes room, if it was silent for OBSERVED_SILENT_S: so many names a day can be made up
+OBSERVED_PER_OWNER_MAX = 1_000
+OBSERVED_SILENT_S = 24 * 3600.0
+OBSERVED_KEPT_S = 90 * 24 * 3600.0  # without a sign of life, before it leaves the graph
 LINEAGE_SOURCES_MAX = 100_000  # columns that flow into those of one query; beyond, all are personal
 PERSONAL_CACHE_MAX = 10_000  # versions whose personal columns are remembered by one process
 STEPS_MAX = 1_000_000  # steps of one run

@@ -6,25 +6,31 @@ callers feel it.
 """
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from sextant.app.observed import ObservedAssets
 from sextant.kernel.clock import NS
+from sextant.kernel.limits import (
+    NAME_CHARS_MAX,
+    OBSERVED_KEPT_S,
+    OBSERVED_PER_OWNER_MAX,
+    OBSERVED_SILENT_S,
+)
 from sextant.kernel.nouns import Asset, Edge, Event, Signal
 from sextant.kernel.ports import Write
+from sextant.kernel.texts import is_line
 from sextant.ledger.projections import AssetDeclared
 from sextant.server.client import TelemetryClient
 
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
 
-# observed assets that telemetry may bring in: a sender that makes up names is stopped there
-_ASSETS_MAX = 5_000
+_SERVICES_READ = 20_000  # of those that telemetry names; the newest
 _CALLS_MAX = 20_000  # edges between them
-_NAME = re.compile(
-    r"[a-z][a-z_]{0,31}:[^\x00-\x1f\x7f]{1,128}"
-)  # a sender may call himself anything; the graph takes what can be written in a command
+# a sender may call himself anything; the graph takes what can be written in a command
+_KIND = re.compile(r"[a-z][a-z_]{0,31}")
 _AGAIN_NS = 24 * 3600 * NS  # an edge that nobody called over for so long has ended
 _SIGNALS_PER_LOOK = 20
 
@@ -43,18 +49,21 @@ class Observer:
 
     def _services(self) -> None:
         p = self._p
+        now = p.clock.now_ns()
         services = {
             row["asset"]: row
             for row in self._client.query(
-                "SELECT asset, owner FROM obs.services ORDER BY asset LIMIT 20000"
+                "SELECT asset, owner, toUnixTimestamp64Nano(toDateTime64(first_seen, 9)) AS first, "
+                "toUnixTimestamp64Nano(toDateTime64(last_seen, 9)) AS last FROM obs.services "
+                f"WHERE toUnixTimestamp(last_seen) > {now // NS - int(OBSERVED_KEPT_S)} "
+                f"ORDER BY last_seen DESC, asset LIMIT {_SERVICES_READ}"
             )
         }
         calls = self._client.query(
-            "SELECT caller, callee, toUnixTimestamp64Nano(toDateTime64(last_seen, 9)) AS "
-            f"last FROM obs.calls LIMIT {_CALLS_MAX}"
+            "SELECT caller, callee, toUnixTimestamp64Nano(toDateTime64(last_seen, 9)) AS last "
+            f"FROM obs.calls ORDER BY last_seen DESC, caller, callee LIMIT {_CALLS_MAX}"
         )
         known = {row[0]: msgspec.json.decode(row[1], type=Asset) for row in p.state.read("assets")}
-        now = p.clock.now_ns()
         live = {
             (s, t) for s, t, kind, _, _ in p.state.read("edges_at", (now, now)) if kind == "calls"
         }
@@ -63,18 +72,8 @@ class Observer:
             for row in calls
             if now - int(row["last"]) < _AGAIN_NS and row["callee"] != row["caller"]
         }
-        new = {id_ for id_ in services if id_ not in known and _NAME.fullmatch(id_)}
-        if len(known) + len(new) > _ASSETS_MAX:
-            self._signal(
-                "telemetry.assets",
-                "",
-                (
-                    f"telemetry names {len(new)} assets that are not known; {_ASSETS_MAX} are "
-                    "the most that are taken in"
-                ),
-                "warn",
-            )
-            new = set(sorted(new)[: max(0, _ASSETS_MAX - len(known))])
+        events, new = self._taken_in(services, known)
+        known = {id_: asset for id_, asset in known.items() if id_ not in _subjects(events)}
         everything = {*known, *new}
         edges: dict[str, tuple[list[Edge], list[Edge]]] = {}
         for source, target in seen - live:
@@ -86,14 +85,13 @@ class Observer:
             edges.setdefault(target, ([], []))[1].append(
                 Edge(source=source, target=target, kind="calls")
             )
-        events: list[Event] = []
-        for id_ in sorted(new | edges.keys()):
+        for id_ in sorted(new | (edges.keys() & everything)):
             kind, _, name = id_.partition(":")
             asset = known.get(id_) or Asset(
                 kind=kind,
                 name=name,
                 mode="observed",
-                owner=str(services.get(id_, {}).get("owner", "")),
+                owner=_shown(services[id_]["owner"]),
             )
             begun, ended = edges.get(id_, ([], []))
             events.append(
@@ -108,6 +106,39 @@ class Observer:
         if events:
             p.state.commit(Write((), tuple(events)))
 
+    def _taken_in(
+        self, services: dict[str, dict[str, Any]], known: dict[str, Asset]
+    ) -> tuple[list[Event], set[str]]:
+        """Return the events that retire assets, and the services that join the graph: those that
+        spoke first come first. A full share is a signal."""
+        p = self._p
+        lately = p.clock.now_ns() - OBSERVED_SILENT_S * NS
+        room = ObservedAssets(p, {id_: int(row["last"]) for id_, row in services.items()})
+        events = room.forget()
+        new: set[str] = set()
+        refused: dict[str, int] = {}
+        for id_, row in sorted(services.items(), key=lambda item: (int(item[1]["first"]), item[0])):
+            if id_ in known or int(row["last"]) < lately or not _is_asset(id_):
+                continue
+            made = room.take(_shown(row["owner"]))
+            if made is None:
+                owner = room.owner(_shown(row["owner"]))
+                refused[owner] = refused.get(owner, 0) + 1
+                continue
+            events += made
+            new.add(id_)
+        for owner, count in refused.items():
+            self._signal(
+                "telemetry.assets",
+                owner,
+                (
+                    f"{count} services of {owner or 'no team'} are not taken into the graph: it "
+                    f"has {OBSERVED_PER_OWNER_MAX:,} of theirs, each seen within a day"
+                ),
+                "warn",
+            )
+        return events, new
+
     def _refused(self) -> None:
         """Raise a signal for what was refused in this hour, once for each sender, protocol and
         reason."""
@@ -117,6 +148,7 @@ class Observer:
             "toStartOfHour(now()) GROUP BY owner, protocol, reason LIMIT 1000"
         )
         for row in found[:_SIGNALS_PER_LOOK]:
+            row["owner"] = _shown(row["owner"])
             key = (str(row["owner"]), f"{row['protocol']}/{row['reason']}", str(row["hour"]))
             if key in self._told:
                 continue
@@ -151,3 +183,17 @@ class Observer:
             evidence={"owner": owner},
         )
         p.state.commit(Write((), (p.event("signal.raised", signal.id, signal, p.system, ""),)))
+
+
+def _is_asset(id_: str) -> bool:
+    kind, _, name = id_.partition(":")
+    return bool(_KIND.fullmatch(kind)) and is_line(name, NAME_CHARS_MAX)
+
+
+def _shown(owner: object) -> str:
+    """Return the owner that a sender names; "" for a text that is no name."""
+    return str(owner) if is_line(str(owner), NAME_CHARS_MAX) else ""
+
+
+def _subjects(events: list[Event]) -> set[str]:
+    return {event.subject for event in events}

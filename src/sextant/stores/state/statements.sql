@@ -62,6 +62,8 @@ UPDATE asset SET retired_at = ? WHERE id = ?
 SELECT doc, retired_at FROM asset WHERE id = ?
 -- name: assets
 SELECT id, doc, declared_at FROM asset WHERE retired_at = 0 ORDER BY id
+-- name: observed_seen
+SELECT a.id, a.doc, e.time, e.type FROM asset AS a JOIN event AS e ON e.seq = (SELECT MAX(n.seq) FROM event AS n WHERE n.subject = a.id) WHERE a.mode = 'observed' AND a.retired_at = 0 ORDER BY a.id
 -- name: assets_declared
 SELECT doc FROM asset
 -- name: edge_set
