@@ -110,6 +110,9 @@ SIGN_INS_BURST = 20  # and at once: an office behind one address in the morning
 # for the head of a request to arrive: a connection that says nothing takes somebody's place
 REQUEST_HEAD_S = 20.0
 REQUEST_BODY_S = 120.0  # and for its body: 32 MiB at 280 KB/s
+# connections of one address (of IPv6: one /64) that have not sent the head of a request; beyond it
+# the one that waits longest is closed: a quarter of the API's places. Browsers open a few ahead
+HALF_OPEN_PER_ADDRESS_MAX = 128
 API_THREADS = 32  # requests to the API that are worked on at once
 # kept versions of one dataset that SQL can name; older ones by `sextant show --as-of`
 VERSIONS_SHOWN_MAX = 200
