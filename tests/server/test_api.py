@@ -207,6 +207,21 @@ def test_a_session_needs_its_csrf_token(serving: Serving) -> None:
         ).status
         == 200
     )
+    out = ask(serving, "DELETE", "/api/v1/session", Cookie=mine)
+    assert (out.status, out.json["code"]) == (403, "SX-API-007"), "another page signs nobody out"
+    assert ask(serving, "GET", "/api/v1/status", Cookie=mine).status == 200
+    again = ask(
+        serving,
+        "POST",
+        "/api/v1/session",
+        body={"name": "ann", "password": "correct horse battery"},
+        Cookie=mine,
+    )
+    assert again.status == 200, "who signs in anew has no token of the new session yet"
+    newer = again.headers["set-cookie"].partition(";")[0]
+    csrf = again.json["csrf"]
+    assert ask(serving, "DELETE", "/api/v1/session", Cookie=newer, X_CSRF_Token=csrf).status == 204
+    assert ask(serving, "GET", "/api/v1/status", Cookie=newer).status == 401
     p.access.disable_account("ann", by=p.system)
     assert ask(serving, "GET", "/api/v1/status", Cookie=mine).status == 401
     assert ask(serving, "DELETE", "/api/v1/session", Cookie=mine).status in (204, 401)
@@ -386,21 +401,10 @@ def test_a_slow_reader_holds_nobody_up(serving: Serving) -> None:
     )
     link, answer = _lines(serving, "/api/v1/stream?types=release.reported", admin)
     answer.readline()
+    p = serving.platform
     for number in range(60):  # more than fits into the buffers of a socket
-        assert (
-            ask(
-                serving,
-                "POST",
-                "/api/v1/reports",
-                token=admin,
-                body={
-                    "kind": "release",
-                    "asset": "service:web",
-                    "version": f"v{number}",
-                    "message": "x" * 20_000,
-                },
-            ).status
-            == 200
+        p.report(
+            "dev", "release", "service:web", version=f"v{number}", message="x" * 20_000, by=p.system
         )
     assert [json.loads(_event(answer)["data"])["data"]["version"] for _ in range(60)] == [
         f"v{number}" for number in range(60)

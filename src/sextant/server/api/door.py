@@ -159,6 +159,9 @@ class Door:
         state["still"] = lambda: (
             self._grant(headers) is not None
         )  # asked again by an answer that goes on: a token may be revoked meanwhile
+        signs_in = path == SESSION and scope["method"] == "POST"  # with an older cookie, perhaps
+        if grant is not None and not signs_in:
+            self._check_csrf(scope["method"], headers, grant, caller)
         if path in _OPEN:
             return
         if grant is None:
@@ -178,9 +181,11 @@ class Door:
                 f"the token of `{grant.principal}` does not open the API",
                 hint=f"it is for {', '.join(grant.scopes)}; make one with the scope api",
             )
+
+    def _check_csrf(self, method: str, headers: dict[str, str], grant: Grant, caller: str) -> None:
         if (
             grant.csrf
-            and scope["method"] not in ("GET", "HEAD", "OPTIONS")
+            and method not in ("GET", "HEAD", "OPTIONS")
             and not same(headers.get("x-csrf-token", ""), grant.csrf)
         ):
             self.refusals.add(caller, "csrf")
