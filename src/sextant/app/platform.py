@@ -466,15 +466,19 @@ class LocalPlatform:
         )
 
     def who(self, principal: Principal | None = None) -> Principal:
-        """Return who acts (whoever opened the platform, or another), with the teams that the
-        project says."""
+        """Return who acts (whoever opened the platform, or another), with his teams: a person that
+        the project lists has those of the teams that his token names in which it lists him, all of
+        them where it names none; anybody else has those that were given to him."""
         one = principal or self.principal
         if self._manifest is None and not self.state.read("project_get"):
             return one
         if one.kind != "person":  # a token that is called as a member is no member
             return one
-        teams = tuple(team.name for team in self.manifest().teams if one.name in team.members)
-        return msgspec.structs.replace(one, teams=teams or one.teams)
+        listed = tuple(team.name for team in self.manifest().teams if one.name in team.members)
+        if not listed:
+            return one
+        given = set(one.teams or listed)
+        return msgspec.structs.replace(one, teams=tuple(t for t in listed if t in given))
 
     def allow(
         self,
