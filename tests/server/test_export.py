@@ -103,7 +103,7 @@ def test_what_is_not_there(opened: Opened) -> None:
         (lambda: opened.data("orders", columns=["nope"]), "SX-LAKE-009"),
         (lambda: opened.data("orders", env="prod"), "SX-VERSION-004"),
         (lambda: opened.data("kpi:total"), "SX-EXPORT-002"),
-        (lambda: opened.data("orders", frame="excel"), "SX-EXPORT-005"),
+        (lambda: opened.data("orders", frame="excel"), "SX-EXPORT-007"),
         (lambda: opened.platform.rows("orders", form="XML"), "SX-EXPORT-001"),
         (lambda: opened.platform.rows("orders", form="CSVWithNames"), "SX-EXPORT-004"),
     ):

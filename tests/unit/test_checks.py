@@ -165,7 +165,7 @@ def test_functions_that_are_wrong() -> None:
         with pytest.raises(ProjectError) as caught:
             run("python", frame, {"function": "f"}, functions=functions)
         assert caught.value.code == code
-    for check, code in (("betwen", "SX-CHECK-007"), ("between", "SX-CHECK-001")):
+    for check, code in (("betwen", "SX-CHECK-007"), ("between", "SX-CHECK-008")):
         with pytest.raises(ProjectError) as caught:
             run(check, frame, {})
         assert caught.value.code == code

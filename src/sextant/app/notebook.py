@@ -117,5 +117,5 @@ def _framed(stream: bytes, frame: str) -> Any:
 
         return pl.from_arrow(table)
     raise UsageError(
-        "SX-EXPORT-005", f"there is no frame `{frame}`", hint="polars, pandas or pyarrow"
+        "SX-EXPORT-007", f"there is no frame `{frame}`", hint="polars, pandas or pyarrow"
     )

@@ -730,7 +730,7 @@ class Views:
                 table = connection.sql(query).to_arrow_table()
             except duckdb.Error as error:
                 raise UsageError(
-                    "SX-KPI-002",
+                    "SX-KPI-005",
                     f"the question cannot be answered: {str(error).splitlines()[0]}",
                     hint="--where is a condition over the dimensions",
                 ) from error

@@ -65,7 +65,7 @@ def bind(
     for name, parameter in signature.parameters.items():
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             collector.note(
-                "SX-PROJ-030",
+                "SX-PROJ-036",
                 f"`{label}` has the parameter `{parameter}`, which cannot be bound by name",
                 place=place,
                 hint="name each input",
@@ -75,7 +75,7 @@ def bind(
         if kind in _BINDINGS:
             if found[kind]:
                 collector.note(
-                    "SX-PROJ-031",
+                    "SX-PROJ-037",
                     f"`{label}` asks for the {kind.lower()} twice: `{found[kind]}` and `{name}`",
                     place=place,
                     hint="once is enough",

@@ -40,7 +40,7 @@ def migrate(store: Telemetry, retention_days: Mapping[str, int] | None = None) -
     unknown = sorted(set(days) - set(DAYS))
     if unknown:
         raise UsageError(
-            "SX-TELEMETRY-007",
+            "SX-TELEMETRY-012",
             f"there is no retention of `{unknown[0]}`",
             hint=f"retention is set for {', '.join(sorted(DAYS))}",
         )

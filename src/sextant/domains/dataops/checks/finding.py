@@ -92,7 +92,7 @@ def need(params: Mapping[str, Any], name: str, check: str) -> Any:
     """Return a parameter. ProjectError when the check was declared without it."""
     if name not in params:
         raise ProjectError(
-            "SX-CHECK-001",
+            "SX-CHECK-008",
             f"check `{check}` lacks `{name}`",
             hint=f"give it as {check}({name}=...)",
         )

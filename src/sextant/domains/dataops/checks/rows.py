@@ -211,7 +211,7 @@ def _columns(params: Mapping[str, Any], check: str, context: Context) -> list[st
     columns = list(need(params, "columns", check))
     if not columns:
         raise ProjectError(
-            "SX-CHECK-001", f"check `{check}` names no column", hint=f'name one: {check}("id")'
+            "SX-CHECK-008", f"check `{check}` names no column", hint=f'name one: {check}("id")'
         )
     for name in columns:
         context.column(name)

@@ -199,7 +199,7 @@ def _length_s(text: str) -> float:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*", text)
     if match is None:
         raise ProjectError(
-            "SX-CHECK-004",
+            "SX-CHECK-009",
             f"`{text}` is not a length of time",
             hint="write it as 90s, 30m, 36h, 3d or 2w",
         )
