@@ -86,6 +86,9 @@ def test_a_text_that_is_too_long_or_cannot_be_shown_is_refused(
         "https://",
         "https://[x",
         "https://a b",
+        "https://bank.example@evil.example/",
+        "https://evil.example\\@bank.example/",
+        "https://:443/",
         "page",
     ],
 )
@@ -94,6 +97,20 @@ def test_a_link_leads_to_a_web_page(p: LocalPlatform, url: str) -> None:
     with pytest.raises(UsageError) as caught:
         Operations(p).report("run", "job:loader", url=url)
     assert caught.value.code == "SX-TEXT-003"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://host",
+        "HTTPS://host.example:8443/a/b?c=d&e=f@g#h",
+        "http://[::1]:80/",
+        "https://b\u00fccher.example/\u00fc",
+        "http://127.0.0.1?x",
+    ],
+)
+def test_a_link_that_is_one_is_taken(url: str) -> None:
+    check_text("link", "url", url, 2048)
 
 
 def test_what_is_written_in_good_faith_is_taken(p: LocalPlatform) -> None:

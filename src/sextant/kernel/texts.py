@@ -5,14 +5,19 @@ A *line* is one line of printable text, such as a name. *Prose* may have several
 text, such as a query, is only bounded. A *link* is a line that leads to a web page.
 """
 
+import re
 import unicodedata
 from typing import Literal
-from urllib.parse import urlsplit
 
 from sextant.kernel.errors import UsageError
 
 Kind = Literal["line", "prose", "raw", "link"]
 
+# RFC 3986 with a host, without a user: `https://bank.example@elsewhere` leads elsewhere
+_LINK = re.compile(
+    r"https?://(?:[^\s/?#@:\[\]\\]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?(?:[/?#][^\s\\]*)?",
+    re.IGNORECASE,
+)
 _JOINERS = frozenset("\u200c\u200d")  # spelling of Persian and Hindi; emoji of several people
 # of Unicode's general categories: controls, halves of characters, formats (among them what turns
 # the direction of text, Unicode Standard Annex 9) and separators of lines
@@ -39,11 +44,11 @@ def check_text(kind: Kind, what: str, text: str, most: int) -> None:
             if kind == "prose"
             else "text without NUL",
         )
-    if kind == "link" and text and not _is_link(text):
+    if kind == "link" and text and not _LINK.fullmatch(text):
         raise UsageError(
             "SX-TEXT-003",
             f"`{what}` is not the address of a web page",
-            hint="it begins with https:// or http://, and names a host",
+            hint="it begins with https:// or http://, and names a host, no user",
         )
 
 
@@ -72,11 +77,3 @@ def _first_refused(kind: Kind, text: str) -> int:
 
 def _is_half(char: str) -> bool:
     return "\ud800" <= char <= "\udfff"  # half a character of UTF-16: cannot be written
-
-
-def _is_link(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and " " not in text
-    except ValueError:
-        return False
