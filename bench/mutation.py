@@ -119,11 +119,39 @@ GUARDS = (
     Guard(
         "an undo takes back what was live when it was given",
         "app/runs.py",
-        "        def prepare() -> Prepared:\n            return self._prepare_undo(",
+        "        def prepare() -> Prepared:\n            prepared = self._prepare_undo(",
         "        def prepare() -> Prepared:\n"
         "            bad, target = self._undo_target(env, asset_id, version)\n"
-        "            return self._prepare_undo(",
+        "            prepared = self._prepare_undo(",
         "platform/test_side_by_side.py::test_a_rollback_undoes_what_was_live_when_it_was_given",
+    ),
+    Guard(
+        "rules are told what moves",
+        "app/runs.py",
+        "**moving.get(move.asset, NOTHING_MOVED).facts(),",
+        "",
+        "engine/test_rule_facts.py::test_a_release_of_a_version_that_exists_has_the_facts",
+    ),
+    Guard(
+        "a rule names what there is",
+        "policy/decide.py",
+        "if field not in values or literal in names or not literal:",
+        "if True:",
+        "release/test_rule_names.py::test_a_misspelt_value_is_refused_with_a_near_one",
+    ),
+    Guard(
+        "every text is checked",
+        "app/texts.py",
+        "if name in rules and value:",
+        "if False:",
+        "platform/test_texts_sent.py::test_a_link_leads_to_a_web_page",
+    ),
+    Guard(
+        "signing out carries the CSRF token",
+        "server/api/door.py",
+        "if grant is not None and not signs_in:",
+        "if grant is not None and path not in _OPEN:",
+        "server/test_api.py::test_a_session_needs_its_csrf_token",
     ),
     Guard(
         "a range limits what is named",

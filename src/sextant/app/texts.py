@@ -1,5 +1,6 @@
 """Every text that an operation of `Platform` is given is checked before anything else happens: its
-length, and that it can be shown. What is said once stands in the ledger for good."""
+length, and that it can be shown; and that a number is one that a database holds. What is said once
+stands in the ledger for good."""
 
 import functools
 import inspect
@@ -12,6 +13,7 @@ from sextant.kernel.errors import UsageError
 from sextant.kernel.limits import (
     CONDITION_CHARS_MAX,
     EDGES_REPORTED_MAX,
+    INTEGER_MAX,
     LABEL_CHARS_MAX,
     LINE_CHARS_MAX,
     LIST_ITEMS_MAX,
@@ -92,6 +94,10 @@ def _checked(method: Callable[..., Any], operation: str) -> Callable[..., Any]:
         for name, value in _signature(method).bind(*args, **given).arguments.items():
             if name in rules and value:
                 _check(name, value, rules[name])
+            elif isinstance(value, int) and abs(value) > INTEGER_MAX:
+                raise UsageError(
+                    "SX-TEXT-005", f"`{name}` is {value}", hint="a whole number of at most 64 bits"
+                )
         return method(*args, **given)
 
     return checked

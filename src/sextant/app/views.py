@@ -38,7 +38,7 @@ from sextant.formats.values import plain, records, text
 from sextant.kernel.clock import from_datetime, iso
 from sextant.kernel.errors import Denied, NotFound, UsageError, UserError
 from sextant.kernel.lengths import length_s
-from sextant.kernel.limits import PAGE_ROWS, PAGE_ROWS_MAX
+from sextant.kernel.limits import INTEGER_MAX, PAGE_ROWS, PAGE_ROWS_MAX
 from sextant.kernel.nouns import (
     Asset,
     CheckResult,
@@ -970,14 +970,15 @@ def event_seen(entry: Entry) -> EventSeen:
 def _cursor(after: str) -> tuple[int, str]:
     """Return the sort key behind which a page begins. UsageError for a text that no page gave."""
     at, _, last = after.partition(":")
-    try:
-        return (int(at), last) if after else (_FAR, "")
-    except ValueError as error:
+    if not after:
+        return _FAR, ""
+    if not re.fullmatch(r"[0-9]{1,19}", at) or int(at) > INTEGER_MAX:
         raise UsageError(
             "SX-PAGE-001",
             f"`{after}` is not where a page ends",
             hint="pass what `next` of the page before said",
-        ) from error
+        )
+    return int(at), last
 
 
 def _next(rows: Sequence[Row], limit: int, key: Callable[[Row], tuple[int, str]]) -> str:

@@ -34,36 +34,41 @@ class SextantError(Exception):
     def lines(self) -> list[str]:
         """Return the error as lines of text: what, caused by, where, hint with the code."""
         out = [f"error: {self.message}"]
-        cause = self.__cause__
-        while cause is not None:
-            text = (
-                cause.message
-                if isinstance(cause, SextantError)
-                else str(cause)
-                if isinstance(cause, RemoteCause)
-                else f"{type(cause).__name__}: {cause}"
-            )
-            out.append(f"  caused by: {text}")
-            cause = cause.__cause__
+        out += [f"  caused by: {text}" for text in self._causes(foreign=True)]
         if self.where:
             out.append(f"  at: {self.where}")
         out += ["", f"hint: {self.hint} ({self.code})" if self.hint else f"({self.code})"]
         return out
 
+    def _causes(self, *, foreign: bool) -> list[str]:
+        """Return the texts of the causes. `foreign`: also of exceptions of Python and libraries,
+        which name what is inside; they go to whoever runs Sextant, not over the network."""
+        out = []
+        cause = self.__cause__
+        while cause is not None:
+            if isinstance(cause, SextantError):
+                out.append(cause.message)
+            elif isinstance(cause, RemoteCause):
+                out.append(str(cause))
+            elif foreign:
+                out.append(f"{type(cause).__name__}: {cause}")
+            cause = cause.__cause__
+        return out
+
     def problem(self) -> dict[str, Any]:
         """Return the error as a problem document (RFC 9457) with our code, hint and place, and the
-        exit code of a command."""
+        exit code of a command: what somebody over the network may read."""
         out: dict[str, Any] = {
             "type": f"sextant:{self.code}",
             "title": self.message,
             "status": self.http_status,
             "code": self.code,
             "hint": self.hint,
-            "where": self.where,
+            "where": "" if self.where.startswith("/") else self.where,  # a path of the server's
         }
-        caused = self.lines()[1:-2] if self.__cause__ is not None else []
+        caused = [f"caused by: {text}" for text in self._causes(foreign=False)]
         if caused:
-            out["detail"] = "\n".join(line.strip() for line in caused)
+            out["detail"] = "\n".join(caused)
         return {**out, "kind": type(self).__name__, "exit_code": self.exit_code}
 
 
@@ -303,3 +308,12 @@ class Damaged(WorldError):
 
 class Bug(SextantError):
     """A promise inside Sextant was broken: please report it."""
+
+    def problem(self) -> dict[str, Any]:
+        """Return the error without what is inside: the server's log has it."""
+        return {
+            **super().problem(),
+            "title": "a promise inside Sextant was broken",
+            "hint": "please report it; the server's log says more",
+            "where": "",
+        }

@@ -43,6 +43,8 @@ URL_CHARS_MAX = 2_048  # of a link to another tool: what browsers and proxies ta
 PATH_CHARS_MAX = 4_096  # of a folder's path: PATH_MAX of Linux
 PASSWORD_CHARS_MAX = 1_024  # of a password: hashing takes longer with its length
 WITNESS_CHARS_MAX = 64 << 10  # of a witness: its text has a few lines
+# of a number that a request names: databases hold 64 bits
+INTEGER_MAX = 9_000_000_000_000_000_000
 LIST_ITEMS_MAX = 10_000  # entries of a list that a request names
 EDGES_REPORTED_MAX = 1_000  # assets that one report says it reads, and that it feeds
 # newest recorded actions that `doctor` asks the rules about again: a second of work

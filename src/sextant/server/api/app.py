@@ -246,12 +246,24 @@ def describe() -> OpenAPIConfig:
     )
 
 
+def _parameter(name: str) -> str:
+    """Return what a caller calls what the routes call `name`."""
+    return "body" if name == "data" else name.removeprefix("q_").removeprefix("p_")
+
+
+def _wrong(message: str) -> str:
+    """Return what is wrong with a parameter. Of a body that is missing Litestar says `'data'`."""
+    return "it is missing" if message == "'data'" else message
+
+
 def _problem(_request: Any, error: SextantError) -> Response[Any]:
     headers = (
         {"retry-after": str(max(1, round(after)))}
         if (after := getattr(error, "retry_after_s", None))
         else {}
     )
+    if isinstance(error, Bug):
+        _log(error)
     status = 401 if error.code in ("SX-API-001", "SX-API-009") else error.http_status
     return Response(
         {**error.problem(), "status": status},
@@ -274,10 +286,7 @@ def _foreign(request: Any, error: HTTPException) -> Response[Any]:
         extra = error.extra if isinstance(error.extra, list) else []
         what = (
             "; ".join(
-                (
-                    f"{str(one.get('key', '')).removeprefix('q_').removeprefix('p_')}: "
-                    f"{one.get('message', '')}"
-                )
+                f"{_parameter(str(one.get('key', '')))}: {_wrong(str(one.get('message', '')))}"
                 for one in extra
                 if isinstance(one, dict)
             )
@@ -289,7 +298,11 @@ def _foreign(request: Any, error: HTTPException) -> Response[Any]:
             hint=f"{API}/openapi.json describes it",
         )
     else:
-        ours = UsageError("SX-API-012", error.detail, hint=f"{API}/openapi.json describes the API")
+        ours = UsageError(
+            "SX-API-012",
+            f"the request cannot be read: {error.detail}",
+            hint=f"{API}/openapi.json describes the API",
+        )
     return Response(
         {**ours.problem(), "status": error.status_code},
         status_code=error.status_code,
@@ -307,24 +320,25 @@ def _deep(request: Any, error: RecursionError) -> Response[Any]:
 
 
 def _machine(request: Any, error: OSError) -> Response[Any]:
-    what = (error.strerror or type(error).__name__) + (
-        f": `{error.filename}`" if error.filename else ""
-    )
+    import sys
+
+    what = error.strerror or "it did not say why"
+    print(f"{what}: {error.filename or error}", file=sys.stderr, flush=True)
     return _problem(
         request,
         WorldError(
             "SX-API-017",
             f"the server's machine refused: {what}",
-            hint="mend what the system says (a full disk, a missing permission), and ask again",
+            hint=(
+                "mend what the system says (a full disk, a missing permission), and ask again; "
+                "the server's log names the file"
+            ),
         ),
     )
 
 
 def _bug(request: Any, error: Exception) -> Response[Any]:
-    import sys
-    import traceback
-
-    print("".join(traceback.format_exception(error)), file=sys.stderr)
+    _log(error)
     bug = Bug(
         "SX-API-005",
         "a promise inside Sextant was broken",
@@ -332,3 +346,10 @@ def _bug(request: Any, error: Exception) -> Response[Any]:
     )
     del request
     return _problem(None, bug)
+
+
+def _log(error: Exception) -> None:
+    import sys
+    import traceback
+
+    print("".join(traceback.format_exception(error)), file=sys.stderr, flush=True)

@@ -420,7 +420,7 @@ def explain(error: Exception) -> SextantError:
     if isinstance(error, psycopg.errors.IntegrityError):
         return Conflict(
             "SX-STATE-002",
-            f"a row with this key exists already, or a value is missing: {text}",
+            "a row with this key exists already, or a value is missing",
             hint="the write was repeated, or two writers made the same id",
         )
     if isinstance(
@@ -460,4 +460,4 @@ def explain(error: Exception) -> SextantError:
             retry_after_s=1.0,
             hint="the server's disk is full: free space and repeat" if full else "check the server",
         )
-    return Bug("SX-STATE-006", f"a statement does not fit its database: {text}")
+    return Bug("SX-STATE-006", "a statement does not fit its database")

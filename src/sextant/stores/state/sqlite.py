@@ -444,7 +444,7 @@ def explain(error: Exception, path: Path) -> SextantError:
     if isinstance(error, sqlite3.IntegrityError):
         return Conflict(
             "SX-STATE-002",
-            f"a row with this key exists already, or a value is missing: {error}",
+            "a row with this key exists already, or a value is missing",
             where=where,
             hint="the write was repeated, or two writers made the same id",
         )
@@ -478,4 +478,4 @@ def explain(error: Exception, path: Path) -> SextantError:
             if full
             else "check the disk and the folder's permissions",
         )
-    return Bug("SX-STATE-006", f"a statement does not fit its database: {error}", where=where)
+    return Bug("SX-STATE-006", "a statement does not fit its database", where=where)
