@@ -24,7 +24,9 @@ def main() -> int:
         shutil.rmtree(folder)
     shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("__pycache__", ".sextant"))
     from sextant.app.platform import LocalPlatform
+    from sextant.app.sealing import set_aside_witness
 
+    set_aside_witness(folder)  # of an earlier demo, whose ledger has just been deleted
     with LocalPlatform.open(folder) as p:
         p.warm()
         story = Story(p)

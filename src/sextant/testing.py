@@ -70,6 +70,7 @@ def platform(
     Raises    ProjectError when the project cannot be loaded
     """
     from sextant.app.config import FILE, read_config
+    from sextant.app.pin import remove_pin
     from sextant.app.platform import LocalPlatform
 
     with tempfile.TemporaryDirectory(prefix="sextant-test-") as folder, _imports_of(folder):
@@ -84,6 +85,7 @@ def platform(
             )
         if toml or not (root / FILE).exists():
             (root / FILE).write_text(toml or 'module = "ops"\n', encoding="utf-8")
+        remove_pin(root)  # the copy has a ledger of its own
         used = clock or (ManualClock(from_datetime(at)) if at is not None else None)
         with LocalPlatform(
             read_config(root),

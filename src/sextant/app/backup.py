@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sextant.app.config import FILE, OWN, Config, read_config
+from sextant.app.config import FILE, OWN, Config, Pin, read_config
 from sextant.kernel.clock import SystemClock, iso
 from sextant.kernel.errors import Damaged, NotFound, UserError
 from sextant.kernel.nouns import Principal
@@ -174,6 +174,7 @@ def restore(folder: Path, target: Path) -> dict[str, Any]:
     config = msgspec.structs.replace(
         read_config(target if (target / FILE).exists() else folder), root=target
     )
+    _check_pin(config.ledger, listing.project, read_config(folder).ledger)
     into = target / OWN
     lake = config.lake_folder.resolve()
     if into.exists():
@@ -226,6 +227,7 @@ def restore(folder: Path, target: Path) -> dict[str, Any]:
         _sync(lake.parent)
     partial.rename(into)
     _sync(target)
+    _keep_witness(config, listing)
     return {
         "folder": str(target),
         "events": found["events"],
@@ -233,6 +235,28 @@ def restore(folder: Path, target: Path) -> dict[str, Any]:
         "key": str(key),
         "lake": str(lake),
     }
+
+
+def _check_pin(pin: Pin | None, project: str, saved: Pin | None) -> None:
+    """Refuse a backup of another ledger than the project's. `saved` is the pin that the project had
+    when it was backed up: a ledger may have stood beside another machine's pin."""
+    if pin is not None and pin.id != project and pin != saved:
+        raise UserError(
+            "SX-BACKUP-008",
+            f"the backup is of ledger {project}, {FILE} pins {pin.id}",
+            hint=f"restore the backup of that ledger; or take `[ledger]` out of {FILE}, restore "
+            "again, and run `sextant ledger pin`",
+        )
+
+
+def _keep_witness(config: Config, listing: Listing) -> None:
+    """Keep what the backup ends with as the witness of the place it was restored to."""
+    from sextant.app.pin import place_digest
+    from sextant.ledger.witness import Witness, default_witness_path, keep_witness
+
+    if listing.checkpoint:
+        witness = Witness(listing.public, listing.checkpoint)
+        keep_witness(default_witness_path(place_digest(config)), witness)
 
 
 def _into_postgres(config: Config, copy: Path) -> None:

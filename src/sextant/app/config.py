@@ -1,6 +1,7 @@
 """`sextant.toml`: where a project begins and what it runs on. Read by the platform before anything
 else."""
 
+import base64
 import difflib
 import glob
 import os
@@ -17,6 +18,7 @@ from sextant.kernel.limits import POOL_WORKERS_MAX
 
 FILE = "sextant.toml"
 OWN = ".sextant"  # the platform's folder in the project's
+_PUBLIC_BYTES = 32  # of an Ed25519 key (RFC 8032)
 # Endings of what stands beside a SQLite database and beside a key: by SQLite, migrations, locks.
 _BESIDE = ("-wal", "-shm", "-journal", ".before-*", ".lock", ".new", ".partial", ".*.partial")
 
@@ -86,6 +88,18 @@ class Telemetry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     scrape: tuple[Scrape, ...] = ()
 
 
+class Pin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[ledger]`: the ledger that belongs to this project, written when the first command begins
+    it. Neither is taken from the database: who can change the database alone cannot change them.
+
+    id      of the ledger: names its key and its witness
+    public  the public key (Ed25519, base 64) that its checkpoints and key rotations go back to
+    """
+
+    id: str
+    public: str
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of a project.
 
@@ -99,6 +113,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     pools        name -> how many steps of that pool run at once
     workers      worker processes; 0 = as many as there are processors, at most 4
     key          file of the key that signs the ledger: "" = in the user's configuration folder
+    ledger       `[ledger]`: id and public key of the ledger, written by Sextant
     server       `[server]`: what `sextant up` listens to
     telemetry    `[telemetry]`: metrics, logs and traces
     include      globs of further files that belong to the project's bundle, such as `seeds/*.csv`
@@ -114,6 +129,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     workers: int = 0
     include: tuple[str, ...] = ()
     key: str = ""
+    ledger: Pin | None = None
     server: Server = Server()
     telemetry: Telemetry = Telemetry()
 
@@ -159,6 +175,7 @@ class _Keys(msgspec.Struct, frozen=True, kw_only=True):
     workers: int = 0
     include: tuple[str, ...] = ()
     key: str = ""
+    ledger: Pin | None = None
     server: Server = Server()
     telemetry: Telemetry = Telemetry()
 
@@ -238,11 +255,40 @@ def read_config(root: Path) -> Config:
             hint=f"from 0 (as many as processors) to {POOL_WORKERS_MAX}",
             where=_where(text, "workers"),
         )
+    _check_pin(keys.ledger, text)
     _check_server(keys, text)
     fields: dict[str, Any] = {name: getattr(keys, name) for name in known} | {
         "module": _module(keys.module, text)
     }
     return Config(root=root.resolve(), **fields)
+
+
+def is_ledger_id(text: str) -> bool:
+    """Say whether a text can be the id of a ledger: it becomes part of the names of files."""
+    return re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text) is not None
+
+
+def _check_pin(pin: Pin | None, text: str) -> None:
+    if pin is None:
+        return
+    if not is_ledger_id(pin.id):
+        raise ProjectError(
+            "SX-CONF-006",
+            f"`id` of `[ledger]` in {FILE} is `{pin.id}`",
+            hint="as Sextant wrote it: `prj_` and letters and digits",
+            where=_where(text, "ledger"),
+        )
+    try:
+        size = len(base64.b64decode(pin.public, validate=True))
+    except ValueError:
+        size = 0
+    if size != _PUBLIC_BYTES:
+        raise ProjectError(
+            "SX-CONF-006",
+            f"`public` of `[ledger]` in {FILE} is not a public key",
+            hint="as Sextant wrote it: 32 bytes in base 64",
+            where=_where(text, "ledger"),
+        )
 
 
 def _check_server(keys: _Keys, text: str) -> None:

@@ -23,13 +23,21 @@ _FREE_BYTES_MIN = 1 << 30
 _CLOCK_BEHIND_S = 5.0
 
 
-def examine(p: "LocalPlatform") -> list[Finding]:
-    """Return one entry for each thing looked at: name, ok, found, hint."""
+def examine(p: "LocalPlatform", *, paths: bool = True) -> list[Finding]:
+    """Return one entry for each thing looked at: name, ok, found, hint.
+
+    paths  also say where the key, the witness and the folder lie
+    """
     out: list[Finding] = []
 
     def say(name: str, ok: bool, found: str, hint: str = "", *, warn: bool = False) -> None:
-        told = hint if warn or not ok else ""
-        out.append({"name": name, "ok": ok, "warn": warn, "found": found, "hint": told})
+        said = [found, hint if warn or not ok else ""]
+        if not paths:
+            said = [
+                p.sealing.without_paths(text).replace(str(p.folder), "the project's folder")
+                for text in said
+            ]
+        out.append({"name": name, "ok": ok, "warn": warn, "found": said[0], "hint": said[1]})
 
     say(
         "python",
@@ -96,6 +104,8 @@ def examine(p: "LocalPlatform") -> list[Finding]:
         )
     except SextantError as error:
         say("witness", False, error.message, error.hint)
+    pinned, how = p.sealing.state_of_pin()
+    say("pin", pinned, how, "`sextant ledger pin`, in the project's folder")
     missing = _missing_files(p)
     say(
         "lake",

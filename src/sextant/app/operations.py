@@ -49,7 +49,7 @@ from sextant.engine.execute import Done, Task
 from sextant.engine.leases import worker_of
 from sextant.engine.plan import Plan, Request, check_range
 from sextant.formats.values import plain
-from sextant.kernel.errors import Denied, NotFound, UsageError
+from sextant.kernel.errors import BadData, Denied, NotFound, SextantError, UsageError
 from sextant.kernel.limits import NAME_CHARS_MAX, PAGE_ROWS, PAGE_ROWS_MAX, RUNNING_SHOWN_MAX
 from sextant.kernel.nouns import Asset, CheckResult, Principal, Release
 from sextant.kernel.texts import check_text
@@ -289,15 +289,32 @@ class Operations:
 
     def verify(self, *, witness: str = "", projections: bool = True) -> Verified:
         from sextant.ledger.verify import verify
-        from sextant.ledger.witness import Witness, load_witness
+        from sextant.ledger.witness import Witness
 
-        p = self._p
-        known = Witness.parse(witness) if witness else load_witness(p.sealing.witness_path)
-        public = p.sealing.signer().public if p.sealing.key_path.exists() else None
-        report = verify(p.state, public=public, witness=known, projections=projections)
-        seals = self._views.broken_seals() if projections else []
+        p, more = self._p, []
+        try:
+            known = Witness.parse(witness) if witness else p.sealing.seen()
+        except BadData as error:
+            if witness:
+                raise
+            known = None
+            more.append(("witness", error.message))
+        more += p.sealing.findings()
+        try:
+            public = p.sealing.public() or None
+        except SextantError:  # the findings say so
+            public = p.sealing.anchor.public or None
+        report = verify(
+            p.state,
+            public=public,
+            witness=known,
+            origin=p.sealing.origin,
+            projections=projections,
+        )
+        if projections:
+            more += [("history", text) for text in self._views.broken_seals()]
         return {
-            "ok": report.ok and not seals,
+            "ok": report.ok and not more,
             "events": report.events,
             "erased": report.erased,
             "checkpoints": report.checkpoints,
@@ -308,7 +325,7 @@ class Operations:
             "findings": [
                 LedgerFinding(table=f.table, seq=f.seq, message=f.message) for f in report.findings
             ]
-            + [LedgerFinding(table="history", seq=-1, message=text) for text in seals],
+            + [LedgerFinding(table=table, seq=-1, message=text) for table, text in more],
         }
 
     def prove(self, seq: int, *, since: str = "") -> dict[str, Any]:
@@ -334,7 +351,7 @@ class Operations:
     def doctor(self) -> list[Finding]:
         from sextant.app.doctor import examine
 
-        return examine(self._p)
+        return examine(self._p, paths=self._who().is_administrator)
 
     # ------------------------------------------------------------ doing
 
@@ -565,19 +582,7 @@ class Operations:
         return {"erased": seq, "event": receipt.first}
 
     def rotate(self) -> dict[str, str]:
-        from sextant.ledger.checkpoint import rotate
-
-        p, by = self._p, self._who()
-        p.allow(by, "rotate", None, "")
-        new = rotate(
-            p.state,
-            p.sealing.signer(),
-            origin=p.sealing.origin,
-            clock=p.clock,
-            ids=p.ids,
-            actor=str(by),
-        )
-        p.sealing.checkpoint()
+        new = self._p.sealing.rotate(self._who())
         return {"public": new.public, "file": str(new.path)}
 
     def repair(self, reason: str) -> list[GapSeen]:

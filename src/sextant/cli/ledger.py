@@ -1,4 +1,4 @@
-"""ledger: show, verify, prove, checkpoint, erase, rotate, repair."""
+"""ledger: show, verify, prove, checkpoint, erase, rotate, pin, repair."""
 
 from pathlib import Path
 
@@ -6,7 +6,19 @@ import click
 
 from sextant.cli import complete
 from sextant.cli.output import as_json as json_option
-from sextant.cli.output import emit, line, moment, platform, put, say, state, table, wide
+from sextant.cli.output import (
+    emit,
+    line,
+    local_platform,
+    moment,
+    platform,
+    put,
+    say,
+    state,
+    table,
+    wide,
+)
+from sextant.kernel.errors import UsageError
 from sextant.kernel.limits import PAGE_ROWS_MAX
 
 
@@ -204,6 +216,40 @@ def rotate(as_json: bool) -> None:
     with platform(load=False) as p:
         new = p.rotate()
         emit(new, json=as_json, text=lambda: [f"new key {new['public']} in {new['file']}"])
+
+
+@ledger.command("pin")
+@click.option(
+    "--local",
+    is_flag=True,
+    help="Leave sextant.toml, which pins another machine's ledger; trust this one here only.",
+)
+@json_option
+def pin(local: bool, as_json: bool) -> None:
+    """Pin the ledger in sextant.toml as it stands: its id and its public key.
+
+    A ledger of this version is pinned when it begins. One of an older version is pinned by this
+    command, after it has been verified with its key and with your witness; so is a new key that
+    another machine has rotated in. Works in the project's folder only."""
+    from sextant.app.pin import lines
+
+    if click.get_current_context().find_root().obj["server"]:
+        raise UsageError(
+            "SX-CLI-049",
+            "a ledger is pinned in the project's folder, not over the network",
+            hint="run it there, without --server and SEXTANT_SERVER",
+        )
+    with local_platform(load=False, confirm=False) as p:
+        taken = p.sealing.take(p.who(), local=local)
+        emit(
+            {"id": taken.id, "public": taken.public, "local": local},
+            json=as_json,
+            text=lambda: (
+                [f"ledger {taken.id} is trusted at this place; sextant.toml stays as it is"]
+                if local
+                else ["pinned in sextant.toml:", *lines(taken)]
+            ),
+        )
 
 
 @ledger.command("repair")

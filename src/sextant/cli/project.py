@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from sextant.cli.output import as_json as json_option
-from sextant.cli.output import emit
+from sextant.cli.output import emit, say
 from sextant.kernel.errors import UsageError
 
 _TOML = 'module = "ops"\nenvironment = "dev"\n'
@@ -66,6 +66,8 @@ def init(name: str, as_json: bool) -> None:
             f"`{folder.resolve() if here else folder}` is not empty",
             hint="choose another name, or a folder that holds nothing but .git",
         )
+    from sextant.app.sealing import set_aside_witness
+
     folder.mkdir(parents=True, exist_ok=True)
     files = {
         "sextant.toml": _TOML,
@@ -75,6 +77,9 @@ def init(name: str, as_json: bool) -> None:
     }
     for file, text in files.items():
         (folder / file).write_text(text, encoding="utf-8")
+    aside = set_aside_witness(folder)
+    if aside is not None:
+        say(f"note: another project was here; the witness of its ledger is kept as {aside}")
     emit(
         {"folder": str(folder), "files": sorted(files)},
         json=as_json,

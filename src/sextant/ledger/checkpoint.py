@@ -114,7 +114,7 @@ class Signer:
                 "SX-LEDGER-021",
                 "the ledger's signing key is missing",
                 where=str(path),
-                hint="restore it: `sextant backup restore`",
+                hint="put it back: `key.pem` of a backup (`sextant backup create`) is a copy",
             ) from error
         with os.fdopen(descriptor, "rb") as file:
             mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
@@ -165,10 +165,10 @@ def default_key_path(project_id: str) -> Path:
 
 
 def open_signer(state: State, path: Path) -> Signer:
-    """Return the ledger's key: the one in the file, or a new one for a ledger that was never
-    signed.
+    """Return the ledger's key: the one in the file, or a new one for a ledger without events.
 
-    A rotation that was cut short is finished here. Raises like `Signer.load`.
+    A rotation that was cut short is finished here. Raises like `Signer.load`; NotFound also for a
+    ledger that has events and no key: a key that somebody removed is never replaced silently.
     """
     pending = _pending(path)
     if not path.exists() or pending.exists():
@@ -179,8 +179,17 @@ def open_signer(state: State, path: Path) -> Signer:
                     pending.replace(path)
                 else:
                     pending.unlink()
-            if not path.exists() and not state.read("checkpoint_last", ()):
-                return Signer.create(path)
+            if not path.exists():
+                if not state.read("event_head", ()) and not state.read("checkpoint_last", ()):
+                    return Signer.create(path)
+                if not state.read("checkpoint_last", ()):
+                    raise NotFound(
+                        "SX-LEDGER-021",
+                        "the ledger's signing key is missing, and nothing is signed yet",
+                        where=str(path),
+                        hint="put it back; if there never was one, `sextant ledger rotate` makes "
+                        "a first key",
+                    )
     return Signer.load(path)
 
 
@@ -294,11 +303,7 @@ def keys_by_size(read: Read, newest: str) -> list[tuple[int, str]]:
     keys = [newest]
     sizes = [0]
     for seq, rotated in reversed(rotations(read)):
-        text = rotation_text(rotated.origin, rotated.old, rotated.new)
-        signed = verify_signature(
-            rotated.old, text, from_base64(rotated.old_signature)
-        ) and verify_signature(rotated.new, text, from_base64(rotated.new_signature))
-        if not signed or rotated.new != keys[-1]:
+        if not _is_signed_by_both(rotated) or rotated.new != keys[-1]:
             raise Damaged(
                 "SX-LEDGER-025",
                 f"the change of keys in event {seq} does not lead to the trusted key",
@@ -308,6 +313,26 @@ def keys_by_size(read: Read, newest: str) -> list[tuple[int, str]]:
         keys.append(rotated.old)
         sizes.append(0)
     return list(zip(sizes, keys, strict=True))[::-1]
+
+
+def newest_key(read: Read, trusted: str) -> str:
+    """Return the public key to which the rotations lead from a trusted one: itself when none of
+    them replaces it.
+
+    Raises  Damaged when an announcement was changed
+    """
+    key = trusted
+    for _, rotated in rotations(read):
+        if rotated.old == key and _is_signed_by_both(rotated):
+            key = rotated.new
+    return key
+
+
+def _is_signed_by_both(rotated: KeyRotated) -> bool:
+    text = rotation_text(rotated.origin, rotated.old, rotated.new)
+    return verify_signature(
+        rotated.old, text, from_base64(rotated.old_signature)
+    ) and verify_signature(rotated.new, text, from_base64(rotated.new_signature))
 
 
 def key_id(origin: str, public: str) -> bytes:

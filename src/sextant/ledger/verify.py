@@ -103,6 +103,7 @@ def verify(
     *,
     public: str | None = None,
     witness: Witness | None = None,
+    origin: str = "",
     workers: int = 0,
     projections: bool = True,
     progress: Callable[[int, int], None] | None = None,
@@ -113,6 +114,7 @@ def verify(
                  witness's. Without both the
                  signatures of checkpoints are not checked, and `signed` is 0
     witness      a checkpoint kept outside: the log must continue it
+    origin       the log that every checkpoint must be of, `sextant/ID`; "" = that of the first
     workers      processes; 0 = one for small ledgers, else up to two
     projections  also rebuild the projected tables and compare them row by row, and look for
                  releases into environments that did not exist
@@ -129,9 +131,17 @@ def verify(
     try:
         size = _span(state.read, findings)
         tree, bare = _events(state, size, workers, findings, progress)
-        checkpoints = _checkpoints(
-            state.read, tree.size, public or (witness.public if witness else None), findings
-        )
+        trusted = public or (witness.public if witness else None)
+        checkpoints = _checkpoints(state.read, tree.size, trusted, origin, findings)
+        if size and trusted and not checkpoints[1]:
+            findings.append(
+                Finding(
+                    "checkpoint",
+                    -1,
+                    f"none of the {size} events is signed by the ledger's key: nothing proves "
+                    "them (`sextant ledger checkpoint` signs what a killed command left)",
+                )
+            )
         if witness is not None:
             _witness(state.read, witness, findings)
         if projections:
@@ -374,7 +384,7 @@ def _build(found: _Range, hashes: list[bytes]) -> None:
 
 
 def _checkpoints(
-    read: Read, size: int, public: str | None, findings: list[Finding]
+    read: Read, size: int, public: str | None, origin: str, findings: list[Finding]
 ) -> tuple[int, int, int]:
     """Check each checkpoint's row, signature, root and place in the chain; return how many there
     are, how many events are signed, and how many gaps are noted."""
@@ -388,7 +398,7 @@ def _checkpoints(
     subtree = subtrees(read)
     noted = noted_gaps(read, keys)
     signed = gaps = time = before = 0
-    after = origin = ""
+    after = ""
     rows = read("checkpoints", ())
     for at_size, note, at in rows:
         key = key_at(keys, at_size) if keys else None
@@ -435,7 +445,7 @@ def _checkpoints(
                             ),
                         )
                     )
-            time, origin = at, checkpoint.origin
+            time, origin = at, origin or checkpoint.origin
         except SextantError as error:
             findings.append(Finding("checkpoint", at_size, error.message))
         before, after = at_size, note_hash(note) if isinstance(note, str) else ""
@@ -455,7 +465,9 @@ def _witness(read: Read, witness: Witness, findings: list[Finding]) -> None:
     there."""
     if text := contradiction(read, witness):
         findings.append(Finding("event", -1, text))
-    if witness.note not in [note for _, note, _ in read("checkpoints", ())]:
+    if witness.checkpoint().size and witness.note not in [
+        note for _, note, _ in read("checkpoints", ())
+    ]:
         findings.append(
             Finding(
                 "checkpoint",

@@ -103,6 +103,16 @@ def is_postgres(address: str | Path) -> bool:
     )
 
 
+def place_of(address: str | Path, schema: str = "sextant") -> str:
+    """Return a text that means the same state as long as it stays where it is: the resolved path of
+    a file; host, port, database and schema of a server."""
+    if is_postgres(address):
+        from sextant.stores.state.postgres import place_of as place_in_postgres
+
+        return place_in_postgres(str(address), schema)
+    return str(Path(address).resolve())
+
+
 def open_reader(address: str) -> StateReader:
     """Open an existing state, as `StateReader.address` names it, for reading only."""
     if is_postgres(address):

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import psycopg
 from psycopg import sql as quoted
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from sextant.kernel.clock import Clock
 from sextant.kernel.errors import (
@@ -373,6 +373,14 @@ def address_of(dsn: str, schema: str) -> str:
         options=f"-c search_path={schema} -c lock_timeout={LOCK_WAIT_MS} -c synchronous_commit=on",
     )
     return address
+
+
+def place_of(dsn: str, schema: str) -> str:
+    """Return which state an address means, without what changes when a password does: host, port,
+    database and schema."""
+    said = conninfo_to_dict(dsn)
+    names = ("host", "hostaddr", "port", "dbname")
+    return " ".join([*(f"{name}={said[name]}" for name in names if said.get(name)), schema])
 
 
 def pages(connection: "psycopg.Connection[Row]", query: str) -> Iterator[list[Row]]:
