@@ -48,6 +48,7 @@ ids = Ids(clock)
 state = open_state(address, Ledger(clock), clock=clock, schema=schema)
 print("ready", flush=True)
 sys.stdin.readline()
+open_signer(state, Path(folder) / "keys" / "key.pem")  # before there are events
 for n in range(int(rounds)):
     state.commit(Write(events=(event(ids, "note.taken", "a", {"n": n}, actor="a"),)))
     signer = open_signer(state, Path(folder) / "keys" / "key.pem")

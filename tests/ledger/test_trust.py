@@ -249,8 +249,8 @@ def test_a_rotation_cut_short_is_finished_or_forgotten(
     machine = tampering.Machine(1)
     path = tmp_path / "key.pem"
     with machine.open(tmp_path / "state.db") as state:  # type: ignore[attr-defined]
-        state.commit(Write(events=(event(machine.ids, "note.taken", "a", {}, actor="a"),)))
         old = open_signer(state, path)
+        state.commit(Write(events=(event(machine.ids, "note.taken", "a", {}, actor="a"),)))
         crash = (Path, "replace") if announced else (type(state), "commit")
         original = getattr(*crash)
 

@@ -244,7 +244,7 @@ def _check_pin(pin: Pin | None, project: str, saved: Pin | None) -> None:
         raise UserError(
             "SX-BACKUP-008",
             f"the backup is of ledger {project}, {FILE} pins {pin.id}",
-            hint=f"restore the backup of that ledger; or take `[ledger]` out of {FILE}, restore "
+            hint=f"restore the backup of that ledger; or take `ledger` out of {FILE}, restore "
             "again, and run `sextant ledger pin`",
         )
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from sextant.kernel.errors import Damaged, ProjectError
 from sextant.kernel.limits import BUNDLE_BYTES_MAX, BUNDLE_FILES_MAX, TEXT_FILE_BYTES_MAX
+from sextant.stores.files import create, make_folder
 
 # What code and its settings are written in. Data stands in the lake; small data files are named by
 # `include`.
@@ -102,7 +103,7 @@ def unpack(data: bytes, into: Path) -> str:
     that are no bundle, for paths that lead out of the folder, for links, and beyond the limits.
     """
     files: dict[str, str] = {}
-    into.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(str(into.parent))
     folder = Path(tempfile.mkdtemp(prefix=f".{into.name}-", dir=into.parent))
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -120,9 +121,9 @@ def unpack(data: bytes, into: Path) -> str:
                 content = archive.read(entry)
                 files[entry.filename] = hashlib.sha256(content).hexdigest()
                 target = folder / entry.filename
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(content)
-        folder.chmod(0o755)
+                make_folder(str(target.parent))
+                with open(create(str(target)), "wb") as file:
+                    file.write(content)
         if into.is_dir() and not any(into.iterdir()):
             into.rmdir()
         try:

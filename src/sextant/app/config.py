@@ -89,7 +89,7 @@ class Telemetry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Pin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[ledger]`: the ledger that belongs to this project, written when the first command begins
+    """`ledger`: the ledger that belongs to this project, written when the first command begins
     it. Neither is taken from the database: who can change the database alone cannot change them.
 
     id      of the ledger: names its key and its witness
@@ -113,7 +113,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     pools        name -> how many steps of that pool run at once
     workers      worker processes; 0 = as many as there are processors, at most 4
     key          file of the key that signs the ledger: "" = in the user's configuration folder
-    ledger       `[ledger]`: id and public key of the ledger, written by Sextant
+    ledger       id and public key of the ledger, written by Sextant
     server       `[server]`: what `sextant up` listens to
     telemetry    `[telemetry]`: metrics, logs and traces
     include      globs of further files that belong to the project's bundle, such as `seeds/*.csv`
@@ -274,7 +274,7 @@ def _check_pin(pin: Pin | None, text: str) -> None:
     if not is_ledger_id(pin.id):
         raise ProjectError(
             "SX-CONF-006",
-            f"`id` of `[ledger]` in {FILE} is `{pin.id}`",
+            f"`id` of `ledger` in {FILE} is `{pin.id}`",
             hint="as Sextant wrote it: `prj_` and letters and digits",
             where=_where(text, "ledger"),
         )
@@ -285,7 +285,7 @@ def _check_pin(pin: Pin | None, text: str) -> None:
     if size != _PUBLIC_BYTES:
         raise ProjectError(
             "SX-CONF-006",
-            f"`public` of `[ledger]` in {FILE} is not a public key",
+            f"`public` of `ledger` in {FILE} is not a public key",
             hint="as Sextant wrote it: 32 bytes in base 64",
             where=_where(text, "ledger"),
         )

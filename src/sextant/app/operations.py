@@ -312,7 +312,10 @@ class Operations:
             projections=projections,
         )
         if projections:
-            more += [("history", text) for text in self._views.broken_seals()]
+            try:
+                more += [("history", text) for text in self._views.broken_seals()]
+            except (SextantError, TypeError, ValueError, LookupError) as error:
+                more.append(("history", f"it cannot be read: {error}"))
         return {
             "ok": report.ok and not more,
             "events": report.events,

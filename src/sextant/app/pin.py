@@ -1,4 +1,4 @@
-"""The pin of a project: id and public key of its ledger, in the table `[ledger]` of `sextant.toml`.
+"""The pin of a project: id and public key of its ledger, as `ledger = { ... }` in `sextant.toml`.
 
 It stands outside of the database, so who can change the database alone cannot put another ledger in
 the place of this one.
@@ -16,12 +16,12 @@ from sextant.kernel.errors import UserError
 from sextant.stores import files
 from sextant.stores.state import place_of
 
-_COMMENT = "The ledger of this project, written by Sextant: `sextant ledger pin` changes it."
+_COMMENT = "written by Sextant; `sextant ledger pin` changes it"
 
 
-def lines(pin: Pin) -> list[str]:
-    """Return the pin as lines of `sextant.toml`."""
-    return ["[ledger]", f'id = "{pin.id}"', f'public = "{pin.public}"']
+def line_of(pin: Pin) -> str:
+    """Return the pin as a line of `sextant.toml`, above its first table."""
+    return f'ledger = {{ id = "{pin.id}", public = "{pin.public}" }}'
 
 
 def write_pin(root: Path, pin: Pin) -> None:
@@ -32,6 +32,7 @@ def write_pin(root: Path, pin: Pin) -> None:
             change something else. The file is then as it was.
     """
     import tomlkit
+    from tomlkit.items import AoT, Table
 
     path = (root / FILE).resolve()
     try:
@@ -39,11 +40,19 @@ def write_pin(root: Path, pin: Pin) -> None:
         document = tomlkit.parse(text)
         table = document.get("ledger")
         if table is None:
-            table = tomlkit.table()
-            if document.body:
-                document.add(tomlkit.nl())
-            table.add(tomlkit.comment(_COMMENT))
-            document.add("ledger", table)
+            # not `[ledger]`: settings that people append to the file would become part of it
+            table = tomlkit.inline_table()
+            table.update({"id": pin.id, "public": pin.public})
+            table.comment(_COMMENT)
+            plain = [
+                key
+                for key, item in document.body
+                if key is not None and not isinstance(item, Table | AoT)
+            ]
+            if plain:  # so that a comment in front of a table stays there
+                document._insert_after(plain[-1], "ledger", table)
+            else:
+                document.add("ledger", table)
         table["id"], table["public"] = pin.id, pin.public
         new = tomlkit.dumps(document)
         if "\r\n" in text:
@@ -53,7 +62,7 @@ def write_pin(root: Path, pin: Pin) -> None:
             raise UserError(
                 "SX-CONF-007",
                 f"the ledger's table cannot be added to {FILE}",
-                hint=f"add these lines yourself: {'; '.join(lines(pin))}",
+                hint=f"write it above the first table of the file: {line_of(pin)}",
                 where=str(path),
             )
         if new == text:

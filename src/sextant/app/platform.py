@@ -45,6 +45,7 @@ from sextant.release.publish import DatasetKind, Published, Publisher
 from sextant.release.releases import Instant, Releases
 from sextant.release.signals import close_passed, evidence
 from sextant.stores.blobs.local import LocalBlobs
+from sextant.stores.files import create, tighten
 from sextant.stores.lake.iceberg import IcebergLake
 from sextant.stores.state import open_state
 
@@ -95,6 +96,7 @@ class LocalPlatform:
         self.root = config.root
         self.folder = config.root / OWN
         self.folder.mkdir(mode=0o700, exist_ok=True)
+        tighten(self.folder)
         self.clock = clock or SystemClock()
         self.ids = ids or Ids(self.clock)
         self.ledger = Ledger(self.clock)
@@ -318,7 +320,8 @@ class LocalPlatform:
         blob = self.blobs.put(packed)
         draft = _Draft(self.blobs.put(msgspec.json.encode(manifest)), digest, blob)
         new = self.folder / f".{_DRAFT}.{os.getpid()}"
-        new.write_bytes(msgspec.json.encode(draft))
+        with open(create(str(new)), "wb") as file:
+            file.write(msgspec.json.encode(draft))
         new.replace(self.folder / _DRAFT)
         return draft.manifest, draft
 

@@ -138,7 +138,7 @@ class Sealing:
                     "SX-LEDGER-033",
                     f"the database holds no events, {FILE} pins ledger {pin.id}",
                     hint="it was emptied, or `state` and `schema` name another one; for a new "
-                    "ledger take `[ledger]` out of the file",
+                    "ledger take `ledger` out of the file",
                 )
         elif has_begun:
             anchor = Anchor(stored, self._known_key(stored))
@@ -239,7 +239,7 @@ class Sealing:
 
     def _write_pin(self, anchor: Anchor) -> bool:
         """Pin the ledger. False where the file cannot be written: the lines to add are printed."""
-        from sextant.app.pin import lines, write_pin
+        from sextant.app.pin import line_of, write_pin
 
         pin = Pin(id=anchor.id, public=anchor.public)
         try:
@@ -247,7 +247,7 @@ class Sealing:
         except SextantError as error:
             _say(
                 f"note: the ledger is not pinned: {error.message}\n"
-                + "\n".join([f"add to {FILE}:", *lines(pin)])
+                f"write on top of {FILE}: {line_of(pin)}"
             )
             return False
         self.pin = pin

@@ -67,6 +67,12 @@ _REPORTS_SHOWN = 20  # newest events of an observed asset that `why` looks at
 _CAUSES_MAX = 50  # events of one chain of causes: longer is a loop in somebody's reporting
 
 
+class _Sealed(msgspec.Struct, frozen=True):
+    """What the event of a finished run says of its history."""
+
+    seal: str = ""
+
+
 class Views:
     """Views of one platform, as one principal may see them; `see` left out: everything."""
 
@@ -794,17 +800,33 @@ class Views:
         }
 
     def broken_seals(self) -> list[str]:
-        """Return a line for each finished run whose kept history does not match the seal in the
-        ledger."""
+        """Return a line for each run whose kept history is not what the ledger sealed, and for
+        history of runs that the ledger does not know. History that was pruned as a whole is just
+        gone."""
+        read = self._p.state.read
+        known: dict[str, str] = {}  # run -> its seal; "" while it is not finished
+        for type_ in ("run.started", "run.finished"):
+            for entry in entries(read, "events_of_type", (type_,)):
+                known.setdefault(entry.envelope.subject, "")
+                if not entry.is_erased and type_ == "run.finished":
+                    seal = entry.read(_Sealed).seal
+                    known[entry.envelope.subject] = seal or known[entry.envelope.subject]
         out = []
-        for row in self._p.state.read("runs", (_FAR, PAGE_ROWS_MAX)):
-            facts = msgspec.json.decode(row[3], type=RunChanged)
-            if facts.seal:
-                rows = self._p.state.read("history_of", (facts.id,))
-                if rows and not seal_matches(
-                    facts.id, [bytes(body) for _, body in rows], facts.seal
-                ):
-                    out.append(f"the history of run {facts.id} is not what was sealed")
+        for (run,) in read("history_runs"):
+            if run not in known:
+                out.append(
+                    f"there is history of run {str(run)[:64]}, which the ledger does not know"
+                )
+                continue
+            rows = read("history_of", (run,))
+            bodies = [body for n, body in rows if isinstance(body, bytes)]
+            numbered = [n for n, _ in rows] == list(range(len(rows)))
+            if (
+                not numbered
+                or len(bodies) != len(rows)
+                or (known[run] and not seal_matches(run, bodies, known[run]))
+            ):
+                out.append(f"the history of run {run} is not what was sealed")
         return out
 
     def log(self, run: str, step: str = "") -> list[Printed]:

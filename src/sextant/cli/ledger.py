@@ -231,7 +231,7 @@ def pin(local: bool, as_json: bool) -> None:
     A ledger of this version is pinned when it begins. One of an older version is pinned by this
     command, after it has been verified with its key and with your witness; so is a new key that
     another machine has rotated in. Works in the project's folder only."""
-    from sextant.app.pin import lines
+    from sextant.app.pin import line_of
 
     if click.get_current_context().find_root().obj["server"]:
         raise UsageError(
@@ -247,7 +247,7 @@ def pin(local: bool, as_json: bool) -> None:
             text=lambda: (
                 [f"ledger {taken.id} is trusted at this place; sextant.toml stays as it is"]
                 if local
-                else ["pinned in sextant.toml:", *lines(taken)]
+                else ["pinned in sextant.toml:", line_of(taken)]
             ),
         )
 

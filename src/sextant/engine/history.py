@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from sextant.kernel.errors import Damaged
 from sextant.kernel.nouns import Resources
 from sextant.kernel.ports import State, Statement
 
@@ -49,15 +50,23 @@ class History:
         self._n = 0
         self.records: list[Record] = []
         for n, body in rows:
-            assert n == self._n
+            if n != self._n:
+                raise _changed(run, f"row {self._n} is missing")
             self._sha.update(body)
             self._n += 1
-            self.records.append(msgspec.json.decode(body, type=Record))
+            try:
+                self.records.append(msgspec.json.decode(body, type=Record))
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                raise _changed(run, f"row {n}: {error}") from error
 
     @classmethod
     def open(cls, state: State, run: str) -> "History":
-        """Continue the history of a run that was started before."""
-        return cls(run, ((int(n), bytes(body)) for n, body in state.read("history_of", (run,))))
+        """Continue the history of a run that was started before. Damaged when a row is missing or
+        cannot be read: it was changed."""
+        rows = state.read("history_of", (run,))
+        if any(not isinstance(n, int) or not isinstance(body, bytes) for n, body in rows):
+            raise _changed(run, "a value has another type")
+        return cls(run, rows)
 
     def add(self, record: Record) -> Statement:
         """Return the statement that appends a record."""
@@ -71,6 +80,14 @@ class History:
     def seal(self) -> str:
         """Return the digest over everything added so far."""
         return self._sha.hexdigest()
+
+
+def _changed(run: str, what: str) -> Damaged:
+    return Damaged(
+        "SX-HIST-001",
+        f"the history of run {run} was changed: {what}",
+        hint="`sextant ledger verify` lists what else is; a backup has the history as it was",
+    )
 
 
 def seal_matches(run: str, bodies: Iterable[bytes], seal: str) -> bool:

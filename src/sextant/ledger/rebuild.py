@@ -57,7 +57,10 @@ def bring_up_to_date(state: StateStore, say: Callable[[str], None]) -> None:
     Raises  UserError when a newer Sextant made them
     """
     found = state.read("meta_get", _MARK[:1])
-    version = int(found[0][0]) if found else 0
+    try:
+        version = int(found[0][0]) if found else 0
+    except (TypeError, ValueError):  # somebody changed it: made again, it is right
+        version = 0
     if version == PROJECTIONS_VERSION:
         return
     if version > PROJECTIONS_VERSION:

@@ -264,6 +264,7 @@ def main() -> int:
             for port in (urlsplit(url).port for url in (start.api, start.clickhouse) if url)
             if port
         ]
+        os.umask(0o077)  # chDB makes files and folders by it
         confined = confine(Path(start.folder), Path(start.lake), connect=ports)
         process = TelemetryProcess(start)
     except OSError as error:

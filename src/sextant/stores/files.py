@@ -8,6 +8,7 @@ nothing else.
 import errno
 import fcntl
 import os
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,9 +52,7 @@ def write(path: str, data: bytes, *, whole: bool) -> None:
     # two writers of one name must not share a temporary file
     target = f"{path}.{os.getpid()}-{threading.get_ident()}{TEMPORARY}" if whole else path
     try:
-        descriptor = os.open(
-            target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o644
-        )
+        descriptor = create(target)
         try:
             view = memoryview(data)
             while view:
@@ -66,6 +65,41 @@ def write(path: str, data: bytes, *, whole: bool) -> None:
     except OSError as error:
         remove(target)
         raise refused(error, path) from error
+
+
+def create(path: str) -> int:
+    """Create (or empty) a file and return its descriptor, for writing. Nobody can read it who
+    cannot read its folder, whatever the umask is: 0600 in a folder of 0700."""
+    folder = os.stat(os.path.dirname(path) or ".").st_mode
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
+    return os.open(path, flags, folder & 0o666)
+
+
+def tighten(folder: Path) -> None:
+    """Take from everything below a folder the permissions that the folder itself does not give:
+    what an older version, another library or a copy left open. Links are left alone.
+
+    Cost  a look at each entry of the folder; at all below one that was open
+    """
+    allowed = folder.stat().st_mode & 0o777
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            _tighten(entry.path, allowed)
+
+
+def _tighten(path: str, allowed: int) -> None:
+    try:
+        status = os.lstat(path)
+        mode = stat.S_IMODE(status.st_mode)
+        if stat.S_ISLNK(status.st_mode) or not mode & 0o077 & ~allowed:
+            return
+        if stat.S_ISDIR(status.st_mode):
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    _tighten(entry.path, allowed)
+        os.chmod(path, mode & (allowed | 0o7700))  # a folder last: cut short, it is done again
+    except (FileNotFoundError, PermissionError):  # another process's, or another user's
+        return
 
 
 def sync_folder(path: str) -> None:
@@ -81,14 +115,14 @@ def sync_folder(path: str) -> None:
 
 
 def make_folder(path: str) -> None:
-    """Create a folder with its parents, each durable in its parent. Does nothing when it is
-    there."""
+    """Create a folder with its parents, each durable in its parent and no more open than it. Does
+    nothing when it is there."""
     if os.path.isdir(path):
         return
     parent = os.path.dirname(path)
     make_folder(parent)
     try:
-        os.mkdir(path)
+        os.mkdir(path, os.stat(parent or ".").st_mode & 0o777)
     except FileExistsError:
         return  # another writer was faster
     except OSError as error:

@@ -21,7 +21,7 @@ from sextant.kernel.errors import Bug, Denied, NotFound, SextantError, UsageErro
 from sextant.kernel.limits import REQUEST_BYTES_MAX, SESSION_S
 from sextant.kernel.nouns import Principal
 from sextant.server.api.door import COOKIE, Door, cookie_of
-from sextant.server.api.routes import handlers
+from sextant.server.api.routes import handlers, problem_shown
 from sextant.server.api.stream import EventStream
 from sextant.server.grants import Grant as Introspected
 from sextant.server.refusals import Refusals
@@ -82,6 +82,8 @@ def make_api(
                 f"`{grant.principal}` is {grant.role}; this needs {needed}",
                 hint="an administrator can make a token with that role",
             )
+        if not grant.principal.is_administrator:
+            request.scope["state"]["hide"] = platform.sealing.without_paths
         return Operations(platform, grant.principal)
 
     @get(
@@ -256,7 +258,7 @@ def _wrong(message: str) -> str:
     return "it is missing" if message == "'data'" else message
 
 
-def _problem(_request: Any, error: SextantError) -> Response[Any]:
+def _problem(request: Any, error: SextantError) -> Response[Any]:
     headers = (
         {"retry-after": str(max(1, round(after)))}
         if (after := getattr(error, "retry_after_s", None))
@@ -265,8 +267,9 @@ def _problem(_request: Any, error: SextantError) -> Response[Any]:
     if isinstance(error, Bug):
         _log(error)
     status = 401 if error.code in ("SX-API-001", "SX-API-009") else error.http_status
+    hide = request.scope["state"].get("hide") if request is not None else None
     return Response(
-        {**error.problem(), "status": status},
+        {**problem_shown(error, hide), "status": status},
         status_code=status,
         media_type="application/problem+json",
         headers=headers,

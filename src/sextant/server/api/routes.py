@@ -136,6 +136,7 @@ def _handler(
                 called,
                 slow,
                 lines="application/x-ndjson" in request.headers.get("accept", ""),
+                hide=request.scope["state"].get("hide"),
             )
         found = await asyncio.to_thread(target, **called)
         if isinstance(found, bytes):
@@ -211,6 +212,7 @@ async def _slowly(
     slow: threading.BoundedSemaphore,
     *,
     lines: bool,
+    hide: Callable[[str], str] | None,
 ) -> Any:
     """Do it in a thread of its own, so many at once, whether or not somebody waits for it."""
     if not slow.acquire(blocking=False):
@@ -240,7 +242,7 @@ async def _slowly(
 
     threading.Thread(target=work, name="sextant-api-run", daemon=True).start()
     if lines:
-        return Stream(_lines(said), media_type="application/x-ndjson")
+        return Stream(_lines(said, hide), media_type="application/x-ndjson")
     while True:
         kind, value = await asyncio.to_thread(said.get)
         if kind == "problem":
@@ -249,7 +251,18 @@ async def _slowly(
             return Response(msgspec.json.encode(value, enc_hook=plain), media_type=MediaType.JSON)
 
 
-async def _lines(said: "queue.SimpleQueue[tuple[str, Any]]") -> AsyncIterator[bytes]:
+def problem_shown(error: SextantError, hide: Callable[[str], str] | None) -> dict[str, Any]:
+    """Return an error as a problem document, with `hide` over its texts: who is no administrator
+    does not learn where key and witness lie."""
+    said = error.problem()
+    if hide is None:
+        return said
+    return {key: hide(value) if isinstance(value, str) else value for key, value in said.items()}
+
+
+async def _lines(
+    said: "queue.SimpleQueue[tuple[str, Any]]", hide: Callable[[str], str] | None
+) -> AsyncIterator[bytes]:
     while True:
         try:
             kind, value = await asyncio.to_thread(said.get, True, _LIFE_S)
@@ -258,7 +271,7 @@ async def _lines(said: "queue.SimpleQueue[tuple[str, Any]]") -> AsyncIterator[by
             continue
         yield (
             msgspec.json.encode(
-                {kind: value.problem() if kind == "problem" else value}, enc_hook=plain
+                {kind: problem_shown(value, hide) if kind == "problem" else value}, enc_hook=plain
             )
             + b"\n"
         )

@@ -360,7 +360,7 @@ def store(
     if ordered:
         metadata[ORDERED_KEY] = b"1"
     try:
-        with open(place, "wb") as file:
+        with open(disk.create(place), "wb") as file:
             pq.write_table(
                 table.replace_schema_metadata(metadata),
                 file,

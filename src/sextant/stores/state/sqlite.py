@@ -15,6 +15,7 @@ from typing import Any, Self
 from sextant.kernel.clock import NS, Clock
 from sextant.kernel.errors import Bug, Busy, Conflict, Damaged, SextantError, StorageError
 from sextant.kernel.ports import Receipt, Row, Sealer, Write
+from sextant.stores.files import make_folder
 from sextant.stores.state.migrate import Migration, migrations, refuse_newer
 from sextant.stores.state.statements import statements
 from sextant.stores.state.writer import Batch, Promise, Writer
@@ -102,7 +103,7 @@ class SqliteState:
         """
         self.path = Path(path)
         self.address = str(self.path.resolve())
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(str(self.path.parent))
         connection = prepare(self.path)
         self._reader = SqliteReader(self.path)
         self._writer = Writer(_Transactions(connection, self.path), sealer, clock)
@@ -319,6 +320,7 @@ def prepare(path: Path) -> sqlite3.Connection:
     steps = migrations("sqlite")
     try:
         _refuse_foreign(path)
+        _create(path)
         connection = connect(path)
         try:
             found = int(connection.execute("PRAGMA user_version").fetchone()[0])
@@ -332,6 +334,14 @@ def prepare(path: Path) -> sqlite3.Connection:
     except (sqlite3.Error, UnicodeDecodeError) as error:
         raise explain(error, path) from error
     return connection
+
+
+def _create(path: Path) -> None:
+    """Make the file when it is absent, no more open than its folder: SQLite gives what stands
+    beside it the same mode."""
+    if not path.exists():
+        mode = path.parent.stat().st_mode & 0o666
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, mode))
 
 
 def _refuse_foreign(path: Path) -> None:
@@ -393,6 +403,7 @@ def copy_database(source: Path, target: Path) -> None:
     """Copy a database as of one moment, durably; `target` appears only when it is whole."""
     with _appearing(target) as partial:
         reader = sqlite3.connect(source, timeout=BUSY_S)
+        _create(partial)
         copy = sqlite3.connect(partial)
         try:
             reader.backup(copy)

@@ -254,6 +254,8 @@ SELECT asset, fired_at FROM tick WHERE env = ? ORDER BY asset
 INSERT INTO history (run, n, body) VALUES (?, ?, ?)
 -- name: history_of
 SELECT n, body FROM history WHERE run = ? ORDER BY n
+-- name: history_runs
+SELECT DISTINCT run FROM history ORDER BY run
 -- name: history_all
 SELECT body FROM history
 -- name: history_prune
