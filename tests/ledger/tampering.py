@@ -1,5 +1,5 @@
-"""A small ledger with something of everything, and what an attacker may do to it. Used by tests and
-by `bench/ledger.py`.
+"""A small ledger with something of everything, a project around one, and what an attacker may do to
+them. Used by tests and by `bench/ledger.py`.
 
 Each tampering changes a copy of the state file and must make `verify` report something. `database`
 attackers can write the file; `key` attackers also hold the signing key and forge a log that is
@@ -10,10 +10,18 @@ import json
 import random
 import shutil
 import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sextant.app.config import Pin, read_config
+from sextant.app.operations import Operations
+from sextant.app.pin import remove_pin, write_pin
+from sextant.app.platform import LocalPlatform
+from sextant.engine.history import History, Record
 from sextant.kernel.clock import ManualClock
+from sextant.kernel.errors import UserError, WorldError
 from sextant.kernel.ids import Ids
 from sextant.kernel.nouns import (
     Asset,
@@ -438,9 +446,17 @@ def _reorder(database: sqlite3.Connection, rng: random.Random) -> str:
     return f"{table} rows {one[0]} and {two[0]}"
 
 
-def forge(sample: Sample, target: Path, rng: random.Random, kind: str, *, signed: bool) -> str:
-    """Write another log, consistent in itself, in the place of the real one: signed with the real
-    key, or with the checkpoints that are left."""
+def forge(
+    sample: Sample,
+    target: Path,
+    rng: random.Random,
+    kind: str,
+    *,
+    signed: bool,
+    origin: str = ORIGIN,
+) -> str:
+    """Write another log, consistent in itself, in the place of the real one: signed with the
+    sample's key, or with the checkpoints that are left."""
     copy(sample.path, target)
     database = sqlite3.connect(target, isolation_level=None)
     rows = database.execute(
@@ -460,7 +476,7 @@ def forge(sample: Sample, target: Path, rng: random.Random, kind: str, *, signed
             [
                 place
                 for place, row in enumerate(rows)
-                if json.loads(row[0])["type"] == "run.finished"
+                if json.loads(row[0])["type"] == "run.finished" and b'"rows":800' in row[2]
             ]
         )
         said, body = json.loads(rows[at][0]), rows[at][2].replace(b'"rows":800', b'"rows":900')
@@ -490,7 +506,7 @@ def forge(sample: Sample, target: Path, rng: random.Random, kind: str, *, signed
     if signed and rows:  # he has only the newest key, so he starts the checkpoints anew
         database.execute("DELETE FROM checkpoint")
         note = sample.signer.note(
-            Checkpoint(ORIGIN, len(rows), merkle.root(len(rows), subtree), time)
+            Checkpoint(origin, len(rows), merkle.root(len(rows), subtree), time)
         )
         database.execute("INSERT INTO checkpoint VALUES (?, ?, ?)", (len(rows), note, time))
     database.execute("COMMIT")
@@ -507,3 +523,247 @@ def tamper_with_key(sample: Sample, target: Path, rng: random.Random) -> str:
     return forge(
         sample, target, rng, rng.choice(("truncate", "fork", "delete", "reorder")), signed=True
     )
+
+
+# ---------------------------------------------------------------- a project: pin, key, witness
+
+
+class Project(NamedTuple):
+    """A project with its ledger, run history, key, witness and pin. `pristine` is a copy of all of
+    it; `attacker` a key that somebody else has made."""
+
+    folder: Path
+    pristine: Path
+    attacker: Signer
+    id: str
+    is_pinned: bool
+
+    @property
+    def database(self) -> Path:
+        return self.folder / "shop" / ".sextant" / "state.db"
+
+    @property
+    def key(self) -> Path:
+        return self.folder / "home" / "keys" / f"{self.id}.pem"
+
+    def restore(self) -> None:
+        """Put everything back as it was. The place stays the same: the witness is found by it."""
+        for name in ("shop", "home"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+            shutil.copytree(self.pristine / name, self.folder / name)
+
+    def open(self, *, confirm: bool) -> LocalPlatform:
+        root = self.folder / "shop"
+        return LocalPlatform(
+            read_config(root), load=False, confirm=confirm, home=self.folder / "home"
+        )
+
+    def verify(self) -> list[str]:
+        """Return what `ledger verify` says, or the error with which it ends. A bug passes on."""
+        try:
+            with self.open(confirm=False) as p:
+                verified = Operations(p).verify()
+        except (UserError, WorldError) as error:
+            return [error.code]
+        said = [f"{one['table']}: {one['message']}" for one in verified["findings"]]
+        assert bool(said) != verified["ok"]
+        return said
+
+    def do_something(self) -> None:
+        """Do what an ordinary command does: open, write, sign. It may be refused."""
+        try:
+            with self.open(confirm=True) as p:
+                p.state.commit(Write((), (p.event("note.taken", "a", {}, p.system, ""),)))
+                p.sealing.checkpoint()
+        except (UserError, WorldError):
+            return
+
+
+def make_project(folder: Path, *, days: int = 8, seed: int = 1, pinned: bool = True) -> Project:
+    """Write a project: a story of some days, runs with sealed history, a rotated key."""
+    root, pristine = folder / "shop", folder / "pristine"
+    root.mkdir(parents=True)
+    (root / "sextant.toml").write_text('module = "ops"\n')
+    machine = Machine(seed)
+    with LocalPlatform(read_config(root), load=False, home=folder / "home") as p:
+        for one in story(machine, days):
+            p.state.commit(Write(events=(one,)))
+        p.sealing.checkpoint()
+        for n in range(4):
+            run = f"run_sealed_{n}"
+            history = History(run)
+            facts = projections.RunChanged(id=run, env="prod", state="running")
+            p.state.commit(Write((), (p.event("run.started", run, facts, p.system, ""),)))
+            steps = (Record(kind="end", step=f"step {k}", rows=800 + k) for k in range(3 + n))
+            p.state.commit(Write(tuple(history.add(record) for record in steps)))
+            facts = projections.RunChanged(
+                id=run, env="prod", state="finished", finished_at=NOON + n, seal=history.seal
+            )
+            p.state.commit(Write((), (p.event("run.finished", run, facts, p.system, ""),)))
+        signer = rotate(
+            p.state,
+            p.sealing.signer(),
+            origin=p.sealing.origin,
+            clock=p.clock,
+            ids=p.ids,
+            actor="person:ann",
+        )
+        write_pin(root, Pin(id=p.sealing.project_id, public=signer.public))
+        p.state.commit(Write((), (p.event("note.taken", "a", {}, p.system, ""),)))
+        p.sealing.checkpoint()
+        id_ = p.sealing.project_id
+    database = sqlite3.connect(root / ".sextant" / "state.db")
+    database.execute("PRAGMA journal_mode = DELETE")  # one file, to copy
+    database.close()
+    if not pinned:
+        remove_pin(root)
+    for name in ("shop", "home"):
+        shutil.copytree(folder / name, pristine / name)
+    attacker = Signer.create(folder / "attacker" / "key.pem")
+    return Project(folder, pristine, attacker, id_, pinned)
+
+
+def _other_id(project: Project, rng: random.Random) -> str:
+    new = rng.choice(("", "prj_other", project.id[:-1] + "x", "../../x", None))
+    with _writing(project) as database:
+        if new is None:
+            database.execute("DELETE FROM meta WHERE key = 'project_id'")
+        else:
+            database.execute("UPDATE meta SET value = ? WHERE key = 'project_id'", (new,))
+    return f"id {new!r}"
+
+
+def _rewritten(project: Project, rng: random.Random, *, origin: str, signed: bool) -> str:
+    """Rewrite the past: signed by the attacker's key, or not at all."""
+    source = Sample(
+        project.pristine / "shop" / ".sextant" / "state.db",
+        project.attacker,
+        Witness(project.attacker.public, ""),
+    )
+    kind = rng.choice(("truncate", "fork", "delete", "reorder"))
+    done = forge(source, project.database, rng, kind, signed=signed, origin=origin)
+    if not signed:
+        with _writing(project) as database:
+            database.execute("DELETE FROM checkpoint")
+    return done
+
+
+def _other_id_rewritten(project: Project, rng: random.Random) -> str:
+    done = _rewritten(project, rng, origin=ORIGIN, signed=False)
+    return f"{done}, {_other_id(project, rng)}"
+
+
+def _other_key(project: Project, rng: random.Random) -> str:
+    origin = rng.choice((f"sextant/{project.id}", "sextant/prj_other"))
+    done = _rewritten(project, rng, origin=origin, signed=True)
+    with _writing(project) as database:
+        id_ = origin.removeprefix("sextant/")
+        database.execute("UPDATE meta SET value = ? WHERE key = 'project_id'", (id_,))
+    return f"{done}, as {origin}"
+
+
+def _witness_removed(project: Project, rng: random.Random) -> str:
+    change = rng.choice((_other_id, _other_id_rewritten, _other_key))
+    done = change(project, rng)
+    shutil.rmtree(project.folder / "home" / "witness")
+    return f"{done}, witness removed"
+
+
+def _unsigned(project: Project, rng: random.Random) -> str:
+    if rng.random() < 0.5 and project.is_pinned:
+        shutil.rmtree(project.folder / "home" / "witness")
+    return _rewritten(project, rng, origin=ORIGIN, signed=False)
+
+
+def _key_gone(project: Project, rng: random.Random) -> str:
+    change = rng.choice((_other_id, _other_key, _unsigned, None))
+    done = change(project, rng) if change else "as it is"
+    project.key.unlink()
+    return f"{done}, key removed"
+
+
+def _emptied(project: Project, rng: random.Random) -> str:
+    if rng.random() < 0.5:
+        project.database.unlink()
+        return "file"
+    with _writing(project) as database:
+        tables = [
+            row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type='table'")
+        ]
+        for table in tables:
+            if table != "meta" or rng.random() < 0.5:
+                database.execute(f"DELETE FROM {table}")
+    return "rows"
+
+
+def _history(project: Project, rng: random.Random) -> str:
+    """Change a row of the run history. A history that is gone as a whole may have been pruned."""
+    while True:
+        with _writing(project) as database:
+            rows = database.execute("SELECT rowid, run, n, body FROM history").fetchall()
+            rowid, run, n, body = rng.choice(rows)
+            what = rng.choice(("body", "type", "delete", "n", "run", "insert", "swap", "words"))
+            change, values = "UPDATE history SET body = ? WHERE rowid = ?", (body, rowid)
+            if what == "body":
+                values = (flipped(body, rng), rowid)
+            elif what == "type":
+                values = (rng.choice((7, 1.5, "text", b"", b"{", b"[]", 1 << 62)), rowid)
+            elif what == "words":
+                values = (body.replace(b'"rows":80', b'"rows":"x'), rowid)
+            elif what == "delete":
+                change, values = "DELETE FROM history WHERE rowid = ?", (rowid,)
+            elif what == "n":
+                change = "UPDATE history SET n = ? WHERE rowid = ?"
+                values = (rng.choice((99, -1, "x", 1.5)), rowid)
+            elif what == "run":
+                change = "UPDATE history SET run = ? WHERE rowid = ?"
+                values = (rng.choice(("run_sealed_0", "run_nowhere", "", 7, b"x")), rowid)
+            elif what == "insert":
+                change, values = "INSERT INTO history VALUES (?, ?, ?)", (run, n + 50, body)
+            else:
+                other = rng.choice(rows)
+                database.execute(change, (other[3], rowid))
+                values = (body, other[0])
+            try:
+                database.execute(change, values)
+            except sqlite3.IntegrityError:  # the database did not let him
+                continue
+            if database.execute("SELECT rowid, run, n, body FROM history").fetchall() != rows:
+                return f"{what} of {run} {n}"
+
+
+PROJECT_KINDS: dict[str, Callable[[Project, random.Random], str]] = {
+    "other-id": _other_id,
+    "other-id-rewritten": _other_id_rewritten,
+    "other-key": _other_key,
+    "witness-removed": _witness_removed,
+    "unsigned": _unsigned,
+    "key-gone": _key_gone,
+    "emptied": _emptied,
+    "history": _history,
+}
+NEEDS_PIN = ("witness-removed",)  # nothing else is left outside of the database
+
+
+def project_missed(project: Project, rng: random.Random, kind: str) -> str:
+    """Restore a project and tamper with it once. Return what was done when that was missed, "" when
+    it was found: at once, and still after another command, which makes no key."""
+    project.restore()
+    done = PROJECT_KINDS[kind](project, rng)
+    if not project.verify():
+        return done
+    if rng.random() < 0.2:
+        had_key = project.key.exists()
+        project.do_something()
+        if project.key.exists() != had_key or not project.verify():
+            return f"{done}, then a command"
+    return ""
+
+
+@contextmanager
+def _writing(project: Project) -> Iterator[sqlite3.Connection]:
+    database = sqlite3.connect(project.database, isolation_level=None)
+    try:
+        yield database
+    finally:
+        database.close()

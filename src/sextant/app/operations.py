@@ -44,7 +44,7 @@ from sextant.app.port import Progress, Role, RunProgress
 from sextant.app.texts import checks_texts
 from sextant.app.views import Views, event_seen
 from sextant.app.visibility import Visibility
-from sextant.engine import bodies
+from sextant.engine import bodies, history
 from sextant.engine.execute import Done, Task
 from sextant.engine.leases import worker_of
 from sextant.engine.plan import Plan, Request, check_range
@@ -313,7 +313,7 @@ class Operations:
         )
         if projections:
             try:
-                more += [("history", text) for text in self._views.broken_seals()]
+                more += [("history", text) for text in history.broken(p.state.read)]
             except (SextantError, TypeError, ValueError, LookupError) as error:
                 more.append(("history", f"it cannot be read: {error}"))
         return {

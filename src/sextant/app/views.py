@@ -31,7 +31,7 @@ from sextant.app.inbox import Refusal, columns_of
 from sextant.app.visibility import Visibility
 from sextant.domains.dataops.checks.finding import MASK
 from sextant.engine import keys
-from sextant.engine.history import History, seal_matches
+from sextant.engine.history import History
 from sextant.engine.plan import Request, order
 from sextant.engine.versions import changed
 from sextant.formats.values import plain, records, text
@@ -65,12 +65,6 @@ if TYPE_CHECKING:
 _FAR = 1 << 62
 _REPORTS_SHOWN = 20  # newest events of an observed asset that `why` looks at
 _CAUSES_MAX = 50  # events of one chain of causes: longer is a loop in somebody's reporting
-
-
-class _Sealed(msgspec.Struct, frozen=True):
-    """What the event of a finished run says of its history."""
-
-    seal: str = ""
 
 
 class Views:
@@ -798,36 +792,6 @@ class Views:
             "checks": checks,
             "seal_ok": not facts.seal or facts.seal == history.seal or not history.records,
         }
-
-    def broken_seals(self) -> list[str]:
-        """Return a line for each run whose kept history is not what the ledger sealed, and for
-        history of runs that the ledger does not know. History that was pruned as a whole is just
-        gone."""
-        read = self._p.state.read
-        known: dict[str, str] = {}  # run -> its seal; "" while it is not finished
-        for type_ in ("run.started", "run.finished"):
-            for entry in entries(read, "events_of_type", (type_,)):
-                known.setdefault(entry.envelope.subject, "")
-                if not entry.is_erased and type_ == "run.finished":
-                    seal = entry.read(_Sealed).seal
-                    known[entry.envelope.subject] = seal or known[entry.envelope.subject]
-        out = []
-        for (run,) in read("history_runs"):
-            if run not in known:
-                out.append(
-                    f"there is history of run {str(run)[:64]}, which the ledger does not know"
-                )
-                continue
-            rows = read("history_of", (run,))
-            bodies = [body for n, body in rows if isinstance(body, bytes)]
-            numbered = [n for n, _ in rows] == list(range(len(rows)))
-            if (
-                not numbered
-                or len(bodies) != len(rows)
-                or (known[run] and not seal_matches(run, bodies, known[run]))
-            ):
-                out.append(f"the history of run {run} is not what was sealed")
-        return out
 
     def log(self, run: str, step: str = "") -> list[Printed]:
         """Return the captured output of a run's attempts."""

@@ -13,6 +13,7 @@ import msgspec
 from sextant.kernel.errors import Damaged
 from sextant.kernel.nouns import Resources
 from sextant.kernel.ports import State, Statement
+from sextant.ledger.log import Read, entries
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -90,7 +91,35 @@ def _changed(run: str, what: str) -> Damaged:
     )
 
 
-def seal_matches(run: str, bodies: Iterable[bytes], seal: str) -> bool:
+class _Finished(msgspec.Struct, frozen=True):
+    """What the event of a finished run says of its history."""
+
+    seal: str = ""
+
+
+def broken(read: Read) -> list[str]:
+    """Return a line for each run whose kept history is not what the ledger sealed, and for history
+    of runs that the ledger does not know. History that was pruned as a whole is just gone."""
+    seals: dict[str, str] = {}  # "" while a run is not finished
+    for type_ in ("run.started", "run.finished"):
+        for entry in entries(read, "events_of_type", (type_,)):
+            run = entry.envelope.subject
+            sealed = type_ == "run.finished" and not entry.is_erased
+            seals[run] = (entry.read(_Finished).seal if sealed else "") or seals.get(run, "")
+    out = []
+    for (run,) in read("history_runs", ()):
+        if run not in seals:
+            out.append(f"the ledger does not know run {str(run)[:64]}, which has history")
+            continue
+        rows = read("history_of", (run,))
+        bodies = [body for _, body in rows if isinstance(body, bytes)]
+        is_whole = len(bodies) == len(rows) and [n for n, _ in rows] == list(range(len(rows)))
+        if not is_whole or (seals[run] and not _seal_matches(run, bodies, seals[run])):
+            out.append(f"the history of run {run} is not what was sealed")
+    return out
+
+
+def _seal_matches(run: str, bodies: Iterable[bytes], seal: str) -> bool:
     """Say whether stored rows are those that were sealed."""
     sha = hashlib.sha256(run.encode())
     for body in bodies:
