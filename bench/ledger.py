@@ -356,6 +356,60 @@ def tamper(folder: Path, count: int, seed: int, workers: int) -> None:
             )
 
 
+def tamper_projects(folder: Path, count: int, seed: int, workers: int) -> None:
+    """Tamper with a whole project, `count` times in each way: id, key, witness, checkpoints,
+    database and run history. Attackers cannot write `sextant.toml`."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_prepare_project, initargs=(str(folder),)
+    ) as pool:
+        for kind in tampering.PROJECT_KINDS:
+            started = time.perf_counter()
+            pieces = [
+                (kind, f"{seed}/{kind}/{first}", min(_TRIALS, count - first))
+                for first in range(0, count, _TRIALS)
+            ]
+            missed: list[str] = []
+            tried = 0
+            for (_, _, done), piece_missed in zip(
+                pieces, pool.map(_project_trials, *zip(*pieces, strict=True)), strict=True
+            ):
+                tried += done
+                missed += piece_missed
+                print(f"{kind}: {tried} tried, {len(missed)} missed", file=sys.stderr, flush=True)
+            print(
+                json.dumps(
+                    {
+                        "what": f"tamperings of a project found, {kind}",
+                        "of": tried,
+                        "found": tried - len(missed),
+                        "missed": missed[:10],
+                        "seed": seed,
+                        "processes": workers,
+                        "seconds": round(time.perf_counter() - started),
+                    }
+                ),
+                flush=True,
+            )
+
+
+_project: tampering.Project
+
+
+def _prepare_project(folder: str) -> None:
+    global _project  # noqa: PLW0603
+    own = Path(folder) / f"project-{os.getpid()}"
+    own.mkdir()
+    _project = tampering.make_project(own)
+
+
+def _project_trials(kind: str, seed: str, count: int) -> list[str]:
+    """Return what was missed of some tamperings of a kind."""
+    rng = random.Random(seed)
+    found = (tampering.project_missed(_project, rng, kind) for _ in range(count))
+    return [f"{done} ({seed})" for done in found if done]
+
+
 _sample: tampering.Sample
 
 
@@ -386,7 +440,7 @@ def _trials(change: str, seed: str, count: int) -> tuple[Counter[str], list[str]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=("sqlite", "postgres", "million", "tamper"))
+    parser.add_argument("--only", choices=("sqlite", "postgres", "million", "tamper", "project"))
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--tamper", type=int, default=10_000)
@@ -408,6 +462,8 @@ def main() -> None:
             million(folder, arguments.repetitions, arguments.events)
         if arguments.only in (None, "tamper"):
             tamper(folder, arguments.tamper, arguments.seed, os.cpu_count() or 1)
+        if arguments.only in (None, "project"):
+            tamper_projects(folder, arguments.tamper, arguments.seed, os.cpu_count() or 1)
     finally:
         shutil.rmtree(folder)
 

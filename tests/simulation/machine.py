@@ -27,7 +27,7 @@ from shop_project import load_here
 from sextant.app import platform as composition
 from sextant.app.config import read_config
 from sextant.app.platform import LocalPlatform
-from sextant.engine import bodies, leases, streams
+from sextant.engine import bodies, history, leases, streams
 from sextant.engine.plan import Plan, Request
 from sextant.engine.versions import changed
 from sextant.kernel.clock import NS, ManualClock
@@ -1023,7 +1023,7 @@ class World:
         findings = verify(p.state, workers=1).findings
         if findings:
             raise Difference(f"the ledger: {findings[:3]}")
-        if seals := p.views.broken_seals():
+        if seals := history.broken(p.state.read):
             raise Difference(f"seals: {seals[:3]}")
         twice = self._query(
             "SELECT subject FROM event WHERE type = 'run.finished' GROUP BY subject "

@@ -18,6 +18,7 @@ from sextant.app.config import FILE, OWN, Config, Pin, read_config
 from sextant.kernel.clock import SystemClock, iso
 from sextant.kernel.errors import Damaged, NotFound, UserError
 from sextant.kernel.nouns import Principal
+from sextant.stores.files import tighten
 from sextant.stores.state import is_postgres
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def create(p: "LocalPlatform", target: Path, *, by: Principal | None = None) -> 
             files=files,
         )
         (partial / _LIST).write_bytes(msgspec.json.format(msgspec.json.encode(listing)))
+        tighten(partial)
         for name in _walk(partial):
             _sync(partial / name)
         partial.rename(target)
@@ -210,6 +212,7 @@ def restore(folder: Path, target: Path) -> dict[str, Any]:
         shutil.copy2(folder / "state.db", partial / "state.db")
         if is_postgres(config.state):
             _into_postgres(config, partial / "state.db")
+        tighten(partial)
         for path in (*partial.rglob("*"), *lake_partial.rglob("*")):
             if path.is_file():
                 _sync(path)

@@ -157,7 +157,11 @@ class LocalPlatform:
 
         self.runs = Runs(self)
         self.views = Views(self)
-        self.sealing = Sealing(self)
+        try:
+            self.sealing = Sealing(self)
+        except BaseException:
+            self.state.close()
+            raise
         self._events_at_start = self.ledger.size()
         _freeze()
         try:
