@@ -86,6 +86,7 @@ EVENTS = {
         "Two checkpoints that stand next to each other do not name each other; the key signed that."
     ),
     "ledger.key_rotated": "The signing key was replaced; both keys signed the change.",
+    "ledger.pinned": "Somebody said that this ledger and this key are the project's.",
     "payload.erased": "What an event said was erased.",
     "project.loaded": "The project's files changed and were loaded.",
     "release.gated": "The checks of a release passed.",
@@ -577,8 +578,8 @@ def settings() -> str:
         "SEXTANT_DEBUG": "anything: an error comes with its traceback",
         "SEXTANT_THREADS": "threads of DuckDB for queries with `deterministic=False`; the processors are shared out among the workers when it is not set. Other steps compute on one",
         "POLARS_MAX_THREADS": "threads of Polars in each worker: 1 when it is not set, so that sums of floats come out as they were",
-        "XDG_CONFIG_HOME": "below it lie the signing keys: `sextant/keys/PROJECT.pem`",
-        "XDG_STATE_HOME": "below it lie the witnesses: `sextant/witness/PROJECT.txt`",
+        "XDG_CONFIG_HOME": "below it lie the signing keys: `sextant/keys/LEDGER.pem`",
+        "XDG_STATE_HOME": "below it lie the witnesses: `sextant/witness/`, by place and by ledger",
     }
     return "\n".join(
         [

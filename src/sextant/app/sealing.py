@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from sextant.ledger.witness import Witness
 
 _ORIGIN = "sextant/"  # in front of the ledger's id, in checkpoints
-PINNED = "ledger.pinned"
-LEDGER_SUBJECT = "ledger:pin"
 _RELOADS = 3  # of the key while another process rotates it: it waits for that, so one is enough
 
 
@@ -320,7 +318,16 @@ class Sealing:
 
         read = self._p.state.read
         rows = read("checkpoint_last")
-        if not rows or not self.anchor.public:
+        if not self.anchor.public:
+            return
+        if not rows:
+            if self._has_begun() and self.seen() is None:
+                # a command that was killed before it signed leaves a witness of the empty head
+                raise Damaged(
+                    "SX-LEDGER-039",
+                    "no event of the ledger is signed, and there is no witness of it here",
+                    hint="if you know why, `sextant ledger pin` verifies and signs it as it is",
+                )
             return
         size, note, _ = rows[0]
         try:
@@ -439,7 +446,7 @@ class Sealing:
             "before_public": before.public,
             "local": local,
         }
-        p.state.commit(Write((), (p.event(PINNED, LEDGER_SUBJECT, data, by, ""),)))
+        p.state.commit(Write((), (p.event("ledger.pinned", "ledger:pin", data, by, ""),)))
         self.checkpoint()
         if not local:
             from sextant.app.pin import write_pin

@@ -85,7 +85,7 @@ class History:
 
 def _changed(run: str, what: str) -> Damaged:
     return Damaged(
-        "SX-HIST-001",
+        "SX-LEDGER-038",
         f"the history of run {run} was changed: {what}",
         hint="`sextant ledger verify` lists what else is; a backup has the history as it was",
     )

@@ -33,6 +33,7 @@ VERBS = (
     "unhold",
     "collect",
     "rotate",
+    "pin",
     "repair",
     "signal",
     "push",
