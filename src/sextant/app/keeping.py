@@ -22,7 +22,7 @@ from sextant.kernel.limits import EXPIRED_PER_WRITE
 from sextant.kernel.nouns import Asset, Event, Manifest, Principal, Version
 from sextant.kernel.ports import Statement, Write
 from sextant.ledger.log import entries
-from sextant.ledger.projections import ProjectLoaded, RunChanged, VersionRelocated
+from sextant.ledger.projections import ProjectLoaded, VersionRelocated, stored_run
 
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
@@ -216,10 +216,7 @@ class _Located(msgspec.Struct, frozen=True):
 
 def _old_runs(p: "LocalPlatform", history: str) -> list[str]:
     before = p.clock.now_ns() - int(length_s(history) * NS)
-    runs = (
-        msgspec.json.decode(row[3], type=RunChanged)
-        for row in p.state.read("runs", (before, 1 << 30))
-    )
+    runs = (stored_run(row[3]) for row in p.state.read("runs", (before, 1 << 30)))
     return [run.id for run in runs if run.finished_at and run.finished_at < before]
 
 

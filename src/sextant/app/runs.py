@@ -47,7 +47,13 @@ from sextant.kernel.nouns import (
 )
 from sextant.kernel.ports import Statement, Write
 from sextant.ledger.log import entries
-from sextant.ledger.projections import AssetDeclared, ChecksCompleted, ProjectLoaded, RunChanged
+from sextant.ledger.projections import (
+    AssetDeclared,
+    ChecksCompleted,
+    ProjectLoaded,
+    RunChanged,
+    stored_run,
+)
 from sextant.policy.decide import Decision, combine
 from sextant.release import signals
 from sextant.release.publish import (
@@ -1330,7 +1336,7 @@ class Runs:
         left = state.read("runs_open")
         if left:
             state.flush()  # a lease that this process has just given back must be seen as free
-        found = [msgspec.json.decode(row[3], type=RunChanged) for row in left]
+        found = [stored_run(row[3]) for row in left]
         return [one for one in found if one.env == env and not is_alive(state, one.id)]
 
     def resume(

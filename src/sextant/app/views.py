@@ -54,7 +54,7 @@ from sextant.kernel.nouns import (
 from sextant.kernel.partitions import ALL
 from sextant.kernel.ports import Row
 from sextant.ledger.log import Entry, entries
-from sextant.ledger.projections import RunChanged
+from sextant.ledger.projections import stored_run
 
 if TYPE_CHECKING:
     import polars as pl
@@ -761,10 +761,7 @@ class Views:
         at, last = _cursor(after)
         rows = self._p.state.read("runs_page", (at, at, last, env, env, state, state, limit))
         return Page(
-            [
-                msgspec.to_builtins(self.see.run(msgspec.json.decode(row[1], type=RunChanged)))
-                for row in rows
-            ],
+            [msgspec.to_builtins(self.see.run(stored_run(row[1]))) for row in rows],
             _next(rows, limit, lambda row: (row[2], row[0])),
         )
 
@@ -777,7 +774,7 @@ class Views:
                 "SX-RUN-003", f"there is no run `{id_}`", hint="`sextant runs` lists them"
             )
         history = History.open(p.state, id_)
-        facts = msgspec.json.decode(rows[0][3], type=RunChanged)
+        facts = stored_run(rows[0][3])
         steps = [
             msgspec.to_builtins(msgspec.structs.replace(self.see.record(record), output=""))
             for record in history.records

@@ -23,7 +23,7 @@ from sextant.kernel.errors import Busy, SextantError, UsageError, UserError
 from sextant.kernel.limits import INBOX_BATCHES_EARLY, RUNS_SCHEDULED_MAX
 from sextant.kernel.nouns import Manifest, Release
 from sextant.kernel.partitions import ALL
-from sextant.ledger.projections import RunChanged
+from sextant.ledger.projections import stored_run
 
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
@@ -111,7 +111,7 @@ def _last_publish(p: "LocalPlatform", env: str, asset: str) -> tuple[int, float]
     runs = p.state.read("run_get", (release.run,))
     if not runs:  # somebody released a version that was there
         return release.changed_at, 0.0
-    facts = msgspec.json.decode(runs[0][3], type=RunChanged)
+    facts = stored_run(runs[0][3])
     if not facts.finished_at:
         return release.changed_at, max(0.0, (release.changed_at - facts.started_at) / NS)
     return facts.finished_at, facts.wall_s

@@ -15,7 +15,7 @@ from sextant.kernel.clock import iso
 from sextant.kernel.errors import NotFound
 from sextant.kernel.nouns import Asset, Incident, Release, Signal
 from sextant.ledger.log import entries
-from sextant.ledger.projections import RunChanged
+from sextant.ledger.projections import stored_run
 from sextant.release.signals import CHECK_FAILED
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _run(p: "LocalPlatform", see: Visibility, id_: str, chain: list[Link]) -> st
     rows = p.state.read("run_get", (id_,))
     if not rows:  # its payload was erased
         return _event(p, see, id_, chain)
-    run = see.run(msgspec.json.decode(rows[0][3], type=RunChanged))
+    run = see.run(stored_run(rows[0][3]))
     what = f" to make {', '.join(run.assets)}" if run.assets else ""
     words = [
         (

@@ -88,7 +88,7 @@ class Entry:
         return (
             self._salt is not None
             and self._stored is not None
-            and payload_hash(bytes(self._salt), bytes(self._stored)) == self.envelope.hash
+            and payload_hash(self._salt, self._stored) == self.envelope.hash
         )
 
     @property
@@ -101,7 +101,7 @@ class Entry:
                 f"the payload of event {self.envelope.seq} was erased",
                 hint="`sextant ledger show --type payload.erased --data` says why",
             )
-        return upcast(self.envelope.type, self.envelope.v, bytes(self._stored))
+        return upcast(self.envelope.type, self.envelope.v, self._stored)
 
     @property
     def data(self) -> Any:
@@ -125,7 +125,26 @@ class Entry:
 def entries(read: Read, query: str, params: Sequence[Any]) -> list[Entry]:
     """Return the events of a query that selects (seq, envelope, salt, body), such as
     `events_after`."""
-    return [Entry(bytes(raw), salt, body) for _seq, raw, salt, body in read(query, params)]
+    return [
+        Entry(
+            _bytes(raw, f"event {seq}"),
+            None if salt is None else _bytes(salt, f"event {seq}"),
+            None if body is None else _bytes(body, f"event {seq}"),
+        )
+        for seq, raw, salt, body in read(query, params)
+    ]
+
+
+def _bytes(value: Any, what: str) -> bytes:
+    """Return a stored value that must be bytes. Damaged for another type: of a number, `bytes`
+    would make as many zeros."""
+    if not isinstance(value, bytes):
+        raise Damaged(
+            "SX-LEDGER-015",
+            f"{what} holds a value of another type than bytes: it was changed",
+            hint="`sextant ledger verify` says what else is wrong",
+        )
+    return value
 
 
 class Ledger:
@@ -240,7 +259,7 @@ def subtrees(read: Read) -> merkle.Subtree:
                     f"node {index} on level {level} of the ledger's tree is missing",
                     hint="`sextant ledger verify` says what else is wrong",
                 )
-            return bytes(found[0][0])
+            return _bytes(found[0][0], f"node {index} on level {level}")
         first = index << level
         start = first & -merkle.BLOCK
         stop = first + (1 << level)

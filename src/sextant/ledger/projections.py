@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from sextant.kernel.errors import Damaged
 from sextant.kernel.nouns import (
     OPEN_STATES,
     Asset,
@@ -81,6 +82,18 @@ class RunChanged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     finished_at: int = 0
     ticks: dict[str, int] = {}  # cron instants that were acted on
     due: dict[str, int] = {}  # those that the run is to act on; they count when it has finished
+
+
+def stored_run(doc: Any) -> RunChanged:
+    """Return what a row of the table `run` says. Damaged when it was changed."""
+    try:
+        return msgspec.json.decode(doc, type=RunChanged)
+    except (msgspec.MsgspecError, TypeError, UnicodeError) as error:
+        raise Damaged(
+            "SX-LEDGER-014",
+            f"what is stored of a run cannot be read: {error}",
+            hint="`sextant ledger verify` says what was changed",
+        ) from error
 
 
 class VersionCreated(msgspec.Struct, frozen=True):

@@ -82,10 +82,12 @@ class LocalBlobs:
         return freed
 
     def _path(self, digest: str) -> str:
-        if not _DIGEST.fullmatch(digest):  # also keeps `../` out of paths
+        if not isinstance(digest, str) or not _DIGEST.fullmatch(
+            digest
+        ):  # also keeps `../` out of paths
             raise UsageError(
                 "SX-BLOB-003",
-                f"`{digest}` is not a digest",
+                f"`{digest!s:.80}` is not a digest",
                 hint="a digest is 64 hexadecimal digits in lower case",
             )
         return files.join(self.root, digest[:2], digest[2:4], digest)
