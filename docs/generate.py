@@ -113,6 +113,7 @@ EVENTS = {
     "signal.closed": "A signal was looked at, or its cause is gone.",
     "signal.raised": "Something noteworthy about an asset.",
     "token.created": "A token was made; its secret is not kept.",
+    "token.handed": "Another person answers for a token, and for all that were made with it.",
     "token.revoked": "A token was revoked.",
     "version.confirmed": "Other code or inputs made content that was live already.",
     "version.created": "A version exists; it is not live by that.",

@@ -12,6 +12,7 @@ from sextant.ledger.log import Ledger
 from sextant.stores.state import StateStore, open_state
 
 D = "dataset:a"
+ANN = "person:ann"
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -36,7 +37,7 @@ def do(state: StateStore) -> Callable[..., None]:
 
 
 def take(batch: str, at: int) -> tuple[str, tuple[object, ...]]:
-    return "inbox_add", (D, batch, f"bat_{at}", 2, b"[]", "", "person:ann", at)
+    return "inbox_add", (D, ANN, batch, f"bat_{at}", 2, b"[]", "", "", ANN, at)
 
 
 def test_a_refused_batch_waits_no_longer_and_can_be_dropped(
@@ -44,23 +45,23 @@ def test_a_refused_batch_waits_no_longer_and_can_be_dropped(
 ) -> None:
     """If this fails, what cannot become rows is folded again and again, or cannot be given up."""
     do(take("b1", 1), take("b2", 2), take("b3", 3))
-    do(("inbox_refuse", ("why", D, "b1", "")))
-    assert [row[0] for row in state.read("inbox_waiting", (D, 10))] == ["b2", "b3"]
+    do(("inbox_refuse", ("why", D, ANN, "b1", "")))
+    assert [row[1] for row in state.read("inbox_waiting", (D, 10))] == ["b2", "b3"]
     assert state.read("inbox_queue", (D, 1)) == [("b2", 2)]
     assert [tuple(map(str, row)) for row in state.read("inbox_waits")] == [(D, "2", "4", "2")]
-    assert state.read("inbox_refused") == [(D, "b1", "why", "person:ann", 2)]
+    assert state.read("inbox_refused") == [(D, ANN, "b1", "why", ANN, 2)]
     everything = state.read("inbox_page", (D, 9, 9, "", 0, 2))
     assert [row[0] for row in everything] == ["b3", "b2"]
     behind = state.read("inbox_page", (D, 2, 2, "bat_2", 0, 2))
     assert [row[0] for row in behind] == ["b1"]
     assert [row[0] for row in state.read("inbox_page", (D, 9, 9, "", 1, 9))] == ["b1"]
     with pytest.raises(Conflict):
-        do(("inbox_drop", (D, "b1", "")))
-    do(("inbox_drop", (D, "b1", "why")))
-    assert state.read("inbox_get", (D, "b1")) == []
-    do(("inbox_fold", (5, b"", D, "b2")))
+        do(("inbox_drop", (D, ANN, "b1", "")))
+    do(("inbox_drop", (D, ANN, "b1", "why")))
+    assert state.read("inbox_get", (D, ANN, "b1")) == []
+    do(("inbox_fold", (5, b"", D, ANN, "b2")))
     with pytest.raises(Conflict):
-        do(("inbox_drop", (D, "b2", "")))
+        do(("inbox_drop", (D, ANN, "b2", "")))
 
 
 def test_where_keys_lie(state: StateStore, do: Callable[..., None]) -> None:

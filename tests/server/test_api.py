@@ -116,7 +116,8 @@ def test_a_role_that_may_only_look(serving: Serving) -> None:
         found = ask(serving, "POST", path, token=viewer, body=body)
         assert (found.status, found.json["code"]) == (403, "SX-API-008"), path
     assert ask(serving, "GET", "/api/v1/accounts", token=operator).status == 403
-    assert any(actor == "token:viewer" for actor, _ in serving.refusals.take())
+    who = f"token:viewer of {serving.platform.principal.name}"
+    assert any(actor == who for actor, _ in serving.refusals.take())
 
 
 def test_ownership_decides_for_operators(serving: Serving) -> None:
@@ -507,10 +508,10 @@ def test_a_token_of_anothers_name_is_refused(serving: Serving) -> None:
     sees his tokens."""
     p = serving.platform
     p.access.create_token("admin", by=p.system, role="admin")
-    eve = Principal(name="eve", kind="token", role="viewer")
+    eve = Principal(name="tool", kind="token", role="viewer", root="eve")
     with pytest.raises(Denied):
         p.access.create_token("admin", by=eve)
-    assert p.access.create_token("admin", by=eve, kind="agent")["on_behalf_of"] == "token:eve"
+    assert p.access.create_token("admin", by=eve, kind="agent")["on_behalf_of"] == "eve"
 
 
 def test_a_stranger_with_odd_credentials_is_answered(serving: Serving) -> None:
@@ -532,7 +533,8 @@ def test_refusals_stay_few(serving: Serving) -> None:
     viewer = serving.token("viewer")
     for n in range(30):
         assert ask(serving, "POST", f"/api/v1/runs/run_{n}/cancel", token=viewer).status == 403
-    assert serving.refusals.take() == {("token:viewer", "role operator for cancel"): 30}
+    who = f"token:viewer of {serving.platform.principal.name}"
+    assert serving.refusals.take() == {(who, "operator with api for cancel"): 30}
     for n in range(500):
         serving.refusals.add(f"10.0.0.{n}", f"reason {n}")
     found = serving.refusals.take()

@@ -15,6 +15,7 @@ from sextant.app.platform import LocalPlatform
 from sextant.app.remote import connect
 from sextant.engine import streams
 from sextant.kernel.errors import BadData, Conflict, NotFound, UsageError
+from sextant.kernel.nouns import Principal
 from sextant.kernel.ports import Statement, Write
 
 OPS = """
@@ -30,7 +31,8 @@ def row(id_: str, price: str = "1.00", day: int = 1) -> dict[str, Any]:
 
 def smuggle(p: LocalPlatform, batch: str, body: bytes, rows: int = 1) -> None:
     """Put a batch into the inbox that an earlier release took without looking so closely."""
-    values = (DATASET, batch, p.ids.new("bat"), rows, body, "", "person:eve", p.clock.now_ns())
+    who, now = "person:eve", p.clock.now_ns()
+    values = (DATASET, who, batch, p.ids.new("bat"), rows, body, "", "", who, now)
     p.state.commit(Write((Statement("inbox_add", values, 1),)))
 
 
@@ -108,7 +110,7 @@ def test_a_batch_that_cannot_become_rows_is_named_and_holds_up_nothing(
     assert run(p).id == "", "it is not tried again and again"
     assert len(refused(p)) == 1
     with pytest.raises(Conflict) as caught:
-        ops.push("prices", [row("a")], batch="bad")
+        Operations(p, Principal(name="eve")).push("prices", [row("a")], batch="bad")
     assert caught.value.code == "SX-STREAM-020", "its sender is told"
 
 

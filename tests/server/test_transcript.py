@@ -257,6 +257,7 @@ def test_a_day_with_every_command(
     say("doctor", alike=False)
 
     say("token", "create", "ci", "--role", "operator", "--json", at={"token": r"tok_\w+"})
+    say("token", "hand", "{token}", "eva")
     say("token", "revoke", "{token}")
     say("token", "list", alike=False)  # one of them was used just now
     monkeypatch.setattr("sys.stdin", io.StringIO("correct horse battery\n" * 2))

@@ -597,7 +597,6 @@ class World:
             call=lambda p: p.inbox.take(
                 p.asset("dataset:returned"),
                 bodies.opened(rows, "", batch=batch, env=""),
-                env="dev",
                 by=p.who(),
             ),
         )
@@ -991,7 +990,6 @@ class World:
                     empty.inbox.take(
                         empty.asset("dataset:returned"),
                         bodies.opened(rows, "", batch="", env=""),
-                        env="dev",
                         by=empty.who(),
                     )
             empty.runs.run("dev", Request(), by=empty.who())

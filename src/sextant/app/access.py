@@ -10,24 +10,30 @@ import hmac
 import re
 import secrets
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from sextant.app.answers import AccountSeen, TokenMade, TokenSeen
+from sextant.app.port import ROLES
 from sextant.kernel.clock import NS, iso
 from sextant.kernel.errors import Denied, NotFound, UsageError
-from sextant.kernel.limits import SESSION_S, TOKEN_DAYS_MAX
-from sextant.kernel.nouns import Event, Principal
+from sextant.kernel.limits import (
+    SESSION_S,
+    TOKEN_DAYS_MAX,
+    TOKEN_LINE_MAX,
+    TOKENS_PER_PERSON_MAX,
+)
+from sextant.kernel.nouns import SCOPES, Event, Principal, person_of
 from sextant.kernel.ports import Write
+from sextant.ledger.log import entries
 from sextant.stores.access import AccessStore, Account, Session, Token
 
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
 
-ROLES = ("viewer", "operator", "admin")
-SCOPES = ("api", "ingest", "query")
 PREFIX = "sxt_"
+_ACCOUNT = "account:"  # what hangs on an account instead of a token
 _USED_EVERY_NS = 60 * NS  # how exactly the last use of a token is kept
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,127}")
 # NIST SP 800-63B asks for 8 at least, and more where nothing else protects
@@ -46,12 +52,24 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: int = 0
 
 
+class Standing(NamedTuple):
+    """What a token allows by all that it was made with. `teams` before the project's word about
+    persons; `expires_at` ns."""
+
+    role: str
+    scopes: tuple[str, ...]
+    teams: tuple[str, ...]
+    expires_at: int
+    makers: tuple[str, ...]
+
+
 class Access:
     """Accounts, tokens and sessions of one project."""
 
     def __init__(self, platform: "LocalPlatform") -> None:
         self._p = platform
         self.store = AccessStore(platform.folder / "access.db")
+        self._find_persons()
 
     def close(self) -> None:
         self.store.close()
@@ -59,33 +77,73 @@ class Access:
     # ------------------------------------------------------------ coming in
 
     def grant(self, text: str) -> Grant | None:
-        """Return what a token allows; None for one that is unknown, expired or revoked."""
+        """Return what a token allows; None for one that is unknown or does not hold any more."""
         if not text.startswith(PREFIX):
             return None
         now = self._p.clock.now_ns()
         found = self.store.token_by_hash(_hash(text))
-        if found is None or found.revoked_at or (found.expires_at and found.expires_at <= now):
+        standing = self._standing(found, now) if found else None
+        if found is None or not isinstance(standing, Standing):
             return None
         if now - found.used_at > _USED_EVERY_NS:
             self.store.token_used(found.id, now)
-        kind = found.kind if found.kind in ("person", "agent") else "token"
-        principal = msgspec.convert(
-            {
-                "name": found.name,
-                "kind": kind,
-                "teams": found.teams,
-                "on_behalf_of": found.on_behalf_of,
-                "role": found.role,
-            },
-            Principal,
-        )
         return Grant(
-            principal=principal,
-            role=found.role,
-            scopes=found.scopes,
+            principal=_principal(found, standing),
+            role=standing.role,
+            scopes=standing.scopes,
             token=found.id,
-            expires_at=found.expires_at,
+            expires_at=standing.expires_at,
         )
+
+    def _standing(self, token: Token, now: int) -> "Standing | str":
+        """Return what a token allows: no more than each that it was made with, and no longer. Why
+        it allows nothing, as words."""
+        line = self.store.line(token.id, TOKEN_LINE_MAX + 1)
+        first = line[-1]
+        if len(line) > TOKEN_LINE_MAX:
+            return f"more than {TOKEN_LINE_MAX} tokens were made one with the other"
+        holder: Principal | None = None  # who made the next one
+        role = "admin"
+        scopes: tuple[str, ...] = SCOPES
+        ends = 0
+        if first.parent.startswith(_ACCOUNT):
+            account = self.store.account(first.parent.removeprefix(_ACCOUNT))
+            if account is None or account.disabled_at:
+                return f"the account `{first.parent.removeprefix(_ACCOUNT)}` is disabled"
+            role, holder = account.role, _person(account)
+        elif first.parent:
+            return "the token that it was made with is gone"
+        for one in reversed(line):
+            itself = one.id == token.id
+            wrong = self._ended(one, now)
+            if wrong:
+                return wrong if itself else f"`{one.kind}:{one.name}`, its maker: {wrong}"
+            teams = one.teams
+            if holder is not None and not holder.is_administrator:
+                had = set(self._p.who(holder).teams) if teams else ()
+                teams = tuple(team for team in teams if team in had)
+            makers: tuple[str, ...] = _first_maker(one)
+            if holder is not None:
+                makers = (*holder.makers, holder.sender)
+            role = min(role, one.role, key=ROLES.index)
+            scopes = tuple(scope for scope in scopes if scope in one.scopes)
+            ends = min((end for end in (ends, one.expires_at) if end), default=0)
+            standing = Standing(role, scopes, teams, ends, tuple(dict.fromkeys(makers)))
+            holder = _principal(one, standing)
+        return standing
+
+    def _ended(self, one: Token, now: int) -> str:
+        """Return why a token does not hold by itself, "" when it does."""
+        if one.revoked_at:
+            return f"revoked {iso(one.revoked_at)[:10]}"
+        if one.expires_at and one.expires_at <= now:
+            return f"ended {iso(one.expires_at)[:10]}"
+        if not one.root:
+            return "nobody answers for it"
+        account = self.store.account(one.root)
+        if account is not None and account.disabled_at:
+            return f"the account `{one.root}`, who answers for it, is disabled"
+        return ""
 
     def sign_in(self, name: str, password: str) -> tuple[str, Session] | None:
         """Return a new session and its cookie; None for a wrong name or password. Costs the same
@@ -122,12 +180,8 @@ class Access:
         account = self.store.account(found.account)
         if account is None or account.disabled_at:
             return None
-        principal = msgspec.convert(
-            {"name": account.name, "kind": "person", "teams": account.teams, "role": account.role},
-            Principal,
-        )
         return Grant(
-            principal=principal,
+            principal=_person(account),
             role=account.role,
             scopes=SCOPES,
             csrf=found.csrf,
@@ -140,9 +194,9 @@ class Access:
     # ------------------------------------------------------------ tokens
 
     def tokens(self, by: Principal) -> list[TokenSeen]:
-        """Return the tokens: all for an administrator (and for who works on the project's folder),
-        else one's own."""
-        return [_seen(one) for one in self.store.tokens() if by.is_administrator or _mine(one, by)]
+        """Return the tokens: all for an administrator (and for who works on the project's folder);
+        for a person those that he answers for; else its own and what was made with it."""
+        return [self._seen(one) for one in self.store.tokens() if self._is_under(one, by)]
 
     def create_token(
         self,
@@ -156,9 +210,11 @@ class Access:
         on_behalf_of: str = "",
         days: int = 90,
     ) -> TokenMade:
-        """Make a token. Nobody can give what he has not: neither a higher role, nor another team,
-        nor another's name."""
+        """Make a token. Nobody can give what he has not: no higher role, no other scope or team, no
+        longer life, nobody else's name; and an agent makes only agents for the same person."""
         _name(name)
+        if on_behalf_of:
+            _name(on_behalf_of)
         if role not in ROLES:
             raise UsageError(
                 "SX-ACCESS-010", f"`{role}` is not a role", hint=f"one of {', '.join(ROLES)}"
@@ -174,12 +230,73 @@ class Access:
                 f"a token for {days} days cannot be made",
                 hint=f"from 1 to {TOKEN_DAYS_MAX}; make a new one before it expires",
             )
+        now = self._p.clock.now_ns()
+        ends = self._may_make(by, kind, name, role, scopes, teams, on_behalf_of, now)
+        root = self._root_of_new(by, kind, name, on_behalf_of)
+        self._check_root(root, now)
+        wanted = tuple(sorted(set(scopes))) or (("api", "query") if role == "viewer" else SCOPES)
+        one = Token(
+            id=self._p.ids.new("tok"),
+            hash=_hash(secret := PREFIX + secrets.token_urlsafe(32)),
+            name=name,
+            kind=kind,
+            role=role,
+            scopes=tuple(scope for scope in wanted if scope in by.scopes),
+            teams=tuple(teams),
+            on_behalf_of=(on_behalf_of or root) if kind == "agent" else on_behalf_of,
+            made_by=str(by),
+            created_at=now,
+            expires_at=min(now + days * 86400 * NS, ends or 1 << 62),
+            root=root,
+            parent=by.credential,
+        )
+        self.store.add_token(one)
+        said = {
+            "id": one.id,
+            "name": name,
+            "kind": kind,
+            "role": role,
+            "scopes": list(one.scopes),
+            "teams": list(teams),
+            "on_behalf_of": one.on_behalf_of,
+            "root": root,
+            "parent": one.parent,
+            "expires_at": one.expires_at,
+        }
+        self._tell(self._p.event("token.created", one.id, said, by, ""))
+        return {**self._seen(one), "secret": secret}
+
+    def _may_make(
+        self,
+        by: Principal,
+        kind: str,
+        name: str,
+        role: str,
+        scopes: Sequence[str],
+        teams: Sequence[str],
+        on_behalf_of: str,
+        now: int,
+    ) -> int:
+        """Return when what the maker came with ends (ns, 0 = never). Denied for what he cannot
+        give."""
+        if by.kind == "agent" and (kind != "agent" or on_behalf_of not in ("", by.on_behalf_of)):
+            raise Denied(
+                "SX-ACCESS-020",
+                f"`{by}` makes only agents, for whom it acts itself",
+                hint=f"a token for a program is made by `{by.person}`",
+            )
+        lacks = [scope for scope in scopes if scope not in by.scopes]
+        if ROLES.index(role) > ROLES.index(by.role or "admin") or lacks:
+            raise Denied(
+                "SX-ACCESS-013",
+                f"`{by}` cannot give the " + (f"scope `{lacks[0]}`" if lacks else f"role `{role}`"),
+                hint="whoever has it can",
+            )
         if not by.is_administrator:
-            if ROLES.index(role) > ROLES.index(by.role) or not set(teams) <= set(by.teams):
+            if not set(teams) <= set(by.teams):
                 raise Denied(
                     "SX-ACCESS-013",
-                    f"`{by}` cannot give the role `{role}`"
-                    + (f" of {', '.join(teams)}" if teams else ""),
+                    f"`{by}` cannot give the role `{role}` of {', '.join(teams)}",
                     hint="an administrator can",
                 )
             if kind == "person" and (by.kind != "person" or name != by.name):
@@ -188,64 +305,80 @@ class Access:
                     f"`{by}` cannot make a token for `{name}`",
                     hint="only for yourself, or a token for a team or an agent",
                 )
-        if kind == "agent" and not on_behalf_of:
-            on_behalf_of = by.name if by.kind == "person" else str(by)
-        if (
-            kind == "agent"
-            and not by.is_administrator
-            and on_behalf_of not in (by.name if by.kind == "person" else str(by), *by.teams)
-        ):
-            raise Denied(
-                "SX-ACCESS-014",
-                f"`{by}` cannot send an agent on behalf of `{on_behalf_of}`",
-                hint="only on behalf of yourself or your team",
+            if on_behalf_of not in ("", by.person, by.on_behalf_of, *by.teams):
+                raise Denied(
+                    "SX-ACCESS-014",
+                    f"`{by}` cannot send an agent on behalf of `{on_behalf_of}`",
+                    hint="only on behalf of yourself or your team",
+                )
+            if any(
+                one.name == name and one.kind == kind and one.root != by.person
+                for one in self.store.tokens()
+            ):
+                raise Denied(
+                    "SX-ACCESS-014",
+                    f"`{kind}:{name}` is somebody else's token",
+                    hint="take another name",
+                )  # the ledger could not tell them apart
+        if not by.credential or by.credential.startswith(_ACCOUNT):
+            return 0
+        line = self.store.line(by.credential, TOKEN_LINE_MAX)
+        if len(line) >= TOKEN_LINE_MAX:
+            raise UsageError(
+                "SX-ACCESS-021",
+                f"`{by}` came with a token at the end of {len(line)}, each made with the one "
+                "before",
+                hint=f"at most {TOKEN_LINE_MAX} hang together: make it with an earlier one",
             )
-        if not by.is_administrator and any(
-            one.name == name and one.kind == kind and not _mine(one, by)
-            for one in self.store.tokens()
-        ):
+        standing = self._standing(line[0], now) if line else "it is gone"
+        if not isinstance(standing, Standing):
             raise Denied(
-                "SX-ACCESS-014",
-                f"`{kind}:{name}` is somebody else's token",
-                hint="take another name",
-            )  # the ledger could not tell them apart
-        opens = tuple(sorted(set(scopes))) or (("api", "query") if role == "viewer" else SCOPES)
-        now = self._p.clock.now_ns()
-        id_ = self._p.ids.new("tok")
-        secret = PREFIX + secrets.token_urlsafe(32)
-        one = Token(
-            id=id_,
-            hash=_hash(secret),
-            name=name,
-            kind=kind,
-            role=role,
-            scopes=opens,
-            teams=tuple(teams),
-            on_behalf_of=on_behalf_of,
-            made_by=str(by),
-            created_at=now,
-            expires_at=now + days * 86400 * NS,
-        )
-        self.store.add_token(one)
-        said = {
-            "id": id_,
-            "name": name,
-            "kind": kind,
-            "role": role,
-            "scopes": list(opens),
-            "teams": list(teams),
-            "on_behalf_of": on_behalf_of,
-            "expires_at": one.expires_at,
-        }
-        self._tell(self._p.event("token.created", id_, said, by, ""))
-        return {**_seen(one), "secret": secret}
+                "SX-ACCESS-013",
+                f"`{by}` came with a token that does not hold any more: {standing}",
+                hint="come with another one",
+            )
+        return standing.expires_at
+
+    def _root_of_new(self, by: Principal, kind: str, name: str, on_behalf_of: str) -> str:
+        """Return who answers for a new token: whoever answers for its maker, also when an
+        administrator makes it in somebody's name, until he hands it over. On the project's folder
+        it is the person that the token is for."""
+        if by.role:
+            return by.person
+        if kind == "person":
+            return name
+        if kind == "agent" and on_behalf_of and not self._is_team(on_behalf_of):
+            return on_behalf_of
+        return by.person or self._p.principal.person
+
+    def _is_team(self, name: str) -> bool:
+        is_loaded = bool(self._p.state.read("project_get"))
+        return is_loaded and any(team.name == name for team in self._p.manifest().teams)
+
+    def _check_root(self, root: str, now: int) -> None:
+        """Refuse a token for somebody who is sent away, or who has too many."""
+        account = self.store.account(root)
+        if account is not None and account.disabled_at:
+            raise Denied(
+                "SX-ACCESS-023",
+                f"the account `{root}`, who would answer for the token, is disabled",
+                hint="make it for somebody else",
+            )
+        held = sum(one.root == root and not _is_over(one, now) for one in self.store.tokens())
+        if held >= TOKENS_PER_PERSON_MAX:
+            raise UsageError(
+                "SX-ACCESS-022",
+                f"`{root}` answers for {held} tokens",
+                hint="revoke those that nothing uses: `sextant token list` says when each was used",
+            )
 
     def revoke_token(self, id_: str, *, by: Principal) -> None:
-        """Revoke a token. NotFound for one that is unknown, revoked, or somebody else's."""
+        """Revoke a token; all that were made with it stop. NotFound for one that is unknown,
+        revoked, or somebody else's."""
         found = next((one for one in self.store.tokens() if one.id == id_), None)
         if (
             found is None
-            or not (by.is_administrator or _mine(found, by))
+            or not self._is_under(found, by)
             or not self.store.revoke_token(id_, self._p.clock.now_ns())
         ):
             raise NotFound(
@@ -255,19 +388,115 @@ class Access:
             )
         self._tell(self._p.event("token.revoked", id_, {"id": id_, "name": found.name}, by, ""))
 
-    def made_by(self, name: str, by: Principal) -> bool:
-        """Say whether `by` made a token for a program of that name."""
-        return any(
-            one.kind == "token" and one.name == name and one.made_by == str(by)
+    def hand_token(self, id_: str, person: str, *, by: Principal) -> TokenSeen:
+        """Let another person answer for a token, and for all that were made with it: it hangs on
+        his account from then on, or on nobody's when he has none. NotFound, UsageError."""
+        _name(person)
+        now = self._p.clock.now_ns()
+        found = next((one for one in self.store.tokens() if one.id == id_), None)
+        if found is None or _is_over(found, now):
+            raise NotFound(
+                "SX-ACCESS-024",
+                f"there is no token `{id_}` to hand over",
+                hint="one that was revoked or has ended is replaced by a new one",
+            )
+        if found.kind == "person" and found.name != person:
+            raise UsageError(
+                "SX-ACCESS-025",
+                f"`{id_}` says that `{found.name}` is there",
+                hint=f"`sextant token create {person} --kind person` makes one for `{person}`",
+            )
+        self._check_root(person, now)
+        parent = f"{_ACCOUNT}{person}" if self.store.account(person) else ""
+        self.store.place_token(id_, person, parent)
+        said = {"id": id_, "name": found.name, "from": found.root, "to": person}
+        self._tell(self._p.event("token.handed", id_, said, by, ""))
+        return self._seen(self.store.line(id_, 1)[0])
+
+    def _is_under(self, one: Token, by: Principal) -> bool:
+        """Say whether a token is `by`'s to see and to revoke."""
+        if by.is_administrator or (by.kind == "person" and one.root == by.person):
+            return True
+        line = self.store.line(one.id, TOKEN_LINE_MAX)
+        return bool(by.credential) and by.credential in (above.id for above in line)
+
+    def person_behind(self, actor: str) -> str | None:
+        """Return who answers for an actor of the ledger; "" for the platform itself, None when it
+        cannot be told: older entries name a token and not its person."""
+        kind, _, name = actor.partition(":")
+        if kind == "system" or (found := person_of(actor)):
+            return "" if kind == "system" else found
+        roots = {one.root for one in self.store.tokens() if (one.kind, one.name) == (kind, name)}
+        return roots.pop() or None if len(roots) == 1 else None
+
+    def without_person(self) -> list[TokenSeen]:
+        """Return the tokens that hold by themselves and open nothing, for nobody answers for
+        them."""
+        now = self._p.clock.now_ns()
+        return [
+            self._seen(one)
             for one in self.store.tokens()
-        )
+            if not one.root and not _is_over(one, now)
+        ]
+
+    def _find_persons(self) -> None:
+        """Give the tokens of earlier releases, which named their maker as text, the person of their
+        making event, and what they hang on. Where that cannot be told they open nothing."""
+        placed: list[Token] = []
+        for one in reversed(self.store.tokens()):
+            known = one
+            if not one.root:
+                root, parent = self._maker_of(one, placed)
+                if root:
+                    self.store.place_token(one.id, root, parent)
+                    known = msgspec.structs.replace(one, root=root, parent=parent)
+            placed.append(known)
+
+    def _maker_of(self, one: Token, earlier: Sequence[Token]) -> tuple[str, str]:
+        """Return who answers for a token of an earlier release and what it was made with; ("", "")
+        when that cannot be told."""
+        about = entries(self._p.state.read, "events_of_subject", (one.id, 1 << 62, 100))
+        actor = next((e.envelope.actor for e in about if e.envelope.type == "token.created"), "")
+        who, _, _ = actor.partition(" ")
+        kind, _, name = who.partition(":")
+        makers = [before for before in earlier if (before.kind, before.name) == (kind, name)]
+        if kind == "person":
+            root = one.name if one.kind == "person" else name
+            if self.store.account(name):
+                return root, f"{_ACCOUNT}{name}"
+            return root, makers[-1].id if makers else ""
+        if kind not in ("token", "agent") or (kind == "agent" and one.kind != "agent"):
+            return "", ""
+        roots = {before.root for before in makers}
+        if len(roots) != 1 or "" in roots:
+            return "", ""
+        return (one.name if one.kind == "person" else roots.pop()), makers[-1].id
 
     def first(self) -> TokenMade | None:
         """Return a new administrator's token when there has never been one: what the first start
-        prints, once."""
+        prints, once. Whoever starts the server answers for it."""
         if self.store.tokens():
             return None
         return self.create_token("admin", by=self._p.system, role="admin", days=TOKEN_DAYS_MAX)
+
+    def _seen(self, one: Token) -> TokenSeen:
+        standing = self._standing(one, self._p.clock.now_ns())
+        return {
+            "id": one.id,
+            "name": one.name,
+            "kind": one.kind,
+            "role": one.role,
+            "scopes": list(one.scopes),
+            "teams": list(one.teams),
+            "on_behalf_of": one.on_behalf_of,
+            "root": one.root,
+            "made_by": one.made_by,
+            "created_at": iso(one.created_at),
+            "expires_at": iso(one.expires_at) if one.expires_at else "",
+            "revoked_at": iso(one.revoked_at) if one.revoked_at else "",
+            "used_at": iso(one.used_at) if one.used_at else "",
+            "stopped": standing if isinstance(standing, str) else "",
+        }
 
     # ------------------------------------------------------------ accounts
 
@@ -364,24 +593,41 @@ def _administrators_only(by: Principal) -> None:
         )
 
 
-def _mine(one: Token, by: Principal) -> bool:
-    return one.made_by == str(by) or (one.kind == by.kind == "person" and one.name == by.name)
+def _is_over(one: Token, now: int) -> bool:
+    return bool(one.revoked_at) or bool(one.expires_at and one.expires_at <= now)
 
 
-def _seen(one: Token) -> TokenSeen:
-    return {
-        "id": one.id,
-        "name": one.name,
-        "kind": one.kind,
-        "role": one.role,
-        "scopes": list(one.scopes),
-        "teams": list(one.teams),
-        "on_behalf_of": one.on_behalf_of,
-        "created_at": iso(one.created_at),
-        "expires_at": iso(one.expires_at) if one.expires_at else "",
-        "revoked_at": iso(one.revoked_at) if one.revoked_at else "",
-        "used_at": iso(one.used_at) if one.used_at else "",
-    }
+def _first_maker(one: Token) -> tuple[str, ...]:
+    """Return who made a token on the project's folder, or has taken it over; nobody but himself for
+    a person's."""
+    return () if one.kind == "person" else (f"person:{one.root}",)
+
+
+def _person(account: Account) -> Principal:
+    return Principal(
+        name=account.name,
+        teams=account.teams,
+        role=account.role,
+        root=account.name,
+        credential=f"{_ACCOUNT}{account.name}",
+    )
+
+
+def _principal(one: Token, standing: Standing) -> Principal:
+    return msgspec.convert(
+        {
+            "name": one.name,
+            "kind": one.kind if one.kind in ("person", "agent") else "token",
+            "teams": standing.teams,
+            "on_behalf_of": one.on_behalf_of,
+            "role": standing.role,
+            "scopes": standing.scopes,
+            "root": one.root,
+            "makers": standing.makers,
+            "credential": one.id,
+        },
+        Principal,
+    )
 
 
 def _account_seen(one: Account) -> AccountSeen:

@@ -331,7 +331,8 @@ class BatchDropped(TypedDict):
 
 
 class TokenSeen(TypedDict):
-    """A token, without its secret."""
+    """A token, without its secret. `root`: the person who answers for it; `stopped`: why it opens
+    nothing, "" when it does."""
 
     id: str
     name: str
@@ -340,10 +341,13 @@ class TokenSeen(TypedDict):
     scopes: list[str]
     teams: list[str]
     on_behalf_of: str
+    root: str
+    made_by: str
     created_at: str
     expires_at: str
     revoked_at: str
     used_at: str
+    stopped: str
 
 
 class TokenMade(TokenSeen):

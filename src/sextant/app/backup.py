@@ -17,7 +17,6 @@ import msgspec
 from sextant.app.config import FILE, OWN, Config, Pin, read_config
 from sextant.kernel.clock import SystemClock, iso
 from sextant.kernel.errors import Damaged, NotFound, UserError
-from sextant.kernel.nouns import Principal
 from sextant.stores.files import tighten
 from sextant.stores.state import is_postgres
 
@@ -39,7 +38,7 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, str] = {}
 
 
-def create(p: "LocalPlatform", target: Path, *, by: Principal | None = None) -> dict[str, Any]:
+def create(p: "LocalPlatform", target: Path) -> dict[str, Any]:
     """Write a backup into a new folder. UserError when it exists; StorageError when the disk is
     full: nothing is left then."""
     if target.exists():
@@ -53,7 +52,6 @@ def create(p: "LocalPlatform", target: Path, *, by: Principal | None = None) -> 
             f"`{target}` lies in what is backed up",
             hint="name a folder outside of .sextant and of the lake, best on another disk",
         )
-    p.allow(by or p.who(), "backup", None, "")
     note = p.sealing.checkpoint()
     signer = p.sealing.signer()
     partial = target.with_name(target.name + ".partial")

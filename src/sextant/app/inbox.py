@@ -101,12 +101,24 @@ class _Batch(NamedTuple):
     blob  holds a large one; `body` is empty then
     """
 
+    sender: str
     name: str
     id: str
     body: bytes
     blob: str
     by: str
     size: int
+
+
+class Named(NamedTuple):
+    """A batch of some sender, as one asks for it by name. `rows` of it; `refusal` why it was set
+    aside (JSON, "" = it was not)."""
+
+    sender: str
+    rows: int
+    folded: bool
+    refusal: str
+    by: str
 
 
 class Inbox:
@@ -118,9 +130,10 @@ class Inbox:
 
     # ------------------------------------------------------------ taking
 
-    def take(self, asset: Asset, body: bodies.Body, *, env: str, by: Principal) -> Pushed:
+    def take(self, asset: Asset, body: bodies.Body, *, by: Principal) -> Pushed:
         """Take rows; they are durable when this returns. UsageError, BadRows, BadData (nothing is
-        taken then), Conflict for a batch that was refused, Busy when too much waits."""
+        taken then), Conflict for a batch that was refused or held other rows, Busy when too much
+        waits."""
         p, batch = self._p, body.batch
         columns_of(asset)
         if len(batch) > NAME_CHARS_MAX:
@@ -129,10 +142,16 @@ class Inbox:
                 f"the name of the batch has {len(batch)} characters",
                 hint=f"at most {NAME_CHARS_MAX}",
             )
-        p.allow(by, "push", asset, env)
-        known = p.state.read("inbox_get", (asset.id, batch)) if batch else []
-        if known and known[0][3]:
-            refusal = msgspec.json.decode(known[0][3], type=Refusal)
+        digest = _digest(body)
+        known = p.state.read("inbox_get", (asset.id, by.sender, batch)) if batch else []
+        if known and known[0][3] not in ("", digest):
+            raise Conflict(
+                "SX-STREAM-032",
+                f"`{by.sender}` sent other rows as batch `{batch}` before",
+                hint="give these another name; the same name is for the same rows, sent again",
+            )
+        if known and known[0][2]:
+            refusal = msgspec.json.decode(known[0][2], type=Refusal)
             raise Conflict(
                 "SX-STREAM-020",
                 f"batch `{batch}` was taken and could not become rows: {refusal.error}",
@@ -142,7 +161,7 @@ class Inbox:
             return {"dataset": asset.id, "batch": batch, "rows": int(known[0][0]), "again": True}
         self._check_room(asset)
         if len(body.data) <= PUSHED_LARGE_BYTES and body.content_type not in bodies.COLUMNAR:
-            return self._take(asset, body, by)
+            return self._take(asset, body, digest, by)
         if not self._large.acquire(timeout=PUSHES_LARGE_WAIT_S):
             raise Busy(
                 "SX-STREAM-031",
@@ -151,7 +170,7 @@ class Inbox:
                 retry_after_s=2.0,
             )
         try:
-            return self._take(asset, body, by)
+            return self._take(asset, body, digest, by)
         finally:
             self._large.release()
 
@@ -167,7 +186,7 @@ class Inbox:
                 retry_after_s=2.0,
             )
 
-    def _take(self, asset: Asset, sent: bodies.Body, by: Principal) -> Pushed:
+    def _take(self, asset: Asset, sent: bodies.Body, digest: str, by: Principal) -> Pushed:
         p, columns = self._p, columns_of(asset)
         key = asset.table.key if asset.table else ()
         bad = streams.BadRowList()
@@ -190,14 +209,14 @@ class Inbox:
             body, blob = b"", p.blobs.put(body)
         add = Statement(
             "inbox_add",
-            (asset.id, name, id_, size, body, blob, str(by), p.clock.now_ns()),
+            (asset.id, by.sender, name, id_, size, body, blob, digest, str(by), p.clock.now_ns()),
             1,
             f"batch `{name}` was taken before",
         )
         try:
             p.state.commit(Write((add,)))
-        except Conflict:  # somebody sent the same at the same time
-            return {"dataset": asset.id, "batch": name, "rows": size, "again": True}
+        except Conflict:  # sent twice at the same time: now it is there, with these rows or others
+            return self.take(asset, sent, by=by)
         p.nudge()
         return {"dataset": asset.id, "batch": name, "rows": size, "again": False}
 
@@ -288,7 +307,7 @@ class Inbox:
         if good:
             now = p.clock.now_ns()
             statements += [
-                Statement("inbox_fold", (now, b"", asset.id, batch.name), 1, _OTHERS)
+                Statement("inbox_fold", (now, b"", asset.id, batch.sender, batch.name), 1, _OTHERS)
                 for batch in good
             ]
             parts, new_keys, old_keys = self._new_parts(asset, rows)
@@ -341,7 +360,7 @@ class Inbox:
                 break
             count, total = count + 1, total + int(rows)
         return [
-            _Batch(row[0], row[1], bytes(row[2]), row[3], row[4], int(row[5]))
+            _Batch(row[0], row[1], row[2], bytes(row[3]), row[4], row[5], int(row[6]))
             for row in p.state.read("inbox_waiting", (asset.id, count))
         ]
 
@@ -375,9 +394,11 @@ class Inbox:
                 why = Refusal(error.message, _declared(asset), event.id)
                 doc = msgspec.json.encode(why).decode()
                 refusals.events.append(event)
-                refusals.refused.append((batch.name, why, batch.by))
+                refusals.refused.append((batch.sender, batch.name, why, batch.by))
                 refusals.statements.append(
-                    Statement("inbox_refuse", (doc, asset.id, batch.name, ""), 1, _OTHERS)
+                    Statement(
+                        "inbox_refuse", (doc, asset.id, batch.sender, batch.name, ""), 1, _OTHERS
+                    )
                 )
                 continue
             deleted = set(pushed.deleted)
@@ -531,11 +552,31 @@ class Inbox:
 
     # ------------------------------------------------------------ batches that cannot become rows
 
+    def batch(self, asset: Asset, batch: str, sender: str, by: Principal) -> Named | None:
+        """Return the batch that `by` means by a name: the sender's, else his own, else the only one
+        of that name; None when there is none. Conflict when several senders have one."""
+        rows = self._p.state.read("inbox_named", (asset.id, batch))
+        found = [Named(row[0], int(row[1]), bool(row[2]), row[3], row[4]) for row in rows]
+        if sender:
+            found = [one for one in found if sender in (one.sender, one.by)]
+        elif any(one.sender == by.sender for one in found):
+            found = [one for one in found if one.sender == by.sender]
+        else:
+            found = [one for one in found if not one.folded] or found
+        if len({one.sender for one in found}) > 1:
+            raise Conflict(
+                "SX-STREAM-033",
+                f"{' and '.join(f'`{one.sender}`' for one in found[:3])} each sent a batch "
+                f"`{batch}`",
+                hint="say whose: --sender WHO",
+            )
+        return found[0] if found else None
+
     def drop(
-        self, asset: Asset, batch: str, *, reason: str, env: str, by: Principal
+        self, asset: Asset, batch: str, *, reason: str, sender: str = "", by: Principal
     ) -> BatchDropped:
         """Drop a batch that is not part of the dataset yet; its rows are gone and its name is free.
-        NotFound, Conflict when it is part of the dataset, Denied."""
+        NotFound, Conflict when it is part of the dataset or several senders have one."""
         p = self._p
         columns_of(asset)
         if not reason.strip():
@@ -544,31 +585,30 @@ class Inbox:
                 "dropping a batch needs a reason",
                 hint=f"`sextant push {asset.name} --drop {batch} --reason TEXT`",
             )
-        p.allow(by, "drop", asset, env)
-        found = p.state.read("inbox_get", (asset.id, batch))
-        if not found:
+        found = self.batch(asset, batch, sender, by)
+        if found is None:
             raise NotFound(
                 "SX-STREAM-021",
                 f"`{asset.id}` has no batch `{batch}`",
                 hint=f"`sextant push {asset.name} --list` shows those that can be dropped",
             )
-        rows, _, folded, refusal, pushed_by = found[0]
-        if folded:
+        if found.folded:
             raise Conflict(
                 "SX-STREAM-022",
                 f"batch `{batch}` is part of `{asset.id}` already",
                 hint="push its rows again, corrected; rows that share a key are replaced",
             )
+        refusal = found.refusal
         cause = msgspec.json.decode(refusal, type=Refusal).event if refusal else ""
-        data = RowsDropped(asset.id, batch, int(rows), pushed_by, reason)
+        data = RowsDropped(asset.id, batch, found.rows, found.by, reason)
         event = p.event("rows.dropped", asset.id, data, by, cause)
-        gone = _Refusals(gone={batch}, cause=event.id)
+        gone = _Refusals(gone={(found.sender, batch)}, cause=event.id)
         p.state.commit(
             Write(
                 (
                     Statement(
                         "inbox_drop",
-                        (asset.id, batch, refusal),
+                        (asset.id, found.sender, batch, refusal),
                         1,
                         f"batch `{batch}` became part of `{asset.id}` meanwhile",
                     ),
@@ -576,7 +616,7 @@ class Inbox:
                 (event, *self._signal(asset.id, gone, by)),
             )
         )
-        return {"dataset": asset.id, "batch": batch, "rows": int(rows), "dropped": True}
+        return {"dataset": asset.id, "batch": batch, "rows": found.rows, "dropped": True}
 
     def _try_again(self, asset: Asset) -> bool:
         """Let batches wait again that did not fit an earlier declaration of the dataset. Returns
@@ -584,19 +624,19 @@ class Inbox:
         p = self._p
         declared = _declared(asset)
         again = [
-            (batch, refusal)
-            for dataset, batch, refusal, _, _ in p.state.read("inbox_refused")
+            (sender, batch, refusal)
+            for dataset, sender, batch, refusal, _, _ in p.state.read("inbox_refused")
             if dataset == asset.id
             and msgspec.json.decode(refusal, type=Refusal).declared != declared
         ]
         if not again:
             return False
-        names = _Refusals(gone={batch for batch, _ in again})
+        names = _Refusals(gone={(sender, batch) for sender, batch, _ in again})
         p.state.commit(
             Write(
                 tuple(
-                    Statement("inbox_refuse", ("", asset.id, batch, refusal))
-                    for batch, refusal in again
+                    Statement("inbox_refuse", ("", asset.id, sender, batch, refusal))
+                    for sender, batch, refusal in again
                 ),
                 tuple(self._signal(asset.id, names, p.system)),
             )
@@ -608,20 +648,22 @@ class Inbox:
         the oldest of them."""
         p = self._p
         refused = [
-            (batch, msgspec.json.decode(refusal, type=Refusal), pushed_by)
-            for id_, batch, refusal, pushed_by, _ in p.state.read("inbox_refused")
-            if id_ == dataset and batch not in change.gone
+            (sender, batch, msgspec.json.decode(refusal, type=Refusal), pushed_by)
+            for id_, sender, batch, refusal, pushed_by, _ in p.state.read("inbox_refused")
+            if id_ == dataset and (sender, batch) not in change.gone
         ] + change.refused
         shown: list[SignalSeen] = p.views.signals(
             asset=dataset, kind=_REFUSED, open_only=True
         ).items
         oldest = refused[0] if refused else None
-        if oldest and any(one.get("evidence", {}).get("batch") == oldest[0] for one in shown):
+        if oldest and any(
+            one.get("evidence") == {"batch": oldest[1], "by": oldest[3]} for one in shown
+        ):
             return []
         events = self._closed(dataset, _REFUSED, by, change.cause)
         if oldest is None:
             return events
-        batch, why, pushed_by = oldest
+        _, batch, why, pushed_by = oldest
         raised = Signal(
             id=p.ids.new("sig"),
             asset=dataset,
@@ -640,9 +682,10 @@ class Inbox:
 class _Refusals:
     """What a write changes about refused batches: who joins them, who leaves them."""
 
-    def __init__(self, gone: Collection[str] = (), cause: str = "") -> None:
-        self.gone, self.cause = gone, cause
-        self.refused: list[tuple[str, Refusal, str]] = []  # batch, why, who pushed it
+    def __init__(self, gone: Collection[tuple[str, str]] = (), cause: str = "") -> None:
+        self.gone, self.cause = gone, cause  # .gone: senders and names
+        # sender, name, why, who pushed it
+        self.refused: list[tuple[str, str, Refusal, str]] = []
         self.events: list[Event] = []
         self.statements: list[Statement] = []
 
@@ -678,6 +721,11 @@ def _key(asset: Asset) -> str:
         return ""
     types = dict(asset.table.columns)
     return keys.digest(*(field for name in asset.table.key for field in (name, types[name])))
+
+
+def _digest(sent: bodies.Body) -> str:
+    """Return a digest of what was sent, in whatever form."""
+    return hashlib.sha256(sent.content_type.encode() + b"\n" + sent.data).hexdigest()
 
 
 def _declared(asset: Asset) -> str:

@@ -87,7 +87,6 @@ def collect(
         gone = _gone(p, kept(p, p.manifest()))
         return _answer(gone, _old_runs(p, history) if history else [], 0)
     by = by or p.who()
-    p.allow(by, "collect", None, "")
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(Leases(p.state, p.ids.new("gc"), [_LEASE]))
@@ -107,6 +106,7 @@ def collect_when_due(p: "LocalPlatform", every_s: float) -> Collected | None:
     last = p.state.read("meta_get", (_COLLECTED_AT,))
     if last and p.clock.now_ns() - int(last[0][0]) < every_s * NS:
         return None
+    p.allow(p.system, "collect", None, "")
     try:
         return collect(p, by=p.system)
     except Busy:

@@ -6,12 +6,14 @@ calls that room.
 """
 
 import functools
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from sextant.app import permission
 from sextant.app.answers import (
     AccountSeen,
     BatchDropped,
@@ -40,7 +42,7 @@ from sextant.app.answers import (
     Why,
 )
 from sextant.app.inbox import columns_of
-from sextant.app.port import Progress, Role, RunProgress
+from sextant.app.port import OPERATIONS, Operation, Progress, Role, RunProgress
 from sextant.app.texts import checks_texts
 from sextant.app.views import Views, event_seen
 from sextant.app.visibility import Visibility
@@ -49,9 +51,9 @@ from sextant.engine.execute import Done, Task
 from sextant.engine.leases import worker_of
 from sextant.engine.plan import Plan, Request, check_range
 from sextant.formats.values import plain
-from sextant.kernel.errors import BadData, Denied, NotFound, SextantError, UsageError
+from sextant.kernel.errors import BadData, NotFound, SextantError, UsageError
 from sextant.kernel.limits import NAME_CHARS_MAX, PAGE_ROWS, PAGE_ROWS_MAX, RUNNING_SHOWN_MAX
-from sextant.kernel.nouns import Asset, CheckResult, Principal, Release
+from sextant.kernel.nouns import CheckResult, Principal, Release
 from sextant.kernel.texts import check_text
 from sextant.ledger.log import entries
 
@@ -60,14 +62,36 @@ if TYPE_CHECKING:
     from sextant.app.runs import RunReport
 
 
-@checks_texts
 class Operations:
     """What one principal may see and do. Closing it leaves the platform open: that belongs to
-    whoever opened it."""
+    whoever opened it.
 
-    def __init__(self, core: "LocalPlatform", by: Principal | None = None) -> None:
+    Each method of the table of operations is asked for in `permission` first.
+    """
+
+    def __init__(
+        self,
+        core: "LocalPlatform",
+        by: Principal | None = None,
+        *,
+        refused: Callable[[str], None] | None = None,
+    ) -> None:
+        """refused  is told why a role or scope did not reach"""
         self._p = core
         self._by = by
+        self._refused = refused
+
+    def _permit(self, operation: Operation, given: Mapping[str, Any]) -> None:
+        """Raise Denied unless the principal may use an operation with these arguments."""
+        by = self._who()
+        why = permission.refusal(operation, by)
+        if why is not None:
+            if self._refused is not None:
+                self._refused(f"{operation.role} with {operation.scope} for {operation.name}")
+            raise why
+        if operation.verb != "read":
+            env = self._env(str(given.get("env", ""))) if operation.of else ""
+            permission.ask(self._p, operation, by, given, env)
 
     @functools.cached_property
     def _views(self) -> Views:
@@ -391,7 +415,6 @@ class Operations:
             raise NotFound(
                 "SX-RUN-006", f"run `{run}` is not running", hint="`sextant runs` lists them"
             )
-        self._p.allow(self._who(), "run", None, "")
         elsewhere = worker_of(self._p.state, run)
         if elsewhere:
             raise UsageError(
@@ -438,7 +461,6 @@ class Operations:
         p, name = self._p, self._env(env)
         found = p.asset(asset)
         digest = p.versions.find(found.id, version)
-        p.allow(self._who(), "unhold", found, name)
         p.releases.unhold(name, found.id, digest, self._who())
         return {"asset": found.id, "version": digest, "unheld": True, "env": name}
 
@@ -470,18 +492,10 @@ class Operations:
 
     def approve(self, release: str, *, deny: bool = False, reason: str = "") -> Release:
         p = self._p
-        found = p.releases.get(release)
-        kind, _, name = found.by.partition(":")
-        if not deny and kind == "token" and p.access.made_by(name, self._who()):
-            raise Denied(
-                "SX-POLICY-003",
-                "who proposed a release cannot approve it, nor with a token that he made",
-                hint="ask a second pair of eyes",
-            )
-        p.allow(
-            self._who(), "approve", p.manifest().asset(found.moves[0].asset), found.moves[0].env
+        proposer = p.access.person_behind(p.releases.get(release).by)
+        approved = p.releases.approve(
+            release, self._who(), deny=deny, reason=reason, proposer=proposer
         )
-        approved = p.releases.approve(release, self._who(), deny=deny, reason=reason)
         if approved.state == "live":
             p.runs.check_children(approved, by=self._who())
         return self._views.see.release(approved)
@@ -539,26 +553,32 @@ class Operations:
         batch: str = "",
         env: str = "",
     ) -> Pushed:
-        asset = self._stream(dataset)
+        asset = self._p.stream(dataset)
         columns_of(asset)
         body = bodies.opened(rows, content_type, batch=batch, env=env)
         check_text("line", "batch", body.batch, NAME_CHARS_MAX)  # the body may name it
-        return self._p.inbox.take(asset, body, env=self._env(body.env), by=self._who())
+        self._p.allow(self._who(), "push", asset, self._env(body.env))
+        return self._p.inbox.take(asset, body, by=self._who())
 
     def batches(
         self, dataset: str, *, refused: bool = False, limit: int = PAGE_ROWS, after: str = ""
     ) -> Page[BatchSeen]:
         return self._views.batches(
-            self._stream(dataset), refused=refused, limit=_rows(limit), after=after
+            self._p.stream(dataset), refused=refused, limit=_rows(limit), after=after
         )
 
-    def drop_batch(self, dataset: str, batch: str, reason: str, *, env: str = "") -> BatchDropped:
+    def drop_batch(
+        self,
+        dataset: str,
+        batch: str,
+        reason: str,
+        *,
+        sender: str = "",
+        env: str = "",  # noqa: ARG002 - what the policy is asked about
+    ) -> BatchDropped:
         return self._p.inbox.drop(
-            self._stream(dataset), batch, reason=reason, env=self._env(env), by=self._who()
+            self._p.stream(dataset), batch, reason=reason, sender=sender, by=self._who()
         )
-
-    def _stream(self, dataset: str) -> Asset:
-        return self._p.asset(dataset if ":" in dataset else f"dataset:{dataset}")
 
     def collect(self, *, history: str = "", dry_run: bool = False) -> Collected:
         from sextant.app.keeping import collect
@@ -568,7 +588,7 @@ class Operations:
     def backup(self, folder: str) -> dict[str, Any]:
         from sextant.app.backup import create
 
-        return create(self._p, Path(folder), by=self._who())
+        return create(self._p, Path(folder))
 
     def checkpoint(self) -> dict[str, str]:
         note = self._p.sealing.checkpoint()
@@ -580,7 +600,6 @@ class Operations:
         from sextant.ledger.erase import erase
 
         p, by = self._p, self._who()
-        p.allow(by, "erase", None, "")
         receipt = erase(p.state, seq, reason=reason, actor=str(by), ids=p.ids)
         return {"erased": seq, "event": receipt.first}
 
@@ -592,7 +611,6 @@ class Operations:
         from sextant.ledger.gaps import note_gaps
 
         p, by = self._p, self._who()
-        p.allow(by, "repair", None, "")
         noted = note_gaps(
             p.state,
             p.sealing.signer(),
@@ -645,6 +663,9 @@ class Operations:
         self._p.access.revoke_token(token, by=self._who())
         return {"token": token, "revoked": True}
 
+    def hand_token(self, token: str, person: str) -> TokenSeen:
+        return self._p.access.hand_token(token, person, by=self._who())
+
     def accounts(self) -> list[AccountSeen]:
         return self._p.access.accounts(self._who())
 
@@ -659,6 +680,22 @@ class Operations:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def _permitted(operation: Operation, method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method that is permitted before it does anything."""
+
+    @functools.wraps(method)
+    def permitted(self: Operations, *args: Any, **kwargs: Any) -> Any:
+        self._permit(operation, inspect.signature(method).bind(self, *args, **kwargs).arguments)
+        return method(self, *args, **kwargs)
+
+    return permitted
+
+
+for _one in OPERATIONS:
+    setattr(Operations, _one.name, _permitted(_one, getattr(Operations, _one.name)))
+checks_texts(Operations)  # around that: what is refused stands in the ledger too
 
 
 def request_of(p: "LocalPlatform", assets: Sequence[str], partition: str, **more: Any) -> Request:

@@ -43,7 +43,7 @@ from sextant.ledger.rebuild import bring_up_to_date
 from sextant.policy.decide import DEFAULT, Decision, Known, check_rules, decide, wanted
 from sextant.release.publish import DatasetKind, Published, Publisher
 from sextant.release.releases import Instant, Releases
-from sextant.release.signals import close_passed, evidence
+from sextant.release.signals import GLASS, close_passed, evidence
 from sextant.stores.blobs.local import LocalBlobs
 from sextant.stores.files import create, tighten
 from sextant.stores.lake.iceberg import IcebergLake
@@ -579,6 +579,23 @@ class LocalPlatform:
             else "`sextant graph` lists the assets",
         )
 
+    def stream(self, name: str) -> Asset:
+        """Return a dataset by its name alone, or by its id. NotFound."""
+        return self.asset(name if ":" in name else f"dataset:{name}")
+
+    def known_asset(self, id_: str) -> Asset | None:
+        """Return an asset by its id: as the project declares it, else as it was last seen; None
+        when there never was one."""
+        declared = self.manifest().asset(id_)
+        rows = [] if declared else self.state.read("asset_get", (id_,))
+        return msgspec.json.decode(rows[0][0], type=Asset) if rows else declared
+
+    def is_own(self, by: Principal, actor: str) -> bool:
+        """Say whether the person who answers for `by` answers for an actor of the ledger too."""
+        return str(by) == actor or (
+            bool(by.person) and self.access.person_behind(actor) == by.person
+        )
+
     def graph(self) -> tuple[dict[str, Asset], list[Edge]]:
         """Return the assets by id, those that the project declares first, and the edges that hold
         now."""
@@ -743,7 +760,6 @@ class LocalPlatform:
                 hint=f"`sextant env drop {name}` removes it",
             )
         by = by or self.who()
-        self.allow(by, "env", None, name)
         self.state.commit(
             Write((), (self.event("env.created", name, EnvCreated(name, parent), by, ""),))
         )
@@ -777,7 +793,6 @@ class LocalPlatform:
                 hint=f"`sextant approve {moving[0]} --deny` ends one that waits",
             )
         by = by or self.who()
-        self.allow(by, "env", None, name)
         same = environment_guard(self, name)
         refuse_environment_in_use(self, name)
         self.runs.end_crashed(name, by=by, reason=f"environment `{name}` was dropped")
@@ -842,9 +857,12 @@ class LocalPlatform:
                 hint="`sextant ledger show` lists events",
             )
         kind_, _, short = asset.partition(":")
-        known = [row for row in self.state.read("asset_get", (asset,)) if not row[1]]
+        rows = self.state.read("asset_get", (asset,))
+        last = msgspec.json.decode(rows[0][0], type=Asset) if rows else None
+        known = last if rows and not rows[0][1] else None
         noun = Asset(kind=kind_, name=short, mode="observed", owner=owner)
-        self.allow(by, "report", noun, env)
+        if last is not None and not owner:
+            noun = msgspec.structs.replace(noun, owner=last.owner)
         edges = tuple(
             Edge(source=self.asset(id_).id, target=asset, kind="feeds") for id_ in upstream
         )
@@ -852,11 +870,7 @@ class LocalPlatform:
             Edge(source=asset, target=self.asset(id_).id, kind="feeds") for id_ in downstream
         )
         events: list[Event] = [] if known else self._room_for(noun)
-        if (
-            not known
-            or edges
-            or (owner and msgspec.json.decode(known[0][0], type=Asset).owner != owner)
-        ):
+        if known is None or edges or known.owner != noun.owner:
             events.append(
                 self.event("asset.observed", asset, AssetDeclared(noun, edges), by, cause)
             )
@@ -895,7 +909,7 @@ class LocalPlatform:
             )
             events.append(self.event("signal.raised", found.id, found, by, done.id))
         self.state.commit(Write((), tuple(events)))
-        return {"asset": asset, "type": done.type, "event": done.id, "new": not known}
+        return {"asset": asset, "type": done.type, "event": done.id, "new": known is None}
 
     def _room_for(self, observed: Asset) -> list[Event]:
         """Return the events that make room for one more observed asset. Busy when its owner has too
@@ -914,7 +928,8 @@ class LocalPlatform:
         return room
 
     def close_signal(self, id_: str, reason: str, *, by: Principal | None = None) -> None:
-        """Close a signal: somebody has looked at it. NotFound for an unknown or closed one."""
+        """Close a signal: somebody has looked at it. NotFound for an unknown or closed one; Denied
+        for who broke the glass that it is about."""
         by = by or self.who()
         found = self.state.read("signal_get", (id_,))
         if not found or found[0][1]:
@@ -923,7 +938,15 @@ class LocalPlatform:
                 f"there is no open signal `{id_}`",
                 hint="`sextant signals` lists them",
             )
-        self.allow(by, "signal", None, "")
+        about = entries(self.state.read, "events_of_subject", (id_, 1 << 62, 10))
+        raised = next((e for e in about if e.envelope.type == "signal.raised"), None)
+        signal_ = msgspec.json.decode(found[0][0], type=Signal)
+        if signal_.kind == GLASS and raised is not None and self.is_own(by, raised.envelope.actor):
+            raise Denied(
+                "SX-SIGNAL-002",
+                f"`{by.person}` answers for `{raised.envelope.actor}`, who broke the glass",
+                hint="somebody else looks at it and closes it",
+            )
         self.state.commit(
             Write((), (self.event("signal.closed", id_, {"id": id_, "reason": reason}, by, ""),))
         )

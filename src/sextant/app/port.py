@@ -8,7 +8,7 @@ from it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 from sextant.app.answers import (
     AccountSeen,
@@ -42,6 +42,10 @@ from sextant.kernel.limits import PAGE_ROWS
 from sextant.kernel.nouns import CheckResult, Noun, Release
 
 Role = Literal["viewer", "operator", "admin"]
+ROLES: tuple[Role, ...] = get_args(Role)  # each may do what those before it may
+
+
+Of = Literal["", "asset", "batch", "env", "plan", "release", "report", "rows", "run", "signal"]
 
 
 class RunProgress(Noun, frozen=True, kw_only=True):
@@ -368,7 +372,8 @@ class Platform(Protocol):
                       and `env`), lines of JSON, Arrow or Parquet. A row with `_deleted` true
                       deletes the row of its key
         content_type  of a body
-        batch         identifies the rows: the same once more is taken once; "" = every call is new
+        batch         identifies the rows among the sender's own: the same once more is taken once,
+                      other rows of that name are a Conflict; "" = every call is new
         """
         ...
 
@@ -379,9 +384,12 @@ class Platform(Protocol):
         published, and those that were refused with the reason."""
         ...
 
-    def drop_batch(self, dataset: str, batch: str, reason: str, *, env: str = "") -> BatchDropped:
+    def drop_batch(
+        self, dataset: str, batch: str, reason: str, *, sender: str = "", env: str = ""
+    ) -> BatchDropped:
         """Give up a pushed batch that waits or was refused: its rows are gone, its name is free
-        again."""
+        again. `sender`: who pushed it, such as `token:shop`; "" = oneself, or the only one with a
+        batch of that name."""
         ...
 
     def collect(self, *, history: str = "", dry_run: bool = False) -> Collected:
@@ -443,6 +451,11 @@ class Platform(Protocol):
         """Revoke a token."""
         ...
 
+    def hand_token(self, token: str, person: str) -> TokenSeen:
+        """Let another person answer for a token, and for all that were made with it: for when
+        somebody leaves."""
+        ...
+
     def accounts(self) -> list[AccountSeen]:
         """Return the accounts."""
         ...
@@ -461,72 +474,87 @@ class Platform(Protocol):
 
 
 class Operation(NamedTuple):
-    """Where a method of `Platform` stands in the HTTP API. Path parameters are its arguments of
-    that name; the others are query parameters of a GET, fields of a JSON body otherwise.
+    """Where a method of `Platform` stands in the HTTP API, and who may use it. Path parameters are
+    its arguments of that name; the others are query parameters of a GET, fields of a JSON body
+    otherwise.
 
-    body  the argument that is the request's body as it was sent, with its content type as
-          `content_type`; the others are query parameters then
+    role   the least that is needed of who comes over the network
+    verb   what the policy is asked about, `read` where nothing is changed: what one may read
+           follows from role and scope
+    of     what it does that to, so that the policy sees it before anything is done: the asset,
+           batch, release, run, signal or environment that is named, a report with the edges that
+           it draws; `plan`: each asset that follows from it, asked by the run itself; `rows`: asked
+           when they have said where they go; "" = the project
+    body   the argument that is the request's body as it was sent, with its content type as
+           `content_type`; the others are query parameters then
+    scope  what the token must open
     """
 
     name: str
     method: Literal["GET", "POST", "DELETE"]
     path: str
     role: Role
+    verb: str
+    of: Of = ""
     body: str = ""
+    scope: str = "api"
 
 
 OPERATIONS: tuple[Operation, ...] = (
-    Operation("project", "GET", "/project", "viewer"),
-    Operation("status", "GET", "/status", "viewer"),
-    Operation("plan", "GET", "/plan", "viewer"),
-    Operation("graph", "GET", "/graph", "viewer"),
-    Operation("show", "GET", "/assets/{asset}", "viewer"),
-    Operation("count", "GET", "/assets/{asset}/count", "viewer"),
-    Operation("rows", "GET", "/assets/{asset}/rows", "viewer"),
-    Operation("versions", "GET", "/assets/{asset}/versions", "viewer"),
-    Operation("check", "POST", "/assets/{asset}/checks", "operator"),
-    Operation("release", "POST", "/assets/{asset}/releases", "operator"),
-    Operation("rollback", "POST", "/assets/{asset}/rollbacks", "operator"),
-    Operation("unhold", "POST", "/assets/{asset}/unhold", "operator"),
-    Operation("diff", "GET", "/diff", "viewer"),
-    Operation("kpi", "GET", "/kpis/{name}", "viewer"),
-    Operation("why", "GET", "/why/{subject}", "viewer"),
-    Operation("runs", "GET", "/runs", "viewer"),
-    Operation("run", "POST", "/runs", "operator"),
-    Operation("run_facts", "GET", "/runs/{run}", "viewer"),
-    Operation("cancel", "POST", "/runs/{run}/cancel", "operator"),
-    Operation("log", "GET", "/log", "viewer"),
-    Operation("releases", "GET", "/releases", "viewer"),
-    Operation("release_facts", "GET", "/releases/{release}", "viewer"),
-    Operation("approve", "POST", "/releases/{release}/approvals", "operator"),
-    Operation("checks", "GET", "/checks", "viewer"),
-    Operation("failing_rows", "GET", "/assets/{asset}/failing-rows", "viewer"),
-    Operation("signals", "GET", "/signals", "viewer"),
-    Operation("close_signal", "POST", "/signals/{signal}/close", "operator"),
-    Operation("incidents", "GET", "/incidents", "viewer"),
-    Operation("environments", "GET", "/environments", "viewer"),
-    Operation("create_environment", "POST", "/environments", "operator"),
-    Operation("drop_environment", "DELETE", "/environments/{name}", "operator"),
-    Operation("environment_diff", "GET", "/environments/{a}/diff/{b}", "viewer"),
-    Operation("report", "POST", "/reports", "operator"),
-    Operation("push", "POST", "/datasets/{dataset}/rows", "operator", body="rows"),
-    Operation("batches", "GET", "/datasets/{dataset}/batches", "viewer"),
-    Operation("drop_batch", "POST", "/datasets/{dataset}/batches/drop", "operator"),
-    Operation("events", "GET", "/ledger/events", "viewer"),
-    Operation("verify", "POST", "/ledger/verify", "viewer"),
-    Operation("prove", "POST", "/ledger/events/{seq}/proof", "viewer"),
-    Operation("checkpoint", "POST", "/ledger/checkpoints", "operator"),
-    Operation("erase", "POST", "/ledger/events/{seq}/erase", "admin"),
-    Operation("rotate", "POST", "/ledger/rotate", "admin"),
-    Operation("repair", "POST", "/ledger/repair", "admin"),
-    Operation("query", "POST", "/query", "viewer"),
-    Operation("collect", "POST", "/collect", "admin"),
-    Operation("backup", "POST", "/backups", "admin"),
-    Operation("doctor", "GET", "/doctor", "viewer"),
-    Operation("tokens", "GET", "/tokens", "viewer"),
-    Operation("create_token", "POST", "/tokens", "viewer"),
-    Operation("revoke_token", "DELETE", "/tokens/{token}", "viewer"),
-    Operation("accounts", "GET", "/accounts", "admin"),
-    Operation("create_account", "POST", "/accounts", "admin"),
-    Operation("disable_account", "DELETE", "/accounts/{name}", "admin"),
+    Operation("project", "GET", "/project", "viewer", "read"),
+    Operation("status", "GET", "/status", "viewer", "read"),
+    Operation("plan", "GET", "/plan", "viewer", "read"),
+    Operation("graph", "GET", "/graph", "viewer", "read"),
+    Operation("show", "GET", "/assets/{asset}", "viewer", "read"),
+    Operation("count", "GET", "/assets/{asset}/count", "viewer", "read"),
+    Operation("rows", "GET", "/assets/{asset}/rows", "viewer", "read"),
+    Operation("versions", "GET", "/assets/{asset}/versions", "viewer", "read"),
+    Operation("check", "POST", "/assets/{asset}/checks", "operator", "check", "plan"),
+    Operation("release", "POST", "/assets/{asset}/releases", "operator", "release", "plan"),
+    Operation("rollback", "POST", "/assets/{asset}/rollbacks", "operator", "rollback", "plan"),
+    Operation("unhold", "POST", "/assets/{asset}/unhold", "operator", "unhold", "asset"),
+    Operation("diff", "GET", "/diff", "viewer", "read"),
+    Operation("kpi", "GET", "/kpis/{name}", "viewer", "read"),
+    Operation("why", "GET", "/why/{subject}", "viewer", "read"),
+    Operation("runs", "GET", "/runs", "viewer", "read"),
+    Operation("run", "POST", "/runs", "operator", "run", "plan"),
+    Operation("run_facts", "GET", "/runs/{run}", "viewer", "read"),
+    Operation("cancel", "POST", "/runs/{run}/cancel", "operator", "run", "run"),
+    Operation("log", "GET", "/log", "viewer", "read"),
+    Operation("releases", "GET", "/releases", "viewer", "read"),
+    Operation("release_facts", "GET", "/releases/{release}", "viewer", "read"),
+    Operation("approve", "POST", "/releases/{release}/approvals", "operator", "approve", "release"),
+    Operation("checks", "GET", "/checks", "viewer", "read"),
+    Operation("failing_rows", "GET", "/assets/{asset}/failing-rows", "viewer", "read"),
+    Operation("signals", "GET", "/signals", "viewer", "read"),
+    Operation("close_signal", "POST", "/signals/{signal}/close", "operator", "signal", "signal"),
+    Operation("incidents", "GET", "/incidents", "viewer", "read"),
+    Operation("environments", "GET", "/environments", "viewer", "read"),
+    Operation("create_environment", "POST", "/environments", "operator", "env", "env"),
+    Operation("drop_environment", "DELETE", "/environments/{name}", "operator", "env", "env"),
+    Operation("environment_diff", "GET", "/environments/{a}/diff/{b}", "viewer", "read"),
+    Operation("report", "POST", "/reports", "operator", "report", "report"),
+    Operation("push", "POST", "/datasets/{dataset}/rows", "operator", "push", "rows", body="rows"),
+    Operation("batches", "GET", "/datasets/{dataset}/batches", "viewer", "read"),
+    Operation(
+        "drop_batch", "POST", "/datasets/{dataset}/batches/drop", "operator", "drop", "batch"
+    ),
+    Operation("events", "GET", "/ledger/events", "viewer", "read"),
+    Operation("verify", "POST", "/ledger/verify", "viewer", "read"),
+    Operation("prove", "POST", "/ledger/events/{seq}/proof", "viewer", "read"),
+    Operation("checkpoint", "POST", "/ledger/checkpoints", "operator", "checkpoint"),
+    Operation("erase", "POST", "/ledger/events/{seq}/erase", "admin", "erase"),
+    Operation("rotate", "POST", "/ledger/rotate", "admin", "rotate"),
+    Operation("repair", "POST", "/ledger/repair", "admin", "repair"),
+    Operation("query", "POST", "/query", "viewer", "read", scope="query"),
+    Operation("collect", "POST", "/collect", "admin", "collect"),
+    Operation("backup", "POST", "/backups", "admin", "backup"),
+    Operation("doctor", "GET", "/doctor", "viewer", "read"),
+    Operation("tokens", "GET", "/tokens", "viewer", "read"),
+    Operation("create_token", "POST", "/tokens", "viewer", "token"),
+    Operation("revoke_token", "DELETE", "/tokens/{token}", "viewer", "token"),
+    Operation("hand_token", "POST", "/tokens/{token}/hand", "admin", "hand"),
+    Operation("accounts", "GET", "/accounts", "admin", "read"),
+    Operation("create_account", "POST", "/accounts", "admin", "account"),
+    Operation("disable_account", "DELETE", "/accounts/{name}", "admin", "account"),
 )

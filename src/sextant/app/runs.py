@@ -797,7 +797,7 @@ class Runs:
             signal = Signal(
                 id=p.ids.new("sig"),
                 asset=theirs[0].id,
-                kind="glass.broken",
+                kind=signals.GLASS,
                 severity="error" if rules else "warn",
                 message=message,
                 onset=p.clock.now_ns(),

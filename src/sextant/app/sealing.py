@@ -381,7 +381,6 @@ class Sealing:
         from sextant.ledger.witness import Witness
 
         p = self._p
-        p.allow(by, "rotate", None, "")
         if self._is_unsigned() and not self.anchor.public and not self.key_path.exists():
             Signer.create(self.key_path)
         new = rotate(

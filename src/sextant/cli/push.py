@@ -42,6 +42,12 @@ if TYPE_CHECKING:
     metavar="BATCH",
     help="Give up a batch that waits or was refused instead: its rows are gone.",
 )
+@click.option(
+    "--sender",
+    default="",
+    metavar="WHO",
+    help="Of the batch that is dropped, as --list shows it (default: you, or the only one).",
+)
 @click.option("--reason", default="", metavar="TEXT", help="Why it is dropped; kept in the ledger.")
 @wide
 @options
@@ -51,6 +57,7 @@ def push(
     batch: str,
     listed: bool,
     drop: str,
+    sender: str,
     reason: str,
     env: str | None,
     as_json: bool,
@@ -72,7 +79,7 @@ def push(
         if listed:
             return _batches(p.batches(dataset), as_json)
         if drop:
-            gone = p.drop_batch(dataset, drop, reason, env=env or "")
+            gone = p.drop_batch(dataset, drop, reason, sender=sender, env=env or "")
             emit(
                 gone,
                 json=as_json,

@@ -171,19 +171,30 @@ def create_token(
 @wide
 @json_option
 def list_tokens(as_json: bool) -> None:
-    """List tokens, without their secrets."""
+    """List tokens, without their secrets. `person` answers for it, whoever uses it."""
     with platform(load=False) as p:
         found = p.tokens()
         emit(
             found,
             json=as_json,
             text=lambda: table(
-                ("token", "name", "kind", "role", "opens", "teams", "state", "last used (UTC)"),
+                (
+                    "token",
+                    "name",
+                    "kind",
+                    "person",
+                    "role",
+                    "opens",
+                    "teams",
+                    "state",
+                    "last used (UTC)",
+                ),
                 [
                     (
                         t["id"],
                         t["name"],
                         t["kind"],
+                        t["root"],
                         t["role"],
                         " ".join(t["scopes"]),
                         " ".join(t["teams"]),
@@ -197,20 +208,36 @@ def list_tokens(as_json: bool) -> None:
 
 
 def _state(one: "TokenSeen") -> str:
-    return (
-        mark(f"revoked {one['revoked_at'][:10]}", "dim")
-        if one["revoked_at"]
-        else f"until {one['expires_at'][:10]}"
-    )
+    return mark(one["stopped"], "dim") if one["stopped"] else f"until {one['expires_at'][:10]}"
 
 
 @token.command("revoke")
 @click.argument("id_", metavar="ID", help="Of the token; `sextant token list` shows it.")
 @json_option
 def revoke_token(id_: str, as_json: bool) -> None:
-    """Revoke a token. The doors of telemetry remember an answer for up to 5 seconds."""
+    """Revoke a token: it and all that were made with it open nothing any more. Where telemetry
+    comes in, an answer is remembered for up to 5 seconds."""
     with platform(load=False) as p:
         emit(p.revoke_token(id_), json=as_json, text=lambda: [f"{id_} is revoked"])
+
+
+@token.command("hand")
+@click.argument("id_", metavar="ID", help="Of the token; `sextant token list` shows it.")
+@click.argument("person", help="Who answers for it from now on.")
+@json_option
+def hand_token(id_: str, person: str, as_json: bool) -> None:
+    """Let another person answer for a token, and for all that were made with it. For when somebody
+    leaves: his tokens stop when his account is disabled, those that were handed over go on."""
+    with platform(load=False) as p:
+        done = p.hand_token(id_, person)
+        emit(
+            done,
+            json=as_json,
+            text=lambda: [
+                f"{done['root']} answers for {done['kind']} {done['name']}"
+                + (f"; it still opens nothing: {done['stopped']}" if done["stopped"] else "")
+            ],
+        )
 
 
 @click.group()

@@ -45,16 +45,35 @@ class Team(Noun, frozen=True, kw_only=True):
     members: tuple[str, ...] = ()
 
 
+SCOPES = ("api", "ingest", "query")
+
+
 class Principal(Noun, frozen=True, kw_only=True):
-    """Who acts: a person, a team's token, or an agent `on_behalf_of` one of them."""
+    """Who acts: a person, a team's token, or an agent `on_behalf_of` one of them.
+
+    role        viewer, operator or admin of who comes over the network; "" = works on the
+                project's own folder
+    scopes      the doors that are open to it
+    root        the person who answers for it: whoever began the chain of tokens
+    makers      who made the token that it came with, the first maker first: `person:ann`,
+                `token:ci`
+    credential  id of that token, or `account:NAME`; "" = it came with none
+    """
 
     name: str
     kind: Literal["person", "token", "agent", "system"] = "person"
     teams: tuple[str, ...] = ()
     on_behalf_of: str = ""
-    # viewer, operator or admin of who comes over the network; "" = works on the project's own
-    # folder
     role: str = ""
+    scopes: tuple[str, ...] = SCOPES
+    root: str = ""
+    makers: tuple[str, ...] = ()
+    credential: str = ""
+
+    @property
+    def person(self) -> str:
+        """The person who answers for what it does; "" for the platform itself."""
+        return self.root or (self.name if self.kind == "person" else self.on_behalf_of)
 
     @property
     def is_administrator(self) -> bool:
@@ -62,10 +81,26 @@ class Principal(Noun, frozen=True, kw_only=True):
         could read its files."""
         return self.role in ("", "admin")
 
+    @property
+    def sender(self) -> str:
+        """Who it is, whoever answers for it: `token:ci`, `agent:helper for ann`."""
+        text = f"{self.kind}:{self.name}"
+        return f"{text} for {self.on_behalf_of}" if self.on_behalf_of else text
+
     def __str__(self) -> str:
-        return f"{self.kind}:{self.name}" + (
-            f" for {self.on_behalf_of}" if self.on_behalf_of else ""
-        )
+        said = self.on_behalf_of or (self.name if self.kind == "person" else "")
+        return self.sender if self.person in ("", said) else f"{self.sender} of {self.person}"
+
+
+def person_of(actor: str) -> str:
+    """Return the person who answers for an actor of an event, as it says it: ann of `person:ann`,
+    `token:ci of ann` and `agent:helper for ann`; "" where it does not say."""
+    who, of, root = actor.rpartition(" of ")
+    if of:
+        return root
+    who, _, behalf = root.partition(" for ")
+    kind, _, name = who.partition(":")
+    return behalf or (name if kind == "person" else "")
 
 
 # ---------------------------------------------------------------- assets

@@ -38,12 +38,17 @@ VERBS = (
     "signal",
     "push",
     "drop",
+    "link",
+    "checkpoint",
+    "token",
+    "hand",
+    "account",
 )
 FIELDS: dict[str, tuple[str, ...]] = {
     "verb": (),
     "env": (),
     "asset": ("id", "kind", "name", "owner", "tier", "mode"),
-    "principal": ("name", "kind", "teams", "on_behalf_of", "role"),
+    "principal": ("name", "kind", "teams", "on_behalf_of", "role", "root", "makers"),
     "context": (
         "intent",
         "break_glass",
@@ -51,11 +56,12 @@ FIELDS: dict[str, tuple[str, ...]] = {
         "rows",
         "partitions",
         "withdrawn_elsewhere",
+        "own",
     ),
 }
 
-# The verbs at which a fact is known; at the others it is empty, 0 or false. The policy is asked
-# twice: before it is planned what moves, and with what is about to move.
+# The verbs at which a fact is known; at the others it is empty, 0 or false, and `own` true. The
+# policy is asked twice: before it is planned what moves, and with what is about to move.
 FACT_VERBS: dict[str, tuple[str, ...]] = {
     "intent": ("run", "release", "rollback"),
     "break_glass": ("run", "release", "rollback"),
@@ -63,6 +69,7 @@ FACT_VERBS: dict[str, tuple[str, ...]] = {
     "rows": ("release", "rollback"),
     "checks_failed": ("release", "rollback"),
     "withdrawn_elsewhere": ("release", "rollback"),
+    "own": ("env", "drop", "report"),
 }
 _NAMES_SHOWN = 20
 _INTENTS = {"run": "release", "release": "release", "rollback": "undo"}
@@ -93,7 +100,12 @@ DEFAULT: tuple[Rule, ...] = (
         then="deny",
         absolute=True,
     ),
-    Rule(name="viewers look", when="principal.role == 'viewer'", then="deny", absolute=True),
+    Rule(
+        name="viewers look, and make tokens that do",
+        when="principal.role == 'viewer' && verb != 'token'",
+        then="deny",
+        absolute=True,
+    ),
     Rule(
         name="a person breaks the glass, not an agent",
         when="principal.kind == 'agent' && context.break_glass",
@@ -101,10 +113,33 @@ DEFAULT: tuple[Rule, ...] = (
         absolute=True,
     ),
     Rule(
-        name="what is live of a team's assets is moved by that team, or an administrator",
+        name="an agent says of nobody who he is",
+        when="principal.kind == 'agent' && verb in ['account', 'hand']",
+        then="deny",
+        absolute=True,
+    ),
+    Rule(
+        name="what a team owns is moved, filled and reported on by it, or an administrator",
         when=(
             "principal.role == 'operator' && asset.owner != '' && !(asset.owner in "
-            "principal.teams) && verb in ['release', 'rollback', 'unhold', 'drop']"
+            "principal.teams) && verb in ['release', 'rollback', 'unhold', 'drop', 'push', "
+            "'report', 'link', 'signal']"
+        ),
+        then="deny",
+    ),
+    Rule(
+        name="what feeds an asset of the project is said by its team, or an administrator",
+        when=(
+            "principal.role == 'operator' && verb == 'link' && asset.mode == 'managed' && "
+            "!(asset.owner in principal.teams)"
+        ),
+        then="deny",
+    ),
+    Rule(
+        name="what others made is dropped or claimed by its team, or an administrator",
+        when=(
+            "principal.role == 'operator' && !context.own && verb in ['env', 'drop', 'report'] && "
+            "!(asset.owner in principal.teams && verb == 'drop')"
         ),
         then="deny",
     ),
@@ -374,6 +409,8 @@ def _facts(
             "teams": list(principal.teams),
             "on_behalf_of": principal.on_behalf_of,
             "role": principal.role,
+            "root": principal.person,
+            "makers": list(principal.makers),
         },
         "context": {
             "intent": _INTENTS.get(verb, ""),
@@ -382,6 +419,7 @@ def _facts(
             "rows": 0,
             "partitions": 0,
             "withdrawn_elsewhere": False,
+            "own": True,
             **context,
         },
     }

@@ -15,7 +15,16 @@ import msgspec
 from sextant.kernel.clock import Clock
 from sextant.kernel.errors import Conflict, Denied, NotFound, SextantError, UserError
 from sextant.kernel.ids import Ids
-from sextant.kernel.nouns import Event, Incident, Move, Principal, Release, Signal, Strategy
+from sextant.kernel.nouns import (
+    Event,
+    Incident,
+    Move,
+    Principal,
+    Release,
+    Signal,
+    Strategy,
+    person_of,
+)
 from sextant.kernel.ports import State, Statement, Write
 from sextant.ledger.log import event
 from sextant.ledger.projections import Held, VersionTainted, VersionUnheld, VersionWithdrawn
@@ -413,9 +422,20 @@ class Releases:
 
     # ------------------------------------------------------------ people
 
-    def approve(self, id_: str, by: Principal, *, deny: bool = False, reason: str = "") -> Release:
+    def approve(
+        self,
+        id_: str,
+        by: Principal,
+        *,
+        deny: bool = False,
+        reason: str = "",
+        proposer: str | None = "",
+    ) -> Release:
         """Record an approval (or refusal) and drive on. Denied for a person outside the teams, or
-        who proposed it, or twice.
+        who answers for what proposed it, or twice.
+
+        proposer  the person who answers for that, None when it cannot be told; "" = as the release
+                  says
 
         Somebody of several teams that are asked agrees for each of them; it goes on when all needs
         are met.
@@ -426,12 +446,20 @@ class Releases:
             raise Conflict(
                 "SX-RELEASE-001", f"release `{id_}` is {release.state} and waits for nobody"
             )
-        proposed = str(by) == release.by or release.by.endswith(f" for {by.name}")
+        proposer = person_of(release.by) if proposer == "" else proposer
+        proposed = str(by) == release.by or (bool(proposer) and proposer == by.person)
         if not deny and proposed:
             raise Denied(
                 "SX-POLICY-003",
-                "who proposed a release cannot approve it",
+                f"`{by.person}` answers for `{release.by}`, who proposed the release, and cannot "
+                "approve it",
                 hint="ask a second pair of eyes",
+            )
+        if not deny and proposer is None:
+            raise Denied(
+                "SX-POLICY-006",
+                f"nobody can tell who answers for `{release.by}`, who proposed the release",
+                hint=f"`sextant approve {id_} --deny`, then propose it again",
             )
         if not deny and by.kind != "person":
             raise Denied(
@@ -439,8 +467,8 @@ class Releases:
                 f"`{by}` is no person, and cannot approve",
                 hint="a second pair of eyes has a token with `--kind person`, or an account",
             )
-        if not deny and str(by) in release.approvals:
-            raise Denied("SX-POLICY-004", f"`{by}` has approved already")
+        if not deny and by.person in map(person_of, release.approvals):
+            raise Denied("SX-POLICY-004", f"`{by.person}` has approved already")
         theirs = [need for need in release.asked if not need.of or need.of in by.teams]
         if not any(deny or not need.is_met for need in theirs) and not (deny and proposed):
             teams = " or ".join(f"`{need.of}`" for need in release.asked if deny or not need.is_met)

@@ -12,6 +12,7 @@ from sextant.kernel.ports import State
 from sextant.ledger.log import event
 
 CHECK_FAILED = "check.failed"
+GLASS = "glass.broken"
 
 
 def evidence(env: str, check: str, **more: str) -> dict[str, str]:

@@ -22,10 +22,21 @@ CREATE TABLE IF NOT EXISTS account (
   name TEXT PRIMARY KEY, role TEXT NOT NULL, teams TEXT NOT NULL, password TEXT NOT NULL, created_at INTEGER NOT NULL, disabled_at INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS token (
   id TEXT PRIMARY KEY, hash BLOB NOT NULL UNIQUE, name TEXT NOT NULL, kind TEXT NOT NULL, role TEXT NOT NULL, scopes TEXT NOT NULL, teams TEXT NOT NULL,
-  on_behalf_of TEXT NOT NULL, made_by TEXT NOT NULL, created_at INTEGER NOT NULL, expires_at INTEGER NOT NULL, revoked_at INTEGER NOT NULL, used_at INTEGER NOT NULL);
+  on_behalf_of TEXT NOT NULL, made_by TEXT NOT NULL, created_at INTEGER NOT NULL, expires_at INTEGER NOT NULL, revoked_at INTEGER NOT NULL, used_at INTEGER NOT NULL,
+  root TEXT NOT NULL DEFAULT '', parent TEXT NOT NULL DEFAULT '');
 CREATE TABLE IF NOT EXISTS session (
   hash BLOB PRIMARY KEY, account TEXT NOT NULL, csrf TEXT NOT NULL, created_at INTEGER NOT NULL, expires_at INTEGER NOT NULL);
-PRAGMA user_version = 1;
+CREATE INDEX IF NOT EXISTS token_parent ON token (parent);
+PRAGMA user_version = 2;
+"""
+# tokens of version 1 named who made them and no person; `app/access.py` finds him in the ledger
+_FROM_1 = """
+ALTER TABLE token ADD COLUMN root TEXT NOT NULL DEFAULT '';
+ALTER TABLE token ADD COLUMN parent TEXT NOT NULL DEFAULT '';
+"""
+_BENEATH = """
+WITH RECURSIVE below (id) AS (
+  SELECT ? UNION SELECT token.id FROM below JOIN token ON token.parent = below.id)
 """
 
 
@@ -43,7 +54,12 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 
 class Token(msgspec.Struct, frozen=True, kw_only=True):
     """A token's record. `hash` is SHA-256 of the secret text; `expires_at` and `revoked_at` 0 =
-    never."""
+    never.
+
+    root    the person who answers for it; "" = nobody does, and it opens nothing
+    parent  what its maker came with: id of a token, or `account:NAME`; "" = he worked on the
+            project's folder
+    """
 
     id: str
     hash: bytes
@@ -58,6 +74,8 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: int
     revoked_at: int = 0
     used_at: int = 0
+    root: str = ""
+    parent: str = ""
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,12 +102,14 @@ class AccessStore:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version > 1:
+            if version > 2:
                 raise Damaged(
                     "SX-ACCESS-001",
                     f"`{path}` was written by a newer Sextant",
                     hint="use that version, or restore the file of this one from a backup",
                 )
+            if version == 1:
+                self._db.executescript(f"BEGIN IMMEDIATE;{_FROM_1}PRAGMA user_version = 2;COMMIT")
             self._db.executescript(_SCHEMA)
         except sqlite3.DatabaseError as error:
             raise Damaged(
@@ -165,19 +185,11 @@ class AccessStore:
         )
 
     def disable_account(self, name: str, at: int) -> bool:
-        """Disable it, revoke its tokens, end its sessions; False when there is none that is
-        enabled."""
+        """Disable it and end its sessions; False when there is none that is enabled."""
         with self._write() as db:
             changed = db.execute(
                 "UPDATE account SET disabled_at = ? WHERE name = ? AND disabled_at = 0", (at, name)
             ).rowcount
-            db.execute(
-                (
-                    "UPDATE token SET revoked_at = ? WHERE revoked_at = 0 AND (made_by = ? OR "
-                    "(kind = 'person' AND name = ?))"
-                ),
-                (at, f"person:{name}", name),
-            )
             db.execute("DELETE FROM session WHERE account = ?", (name,))
             return bool(changed)
 
@@ -186,7 +198,7 @@ class AccessStore:
     def add_token(self, one: Token) -> None:
         with self._write() as db:
             db.execute(
-                "INSERT INTO token VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                f"INSERT INTO token VALUES ({', '.join('?' * len(Token.__struct_fields__))})",
                 (
                     one.id,
                     one.hash,
@@ -201,6 +213,8 @@ class AccessStore:
                     one.expires_at,
                     one.revoked_at,
                     one.used_at,
+                    one.root,
+                    one.parent,
                 ),
             )
 
@@ -214,12 +228,42 @@ class AccessStore:
             (_token(row) for row in self._rows("SELECT * FROM token WHERE hash = ?", digest)), None
         )
 
+    def line(self, id_: str, most: int) -> list[Token]:
+        """Return a token, the token that it was made with, and so on: itself first, `most` at
+        most."""
+        found = self._rows(
+            "WITH RECURSIVE up (n, id) AS (SELECT 0, ? UNION ALL SELECT up.n + 1, token.parent "
+            "FROM up JOIN token ON token.id = up.id WHERE up.n + 1 < ?) "
+            "SELECT token.* FROM up JOIN token ON token.id = up.id ORDER BY up.n",
+            id_,
+            most,
+        )
+        return [_token(row) for row in found]
+
+    def beneath(self, id_: str) -> set[str]:
+        """Return the ids of a token and of all that were made with it, and with those."""
+        return {str(row[0]) for row in self._rows(f"{_BENEATH} SELECT id FROM below", id_)}
+
     def revoke_token(self, id_: str, at: int) -> bool:
+        """Revoke a token; False when it was revoked before. Those that were made with it stop with
+        it, for whoever asks what they allow follows their line."""
         with self._write() as db:
             return bool(
                 db.execute(
                     "UPDATE token SET revoked_at = ? WHERE id = ? AND revoked_at = 0", (at, id_)
                 ).rowcount
+            )
+
+    def place_token(self, id_: str, root: str, parent: str) -> None:
+        """Say who answers for a token, and for all that were made with it; and what it hangs on
+        from now on. Agents that acted for the one who answered so far act for him."""
+        with self._write() as db:
+            old = db.execute("SELECT root FROM token WHERE id = ?", (id_,)).fetchone()[0]
+            db.execute("UPDATE token SET parent = ? WHERE id = ?", (parent, id_))
+            db.execute(
+                f"{_BENEATH} UPDATE token SET root = ?, on_behalf_of = CASE WHEN on_behalf_of = ? "
+                "AND ? <> '' THEN ? ELSE on_behalf_of END WHERE root = ? AND id IN below",
+                (id_, root, old, old, root, old),
             )
 
     def token_used(self, id_: str, at: int) -> None:

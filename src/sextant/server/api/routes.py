@@ -164,7 +164,6 @@ def _handler(
         description=rest.strip() or None,
         tags=[operation.path.split("/")[1]],
         status_code=200,
-        opt={"role": operation.role},
         media_type=MediaType.JSON,
         operation_class=_WithRows if operation.body else OpenAPIOperation,
     )(handle)

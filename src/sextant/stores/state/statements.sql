@@ -303,27 +303,29 @@ SELECT doc, closed_at FROM incident WHERE id = ?
 
 -- ------------------------------------------------------------ rows that were pushed
 -- name: inbox_add
-INSERT INTO inbox (dataset, batch, id, rows, body, blob, actor, taken_at, folded_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (dataset, batch) DO NOTHING
+INSERT INTO inbox (dataset, sender, batch, id, rows, body, blob, digest, actor, taken_at, folded_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (dataset, sender, batch) DO NOTHING
 -- name: inbox_get
-SELECT rows, taken_at, folded_at, refusal, actor FROM inbox WHERE dataset = ? AND batch = ?
+SELECT rows, folded_at, refusal, digest FROM inbox WHERE dataset = ? AND sender = ? AND batch = ?
+-- name: inbox_named
+SELECT sender, rows, folded_at, refusal, actor FROM inbox WHERE dataset = ? AND batch = ? ORDER BY folded_at > 0, id LIMIT 100
 -- name: inbox_queue
 SELECT batch, rows FROM inbox WHERE dataset = ? AND folded_at = 0 AND refusal = '' ORDER BY id LIMIT ?
 -- name: inbox_newest
 SELECT id FROM inbox WHERE dataset = ? AND folded_at = 0 ORDER BY id DESC LIMIT 1
 -- name: inbox_waiting
-SELECT batch, id, body, blob, actor, rows FROM inbox WHERE dataset = ? AND folded_at = 0 AND refusal = '' ORDER BY id LIMIT ?
+SELECT sender, batch, id, body, blob, actor, rows FROM inbox WHERE dataset = ? AND folded_at = 0 AND refusal = '' ORDER BY id LIMIT ?
 -- name: inbox_waits
 SELECT dataset, COUNT(*), SUM(rows), MIN(taken_at) FROM inbox WHERE folded_at = 0 AND refusal = '' GROUP BY dataset ORDER BY dataset
 -- name: inbox_refused
-SELECT dataset, batch, refusal, actor, rows FROM inbox WHERE folded_at = 0 AND refusal <> '' ORDER BY dataset, id
+SELECT dataset, sender, batch, refusal, actor, rows FROM inbox WHERE folded_at = 0 AND refusal <> '' ORDER BY dataset, id
 -- name: inbox_page
 SELECT batch, id, rows, actor, taken_at, refusal FROM inbox WHERE dataset = ? AND folded_at = 0 AND (taken_at < ? OR (taken_at = ? AND id < ?)) AND (CAST(? AS BIGINT) = 0 OR refusal <> '') ORDER BY taken_at DESC, id DESC LIMIT ?
 -- name: inbox_fold
-UPDATE inbox SET folded_at = ?, body = ?, blob = '' WHERE dataset = ? AND batch = ? AND folded_at = 0
+UPDATE inbox SET folded_at = ?, body = ?, blob = '' WHERE dataset = ? AND sender = ? AND batch = ? AND folded_at = 0
 -- name: inbox_refuse
-UPDATE inbox SET refusal = ? WHERE dataset = ? AND batch = ? AND folded_at = 0 AND refusal = ?
+UPDATE inbox SET refusal = ? WHERE dataset = ? AND sender = ? AND batch = ? AND folded_at = 0 AND refusal = ?
 -- name: inbox_drop
-DELETE FROM inbox WHERE dataset = ? AND batch = ? AND folded_at = 0 AND refusal = ?
+DELETE FROM inbox WHERE dataset = ? AND sender = ? AND batch = ? AND folded_at = 0 AND refusal = ?
 -- name: inbox_forget
 DELETE FROM inbox WHERE folded_at > 0 AND folded_at < ?
 -- name: inbox_part_add

@@ -1,0 +1,125 @@
+"""Who may use an operation: role, scope and policy, asked in one place for commands here and
+requests over the network, before anything is done.
+
+What the policy is asked follows from the table of operations (`port.OPERATIONS`). Runs, releases
+and undos ask for each asset that they reach, once they know which; a push when its body has said
+where it goes.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
+
+import msgspec
+
+from sextant.app.port import ROLES, Operation
+from sextant.kernel.errors import Denied
+from sextant.kernel.nouns import Asset, Principal, Signal
+from sextant.ledger.log import entries
+from sextant.ledger.projections import RunChanged
+
+if TYPE_CHECKING:
+    from sextant.app.platform import LocalPlatform
+
+
+class Question(NamedTuple):
+    """What the policy is asked: a verb, and what it is done to."""
+
+    verb: str
+    asset: Asset | None = None
+    env: str = ""
+    facts: Mapping[str, Any] = {}
+
+
+def refusal(operation: Operation, by: Principal) -> Denied | None:
+    """Return why role or scopes of `by` do not reach; None when they do."""
+    if by.role and ROLES.index(by.role) < ROLES.index(operation.role):
+        return Denied(
+            "SX-API-008",
+            f"`{by}` is {by.role}; this needs {operation.role}",
+            hint="an administrator can make a token with that role",
+        )
+    if operation.scope not in by.scopes:
+        return Denied(
+            "SX-API-003",
+            f"the token of `{by}` does not open {operation.scope}",
+            hint=f"it is for {', '.join(by.scopes)}; make one with the scope {operation.scope}",
+        )
+    return None
+
+
+def ask(
+    p: "LocalPlatform", operation: Operation, by: Principal, given: Mapping[str, Any], env: str
+) -> None:
+    """Ask the policy all that an operation needs. Denied; NotFound for what is not there.
+
+    given  the operation's arguments
+    env    the environment that it is about
+    """
+    for question in _questions(p, operation, by, given, env):
+        p.allow(by, question.verb, question.asset, question.env, question.facts)
+
+
+def _questions(
+    p: "LocalPlatform", operation: Operation, by: Principal, given: Mapping[str, Any], env: str
+) -> Iterator[Question]:
+    verb = operation.verb
+    match operation.of:
+        case "asset":
+            yield Question(verb, p.asset(given["asset"]), env)
+        case "batch":
+            stream = p.stream(given["dataset"])
+            found = p.inbox.batch(stream, given["batch"], given.get("sender", ""), by)
+            is_own = found is None or p.is_own(by, found.by)
+            yield Question(verb, stream, env, {"own": is_own})
+        case "env":
+            yield Question(verb, None, given["name"], {"own": _made_by(p, by, given["name"])})
+        case "release":
+            for move in p.releases.get(given["release"]).moves:
+                yield Question(verb, p.known_asset(move.asset), move.env)
+        case "run":
+            rows = p.state.read("run_get", (given["run"],))
+            facts = msgspec.json.decode(rows[0][3], type=RunChanged) if rows else None
+            yield Question(verb, None, facts.env if facts else "")
+        case "signal":
+            rows = p.state.read("signal_get", (given["signal"],))
+            about = msgspec.json.decode(rows[0][0], type=Signal).asset if rows else ""
+            yield Question(verb, p.known_asset(about))
+        case "report":
+            yield from _report(p, by, given, env)
+        case "":
+            yield Question(verb)
+        case "plan" | "rows":  # asked where it is known what they reach
+            return
+        case _:
+            assert_never(operation.of)
+
+
+def _report(
+    p: "LocalPlatform", by: Principal, given: Mapping[str, Any], env: str
+) -> Iterator[Question]:
+    """A report is asked of the asset as it is known, of the owner that it is given, and of each
+    asset into which it draws an edge."""
+    id_, owner = str(given["asset"]), str(given.get("owner", ""))
+    known = p.known_asset(id_)
+    if known is not None:
+        yield Question("report", known, env)
+    if known is None or owner not in ("", known.owner):
+        kind, _, name = id_.partition(":")
+        claimed = Asset(kind=kind, name=name, mode="observed", owner=owner)
+        is_own = known is None or known.owner != "" or _first_reported_by(p, by, id_)
+        yield Question("report", claimed, env, {"own": is_own})
+    for other in given.get("downstream", ()):
+        yield Question("link", p.asset(other), env)
+
+
+def _first_reported_by(p: "LocalPlatform", by: Principal, id_: str) -> bool:
+    about = entries(p.state.read, "events_of_subject", (id_, 1 << 62, 10_000))
+    actors = [e.envelope.actor for e in about if e.envelope.type == "asset.observed"]
+    return bool(actors) and p.is_own(by, actors[-1])
+
+
+def _made_by(p: "LocalPlatform", by: Principal, env: str) -> bool:
+    """Say whether an environment is `by`'s, or nobody's yet."""
+    about = entries(p.state.read, "events_of_subject", (env, 1 << 62, 10_000))
+    actor = next((e.envelope.actor for e in about if e.envelope.type == "env.created"), "")
+    return not actor or p.is_own(by, actor)
