@@ -20,6 +20,7 @@ ALL = (
     "order",
     "values",
     "kpis",
+    "access",
     "year",
     "server",
     "streams",

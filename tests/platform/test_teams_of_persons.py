@@ -42,6 +42,6 @@ def test_teams(
     p: LocalPlatform, name: str, kind: str, given: tuple[str, ...], teams: tuple[str, ...]
 ) -> None:
     """A token that was made for one team had all teams of its person, and could release theirs."""
-    one = Principal(name=name, kind=kind, teams=given, role="operator")  # type: ignore[arg-type]
+    one = Principal(name=name, kind=kind, teams=given)  # type: ignore[arg-type]
     assert p.who(one).teams == teams
     assert set(p.who(one).teams) <= set(given) | {"data", "web"}

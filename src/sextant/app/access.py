@@ -53,8 +53,8 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Standing(NamedTuple):
-    """What a token allows by all that it was made with. `teams` before the project's word about
-    persons; `expires_at` ns."""
+    """What a token allows by all that it was made with, and by the project's word about persons.
+    `expires_at` in ns."""
 
     role: str
     scopes: tuple[str, ...]
@@ -110,7 +110,7 @@ class Access:
             account = self.store.account(first.parent.removeprefix(_ACCOUNT))
             if account is None or account.disabled_at:
                 return f"the account `{first.parent.removeprefix(_ACCOUNT)}` is disabled"
-            role, holder = account.role, _person(account)
+            role, holder = account.role, self._person(account)
         elif first.parent:
             return "the token that it was made with is gone"
         for one in reversed(line):
@@ -119,9 +119,10 @@ class Access:
             if wrong:
                 return wrong if itself else f"`{one.kind}:{one.name}`, its maker: {wrong}"
             teams = one.teams
+            if one.kind == "person":
+                teams = self._p.teams_of(one.name, teams)
             if holder is not None and not holder.is_administrator:
-                had = set(self._p.who(holder).teams) if teams else ()
-                teams = tuple(team for team in teams if team in had)
+                teams = tuple(team for team in teams if team in holder.teams)
             makers: tuple[str, ...] = _first_maker(one)
             if holder is not None:
                 makers = (*holder.makers, holder.sender)
@@ -181,11 +182,20 @@ class Access:
         if account is None or account.disabled_at:
             return None
         return Grant(
-            principal=_person(account),
+            principal=self._person(account),
             role=account.role,
             scopes=SCOPES,
             csrf=found.csrf,
             expires_at=found.expires_at,
+        )
+
+    def _person(self, account: Account) -> Principal:
+        return Principal(
+            name=account.name,
+            teams=self._p.teams_of(account.name, account.teams),
+            role=account.role,
+            root=account.name,
+            credential=f"{_ACCOUNT}{account.name}",
         )
 
     def sign_out(self, cookie: str) -> None:
@@ -601,16 +611,6 @@ def _first_maker(one: Token) -> tuple[str, ...]:
     """Return who made a token on the project's folder, or has taken it over; nobody but himself for
     a person's."""
     return () if one.kind == "person" else (f"person:{one.root}",)
-
-
-def _person(account: Account) -> Principal:
-    return Principal(
-        name=account.name,
-        teams=account.teams,
-        role=account.role,
-        root=account.name,
-        credential=f"{_ACCOUNT}{account.name}",
-    )
 
 
 def _principal(one: Token, standing: Standing) -> Principal:

@@ -136,6 +136,17 @@ def examine(p: "LocalPlatform", *, paths: bool = True) -> list[Finding]:
         f"{len(withdrawn)} open" if withdrawn else "none is open",
         "`sextant incidents` lists them",
     )
+    if (p.folder / "access.db").exists():
+        orphans = p.access.without_person()
+        say(
+            "tokens",
+            not orphans,
+            f"nobody answers for {len(orphans)}, which open nothing: "
+            + ", ".join(f"{one['name']} ({one['id']})" for one in orphans[:3])
+            if orphans
+            else "somebody answers for each",
+            "`sextant token hand ID PERSON`, or `sextant token revoke ID`",
+        )
     for secret in p.manifest().secrets:
         say(
             f"secret {secret}",

@@ -473,19 +473,21 @@ class LocalPlatform:
         )
 
     def who(self, principal: Principal | None = None) -> Principal:
-        """Return who acts (whoever opened the platform, or another), with his teams: a person that
-        the project lists has those of the teams that his token names in which it lists him, all of
-        them where it names none; anybody else has those that were given to him."""
+        """Return who acts: whoever opened the platform, or another. Who works on the project's
+        folder has the teams that the project says; a token's or an account's are known already."""
         one = principal or self.principal
+        if one.role or one.kind != "person":  # a token that is called as a member is no member
+            return one
+        return msgspec.structs.replace(one, teams=self.teams_of(one.name, one.teams))
+
+    def teams_of(self, person: str, named: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the teams of a person whose token or account names some: those of them in which
+        the project lists him, all of these where none is named. Of a person whom it lists nowhere:
+        those that are named."""
         if self._manifest is None and not self.state.read("project_get"):
-            return one
-        if one.kind != "person":  # a token that is called as a member is no member
-            return one
-        listed = tuple(team.name for team in self.manifest().teams if one.name in team.members)
-        if not listed:
-            return one
-        given = set(one.teams or listed)
-        return msgspec.structs.replace(one, teams=tuple(t for t in listed if t in given))
+            return named
+        listed = tuple(team.name for team in self.manifest().teams if person in team.members)
+        return tuple(team for team in listed if not named or team in named) if listed else named
 
     def allow(
         self,

@@ -200,6 +200,7 @@ def _followed(
                 got.read()
                 return msgspec.json.decode(said["result"], type=answer)
             if "problem" in said:
+                got.read()  # else the next request finds a connection in the middle of an answer
                 problem = msgspec.json.decode(said["problem"], type=dict[str, Any])
                 raise from_problem(problem, int(problem.get("status", 500)))
     except OSError as error:
