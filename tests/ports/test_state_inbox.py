@@ -9,7 +9,7 @@ from sextant.kernel.clock import ManualClock
 from sextant.kernel.errors import Conflict
 from sextant.kernel.ports import Statement, Write
 from sextant.ledger.log import Ledger
-from sextant.stores.state import StateStore, open_state
+from sextant.stores.state import StateStore, migrate, open_state, postgres, sqlite
 
 D = "dataset:a"
 ANN = "person:ann"
@@ -84,3 +84,31 @@ def test_one_fold_at_a_time(state: StateStore, do: Callable[..., None]) -> None:
         do(("inbox_stream_set", (D, "k", 0)))
     do(("inbox_stream_set", (D, "k", 1)))
     assert state.read("inbox_stream_get", (D,)) == [(2, "k")]
+
+
+def test_batches_that_wait_go_through_the_migration(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    postgres_server: str,
+    postgres_schema: str,
+) -> None:
+    """If this fails, rows that were acknowledged before an upgrade are gone, or taken twice when
+    their sender sends them again."""
+    columns = "dataset, batch, id, rows, body, actor, taken_at, folded_at, refusal, blob"
+    row = "'dataset:a', 'b1', 'bat_1', 2, '[]', 'token:shop', 1, 0, 'why', ''"
+    add = f"INSERT INTO inbox ({columns}) VALUES ({row})"
+
+    def before(dialect: str) -> list[migrate.Migration]:
+        *steps, last = migrate.migrations(dialect)[:6]
+        return [*steps, last._replace(statements=(*last.statements, add))]
+
+    for address, schema in ((str(tmp_path / "old.db"), ""), (postgres_server, postgres_schema)):
+        clock = ManualClock(1)
+        with monkeypatch.context() as patched:
+            for module in (sqlite, postgres):
+                patched.setattr(module, "migrations", before)
+            open_state(address, Ledger(clock), clock=clock, schema=schema).close()
+        state = open_state(address, Ledger(clock), clock=clock, schema=schema)
+        assert state.read("inbox_get", (D, "token:shop", "b1")) == [(2, 0, "why", "")]
+        assert state.read("inbox_refused") == [(D, "token:shop", "b1", "why", "token:shop", 2)]
+        state.close()
