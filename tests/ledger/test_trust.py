@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -436,3 +437,21 @@ def test_proofs_that_cannot_be_made(sample: tampering.Sample, copy: Path) -> Non
         )
         assert prove(state.read, size, public=sample.signer.public)["seq"] == size
         assert verify(state, public=sample.signer.public, witness=sample.witness).findings == ()
+
+
+def test_an_envelope_of_another_number_ends_the_reading(
+    sample: tampering.Sample, tmp_path: Path
+) -> None:
+    """Whoever reads page after page would read in a circle for ever: a server's feed, a rebuild,
+    and verification itself."""
+    path = tmp_path / "x.db"
+    shutil.copy(sample.path, path)
+    with closing(sqlite3.connect(path)) as database:
+        last = database.execute("SELECT max(seq) FROM event").fetchone()[0]
+        raw = database.execute("SELECT envelope FROM event WHERE seq = ?", (last,)).fetchone()[0]
+        changed = raw.replace(f'"seq":{last}'.encode(), b'"seq":3')
+        assert changed != raw
+        database.execute("UPDATE event SET envelope = ? WHERE seq = ?", (changed, last))
+        database.commit()
+    found = tampering.check(path, sample).findings
+    assert any(f"event {last}" in one.message or one.seq == last for one in found)

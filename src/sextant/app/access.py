@@ -295,20 +295,18 @@ class Access:
                 f"`{by}` makes only agents, for whom it acts itself",
                 hint=f"a token for a program is made by `{by.person}`",
             )
-        lacks = [scope for scope in scopes if scope not in by.scopes]
-        if ROLES.index(role) > ROLES.index(by.role or "admin") or lacks:
+        lacks = [f"the scope {scope}" for scope in scopes if scope not in by.scopes]
+        if ROLES.index(role) > ROLES.index(by.role or "admin"):
+            lacks.append(f"the role {role}")
+        if not by.is_administrator:
+            lacks += [f"the team {team}" for team in teams if team not in by.teams]
+        if lacks:
             raise Denied(
                 "SX-ACCESS-013",
-                f"`{by}` cannot give the " + (f"scope `{lacks[0]}`" if lacks else f"role `{role}`"),
-                hint="whoever has it can",
+                f"`{by}` cannot give {', '.join(lacks)}",
+                hint="whoever has it can, and an administrator can name a team",
             )
         if not by.is_administrator:
-            if not set(teams) <= set(by.teams):
-                raise Denied(
-                    "SX-ACCESS-013",
-                    f"`{by}` cannot give the role `{role}` of {', '.join(teams)}",
-                    hint="an administrator can",
-                )
             if kind == "person" and (by.kind != "person" or name != by.name):
                 raise Denied(
                     "SX-ACCESS-014",
@@ -343,7 +341,7 @@ class Access:
         standing = self._standing(line[0], now) if line else "it is gone"
         if not isinstance(standing, Standing):
             raise Denied(
-                "SX-ACCESS-013",
+                "SX-ACCESS-026",
                 f"`{by}` came with a token that does not hold any more: {standing}",
                 hint="come with another one",
             )

@@ -83,15 +83,14 @@ class Operations:
 
     def _permit(self, operation: Operation, given: Mapping[str, Any]) -> None:
         """Raise Denied unless the principal may use an operation with these arguments."""
-        by = self._who()
-        why = permission.refusal(operation, by)
+        why = permission.refusal(operation, self._by or self._p.principal)
         if why is not None:
             if self._refused is not None:
                 self._refused(f"{operation.role} with {operation.scope} for {operation.name}")
             raise why
         if operation.verb != "read":
             env = self._env(str(given.get("env", ""))) if operation.of else ""
-            permission.ask(self._p, operation, by, given, env)
+            permission.ask(self._p, operation, self._who(), given, env)
 
     @functools.cached_property
     def _views(self) -> Views:

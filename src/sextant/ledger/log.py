@@ -124,15 +124,23 @@ class Entry:
 
 def entries(read: Read, query: str, params: Sequence[Any]) -> list[Entry]:
     """Return the events of a query that selects (seq, envelope, salt, body), such as
-    `events_after`."""
-    return [
-        Entry(
-            _bytes(raw, f"event {seq}"),
-            None if salt is None else _bytes(salt, f"event {seq}"),
-            None if body is None else _bytes(body, f"event {seq}"),
+    `events_after`. Damaged for one that was changed so that it cannot be placed."""
+    found = []
+    for seq, raw, salt, body in read(query, params):
+        what = f"event {seq}"
+        entry = Entry(
+            _bytes(raw, what),
+            None if salt is None else _bytes(salt, what),
+            None if body is None else _bytes(body, what),
         )
-        for seq, raw, salt, body in read(query, params)
-    ]
+        if entry.envelope.seq != seq:  # who reads on from here would read in a circle
+            raise Damaged(
+                "SX-LEDGER-016",
+                f"the envelope of {what} says that it is event {entry.envelope.seq}",
+                hint="`sextant ledger verify` says what else is wrong",
+            )
+        found.append(entry)
+    return found
 
 
 def _bytes(value: Any, what: str) -> bytes:
