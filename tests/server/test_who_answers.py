@@ -302,6 +302,7 @@ def test_what_nobody_owns_is_claimed_by_who_saw_it_first(serving: Serving) -> No
     first, late = person(serving, "ann"), person(serving, "eve")
     assert report(serving, first, "service:free") == 200
     assert report(serving, late, "service:free") == 200
+    assert report(serving, late, "service:free", upstream=["dataset:orders"]) == 200
     assert report(serving, late, "service:free", owner="web") == 403
     assert report(serving, first, "service:free", owner="ops") == 200
 
@@ -313,7 +314,10 @@ def test_others_environments_stay(serving: Serving) -> None:
     ci = secret(make(serving, ann, "ci", role="operator"))
     assert ask(serving, "POST", "/api/v1/environments", token=ci, body=body).status == 200
     assert ask(serving, "DELETE", "/api/v1/environments/pr-1", token=eve).status == 403
+    again = ask(serving, "POST", "/api/v1/environments", token=eve, body=body)
+    assert again.json["code"] == "SX-ENV-003", "the name is taken"
     assert ask(serving, "DELETE", "/api/v1/environments/pr-1", token=ann).status == 200
+    assert ask(serving, "POST", "/api/v1/environments", token=eve, body=body).status == 200, "free"
 
 
 def test_others_signals_stay_open(serving: Serving) -> None:

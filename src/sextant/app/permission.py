@@ -72,7 +72,10 @@ def _questions(
             is_own = found is None or p.is_own(by, found.by)
             yield Question(verb, stream, env, {"own": is_own})
         case "env":
-            yield Question(verb, None, given["name"], {"own": _made_by(p, by, given["name"])})
+            name = given["name"]
+            is_new = "parent" in given  # also where the name is taken: that is said later
+            is_own = is_new or _is_theirs(p, by, "event_last_of", name, "env.created")
+            yield Question(verb, None, name, {"own": is_own})
         case "release":
             for move in p.releases.get(given["release"]).moves:
                 yield Question(verb, p.known_asset(move.asset), move.env)
@@ -106,20 +109,15 @@ def _report(
     if known is None or owner not in ("", known.owner):
         kind, _, name = id_.partition(":")
         claimed = Asset(kind=kind, name=name, mode="observed", owner=owner)
-        is_own = known is None or known.owner != "" or _first_reported_by(p, by, id_)
+        is_own = (known is not None and known.owner != "") or _is_theirs(
+            p, by, "event_first_of", id_, "asset.observed"
+        )
         yield Question("report", claimed, env, {"own": is_own})
     for other in given.get("downstream", ()):
         yield Question("link", p.asset(other), env)
 
 
-def _first_reported_by(p: "LocalPlatform", by: Principal, id_: str) -> bool:
-    about = entries(p.state.read, "events_of_subject", (id_, 1 << 62, 10_000))
-    actors = [e.envelope.actor for e in about if e.envelope.type == "asset.observed"]
-    return bool(actors) and p.is_own(by, actors[-1])
-
-
-def _made_by(p: "LocalPlatform", by: Principal, env: str) -> bool:
-    """Say whether an environment is `by`'s, or nobody's yet."""
-    about = entries(p.state.read, "events_of_subject", (env, 1 << 62, 10_000))
-    actor = next((e.envelope.actor for e in about if e.envelope.type == "env.created"), "")
-    return not actor or p.is_own(by, actor)
+def _is_theirs(p: "LocalPlatform", by: Principal, query: str, subject: str, type_: str) -> bool:
+    """Say whether an event that `query` finds is `by`'s, or there is none."""
+    found = entries(p.state.read, query, (subject, type_))
+    return not found or p.is_own(by, found[0].envelope.actor)
