@@ -24,7 +24,7 @@ from sextant.kernel.limits import (
     TOKEN_LINE_MAX,
     TOKENS_PER_PERSON_MAX,
 )
-from sextant.kernel.nouns import SCOPES, Event, Principal, person_of
+from sextant.kernel.nouns import SCOPES, Event, Principal
 from sextant.kernel.ports import Write
 from sextant.ledger.log import entries
 from sextant.stores.access import AccessStore, Account, Session, Token
@@ -428,12 +428,8 @@ class Access:
         line = self.store.line(one.id, TOKEN_LINE_MAX)
         return bool(by.credential) and by.credential in (above.id for above in line)
 
-    def person_behind(self, actor: str) -> str | None:
-        """Return who answers for an actor of the ledger; "" for the platform itself, None when it
-        cannot be told: older entries name a token and not its person."""
-        kind, _, name = actor.partition(":")
-        if kind == "system" or (found := person_of(actor)):
-            return "" if kind == "system" else found
+    def person_of_token(self, kind: str, name: str) -> str | None:
+        """Return who answers for the tokens of a name; None when there is none, or several do."""
         roots = {one.root for one in self.store.tokens() if (one.kind, one.name) == (kind, name)}
         return roots.pop() or None if len(roots) == 1 else None
 

@@ -491,7 +491,7 @@ class Operations:
 
     def approve(self, release: str, *, deny: bool = False, reason: str = "") -> Release:
         p = self._p
-        proposer = p.access.person_behind(p.releases.get(release).by)
+        proposer = p.person_behind(p.releases.get(release).by)
         approved = p.releases.approve(
             release, self._who(), deny=deny, reason=reason, proposer=proposer
         )

@@ -35,7 +35,17 @@ from sextant.kernel.clock import Clock, SystemClock
 from sextant.kernel.errors import Busy, Conflict, Denied, NotFound, ProjectError, UserError
 from sextant.kernel.ids import Ids
 from sextant.kernel.limits import LOAD_TIMEOUT_S, OBSERVED_PER_OWNER_MAX
-from sextant.kernel.nouns import Asset, CheckResult, Edge, Event, Manifest, Principal, Rule, Signal
+from sextant.kernel.nouns import (
+    Asset,
+    CheckResult,
+    Edge,
+    Event,
+    Manifest,
+    Principal,
+    Rule,
+    Signal,
+    person_of,
+)
 from sextant.kernel.ports import Executor, Write
 from sextant.ledger.log import Ledger, entries, event
 from sextant.ledger.projections import AssetDeclared, EnvCreated, ProjectLoaded, VersionRelocated
@@ -592,11 +602,20 @@ class LocalPlatform:
         rows = [] if declared else self.state.read("asset_get", (id_,))
         return msgspec.json.decode(rows[0][0], type=Asset) if rows else declared
 
+    def person_behind(self, actor: str) -> str | None:
+        """Return who answers for an actor of the ledger; "" for the platform itself, None when it
+        cannot be told: entries of earlier releases name a token and not its person."""
+        kind, _, name = actor.partition(":")
+        if kind == "system":
+            return ""
+        found = person_of(actor)
+        if found and found not in {team.name for team in self.manifest().teams}:
+            return found
+        return self.access.person_of_token(kind, name.partition(" ")[0]) or found or None
+
     def is_own(self, by: Principal, actor: str) -> bool:
         """Say whether the person who answers for `by` answers for an actor of the ledger too."""
-        return str(by) == actor or (
-            bool(by.person) and self.access.person_behind(actor) == by.person
-        )
+        return str(by) == actor or (bool(by.person) and self.person_behind(actor) == by.person)
 
     def graph(self) -> tuple[dict[str, Asset], list[Edge]]:
         """Return the assets by id, those that the project declares first, and the edges that hold
