@@ -53,6 +53,7 @@ def test_a_run_elsewhere_does_not_take_the_first_runs_place(shop: Shop, running:
         assert reused["cause"] == started["id"]
         rebuild(p.state)
         assert Operations(p).versions("orders", env="prod").items[0] == after
+        Operations(p).checkpoint()
         assert Operations(p).verify()["findings"] == []
 
 

@@ -31,7 +31,8 @@ def p() -> Iterator[LocalPlatform]:
         ("ann", "person", ("web", "data"), ("data", "web")),
         ("bob", "person", ("data", "web"), ("data",)),  # he has left web, or never was in it
         ("bob", "person", ("ops",), ()),
-        ("eve", "person", ("web",), ("web",)),  # listed nowhere: what an administrator gave
+        ("eve", "person", ("web",), ()),  # the project says who is in it
+        ("eve", "person", ("ops",), ("ops",)),  # of a team without a list: what was given to her
         ("eve", "person", (), ()),
         ("ann", "token", ("web",), ("web",)),  # called like a member, and none
         ("ann", "token", (), ()),

@@ -70,7 +70,7 @@ def test_every_form_comes_to_the_same_rows(serving: Serving, form: str) -> None:
         serving,
         "POST",
         f"{PATH}?batch=b1",
-        token=serving.token("operator"),
+        token=serving.token("operator", teams=("ops",)),
         body=body_of(form),
         Content_Type=f"{form}; charset=utf-8" if form == bodies.JSON else form,
     )
@@ -85,7 +85,7 @@ def test_every_form_comes_to_the_same_rows(serving: Serving, form: str) -> None:
 
 def test_a_request_that_is_not_rows_is_refused(serving: Serving) -> None:
     """If this fails, a body is taken for another one, or an error of the sender for one of ours."""
-    token = serving.token("operator")
+    token = serving.token("operator", teams=("ops",))
     for query, body, headers, code in (
         ("", b"id,price", {"Content_Type": "text/csv"}, "SX-STREAM-024"),
         ("", b"\x1f\x8b", {"Content_Encoding": "gzip"}, "SX-API-018"),
@@ -113,7 +113,7 @@ def test_all_bad_rows_are_named_and_none_is_taken(serving: Serving) -> None:
     rows[9]["at"] = "2020-01-01T00:00:00Z"
     rows[8]["at"] = "0033-04-03T00:00:00Z"
     rows[55]["at"] = None
-    token = serving.token("operator")
+    token = serving.token("operator", teams=("ops",))
     raw = json.dumps({"batch": "b1", "rows": rows}).replace('"r57"', '"\\ud800"').encode()
     answer = ask(serving, "POST", PATH, token=token, body=raw)
     assert (answer.status, answer.json["code"]) == (422, "SX-STREAM-010")
@@ -273,7 +273,7 @@ def test_a_large_batch_is_kept_as_a_blob(shop: Shop, monkeypatch: pytest.MonkeyP
         ops = Operations(p)
         rows = [{"id": f"{n}", "at": f"2026-01-0{n % 2 + 1}T08:00:00Z"} for n in range(50)]
         ops.push("prices", rows)
-        ((_, _, body, blob, _, _),) = p.state.read("inbox_waiting", ("dataset:prices", 9))
+        ((_, _, _, body, blob, _, _),) = p.state.read("inbox_waiting", ("dataset:prices", 9))
         assert (bytes(body), p.blobs.has(blob)) == (b"", True)
         clock.wait(100_000)
         collect(p)
@@ -413,7 +413,7 @@ def test_a_file_is_pushed_at_a_server(
     from sextant.cli.main import call
 
     monkeypatch.setattr(rows_file, "PUSHED_CUT_ROWS", 2)
-    monkeypatch.setenv("SEXTANT_TOKEN", serving.token("operator"))
+    monkeypatch.setenv("SEXTANT_TOKEN", serving.token("operator", teams=("ops",)))
     file = shop.root.parent / "rows.parquet"
     file.write_bytes(packed(table(), bodies.PARQUET))
     words = ["--server", serving.url, "push", "prices", str(file), "--batch", "b", "--json"]

@@ -194,7 +194,7 @@ def test_two_processes_fold_different_batches_at_the_same_time(
         def overtaken(write: Write) -> Any:
             monkeypatch.setattr(p.state, "commit", commit)
             body = b'[["a","2026-01-03T08:00:00Z",1.0]]'
-            late = (DATASET, "late", "bat_0", 1, body, "", "person:bob", 1)
+            late = (DATASET, "person:bob", "late", "bat_0", 1, body, "", "", "person:bob", 1)
             q.state.commit(Write((Statement("inbox_add", late, 1),)))
             assert q.inbox._fold_some(asset, q.system) == 1
             return commit(write)

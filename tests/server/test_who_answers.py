@@ -13,6 +13,7 @@ from test_api import Answer, ask
 from sextant.app.access import Access
 from sextant.app.operations import Operations
 from sextant.kernel.clock import ManualClock
+from sextant.kernel.errors import Denied
 from sextant.kernel.nouns import Principal
 from sextant.kernel.ports import Write
 
@@ -328,6 +329,98 @@ def test_others_signals_stay_open(serving: Serving) -> None:
     path = f"/api/v1/signals/{found['id']}/close"
     assert ask(serving, "POST", path, token=eve, body={"reason": "hush"}).status == 403
     assert ask(serving, "POST", path, token=ann, body={"reason": "mended"}).status == 200
+
+
+# ---------------------------------------------------------------- ways round
+
+
+def test_a_token_in_anothers_name_owns_nothing_of_its_maker(serving: Serving) -> None:
+    """If this fails, whoever gets a token from an administrator revokes the administrator's own,
+    drops what is his, and sends agents on his behalf."""
+    boss = serving.platform.access.create_token(
+        "boss", by=serving.platform.system, kind="person", role="admin"
+    )
+    bob = secret(make(serving, boss["secret"], "bob", kind="person", role="operator"))
+    body = {"name": "of-boss", "parent": "dev"}
+    path = "/api/v1/environments"
+    assert ask(serving, "POST", path, token=boss["secret"], body=body).status == 200
+    assert ask(serving, "DELETE", f"{path}/of-boss", token=bob).status == 403
+    assert [one["name"] for one in ask(serving, "GET", "/api/v1/tokens", token=bob).json] == ["bob"]
+    revoked = ask(serving, "DELETE", f"/api/v1/tokens/{boss['id']}", token=bob)
+    assert revoked.status == 404
+    assert make(serving, bob, "x", kind="agent", on_behalf_of="boss").status == 403
+
+
+def test_noise_does_not_hide_who_made_something(serving: Serving) -> None:
+    """If this fails, many entries about an environment or an asset hide the one that says whose it
+    is."""
+    p, eve, ann = serving.platform, person(serving, "eve"), person(serving, "ann")
+    body = {"name": "keep", "parent": "dev"}
+    assert ask(serving, "POST", "/api/v1/environments", token=ann, body=body).status == 200
+    assert report(serving, ann, "service:free") == 200
+    noise = [
+        p.event(type_, subject, {}, Principal(name="eve"), "")
+        for type_, subject in (("decision.denied", "keep"), ("release.reported", "service:free"))
+        for _ in range(10_050)
+    ]
+    p.state.commit(Write((), tuple(noise)))
+    assert ask(serving, "DELETE", "/api/v1/environments/keep", token=eve).status == 403
+    assert report(serving, eve, "service:free", upstream=["dataset:orders"]) == 200
+    assert report(serving, eve, "service:free", owner="web") == 403
+
+
+def test_entries_of_others_cannot_be_written_under_the_ledgers_subjects(serving: Serving) -> None:
+    """If this fails, reports about `ledger:keys` push the announcement of a key out of sight, or an
+    environment that is called as a signal hides who raised it."""
+    p, ann = serving.platform, person(serving, "ann")
+    assert report(serving, ann, "ledger:keys") == 400
+    signal = p.ids.new("sig")
+    body = {"name": signal, "parent": "dev"}
+    answer = ask(serving, "POST", "/api/v1/environments", token=ann, body=body)
+    assert (answer.status, answer.json["code"]) == (400, "SX-ENV-002")
+
+
+def test_rows_are_for_every_environment(serving: Serving) -> None:
+    """If this fails, an agent names another environment, and its rows go to prod unseen."""
+    agent = serving.token(
+        "operator", name="helper", kind="agent", on_behalf_of="eve", teams=("web",)
+    )
+    rows = [{"id": "a", "price": 1.0}]
+    for env in ("dev", "prod", ""):
+        path = f"/api/v1/datasets/prices/rows?env={env}"
+        assert ask(serving, "POST", path, token=agent, body=rows).status == 403, env
+
+
+def test_an_agent_does_not_use_up_its_persons_tokens(serving: Serving) -> None:
+    """If this fails, an agent that runs wild keeps its person from making a token."""
+    agent = serving.token("viewer", name="helper", kind="agent", on_behalf_of="ann")
+    made = [make(serving, agent, f"a{n}", kind="agent").status for n in range(22)]
+    assert made == [200] * 20 + [400] * 2
+
+
+def test_a_resumed_run_is_still_of_who_started_it(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If this fails, what an agent began goes to prod without a person's eyes when its process
+    dies, or the person who answers for it approves it."""
+    shop.write(OPS)
+    agent = Principal(
+        name="helper", kind="agent", on_behalf_of="ann", root="ann", role="operator", teams=("ops",)
+    )
+
+    def dies(*_a: object, **_k: object) -> None:
+        raise KeyboardInterrupt
+
+    with shop.open(who="root") as p:
+        monkeypatch.setattr(p.publisher, "publish", dies)
+        with pytest.raises(KeyboardInterrupt):
+            Operations(p, agent).run(env="prod", assets=["orders"])
+    with shop.open(who="root") as p:
+        p.runs.resume_crashed("prod", by=p.system)
+        (release,) = Operations(p).releases(env="prod", state="waiting").items
+        assert release["by"] == "agent:helper for ann"
+        with pytest.raises(Denied):
+            Operations(p, Principal(name="ann", role="operator")).approve(release["id"])
 
 
 # ---------------------------------------------------------------- tokens of earlier releases

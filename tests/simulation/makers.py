@@ -80,7 +80,10 @@ class Made:
         mine = set(self.teams)
         if self.kind == "person":
             listed = {team for team, members in TEAMS.items() if self.name in members}
-            mine = (listed & mine if mine else listed) if listed else mine
+            if listed:
+                mine = listed & mine if mine else listed
+            else:
+                mine = {team for team in mine if not TEAMS[team]}
         if self.maker and self.maker.least_role() != "admin":
             mine &= self.maker.member_of()
         return mine

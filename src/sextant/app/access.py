@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from sextant.app.answers import AccountSeen, TokenMade, TokenSeen
+from sextant.app.config import login
 from sextant.app.port import ROLES
 from sextant.kernel.clock import NS, iso
 from sextant.kernel.errors import Denied, NotFound, UsageError
@@ -22,6 +23,7 @@ from sextant.kernel.limits import (
     SESSION_S,
     TOKEN_DAYS_MAX,
     TOKEN_LINE_MAX,
+    TOKENS_PER_AGENT_MAX,
     TOKENS_PER_PERSON_MAX,
 )
 from sextant.kernel.nouns import SCOPES, Event, Principal
@@ -32,6 +34,7 @@ from sextant.stores.access import AccessStore, Account, Session, Token
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
 
+LOOKING = ("api", "query")  # the scopes of who looks
 PREFIX = "sxt_"
 _ACCOUNT = "account:"  # what hangs on an account instead of a token
 _USED_EVERY_NS = 60 * NS  # how exactly the last use of a token is kept
@@ -110,7 +113,8 @@ class Access:
             account = self.store.account(first.parent.removeprefix(_ACCOUNT))
             if account is None or account.disabled_at:
                 return f"the account `{first.parent.removeprefix(_ACCOUNT)}` is disabled"
-            role, holder = account.role, self._person(account)
+            holder = self._person(account)
+            role, scopes = account.role, holder.scopes
         elif first.parent:
             return "the token that it was made with is gone"
         for one in reversed(line):
@@ -184,7 +188,7 @@ class Access:
         return Grant(
             principal=self._person(account),
             role=account.role,
-            scopes=SCOPES,
+            scopes=LOOKING if account.role == "viewer" else SCOPES,
             csrf=found.csrf,
             expires_at=found.expires_at,
         )
@@ -194,6 +198,7 @@ class Access:
             name=account.name,
             teams=self._p.teams_of(account.name, account.teams),
             role=account.role,
+            scopes=LOOKING if account.role == "viewer" else SCOPES,
             root=account.name,
             credential=f"{_ACCOUNT}{account.name}",
         )
@@ -243,8 +248,8 @@ class Access:
         now = self._p.clock.now_ns()
         ends = self._may_make(by, kind, name, role, scopes, teams, on_behalf_of, now)
         root = self._root_of_new(by, kind, name, on_behalf_of)
-        self._check_root(root, now)
-        wanted = tuple(sorted(set(scopes))) or (("api", "query") if role == "viewer" else SCOPES)
+        self._check_root(root, by, now)
+        wanted = tuple(sorted(set(scopes))) or (LOOKING if role == "viewer" else SCOPES)
         one = Token(
             id=self._p.ids.new("tok"),
             hash=_hash(secret := PREFIX + secrets.token_urlsafe(32)),
@@ -313,14 +318,17 @@ class Access:
                     f"`{by}` cannot make a token for `{name}`",
                     hint="only for yourself, or a token for a team or an agent",
                 )
-            if on_behalf_of not in ("", by.person, by.on_behalf_of, *by.teams):
+            oneself = by.person if by.is_oneself or by.kind == "token" else ""
+            if on_behalf_of not in ("", oneself, by.on_behalf_of, *by.teams):
                 raise Denied(
                     "SX-ACCESS-014",
                     f"`{by}` cannot send an agent on behalf of `{on_behalf_of}`",
                     hint="only on behalf of yourself or your team",
                 )
             if any(
-                one.name == name and one.kind == kind and one.root != by.person
+                (one.name, one.kind) == (name, kind)
+                and not _is_over(one, now)
+                and not self._is_under(one, by)
                 for one in self.store.tokens()
             ):
                 raise Denied(
@@ -357,13 +365,13 @@ class Access:
             return name
         if kind == "agent" and on_behalf_of and not self._is_team(on_behalf_of):
             return on_behalf_of
-        return by.person or self._p.principal.person
+        return by.person or self._p.principal.person or login()
 
     def _is_team(self, name: str) -> bool:
         is_loaded = bool(self._p.state.read("project_get"))
         return is_loaded and any(team.name == name for team in self._p.manifest().teams)
 
-    def _check_root(self, root: str, now: int) -> None:
+    def _check_root(self, root: str, by: Principal, now: int) -> None:
         """Refuse a token for somebody who is sent away, or who has too many."""
         account = self.store.account(root)
         if account is not None and account.disabled_at:
@@ -373,6 +381,15 @@ class Access:
                 hint="make it for somebody else",
             )
         held = sum(one.root == root and not _is_over(one, now) for one in self.store.tokens())
+        made = sum(
+            one.parent == by.credential and not _is_over(one, now) for one in self.store.tokens()
+        )
+        if by.kind == "agent" and made >= TOKENS_PER_AGENT_MAX:
+            raise UsageError(
+                "SX-ACCESS-027",
+                f"`{by}` has made {made} tokens that have not ended",
+                hint=f"an agent makes at most {TOKENS_PER_AGENT_MAX}; revoke those that are unused",
+            )
         if held >= TOKENS_PER_PERSON_MAX:
             raise UsageError(
                 "SX-ACCESS-022",
@@ -414,7 +431,7 @@ class Access:
                 f"`{id_}` says that `{found.name}` is there",
                 hint=f"`sextant token create {person} --kind person` makes one for `{person}`",
             )
-        self._check_root(person, now)
+        self._check_root(person, by, now)
         parent = f"{_ACCOUNT}{person}" if self.store.account(person) else ""
         self.store.place_token(id_, person, parent)
         said = {"id": id_, "name": found.name, "from": found.root, "to": person}
@@ -422,8 +439,11 @@ class Access:
         return self._seen(self.store.line(id_, 1)[0])
 
     def _is_under(self, one: Token, by: Principal) -> bool:
-        """Say whether a token is `by`'s to see and to revoke."""
-        if by.is_administrator or (by.kind == "person" and one.root == by.person):
+        """Say whether a token is `by`'s to see and to revoke: an administrator's all, a person's
+        those that he answers for, else what was made with what it came with."""
+        if by.kind != "agent" and by.is_administrator:
+            return True
+        if by.is_oneself and one.root == by.name:
             return True
         line = self.store.line(one.id, TOKEN_LINE_MAX)
         return bool(by.credential) and by.credential in (above.id for above in line)
@@ -504,8 +524,7 @@ class Access:
 
     # ------------------------------------------------------------ accounts
 
-    def accounts(self, by: Principal) -> list[AccountSeen]:
-        _administrators_only(by)
+    def accounts(self) -> list[AccountSeen]:
         return [_account_seen(one) for one in self.store.accounts()]
 
     def create_account(
@@ -520,7 +539,6 @@ class Access:
         """Make an account. UsageError for a short password; Conflict for a taken name."""
         from argon2 import PasswordHasher
 
-        _administrators_only(by)
         _name(name)
         if role not in ROLES:
             raise UsageError(
@@ -549,7 +567,6 @@ class Access:
 
     def disable_account(self, name: str, *, by: Principal) -> None:
         """Disable an account. NotFound."""
-        _administrators_only(by)
         if not self.store.disable_account(name, self._p.clock.now_ns()):
             raise NotFound(
                 "SX-ACCESS-017",
@@ -585,15 +602,6 @@ def _name(name: str) -> None:
             "SX-ACCESS-018",
             f"`{name}` is not a name",
             hint="letters, digits, _ . @ and -, starting with a letter or digit",
-        )
-
-
-def _administrators_only(by: Principal) -> None:
-    if not by.is_administrator:
-        raise Denied(
-            "SX-ACCESS-019",
-            f"`{by}` is no administrator",
-            hint="an administrator's token is needed",
         )
 
 

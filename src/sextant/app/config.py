@@ -3,6 +3,7 @@ else."""
 
 import base64
 import difflib
+import getpass
 import glob
 import os
 import re
@@ -367,3 +368,11 @@ def _where(text: str, key: str) -> str:
         if re.match(rf"\s*\[?\s*[\"']?{re.escape(key)}[\"']?\s*[=\].]", line):
             return f"{FILE}:{number}"
     return f"{FILE}:1"
+
+
+def login() -> str:
+    """Return who works on this machine: what SEXTANT_USER says, else the login name."""
+    try:
+        return os.environ.get("SEXTANT_USER") or getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"

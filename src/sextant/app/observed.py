@@ -5,13 +5,20 @@ A name that no team has counts as no owner: whoever makes up owners has one shar
 who do.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from sextant.kernel.clock import NS
-from sextant.kernel.limits import OBSERVED_KEPT_S, OBSERVED_PER_OWNER_MAX, OBSERVED_SILENT_S
+from sextant.kernel.errors import UserError
+from sextant.kernel.limits import (
+    NAME_CHARS_MAX,
+    OBSERVED_KEPT_S,
+    OBSERVED_PER_OWNER_MAX,
+    OBSERVED_SILENT_S,
+)
 from sextant.kernel.nouns import Asset, Edge, Event
 from sextant.ledger.projections import AssetDeclared
 
@@ -29,6 +36,19 @@ class Seen(NamedTuple):
     at: int
     asset: Asset
     reported: bool
+
+
+_ASSET = re.compile(r"[a-z][a-z0-9_]*:[A-Za-z0-9][A-Za-z0-9_./@-]{0,127}")
+
+
+def check_reported(asset: str) -> None:
+    """Refuse what is no asset's id, and what the ledger's own entries are about."""
+    if not _ASSET.fullmatch(asset) or asset.startswith("ledger:"):
+        raise UserError(
+            "SX-REPORT-002",
+            f"`{asset[:NAME_CHARS_MAX]}` is not an asset's id",
+            hint="write kind:name, such as service:checkout; `ledger` is no kind",
+        )
 
 
 class ObservedAssets:

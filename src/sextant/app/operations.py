@@ -1,8 +1,7 @@
 """`Platform` in this process: one principal's view of a `LocalPlatform`. The command line opens
 one; the server one for each request.
 
-Everything here is thin: it resolves names, asks the policy where the room behind it does not, and
-calls that room.
+Everything here is thin: each operation is permitted, resolves names and calls what does it.
 """
 
 import functools
@@ -60,6 +59,9 @@ from sextant.ledger.log import entries
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
     from sextant.app.runs import RunReport
+
+
+_OWN_TRIGGERS = ("schedule", "undo")  # what becomes of a run follows from these
 
 
 class Operations:
@@ -394,6 +396,12 @@ class Operations:
         env: str = "",
         progress: Progress | None = None,
     ) -> "RunReport":
+        if trigger in _OWN_TRIGGERS:
+            raise UsageError(
+                "SX-RUN-010",
+                f"`{trigger}` is what Sextant itself starts a run for",
+                hint="leave it out, or say it in another word",
+            )
         request = self._request(assets, partition, stale=stale, force=force, downstream=not only)
         follower = _Follower(progress)
         report = self._p.runs.run(
@@ -556,7 +564,9 @@ class Operations:
         columns_of(asset)
         body = bodies.opened(rows, content_type, batch=batch, env=env)
         check_text("line", "batch", body.batch, NAME_CHARS_MAX)  # the body may name it
-        self._p.allow(self._who(), "push", asset, self._env(body.env))
+        self._env(body.env)
+        for where in self._p.manifest().environments:  # the rows come to each of them
+            self._p.allow(self._who(), "push", asset, where)
         return self._p.inbox.take(asset, body, by=self._who())
 
     def batches(
@@ -666,7 +676,7 @@ class Operations:
         return self._p.access.hand_token(token, person, by=self._who())
 
     def accounts(self) -> list[AccountSeen]:
-        return self._p.access.accounts(self._who())
+        return self._p.access.accounts()
 
     def create_account(
         self, name: str, password: str, *, role: Role = "viewer", teams: Sequence[str] = ()

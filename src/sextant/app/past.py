@@ -9,7 +9,7 @@ import msgspec
 from sextant.engine.versions import changed
 from sextant.kernel.errors import NotFound
 from sextant.kernel.limits import ACTIONS_REPLAYED_MAX
-from sextant.kernel.nouns import Asset, Principal, Release, Rule
+from sextant.kernel.nouns import Asset, Principal, Release, Rule, actor_of
 from sextant.ledger.log import Entry, entries
 from sextant.ledger.projections import RunChanged
 from sextant.policy.conditions import parse, possible_verbs
@@ -135,25 +135,13 @@ def _moves(p: "LocalPlatform", release: Release) -> Iterator[_Action]:
 
 def _principals(p: "LocalPlatform", actor: str) -> list[Principal]:
     """Return who an actor may have been: his role is not recorded."""
-    text, _, on_behalf_of = actor.partition(" for ")
-    kind, _, name = text.partition(":")
-    teams = {team.name for team in p.manifest().teams if name in team.members}
-    if kind != "person":
-        tokens = p.access.store.tokens() if (p.folder / "access.db").exists() else ()
-        teams |= {t for one in tokens if (one.kind, one.name) == (kind, name) for t in one.teams}
-    return [
-        msgspec.convert(
-            {
-                "name": name,
-                "kind": kind if kind in ("person", "agent", "system") else "token",
-                "teams": tuple(sorted(teams)),
-                "on_behalf_of": on_behalf_of,
-                "role": role,
-            },
-            Principal,
-        )
-        for role in _ROLES
-    ]
+    one = actor_of(actor)
+    teams = set(p.teams_of(one.name, ())) if one.kind == "person" else set()
+    if one.kind != "person" and (p.folder / "access.db").exists():
+        for token in p.access.store.tokens():
+            if (token.kind, token.name) == (one.kind, one.name):
+                teams.update(token.teams)
+    return [msgspec.structs.replace(one, teams=tuple(sorted(teams)), role=role) for role in _ROLES]
 
 
 def _asset(p: "LocalPlatform", id_: str) -> Asset | None:

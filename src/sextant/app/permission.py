@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
 import msgspec
 
+from sextant.app.observed import check_reported
 from sextant.app.port import ROLES, Operation
 from sextant.kernel.errors import Denied
 from sextant.kernel.nouns import Asset, Principal, Signal
-from sextant.ledger.log import entries
+from sextant.ledger.log import Entry, entries
 from sextant.ledger.projections import RunChanged
 
 if TYPE_CHECKING:
@@ -70,11 +71,13 @@ def _questions(
             stream = p.stream(given["dataset"])
             found = p.inbox.batch(stream, given["batch"], given.get("sender", ""), by)
             is_own = found is None or p.is_own(by, found.by)
-            yield Question(verb, stream, env, {"own": is_own})
+            for where in p.manifest().environments:  # its rows would come to each of them
+                yield Question(verb, stream, where, {"own": is_own})
         case "env":
             name = given["name"]
             is_new = "parent" in given  # also where the name is taken: that is said later
-            is_own = is_new or _is_theirs(p, by, "event_last_of", name, "env.created")
+            made = entries(p.state.read, "event_last_of", (name, "env.created"))
+            is_own = is_new or _is_theirs(p, by, made)
             yield Question(verb, None, name, {"own": is_own})
         case "release":
             for move in p.releases.get(given["release"]).moves:
@@ -85,8 +88,12 @@ def _questions(
             yield Question(verb, None, facts.env if facts else "")
         case "signal":
             rows = p.state.read("signal_get", (given["signal"],))
-            about = msgspec.json.decode(rows[0][0], type=Signal).asset if rows else ""
-            yield Question(verb, p.known_asset(about))
+            if rows:
+                signal = msgspec.json.decode(rows[0][0], type=Signal)
+                where = str(signal.evidence.get("env", ""))
+                yield Question(verb, p.known_asset(signal.asset), where)
+            else:
+                yield Question(verb)
         case "report":
             yield from _report(p, by, given, env)
         case "":
@@ -103,21 +110,21 @@ def _report(
     """A report is asked of the asset as it is known, of the owner that it is given, and of each
     asset into which it draws an edge."""
     id_, owner = str(given["asset"]), str(given.get("owner", ""))
+    check_reported(id_)
     known = p.known_asset(id_)
     if known is not None:
         yield Question("report", known, env)
     if known is None or owner not in ("", known.owner):
         kind, _, name = id_.partition(":")
         claimed = Asset(kind=kind, name=name, mode="observed", owner=owner)
-        is_own = (known is not None and known.owner != "") or _is_theirs(
-            p, by, "event_first_of", id_, "asset.observed"
-        )
+        first = entries(p.state.read, "events_of_both", (id_, "asset.observed", 1))
+        is_own = known is None or known.owner != "" or _is_theirs(p, by, first)
         yield Question("report", claimed, env, {"own": is_own})
     for other in given.get("downstream", ()):
         yield Question("link", p.asset(other), env)
 
 
-def _is_theirs(p: "LocalPlatform", by: Principal, query: str, subject: str, type_: str) -> bool:
-    """Say whether an event that `query` finds is `by`'s, or there is none."""
-    found = entries(p.state.read, query, (subject, type_))
-    return not found or p.is_own(by, found[0].envelope.actor)
+def _is_theirs(p: "LocalPlatform", by: Principal, found: list[Entry]) -> bool:
+    """Say whether the first of some events is `by`'s; no, where there is none: who cannot be told
+    is somebody else."""
+    return bool(found) and p.is_own(by, found[0].envelope.actor)

@@ -8,8 +8,8 @@ or on one of its rooms
 import contextlib
 import functools
 import gc
-import getpass
 import os
+import re
 import shutil
 import signal
 import sys
@@ -24,7 +24,7 @@ import msgspec
 from sextant.app import bundle, loading
 from sextant.app.answers import Reported
 from sextant.app.claims import environment_guard, refuse_environment_in_use
-from sextant.app.config import OWN, Config, find_config, read_config
+from sextant.app.config import OWN, Config, find_config, login, read_config
 from sextant.engine.executors.inline import InlineExecutor
 from sextant.engine.executors.process import ProcessExecutor
 from sextant.engine.personal import PersonalColumns
@@ -44,6 +44,7 @@ from sextant.kernel.nouns import (
     Principal,
     Rule,
     Signal,
+    actor_of,
     person_of,
 )
 from sextant.kernel.ports import Executor, Write
@@ -68,6 +69,7 @@ _WAITS = (
     "release",
     "rollback",
 )  # verbs that end in a release: an approval is waited for there
+_IS_ID = re.compile(r"[a-z]+_[0-9a-z]{26}")
 _COMPACT_FILES = 48  # small files of a table before they are merged after a publish
 _DECISIONS_MAX = 10_000  # remembered answers of the policy
 _DRAFT = "draft.json"  # in the platform's folder: the newest edit, while it is not recorded
@@ -135,7 +137,7 @@ class LocalPlatform:
         self.publisher = Publisher(
             self.state, self.lake, self.versions, self.releases, self.clock, self.ids
         )
-        self.principal = principal or Principal(name=os.environ.get("SEXTANT_USER") or _login())
+        self.principal = principal or Principal(name=login())
         self.manifest_digest = ""
         self.load_problem: ProjectError | None = None
         self._executor_kind = executor
@@ -493,11 +495,14 @@ class LocalPlatform:
     def teams_of(self, person: str, named: tuple[str, ...]) -> tuple[str, ...]:
         """Return the teams of a person whose token or account names some: those of them in which
         the project lists him, all of these where none is named. Of a person whom it lists nowhere:
-        those that are named."""
+        those that are named, but for teams whose members it lists."""
         if self._manifest is None and not self.state.read("project_get"):
             return named
-        listed = tuple(team.name for team in self.manifest().teams if person in team.members)
-        return tuple(team for team in listed if not named or team in named) if listed else named
+        members = {team.name: team.members for team in self.manifest().teams}
+        listed = tuple(team for team in members if person in members[team])
+        if listed:
+            return tuple(team for team in listed if not named or team in named)
+        return tuple(team for team in named if not members.get(team))
 
     def allow(
         self,
@@ -537,7 +542,8 @@ class LocalPlatform:
         """Return what the rules say; the answer to an equal question is remembered until the
         project changes."""
         facts = (asset.id, asset.owner, asset.tier, asset.mode) if asset else None
-        question = (by, verb, facts, env, tuple(sorted((context or {}).items())))
+        told = tuple(sorted((context or {}).items()))
+        question = (self.manifest_digest, by, verb, facts, env, told)
         found = self._decisions.get(question)
         if found is None:
             if (
@@ -614,8 +620,18 @@ class LocalPlatform:
         return self.access.person_of_token(kind, name.partition(" ")[0]) or found or None
 
     def is_own(self, by: Principal, actor: str) -> bool:
-        """Say whether the person who answers for `by` answers for an actor of the ledger too."""
-        return str(by) == actor or (bool(by.person) and self.person_behind(actor) == by.person)
+        """Say whether what an actor of the ledger made is `by`'s: he is it, or the person who
+        answers for it. A token has nothing of the other tokens of its person."""
+        return by.sender == actor_of(actor).sender or (
+            by.is_oneself and self.person_behind(actor) == by.name
+        )
+
+    def answers_for(self, by: Principal, actor: str) -> bool:
+        """Say whether one person stands behind both, however many tokens lie between: what the one
+        did, the other does not judge."""
+        return by.sender == actor_of(actor).sender or (
+            bool(by.person) and self.person_behind(actor) == by.person
+        )
 
     def graph(self) -> tuple[dict[str, Asset], list[Edge]]:
         """Return the assets by id, those that the project declares first, and the edges that hold
@@ -764,15 +780,13 @@ class LocalPlatform:
     def create_env(self, name: str, parent: str, *, by: Principal | None = None) -> None:
         """Create an environment that falls through to `parent`. UserError for a bad or taken
         name."""
-        import re
-
         self.manifest()
         self.check_env(parent)
-        if not re.fullmatch(r"[a-z][a-z0-9_-]{0,127}", name):
+        if not re.fullmatch(r"[a-z][a-z0-9_-]{0,127}", name) or _IS_ID.fullmatch(name):
             raise UserError(
                 "SX-ENV-002",
                 f"`{name}` is not a name for an environment",
-                hint="lower-case letters, digits, - and _, starting with a letter",
+                hint="lower-case letters, digits, - and _, starting with a letter; not an id",
             )
         if name in {row[0] for row in self.state.read("envs")}:
             raise UserError(
@@ -843,8 +857,6 @@ class LocalPlatform:
         upstream, downstream  assets that it stands on, and that stand on it
         Raises UserError for a managed asset, an unknown state or a cause that is no event.
         """
-        import re
-
         by = by or self.who()
         states = {
             "release": ("live", "rolled_back", "rejected"),
@@ -858,12 +870,9 @@ class LocalPlatform:
                 f"`{state}` is not a state of a {kind}",
                 hint=f"one of {', '.join(states)}",
             )
-        if not re.fullmatch(r"[a-z][a-z0-9_]*:[A-Za-z0-9][A-Za-z0-9_./@-]{0,127}", asset):
-            raise UserError(
-                "SX-REPORT-002",
-                f"`{asset}` is not an asset's id",
-                hint="write kind:name, such as service:checkout",
-            )
+        from sextant.app.observed import check_reported
+
+        check_reported(asset)
         managed = self.manifest().asset(asset)
         if managed is not None and managed.mode == "managed":
             raise UserError(
@@ -959,13 +968,12 @@ class LocalPlatform:
                 f"there is no open signal `{id_}`",
                 hint="`sextant signals` lists them",
             )
-        about = entries(self.state.read, "events_of_subject", (id_, 1 << 62, 10))
-        raised = next((e for e in about if e.envelope.type == "signal.raised"), None)
+        raised = entries(self.state.read, "events_of_both", (id_, "signal.raised", 1))
         signal_ = msgspec.json.decode(found[0][0], type=Signal)
-        if signal_.kind == GLASS and raised is not None and self.is_own(by, raised.envelope.actor):
+        if signal_.kind == GLASS and raised and self.answers_for(by, raised[0].envelope.actor):
             raise Denied(
                 "SX-SIGNAL-002",
-                f"`{by.person}` answers for `{raised.envelope.actor}`, who broke the glass",
+                f"`{by.person}` answers for `{raised[0].envelope.actor}`, who broke the glass",
                 hint="somebody else looks at it and closes it",
             )
         self.state.commit(
@@ -1046,13 +1054,6 @@ def _edges(manifest: Manifest | None) -> set[Edge]:
 
 def _sorted(edges: tuple[Edge, ...]) -> tuple[Edge, ...]:
     return tuple(sorted(edges, key=lambda e: (e.source, e.target, e.kind)))
-
-
-def _login() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"
 
 
 __all__ = ["LocalPlatform"]

@@ -2,9 +2,8 @@
 (`remote.py`), with the same answers and errors.
 
 `env=""` means the environment that the project names; lists come in pages, newest first.
-`OPERATIONS` says where each method stands
-in the HTTP API and what role it needs; the routes, the client and the API's description are made
-from it.
+`OPERATIONS` says where each method stands in the HTTP API and what it needs of who asks; the
+routes, the client and the API's description are made from it.
 """
 
 from collections.abc import Callable, Mapping, Sequence

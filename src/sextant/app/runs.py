@@ -44,6 +44,7 @@ from sextant.kernel.nouns import (
     Signal,
     Strategy,
     Version,
+    actor_of,
 )
 from sextant.kernel.ports import Statement, Write
 from sextant.ledger.log import entries
@@ -984,6 +985,7 @@ class Runs:
                 state="running",
                 trigger=trigger,
                 by=str(by),
+                who=msgspec.structs.replace(by, credential=""),
                 assets=request.assets,
                 bundle=manifest.bundle,
                 manifest=p.manifest_digest,
@@ -1343,8 +1345,12 @@ class Runs:
         self, facts: RunChanged, *, by: Principal, progress: Progress = _silent
     ) -> RunReport | None:
         """Continue a run whose process died, or close it when it makes no sense any more. None when
-        there was nothing left to do. Busy when somebody else is at it."""
+        there was nothing left to do. Busy when somebody else is at it.
+
+        It stays the run of who started it, also for the policy: `by` closes it at most.
+        """
         env = facts.env
+        starter = facts.who or actor_of(facts.by)  # earlier releases kept the text alone
         p = self._p
         manifest = p.manifest()
         created = next((row[2] for row in p.state.read("envs") if row[0] == env), 0)
@@ -1374,7 +1380,7 @@ class Runs:
                 manifest,
                 claimed,
                 facts.id,
-                by=by,
+                by=starter,
                 trigger=facts.trigger,
                 cause="",
                 ticks=facts.due,

@@ -57,7 +57,8 @@ class Visibility:
         return msgspec.structs.replace(result, message=message, measured={}, samples="")
 
     def run(self, run: RunChanged) -> RunChanged:
-        """Return a run; one that names no assets may have made any."""
+        """Return a run; one that names no assets may have made any. Who started it is in `by`."""
+        run = msgspec.structs.replace(run, who=None)
         hides = self.hides(*run.assets) or (not run.assets and self._hides_some())
         return msgspec.structs.replace(run, error=HIDDEN) if hides and run.error else run
 

@@ -103,6 +103,7 @@ EXPIRED_PER_WRITE = 500
 SESSION_S = 12 * 3600  # a signed-in browser: a working day
 TOKEN_DAYS_MAX = 730  # longest life of a token
 TOKEN_LINE_MAX = 8  # tokens made with tokens, one with the other
+TOKENS_PER_AGENT_MAX = 20  # that an agent has made and that have not ended
 TOKENS_PER_PERSON_MAX = 500  # tokens that one person answers for and that have not ended
 REQUEST_BYTES_MAX = 16 << 20  # body of one request to the API
 STREAMS_MAX = 64  # live streams of events at once

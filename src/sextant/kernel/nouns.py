@@ -4,7 +4,7 @@ An asset's id is `kind:name`. Times are ns since the epoch (UTC). Digests are lo
 SHA-256.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import msgspec
 
@@ -82,6 +82,12 @@ class Principal(Noun, frozen=True, kw_only=True):
         return self.role in ("", "admin")
 
     @property
+    def is_oneself(self) -> bool:
+        """Say whether it is the person himself: not a token that somebody else made in his name,
+        and answers for."""
+        return self.kind == "person" and self.name == self.person
+
+    @property
     def sender(self) -> str:
         """Who it is, whoever answers for it: `token:ci`, `agent:helper for ann`."""
         text = f"{self.kind}:{self.name}"
@@ -92,15 +98,24 @@ class Principal(Noun, frozen=True, kw_only=True):
         return self.sender if self.person in ("", said) else f"{self.sender} of {self.person}"
 
 
+def actor_of(text: str) -> Principal:
+    """Return who an actor of an event was, as far as its text says: the reverse of `str`, without
+    teams and role. Entries of earlier releases do not name the person of a token."""
+    rest, of, root = text.rpartition(" of ")
+    who, _, behalf = (rest if of else root).partition(" for ")
+    kind, _, name = who.partition(":")
+    return Principal(
+        name=name,
+        kind=cast("Any", kind if kind in ("person", "agent", "system") else "token"),
+        on_behalf_of=behalf,
+        root=root if of else "",
+    )
+
+
 def person_of(actor: str) -> str:
     """Return the person who answers for an actor of an event, as it says it: ann of `person:ann`,
     `token:ci of ann` and `agent:helper for ann`; "" where it does not say."""
-    who, of, root = actor.rpartition(" of ")
-    if of:
-        return root
-    who, _, behalf = root.partition(" for ")
-    kind, _, name = who.partition(":")
-    return behalf or (name if kind == "person" else "")
+    return actor_of(actor).person
 
 
 # ---------------------------------------------------------------- assets

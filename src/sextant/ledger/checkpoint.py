@@ -31,6 +31,7 @@ KEYS_SUBJECT = "ledger:keys"
 KEY_ROTATED = "ledger.key_rotated"
 # each lost attempt means that another process has signed, so a few are enough
 SIGN_ATTEMPTS_MAX = 32
+_ROTATIONS_MAX = 100_000
 
 
 class KeyRotated(msgspec.Struct, frozen=True):
@@ -279,9 +280,7 @@ def rotations(read: Read) -> list[tuple[int, KeyRotated]]:
     """Return the announced rotations as (seq, payload), oldest first. Signatures are not checked
     here: see `keys_by_size`."""
     found = []
-    for entry in reversed(entries(read, "events_of_subject", (KEYS_SUBJECT, 1 << 62, 10_000))):
-        if entry.envelope.type != KEY_ROTATED:
-            continue
+    for entry in entries(read, "events_of_both", (KEYS_SUBJECT, KEY_ROTATED, _ROTATIONS_MAX)):
         if not entry.is_intact:
             raise Damaged(
                 "SX-LEDGER-024",

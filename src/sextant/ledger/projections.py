@@ -19,6 +19,7 @@ from sextant.kernel.nouns import (
     Edge,
     Incident,
     Part,
+    Principal,
     Release,
     Signal,
     Version,
@@ -65,6 +66,7 @@ class RunChanged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     state: str
     trigger: str = ""
     by: str = ""
+    who: Principal | None = None  # the same, with teams and role: a resumed run is still his
     assets: tuple[str, ...] = ()
     partitions: str = ""
     bundle: str = ""

@@ -113,8 +113,11 @@ DEFAULT: tuple[Rule, ...] = (
         absolute=True,
     ),
     Rule(
-        name="an agent says of nobody who he is",
-        when="principal.kind == 'agent' && verb in ['account', 'hand']",
+        name="a person, not an agent, says who somebody is, and tends ledger and bytes",
+        when=(
+            "principal.kind == 'agent' && verb in ['account', 'hand', 'erase', 'rotate', 'pin', "
+            "'repair', 'collect', 'backup']"
+        ),
         then="deny",
         absolute=True,
     ),

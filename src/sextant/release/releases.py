@@ -449,10 +449,13 @@ class Releases:
         proposer = person_of(release.by) if proposer == "" else proposer
         proposed = str(by) == release.by or (bool(proposer) and proposer == by.person)
         if not deny and proposed:
+            oneself = str(by) == release.by
             raise Denied(
                 "SX-POLICY-003",
-                f"`{by.person}` answers for `{release.by}`, who proposed the release, and cannot "
-                "approve it",
+                "who proposed a release cannot approve it"
+                if oneself
+                else f"`{by.person}` answers for `{release.by}`, who proposed the release, and "
+                "cannot approve it",
                 hint="ask a second pair of eyes",
             )
         if not deny and proposer is None:

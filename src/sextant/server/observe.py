@@ -72,6 +72,8 @@ class Observer:
             for row in calls
             if now - int(row["last"]) < _AGAIN_NS and row["callee"] != row["caller"]
         }
+        # what feeds an asset of the project is said by its team, not by who sends spans
+        seen = {(s, t) for s, t in seen if p.manifest().asset(t) is None}
         events, new = self._taken_in(services, known)
         known = {id_: asset for id_, asset in known.items() if id_ not in _subjects(events)}
         everything = {*known, *new}
@@ -187,7 +189,7 @@ class Observer:
 
 def _is_asset(id_: str) -> bool:
     kind, _, name = id_.partition(":")
-    return bool(_KIND.fullmatch(kind)) and is_line(name, NAME_CHARS_MAX)
+    return kind != "ledger" and bool(_KIND.fullmatch(kind)) and is_line(name, NAME_CHARS_MAX)
 
 
 def _shown(owner: object) -> str:

@@ -169,8 +169,8 @@ class Child:
 class Supervisor:
     """The processes of one project."""
 
-    def __init__(self, config: Config, *, say: Callable[[str], None], user: str = "") -> None:
-        self.config, self._say, self._user = config, say, user
+    def __init__(self, config: Config, *, say: Callable[[str], None]) -> None:
+        self.config, self._say = config, say
         self.folder = config.root / OWN
         self._stop = threading.Event()
         self._lock: TextIO | None = None
@@ -211,7 +211,6 @@ class Supervisor:
                 ingest=address.ingest,
                 sql=address.sql,
                 secret=self._secret,
-                user=self._user,
                 restarts=restarts,
             )
 

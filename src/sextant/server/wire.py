@@ -28,7 +28,6 @@ class CoordinatorStart(msgspec.Struct, frozen=True, kw_only=True):
     ingest: str
     sql: str
     secret: str
-    user: str = ""
     restarts: dict[str, int] = {}
 
 

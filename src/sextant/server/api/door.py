@@ -156,9 +156,8 @@ class Door:
                 hint=f"wait {wait:.1f} s",
             )
         state["grant"] = grant
-        state["still"] = lambda: (
-            self._grant(headers) is not None
-        )  # asked again by an answer that goes on: a token may be revoked meanwhile
+        # asked again by an answer that goes on: a token may be revoked or handed over meanwhile
+        state["still"] = lambda: self._grant(headers)
         signs_in = path == SESSION and scope["method"] == "POST"  # with an older cookie, perhaps
         if grant is not None and not signs_in:
             self._check_csrf(scope["method"], headers, grant, caller)

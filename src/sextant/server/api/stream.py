@@ -104,10 +104,8 @@ class EventStream:
                 _TAKE_S,
             )
             await self._send(send, b": here from here on\nretry: 1000\n\n")
-            while not gone.done() and await asyncio.to_thread(scope["state"]["still"]):
-                see = Visibility(
-                    self._p, sees_personal=scope["state"]["grant"].principal.is_administrator
-                )
+            while not gone.done() and (grant := await asyncio.to_thread(scope["state"]["still"])):
+                see = Visibility(self._p, sees_personal=grant.principal.is_administrator)
                 position = await self._deliver(send, position, types, query.get("subject", ""), see)
                 await self._wait(position, gone, send)
             if not gone.done():

@@ -26,8 +26,8 @@ SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.s
 SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.id = ?
 -- name: event_by_seq
 SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.seq = ?
--- name: event_first_of
-SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.subject = ? AND e.type = ? ORDER BY e.seq LIMIT 1
+-- name: events_of_both
+SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.subject = ? AND e.type = ? ORDER BY e.seq LIMIT ?
 -- name: event_last_of
 SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.subject = ? AND e.type = ? ORDER BY e.seq DESC LIMIT 1
 -- name: events_of_subject
