@@ -391,6 +391,20 @@ def test_rows_are_for_every_environment(serving: Serving) -> None:
         assert ask(serving, "POST", path, token=agent, body=rows).status == 403, env
 
 
+def test_a_flood_of_refusals_stays_small(serving: Serving) -> None:
+    """If this fails, whoever is refused fills the ledger, which is never pruned."""
+    p, eve = serving.platform, person(serving, "eve")
+    p.clock = ManualClock(p.clock.now_ns())
+    assert report(serving, person(serving, "ann"), "service:pay", owner="ops") == 200
+    for _ in range(30):
+        assert report(serving, eve, "service:pay") == 403
+    assert len(Operations(p).events(type="decision.denied").items) == 1
+    p.clock.set(p.clock.now_ns() + 61 * 10**9)
+    assert report(serving, eve, "service:pay") == 403
+    newest = Operations(p).events(type="decision.denied").items[0]
+    assert newest["data"]["times_before"] == 29
+
+
 def test_an_agent_does_not_use_up_its_persons_tokens(serving: Serving) -> None:
     """If this fails, an agent that runs wild keeps its person from making a token."""
     agent = serving.token("viewer", name="helper", kind="agent", on_behalf_of="ann")

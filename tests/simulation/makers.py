@@ -236,6 +236,8 @@ class Makers:
         one.id, one.secret, one.teams = made["id"], made["secret"], tried.teams
         one.scopes = tried.scopes or SCOPES
         one.ends = self._now() + tried.days * DAY
+        if maker and maker.end():  # no more than he had, also when another has answered since
+            one.ends = min(one.ends, maker.end())
         self._made.append(one)
         self.counts["made by a token or account" if maker else "made on the folder"] += 1
         if maker:

@@ -31,10 +31,10 @@ from sextant.engine.personal import PersonalColumns
 from sextant.engine.selection import selected
 from sextant.engine.tables import RunTable
 from sextant.engine.versions import Versions
-from sextant.kernel.clock import Clock, SystemClock
+from sextant.kernel.clock import NS, Clock, SystemClock
 from sextant.kernel.errors import Busy, Conflict, Denied, NotFound, ProjectError, UserError
 from sextant.kernel.ids import Ids
-from sextant.kernel.limits import LOAD_TIMEOUT_S, OBSERVED_PER_OWNER_MAX
+from sextant.kernel.limits import DENIED_AGAIN_S, LOAD_TIMEOUT_S, OBSERVED_PER_OWNER_MAX
 from sextant.kernel.nouns import (
     Asset,
     CheckResult,
@@ -147,6 +147,8 @@ class LocalPlatform:
         self._draft: _Draft | None = None  # set while the manifest at hand is not recorded
         self._rules: tuple[Rule, ...] | None = None
         self._decisions: dict[Any, Decision] = {}
+        # refusals -> when one was written, and how many equal ones were not since
+        self._denied: dict[Any, tuple[int, int]] = {}
         self._interrupted = threading.Event()
         # how much of what is done here stops by itself; counted where signals come in, in a
         # command's one thread
@@ -518,8 +520,7 @@ class LocalPlatform:
         cannot_wait = decision.verdict == "approval" and verb not in _WAITS
         if decision.verdict == "deny" or cannot_wait:
             subject = asset.id if asset else env
-            data = {"verb": verb, "asset": subject, "env": env, "reasons": decision.reasons}
-            self.state.commit(Write((), (self.event("decision.denied", subject, data, by, ""),)))
+            self._record_denied(by, verb, subject, env, decision)
             raise Denied(
                 "SX-POLICY-001",
                 f"`{by}` may not {verb} `{subject}`: {'; '.join(decision.reasons)}",
@@ -530,6 +531,31 @@ class LocalPlatform:
         with self._lock:
             self._record()
         return decision
+
+    def _record_denied(
+        self, by: Principal, verb: str, subject: str, env: str, decision: Decision
+    ) -> None:
+        """Write the event of a refusal. Equal ones within a minute are one event, and the next
+        says how many there were: a flood must not fill a ledger that is never pruned."""
+        key = (str(by), verb, subject, env, decision.reasons)
+        now = self.clock.now_ns()
+        with self._lock:
+            at, times = self._denied.pop(key, (0, 0))
+            if at and now - at < DENIED_AGAIN_S * NS:
+                self._denied[key] = (at, times + 1)
+                return
+            while len(self._denied) >= _DECISIONS_MAX:
+                self._denied.pop(next(iter(self._denied)))
+            self._denied[key] = (now, 0)
+        data: dict[str, Any] = {
+            "verb": verb,
+            "asset": subject,
+            "env": env,
+            "reasons": decision.reasons,
+        }
+        if times:
+            data["times_before"] = times
+        self.state.commit(Write((), (self.event("decision.denied", subject, data, by, ""),)))
 
     def decide(
         self,

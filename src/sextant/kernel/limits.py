@@ -102,6 +102,7 @@ INBOX_BATCHES_EARLY = 5_000
 EXPIRED_PER_WRITE = 500
 SESSION_S = 12 * 3600  # a signed-in browser: a working day
 TOKEN_DAYS_MAX = 730  # longest life of a token
+DENIED_AGAIN_S = 60.0  # equal refusals of the policy within this time are one event
 TOKEN_LINE_MAX = 8  # tokens made with tokens, one with the other
 TOKENS_PER_AGENT_MAX = 20  # that an agent has made and that have not ended
 TOKENS_PER_PERSON_MAX = 500  # tokens that one person answers for and that have not ended
