@@ -997,9 +997,12 @@ class LocalPlatform:
         raised = entries(self.state.read, "events_of_both", (id_, "signal.raised", 1))
         signal_ = msgspec.json.decode(found[0][0], type=Signal)
         if signal_.kind == GLASS and raised and self.answers_for(by, raised[0].envelope.actor):
+            who = raised[0].envelope.actor
             raise Denied(
                 "SX-SIGNAL-002",
-                f"`{by.person}` answers for `{raised[0].envelope.actor}`, who broke the glass",
+                "who broke the glass does not close its signal"
+                if str(by) == who
+                else f"`{by.person}` answers for `{who}`, who broke the glass",
                 hint="somebody else looks at it and closes it",
             )
         self.state.commit(
