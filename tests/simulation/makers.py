@@ -23,6 +23,7 @@ from sextant.policy.decide import DEFAULT, VERBS, Decision, decide
 from sextant.stores.access import Account, Session
 
 DAY = 86400 * NS
+_START = 1_750_000_000 * NS
 ROLES = ("viewer", "operator", "admin")
 TEAMS = {"ops": ("ann", "bob"), "web": ("eve",), "data": ()}
 PEOPLE = ("ann", "bob", "eve", "zed")
@@ -118,7 +119,7 @@ class Makers:
             f"import sextant as sx\n{teams}\n"
             'sx.project("shop", tz="UTC", environments=["dev", "prod"], owner=ops)\n'
         )
-        self._clock = ManualClock(1_750_000_000 * NS)
+        self._clock = ManualClock(_START)
         self.p = LocalPlatform(
             read_config(root),
             clock=self._clock,
@@ -142,6 +143,7 @@ class Makers:
     def example(self, seed: str) -> None:
         """Grow a tree, judge it all along. Difference names the seed."""
         rng = random.Random(seed)
+        self._clock.set(_START)  # the years of ten thousand examples are more than 64 bits of ns
         self.p.access.close()
         self.p.access.store.path.unlink()
         self.p.__dict__["access"] = accounts.Access(self.p)

@@ -261,7 +261,7 @@ class Access:
             on_behalf_of=(on_behalf_of or root) if kind == "agent" else on_behalf_of,
             made_by=str(by),
             created_at=now,
-            expires_at=min(now + days * 86400 * NS, ends or 1 << 62),
+            expires_at=min(end for end in (now + days * 86400 * NS, ends) if end),
             root=root,
             parent=by.credential,
         )
