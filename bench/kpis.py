@@ -1,49 +1,20 @@
-"""Business numbers beside plain SQL: `PYTHONPATH=src python bench/kpis.py --examples 20000`.
-
-Makes, keeps and asks numbers as `tests/simulation/business_numbers.py` describes and prints one JSON
-line with what was counted. The first difference ends it with its seed.
+"""Business numbers beside plain SQL: `PYTHONPATH=src python bench/kpis.py --examples 20000`. Makes,
+keeps and asks numbers as `tests/simulation/business_numbers.py` describes.
 """
 
-import argparse
-import json
 import sys
-import time
-from pathlib import Path
+from contextlib import ExitStack
 
-TESTS = Path(__file__).resolve().parents[1] / "tests"
-sys.path[:0] = [str(TESTS), str(TESTS / "simulation")]
+import simulated
 
-import business_numbers  # noqa: E402 - the tests' folders come first
+import business_numbers  # isort: skip - of the tests' folders, which `simulated` puts first
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--examples", type=int, default=20000)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--example", type=int, help="only this one of them, to replay it")
-    arguments = parser.parse_args()
-    started_s = time.perf_counter()
-    differences = 0
-    numbers = range(arguments.examples) if arguments.example is None else [arguments.example]
-    world = business_numbers.Numbers()
-    for number in numbers:
-        try:
-            world.example(f"{arguments.seed} {number}")
-        except business_numbers.Difference as error:
-            differences += 1
-            print(error, file=sys.stderr, flush=True)
-            if differences >= 10:
-                break
-    line = {
-        "bench": "kpis",
-        "seed": arguments.seed,
-        "differences": differences,
-        "wall_s": round(time.perf_counter() - started_s, 1),
-        **dict(sorted(world.counts.items())),
-    }
-    print(json.dumps(line))
-    return 1 if differences else 0
+def make(_: ExitStack) -> business_numbers.Numbers:
+    return business_numbers.Numbers()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(
+        simulated.judge("kpis", make, business_numbers.Difference, about=__doc__, examples=20_000)
+    )

@@ -1,7 +1,7 @@
 """One business number in one zone: kept by one grain in partitions of another, asked by a third, and
 judged by plain SQL over all rows at once, whose buckets Python's calendar made.
 
-`bench/kpis.py` does many, `test_numbers.py` some.
+`bench/kpis.py` does many, `test_business_numbers.py` some.
 """
 
 import math
