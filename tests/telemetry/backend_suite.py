@@ -70,6 +70,7 @@ def suite(store: Telemetry, folder: Path) -> None:
     assert store.query("SELECT count() FROM obs.metrics WHERE metric = 'm'", form="TSV") == b"1\n"
     assert store.query("SELECT sum(count) FROM obs.refused", form="TSV") == b"2\n"
     growth(store, folder)
+    apart(store)
     for sql, kind in (
         ("SELECT nothing", BadData),
         ("INSERT INTO obs.logs (body) VALUES ('x')", SextantError),
@@ -92,6 +93,42 @@ def suite(store: Telemetry, folder: Path) -> None:
         raise AssertionError("no limit of time")
     assert store.query("SELECT count() FROM obs.logs", form="TSV") == b"1\n"
     store.close()
+
+
+def apart(store: Telemetry) -> None:
+    """Raise AssertionError where rows of a question that failed come with another caller's answer:
+    what the first had written already, in whatever format it was."""
+    limits = QueryLimits(seconds=0.5, rows_result=100_000)
+    failing = (
+        "SELECT number, 'closed' AS secret FROM numbers(100000000)",
+        "SELECT number, 'closed', throwIf(number = 70000) FROM numbers(90000)",
+        "SELECT number, 'closed', sleepEachRow(0.001) FROM numbers(90000)",
+        "SELECT 'closed', nothing",
+        "SELECT 'closed' FROM",
+    )
+    for form in (
+        "JSON",
+        "JSONEachRow",
+        "JSONCompact",
+        "CSV",
+        "TSV",
+        "Arrow",
+        "Native",
+        "RowBinary",
+    ):
+        for sql in failing:
+            for question in (store.ask, store.query):
+                try:
+                    question(sql, form=form, limits=limits)
+                except SextantError:
+                    pass
+                else:
+                    raise AssertionError(f"{sql} did not fail")
+                for other in ("TSV", "JSONEachRow"):
+                    found = store.ask("SELECT 1 AS one", form=other, limits=limits)
+                    expected = b"1\n" if other == "TSV" else b'{"one":1}\n'
+                    assert found == expected, (sql, form, found[:80])
+                    assert store.query("SELECT 1 AS one", form=other, limits=limits) == expected
 
 
 def growth(store: Telemetry, folder: Path) -> None:

@@ -86,12 +86,7 @@ class ChdbStore:
 
     def run(self, sql: str) -> None:
         with self._writing:
-            try:
-                self._writer.query(sql, "Null")
-            except RuntimeError as error:
-                raise answers.of_writing(
-                    str(error), f"`{sql.split('(', maxsplit=1)[0].strip()[:80]}`"
-                ) from error
+            self._write(sql, f"`{sql.split('(', maxsplit=1)[0].strip()[:80]}`")
 
     def insert(self, table: str, rows: bytes, *, token: str, form: str = "Native") -> None:
         with _as_file(rows) as path, self._writing:
@@ -101,10 +96,7 @@ class ChdbStore:
                 f"INSERT INTO {table} FROM INFILE '{path}' SETTINGS {INSERT_SETTINGS}, "
                 f"insert_deduplication_token='{_quoted(token)}' FORMAT {form}"
             )
-            try:
-                self._writer.query(sql, "Null")
-            except RuntimeError as error:
-                raise answers.of_writing(str(error), f"rows of `{table}`") from error
+            self._write(sql, f"rows of `{table}`")
             tokens.sync(self._data, table)
 
     def query(
@@ -165,19 +157,34 @@ class ChdbStore:
             connection = idle.pop() if idle else self._open(kind)
         try:
             answer: bytes = connection.query(sql, form, params=dict(params or {})).bytes()
-        except RuntimeError as error:
-            raise answers.of_question(str(error)) from error
-        finally:
-            with self._lock:
-                if (
-                    self._closed
-                    or len(idle) >= _IDLE_CONNECTIONS_MAX
-                    or self._idle.get(kind) is not idle
-                ):
-                    connection.close()
-                else:
-                    idle.append(connection)
+        except BaseException as error:
+            # what the query had written until it failed would come with the next one's answer
+            connection.close()
+            if isinstance(error, RuntimeError):
+                raise answers.of_question(str(error)) from error
+            raise
+        with self._lock:
+            if (
+                self._closed
+                or len(idle) >= _IDLE_CONNECTIONS_MAX
+                or self._idle.get(kind) is not idle
+            ):
+                connection.close()
+            else:
+                idle.append(connection)
         return answer
+
+    def _write(self, sql: str, what: str) -> None:
+        """Run a statement that changes something; `what` it is, for an error. A connection on which
+        one failed is not used again. The writer's lock is held."""
+        try:
+            self._writer.query(sql, "Null")
+        except BaseException as error:
+            failed, self._writer = self._writer, self._open(_Kind(False, _NO_LIMITS, ()))
+            failed.close()
+            if isinstance(error, RuntimeError):
+                raise answers.of_writing(str(error), what) from error
+            raise
 
     def _open(self, kind: _Kind) -> Any:
         connection = self._engine.connect(self._address)

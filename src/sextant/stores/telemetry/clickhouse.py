@@ -156,6 +156,9 @@ class ClickHouseStore:
                     f"ClickHouse at {self._host} does not answer: {error}",
                     hint="what was taken waits in the journal",
                 ) from error
+            except BaseException:
+                self.close()  # the rest of its answer would be taken for the next one's
+                raise
         if answer.status != 200:
             raise RuntimeError(data[:4000].decode(errors="replace"))
         return data
