@@ -7,11 +7,12 @@ with `Last-Event-ID`. Source: WHATWG HTML, section 9.2 (server-sent events).
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from urllib.parse import parse_qs
 
 import msgspec
 
+from sextant.app.access import Grant
 from sextant.app.answers import EventSeen
 from sextant.app.platform import LocalPlatform
 from sextant.app.views import event_seen
@@ -104,9 +105,12 @@ class EventStream:
                 _TAKE_S,
             )
             await self._send(send, b": here from here on\nretry: 1000\n\n")
-            while not gone.done() and (grant := await asyncio.to_thread(scope["state"]["still"])):
-                see = Visibility(self._p, sees_personal=grant.principal.is_administrator)
-                position = await self._deliver(send, position, types, query.get("subject", ""), see)
+            wants = (types, query.get("subject", ""))
+            while not gone.done():
+                sent_to = await self._deliver(send, position, wants, scope["state"]["still"])
+                if sent_to is None:
+                    break
+                position = sent_to
                 await self._wait(position, gone, send)
             if not gone.done():
                 await send({"type": "http.response.body", "body": b""})
@@ -129,13 +133,24 @@ class EventStream:
                 await self._send(send, b": alive\n\n")
 
     async def _deliver(
-        self, send: Send, position: int, types: set[str], subject: str, see: Visibility
-    ) -> int:
-        """Send what stands at and behind `position`; return the position behind it."""
+        self,
+        send: Send,
+        position: int,
+        wants: tuple[set[str], str],
+        still: Callable[[], Grant | None],
+    ) -> int | None:
+        """Send what stands at and behind `position`, of the wanted types and subject; return the
+        position behind it. None when the reader may read no more: asked of each page when it has
+        been read, so that nothing goes out that was written after he was sent away."""
+        types, subject = wants
         while True:
             found = await asyncio.to_thread(
                 entries, self._p.state.read, "events_after", (position, _PAGE)
             )
+            grant = await asyncio.to_thread(still)
+            if grant is None:
+                return None
+            see = Visibility(self._p, sees_personal=grant.principal.is_administrator)
             out = []
             shown = await asyncio.to_thread(_shown, found, see)
             for seen in shown:
