@@ -27,7 +27,8 @@ from sextant.kernel.nouns import Measure
 from sextant.kernel.ports import TableCommit
 from sextant.server.sql import system
 from sextant.server.sql.catalogue import Catalogue, LiveKpi, LiveTable, live_kpi
-from sextant.server.sql.endpoint import make_sql_app
+from sextant.server.sql.answering import InProcess
+from sextant.server.sql.endpoint import SqlDoor
 from sextant.server.sql.guard import Guard, Judged
 from sextant.stores.lake import frames
 from sextant.stores.lake.iceberg import IcebergLake
@@ -50,6 +51,10 @@ class Caller(NamedTuple):
     name: str
     role: str = "viewer"
     scopes: tuple[str, ...] = ("api", "query")
+
+    @property
+    def person(self) -> str:
+        return self.name
 
 
 TOKENS = {
@@ -190,6 +195,10 @@ class Answer(NamedTuple):
         return self.body.decode()
 
 
+def version(store: ChdbStore) -> str:
+    return store.query("SELECT version()", form="TSVRaw").decode().strip()
+
+
 class Served:
     """The SQL door of a world on a loopback port, as the telemetry process serves it."""
 
@@ -204,11 +213,11 @@ class Served:
         def flush() -> None:
             self.flushed += 1
 
-        self.app = make_sql_app(
-            world.store,
-            flush,
+        self.answering = InProcess(world.store, flush, world.catalogue)
+        self.app = SqlDoor(
+            self.answering,
+            version(world.store),
             authorise,
-            world.catalogue,
             internal=SECRET,
             refused=lambda who, why: self.refused.append((who, why)),
         )

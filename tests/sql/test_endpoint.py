@@ -14,11 +14,12 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from sql_door import SECRET, Served, World
+from sql_door import SECRET, Served, World, version
 
 from sextant.kernel import limits
 from sextant.kernel.errors import WorldError
-from sextant.server.sql.endpoint import make_sql_app
+from sextant.server.sql.answering import InProcess
+from sextant.server.sql.endpoint import SqlDoor
 
 FOREVER = "SELECT sum(cityHash64(number, number + 1)) FROM numbers(20000000000000)"
 
@@ -102,7 +103,8 @@ def test_who_the_tokens_belong_to_may_be_unknown_for_a_while(world: World) -> No
 
     import asyncio
 
-    app = make_sql_app(world.store, lambda: None, away, world.catalogue)
+    answering = InProcess(world.store, lambda: None, world.catalogue)
+    app = SqlDoor(answering, version(world.store), away)
     said: list[Any] = []
 
     async def receive() -> dict[str, Any]:
@@ -429,7 +431,7 @@ def test_what_waits_to_be_put_in_is_seen(door: Served) -> None:
 def test_a_defect_is_answered_and_tells_nothing(
     door: Served, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(door.app._guard, "judge", lambda *_a, **_k: 1 / 0)
+    monkeypatch.setattr(door.answering._answerer._guard, "judge", lambda *_a, **_k: 1 / 0)
     answer = door.ask("SELECT 1")
     assert (answer.status, answer.headers["x-clickhouse-exception-code"]) == (500, "49")
     assert "division" not in answer.text

@@ -637,9 +637,8 @@ class Operations:
     # ------------------------------------------------------------ telemetry
 
     def query(self, sql: str, *, form: str = "JSON", params: dict[str, str] | None = None) -> bytes:
-        return self._p.ask(
-            sql, form, params or {}, self._who().role or "admin"
-        )  # who has the folder has all of it
+        who = self._who()  # who has the folder has all of it
+        return self._p.ask(sql, form, params or {}, who.role or "admin", who.person)
 
     # ------------------------------------------------------------ people
 

@@ -161,7 +161,7 @@ class LocalPlatform:
         # loading, and making executors: several requests may come at once
         self._lock = threading.RLock()
         # how SQL questions are answered; set by the server
-        self.asker: Callable[[str, str, Mapping[str, str], str], bytes] | None = None
+        self.asker: Callable[[str, str, Mapping[str, str], str, str], bytes] | None = None
         self._closing = contextlib.ExitStack()
         self.cancelled: set[str] = set()  # runs that somebody asked to stop
         self._personal: tuple[str, PersonalColumns] | None = None  # of the manifest of a digest
@@ -758,7 +758,9 @@ class LocalPlatform:
         if events:
             self.state.commit(Write((), tuple(events)))
 
-    def ask(self, sql: str, form: str, params: Mapping[str, str], role: str) -> bytes:
+    def ask(
+        self, sql: str, form: str, params: Mapping[str, str], role: str, person: str = ""
+    ) -> bytes:
         """Answer a question in ClickHouse's SQL, by the telemetry process of the server that runs
         for this project, or by a store opened for the question."""
         if self.asker is None:
@@ -766,7 +768,7 @@ class LocalPlatform:
 
             self.asker = registry.load("query.local")(self)
         assert self.asker is not None
-        return self.asker(sql, form, params, role)
+        return self.asker(sql, form, params, role, person)
 
     def at_close(self, do: Callable[[], None]) -> None:
         """Do something when the platform closes; the newest first."""

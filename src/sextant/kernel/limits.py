@@ -131,8 +131,16 @@ SQL_SECONDS_MAX = 30.0  # of one query
 SQL_MEMORY_BYTES_MAX = 1 << 30  # of one query: half of what the store may use
 SQL_ROWS_MAX = 10_000_000  # of one answer
 SQL_RESULT_BYTES_MAX = 128 << 20  # of one answer: it is held in memory until it is sent
-SQL_AT_ONCE_MAX = 8  # queries that run
-SQL_OF_ONE_MAX = 4  # of them, by one token or person: a dashboard leaves room for others
+SQL_AT_ONCE_MAX = 4  # queries that run, each in a process of its own
+SQL_OF_ONE_MAX = 2  # of them, by one person: a dashboard leaves room for others
+SQL_WARM_MAX = 2  # query processes that are kept between questions: some 100 MB each
+SQL_IDLE_S = 120.0  # and so long after the last one: somebody who thinks about an answer
+SQL_PROCESS_S_MAX = 3600.0  # age of a query process: what its allocator keeps goes with it
+# data that a query process may map, beyond which the kernel gives it no more: SQL_MEMORY_BYTES_MAX
+# is what ClickHouse counts, and what it has mapped at its start is half of this
+SQL_PROCESS_BYTES_MAX = 4 << 30
+# so far a query process may be behind the tables; who has just written does not wait for it
+SQL_BEHIND_S = 3.0
 SQL_WAITING_MAX = 64  # queries that wait for a turn: three dashboards
 SQL_WAIT_S = 10.0  # for a turn
 BODY_BYTES_MAX = 32 << 20  # what one request to the intake may carry, as sent

@@ -5,11 +5,11 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sextant.server import meter
-from sextant.server.client import TelemetryClient
+from sextant.server.client import Ask, TelemetryClient
 from sextant.server.feed import Feed
 from sextant.server.hold import hold_store
 from sextant.server.live import live_tables
@@ -23,7 +23,7 @@ _STOP_S = 10.0
 _MAY_SEE_KPIS = re.compile(r"kpi|show|desc|exists|system|schema", re.IGNORECASE)
 
 
-def open_alone(platform: "LocalPlatform") -> Callable[[str, str, Mapping[str, str], str], bytes]:
+def open_alone(platform: "LocalPlatform") -> Ask:
     """Start a telemetry process, feed it, and return what asks it; it ends when the platform
     closes. Busy while another command asks for long."""
     p = platform
@@ -44,14 +44,14 @@ def open_alone(platform: "LocalPlatform") -> Callable[[str, str, Mapping[str, st
         sql=claim("sql", "127.0.0.1:0"),
         api="",
         secret=secret,
-    )
+    ) | {"apart": False}  # nobody else asks it, and it ends with the command
     child = Child("telemetry", "sextant.server.telemetry", lambda _: start, "", lambda _: None)
     p.at_close(lambda: child.end(time.monotonic() + _STOP_S))
     child.begin(working_environment("telemetry"), {})
     client = TelemetryClient(f"http://{start['ingest']}", f"http://{start['sql']}", secret)
     kpis_shown: list[bool] = []  # whether KPIs are among the tables that telemetry was told
 
-    def ask(sql: str, form: str, params: Mapping[str, str], role: str) -> bytes:
+    def ask(sql: str, form: str, params: Mapping[str, str], role: str, person: str) -> bytes:
         wanted = _MAY_SEE_KPIS.search(" ".join((sql, *params.values()))) is not None
         if not kpis_shown:
             kpis_shown.append(wanted)
@@ -59,7 +59,7 @@ def open_alone(platform: "LocalPlatform") -> Callable[[str, str, Mapping[str, st
         elif wanted and not kpis_shown[0]:
             kpis_shown[0] = True
             feed.show()
-        return client.ask(sql, form, params, role)
+        return client.ask(sql, form, params, role, person)
 
     feed = Feed(
         p,

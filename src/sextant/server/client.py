@@ -3,7 +3,7 @@
 import http.client
 import threading
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.message import Message
 from typing import Any
 
@@ -13,6 +13,8 @@ from sextant.formats import clickhouse_json
 from sextant.kernel.errors import WorldError, from_problem
 
 _TIMEOUT_S = 60.0
+# what answers SQL: query, format, parameters, role and person of whoever asks
+Ask = Callable[[str, str, Mapping[str, str], str, str], bytes]
 
 
 class TelemetryClient:
@@ -105,10 +107,13 @@ class TelemetryClient:
             {"Content-Type": "application/x-ndjson", "X-Token": token},
         )
 
-    def ask(self, sql: str, form: str, params: Mapping[str, str], role: str) -> bytes:
+    def ask(
+        self, sql: str, form: str, params: Mapping[str, str], role: str, person: str = ""
+    ) -> bytes:
         """Run an untrusted query at the SQL endpoint, which judges it. `JSON`, `JSONCompact` and
         `JSONEachRow` have exact values (`formats.clickhouse_json`); other formats are ClickHouse's.
 
+        person  for whom; who asks for nobody shares with others of that kind
         params  plain values; ClickHouse reads them with the escapes of TSV
         """
         is_exact = form in clickhouse_json.FORMS
@@ -124,7 +129,11 @@ class TelemetryClient:
             "POST",
             f"/?{query}",
             sql.encode(),
-            {"Content-Type": "text/plain", "X-Sextant-Role": role},
+            {
+                "Content-Type": "text/plain",
+                "X-Sextant-Role": role,
+                "X-Sextant-Person": urllib.parse.quote(person),
+            },
             self.sql,
         )
         return clickhouse_json.exact(data, headers["x-clickhouse-format"] or "", form)

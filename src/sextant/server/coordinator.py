@@ -157,9 +157,9 @@ class Coordinator:
             self.platform.pause(5.0)
             self._stumbled.discard(env)
 
-    def _ask(self, sql: str, form: str, params: Mapping[str, str], role: str) -> bytes:
+    def _ask(self, sql: str, form: str, params: Mapping[str, str], role: str, person: str) -> bytes:
         self.feed.step()  # what was acknowledged is seen
-        return self.client.ask(sql, form, params, role)
+        return self.client.ask(sql, form, params, role, person)
 
     def _notice(self) -> None:
         """Wake the schedulers when something was written, by whatever process: rows that were

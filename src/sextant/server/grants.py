@@ -28,6 +28,7 @@ class Grant(msgspec.Struct, frozen=True):
 
     active: bool
     name: str = ""
+    person: str = ""  # who answers for it
     kind: str = ""
     teams: tuple[str, ...] = ()
     role: str = ""

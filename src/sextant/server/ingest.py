@@ -6,6 +6,7 @@ not taken again.
 """
 
 import asyncio
+import time
 import urllib.parse
 import zlib
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -94,6 +95,7 @@ class IngestDoor:
         self._refused: dict[tuple[str, str, str], int] = {}
         self._refusals = refusals
         self._held = 0  # bytes of the requests at hand
+        self._wrote: dict[str, float] = {}  # person -> when he sent last, monotonic seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -131,6 +133,11 @@ class IngestDoor:
             )
             answer = protocol.no(content_type, 500, bug) if protocol else problem(500, bug)
         await _send(send, answer, more)
+
+    def wrote(self, person: str) -> bool:
+        """Say whether a person has sent something within the last seconds, which may not be seen by
+        all query processes yet."""
+        return time.monotonic() - self._wrote.get(person, float("-inf")) < limits.SQL_BEHIND_S
 
     async def _other(self, scope: Scope, headers: Mapping[str, str], receive: Receive) -> Answer:
         path = scope["path"]
@@ -215,7 +222,15 @@ class IngestDoor:
                 f"the token of `{grant.name}` does not open this door",
                 hint=f"it is for {', '.join(grant.scopes)}; make one with the scope ingest",
             )
+        self._note(grant.person)
         return grant.owner or grant.name
+
+    def _note(self, person: str) -> None:
+        """Note that a person sends, in the order of time."""
+        self._wrote.pop(person, None)
+        self._wrote[person] = time.monotonic()
+        if len(self._wrote) > _COUNTED_MAX:
+            del self._wrote[next(iter(self._wrote))]
 
     # ---------------------------------------------------------------- what
 

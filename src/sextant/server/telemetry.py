@@ -1,5 +1,5 @@
-"""The telemetry process: the store, the intake, and two doors - ingest and SQL. Nothing of the
-ledger, of accounts or of secrets is here.
+"""The telemetry process: the store, the intake, and two endpoints - ingest, and SQL, which answers
+in processes of its own. Nothing of the ledger, of accounts or of secrets is here.
 
 Started by the supervisor (`python -m sextant.server.telemetry`), with what it needs on standard
 input; confined before anything is opened.
@@ -23,6 +23,9 @@ from sextant.kernel.errors import Denied, NotFound, SextantError, StorageError
 from sextant.kernel.lengths import length_s
 from sextant.server.refusals import Refusals
 from sextant.server.serving import Server, resident
+from sextant.server.sql.answering import InProcess
+from sextant.server.sql.query_processes import QueryProcesses
+from sextant.server.sql.starter import Starter
 from sextant.server.wire import Ready, end_with_parent, read_start, say_ready
 
 _MEMORY_BYTES = 2 << 30  # what all queries and merges together may use
@@ -42,17 +45,17 @@ class TelemetryStart(msgspec.Struct, frozen=True, kw_only=True):
     retention: dict[str, str] = {}
     clickhouse: str = ""
     series_max: int = 0
+    apart: bool = True  # strangers' queries run in processes of their own
 
 
 class TelemetryProcess:
     """Everything of the process; `make` puts it together."""
 
-    def __init__(self, start: TelemetryStart) -> None:
+    def __init__(self, start: TelemetryStart, starter: Starter | None) -> None:
         from sextant.server import ops
         from sextant.server.grants import Grants
         from sextant.server.ingest import IngestDoor
-        from sextant.server.sql.catalogue import Catalogue
-        from sextant.server.sql.endpoint import make_sql_app
+        from sextant.server.sql.endpoint import SqlDoor
         from sextant.stores.telemetry import migrate
         from sextant.stores.telemetry.intake import Intake
         from sextant.stores.telemetry.series import Series
@@ -70,7 +73,6 @@ class TelemetryProcess:
         migrate.migrate(self.store, days)
         for statement in ops.ddl():
             self.store.run(statement)
-        self.catalogue = Catalogue(self.store, Path(start.lake), elsewhere=bool(start.clickhouse))
         series = Series(per_owner=start.series_max) if start.series_max else Series()
         self.intake = Intake(
             self.store, folder, clock, retention_days=days["samples"], series=series
@@ -85,13 +87,25 @@ class TelemetryProcess:
             inner=self.inner,
             refusals=self.refusals,
         )
-        self.sql = make_sql_app(
-            self.store,
-            self.intake.flush,
+        self.answering: QueryProcesses | InProcess
+        if starter is None:
+            from sextant.server.sql.catalogue import Catalogue
+
+            catalogue = Catalogue(self.store, Path(start.lake), elsewhere=bool(start.clickhouse))
+            self.answering = InProcess(self.store, self.intake.flush, catalogue)
+        else:
+            from sextant.server.sql.attached import tables_of
+
+            self.answering = QueryProcesses(
+                starter, folder, tables_of(self.store), self.intake.flush, self.store.changed
+            )
+        self.sql = SqlDoor(
+            self.answering,
+            self.store.query("SELECT version()", form="TSVRaw").decode().strip(),
             grants.of,
-            self.catalogue,
             internal=start.secret,
             refused=lambda who, why: self.refusals.add(who, f"{why} for sql"),
+            wrote=self.ingest.wrote,
         )
 
     # ---------------------------------------------------------------- the inner door
@@ -124,16 +138,9 @@ class TelemetryProcess:
             found: bytes = self.store.query(asked.sql, form=asked.form, params=asked.params)
             return found
         elif word == "tables":
-            from sextant.server.sql.catalogue import LiveKpi, LiveTable
+            from sextant.server.sql.catalogue import Told
 
-            told = msgspec.json.decode(body, type=_Tables)
-            applied = self.catalogue.apply(
-                told.env,
-                msgspec.convert(told.tables, list[LiveTable]),
-                msgspec.convert(told.kpis, list[LiveKpi]),
-                told.guarded,
-            )
-            return msgspec.json.encode(applied)
+            self.answering.tell(msgspec.json.decode(body, type=Told))
         elif word.startswith("rows/fed."):
             token = headers.get("x-token", "")
             if not token:
@@ -146,12 +153,10 @@ class TelemetryProcess:
     def health(self) -> dict[str, Any]:
         """Return what the coordinator meters: numbers of queues and counters, sizes in bytes, and
         which start of the process this is."""
-        running, waiting = self.sql.queue()
         return {
             "boot": self.boot,
             **self.intake.health(),
-            "queries_running": running,
-            "queries_waiting": waiting,
+            **self.sql.health(),
             "memory_bytes": resident(),
             "disk_bytes": _disk(Path(self.start.folder)),
         }
@@ -171,11 +176,12 @@ class _Asked(msgspec.Struct):
     form: str = "JSONEachRow"
 
 
-class _Tables(msgspec.Struct):
-    env: str
-    tables: list[Any]
-    kpis: list[Any]
-    guarded: list[str]
+def _starter(start: TelemetryStart) -> Starter:
+    """Return what starts query processes: itself started before this one is confined."""
+    from sextant.server.sql.query_process import Place, serve
+
+    place = Place(start.folder, str(Path(start.folder) / "store" / "data"), start.lake)
+    return Starter(lambda link: serve(link, place))
 
 
 def _open_store(start: TelemetryStart, folder: Path) -> Any:
@@ -265,8 +271,9 @@ def main() -> int:
             if port
         ]
         os.umask(0o077)  # chDB makes files and folders by it
+        starter = _starter(start) if start.apart and not start.clickhouse else None
         confined = confine(Path(start.folder), Path(start.lake), connect=ports)
-        process = TelemetryProcess(start)
+        process = TelemetryProcess(start, starter)
     except OSError as error:
         refused = StorageError(
             "SX-TELEMETRY-007",

@@ -165,6 +165,7 @@ def make_api(
         return Introspected(
             active=True,
             name=one.name,
+            person=one.person,
             kind=one.kind,
             teams=one.teams,
             role=grant.role,

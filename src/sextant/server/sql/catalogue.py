@@ -24,8 +24,9 @@ import difflib
 import hashlib
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -125,11 +126,82 @@ class _Snapshot:
         return {name for one in self.shown.values() for name, _ in one.made_by}
 
 
+class Told(msgspec.Struct, frozen=True):
+    """What the coordinator says is live: what `Catalogue.apply` takes."""
+
+    env: str = ""
+    tables: tuple[LiveTable, ...] = ()
+    kpis: tuple[LiveKpi, ...] = ()
+    guarded: tuple[str, ...] = ()
+
+
+def check(tables: Iterable[LiveTable]) -> None:
+    """Raise BadData for tables that are none of the lake, or contradict each other."""
+    live: dict[tuple[str, str], LiveTable] = {}
+    for table in tables:
+        if not _LOCATOR.fullmatch(table.locator) or ".." in table.locator.split("/"):
+            raise BadData(
+                "SX-SQL-020",
+                f"`{table.locator[:120]}` is no metadata file of the lake",
+                hint="a locator is `<table>/metadata/<file>.metadata.json`",
+            )
+        if table.live and live.setdefault((table.env, table.name), table) != table:
+            raise BadData(
+                "SX-SQL-021",
+                f"two versions of `{table.name}` are said to be live in {table.env}",
+                hint="an environment has one live version of a dataset",
+            )
+
+
+class Others(Protocol):
+    """The tables of `obs` and `ops`: where they stand is not the catalogue's to know."""
+
+    def has(self, database: str, table: str) -> bool:
+        """Say whether there is this table; it can be read from now on."""
+        ...
+
+    def need_for(self, statement: str) -> None:
+        """Make readable what a statement of ours names."""
+        ...
+
+    def all(self) -> None:
+        """Make all of them readable, for those who look around."""
+        ...
+
+
+class _InStore:
+    """They stand in the store that the catalogue uses; what was there once is remembered."""
+
+    def __init__(self, store: Telemetry) -> None:
+        self._store = store
+        self._found: set[tuple[str, str]] = set()
+
+    def has(self, database: str, table: str) -> bool:
+        if (database, table) in self._found:
+            return True
+        found = self._store.query(
+            "SELECT count() FROM system.tables WHERE database = {d:String} AND name = {t:String}",
+            form="TSV",
+            params={"d": _escaped(database), "t": _escaped(table)},
+        )
+        if found == b"1\n":
+            self._found.add((database, table))
+        return found == b"1\n"
+
+    def need_for(self, statement: str) -> None:
+        """They are there."""
+
+    def all(self) -> None:
+        """They are there."""
+
+
 class Catalogue:
-    """The tables of the SQL door.
+    """The tables of the SQL endpoint.
 
     store      the telemetry store
     lake       the lake's root folder
+    others     the tables of `obs` and `ops`, where they do not stand in `store`: then what is live
+               is listed when somebody looks around first, and made when it is asked for
     elsewhere  the store is a ClickHouse server, which finds the lake by its absolute path. A store
                in this process finds it from the working directory: its tables outlive the process,
                and the project's folder may have another place by then
@@ -137,7 +209,14 @@ class Catalogue:
     below it and of no others.
     """
 
-    def __init__(self, store: Telemetry, lake: Path, *, elsewhere: bool = False) -> None:
+    def __init__(
+        self,
+        store: Telemetry,
+        lake: Path,
+        *,
+        elsewhere: bool = False,
+        others: Others | None = None,
+    ) -> None:
         lake = lake.resolve()
         if not lake.is_relative_to(Path.cwd()):
             raise Bug(
@@ -162,7 +241,9 @@ class Catalogue:
             for database in ("data", "kpi")
             for name in self._names_in(database)
         }  # -> the view that it reads
-        self._others: set[tuple[str, str]] = set()
+        self._others = others or _InStore(store)
+        self._lists_late = others is not None
+        self._to_list: set[tuple[str, str]] = set()  # live, and not in line yet
         self._snapshot = _Snapshot(0, {}, {})
         self._older: list[_Snapshot] = []
 
@@ -184,7 +265,7 @@ class Catalogue:
             shown, listed, left_out = self._wanted(tables, kpis)
             shown |= {name: _withheld(name, text) for name, text in selects(guarded).items()}
             made = 0
-            for name in sorted(listed):
+            for name in () if self._lists_late else sorted(listed):
                 try:
                     made += self._make(shown[name])
                 except SextantError as error:
@@ -194,8 +275,17 @@ class Catalogue:
                 if self._snapshot.shown != shown or self._snapshot.left_out != left_out:
                     self._older.append(self._snapshot)
                     self._snapshot = _Snapshot(self._snapshot.number + 1, shown, left_out)
-            self._list({name: shown[name] for name in listed if name in shown})
+            self._to_list = {name for name in listed if name in shown}
+            if not self._lists_late:
+                self._list()
             return Applied(made=made, dropped=self._drop_unneeded(), left_out=left_out)
+
+    def look_around(self) -> None:
+        """Make sure that `system` shows what there is."""
+        self._others.all()
+        if self._lists_late:
+            with self._applying:
+                self._list()
 
     @contextlib.contextmanager
     def reading(self, *, admin: bool = False) -> "Iterator[Names]":
@@ -228,23 +318,13 @@ class Catalogue:
         shown: dict[tuple[str, str], _Shown] = {}
         listed: set[tuple[str, str]] = set()
         left_out: dict[str, str] = {}
+        check(tables)
         for table in tables:
-            if not _LOCATOR.fullmatch(table.locator) or ".." in table.locator.split("/"):
-                raise BadData(
-                    "SX-SQL-020",
-                    f"`{table.locator[:120]}` is no metadata file of the lake",
-                    hint="a locator is `<table>/metadata/<file>.metadata.json`",
-                )
             one = self._table(table)
             shown["data", f"{table.name}@{table.version[:_DIGITS]}"] = one
             if table.live:
                 name = ("data", self._name(table.env, table.name))
-                if shown.setdefault(name, one) != one:
-                    raise BadData(
-                        "SX-SQL-021",
-                        f"two versions of `{table.name}` are said to be live in {table.env}",
-                        hint="an environment has one live version of a dataset",
-                    )
+                shown[name] = one
                 listed.add(name)
         for kpi in kpis:
             name = ("kpi", self._name(kpi.env, kpi.name))
@@ -307,22 +387,27 @@ class Catalogue:
         with self._making:
             for name, statement in one.made_by:
                 if name not in self._made:
+                    self._others.need_for(statement)
                     self._store.run(statement)
                     self._made.add(name)
                     count += 1
         return count
 
-    def _list(self, listed: Mapping[tuple[str, str], _Shown]) -> None:
+    def _list(self) -> None:
         """Bring the databases `data` and `kpi` in line, for those who look around; queries do not
-        read through them."""
-        for (database, name), one in listed.items():
-            if self._listed.get((database, name)) != one.view:
+        read through them. What cannot be read is not listed."""
+        for database, name in self._to_list:
+            one = self._snapshot.shown[database, name]
+            if self._listed.get((database, name)) == one.view:
+                continue
+            with contextlib.suppress(SextantError):
+                self._make(one)
                 self._store.run(
                     f"CREATE OR REPLACE VIEW {database}.{quoted(name)} AS SELECT * FROM "
                     f"{LAKE}.{one.view} COMMENT {literal(one.comment)}"
                 )
                 self._listed[database, name] = one.view
-        for database, name in set(self._listed) - set(listed):
+        for database, name in set(self._listed) - self._to_list:
             self._store.run(f"DROP VIEW IF EXISTS {database}.{quoted(name)}")
             del self._listed[database, name]
 
@@ -346,26 +431,6 @@ class Catalogue:
             )
         )["data"]
         return [row["name"] for row in rows]
-
-    def _has(self, database: str, table: str) -> bool:
-        """Say whether one of the other databases has this table; what was there once is
-        remembered."""
-        if (database, table) in self._others:
-            return True
-        found = (
-            self._store.query(
-                (
-                    "SELECT count() FROM system.tables WHERE database = {d:String} AND name = "
-                    "{t:String}"
-                ),
-                form="TSV",
-                params={"d": _escaped(database), "t": _escaped(table)},
-            )
-            == b"1\n"
-        )
-        if found:
-            self._others.add((database, table))
-        return found
 
     def _plain(self, text: str) -> str:
         """Return an error's text without the folder in which the lake lies."""
@@ -401,7 +466,7 @@ class Names:
             return LAKE, one.whole if self._admin else one.view
         if (database, table) in system.NAMES:
             return system.NAMES[database, table]
-        if database in system.OPEN and self._catalogue._has(database, table):
+        if database in system.OPEN and self._catalogue._others.has(database, table):
             return database, table
         return None
 

@@ -11,22 +11,18 @@ import hmac
 import json
 import secrets
 import sys
-import time
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol, TypeVar
+from urllib.parse import unquote
 
 import msgspec
 
 from sextant.kernel import limits
-from sextant.kernel.errors import Bug, Busy, Denied, NotFound, SextantError, UsageError
-from sextant.kernel.ports import Telemetry
+from sextant.kernel.errors import Bug, Denied, NotFound, SextantError, UsageError
 from sextant.server.grants import token_of
 from sextant.server.sql import asked, replies
-from sextant.server.sql.blocks import blocks
-from sextant.server.sql.catalogue import Catalogue
-from sextant.server.sql.guard import Guard
+from sextant.server.sql.answering import Answer, Asked, GoneError
 from sextant.server.sql.turns import Turns
 
 T = TypeVar("T")
@@ -37,9 +33,6 @@ App = Callable[[Scope, Receive, Send], Coroutine[None, None, None]]
 
 _SEND_S = 30.0  # a reader that takes nothing for so long is let go
 _SEND_BYTES = 256 << 10
-# after its time a query is stopped from outside: ClickHouse looks at its clock only between blocks
-_LATE_S = 2.0
-_STOP_EVERY_S = 0.2
 
 
 class Caller(Protocol):
@@ -47,6 +40,9 @@ class Caller(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def person(self) -> str: ...
 
     @property
     def role(self) -> str: ...
@@ -62,84 +58,73 @@ class _Internal(NamedTuple):
     """The coordinator, which has asked for rights already."""
 
     name: str
+    person: str
     role: str
     scopes: tuple[str, ...] = ("query",)
 
 
-class _Answer(NamedTuple):
-    data: bytes
-    form: str
-    encoding: str
-    elapsed_ns: int
+class Answering(Protocol):
+    """What answers questions: processes of their own, or this one."""
 
+    async def answer(self, one: Asked, gone: "asyncio.Future[None]") -> Answer:
+        """Return the answer. GoneError when `gone` is done before."""
+        ...
 
-class _GoneError(Exception):
-    """The client went away."""
+    def health(self) -> dict[str, int]: ...
 
-
-def make_sql_app(
-    store: Telemetry,
-    flush: Callable[[], None],
-    authorise: Authorise,
-    catalogue: Catalogue,
-    *,
-    internal: str = "",
-    refused: Callable[[str, str], None] | None = None,
-) -> "SqlDoor":
-    """Return the ASGI application.
-
-    flush      puts what was acknowledged and waits into the tables; called in a thread, before
-               queries of telemetry
-    authorise  returns whom a token stands for; None for one that is unknown, expired or revoked;
-               WorldError when that cannot be told
-    internal   the secret of Sextant's own processes (`X-Sextant-Internal`); "" closes their door.
-               `X-Sextant-Role` says for whom they ask
-    refused    is told who was not let in and why
-    """
-    return SqlDoor(
-        store, flush, authorise, catalogue, internal, refused or (lambda _who, _why: None)
-    )
+    def close(self) -> None: ...
 
 
 class SqlDoor:
-    """The application; `queue` tells how many queries run and wait."""
+    """The ASGI application; `queue` tells how many queries run and wait.
+
+    answering  answers what is asked
+    version    ClickHouse's, which clients are told
+    authorise  returns whom a token stands for; None for one that is unknown, expired or revoked;
+               WorldError when that cannot be told
+    internal   the secret of Sextant's own processes (`X-Sextant-Internal`); "" closes their door.
+               `X-Sextant-Role` and `X-Sextant-Person` say for whom they ask
+    refused    is told who was not let in and why
+    wrote      says whether a person has sent telemetry in the last seconds, which he is to see
+    """
 
     def __init__(
         self,
-        store: Telemetry,
-        flush: Callable[[], None],
+        answering: Answering,
+        version: str,
         authorise: Authorise,
-        catalogue: Catalogue,
-        internal: str,
-        refused: Callable[[str, str], None],
+        *,
+        internal: str = "",
+        refused: Callable[[str, str], None] = lambda _who, _why: None,
+        wrote: Callable[[str], bool] = lambda _person: True,
     ) -> None:
-        (
-            self._store,
-            self._flush,
-            self._authorise,
-            self._catalogue,
-            self._internal,
-            self._refused,
-        ) = store, flush, authorise, catalogue, internal, refused
-        self._guard = Guard(store)
-        self._version = store.query("SELECT version()", form="TSVRaw").decode().strip()
+        self._answering, self._version, self._authorise = answering, version, authorise
+        self._internal, self._refused, self._wrote = internal, refused, wrote
         self._turns = Turns(
             at_once=limits.SQL_AT_ONCE_MAX,
             of_one=limits.SQL_OF_ONE_MAX,
             waiting=limits.SQL_WAITING_MAX,
             wait_s=limits.SQL_WAIT_S,
         )
-        self._threads = ThreadPoolExecutor(limits.SQL_AT_ONCE_MAX, thread_name_prefix="sextant-sql")
-        self._stoppers = ThreadPoolExecutor(2, thread_name_prefix="sextant-sql-stop")
+        self._defects = 0
 
     def queue(self) -> tuple[int, int]:
         """Return how many queries run and how many wait."""
         return self._turns.busy()
 
+    def health(self) -> dict[str, int]:
+        """Return how many queries run and wait, and what became of others."""
+        running, waiting = self.queue()
+        return {
+            "queries_running": running,
+            "queries_waiting": waiting,
+            "query_defects": self._defects,
+            **self._answering.health(),
+        }
+
     def close(self) -> None:
-        """Let the threads end."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        self._stoppers.shutdown(wait=False, cancel_futures=True)
+        """End what answers."""
+        self._answering.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -170,14 +155,20 @@ class SqlDoor:
             gone = asyncio.ensure_future(_until_gone(receive))
             try:
                 async with contextlib.AsyncExitStack() as held:
-                    await _unless(gone, held.enter_async_context(self._turns.of(caller.name)))
-                    answer = await self._run(
-                        question, caller, headers.get("accept-encoding", ""), gone
+                    await _unless(gone, held.enter_async_context(self._turns.of(_share(caller))))
+                    answer = self._hello(question) or await self._answering.answer(
+                        Asked(
+                            question,
+                            admin=caller.role == "admin",
+                            recent=isinstance(caller, _Internal) or self._wrote(caller.person),
+                            accepted=headers.get("accept-encoding", ""),
+                        ),
+                        gone,
                     )
                     await self._say(send, answer, id_)
             finally:
                 gone.cancel()
-        except _GoneError:
+        except GoneError:
             return
         except SextantError as error:
             await self._say_no(send, error, headers, id_)
@@ -206,7 +197,11 @@ class SqlDoor:
                 raise Denied(
                     "SX-SQL-011", "this door is for Sextant's own processes", hint="send a token"
                 )
-            return _Internal("internal", headers.get("x-sextant-role", "viewer"))
+            return _Internal(
+                "internal",
+                unquote(headers.get("x-sextant-person", "")),
+                headers.get("x-sextant-role", "viewer"),
+            )
         token = token_of(headers) or headers.get("x-clickhouse-key", "")
         caller = await self._authorise(token) if token else None
         if caller is None:
@@ -228,93 +223,20 @@ class SqlDoor:
             )
         return caller
 
-    # ---------------------------------------------------------------- what
-
-    async def _run(
-        self, question: asked.Question, caller: Caller, accepted: str, gone: "asyncio.Future[None]"
-    ) -> _Answer:
-        """Answer, and stop answering when the client is gone or the time is up."""
-        mark = f"/* {secrets.token_hex(8)} */"
-        loop = asyncio.get_running_loop()
-        work = loop.run_in_executor(self._threads, self._answer, question, caller, accepted, mark)
-        first: set[asyncio.Future[Any]] = {work, gone}
-        await asyncio.wait(
-            first, timeout=limits.SQL_SECONDS_MAX + _LATE_S, return_when=asyncio.FIRST_COMPLETED
-        )
-        late = not work.done() and not gone.done()
-        while not work.done():
-            with contextlib.suppress(SextantError):
-                await loop.run_in_executor(self._stoppers, self._stop, mark)
-            await asyncio.wait({work}, timeout=_STOP_EVERY_S)
-        try:
-            return work.result()
-        except SextantError as error:
-            if gone.done():
-                raise _GoneError from error
-            if late:
-                raise Busy(
-                    "SX-SQL-015",
-                    f"the query was stopped after {limits.SQL_SECONDS_MAX:g} s",
-                    hint="ask for less: a shorter time range, fewer rows, or a LIMIT",
-                ) from error
-            raise
-
-    def _answer(
-        self, question: asked.Question, caller: Caller, accepted: str, mark: str
-    ) -> _Answer:
-        started = time.monotonic_ns()
+    def _hello(self, question: asked.Question) -> Answer | None:
+        """Return the answer to the first question of clients that have a revision of the
+        protocol."""
         if (
             question.revision
             and question.form == "Native"
             and question.sql.strip() == replies.HELLO
         ):
-            return _Answer(
-                replies.hello(self._version, question.revision),
-                "Native",
-                "",
-                time.monotonic_ns() - started,
-            )
-        with self._catalogue.reading(admin=caller.role == "admin") as names:
-            try:
-                judged = self._guard.judge(
-                    question.sql, names, database=question.database, params=question.params
-                )
-                if any(table.startswith("obs.") for table in judged.tables):
-                    self._flush()
-                form = judged.form or question.form
-                limit, settings = asked.granted((*question.settings, *judged.settings))
-                data = self._store.ask(
-                    f"{mark} {judged.sql}",
-                    form=form,
-                    params=question.params,
-                    limits=limit,
-                    settings=settings,
-                )
-            except SextantError as error:
-                raise _readable(error, names.plain, mark) from error.__cause__
-        if len(data) > limits.SQL_RESULT_BYTES_MAX:
-            raise UsageError(
-                "SX-SQL-017",
-                f"the answer is larger than {limits.SQL_RESULT_BYTES_MAX >> 20} MiB",
-                hint=(
-                    "ask for fewer rows or columns, or in a format that packs more, such as Parquet"
-                ),
-            )
-        packed, encoding = (
-            (b"".join(blocks(data)), "") if question.blocks else replies.packed(data, accepted)
-        )
-        return _Answer(packed, form, encoding, time.monotonic_ns() - started)
-
-    def _stop(self, mark: str) -> None:
-        self._store.query(
-            "KILL QUERY WHERE startsWith(query, {mark:String}) ASYNC",
-            form="Null",
-            params={"mark": mark},
-        )
+            return Answer(replies.hello(self._version, question.revision), "Native", "", 0)
+        return None
 
     # ---------------------------------------------------------------- answers
 
-    async def _say(self, send: Send, answer: _Answer, id_: str) -> None:
+    async def _say(self, send: Send, answer: Answer, id_: str) -> None:
         summary = json.dumps(
             {"result_bytes": str(len(answer.data)), "elapsed_ns": str(answer.elapsed_ns)}
         )
@@ -357,11 +279,11 @@ class SqlDoor:
         ]
 
 
-def _readable(error: SextantError, plain: Callable[[str], str], mark: str) -> SextantError:
-    """Say an error in the names that were asked for, without the mark and without paths."""
-    error.message = plain(error.message.replace(f"{mark} ", ""))
-    error.args = (error.message,)
-    return error
+def _share(caller: Caller) -> str:
+    """Return by whom queries are counted: a person, however many tokens he has. Who asks through
+    Sextant has a share of his own there."""
+    who = caller.person or caller.name
+    return f"{who}, through the API" if isinstance(caller, _Internal) else who
 
 
 def _address(scope: Scope) -> str:
@@ -382,7 +304,7 @@ async def _body(receive: Receive) -> bytes:
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise _GoneError
+            raise GoneError
         out += message.get("body", b"")
         if len(out) > limits.SQL_BODY_BYTES_MAX:
             raise UsageError(
@@ -409,7 +331,7 @@ async def _unless(gone: "asyncio.Future[None]", waits: Coroutine[Any, Any, T]) -
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
-    raise _GoneError
+    raise GoneError
 
 
 async def _send(
@@ -438,6 +360,6 @@ async def _send(
                 _SEND_S,
             )
         except TimeoutError as error:
-            raise _GoneError from error
+            raise GoneError from error
         view = view[_SEND_BYTES:]
     await send({"type": "http.response.body", "body": bytes(view)})

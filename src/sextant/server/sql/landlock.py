@@ -1,5 +1,5 @@
-"""Confines the telemetry process: what strangers' SQL cannot reach even where the guard has a hole.
-Called once, before the store is opened."""
+"""Confines the telemetry process, and each query process: what strangers' SQL cannot reach even
+where the guard has a hole. Called once, before a store is opened."""
 
 import os
 import site
@@ -48,13 +48,16 @@ _SYSTEM = (
 )
 
 
-def confine(folder: Path, lake: Path, *, connect: Iterable[int]) -> str:
-    """Leave this process the telemetry folder to write, the lake to read, and some ports to connect
-    to. The lake becomes its working directory.
+def confine(
+    folder: Path, lake: Path, *, connect: Iterable[int], also_read: Iterable[Path] = ()
+) -> str:
+    """Leave this process a folder to write, the lake to read, and some ports to connect to. The
+    lake becomes its working directory.
 
-    folder   the telemetry store's folder, made when absent
-    lake     the lake's root, made when absent: a folder that is made later could not be read
-    connect  TCP ports: the coordinator's, and that of a ClickHouse elsewhere
+    folder     the telemetry store's folder, or a query process's own; made when absent
+    lake       the lake's root, made when absent: a folder that is made later could not be read
+    connect    TCP ports: the coordinator's, and that of a ClickHouse elsewhere
+    also_read  folders
     Returns what holds from now on, in words; "" when the kernel has no Landlock and nothing holds.
     """
     passing = folder / "tmp"
@@ -77,6 +80,7 @@ def confine(folder: Path, lake: Path, *, connect: Iterable[int]) -> str:
     abi = landlock.restrict(
         read=[
             lake.resolve(),
+            *(one.resolve() for one in also_read),
             own,
             *(Path(os.path.realpath(p)) for p in sorted(code)),
             *(Path(p) for p in _SYSTEM),

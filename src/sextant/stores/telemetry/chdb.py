@@ -12,6 +12,7 @@ import re
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,9 +45,12 @@ class ChdbStore:
     folder        where the database lies; made when absent
     memory_bytes  what all queries and merges together may use
     threads       of one query; 0 = one for each core
+    reads         the store is for questions: it merges nothing
     """
 
-    def __init__(self, folder: Path, *, memory_bytes: int = 2 << 30, threads: int = 0) -> None:
+    def __init__(
+        self, folder: Path, *, memory_bytes: int = 2 << 30, threads: int = 0, reads: bool = False
+    ) -> None:
         from chdb import _chdb
 
         if set("?&%") & set(str(folder)):  # they would be read as options of the connection
@@ -57,7 +61,7 @@ class ChdbStore:
             )
         files.make_folder(str(folder))
         config = folder / "config.xml"
-        files.write(str(config), _config(memory_bytes).encode(), whole=True)
+        files.write(str(config), _config(memory_bytes, reads=reads).encode(), whole=True)
         self._engine: Any = _chdb
         self._data = folder / "data"
         self._address = f"{self._data}?config-file={config}"
@@ -66,6 +70,7 @@ class ChdbStore:
         self._writing = threading.Lock()
         self._idle: dict[_Kind, list[Any]] = {}
         self._closed = False
+        self._changed: dict[str, tuple[int, float]] = {}
         _link_again(self._data)
         tokens.forget_unkept(self._data)
         try:
@@ -98,6 +103,12 @@ class ChdbStore:
             )
             self._write(sql, f"rows of `{table}`")
             tokens.sync(self._data, table)
+            self._changed[table] = self._changed.get(table, (0, 0.0))[0] + 1, time.monotonic()
+
+    def changed(self) -> dict[str, tuple[int, float]]:
+        """Return how often rows were inserted into a table since the start, and when last
+        (monotonic seconds)."""
+        return dict(self._changed)
 
     def query(
         self,
@@ -268,9 +279,19 @@ def _as_file(rows: bytes) -> Iterator[str]:
             os.unlink(path)
 
 
-def _config(memory_bytes: int) -> str:
+def _config(memory_bytes: int, *, reads: bool) -> str:
     # Caches are bounded because the process shares a laptop with everything else; UTC because times
-    # are instants here.
+    # are instants here. Who only reads needs no threads for merges and inserts.
+    pools = (
+        """
+  <background_pool_size>1</background_pool_size>
+  <background_move_pool_size>1</background_move_pool_size>
+  <background_fetches_pool_size>1</background_fetches_pool_size>
+  <background_common_pool_size>1</background_common_pool_size>
+  <background_schedule_pool_size>2</background_schedule_pool_size>"""
+        if reads
+        else ""
+    )
     return f"""<clickhouse>
   <timezone>UTC</timezone>
   <max_server_memory_usage>{memory_bytes}</max_server_memory_usage>
@@ -279,6 +300,6 @@ def _config(memory_bytes: int) -> str:
   <primary_index_cache_size>{64 << 20}</primary_index_cache_size>
   <mmap_cache_size>0</mmap_cache_size>
   <max_thread_pool_size>256</max_thread_pool_size>
-  <max_thread_pool_free_size>8</max_thread_pool_free_size>
+  <max_thread_pool_free_size>8</max_thread_pool_free_size>{pools}
 </clickhouse>
 """

@@ -1,0 +1,157 @@
+"""A process that answers questions of strangers, one after the other, and may be killed at any
+moment: it reads the telemetry store and the lake, and writes nothing that anybody needs.
+
+Forked by the starter (`starter.py`), used by `query_processes.py` over a socket: each message is
+its length (4 bytes, big endian) and MessagePack; an answer's data follows its head.
+"""
+
+import contextlib
+import os
+import resource
+import shutil
+import socket
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sextant.kernel import limits
+from sextant.kernel.errors import Bug, SextantError
+from sextant.server.sql.answering import Answerer, Asked
+from sextant.server.sql.attached import Attached, Table
+from sextant.server.sql.catalogue import Told
+
+SIZE = struct.Struct(">I")
+FOLDER = "query-"  # of a process's own files, in the telemetry folder's `tmp`
+
+
+class Begin(msgspec.Struct, frozen=True):
+    """The first message: the tables of the store."""
+
+    tables: list[Table]
+
+
+class Question(msgspec.Struct, frozen=True):
+    """Every other message.
+
+    asked    what is asked
+    changed  tables that changed in the last seconds -> how often in all; those that are read are
+             attached again, so that what was written is seen
+    told     what is live, when that changed since the last message
+    """
+
+    asked: Asked
+    changed: dict[str, int] = {}
+    told: Told | None = None
+
+
+class Head(msgspec.Struct, frozen=True):
+    """What stands before the data of an answer; or `problem`, and there is no data."""
+
+    size: int = 0
+    form: str = ""
+    encoding: str = ""
+    elapsed_ns: int = 0
+    problem: dict[str, Any] | None = None
+    status: int = 0
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where the process works, known before it is started.
+
+    folder  the telemetry folder
+    store   its part that holds the tables' parts: read
+    lake    the lake's root: read
+    """
+
+    folder: str
+    store: str
+    lake: str
+
+
+def serve(link: socket.socket, place: Place) -> None:
+    """Answer questions until the socket is closed."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(
+        resource.RLIMIT_DATA, (limits.SQL_PROCESS_BYTES_MAX, limits.SQL_PROCESS_BYTES_MAX)
+    )
+    own = Path(place.folder) / "tmp" / f"{FOLDER}{os.getpid()}"
+    shutil.rmtree(own, ignore_errors=True)  # of one of an earlier start, with the same number
+    try:
+        _serve(link, place, own)
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+
+
+def _serve(link: socket.socket, place: Place, own: Path) -> None:
+    from sextant.server.sql.catalogue import Catalogue
+    from sextant.server.sql.landlock import confine
+    from sextant.stores.telemetry.chdb import ChdbStore
+
+    confine(own, Path(place.lake), connect=(), also_read=[Path(place.store)])
+    begin = msgspec.msgpack.decode(_receive(link), type=Begin)
+    store = ChdbStore(own / "store", memory_bytes=limits.SQL_MEMORY_BYTES_MAX * 3 // 2, reads=True)
+    attached = Attached(store, begin.tables)
+    catalogue = Catalogue(store, Path(place.lake), others=attached)
+
+    def prepare(tables: Iterable[str]) -> None:
+        attached.need((of, name) for of, _, name in (one.partition(".") for one in tables))
+
+    answerer = Answerer(store, catalogue, prepare)
+    _send(link, msgspec.msgpack.encode(Head()))
+    with contextlib.suppress(ConnectionError):
+        while data := _receive(link):
+            question = msgspec.msgpack.decode(data, type=Question)
+            head, found = Head(), b""
+            try:
+                attached.changed(question.changed)
+                if question.told is not None:
+                    told = question.told
+                    catalogue.apply(told.env, told.tables, told.kpis, told.guarded)
+                answer = answerer.answer(question.asked)
+                found = answer.data
+                head = Head(len(found), answer.form, answer.encoding, answer.elapsed_ns)
+            except SextantError as error:
+                head = _no(error)
+            except MemoryError:
+                return  # whoever asked is told that it ended
+            except Exception:
+                import sys
+                import traceback
+
+                traceback.print_exc(file=sys.stderr)
+                head = _no(
+                    Bug(
+                        "SX-SQL-019",
+                        "a promise inside Sextant was broken",
+                        hint="please report it; the server's log has the traceback",
+                    )
+                )
+            _send(link, msgspec.msgpack.encode(head))
+            link.sendall(found)
+
+
+def _no(error: SextantError) -> Head:
+    return Head(problem=error.problem(), status=error.http_status)
+
+
+def _receive(link: socket.socket) -> bytes:
+    """Return the next message; b"" when the other end is closed."""
+    head = link.recv(SIZE.size, socket.MSG_WAITALL)
+    if len(head) < SIZE.size:
+        return b""
+    (size,) = SIZE.unpack(head)
+    out = bytearray(size)
+    view = memoryview(out)
+    while view:
+        got = link.recv_into(view)
+        if not got:
+            return b""
+        view = view[got:]
+    return bytes(out)
+
+
+def _send(link: socket.socket, message: bytes) -> None:
+    link.sendall(SIZE.pack(len(message)) + message)

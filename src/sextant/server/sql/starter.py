@@ -1,0 +1,128 @@
+"""Starts query processes, one whenever the telemetry process asks.
+
+A process that has opened chDB must not fork, and what it starts once it is confined could not read
+its own place below /proc, which chDB needs. So a small process is forked before both, and forks the
+others. It knows beforehand what they run: all that it can be told is to start one more, or to end
+one that it has started.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from typing import NamedTuple
+
+from sextant.kernel.errors import StorageError
+
+_LOOK_S = 1.0  # so often those that have ended are taken off the kernel's list
+_START, _KILL = b"start", b"kill "
+_MESSAGE_BYTES = 64
+
+
+class Started(NamedTuple):
+    """A process, and our end of the socket on which it waits for questions."""
+
+    pid: int
+    socket: socket.socket
+
+
+class Starter:
+    """Our hand in the starter. `start` and `kill` may be called from any thread.
+
+    run   what each process does with its socket
+    Must be made before this process has threads.
+    """
+
+    def __init__(self, run: Callable[[socket.socket], None]) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._lock = threading.Lock()
+        if os.fork() == 0:
+            ours.close()
+            _serve(theirs, run)
+        theirs.close()
+        self._control = ours
+
+    def start(self) -> Started:
+        """Start a process. StorageError when the system has none left."""
+        try:
+            with self._lock:
+                self._control.send(_START)
+                said, found, _, _ = socket.recv_fds(self._control, _MESSAGE_BYTES, 1)
+        except OSError as error:
+            raise _failed(str(error.strerror)) from error
+        if not found:
+            raise _failed(said.decode(errors="replace") or "the process that starts them has ended")
+        return Started(int(said), socket.socket(fileno=found[0]))
+
+    def kill(self, pid: int) -> None:
+        """End a process that was started here, whatever it does."""
+        with contextlib.suppress(OSError), self._lock:
+            self._control.send(_KILL + str(pid).encode())
+
+    def close(self) -> None:
+        """End the starter and all that it has started."""
+        self._control.close()
+
+
+def _failed(why: str) -> StorageError:
+    return StorageError(
+        "SX-SQL-033",
+        f"no process could be started for the query: {why}",
+        hint="look at the memory and the number of processes of this machine, and ask again",
+    )
+
+
+def _serve(control: socket.socket, run: Callable[[socket.socket], None]) -> None:
+    """Be the starter, until the other end of the socket is closed. Never returns."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # it ends with the process that it serves
+        signal.signal(number, signal.SIG_IGN)
+    nothing = os.open("/dev/null", os.O_RDWR)
+    for descriptor in (0, 1):  # the supervisor's pipes
+        os.dup2(nothing, descriptor)
+    os.close(nothing)
+    running: set[int] = set()
+    try:
+        while True:
+            ready, _, _ = select.select([control], [], [], _LOOK_S)
+            running -= {pid for pid in running if os.waitpid(pid, os.WNOHANG)[0]}
+            if not ready:
+                continue
+            message = control.recv(_MESSAGE_BYTES)
+            if not message:
+                break
+            if message == _START:
+                _start(control, run, running)
+            elif message.startswith(_KILL):
+                pid = int(message[len(_KILL) :])
+                if pid in running:  # not taken off the list yet, so the number is still its own
+                    os.kill(pid, signal.SIGKILL)
+    finally:
+        for pid in running:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        os._exit(0)
+
+
+def _start(control: socket.socket, run: Callable[[socket.socket], None], running: set[int]) -> None:
+    try:
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+    except OSError as error:
+        control.send(os.strerror(error.errno or 0).encode()[:_MESSAGE_BYTES])
+        return
+    if pid == 0:
+        code = 1
+        try:
+            control.close()
+            theirs.close()
+            run(ours)
+            code = 0
+        finally:
+            os._exit(code)
+    ours.close()
+    running.add(pid)
+    socket.send_fds(control, [str(pid).encode()], [theirs.fileno()])
+    theirs.close()
