@@ -54,6 +54,10 @@ class _Process:
         head = await self._head()
         return head, await self._reader.readexactly(head.size)
 
+    def has_ended(self) -> bool:
+        """Say whether it has ended while nobody asked it: killed by the system, say."""
+        return self._reader.at_eof()
+
     def close(self) -> None:
         with contextlib.suppress(AttributeError):
             self._writer.transport.abort()
@@ -190,7 +194,8 @@ class QueryProcesses:
         try:
             while self._idle:
                 process = self._idle.pop()
-                if time.monotonic() - process.began < limits.SQL_PROCESS_S_MAX:
+                is_old = time.monotonic() - process.began > limits.SQL_PROCESS_S_MAX
+                if not is_old and not process.has_ended():
                     return process
                 await self._end(process)
             return await self._start()

@@ -28,6 +28,7 @@ _IDLE_CONNECTIONS_MAX = 4
 # asked longest ago is let go
 _KINDS_MAX = 12
 _UUID = re.compile(r"UUID '([0-9a-f-]{36})'")  # in the file that describes a database
+_OLD_PARTS_S = 60  # parts that were merged stay: twice as long as the longest query
 _NO_LIMITS = QueryLimits(seconds=0.0, memory_bytes=0)
 
 
@@ -281,7 +282,8 @@ def _as_file(rows: bytes) -> Iterator[str]:
 
 def _config(memory_bytes: int, *, reads: bool) -> str:
     # Caches are bounded because the process shares a laptop with everything else; UTC because times
-    # are instants here. Who only reads needs no threads for merges and inserts.
+    # are instants here. Who only reads needs no threads for merges and inserts. Query processes
+    # read parts until they have noticed that these were merged, and for as long as a query takes.
     pools = (
         """
   <background_pool_size>1</background_pool_size>
@@ -301,5 +303,6 @@ def _config(memory_bytes: int, *, reads: bool) -> str:
   <mmap_cache_size>0</mmap_cache_size>
   <max_thread_pool_size>256</max_thread_pool_size>
   <max_thread_pool_free_size>8</max_thread_pool_free_size>{pools}
+  <merge_tree><old_parts_lifetime>{_OLD_PARTS_S}</old_parts_lifetime></merge_tree>
 </clickhouse>
 """
