@@ -417,6 +417,39 @@ def test_errors_in_the_words_of_the_question(world: World, door: Served) -> None
     assert "did you mean" in door.ask("SELECT cuont() FROM data.flights").text
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT '\\xff'",
+        "SELECT `\\xff` FROM numbers(1)",
+        "SELECT map('a', 1) FORMAT Avro",
+        "SELECT sumState(1) FORMAT Parquet",
+        "SELECT 1e400",
+        f"SELECT {'9' * 5000}.{'9' * 5000}e{'9' * 50}",
+        f"SELECT {'(' * 2000}1{')' * 2000}",
+        f"SELECT {'-' * 5000}1",
+        f"SELECT {'[' * 500}1{']' * 500} FORMAT Arrow",
+        "SELECT toDateTime64('99999-13-41 00:00:00', 9) FORMAT JSON",
+        "SELECT addYears(toDateTime('2020-01-01'), 9000000000000000000)",
+        "SELECT throwIf(1)",
+    ],
+)
+def test_an_error_of_the_question_is_no_error_of_ours(door: Served, sql: str) -> None:
+    """Drivers ask again by themselves after a 5xx."""
+    before = door.app.health()["queries_failed"]
+    assert door.send(body=sql).status in (200, 400)
+    assert door.app.health()["queries_failed"] == before
+
+
+def test_what_ends_in_an_error_of_ours_is_counted(
+    door: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door.answering._answerer._guard, "judge", lambda *_a, **_k: 1 / 0)
+    before = door.app.health()["queries_failed"].get("SX-SQL-019", 0)
+    assert door.send(body="SELECT 1").status == 500
+    assert door.app.health()["queries_failed"]["SX-SQL-019"] == before + 1
+
+
 def test_what_waits_to_be_put_in_is_seen(door: Served) -> None:
     door.flushed = 0
     assert door.ask("SELECT count() FROM data.flights").status == 200

@@ -120,6 +120,62 @@ def test_a_confined_process(tmp_path: Path) -> None:
     )
 
 
+QUERIES = """
+import json, socket, sys
+from pathlib import Path
+folder, port = Path(sys.argv[1]), int(sys.argv[2])
+from sextant.server.sql.landlock import confine
+own, store = folder / "telemetry" / "tmp" / "query-1", folder / "telemetry" / "store"
+confine(own, folder / "lake", connect=(), also_read=[store])
+found = {}
+
+def attempt(name, do):
+    try:
+        found[name] = str(do())
+    except OSError as error:
+        found[name] = f"{type(error).__name__}: {error}"
+
+attempt("store", lambda: (store / "part").read_text())
+attempt("own", lambda: (own / "file").write_text("x"))
+attempt("store write", lambda: (store / "part").write_text("x"))
+attempt("store remove", lambda: (store / "part").unlink())
+attempt("journal", lambda: (folder / "telemetry" / "journal").read_text())
+attempt("other", lambda: (folder / "telemetry" / "tmp" / "query-2" / "file").read_text())
+attempt("connect", lambda: socket.create_connection(("127.0.0.1", port), 5).close())
+print(json.dumps(found))
+"""
+
+
+@needs_landlock
+def test_a_query_process_reads_the_store_and_nothing_else_of_telemetry(tmp_path: Path) -> None:
+    import socket
+
+    for name in ("store/part", "journal", "tmp/query-2/file"):
+        file = tmp_path / "telemetry" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("the canary sings", encoding="utf-8")
+    script = tmp_path / "code" / "confined.py"
+    script.parent.mkdir()
+    script.write_text(QUERIES, encoding="utf-8")
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        done = subprocess.run(
+            [sys.executable, "-P", str(script), str(tmp_path), str(listener.getsockname()[1])],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert (found.pop("store"), found.pop("own")) == ("the canary sings", "1")
+    if landlock.version() < 4:
+        found.pop("connect")
+    for name, said in found.items():
+        assert said.startswith("PermissionError"), (name, said)
+
+
 @needs_landlock
 def test_a_process_with_threads_cannot_be_confined(tmp_path: Path) -> None:
     code = (

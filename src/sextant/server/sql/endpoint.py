@@ -6,6 +6,7 @@ connection that cannot write, under limits, and is stopped when the client goes 
 """
 
 import asyncio
+import collections
 import contextlib
 import hmac
 import json
@@ -106,19 +107,20 @@ class SqlDoor:
             waiting=limits.SQL_WAITING_MAX,
             wait_s=limits.SQL_WAIT_S,
         )
-        self._defects = 0
+        self._failed: collections.Counter[str] = collections.Counter()  # by code
 
     def queue(self) -> tuple[int, int]:
         """Return how many queries run and how many wait."""
         return self._turns.busy()
 
-    def health(self) -> dict[str, int]:
-        """Return how many queries run and wait, and what became of others."""
+    def health(self) -> dict[str, Any]:
+        """Return how many queries run and wait, and how many ended in an error of ours, by its
+        code."""
         running, waiting = self.queue()
         return {
             "queries_running": running,
             "queries_waiting": waiting,
-            "query_defects": self._defects,
+            "queries_failed": dict(self._failed),
             **self._answering.health(),
         }
 
@@ -254,6 +256,8 @@ class SqlDoor:
         self, send: Send, error: SextantError, headers: Mapping[str, str], id_: str
     ) -> None:
         said = replies.refusal(error, self._version)
+        if said.status >= 500:
+            self._failed[error.code] += 1
         out = [*self._common(id_), (b"x-clickhouse-exception-code", str(said.number).encode())]
         if headers.get("x-sextant-internal"):
             out.append((b"content-type", b"application/problem+json"))

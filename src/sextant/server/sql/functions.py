@@ -140,6 +140,9 @@ TYPED = {
     "jsonextractkeysandvalues": -1,
     "jsonextractkeysandvaluescaseinsensitive": -1,
 }
+# Functions that take an aggregate by name, and the argument that it is.
+NAMED = {"arrayreduce": 0, "arrayreduceinranges": 0}
+AGGREGATE = re.compile(r"'\s*([A-Za-z_]\w*)\s*(?:\([^()]*\)\s*)?'")  # `'quantile(0.5)'`
 STATE = re.compile(r"(?<!Simple)AggregateFunction\s*\(")
 # Endings that make another aggregate out of one (system.aggregate_function_combinators).
 COMBINATORS = (

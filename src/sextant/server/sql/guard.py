@@ -165,6 +165,12 @@ class Guard:
         stranger's."""
         try:
             return self._store.ask(question, form="TSVRaw", params=params).decode()
+        except UnicodeDecodeError:  # '\xff' is written without its escape
+            raise UsageError(
+                "SX-SQL-007",
+                "the query has bytes in it that are not UTF-8 once they are read",
+                hint="write them as unhex('ff')",
+            ) from None
         except UserError as error:  # which quotes a query of ours: said once, in our words
             said = re.sub(
                 r": [Ii]n scope SELECT formatQuerySingleLine.*?(?=\. \([A-Z_]+\)|\Z)",

@@ -187,6 +187,15 @@ def _check_argument(node: _Node, text: str, path: Sequence[_Node]) -> None:
                 ),
                 hint="write it out, without DEFAULT, ALIAS and the like",
             )
+    if index == functions.NAMED.get(function):
+        named = functions.AGGREGATE.match(text) if node.kind == "Literal" else None
+        if named is None:
+            raise Denied(
+                "SX-SQL-002",
+                f"the aggregate in `{function}` has to be written out",
+                hint="as in arrayReduce('sum', x)",
+            )
+        check_function(named[1])
     typed = functions.TYPED.get(function)
     if (
         typed is not None
