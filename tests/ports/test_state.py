@@ -524,3 +524,18 @@ def test_a_newer_schema_is_refused(opened: Open, monkeypatch: pytest.MonkeyPatch
     ) as raised:
         opened()
     assert f"{known + 1:03d}" in raised.value.hint
+
+
+def test_a_connection_on_which_something_failed_is_not_lent_again(state: StateStore) -> None:
+    """It may hold half an answer, or a transaction that was never ended."""
+    reader = state._reader  # type: ignore[union-attr]
+    lend = getattr(reader, "connection", None) or reader._connection
+    with pytest.raises(ZeroDivisionError), lend() as failed:
+        failed.execute("SELECT 1 UNION ALL SELECT 2").fetchone()
+        raise ZeroDivisionError
+    with lend() as next_one:
+        assert next_one is not failed
+        assert next_one.execute("SELECT 3").fetchall() == [(3,)]
+    with lend() as again:
+        assert again is next_one
+    assert state.read("event_head") == []

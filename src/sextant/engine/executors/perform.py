@@ -451,6 +451,7 @@ def _sql(order: WorkOrder, query: str, tables: Mapping[str, pa.Table]) -> pa.Tab
             result = _duck.execute(_parsed(query))
             return _whole_numbers(result.to_arrow_table(), [one[1] for one in _duck.description])
     except duckdb.Error as error:
+        _close_duck()  # some errors make a database unusable for what comes after
         raise ProjectError(
             "SX-STEP-005",
             f"the query of `{order.asset.id}` failed: {str(error).strip().splitlines()[0]}",
@@ -458,7 +459,7 @@ def _sql(order: WorkOrder, query: str, tables: Mapping[str, pa.Table]) -> pa.Tab
             where=f"{order.asset.file}:{order.asset.line}",
         ) from error
     finally:
-        for name in tables:
+        for name in tables if _duck is not None else ():
             _duck.unregister(name)
 
 
@@ -493,10 +494,11 @@ def _parsed(query: str) -> Any:
 
 
 def _close_duck() -> None:
-    global _duck  # noqa: PLW0603
+    global _duck, _duck_settings
     _parsed.cache_clear()
-    _duck.close()
-    _duck = None
+    if _duck is not None:
+        _duck.close()
+    _duck, _duck_settings = None, ("", 0)
 
 
 # ------------------------------------------------------------ checks

@@ -102,9 +102,11 @@ class PostgresReader:
                     connection = connect(self.address)
                 try:
                     yield connection
-                finally:
-                    if not connection.closed:
-                        self._idle.append(connection)
+                except BaseException:
+                    connection.close()  # it may be in the middle of something
+                    raise
+                if not connection.closed:
+                    self._idle.append(connection)
             except psycopg.Error as error:
                 raise explain(error) from error
 

@@ -5,6 +5,7 @@ Several processes may open the same file: writing transactions exclude each othe
 finds another's commit reads the ledger's head again.
 """
 
+import contextlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -84,8 +85,12 @@ class SqliteReader:
                 self._all.append(connection)
             try:
                 yield connection
-            finally:
-                self._idle.append(connection)
+            except BaseException:
+                with contextlib.suppress(ValueError):  # the store was closed meanwhile
+                    self._all.remove(connection)
+                connection.close()  # it may be in the middle of something
+                raise
+            self._idle.append(connection)
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise explain(error, self.path) from error
 

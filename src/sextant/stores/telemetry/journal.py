@@ -10,6 +10,7 @@ or whose checksum is wrong there, was being written when the machine died: nobod
 this record is safe, so it is cut off.
 """
 
+import errno
 import os
 import struct
 import threading
@@ -136,14 +137,16 @@ class Journal:
             try:
                 with self._writing:
                     self._write(group)
-            except OSError as error:
+            except (OSError, MemoryError) as error:
                 # what reached the disk is unknown; nothing may be appended behind it
                 with self._writing:
                     broken, self._open = self._open, None
                 if broken is not None:
                     self._abandon(broken)
+                why = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+                refused = error if isinstance(error, OSError) else why
                 for _, _, done in group:
-                    done.set_exception(files.refused(error, str(self._folder)))
+                    done.set_exception(files.refused(refused, str(self._folder)))
             else:
                 for _, _, done in group:
                     done.set_result(None)
@@ -265,9 +268,12 @@ class Seen:
         try:
             if self._descriptor < 0 or now - self._opened_ns > self._length_ns:
                 self._turn(now)
-            os.write(self._descriptor, data)
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self._descriptor, view) :]
             _sync(self._descriptor)
         except OSError as error:
+            self.close()  # a key may have been cut off: nothing may be appended behind it
             raise files.refused(error, str(self._folder)) from error
 
     def close(self) -> None:
