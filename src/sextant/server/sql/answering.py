@@ -41,9 +41,10 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 class Answer(NamedTuple):
-    """An answer as it is sent. `form` is ClickHouse's name of the format."""
+    """An answer as it is sent: in pieces, so that a large one is not copied. `form` is ClickHouse's
+    name of the format."""
 
-    data: bytes
+    pieces: list[bytes]
     form: str
     encoding: str
     elapsed_ns: int
@@ -99,7 +100,7 @@ class Answerer:
         packed, encoding = (
             (b"".join(blocks(data)), "") if question.blocks else replies.packed(data, one.accepted)
         )
-        return Answer(packed, form, encoding, time.monotonic_ns() - started)
+        return Answer([packed], form, encoding, time.monotonic_ns() - started)
 
 
 class InProcess:

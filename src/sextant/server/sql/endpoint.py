@@ -233,14 +233,17 @@ class SqlDoor:
             and question.form == "Native"
             and question.sql.strip() == replies.HELLO
         ):
-            return Answer(replies.hello(self._version, question.revision), "Native", "", 0)
+            return Answer([replies.hello(self._version, question.revision)], "Native", "", 0)
         return None
 
     # ---------------------------------------------------------------- answers
 
     async def _say(self, send: Send, answer: Answer, id_: str) -> None:
         summary = json.dumps(
-            {"result_bytes": str(len(answer.data)), "elapsed_ns": str(answer.elapsed_ns)}
+            {
+                "result_bytes": str(sum(map(len, answer.pieces))),
+                "elapsed_ns": str(answer.elapsed_ns),
+            }
         )
         headers = [
             *self._common(id_),
@@ -250,7 +253,7 @@ class SqlDoor:
         ]
         if answer.encoding:
             headers.append((b"content-encoding", answer.encoding.encode()))
-        await _send(send, 200, headers, answer.data)
+        await _send(send, 200, headers, *answer.pieces)
 
     async def _say_no(
         self, send: Send, error: SextantError, headers: Mapping[str, str], id_: str
@@ -339,7 +342,11 @@ async def _unless(gone: "asyncio.Future[None]", waits: Coroutine[Any, Any, T]) -
 
 
 async def _send(
-    send: Send, status: int, headers: list[tuple[bytes, bytes]], data: bytes, *, bare: bool = False
+    send: Send,
+    status: int,
+    headers: list[tuple[bytes, bytes]],
+    *pieces: bytes,
+    bare: bool = False,
 ) -> None:
     """Send an answer in pieces. A reader that does not take one in time is let go: the server
     closes what is not sent to its end."""
@@ -347,23 +354,20 @@ async def _send(
         {
             "type": "http.response.start",
             "status": status,
-            "headers": [*headers, (b"content-length", str(len(data)).encode())],
+            "headers": [*headers, (b"content-length", str(sum(map(len, pieces))).encode())],
         }
     )
-    view = memoryview(b"" if bare else data)
-    while len(view) > _SEND_BYTES:
-        try:
-            await asyncio.wait_for(
-                send(
-                    {
-                        "type": "http.response.body",
-                        "body": bytes(view[:_SEND_BYTES]),
-                        "more_body": True,
-                    }
-                ),
-                _SEND_S,
-            )
-        except TimeoutError as error:
-            raise GoneError from error
-        view = view[_SEND_BYTES:]
-    await send({"type": "http.response.body", "body": bytes(view)})
+    for piece in () if bare else pieces:
+        view = memoryview(piece)
+        while view:
+            message = {
+                "type": "http.response.body",
+                "body": bytes(view[:_SEND_BYTES]),
+                "more_body": True,
+            }
+            try:
+                await asyncio.wait_for(send(message), _SEND_S)
+            except TimeoutError as error:
+                raise GoneError from error
+            view = view[_SEND_BYTES:]
+    await send({"type": "http.response.body", "body": b""})

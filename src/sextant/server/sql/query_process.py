@@ -111,7 +111,7 @@ def _serve(link: socket.socket, place: Place, own: Path) -> None:
                     told = question.told
                     catalogue.apply(told.env, told.tables, told.kpis, told.guarded)
                 answer = answerer.answer(question.asked)
-                found = answer.data
+                found = b"".join(answer.pieces)
                 head = Head(len(found), answer.form, answer.encoding, answer.elapsed_ns)
             except SextantError as error:
                 head = _no(error)

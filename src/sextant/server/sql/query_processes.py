@@ -28,6 +28,7 @@ from sextant.server.sql.starter import Started, Starter
 _BEGIN_S = 30.0  # for a process to be ready
 _LOOK_S = 5.0  # so often those that nobody needs are looked for
 _READ_BYTES = 1 << 20
+_DEAD_S = 0.1  # a process that ends so soon may have been dead before it was asked
 
 
 class _Process:
@@ -48,11 +49,21 @@ class _Process:
         await self._send(msgspec.msgpack.encode(Begin(tables)))
         await self._head()
 
-    async def ask(self, question: Question) -> tuple[Head, bytes]:
-        """Return what it answers. EOFError when it ends."""
+    async def ask(self, question: Question) -> tuple[Head, list[bytes]]:
+        """Return what it answers: the data in pieces. EOFError when it ends."""
         await self._send(msgspec.msgpack.encode(question))
         head = await self._head()
-        return head, await self._reader.readexactly(head.size)
+        pieces, left = [], head.size
+        while left:
+            try:
+                piece = await self._reader.read(min(left, _READ_BYTES))
+            except ConnectionError as error:
+                raise EOFError from error
+            if not piece:
+                raise EOFError
+            pieces.append(piece)
+            left -= len(piece)
+        return head, pieces
 
     def has_ended(self) -> bool:
         """Say whether it has ended while nobody asked it: killed by the system, say."""
@@ -121,6 +132,22 @@ class QueryProcesses:
             self._looking = asyncio.ensure_future(self._look())
         if one.recent and _may_read_telemetry(one):
             await asyncio.to_thread(self._flush)
+        began = time.monotonic()
+        try:
+            head, pieces = await self._ask(one, gone)
+        except EOFError:
+            if time.monotonic() - began > _DEAD_S:
+                raise self._died() from None
+            try:
+                head, pieces = await self._ask(one, gone)
+            except EOFError:
+                raise self._died() from None
+        if head.problem is not None:
+            raise from_problem(head.problem, head.status)
+        return Answer(pieces, head.form, head.encoding, head.elapsed_ns)
+
+    async def _ask(self, one: Asked, gone: "asyncio.Future[None]") -> tuple[Head, list[bytes]]:
+        """Have a process answer. EOFError when it ends."""
         process = await self._take()
         if self._busy > 1:  # many ask: the next one need not wait for a process to begin
             self._start_ahead()
@@ -137,17 +164,9 @@ class QueryProcesses:
                 if gone.done():
                     raise GoneError
                 raise too_late()
-            try:
-                head, data = work.result()
-            except (EOFError, asyncio.IncompleteReadError) as error:
-                self._counts["died"] += 1
-                raise BadData(
-                    "SX-SQL-034",
-                    "the query ended the process that answered it: it took too much memory, or "
-                    "met a defect of ClickHouse",
-                    hint="ask for less, or in another way; nobody else was disturbed",
-                ) from error
+            found = work.result()
             is_good = True
+            return found
         finally:
             self._busy -= 1
             if is_good:
@@ -156,9 +175,15 @@ class QueryProcesses:
             else:
                 await self._end(process)
                 self._start_ahead()
-        if head.problem is not None:
-            raise from_problem(head.problem, head.status)
-        return Answer(data, head.form, head.encoding, head.elapsed_ns)
+
+    def _died(self) -> BadData:
+        self._counts["died"] += 1
+        return BadData(
+            "SX-SQL-034",
+            "the query ended the process that answered it: it took too much memory, or met a "
+            "defect of ClickHouse",
+            hint="ask for less, or in another way; nobody else was disturbed",
+        )
 
     def health(self) -> dict[str, int]:
         """Return how many processes there are, and how many ended before their time, by why."""
