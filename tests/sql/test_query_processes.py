@@ -297,3 +297,21 @@ def alive(pid: int) -> bool:
         return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def test_without_its_starter_the_telemetry_process_begins_anew(
+    tmp_path: Path, coordinator: Serving
+) -> None:
+    """What starts query processes is a process too, and may be killed."""
+    secret = coordinator.token("viewer", name="starter", scopes=("query",))
+    with telemetry(tmp_path, api=coordinator.url) as one:
+        assert ask(one, secret, "SELECT 1").body == b"1\n"
+        assert one.child.process
+        main = one.child.process.pid
+        (starter,) = Path(f"/proc/{main}/task/{main}/children").read_text().split()
+        (pid,) = processes(one)
+        os.kill(int(starter), signal.SIGKILL)
+        one.child.process.wait(30)
+        until(lambda: not alive(pid))
+        one.begin()
+        assert ask(one, secret, "SELECT 2").body == b"2\n"

@@ -136,9 +136,9 @@ SQL_OF_ONE_MAX = 2  # of them, by one person: a dashboard leaves room for others
 SQL_WARM_MAX = 2  # query processes that are kept between questions: some 100 MB each
 SQL_IDLE_S = 120.0  # and so long after the last one: somebody who thinks about an answer
 SQL_PROCESS_S_MAX = 3600.0  # age of a query process: what its allocator keeps goes with it
-# data that a query process may map, beyond which the kernel gives it no more: SQL_MEMORY_BYTES_MAX
-# is what ClickHouse counts, and what it has mapped at its start is half of this
-SQL_PROCESS_BYTES_MAX = 4 << 30
+# memory that a query process may map, beyond which the kernel gives it no more: what ClickHouse
+# counts (SQL_MEMORY_BYTES_MAX), what it does not, the answer and its compressed form
+SQL_PROCESS_BYTES_MAX = 3 << 30
 # so far a query process may be behind the tables; who has just written does not wait for it
 SQL_BEHIND_S = 3.0
 SQL_WAITING_MAX = 64  # queries that wait for a turn: three dashboards

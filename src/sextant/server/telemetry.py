@@ -28,6 +28,7 @@ from sextant.server.sql.query_processes import QueryProcesses
 from sextant.server.sql.starter import Starter
 from sextant.server.wire import Ready, end_with_parent, read_start, say_ready
 
+_LOOK_S = 1.0
 _MEMORY_BYTES = 2 << 30  # what all queries and merges together may use
 
 
@@ -60,7 +61,7 @@ class TelemetryProcess:
         from sextant.stores.telemetry.intake import Intake
         from sextant.stores.telemetry.series import Series
 
-        self.start = start
+        self.start, self.starter = start, starter
         self.boot = secrets.token_hex(8)
         self.refusals = Refusals()
         clock = SystemClock()
@@ -204,6 +205,12 @@ def _disk(folder: Path) -> int:
     return total
 
 
+async def _until_lost(starter: Starter) -> None:
+    """Return when no query process can be started any more."""
+    while not starter.has_ended():  # noqa: ASYNC110 - a process's end is no event of this loop
+        await asyncio.sleep(_LOOK_S)
+
+
 async def _serve(process: TelemetryProcess, confined: str) -> None:
     import uvicorn
 
@@ -240,7 +247,11 @@ async def _serve(process: TelemetryProcess, confined: str) -> None:
 
     end_with_parent(end)
     tasks = [asyncio.create_task(server.serve()) for server in servers]
-    counting = asyncio.create_task(process.ingest.count())
+    steady = [asyncio.create_task(process.ingest.count())]
+    if process.starter is not None:
+        lost = asyncio.create_task(_until_lost(process.starter))
+        lost.add_done_callback(lambda _: stopping.set())  # the supervisor starts us again
+        steady.append(lost)
     while not all(server.started for server in servers):
         await asyncio.sleep(0.005)
         if any(task.done() for task in tasks):
@@ -253,7 +264,8 @@ async def _serve(process: TelemetryProcess, confined: str) -> None:
         )
     )
     await stopping.wait()
-    counting.cancel()
+    for task in steady:
+        task.cancel()
     for server in servers:
         server.should_exit = True
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -39,7 +39,8 @@ class Starter:
     def __init__(self, run: Callable[[socket.socket], None]) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._lock = threading.Lock()
-        if os.fork() == 0:
+        self._pid = os.fork()
+        if self._pid == 0:
             ours.close()
             _serve(theirs, run)
         theirs.close()
@@ -61,6 +62,14 @@ class Starter:
         """End a process that was started here, whatever it does."""
         with contextlib.suppress(OSError), self._lock:
             self._control.send(_KILL + str(pid).encode())
+
+    def has_ended(self) -> bool:
+        """Say whether the starter is gone, and what it had started with it: then nothing can be
+        started any more."""
+        try:
+            return os.waitpid(self._pid, os.WNOHANG)[0] != 0
+        except ChildProcessError:  # it was said before
+            return True
 
     def close(self) -> None:
         """End the starter and all that it has started."""
