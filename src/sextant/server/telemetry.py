@@ -24,6 +24,7 @@ from sextant.kernel.lengths import length_s
 from sextant.server.refusals import Refusals
 from sextant.server.serving import Server, resident
 from sextant.server.sql.answering import InProcess
+from sextant.server.sql.query_process import Place, serve
 from sextant.server.sql.query_processes import QueryProcesses
 from sextant.server.sql.starter import Starter
 from sextant.server.wire import Ready, end_with_parent, read_start, say_ready
@@ -177,12 +178,10 @@ class _Asked(msgspec.Struct):
     form: str = "JSONEachRow"
 
 
-def _starter(start: TelemetryStart) -> Starter:
-    """Return what starts query processes: itself started before this one is confined."""
-    from sextant.server.sql.query_process import Place, serve
-
-    place = Place(start.folder, str(Path(start.folder) / "store" / "data"), start.lake)
-    return Starter(lambda link: serve(link, place))
+def _place(start: TelemetryStart) -> bytes:
+    """Return what the starter is told."""
+    store = Path(start.folder) / "store" / "data"
+    return msgspec.msgpack.encode(Place(start.folder, str(store), start.lake))
 
 
 def _open_store(start: TelemetryStart, folder: Path) -> Any:
@@ -275,6 +274,7 @@ def main() -> int:
     """Run until told to stop."""
     from sextant.server.sql.landlock import confine
 
+    starter = Starter(serve)  # before anything is known that queries must not find
     start = read_start(TelemetryStart)
     try:
         ports = [
@@ -283,9 +283,14 @@ def main() -> int:
             if port
         ]
         os.umask(0o077)  # chDB makes files and folders by it
-        starter = _starter(start) if start.apart and not start.clickhouse else None
+        apart: Starter | None = None
+        if start.apart and not start.clickhouse:
+            apart = starter
+            apart.begin(_place(start))
+        else:
+            starter.close()
         confined = confine(Path(start.folder), Path(start.lake), connect=ports)
-        process = TelemetryProcess(start, starter)
+        process = TelemetryProcess(start, apart)
     except OSError as error:
         refused = StorageError(
             "SX-TELEMETRY-007",

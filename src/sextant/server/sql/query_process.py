@@ -71,8 +71,10 @@ class Place(msgspec.Struct, frozen=True):
     lake: str
 
 
-def serve(link: socket.socket, place: Place) -> None:
-    """Answer questions until the socket is closed."""
+def serve(link: socket.socket, word: bytes) -> None:
+    """Answer questions until the socket is closed. `word` is the Place, in MessagePack."""
+    place = msgspec.msgpack.decode(word, type=Place)
+    os.umask(0o077)  # chDB makes files and folders by it
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(
         resource.RLIMIT_DATA, (limits.SQL_PROCESS_BYTES_MAX, limits.SQL_PROCESS_BYTES_MAX)

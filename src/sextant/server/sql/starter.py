@@ -2,8 +2,9 @@
 
 A process that has opened chDB must not fork, and what it starts once it is confined could not read
 its own place below /proc, which chDB needs. So a small process is forked before both, and forks the
-others. It knows beforehand what they run: all that it can be told is to start one more, or to end
-one that it has started.
+others. It knows beforehand what they run, and none of the secrets that the telemetry process gets:
+all that it can be told, but for one word at the beginning, is to start one more, or to end one that
+it has started.
 """
 
 import contextlib
@@ -19,7 +20,7 @@ from sextant.kernel.errors import StorageError
 
 _LOOK_S = 1.0  # so often those that have ended are taken off the kernel's list
 _START, _KILL = b"start", b"kill "
-_MESSAGE_BYTES = 64
+_MESSAGE_BYTES = 16 << 10
 
 
 class Started(NamedTuple):
@@ -32,11 +33,11 @@ class Started(NamedTuple):
 class Starter:
     """Our hand in the starter. `start` and `kill` may be called from any thread.
 
-    run   what each process does with its socket
-    Must be made before this process has threads.
+    run   what each process does with its socket and the word that `begin` gave
+    Must be made before this process has threads, and before it knows secrets.
     """
 
-    def __init__(self, run: Callable[[socket.socket], None]) -> None:
+    def __init__(self, run: Callable[[socket.socket, bytes], None]) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._lock = threading.Lock()
         self._pid = os.fork()
@@ -45,6 +46,10 @@ class Starter:
             _serve(theirs, run)
         theirs.close()
         self._control = ours
+
+    def begin(self, word: bytes) -> None:
+        """Say once what each process is told, before the first is started."""
+        self._control.send(word)
 
     def start(self) -> Started:
         """Start a process. StorageError when the system has none left."""
@@ -84,7 +89,7 @@ def _failed(why: str) -> StorageError:
     )
 
 
-def _serve(control: socket.socket, run: Callable[[socket.socket], None]) -> None:
+def _serve(control: socket.socket, run: Callable[[socket.socket, bytes], None]) -> None:
     """Be the starter, until the other end of the socket is closed. Never returns."""
     for number in (signal.SIGINT, signal.SIGTERM):  # it ends with the process that it serves
         signal.signal(number, signal.SIG_IGN)
@@ -93,8 +98,9 @@ def _serve(control: socket.socket, run: Callable[[socket.socket], None]) -> None
         os.dup2(nothing, descriptor)
     os.close(nothing)
     running: set[int] = set()
+    word = control.recv(_MESSAGE_BYTES)
     try:
-        while True:
+        while word:
             ready, _, _ = select.select([control], [], [], _LOOK_S)
             running -= {pid for pid in running if os.waitpid(pid, os.WNOHANG)[0]}
             if not ready:
@@ -103,7 +109,7 @@ def _serve(control: socket.socket, run: Callable[[socket.socket], None]) -> None
             if not message:
                 break
             if message == _START:
-                _start(control, run, running)
+                _start(control, lambda link: run(link, word), running)
             elif message.startswith(_KILL):
                 pid = int(message[len(_KILL) :])
                 if pid in running:  # not taken off the list yet, so the number is still its own
