@@ -25,6 +25,7 @@ from sextant.ledger.projections import EnvCreated, VersionCreated
 from sextant.policy.decide import Decision
 from sextant.release.publish import DatasetKind
 from sextant.release.releases import Releases
+from sextant.stores.lake.iceberg import IcebergLake
 from sextant.stores.state.sqlite import SqliteState
 
 TABLES, PUBLISHED, REPEAT = 1000, 100, 9
@@ -54,13 +55,13 @@ def main() -> None:
                 asset=f"dataset:t{table}",
                 digest=digest,
                 parent=parent,
-                locator=f"t{table}/metadata/{n}.json",
                 parts=(Part(partition=f"2013-{n:02d}", digest=digest, rows=1),),
                 rows=n,
             )
 
         versions = Versions(state)
-        releases = Releases(state, {"dataset": DatasetKind(versions)}, clock, ids)
+        lake = IcebergLake(Path(folder) / "lake", clock=clock, ids=ids)
+        releases = Releases(state, {"dataset": DatasetKind(versions, lake)}, clock, ids)
         allow = Decision(verdict="allow")
         state.commit(Write((), (event("env.created", "prod", EnvCreated("prod")),)))
         heads = ["" for _ in range(TABLES)]

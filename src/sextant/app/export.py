@@ -110,6 +110,7 @@ def rows(
         frame="pyarrow",
         schema=schema,
         key=asset.table.key,
+        of=f"{version.asset}@{version.digest[:12]}",
     )
     return FORMS[form](table)
 

@@ -130,7 +130,7 @@ class LocalPlatform:
         self.system = Principal(name="sextant", kind="system")
         self.releases = Releases(
             self.state,
-            {**{kind: Instant() for kind in ("kpi",)}, "dataset": DatasetKind(self.versions)},
+            {**{kind: Instant() for kind in ("kpi",)}, "dataset": DatasetKind(self.versions, self.lake)},
             self.clock,
             self.ids,
         )

@@ -263,6 +263,7 @@ class Views:
                 ),
                 (),
             ),
+            of=f"{version.asset}@{version.digest[:12]}",
         )
         return table
 
@@ -713,6 +714,7 @@ class Views:
             InputRef(
                 name="t",
                 asset=version.asset,
+                version=version.digest,
                 sets=(FileSet(files=files, partitions=tuple(parts)),),
                 schema=version.schema,
             ),

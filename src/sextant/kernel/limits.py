@@ -33,6 +33,11 @@ TEXT_FILE_BYTES_MAX = 16 << 20  # a project file: larger is data, not code
 BUNDLE_BYTES_MAX = 64 << 20  # all files of a project together: what every worker unpacks
 # files of a project: more means that an environment or data stands among them
 BUNDLE_FILES_MAX = 20_000
+# files of all projects of a user that are remembered as verified, 32 bytes each: 8 MiB at most
+VERIFIED_FILES_MAX = 1 << 18
+# a file that was changed less than this ago is not remembered: a file system may give two changes
+# within it the same time
+VERIFIED_SETTLED_NS = 2_000_000_000
 LOAD_TIMEOUT_S = 60.0  # importing a project: it declares, it does not work
 NAME_CHARS_MAX = 128  # a name of an asset, environment, team
 # a name that another tool gives, or its version: the names of generated tests are long

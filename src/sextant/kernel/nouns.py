@@ -390,12 +390,17 @@ class Manifest(Noun, frozen=True, kw_only=True):
 
 
 class FileRef(Noun, frozen=True, kw_only=True):
-    """A data file of a table: path below the lake's root, and which partitions it holds rows of."""
+    """A data file of a table: path below the lake's root, and which partitions it holds rows of.
+
+    sha256  hex digest of its bytes as they were written; "" in states of releases that recorded
+            none
+    """
 
     path: str
     rows: int
     size_bytes: int
     partitions: tuple[str, ...]
+    sha256: str = ""
 
 
 class Part(Noun, frozen=True, kw_only=True):

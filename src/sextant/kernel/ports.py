@@ -137,6 +137,15 @@ class TableCommit(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[FileRef, ...]
 
 
+class StoredFile(NamedTuple):
+    """A file of a table's state: its path below the lake's root, the hex SHA-256 that was recorded
+    when it was written ("" = none was), and the partitions that a data file holds rows of."""
+
+    path: str
+    sha256: str
+    partitions: tuple[str, ...] = ()
+
+
 class Lake(Protocol):
     """Iceberg tables as immutable states. It knows files only: which state is live says the state
     store."""
@@ -172,6 +181,20 @@ class Lake(Protocol):
 
     def files(self, locator: str) -> tuple[FileRef, ...]:
         """Return the data files of a state."""
+        ...
+
+    def confirm(self, locator: str, *, than: str = "") -> None:
+        """Compare the files of a state with what was recorded when they were written; data files
+        only those that state `than` does not name. Damaged."""
+        ...
+
+    def stored(self, locator: str) -> tuple[StoredFile, ...]:
+        """Return every file that a state stands on."""
+        ...
+
+    def record_digests(self, locator: str, digests: Mapping[str, str]) -> str:
+        """Write a state once more with digests of files that have none recorded. Return its
+        locator."""
         ...
 
     def compact(self, table: str, base: str, *, files_max: int = 8) -> TableCommit | None:

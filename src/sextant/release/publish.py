@@ -86,10 +86,11 @@ Decide = Callable[[Sequence[Move], Moving], Decision]
 
 class DatasetKind(Instant):
     """Datasets: the gate is the checks that ran on exactly that version; an undo holds what the
-    version was made from."""
+    version was made from; files that are not what was written do not become live."""
 
-    def __init__(self, versions: Versions) -> None:
+    def __init__(self, versions: Versions, lake: Lake) -> None:
         self._versions = versions
+        self._lake = lake
 
     def gate(self, release: Release) -> Verdict:
         reasons = []
@@ -98,6 +99,23 @@ class DatasetKind(Instant):
                 refused = self._versions.get(move.asset, move.target).meta.get("refused", ())
                 reasons += [f"{move.asset}: {text}" for text in refused]
         return Verdict(ok=not reasons, reasons=tuple(reasons))
+
+    def roll(self, release: Release) -> bool:
+        """Compare the files that become live with what was recorded when they were written. Those
+        of a version that this release's own write records have just been. Damaged."""
+        for move in release.moves:
+            if not move.asset.startswith("dataset:") or not move.target:
+                continue
+            if self._versions.is_announced(move.asset, move.target):
+                continue
+            version = self._versions.get(move.asset, move.target)
+            source = self._versions.get(move.asset, move.source) if move.source else version
+            if version.locator:
+                is_kept = source is not version and not self._versions.is_expired(
+                    move.asset, move.source
+                )
+                self._lake.confirm(version.locator, than=source.locator if is_kept else "")
+        return True
 
     def held(self, move: Move) -> tuple[Held, ...]:
         before = self._versions.parts(move.asset, move.source)
@@ -601,6 +619,7 @@ class Publisher:
                     arrow_schema=b"",
                     partitioned=grain,
                 )
+                self._lake.confirm(done.locator)
             locator = done.locator
         return done or TableCommit(
             locator=locator, files=self._lake.files(locator) if locator else ()

@@ -258,6 +258,7 @@ class Releases:
         if missing := wanted(release.asked):
             return step(release, "approval_needed", f"needs {missing}"), events, []
         release = step(release, "started")
+        self._each(release, "roll")
         checks = self._pointers(release)
         release = step(release, "finished")
         return release, events, checks

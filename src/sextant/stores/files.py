@@ -5,6 +5,7 @@ only `join` makes a place on this machine of them, so another backend replaces t
 nothing else.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -42,7 +43,7 @@ def read(path: str, *, what: str) -> bytes:
 
 
 def write(path: str, data: bytes, *, whole: bool) -> None:
-    """Write a new file and sync it (not its folder: see `sync_folder`).
+    """Write a new file, read-only from then on, and sync it (not its folder: see `sync_folder`).
 
     whole   True for files that others find by looking into the folder: they appear complete or not
             at all
@@ -52,7 +53,7 @@ def write(path: str, data: bytes, *, whole: bool) -> None:
     # two writers of one name must not share a temporary file
     target = f"{path}.{os.getpid()}-{threading.get_ident()}{TEMPORARY}" if whole else path
     try:
-        descriptor = create(target)
+        descriptor = create(target, final=True)
         try:
             view = memoryview(data)
             while view:
@@ -67,12 +68,18 @@ def write(path: str, data: bytes, *, whole: bool) -> None:
         raise refused(error, path) from error
 
 
-def create(path: str) -> int:
-    """Create (or empty) a file and return its descriptor, for writing. Nobody can read it who
-    cannot read its folder, whatever the umask is: 0600 in a folder of 0700."""
-    folder = os.stat(os.path.dirname(path) or ".").st_mode
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
-    return os.open(path, flags, folder & 0o666)
+def create(path: str, *, final: bool = False) -> int:
+    """Create a file, in place of one of that name, and return its descriptor, for writing. Nobody
+    can read it who cannot read its folder, whatever the umask is: 0600 in a folder of 0700.
+
+    final  it is never changed again: 0400, and only this descriptor can write
+    """
+    mode = os.stat(os.path.dirname(path) or ".").st_mode & (0o444 if final else 0o666)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    with contextlib.suppress(FileExistsError):
+        return os.open(path, flags, mode)
+    remove(path)  # what a killed writer left; a read-only file cannot be emptied
+    return os.open(path, flags, mode)
 
 
 def tighten(folder: Path) -> None:

@@ -365,17 +365,21 @@ _tables: "OrderedDict[tuple[Any, ...], tuple[pa.Table, int]]" = OrderedDict()
 _tables_bytes = 0  # of all of them
 # held in all: what several steps of a day read is decoded once in a worker
 _TABLES_BYTES_MAX = 64 << 20
+_DIGITS = 12  # of a version, in a message
 
 
 def _read(lake: str, set_: FileSet, ref: InputRef, *, labels: bool) -> pa.Table:
     """Return the rows of some files of an input. Files never change, so small ones are held; one
-    that is gone or cut off is not served from memory."""
+    that is gone or was changed is not served from memory."""
     global _tables_bytes  # noqa: PLW0603
     size = sum(file.size_bytes for file in set_.files)
     name = (lake, set_, ref.schema, ref.key, labels)
     small = set_.files and size <= _TABLES_BYTES_MAX // 16
+    of = f"{ref.asset}@{ref.version[:_DIGITS]}".rstrip("@")
     held = _tables.get(name) if small else None
-    if held is not None and all(_is_whole(lake, file) for file in set_.files):
+    if held is not None:
+        for file in set_.files:
+            frames.confirm(lake, file, of)
         _tables.move_to_end(name)
         return held[0]
     table: pa.Table = frames.read(
@@ -386,23 +390,15 @@ def _read(lake: str, set_: FileSet, ref: InputRef, *, labels: bool) -> pa.Table:
         schema=ref.schema,
         key=ref.key,
         labels=labels,
+        of=of,
     )
     if not small:
         return table
-    if held is not None:
-        _tables_bytes -= held[1]
     _tables[name] = (table, table.nbytes)
     _tables_bytes += _tables[name][1]
     while _tables_bytes > _TABLES_BYTES_MAX:
         _tables_bytes -= _tables.popitem(last=False)[1][1]
     return table
-
-
-def _is_whole(lake: str, file: FileRef) -> bool:
-    try:
-        return os.stat(os.path.join(lake, file.path)).st_size == file.size_bytes
-    except OSError:
-        return False
 
 
 def table_of(lake: str, ref: InputRef, *, labels: bool = False) -> pa.Table:
@@ -633,7 +629,10 @@ def _reference(lake: str, ref: InputRef) -> pl.DataFrame:
         *(partition for set_ in ref.sets for partition in set_.partitions),
     )
     held = _references.get(name)
-    if held is None:
+    if held is not None:
+        for file in (file for set_ in ref.sets for file in set_.files):
+            frames.confirm(lake, file, ref.asset)
+    else:
         held = pl.DataFrame(pl.from_arrow(table_of(lake, ref)))
         if held.height <= _REFERENCE_ROWS_MAX:
             _references[name] = held

@@ -6,6 +6,7 @@ Nothing here knows which state is live; file references are what goes in and out
 """
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Collection, Mapping, Sequence
@@ -30,8 +31,11 @@ from sextant.stores.lake.types import (
     schema_of,
     texts,
 )
+from sextant.stores.verified import is_as_written, stamp
 
 if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
     import polars as pl
     import pyarrow as pa
 
@@ -41,6 +45,7 @@ __all__ = [
     "Rows",
     "arrange",
     "canonical",
+    "confirm",
     "conform",
     "diff",
     "digest",
@@ -70,6 +75,7 @@ _ROW_GROUP_ROWS = 128 * 1024
 # dictionaries of fewer rows take longer to write and to read, and more space, than the rows
 # themselves
 _DICTIONARY_ROWS_MIN = 10_000
+_WRITTEN_BYTES = 1 << 20  # hashed and written at once
 _SLOT_CHARS: Mapping[Grain, int] = {
     "hourly": 10,
     "daily": 7,
@@ -360,7 +366,8 @@ def store(
     if ordered:
         metadata[ORDERED_KEY] = b"1"
     try:
-        with open(disk.create(place), "wb") as file:
+        hashing = _Hashing(disk.create(place, final=True))
+        with io.BufferedWriter(hashing, _WRITTEN_BYTES) as file:
             pq.write_table(
                 table.replace_schema_metadata(metadata),
                 file,
@@ -370,12 +377,37 @@ def store(
                 row_group_size=_ROW_GROUP_ROWS,
             )
             file.flush()
-            os.fsync(file.fileno())
-            size = file.tell()
+            os.fsync(hashing.fileno())
     except OSError as error:
         disk.remove(place)
         raise disk.refused(error, place) from error
-    return FileRef(path=path, rows=table.num_rows, size_bytes=size, partitions=tuple(partitions))
+    return FileRef(
+        path=path,
+        rows=table.num_rows,
+        size_bytes=hashing.size,
+        partitions=tuple(partitions),
+        sha256=hashing.hexdigest(),
+    )
+
+
+class _Hashing(io.FileIO):
+    """A new file that is written from its beginning to its end, with the digest of what was
+    written. Hashing what is written and not what lies on the disk finds a disk that wrote something
+    else."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(descriptor, "wb")
+        self.size = 0
+        self._sha = hashlib.sha256()
+
+    def write(self, data: "ReadableBuffer", /) -> int:
+        written = super().write(data)
+        self._sha.update(memoryview(data)[:written])
+        self.size += written
+        return written
+
+    def hexdigest(self) -> str:
+        return self._sha.hexdigest()
 
 
 def _labelled(table: "pa.Table", partition: str) -> "pa.Table":
@@ -407,6 +439,7 @@ def read(
     schema: Schema = (),
     key: Sequence[str] = (),
     labels: bool = False,
+    of: str = "",
 ) -> Any:
     """Return the rows of exactly these partitions of the files, by partition and then in the order
     of their content, as the frame asked for.
@@ -418,12 +451,14 @@ def read(
                 widened; needed for no files
     key         of the table, for files that an earlier release wrote in no order
     labels      keep the `_partition` column (last)
-    Raises      Damaged for a missing or broken file, UsageError for an unknown column
+    of          asset and version that the files belong to, for messages
+    Raises      Damaged for a file that is missing or not as it was written, UsageError for an
+                unknown column
     """
     wanted = None if partitions is None else frozenset(partitions)
     files = [file for file in files if wanted is None or not wanted.isdisjoint(file.partitions)]
     if not schema:
-        schema = _schema_of_files(root, files)
+        schema = _schema_of_files(root, files, of)
     known = dict(schema)
     unknown = [name for name in columns or () if name not in known]
     if unknown:
@@ -433,7 +468,7 @@ def read(
             hint=f"there are {', '.join(list(known)[:20])}",
         )
     chosen = tuple(schema) if columns is None else tuple((name, known[name]) for name in columns)
-    table = table_of(root, files, tuple(schema), wanted, key=key, labels=labels)
+    table = table_of(root, files, tuple(schema), wanted, key=key, labels=labels, of=of)
     if columns is not None:
         table = table.select([*(name for name, _ in chosen), *([PARTITION] if labels else [])])
     return to_frame(table, frame)
@@ -447,6 +482,7 @@ def table_of(
     *,
     key: Sequence[str] = (),
     labels: bool,
+    of: str = "",
 ) -> "pa.Table":
     """Return the rows as a canonical Arrow table, in order; `keep`: only rows of these
     partitions."""
@@ -462,7 +498,7 @@ def table_of(
     for n in places:
         file, names = files[n], held[n]
         filtered = len(names) < len(file.partitions)
-        table, ordered = _open(root, file, [*target.names, PARTITION])
+        table, ordered = _open(root, file, [*target.names, PARTITION], of)
         if filtered:
             table = table.filter(pc.is_in(table[PARTITION], value_set=texts(names)))
         if not ordered:
@@ -504,13 +540,71 @@ def in_order(rows: "pa.Table", held: Sequence[Sequence[str]], key: Sequence[str]
     )
 
 
-def _open(root: Path | str, file: FileRef, columns: Sequence[str]) -> "tuple[pa.Table, bool]":
+def confirm(root: Path | str, file: FileRef, of: str = "") -> None:
+    """Compare a data file with what was recorded when it was written; read only when it may have
+    changed since it was last compared. One of which nothing was recorded only has to be there.
+
+    of      asset and version that it belongs to, for the message
+    Raises  Damaged
+    """
+    place = disk.join(root, file.path)
+    try:
+        if not file.sha256:
+            os.stat(place)
+            return
+        same = is_as_written(place, file.sha256)
+    except FileNotFoundError as error:
+        raise _missing(place, file, of) from error
+    except OSError as error:
+        raise disk.refused(error, place) from error
+    if not same:
+        raise _differs(place, file, of)
+
+
+def _missing(place: str, file: FileRef, of: str) -> Damaged:
+    return Damaged("SX-LAKE-002", f"data file `{place}`{_about(file, of)} is missing", hint=RESTORE)
+
+
+def _differs(place: str, file: FileRef, of: str) -> Damaged:
+    return Damaged(
+        "SX-LAKE-003",
+        f"data file `{place}`{_about(file, of)} is not what was written",
+        hint=RESTORE,
+    )
+
+
+def _about(file: FileRef, of: str) -> str:
+    """Return of what a file is: ` of dataset:orders@0c4e96527cf8, 2013-06-10 .. 2013-06-30`."""
+    names = sorted(file.partitions)
+    span = names[0] if len(names) == 1 else f"{names[0]} .. {names[-1]}" if names else ""
+    about = ", ".join(filter(None, (of, "" if span == ALL else span)))
+    return f" of {about}" if about else ""
+
+
+def _open(
+    root: Path | str, file: FileRef, columns: Sequence[str], of: str
+) -> "tuple[pa.Table, bool]":
     """Return columns of a data file, as far as it has them (all where its rows must be put in order
     first), and whether they lie in order."""
+    place = disk.join(root, file.path)
+    for _ in range(_READS_MAX):
+        confirm(root, file, of)
+        try:
+            before = stamp(os.stat(place))
+            read = _read(place, file, columns, of)
+            if stamp(os.stat(place)) == before:
+                return read
+        except FileNotFoundError as error:
+            raise _missing(place, file, of) from error
+    raise _differs(place, file, of)  # changed while it was read, each time
+
+
+def _read(
+    place: str, file: FileRef, columns: Sequence[str], of: str
+) -> "tuple[pa.Table, bool]":
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    place = disk.join(root, file.path)
     try:
         with pq.ParquetFile(place) as parquet:
             ordered = ORDERED_KEY in (parquet.metadata.metadata or {})
@@ -523,20 +617,19 @@ def _open(root: Path | str, file: FileRef, columns: Sequence[str]) -> "tuple[pa.
                         f"`{place}` has {parquet.metadata.num_rows} rows where {file.rows} were "
                         "written"
                     ),
-                    hint=_RESTORE,
+                    hint=RESTORE,
                 )
             rows = parquet.read(columns=names, use_threads=file.size_bytes > _THREADS_BYTES_MIN)
             return rows, ordered
-    except FileNotFoundError as error:
-        raise Damaged("SX-LAKE-002", f"data file `{place}` is missing", hint=_RESTORE) from error
+    except FileNotFoundError:
+        raise
     except (pa.ArrowInvalid, OSError) as error:
-        raise Damaged(
-            "SX-LAKE-003", f"data file `{place}` is not what was written", hint=_RESTORE
-        ) from error
+        raise _differs(place, file, of) from error
 
 
+_READS_MAX = 3  # another process may touch a file that it takes up again
 _THREADS_BYTES_MIN = 4 << 20  # below that waking threads takes longer than reading
-_RESTORE = (
+RESTORE = (
     "restore it from a backup: sextant backup restore; or make the partition again: sextant run "
     "--force"
 )
@@ -564,7 +657,7 @@ def _with_label(schema: Schema) -> Schema:
     return (*schema, (PARTITION, "string"))
 
 
-def _schema_of_files(root: Path | str, files: Sequence[FileRef]) -> Schema:
+def _schema_of_files(root: Path | str, files: Sequence[FileRef], of: str) -> Schema:
     """Return the columns of the files together, where nobody says which the table has."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -572,16 +665,11 @@ def _schema_of_files(root: Path | str, files: Sequence[FileRef]) -> Schema:
     schemas = []
     for file in files:
         place = disk.join(root, file.path)
+        confirm(root, file, of)
         try:
             schemas.append(pq.read_schema(place).remove_metadata())
-        except FileNotFoundError as error:
-            raise Damaged(
-                "SX-LAKE-002", f"data file `{place}` is missing", hint=_RESTORE
-            ) from error
         except (pa.ArrowInvalid, OSError) as error:
-            raise Damaged(
-                "SX-LAKE-003", f"data file `{place}` is not what was written", hint=_RESTORE
-            ) from error
+            raise _differs(place, file, of) from error
     return schema_of(pa.unify_schemas(schemas, promote_options="permissive")) if schemas else ()
 
 

@@ -6,7 +6,12 @@ states, and the state store keeps it, so a commit costs the same at the first an
 Every file has a name of its own and none is changed or deleted but by `collect`: writers need no
 lock, and a crash leaves only files that nothing names.
 
-    <table>/metadata/<n>-<id>.metadata.json   a state; its path below the root is the locator
+What is read is what was written: a locator carries the SHA-256 of its metadata file, which names
+its manifest list and its manifests with theirs, and a manifest names its data files with theirs. So
+the locator, which stands in the ledger, stands for every byte of a state. States of earlier
+releases carry no digests; `record_digests` gives them some.
+
+    <table>/metadata/<n>-<sha256>.metadata.json  a state; its path below the root is the locator
     <table>/metadata/<id>.list.avro           its manifest list         <table>/metadata/<id>.avro
     a manifest
     <table>/data/<id>.parquet                 rows that were rewritten; other data files lie where
@@ -16,6 +21,7 @@ lock, and a crash leaves only files that nothing names.
 import functools
 import hashlib
 import os
+import re
 import threading
 import uuid
 from collections import OrderedDict
@@ -30,7 +36,7 @@ from sextant.kernel.errors import BadData, Damaged, NotFound, UsageError
 from sextant.kernel.ids import Ids
 from sextant.kernel.nouns import FileRef
 from sextant.kernel.partitions import Grain
-from sextant.kernel.ports import TableCommit
+from sextant.kernel.ports import StoredFile, TableCommit
 from sextant.stores import files as disk
 from sextant.stores.lake import frames
 from sextant.stores.lake.evolution import evolve, to_arrow_schema
@@ -44,6 +50,7 @@ from sextant.stores.lake.manifests import (
     write_list,
 )
 from sextant.stores.lake.types import schema_of
+from sextant.stores.verified import is_as_written, stamp
 
 if TYPE_CHECKING:
     from pyiceberg.manifest import DataFile
@@ -52,11 +59,13 @@ if TYPE_CHECKING:
 
 _MANIFESTS = "sextant.manifests"  # table properties of ours
 _GRAIN = "sextant.grain"
+_LIST = "sextant.manifest-list"  # its digest
 _NAME_MAPPING = "schema.name-mapping.default"
 _SMALL_BYTES = 32 << 20  # files below this are worth merging
 _MERGED_BYTES = 64 << 20  # a merged file holds at most this much of small ones
 # of manifests kept in memory: one of a file is about 1 kB for each data file
 _OPENED_BYTES_MAX = 32 << 20
+_REWRITTEN_MAX = 4096  # manifests
 _SLOT_WIDTH: Mapping[str, str] = {
     "hourly": "truncate[10]",
     "daily": "truncate[7]",
@@ -64,6 +73,7 @@ _SLOT_WIDTH: Mapping[str, str] = {
     "static": "identity",
 }
 _RESTORE = "restore it from a backup: sextant backup restore"
+_LOCATOR = re.compile(r"\d{5,}-([0-9a-f]{64})\.metadata\.json")
 
 
 class _State(NamedTuple):
@@ -113,17 +123,19 @@ class IcebergLake:
     """Lake in a local folder. Safe for several threads and processes.
 
     Of what it reads it keeps manifests, which never change and which one state hands on to the
-    next; one whose file has another size or time than when it was read is read again, so damage is
-    found as if nothing were kept.
+    next; one whose file may have changed since it was read is read again, so damage is found as if
+    nothing were kept.
     """
 
     def __init__(self, root: Path | str, *, clock: Clock, ids: Ids) -> None:
         self.root = Path(os.path.abspath(root))
         self._clock = clock
         self._ids = ids
-        self._opened: OrderedDict[str, tuple[tuple[int, int], OpenManifest]] = OrderedDict()
+        self._opened: OrderedDict[str, tuple[bytes, OpenManifest]] = OrderedDict()
         self._opened_bytes = 0
         self._lock = threading.Lock()
+        # manifests that were given digests, by path and digests: states share them
+        self._rewritten: dict[tuple[str, tuple[str, ...]], Manifest] = {}
 
     @staticmethod
     def warm() -> None:
@@ -197,6 +209,8 @@ class IcebergLake:
         for manifest in origin.manifests:
             hit = [ref for ref in manifest.refs if not wanted.isdisjoint(ref.partitions)]
             whole = {ref.path for ref in hit if wanted.issuperset(ref.partitions)}
+            for ref in hit:
+                frames.confirm(self.root, ref)
             if whole and reusable:
                 change.header = manifest.header
                 change.carried += [entry for entry in manifest.entries() if entry.ref.path in whole]
@@ -220,6 +234,94 @@ class IcebergLake:
         """Return the data files of a state. NotFound, or Damaged when its metadata is not what was
         written."""
         return self._load(locator).files
+
+    def confirm(self, locator: str, *, than: str = "") -> None:
+        """Compare the files of a state with what was recorded when they were written: its metadata,
+        list and manifests, and the data files that state `than` does not name. What did not change
+        since it was last compared is not read. Damaged."""
+        state = self._load(locator)
+        known = {ref.path for ref in self._load(than).files} if than else set()
+        self._confirm_list(state)
+        for ref in state.files:
+            if ref.path not in known:
+                frames.confirm(self.root, ref)
+
+    def stored(self, locator: str) -> tuple[StoredFile, ...]:
+        """Return every file that a state stands on, as it was recorded. Damaged when its metadata
+        or a manifest is not what was written."""
+        state = self._load(locator)
+        listed = self._list(state)
+        return (
+            StoredFile(locator, _digest_in(locator)),
+            *((StoredFile(listed[0], listed[1]),) if listed else ()),
+            *(StoredFile(one.manifest.path, one.manifest.sha256) for one in state.manifests),
+            *(StoredFile(ref.path, ref.sha256, ref.partitions) for ref in state.files),
+        )
+
+    def record_digests(self, locator: str, digests: Mapping[str, str]) -> str:
+        """Write a state of an earlier release once more with digests: the same data files, of
+        which `digests` has some by path. Return its locator; the old one when nothing is new."""
+        state = self._load(locator)
+        table = locator.partition("/metadata/")[0]
+        metadata, is_new = dict(state.metadata), not _digest_in(locator)
+        manifests = []
+        for opened in state.manifests:
+            refs = [
+                msgspec.structs.replace(ref, sha256=ref.sha256 or digests.get(ref.path, ""))
+                for ref in opened.refs
+            ]
+            if opened.manifest.sha256 and tuple(refs) == opened.refs:
+                manifests.append(opened.manifest)
+                continue
+            is_new = True
+            manifests.append(self._with_digests(table, opened, refs))
+        if not is_new:
+            return locator
+        properties = {**metadata["properties"], _MANIFESTS: _ENCODE(manifests).decode()}
+        snapshots = []
+        for snapshot in metadata["snapshots"]:
+            listed = f"{table}/metadata/{self._ids.new('state')}.list.avro"
+            properties[_LIST] = write_list(
+                str(self.root),
+                listed,
+                manifests,
+                snapshot=snapshot["snapshot-id"],
+                sequence=snapshot["sequence-number"],
+                partitioned=properties[_GRAIN] != "none",
+            )
+            snapshots.append({**snapshot, "manifest-list": disk.join(self.root, listed)})
+        metadata |= {"properties": properties, "snapshots": snapshots}
+        number = int(os.path.basename(locator).partition("-")[0])
+        return self._name(f"{table}/metadata", number, metadata)
+
+    def _with_digests(
+        self, table: str, opened: OpenManifest, refs: Sequence[FileRef]
+    ) -> Manifest:
+        """Return a manifest as `opened`, with these references: the one that was written before for
+        another state, or a new one."""
+        name = (opened.manifest.path, tuple(ref.sha256 for ref in refs))
+        known = self._rewritten.get(name)
+        if known is not None and os.path.exists(disk.join(self.root, known.path)):
+            return known
+        old = opened.manifest
+        entries = [
+            msgspec.structs.replace(entry, ref=ref)
+            for entry, ref in zip(opened.entries(), refs, strict=True)
+        ]
+        made = write(
+            str(self.root),
+            f"{table}/metadata/{self._ids.new('manifest')}.avro",
+            opened.header,
+            entries,
+            slots=old.slots,
+            snapshot=old.snapshot,
+            sequence=old.sequence,
+            sequence_min=old.sequence_min,
+        )
+        if len(self._rewritten) >= _REWRITTEN_MAX:
+            self._rewritten.clear()
+        self._rewritten[name] = made
+        return made
 
     def compact(self, table: str, base: str, *, files_max: int = 8) -> TableCommit | None:
         """Merge small files wherever an Iceberg partition has more than `files_max` of them; same
@@ -296,12 +398,16 @@ class IcebergLake:
                 f"there is no table state `{locator}`",
                 hint="it may have expired: sextant versions shows which are kept",
             )
+        data = disk.read(place, what="table state")
+        digest = _digest_in(locator)
         try:
-            metadata = msgspec.json.decode(disk.read(place, what="table state"))
+            if digest and hashlib.sha256(data).hexdigest() != digest:
+                raise ValueError(locator)
+            metadata = msgspec.json.decode(data)
             manifests = msgspec.json.decode(
                 metadata["properties"][_MANIFESTS], type=tuple[Manifest, ...]
             )
-        except (msgspec.MsgspecError, KeyError, TypeError) as error:
+        except (msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:
             raise Damaged(
                 "SX-LAKE-003", f"table state `{place}` is not what was written", hint=_RESTORE
             ) from error
@@ -312,9 +418,9 @@ class IcebergLake:
         place = disk.join(self.root, manifest.path)
         try:
             status = os.stat(place)
-            mark = status.st_size, status.st_mtime_ns
+            mark = stamp(status)
         except OSError:
-            mark = (-1, -1)  # opening says what is wrong
+            mark = b""  # opening says what is wrong
         with self._lock:
             kept = self._opened.get(place)
             if kept is not None and kept[0] == mark and kept[1].manifest == manifest:
@@ -331,6 +437,30 @@ class IcebergLake:
                 _, (_, gone) = self._opened.popitem(last=False)
                 self._opened_bytes -= gone.manifest.size_bytes
         return opened
+
+    def _list(self, state: _State) -> tuple[str, str] | None:
+        """Return path and digest of a state's manifest list; None for one without rows."""
+        for snapshot in state.metadata["snapshots"]:
+            name = os.path.basename(snapshot["manifest-list"])
+            folder = os.path.dirname(state.locator)
+            return f"{folder}/{name}", str(state.metadata["properties"].get(_LIST, ""))
+        return None
+
+    def _confirm_list(self, state: _State) -> None:
+        """Damaged when the manifest list, which only other readers of Iceberg use, is not what was
+        written."""
+        listed = self._list(state)
+        if listed is None or not listed[1]:
+            return
+        place = disk.join(self.root, listed[0])
+        try:
+            same = is_as_written(place, listed[1])
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise Damaged(
+                "SX-LAKE-003", f"manifest list `{place}` is not what was written", hint=_RESTORE
+            )
 
     def _location(self, table: str) -> str:
         return disk.join(self.root, table)
@@ -457,15 +587,10 @@ class IcebergLake:
         import pyarrow.parquet as pq
 
         place = disk.join(self.root, ref.path)
+        frames.confirm(self.root, ref)
         try:
             metadata = pq.read_metadata(place)
             return metadata, tuple(msgspec.json.decode(metadata.metadata[frames.PARTITIONS_KEY]))
-        except FileNotFoundError as error:
-            raise Damaged(
-                "SX-LAKE-002",
-                f"data file `{place}` is missing",
-                hint="make the partition again: sextant run --force",
-            ) from error
         except (pa.ArrowInvalid, KeyError, TypeError, OSError, msgspec.MsgspecError) as error:
             raise Damaged(
                 "SX-LAKE-003",
@@ -504,9 +629,9 @@ class IcebergLake:
             opened if isinstance(opened, Manifest) else opened.manifest for opened, _ in kept
         ]
         files = tuple(ref for _, refs in kept for ref in refs)
-        listed = f"{folder}/{id_}.list.avro"
+        listed, list_digest = f"{folder}/{id_}.list.avro", ""
         if files:
-            write_list(
+            list_digest = write_list(
                 str(self.root),
                 listed,
                 manifests,
@@ -535,6 +660,7 @@ class IcebergLake:
                 **properties,
                 _GRAIN: grain,
                 _MANIFESTS: _ENCODE(manifests).decode(),
+                _LIST: list_digest,
                 _NAME_MAPPING: _name_mapping(schema_text),
             },
             "snapshots": [],
@@ -556,10 +682,16 @@ class IcebergLake:
                     "summary": {"operation": change.operation, **_totals(files, change)},
                 }
             ]
-        locator = f"{folder}/{number:05d}-{id_}.metadata.json"
-        disk.write(disk.join(self.root, locator), _ENCODE(metadata), whole=True)
+        return TableCommit(locator=self._name(folder, number, metadata), files=files)
+
+    def _name(self, folder: str, number: int, metadata: Mapping[str, Any]) -> str:
+        """Write a state's metadata under the name that carries its digest; return the locator."""
+        data = _ENCODE(metadata)
+        digest = hashlib.sha256(data).hexdigest()
+        locator = f"{folder}/{number:05d}-{digest}.metadata.json"
+        disk.write(disk.join(self.root, locator), data, whole=True)
         disk.sync_folder(disk.join(self.root, folder))
-        return TableCommit(locator=locator, files=files)
+        return locator
 
     def _manifests(
         self,
@@ -667,6 +799,12 @@ class IcebergLake:
 
 
 # ---------------------------------------------------------------- pure parts
+
+
+def _digest_in(locator: str) -> str:
+    """Return the digest of a state's metadata file; "" for one of an earlier release."""
+    found = _LOCATOR.fullmatch(os.path.basename(locator))
+    return found[1] if found else ""
 
 
 def _columns_of(schema: "Schema") -> _Columns:

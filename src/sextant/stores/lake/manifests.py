@@ -42,7 +42,8 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """A manifest as its state's metadata remembers it; `path` is below the lake's root."""
+    """A manifest as its state's metadata remembers it; `path` is below the lake's root, `sha256`
+    the digest of its bytes, "" in states of releases that recorded none."""
 
     path: str
     size_bytes: int
@@ -54,6 +55,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     existing: int
     existing_rows: int
     slots: tuple[str, str]  # smallest and largest Iceberg partition value
+    sha256: str = ""
 
 
 _ENCODE = msgspec.json.Encoder()
@@ -95,7 +97,9 @@ def open_manifest(root: str, manifest: Manifest) -> OpenManifest:
     """Read a manifest. Damaged when it is missing or not as it was written."""
     place = disk.join(root, manifest.path)
     data = disk.read(place, what="manifest")
-    if len(data) != manifest.size_bytes:
+    if len(data) != manifest.size_bytes or (
+        manifest.sha256 and hashlib.sha256(data).hexdigest() != manifest.sha256
+    ):
         raise _damaged(place)
     return OpenManifest(manifest, data, place)
 
@@ -201,6 +205,7 @@ def write(
         existing=len(entries) - len(new),
         existing_rows=sum(entry.ref.rows for entry in entries) - sum(new),
         slots=slots,
+        sha256=hashlib.sha256(data).hexdigest(),
     )
 
 
@@ -212,8 +217,8 @@ def write_list(
     snapshot: int,
     sequence: int,
     partitioned: bool,
-) -> None:
-    """Write and sync the manifest list of a snapshot."""
+) -> str:
+    """Write and sync the manifest list of a snapshot; return its hex SHA-256."""
     codec = _codec("manifest list", _list_writer)
     facts = {
         "snapshot-id": snapshot,
@@ -235,6 +240,7 @@ def write_list(
         ]
     )
     disk.write(disk.join(root, path), data, whole=False)
+    return hashlib.sha256(data).hexdigest()
 
 
 @functools.lru_cache(maxsize=4096)
