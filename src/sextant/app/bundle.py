@@ -18,6 +18,8 @@ from pathlib import Path
 from sextant.kernel.errors import Damaged, ProjectError
 from sextant.kernel.limits import BUNDLE_BYTES_MAX, BUNDLE_FILES_MAX, TEXT_FILE_BYTES_MAX
 from sextant.stores.files import create, make_folder
+from sextant.stores.verified import digest_of as digest_of_file
+from sextant.stores.verified import mark_of, memory, stamp
 
 # What code and its settings are written in. Data stands in the lake; small data files are named by
 # `include`.
@@ -96,8 +98,8 @@ def pack(
 
 
 def unpack(data: bytes, into: Path) -> str:
-    """Write the files of a packed bundle into the folder `into`, all or nothing, and return the
-    bundle's digest.
+    """Write the files of a packed bundle into the folder `into`, all or nothing and read-only, and
+    return the bundle's digest.
 
     A folder that holds something is left as it is (another worker was faster). Damaged for bytes
     that are no bundle, for paths that lead out of the folder, for links, and beyond the limits.
@@ -122,7 +124,7 @@ def unpack(data: bytes, into: Path) -> str:
                 files[entry.filename] = hashlib.sha256(content).hexdigest()
                 target = folder / entry.filename
                 make_folder(str(target.parent))
-                with open(create(str(target)), "wb") as file:
+                with open(create(str(target), final=True), "wb") as file:
                     file.write(content)
         if into.is_dir() and not any(into.iterdir()):
             into.rmdir()
@@ -136,6 +138,55 @@ def unpack(data: bytes, into: Path) -> str:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return digest_of(files)
+
+
+def is_unpacked(folder: Path, digest: str) -> bool:
+    """Say whether a folder holds exactly the files of a bundle: none changed, none more or less, no
+    link. They are hashed only when one may have changed since they were last compared.
+
+    Cost  10 us for each file that did not change
+    """
+    stamps: list[bytes] = []
+    newest = 0
+    paths: dict[str, str] = {}
+    try:
+        if folder.is_symlink():
+            return False
+        for path, place, status in _entries(str(folder)):
+            stamps.append(path.encode() + stamp(status))
+            newest = max(newest, status.st_ctime_ns)
+            paths[path] = place
+        mark = mark_of(f"bundle {digest}", *stamps)
+        if memory().holds(mark):
+            return True
+        if digest_of({path: digest_of_file(place)[0] for path, place in paths.items()}) != digest:
+            return False
+    except (OSError, ValueError):  # gone, or what no bundle holds
+        return False
+    memory().add(mark, newest)
+    return True
+
+
+def _entries(top: str) -> Iterator[tuple[str, str, os.stat_result]]:
+    """Yield path below the folder, place and status of each file, sorted within its folder.
+    ValueError for links and devices, and for more files than a bundle may have."""
+    count, stack = 0, [top]
+    while stack:
+        folder = stack.pop()
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+        for entry in entries:
+            status = entry.stat(follow_symlinks=False)
+            count += 1
+            if count > 2 * BUNDLE_FILES_MAX:  # folders count too
+                raise ValueError(folder)
+            if stat.S_ISDIR(status.st_mode):
+                stack.append(entry.path)
+            elif stat.S_ISREG(status.st_mode):
+                path = os.path.relpath(entry.path, top).replace(os.sep, "/")
+                yield path, entry.path, status
+            else:
+                raise ValueError(entry.path)
 
 
 def _check_entry(entry: zipfile.ZipInfo, seen: Mapping[str, str]) -> None:

@@ -23,6 +23,8 @@ def open_project(folder: Path, root: str) -> Collector:
     `queries` by asset id,
     `checks` by `module:qualname`. `root` is the dotted name of the author's module. ProjectError as
     `import_project`."""
+    # a bundle holds its own files and no others
+    sys.dont_write_bytecode = True
     collector = import_project(folder, root)
     assemble(collector)
     return collector

@@ -32,7 +32,7 @@ from sextant.engine.selection import selected
 from sextant.engine.tables import RunTable
 from sextant.engine.versions import Versions
 from sextant.kernel.clock import NS, Clock, SystemClock
-from sextant.kernel.errors import Busy, Conflict, Denied, NotFound, ProjectError, UserError
+from sextant.kernel.errors import Busy, Conflict, Damaged, Denied, NotFound, ProjectError, UserError
 from sextant.kernel.ids import Ids
 from sextant.kernel.limits import DENIED_AGAIN_S, LOAD_TIMEOUT_S, OBSERVED_PER_OWNER_MAX
 from sextant.kernel.nouns import (
@@ -59,6 +59,7 @@ from sextant.stores.blobs.local import LocalBlobs
 from sextant.stores.files import create, tighten
 from sextant.stores.lake.iceberg import IcebergLake
 from sextant.stores.state import open_state
+from sextant.stores.verified import mark_of, memory
 
 if TYPE_CHECKING:
     from sextant.app.access import Access
@@ -72,6 +73,7 @@ _WAITS = (
 _IS_ID = re.compile(r"[a-z]+_[0-9a-z]{26}")
 _COMPACT_FILES = 48  # small files of a table before they are merged after a publish
 _DECISIONS_MAX = 10_000  # remembered answers of the policy
+_UNPACKED_MAX = 3  # how often a bundle is unpacked before a changed one is an error
 _DRAFT = "draft.json"  # in the platform's folder: the newest edit, while it is not recorded
 
 
@@ -130,7 +132,10 @@ class LocalPlatform:
         self.system = Principal(name="sextant", kind="system")
         self.releases = Releases(
             self.state,
-            {**{kind: Instant() for kind in ("kpi",)}, "dataset": DatasetKind(self.versions, self.lake)},
+            {
+                **{kind: Instant() for kind in ("kpi",)},
+                "dataset": DatasetKind(self.versions, self.lake),
+            },
             self.clock,
             self.ids,
         )
@@ -284,8 +289,11 @@ class LocalPlatform:
     def _take_draft(self) -> bool:
         """Take the newest edit that was loaded and not recorded, if the files still are that."""
         draft = self._draft_file()
-        manifest = self._stored(draft.manifest) if draft else None
-        if draft is None or manifest is None or not loading.unchanged(self.root, manifest):
+        # the file is not covered by the ledger: only what this user wrote is believed
+        if draft is None or not memory().holds(_mark(draft)):
+            return False
+        manifest = self._stored(draft.manifest)
+        if manifest is None or not loading.unchanged(self.root, manifest):
             return False
         self._use(manifest, draft.manifest, draft)
         return True
@@ -341,6 +349,7 @@ class LocalPlatform:
         with open(create(str(new)), "wb") as file:
             file.write(msgspec.json.encode(draft))
         new.replace(self.folder / _DRAFT)
+        memory().add(_mark(draft), changed_ns=0)
         return draft.manifest, draft
 
     def _record(self) -> None:
@@ -414,18 +423,25 @@ class LocalPlatform:
         ]
 
     def bundle_folder(self, digest: str) -> Path:
-        """Return the folder that holds the unpacked bundle; made when it is missing."""
+        """Return the folder that holds the unpacked bundle; made when it is missing, and again when
+        it is not what was packed."""
         folder = self.folder / "bundles" / digest
-        if not folder.exists():
-            got, packed = bundle.pack(self.root, self.config.include, self.config.written)
-            if got != digest:
-                packed = self._packed(digest)
-            temporary = folder.with_name(f".{digest}.{os.getpid()}")
-            bundle.unpack(packed, temporary)
-            try:
+        for _ in range(_UNPACKED_MAX):
+            if bundle.is_unpacked(folder, digest):
+                break
+            temporary = folder.with_name(f".{digest}.{os.getpid()}-{threading.get_ident()}")
+            shutil.rmtree(temporary, ignore_errors=True)
+            self._unpack(digest, temporary)
+            self._remove_bundle(folder)
+            with contextlib.suppress(OSError):  # another process was first
                 temporary.rename(folder)
-            except OSError:  # another process was first
-                shutil.rmtree(temporary, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            raise Damaged(
+                "SX-BUNDLE-004",
+                f"the unpacked code in `{folder}` is changed by somebody as soon as it is written",
+                hint="see who writes below .sextant, and run again",
+            )
         with contextlib.suppress(PermissionError):  # another user's
             os.utime(folder)  # it is in use: see collect_bundles
         return folder
@@ -444,11 +460,18 @@ class LocalPlatform:
                 if folder.name in keep or folder.stat().st_mtime_ns >= older_than_ns:
                     continue
                 size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-                gone = folder.with_name(f".gone.{os.getpid()}.{folder.name}")
-                folder.rename(gone)  # first out of the way: nobody may find half a bundle
-                shutil.rmtree(gone, ignore_errors=True)
+                self._remove_bundle(folder)
                 freed += size
         return freed
+
+    def _remove_bundle(self, folder: Path) -> None:
+        """Remove an unpacked bundle, or what stands in its place."""
+        gone = folder.with_name(f".gone.{os.getpid()}-{threading.get_ident()}.{folder.name}")
+        with contextlib.suppress(FileNotFoundError):
+            folder.rename(gone)  # first out of the way: nobody may find half a bundle
+            if gone.is_symlink() or not gone.is_dir():
+                gone.unlink()
+            shutil.rmtree(gone, ignore_errors=True)
 
     def _packed(self, digest: str) -> bytes:
         if self._draft is not None and self._draft.bundle == digest:
@@ -729,8 +752,16 @@ class LocalPlatform:
         threading.Thread(target=self.lake.warm, name="sextant-warm", daemon=True).start()
 
     def _unpack(self, digest: str, folder: Path) -> None:
+        """Unpack a bundle into a folder, from the project's files or from its blob. Damaged when
+        the blob is not the bundle that was recorded."""
         got, packed = bundle.pack(self.root, self.config.include, self.config.written)
-        bundle.unpack(packed if got == digest else self._packed(digest), folder)
+        unpacked = bundle.unpack(packed if got == digest else self._packed(digest), folder)
+        if unpacked != digest:
+            raise Damaged(
+                "SX-BUNDLE-003",
+                f"what is stored as bundle `{digest[:12]}` is another one",
+                hint="restore it from a backup: sextant backup restore",
+            )
 
     def after_run(self, env: str, tables: Mapping[str, RunTable], published: Published) -> None:
         """Merge small files of what was published; the content, and so the version, stays."""
@@ -1069,6 +1100,11 @@ def _freeze() -> None:
     """Let full collections pass over what is imported by now: it lives as long as the process.
     Once: a later platform that is closed must be free to go."""
     gc.freeze()
+
+
+def _mark(draft: _Draft) -> bytes:
+    """Return what is remembered of an edit that was loaded here."""
+    return mark_of(f"draft {draft.manifest} {draft.bundle} {draft.packed}")
 
 
 def _edges(manifest: Manifest | None) -> set[Edge]:

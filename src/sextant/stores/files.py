@@ -42,18 +42,19 @@ def read(path: str, *, what: str) -> bytes:
         raise refused(error, path) from error
 
 
-def write(path: str, data: bytes, *, whole: bool) -> None:
-    """Write a new file, read-only from then on, and sync it (not its folder: see `sync_folder`).
+def write(path: str, data: bytes, *, whole: bool, final: bool = False) -> None:
+    """Write a new file and sync it (not its folder: see `sync_folder`).
 
     whole   True for files that others find by looking into the folder: they appear complete or not
             at all
+    final   it is never changed again: see `create`
     Raises  StorageError on a full disk; what was begun is removed, or stays as a file that nothing
             names.
     """
     # two writers of one name must not share a temporary file
     target = f"{path}.{os.getpid()}-{threading.get_ident()}{TEMPORARY}" if whole else path
     try:
-        descriptor = create(target, final=True)
+        descriptor = create(target, final=final)
         try:
             view = memoryview(data)
             while view:

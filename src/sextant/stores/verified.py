@@ -14,7 +14,6 @@ import functools
 import hashlib
 import os
 import struct
-from collections.abc import Callable
 from pathlib import Path
 
 from sextant.kernel.clock import Clock, SystemClock
@@ -80,7 +79,11 @@ def stamp(status: os.stat_result) -> bytes:
 
 def mark_of(digest: str, *stamps: bytes) -> bytes:
     """Return the mark of some files, by their stamps, that have a digest together."""
-    return hashlib.sha256(b"\0".join((digest.encode(), *stamps))).digest()
+    sha = hashlib.sha256()
+    for part in (digest.encode(), *stamps):
+        sha.update(len(part).to_bytes(4, "big"))
+        sha.update(part)
+    return sha.digest()
 
 
 @functools.cache
@@ -102,10 +105,10 @@ def is_as_written(place: str, sha256: str) -> bool:
     mark = mark_of(sha256, stamp(status))
     if known.holds(mark):
         return True
-    status = hashed(place, sha256)
-    if status is None:
+    read = hashed(place, sha256)
+    if read is None:
         return False
-    known.add(mark_of(sha256, stamp(status)), status.st_ctime_ns)
+    known.add(mark_of(sha256, stamp(read)), read.st_ctime_ns)
     return True
 
 
@@ -121,11 +124,9 @@ def hashed(place: str, sha256: str) -> os.stat_result | None:
     return None
 
 
-def digest_of(place: str, wrap: Callable[[int], None] | None = None) -> tuple[str, os.stat_result]:
+def digest_of(place: str) -> tuple[str, os.stat_result]:
     """Return a file's hex SHA-256, and its status from before it was read."""
     with open(place, "rb", buffering=0) as file:
         status = os.fstat(file.fileno())
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if wrap is not None:
-        wrap(status.st_size)
     return digest, status

@@ -31,7 +31,7 @@ class LocalBlobs:
         # its name is about to be written somewhere: collection must see that it is new again
         if not (self._holds(path, data) and self.touch(digest)):
             files.make_folder(folder)
-            files.write(path, data, whole=True)
+            files.write(path, data, whole=True, final=True)
         files.sync_folder(
             folder
         )  # also when it was there: a crash may have come between its name and the sync

@@ -34,10 +34,9 @@ from sextant.stores.lake.types import (
 from sextant.stores.verified import is_as_written, stamp
 
 if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
-
     import polars as pl
     import pyarrow as pa
+    from _typeshed import ReadableBuffer
 
 __all__ = [
     "Diff",
@@ -599,9 +598,7 @@ def _open(
     raise _differs(place, file, of)  # changed while it was read, each time
 
 
-def _read(
-    place: str, file: FileRef, columns: Sequence[str], of: str
-) -> "tuple[pa.Table, bool]":
+def _read(place: str, file: FileRef, columns: Sequence[str], of: str) -> "tuple[pa.Table, bool]":
     import pyarrow as pa
     import pyarrow.parquet as pq
 

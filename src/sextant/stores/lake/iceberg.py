@@ -294,9 +294,7 @@ class IcebergLake:
         number = int(os.path.basename(locator).partition("-")[0])
         return self._name(f"{table}/metadata", number, metadata)
 
-    def _with_digests(
-        self, table: str, opened: OpenManifest, refs: Sequence[FileRef]
-    ) -> Manifest:
+    def _with_digests(self, table: str, opened: OpenManifest, refs: Sequence[FileRef]) -> Manifest:
         """Return a manifest as `opened`, with these references: the one that was written before for
         another state, or a new one."""
         name = (opened.manifest.path, tuple(ref.sha256 for ref in refs))
@@ -400,17 +398,15 @@ class IcebergLake:
             )
         data = disk.read(place, what="table state")
         digest = _digest_in(locator)
+        if digest and hashlib.sha256(data).hexdigest() != digest:
+            raise _changed(place)
         try:
-            if digest and hashlib.sha256(data).hexdigest() != digest:
-                raise ValueError(locator)
             metadata = msgspec.json.decode(data)
             manifests = msgspec.json.decode(
                 metadata["properties"][_MANIFESTS], type=tuple[Manifest, ...]
             )
-        except (msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:
-            raise Damaged(
-                "SX-LAKE-003", f"table state `{place}` is not what was written", hint=_RESTORE
-            ) from error
+        except (msgspec.MsgspecError, KeyError, TypeError) as error:
+            raise _changed(place) from error
         return _State(locator, metadata, tuple(self._open(manifest) for manifest in manifests))
 
     def _open(self, manifest: Manifest) -> OpenManifest:
@@ -689,7 +685,7 @@ class IcebergLake:
         data = _ENCODE(metadata)
         digest = hashlib.sha256(data).hexdigest()
         locator = f"{folder}/{number:05d}-{digest}.metadata.json"
-        disk.write(disk.join(self.root, locator), data, whole=True)
+        disk.write(disk.join(self.root, locator), data, whole=True, final=True)
         disk.sync_folder(disk.join(self.root, folder))
         return locator
 
@@ -799,6 +795,10 @@ class IcebergLake:
 
 
 # ---------------------------------------------------------------- pure parts
+
+
+def _changed(place: str) -> Damaged:
+    return Damaged("SX-LAKE-003", f"table state `{place}` is not what was written", hint=_RESTORE)
 
 
 def _digest_in(locator: str) -> str:

@@ -192,7 +192,7 @@ def write(
     for entry in entries:
         out += (_long(1), _long(len(entry.block)), entry.block, sync)
     data = b"".join(out)
-    disk.write(disk.join(root, path), data, whole=False)
+    disk.write(disk.join(root, path), data, whole=False, final=True)
     new = [entry.ref.rows for entry in entries if entry.added]
     return Manifest(
         path=path,
@@ -239,7 +239,7 @@ def write_list(
             *((_long(len(manifests)), _long(len(block)), block, sync) if manifests else ()),
         ]
     )
-    disk.write(disk.join(root, path), data, whole=False)
+    disk.write(disk.join(root, path), data, whole=False, final=True)
     return hashlib.sha256(data).hexdigest()
 
 
