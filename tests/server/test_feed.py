@@ -232,3 +232,23 @@ def test_rows_have_the_types_of_their_tables() -> None:
     assert json.loads(lines((("at", "time"),), [{"at": 1_700_000_000_000_000_001}])) == {
         "at": "2023-11-14 22:13:20.000000001"
     }
+
+
+def test_a_table_with_a_changed_file_is_not_shown(shop: Shop) -> None:
+    """If this fails, SQL answers with rows that somebody wrote into the lake."""
+    shop.write(_OPS)
+    with shop.open() as p:
+        run(p)
+        _, tables, _, _ = live_tables(p)
+        assert {one.damaged for one in tables} == {""}
+        version = p.versions.get("dataset:orders", p.versions.live_version("dev", "dataset:orders"))
+        path = p.lake.root / p.lake.files(version.locator)[0].path
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+        confirmed = {one.locator for one in tables}  # of live ones that is not asked
+        _, tables, _, _ = live_tables(p, confirmed=confirmed)
+        damaged = {one.asset: one.damaged for one in tables if one.damaged}
+        assert list(damaged) == ["dataset:orders"]
+        assert path.name in damaged["dataset:orders"]
+        assert version.digest[:12] in damaged["dataset:orders"]

@@ -42,6 +42,23 @@ def test_nothing_is_known_before_it_is_told(world: World) -> None:
     assert world.ask("SHOW TABLES FROM data") == ""
 
 
+def test_a_damaged_table_says_why_it_cannot_be_read(world: World) -> None:
+    """Whoever asks would be told that there is no such table, and look for who dropped it."""
+    import msgspec
+
+    good = world.live("t", numbers(1), DIGESTS[1])
+    bad = msgspec.structs.replace(good, damaged=f"`{world.catalogue._root}/x` was changed")
+    assert world.catalogue.apply("dev", [bad], []).left_out == {
+        "data.t": "`<lake>/x` was changed",
+        f"data.t@{DIGESTS[1][:12]}": "`<lake>/x` was changed",
+    }
+    with pytest.raises(UsageError) as unknown:
+        world.judge("SELECT * FROM data.t")
+    assert "was changed" in unknown.value.hint
+    assert world.catalogue.apply("dev", [good], []).left_out == {}
+    assert world.ask("SELECT count() FROM t").strip() == "1"
+
+
 def test_names(world: World) -> None:
     old, new = (
         world.live("t", numbers(1), DIGESTS[1], live=False),

@@ -114,7 +114,11 @@ class DatasetKind(Instant):
                 is_kept = source is not version and not self._versions.is_expired(
                     move.asset, move.source
                 )
-                self._lake.confirm(version.locator, than=source.locator if is_kept else "")
+                self._lake.confirm(
+                    version.locator,
+                    than=source.locator if is_kept else "",
+                    of=f"{move.asset}@{move.target[:12]}",
+                )
         return True
 
     def held(self, move: Move) -> tuple[Held, ...]:

@@ -49,22 +49,27 @@ def open_alone(platform: "LocalPlatform") -> Ask:
     p.at_close(lambda: child.end(time.monotonic() + _STOP_S))
     child.begin(working_environment("telemetry"), {})
     client = TelemetryClient(f"http://{start['ingest']}", f"http://{start['sql']}", secret)
-    kpis_shown: list[bool] = []  # whether KPIs are among the tables that telemetry was told
+    shown: set[str] = set()  # which kinds of tables telemetry was told
 
     def ask(sql: str, form: str, params: Mapping[str, str], role: str, person: str) -> bytes:
-        wanted = _MAY_SEE_KPIS.search(" ".join((sql, *params.values()))) is not None
-        if not kpis_shown:
-            kpis_shown.append(wanted)
-            feed.step()
-        elif wanted and not kpis_shown[0]:
-            kpis_shown[0] = True
-            feed.show()
+        text = " ".join((sql, *params.values()))
+        wanted = {"live"}
+        if _MAY_SEE_KPIS.search(text):
+            wanted.add("kpis")
+        if "@" in text:
+            wanted.add("versions")
+        if not wanted <= shown:
+            is_first = not shown
+            shown.update(wanted)
+            (feed.step if is_first else feed.show)()
         return client.ask(sql, form, params, role, person)
 
     feed = Feed(
         p,
         client,
-        tables=lambda: live_tables(p, kpis_wanted=kpis_shown[0]),
+        tables=lambda: live_tables(
+            p, kpis_wanted="kpis" in shown, versions_wanted="versions" in shown
+        ),
         traces=meter.run_trace,
     )
     return ask

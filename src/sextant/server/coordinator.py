@@ -63,10 +63,11 @@ class Coordinator:
         self.refusals = Refusals()
         self._began = self.platform.clock.now_ns()
         self._noticed: tuple[Any, ...] = ()
+        confirmed: set[str] = set()
         self.feed = Feed(
             self.platform,
             self.client,
-            tables=lambda: live_tables(self.platform),
+            tables=lambda: live_tables(self.platform, confirmed=confirmed),
             traces=meter.run_trace,
         )
         self.scraper = Scraper(config.telemetry.scrape, self.client, self.platform.clock)

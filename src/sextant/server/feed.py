@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from sextant.kernel.clock import NS
-from sextant.kernel.errors import UserError
+from sextant.kernel.errors import Damaged, UserError
 from sextant.kernel.lengths import length_s
 from sextant.kernel.nouns import Asset, Incident, Release, Signal
 from sextant.ledger.erase import PayloadErased
@@ -312,14 +312,19 @@ class Feed:
         if records and self._p.clock.now_ns() - run.finished_at < self._traced_ns:
             self._client.send("POST", "/v1/traces", self._traces(run, records))
             logs = [
-                (one, self._p.blobs.get(one.log)[:_LOG_BYTES_MAX].decode(errors="replace"))
-                for one in records
-                if one.log and self._p.blobs.has(one.log)
+                (one, self._log(one.log)) for one in records if one.log and self._p.blobs.has(one.log)
             ]
             if logs:
                 from sextant.server import meter
 
                 self._client.send("POST", "/v1/logs", meter.step_logs(run, logs))
+
+    def _log(self, blob: str) -> str:
+        """Return what a step printed, or that it was changed since."""
+        try:
+            return self._p.blobs.get(blob)[:_LOG_BYTES_MAX].decode(errors="replace")
+        except Damaged as error:  # one changed log does not hold up the feed
+            return error.message
 
 
 def _row(table: str, noun: Any, **more: Any) -> Row:

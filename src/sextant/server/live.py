@@ -15,13 +15,22 @@ if TYPE_CHECKING:
 
 
 def live_tables(
-    platform: "LocalPlatform", *, kpis_wanted: bool = True
+    platform: "LocalPlatform",
+    *,
+    kpis_wanted: bool = True,
+    versions_wanted: bool = True,
+    confirmed: set[str] | None = None,
 ) -> tuple[str, list[LiveTable], list[LiveKpi], list[str]]:
     """Return the environment that plain names mean, the versions of datasets that can be read (live
     ones of every environment first), the KPIs that are live, and the assets whose errors, logs and
     results of checks only administrators see.
 
-    kpis_wanted  False where nobody asks for a KPI: turning one into SQL takes a third of a second
+    What has files that are not what was written is named as damaged, and cannot be read.
+
+    kpis_wanted      False where nobody asks for a KPI: turning one into SQL takes a third of a
+                     second
+    versions_wanted  False where nobody asks for a version that is not live
+    confirmed        states of such versions whose files need not be compared again; it grows
     """
     p = platform
     personal = p.personal()
@@ -32,6 +41,16 @@ def live_tables(
     tables: list[LiveTable] = []
     kpis: list[LiveKpi] = []
 
+    confirmed = set() if confirmed is None else confirmed
+    seen: set[str] = set()  # data files that were compared now
+
+    def damage(id_: str, digest: str, locator: str) -> str:
+        try:
+            p.lake.confirm(locator, of=f"{id_}@{digest[:12]}", seen=seen)
+        except SextantError as error:
+            return error.message
+        return ""
+
     def table(env: str, id_: str, digest: str, locator: str, *, live: bool) -> None:
         tables.append(
             LiveTable(
@@ -41,6 +60,7 @@ def live_tables(
                 version=digest,
                 locator=locator,
                 live=live,
+                damaged=damage(id_, digest, locator) if live or locator not in confirmed else "",
                 personal=personal.of_digest(id_, digest),
             )
         )
@@ -65,10 +85,11 @@ def live_tables(
                     SextantError
                 ):  # a definition of an older Sextant that is not understood: the rest is shown
                     continue
-    for id_, versions in kept.items():
+    for id_, versions in kept.items() if versions_wanted else ():
         for digest, locator in versions[-VERSIONS_SHOWN_MAX:]:
             if (id_, digest) not in shown and id_.startswith("dataset:"):
                 table("", id_, digest, locator, live=False)
+    confirmed |= {one.locator for one in tables if not one.damaged}
     known = {env for env, *_ in p.state.read("envs")}
     served = p.config.environment or (p.manifest().environments[0] if known else "")
     return served, tables, kpis, sorted(personal.guarded)

@@ -55,6 +55,7 @@ class LiveTable(msgspec.Struct, frozen=True, kw_only=True):
     version   its digest, hexadecimal
     locator   its metadata file, below the lake's root
     live      the environment's pointer names it
+    damaged   why it cannot be read: a file of it is not what was written
     personal  columns that only admins see
     """
 
@@ -64,6 +65,7 @@ class LiveTable(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     locator: str
     live: bool = True
+    damaged: str = ""
     personal: tuple[str, ...] = ()
 
 
@@ -320,6 +322,11 @@ class Catalogue:
         left_out: dict[str, str] = {}
         check(tables)
         for table in tables:
+            if table.damaged:
+                names = [f"{table.name}@{table.version[:_DIGITS]}"]
+                names += [self._name(table.env, table.name)] if table.live else []
+                left_out |= {f"data.{name}": self._plain(table.damaged) for name in names}
+                continue
             one = self._table(table)
             shown["data", f"{table.name}@{table.version[:_DIGITS]}"] = one
             if table.live:
