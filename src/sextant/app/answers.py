@@ -260,6 +260,33 @@ class Finding(TypedDict):
     hint: str
 
 
+class DataFinding(TypedDict):
+    """A file of a version, or rows in it, that are not what was written. `partitions`: one, or the
+    first and the last."""
+
+    asset: str
+    version: str
+    partitions: str
+    file: str
+    found: str
+    hint: str
+
+
+class DataChecked(TypedDict):
+    """What a check of all data has read and found. `partitions`: different ones whose rows were
+    hashed; `recorded`: files that got a digest, which they did not have; `left_out`: findings
+    beyond the limit."""
+
+    versions: int
+    files: int
+    size_bytes: int
+    partitions: int
+    recorded: int
+    findings: list[DataFinding]
+    left_out: int
+    notes: list[str]
+
+
 class Collected(TypedDict):
     """What a collection expired, or would."""
 

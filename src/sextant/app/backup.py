@@ -2,13 +2,14 @@
 
 The state is copied first, as of one moment; files that it names are immutable, so copying them
 afterwards gives one consistent whole while runs go on. `backup.json` lists every file with its
-digest.
+digest. The list proves that the backup is what was copied; that what was copied is what runs wrote
+says the ledger in it.
 """
 
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,9 @@ import msgspec
 
 from sextant.app.config import FILE, OWN, Config, Pin, read_config
 from sextant.kernel.clock import SystemClock, iso
-from sextant.kernel.errors import Damaged, NotFound, UserError
+from sextant.kernel.errors import Damaged, NotFound, SextantError, UserError
 from sextant.stores.files import tighten
+from sextant.stores.lake.iceberg import IcebergLake
 from sextant.stores.state import is_postgres
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ def create(p: "LocalPlatform", target: Path) -> dict[str, Any]:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True, mode=0o700)
     try:
+        kept = p.state.read("versions_kept")  # those of the copy, or some that are newer
         p.state.backup(partial / "state.db")
         for name, source in (("lake", p.lake.root), ("blobs", p.blobs.root)):
             if source.exists():
@@ -67,6 +70,8 @@ def create(p: "LocalPlatform", target: Path) -> dict[str, Any]:
         (partial / "key.pem").chmod(0o600)
         rows = p.state.read("event_head")
         files = {name: _digest(partial / name) for name in _walk(partial)}
+        lake = IcebergLake(partial / "lake", clock=p.clock, ids=p.ids)
+        damaged = [text for text, name in _differing(lake, kept, files) if name in files]
         listing = Listing(
             project=p.sealing.project_id,
             created_at=p.clock.now_ns(),
@@ -91,12 +96,47 @@ def create(p: "LocalPlatform", target: Path) -> dict[str, Any]:
         "files": len(files),
         "size_bytes": size,
         "events": listing.events,
+        "damaged": damaged,
     }
+
+
+def _differing(
+    lake: "IcebergLake", kept: Iterable[Sequence[Any]], digests: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    """Yield what is not as the ledger says of the files that versions name, and of blobs, each with
+    its name in the backup.
+
+    kept     rows of `versions_kept`
+    digests  of the files of the backup, by name
+    """
+    seen: set[str] = set()
+    for asset, digest, locator, _ in kept:
+        of = f"{asset}@{digest[:12]}"
+        try:
+            stored = lake.stored(locator) if locator else ()
+        except SextantError as error:
+            yield f"{of}: {error.message}", f"lake/{locator}"
+            continue
+        for file in stored:
+            name = f"lake/{file.path}"
+            have = digests.get(name)
+            if name in seen or (have is not None and file.sha256 in ("", have)):
+                continue
+            seen.add(name)
+            about = ", ".join((of, *sorted(file.partitions)[:1]))
+            if have is None:
+                yield f"{about} lacks `{file.path}`", name
+            else:
+                yield f"`{name}` of {about} is not what was written", name
+    for name, have in digests.items():
+        if name.startswith("blobs/") and name.rpartition("/")[2] != have:
+            yield f"`{name}` is not what was written", name
 
 
 def verify(folder: Path) -> dict[str, Any]:
     """Check a backup: every file's digest, the ledger with its signatures and projections, and that
-    live versions have their files. Returns findings; an empty list is a good backup."""
+    the files of versions are those that the ledger names. Returns findings, and `damaged`: what was
+    not what was written when it was copied; two empty lists are a good backup."""
     listing = _listing(folder)
     findings = [f"`{name}` is missing" for name in listing.files if not (folder / name).is_file()]
     findings += [
@@ -110,6 +150,7 @@ def verify(folder: Path) -> dict[str, Any]:
         if name not in listing.files and name != _LIST
     ]
     events = 0
+    damaged: list[str] = []
     if not findings:
         import tempfile
 
@@ -117,7 +158,6 @@ def verify(folder: Path) -> dict[str, Any]:
         from sextant.ledger.log import Ledger
         from sextant.ledger.rebuild import bring_up_to_date
         from sextant.ledger.verify import verify as verify_ledger
-        from sextant.stores.lake.iceberg import IcebergLake
         from sextant.stores.state.sqlite import SqliteState
 
         clock = SystemClock()
@@ -135,20 +175,15 @@ def verify(folder: Path) -> dict[str, Any]:
                         f"the ledger has {events} events, the backup says {listing.events}"
                     )
                 lake = IcebergLake(folder / "lake", clock=clock, ids=Ids(clock))
-                live = {(row[1], row[2]) for row in state.read("pointers_all")}
-                for asset, digest, locator, _ in state.read("versions_kept"):
-                    if (asset, digest) in live and locator:
-                        findings += [
-                            f"{asset}@{digest[:12]} lacks `{file.path}`"
-                            for file in lake.files(locator)
-                            if not (folder / "lake" / file.path).is_file()
-                        ]
+                kept = state.read("versions_kept")
+                damaged = [text for text, _ in _differing(lake, kept, listing.files)]
     return {
         "folder": str(folder),
-        "ok": not findings,
+        "ok": not findings and not damaged,
         "events": events,
         "files": len(listing.files),
         "findings": findings,
+        "damaged": damaged,
         "created_at": iso(listing.created_at),
     }
 
@@ -156,14 +191,15 @@ def verify(folder: Path) -> dict[str, Any]:
 def restore(folder: Path, target: Path) -> dict[str, Any]:
     """Put a verified backup into a project folder that has no `.sextant` yet. The project's own
     files come from its version control. State, lake and key go where its `sextant.toml` says; the
-    backup's own is taken when the folder has none.
+    backup's own is taken when the folder has none. What was damaged when it was copied comes along,
+    is named in the answer, and is refused by whatever opens it.
 
     Raises  Damaged for a backup that does not verify; UserError when the lake's folder holds
             something; Conflict when the
             Postgres schema holds a ledger
     """
     found = verify(folder)
-    if not found["ok"]:
+    if found["findings"]:
         raise Damaged(
             "SX-BACKUP-002",
             f"the backup does not verify: {found['findings'][0]}",
@@ -235,6 +271,7 @@ def restore(folder: Path, target: Path) -> dict[str, Any]:
         "files": found["files"],
         "key": str(key),
         "lake": str(lake),
+        "damaged": found["damaged"],
     }
 
 

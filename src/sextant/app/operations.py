@@ -18,6 +18,7 @@ from sextant.app.answers import (
     BatchDropped,
     BatchSeen,
     Collected,
+    DataChecked,
     EnvironmentSeen,
     EventSeen,
     FailingRows,
@@ -380,6 +381,11 @@ class Operations:
         from sextant.app.doctor import examine
 
         return examine(self._p, paths=self._who().is_administrator)
+
+    def check_data(self, *, progress: Progress | None = None) -> DataChecked:
+        from sextant.app.data_check import check_data
+
+        return check_data(self._p, by=self._who(), progress=progress)
 
     # ------------------------------------------------------------ doing
 

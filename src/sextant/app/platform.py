@@ -768,14 +768,20 @@ class LocalPlatform:
         del env
         if published.release is None or published.release.state != "live":
             return
-        events = []
+        from sextant.app.data_check import damage_signal
+
+        events: list[Event] = []
         for id_, digest in published.versions.items():
             if id_ not in tables:
                 continue
             if published.files.get(id_, 0) < _COMPACT_FILES:
                 continue
             version = self.versions.get(id_, digest)
-            commit = self.lake.compact(id_.replace(":", ".", 1), version.locator)
+            try:
+                commit = self.lake.compact(id_.replace(":", ".", 1), version.locator)
+            except Damaged as error:  # what is published stays; its readers are refused
+                events += damage_signal(self, id_, error.message)
+                continue
             if commit is not None:
                 events.append(
                     self.event(

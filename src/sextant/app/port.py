@@ -14,6 +14,7 @@ from sextant.app.answers import (
     BatchDropped,
     BatchSeen,
     Collected,
+    DataChecked,
     EnvironmentSeen,
     EventSeen,
     FailingRows,
@@ -250,6 +251,12 @@ class Platform(Protocol):
 
     def doctor(self) -> list[Finding]:
         """Look for what is wrong with the project and its machine."""
+        ...
+
+    def check_data(self, *, progress: Progress | None = None) -> DataChecked:
+        """Read every file of the lake that a kept version names, compare it with what was recorded
+        when it was written, and its rows with the version's content. Files of which nothing was
+        recorded get a digest when their rows are right."""
         ...
 
     # ------------------------------------------------------------ doing
@@ -549,6 +556,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("collect", "POST", "/collect", "admin", "collect"),
     Operation("backup", "POST", "/backups", "admin", "backup"),
     Operation("doctor", "GET", "/doctor", "viewer", "read"),
+    Operation("check_data", "POST", "/doctor/data", "admin", "inspect"),
     Operation("tokens", "GET", "/tokens", "viewer", "read"),
     Operation("create_token", "POST", "/tokens", "viewer", "token"),
     Operation("revoke_token", "DELETE", "/tokens/{token}", "viewer", "token"),

@@ -24,7 +24,8 @@ class Progress:
     Called from the run's thread; a thread of its own keeps the line moving while a step is long.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, unit: str = "steps") -> None:
+        self._unit = unit
         self._now: RunProgress | None = None
         self._since_s: dict[str, float] = {}  # running step -> when it was first seen
         self._start_s = time.monotonic()
@@ -74,7 +75,8 @@ class Progress:
         if self._now is None:
             return f"planning, {human_s(time.monotonic() - self._start_s)}"
         now = self._now
-        text = f"{now.ended}/{now.total} steps, {now.rows:,} rows"
+        text = f"{now.ended}/{now.total} {self._unit}"
+        text += f", {now.rows:,} rows" if self._unit == "steps" else ""
         if now.running:
             step = now.running[0]
             more = f" and {len(now.running) - 1} more" if len(now.running) > 1 else ""

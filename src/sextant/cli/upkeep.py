@@ -1,15 +1,16 @@
 """backup, gc, doctor."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sextant.cli.output import as_json as json_option
 from sextant.cli.output import emit, line, platform, state, table, wide
+from sextant.cli.progress import Progress
 
 if TYPE_CHECKING:
-    from sextant.app.answers import Finding
+    from sextant.app.answers import DataChecked, Finding
 
 
 @click.group()
@@ -20,9 +21,9 @@ def backup() -> None:
 @backup.command("create")
 @click.argument("folder", type=click.Path(path_type=Path), help="A new one.")
 @json_option
-def backup_create(folder: Path, as_json: bool) -> None:
+def backup_create(folder: Path, as_json: bool) -> int:
     """Write a backup into a new FOLDER, while runs go on. It holds the signing key: keep it
-    safe."""
+    safe. Exit code 1 when a file that was copied is not what was written."""
     with platform() as p:
         done = p.backup(str(folder))
         emit(
@@ -32,17 +33,23 @@ def backup_create(folder: Path, as_json: bool) -> None:
                 (
                     f"backed up {done['events']} events and {done['files']} files "
                     f"({done['size_bytes']:,} bytes) to {done['folder']}"
-                )
+                ),
+                *_damaged(done),
             ],
         )
+        return int(bool(done["damaged"]))
+
+
+def _damaged(done: dict[str, Any]) -> list[str]:
+    return [line(state("damaged", "warn"), f": {text}") for text in done["damaged"]]
 
 
 @backup.command("verify")
 @click.argument("folder", type=click.Path(path_type=Path), help="Of the backup.")
 @json_option
 def backup_verify(folder: Path, as_json: bool) -> int:
-    """Check every file of a backup, its ledger, and that live data is whole. Exit code 1 with
-    findings."""
+    """Check every file of a backup, its ledger, and that data is what the ledger says. Exit code 1
+    with findings."""
     from sextant.app.backup import verify
 
     found = verify(folder)
@@ -57,7 +64,10 @@ def backup_verify(folder: Path, as_json: bool) -> int:
                 )
             ]
             if found["ok"]
-            else [line(state("finding", "warn"), f": {text}") for text in found["findings"]]
+            else [
+                *(line(state("finding", "warn"), f": {text}") for text in found["findings"]),
+                *_damaged(found),
+            ]
         ),
     )
     return int(not found["ok"])
@@ -74,7 +84,12 @@ def backup_restore(folder: Path, target: Path, as_json: bool) -> None:
 
     done = restore(folder, target)
     emit(
-        done, json=as_json, text=lambda: [f"restored {done['events']} events into {done['folder']}"]
+        done,
+        json=as_json,
+        text=lambda: [
+            f"restored {done['events']} events into {done['folder']}",
+            *_damaged(done),
+        ],
     )
 
 
@@ -112,10 +127,13 @@ def _marked(finding: "Finding") -> str:
 
 
 @click.command()
+@click.option("--data", is_flag=True, help="Read and compare every file of the lake and its rows.")
 @wide
 @json_option
-def doctor(as_json: bool) -> int:
+def doctor(data: bool, as_json: bool) -> int:
     """Look for what is wrong with this project and machine. Exit code 1 with a finding."""
+    if data:
+        return _check_data(as_json)
     with platform() as p:
         found = p.doctor()
         emit(
@@ -135,3 +153,39 @@ def doctor(as_json: bool) -> int:
             ),
         )
         return int(not all(f["ok"] for f in found))
+
+
+def _check_data(as_json: bool) -> int:
+    with platform() as p:
+        with Progress(unit="versions") as progress:
+            done = p.check_data(progress=progress)
+        emit(done, json=as_json, text=lambda: _data_lines(done))
+        return int(bool(done["findings"]))
+
+
+def _data_lines(done: "DataChecked") -> list[str]:
+    out = [
+        line(
+            state("finding", "warn"),
+            f": {found['asset']}@{found['version'][:12]}"
+            f"{', ' if found['partitions'] else ''}{found['partitions']}: "
+            f"{'`' + found['file'] + '` ' if found['file'] else ''}{found['found']}",
+        )
+        for found in done["findings"]
+    ]
+    if done["left_out"]:
+        out.append(f"and {done['left_out']:,} more")
+    if done["findings"]:
+        out.append(f"hint: {done['findings'][0]['hint']}")
+    out += [f"note: {text}" for text in done["notes"]]
+    if done["recorded"]:
+        out.append(
+            f"recorded the digest of {done['recorded']:,} files that had none; their rows are "
+            "those of their versions"
+        )
+    read = (
+        f"{done['files']:,} files ({done['size_bytes']:,} bytes) of {done['versions']:,} versions, "
+        f"{done['partitions']:,} partitions"
+    )
+    all_right = "" if done["findings"] else ": all of it is what was written"
+    return [*out, f"compared {read}{all_right}"]

@@ -38,6 +38,7 @@ VERIFIED_FILES_MAX = 1 << 18
 # a file that was changed less than this ago is not remembered: a file system may give two changes
 # within it the same time
 VERIFIED_SETTLED_NS = 2_000_000_000
+DATA_FINDINGS_MAX = 1_000  # of a check of all data that are listed; all are counted
 LOAD_TIMEOUT_S = 60.0  # importing a project: it declares, it does not work
 NAME_CHARS_MAX = 128  # a name of an asset, environment, team
 # a name that another tool gives, or its version: the names of generated tests are long

@@ -32,6 +32,7 @@ VERBS = (
     "backup",
     "unhold",
     "collect",
+    "inspect",
     "rotate",
     "pin",
     "repair",
@@ -116,7 +117,7 @@ DEFAULT: tuple[Rule, ...] = (
         name="a person, not an agent, says who somebody is, and tends ledger and bytes",
         when=(
             "principal.kind == 'agent' && verb in ['account', 'hand', 'erase', 'rotate', 'pin', "
-            "'repair', 'collect', 'backup']"
+            "'repair', 'collect', 'inspect', 'backup']"
         ),
         then="deny",
         absolute=True,

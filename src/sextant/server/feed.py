@@ -312,7 +312,9 @@ class Feed:
         if records and self._p.clock.now_ns() - run.finished_at < self._traced_ns:
             self._client.send("POST", "/v1/traces", self._traces(run, records))
             logs = [
-                (one, self._log(one.log)) for one in records if one.log and self._p.blobs.has(one.log)
+                (one, self._log(one.log))
+                for one in records
+                if one.log and self._p.blobs.has(one.log)
             ]
             if logs:
                 from sextant.server import meter

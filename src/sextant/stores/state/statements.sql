@@ -128,6 +128,8 @@ SELECT digest FROM version WHERE asset = ? AND parent = ? ORDER BY digest
 SELECT 1 FROM version WHERE asset = ? AND digest = ? AND expired_at > 0
 -- name: version_unused
 SELECT 1 FROM version WHERE asset = ? AND digest = ? AND locator = ? AND expired_at = 0 AND NOT EXISTS (SELECT 1 FROM pointer WHERE pointer.asset = version.asset AND pointer.version = version.digest) AND NOT EXISTS (SELECT 1 FROM open_move JOIN release_move ON release_move.release = open_move.release WHERE release_move.asset = version.asset AND (release_move.source = version.digest OR release_move.target = version.digest))
+-- name: version_at
+SELECT 1 FROM version WHERE asset = ? AND digest = ? AND locator = ? AND expired_at = 0
 -- name: versions_expired_since
 SELECT locator FROM version WHERE expired_at >= ?
 -- name: versions_left
