@@ -7,11 +7,21 @@ from pathlib import Path
 
 import pytest
 from served import serve
-from shop_project import Shop
+from shop_project import Shop, run
 from test_api import ask
 from test_up import _OPS, _TOML, Up
 
+from sextant.app.backup import create, restore
+from sextant.app.operations import Operations
+from sextant.kernel.clock import ManualClock, SystemClock
 from sextant.stores.files import tighten
+
+
+_BODY = """
+@sx.dataset(key="id", keep="1d")
+def orders() -> pl.DataFrame:
+    return pl.DataFrame({"id": ["a"], "amount": [1.0]})
+"""
 
 
 @pytest.fixture
@@ -58,6 +68,53 @@ def test_nothing_in_a_lived_in_project_is_open_to_others(tmp_path: Path, open_um
     assert open_to_others(tmp_path / "restored" / ".sextant") == []
     for name in ("config/sextant/keys", "state/sextant/witness"):
         assert open_to_others(tmp_path / "here" / name) == []
+
+
+def changeable(folder: Path) -> list[str]:
+    """Return files that are done and that their owner could write into, and folders that he could
+    not collect from."""
+    out = []
+    for place, folders, names in os.walk(folder):
+        out += [
+            os.path.join(place, name)
+            for name in names
+            if stat.S_IMODE(os.lstat(os.path.join(place, name)).st_mode) != 0o400
+        ]
+        out += [
+            os.path.join(place, name)
+            for name in folders
+            if stat.S_IMODE(os.lstat(os.path.join(place, name)).st_mode) != 0o700
+        ]
+    return out
+
+
+def test_what_is_done_is_read_only(shop: Shop, tmp_path: Path, open_umask: None) -> None:
+    """A slip of an editor or of a script would change rows and code that a version stands on; and
+    what is read-only must still be collected, backed up and put back."""
+    shop.write(_BODY)
+    clock = ManualClock(SystemClock().now_ns())
+    with shop.open(executor="pool", clock=clock) as p:
+        run(p)
+        shop.edit("[1.0]", "[2.0]")
+        p.load()
+        run(p, stale=True)
+        done = [p.lake.root, p.blobs.root, p.folder / "bundles"]
+        assert [path for one in done for path in changeable(one)] == []
+        files = {path for path in p.lake.root.rglob("*") if path.is_file()}
+        create(p, tmp_path / "backup")
+        for name in ("lake", "blobs"):
+            assert changeable(tmp_path / "backup" / name) == []
+        clock.wait(60 * 86400)
+        for _ in range(2):
+            clock.wait(86400)
+            assert Operations(p).collect()
+        left = {path for path in p.lake.root.rglob("*") if path.is_file()}
+        assert left < files
+        assert len(list((p.folder / "bundles").iterdir())) == 1
+    (tmp_path / "restored").mkdir()
+    restore(tmp_path / "backup", tmp_path / "restored")
+    for name in ("lake", "blobs"):
+        assert changeable(tmp_path / "restored" / ".sextant" / name) == []
 
 
 def test_what_an_older_version_left_open_is_closed(tmp_path: Path) -> None:
