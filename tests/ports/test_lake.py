@@ -560,13 +560,13 @@ def test_a_crash_between_any_two_writes_leaves_the_base_as_it_was(
     for fail_at in range(10):
         count = 0
 
-        def write(path: str, data: bytes, *, whole: bool) -> None:
+        def write(path: str, data: bytes, *, whole: bool, final: bool = False) -> None:
             nonlocal count
             count += 1
             if count > fail_at:
                 Path(path + (".part" if whole else "")).write_bytes(data[: len(data) // 2])
                 raise disk.refused(OSError(28, "No space left on device"), path)
-            real(path, data, whole=whole)
+            real(path, data, whole=whole, final=final)
 
         monkeypatch.setattr(disk, "write", write)
         try:
