@@ -9,6 +9,7 @@ pyiceberg does not fsync. The cost of an fsync is measured in the same run, befo
 """
 
 import argparse
+import hashlib
 import json
 import os
 import statistics
@@ -23,10 +24,10 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from sextant.kernel.clock import SystemClock
+from sextant.kernel.clock import NS, ManualClock, SystemClock
 from sextant.kernel.ids import Ids
 from sextant.kernel.nouns import FileRef
-from sextant.stores import files as disk
+from sextant.stores import files as disk, verified
 from sextant.stores.lake import frames
 from sextant.stores.lake.iceberg import IcebergLake
 
@@ -171,6 +172,7 @@ def measure_ours(folder: Path, commits: int) -> None:
         50,
         lambda: frames.read(lake.root, staged[5], schema=frames.schema_of(day_of_rows(0))),
     )
+    measure_digests(folder, lake, full)
     compacted = timed(lambda: lake.compact("t", full))
     report(
         f"compact {commits} day files into months",
@@ -202,6 +204,55 @@ def measure_ours(folder: Path, commits: int) -> None:
             }
         )
     )
+
+
+def measure_digests(folder: Path, lake: IcebergLake, full: str) -> None:
+    """Measure what it costs that bytes are what was written: at the write, at each open, as a
+    whole."""
+    files = lake.files(full)[:365]
+    size = sum(file.size_bytes for file in files)
+    of = f"{len(files)} files, {size:,} bytes"
+    data = (lake.root / files[0].path).read_bytes()
+    repeat("SHA-256 of one day's file in memory", 200, lambda: hashlib.sha256(data), size=len(data))
+    block = os.urandom(16 << 20)
+    for name in ("sha256", "blake2b", "sha512"):
+        repeat(f"{name} of 16 MiB", 5, lambda name=name: hashlib.new(name, block))
+
+    def bytes_only() -> None:
+        for file in files:
+            (lake.root / file.path).read_bytes()
+
+    def stat_only() -> None:
+        for file in files:
+            os.stat(lake.root / file.path)
+
+    def confirm() -> None:
+        for file in files:
+            frames.confirm(lake.root, file)
+
+    plain = verified.memory
+    try:
+        # at its clock no file counts as settled: nothing is remembered
+        nothing = verified.Verified(folder / "nothing", ManualClock(0))
+        verified.memory = lambda: nothing  # type: ignore[assignment]
+        repeat("open a year of files: all hashed", 5, confirm, of=of)
+        later = ManualClock(SystemClock().now_ns() + 3_600 * NS)  # the files count as settled
+        known = verified.Verified(folder / "verified", later)
+        verified.memory = lambda: known  # type: ignore[assignment]
+        repeat("open a year of files: none has changed", 20, confirm, of=of)
+    finally:
+        verified.memory = plain
+    repeat("beside it: stat of each", 20, stat_only, of=of)
+    repeat("beside it: read each", 5, bytes_only, of=of)
+    schema = frames.schema_of(day_of_rows(0))
+    repeat(
+        "beside it: the rows of all, Polars",
+        3,
+        lambda: frames.read(lake.root, files, schema=schema),
+        of=of,
+    )
+    rows = frames.read(lake.root, files[:1], schema=schema, frame="pyarrow")
+    repeat("content digest of one day's rows", 20, lambda: frames.digest(rows, ["id"]))
 
 
 def main() -> None:

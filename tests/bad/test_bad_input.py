@@ -159,6 +159,7 @@ def test_a_truncated_file_in_the_lake(good: Cli) -> None:
     assert good("run").code == 0
     rows = good("show", "orders").out.split("id  at")[-1]
     for file in (good.shop.root / ".sextant" / "lake" / "dataset.orders").rglob("*.parquet"):
+        file.chmod(0o600)
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     for command in (("show", "orders"), ("check", "orders"), ("run", "total", "--force")):
         said = good(*command)

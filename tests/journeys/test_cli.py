@@ -206,6 +206,7 @@ def test_a_backup_is_verified_and_restored(sx: Sx, tmp_path: Path, project: Path
     assert code == 0
     del mine
     victim = next((folder / "lake").rglob("*.parquet"))
+    victim.chmod(0o600)
     victim.write_bytes(victim.read_bytes()[:-1] + b"x")
     code, out, _ = sx("backup", "verify", str(folder))
     assert code == 1

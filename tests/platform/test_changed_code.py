@@ -46,6 +46,7 @@ def add_bytecode(folder: Path) -> None:
 
     source = folder / "helper.py"
     status, text = source.stat(), source.read_bytes()
+    source.chmod(0o600)
     overwrite(source, text.replace(b"7", b"9"))
     py_compile.compile(str(source))
     overwrite(source, text)

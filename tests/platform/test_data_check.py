@@ -162,6 +162,7 @@ def test_rows_of_a_partition_that_is_not_there_are_found(unrecorded: Shop) -> No
     with unrecorded.open() as p:
         path = file_of(p, "south")
         table = pq.read_table(path)
+        path.chmod(0o600)
         more = table.set_column(
             table.column_names.index("_partition"), "_partition", [["west"] * table.num_rows]
         )

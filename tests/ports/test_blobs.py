@@ -40,6 +40,7 @@ def test_a_changed_blob_is_damaged_and_mends_when_put_again(blobs: LocalBlobs) -
     """Bit rot would be handed out as evidence, and putting the right bytes again would not repair
     it."""
     digest = blobs.put(b"evidence")
+    Path(blobs._path(digest)).chmod(0o600)
     Path(blobs._path(digest)).write_bytes(b"evidencf")
     with pytest.raises(Damaged):
         blobs.get(digest)

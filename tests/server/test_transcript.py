@@ -255,6 +255,7 @@ def test_a_day_with_every_command(
     say("gc", "--dry-run")
     say("backup", "create", "{root}.backup", alike=False)
     say("doctor", alike=False)
+    say("doctor", "--data", alike=False)
 
     say("token", "create", "ci", "--role", "operator", "--json", at={"token": r"tok_\w+"})
     say("token", "hand", "{token}", "eva")

@@ -446,6 +446,7 @@ def test_missing_and_broken_files_are_damage(tmp_path: Path) -> None:
     out = frames.write(sample(), "all", root=tmp_path, staging="a")
     path = tmp_path / out.files[0].path
     whole = path.read_bytes()
+    path.chmod(0o600)
     path.write_bytes(whole[: len(whole) // 2])
     for frame in ("polars", "pyarrow"):
         with pytest.raises(Damaged):
