@@ -2,6 +2,7 @@
 for each test."""
 
 import itertools
+import os
 from collections.abc import Iterator
 
 import embedded_postgres_server
@@ -11,6 +12,18 @@ from shop_project import running, shop
 __all__ = ["running", "shop"]  # fixtures
 
 _numbers = itertools.count()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what is remembered of test files apart from the user's own memory."""
+    before = os.environ.get("XDG_CACHE_HOME")
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    if before is None:
+        del os.environ["XDG_CACHE_HOME"]
+    else:
+        os.environ["XDG_CACHE_HOME"] = before
 
 
 @pytest.fixture(scope="session")
