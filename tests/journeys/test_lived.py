@@ -115,3 +115,24 @@ def test_a_copy_in_another_place_is_the_same_project(lived: Lived, tmp_path: Pat
     lived.project = moved
     assert lived.do("plan")["steps"] == []
     assert lived.sees()["revenue"] == lived.expected["revenue"]
+
+
+def test_the_files_of_a_lived_project_are_recorded(lived: Lived) -> None:
+    """Data of an earlier release would stay without protection, or be called damaged."""
+    before = lived.sees()
+    done = lived.do("doctor", "--data")
+    assert done["findings"] == []
+    assert done["recorded"] > 0
+    again = lived.do("doctor", "--data")
+    assert (again["findings"], again["recorded"]) == ([], 0)
+    assert lived.do("ledger", "verify")["findings"] == []
+    assert lived.do("plan")["steps"] == []
+    assert lived.sees() == before
+    lived.do("backup", "create", "../backup")
+    assert lived.do("backup", "verify", "../backup")["ok"]
+    for file in (lived.project / ".sextant" / "lake").rglob("*.parquet"):
+        file.chmod(0o600)
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 1
+        file.write_bytes(data)
+    assert lived.do("doctor", "--data", exits=1)["findings"]
