@@ -79,6 +79,8 @@ def test_each_kind_of_change_is_seen(tmp_path: Path, memory: Verified, hashing: 
     path.symlink_to(_other(tmp_path, b"rows of a DAY", status))
     assert not is_as_written(place, sha256)
     assert not is_as_written(place, "0" * 64)
+    os.utime(place, ns=(-1, -1))  # before 1970
+    assert not is_as_written(place, sha256)
 
 
 def _other(folder: Path, data: bytes, status: os.stat_result) -> Path:

@@ -68,7 +68,7 @@ def _offset(mark: bytes) -> int:
 def stamp(status: os.stat_result) -> bytes:
     """Return what tells whether a file may have changed, without its content."""
     return struct.pack(
-        "<5Q",
+        "<3Q2q",
         status.st_dev,
         status.st_ino,
         status.st_size,
@@ -98,7 +98,7 @@ def is_as_written(place: str, sha256: str) -> bool:
     """Say whether a file has these bytes; hashed only when it may have changed since it was last
     verified. FileNotFoundError, OSError.
 
-    Cost  6 us for a file that did not change, else 1 ms for each MiB
+    Cost  12 us for a file that did not change, else 1 ms for each MiB
     """
     known = memory()
     status = os.stat(place)
