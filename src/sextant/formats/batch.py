@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from sextant.kernel import limits
+from sextant.kernel.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,6 +93,46 @@ class Batch(msgspec.Struct):
         """Count records that are not taken."""
         if count:
             self.refused[reason] = self.refused.get(reason, 0) + count
+
+
+class TooMuch(UsageError):
+    """A request comes to more than its budget."""
+
+
+class Budget:
+    """What one request may come to, spent while it is decoded: a few kilobytes may hold millions of
+    records, or attributes that stand in each row."""
+
+    def __init__(
+        self,
+        *,
+        records: int = limits.BODY_RECORDS_MAX,
+        row_bytes: int = limits.BODY_ROWS_BYTES_MAX,
+        groups: int = limits.BODY_GROUPS_MAX,
+    ) -> None:
+        self._left = {"records": records, "bytes of rows": row_bytes, "groups": groups}
+        self._most = dict(self._left)
+
+    def records(self, count: int = 1) -> None:
+        """Spend records: samples, lines, spans, events. TooMuch when none are left."""
+        self._spend("records", count)
+
+    def row_bytes(self, size: int) -> None:
+        """Spend bytes of rows. TooMuch when none are left."""
+        self._spend("bytes of rows", size)
+
+    def group(self) -> None:
+        """Spend one block of rows: a scope of a resource. TooMuch when none are left."""
+        self._spend("groups", 1)
+
+    def _spend(self, what: str, count: int) -> None:
+        self._left[what] -= count
+        if self._left[what] < 0:
+            raise TooMuch(
+                "SX-INTAKE-062",
+                f"the request comes to more than {self._most[what]:,} {what}",
+                hint="send smaller batches; nothing was taken",
+            )
 
 
 def series_id(labels: Iterable[tuple[bytes, bytes]], owner: str) -> int:

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from sextant.formats.batch import Batch
-from sextant.formats.records import EventRow, event_rows
+from sextant.formats.batch import Batch, Budget
+from sextant.formats.records import UNREADABLE_JSON, EventRow, event_rows, json_text
 from sextant.kernel import limits
 from sextant.kernel.errors import BadData
 
@@ -38,9 +38,10 @@ def decode(
     owner: str,
     now_ns: int,
     oldest_ns: int,
+    budget: Budget | None = None,
 ) -> Batch:
-    """Return the events of a request. BadData when it is none; what is out of bounds is counted as
-    refused.
+    """Return the events of a request. BadData when it is none, TooMuch when they exceed the budget;
+    what is out of bounds is counted as refused.
 
     content_type  without parameters, lower case
     headers       names in lower case
@@ -70,6 +71,7 @@ def decode(
                 "ce-specversion, ce-id, ce-source, ce-type"
             ),
         )
+    (budget or Budget()).records(len(events))
     batch = Batch()
     rows: list[EventRow] = []
     for event in events:
@@ -88,7 +90,7 @@ def decode(
         if "time" not in event:
             batch.timed = False
         data = event.get("data_base64") or event.get("data", "")
-        text = data.encode() if isinstance(data, str) else msgspec.json.encode(data)
+        text = data.encode() if isinstance(data, str) else json_text(data)
         extensions = [
             (name.encode(), str(value).encode())
             for name, value in event.items()
@@ -133,10 +135,10 @@ def decode(
 def _json(body: bytes, kind: Any) -> Any:
     try:
         return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except UNREADABLE_JSON as error:
         raise BadData(
             "SX-INTAKE-040",
-            f"the request is no CloudEvent: {error}",
+            f"the request is no CloudEvent: {str(error)[:200]}",
             hint="one JSON object, or an array of them for a batch",
         ) from error
 
@@ -146,7 +148,7 @@ def _time(value: Any, now_ns: int) -> int | None:
         return now_ns
     try:
         at = datetime.fromisoformat(str(value))
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
     return int(at.timestamp()) * _NS + at.microsecond * 1000

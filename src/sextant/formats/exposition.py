@@ -9,6 +9,7 @@ import re
 
 from sextant.formats.batch import (
     Batch,
+    Budget,
     Identity,
     Samples,
     asset_of,
@@ -16,6 +17,7 @@ from sextant.formats.batch import (
     kind_by_name,
     owner_of,
 )
+from sextant.kernel import limits
 from sextant.kernel.errors import BadData
 
 Kinds = dict[bytes, tuple[str, str]]
@@ -26,6 +28,7 @@ _LINE = re.compile(
 _LABEL = re.compile(
     rb'\s*(?:([^\s=,"{}]+)\s*=\s*"((?:[^"\\]|\\.)*)"|"((?:[^"\\]|\\.)*)"(?:\s*=\s*"((?:[^"\\]|\\.)*)")?)\s*(?:,|$)'
 )
+_INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
 _ESCAPED = re.compile(rb"\\(.)")
 _PLAIN = {b"n": b"\n"}
 _KINDS = {
@@ -39,15 +42,21 @@ _KINDS = {
 }
 
 
-def decode(body: bytes, *, at_ms: int, openmetrics: bool = False) -> tuple[Batch, Kinds]:
+def decode(
+    body: bytes, *, at_ms: int, openmetrics: bool = False, budget: Budget | None = None
+) -> tuple[Batch, Kinds]:
     """Return the samples of an exposition and what it says of its metrics.
 
     body    UTF-8
     at_ms   the time of samples that bring none: when the target was asked
-    Raises  BadData with the line that cannot be read, or when an OpenMetrics exposition has no end
+    Raises  BadData with the line that cannot be read, or when an OpenMetrics exposition has no
+            end; TooMuch when samples, or lines about metrics, exceed the budget
     """
     import numpy as np
 
+    comments = body.count(b"\n#")
+    # a metric has up to three lines about it: help, type, unit
+    (budget or Budget()).records(max(body.count(b"\n") - comments, comments // 3))
     batch, kinds, units = Batch(), dict[bytes, str](), dict[bytes, str]()
     keys: list[bytes] = []
     values: list[float] = []
@@ -78,6 +87,8 @@ def decode(body: bytes, *, at_ms: int, openmetrics: bool = False) -> tuple[Batch
                 if openmetrics
                 else int(found[3])
             )
+            if not _INT64_MIN <= at <= _INT64_MAX:
+                raise ValueError(at)  # noqa: TRY301 - as of a text that is no number
         except (ValueError, OverflowError) as error:
             raise _malformed(number, line, "its value or time is no number") from error
         if found[4]:
@@ -102,9 +113,12 @@ def identify(key: bytes) -> Identity:
     """Return what a key (`name{label="value",...}`) says. BadData when it cannot be read."""
     name, _, inside = key.partition(b"{")
     labels: list[tuple[bytes, bytes]] = []
-    inside = inside.removesuffix(b"}")
-    at = 0
-    while at < len(inside) and inside[at:].strip():
+    inside = inside.removesuffix(b"}").rstrip()
+    at = parts = 0
+    while at < len(inside):
+        parts += 1
+        if parts > limits.LABELS_MAX + 1:  # the name may stand among them
+            return Identity([], refused="labels_too_many")
         found = _LABEL.match(inside, at)
         if found is None:
             raise BadData(
@@ -119,10 +133,8 @@ def identify(key: bytes) -> Identity:
             label, value = (
                 (found[1], found[2]) if found[1] is not None else (_plain(found[3]), found[4])
             )
-            if value:
-                labels.append((label, _plain(value)))
-    labels.append((b"__name__", name))
-    labels.sort()
+            labels.append((label, _plain(value)))
+    labels = sorted([*((label, value) for label, value in labels if value), (b"__name__", name)])
     return Identity(
         labels,
         kind=kind_by_name(name),

@@ -11,8 +11,16 @@ from typing import Any
 
 import msgspec
 
-from sextant.formats.batch import Batch
-from sextant.formats.records import SEVERITIES, SEVERITY_NUMBERS, Log, columns_of, log_rows
+from sextant.formats.batch import Batch, Budget
+from sextant.formats.records import (
+    SEVERITIES,
+    SEVERITY_NUMBERS,
+    UNREADABLE_JSON,
+    Log,
+    columns_of,
+    json_text,
+    log_rows,
+)
 from sextant.kernel import limits
 from sextant.kernel.errors import BadData
 
@@ -30,13 +38,23 @@ _NUMBERED = {
 }  # Python's and Bunyan's numbers
 
 
-def decode(body: bytes, *, asset: str, owner: str, now_ns: int, oldest_ns: int) -> Batch:
+def decode(
+    body: bytes,
+    *,
+    asset: str,
+    owner: str,
+    now_ns: int,
+    oldest_ns: int,
+    budget: Budget | None = None,
+) -> Batch:
     """Return the log lines of a body, UTF-8.
 
     asset   `kind:name` of the program that wrote them
-    Raises  BadData with the first line that is no JSON object; nothing is taken then
+    Raises  BadData with the first line that is no JSON object; nothing is taken then. TooMuch when
+            they exceed the budget
     """
-    batch = Batch()
+    batch, budget = Batch(), budget or Budget()
+    budget.records(body.count(b"\n") + (not body.endswith(b"\n")))
     rows: list[Log] = []
     newest_ns = now_ns + int(limits.FUTURE_S * _NS)
     decode_line = msgspec.json.Decoder(dict[str, Any]).decode
@@ -45,10 +63,10 @@ def decode(body: bytes, *, asset: str, owner: str, now_ns: int, oldest_ns: int) 
             continue
         try:
             fields = decode_line(line)
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        except UNREADABLE_JSON as error:
             raise BadData(
                 "SX-INTAKE-030",
-                f"line {number} is no JSON object: {error}",
+                f"line {number} is no JSON object: {str(error)[:200]}",
                 hint="one JSON object on each line",
             ) from error
         said = _take(fields, _TIME)
@@ -87,7 +105,7 @@ def decode(body: bytes, *, asset: str, owner: str, now_ns: int, oldest_ns: int) 
         )
     if rows:
         batch.services.setdefault(asset, owner)
-        batch.rows.append(log_rows(columns_of(rows), asset=asset, owner=owner))
+        batch.rows.append(log_rows(columns_of(rows), asset=asset, owner=owner, budget=budget))
     return batch
 
 
@@ -101,7 +119,7 @@ def _text(value: Any) -> bytes:
         if isinstance(value, str)
         else b""
         if value is None
-        else msgspec.json.encode(value)
+        else json_text(value)
     )
 
 
@@ -117,7 +135,7 @@ def _time(value: Any) -> int | None:
     if isinstance(value, str):
         try:
             at = datetime.fromisoformat(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         at = at if at.tzinfo else at.replace(tzinfo=UTC)
         return int(at.timestamp()) * _NS + at.microsecond * 1000

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from sextant.formats.batch import Batch, Identity, Samples, Span, asset_of, checked
+from sextant.formats.batch import Batch, Budget, Identity, Samples, Span, asset_of, checked
 from sextant.formats.records import Pairs, SpanRow, span_rows
 from sextant.kernel import limits
 from sextant.kernel.errors import BadData
@@ -53,8 +53,12 @@ def parse(signal: str, body: bytes, *, json: bool) -> Any:
         DecodeError,
         msgspec.DecodeError,
         json_format.ParseError,
+        AttributeError,
+        KeyError,
+        TypeError,
         ValueError,
         RecursionError,
+        OverflowError,
     ) as error:
         raise BadData(
             "SX-INTAKE-020",
@@ -88,7 +92,7 @@ def _hexadecimal(value: Any) -> None:
     while waiting:
         one = waiting.pop()
         if isinstance(one, list):
-            waiting += one
+            waiting += [inner for inner in one if isinstance(inner, dict | list)]
             continue
         for name, inner in one.items():
             if name in _IDS and isinstance(inner, str):
@@ -162,14 +166,18 @@ def _seen(batch: Batch, resource: Pairs, owner: str) -> tuple[str, str]:
 # ---------------------------------------------------------------- traces
 
 
-def traces(request: Any, *, owner: str, now_ns: int, oldest_ns: int) -> Batch:
-    """Return the spans of an ExportTraceServiceRequest."""
-    batch = Batch()
+def traces(
+    request: Any, *, owner: str, now_ns: int, oldest_ns: int, budget: Budget | None = None
+) -> Batch:
+    """Return the spans of an ExportTraceServiceRequest. TooMuch when they exceed the budget."""
+    batch, budget = Batch(), budget or Budget()
     newest_ns = now_ns + int(limits.FUTURE_S * 1e9)
     for group in request.resource_spans:
         resource = _resource(group)
         asset, whose = _seen(batch, resource, owner)
+        budget.group()
         for scope in group.scope_spans:
+            budget.records(len(scope.spans))
             rows: list[SpanRow] = []
             for span in scope.spans:
                 start = span.start_time_unix_nano
@@ -179,10 +187,10 @@ def traces(request: Any, *, owner: str, now_ns: int, oldest_ns: int) -> Batch:
                 if len(span.trace_id) != 16 or len(span.span_id) != 8:
                     batch.refuse("id_malformed")
                     continue
-                attributes = pairs(span.attributes)
-                if len(attributes) > limits.ATTRIBUTES_MAX:
+                if len(span.attributes) > limits.ATTRIBUTES_MAX:
                     batch.refuse("attributes_too_many")
                     continue
+                attributes = pairs(span.attributes)
                 rows.append(
                     SpanRow(
                         start,
@@ -220,6 +228,7 @@ def traces(request: Any, *, owner: str, now_ns: int, oldest_ns: int) -> Batch:
                         owner=whose,
                         scope=scope.scope.name.encode(),
                         resource=resource,
+                        budget=budget,
                     )
                 )
     return batch
@@ -300,18 +309,18 @@ def identify(key: bytes) -> Identity:
     )
 
 
-def metrics(request: Any) -> Batch:
+def metrics(request: Any, budget: Budget | None = None) -> Batch:
     """Return the samples of an ExportMetricsServiceRequest.
 
     A number is a series of the metric's own name. A histogram is `NAME_bucket` by `le` (counts up
     to it), `NAME_count` and `NAME_sum`;
     an exponential one has its buckets merged until few are left. A summary is NAME by `quantile`,
-    `NAME_count` and `NAME_sum`.
+    `NAME_count` and `NAME_sum`. TooMuch when they exceed the budget.
     """
     import numpy as np
 
-    out = _Points()
-    batch = Batch()
+    batch, budget = Batch(), budget or Budget()
+    out = _Points(batch, budget)
     for group in request.resource_metrics:
         resource = [
             (name, value)
@@ -321,10 +330,13 @@ def metrics(request: Any) -> Batch:
             )
             if value and not name.startswith(_CHURN)
         ]
+        budget.group()
         for scope in group.scope_metrics:
+            budget.group()
             common = (
                 [*resource, ("otel.scope.name", scope.scope.name)] if scope.scope.name else resource
             )
+            budget.records(len(scope.metrics))
             for metric in scope.metrics:
                 _metric(metric, common, out, batch)
     if out.keys:
@@ -339,7 +351,8 @@ def metrics(request: Any) -> Batch:
 class _Points:
     """Samples as they are gathered."""
 
-    def __init__(self) -> None:
+    def __init__(self, batch: Batch, budget: Budget) -> None:
+        self._batch, self._budget = batch, budget
         self.keys: list[bytes] = []
         self.times: list[int] = []
         self.values: list[float] = []
@@ -353,7 +366,13 @@ class _Points:
         unit: str,
         labels: Sequence[tuple[str, str]],
     ) -> None:
-        self.keys.append(_ENCODE(_Series(kind, unit, sorted([*labels, ("__name__", name)]))))
+        self._budget.records()
+        if len(labels) >= limits.LABELS_MAX:
+            self._batch.refuse("labels_too_many")
+            return
+        key = _ENCODE(_Series(kind, unit, sorted([*labels, ("__name__", name)])))
+        self._budget.row_bytes(len(key))
+        self.keys.append(key)
         self.times.append(point.time_unix_nano // 1_000_000)
         self.values.append(_STALE if point.flags & _NO_VALUE else value)
 

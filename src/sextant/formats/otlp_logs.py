@@ -10,7 +10,7 @@ import functools
 from typing import Any
 
 from sextant.formats import native
-from sextant.formats.batch import Batch, asset_of
+from sextant.formats.batch import Batch, Budget, asset_of
 from sextant.formats.otlp import owner_of_resource, pairs, value
 from sextant.formats.records import SEVERITIES, SEVERITY_NUMBERS, LogColumns, log_rows
 from sextant.kernel import limits
@@ -53,16 +53,18 @@ class _Known(dict[bytes, _Pair]):
         return found
 
 
-def logs(body: bytes, *, owner: str, now_ns: int, oldest_ns: int) -> Batch:
+def logs(
+    body: bytes, *, owner: str, now_ns: int, oldest_ns: int, budget: Budget | None = None
+) -> Batch:
     """Return the log lines of an ExportLogsServiceRequest. Times out of bounds, and what is too
     large, are counted as refused.
 
     body    protobuf
-    Raises  BadData when it is no such request
+    Raises  BadData when it is no such request, TooMuch when it exceeds the budget
     """
     from google.protobuf.message import DecodeError
 
-    batch = Batch()
+    batch, budget = Batch(), budget or Budget()
     known = _Known()
     try:
         for group in _request().FromString(body).resource_logs:
@@ -70,12 +72,21 @@ def logs(body: bytes, *, owner: str, now_ns: int, oldest_ns: int) -> Batch:
             asset, whose = asset_of(resource), owner_of_resource(resource, owner)
             if asset:
                 batch.services.setdefault(asset, whose)
+            budget.group()
             for scope in group.scope_logs:
+                budget.records(len(scope.log_records))
                 columns = _columns(list(scope.log_records), known, batch, now_ns, oldest_ns)
                 if columns is not None:
                     name = _scope().FromString(scope.scope).name.encode()
                     batch.rows.append(
-                        log_rows(columns, asset=asset, owner=whose, scope=name, resource=resource)
+                        log_rows(
+                            columns,
+                            asset=asset,
+                            owner=whose,
+                            scope=name,
+                            resource=resource,
+                            budget=budget,
+                        )
                     )
     except DecodeError as error:
         raise BadData(

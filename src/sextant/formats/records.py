@@ -4,14 +4,18 @@ brings such records."""
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
 from sextant.formats import native
-from sextant.formats.batch import Rows
+from sextant.formats.batch import Budget, Rows
 
 if TYPE_CHECKING:
     import numpy as np
 
 _NS = "DateTime64(9, 'UTC')"
 Pairs = Sequence[tuple[bytes, bytes]]
+# what reading JSON raises that somebody else wrote: a ValueError for bytes that are not UTF-8
+UNREADABLE_JSON = (msgspec.DecodeError, ValueError, RecursionError)
 # OpenTelemetry's severity numbers: 1-4 trace, 5-8 debug, 9-12 info, 13-16 warn, 17-20 error, 21-24
 # fatal
 SEVERITIES = (
@@ -87,6 +91,16 @@ class LogColumns(NamedTuple):
     attributes: bytes
 
 
+def json_text(value: Any) -> bytes:
+    """Return a value that came as JSON as JSON again, whole numbers of any size included."""
+    try:
+        return msgspec.json.encode(value)
+    except OverflowError:  # an integer of more than 64 bits
+        import json
+
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
 def columns_of(logs: Sequence[Log]) -> LogColumns:
     """Return log lines as columns."""
     import numpy as np
@@ -108,10 +122,17 @@ def columns_of(logs: Sequence[Log]) -> LogColumns:
 
 
 def log_rows(
-    columns: LogColumns, *, asset: str, owner: str, scope: bytes = b"", resource: Pairs = ()
+    columns: LogColumns,
+    *,
+    asset: str,
+    owner: str,
+    scope: bytes = b"",
+    resource: Pairs = (),
+    budget: Budget | None = None,
 ) -> Rows:
-    """Return the rows of log lines that one resource sent."""
+    """Return the rows of log lines that one resource sent. TooMuch when they exceed the budget."""
     count = len(columns.ts)
+    _spend(budget, count, asset, owner, scope, resource)
     texts = (
         ("severity", columns.severity),
         ("body", columns.body),
@@ -140,12 +161,19 @@ def log_rows(
 
 
 def span_rows(
-    spans: Sequence[SpanRow], *, asset: str, owner: str, scope: bytes = b"", resource: Pairs = ()
+    spans: Sequence[SpanRow],
+    *,
+    asset: str,
+    owner: str,
+    scope: bytes = b"",
+    resource: Pairs = (),
+    budget: Budget | None = None,
 ) -> Rows:
-    """Return the rows of spans that one resource sent."""
+    """Return the rows of spans that one resource sent. TooMuch when they exceed the budget."""
     import numpy as np
 
     count = len(spans)
+    _spend(budget, count, asset, owner, scope, resource)
     (
         times,
         durations,
@@ -190,6 +218,16 @@ def span_rows(
             ),
         ),
     )
+
+
+def _spend(
+    budget: Budget | None, rows: int, asset: str, owner: str, scope: bytes, resource: Pairs
+) -> None:
+    """Spend what every row of a resource repeats, before it is made."""
+    if budget is not None:
+        budget.group()
+        shared = len(asset) + len(owner) + len(scope)
+        budget.row_bytes(rows * (shared + sum(len(name) + len(value) for name, value in resource)))
 
 
 def event_rows(events: Sequence[EventRow], *, owner: str) -> Rows:

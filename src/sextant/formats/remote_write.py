@@ -19,6 +19,7 @@ from typing import Any
 
 from sextant.formats.batch import (
     Batch,
+    Budget,
     Identity,
     Labels,
     Samples,
@@ -27,12 +28,14 @@ from sextant.formats.batch import (
     kind_by_name,
     owner_of,
 )
+from sextant.kernel import limits
 from sextant.kernel.errors import BadData
 
 # 12 10 | 09 + float64 | 10 + a 6-byte varint: sample{value, timestamp} with a time between 2004 and
 # 2109
 _TAIL = 18
 _TAIL_ZERO = 9  # 12 07 | 10 + a 6-byte varint: the value 0 is left out, as proto3 does
+_LABEL_FIELDS_MAX = 8  # of one label: a name and a value, and what a later version may add
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _KINDS = {
     1: "counter",
@@ -45,20 +48,17 @@ _KINDS = {
 }  # MetricMetadata.MetricType
 
 
-def decode(body: bytes) -> Batch:
+def decode(body: bytes, budget: Budget | None = None) -> Batch:
     """Return the samples of a request, and `kind` for metrics whose metadata it carries.
 
     body    protobuf, decompressed
-    Raises  BadData when it is not a WriteRequest. Native histograms and exemplars are counted as
-            refused.
+    Raises  BadData when it is not a WriteRequest, TooMuch when it exceeds the budget. Native
+            histograms and exemplars are counted as refused.
     """
     import numpy as np
-    from google.protobuf.message import DecodeError
 
-    try:
-        series = list(_request().FromString(body).timeseries)
-    except DecodeError as error:
-        raise _malformed("the body is not a WriteRequest") from error
+    budget = budget or Budget()
+    series = _timeseries(body, budget)
     batch = Batch()
     tails = b"".join([message[-_TAIL:] for message in series])
     if len(tails) == _TAIL * len(series):
@@ -82,7 +82,7 @@ def decode(body: bytes) -> Batch:
         slow = np.flatnonzero(cuts == 0)
         quick = np.flatnonzero(cuts)
         keys = [series[i][: cuts[i]] for i in quick.tolist()]
-        more_keys, more_ts, more_values = _whole([series[i] for i in slow.tolist()], batch)
+        more_keys, more_ts, more_values = _whole([series[i] for i in slow.tolist()], batch, budget)
         keys += more_keys
         ts = np.concatenate([ts[quick], np.array(more_ts, np.int64)])
         values = np.concatenate([values[quick], np.array(more_values, np.float64)])
@@ -95,7 +95,9 @@ def identify(key: bytes) -> Identity:
     """Return what a key (the label fields of a TimeSeries) says. BadData when it is not made of
     label fields only."""
     labels: Labels = []
-    for number, value, _ in _fields(key):
+    for count, (number, value, _) in enumerate(_fields(key)):
+        if count > limits.LABELS_MAX:
+            return Identity([], refused="labels_too_many")
         if number != 1 or not isinstance(value, bytes):
             raise NotLabels(
                 "SX-INTAKE-002",
@@ -103,7 +105,9 @@ def identify(key: bytes) -> Identity:
                 hint="send the samples of a series in one TimeSeries message",
             )
         name = text = b""
-        for part, piece, _ in _fields(value):
+        for fields, (part, piece, _) in enumerate(_fields(value)):
+            if fields > _LABEL_FIELDS_MAX:
+                return Identity([], refused="labels_too_many")
             if part == 1 and isinstance(piece, bytes):
                 name = piece
             elif part == 2 and isinstance(piece, bytes):
@@ -126,13 +130,13 @@ class NotLabels(BadData):
     it."""
 
 
-def decode_whole(body: bytes) -> Batch:
+def decode_whole(body: bytes, budget: Budget | None = None) -> Batch:
     """Return the same as `decode`, field by field: for requests in which a series has several
     samples, or fields in another order."""
     import numpy as np
 
-    batch = Batch()
-    keys, ts, values = _whole(list(_request().FromString(body).timeseries), batch)
+    batch, budget = Batch(), budget or Budget()
+    keys, ts, values = _whole(_timeseries(body, budget), batch, budget)
     if keys:
         batch.samples.append(
             Samples(keys, np.array(ts, np.int64), np.array(values, np.float64), identify)
@@ -140,11 +144,13 @@ def decode_whole(body: bytes) -> Batch:
     return batch
 
 
-def kinds(body: bytes) -> dict[bytes, tuple[str, str]]:
+def kinds(body: bytes, budget: Budget | None = None) -> dict[bytes, tuple[str, str]]:
     """Return metric -> (kind, unit) of the metadata in a request: Prometheus sends it once a
     minute, in requests of its own."""
     out: dict[bytes, tuple[str, str]] = {}
-    for message in _request().FromString(body).metadata:
+    metadata = _request().FromString(body).metadata
+    (budget or Budget()).records(len(metadata))
+    for message in metadata:
         kind, family, unit = 0, b"", b""
         for number, value, _ in _fields(message):
             if number == 1 and isinstance(value, int):
@@ -158,7 +164,20 @@ def kinds(body: bytes) -> dict[bytes, tuple[str, str]]:
     return out
 
 
-def _whole(series: list[bytes], batch: Batch) -> tuple[list[bytes], list[int], list[float]]:
+def _timeseries(body: bytes, budget: Budget) -> list[bytes]:
+    from google.protobuf.message import DecodeError
+
+    try:
+        request = _request().FromString(body)
+    except DecodeError as error:
+        raise _malformed("the body is not a WriteRequest") from error
+    budget.records(len(request.timeseries))
+    return list(request.timeseries)
+
+
+def _whole(
+    series: list[bytes], batch: Batch, budget: Budget
+) -> tuple[list[bytes], list[int], list[float]]:
     keys: list[bytes] = []
     ts: list[int] = []
     values: list[float] = []
@@ -175,6 +194,8 @@ def _whole(series: list[bytes], batch: Batch) -> tuple[list[bytes], list[int], l
                         number_sent = piece
                     elif part == 2 and isinstance(piece, int):
                         at = piece - (1 << 64) if piece >> 63 else piece
+                if not -(1 << 63) <= at < 1 << 63:
+                    raise _malformed("a time has more than 64 bits")
                 ts.append(at)
                 values.append(number_sent)
                 found += 1
@@ -182,7 +203,11 @@ def _whole(series: list[bytes], batch: Batch) -> tuple[list[bytes], list[int], l
                 batch.refuse("exemplar_not_kept")
             elif number == 4:
                 batch.refuse("native_histogram")
-        keys += [b"".join(labels)] * found
+        if found > 1:
+            budget.records(found - 1)
+        key = b"".join(labels)
+        budget.row_bytes(len(key))
+        keys += [key] * found
     return keys, ts, values
 
 

@@ -150,8 +150,35 @@ SQL_BEHIND_S = 3.0
 SQL_WAITING_MAX = 64  # queries that wait for a turn: three dashboards
 SQL_WAIT_S = 10.0  # for a turn
 BODY_BYTES_MAX = 32 << 20  # what one request to the intake may carry, as sent
-# the same, decompressed: beyond it a body is taken for a decompression bomb
-BODY_UNPACKED_BYTES_MAX = 128 << 20
+# the same, decompressed: beyond it a body is taken for a decompression bomb. The OpenTelemetry
+# Collector takes 20 MiB
+BODY_UNPACKED_BYTES_MAX = 32 << 20
+BODY_MEMBERS_MAX = 1_000  # members of a gzip body: concatenated files have a few
+# samples, log lines, spans, events of one request, and what it says of metrics. Collectors send
+# 8,192 at once, Prometheus 10,000 at most
+BODY_RECORDS_MAX = 100_000
+# of the rows of one request as the tables get them: the attributes of a resource stand in each row
+BODY_ROWS_BYTES_MAX = 64 << 20
+# blocks of rows of one request: resources and their scopes; as many as a project has assets
+BODY_GROUPS_MAX = 20_000
+# the same, of a request that the event loop decodes itself: a few milliseconds. What is larger is
+# decoded by a process of its own
+LOOP_RECORDS_MAX = 1_000
+LOOP_ROWS_BYTES_MAX = 1 << 20
+LOOP_GROUPS_MAX = 50
+LOOP_UNPACKED_BYTES_MAX = 512 << 10  # so much is unpacked on the event loop: half a millisecond
+# series that one slice of the event loop learns, in bytes of their labels, and samples that it
+# takes: a few milliseconds
+SLICE_KEY_BYTES = 16 << 10
+SLICE_SAMPLES = 10_000
+SLICE_SERVICES = 500  # services and spans that one slice of the event loop takes
+DECODERS_MAX = 2  # processes that decode large requests: one for each core of a small machine
+DECODE_MEMORY_BYTES = 1 << 30  # address space of such a process: 32 MiB of OTLP take 400 MiB
+DECODE_S = 10.0  # for one request, also of processor time: 32 MiB of honest OTLP take 3 s
+DECODE_WAIT_S = 30.0  # for a turn; then the sender is told to come again
+DECODER_IDLE_S = 30.0  # an idle one ends after so long: a server has hours without large requests
+# of memory that a decode left behind: beyond it the process ends at once
+DECODER_KEPT_BYTES_MAX = 256 << 20
 # of all requests to the intake that are at hand, as sent and unpacked: more are told to come
 # again
 BODIES_BYTES_MAX = 256 << 20
@@ -167,6 +194,8 @@ BATCHES_REMEMBERED_S = 900.0  # and so long
 LABELS_MAX = 96  # labels of a series: more is a mistake (a label for each request, say)
 LABEL_NAME_BYTES_MAX = 256  # of a label's name
 LABEL_VALUE_BYTES_MAX = 4096  # of a label's value: longer text belongs into a log
+# of all labels of a series as its sender writes them: LABELS_MAX of the longest, escaped
+SERIES_KEY_BYTES_MAX = 1 << 20
 # live series of one owner; beyond it new ones are refused and counted
 SERIES_PER_OWNER_MAX = 200_000
 SERIES_MAX = 1_000_000  # live series of all owners: about 500 bytes of memory each
