@@ -125,14 +125,22 @@ class Budget:
         """Spend one block of rows: a scope of a resource. TooMuch when none are left."""
         self._spend("groups", 1)
 
+    def check_row_bytes(self, size: int) -> None:
+        """Raise TooMuch when the rows as they were made are larger than the whole budget."""
+        if size > self._most["bytes of rows"]:
+            raise self._exceeded("bytes of rows")
+
     def _spend(self, what: str, count: int) -> None:
         self._left[what] -= count
         if self._left[what] < 0:
-            raise TooMuch(
-                "SX-INTAKE-062",
-                f"the request comes to more than {self._most[what]:,} {what}",
-                hint="send smaller batches; nothing was taken",
-            )
+            raise self._exceeded(what)
+
+    def _exceeded(self, what: str) -> TooMuch:
+        return TooMuch(
+            "SX-INTAKE-062",
+            f"the request comes to more than {self._most[what]:,} {what}",
+            hint="send smaller batches; nothing was taken",
+        )
 
 
 def series_id(labels: Iterable[tuple[bytes, bytes]], owner: str) -> int:

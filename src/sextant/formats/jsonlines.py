@@ -114,13 +114,7 @@ def _take(fields: dict[str, Any], names: tuple[str, ...]) -> Any:
 
 
 def _text(value: Any) -> bytes:
-    return (
-        value.encode()
-        if isinstance(value, str)
-        else b""
-        if value is None
-        else json_text(value)
-    )
+    return value.encode() if isinstance(value, str) else b"" if value is None else json_text(value)
 
 
 def _time(value: Any) -> int | None:

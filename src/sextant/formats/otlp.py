@@ -338,7 +338,7 @@ def metrics(request: Any, budget: Budget | None = None) -> Batch:
             )
             budget.records(len(scope.metrics))
             for metric in scope.metrics:
-                _metric(metric, common, out, batch)
+                _metric(metric, common, out, batch, budget)
     if out.keys:
         batch.samples.append(
             Samples(
@@ -377,12 +377,15 @@ class _Points:
         self.values.append(_STALE if point.flags & _NO_VALUE else value)
 
 
-def _metric(metric: Any, common: list[tuple[str, str]], out: _Points, batch: Batch) -> None:
+def _metric(
+    metric: Any, common: list[tuple[str, str]], out: _Points, batch: Batch, budget: Budget
+) -> None:
     which, name, unit = metric.WhichOneof("data"), metric.name, metric.unit
     if which is None:
         return
     data = getattr(metric, which)
     delta = getattr(data, "aggregation_temporality", _CUMULATIVE) == _DELTA
+    budget.records(len(data.data_points))
     for point in data.data_points:
         own = {pair.key: value(pair.value).decode("utf-8", "replace") for pair in point.attributes}
         labels = [

@@ -203,10 +203,9 @@ def _whole(
                 batch.refuse("exemplar_not_kept")
             elif number == 4:
                 batch.refuse("native_histogram")
-        if found > 1:
-            budget.records(found - 1)
         key = b"".join(labels)
-        budget.row_bytes(len(key))
+        budget.records(found)
+        budget.row_bytes(len(key) * found)
         keys += [key] * found
     return keys, ts, values
 

@@ -154,9 +154,9 @@ BODY_BYTES_MAX = 32 << 20  # what one request to the intake may carry, as sent
 # Collector takes 20 MiB
 BODY_UNPACKED_BYTES_MAX = 32 << 20
 BODY_MEMBERS_MAX = 1_000  # members of a gzip body: concatenated files have a few
-# samples, log lines, spans, events of one request, and what it says of metrics. Collectors send
-# 8,192 at once, Prometheus 10,000 at most
-BODY_RECORDS_MAX = 100_000
+# samples, log lines, spans, events of one request, and the messages that hold them. Prometheus
+# sends 10,000 at most, collectors 8,192, which are 20 samples each where they are histograms
+BODY_RECORDS_MAX = 200_000
 # of the rows of one request as the tables get them: the attributes of a resource stand in each row
 BODY_ROWS_BYTES_MAX = 64 << 20
 # blocks of rows of one request: resources and their scopes; as many as a project has assets
@@ -169,7 +169,7 @@ LOOP_GROUPS_MAX = 50
 LOOP_UNPACKED_BYTES_MAX = 512 << 10  # so much is unpacked on the event loop: half a millisecond
 # series that one slice of the event loop learns, in bytes of their labels, and samples that it
 # takes: a few milliseconds
-SLICE_KEY_BYTES = 16 << 10
+SLICE_KEY_BYTES = 32 << 10
 SLICE_SAMPLES = 10_000
 SLICE_SERVICES = 500  # services and spans that one slice of the event loop takes
 DECODERS_MAX = 2  # processes that decode large requests: one for each core of a small machine

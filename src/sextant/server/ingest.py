@@ -3,17 +3,21 @@
 
 200 (204) means durable. A body that came before, from the same sender, is answered as it was and
 not taken again.
+
+No request keeps the event loop for long: a body is unpacked in pieces, a large one in a thread;
+what is not small is decoded by another process; and the intake takes it in slices.
 """
 
 import asyncio
 import time
 import urllib.parse
-import zlib
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from concurrent.futures import Future
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from time import perf_counter
 from typing import Any
 
-from sextant.formats.batch import Batch
+from sextant.formats.batch import Batch, TooMuch
 from sextant.formats.remote_write import NotLabels
 from sextant.kernel import limits
 from sextant.kernel.clock import Clock
@@ -27,26 +31,34 @@ from sextant.kernel.errors import (
     StorageError,
     UsageError,
 )
+from sextant.server.decoding import Decoders
 from sextant.server.grants import Grants, token_of
-from sextant.server.protocols.otlp import Otlp
-from sextant.server.protocols.plain import CloudEvents, JsonLines
-from sextant.server.protocols.port import Answer, Protocol, Taken, problem
-from sextant.server.protocols.prometheus import Exposition, RemoteWrite
+from sextant.server.protocols.port import (
+    Answer,
+    Meant,
+    Protocol,
+    Taken,
+    decode,
+    loop_budget,
+    problem,
+)
+from sextant.server.protocols.table import BY_PATH
 from sextant.server.refusals import Refusals
-from sextant.stores.telemetry.intake import Intake
+from sextant.server.unpacking import Unpacker, unpacker
+from sextant.stores.telemetry.intake import Accepted, Intake
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Inner = Callable[[str, str, Mapping[str, str], bytes], Awaitable[Answer]]
 
-_PROTOCOLS: tuple[Protocol, ...] = (Otlp(), RemoteWrite(), Exposition(), JsonLines(), CloudEvents())
-_BY_PATH = {path: one for one in _PROTOCOLS for path in one.paths}
 _STATUS = {
     "SX-INTAKE-051": 401,
     "SX-INTAKE-053": 405,
     "SX-INTAKE-054": 415,
     "SX-INTAKE-055": 413,
+    "SX-INTAKE-062": 413,
+    "SX-INTAKE-063": 413,
     "SX-INTAKE-003": 429,
     "SX-INTAKE-004": 429,
 }
@@ -55,9 +67,15 @@ _REASONS = {
     "SX-INTAKE-054": "content_type",
     "SX-INTAKE-055": "too_large",
     "SX-INTAKE-056": "unpacking",
+    "SX-INTAKE-059": "defect",
+    "SX-INTAKE-062": "too_many_records",
+    "SX-INTAKE-063": "too_costly",
     "SX-INTAKE-003": "queue_full",
     "SX-INTAKE-004": "too_much_at_once",
 }
+_LOOP_HASH_BYTES = 512 << 10  # of a body whose key is made on the event loop
+_SLICE_S = 0.002  # work of one request after which the event loop looks at the others
+_UNPACKERS = 2
 _COUNT_S = 1.0  # so often what was refused whole is written down
 _COUNTED_MAX = 1_000  # senders and reasons in between
 
@@ -96,6 +114,11 @@ class IngestDoor:
         self._refusals = refusals
         self._held = 0  # bytes of the requests at hand
         self._wrote: dict[str, float] = {}  # person -> when he sent last, monotonic seconds
+        self._turn = asyncio.Lock()  # one piece of work between two looks at the connections
+        self._deciding: dict[bytes, asyncio.Event] = {}  # keys of the requests that are decoded
+        self._unpacking = asyncio.Semaphore(_UNPACKERS)
+        self._threads = ThreadPoolExecutor(_UNPACKERS, thread_name_prefix="unpack")
+        self.decoders = Decoders()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -104,7 +127,7 @@ class IngestDoor:
         headers = {
             name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
         }
-        protocol = _BY_PATH.get(path)
+        protocol = BY_PATH.get(path)
         content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
         more: list[tuple[bytes, bytes]] = []
         try:
@@ -131,7 +154,7 @@ class IngestDoor:
                 "a promise inside Sextant was broken",
                 hint="please report it; the server's log has the traceback",
             )
-            answer = protocol.no(content_type, 500, bug) if protocol else problem(500, bug)
+            answer, _ = self._say_no(protocol, content_type, scope.get("owner", ""), bug)
         await _send(send, answer, more)
 
     def wrote(self, person: str) -> bool:
@@ -148,7 +171,7 @@ class IngestDoor:
         raise NotFound(
             "SX-INTAKE-057",
             f"there is nothing at `{path[:80]}`",
-            hint=f"there are {', '.join(_BY_PATH)}",
+            hint=f"there are {', '.join(BY_PATH)}",
         )
 
     async def _protocol(
@@ -170,7 +193,7 @@ class IngestDoor:
         if protocol.types and content_type not in protocol.types:
             raise UsageError(
                 "SX-INTAKE-054",
-                f"`{content_type or 'nothing'}` is no content type of {protocol.name}",
+                f"`{content_type[:80] or 'nothing'}` is no content type of {protocol.name}",
                 hint=" or ".join(protocol.types),
             )
         self._intake.room()
@@ -246,37 +269,103 @@ class IngestDoor:
         hand: "_Hand",
     ) -> Answer:
         intake, now_ns = self._intake, self._clock.now_ns()
-        unpacked = _unpack(
+        packed = unpacker(
             body,
             "snappy"
             if protocol.name == "remote_write"
             else headers.get("content-encoding", "identity").strip().lower(),
         )
-        if unpacked is not body:
-            hand.take(len(unpacked))
+        about = f"{path}?{sorted(query.items())}"
+        unpacked, key = await self._unpack(body, packed, about, owner, hand)
         oldest = {table: now_ns - days * 86_400_000_000_000 for table, days in self._keep.items()}
         taken = Taken(path, content_type, headers, query, unpacked, owner, now_ns, oldest)
-        key = intake.key(f"{path}?{sorted(query.items())}", owner, unpacked)
-        before = intake.known(key)
-        if before is not None:
-            intake.counters["repeated"] += 1
-            await asyncio.wrap_future(before)
-            return protocol.yes(taken, 0, {})
-        meant = protocol.decode(taken)
-        intake.learn(meant.kinds)
-        if not meant.batch.timed:
-            key = b""
-        try:
-            accepted = intake.accept(
-                meant.batch, protocol=protocol.name, owner=owner, key=key, more=meant.more
-            )
-        except NotLabels:
-            meant = protocol.decode(taken, again=True)
-            accepted = intake.accept(
-                meant.batch, protocol=protocol.name, owner=owner, key=key, more=meant.more
-            )
+        async with self._deciding_alone(key):
+            before = intake.known(key)
+            if before is not None:
+                intake.counters["repeated"] += 1
+                await asyncio.wrap_future(before)
+                return protocol.yes(taken, 0, {})
+            meant = await self._decode(protocol, taken)
+            try:
+                accepted = await self._accept(protocol, taken, meant, key)
+            except NotLabels:
+                meant = await self._decode(protocol, taken, again=True)
+                accepted = await self._accept(protocol, taken, meant, key)
         await asyncio.wrap_future(accepted.durable)
         return protocol.yes(taken, accepted.taken, accepted.refused)
+
+    async def _unpack(
+        self, body: bytes, packed: Unpacker | None, about: str, owner: str, hand: "_Hand"
+    ) -> tuple[bytes, bytes]:
+        """Return a body unpacked, and the key of the request."""
+        intake = self._intake
+        unpacked: bytes | None = body
+        if packed is not None:
+            unpacked = packed.on_loop()
+        if unpacked is not None and len(unpacked) <= _LOOP_HASH_BYTES:
+            if packed is not None:
+                hand.take(len(unpacked))
+            return unpacked, intake.key(about, owner, unpacked)
+
+        def work() -> tuple[bytes, bytes]:
+            whole = unpacked
+            if whole is None:
+                assert packed is not None
+                whole = packed.whole()
+            return whole, intake.key(about, owner, whole)
+
+        async with self._unpacking:
+            if packed is not None:
+                hand.take(limits.BODY_UNPACKED_BYTES_MAX)
+            whole, key = await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            if packed is not None:
+                hand.give(limits.BODY_UNPACKED_BYTES_MAX - len(whole))
+            return whole, key
+
+    @asynccontextmanager
+    async def _deciding_alone(self, key: bytes) -> AsyncIterator[None]:
+        """Wait until no other request with this key is being decoded: then the intake knows it, or
+        it was not taken."""
+        while key in self._deciding:
+            await self._deciding[key].wait()
+        done = self._deciding[key] = asyncio.Event()
+        try:
+            yield
+        finally:
+            del self._deciding[key]
+            done.set()
+
+    async def _decode(self, protocol: Protocol, taken: Taken, *, again: bool = False) -> Meant:
+        """Return what a request means: a small one on the loop, what turns out to be large in
+        another process."""
+        if len(taken.body) <= protocol.loop_bytes(taken.content_type):
+            async with self._turn:
+                try:
+                    return decode(protocol, taken, loop_budget(protocol), again=again)
+                except TooMuch:
+                    pass
+        return await self.decoders.decode(protocol, taken, again=again)
+
+    async def _accept(self, protocol: Protocol, taken: Taken, meant: Meant, key: bytes) -> Accepted:
+        """Give the intake what a request means, a slice at a time."""
+        steps = self._intake.steps(
+            meant.batch,
+            protocol=protocol.name,
+            owner=taken.owner,
+            key=key if meant.batch.timed else b"",
+            more=meant.more,
+            kinds=meant.kinds,
+        )
+        while True:
+            async with self._turn:
+                began = perf_counter()
+                try:
+                    while perf_counter() - began < _SLICE_S:
+                        next(steps)
+                except StopIteration as end:
+                    accepted: Accepted = end.value
+                    return accepted
+            await asyncio.sleep(0)
 
     def _say_no(
         self, protocol: Protocol | None, content_type: str, owner: str, error: SextantError
@@ -303,6 +392,11 @@ class IngestDoor:
                 self._refused[key] = self._refused.get(key, 0) + 1
         answer = protocol.no(content_type, status, error) if protocol else problem(status, error)
         return answer, str(max(1, round(after))).encode() if after else b""
+
+    def close(self) -> None:
+        """End the processes and threads that it has started."""
+        self.decoders.close()
+        self._threads.shutdown()
 
     async def count(self) -> None:
         """Write down what was refused whole, again and again, summed up: a flood of it stays small.
@@ -349,6 +443,11 @@ class _Hand:
         self._door._held += size
         self.bytes += size
 
+    def give(self, size: int) -> None:
+        """Hold less."""
+        self._door._held -= size
+        self.bytes -= size
+
 
 async def _read(
     receive: Receive, headers: Mapping[str, str], take: Callable[[int], None] = lambda _: None
@@ -380,62 +479,6 @@ def _too_large() -> UsageError:
         f"the request is larger than {limits.BODY_BYTES_MAX >> 20} MiB",
         hint="send smaller batches",
     )
-
-
-def _unpack(body: bytes, encoding: str) -> bytes:
-    """Return a body unpacked, never more than is taken: a small body may unpack to a very large
-    one. BadData when it is cut off."""
-    if encoding in ("", "identity"):
-        return body
-    most = limits.BODY_UNPACKED_BYTES_MAX
-    if encoding in ("gzip", "deflate"):
-        worker = zlib.decompressobj(zlib.MAX_WBITS | 32)
-        try:
-            out = worker.decompress(body, most)
-        except zlib.error as error:
-            raise BadData(
-                "SX-INTAKE-056", f"the body is no {encoding}: {error}", hint="send it again"
-            ) from error
-        if worker.unconsumed_tail:
-            raise _bomb()
-        if not worker.eof:
-            raise BadData("SX-INTAKE-056", f"the {encoding} body is cut off", hint="send it again")
-        return out
-    if encoding == "snappy":
-        import cramjam
-
-        if _snappy_size(body) > most:
-            raise _bomb()
-        try:
-            return bytes(cramjam.snappy.decompress_raw(body))
-        except cramjam.DecompressionError as error:
-            raise BadData(
-                "SX-INTAKE-056", "the body is no snappy (block format)", hint="send it again"
-            ) from error
-    raise UsageError(
-        "SX-INTAKE-054",
-        f"`{encoding}` is no content encoding that is taken",
-        hint="gzip, deflate, or none",
-    )
-
-
-def _bomb() -> UsageError:
-    return UsageError(
-        "SX-INTAKE-055",
-        f"the body unpacks to more than {limits.BODY_UNPACKED_BYTES_MAX >> 20} MiB",
-        hint="send smaller batches",
-    )
-
-
-def _snappy_size(body: bytes) -> int:
-    """Return the size that a snappy block says it unpacks to (its first varint); BadData when there
-    is none."""
-    out = 0
-    for n, byte in enumerate(body[:5]):
-        out |= (byte & 0x7F) << (7 * n)
-        if byte < 0x80:
-            return out
-    raise BadData("SX-INTAKE-056", "the body is no snappy (block format)", hint="send it again")
 
 
 async def _send(send: Send, answer: Answer, more: list[tuple[bytes, bytes]]) -> None:

@@ -167,6 +167,7 @@ class TelemetryProcess:
         """Put what has arrived into the tables and close the store."""
         with contextlib.suppress(SextantError):
             self.ingest.write_refusals()
+        self.ingest.close()
         self.intake.close()
         self.sql.close()
         self.store.close()

@@ -6,8 +6,9 @@ from typing import Any
 import msgspec
 
 from sextant.formats import otlp, otlp_logs
+from sextant.formats.batch import Budget
 from sextant.kernel.errors import SextantError
-from sextant.server.protocols.port import Answer, Meant, Taken
+from sextant.server.protocols.port import Answer, Identify, Meant, Taken
 
 _JSON, _PROTOBUF = "application/json", "application/x-protobuf"
 _NAMES = {
@@ -25,8 +26,13 @@ class Otlp:
     name = "otlp"
     paths: tuple[str, ...] = ("/v1/metrics", "/v1/logs", "/v1/traces")
     types: tuple[str, ...] = (_PROTOBUF, _JSON)
+    identify: Identify = staticmethod(otlp.identify)
 
-    def decode(self, taken: Taken, *, again: bool = False) -> Meant:  # noqa: ARG002 - keys are of our own making
+    def loop_bytes(self, content_type: str) -> int:
+        # protobuf's JSON is read by Python
+        return 4 << 10 if content_type == _JSON else 16 << 10
+
+    def decode(self, taken: Taken, budget: Budget, *, again: bool = False) -> Meant:  # noqa: ARG002 - keys are of our own making
         signal = taken.path.rpartition("/")[2]
         if signal == "logs":
             body = (
@@ -36,15 +42,23 @@ class Otlp:
             )
             return Meant(
                 otlp_logs.logs(
-                    body, owner=taken.owner, now_ns=taken.now_ns, oldest_ns=taken.oldest_ns["logs"]
+                    body,
+                    owner=taken.owner,
+                    now_ns=taken.now_ns,
+                    oldest_ns=taken.oldest_ns["logs"],
+                    budget=budget,
                 )
             )
         request = otlp.parse(signal, taken.body, json=taken.content_type == _JSON)
         if signal == "metrics":
-            return Meant(otlp.metrics(request))
+            return Meant(otlp.metrics(request, budget))
         return Meant(
             otlp.traces(
-                request, owner=taken.owner, now_ns=taken.now_ns, oldest_ns=taken.oldest_ns["spans"]
+                request,
+                owner=taken.owner,
+                now_ns=taken.now_ns,
+                oldest_ns=taken.oldest_ns["spans"],
+                budget=budget,
             )
         )
 

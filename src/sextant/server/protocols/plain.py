@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 
 from sextant.formats import cloudevents, jsonlines
+from sextant.formats.batch import Budget
 from sextant.kernel.errors import SextantError, UsageError
-from sextant.server.protocols.port import Answer, Meant, Taken, counted, problem
+from sextant.server.protocols.port import Answer, Identify, Meant, Taken, counted, problem
 
 
 class JsonLines:
@@ -19,7 +20,12 @@ class JsonLines:
         "text/plain",
     )
 
-    def decode(self, taken: Taken, *, again: bool = False) -> Meant:  # noqa: ARG002
+    identify: Identify = None
+
+    def loop_bytes(self, content_type: str) -> int:  # noqa: ARG002
+        return 16 << 10
+
+    def decode(self, taken: Taken, budget: Budget, *, again: bool = False) -> Meant:  # noqa: ARG002
         asset = taken.query.get("asset", "")
         if ":" not in asset:
             raise UsageError(
@@ -34,6 +40,7 @@ class JsonLines:
                 owner=taken.owner,
                 now_ns=taken.now_ns,
                 oldest_ns=taken.oldest_ns["logs"],
+                budget=budget,
             )
         )
 
@@ -51,7 +58,12 @@ class CloudEvents:
     paths: tuple[str, ...] = ("/v1/events",)
     types: tuple[str, ...] = ()  # in binary mode the type is that of the data
 
-    def decode(self, taken: Taken, *, again: bool = False) -> Meant:  # noqa: ARG002
+    identify: Identify = None
+
+    def loop_bytes(self, content_type: str) -> int:  # noqa: ARG002
+        return 16 << 10
+
+    def decode(self, taken: Taken, budget: Budget, *, again: bool = False) -> Meant:  # noqa: ARG002
         return Meant(
             cloudevents.decode(
                 taken.body,
@@ -60,6 +72,7 @@ class CloudEvents:
                 owner=taken.owner,
                 now_ns=taken.now_ns,
                 oldest_ns=taken.oldest_ns["events"],
+                budget=budget,
             )
         )
 

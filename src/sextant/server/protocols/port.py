@@ -2,13 +2,15 @@
 The rest is the door's."""
 
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from sextant.formats.batch import Batch
+from sextant.formats.batch import Batch, Budget, Identity
+from sextant.kernel import limits
 from sextant.kernel.errors import SextantError
 
 Labels = tuple[tuple[bytes, bytes], ...]
+Identify = Callable[[bytes], Identity] | None  # reads the keys of samples; None = it brings none
 
 
 class Taken(NamedTuple):
@@ -48,10 +50,16 @@ class Protocol(typing.Protocol):
     name: str
     paths: tuple[str, ...]
     types: tuple[str, ...]  # content types that it takes; () = any
+    identify: Identify
 
-    def decode(self, taken: Taken, *, again: bool = False) -> Meant:
+    def loop_bytes(self, content_type: str) -> int:
+        """Return the size of an unpacked body that may be decoded on the event loop: the worst one
+        of it takes some ten milliseconds."""
+        ...
+
+    def decode(self, taken: Taken, budget: Budget, *, again: bool = False) -> Meant:
         """Return what a request means. `again`: what it said before could not be read that way.
-        BadData, UsageError."""
+        BadData, UsageError, TooMuch."""
         ...
 
     def yes(self, taken: Taken, count: int, refused: Mapping[str, int]) -> Answer:
@@ -62,6 +70,23 @@ class Protocol(typing.Protocol):
     def no(self, content_type: str, status: int, error: SextantError) -> Answer:
         """Return the answer to a request that was not taken."""
         ...
+
+
+def decode(protocol: Protocol, taken: Taken, budget: Budget, *, again: bool = False) -> Meant:
+    """Return what a request means, as `Protocol.decode`; TooMuch also when its rows are too
+    large."""
+    meant = protocol.decode(taken, budget, again=again)
+    budget.check_row_bytes(sum(len(rows.block) for rows in meant.batch.rows))
+    return meant
+
+
+def loop_budget(protocol: Protocol) -> Budget:
+    """Return the budget of a request that is decoded on the event loop."""
+    return Budget(
+        records=limits.LOOP_RECORDS_MAX * (4 if protocol.name == "remote_write" else 1),
+        row_bytes=limits.LOOP_ROWS_BYTES_MAX,
+        groups=limits.LOOP_GROUPS_MAX,
+    )
 
 
 def problem(status: int, error: SextantError) -> Answer:

@@ -1,21 +1,23 @@
 """The intake: takes decoded batches, makes them durable, puts them into the tables, and counts what
 it did not take.
 
-Called by the ingest door. `accept` runs on one thread, the event loop's. Its answer is durable when
-the future is done; about once a second, when a segment is large, and before every query, `flush`
-inserts what has arrived. A segment's rows of a table go in as one insert under a token made of the
-segment's name, so a segment that is replayed after a crash adds nothing twice.
+Called by the ingest door. `accept` and its slices (`steps`) run on one thread, the event loop's:
+others may be accepted between two slices of a batch. The answer is durable when the future is done;
+about once a second, when a segment is large, and before every query, `flush` inserts what has
+arrived. A segment's rows of a table go in as one insert under a token made of the segment's name,
+so a segment that is replayed after a crash adds nothing twice.
 """
 
 import hashlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from sextant.formats import native
-from sextant.formats.batch import Batch, Identity, Rows, Samples
+from sextant.formats.batch import Batch, Identity, Rows, Samples, Span
 from sextant.kernel import limits
 from sextant.kernel.clock import NS, Clock
 from sextant.kernel.errors import Busy, SextantError, StorageError
@@ -30,6 +32,7 @@ _SERVICE_REPEATED_MS = 60_000  # obs.services is right to the minute
 _ATTEMPTS = 5  # of inserting a segment that the tables refuse, before it is set aside
 _HOUR_S = 3600
 _TS = "DateTime64(3, 'UTC')"
+_T = TypeVar("_T")
 
 
 class Accepted(NamedTuple):
@@ -124,14 +127,6 @@ class Intake:
             return done
         return None
 
-    def learn(self, kinds: Mapping[bytes, tuple[str, str]]) -> None:
-        """Note what senders say of metrics: family -> (kind, unit). Bounded: what is beyond is not
-        noted."""
-        known = self.series.kinds
-        for family, said in kinds.items():
-            if family in known or len(known) < limits.SERIES_MAX:
-                known[family] = said
-
     def room(self) -> None:
         """Raise Busy when the queue is full."""
         if self._bytes > self._bytes_max:
@@ -152,10 +147,32 @@ class Intake:
         key: bytes = b"",
         more: tuple[tuple[bytes, bytes], ...] = (),
     ) -> Accepted:
-        """Take a batch.
+        """Take a batch at once; see `steps`."""
+        steps = self.steps(batch, protocol=protocol, owner=owner, key=key, more=more)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                accepted: Accepted = end.value
+                return accepted
 
-        key     from `key`; b"" when an equal batch is a new one
+    def steps(
+        self,
+        batch: Batch,
+        *,
+        protocol: str,
+        owner: str,
+        key: bytes = b"",
+        more: tuple[tuple[bytes, bytes], ...] = (),
+        kinds: Mapping[bytes, tuple[str, str]] | None = None,
+    ) -> Generator[None, None, Accepted]:
+        """Take a batch in slices of a few milliseconds; the last one returns what became of it. It
+        is one record of the journal, so it is taken as a whole or not at all.
+
+        key     from `key`; b"" when an equal batch is a new one. No equal batch may be accepted
+                between two slices
         more    labels that the request adds to all its series
+        kinds   what its sender says of metrics: family -> (kind, unit)
         Raises  Busy when the queue is full; BadData when labels cannot be read, with nothing taken
         """
         if key:
@@ -166,13 +183,17 @@ class Intake:
         self.room()
         now_ns = self._clock.now_ns()
         now_ms = now_ns // 1_000_000
+        for said in _sliced((kinds or {}).items()):
+            self._learn(said)
+            yield
         rows = list(batch.rows)
         taken = sum(part.rows for part in rows)
         refused = dict(batch.refused)
         services = dict(batch.services)
         buckets: set[int] = set()
+        written = []
         for samples in batch.samples:
-            encoded = self.series.encode(
+            encoded = yield from self.series.encode(
                 samples,
                 protocol=protocol,
                 owner=owner,
@@ -182,15 +203,22 @@ class Intake:
             )
             rows += encoded.rows
             taken += encoded.taken
-            for asset, said in encoded.services.items():
-                services.setdefault(asset, said)
+            for asset, team in encoded.services.items():
+                services.setdefault(asset, team)
+            written += encoded.written
             for reason, count in encoded.refused.items():
                 refused[reason] = refused.get(reason, 0) + count
             buckets.update(encoded.buckets)
         if refused.get("series_budget"):
-            rows += self._overflow(protocol, owner, refused["series_budget"], now_ms)
-        rows += self._services(services, owner, now_ms)
-        rows += self._met(batch, now_ms)
+            rows += yield from self._overflow(protocol, owner, refused["series_budget"], now_ms)
+        for pairs in _sliced(services.items()):
+            rows += self._services(pairs, owner, now_ms)
+            yield
+        for spans in _sliced(batch.spans):
+            rows += self._met(spans, now_ms)
+            yield
+        for codes in written:
+            self.series.mark_written(codes, now_ms)
         rows += _refusals(refused, owner, protocol, now_ms)
         self.counters["batches"] += 1
         self.counters["records"] += taken
@@ -322,7 +350,20 @@ class Intake:
         self.counters["flushes"] += 1
         self.counters["rows"] += count
 
-    def _overflow(self, protocol: str, owner: str, count: int, now_ms: int) -> list[Rows]:
+    def _learn(self, kinds: Iterable[tuple[bytes, tuple[str, str]]]) -> None:
+        """Note what senders say of metrics. Bounded: what is beyond is not noted."""
+        known = self.series.kinds
+        for family, (kind, unit) in kinds:
+            if (
+                (family in known or len(known) < limits.SERIES_MAX)
+                and len(family) <= limits.LABEL_VALUE_BYTES_MAX
+                and len(unit) <= limits.LABEL_CHARS_MAX
+            ):
+                known[family] = (kind, unit)
+
+    def _overflow(
+        self, protocol: str, owner: str, count: int, now_ms: int
+    ) -> Generator[None, None, list[Rows]]:
         import numpy as np
 
         total = self._over_budget[owner, protocol] = (
@@ -334,12 +375,15 @@ class Intake:
             np.array([total], np.float64),
             _over_budget,
         )
-        return self.series.encode(
+        encoded = yield from self.series.encode(
             samples, protocol=OWN, owner=owner, more=(), now_ms=now_ms, oldest_ms=0
-        ).rows
+        )
+        for codes in encoded.written:
+            self.series.mark_written(codes, now_ms)
+        return encoded.rows
 
-    def _services(self, services: dict[str, str], owner: str, now_ms: int) -> list[Rows]:
-        new = [(asset, said or owner) for asset, said in services.items() if asset]
+    def _services(self, services: Iterable[tuple[str, str]], owner: str, now_ms: int) -> list[Rows]:
+        new = [(asset, said or owner) for asset, said in services if asset]
         new = [
             pair
             for pair in new
@@ -369,8 +413,8 @@ class Intake:
             )
         ]
 
-    def _met(self, batch: Batch, now_ms: int) -> list[Rows]:
-        calls = self._calls.meet(batch.spans, now_ms) if batch.spans else []
+    def _met(self, spans: Iterable[Span], now_ms: int) -> list[Rows]:
+        calls = self._calls.meet(spans, now_ms)
         if not calls:
             return []
         import numpy as np
@@ -403,6 +447,13 @@ class Intake:
                 ),
             )
         ]
+
+
+def _sliced(values: Iterable[_T]) -> Iterator[list[_T]]:
+    """Cut values into slices of the event loop."""
+    waiting = iter(values)
+    while part := list(islice(waiting, limits.SLICE_SERVICES)):
+        yield part
 
 
 def _over_budget(key: bytes) -> Identity:

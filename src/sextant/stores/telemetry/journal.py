@@ -28,6 +28,9 @@ from sextant.kernel.errors import StorageError
 from sextant.stores import files
 
 _HEAD = struct.Struct("<II")
+_LENGTH = struct.Struct(">BI")  # of msgpack: a type (array 32, bin 32), and its length
+_ENCODE = msgspec.msgpack.encode
+_LARGE = 1 << 20  # of a block: a larger one is written by itself
 _SUFFIX = ".journal"
 _SEEN = struct.Struct("<16sQ")  # key of a batch, when it came (ns)
 
@@ -62,7 +65,7 @@ class Journal:
         self.recovered = [_read(path) for path in sorted(folder.glob(f"*{_SUFFIX}"))]
         self._last = max((int(segment.name) for segment in self.recovered), default=0)
         self._open: Segment | None = None
-        self._waiting: list[tuple[bytes, Record, Future[None]]] = []
+        self._waiting: list[tuple[Record, Future[None]]] = []
         self._wake = threading.Condition()
         self._writing = threading.Lock()  # held while the open segment is written or closed
         self._closing = False
@@ -73,7 +76,6 @@ class Journal:
     def append(self, record: Record) -> "Future[None]":
         """Queue a record; the future is done when it is durable, or raises StorageError. Any
         thread."""
-        body = msgspec.msgpack.encode(record)
         done: Future[None] = Future()
         with self._wake:
             if self._closing:
@@ -86,7 +88,7 @@ class Journal:
                     )
                 )
                 return done
-            self._waiting.append((_HEAD.pack(len(body), zlib.crc32(body)) + body, record, done))
+            self._waiting.append((record, done))
             self._wake.notify()
         return done
 
@@ -145,23 +147,31 @@ class Journal:
                     self._abandon(broken)
                 why = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
                 refused = error if isinstance(error, OSError) else why
-                for _, _, done in group:
+                for _, done in group:
                     done.set_exception(files.refused(refused, str(self._folder)))
             else:
-                for _, _, done in group:
+                for _, done in group:
                     done.set_result(None)
 
-    def _write(self, group: list[tuple[bytes, Record, "Future[None]"]]) -> None:
+    def _write(self, group: list[tuple[Record, "Future[None]"]]) -> None:
         segment = self._open or self._begin()
         self._open = segment
-        data = b"".join([body for body, _, _ in group]) if len(group) > 1 else group[0][0]
-        view = memoryview(data)
-        while view:
-            view = view[os.write(segment.descriptor, view) :]
+        size = 0
+        small: list[bytes] = []
+        for record, _ in group:
+            for piece in _pieces(record):
+                size += len(piece)
+                if len(piece) < _LARGE:
+                    small.append(piece)
+                    continue
+                _write_all(segment.descriptor, b"".join(small))
+                small = []
+                _write_all(segment.descriptor, piece)
+        _write_all(segment.descriptor, b"".join(small))
         _sync(segment.descriptor)
         self.syncs += 1
-        segment.size += len(data)
-        segment.records += [record for _, record, _ in group]
+        segment.size += size
+        segment.records += [record for record, _ in group]
 
     def _begin(self) -> Segment:
         self._last = max(self._last + 1, self._clock.now_ns())
@@ -189,6 +199,30 @@ class Journal:
             self.recovered.append(segment)
         else:
             files.remove(segment.path)
+
+
+def _pieces(record: Record) -> list[bytes]:
+    """Return a record as it is written, in pieces: a large block is not copied, for that holds the
+    interpreter."""
+    blocks = [block for _, _, block in record.rows]
+    if sum(map(len, blocks)) < _LARGE:
+        body = msgspec.msgpack.encode(record)
+        return [_HEAD.pack(len(body), zlib.crc32(body)), body]
+    pieces = [b"\x94", _ENCODE(record.key), _ENCODE(record.at_ns)]
+    pieces.append(_LENGTH.pack(0xDD, len(record.rows)))
+    for table, count, block in record.rows:
+        pieces += [b"\x93", _ENCODE(table), _ENCODE(count), _LENGTH.pack(0xC6, len(block)), block]
+    pieces.append(_ENCODE(record.buckets))
+    checksum = 0
+    for piece in pieces:
+        checksum = zlib.crc32(piece, checksum)
+    return [_HEAD.pack(sum(map(len, pieces)), checksum), *pieces]
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
 
 
 def _sync(descriptor: int) -> None:

@@ -7,7 +7,8 @@ in a few arrays. Labels are not kept; they are read from the raw bytes again whe
 written once more.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sextant.formats import native
@@ -24,6 +25,9 @@ _STUBBORN = 4  # failures after which a series is taken to have no decimals
 _NEGATIVE_ZERO = -(1 << 63)
 # refused keys that are remembered, so that a repeated offender costs little and a flood no memory
 _REFUSED_KEYS_MAX = 50_000
+_REFUSED_KEY_BYTES_MAX = 4096  # of one that is remembered
+_UNKNOWN = -(1 << 62)  # the code of a key that was not seen before
+_KEY_COST = 100  # what a key costs beside its length, in bytes of SLICE_KEY_BYTES
 # the protocol of samples that the intake makes itself: they need no place in a budget
 OWN = "sextant"
 ROLLUP_S = 300  # length of a bucket of obs.rollups
@@ -39,6 +43,7 @@ class Encoded(NamedTuple):
     services: dict[str, str]
     refused: dict[str, int]
     buckets: list[int]  # of rollups, seconds since the epoch
+    written: list["np.ndarray[Any, Any]"]  # codes of the series whose rows are among them
 
 
 class _Space(dict[bytes, int]):
@@ -115,23 +120,83 @@ class Series:
         more: tuple[tuple[bytes, bytes], ...],
         now_ms: int,
         oldest_ms: int,
-    ) -> Encoded:
-        """Look up the series of samples and return their rows.
+    ) -> Generator[None, None, Encoded]:
+        """Look up the series of samples and return their rows, in slices of a few milliseconds:
+        others may be encoded in between. The rows are on their way once `mark_written` is called.
 
         more     labels that the request adds to all (`job`, `instance`)
         Raises   BadData when a key that was not seen before cannot be read
         """
-        import numpy as np
-
         if not self._is_allocated:
             self._allocate()
-        self._sweep(now_ms)
+        yield from self._sweep(now_ms)
         at = (protocol, owner, more, samples.read)
+        out = Encoded([], 0, {}, {}, [], [])
+        for start in range(0, len(samples.keys), limits.SLICE_SAMPLES):
+            if start:
+                yield
+            stop = start + limits.SLICE_SAMPLES
+            part = samples._replace(
+                keys=samples.keys[start:stop],
+                ts=samples.ts[start:stop],
+                values=samples.values[start:stop],
+            )
+            codes = yield from self._codes(at, part.keys, now_ms)
+            encoded = yield from self._encode(part, codes, out.written, now_ms, oldest_ms)
+            out.rows.extend(encoded.rows)
+            out.services.update(encoded.services)
+            out.written.extend(encoded.written)
+            for reason, count in encoded.refused.items():
+                out.refused[reason] = out.refused.get(reason, 0) + count
+            out = out._replace(
+                taken=out.taken + encoded.taken,
+                buckets=sorted({*out.buckets, *encoded.buckets}),
+            )
+        return out
+
+    def _space(self, at: tuple[Any, ...]) -> _Space:
+        """Return the space of a sender: looked up again after each slice, for an empty one is let
+        go of."""
         space = self._spaces.get(at)
         if space is None:
+            protocol, owner, more, read = at
             space = self._spaces[at] = _Space(self._learn, owner, more, own=protocol == OWN)
-            space.read = samples.read
-        codes = np.fromiter(map(space.__getitem__, samples.keys), np.int64, len(samples.keys))
+            space.read = read
+        return space
+
+    def _codes(
+        self, at: tuple[Any, ...], keys: list[bytes], now_ms: int
+    ) -> Generator[None, None, "np.ndarray[Any, Any]"]:
+        """Return the codes of keys; learn those that are new, in slices."""
+        import numpy as np
+
+        codes = np.fromiter(map(self._space(at).get, keys, repeat(_UNKNOWN)), np.int64, len(keys))
+        unknown = np.flatnonzero(codes == _UNKNOWN).tolist()
+        if unknown:
+            # what is silent for long is let go of, perhaps between two slices
+            self._seen[codes[codes >= 0]] = now_ms
+        spent = 0
+        for place in unknown:
+            if spent > limits.SLICE_KEY_BYTES:
+                yield
+                spent = 0
+            key = keys[place]
+            code = codes[place] = self._space(at)[key]
+            if code >= 0:
+                self._seen[code] = now_ms
+            spent += len(key) + _KEY_COST
+        return codes
+
+    def _encode(
+        self,
+        samples: Samples,
+        codes: "np.ndarray[Any, Any]",
+        written: list["np.ndarray[Any, Any]"],
+        now_ms: int,
+        oldest_ms: int,
+    ) -> Generator[None, None, Encoded]:
+        import numpy as np
+
         refused: dict[str, int] = {}
         ts, values = samples.ts, samples.values
         good = codes >= 0
@@ -152,19 +217,39 @@ class Series:
         if not good.all():
             codes, ts, values = codes[good], ts[good], values[good]
         if not len(codes):
-            return Encoded([], 0, {}, refused, [])
+            return Encoded([], 0, {}, refused, [], [])
         rows = [self._samples(codes, ts, values)]
         unwritten = codes[self._written[codes] < now_ms - int(limits.SERIES_REPEATED_S * 1000)]
-        if unwritten.size:
-            rows.append(self._rows(np.unique(unwritten), int(ts.min()), int(ts.max()), now_ms))
         self._seen[codes] = now_ms
+        if unwritten.size:
+            unwritten = np.unique(unwritten)
+            for before in written:
+                unwritten = np.setdiff1d(unwritten, before, assume_unique=True)
+        if unwritten.size:
+            first_ms, last_ms = int(ts.min()), int(ts.max())
+            blocks = []
+            for slice_ in self._slices(unwritten):
+                blocks.append(self._rows(slice_, first_ms, last_ms).block)
+                yield
+            rows.append(Rows("obs.series", len(unwritten), b"".join(blocks)))
         services = dict(
             self._services[code]
             for code in np.unique(self._service[codes]).tolist()
             if self._services[code][0]
         )
         buckets = np.unique(ts // (ROLLUP_S * 1000)) * ROLLUP_S
-        return Encoded(rows, len(codes), services, refused, buckets.tolist())
+        return Encoded(
+            rows,
+            len(codes),
+            services,
+            refused,
+            buckets.tolist(),
+            [unwritten] * bool(len(unwritten)),
+        )
+
+    def mark_written(self, codes: "np.ndarray[Any, Any]", now_ms: int) -> None:
+        """Note that the rows of series are on their way to the tables."""
+        self._written[codes] = now_ms
 
     def forget_written(self) -> None:
         """Write the rows of all series anew when they are next seen: a batch that held some did not
@@ -174,7 +259,11 @@ class Series:
 
     def _learn(self, space: _Space, key: bytes) -> int:
         assert space.read is not None
-        said = space.read(key)
+        said = (
+            space.read(key)
+            if len(key) <= limits.SERIES_KEY_BYTES_MAX
+            else Identity([], refused="label_too_long")
+        )
         labels = said.labels
         if space.more:
             # what a target says itself counts more than what the request adds
@@ -191,7 +280,11 @@ class Series:
             if reason not in self._reasons:
                 self._reasons.append(reason)
             code = -self._reasons.index(reason)
-            if self._refused_keys < _REFUSED_KEYS_MAX and reason != "series_budget":
+            if (
+                self._refused_keys < _REFUSED_KEYS_MAX
+                and len(key) <= _REFUSED_KEY_BYTES_MAX
+                and reason != "series_budget"
+            ):
                 self._refused_keys += 1
                 space[key] = code
             return code
@@ -224,7 +317,7 @@ class Series:
             now = getattr(self, name)
             setattr(self, name, np.concatenate([now, np.zeros_like(now)]))
 
-    def _sweep(self, now_ms: int) -> None:
+    def _sweep(self, now_ms: int) -> Iterator[None]:
         """Let go of series that are silent, once in a while."""
         import numpy as np
 
@@ -233,10 +326,13 @@ class Series:
         first, self._swept_ms = not self._swept_ms, now_ms
         if first:
             return
-        silent = self._seen[: len(self._keys)] < now_ms - int(limits.SERIES_LIVE_S * 1000)
-        for code in np.flatnonzero(silent).tolist():
+        late = now_ms - int(limits.SERIES_LIVE_S * 1000)
+        silent = np.flatnonzero(self._seen[: len(self._keys)] < late).tolist()
+        for count, code in enumerate(silent, 1):
+            if count % limits.SLICE_SAMPLES == 0:
+                yield
             held = self._keys[code]
-            if held is None:
+            if held is None or self._seen[code] >= late:  # it has spoken between two slices
                 continue
             held[0].pop(held[1], None)
             self._keys[code] = None
@@ -320,9 +416,20 @@ class Series:
         self._failures[lost] = np.minimum(self._failures[lost] + 1, _STUBBORN)
         self._digits[lost[self._failures[lost] >= _STUBBORN]] = _RAW
 
-    def _rows(
-        self, codes: "np.ndarray[Any, Any]", first_ms: int, last_ms: int, now_ms: int
-    ) -> Rows:
+    def _slices(self, codes: "np.ndarray[Any, Any]") -> Iterator["np.ndarray[Any, Any]"]:
+        """Cut series into groups whose labels are read within a few milliseconds."""
+        start = spent = 0
+        for place, code in enumerate(codes.tolist()):
+            held = self._keys[code]
+            assert held is not None
+            spent += len(held[1]) + _KEY_COST
+            if spent > limits.SLICE_KEY_BYTES:
+                yield codes[start : place + 1]
+                start, spent = place + 1, 0
+        if start < len(codes):
+            yield codes[start:]
+
+    def _rows(self, codes: "np.ndarray[Any, Any]", first_ms: int, last_ms: int) -> Rows:
         import numpy as np
 
         said: list[Identity] = []
@@ -343,7 +450,6 @@ class Series:
         kinds = [
             self._kind(metric, identity) for metric, identity in zip(metrics, said, strict=True)
         ]
-        self._written[codes] = now_ms
         times = np.concatenate([np.full(count, first_ms), np.full(count, last_ms)])
         return Rows(
             "obs.series",

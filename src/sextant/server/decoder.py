@@ -1,0 +1,203 @@
+"""The decode process: reads large requests of strangers, one after the other, and says what they
+mean. Started by `decoding.py`; knows neither the store nor a secret.
+
+The libraries that decode are C: a crafted body makes them take memory, or hold the interpreter, for
+as long as they like. Here that ends at this process's own limits.
+
+A request is its lengths, a head and the body; an answer is its length, a head, and columns as
+bytes, in the order in which the head counts them.
+"""
+
+import contextlib
+import os
+import resource
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from sextant.formats.batch import Batch, Budget, Rows, Samples, Span
+from sextant.kernel import limits
+from sextant.kernel.errors import Bug, SextantError, UsageError
+from sextant.server.protocols.port import Identify, Meant, Taken, decode
+from sextant.server.protocols.table import BY_NAME
+
+REQUEST = struct.Struct("<II")  # lengths of head and body
+ANSWER = struct.Struct("<I")  # length of the head
+_CHUNK = 5_000  # keys or spans that are decoded at once: less than a millisecond of the interpreter
+
+
+class Request(msgspec.Struct, array_like=True):
+    """`Taken` without its body."""
+
+    protocol: str
+    path: str
+    content_type: str
+    headers: dict[str, str]
+    query: dict[str, str]
+    owner: str
+    now_ns: int
+    oldest_ns: dict[str, int]
+    again: bool
+
+
+class Reply(msgspec.Struct, array_like=True):
+    """What a request means, or why it cannot be taken.
+
+    rows     table and number of rows; a part each
+    samples  their number, for each group; its parts are times, values, and keys in chunks
+    spans    parts with spans in chunks
+    sizes    of all parts, bytes
+    last     the process ends after this answer
+    """
+
+    problem: dict[str, Any] | None = None
+    rows: list[tuple[str, int]] = []
+    samples: list[int] = []
+    spans: int = 0
+    sizes: list[int] = []
+    services: dict[str, str] = {}
+    refused: dict[str, int] = {}
+    timed: bool = True
+    more: list[tuple[bytes, bytes]] = []
+    kinds: dict[bytes, tuple[str, str]] = {}
+    last: bool = False
+
+
+_KEYS = msgspec.msgpack.Decoder(list[bytes]).decode
+_SPANS = msgspec.msgpack.Decoder(list[Span]).decode
+
+
+def reply_of(meant: Meant) -> tuple[Reply, list[bytes]]:
+    """Return what a request means, as a head and parts."""
+    batch = meant.batch
+    tables: dict[str, list[Rows]] = {}
+    for rows in batch.rows:
+        tables.setdefault(rows.table, []).append(rows)
+    parts = [b"".join([rows.block for rows in those]) for those in tables.values()]
+    for samples in batch.samples:
+        parts += [samples.ts.tobytes(), samples.values.tobytes(), *_chunks(samples.keys)]
+    spans = list(_chunks(batch.spans))
+    reply = Reply(
+        rows=[(table, sum(rows.rows for rows in those)) for table, those in tables.items()],
+        samples=[len(samples.keys) for samples in batch.samples],
+        spans=len(spans),
+        services=batch.services,
+        refused=batch.refused,
+        timed=batch.timed,
+        more=list(meant.more),
+        kinds=dict(meant.kinds),
+    )
+    parts += spans
+    reply.sizes = [len(part) for part in parts]
+    return reply, parts
+
+
+def meant_by(reply: Reply, part: Callable[[int], bytes], identify: Identify) -> Meant:
+    """Return what `reply_of` made its head and parts of; `part` reads the next one of a length."""
+    import numpy as np
+
+    sizes = iter(reply.sizes)
+
+    def read() -> bytes:
+        return part(next(sizes))
+
+    batch = Batch(services=reply.services, refused=reply.refused, timed=reply.timed)
+    batch.rows = [Rows(table, count, read()) for table, count in reply.rows]
+    for count in reply.samples:
+        assert identify is not None
+        ts, values = np.frombuffer(read(), np.int64), np.frombuffer(read(), np.float64)
+        keys: list[bytes] = []
+        while len(keys) < count:
+            keys += _KEYS(read())
+        batch.samples.append(Samples(keys, ts, values, identify))
+    for _ in range(reply.spans):
+        batch.spans += _SPANS(read())
+    return Meant(batch, tuple(reply.more), reply.kinds)
+
+
+def _chunks(values: list[Any]) -> Iterator[bytes]:
+    return (
+        msgspec.msgpack.encode(values[start : start + _CHUNK])
+        for start in range(0, len(values), _CHUNK)
+    )
+
+
+def too_costly(what: str) -> UsageError:
+    """Return the error of a request that is not decoded within the limits."""
+    return UsageError(
+        "SX-INTAKE-063",
+        f"the request cannot be decoded: {what}",
+        hint="send smaller batches; nothing was taken",
+    )
+
+
+def _answer(request: Request, body: bytes) -> tuple[Reply, list[bytes]]:
+    taken = Taken(
+        request.path,
+        request.content_type,
+        request.headers,
+        request.query,
+        body,
+        request.owner,
+        request.now_ns,
+        request.oldest_ns,
+    )
+    try:
+        return reply_of(decode(BY_NAME[request.protocol], taken, Budget(), again=request.again))
+    except SextantError as error:
+        return Reply(problem=error.problem()), []
+    except MemoryError:
+        return Reply(problem=too_costly("it takes too much memory").problem(), last=True), []
+    except Exception:  # a defect is answered too, and seen in the log
+        import traceback
+
+        traceback.print_exc(file=sys.stderr)
+        return Reply(problem=Bug("SX-INTAKE-059", "a request met a defect").problem()), []
+
+
+def _limit() -> None:
+    for what, most in (
+        (resource.RLIMIT_AS, limits.DECODE_MEMORY_BYTES),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        _, hard = resource.getrlimit(what)
+        resource.setrlimit(what, (most, hard))
+
+
+def _limit_processor() -> None:
+    """Leave this process the time of one request: beyond it the kernel ends it, also when nobody
+    waits for it any more."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    until = int(used.ru_utime + used.ru_stime + limits.DECODE_S) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (until, hard))
+
+
+def main() -> None:
+    """Answer requests from the socket on standard input until it closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal; the parent ends this process
+    link = socket.socket(fileno=0)
+    _limit()
+    with contextlib.suppress(ConnectionError):
+        while head := link.recv(REQUEST.size, socket.MSG_WAITALL):
+            said, size = REQUEST.unpack(head)
+            _limit_processor()
+            request = msgspec.msgpack.decode(link.recv(said, socket.MSG_WAITALL), type=Request)
+            reply, parts = _answer(request, link.recv(size, socket.MSG_WAITALL) if size else b"")
+            kept = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+            reply.last = reply.last or kept > limits.DECODER_KEPT_BYTES_MAX
+            answer = msgspec.msgpack.encode(reply)
+            link.sendall(b"".join([ANSWER.pack(len(answer)), answer, *parts]))
+            del request, parts
+            if reply.last:
+                break
+    os._exit(0)  # nothing is held that wants closing, and a large heap takes its time
+
+
+if __name__ == "__main__":
+    main()
