@@ -14,10 +14,10 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import msgspec
 
+import sextant
 from sextant.kernel import limits
 from sextant.kernel.errors import Busy, StorageError, from_problem
 from sextant.server.decoder import (
@@ -31,6 +31,18 @@ from sextant.server.decoder import (
 from sextant.server.protocols.port import Meant, Protocol, Taken
 
 _HEAD_BYTES_MAX = 64 << 20  # of an answer's head: services and kinds of metrics
+# imports the package from its own folder: confined, a process may not list the folder around it
+_START = """
+import importlib.util, sys
+path = sys.argv[1]
+spec = importlib.util.spec_from_file_location(
+    "sextant", path + "/__init__.py", submodule_search_locations=[path]
+)
+sys.modules["sextant"] = module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+from sextant.server.decoder import main
+main()
+"""
 _TIMEVAL = struct.Struct("@ll")
 
 
@@ -178,17 +190,15 @@ class _Decoder:
 
     def _start(self) -> None:
         self.end()
-        home = str(Path(__file__).resolve().parents[2])  # also when Sextant is not installed
-        path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH", "")]))
         here, there = socket.socketpair()
         for what in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             here.setsockopt(socket.SOL_SOCKET, what, _TIMEVAL.pack(int(limits.DECODE_S) + 1, 0))
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "sextant.server.decoder"],
+                [sys.executable, "-P", "-c", _START, sextant.__path__[0]],
                 stdin=there.fileno(),
                 stdout=sys.stderr.fileno(),
-                env={**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
             )
         except OSError as error:
             here.close()
