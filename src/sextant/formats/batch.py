@@ -109,8 +109,14 @@ class Budget:
         records: int = limits.BODY_RECORDS_MAX,
         row_bytes: int = limits.BODY_ROWS_BYTES_MAX,
         groups: int = limits.BODY_GROUPS_MAX,
+        field_bytes: int = limits.BODY_UNPACKED_BYTES_MAX,
     ) -> None:
-        self._left = {"records": records, "bytes of rows": row_bytes, "groups": groups}
+        self._left = {
+            "records": records,
+            "bytes of rows": row_bytes,
+            "resources and scopes": groups,
+            "bytes of fields": field_bytes,
+        }
         self._most = dict(self._left)
 
     def records(self, count: int = 1) -> None:
@@ -122,8 +128,16 @@ class Budget:
         self._spend("bytes of rows", size)
 
     def group(self) -> None:
-        """Spend one block of rows: a scope of a resource. TooMuch when none are left."""
-        self._spend("groups", 1)
+        """Spend one resource, or one of its scopes. TooMuch when none are left."""
+        self._spend("resources and scopes", 1)
+
+    def attributes(self, count: int) -> None:
+        """Spend attributes, and what is as small: four are as dear as a record."""
+        self._spend("records", count // 4)
+
+    def field_bytes(self, size: int) -> None:
+        """Spend bytes of a message that is read field by field. TooMuch when none are left."""
+        self._spend("bytes of fields", size)
 
     def check_row_bytes(self, size: int) -> None:
         """Raise TooMuch when the rows as they were made are larger than the whole budget."""

@@ -173,10 +173,12 @@ def traces(
     batch, budget = Batch(), budget or Budget()
     newest_ns = now_ns + int(limits.FUTURE_S * 1e9)
     for group in request.resource_spans:
+        budget.group()
+        budget.attributes(len(group.resource.attributes))
         resource = _resource(group)
         asset, whose = _seen(batch, resource, owner)
-        budget.group()
         for scope in group.scope_spans:
+            budget.group()
             budget.records(len(scope.spans))
             rows: list[SpanRow] = []
             for span in scope.spans:
@@ -190,6 +192,9 @@ def traces(
                 if len(span.attributes) > limits.ATTRIBUTES_MAX:
                     batch.refuse("attributes_too_many")
                     continue
+                budget.attributes(len(span.attributes))
+                for part in (*span.events, *span.links):
+                    budget.attributes(4 + len(part.attributes))
                 attributes = pairs(span.attributes)
                 rows.append(
                     SpanRow(
@@ -322,6 +327,8 @@ def metrics(request: Any, budget: Budget | None = None) -> Batch:
     batch, budget = Batch(), budget or Budget()
     out = _Points(batch, budget)
     for group in request.resource_metrics:
+        budget.group()
+        budget.attributes(len(group.resource.attributes))
         resource = [
             (name, value)
             for name, value in (
@@ -330,7 +337,6 @@ def metrics(request: Any, budget: Budget | None = None) -> Batch:
             )
             if value and not name.startswith(_CHURN)
         ]
-        budget.group()
         for scope in group.scope_metrics:
             budget.group()
             common = (
@@ -387,6 +393,10 @@ def _metric(
     delta = getattr(data, "aggregation_temporality", _CUMULATIVE) == _DELTA
     budget.records(len(data.data_points))
     for point in data.data_points:
+        budget.attributes(len(point.attributes))
+        if which == "exponential_histogram":
+            buckets = len(point.positive.bucket_counts) + len(point.negative.bucket_counts)
+            budget.attributes(buckets)
         own = {pair.key: value(pair.value).decode("utf-8", "replace") for pair in point.attributes}
         labels = [
             (key, value)

@@ -68,12 +68,15 @@ def logs(
     known = _Known()
     try:
         for group in _request().FromString(body).resource_logs:
-            resource = pairs(_resource().FromString(group.resource).attributes)
+            attributes = _resource().FromString(group.resource).attributes
+            budget.attributes(len(attributes))
+            resource = pairs(attributes)
             asset, whose = asset_of(resource), owner_of_resource(resource, owner)
             if asset:
                 batch.services.setdefault(asset, whose)
             budget.group()
             for scope in group.scope_logs:
+                budget.group()
                 budget.records(len(scope.log_records))
                 columns = _columns(list(scope.log_records), known, batch, now_ns, oldest_ns)
                 if columns is not None:

@@ -225,7 +225,6 @@ def _spend(
 ) -> None:
     """Spend what every row of a resource repeats, before it is made."""
     if budget is not None:
-        budget.group()
         shared = len(asset) + len(owner) + len(scope)
         budget.row_bytes(rows * (shared + sum(len(name) + len(value) for name, value in resource)))
 

@@ -182,6 +182,7 @@ def _whole(
     ts: list[int] = []
     values: list[float] = []
     for message in series:
+        budget.field_bytes(len(message))
         labels: list[bytes] = []
         found = 0
         for number, value, raw in _fields(message):

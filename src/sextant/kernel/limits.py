@@ -159,13 +159,14 @@ BODY_MEMBERS_MAX = 1_000  # members of a gzip body: concatenated files have a fe
 BODY_RECORDS_MAX = 200_000
 # of the rows of one request as the tables get them: the attributes of a resource stand in each row
 BODY_ROWS_BYTES_MAX = 64 << 20
-# blocks of rows of one request: resources and their scopes; as many as a project has assets
+# resources of one request and their scopes: as many as a project has assets
 BODY_GROUPS_MAX = 20_000
 # the same, of a request that the event loop decodes itself: a few milliseconds. What is larger is
 # decoded by a process of its own
 LOOP_RECORDS_MAX = 1_000
 LOOP_ROWS_BYTES_MAX = 1 << 20
-LOOP_GROUPS_MAX = 50
+LOOP_GROUPS_MAX = 32
+LOOP_FIELD_BYTES_MAX = 8 << 10  # of messages of remote write that are read field by field
 LOOP_UNPACKED_BYTES_MAX = 512 << 10  # so much is unpacked on the event loop: half a millisecond
 # series that one slice of the event loop learns, in bytes of their labels, and samples that it
 # takes: a few milliseconds

@@ -338,7 +338,7 @@ class IngestDoor:
     async def _decode(self, protocol: Protocol, taken: Taken, *, again: bool = False) -> Meant:
         """Return what a request means: a small one on the loop, what turns out to be large in
         another process."""
-        if len(taken.body) <= protocol.loop_bytes(taken.content_type):
+        if protocol.is_small(taken):
             async with self._turn:
                 try:
                     return decode(protocol, taken, loop_budget(protocol), again=again)

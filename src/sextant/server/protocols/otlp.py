@@ -17,6 +17,8 @@ _NAMES = {
     "traces": ("rejectedSpans", "rejected_spans"),
 }
 _CODES = {400: 3, 401: 16, 403: 7, 404: 5, 413: 8, 415: 3, 429: 8, 503: 14}  # google.rpc.Code
+_SMALL, _SMALL_LOGS = 8 << 10, 32 << 10
+_SMALL_MESSAGES = 200
 _KEPT_ELSE = {"exemplar_not_kept"}  # counted, but the record that carried it was taken
 
 
@@ -28,9 +30,10 @@ class Otlp:
     types: tuple[str, ...] = (_PROTOBUF, _JSON)
     identify: Identify = staticmethod(otlp.identify)
 
-    def loop_bytes(self, content_type: str) -> int:
-        # protobuf's JSON is read by Python
-        return 4 << 10 if content_type == _JSON else 16 << 10
+    def is_small(self, taken: Taken) -> bool:
+        if taken.content_type == _JSON:  # protobuf's JSON is read by Python: 10 us a message
+            return len(taken.body) <= _SMALL and taken.body.count(b"{") <= _SMALL_MESSAGES
+        return len(taken.body) <= (_SMALL_LOGS if taken.path == "/v1/logs" else _SMALL)
 
     def decode(self, taken: Taken, budget: Budget, *, again: bool = False) -> Meant:  # noqa: ARG002 - keys are of our own making
         signal = taken.path.rpartition("/")[2]

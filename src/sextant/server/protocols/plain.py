@@ -7,6 +7,8 @@ from sextant.formats.batch import Budget
 from sextant.kernel.errors import SextantError, UsageError
 from sextant.server.protocols.port import Answer, Identify, Meant, Taken, counted, problem
 
+_SMALL = 16 << 10
+
 
 class JsonLines:
     """POST /v1/jsonlines?asset=KIND:NAME."""
@@ -22,8 +24,8 @@ class JsonLines:
 
     identify: Identify = None
 
-    def loop_bytes(self, content_type: str) -> int:  # noqa: ARG002
-        return 16 << 10
+    def is_small(self, taken: Taken) -> bool:
+        return len(taken.body) <= _SMALL
 
     def decode(self, taken: Taken, budget: Budget, *, again: bool = False) -> Meant:  # noqa: ARG002
         asset = taken.query.get("asset", "")
@@ -60,8 +62,8 @@ class CloudEvents:
 
     identify: Identify = None
 
-    def loop_bytes(self, content_type: str) -> int:  # noqa: ARG002
-        return 16 << 10
+    def is_small(self, taken: Taken) -> bool:
+        return len(taken.body) <= _SMALL
 
     def decode(self, taken: Taken, budget: Budget, *, again: bool = False) -> Meant:  # noqa: ARG002
         return Meant(

@@ -52,9 +52,9 @@ class Protocol(typing.Protocol):
     types: tuple[str, ...]  # content types that it takes; () = any
     identify: Identify
 
-    def loop_bytes(self, content_type: str) -> int:
-        """Return the size of an unpacked body that may be decoded on the event loop: the worst one
-        of it takes some ten milliseconds."""
+    def is_small(self, taken: Taken) -> bool:
+        """Say whether a request may be decoded on the event loop: the worst one that may takes some
+        ten milliseconds."""
         ...
 
     def decode(self, taken: Taken, budget: Budget, *, again: bool = False) -> Meant:
@@ -86,6 +86,7 @@ def loop_budget(protocol: Protocol) -> Budget:
         records=limits.LOOP_RECORDS_MAX * (4 if protocol.name == "remote_write" else 1),
         row_bytes=limits.LOOP_ROWS_BYTES_MAX,
         groups=limits.LOOP_GROUPS_MAX,
+        field_bytes=limits.LOOP_FIELD_BYTES_MAX,
     )
 
 
