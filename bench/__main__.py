@@ -25,6 +25,7 @@ ALL = (
     "server",
     "streams",
     "telemetry",
+    "bodies",
     "crash",
     "machine",
     "telemetry_crash",

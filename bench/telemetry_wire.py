@@ -198,6 +198,11 @@ class Link:
                 0.05
             )  # sooner than the second that is asked for, so that the server is never without work
 
+    def once(self, request: bytes) -> int:
+        """Return the status of the answer, whatever it is."""
+        self._socket.sendall(request)
+        return self._answer()[0]
+
     def _answer(self) -> tuple[int, bytes]:
         data = self._left
         while b"\r\n\r\n" not in data:
