@@ -9,6 +9,7 @@ bytes, in the order in which the head counts them.
 """
 
 import contextlib
+import gc
 import os
 import resource
 import signal
@@ -28,7 +29,7 @@ from sextant.server.protocols.table import BY_NAME
 
 REQUEST = struct.Struct("<II")  # lengths of head and body
 ANSWER = struct.Struct("<I")  # length of the head
-_CHUNK = 5_000  # keys or spans that are decoded at once: less than a millisecond of the interpreter
+_CHUNK = 5_000  # keys or spans that are read at once: a millisecond or two of the interpreter
 
 
 class Request(msgspec.Struct, array_like=True):
@@ -50,7 +51,8 @@ class Reply(msgspec.Struct, array_like=True):
 
     rows     table and number of rows; a part each
     samples  their number, for each group; its parts are times, values, and keys in chunks
-    spans    parts with spans in chunks
+    spans    number of parts with spans
+    kinds    number of parts with what is said of metrics
     sizes    of all parts, bytes
     last     the process ends after this answer
     """
@@ -64,11 +66,12 @@ class Reply(msgspec.Struct, array_like=True):
     refused: dict[str, int] = {}
     timed: bool = True
     more: list[tuple[bytes, bytes]] = []
-    kinds: dict[bytes, tuple[str, str]] = {}
+    kinds: int = 0
     last: bool = False
 
 
 _KEYS = msgspec.msgpack.Decoder(list[bytes]).decode
+_KINDS = msgspec.msgpack.Decoder(list[tuple[bytes, tuple[str, str]]]).decode
 _SPANS = msgspec.msgpack.Decoder(list[Span]).decode
 
 
@@ -81,7 +84,7 @@ def reply_of(meant: Meant) -> tuple[Reply, list[bytes]]:
     parts = [b"".join([rows.block for rows in those]) for those in tables.values()]
     for samples in batch.samples:
         parts += [samples.ts.tobytes(), samples.values.tobytes(), *_chunks(samples.keys)]
-    spans = list(_chunks(batch.spans))
+    spans, kinds = list(_chunks(batch.spans)), list(_chunks(list(meant.kinds.items())))
     reply = Reply(
         rows=[(table, sum(rows.rows for rows in those)) for table, those in tables.items()],
         samples=[len(samples.keys) for samples in batch.samples],
@@ -90,9 +93,9 @@ def reply_of(meant: Meant) -> tuple[Reply, list[bytes]]:
         refused=batch.refused,
         timed=batch.timed,
         more=list(meant.more),
-        kinds=dict(meant.kinds),
+        kinds=len(kinds),
     )
-    parts += spans
+    parts += [*spans, *kinds]
     reply.sizes = [len(part) for part in parts]
     return reply, parts
 
@@ -117,7 +120,10 @@ def meant_by(reply: Reply, part: Callable[[int], bytes], identify: Identify) -> 
         batch.samples.append(Samples(keys, ts, values, identify))
     for _ in range(reply.spans):
         batch.spans += _SPANS(read())
-    return Meant(batch, tuple(reply.more), reply.kinds)
+    kinds: dict[bytes, tuple[str, str]] = {}
+    for _ in range(reply.kinds):
+        kinds.update(_KINDS(read()))
+    return Meant(batch, tuple(reply.more), kinds)
 
 
 def _chunks(values: list[Any]) -> Iterator[bytes]:
@@ -181,6 +187,7 @@ def _limit_processor() -> None:
 def main() -> None:
     """Answer requests from the socket on standard input until it closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal; the parent ends this process
+    gc.disable()  # a batch has no cycles, and is large
     link = socket.socket(fileno=0)
     _limit()
     with contextlib.suppress(ConnectionError):

@@ -7,6 +7,7 @@ input; confined before anything is opened.
 
 import asyncio
 import contextlib
+import gc
 import os
 import secrets
 import signal
@@ -292,6 +293,8 @@ def main() -> int:
             starter.close()
         confined = confine(Path(start.folder), Path(start.lake), connect=ports)
         process = TelemetryProcess(start, apart)
+        gc.freeze()  # what is here stays: the collector, which stops all else, need not look at it
+        gc.set_threshold(50_000, 20, 20)  # batches are large and have no cycles
     except OSError as error:
         refused = StorageError(
             "SX-TELEMETRY-007",

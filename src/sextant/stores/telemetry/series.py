@@ -85,7 +85,9 @@ class Series:
         self.count = 0
         self._refused_keys = 0
         self.by_owner: dict[str, int] = {}
-        self._keys: list[tuple[_Space, bytes] | None] = []
+        # two lists, not pairs: the garbage collector goes through every pair again and again
+        self._keys: list[bytes] = []
+        self._space_of: list[_Space | None] = []  # None = the code is free
         self._metrics: list[bytes] = []
         self._metric_codes: dict[bytes, int] = {}
         self._services: list[tuple[str, str]] = []
@@ -292,13 +294,14 @@ class Series:
             code = self._free.pop()
         else:
             code = len(self._keys)
-            self._keys.append(None)
+            self._keys.append(b"")
+            self._space_of.append(None)
             self._owners.append("")
             if code >= len(self._id):
                 self._grow()
         metric = dict(labels)[b"__name__"]
         asset = said.asset or asset_of(labels)
-        self._keys[code] = (space, key)
+        self._keys[code], self._space_of[code] = key, space
         self._owners[code] = owner
         self._id[code] = series_id(labels, owner)
         self._metric[code] = _numbered(self._metric_codes, self._metrics, metric)
@@ -331,11 +334,11 @@ class Series:
         for count, code in enumerate(silent, 1):
             if count % limits.SLICE_SAMPLES == 0:
                 yield
-            held = self._keys[code]
-            if held is None or self._seen[code] >= late:  # it has spoken between two slices
+            space = self._space_of[code]
+            if space is None or self._seen[code] >= late:  # it has spoken between two slices
                 continue
-            held[0].pop(held[1], None)
-            self._keys[code] = None
+            space.pop(self._keys[code], None)
+            self._space_of[code], self._keys[code] = None, b""
             self._free.append(code)
             self.by_owner[self._owners[code]] -= 1
             self.count -= 1
@@ -420,9 +423,7 @@ class Series:
         """Cut series into groups whose labels are read within a few milliseconds."""
         start = spent = 0
         for place, code in enumerate(codes.tolist()):
-            held = self._keys[code]
-            assert held is not None
-            spent += len(held[1]) + _KEY_COST
+            spent += len(self._keys[code]) + _KEY_COST
             if spent > limits.SLICE_KEY_BYTES:
                 yield codes[start : place + 1]
                 start, spent = place + 1, 0
@@ -434,11 +435,10 @@ class Series:
 
         said: list[Identity] = []
         for code in codes.tolist():
-            held = self._keys[code]
-            assert held is not None
-            space, key = held
+            space = self._space_of[code]
+            assert space is not None
             assert space.read is not None
-            identity = space.read(key)
+            identity = space.read(self._keys[code])
             if space.more:
                 identity = identity._replace(
                     labels=sorted({**dict(space.more), **dict(identity.labels)}.items())
