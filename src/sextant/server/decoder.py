@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from sextant.formats.batch import Batch, Budget, Rows, Samples, Span
+from sextant.formats.batch import Batch, Budget, Rows, Samples, Span, TooMuch
 from sextant.kernel import limits
 from sextant.kernel.errors import Bug, SextantError, UsageError
 from sextant.server.protocols.port import Identify, Meant, Taken, decode
@@ -44,6 +44,7 @@ class Request(msgspec.Struct, array_like=True):
     now_ns: int
     oldest_ns: dict[str, int]
     again: bool
+    seconds: float
 
 
 class Reply(msgspec.Struct, array_like=True):
@@ -156,14 +157,21 @@ def _answer(request: Request, body: bytes) -> tuple[Reply, list[bytes]]:
     try:
         return reply_of(decode(BY_NAME[request.protocol], taken, Budget(), again=request.again))
     except SextantError as error:
-        return Reply(problem=error.problem()), []
+        if "alloc failed" in str(error.__cause__):  # so protobuf says what is a MemoryError elsewhere
+            return _too_large()
+        kind = {"kind": "UsageError"} if isinstance(error, TooMuch) else {}
+        return Reply(problem={**error.problem(), **kind}), []
     except MemoryError:
-        return Reply(problem=too_costly("it takes too much memory").problem(), last=True), []
+        return _too_large()
     except Exception:  # a defect is answered too, and seen in the log
         import traceback
 
         traceback.print_exc(file=sys.stderr)
         return Reply(problem=Bug("SX-INTAKE-059", "a request met a defect").problem()), []
+
+
+def _too_large() -> tuple[Reply, list[bytes]]:
+    return Reply(problem=too_costly("it takes too much memory").problem(), last=True), []
 
 
 def _limit() -> None:
@@ -175,12 +183,12 @@ def _limit() -> None:
         resource.setrlimit(what, (most, hard))
 
 
-def _limit_processor() -> None:
-    """Leave this process the time of one request: beyond it the kernel ends it, also when nobody
+def _limit_processor(seconds: float) -> None:
+    """Leave this process the time of one request, rounded up: beyond it the kernel ends it, also when nobody
     waits for it any more."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    until = int(used.ru_utime + used.ru_stime + limits.DECODE_S) + 1
+    until = int(used.ru_utime + used.ru_stime + seconds) + 1
     resource.setrlimit(resource.RLIMIT_CPU, (until, hard))
 
 
@@ -193,8 +201,8 @@ def main() -> None:
     with contextlib.suppress(ConnectionError):
         while head := link.recv(REQUEST.size, socket.MSG_WAITALL):
             said, size = REQUEST.unpack(head)
-            _limit_processor()
             request = msgspec.msgpack.decode(link.recv(said, socket.MSG_WAITALL), type=Request)
+            _limit_processor(request.seconds)
             reply, parts = _answer(request, link.recv(size, socket.MSG_WAITALL) if size else b"")
             kept = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
             reply.last = reply.last or kept > limits.DECODER_KEPT_BYTES_MAX

@@ -50,7 +50,15 @@ class Decoders:
     """The decode processes of one event loop; `decode` may be called any number of times at
     once."""
 
-    def __init__(self, most: int = limits.DECODERS_MAX) -> None:
+    def __init__(
+        self,
+        most: int = limits.DECODERS_MAX,
+        *,
+        seconds: float = limits.DECODE_S,
+        idle_s: float = limits.DECODER_IDLE_S,
+    ) -> None:
+        """most  processes;  seconds  of one request;  idle_s  after which a process ends"""
+        self._seconds, self._idle_s = seconds, idle_s
         self._turns = asyncio.Semaphore(most)
         self._threads = ThreadPoolExecutor(most, thread_name_prefix="decode")
         self._all: set[_Decoder] = set()
@@ -70,7 +78,7 @@ class Decoders:
                 hint="send again later, or smaller batches; nothing was taken",
                 retry_after_s=limits.RETRY_AFTER_S,
             ) from None
-        one = self._idle.pop() if self._idle else _Decoder()
+        one = self._idle.pop() if self._idle else _Decoder(self._seconds)
         self._all.add(one)
         try:
             return await asyncio.get_running_loop().run_in_executor(
@@ -107,11 +115,11 @@ class Decoders:
         self._idle.append(one)
         if self._sweep is None:
             loop = asyncio.get_running_loop()
-            self._sweep = loop.call_later(limits.DECODER_IDLE_S, self._end_idle)
+            self._sweep = loop.call_later(self._idle_s, self._end_idle)
 
     def _end_idle(self) -> None:
         self._sweep = None
-        late = time.monotonic() - limits.DECODER_IDLE_S + 0.001
+        late = time.monotonic() - self._idle_s + 0.001
         for one in [one for one in self._idle if one.idle_since <= late]:
             self._idle.remove(one)
             self._all.discard(one)
@@ -125,7 +133,8 @@ class Decoders:
 class _Decoder:
     """One process, used by one thread at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
         self.is_usable = False
         self.idle_since = 0.0
         self._process: subprocess.Popen[bytes] | None = None
@@ -148,6 +157,7 @@ class _Decoder:
                 taken.now_ns,
                 dict(taken.oldest_ns),
                 again,
+                self._seconds,
             )
         )
         is_warm = self.is_usable
@@ -192,7 +202,7 @@ class _Decoder:
         self.end()
         here, there = socket.socketpair()
         for what in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            here.setsockopt(socket.SOL_SOCKET, what, _TIMEVAL.pack(int(limits.DECODE_S) + 1, 0))
+            here.setsockopt(socket.SOL_SOCKET, what, _TIMEVAL.pack(int(self._seconds) + 1, 0))
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", _START, sextant.__path__[0]],
@@ -241,12 +251,12 @@ class _Decoder:
         """Say what became of the process."""
         ended = self._process.poll() if self._process else None
         if ended is None and not isinstance(error, _EndedError | ConnectionError):
-            return f"it takes more than {limits.DECODE_S:g} s"
+            return f"it takes more than {self._seconds:g} s"
         if self._process is not None and ended is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 ended = self._process.wait(1.0)
         if ended == -signal.SIGXCPU:
-            return f"it takes more than {limits.DECODE_S:g} s of processor time"
+            return f"it takes more than {self._seconds:g} s of processor time"
         return "it took the process that reads it down; it takes too much memory, or is damaged"
 
 
