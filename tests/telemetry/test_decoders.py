@@ -118,9 +118,7 @@ def test_a_body_that_takes_the_time_is_refused_and_those_behind_it_are_not() -> 
     body = b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[' + b"{}," * (4 << 20) + b"{}]}]}]}"
 
     async def work(decoders: Decoders) -> None:
-        slow = asyncio.create_task(
-            decoders.decode(*request("otlp", body, "application/json"))
-        )
+        slow = asyncio.create_task(decoders.decode(*request("otlp", body, "application/json")))
         behind = asyncio.create_task(decoders.decode(*request("jsonlines", LINES)))
         with pytest.raises(UsageError, match="more than 1 s") as caught:
             await slow
