@@ -178,8 +178,8 @@ DECODE_MEMORY_BYTES = 1 << 30  # address space of such a process: 32 MiB of OTLP
 DECODE_S = 10.0  # for one request, also of processor time: 32 MiB of honest OTLP take 3 s
 DECODE_WAIT_S = 30.0  # for a turn; then the sender is told to come again
 DECODER_IDLE_S = 30.0  # an idle one ends after so long: a server has hours without large requests
-# of memory that a decode left behind: beyond it the process ends at once
-DECODER_KEPT_BYTES_MAX = 256 << 20
+# of a body after which the process ends at once, for the memory that it leaves behind
+DECODER_KEPT_BYTES_MAX = 8 << 20
 # of all requests to the intake that are at hand, as sent and unpacked: more are told to come
 # again
 BODIES_BYTES_MAX = 256 << 20

@@ -204,8 +204,7 @@ def main() -> None:
             request = msgspec.msgpack.decode(link.recv(said, socket.MSG_WAITALL), type=Request)
             _limit_processor(request.seconds)
             reply, parts = _answer(request, link.recv(size, socket.MSG_WAITALL) if size else b"")
-            kept = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
-            reply.last = reply.last or kept > limits.DECODER_KEPT_BYTES_MAX
+            reply.last = reply.last or size > limits.DECODER_KEPT_BYTES_MAX
             answer = msgspec.msgpack.encode(reply)
             link.sendall(b"".join([ANSWER.pack(len(answer)), answer, *parts]))
             del request, parts
