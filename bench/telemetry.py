@@ -81,9 +81,16 @@ def on_core_any() -> Iterator[None]:
 
 
 def cpu_s(pid: int) -> float:
-    """Return the processor time of a process."""
+    """Return the processor time of a process and of those that it has started and are there."""
+    children = [
+        int(child)
+        for one in Path(f"/proc/{pid}/task").glob("*/children")
+        for child in one.read_text().split()
+    ]
     return sum(
-        map(int, Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13])
+        int(ticks)
+        for one in (pid, *children)
+        for ticks in Path(f"/proc/{one}/stat").read_text().rsplit(")", 1)[1].split()[11:15]
     ) / os.sysconf("SC_CLK_TCK")
 
 

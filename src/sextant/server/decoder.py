@@ -23,8 +23,8 @@ import msgspec
 
 from sextant.formats.batch import Batch, Budget, Rows, Samples, Span, TooMuch
 from sextant.kernel import limits
-from sextant.kernel.errors import Bug, SextantError, UsageError
-from sextant.server.protocols.port import Identify, Meant, Taken, decode
+from sextant.kernel.errors import SextantError, UsageError
+from sextant.server.protocols.port import Identify, Meant, Taken, decode, defect
 from sextant.server.protocols.table import BY_NAME
 
 REQUEST = struct.Struct("<II")  # lengths of head and body
@@ -157,7 +157,7 @@ def _answer(request: Request, body: bytes) -> tuple[Reply, list[bytes]]:
     try:
         return reply_of(decode(BY_NAME[request.protocol], taken, Budget(), again=request.again))
     except SextantError as error:
-        if "alloc failed" in str(error.__cause__):  # so protobuf says what is a MemoryError elsewhere
+        if "alloc failed" in str(error.__cause__):  # protobuf's MemoryError
             return _too_large()
         kind = {"kind": "UsageError"} if isinstance(error, TooMuch) else {}
         return Reply(problem={**error.problem(), **kind}), []
@@ -167,7 +167,7 @@ def _answer(request: Request, body: bytes) -> tuple[Reply, list[bytes]]:
         import traceback
 
         traceback.print_exc(file=sys.stderr)
-        return Reply(problem=Bug("SX-INTAKE-059", "a request met a defect").problem()), []
+        return Reply(problem=defect().problem()), []
 
 
 def _too_large() -> tuple[Reply, list[bytes]]:
@@ -184,8 +184,8 @@ def _limit() -> None:
 
 
 def _limit_processor(seconds: float) -> None:
-    """Leave this process the time of one request, rounded up: beyond it the kernel ends it, also when nobody
-    waits for it any more."""
+    """Leave this process the time of one request, rounded up: beyond it the kernel ends it, also
+    when nobody waits for it any more."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     until = int(used.ru_utime + used.ru_stime + seconds) + 1

@@ -23,7 +23,6 @@ from sextant.kernel import limits
 from sextant.kernel.clock import Clock
 from sextant.kernel.errors import (
     BadData,
-    Bug,
     Busy,
     Denied,
     NotFound,
@@ -39,6 +38,7 @@ from sextant.server.protocols.port import (
     Protocol,
     Taken,
     decode,
+    defect,
     loop_budget,
     problem,
 )
@@ -149,12 +149,7 @@ class IngestDoor:
             import traceback
 
             traceback.print_exc(file=sys.stderr)
-            bug = Bug(
-                "SX-INTAKE-059",
-                "a promise inside Sextant was broken",
-                hint="please report it; the server's log has the traceback",
-            )
-            answer, _ = self._say_no(protocol, content_type, scope.get("owner", ""), bug)
+            answer, _ = self._say_no(protocol, content_type, scope.get("owner", ""), defect())
         await _send(send, answer, more)
 
     def wrote(self, person: str) -> bool:

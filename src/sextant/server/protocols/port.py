@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from sextant.formats.batch import Batch, Budget, Identity
 from sextant.kernel import limits
-from sextant.kernel.errors import SextantError
+from sextant.kernel.errors import Bug, SextantError
 
 Labels = tuple[tuple[bytes, bytes], ...]
 Identify = Callable[[bytes], Identity] | None  # reads the keys of samples; None = it brings none
@@ -87,6 +87,15 @@ def loop_budget(protocol: Protocol) -> Budget:
         row_bytes=limits.LOOP_ROWS_BYTES_MAX,
         groups=limits.LOOP_GROUPS_MAX,
         field_bytes=limits.LOOP_FIELD_BYTES_MAX,
+    )
+
+
+def defect() -> Bug:
+    """Return the error of a request that met a defect of ours; the log has the traceback."""
+    return Bug(
+        "SX-INTAKE-059",
+        "a promise inside Sextant was broken",
+        hint="please report it; the server's log has the traceback",
     )
 
 

@@ -1,0 +1,86 @@
+"""Bodies as senders compress them: unpacked to the last byte, or refused, and never beyond the
+limit."""
+
+import gzip
+import random
+import zlib
+
+import cramjam
+import pytest
+
+from sextant.kernel import limits
+from sextant.kernel.errors import BadData, UsageError
+from sextant.server.unpacking import unpacker
+
+MIB = 1 << 20
+
+
+def unpack(body: bytes, encoding: str) -> bytes:
+    """Unpack as the door does: what does not end on the loop goes on in a thread."""
+    packed = unpacker(body, encoding)
+    assert packed is not None
+    early = packed.on_loop()
+    return packed.whole() if early is None else early
+
+
+def test_what_comes_out_is_what_went_in() -> None:
+    """If this fails, telemetry is lost or changed on its way in."""
+    luck = random.Random(1)
+    for size in (0, 1, limits.LOOP_UNPACKED_BYTES_MAX, limits.LOOP_UNPACKED_BYTES_MAX + 1, 5 * MIB):
+        for body in (bytes(size), luck.randbytes(size)):
+            assert unpack(gzip.compress(body, 1), "gzip") == body
+            assert unpack(zlib.compress(body, 1), "deflate") == body
+            assert unpack(bytes(cramjam.snappy.compress_raw(body)), "snappy") == body
+    assert unpacker(b"x", "identity") is unpacker(b"x", "") is None
+
+
+def test_members_are_joined() -> None:
+    """If this fails, what stands behind the first member of a gzip body is lost."""
+    parts = [b"a" * 100_000, b"", b"b", b"c" * 700_000] * 30
+    packed = b"".join(gzip.compress(part, 1) for part in parts)
+    assert unpack(packed, "gzip") == b"".join(parts)
+    assert unpack(packed + bytes(1000), "gzip") == b"".join(parts), "padding is no member"
+
+
+def test_the_limit_is_exact() -> None:
+    """If this fails, a limit of the reference is not the one that holds."""
+    most = limits.BODY_UNPACKED_BYTES_MAX
+    assert len(unpack(gzip.compress(bytes(most), 1), "gzip")) == most
+    for body, encoding in (
+        (gzip.compress(bytes(most + 1), 1), "gzip"),
+        (gzip.compress(bytes(most // 2 + 1), 1) * 2, "gzip"),
+        (zlib.compress(bytes(most + 1), 1), "deflate"),
+        (b"\x81\x80\x80\x10" + bytes(9), "snappy"),
+        (gzip.compress(b"") * (limits.BODY_MEMBERS_MAX + 1), "gzip"),
+    ):
+        with pytest.raises(UsageError) as caught:
+            unpack(body, encoding)
+        assert caught.value.code == "SX-INTAKE-055"
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding"),
+    [
+        (b"", "gzip"),
+        (b"no gzip", "gzip"),
+        (gzip.compress(b"cut off" * 1000)[:-1], "gzip"),
+        (gzip.compress(b"x") + b"garbage", "gzip"),
+        (gzip.compress(b"x") + gzip.compress(b"y")[:-1], "gzip"),
+        (gzip.compress(b"x")[:-4] + b"\xff\xff\xff\xff", "gzip"),
+        (zlib.compress(b"x") + zlib.compress(b"y"), "deflate"),
+        (b"", "snappy"),
+        (b"\xff\xff\xff\xff\xff\xff", "snappy"),
+        (b"\x05\xff\xff", "snappy"),
+    ],
+)
+def test_what_is_damaged_is_an_error(body: bytes, encoding: str) -> None:
+    """If this fails, half a body is taken for a whole one."""
+    with pytest.raises(BadData) as caught:
+        unpack(body, encoding)
+    assert caught.value.code == "SX-INTAKE-056"
+
+
+def test_an_unknown_encoding_is_named() -> None:
+    """If this fails, a sender does not know what to change."""
+    with pytest.raises(UsageError, match="`br` is no content encoding"):
+        unpacker(b"x", "br")
