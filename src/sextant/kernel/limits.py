@@ -170,8 +170,8 @@ LOOP_FIELD_BYTES_MAX = 8 << 10  # of messages of remote write that are read fiel
 LOOP_UNPACKED_BYTES_MAX = 512 << 10  # so much is unpacked on the event loop: half a millisecond
 # series that one slice of the event loop learns, in bytes of their labels, and samples that it
 # takes: a few milliseconds
-SLICE_KEY_BYTES = 16 << 10
-SLICE_SAMPLES = 10_000
+SLICE_KEY_BYTES = 4 << 10
+SLICE_SAMPLES = 2_500
 SLICE_SERVICES = 500  # services and spans that one slice of the event loop takes
 DECODERS_MAX = 2  # processes that decode large requests: one for each core of a small machine
 DECODE_MEMORY_BYTES = 1 << 30  # address space of such a process: 32 MiB of OTLP take 400 MiB

@@ -94,6 +94,8 @@ class Series:
         self._service_codes: dict[tuple[str, str], int] = {}
         self._owners: list[str] = []
         self._free: list[int] = []
+        # what was just learned, until its row is written: reading labels twice is dear
+        self._fresh: dict[int, Identity] = {}
         self._is_allocated = False
 
     def _allocate(self) -> None:
@@ -234,6 +236,7 @@ class Series:
                 blocks.append(self._rows(slice_, first_ms, last_ms).block)
                 yield
             rows.append(Rows("obs.series", len(unwritten), b"".join(blocks)))
+        self._fresh.clear()
         services = dict(
             self._services[code]
             for code in np.unique(self._service[codes]).tolist()
@@ -302,6 +305,8 @@ class Series:
         metric = dict(labels)[b"__name__"]
         asset = said.asset or asset_of(labels)
         self._keys[code], self._space_of[code] = key, space
+        if len(self._fresh) < limits.SLICE_SAMPLES:
+            self._fresh[code] = said._replace(labels=labels)
         self._owners[code] = owner
         self._id[code] = series_id(labels, owner)
         self._metric[code] = _numbered(self._metric_codes, self._metrics, metric)
@@ -340,6 +345,7 @@ class Series:
             space.pop(self._keys[code], None)
             self._space_of[code], self._keys[code] = None, b""
             self._free.append(code)
+            self._fresh.pop(code, None)
             self.by_owner[self._owners[code]] -= 1
             self.count -= 1
         for space in self._spaces.values():  # refused keys are judged anew: limits may fit now
@@ -424,7 +430,7 @@ class Series:
         start = spent = 0
         for place, code in enumerate(codes.tolist()):
             spent += len(self._keys[code]) + _KEY_COST
-            if spent > limits.SLICE_KEY_BYTES:
+            if spent > 2 * limits.SLICE_KEY_BYTES:
                 yield codes[start : place + 1]
                 start, spent = place + 1, 0
         if start < len(codes):
@@ -435,15 +441,8 @@ class Series:
 
         said: list[Identity] = []
         for code in codes.tolist():
-            space = self._space_of[code]
-            assert space is not None
-            assert space.read is not None
-            identity = space.read(self._keys[code])
-            if space.more:
-                identity = identity._replace(
-                    labels=sorted({**dict(space.more), **dict(identity.labels)}.items())
-                )
-            said.append(identity)
+            identity = self._fresh.get(code)
+            said.append(self._read_again(code) if identity is None else identity)
         count = len(said)
         metrics = [self._metrics[code] for code in self._metric[codes].tolist()]
         services = [self._services[code] for code in self._service[codes].tolist()]
@@ -478,6 +477,16 @@ class Series:
                 ),
             ),
         )
+
+    def _read_again(self, code: int) -> Identity:
+        space = self._space_of[code]
+        assert space is not None
+        assert space.read is not None
+        identity = space.read(self._keys[code])
+        if not space.more:
+            return identity
+        labels = {**dict(space.more), **dict(identity.labels)}
+        return identity._replace(labels=sorted(labels.items()))
 
     def _kind(self, metric: bytes, identity: Identity) -> tuple[str, str]:
         if metric in self.kinds:
