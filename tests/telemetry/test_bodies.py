@@ -66,6 +66,12 @@ def deeply_read() -> list[tuple[str, str, str, bytes]]:
             field(1, resource + field(2, field(2, record) * 50_000)),
         ),
         (
+            "a job that stands in each row",
+            "/v1/exposition?job=" + "x" * 4_000,
+            "text/plain",
+            b"".join(b'wide{n="%d"} 1\n' % n for n in range(50_000)),
+        ),
+        (
             "buckets",
             "/v1/metrics",
             protobuf,

@@ -30,6 +30,7 @@ from sextant.server.decoder import (
 )
 from sextant.server.protocols.port import Meant, Protocol, Taken
 
+_PATIENCE = 3  # so many times its processor time a request may take, on a machine that is busy
 _HEAD_BYTES_MAX = 64 << 20  # of an answer's head: services and kinds of metrics
 # imports the package from its own folder: confined, a process may not list the folder around it
 _START = """
@@ -151,7 +152,8 @@ class _Decoder:
                 protocol.name,
                 taken.path,
                 taken.content_type,
-                dict(taken.headers),
+                # no protocol reads others, and a token is nothing for that process
+                {name: value for name, value in taken.headers.items() if name.startswith("ce-")},
                 dict(taken.query),
                 taken.owner,
                 taken.now_ns,
@@ -202,7 +204,9 @@ class _Decoder:
         self.end()
         here, there = socket.socketpair()
         for what in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            here.setsockopt(socket.SOL_SOCKET, what, _TIMEVAL.pack(int(self._seconds) + 1, 0))
+            here.setsockopt(
+                socket.SOL_SOCKET, what, _TIMEVAL.pack(1 + int(_PATIENCE * self._seconds), 0)
+            )
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", _START, sextant.__path__[0]],

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from sextant.formats import exposition, remote_write
 from sextant.formats.batch import Budget
+from sextant.kernel import limits
 from sextant.kernel.errors import SextantError, UsageError
 from sextant.server.protocols.port import Answer, Identify, Labels, Meant, Taken, counted, problem
 
@@ -88,6 +89,15 @@ class Exposition:
             for name in ("asset", "instance", "job")
             if taken.query.get(name)
         )
+        if any(len(value) > limits.LABEL_VALUE_BYTES_MAX for _, value in more):
+            raise UsageError(
+                "SX-INTAKE-066",
+                "`job`, `instance` or `asset` of the exposition is too long",
+                hint=f"{limits.LABEL_VALUE_BYTES_MAX:,} bytes at most",
+            )
+        # they stand in the row of each series
+        count = sum(len(samples.keys) for samples in batch.samples)
+        budget.row_bytes(count * sum(len(value) for _, value in more))
         return Meant(batch, more, kinds)
 
     def yes(self, taken: Taken, count: int, refused: Mapping[str, int]) -> Answer:  # noqa: ARG002
