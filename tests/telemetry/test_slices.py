@@ -152,6 +152,23 @@ def test_a_key_that_is_costly_to_read_is_refused_before(intake: Intake) -> None:
         assert (accepted.taken, accepted.refused) == (0, {reason: 1})
 
 
+def test_labels_have_a_budget_of_bytes(
+    intake: Intake, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If this fails, a few hundred thousand series of long labels take all memory."""
+    monkeypatch.setattr(limits, "SERIES_BYTES_PER_OWNER_MAX", 100_000)
+    wide = "w" * 1_000
+    first = intake.accept(samples(0, 200, name=wide), protocol="exposition", owner="shop")
+    assert first.taken == 99, "keys of 1,006 to 1,008 bytes"
+    assert first.refused == {"series_budget": 101}
+    other = intake.accept(samples(0, 9, name=wide), protocol="exposition", owner="other")
+    assert other.taken == 9
+    clock.wait(2 * limits.SERIES_LIVE_S)  # all of them are silent, and let go of
+    again = intake.accept(samples(200, 250, name=wide), protocol="exposition", owner="shop")
+    assert (again.taken, again.refused) == (50, {})
+    assert intake.series.bytes < 60_000
+
+
 def _sample() -> bytes:
     from sextant.formats.native import varint
 

@@ -200,6 +200,10 @@ SERIES_KEY_BYTES_MAX = 1 << 20
 # live series of one owner; beyond it new ones are refused and counted
 SERIES_PER_OWNER_MAX = 200_000
 SERIES_MAX = 1_000_000  # live series of all owners: about 500 bytes of memory each
+# the labels of one owner's live series, as sent, and of all owners': series of long labels are
+# fewer
+SERIES_BYTES_PER_OWNER_MAX = 128 << 20
+SERIES_BYTES_MAX = 512 << 20
 SERIES_LIVE_S = 7200.0  # a series that was silent for so long no longer counts
 # a series' labels are written again after so long: last_seen is right to this
 SERIES_REPEATED_S = 3600.0

@@ -85,6 +85,8 @@ class Series:
         self.count = 0
         self._refused_keys = 0
         self.by_owner: dict[str, int] = {}
+        self.bytes = 0  # of the keys of all series
+        self._bytes_by_owner: dict[str, int] = {}
         # two lists, not pairs: the garbage collector goes through every pair again and again
         self._keys: list[bytes] = []
         self._space_of: list[_Space | None] = []  # None = the code is free
@@ -275,11 +277,7 @@ class Series:
             labels = sorted({**dict(space.more), **dict(labels)}.items())
         owner = said.owner or space.owner
         reason = said.refused
-        if (
-            not reason
-            and not space.own
-            and (self.by_owner.get(owner, 0) >= self._per_owner or self.count >= self._total)
-        ):
+        if not reason and not space.own and not self._has_room(owner, len(key)):
             reason = "series_budget"
         if reason:
             if reason not in self._reasons:
@@ -315,8 +313,19 @@ class Series:
         self._written[code] = self._seen[code] = 0
         self.by_owner[owner] = self.by_owner.get(owner, 0) + 1
         self.count += 1
+        self.bytes += len(key)
+        self._bytes_by_owner[owner] = self._bytes_by_owner.get(owner, 0) + len(key)
         space[key] = code
         return code
+
+    def _has_room(self, owner: str, size: int) -> bool:
+        """Say whether the budgets leave room for one more series of a size."""
+        return (
+            self.by_owner.get(owner, 0) < self._per_owner
+            and self.count < self._total
+            and self._bytes_by_owner.get(owner, 0) + size <= limits.SERIES_BYTES_PER_OWNER_MAX
+            and self.bytes + size <= limits.SERIES_BYTES_MAX
+        )
 
     def _grow(self) -> None:
         import numpy as np
@@ -342,11 +351,14 @@ class Series:
             space = self._space_of[code]
             if space is None or self._seen[code] >= late:  # it has spoken between two slices
                 continue
-            space.pop(self._keys[code], None)
+            key, owner = self._keys[code], self._owners[code]
+            space.pop(key, None)
             self._space_of[code], self._keys[code] = None, b""
+            self.bytes -= len(key)
+            self._bytes_by_owner[owner] -= len(key)
             self._free.append(code)
             self._fresh.pop(code, None)
-            self.by_owner[self._owners[code]] -= 1
+            self.by_owner[owner] -= 1
             self.count -= 1
         for space in self._spaces.values():  # refused keys are judged anew: limits may fit now
             for key in [key for key, code in space.items() if code < 0]:
