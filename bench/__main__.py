@@ -26,6 +26,7 @@ ALL = (
     "streams",
     "telemetry",
     "bodies",
+    "fuzz",
     "crash",
     "machine",
     "telemetry_crash",

@@ -14,7 +14,6 @@ import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from time import perf_counter
 from typing import Any
 
 from sextant.formats.batch import Batch, TooMuch
@@ -353,9 +352,9 @@ class IngestDoor:
         )
         while True:
             async with self._turn:
-                began = perf_counter()
+                began = time.perf_counter()
                 try:
-                    while perf_counter() - began < _SLICE_S:
+                    while time.perf_counter() - began < _SLICE_S:
                         next(steps)
                 except StopIteration as end:
                     accepted: Accepted = end.value

@@ -302,9 +302,7 @@ class Seen:
         try:
             if self._descriptor < 0 or now - self._opened_ns > self._length_ns:
                 self._turn(now)
-            view = memoryview(data)
-            while view:
-                view = view[os.write(self._descriptor, view) :]
+            _write_all(self._descriptor, data)
             _sync(self._descriptor)
         except OSError as error:
             self.close()  # a key may have been cut off: nothing may be appended behind it
