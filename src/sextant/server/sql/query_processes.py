@@ -235,7 +235,7 @@ class QueryProcesses:
         except (EOFError, TimeoutError) as error:
             await self._end(process)
             raise StorageError(
-                "SX-SQL-033",
+                "SX-SQL-035",
                 "the process that was to answer the query did not begin",
                 hint="the server's log says why",
             ) from error
