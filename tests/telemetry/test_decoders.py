@@ -66,6 +66,7 @@ def same(one: Meant, other: Meant) -> bool:
             b"# TYPE m counter\n" + b"".join(b'm{n="%d"} %d\n' % (n, n) for n in range(12_000)),
         ),
     ],
+    ids=["jsonlines", "exposition"],
 )
 def test_another_process_says_the_same(name: str, body: bytes) -> None:
     """If this fails, what a large request means depends on who has read it."""

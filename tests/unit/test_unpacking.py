@@ -72,6 +72,18 @@ def test_the_limit_is_exact() -> None:
         (b"\xff\xff\xff\xff\xff\xff", "snappy"),
         (b"\x05\xff\xff", "snappy"),
     ],
+    ids=[
+        "nothing",
+        "no gzip",
+        "cut off",
+        "garbage behind",
+        "second member cut off",
+        "wrong length",
+        "two of deflate",
+        "no snappy",
+        "endless length",
+        "snappy cut off",
+    ],
 )
 def test_what_is_damaged_is_an_error(body: bytes, encoding: str) -> None:
     """If this fails, half a body is taken for a whole one."""
