@@ -379,7 +379,7 @@ def honest_bodies(now: int, name: str) -> list[tuple[str, str, bytes]]:
         ("/v1/metrics", "application/x-protobuf", protobuf("metrics", metrics)),
         ("/v1/traces", "application/x-protobuf", protobuf("traces", traces)),
         ("/v1/events", "application/cloudevents+json", json.dumps(event).encode()),
-        ("/metrics", "text/plain", text.encode()),
+        ("/v1/exposition", "text/plain", text.encode()),
     ]  # fmt: skip
 
 

@@ -315,3 +315,17 @@ def test_without_its_starter_the_telemetry_process_begins_anew(
         until(lambda: not alive(pid))
         one.begin()
         assert ask(one, secret, "SELECT 2").body == b"2\n"
+
+
+def test_what_a_greedy_query_leaves_behind_is_not_the_next_ones_matter(
+    tmp_path: Path, coordinator: Serving
+) -> None:
+    """A process keeps what its allocator has mapped; the kernel's limit then stops others."""
+    secret = coordinator.token("viewer", name="greedy", scopes=("query",))
+    with telemetry(tmp_path, api=coordinator.url) as one:
+        assert ask(one, secret, "SELECT sum(number) FROM numbers(10)").body == b"45\n"
+        (pid,) = processes(one)
+        greedy = ask(one, secret, "SELECT length(groupArray(number)) FROM numbers(1000000000)")
+        assert (greedy.status, b"MEMORY_LIMIT_EXCEEDED" in greedy.body) == (400, True)
+        until(lambda: not alive(pid))
+        assert ask(one, secret, "SELECT sum(number) FROM numbers(10)").body == b"45\n"

@@ -145,6 +145,9 @@ SQL_PROCESS_S_MAX = 3600.0  # age of a query process: what its allocator keeps g
 # memory that a query process may map, beyond which the kernel gives it no more: what ClickHouse
 # counts (SQL_MEMORY_BYTES_MAX), what it does not, the answer and its compressed form
 SQL_PROCESS_BYTES_MAX = 3 << 30
+# and beyond which it ends after its answer: memory that it does not give back, and the next query
+# would lack
+SQL_PROCESS_KEPT_BYTES_MAX = 1 << 30
 # so far a query process may be behind the tables; who has just written does not wait for it
 SQL_BEHIND_S = 3.0
 SQL_WAITING_MAX = 64  # queries that wait for a turn: three dashboards

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from sextant.kernel import limits
-from sextant.kernel.errors import Bug, SextantError
+from sextant.kernel.errors import Bug, SextantError, WorldError
 from sextant.server.sql.answering import Answerer, Asked
 from sextant.server.sql.attached import Attached, Table
 from sextant.server.sql.catalogue import Told
@@ -48,7 +48,8 @@ class Question(msgspec.Struct, frozen=True):
 
 
 class Head(msgspec.Struct, frozen=True):
-    """What stands before the data of an answer; or `problem`, and there is no data."""
+    """What stands before the data of an answer; or `problem`, and there is no data. `last`: the
+    process is not to be asked again."""
 
     size: int = 0
     form: str = ""
@@ -56,6 +57,7 @@ class Head(msgspec.Struct, frozen=True):
     elapsed_ns: int = 0
     problem: dict[str, Any] | None = None
     status: int = 0
+    last: bool = False
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -116,7 +118,7 @@ def _serve(link: socket.socket, place: Place, own: Path) -> None:
                 found = b"".join(answer.pieces)
                 head = Head(len(found), answer.form, answer.encoding, answer.elapsed_ns)
             except SextantError as error:
-                head = _no(error)
+                head = _no(error, last=isinstance(error, WorldError))
             except MemoryError:
                 return  # whoever asked is told that it ended
             except Exception:
@@ -125,18 +127,27 @@ def _serve(link: socket.socket, place: Place, own: Path) -> None:
 
                 traceback.print_exc(file=sys.stderr)
                 head = _no(
-                    Bug(
+                    last=True,
+                    error=Bug(
                         "SX-SQL-019",
                         "a promise inside Sextant was broken",
                         hint="please report it; the server's log has the traceback",
-                    )
+                    ),
                 )
+            if _mapped() > limits.SQL_PROCESS_KEPT_BYTES_MAX:
+                head = msgspec.structs.replace(head, last=True)
             _send(link, msgspec.msgpack.encode(head))
             link.sendall(found)
 
 
-def _no(error: SextantError) -> Head:
-    return Head(problem=error.problem(), status=error.http_status)
+def _no(error: SextantError, *, last: bool) -> Head:
+    return Head(problem=error.problem(), status=error.http_status, last=last)
+
+
+def _mapped() -> int:
+    """Return the memory that counts against SQL_PROCESS_BYTES_MAX."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[5]) * resource.getpagesize()
 
 
 def _receive(link: socket.socket) -> bytes:

@@ -165,7 +165,7 @@ class QueryProcesses:
                     raise GoneError
                 raise too_late()
             found = work.result()
-            is_good = True
+            is_good = not found[0].last
             return found
         finally:
             self._busy -= 1
