@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sextant.kernel.limits import PUBLISH_EVERY_S_MIN, WORKER_IDLE_S
+from sextant.kernel.limits import PUBLISH_EVERY_S_MIN, SQL_IDLE_S, WORKER_IDLE_S
 
 TOML = (
     'module = "ops"\nenvironment = "dev"\n[server]\napi = "127.0.0.1:0"\ningest = '
@@ -167,6 +167,11 @@ def stream(up: Up, repeat: int) -> list[float]:
     return out
 
 
+def first_query(up: Up, question: Any) -> list[float]:
+    """Return the seconds of the first query after the start."""
+    return [one / 1000 for one in requests(up, "POST", "/query", question, 1)]
+
+
 def requests(up: Up, method: str, path: str, body: Any, repeat: int) -> list[float]:
     """Return the milliseconds of single requests, one after the other on one connection."""
     link, out = up.connect(), []
@@ -193,16 +198,20 @@ def main() -> None:
         time.sleep(arguments.idle)
         rss, pss = up.memory()
         say("idle, never ran anything: RSS of all processes", "MB", [rss], 500)
-        say("idle, never ran anything: PSS of all processes", "MB", [pss])
+        say("idle, never ran anything: PSS of all processes", "MB", [pss], 500)
+        question = {"sql": "SELECT count() AS n FROM ops.events"}
+        say("first query, with the start of its process", "s", first_query(up, question))
+        _, warm = up.memory()
+        say("one query process more: PSS", "MB", [warm - pss])
         say("pushed row to KPI", "s", pushes(up, 15), 5.0)
         say("write to live stream", "s", stream(up, 50))
         say("GET /status", "ms", requests(up, "GET", "/status", None, 100))
         say(
             "POST /query, SELECT count() FROM ops.events",
             "ms",
-            requests(up, "POST", "/query", {"sql": "SELECT count() AS n FROM ops.events"}, 100),
+            requests(up, "POST", "/query", question, 100),
         )
-        time.sleep(WORKER_IDLE_S + 5 + arguments.idle)
+        time.sleep(max(WORKER_IDLE_S, SQL_IDLE_S) + 10 + arguments.idle)
         rss, pss = up.memory()
         say("idle after runs: RSS of all processes", "MB", [rss], 500)
         say("idle after runs: PSS of all processes", "MB", [pss])
