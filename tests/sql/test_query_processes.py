@@ -191,6 +191,8 @@ def test_one_person_leaves_places_to_others(
     until(lambda: process.client.health()["queries_waiting"] == 1)
     assert process.client.health()["queries_running"] == limits.SQL_OF_ONE_MAX
     assert ask(process, other, "SELECT 'not held up'").body == b"not held up\n"
+    through_the_api = process.client.ask("SELECT 'apart'", "TSV", {}, "viewer", "tester")
+    assert through_the_api == b"apart\n"
     for go in leaving:
         go()
     until(lambda: process.client.health()["queries_running"] == 0)
