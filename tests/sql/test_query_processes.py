@@ -81,8 +81,8 @@ def leave(process: Telemetry, token: str, sql: str) -> Callable[[], None]:
     return link.close
 
 
-def until(is_so: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
+def until(is_so: Callable[[], bool], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < end, "it never comes to that"
         time.sleep(0.01)
@@ -312,7 +312,12 @@ def test_without_its_starter_the_telemetry_process_begins_anew(
         main = one.child.process.pid
         (starter,) = Path(f"/proc/{main}/task/{main}/children").read_text().split()
         (pid,) = processes(one)
+        began = worked_s(pid)
+        go = leave(one, secret, _HEAVY)
+        until(lambda: worked_s(pid) > began + 0.3)  # also one that is at work ends with it
         os.kill(int(starter), signal.SIGKILL)
+        until(lambda: not alive(pid), seconds=10)
+        go()
         one.child.process.wait(30)
         until(lambda: not alive(pid))
         one.begin()
@@ -331,3 +336,17 @@ def test_what_a_greedy_query_leaves_behind_is_not_the_next_ones_matter(
         assert (greedy.status, b"MEMORY_LIMIT_EXCEEDED" in greedy.body) == (400, True)
         until(lambda: not alive(pid))
         assert ask(one, secret, "SELECT sum(number) FROM numbers(10)").body == b"45\n"
+
+
+def test_a_damaged_store_is_no_error_of_the_asker_and_tells_no_path(
+    tmp_path: Path, coordinator: Serving, token: str, other: str
+) -> None:
+    with telemetry(tmp_path, api=coordinator.url) as one:
+        log(one, token, "here")
+        assert ask(one, token, "SELECT body FROM obs.logs").body == b"here\n"
+        for file in (tmp_path / "telemetry" / "store").rglob("*.bin"):
+            file.unlink()
+        asked = ask(one, other, "SELECT body, attributes FROM obs.logs")
+        assert asked.status == 503
+        assert str(tmp_path).encode() not in asked.body
+        assert ask(one, other, "SELECT 1").body == b"1\n"

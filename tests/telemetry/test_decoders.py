@@ -156,3 +156,16 @@ def test_an_idle_process_ends() -> None:
                 os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
     run(work, idle_s=0.01)
+
+
+def test_no_more_is_decoded_than_there_are_turns_for() -> None:
+    """If this fails, what was decoded piles up before the intake, uncounted."""
+
+    async def main(decoders: Decoders) -> None:
+        async with decoders.turn():
+            waiting = asyncio.ensure_future(decoders.turn().__aenter__())
+            await asyncio.sleep(0)
+            assert not waiting.done()
+        await waiting
+
+    run(main, most=1)

@@ -8,6 +8,7 @@ import socket
 import time
 import urllib.parse
 import zlib
+from datetime import UTC, datetime
 from typing import Any
 
 import cramjam
@@ -410,3 +411,25 @@ def test_invented_services_fill_one_share_and_make_room(
     retired = [e["subject"] for e in p.views.events(kind="asset.retired").items]
     assert len(retired) == 1
     assert {id_ for id_ in p.graph()[0] if "made-up" in id_} - made_up
+
+
+def test_events_that_only_their_headers_tell_apart_are_all_taken(
+    process: Telemetry, token: str
+) -> None:
+    """CloudEvents in binary mode: the event stands in `ce-` headers."""
+    for name in ("one", "two", "three", "two"):
+        answer = process.post(
+            "/v1/events",
+            b"{}",
+            token=token,
+            content_type="application/json",
+            ce_specversion="1.0",
+            ce_id=f"binary-{name}",
+            ce_source="/shop",
+            ce_type="binary",
+            ce_time=f"{datetime.now(UTC):%Y-%m-%dT00:00:00Z}",
+        )
+        assert answer.status == 200, answer
+    process.client.send("POST", "/internal/flush", b"")
+    found = process.rows("SELECT id FROM obs.events WHERE type = 'binary' ORDER BY id")
+    assert [row["id"] for row in found] == ["binary-one", "binary-three", "binary-two"]

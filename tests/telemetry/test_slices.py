@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from sextant.formats import exposition, remote_write
-from sextant.formats.batch import Batch
+from sextant.formats.batch import Batch, Identity, Samples
 from sextant.kernel import limits
 from sextant.kernel.clock import ManualClock
 from sextant.kernel.errors import SextantError
@@ -245,3 +246,68 @@ def test_a_defect_is_counted(
     asyncio.run(main())
     assert sent[0]["status"] == 500
     assert b"SX-INTAKE-059" in sent[1]["body"]
+
+
+def test_series_of_a_batch_stay_its_own_however_the_clock_jumps() -> None:
+    """If this fails, a laptop that sleeps between two slices gives one sender's samples the names
+    and ids of another's."""
+    series = Series()
+
+    def steps(owner: str, now_ms: int) -> Any:
+        keys = [f"{owner}_{n}".encode() for n in range(400)]
+        part = Samples(
+            keys,
+            np.full(len(keys), now_ms, np.int64),
+            np.arange(len(keys), dtype=np.float64),
+            lambda key: Identity([(b"__name__", key)]),
+        )
+        return series.encode(part, protocol="p", owner=owner, more=(), now_ms=now_ms, oldest_ms=0)
+
+    def whole(work: Any) -> Any:
+        while True:
+            try:
+                next(work)
+            except StopIteration as end:
+                return end.value
+
+    whole(steps("seed", NOW_MS))
+    alice = steps("alice", NOW_MS)
+    next(alice)
+    next(alice)
+    later = NOW_MS + int(limits.SERIES_LIVE_S * 1000) + 3_600_000
+    whole(steps("bob", later))
+    blocks = [rows.block for rows in whole(alice).rows]
+    assert not any(b"bob" in block or b"seed" in block for block in blocks)
+    assert all(any(f"alice_{n}".encode() in block for block in blocks) for n in (0, 1, 200, 399))
+    assert series.by_owner["alice"] == 400
+
+
+def test_a_budget_is_the_senders_whoever_he_says_that_series_belong_to() -> None:
+    """If this fails, one sender fills the share of another."""
+    series = Series(per_owner=10)
+    keys = [b"m%d" % n for n in range(20)]
+    part = Samples(
+        keys,
+        np.full(len(keys), NOW_MS, np.int64),
+        np.ones(len(keys)),
+        lambda key: Identity([(b"__name__", key)], owner="victim"),
+    )
+    work = series.encode(part, protocol="p", owner="mal", more=(), now_ms=NOW_MS, oldest_ms=0)
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            encoded = end.value
+            break
+    assert (encoded.taken, encoded.refused) == (10, {"series_budget": 10})
+    assert series.by_owner == {"mal": 10}
+
+
+def test_a_sender_that_goes_away_does_not_stop_the_journal(tmp_path: Path) -> None:
+    """If this fails, nothing is acknowledged any more."""
+    journal = Journal(tmp_path / "journal", ManualClock(START))
+    with journal._writing:
+        gone = journal.append(Record(b"", 1, [("obs.logs", 1, b"x")], []))
+        gone.cancel()
+    journal.append(Record(b"", 1, [("obs.logs", 1, b"y")], [])).result(30)
+    journal.close()

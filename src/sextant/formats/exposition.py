@@ -29,8 +29,6 @@ _LABEL = re.compile(
     rb'\s*(?:([^\s=,"{}]+)\s*=\s*"((?:[^"\\]|\\.)*)"|"((?:[^"\\]|\\.)*)"(?:\s*=\s*"((?:[^"\\]|\\.)*)")?)\s*(?:,|$)'
 )
 _INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
-_ESCAPED = re.compile(rb"\\(.)")
-_PLAIN = {b"n": b"\n"}
 _KINDS = {
     b"counter": "counter",
     b"gauge": "gauge",
@@ -145,9 +143,11 @@ def identify(key: bytes) -> Identity:
 
 
 def _plain(text: bytes) -> bytes:
-    return (
-        _ESCAPED.sub(lambda match: _PLAIN.get(match[1], match[1]), text) if b"\\" in text else text
-    )
+    if b"\\" not in text:
+        return text
+    # between doubled backslashes, which stand for one, every backslash belongs to what follows it
+    pieces = (piece.replace(b"\\n", b"\n").replace(b"\\", b"") for piece in text.split(b"\\\\"))
+    return b"\\".join(pieces)
 
 
 def _unquoted(text: bytes) -> bytes:

@@ -138,7 +138,10 @@ SQL_MEMORY_BYTES_MAX = 1 << 30  # of one query: half of what the store may use
 SQL_ROWS_MAX = 10_000_000  # of one answer
 SQL_RESULT_BYTES_MAX = 128 << 20  # of one answer: it is held in memory until it is sent
 SQL_AT_ONCE_MAX = 4  # queries that run, each in a process of its own
-SQL_OF_ONE_MAX = 2  # of them, by one person: a dashboard leaves room for others
+# of them, by one person at the endpoint, or through the API: a dashboard leaves room for others
+SQL_OF_ONE_MAX = 2
+SQL_OF_PERSON_MAX = 3  # the same, with those that he asks through the API
+SQL_WAITING_OF_PERSON_MAX = 32  # of those that wait, by one person
 SQL_WARM_MAX = 2  # query processes that are kept between questions: some 100 MB each
 SQL_IDLE_S = 120.0  # and so long after the last one: somebody who thinks about an answer
 SQL_PROCESS_S_MAX = 3600.0  # age of a query process: what its allocator keeps goes with it

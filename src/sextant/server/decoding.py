@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
@@ -66,9 +67,10 @@ class Decoders:
         self._idle: list[_Decoder] = []
         self._sweep: asyncio.TimerHandle | None = None
 
-    async def decode(self, protocol: Protocol, taken: Taken, *, again: bool = False) -> Meant:
-        """Return what a request means. SextantError as `Protocol.decode`; UsageError also when
-        decoding takes more memory or time than a request may; Busy when no turn comes."""
+    @contextlib.asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Hold a turn, until what was decoded is not needed any more: so no more of it is in memory
+        than there are turns. Busy when none comes."""
         try:
             async with asyncio.timeout(limits.DECODE_WAIT_S):
                 await self._turns.acquire()
@@ -79,6 +81,14 @@ class Decoders:
                 hint="send again later, or smaller batches; nothing was taken",
                 retry_after_s=limits.RETRY_AFTER_S,
             ) from None
+        try:
+            yield
+        finally:
+            self._turns.release()
+
+    async def decode(self, protocol: Protocol, taken: Taken, *, again: bool = False) -> Meant:
+        """Return what a request means; a turn is held. SextantError as `Protocol.decode`;
+        UsageError also when decoding takes more memory or time than a request may."""
         one = self._idle.pop() if self._idle else _Decoder(self._seconds)
         self._all.add(one)
         try:
@@ -89,7 +99,6 @@ class Decoders:
             one.kill()  # its thread comes back then, too
             raise
         finally:
-            self._turns.release()
             if one.is_usable:
                 self._keep(one)
             else:

@@ -9,6 +9,7 @@ what is not small is decoded by another process; and the intake takes it in slic
 """
 
 import asyncio
+import contextlib
 import time
 import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
@@ -177,9 +178,7 @@ class IngestDoor:
         receive: Receive,
     ) -> Answer:
         query = dict(urllib.parse.parse_qsl(scope["query_string"].decode("latin-1")))
-        owner = scope["owner"] = await self._owner(
-            headers, query, str((scope.get("client") or ("", 0))[0])
-        )
+        owner = scope["owner"] = await self._owner(scope, headers, query)
         if scope["method"] != "POST":
             raise UsageError(
                 "SX-INTAKE-053", f"{scope['method']} is not for `{scope['path']}`", hint="POST"
@@ -193,7 +192,7 @@ class IngestDoor:
         self._intake.room()
         hand = _Hand(self)
         try:
-            return await self._take(
+            answer = await self._take(
                 protocol,
                 scope["path"],
                 content_type,
@@ -205,6 +204,8 @@ class IngestDoor:
             )
         finally:
             self._held -= hand.bytes
+        self._note(scope.get("person", ""))
+        return answer
 
     # ---------------------------------------------------------------- who
 
@@ -216,14 +217,14 @@ class IngestDoor:
         )
 
     async def _owner(
-        self, headers: Mapping[str, str], query: Mapping[str, str], address: str
+        self, scope: Scope, headers: Mapping[str, str], query: Mapping[str, str]
     ) -> str:
         """Return the team that what comes belongs to. Denied for who may not send."""
         if self._inside(headers):
             return query.get("owner", "")
         grant = await self._grants.of(token_of(headers))
         if grant is None:
-            self._refusals.add(address, "token for ingest")
+            self._refusals.add(str((scope.get("client") or ("", 0))[0]), "token for ingest")
             raise Denied(
                 "SX-INTAKE-051",
                 "this needs a token that is valid",
@@ -239,7 +240,7 @@ class IngestDoor:
                 f"the token of `{grant.name}` does not open this door",
                 hint=f"it is for {', '.join(grant.scopes)}; make one with the scope ingest",
             )
-        self._note(grant.person)
+        scope["person"] = grant.person
         return grant.owner or grant.name
 
     def _note(self, person: str) -> None:
@@ -269,7 +270,9 @@ class IngestDoor:
             if protocol.name == "remote_write"
             else headers.get("content-encoding", "identity").strip().lower(),
         )
-        about = f"{path}?{sorted(query.items())}"
+        # a CloudEvent in binary mode is said by its headers
+        events = sorted(item for item in headers.items() if item[0].startswith("ce-"))
+        about = f"{path}?{sorted(query.items())} {content_type} {events}"
         unpacked, key = await self._unpack(body, packed, about, owner, hand)
         oldest = {table: now_ns - days * 86_400_000_000_000 for table, days in self._keep.items()}
         taken = Taken(path, content_type, headers, query, unpacked, owner, now_ns, oldest)
@@ -279,12 +282,10 @@ class IngestDoor:
                 intake.counters["repeated"] += 1
                 await asyncio.wrap_future(before)
                 return protocol.yes(taken, 0, {})
-            meant = await self._decode(protocol, taken)
             try:
-                accepted = await self._accept(protocol, taken, meant, key)
+                accepted = await self._decode(protocol, taken, key)
             except NotLabels:
-                meant = await self._decode(protocol, taken, again=True)
-                accepted = await self._accept(protocol, taken, meant, key)
+                accepted = await self._decode(protocol, taken, key, again=True)
         await asyncio.wrap_future(accepted.durable)
         return protocol.yes(taken, accepted.taken, accepted.refused)
 
@@ -329,16 +330,21 @@ class IngestDoor:
             del self._deciding[key]
             done.set()
 
-    async def _decode(self, protocol: Protocol, taken: Taken, *, again: bool = False) -> Meant:
-        """Return what a request means: a small one on the loop, what turns out to be large in
-        another process."""
+    async def _decode(
+        self, protocol: Protocol, taken: Taken, key: bytes, *, again: bool = False
+    ) -> Accepted:
+        """Give the intake what a request means: a small one is decoded on the loop, what turns out
+        to be large in another process."""
+        meant: Meant | None = None
         if protocol.is_small(taken):
             async with self._turn:
-                try:
-                    return decode(protocol, taken, loop_budget(protocol), again=again)
-                except TooMuch:
-                    pass
-        return await self.decoders.decode(protocol, taken, again=again)
+                with contextlib.suppress(TooMuch):
+                    meant = decode(protocol, taken, loop_budget(protocol), again=again)
+        if meant is not None:
+            return await self._accept(protocol, taken, meant, key)
+        async with self.decoders.turn():
+            meant = await self.decoders.decode(protocol, taken, again=again)
+            return await self._accept(protocol, taken, meant, key)
 
     async def _accept(self, protocol: Protocol, taken: Taken, meant: Meant, key: bytes) -> Accepted:
         """Give the intake what a request means, a slice at a time."""

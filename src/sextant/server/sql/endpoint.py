@@ -104,6 +104,7 @@ class SqlDoor:
         self._turns = Turns(
             at_once=limits.SQL_AT_ONCE_MAX,
             of_one=limits.SQL_OF_ONE_MAX,
+            of_person=(limits.SQL_OF_PERSON_MAX, limits.SQL_WAITING_OF_PERSON_MAX),
             waiting=limits.SQL_WAITING_MAX,
             wait_s=limits.SQL_WAIT_S,
         )
@@ -157,7 +158,7 @@ class SqlDoor:
             gone = asyncio.ensure_future(_until_gone(receive))
             try:
                 async with contextlib.AsyncExitStack() as held:
-                    await _unless(gone, held.enter_async_context(self._turns.of(_share(caller))))
+                    await _unless(gone, held.enter_async_context(self._turns.of(*_share(caller))))
                     answer = self._hello(question) or await self._answering.answer(
                         Asked(
                             question,
@@ -286,11 +287,10 @@ class SqlDoor:
         ]
 
 
-def _share(caller: Caller) -> str:
-    """Return by whom queries are counted: a person, however many tokens he has. Who asks through
-    Sextant has a share of his own there."""
-    who = caller.person or caller.name
-    return f"{who}, through the API" if isinstance(caller, _Internal) else who
+def _share(caller: Caller) -> tuple[str, str]:
+    """Return by whom queries are counted, and in which way he asks: a person, however many tokens
+    he has. Who asks through the API has a share of his own there."""
+    return caller.person or caller.name, "API" if isinstance(caller, _Internal) else ""
 
 
 def _address(scope: Scope) -> str:

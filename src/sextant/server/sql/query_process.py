@@ -136,12 +136,29 @@ def _serve(link: socket.socket, place: Place, own: Path) -> None:
                 )
             if _mapped() > limits.SQL_PROCESS_KEPT_BYTES_MAX:
                 head = msgspec.structs.replace(head, last=True)
+            if head.problem is not None:
+                head = msgspec.structs.replace(head, problem=_without_paths(head.problem, place))
             _send(link, msgspec.msgpack.encode(head))
             link.sendall(found)
 
 
 def _no(error: SextantError, *, last: bool) -> Head:
     return Head(problem=error.problem(), status=error.http_status, last=last)
+
+
+def _without_paths(problem: dict[str, Any], place: Place) -> dict[str, Any]:
+    """Return a problem without the folders in which the server works."""
+    shown = {place.store: "<telemetry>", place.folder: "<telemetry>", place.lake: "<lake>"}
+
+    def plain(text: str) -> str:
+        for folder, name in shown.items():
+            for path in {folder, os.path.realpath(folder)}:
+                text = text.replace(path, name)
+        return text
+
+    return {
+        name: plain(value) if isinstance(value, str) else value for name, value in problem.items()
+    }
 
 
 def _mapped() -> int:

@@ -10,6 +10,7 @@ import collections
 import contextlib
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,6 +29,7 @@ from sextant.server.sql.starter import Started, Starter
 _BEGIN_S = 30.0  # for a process to be ready
 _LOOK_S = 5.0  # so often those that nobody needs are looked for
 _READ_BYTES = 1 << 20
+_HEAD_BYTES_MAX = 1 << 20
 _DEAD_S = 0.1  # a process that ends so soon may have been dead before it was asked
 
 
@@ -84,9 +86,14 @@ class _Process:
     async def _head(self) -> Head:
         try:
             (size,) = SIZE.unpack(await self._reader.readexactly(SIZE.size))
-            return msgspec.msgpack.decode(await self._reader.readexactly(size), type=Head)
-        except (ConnectionError, asyncio.IncompleteReadError) as error:
+            if size > _HEAD_BYTES_MAX:
+                raise EOFError
+            head = msgspec.msgpack.decode(await self._reader.readexactly(size), type=Head)
+        except (ConnectionError, asyncio.IncompleteReadError, msgspec.DecodeError) as error:
             raise EOFError from error
+        if head.size > 2 * limits.SQL_RESULT_BYTES_MAX:  # what cannot be packed grows a little
+            raise EOFError
+        return head
 
 
 class QueryProcesses:
@@ -112,6 +119,7 @@ class QueryProcesses:
         self._idle: list[_Process] = []
         self._busy = 0  # that answer, or are being started
         self._told, self._told_number = Told(), 0
+        self._telling = threading.Lock()
         self._used = float("-inf")  # when a question came last
         self._warming: set[asyncio.Task[None]] = set()
         self._looking: asyncio.Task[None] | None = None
@@ -123,7 +131,8 @@ class QueryProcesses:
         """Say what is live from now on; any thread. Every question that comes later is answered by
         it, in whatever process. BadData for a list that contradicts itself."""
         check(told.tables)
-        self._told, self._told_number = told, self._told_number + 1
+        with self._telling:
+            self._told, self._told_number = told, self._told_number + 1
 
     async def answer(self, one: Asked, gone: "asyncio.Future[None]") -> Answer:
         """Answer, and kill the process when the client is gone or the time is up."""

@@ -8,6 +8,7 @@ it has started.
 """
 
 import contextlib
+import ctypes
 import os
 import select
 import signal
@@ -18,6 +19,7 @@ from typing import NamedTuple
 
 from sextant.kernel.errors import StorageError
 
+_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 _LOOK_S = 1.0  # so often those that have ended are taken off the kernel's list
 _START, _KILL = b"start", b"kill "
 _MESSAGE_BYTES = 16 << 10
@@ -121,7 +123,15 @@ def _serve(control: socket.socket, run: Callable[[socket.socket, bytes], None]) 
         os._exit(0)
 
 
+def _end_with(starter: int) -> None:
+    """Have the kernel end this process when the starter ends, however that comes."""
+    ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != starter:  # it has ended already
+        os._exit(1)
+
+
 def _start(control: socket.socket, run: Callable[[socket.socket], None], running: set[int]) -> None:
+    starter = os.getpid()
     try:
         ours, theirs = socket.socketpair()
         pid = os.fork()
@@ -131,6 +141,7 @@ def _start(control: socket.socket, run: Callable[[socket.socket], None], running
     if pid == 0:
         code = 1
         try:
+            _end_with(starter)
             control.close()
             theirs.close()
             run(ours)

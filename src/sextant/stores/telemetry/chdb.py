@@ -28,6 +28,12 @@ _IDLE_CONNECTIONS_MAX = 4
 # asked longest ago is let go
 _KINDS_MAX = 12
 _UUID = re.compile(r"UUID '([0-9a-f-]{36})'")  # in the file that describes a database
+# ClickHouse takes tables on a disk that cannot be written for far away, and reads ahead in threads
+_NEAR = (
+    "remote_filesystem_read_method='read'",
+    "remote_filesystem_read_prefetch=0",
+    "allow_prefetched_read_pool_for_remote_filesystem=0",
+)
 _OLD_PARTS_S = 60  # parts that were merged stay: twice as long as the longest query
 _NO_LIMITS = QueryLimits(seconds=0.0, memory_bytes=0)
 
@@ -67,6 +73,7 @@ class ChdbStore:
         self._data = folder / "data"
         self._address = f"{self._data}?config-file={config}"
         self._threads = threads
+        self._more = _NEAR if reads else ()
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._idle: dict[_Kind, list[Any]] = {}
@@ -204,6 +211,7 @@ class ChdbStore:
             for setting in (
                 *settings_of(kind.limits, self._threads),
                 *(f"{name}='{_quoted(value)}'" for name, value in kind.settings),
+                *self._more,
             ):
                 connection.query(f"SET {setting}", "Null")
         except RuntimeError as error:

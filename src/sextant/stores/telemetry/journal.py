@@ -77,6 +77,8 @@ class Journal:
         """Queue a record; the future is done when it is durable, or raises StorageError. Any
         thread."""
         done: Future[None] = Future()
+        # who waits may go away; the record is written all the same
+        done.set_running_or_notify_cancel()
         with self._wake:
             if self._closing:
                 done.set_exception(

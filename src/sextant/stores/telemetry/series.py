@@ -99,6 +99,7 @@ class Series:
         # what was just learned, until its row is written: reading labels twice is dear
         self._fresh: dict[int, Identity] = {}
         self._is_allocated = False
+        self._open: list[int] = []  # the times of those that are being encoded
 
     def _allocate(self) -> None:
         """Make the columns, when the first samples come: a process that only answers needs none."""
@@ -136,6 +137,21 @@ class Series:
         if not self._is_allocated:
             self._allocate()
         yield from self._sweep(now_ms)
+        self._open.append(now_ms)
+        try:
+            return (yield from self._encoded(samples, protocol, owner, more, now_ms, oldest_ms))
+        finally:
+            self._open.remove(now_ms)
+
+    def _encoded(
+        self,
+        samples: Samples,
+        protocol: str,
+        owner: str,
+        more: tuple[tuple[bytes, bytes], ...],
+        now_ms: int,
+        oldest_ms: int,
+    ) -> Generator[None, None, Encoded]:
         at = (protocol, owner, more, samples.read)
         out = Encoded([], 0, {}, {}, [], [])
         for start in range(0, len(samples.keys), limits.SLICE_SAMPLES):
@@ -266,19 +282,22 @@ class Series:
 
     def _learn(self, space: _Space, key: bytes) -> int:
         assert space.read is not None
-        said = (
-            space.read(key)
-            if len(key) <= limits.SERIES_KEY_BYTES_MAX
-            else Identity([], refused="label_too_long")
-        )
+        said = Identity([])
+        reason = ""
+        # the budgets are the sender's, whoever he says that the series belong to; judged first, for
+        # reading labels takes time
+        if not space.own and not self._has_room(space.owner, len(key)):
+            reason = "series_budget"
+        elif len(key) > limits.SERIES_KEY_BYTES_MAX:
+            reason = "label_too_long"
+        else:
+            said = space.read(key)
+            reason = said.refused
         labels = said.labels
         if space.more:
             # what a target says itself counts more than what the request adds
             labels = sorted({**dict(space.more), **dict(labels)}.items())
         owner = said.owner or space.owner
-        reason = said.refused
-        if not reason and not space.own and not self._has_room(owner, len(key)):
-            reason = "series_budget"
         if reason:
             if reason not in self._reasons:
                 self._reasons.append(reason)
@@ -305,16 +324,17 @@ class Series:
         self._keys[code], self._space_of[code] = key, space
         if len(self._fresh) < limits.SLICE_SAMPLES:
             self._fresh[code] = said._replace(labels=labels)
-        self._owners[code] = owner
+        self._owners[code] = space.owner
         self._id[code] = series_id(labels, owner)
         self._metric[code] = _numbered(self._metric_codes, self._metrics, metric)
         self._service[code] = _numbered(self._service_codes, self._services, (asset, owner))
         self._digits[code] = self._failures[code] = 0
         self._written[code] = self._seen[code] = 0
-        self.by_owner[owner] = self.by_owner.get(owner, 0) + 1
+        sender = space.owner
+        self.by_owner[sender] = self.by_owner.get(sender, 0) + 1
         self.count += 1
         self.bytes += len(key)
-        self._bytes_by_owner[owner] = self._bytes_by_owner.get(owner, 0) + len(key)
+        self._bytes_by_owner[sender] = self._bytes_by_owner.get(sender, 0) + len(key)
         space[key] = code
         return code
 
@@ -343,11 +363,14 @@ class Series:
         first, self._swept_ms = not self._swept_ms, now_ms
         if first:
             return
-        late = now_ms - int(limits.SERIES_LIVE_S * 1000)
+        live_ms = int(limits.SERIES_LIVE_S * 1000)
+        # those that others look up just now were seen by their time, however the clock has jumped
+        late = min([now_ms, *self._open]) - live_ms
         silent = np.flatnonzero(self._seen[: len(self._keys)] < late).tolist()
         for count, code in enumerate(silent, 1):
             if count % limits.SLICE_SAMPLES == 0:
                 yield
+                late = min([late + live_ms, *self._open]) - live_ms
             space = self._space_of[code]
             if space is None or self._seen[code] >= late:  # it has spoken between two slices
                 continue
