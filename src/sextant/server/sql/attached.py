@@ -96,6 +96,10 @@ class Attached:
                 self._attach(one, again=there is not None)
                 self._there[name] = change
 
+    def again(self) -> None:
+        """Attach everything again when it is needed next."""
+        self._there = dict.fromkeys(self._there, -1)
+
     def need_for(self, statement: str) -> None:
         """Attach what a statement of ours names."""
         self.need(_NAMED.findall(statement))

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from sextant.kernel import limits
-from sextant.kernel.errors import Bug, SextantError, WorldError
+from sextant.kernel.errors import Bug, SextantError, StorageError, WorldError
 from sextant.server.sql.answering import Answerer, Asked
 from sextant.server.sql.attached import Attached, Table
 from sextant.server.sql.catalogue import Told
@@ -114,7 +114,13 @@ def _serve(link: socket.socket, place: Place, own: Path) -> None:
                 if question.told is not None:
                     told = question.told
                     catalogue.apply(told.env, told.tables, told.kpis, told.guarded)
-                answer = answerer.answer(question.asked)
+                try:
+                    answer = answerer.answer(question.asked)
+                except StorageError:
+                    # parts that it knew may have been merged and removed while it, or the machine,
+                    # stood still
+                    attached.again()
+                    answer = answerer.answer(question.asked)
                 found = b"".join(answer.pieces)
                 head = Head(len(found), answer.form, answer.encoding, answer.elapsed_ns)
             except SextantError as error:
