@@ -6,6 +6,7 @@ or on one of its rooms
 """
 
 import contextlib
+import fcntl
 import functools
 import gc
 import os
@@ -34,7 +35,12 @@ from sextant.engine.versions import Versions
 from sextant.kernel.clock import NS, Clock, SystemClock
 from sextant.kernel.errors import Busy, Conflict, Damaged, Denied, NotFound, ProjectError, UserError
 from sextant.kernel.ids import Ids
-from sextant.kernel.limits import DENIED_AGAIN_S, LOAD_TIMEOUT_S, OBSERVED_PER_OWNER_MAX
+from sextant.kernel.limits import (
+    BUNDLE_COPIES_MAX,
+    DENIED_AGAIN_S,
+    LOAD_TIMEOUT_S,
+    OBSERVED_PER_OWNER_MAX,
+)
 from sextant.kernel.nouns import (
     Asset,
     CheckResult,
@@ -56,7 +62,7 @@ from sextant.release.publish import DatasetKind, Published, Publisher
 from sextant.release.releases import Instant, Releases
 from sextant.release.signals import GLASS, close_passed, evidence
 from sextant.stores.blobs.local import LocalBlobs
-from sextant.stores.files import create, tighten
+from sextant.stores.files import create, locked, tighten
 from sextant.stores.lake.iceberg import IcebergLake
 from sextant.stores.state import open_state
 from sextant.stores.verified import mark_of, memory
@@ -74,6 +80,7 @@ _IS_ID = re.compile(r"[a-z]+_[0-9a-z]{26}")
 _COMPACT_FILES = 48  # small files of a table before they are merged after a publish
 _DECISIONS_MAX = 10_000  # remembered answers of the policy
 _UNPACKED_MAX = 3  # how often a bundle is unpacked before a changed one is an error
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DRAFT = "draft.json"  # in the platform's folder: the newest edit, while it is not recorded
 
 
@@ -423,33 +430,97 @@ class LocalPlatform:
         ]
 
     def bundle_folder(self, digest: str) -> Path:
-        """Return the folder that holds the unpacked bundle; made when it is missing, and again when
-        it is not what was packed."""
-        folder = self.folder / "bundles" / digest
+        """Return a folder that holds the unpacked bundle. Nothing keeps it: a step works in one
+        of `unpacked`."""
+        with self.unpacked(digest) as folder:
+            return folder
+
+    @contextmanager
+    def unpacked(self, digest: str) -> Iterator[Path]:
+        """Yield a folder that holds exactly the files of a bundle; no process removes it until the
+        block ends. Unpacked when it is missing. A folder that was changed, or has one more file, is
+        left to the runs that work in it: the bundle is unpacked beside it as `<digest>-<n>`.
+
+        Raises  Damaged when the blob of the bundle is not what was recorded, or each new folder was
+                changed at once
+        """
+        taken = self._take_bundle(digest)
         for _ in range(_UNPACKED_MAX):
-            if bundle.is_unpacked(folder, digest):
+            if taken is not None:
                 break
-            temporary = folder.with_name(f".{digest}.{os.getpid()}-{threading.get_ident()}")
-            shutil.rmtree(temporary, ignore_errors=True)
-            self._unpack(digest, temporary)
-            self._remove_bundle(folder)
-            with contextlib.suppress(OSError):  # another process was first
-                temporary.rename(folder)
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
+            taken = self._unpack_beside(digest)
+        if taken is None:
             raise Damaged(
                 "SX-BUNDLE-004",
-                f"the unpacked code in `{folder}` is changed by somebody as soon as it is written",
+                f"the unpacked code in `{self.folder / 'bundles' / digest}` is changed by somebody "
+                "as soon as it is written",
                 hint="see who writes below .sextant, and run again",
             )
-        with contextlib.suppress(PermissionError):  # another user's
-            os.utime(folder)  # it is in use: see collect_bundles
-        return folder
+        folder, held = taken
+        try:
+            with contextlib.suppress(PermissionError):  # another user's
+                os.utime(folder)  # it is in use: see collect_bundles
+            yield folder
+        finally:
+            os.close(held)
+
+    def _take_bundle(self, digest: str) -> tuple[Path, int] | None:
+        """Return the newest folder that is exactly the bundle, and a descriptor that holds a shared
+        lock on it; None when there is none."""
+        for folder in self._bundle_copies(digest):
+            try:
+                held = os.open(folder, _FOLDER)
+            except OSError:  # gone, or a link
+                continue
+            try:
+                fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                is_same = bundle.is_unpacked(folder, digest) and os.path.samestat(
+                    os.fstat(held), os.lstat(folder)
+                )
+            except OSError:  # being removed
+                is_same = False
+            if is_same:
+                return folder, held
+            os.close(held)
+        return None
+
+    def _unpack_beside(self, digest: str) -> tuple[Path, int] | None:
+        """Unpack a bundle into a folder of its own, unless another process was first, and take
+        it. Of folders that are not the bundle any more, the newest few stay: see
+        BUNDLE_COPIES_MAX."""
+        bundles = self.folder / "bundles"
+        temporary = bundles / f".{digest}.{os.getpid()}-{threading.get_ident()}"
+        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            self._unpack(digest, temporary)
+            with locked(bundles):
+                taken = self._take_bundle(digest)
+                if taken is None:
+                    copies = self._bundle_copies(digest)
+                    # never a name that is taken: a worker knows its modules by their folder
+                    number = max(map(_copy_number, copies), default=-1) + 1
+                    temporary.rename(bundles / (f"{digest}-{number}" if number else digest))
+                    taken = self._take_bundle(digest)
+                    for old in copies[BUNDLE_COPIES_MAX - 1 :]:
+                        self._remove_unused(old)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        return taken
+
+    def _bundle_copies(self, digest: str) -> list[Path]:
+        """Return what stands where a bundle is unpacked, newest first: `<digest>` and
+        `<digest>-<n>`."""
+        bundles = self.folder / "bundles"
+        copies = [path for path in bundles.glob(f"{digest}-*") if _copy_number(path)]
+        if os.path.lexists(bundles / digest):
+            copies.append(bundles / digest)
+        return sorted(copies, key=_copy_number, reverse=True)
 
     def collect_bundles(self, older_than_ns: int) -> int:
         """Delete unpacked bundles that were last used before an instant (ns, the file system's
-        clock), and return the bytes freed. The bundles of the newest manifest and of this process's
-        stay; one that is wanted again is unpacked again."""
+        clock) and that no process holds, and return the bytes freed. The bundles of the newest
+        manifest and of this process's stay while they are what was packed; one that is wanted again
+        is unpacked again."""
         rows = self.state.read("project_get")
         keep = {self._manifest.bundle} if self._manifest else set()
         if rows and self.blobs.has(rows[0][1]):
@@ -457,12 +528,34 @@ class LocalPlatform:
         freed = 0
         for folder in sorted((self.folder / "bundles").glob("*")):
             with contextlib.suppress(FileNotFoundError):  # another process was first
-                if folder.name in keep or folder.stat().st_mtime_ns >= older_than_ns:
+                if folder.lstat().st_mtime_ns >= older_than_ns:
+                    continue
+                digest = folder.name.partition("-")[0]
+                if digest in keep and bundle.is_unpacked(folder, digest):
                     continue
                 size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-                self._remove_bundle(folder)
-                freed += size
+                if self._remove_unused(folder):
+                    freed += size
         return freed
+
+    def _remove_unused(self, folder: Path) -> bool:
+        """Remove an unpacked bundle, or what stands in its place, unless a process holds it. Say
+        whether it did."""
+        try:
+            held = os.open(folder, _FOLDER)
+        except FileNotFoundError:
+            return False
+        except OSError:  # a link or a file: no step works in it
+            self._remove_bundle(folder)
+            return True
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._remove_bundle(folder)
+        except OSError:
+            return False
+        finally:
+            os.close(held)
+        return True
 
     def _remove_bundle(self, folder: Path) -> None:
         """Remove an unpacked bundle, or what stands in its place."""
@@ -1130,3 +1223,9 @@ def _sorted(edges: tuple[Edge, ...]) -> tuple[Edge, ...]:
 
 
 __all__ = ["LocalPlatform"]
+
+
+def _copy_number(folder: Path) -> int:
+    """Return n of an unpacked bundle `<digest>-<n>`; 0 of the first, `<digest>`."""
+    number = folder.name.partition("-")[2]
+    return int(number) if number.isascii() and number.isdecimal() else 0

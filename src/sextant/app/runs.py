@@ -889,24 +889,25 @@ class Runs:
         )
         plan = Plan(env=env, steps=(planning.PlannedStep(id="none", asset=asset.id, items=()),))
         tables = self._tables(env, {**assets, asset.id: only}, plan, {})
-        work = DataWork(
-            Plan(env=env),
-            msgspec.structs.replace(
-                manifest, assets=tuple(only if a.id == asset.id else a for a in manifest.assets)
-            ),
-            run=p.ids.new("chk"),
-            state=p.state,
-            versions=p.versions,
-            lake=p.lake,
-            blobs=p.blobs,
-            executors=p.executor,
-            clock=p.clock,
-            ids=p.ids,
-            tables=tables,
-            project=str(p.bundle_folder(manifest.bundle)),
-            blobs_root=str(p.blobs.root),
-        )
-        result = work.audit_now(only)
+        with p.unpacked(manifest.bundle) as project:
+            work = DataWork(
+                Plan(env=env),
+                msgspec.structs.replace(
+                    manifest, assets=tuple(only if a.id == asset.id else a for a in manifest.assets)
+                ),
+                run=p.ids.new("chk"),
+                state=p.state,
+                versions=p.versions,
+                lake=p.lake,
+                blobs=p.blobs,
+                executors=p.executor,
+                clock=p.clock,
+                ids=p.ids,
+                tables=tables,
+                project=str(project),
+                blobs_root=str(p.blobs.root),
+            )
+            result = work.audit_now(only)
         if not result.ok:
             raise StepFailed(result.error_code, result.error, hint=result.hint, where=result.where)
         done = self._event(
@@ -976,7 +977,7 @@ class Runs:
         same = environment_guard(p, env)
         assets = {asset.id: asset for asset in manifest.assets}
         started_s, now = p.clock.monotonic_s(), p.clock.now_ns()
-        with p.stoppable():
+        with p.stoppable(), contextlib.ExitStack() as using:
             history = History.open(state, run) if resumed else History(run)
             tables = self._tables(env, assets, plan, overlay)
             facts = RunChanged(
@@ -1019,7 +1020,7 @@ class Runs:
                         clock=p.clock,
                         ids=p.ids,
                         tables=tables,
-                        project=str(p.bundle_folder(manifest.bundle)),
+                        project=str(using.enter_context(p.unpacked(manifest.bundle))),
                         blobs_root=str(p.blobs.root),
                         fence=leases.fence,
                         earlier=_outputs(history),

@@ -33,6 +33,9 @@ TEXT_FILE_BYTES_MAX = 16 << 20  # a project file: larger is data, not code
 BUNDLE_BYTES_MAX = 64 << 20  # all files of a project together: what every worker unpacks
 # files of a project: more means that an environment or data stands among them
 BUNDLE_FILES_MAX = 20_000
+# folders of one unpacked bundle, while no run holds more: steps that write into their working
+# folder leave one each
+BUNDLE_COPIES_MAX = 8
 # files of all projects of a user that are remembered as verified, 32 bytes each: 8 MiB at most
 VERIFIED_FILES_MAX = 262_144
 # a file that was changed less than this ago is not remembered: a file system may give two changes

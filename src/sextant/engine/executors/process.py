@@ -100,7 +100,7 @@ class _Slot:
         self._pool = pool
         self._spare = spare
         self._process: subprocess.Popen[bytes] | None = None
-        self._bundle = ""
+        self._code = ("", "")  # bundle and folder of the orders that the process has had
         self._order = ""
         # an unnamed file: what the order at hand prints, there to be read when its worker had to be
         # killed
@@ -201,16 +201,18 @@ class _Slot:
                 self._end()
 
     def _talk(self, order: WorkOrder) -> WorkResult:
+        code = (order.bundle, order.project)
         if self._process is not None and (
-            self._process.poll() is not None or (self._bundle and self._bundle != order.bundle)
+            self._process.poll() is not None or (self._code[0] and self._code != code)
         ):
-            # another state of the project's code: a fresh interpreter, so that no old module stays
+            # another state of the project's code, or a folder in place of one that was changed: a
+            # fresh interpreter, so that no old module stays
             self._end()
         with self._lock:
             if self._process is None:
                 self._process = self._spawn(None)
         process = self._process
-        self._bundle = order.bundle
+        self._code = code
         assert process.stdin is not None
         assert process.stdout is not None
         build = order.asset.build
@@ -314,7 +316,7 @@ class _Slot:
 
     def _end(self) -> str:
         """Kill the process with all that it started. Return what its last order had printed."""
-        process, self._process, self._bundle = self._process, None, ""
+        process, self._process, self._code = self._process, None, ("", "")
         if process is None:
             return ""
         with contextlib.suppress(ProcessLookupError):
