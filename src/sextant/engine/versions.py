@@ -89,10 +89,6 @@ class Versions:
         """Say whether this thread is about to write a version, with its release."""
         return (asset, digest) in self._announced.versions
 
-    def is_expired(self, asset: str, digest: str) -> bool:
-        """Say whether the rows of a version are kept no longer."""
-        return bool(self._state.read("version_expired_is", (asset, digest)))
-
     def find(self, asset: str, prefix: str) -> str:
         """Return the one digest that begins with `prefix` (at least 4 characters). NotFound, or
         UserError if several do."""

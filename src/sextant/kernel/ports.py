@@ -183,12 +183,9 @@ class Lake(Protocol):
         """Return the data files of a state."""
         ...
 
-    def confirm(
-        self, locator: str, *, than: str = "", of: str = "", seen: set[str] | None = None
-    ) -> None:
+    def confirm(self, locator: str, *, of: str = "", seen: set[str] | None = None) -> None:
         """Compare the files of a state with what was recorded when they were written; data files
-        only those that state `than` does not name and that are not among `seen`, which grows.
-        Damaged."""
+        only those that are not among `seen`, which grows. Damaged."""
         ...
 
     def stored(self, locator: str) -> tuple[StoredFile, ...]:

@@ -101,24 +101,17 @@ class DatasetKind(Instant):
         return Verdict(ok=not reasons, reasons=tuple(reasons))
 
     def roll(self, release: Release) -> bool:
-        """Compare the files that become live with what was recorded when they were written. Those
-        of a version that this release's own write records have just been. Damaged."""
+        """Compare all files of the versions that become live with what was recorded when they were
+        written; also those that are live already, as part of another version. `Publisher` did so
+        for what this release's own write records. Damaged."""
         for move in release.moves:
             if not move.asset.startswith("dataset:") or not move.target:
                 continue
             if self._versions.is_announced(move.asset, move.target):
                 continue
             version = self._versions.get(move.asset, move.target)
-            source = self._versions.get(move.asset, move.source) if move.source else version
             if version.locator:
-                is_kept = source is not version and not self._versions.is_expired(
-                    move.asset, move.source
-                )
-                self._lake.confirm(
-                    version.locator,
-                    than=source.locator if is_kept else "",
-                    of=f"{move.asset}@{move.target[:12]}",
-                )
+                self._lake.confirm(version.locator, of=f"{move.asset}@{move.target[:12]}")
         return True
 
     def held(self, move: Move) -> tuple[Held, ...]:
@@ -552,7 +545,8 @@ class Publisher:
         self, tables: Mapping[str, RunTable], assets: Mapping[str, Asset]
     ) -> tuple[dict[str, TableCommit], dict[str, Exception]]:
         """Write the new states of several tables side by side: most of the time is waiting for the
-        disk. Return them, and why others could not be written."""
+        disk. Return them, and why others could not be written, or hold files that are not what was
+        written."""
         begun = {
             id_: self._begun.pop(id_) for id_ in tables if id_ in self._begun
         }  # others' runs have begun theirs
@@ -567,12 +561,30 @@ class Publisher:
         for id_, future in futures.items():
             error = future.exception()
             if error is None:
-                states[id_] = future.result()
+                try:
+                    self._confirm(tables[id_], future.result())
+                except Exception as damaged:
+                    failed[id_] = damaged
+                else:
+                    states[id_] = future.result()
             elif isinstance(error, Exception):
                 failed[id_] = error
             else:
                 raise error
         return states, failed
+
+    def _confirm(self, table: RunTable, done: TableCommit) -> None:
+        """Compare the files of a new state: those that it takes over may have been changed since
+        they were written. Its own were hashed as they were written, and compared as they were
+        added. Damaged."""
+        if done.locator:
+            fresh = {
+                file.path
+                for staged in table.staged.values()
+                if not staged.origin
+                for file in staged.files
+            }
+            self._lake.confirm(done.locator, of=table.asset, seen=fresh)
 
     def _commit(self, table: RunTable, asset: Asset) -> TableCommit:
         """Write the table's new state; where nothing of the old one stays and its columns do not
@@ -623,7 +635,6 @@ class Publisher:
                     arrow_schema=b"",
                     partitioned=grain,
                 )
-                self._lake.confirm(done.locator)
             locator = done.locator
         return done or TableCommit(
             locator=locator, files=self._lake.files(locator) if locator else ()

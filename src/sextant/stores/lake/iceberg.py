@@ -235,23 +235,20 @@ class IcebergLake:
         written."""
         return self._load(locator).files
 
-    def confirm(
-        self, locator: str, *, than: str = "", of: str = "", seen: set[str] | None = None
-    ) -> None:
+    def confirm(self, locator: str, *, of: str = "", seen: set[str] | None = None) -> None:
         """Compare the files of a state with what was recorded when they were written: its metadata,
-        list and manifests, and the data files that state `than` does not name. What did not change
-        since it was last compared is not read.
+        list and manifests, and its data files. What did not change since it was last compared is
+        not read.
 
         of      asset and version, for messages
         seen    paths of data files that need no look; those that are looked at are added
         Raises  Damaged
         """
         state = self._load(locator)
-        known = {ref.path for ref in self._load(than).files} if than else set()
         seen = set() if seen is None else seen
         self._confirm_list(state)
         for ref in state.files:
-            if ref.path not in known and ref.path not in seen:
+            if ref.path not in seen:
                 frames.confirm(self.root, ref, of)
                 seen.add(ref.path)
 
