@@ -95,21 +95,27 @@ def memory() -> Verified:
 
 
 def is_as_written(place: str, sha256: str) -> bool:
-    """Say whether a file has these bytes; hashed only when it may have changed since it was last
-    verified. FileNotFoundError, OSError.
+    """Say whether a file has these bytes: see `compared`."""
+    return compared(place, sha256) is not None
+
+
+def compared(place: str, sha256: str) -> bytes | None:
+    """Return the stamp of a file that has these bytes, else None; hashed only when it may have
+    changed since it was last verified. What is read while the file has that stamp, before and
+    after, is what was written. FileNotFoundError, OSError.
 
     Cost  12 us for a file that did not change, else 1 ms for each MiB
     """
     known = memory()
-    status = os.stat(place)
-    mark = mark_of(sha256, stamp(status))
-    if known.holds(mark):
-        return True
+    looked = stamp(os.stat(place))
+    if known.holds(mark_of(sha256, looked)):
+        return looked
     read = hashed(place, sha256)
     if read is None:
-        return False
-    known.add(mark_of(sha256, stamp(read)), read.st_ctime_ns)
-    return True
+        return None
+    found = stamp(read)
+    known.add(mark_of(sha256, found), read.st_ctime_ns)
+    return found
 
 
 def hashed(place: str, sha256: str) -> os.stat_result | None:

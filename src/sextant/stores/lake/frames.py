@@ -9,9 +9,9 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from sextant.kernel.errors import BadData, Damaged, UsageError
 from sextant.kernel.nouns import FileRef, PartOutput
@@ -31,7 +31,7 @@ from sextant.stores.lake.types import (
     schema_of,
     texts,
 )
-from sextant.stores.verified import is_as_written, stamp
+from sextant.stores.verified import compared, stamp
 
 if TYPE_CHECKING:
     import polars as pl
@@ -50,6 +50,7 @@ __all__ = [
     "digest",
     "finite",
     "read",
+    "read_compared",
     "schema_of",
     "slot",
     "split",
@@ -61,6 +62,8 @@ __all__ = [
     "write",
     "write_many",
 ]
+
+_T = TypeVar("_T")
 
 Frame = Literal["polars", "polars_lazy", "pandas", "pyarrow", "duckdb"]
 
@@ -539,9 +542,10 @@ def in_order(rows: "pa.Table", held: Sequence[Sequence[str]], key: Sequence[str]
     )
 
 
-def confirm(root: Path | str, file: FileRef, of: str = "") -> None:
+def confirm(root: Path | str, file: FileRef, of: str = "") -> bytes:
     """Compare a data file with what was recorded when it was written; read only when it may have
     changed since it was last compared. One of which nothing was recorded only has to be there.
+    Return the stamp that it had (`stores.verified`); who reads it uses `read_compared`.
 
     of      asset and version that it belongs to, for the message
     Raises  Damaged
@@ -549,15 +553,30 @@ def confirm(root: Path | str, file: FileRef, of: str = "") -> None:
     place = disk.join(root, file.path)
     try:
         if not file.sha256:
-            os.stat(place)
-            return
-        same = is_as_written(place, file.sha256)
+            return stamp(os.stat(place))
+        found = compared(place, file.sha256)
     except FileNotFoundError as error:
         raise _missing(place, file, of) from error
     except OSError as error:
         raise disk.refused(error, place) from error
-    if not same:
+    if found is None:
         raise _differs(place, file, of)
+    return found
+
+
+def read_compared(root: Path | str, file: FileRef, read: Callable[[str], _T], of: str = "") -> _T:
+    """Return what `read` makes of a data file that was compared: the file has the same stamp
+    after the read as when it was compared. Damaged."""
+    place = disk.join(root, file.path)
+    for _ in range(_READS_MAX):
+        before = confirm(root, file, of)
+        try:
+            found = read(place)
+            if stamp(os.stat(place)) == before:
+                return found
+        except FileNotFoundError as error:
+            raise _missing(place, file, of) from error
+    raise _differs(place, file, of)  # changed while it was read, each time
 
 
 def _missing(place: str, file: FileRef, of: str) -> Damaged:
@@ -585,17 +604,7 @@ def _open(
 ) -> "tuple[pa.Table, bool]":
     """Return columns of a data file, as far as it has them (all where its rows must be put in order
     first), and whether they lie in order."""
-    place = disk.join(root, file.path)
-    for _ in range(_READS_MAX):
-        confirm(root, file, of)
-        try:
-            before = stamp(os.stat(place))
-            read = _read(place, file, columns, of)
-            if stamp(os.stat(place)) == before:
-                return read
-        except FileNotFoundError as error:
-            raise _missing(place, file, of) from error
-    raise _differs(place, file, of)  # changed while it was read, each time
+    return read_compared(root, file, lambda place: _read(place, file, columns, of), of)
 
 
 def _read(place: str, file: FileRef, columns: Sequence[str], of: str) -> "tuple[pa.Table, bool]":
@@ -661,12 +670,10 @@ def _schema_of_files(root: Path | str, files: Sequence[FileRef], of: str) -> Sch
 
     schemas = []
     for file in files:
-        place = disk.join(root, file.path)
-        confirm(root, file, of)
         try:
-            schemas.append(pq.read_schema(place).remove_metadata())
+            schemas.append(read_compared(root, file, pq.read_schema, of).remove_metadata())
         except (pa.ArrowInvalid, OSError) as error:
-            raise _differs(place, file, of) from error
+            raise _differs(disk.join(root, file.path), file, of) from error
     return schema_of(pa.unify_schemas(schemas, promote_options="permissive")) if schemas else ()
 
 

@@ -589,9 +589,8 @@ class IcebergLake:
         import pyarrow.parquet as pq
 
         place = disk.join(self.root, ref.path)
-        frames.confirm(self.root, ref)
         try:
-            metadata = pq.read_metadata(place)
+            metadata = frames.read_compared(self.root, ref, pq.read_metadata)
             return metadata, tuple(msgspec.json.decode(metadata.metadata[frames.PARTITIONS_KEY]))
         except (pa.ArrowInvalid, KeyError, TypeError, OSError, msgspec.MsgspecError) as error:
             raise Damaged(
