@@ -23,6 +23,7 @@ from test_changed_bytes import (
 )
 
 from sextant.app.backup import create, restore, verify
+from sextant.app import data_check
 from sextant.app.operations import Operations
 
 from sextant.kernel.errors import Damaged
@@ -152,7 +153,7 @@ def test_rows_that_are_not_the_versions_get_no_record(unrecorded: Shop) -> None:
         plant_other_rows(path)
         done = Operations(p).check_data()
         (finding,) = done["findings"]
-        assert (finding["partitions"], done["recorded"]) == ("south", 5)
+        assert (finding["partitions"], done["recorded"]) == ("south", 4), "none of that state"
         assert "are not those of the version" in finding["found"]
         assert len(Operations(p).check_data()["findings"]) == 1, "also the next time"
 
@@ -316,3 +317,59 @@ def test_merging_after_a_run_leaves_a_changed_file_alone(
         assert run(p, "dev", "dataset:opened", stale=True).state == "finished"
         signals = Operations(p).signals(kind="data.damaged", open_only=True).items
         assert [one["asset"] for one in signals] == ["dataset:opened"]
+
+
+def test_a_file_that_is_exchanged_after_it_was_hashed_is_a_finding(
+    unrecorded: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows of one file would prove the digest of another."""
+    with unrecorded.open() as p:
+        path = file_of(p, "south")
+        true = path.read_bytes()
+        plant_other_rows(path)
+        planted = path.read_bytes()
+        plain = pq.read_table
+
+        def read_table(place: str, *args: Any, **more: Any) -> Any:
+            if place != str(path):
+                return plain(place, *args, **more)
+            overwrite(path, true)
+            rows = plain(place, *args, **more)
+            overwrite(path, planted)
+            return rows
+
+        monkeypatch.setattr(pq, "read_table", read_table)
+        done = Operations(p).check_data()
+        assert [one["partitions"] for one in done["findings"]] == ["south"]
+        assert done["recorded"] == 4
+
+
+@pytest.mark.parametrize("which", ["state", "manifest"])
+def test_metadata_that_changes_before_it_is_recorded_gets_no_record(
+    unrecorded: Shop, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    """Digests would vouch for metadata that nobody has checked."""
+    with unrecorded.open() as p:
+        path = metadata_files(p)[which]
+        data = path.read_bytes()
+        # as long, and still readable
+        changed = (
+            data.replace(b'"operation":"append"', b'"operation":"delete"')
+            if which == "state"
+            else data.replace(path.parents[1].name.encode(), b"x" * len(path.parents[1].name))
+        )
+        assert changed != data
+        plain = data_check._Check.record
+
+        def record(check: Any, by: Any) -> int:
+            overwrite(path, changed)
+            return plain(check, by)
+
+        monkeypatch.setattr(data_check._Check, "record", record)
+        done = Operations(p).check_data()
+        (finding,) = done["findings"]
+        assert (finding["asset"], done["recorded"]) == ("dataset:orders", 4)
+        version = p.versions.get("dataset:orders", p.versions.live_version("dev", "dataset:orders"))
+        assert path.exists()
+        assert "-" in version.locator
+        assert not iceberg._digest_in(version.locator), "the old state stays what it is"

@@ -7,6 +7,7 @@ more, which is a `version.relocated` in the ledger.
 """
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 DAMAGED = "data.damaged"  # kind of a signal
 _FAR = 1 << 62
 _DIGITS = 12
+_IN_METADATA = "/metadata/"  # in the path of a file that is no data file
+_READS_MAX = 3  # of one file, while other processes touch it
 _DECLARED_MAX = 1_000  # declarations of an asset that are looked through for its keys
 _RESTORE = "restore it from a backup, or make the partition again: sextant run --force"
 
@@ -70,6 +73,8 @@ class _Check:
         self._p, self._progress = p, progress
         self.versions = self.size_bytes = self.left_out = 0
         self.good: dict[str, str] = {}  # path -> digest of files that are what was written
+        self._metadata: dict[str, str] = {}  # those of them that are no data files
+        self._stamps: dict[str, bytes] = {}  # path -> the stamp of a data file when it was hashed
         self.bad: set[str] = set()
         self.seen: set[bytes] = set()  # partitions with the files that hold them
         self.unrecorded: dict[str, str] = {}  # digests of files that had none, rows right
@@ -94,16 +99,18 @@ class _Check:
         found: list[tuple[str, str, str]] = []  # partitions, file, what
         try:
             stored = lake.stored(locator)
-            refs = lake.files(locator)
+            for file in stored:
+                if file.path not in self.good and file.path not in self.bad:
+                    text = self._file(file)
+                    if text:
+                        found.append((_span(file.partitions), file.path, text))
+            # read again: what was hashed is what the rows are compared by, and what is recorded
+            refs = lake.files(locator, self._metadata)
         except SextantError as error:
             if self._is_current(asset, digest, locator):
-                self._find(asset, digest, "", locator, error.message)
+                for partitions, path, text in found or [("", locator, error.message)]:
+                    self._find(asset, digest, partitions, path, text)
             return
-        for file in stored:
-            if file.path not in self.good and file.path not in self.bad:
-                text = self._file(file)
-                if text:
-                    found.append((_span(file.partitions), file.path, text))
         parts = self._p.versions.parts(asset, digest)
         found += self._rows(asset, digest, refs, parts)
         if found and not self._is_current(asset, digest, locator):
@@ -111,8 +118,8 @@ class _Check:
         self.versions += 1
         for partitions, path, text in found:
             self._find(asset, digest, partitions, path, text)
-        lacks = any(not file.sha256 and file.path not in self.bad for file in stored)
-        if lacks:
+        is_good = not found and not any(file.path in self.bad for file in stored)
+        if is_good and not all(file.sha256 for file in stored):
             self._states.append((asset, digest, locator))
 
     def _is_current(self, asset: str, digest: str, locator: str) -> bool:
@@ -152,6 +159,9 @@ class _Check:
             self.bad.add(file.path)
             return "is not what was written"
         self.good[file.path] = sha256
+        if _IN_METADATA in file.path:
+            self._metadata[file.path] = sha256
+        self._stamps[file.path] = stamp(status)
         if file.sha256:
             memory().add(mark_of(sha256, stamp(status)), status.st_ctime_ns)
         return ""
@@ -186,13 +196,12 @@ class _Check:
     ) -> Iterator[tuple[str, str, str]]:
         import pyarrow as pa
         import pyarrow.compute as pc
-        import pyarrow.parquet as pq
 
         from sextant.stores.lake.types import PARTITION
 
         of = held[0].path
         try:
-            read = [pq.read_table(disk.join(self._p.lake.root, ref.path)) for ref in held]
+            read = [self._read(ref) for ref in held]
             table = pa.concat_tables(read, promote_options="permissive")
             labels = set(pc.unique(table[PARTITION]).to_pylist())
         except (pa.ArrowException, OSError, KeyError) as error:
@@ -226,6 +235,22 @@ class _Check:
             for ref in held:
                 if not ref.sha256:
                     self.unrecorded[ref.path] = self.good[ref.path]
+
+    def _read(self, ref: FileRef) -> "pa.Table":
+        """Return the rows of a file that was hashed, as they were then: one that another process
+        has touched is hashed again. OSError when it was changed."""
+        import pyarrow.parquet as pq
+
+        place = disk.join(self._p.lake.root, ref.path)
+        for _ in range(_READS_MAX):
+            table = pq.read_table(place)
+            if stamp(os.stat(place)) == self._stamps[ref.path]:
+                return table
+            sha256, status = digest_of(place)
+            if sha256 != self.good[ref.path]:
+                break
+            self._stamps[ref.path] = stamp(status)
+        raise OSError("it was changed while it was checked")
 
     def _is_content(self, asset: str, digest: str, rows: "pa.Table", wanted: str) -> bool:
         """Say whether rows have a content digest: under the columns of their files, and where these
@@ -299,7 +324,12 @@ class _Check:
         p = self._p
         recorded: set[str] = set()
         for asset, digest, locator in self._states:
-            new = p.lake.record_digests(locator, self.unrecorded)
+            try:
+                new = p.lake.record_digests(locator, {**self._metadata, **self.unrecorded})
+            except SextantError as error:  # expired, merged or changed since
+                if self._is_current(asset, digest, locator):
+                    self._find(asset, digest, "", locator, error.message)
+                continue
             if new == locator:
                 continue
             same = Statement(

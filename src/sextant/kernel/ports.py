@@ -179,8 +179,9 @@ class Lake(Protocol):
         there = removed)."""
         ...
 
-    def files(self, locator: str) -> tuple[FileRef, ...]:
-        """Return the data files of a state."""
+    def files(self, locator: str, checked: Mapping[str, str] | None = None) -> tuple[FileRef, ...]:
+        """Return the data files of a state. `checked`: digests, by path, that its metadata must
+        have where none was recorded; Damaged."""
         ...
 
     def confirm(self, locator: str, *, of: str = "", seen: set[str] | None = None) -> None:
@@ -193,8 +194,8 @@ class Lake(Protocol):
         ...
 
     def record_digests(self, locator: str, digests: Mapping[str, str]) -> str:
-        """Write a state once more with digests of files that have none recorded. Return its
-        locator."""
+        """Write a state once more with digests of files that have none recorded, among them those
+        that its metadata must have. Return its locator. Damaged."""
         ...
 
     def compact(self, table: str, base: str, *, files_max: int = 8) -> TableCommit | None:

@@ -73,6 +73,7 @@ _SLOT_WIDTH: Mapping[str, str] = {
     "static": "identity",
 }
 _RESTORE = "restore it from a backup: sextant backup restore"
+_UNKNOWN = "unknown"  # a digest that no file has
 _LOCATOR = re.compile(r"\d{5,}-([0-9a-f]{64})\.metadata\.json")
 
 
@@ -230,10 +231,13 @@ class IcebergLake:
             table, state, change, grain=grain, schema=schema, last_id=last_id, properties={}
         )
 
-    def files(self, locator: str) -> tuple[FileRef, ...]:
+    def files(self, locator: str, checked: Mapping[str, str] | None = None) -> tuple[FileRef, ...]:
         """Return the data files of a state. NotFound, or Damaged when its metadata is not what was
-        written."""
-        return self._load(locator).files
+        written.
+
+        checked  digests, by path, that metadata and manifests must have where none was recorded
+        """
+        return self._load(locator, checked).files
 
     def confirm(self, locator: str, *, of: str = "", seen: set[str] | None = None) -> None:
         """Compare the files of a state with what was recorded when they were written: its metadata,
@@ -266,10 +270,18 @@ class IcebergLake:
 
     def record_digests(self, locator: str, digests: Mapping[str, str]) -> str:
         """Write a state of an earlier release once more with digests: the same data files, of
-        which `digests` has some by path. Return its locator; the old one when nothing is new."""
-        state = self._load(locator)
+        which `digests` has some by path. Return its locator; the old one when nothing is new.
+
+        digests  those of its metadata and manifests too, where none was recorded: they were checked
+        Raises   Damaged when these have changed since
+        """
+        state = self._load(locator, digests)
         table = locator.partition("/metadata/")[0]
-        metadata, is_new = dict(state.metadata), not _digest_in(locator)
+        metadata = dict(state.metadata)
+        recorded = msgspec.json.decode(
+            metadata["properties"][_MANIFESTS], type=tuple[Manifest, ...]
+        )
+        is_new = not _digest_in(locator) or not all(one.sha256 for one in recorded)
         manifests = []
         for opened in state.manifests:
             refs = [
@@ -394,7 +406,9 @@ class IcebergLake:
 
     # ------------------------------------------------------------ reading states
 
-    def _load(self, locator: str) -> _State:
+    def _load(self, locator: str, checked: Mapping[str, str] | None = None) -> _State:
+        """Read a state. Where no digest was recorded, metadata and manifests must have those of
+        `checked`, by path, if it is given."""
         place = disk.join(self.root, locator)
         if not os.path.exists(place):
             raise NotFound(
@@ -404,6 +418,8 @@ class IcebergLake:
             )
         data = disk.read(place, what="table state")
         digest = _digest_in(locator)
+        if checked is not None and not digest:
+            digest = checked.get(locator, _UNKNOWN)
         if digest and hashlib.sha256(data).hexdigest() != digest:
             raise _changed(place)
         try:
@@ -413,6 +429,11 @@ class IcebergLake:
             )
         except (msgspec.MsgspecError, KeyError, TypeError) as error:
             raise _changed(place) from error
+        if checked is not None:
+            manifests = tuple(
+                msgspec.structs.replace(one, sha256=one.sha256 or checked.get(one.path, _UNKNOWN))
+                for one in manifests
+            )
         return _State(locator, metadata, tuple(self._open(manifest) for manifest in manifests))
 
     def _open(self, manifest: Manifest) -> OpenManifest:
