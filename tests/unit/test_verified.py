@@ -1,5 +1,6 @@
 """The memory of files that were compared: it may forget, and it must never believe."""
 
+import mmap
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ class Counting:
 
 
 _hashed = verified.hashed
+NEW = VERIFIED_SETTLED_NS
 
 
 @pytest.fixture
@@ -106,7 +108,7 @@ def test_what_changed_a_moment_ago_is_not_remembered(
     assert [is_as_written(str(path), sha256) for _ in range(2)] == [True] * 2
     assert hashing.count == 3
     clock.set(0)  # a clock that was set back
-    known.add(b"x" * 32, changed_ns=1)
+    known.add(b"x" * 32, changed_ns=1, looked_ns=clock.now_ns())
     assert not known.holds(b"x" * 32)
 
 
@@ -124,7 +126,7 @@ def test_the_memory_is_bounded_and_survives_what_is_done_to_it(tmp_path: Path) -
     known = Verified(path, later())
     marks = [mark_of(f"{n:064x}") for n in range(5_000)]
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda mark: known.add(mark, 0), marks))
+        list(pool.map(lambda mark: known.add(mark, changed_ns=0, looked_ns=NEW), marks))
     assert sum(map(known.holds, marks)) > len(marks) * 0.95
     assert path.stat().st_size <= VERIFIED_FILES_MAX * 32
     assert path.stat().st_mode & 0o777 == 0o600
@@ -133,7 +135,7 @@ def test_the_memory_is_bounded_and_survives_what_is_done_to_it(tmp_path: Path) -
     assert 0 < sum(map(known.holds, marks)) < len(marks)
     path.write_bytes(b"")
     assert not any(map(known.holds, marks))
-    known.add(marks[0], 0)
+    known.add(marks[0], changed_ns=0, looked_ns=NEW)
     assert known.holds(marks[0])
 
 
@@ -155,3 +157,40 @@ def test_a_done_file_takes_the_place_of_one_that_a_killed_writer_left(tmp_path: 
         files.write(str(tmp_path / "a"), data, whole=False, final=True)
         assert (tmp_path / "a").read_bytes() == data
         assert (tmp_path / "a").stat().st_mode & 0o777 == 0o400 & tmp_path.stat().st_mode
+
+
+def test_a_file_that_settles_while_it_is_hashed_is_not_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large file takes long to hash: it could have been changed again at the beginning."""
+    path = tmp_path / "a"
+    sha256 = written(path)
+    clock = ManualClock(path.stat().st_ctime_ns + VERIFIED_SETTLED_NS - 1)
+    known = Verified(tmp_path / "verified", clock)
+    monkeypatch.setattr(verified, "memory", lambda: known)
+
+    def slow(place: str, sha256: str) -> os.stat_result | None:
+        found = _hashed(place, sha256)
+        clock.set(clock.now_ns() + NS)
+        return found
+
+    monkeypatch.setattr(verified, "hashed", slow)
+    assert is_as_written(str(path), sha256)
+    assert not known.holds(mark_of(sha256, stamp(path.stat())))
+
+
+def test_a_page_that_is_written_through_a_mapping_is_found_until_the_kernel_stores_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second write through a mapping changes no time while the page is not stored: some 30 s."""
+    path = tmp_path / "a"
+    path.write_bytes(b"A" * 4096)
+    with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0) as mapping:
+        mapping[0:1] = b"A"  # the page is dirty, and the times are those of now
+        sha256, status = digest_of(str(path))
+        clock = ManualClock(status.st_ctime_ns + 35 * NS)
+        known = Verified(tmp_path / "verified", clock)
+        monkeypatch.setattr(verified, "memory", lambda: known)
+        assert is_as_written(str(path), sha256)
+        mapping[0:1] = b"X"
+        assert not is_as_written(str(path), sha256)

@@ -147,7 +147,7 @@ def is_unpacked(folder: Path, digest: str) -> bool:
     Cost  10 us for each file that did not change
     """
     stamps: list[bytes] = []
-    newest = 0
+    newest, looked_ns = 0, memory().clock.now_ns()
     paths: dict[str, str] = {}
     try:
         if folder.is_symlink():
@@ -163,7 +163,7 @@ def is_unpacked(folder: Path, digest: str) -> bool:
             return False
     except (OSError, ValueError):  # gone, or what no bundle holds
         return False
-    memory().add(mark, newest)
+    memory().add(mark, changed_ns=newest, looked_ns=looked_ns)
     return True
 
 

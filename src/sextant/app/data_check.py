@@ -146,6 +146,7 @@ class _Check:
     def _file(self, file: StoredFile) -> str:
         """Hash a file; return what is wrong with it. What is right is remembered."""
         place = disk.join(self._p.lake.root, file.path)
+        looked_ns = memory().clock.now_ns()
         try:
             sha256, status = digest_of(place)
         except FileNotFoundError:
@@ -163,7 +164,11 @@ class _Check:
             self._metadata[file.path] = sha256
         self._stamps[file.path] = stamp(status)
         if file.sha256:
-            memory().add(mark_of(sha256, stamp(status)), status.st_ctime_ns)
+            memory().add(
+                mark_of(sha256, stamp(status)),
+                changed_ns=status.st_ctime_ns,
+                looked_ns=looked_ns,
+            )
         return ""
 
     # ------------------------------------------------------------ rows

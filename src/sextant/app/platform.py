@@ -356,7 +356,7 @@ class LocalPlatform:
         with open(create(str(new)), "wb") as file:
             file.write(msgspec.json.encode(draft))
         new.replace(self.folder / _DRAFT)
-        memory().add(_mark(draft), changed_ns=0)
+        memory().add(_mark(draft), changed_ns=0, looked_ns=memory().clock.now_ns())
         return draft.manifest, draft
 
     def _record(self) -> None:
@@ -450,10 +450,10 @@ class LocalPlatform:
                 break
             taken = self._unpack_beside(digest)
         if taken is None:
+            folder = self.folder / "bundles" / digest
             raise Damaged(
                 "SX-BUNDLE-004",
-                f"the unpacked code in `{self.folder / 'bundles' / digest}` is changed by somebody "
-                "as soon as it is written",
+                f"the unpacked code in `{folder}` is changed by somebody as soon as it is written",
                 hint="see who writes below .sextant, and run again",
             )
         folder, held = taken

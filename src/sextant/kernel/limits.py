@@ -38,9 +38,10 @@ BUNDLE_FILES_MAX = 20_000
 BUNDLE_COPIES_MAX = 8
 # files of all projects of a user that are remembered as verified, 32 bytes each: 8 MiB at most
 VERIFIED_FILES_MAX = 262_144
-# a file that was changed less than this ago is not remembered: a file system may give two changes
-# within it the same time
-VERIFIED_SETTLED_NS = 2 * 10**9
+# a file that was changed less than this before it was hashed is not remembered: a file system may
+# give two changes the same time, and a write through a shared mapping none until the kernel has
+# written the page, 30 s after the first
+VERIFIED_SETTLED_NS = 60 * 10**9
 DATA_FINDINGS_MAX = 1_000  # of a check of all data that are listed; all are counted
 LOAD_TIMEOUT_S = 60.0  # importing a project: it declares, it does not work
 NAME_CHARS_MAX = 128  # a name of an asset, environment, team

@@ -2,8 +2,11 @@
 of them that was done.
 
 A file that was verified is not read again while device, inode, size, ctime and mtime are as they
-were: one look at the file, one read of 32 bytes. Any write to it changes ctime, which no program
-can set. The memory is a table of fixed size in the user's cache folder, one for all projects of the
+were: one look at the file, one read of 32 bytes. A write to it changes ctime, which no program can
+set. Writes through a shared mapping do so once only until the kernel has written the page to the
+disk, some 30 s later: so a file is remembered a while after its last change. Who keeps a mapping of
+it open from before can still keep a page unwritten for longer: only a full check finds that. The
+memory is a table of fixed size in the user's cache folder, one for all projects of the
 user on this machine: copied projects have other inodes, and who can write a project's folder but
 not the user's own cannot make it say anything. It holds digests only: what was torn, overwritten or
 lost matches nothing, and the file is hashed again.
@@ -48,13 +51,15 @@ class Verified:
         places = range(0, len(bucket), _MARK_BYTES)
         return any(bucket[at : at + _MARK_BYTES] == mark for at in places)
 
-    def add(self, mark: bytes, changed_ns: int) -> None:
+    def add(self, mark: bytes, *, changed_ns: int, looked_ns: int) -> None:
         """Remember a mark, in place of another where there is no room.
 
-        changed_ns  ctime of the newest file that the mark stands for. Of a file that was changed a
-                    moment ago nothing is remembered: a second change may have the same ctime.
+        changed_ns  ctime of the newest file that the mark stands for. Of a file that was changed
+                    shortly before it was hashed nothing is remembered: a second change may have the
+                    same ctime.
+        looked_ns   the clock before the hashing began
         """
-        if self._file is None or self.clock.now_ns() - changed_ns < VERIFIED_SETTLED_NS:
+        if self._file is None or looked_ns - changed_ns < VERIFIED_SETTLED_NS:
             return
         way = mark[-1] % _WAYS
         with contextlib.suppress(OSError):
@@ -110,11 +115,12 @@ def compared(place: str, sha256: str) -> bytes | None:
     looked = stamp(os.stat(place))
     if known.holds(mark_of(sha256, looked)):
         return looked
+    looked_ns = known.clock.now_ns()
     read = hashed(place, sha256)
     if read is None:
         return None
     found = stamp(read)
-    known.add(mark_of(sha256, found), read.st_ctime_ns)
+    known.add(mark_of(sha256, found), changed_ns=read.st_ctime_ns, looked_ns=looked_ns)
     return found
 
 
