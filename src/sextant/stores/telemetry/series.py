@@ -139,20 +139,14 @@ class Series:
         yield from self._sweep(now_ms)
         self._open.append(now_ms)
         try:
-            return (yield from self._encoded(samples, protocol, owner, more, now_ms, oldest_ms))
+            at = (protocol, owner, more, samples.read)
+            return (yield from self._encoded(at, samples, now_ms, oldest_ms))
         finally:
             self._open.remove(now_ms)
 
     def _encoded(
-        self,
-        samples: Samples,
-        protocol: str,
-        owner: str,
-        more: tuple[tuple[bytes, bytes], ...],
-        now_ms: int,
-        oldest_ms: int,
+        self, at: tuple[Any, ...], samples: Samples, now_ms: int, oldest_ms: int
     ) -> Generator[None, None, Encoded]:
-        at = (protocol, owner, more, samples.read)
         out = Encoded([], 0, {}, {}, [], [])
         for start in range(0, len(samples.keys), limits.SLICE_SAMPLES):
             if start:
