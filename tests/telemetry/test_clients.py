@@ -344,7 +344,7 @@ def test_json_lines(process: Telemetry, token: str) -> None:
         "hasToken(body, 'plums') ORDER BY body"
     )
     assert [(row["severity"], row["body"]) for row in found] == [
-        ("fatal", "out of plums"),
+        ("error", "out of plums"),
         ("warn", "slow query of table plums"),
         ("info", "started plums"),
     ]

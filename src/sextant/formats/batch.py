@@ -7,7 +7,7 @@ first: they come as columns with the sender's own bytes for the labels.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -19,6 +19,17 @@ if TYPE_CHECKING:
     import numpy as np
 
 Labels = list[tuple[bytes, bytes]]  # sorted by name, `__name__` among them, UTF-8
+# reasons that mean "kept, but not as it was sent": the sender is told, nobody is alarmed
+NOTICES = frozenset(
+    {
+        "not_utf8_repaired",  # bytes that are not UTF-8 became U+FFFD
+        "time_malformed",  # the time cannot be read: kept with the time of arrival
+        "end_before_start",  # a span: kept with a duration of 0
+        "integer_rounded",  # a sample beyond 2^53: kept as the nearest float64
+        "id_not_kept",  # the trace or span id of a log line is none: kept without it
+        "exemplar_not_kept",
+    }
+)
 _LABELS_END = b"\xff"  # in no UTF-8 text, so joined labels cannot run into each other
 
 
@@ -76,7 +87,9 @@ class Batch(msgspec.Struct):
     rows      for the tables
     samples   in any number of groups
     services  asset -> owner, of everything that spoke
-    refused   reason -> how many records were not taken
+    refused   reason -> how many records were not taken; of `NOTICES`, how many were taken otherwise
+              than sent
+    first     the first record that could not be read, in words for its sender
     spans     for the calls between services
     timed     every record has a time of its own, so that an equal body is a repetition and not a
               second report
@@ -88,15 +101,31 @@ class Batch(msgspec.Struct):
     refused: dict[str, int] = msgspec.field(default_factory=dict)
     spans: list[Span] = msgspec.field(default_factory=list)
     timed: bool = True
+    first: str = ""
 
     def refuse(self, reason: str, count: int = 1) -> None:
         """Count records that are not taken."""
         if count:
             self.refused[reason] = self.refused.get(reason, 0) + count
 
+    def notice(self, reason: str, count: int = 1) -> None:
+        """Count records that are kept, but not as they were sent. `reason` is one of `NOTICES`."""
+        assert reason in NOTICES, reason
+        self.refuse(reason, count)
+
 
 class TooMuch(UsageError):
     """A request comes to more than its budget."""
+
+
+def lost(refused: Mapping[str, int]) -> dict[str, int]:
+    """Return the reasons for which records were not taken."""
+    return {reason: count for reason, count in refused.items() if reason not in NOTICES}
+
+
+def noticed(refused: Mapping[str, int]) -> dict[str, int]:
+    """Return the reasons for which records were taken otherwise than sent."""
+    return {reason: count for reason, count in refused.items() if reason in NOTICES}
 
 
 class Budget:
@@ -118,6 +147,10 @@ class Budget:
             "bytes of fields": field_bytes,
         }
         self._most = dict(self._left)
+
+    def begin_again(self) -> None:
+        """Give back what was spent: the request is decoded from its beginning once more."""
+        self._left = dict(self._most)
 
     def records(self, count: int = 1) -> None:
         """Spend records: samples, lines, spans, events. TooMuch when none are left."""
@@ -170,13 +203,13 @@ def checked(labels: Labels, *, name: bytes = b"__name__") -> str:
     if len(labels) > limits.LABELS_MAX:
         return "labels_too_many"
     before = b""
-    named = False
+    named = False  # an empty name is none
     for key, value in labels:
         if len(key) > limits.LABEL_NAME_BYTES_MAX or len(value) > limits.LABEL_VALUE_BYTES_MAX:
             return "label_too_long"
         if key <= before:
             return "label_repeated" if key == before and key else "label_unnamed"
-        named = named or key == name
+        named = named or (key == name and bool(value))
         before = key
         try:
             key.decode(), value.decode()

@@ -5,13 +5,14 @@ Source: CloudEvents 1.0.2, HTTP protocol binding and JSON event format.
 
 import urllib.parse
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
+from sextant.formats import utf8
 from sextant.formats.batch import Batch, Budget
 from sextant.formats.records import UNREADABLE_JSON, EventRow, event_rows, json_text
+from sextant.formats.times import time_ns
 from sextant.kernel import limits
 from sextant.kernel.errors import BadData
 
@@ -27,7 +28,6 @@ _KNOWN = {
     "data",
     "data_base64",
 }
-_NS = 1_000_000_000
 
 
 def decode(
@@ -40,16 +40,18 @@ def decode(
     oldest_ns: int,
     budget: Budget | None = None,
 ) -> Batch:
-    """Return the events of a request. BadData when it is none, TooMuch when they exceed the budget;
-    what is out of bounds is counted as refused.
+    """Return the events of a request. BadData when none of it is one, TooMuch when they exceed the
+    budget; what is out of bounds, and what is no event beside others, is counted as refused.
 
     content_type  without parameters, lower case
     headers       names in lower case
     """
+    batch = Batch()
+    events: list[Any]
     if content_type == "application/cloudevents-batch+json":
-        events = _json(body, list[dict[str, Any]])
+        events = _json(body, list[Any], batch)
     elif content_type == "application/cloudevents+json":
-        events = [_json(body, dict[str, Any])]
+        events = [_json(body, dict[str, Any], batch)]
     elif "ce-specversion" in headers:
         events = [
             {
@@ -62,6 +64,8 @@ def decode(
             "datacontenttype": content_type,
             "data": body.decode("utf-8", "replace") if body else "",
         }
+        if not utf8.is_utf8(body):
+            batch.notice("not_utf8_repaired")
     else:
         raise BadData(
             "SX-INTAKE-040",
@@ -72,39 +76,39 @@ def decode(
             ),
         )
     (budget or Budget()).records(len(events))
-    batch = Batch()
     rows: list[EventRow] = []
-    for event in events:
-        missing = [
-            name
-            for name in ("id", "source", "type", "specversion")
-            if not isinstance(event.get(name), str) or not event[name]
-        ]
+    bad = 0
+    for number, event in enumerate(events, 1):
+        missing = _missing(event)
         if missing:
-            raise BadData(
-                "SX-INTAKE-041",
-                f"an event has no `{missing[0]}`",
-                hint="CloudEvents 1.0 asks for specversion, id, source and type",
-            )
-        at = _time(event.get("time"), now_ns)
-        if "time" not in event:
+            bad += 1
+            batch.first = batch.first or f"event {number} of {len(events)} {missing}"
+            continue
+        said = event.get("time")
+        at = time_ns(said) if said not in (None, "") else None
+        if at is None:
             batch.timed = False
         data = event.get("data_base64") or event.get("data", "")
-        text = data.encode() if isinstance(data, str) else json_text(data)
+        try:
+            text = data.encode() if isinstance(data, str) else json_text(data)
+        except RecursionError:  # it could just be read, and is written from further down
+            bad += 1
+            batch.first = batch.first or f"event {number} of {len(events)} is nested too deeply"
+            continue
         extensions = [
             (name.encode(), str(value).encode())
             for name, value in event.items()
             if name not in _KNOWN
         ]
-        if at is None or not oldest_ns <= at <= now_ns + int(limits.FUTURE_S * _NS):
-            batch.refuse(
-                "time_malformed" if at is None else "too_old" if at < oldest_ns else "too_new"
-            )
+        if at is not None and not oldest_ns <= at <= now_ns + int(limits.FUTURE_S * 1e9):
+            batch.refuse("too_old" if at < oldest_ns else "too_new")
         elif len(text) > limits.TEXT_BYTES_MAX or len(extensions) > limits.ATTRIBUTES_MAX:
             batch.refuse(
                 "text_too_long" if len(text) > limits.TEXT_BYTES_MAX else "attributes_too_many"
             )
         else:
+            if at is None and said not in (None, ""):
+                batch.notice("time_malformed")
             asset = str(
                 event.get("sextantasset")
                 or (event.get("subject", "") if ":" in str(event.get("subject", "")) else "")
@@ -115,7 +119,7 @@ def decode(
             }
             rows.append(
                 EventRow(
-                    at,
+                    now_ns if at is None else at,
                     one["id"],
                     one["source"],
                     one["type"],
@@ -127,28 +131,40 @@ def decode(
                     text,
                 )
             )
+    if bad and bad == len(events):
+        raise BadData(
+            "SX-INTAKE-041",
+            f"nothing of it is a CloudEvent: {batch.first}",
+            hint="CloudEvents 1.0 asks for specversion, id, source and type",
+        )
+    batch.refuse("event_malformed", bad)
     if rows:
         batch.rows.append(event_rows(rows, owner=owner))
     return batch
 
 
-def _json(body: bytes, kind: Any) -> Any:
+def _missing(event: Any) -> str:
+    """Return what makes a value no CloudEvent, "" when it is one."""
+    if not isinstance(event, dict):
+        return "is no JSON object"
+    for name in ("id", "source", "type", "specversion"):
+        if not isinstance(event.get(name), str) or not event[name]:
+            return f"has no `{name}`"
+    return ""
+
+
+def _json(body: bytes, kind: Any, batch: Batch) -> Any:
     try:
-        return msgspec.json.decode(body, type=kind)
+        try:
+            return msgspec.json.decode(body, type=kind)
+        except UNREADABLE_JSON:
+            fixed = utf8.repaired_json(utf8.without_bom(body))
+            value = msgspec.json.decode(fixed, type=kind)
+            batch.notice("not_utf8_repaired")
+            return value
     except UNREADABLE_JSON as error:
         raise BadData(
             "SX-INTAKE-040",
             f"the request is no CloudEvent: {str(error)[:200]}",
             hint="one JSON object, or an array of them for a batch",
         ) from error
-
-
-def _time(value: Any, now_ns: int) -> int | None:
-    if value is None or value == "":
-        return now_ns
-    try:
-        at = datetime.fromisoformat(str(value))
-    except (ValueError, OverflowError):
-        return None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return int(at.timestamp()) * _NS + at.microsecond * 1000

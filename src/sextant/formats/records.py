@@ -26,6 +26,10 @@ SEVERITY_NUMBERS = {
     "trace": 1, "verbose": 1, "debug": 5, "info": 9, "information": 9, "notice": 10, "warn": 13,
     "warning": 13, "error": 17, "err": 17, "critical": 21, "crit": 21, "alert": 22, "emerg": 23,
     "emergency": 23, "panic": 23, "fatal": 21,
+    # winston, zap, java.util.logging; abbreviations
+    "silly": 1, "http": 7, "dpanic": 21, "finest": 1, "finer": 2, "fine": 5, "config": 7,
+    "severe": 17, "trc": 1, "dbg": 5, "inf": 9, "wrn": 13, "ftl": 21, "informational": 9,
+    "t": 1, "d": 5, "d1": 5, "d2": 5, "d3": 5, "d4": 5, "d5": 5, "i": 9, "w": 13, "e": 17, "f": 21,
 }  # fmt: skip
 
 

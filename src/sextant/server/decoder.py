@@ -56,6 +56,7 @@ class Reply(msgspec.Struct, array_like=True):
     kinds    number of parts with what is said of metrics
     sizes    of all parts, bytes
     last     the process ends after this answer
+    first    as of the batch
     """
 
     problem: dict[str, Any] | None = None
@@ -69,6 +70,7 @@ class Reply(msgspec.Struct, array_like=True):
     more: list[tuple[bytes, bytes]] = []
     kinds: int = 0
     last: bool = False
+    first: str = ""
 
 
 _KEYS = msgspec.msgpack.Decoder(list[bytes]).decode
@@ -93,6 +95,7 @@ def reply_of(meant: Meant) -> tuple[Reply, list[bytes]]:
         services=batch.services,
         refused=batch.refused,
         timed=batch.timed,
+        first=batch.first,
         more=list(meant.more),
         kinds=len(kinds),
     )
@@ -111,6 +114,7 @@ def meant_by(reply: Reply, part: Callable[[int], bytes], identify: Identify) -> 
         return part(next(sizes))
 
     batch = Batch(services=reply.services, refused=reply.refused, timed=reply.timed)
+    batch.first = reply.first
     batch.rows = [Rows(table, count, read()) for table, count in reply.rows]
     for count in reply.samples:
         assert identify is not None

@@ -162,7 +162,11 @@ class _Decoder:
                 taken.path,
                 taken.content_type,
                 # no protocol reads others, and a token is nothing for that process
-                {name: value for name, value in taken.headers.items() if name.startswith("ce-")},
+                {
+                    name: value
+                    for name, value in taken.headers.items()
+                    if name.startswith("ce-") or name == "idempotency-key"
+                },
                 dict(taken.query),
                 taken.owner,
                 taken.now_ns,

@@ -272,7 +272,8 @@ class IngestDoor:
         )
         # a CloudEvent in binary mode is said by its headers
         events = sorted(item for item in headers.items() if item[0].startswith("ce-"))
-        about = f"{path}?{sorted(query.items())} {content_type} {events}"
+        batch_id = headers.get("idempotency-key", "")
+        about = f"{path}?{sorted(query.items())} {content_type} {events} {batch_id}"
         unpacked, key = await self._unpack(body, packed, about, owner, hand)
         oldest = {table: now_ns - days * 86_400_000_000_000 for table, days in self._keep.items()}
         taken = Taken(path, content_type, headers, query, unpacked, owner, now_ns, oldest)
@@ -287,7 +288,7 @@ class IngestDoor:
             except NotLabels:
                 accepted = await self._decode(protocol, taken, key, again=True)
         await asyncio.wrap_future(accepted.durable)
-        return protocol.yes(taken, accepted.taken, accepted.refused)
+        return protocol.yes(taken, accepted.taken, accepted.refused, first=accepted.first)
 
     async def _unpack(
         self, body: bytes, packed: Unpacker | None, about: str, owner: str, hand: "_Hand"

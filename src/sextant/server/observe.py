@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from sextant.app.observed import ObservedAssets
+from sextant.formats.batch import NOTICES
 from sextant.kernel.clock import NS
 from sextant.kernel.limits import (
     NAME_CHARS_MAX,
@@ -147,7 +148,8 @@ class Observer:
         found = self._client.query(
             "SELECT owner, protocol, reason, sum(count) AS count, "
             "toUnixTimestamp(max(r.hour)) AS hour FROM obs.refused AS r WHERE r.hour = "
-            "toStartOfHour(now()) GROUP BY owner, protocol, reason LIMIT 1000"
+            f"toStartOfHour(now()) AND reason NOT IN ({', '.join(map(repr, sorted(NOTICES)))}) "
+            "GROUP BY owner, protocol, reason LIMIT 1000"
         )
         for row in found[:_SIGNALS_PER_LOOK]:
             row["owner"] = _shown(row["owner"])

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from sextant.formats import otlp, otlp_logs
-from sextant.formats.batch import Budget
+from sextant.formats.batch import Budget, lost, noticed
 from sextant.kernel.errors import SextantError
 from sextant.server.protocols.port import Answer, Identify, Meant, Taken
 
@@ -19,7 +19,6 @@ _NAMES = {
 _CODES = {400: 3, 401: 16, 403: 7, 404: 5, 413: 8, 415: 3, 429: 8, 503: 14}  # google.rpc.Code
 _SMALL, _SMALL_LOGS = 8 << 10, 32 << 10
 _SMALL_MESSAGES = 200
-_KEPT_ELSE = {"exemplar_not_kept"}  # counted, but the record that carried it was taken
 
 
 class Otlp:
@@ -65,30 +64,37 @@ class Otlp:
             )
         )
 
-    def yes(self, taken: Taken, count: int, refused: Mapping[str, int]) -> Answer:  # noqa: ARG002
+    def yes(
+        self,
+        taken: Taken,
+        count: int,  # noqa: ARG002
+        refused: Mapping[str, int],
+        *,
+        first: str = "",
+    ) -> Answer:
         signal = taken.path.rpartition("/")[2]
-        lost = {reason: number for reason, number in refused.items() if reason not in _KEPT_ELSE}
-        message = ", ".join(f"{number} {reason}" for reason, number in lost.items())
+        rejected = sum(lost(refused).values())
+        # with nothing rejected the message is a warning, as the specification has it
+        parts = [f"{number} {reason}" for reason, number in lost(refused).items()]
+        parts += [f"{number} kept: {reason}" for reason, number in noticed(refused).items()]
+        message = ", ".join(parts) + (f"; {first}" if first else "")
         if taken.content_type == _JSON:
-            said: dict[str, Any] = (
+            partly: dict[str, Any] = (
                 {
                     "partialSuccess": {
-                        _NAMES[signal][0]: str(sum(lost.values())),
+                        _NAMES[signal][0]: str(rejected),
                         "errorMessage": message,
                     }
                 }
-                if lost
+                if message
                 else {}
             )
-            return Answer(200, msgspec.json.encode(said), _JSON)
-        if not lost:
+            return Answer(200, msgspec.json.encode(partly), _JSON)
+        if not message:
             return Answer(200, b"", _PROTOBUF)
+        said = message.encode()
         partial = (
-            b"\x08"
-            + _varint(sum(lost.values()))
-            + b"\x12"
-            + _varint(len(message))
-            + message.encode()
+            b"\x08" + _varint(rejected) + b"\x12" + _varint(len(said)) + said
         )  # Export*PartialSuccess{rejected = 1, error_message = 2}
         return Answer(200, b"\x0a" + _varint(len(partial)) + partial, _PROTOBUF)
 

@@ -11,7 +11,8 @@ _SMALL = 16 << 10
 
 
 class JsonLines:
-    """POST /v1/jsonlines?asset=KIND:NAME."""
+    """POST /v1/jsonlines?asset=KIND:NAME. A sender that repeats what was not answered says
+    `Idempotency-Key`."""
 
     name = "jsonlines"
     paths: tuple[str, ...] = ("/v1/jsonlines",)
@@ -35,19 +36,26 @@ class JsonLines:
                 "the lines do not say who wrote them",
                 hint="/v1/jsonlines?asset=service:NAME",
             )
-        return Meant(
-            jsonlines.decode(
-                taken.body,
-                asset=asset,
-                owner=taken.owner,
-                now_ns=taken.now_ns,
-                oldest_ns=taken.oldest_ns["logs"],
-                budget=budget,
-            )
+        batch = jsonlines.decode(
+            taken.body,
+            asset=asset,
+            owner=taken.owner,
+            now_ns=taken.now_ns,
+            oldest_ns=taken.oldest_ns["logs"],
+            budget=budget,
         )
+        batch.timed = batch.timed or bool(taken.headers.get("idempotency-key"))
+        return Meant(batch)
 
-    def yes(self, taken: Taken, count: int, refused: Mapping[str, int]) -> Answer:  # noqa: ARG002
-        return counted(count, refused)
+    def yes(
+        self,
+        taken: Taken,  # noqa: ARG002
+        count: int,
+        refused: Mapping[str, int],
+        *,
+        first: str = "",
+    ) -> Answer:
+        return counted(count, refused, first)
 
     def no(self, content_type: str, status: int, error: SextantError) -> Answer:  # noqa: ARG002
         return problem(status, error)
@@ -78,8 +86,15 @@ class CloudEvents:
             )
         )
 
-    def yes(self, taken: Taken, count: int, refused: Mapping[str, int]) -> Answer:  # noqa: ARG002
-        return counted(count, refused)
+    def yes(
+        self,
+        taken: Taken,  # noqa: ARG002
+        count: int,
+        refused: Mapping[str, int],
+        *,
+        first: str = "",
+    ) -> Answer:
+        return counted(count, refused, first)
 
     def no(self, content_type: str, status: int, error: SextantError) -> Answer:  # noqa: ARG002
         return problem(status, error)

@@ -5,7 +5,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from sextant.formats.batch import Batch, Budget, Identity
+from sextant.formats.batch import Batch, Budget, Identity, lost, noticed
 from sextant.kernel import limits
 from sextant.kernel.errors import Bug, SextantError
 
@@ -62,9 +62,11 @@ class Protocol(typing.Protocol):
         BadData, UsageError, TooMuch."""
         ...
 
-    def yes(self, taken: Taken, count: int, refused: Mapping[str, int]) -> Answer:
+    def yes(
+        self, taken: Taken, count: int, refused: Mapping[str, int], *, first: str = ""
+    ) -> Answer:
         """Return the answer to a request that is durable: `count` records were taken, `refused`
-        were not."""
+        were not (or, of `NOTICES`, otherwise than sent); `first` says what was wrong first."""
         ...
 
     def no(self, content_type: str, status: int, error: SextantError) -> Answer:
@@ -110,9 +112,14 @@ def problem(status: int, error: SextantError) -> Answer:
     )
 
 
-def counted(count: int, refused: Mapping[str, int]) -> Answer:
-    """Return what became of a request, as JSON."""
+def counted(count: int, refused: Mapping[str, int], first: str = "") -> Answer:
+    """Return what became of a request, as JSON. `noticed` and `first` stand in it when there is
+    something to say."""
     import msgspec
 
-    said: dict[str, Any] = {"taken": count, "refused": dict(refused)}
+    said: dict[str, Any] = {"taken": count, "refused": lost(refused)}
+    if kept := noticed(refused):
+        said["noticed"] = kept
+    if first:
+        said["first"] = first
     return Answer(200, msgspec.json.encode(said), "application/json")

@@ -8,7 +8,7 @@ again, 429 and 5xx for what may be.
 from collections.abc import Mapping
 
 from sextant.formats import exposition, remote_write
-from sextant.formats.batch import Budget
+from sextant.formats.batch import Budget, lost
 from sextant.kernel import limits
 from sextant.kernel.errors import SextantError, UsageError
 from sextant.server.protocols.port import Answer, Identify, Labels, Meant, Taken, counted, problem
@@ -16,7 +16,6 @@ from sextant.server.protocols.port import Answer, Identify, Labels, Meant, Taken
 _TIME_DIGITS_MAX = 18  # of milliseconds since 1970 in 64 bits
 _SMALL_COLUMNS = 512 << 10  # cut out by C: a request of 2,000 samples takes a millisecond
 _SMALL_TEXT = 32 << 10
-_KEPT_ELSE = {"exemplar_not_kept"}
 
 
 class RemoteWrite:
@@ -35,15 +34,22 @@ class RemoteWrite:
         batch = read(taken.body, budget)
         return Meant(batch, kinds={} if batch.samples else remote_write.kinds(taken.body, budget))
 
-    def yes(self, taken: Taken, count: int, refused: Mapping[str, int]) -> Answer:  # noqa: ARG002
-        lost = {reason: number for reason, number in refused.items() if reason not in _KEPT_ELSE}
-        if not lost:
+    def yes(
+        self,
+        taken: Taken,  # noqa: ARG002
+        count: int,
+        refused: Mapping[str, int],
+        *,
+        first: str = "",  # noqa: ARG002
+    ) -> Answer:
+        reasons = lost(refused)
+        if not reasons:
             return Answer(204)
         return Answer(
             400,
             (
                 f"{count} samples were taken, "
-                f"{', '.join(f'{number} not: {reason}' for reason, number in lost.items())}\n"
+                f"{', '.join(f'{number} not: {reason}' for reason, number in reasons.items())}\n"
             ).encode(),
             "text/plain",
         )
@@ -100,8 +106,15 @@ class Exposition:
         budget.row_bytes(count * sum(len(value) for _, value in more))
         return Meant(batch, more, kinds)
 
-    def yes(self, taken: Taken, count: int, refused: Mapping[str, int]) -> Answer:  # noqa: ARG002
-        return counted(count, refused)
+    def yes(
+        self,
+        taken: Taken,  # noqa: ARG002
+        count: int,
+        refused: Mapping[str, int],
+        *,
+        first: str = "",
+    ) -> Answer:
+        return counted(count, refused, first)
 
     def no(self, content_type: str, status: int, error: SextantError) -> Answer:  # noqa: ARG002
         return problem(status, error)

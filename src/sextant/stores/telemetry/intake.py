@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from sextant.formats import native
-from sextant.formats.batch import Batch, Identity, Rows, Samples, Span
+from sextant.formats.batch import Batch, Identity, Rows, Samples, Span, lost
 from sextant.kernel import limits
 from sextant.kernel.clock import NS, Clock
 from sextant.kernel.errors import Busy, SextantError, StorageError
@@ -43,6 +43,7 @@ class Accepted(NamedTuple):
     refused: dict[str, int]
     repeated: bool
     durable: "Future[None]"
+    first: str = ""  # as of the batch
 
 
 class Intake:
@@ -222,11 +223,11 @@ class Intake:
         rows += _refusals(refused, owner, protocol, now_ms)
         self.counters["batches"] += 1
         self.counters["records"] += taken
-        self.counters["refused"] += sum(refused.values())
+        self.counters["refused"] += sum(lost(refused).values())
         if not rows:
             done: Future[None] = Future()
             done.set_result(None)
-            return Accepted(taken, refused, False, done)
+            return Accepted(taken, refused, False, done, batch.first)
         size = sum(len(part.block) for part in rows)
         with self._bytes_lock:
             self._bytes += size
@@ -238,7 +239,7 @@ class Intake:
         if key:
             self._flying[key] = durable
         durable.add_done_callback(lambda done: self._landed(done, key, now_ns, size))
-        return Accepted(taken, refused, False, durable)
+        return Accepted(taken, refused, False, durable, batch.first)
 
     def flush(self) -> None:
         """Put everything that was acknowledged before this call into the tables. Any thread.
