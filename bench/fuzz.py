@@ -384,9 +384,10 @@ def honest_bodies(now: int, name: str) -> list[tuple[str, str, bytes]]:
 
 
 def protobuf(signal: str, value: dict[str, Any]) -> bytes:
-    from sextant.formats.otlp import parse
+    from sextant.formats import otlp_bodies
 
-    made: bytes = parse(signal, json.dumps(value).encode(), json=True).SerializeToString()
+    body = otlp_bodies.read(signal, json.dumps(value).encode(), json=True)
+    made: bytes = body.request.SerializeToString()
     return made
 
 

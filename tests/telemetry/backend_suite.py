@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sextant.formats import otlp
+from sextant.formats import otlp, otlp_bodies
 from sextant.formats.batch import Batch
 from sextant.formats.records import Log, columns_of, log_rows
 from sextant.kernel.clock import SystemClock
@@ -46,7 +46,7 @@ def suite(store: Telemetry, folder: Path) -> None:
     assert store.query("SELECT {x:String} || '!'", form="TSV", params={"x": "a b"}) == b"a b!\n"
     intake = Intake(store, folder / "intake", SystemClock(), background=False)
     now = time.time_ns()
-    request = otlp.parse("metrics", b"", json=False)
+    request = otlp_bodies.message("metrics")()
     metric = request.resource_metrics.add().scope_metrics.add().metrics.add(name="m")
     metric.gauge.data_points.add(time_unix_nano=now, as_double=1.25)
     intake.accept(otlp.metrics(request), protocol="otlp", owner="shop").durable.result(10)

@@ -27,7 +27,6 @@ MEANINGS = {
     "SX-CONF-006": "the pin of the ledger is malformed",
     "SX-DATA-001": "a declared column is not there",
     "SX-INTAKE-010": "a line of the exposition format is malformed",
-    "SX-INTAKE-020": "a body is not OTLP",
     "SX-INTAKE-040": "a body is not a CloudEvent",
     "SX-INTAKE-050": "nobody can say whom a token stands for",
     "SX-INTAKE-054": "a body is of a type or encoding that is not read",

@@ -1,4 +1,4 @@
-"""OTLP 1.x (protobuf or JSON) to samples, log lines and spans.
+"""OTLP 1.x to samples and spans; `otlp_bodies.py` reads the requests.
 
 Attributes of OpenTelemetry's conventions (`gen_ai.*`, `cicd.*`, `vcs.*`, `feature_flag.*` and all
 others) are kept under their names. Source: opentelemetry-proto 1.9 (collector and data messages),
@@ -14,7 +14,6 @@ import msgspec
 from sextant.formats.batch import Batch, Budget, Identity, Samples, Span, asset_of, checked
 from sextant.formats.records import Pairs, SpanRow, span_rows
 from sextant.kernel import limits
-from sextant.kernel.errors import BadData
 
 _KINDS = (b"", b"internal", b"server", b"client", b"producer", b"consumer")
 _STATUS = (b"", b"ok", b"error")
@@ -22,83 +21,12 @@ _NO_VALUE = 1  # DataPointFlags
 _STALE = msgspec.msgpack.decode(
     b"\xcb\x7f\xf0\x00\x00\x00\x00\x00\x02"
 )  # Prometheus's staleness marker
+_NO_TRACE, _NO_SPAN = bytes(16), bytes(8)  # ids that are none
 _CUMULATIVE, _DELTA = 2, 1
 _BUCKETS_MAX = 40  # of an exponential histogram: neighbours are merged until so many are left
 # Attributes of a resource that change with every start of a process: as labels they would make new
 # series each time.
 _CHURN = ("process.", "telemetry.sdk.", "telemetry.distro.", "os.description")
-_IDS = {"traceId", "spanId", "parentSpanId"}
-
-
-def parse(signal: str, body: bytes, *, json: bool) -> Any:
-    """Return the request message of a signal (`metrics`, `logs`, `traces`). BadData when the body
-    is no such request."""
-    from google.protobuf import json_format
-    from google.protobuf.message import DecodeError
-
-    kind = _request(signal)
-    try:
-        if not json:
-            return kind.FromString(body)
-        value = msgspec.json.decode(body)
-        if not isinstance(value, dict):
-            raise BadData(
-                "SX-INTAKE-020",
-                "the body is no JSON object",
-                hint=f"send an Export{signal.title()}ServiceRequest",
-            )
-        _hexadecimal(value)
-        return json_format.ParseDict(value, kind(), ignore_unknown_fields=True)
-    except (
-        DecodeError,
-        msgspec.DecodeError,
-        json_format.ParseError,
-        AttributeError,
-        KeyError,
-        TypeError,
-        ValueError,
-        RecursionError,
-        OverflowError,
-    ) as error:
-        raise BadData(
-            "SX-INTAKE-020",
-            f"the body is no OTLP request for {signal}: {str(error)[:200]}",
-            hint="send protobuf as application/x-protobuf, or OTLP's JSON as application/json",
-        ) from error
-
-
-def _request(signal: str) -> Any:
-    if signal == "metrics":
-        from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
-            ExportMetricsServiceRequest,
-        )
-
-        return ExportMetricsServiceRequest
-    if signal == "logs":
-        from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-
-        return ExportLogsServiceRequest
-    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-
-    return ExportTraceServiceRequest
-
-
-def _hexadecimal(value: Any) -> None:
-    """Turn the ids of OTLP's JSON, which are hexadecimal, into the base64 that protobuf's JSON has
-    for bytes."""
-    import base64
-
-    waiting = [value]
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, list):
-            waiting += [inner for inner in one if isinstance(inner, dict | list)]
-            continue
-        for name, inner in one.items():
-            if name in _IDS and isinstance(inner, str):
-                one[name] = base64.b64encode(bytes.fromhex(inner)).decode()
-            elif isinstance(inner, dict | list):
-                waiting.append(inner)
 
 
 # ---------------------------------------------------------------- values
@@ -120,14 +48,15 @@ def value(any_value: Any) -> bytes:
     return msgspec.json.encode(_nested(any_value))
 
 
-def _nested(any_value: Any, depth: int = 0) -> Any:
+def _nested(any_value: Any) -> Any:
+    """Return an AnyValue as JSON has it; protobuf itself reads it to some fifty levels."""
     which = any_value.WhichOneof("value")
-    if which is None or depth > 20:
+    if which is None:
         return None
     if which == "array_value":
-        return [_nested(one, depth + 1) for one in any_value.array_value.values]
+        return [_nested(one) for one in any_value.array_value.values]
     if which == "kvlist_value":
-        return {pair.key: _nested(pair.value, depth + 1) for pair in any_value.kvlist_value.values}
+        return {pair.key: _nested(pair.value) for pair in any_value.kvlist_value.values}
     if which == "bytes_value":
         return any_value.bytes_value.hex()
     return getattr(any_value, which)
@@ -186,7 +115,16 @@ def traces(
                 if not oldest_ns <= start <= newest_ns:
                     batch.refuse("too_old" if start < oldest_ns else "too_new")
                     continue
-                if len(span.trace_id) != 16 or len(span.span_id) != 8:
+                parent = span.parent_span_id
+                if parent == _NO_SPAN:
+                    parent = b""
+                if (
+                    len(span.trace_id) != len(_NO_TRACE)
+                    or span.trace_id == _NO_TRACE
+                    or len(span.span_id) != len(_NO_SPAN)
+                    or span.span_id == _NO_SPAN
+                    or len(parent) not in (0, len(_NO_SPAN))
+                ):
                     batch.refuse("id_malformed")
                     continue
                 if len(span.attributes) > limits.ATTRIBUTES_MAX:
@@ -196,6 +134,8 @@ def traces(
                 for part in (*span.events, *span.links):
                     budget.attributes(4 + len(part.attributes))
                 attributes = pairs(span.attributes)
+                if span.end_time_unix_nano < start:
+                    batch.notice("end_before_start")
                 rows.append(
                     SpanRow(
                         start,
@@ -206,7 +146,7 @@ def traces(
                         span.status.message.encode(),
                         span.trace_id.hex().encode(),
                         span.span_id.hex().encode(),
-                        span.parent_span_id.hex().encode(),
+                        parent.hex().encode(),
                         span.trace_state.encode(),
                         attributes,
                         _events(span.events),
@@ -218,7 +158,7 @@ def traces(
                         Span(
                             span.trace_id,
                             span.span_id,
-                            span.parent_span_id,
+                            parent,
                             span.kind,
                             asset,
                             _peer(attributes),
@@ -387,7 +327,8 @@ def _metric(
     metric: Any, common: list[tuple[str, str]], out: _Points, batch: Batch, budget: Budget
 ) -> None:
     which, name, unit = metric.WhichOneof("data"), metric.name, metric.unit
-    if which is None:
+    if which is None or not name:
+        batch.refuse("value_missing" if which is None else "metric_unnamed")
         return
     data = getattr(metric, which)
     delta = getattr(data, "aggregation_temporality", _CUMULATIVE) == _DELTA
@@ -408,6 +349,8 @@ def _metric(
         if not point.time_unix_nano:
             batch.refuse("time_missing")
         elif which in ("gauge", "sum"):
+            if not _has_value(point, batch):
+                continue
             kind = (
                 "gauge"
                 if which == "gauge" or not data.is_monotonic
@@ -459,6 +402,18 @@ def _metric(
                     "",
                     [*labels, ("le", _number(bound))],
                 )
+
+
+def _has_value(point: Any, batch: Batch) -> bool:
+    """Say whether a number has one, or says that it has none. Count those without, and integers
+    that no float64 holds."""
+    which = point.WhichOneof("value")
+    if which is None and not point.flags & _NO_VALUE:
+        batch.refuse("value_missing")
+        return False
+    if which == "as_int" and int(float(point.as_int)) != point.as_int:
+        batch.notice("integer_rounded")
+    return True
 
 
 def _explicit(point: Any) -> Iterable[tuple[float, int]]:

@@ -9,15 +9,15 @@ are made for all records of a scope at once. Source: opentelemetry-proto 1.9, lo
 import functools
 from typing import Any
 
-from sextant.formats import native
+from sextant.formats import native, otlp_bodies, utf8
 from sextant.formats.batch import Batch, Budget, asset_of
 from sextant.formats.otlp import owner_of_resource, pairs, value
 from sextant.formats.records import SEVERITIES, SEVERITY_NUMBERS, LogColumns, log_rows
 from sextant.kernel import limits
-from sextant.kernel.errors import BadData
 
 _STRING = 0x0A  # AnyValue{string_value}: field 1, length-delimited
 _SHORT = 0x80
+_TRACE_BYTES, _SPAN_BYTES = 16, 8
 _TYPES = {
     "u64": 6,
     "i32": 5,
@@ -64,39 +64,42 @@ def logs(
     """
     from google.protobuf.message import DecodeError
 
-    batch, budget = Batch(), budget or Budget()
-    known = _Known()
+    budget = budget or Budget()
     try:
-        for group in _request().FromString(body).resource_logs:
-            attributes = _resource().FromString(group.resource).attributes
-            budget.attributes(len(attributes))
-            resource = pairs(attributes)
-            asset, whose = asset_of(resource), owner_of_resource(resource, owner)
-            if asset:
-                batch.services.setdefault(asset, whose)
+        return _logs(body, owner, now_ns, oldest_ns, budget)
+    except DecodeError:
+        again = otlp_bodies.repaired("logs", body, budget)
+        whole = again.request.SerializeToString()
+        return again.tell(_logs(whole, owner, now_ns, oldest_ns, budget))
+
+
+def _logs(body: bytes, owner: str, now_ns: int, oldest_ns: int, budget: Budget) -> Batch:
+    batch = Batch()
+    known = _Known()
+    for group in _request().FromString(body).resource_logs:
+        attributes = _resource().FromString(group.resource).attributes
+        budget.attributes(len(attributes))
+        resource = pairs(attributes)
+        asset, whose = asset_of(resource), owner_of_resource(resource, owner)
+        if asset:
+            batch.services.setdefault(asset, whose)
+        budget.group()
+        for scope in group.scope_logs:
             budget.group()
-            for scope in group.scope_logs:
-                budget.group()
-                budget.records(len(scope.log_records))
-                columns = _columns(list(scope.log_records), known, batch, now_ns, oldest_ns)
-                if columns is not None:
-                    name = _scope().FromString(scope.scope).name.encode()
-                    batch.rows.append(
-                        log_rows(
-                            columns,
-                            asset=asset,
-                            owner=whose,
-                            scope=name,
-                            resource=resource,
-                            budget=budget,
-                        )
+            budget.records(len(scope.log_records))
+            columns = _columns(list(scope.log_records), known, batch, now_ns, oldest_ns)
+            if columns is not None:
+                name = _scope().FromString(scope.scope).name.encode()
+                batch.rows.append(
+                    log_rows(
+                        columns,
+                        asset=asset,
+                        owner=whose,
+                        scope=name,
+                        resource=resource,
+                        budget=budget,
                     )
-    except DecodeError as error:
-        raise BadData(
-            "SX-INTAKE-020",
-            f"the body is no OTLP request for logs: {error}",
-            hint="send protobuf as application/x-protobuf, or OTLP's JSON as application/json",
-        ) from error
+                )
     return batch
 
 
@@ -145,10 +148,10 @@ def _columns(
         observed,
         bytes([number for number, _ in severities]),
         [name for _, name in severities],
-        _utf8(bodies),
-        _utf8([record.event_name for record in records]),
-        [record.trace_id.hex().encode() for record in records],
-        [record.span_id.hex().encode() for record in records],
+        _utf8(bodies, batch),
+        _utf8([record.event_name for record in records], batch),
+        _ids([record.trace_id for record in records], _TRACE_BYTES, batch),
+        _ids([record.span_id for record in records], _SPAN_BYTES, batch),
         b"".join((ends.tobytes(), *[name for name, _ in found], *[said for _, said in found])),
     )
 
@@ -166,14 +169,24 @@ def _text(body: bytes) -> bytes:
     return value(_any_value().FromString(body))
 
 
-def _utf8(texts: list[bytes]) -> list[bytes]:
+def _ids(ids: list[bytes], size: int, batch: Batch) -> list[bytes]:
+    """Return ids in hexadecimal; a line whose id is none goes on without it."""
+    if all(len(one) == size for one in ids) and bytes(size) not in ids:
+        return [one.hex().encode() for one in ids]
+    batch.notice("id_not_kept", sum(len(one) not in (0, size) for one in ids))
+    none = bytes(size)
+    return [one.hex().encode() if len(one) == size and one != none else b"" for one in ids]
+
+
+def _utf8(texts: list[bytes], batch: Batch) -> list[bytes]:
     """Return texts that are UTF-8: what is not is replaced, as a decoder shows it."""
     try:
         b"\n".join(
             texts
         ).decode()  # apart: half a character at an end and half at a beginning are none
     except UnicodeDecodeError:
-        return [text.decode("utf-8", "replace").encode() for text in texts]
+        batch.notice("not_utf8_repaired", sum(not utf8.is_utf8(text) for text in texts))
+        return [utf8.repaired(text) for text in texts]
     return texts
 
 

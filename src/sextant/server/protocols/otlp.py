@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
-from sextant.formats import otlp, otlp_logs
-from sextant.formats.batch import Budget, lost, noticed
+from sextant.formats import otlp, otlp_bodies, otlp_logs
+from sextant.formats.batch import Batch, Budget, lost, noticed
 from sextant.kernel.errors import SextantError
 from sextant.server.protocols.port import Answer, Identify, Meant, Taken
 
@@ -36,33 +36,23 @@ class Otlp:
 
     def decode(self, taken: Taken, budget: Budget, *, again: bool = False) -> Meant:  # noqa: ARG002 - keys are of our own making
         signal = taken.path.rpartition("/")[2]
+        is_json = taken.content_type == _JSON
+        if signal == "logs" and not is_json:
+            return Meant(_logs(taken, taken.body, budget))
+        body = otlp_bodies.read(signal, taken.body, json=is_json, budget=budget)
         if signal == "logs":
-            body = (
-                otlp.parse(signal, taken.body, json=True).SerializeToString()
-                if taken.content_type == _JSON
-                else taken.body
-            )
-            return Meant(
-                otlp_logs.logs(
-                    body,
-                    owner=taken.owner,
-                    now_ns=taken.now_ns,
-                    oldest_ns=taken.oldest_ns["logs"],
-                    budget=budget,
-                )
-            )
-        request = otlp.parse(signal, taken.body, json=taken.content_type == _JSON)
-        if signal == "metrics":
-            return Meant(otlp.metrics(request, budget))
-        return Meant(
-            otlp.traces(
-                request,
+            batch = _logs(taken, body.request.SerializeToString(), budget)
+        elif signal == "metrics":
+            batch = otlp.metrics(body.request, budget)
+        else:
+            batch = otlp.traces(
+                body.request,
                 owner=taken.owner,
                 now_ns=taken.now_ns,
                 oldest_ns=taken.oldest_ns["spans"],
                 budget=budget,
             )
-        )
+        return Meant(body.tell(batch))
 
     def yes(
         self,
@@ -107,6 +97,16 @@ class Otlp:
         return Answer(
             status, b"\x08" + _varint(code) + b"\x12" + _varint(len(text)) + text, _PROTOBUF
         )  # google.rpc.Status{code = 1, message = 2}
+
+
+def _logs(taken: Taken, body: bytes, budget: Budget) -> Batch:
+    return otlp_logs.logs(
+        body,
+        owner=taken.owner,
+        now_ns=taken.now_ns,
+        oldest_ns=taken.oldest_ns["logs"],
+        budget=budget,
+    )
 
 
 def _varint(number: int) -> bytes:
