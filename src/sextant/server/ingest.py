@@ -59,6 +59,7 @@ _STATUS = {
     "SX-INTAKE-055": 413,
     "SX-INTAKE-062": 413,
     "SX-INTAKE-063": 413,
+    "SX-INTAKE-067": 415,
     "SX-INTAKE-003": 429,
     "SX-INTAKE-004": 429,
 }
@@ -70,6 +71,7 @@ _REASONS = {
     "SX-INTAKE-059": "defect",
     "SX-INTAKE-062": "too_many_records",
     "SX-INTAKE-063": "too_costly",
+    "SX-INTAKE-067": "content_type",
     "SX-INTAKE-003": "queue_full",
     "SX-INTAKE-004": "too_much_at_once",
 }
@@ -264,12 +266,7 @@ class IngestDoor:
         hand: "_Hand",
     ) -> Answer:
         intake, now_ns = self._intake, self._clock.now_ns()
-        packed = unpacker(
-            body,
-            "snappy"
-            if protocol.name == "remote_write"
-            else headers.get("content-encoding", "identity").strip().lower(),
-        )
+        packed = unpacker(body, protocol.encoding(headers))
         # a CloudEvent in binary mode is said by its headers
         events = sorted(item for item in headers.items() if item[0].startswith("ce-"))
         batch_id = headers.get("idempotency-key", "")

@@ -10,6 +10,7 @@ from sextant.kernel.errors import BadData, UsageError
 _PIECE = 64 << 10  # of the packed body: what lies behind the end of a member is copied
 _OUT = 1 << 20  # of the unpacked one
 _LOOP_MEMBERS = 8
+_LOOP_PACKED = 16 << 10  # of zstd: a fraction of a millisecond, whatever it unpacks to
 
 
 class Unpacker(Protocol):
@@ -31,26 +32,30 @@ def unpacker(body: bytes, encoding: str) -> Unpacker | None:
     not known."""
     if encoding in ("", "identity"):
         return None
-    if encoding in ("gzip", "deflate"):
+    if encoding in ("gzip", "x-gzip", "deflate"):
         return _Inflated(body, encoding)
+    if encoding == "zstd":
+        return _Zstandard(body)
     if encoding == "snappy":
         return _Snappy(body)
     raise UsageError(
         "SX-INTAKE-054",
         f"`{encoding[:40]}` is no content encoding that is taken",
-        hint="gzip, deflate, or none",
+        hint="gzip, zstd, deflate, or none",
     )
 
 
 class _Inflated:
-    """A gzip body of one or several members (RFC 1952), or a zlib one (RFC 1950)."""
+    """A gzip body of one or several members (RFC 1952), or a deflated one: RFC 9110 means zlib's
+    (RFC 1950), and some senders leave its frame out (RFC 1951)."""
 
     def __init__(self, body: bytes, encoding: str) -> None:
         self._body, self._encoding = body, encoding
         self._at = 0
         self._waiting = b""  # taken from the body, not unpacked yet
         self._is_full = False  # the last piece was as long as it might be: more may come of it
-        self._member = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        is_raw = encoding == "deflate" and not _has_frame(body)
+        self._member = zlib.decompressobj(-zlib.MAX_WBITS if is_raw else zlib.MAX_WBITS | 32)
         self._members = 1
         self._out: list[bytes] = []
         self._size = 0
@@ -98,7 +103,7 @@ class _Inflated:
         if not self._waiting:
             self._take()
             return bool(self._waiting)
-        if self._encoding != "gzip":
+        if self._encoding == "deflate":
             raise self._damaged("something stands behind its end")
         self._member = zlib.decompressobj(zlib.MAX_WBITS | 32)
         self._members += 1
@@ -113,6 +118,49 @@ class _Inflated:
         return BadData(
             "SX-INTAKE-056", f"the body is no {self._encoding}: {why}", hint="send it again"
         )
+
+
+class _Zstandard:
+    """A body of one or several Zstandard frames (RFC 8878), which need not say their size."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def on_loop(self) -> bytes | None:
+        if len(self._body) > _LOOP_PACKED:
+            return None
+        return self._unpacked(limits.LOOP_UNPACKED_BYTES_MAX)
+
+    def whole(self) -> bytes:
+        whole = self._unpacked(limits.BODY_UNPACKED_BYTES_MAX)
+        if whole is None:
+            raise too_large_unpacked()
+        return whole
+
+    def _unpacked(self, most: int) -> bytes | None:
+        """Return the body, None when it is larger than `most`: the library fills a buffer of that
+        size and no more, without the interpreter."""
+        import cramjam
+        import numpy as np
+
+        # memory that is not written to is none
+        out = np.empty(most, np.uint8).data
+        try:
+            size = cramjam.zstd.decompress_into(self._body, out)
+        except cramjam.DecompressionError as error:
+            if "whole buffer" in str(error):
+                return None
+            raise BadData(
+                "SX-INTAKE-056", f"the body is no zstd: {error}", hint="send it again"
+            ) from error
+        whole = out[:size]
+        return bytes(whole) if size <= limits.LOOP_UNPACKED_BYTES_MAX else cast("bytes", whole)
+
+
+def _has_frame(body: bytes) -> bool:
+    """Say whether a deflated body begins as zlib's or gzip's do."""
+    is_zlib = len(body) > 1 and body[0] & 0xF == 8 and (body[0] << 8 | body[1]) % 31 == 0
+    return is_zlib or body.startswith(b"\x1f\x8b") or len(body) < 2
 
 
 class _Snappy:

@@ -8,7 +8,7 @@ import msgspec
 from sextant.formats import otlp, otlp_bodies, otlp_logs
 from sextant.formats.batch import Batch, Budget, lost, noticed
 from sextant.kernel.errors import SextantError
-from sextant.server.protocols.port import Answer, Identify, Meant, Taken
+from sextant.server.protocols.port import Answer, Identify, Meant, Taken, content_encoding
 
 _JSON, _PROTOBUF = "application/json", "application/x-protobuf"
 _NAMES = {
@@ -28,6 +28,9 @@ class Otlp:
     paths: tuple[str, ...] = ("/v1/metrics", "/v1/logs", "/v1/traces")
     types: tuple[str, ...] = (_PROTOBUF, _JSON)
     identify: Identify = staticmethod(otlp.identify)
+
+    def encoding(self, headers: Mapping[str, str]) -> str:
+        return content_encoding(headers)
 
     def is_small(self, taken: Taken) -> bool:
         if taken.content_type == _JSON:  # protobuf's JSON is read by Python: 10 us a message

@@ -5,7 +5,15 @@ from collections.abc import Mapping
 from sextant.formats import cloudevents, jsonlines
 from sextant.formats.batch import Budget
 from sextant.kernel.errors import SextantError, UsageError
-from sextant.server.protocols.port import Answer, Identify, Meant, Taken, counted, problem
+from sextant.server.protocols.port import (
+    Answer,
+    Identify,
+    Meant,
+    Taken,
+    content_encoding,
+    counted,
+    problem,
+)
 
 _SMALL = 16 << 10
 
@@ -24,6 +32,9 @@ class JsonLines:
     )
 
     identify: Identify = None
+
+    def encoding(self, headers: Mapping[str, str]) -> str:
+        return content_encoding(headers)
 
     def is_small(self, taken: Taken) -> bool:
         return len(taken.body) <= _SMALL
@@ -69,6 +80,9 @@ class CloudEvents:
     types: tuple[str, ...] = ()  # in binary mode the type is that of the data
 
     identify: Identify = None
+
+    def encoding(self, headers: Mapping[str, str]) -> str:
+        return content_encoding(headers)
 
     def is_small(self, taken: Taken) -> bool:
         return len(taken.body) <= _SMALL

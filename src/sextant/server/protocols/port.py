@@ -52,6 +52,11 @@ class Protocol(typing.Protocol):
     types: tuple[str, ...]  # content types that it takes; () = any
     identify: Identify
 
+    def encoding(self, headers: Mapping[str, str]) -> str:
+        """Return how a body is packed, lower case; UsageError for a form of the protocol that is
+        not taken."""
+        ...
+
     def is_small(self, taken: Taken) -> bool:
         """Say whether a request may be decoded on the event loop: the worst one that may takes some
         ten milliseconds."""
@@ -80,6 +85,11 @@ def decode(protocol: Protocol, taken: Taken, budget: Budget, *, again: bool = Fa
     meant = protocol.decode(taken, budget, again=again)
     budget.check_row_bytes(sum(len(rows.block) for rows in meant.batch.rows))
     return meant
+
+
+def content_encoding(headers: Mapping[str, str]) -> str:
+    """Return how a request says that its body is packed."""
+    return headers.get("content-encoding", "identity").strip().lower()
 
 
 def loop_budget(protocol: Protocol) -> Budget:

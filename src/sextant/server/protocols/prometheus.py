@@ -11,8 +11,18 @@ from sextant.formats import exposition, remote_write
 from sextant.formats.batch import Budget, lost
 from sextant.kernel import limits
 from sextant.kernel.errors import SextantError, UsageError
-from sextant.server.protocols.port import Answer, Identify, Labels, Meant, Taken, counted, problem
+from sextant.server.protocols.port import (
+    Answer,
+    Identify,
+    Labels,
+    Meant,
+    Taken,
+    content_encoding,
+    counted,
+    problem,
+)
 
+_MESSAGE = "prometheus.WriteRequest"  # of remote write 1.0
 _TIME_DIGITS_MAX = 18  # of milliseconds since 1970 in 64 bits
 _SMALL_COLUMNS = 512 << 10  # cut out by C: a request of 2,000 samples takes a millisecond
 _SMALL_TEXT = 32 << 10
@@ -25,6 +35,25 @@ class RemoteWrite:
     paths: tuple[str, ...] = ("/api/v1/write",)
     types: tuple[str, ...] = ("application/x-protobuf",)
     identify: Identify = staticmethod(remote_write.identify)
+
+    def encoding(self, headers: Mapping[str, str]) -> str:
+        # Remote-Write 2.0 specification: a receiver answers 415 to a message that it does not know
+        proto = _parameter(headers.get("content-type", ""), "proto")
+        if proto not in ("", _MESSAGE):
+            raise UsageError(
+                "SX-INTAKE-067",
+                f"`{proto[:80]}` is not taken: only remote write 1.0 is",
+                hint=f"in Prometheus, `protobuf_message: {_MESSAGE}` of remote_write",
+            )
+        # as Prometheus: old senders of 1.0 do not say how they pack
+        packed = content_encoding(headers) if headers.get("content-encoding") else "snappy"
+        if packed != "snappy":
+            raise UsageError(
+                "SX-INTAKE-054",
+                f"`{packed[:40]}` is no content encoding of remote write",
+                hint="snappy, in its block format",
+            )
+        return packed
 
     def is_small(self, taken: Taken) -> bool:
         return len(taken.body) <= _SMALL_COLUMNS
@@ -65,6 +94,9 @@ class Exposition:
     paths: tuple[str, ...] = ("/v1/exposition",)
     types: tuple[str, ...] = ("text/plain", "application/openmetrics-text")
     identify: Identify = staticmethod(exposition.identify)
+
+    def encoding(self, headers: Mapping[str, str]) -> str:
+        return content_encoding(headers)
 
     def is_small(self, taken: Taken) -> bool:
         return len(taken.body) <= _SMALL_TEXT
@@ -118,3 +150,12 @@ class Exposition:
 
     def no(self, content_type: str, status: int, error: SextantError) -> Answer:  # noqa: ARG002
         return problem(status, error)
+
+
+def _parameter(content_type: str, name: str) -> str:
+    """Return a parameter of a content type, "" when it has none of that name."""
+    for part in content_type.split(";")[1:]:
+        key, _, value = part.partition("=")
+        if key.strip().lower() == name:
+            return value.strip().strip('"')
+    return ""
