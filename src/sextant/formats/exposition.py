@@ -28,6 +28,8 @@ _LINE = re.compile(
 _LABEL = re.compile(
     rb'\s*(?:([^\s=,"{}]+)\s*=\s*"((?:[^"\\]|\\.)*)"|"((?:[^"\\]|\\.)*)"(?:\s*=\s*"((?:[^"\\]|\\.)*)")?)\s*(?:,|$)'
 )
+_STALE_BITS = 0x7FF0000000000002  # the staleness marker of Prometheus, a NaN
+_KEY_COST = 64  # bytes of memory beside those of a key
 _INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
 _KINDS = {
     b"counter": "counter",
@@ -41,12 +43,18 @@ _KINDS = {
 
 
 def decode(
-    body: bytes, *, at_ms: int, openmetrics: bool = False, budget: Budget | None = None
+    body: bytes,
+    *,
+    at_ms: int,
+    openmetrics: bool = False,
+    stale: bool = False,
+    budget: Budget | None = None,
 ) -> tuple[Batch, Kinds]:
     """Return the samples of an exposition and what it says of its metrics.
 
     body    UTF-8
     at_ms   the time of samples that bring none: when the target was asked
+    stale   the values are staleness markers, whatever is written: the series have ended
     Raises  BadData with the line that cannot be read, or when an OpenMetrics exposition has no
             end; TooMuch when samples, or lines about metrics, exceed the budget
     """
@@ -101,10 +109,36 @@ def decode(
             hint="send it whole",
         )
     if keys:
-        batch.samples.append(
-            Samples(keys, np.array(times, np.int64), np.array(values, np.float64), identify)
-        )
+        numbers = np.array(values, np.float64)
+        if stale:
+            numbers = np.full(len(keys), _STALE_BITS, np.uint64).view(np.float64)
+        batch.samples.append(Samples(keys, np.array(times, np.int64), numbers, identify))
     return batch, {name: (kinds.get(name, ""), units.get(name, "")) for name in {*kinds, *units}}
+
+
+def keys_at_scrape(body: bytes, most: int) -> set[bytes]:
+    """Return the keys of samples that bring no time of their own: those that end when a target no
+    longer has them. Empty when they come to more than `most` bytes."""
+    out: set[bytes] = set()
+    size = 0
+    for line in body.split(b"\n"):
+        found = None if line.startswith(b"#") else _LINE.fullmatch(line.rstrip(b"\r"))
+        if found is None or not found[1] or found[3] is not None:
+            continue
+        size += len(found[1]) + _KEY_COST
+        if size > most:
+            return set()
+        out.add(found[1])
+    return out
+
+
+def ended(before: set[bytes], now: set[bytes]) -> list[bytes]:
+    """Return the keys of series that were there before and are not now, also written otherwise."""
+    gone, new = before - now, now - before
+    if not gone or not new:
+        return sorted(gone)
+    still = {tuple(identify(key).labels) for key in new}
+    return sorted(key for key in gone if tuple(identify(key).labels) not in still)
 
 
 def identify(key: bytes) -> Identity:

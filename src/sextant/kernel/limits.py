@@ -217,6 +217,9 @@ SERIES_BYTES_MAX = 512 << 20
 SERIES_LIVE_S = 7200.0  # a series that was silent for so long no longer counts
 # a series' labels are written again after so long: last_seen is right to this
 SERIES_REPEATED_S = 3600.0
+# of the series of a scraped target that are remembered until the next scrape, to tell which have
+# ended: some 40,000. Those of a larger target get no staleness markers
+SCRAPE_KEYS_BYTES_MAX = 8 << 20
 FUTURE_S = 600.0  # a timestamp may lie so far ahead of our clock
 # attributes of a log line, span or event; the specification of OpenTelemetry has the same
 ATTRIBUTES_MAX = 128

@@ -1,5 +1,5 @@
 """Fetches metrics from configured targets and hands them to the ingest door, as Prometheus does:
-`up` says whether it worked.
+`up` says whether it worked, and what a target no longer has gets a staleness marker.
 
 One thread for each target would wait most of its time, so a few threads share them; a target that
 is slow delays only itself.
@@ -12,8 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 from sextant.app.config import Scrape
+from sextant.formats import exposition
+from sextant.kernel import limits
 from sextant.kernel.clock import Clock
-from sextant.kernel.errors import SextantError
+from sextant.kernel.errors import BadData, SextantError, UsageError
 from sextant.kernel.lengths import length_s
 from sextant.server.outgoing import fetch
 
@@ -21,6 +23,7 @@ _ACCEPT = (
     "application/openmetrics-text;version=1.0.0;q=0.9,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
 )
 _AT_ONCE = 8
+_TEXT = "text/plain; version=0.0.4"
 
 
 class Sender(Protocol):
@@ -52,6 +55,8 @@ class Scraper:
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="sextant-scrape")
         self.problems: dict[str, str] = {}
+        # (job, URL) -> the series of the last scrape; a target is scraped by one thread at a time
+        self._last: dict[tuple[str, str], set[bytes]] = {}
 
     def step(self) -> None:
         now = self._clock.monotonic_s()
@@ -77,7 +82,7 @@ class Scraper:
 
     def scrape(self, target: Scrape) -> None:
         """Fetch one target and send what it said, and whether and how long it took. Raises what
-        sending raises."""
+        sending raises. An exposition that cannot be read is a failed scrape, as in Prometheus."""
         at_ms = self._clock.now_ns() // 1_000_000
         begun = self._clock.monotonic_s()
         up, body, kind = 0, b"", ""
@@ -104,8 +109,22 @@ class Scraper:
             {name: value for name, value in where.items() if value}
         )
         if up:
-            self._sender.send(
-                "POST", path, body, {"Content-Type": kind or "text/plain; version=0.0.4"}
-            )
+            try:
+                self._sender.send("POST", path, body, {"Content-Type": kind or _TEXT})
+            except (BadData, UsageError) as error:
+                up = 0
+                self.problems[target.job] = error.message
+        self._end_series(target, path, body if up else b"")
         own = f"up {up}\nscrape_duration_seconds {took:.6f}\nscrape_body_size_bytes {len(body)}\n"
-        self._sender.send("POST", path, own.encode(), {"Content-Type": "text/plain; version=0.0.4"})
+        self._sender.send("POST", path, own.encode(), {"Content-Type": _TEXT})
+
+    def _end_series(self, target: Scrape, path: str, body: bytes) -> None:
+        """Send a staleness marker for each series that the last scrape had and this one has not:
+        whoever asks for it gets nothing, and not its last value for minutes."""
+        at = (target.job, target.url)
+        now = exposition.keys_at_scrape(body, limits.SCRAPE_KEYS_BYTES_MAX)
+        gone = exposition.ended(self._last.get(at, set()), now)
+        if gone:
+            lines = b"".join(key + b" NaN\n" for key in gone)
+            self._sender.send("POST", f"{path}&stale=1", lines, {"Content-Type": _TEXT})
+        self._last[at] = now

@@ -88,7 +88,8 @@ class RemoteWrite:
 
 
 class Exposition:
-    """POST /v1/exposition?job=...&instance=...&asset=...&at=MS."""
+    """POST /v1/exposition?job=...&instance=...&asset=...&at=MS; with `stale=1` its series have
+    ended."""
 
     name = "exposition"
     paths: tuple[str, ...] = ("/v1/exposition",)
@@ -118,6 +119,7 @@ class Exposition:
             taken.body,
             at_ms=int(at) if at else taken.now_ns // 1_000_000,
             openmetrics=open_metrics,
+            stale=taken.query.get("stale") == "1",
             budget=budget,
         )
         if not at:

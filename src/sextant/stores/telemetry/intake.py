@@ -354,13 +354,17 @@ class Intake:
     def _learn(self, kinds: Iterable[tuple[bytes, tuple[str, str]]]) -> None:
         """Note what senders say of metrics. Bounded: what is beyond is not noted."""
         known = self.series.kinds
+        changed = []
         for family, (kind, unit) in kinds:
             if (
-                (family in known or len(known) < limits.SERIES_MAX)
+                known.get(family) != (kind, unit)
+                and (family in known or len(known) < limits.SERIES_MAX)
                 and len(family) <= limits.LABEL_VALUE_BYTES_MAX
                 and len(unit) <= limits.LABEL_CHARS_MAX
             ):
                 known[family] = (kind, unit)
+                changed.append(family)
+        self.series.describe_again(changed)
 
     def _overflow(
         self, protocol: str, owner: str, count: int, now_ms: int

@@ -7,7 +7,7 @@ in a few arrays. Labels are not kept; they are read from the raw bytes again whe
 written once more.
 """
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,6 +30,7 @@ _UNKNOWN = -(1 << 62)  # the code of a key that was not seen before
 _KEY_COST = 100  # what a key costs beside its length, in bytes of SLICE_KEY_BYTES
 # the protocol of samples that the intake makes itself: they need no place in a budget
 OWN = "sextant"
+_SUFFIXES = (b"_total", b"_bucket", b"_count", b"_sum")  # metadata names the family without them
 ROLLUP_S = 300  # length of a bucket of obs.rollups
 _TS = "DateTime64(3, 'UTC')"
 
@@ -113,6 +114,7 @@ class Series:
         self._digits = np.zeros(size, np.uint8)
         self._failures = np.zeros(size, np.uint8)
         self._written = np.zeros(size, np.int64)  # when its row was last written, ms
+        self._changed = np.zeros(size, bool)  # its kind became known after its row was made
         self._seen = np.zeros(size, np.int64)
         self._powers = np.concatenate(
             [10.0 ** np.arange(_DIGITS_MAX + 1), np.ones(256 - _DIGITS_MAX - 1)]
@@ -266,7 +268,24 @@ class Series:
 
     def mark_written(self, codes: "np.ndarray[Any, Any]", now_ms: int) -> None:
         """Note that the rows of series are on their way to the tables."""
-        self._written[codes] = now_ms
+        import numpy as np
+
+        self._written[codes] = np.where(self._changed[codes], 0, now_ms)
+        self._changed[codes] = False
+
+    def describe_again(self, families: Iterable[bytes]) -> None:
+        """Write the rows of series once more when they are next seen: only now is it known of what
+        kind their metrics are. A row that is on its way says the old kind."""
+        import numpy as np
+
+        names = [family + suffix for family in families for suffix in (b"", *_SUFFIXES)]
+        found = [self._metric_codes[name] for name in names if name in self._metric_codes]
+        if found:
+            is_meant = np.zeros(len(self._metrics), bool)
+            is_meant[found] = True
+            codes = np.flatnonzero(is_meant[self._metric[: len(self._keys)]])
+            self._written[codes] = 0
+            self._changed[codes] = True
 
     def forget_written(self) -> None:
         """Write the rows of all series anew when they are next seen: a batch that held some did not
@@ -323,7 +342,7 @@ class Series:
         self._metric[code] = _numbered(self._metric_codes, self._metrics, metric)
         self._service[code] = _numbered(self._service_codes, self._services, (asset, owner))
         self._digits[code] = self._failures[code] = 0
-        self._written[code] = self._seen[code] = 0
+        self._written[code] = self._seen[code] = self._changed[code] = 0
         sender = space.owner
         self.by_owner[sender] = self.by_owner.get(sender, 0) + 1
         self.count += 1
@@ -344,7 +363,9 @@ class Series:
     def _grow(self) -> None:
         import numpy as np
 
-        for name in ("_id", "_metric", "_service", "_digits", "_failures", "_written", "_seen"):
+        for name in (
+            "_id", "_metric", "_service", "_digits", "_failures", "_written", "_changed", "_seen",
+        ):  # fmt: skip
             now = getattr(self, name)
             setattr(self, name, np.concatenate([now, np.zeros_like(now)]))
 
@@ -520,7 +541,7 @@ class Series:
     def _kind(self, metric: bytes, identity: Identity) -> tuple[str, str]:
         if metric in self.kinds:
             return self.kinds[metric]
-        for suffix in (b"_total", b"_bucket", b"_count", b"_sum"):  # metadata names the family
+        for suffix in _SUFFIXES:
             family = metric.removesuffix(suffix)
             if family != metric and family in self.kinds:
                 return self.kinds[family]
