@@ -27,7 +27,7 @@ NOTICES = frozenset(
         "end_before_start",  # a span: kept with a duration of 0
         "integer_rounded",  # a sample beyond 2^53: kept as the nearest float64
         "id_not_kept",  # the trace or span id of a log line is none: kept without it
-        "exemplar_not_kept",
+        "exemplar_not_kept",  # it is older than spans are kept, or cannot be read: its sample is
     }
 )
 _LABELS_END = b"\xff"  # in no UTF-8 text, so joined labels cannot run into each other
@@ -51,6 +51,16 @@ class Identity(NamedTuple):
     asset: str = ""  # "" = follows from the labels
     owner: str = ""  # "" = the sender's
     refused: str = ""
+
+
+class Exemplar(NamedTuple):
+    """A measurement behind a sample, as it was gathered. `key` stands for the labels of its series,
+    as in `Samples`; `labels` are its own, with the ids of its trace and span among them."""
+
+    key: bytes
+    value: float
+    ts_ns: int
+    labels: Labels
 
 
 class Samples(NamedTuple):
@@ -91,6 +101,7 @@ class Batch(msgspec.Struct):
               than sent
     first     the first record that could not be read, in words for its sender
     spans     for the calls between services
+    exemplars of samples, until they become rows; see `exemplars.py`
     timed     every record has a time of its own, so that an equal body is a repetition and not a
               second report
     """
@@ -100,6 +111,7 @@ class Batch(msgspec.Struct):
     services: dict[str, str] = msgspec.field(default_factory=dict)
     refused: dict[str, int] = msgspec.field(default_factory=dict)
     spans: list[Span] = msgspec.field(default_factory=list)
+    exemplars: list[Exemplar] = msgspec.field(default_factory=list)
     timed: bool = True
     first: str = ""
 

@@ -10,6 +10,7 @@ import re
 from sextant.formats.batch import (
     Batch,
     Budget,
+    Exemplar,
     Identity,
     Samples,
     asset_of,
@@ -17,6 +18,7 @@ from sextant.formats.batch import (
     kind_by_name,
     owner_of,
 )
+from sextant.formats.times import time_ns
 from sextant.kernel import limits
 from sextant.kernel.errors import BadData
 
@@ -30,6 +32,7 @@ _LABEL = re.compile(
 )
 _STALE_BITS = 0x7FF0000000000002  # the staleness marker of Prometheus, a NaN
 _KEY_COST = 64  # bytes of memory beside those of a key
+_EXEMPLAR = re.compile(rb"#[ \t]*(\{.*\})[ \t]+(\S+)(?:[ \t]+([0-9][0-9.eE+]{0,40}))?")
 _INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
 _KINDS = {
     b"counter": "counter",
@@ -62,7 +65,8 @@ def decode(
 
     comments = body.count(b"\n#")
     # a metric has up to three lines about it: help, type, unit
-    (budget or Budget()).records(max(body.count(b"\n") - comments, comments // 3))
+    budget = budget or Budget()
+    budget.records(max(body.count(b"\n") - comments, comments // 3))
     batch, kinds, units = Batch(), dict[bytes, str](), dict[bytes, str]()
     keys: list[bytes] = []
     values: list[float] = []
@@ -98,7 +102,12 @@ def decode(
         except (ValueError, OverflowError) as error:
             raise _malformed(number, line, "its value or time is no number") from error
         if found[4]:
-            batch.refuse("exemplar_not_kept")
+            budget.records()
+            exemplar = _exemplar(found[1], found[4], at)
+            if exemplar is None:
+                batch.notice("exemplar_not_kept")
+            else:
+                batch.exemplars.append(exemplar)
         keys.append(found[1])
         values.append(value)
         times.append(at)
@@ -139,6 +148,21 @@ def ended(before: set[bytes], now: set[bytes]) -> list[bytes]:
         return sorted(gone)
     still = {tuple(identify(key).labels) for key in new}
     return sorted(key for key in gone if tuple(identify(key).labels) not in still)
+
+
+def _exemplar(key: bytes, text: bytes, at_ms: int) -> Exemplar | None:
+    """Return what stands behind a sample (`# {trace_id="..."} 0.67 1520879607.789`), None when it
+    is no exemplar."""
+    found = _EXEMPLAR.fullmatch(text.rstrip())
+    if found is None:
+        return None
+    at = at_ms * 1_000_000 if found[3] is None else time_ns(found[3].decode())
+    try:
+        value = float(found[2])
+        labels = [pair for pair in identify(found[1]).labels if pair[0] != b"__name__"]
+    except (ValueError, BadData):
+        return None
+    return None if at is None else Exemplar(key, value, at, labels)
 
 
 def identify(key: bytes) -> Identity:

@@ -66,6 +66,11 @@ def pairs(attributes: Any) -> list[tuple[bytes, bytes]]:
     return [(pair.key.encode(), value(pair.value)) for pair in attributes]
 
 
+def is_label(name: str) -> bool:
+    """Say whether an attribute of a resource is a label of its series."""
+    return not name.startswith(_CHURN)
+
+
 def _resource(group: Any) -> list[tuple[bytes, bytes]]:
     return pairs(group.resource.attributes)
 
@@ -275,7 +280,7 @@ def metrics(request: Any, budget: Budget | None = None) -> Batch:
                 (one.key, value(one.value).decode("utf-8", "replace"))
                 for one in group.resource.attributes
             )
-            if value and not name.startswith(_CHURN)
+            if value and is_label(name)
         ]
         for scope in group.scope_metrics:
             budget.group()
@@ -344,8 +349,6 @@ def _metric(
             for key, value in ({**dict(common), **own} if own else dict(common)).items()
             if value
         ]
-        if len(getattr(point, "exemplars", ())):
-            batch.refuse("exemplar_not_kept", len(point.exemplars))
         if not point.time_unix_nano:
             batch.refuse("time_missing")
         elif which in ("gauge", "sum"):

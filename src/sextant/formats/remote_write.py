@@ -20,6 +20,7 @@ from typing import Any
 from sextant.formats.batch import (
     Batch,
     Budget,
+    Exemplar,
     Identity,
     Labels,
     Samples,
@@ -53,7 +54,7 @@ def decode(body: bytes, budget: Budget | None = None) -> Batch:
 
     body    protobuf, decompressed
     Raises  BadData when it is not a WriteRequest, TooMuch when it exceeds the budget. Native
-            histograms and exemplars are counted as refused.
+            histograms are counted as refused.
     """
     import numpy as np
 
@@ -184,6 +185,7 @@ def _whole(
     for message in series:
         budget.field_bytes(len(message))
         labels: list[bytes] = []
+        exemplars: list[bytes] = []
         found = 0
         for number, value, raw in _fields(message):
             if number == 1 and isinstance(value, bytes):
@@ -200,15 +202,40 @@ def _whole(
                 ts.append(at)
                 values.append(number_sent)
                 found += 1
-            elif number == 3:
-                batch.refuse("exemplar_not_kept")
+            elif number == 3 and isinstance(value, bytes):
+                exemplars.append(value)
             elif number == 4:
                 batch.refuse("native_histogram")
         key = b"".join(labels)
-        budget.records(found)
+        budget.records(found + len(exemplars))
+        batch.exemplars += [_exemplar(key, one) for one in exemplars]
         budget.row_bytes(len(key) * found)
         keys += [key] * found
     return keys, ts, values
+
+
+def _exemplar(key: bytes, message: bytes) -> Exemplar:
+    labels: Labels = []
+    number, at = 0.0, 0
+    for part, piece, _ in _fields(message):
+        if part == 1 and isinstance(piece, bytes):
+            if len(labels) < limits.LABELS_MAX:
+                labels.append(_label(piece))
+        elif part == 2 and isinstance(piece, float):
+            number = piece
+        elif part == 3 and isinstance(piece, int):
+            at = piece - (1 << 64) if piece >> 63 else piece
+    return Exemplar(key, number, at * 1_000_000, labels)
+
+
+def _label(message: bytes) -> tuple[bytes, bytes]:
+    name = text = b""
+    for part, piece, _ in _fields(message):
+        if part == 1 and isinstance(piece, bytes):
+            name = piece
+        elif part == 2 and isinstance(piece, bytes):
+            text = piece
+    return name, text
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | float | bytes, bytes]]:

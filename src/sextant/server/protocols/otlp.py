@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from sextant.formats import otlp, otlp_bodies, otlp_logs
+from sextant.formats import exemplars, otlp, otlp_bodies, otlp_logs
 from sextant.formats.batch import Batch, Budget, lost, noticed
 from sextant.kernel.errors import SextantError
 from sextant.server.protocols.port import Answer, Identify, Meant, Taken, content_encoding
@@ -47,6 +47,8 @@ class Otlp:
             batch = _logs(taken, body.request.SerializeToString(), budget)
         elif signal == "metrics":
             batch = otlp.metrics(body.request, budget)
+            window = exemplars.Window(taken.owner, taken.now_ns, taken.oldest_ns["spans"])
+            exemplars.of_otlp(body.request, batch, window, budget)
         else:
             batch = otlp.traces(
                 body.request,

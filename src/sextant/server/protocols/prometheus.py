@@ -7,7 +7,7 @@ again, 429 and 5xx for what may be.
 
 from collections.abc import Mapping
 
-from sextant.formats import exposition, remote_write
+from sextant.formats import exemplars, exposition, remote_write
 from sextant.formats.batch import Budget, lost
 from sextant.kernel import limits
 from sextant.kernel.errors import SextantError, UsageError
@@ -61,6 +61,7 @@ class RemoteWrite:
     def decode(self, taken: Taken, budget: Budget, *, again: bool = False) -> Meant:
         read = remote_write.decode_whole if again else remote_write.decode
         batch = read(taken.body, budget)
+        exemplars.keep(batch, remote_write.identify, _window(taken), budget)
         return Meant(batch, kinds={} if batch.samples else remote_write.kinds(taken.body, budget))
 
     def yes(
@@ -138,6 +139,7 @@ class Exposition:
         # they stand in the row of each series
         count = sum(len(samples.keys) for samples in batch.samples)
         budget.row_bytes(count * sum(len(value) for _, value in more))
+        exemplars.keep(batch, exposition.identify, _window(taken), budget, more)
         return Meant(batch, more, kinds)
 
     def yes(
@@ -152,6 +154,10 @@ class Exposition:
 
     def no(self, content_type: str, status: int, error: SextantError) -> Answer:  # noqa: ARG002
         return problem(status, error)
+
+
+def _window(taken: Taken) -> exemplars.Window:
+    return exemplars.Window(taken.owner, taken.now_ns, taken.oldest_ns["spans"])
 
 
 def _parameter(content_type: str, name: str) -> str:

@@ -17,6 +17,7 @@ _TIMES = {
     "logs": "toDateTime(ts)",
     "spans": "toDateTime(ts)",
     "events": "toDateTime(ts)",
+    "exemplars_seen": "toDateTime(ts)",
     "rollups": "bucket",
 }
 DAYS = {
@@ -65,7 +66,7 @@ def migrate(store: Telemetry, retention_days: Mapping[str, int] | None = None) -
         for statement in statements(text):
             store.run(statement)
         store.run(f"INSERT INTO obs.schema_version (version, name) VALUES ({number}, '{name}')")
-    _keep(store, days)
+    _keep(store, {**days, "exemplars_seen": days["spans"]})  # they lead to spans
 
 
 def _keep(store: Telemetry, days: Mapping[str, int]) -> None:

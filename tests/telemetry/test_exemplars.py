@@ -1,0 +1,143 @@
+"""Exemplars of every format: from a number to the trace behind it."""
+
+import json
+import struct
+import time
+from typing import Any
+
+import cramjam
+import pytest
+from remote_writer import HEADERS, TYPE, series
+from telemetry_process import Telemetry
+
+from sextant.formats.native import varint
+
+NOW = time.time_ns() // 10**6 * 10**6 - 5 * 10**9
+MS = NOW // 10**6
+TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+
+
+def kept(process: Telemetry, metric: str) -> list[dict[str, Any]]:
+    return process.rows(
+        "SELECT toString(toUnixTimestamp64Nano(ts)) AS at, value, trace_id, span_id, labels, "
+        "attributes, asset, owner, toString(series) AS series FROM obs.exemplars WHERE metric = "
+        "{m:String} ORDER BY value",
+        m=metric,
+    )
+
+
+def ids(process: Telemetry, metric: str) -> set[str]:
+    """Return the ids of the series of a metric."""
+    return {
+        row["id"]
+        for row in process.rows(
+            "SELECT DISTINCT toString(series) AS id FROM obs.series WHERE metric = {m:String}",
+            m=metric,
+        )
+    }
+
+
+def test_of_opentelemetry(process: Telemetry, token: str) -> None:
+    """If this fails, a slow request in a histogram does not lead to its trace."""
+    at = {"timeUnixNano": str(NOW), "attributes": [
+        {"key": "route", "value": {"stringValue": "/buy"}}]}  # fmt: skip
+    exemplar = {
+        "timeUnixNano": str(NOW - 7), "asDouble": 0.7, "traceId": TRACE, "spanId": SPAN,
+        "filteredAttributes": [{"key": "customer", "value": {"intValue": "7"}}],
+    }  # fmt: skip
+    body = {"resourceMetrics": [{
+        "resource": {"attributes": [
+            {"key": "service.name", "value": {"stringValue": "shown"}},
+            {"key": "process.pid", "value": {"intValue": "7"}},
+            {"key": "sextant.owner", "value": {"stringValue": "web"}}]},
+        "scopeMetrics": [{"metrics": [
+            {"name": "ex.lat", "histogram": {"aggregationTemporality": 2, "dataPoints": [
+                {**at, "count": "2", "sum": 1, "bucketCounts": ["1", "1"], "explicitBounds": [0.5],
+                 "exemplars": [exemplar, {**exemplar, "timeUnixNano": "0", "asDouble": 0.8}]}]}},
+            {"name": "ex.count", "sum": {"isMonotonic": True, "aggregationTemporality": 2,
+                "dataPoints": [{**at, "asInt": 7, "exemplars": [{"asInt": "3", "timeUnixNano":
+                    str(NOW)}, {**exemplar, "timeUnixNano": "5"}]}]}},
+        ]}],
+    }]}  # fmt: skip
+    answer = process.post(
+        "/v1/metrics", json.dumps(body).encode(), token=token, content_type="application/json"
+    )
+    assert answer.json["partialSuccess"]["errorMessage"] == "1 kept: exemplar_not_kept"
+    first, second = kept(process, "ex.lat")
+    labels = {"route": "/buy", "service.name": "shown", "sextant.owner": "web"}
+    assert first == {
+        "at": str(NOW - 7), "value": 0.7, "trace_id": TRACE, "span_id": SPAN, "labels": labels,
+        "attributes": {"customer": "7"}, "asset": "service:shown", "owner": "web",
+        "series": first["series"],
+    }  # fmt: skip
+    assert (second["at"], second["value"]) == (str(NOW), 0.8)
+    (number,) = kept(process, "ex.count")
+    assert (number["value"], number["trace_id"]) == (3, "")
+    assert {number["series"]} == ids(process, "ex.count")
+
+
+def test_of_openmetrics(process: Telemetry, token: str) -> None:
+    """If this fails, exemplars of scraped targets are lost, or counted once for each scrape."""
+    body = (
+        "# TYPE lat histogram\n"
+        f'lat_bucket{{le="0.5",route="/a"}} 1 # {{trace_id="{TRACE.upper()}",span_id="{SPAN}",u="x y"}} 0.25 {MS / 1000}\n'
+        f'lat_bucket{{le="+Inf",route="/a"}} 2 # {{traceID="{TRACE}"}} 0.75\n'
+        f'jobs_total{{a="}} # {{"}} 7 # {{trace_id="{TRACE}"}} 1.0 {MS / 1000:.9f}\n'
+        "odd_total 1 # {trace_id=} 1\n"
+        'old_total 1 # {trace_id="a"} 1 1000000000.5\n'
+        "# EOF\n"
+    ).encode()
+    for _ in range(3):
+        answer = process.post(
+            f"/v1/exposition?job=shown&asset=service:shown&at={MS}",
+            body,
+            token=token,
+            content_type="application/openmetrics-text",
+        )
+        assert answer.status == 200
+        body = body.replace(b"# EOF", b"# HELP x y\n# EOF")  # another body with the same exemplars
+    assert answer.json["noticed"] == {"exemplar_not_kept": 2}
+    first, second = kept(process, "lat")
+    assert first == {
+        "at": str(NOW), "value": 0.25, "trace_id": TRACE, "span_id": SPAN,
+        "labels": {"route": "/a", "job": "shown", "asset": "service:shown"},
+        "attributes": {"u": "x y"}, "asset": "service:shown", "owner": "shop",
+        "series": second["series"],
+    }  # fmt: skip
+    assert (second["at"], second["trace_id"]) == (str(NOW), TRACE)
+    (job,) = kept(process, "jobs_total")
+    assert job["labels"]["a"] == "} # {"
+    assert {job["series"]} == ids(process, "jobs_total")
+
+
+def field(number: int, data: bytes) -> bytes:
+    return varint(number << 3 | 2) + varint(len(data)) + data
+
+
+def exemplar(value: float, at_ms: int, **labels: bytes) -> bytes:
+    pairs = b"".join(
+        field(1, field(1, name.encode()) + field(2, text)) for name, text in labels.items()
+    )
+    time_ = b"\x18" + varint(at_ms) if at_ms >= 0 else b""
+    return field(3, pairs + b"\x11" + struct.pack("<d", value) + time_)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_of_remote_write(process: Telemetry, token: str, alone: bool) -> None:
+    """If this fails, exemplars that Prometheus forwards are lost: it sends them without samples."""
+    name = f"rw{int(alone)}_total"
+    labels = {"__name__": name, "job": "shown"}
+    one = series(labels, [] if alone else [(1.0, MS)])
+    one += exemplar(0.5, MS, trace_id=TRACE.encode(), extra=b"caf\xe9")
+    one += exemplar(0.6, 5, trace_id=b"old") + exemplar(0.7, -1)
+    other = series({"__name__": f"{name}2", "job": "shown"}, [(2.0, MS)])
+    body = bytes(cramjam.snappy.compress_raw(field(1, one) + field(1, other)))
+    answer = process.post("/api/v1/write", body, token=token, content_type=TYPE, **HEADERS)
+    assert answer.status == 204
+    (row,) = kept(process, name)
+    assert (row["value"], row["trace_id"], row["at"]) == (0.5, TRACE, str(NOW))
+    assert row["attributes"] == {"extra": "caf\ufffd"}
+    assert (row["asset"], row["labels"]) == ("service:shown", {"job": "shown"})
+    counted = "SELECT count() FROM obs.samples WHERE metric = {m:String}"
+    assert process.one(counted, m=name) == (0 if alone else 1)
+    assert process.one(counted, m=f"{name}2") == 1
