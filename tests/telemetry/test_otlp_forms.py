@@ -350,7 +350,8 @@ def test_a_text_that_is_not_utf8(
 def test_json_that_is_not_utf8(process: Telemetry, token: str) -> None:
     """If this fails, an emoji that a limit cut in half costs a batch of JavaScript."""
     body = json.dumps(traces("half", span(0, name="a\ud83d"), span(1))).encode()
-    for n, sent in enumerate((body, body.replace(b"\\ud83d", b"\xe9"), b"\xef\xbb\xbf" + body)):
+    marked = b"\xef\xbb\xbf" + body
+    for n, sent in enumerate((body, body.replace(b"\\ud83d", b"\xe9"), marked)):
         answer = process.post("/v1/traces", sent, token=token, content_type=JSON)
         assert answer.json["partialSuccess"] == {
             "rejectedSpans": "0", "errorMessage": "1 kept: not_utf8_repaired",
@@ -358,6 +359,13 @@ def test_json_that_is_not_utf8(process: Telemetry, token: str) -> None:
         assert (
             process.one("SELECT count() FROM obs.spans WHERE asset = 'service:half'") == 2 * n + 2
         )
+    for sent in (b"\xef\xbb\xbf" + json.dumps(traces("bom", span(0))).encode(), json.dumps(
+        metrics("nan", {"name": "nan", "gauge": {"dataPoints": [
+            {"timeUnixNano": NOW, "asDouble": float("nan")}]}})).encode()):  # fmt: skip
+        path = "/v1/metrics" if b"dataPoints" in sent else "/v1/traces"
+        answer = process.post(path, sent, token=token, content_type=JSON)
+        assert (answer.status, answer.json) == (200, {})
+    assert process.one("SELECT isNaN(value) FROM obs.metrics WHERE metric = 'nan'") == 1
     assert process.one("SELECT max(name) FROM obs.spans WHERE asset = 'service:half'") == "op1"
     assert process.rows(
         "SELECT DISTINCT name FROM obs.spans WHERE asset = 'service:half' AND name != 'op1'"

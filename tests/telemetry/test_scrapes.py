@@ -156,4 +156,8 @@ def test_a_kind_that_is_known_late(process: Telemetry, token: str) -> None:
     write(process, token, metadata(b"queue", 1))  # a family is named without its suffix as well
     write(process, token, metadata(b"other", 2))
     write(process, token, samples(now + 2))
+    beside = cramjam.snappy.decompress_raw(metadata(b"beside_total", 2))
+    row = cramjam.snappy.decompress_raw(request(series({"__name__": "beside_total"}, [(1.0, now)])))
+    write(process, token, bytes(cramjam.snappy.compress_raw(bytes(row) + bytes(beside))))
+    assert kinds(process, "beside_total") == {("gauge", "")}
     assert kinds(process, "other_total") == {("gauge", "")}

@@ -7,6 +7,7 @@ common schema, Google Cloud and MongoDB. What is not read here stays an attribut
 name.
 """
 
+import functools
 import re
 from typing import Any, NamedTuple
 
@@ -48,6 +49,26 @@ _SPAN = ("span_id", "spanId", "spanid", "span.id", "SpanId", "otelSpanID", "@sp"
 _SLOG = re.compile(r"(debug|info|warn|error)([+-]\d{1,3})", re.ASCII)
 _NONE = re.compile(r"0*", re.ASCII)
 _NS = 1_000_000_000
+_LEVEL_CHARS_MAX = 100  # of a severity
+
+
+class _Present(NamedTuple):
+    """Names that a line has, of each kind, in the order in which they count."""
+
+    times: tuple[str, ...]
+    perhaps: tuple[str, ...]
+    levels: tuple[str, ...]
+    texts: tuple[str, ...]
+    traces: tuple[str, ...]
+    spans: tuple[str, ...]
+
+
+@functools.lru_cache(maxsize=1024)
+def _present(names: tuple[str, ...]) -> _Present:
+    """Return what a line with these names has; a program's lines are of few kinds."""
+    there = frozenset(names)
+    kinds = (_TIME, _TIME_PERHAPS, _LEVEL, _TEXT, _TRACE, _SPAN)
+    return _Present(*(tuple(name for name in kind if name in there) for kind in kinds))
 
 
 class Line(NamedTuple):
@@ -67,18 +88,12 @@ def read(fields: dict[str, Any], number_text: "Any" = None) -> Line:
 
     number_text   name -> the number as it stood in the line; asked for floats only
     """
-    at, malformed = _time(fields, number_text)
-    number, severity = _severity(fields)
-    text = _text(fields)
-    return Line(
-        at,
-        malformed,
-        number,
-        severity,
-        text,
-        _id(fields, _TRACE, "trace"),
-        _id(fields, _SPAN, "span"),
-    )
+    there = _present(tuple(fields))
+    at, malformed = _time(fields, there, number_text)
+    number, severity = _severity(fields, there.levels)
+    text = _text(fields, there.texts)
+    trace, span = _id(fields, there.traces, "trace"), _id(fields, there.spans, "span")
+    return Line(at, malformed, number, severity, text, trace, span)
 
 
 def as_text(value: Any) -> bytes:
@@ -90,9 +105,9 @@ def as_text(value: Any) -> bytes:
     return b"" if value is None else json_text(value)
 
 
-def _time(fields: dict[str, Any], number_text: Any) -> tuple[int | None, bool]:
+def _time(fields: dict[str, Any], there: _Present, number_text: Any) -> tuple[int | None, bool]:
     malformed = False
-    for name in _TIME:
+    for name in there.times:
         value = fields.get(name)
         if value is None or value == "":
             continue
@@ -102,7 +117,7 @@ def _time(fields: dict[str, Any], number_text: Any) -> tuple[int | None, bool]:
             del fields[name]
             return _with_nanoseconds(at, fields), False
         malformed = True
-    for name in _TIME_PERHAPS:
+    for name in there.perhaps:
         value = fields.get(name)
         if value is None or not is_instant(value):
             continue
@@ -123,27 +138,28 @@ def _with_nanoseconds(at: int, fields: dict[str, Any]) -> int:
     return at
 
 
-def _severity(fields: dict[str, Any]) -> tuple[int, bytes]:
-    for name in _LEVEL:
+def _severity(fields: dict[str, Any], names: tuple[str, ...]) -> tuple[int, bytes]:
+    for name in names:
         value = fields.get(name)
         if value is None or isinstance(value, bool | dict | list):
             continue
         if name == "s" and not (isinstance(value, str) and len(value) <= 2):  # MongoDB's
             continue
         del fields[name]
-        return _named(name, value)
+        return _named(name, str(value)[:_LEVEL_CHARS_MAX])
     nested = fields.get("log")  # Elastic's common schema
     if isinstance(nested, dict) and isinstance(nested.get("level"), str):
         value = nested.pop("level")
         if not nested:
             del fields["log"]
-        return _named("level", value)
+        return _named("level", value[:_LEVEL_CHARS_MAX])
     return 0, b""
 
 
-def _named(name: str, value: Any) -> tuple[int, bytes]:
+@functools.lru_cache(maxsize=1024)
+def _named(name: str, value: str) -> tuple[int, bytes]:
     """Return the number and the name of a severity that a logger wrote."""
-    text = str(value).strip().lower()
+    text = value.strip().lower()
     if text.isascii() and text.isdigit() and len(text) <= 6:
         number = int(text)
         if name in _OTEL_NUMBERS and number < len(SEVERITIES):
@@ -169,8 +185,8 @@ def _of_number(name: str, number: int) -> str:
     return _MONOLOG.get(number) or _LOG4J.get(number // 1000, "")
 
 
-def _text(fields: dict[str, Any]) -> bytes:
-    for name in _TEXT:
+def _text(fields: dict[str, Any], names: tuple[str, ...]) -> bytes:
+    for name in names:
         value = fields.get(name)
         if isinstance(value, str):
             del fields[name]

@@ -8,6 +8,7 @@ Source: opentelemetry-proto 1.9; OTLP specification 1.9, "JSON Protobuf Encoding
 
 import base64
 import functools
+import json as lenient
 from typing import Any, NamedTuple
 
 import msgspec
@@ -179,8 +180,12 @@ def _read_json(signal: str, body: bytes) -> Body:
         try:
             value = msgspec.json.decode(body)
         except UNREADABLE_JSON:
-            value = msgspec.json.decode(utf8.repaired_json(utf8.without_bom(body)))
-            refused["not_utf8_repaired"] = 1
+            whole = utf8.without_bom(body)
+            fixed = utf8.repaired_json(whole)
+            # senders in Python write NaN, which protobuf's JSON wants as a text
+            value = lenient.loads(fixed, strict=False, parse_constant=str)
+            if fixed != whole:
+                refused["not_utf8_repaired"] = 1
     except UNREADABLE_JSON as error:
         raise _malformed(signal, str(error)) from error
     if not isinstance(value, dict):

@@ -14,7 +14,7 @@ for the fields.
 
 import functools
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from sextant.formats.batch import (
@@ -37,6 +37,7 @@ from sextant.kernel.errors import BadData
 _TAIL = 18
 _TAIL_ZERO = 9  # 12 07 | 10 + a 6-byte varint: the value 0 is left out, as proto3 does
 _LABEL_FIELDS_MAX = 8  # of one label: a name and a value, and what a later version may add
+Kinds = dict[bytes, tuple[str, str]]
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _KINDS = {
     1: "counter",
@@ -49,17 +50,19 @@ _KINDS = {
 }  # MetricMetadata.MetricType
 
 
-def decode(body: bytes, budget: Budget | None = None) -> Batch:
-    """Return the samples of a request, and `kind` for metrics whose metadata it carries.
+def decode(body: bytes, budget: Budget | None = None, kinds: Kinds | None = None) -> Batch:
+    """Return the samples of a request.
 
     body    protobuf, decompressed
+    kinds   filled with what the request says of metrics: name -> (kind, unit). Prometheus says it
+            once a minute in requests of its own, other senders beside samples
     Raises  BadData when it is not a WriteRequest, TooMuch when it exceeds the budget. Native
             histograms are counted as refused.
     """
     import numpy as np
 
     budget = budget or Budget()
-    series = _timeseries(body, budget)
+    series = _timeseries(body, budget, kinds)
     batch = Batch()
     tails = b"".join([message[-_TAIL:] for message in series])
     if len(tails) == _TAIL * len(series):
@@ -131,13 +134,13 @@ class NotLabels(BadData):
     it."""
 
 
-def decode_whole(body: bytes, budget: Budget | None = None) -> Batch:
+def decode_whole(body: bytes, budget: Budget | None = None, kinds: Kinds | None = None) -> Batch:
     """Return the same as `decode`, field by field: for requests in which a series has several
     samples, or fields in another order."""
     import numpy as np
 
     batch, budget = Batch(), budget or Budget()
-    keys, ts, values = _whole(_timeseries(body, budget), batch, budget)
+    keys, ts, values = _whole(_timeseries(body, budget, kinds), batch, budget)
     if keys:
         batch.samples.append(
             Samples(keys, np.array(ts, np.int64), np.array(values, np.float64), identify)
@@ -145,12 +148,8 @@ def decode_whole(body: bytes, budget: Budget | None = None) -> Batch:
     return batch
 
 
-def kinds(body: bytes, budget: Budget | None = None) -> dict[bytes, tuple[str, str]]:
-    """Return metric -> (kind, unit) of the metadata in a request: Prometheus sends it once a
-    minute, in requests of its own."""
-    out: dict[bytes, tuple[str, str]] = {}
-    metadata = _request().FromString(body).metadata
-    (budget or Budget()).records(len(metadata))
+def _kinds(metadata: Iterable[bytes]) -> Kinds:
+    out: Kinds = {}
     for message in metadata:
         kind, family, unit = 0, b"", b""
         for number, value, _ in _fields(message):
@@ -165,14 +164,16 @@ def kinds(body: bytes, budget: Budget | None = None) -> dict[bytes, tuple[str, s
     return out
 
 
-def _timeseries(body: bytes, budget: Budget) -> list[bytes]:
+def _timeseries(body: bytes, budget: Budget, kinds: Kinds | None) -> list[bytes]:
     from google.protobuf.message import DecodeError
 
     try:
         request = _request().FromString(body)
     except DecodeError as error:
         raise _malformed("the body is not a WriteRequest") from error
-    budget.records(len(request.timeseries))
+    budget.records(len(request.timeseries) + len(request.metadata))
+    if kinds is not None:
+        kinds.update(_kinds(request.metadata))
     return list(request.timeseries)
 
 

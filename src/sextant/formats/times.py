@@ -21,6 +21,8 @@ _APACHE = re.compile(r"(\d\d)/(\w{3})/(\d{4}):(\d\d:\d\d:\d\d) ([+-]\d{4})", re.
 _NUMBER = re.compile(r"\d{9,20}(?:\.\d{0,18})?", re.ASCII)
 _TEXT_CHARS_MAX = 100  # of a time
 _EPOCH = date(1970, 1, 1).toordinal()
+_EPOCH_AT = datetime(1970, 1, 1, tzinfo=UTC)
+_QUICK_CHARS_MAX = 26  # with six digits of a second: of more, the library loses some
 _FIRST_S = 100_000_000  # 1973: a smaller number is a duration or a count, and no time
 # below 10^11 a number counts seconds (to the year 5138), below 10^14 milliseconds (from 1973), ...
 _DIGITS = ((10**11, 9), (10**14, 6), (10**17, 3), (10**20, 0))
@@ -55,6 +57,9 @@ def is_instant(value: Any) -> bool:
 def _of_text(text: str) -> int | None:
     if len(text) > _TEXT_CHARS_MAX:
         return None
+    quick = _quickly(text)
+    if quick is not None:
+        return _after_1970(quick)
     found = _ISO.fullmatch(text)
     if found is None:
         return _of_number_text(text) if _NUMBER.fullmatch(text) else _of_other_text(text)
@@ -73,6 +78,18 @@ def _of_text(text: str) -> int | None:
     return _after_1970(at * _NS + int(fraction[:9].ljust(9, "0")))
 
 
+def _quickly(text: str) -> int | None:
+    """Return nanoseconds of what the library reads without a loss, None for other text."""
+    if len(text) > _QUICK_CHARS_MAX + (text[-1:] == "Z"):
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    since = (at if at.tzinfo else at.replace(tzinfo=UTC)) - _EPOCH_AT
+    return (since.days * 86_400 + since.seconds) * _NS + since.microseconds * 1000
+
+
 def _of_other_text(text: str) -> int | None:
     from email.utils import parsedate_to_datetime
 
@@ -82,9 +99,7 @@ def _of_other_text(text: str) -> int | None:
     try:
         at = datetime.fromisoformat(text) if _is_iso(text) else parsedate_to_datetime(text)
         at = at if at.tzinfo else at.replace(tzinfo=UTC)
-        return _after_1970(
-            (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
-        )
+        return _after_1970((at - _EPOCH_AT) // timedelta(microseconds=1) * 1000)
     except (ValueError, OverflowError, TypeError, IndexError):
         return None
 

@@ -60,9 +60,10 @@ class RemoteWrite:
 
     def decode(self, taken: Taken, budget: Budget, *, again: bool = False) -> Meant:
         read = remote_write.decode_whole if again else remote_write.decode
-        batch = read(taken.body, budget)
+        kinds: remote_write.Kinds = {}
+        batch = read(taken.body, budget, kinds)
         exemplars.keep(batch, remote_write.identify, _window(taken), budget)
-        return Meant(batch, kinds={} if batch.samples else remote_write.kinds(taken.body, budget))
+        return Meant(batch, kinds=kinds)
 
     def yes(
         self,
