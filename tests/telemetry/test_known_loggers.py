@@ -72,6 +72,23 @@ LINES: list[tuple[str, str, int, str, str, dict[str, str]]] = [
      123_456_700, "trace", "took {Ms}", {"Ms": "7"}),
     ("mongo", f'{{"t":{{"$date":"{ISO}.5+00:00"}},"s":"E","c":"NETWORK","msg":"m"}}',
      500_000_000, "error", "m", {"c": "NETWORK"}),
+    ("loguru", f'{{"text":"x | m\\n","record":{{"message":"m","level":{{"name":"SUCCESS","no":25}},"time":{{"repr":"{EAST}.000001+02:00","timestamp":1.5}},"extra":{{"k":1}}}}}}',
+     1000, "info", "m", {}),
+    ("tracing", f'{{"timestamp":"{ISO}.000002Z","level":"TRACE","fields":{{"message":"m","n":1}},"target":"a::b"}}',
+     2000, "trace", "m", {"fields": '{"n":1}', "target": "a::b"}),
+    (".net", f'{{"EventId":0,"LogLevel":"Information","Category":"a","Message":"m","Timestamp":"{ISO}.003Z "}}',
+     3_000_000, "info", "m", {"Category": "a", "EventId": "0"}),
+    ("serilog's own", f'{{"Timestamp":"{EAST}.0000001+02:00","Level":"Warning","MessageTemplate":"m {{N}}","Properties":{{"N":1}}}}',
+     100, "warn", "m {N}", {"Properties": '{"N":1}'}),
+    ("opentelemetry", f'{{"Timestamp":"{SECOND}000000007","SeverityText":"ERR","SeverityNumber":18,"Body":"m","TraceId":"{"ab" * 16}"}}',
+     7, "error", "m", {"SeverityNumber": "18"}),
+    ("postgres", f'{{"timestamp":"{ISO.replace("T", " ")}.123 UTC","pid":1,"error_severity":"LOG","message":"m"}}',
+     123_000_000, "info", "m", {"pid": "1"}),
+    ("cockroach", f'{{"c":1,"t":"{SECOND}.654321000","s":1,"sev":"W","message":"m"}}',
+     654_321_000, "warn", "m", {"c": "1", "s": "1"}),
+    ("azure", f'{{"time":"{ISO}.1234567Z","severityLevel":3,"message":"m"}}', 123_456_700, "error", "m", {}),
+    ("go's time", f'{{"time":"{WEST.replace("T", " ")}.562264131 -0530 XST m=+0.000012","level":"warning","msg":"m"}}',
+     562_264_131, "warn", "m", {}),
     ("apache", f'{{"time":"{AT.strftime("%d/%b/%Y:%H:%M:%S +0000")}","msg":"m"}}', 0, "", "m", {}),
     ("mail", f'{{"time":"{AT.strftime("%a, %d %b %Y %H:%M:%S +0000")}","msg":"m"}}', 0, "", "m", {}),
     ("basic", f'{{"time":"{BASIC}Z","msg":"m"}}', 0, "", "m", {}),
@@ -183,6 +200,10 @@ def test_equal_lines(process: Telemetry, token: str, key: str, at: int | None) -
         ).json["taken"]
         for _ in range(3)
     ]
+    named = f"/v1/jsonlines?asset=service:{asset}-named&batch=7"
+    for count in (2, 0):  # as pushed rows are named
+        answer = process.post(named, line * 2, token=token, content_type="application/x-ndjson")
+        assert answer.json["taken"] == count
     assert said == ([2, 0, 0] if key or at == NS + 1 else [2, 2, 2])
     assert len(rows(process, asset)) == sum(said)
     if key:  # another batch under the same id is another batch

@@ -1,10 +1,10 @@
 """How known loggers name things: time, severity, text and trace of a log line in JSON.
 
 Called by `jsonlines.py` for each line. Known are pino, bunyan, winston, structlog,
-python-json-logger, the standard library's names, zap, zerolog, slog, logback (its own encoder and
-logstash's), log4j2, Serilog, Monolog, GELF, the journal, Docker's files, Fluent Bit, Elastic's
-common schema, Google Cloud and MongoDB. What is not read here stays an attribute under its own
-name.
+python-json-logger, loguru, the standard library's names, zap, zerolog, slog, Rust's tracing,
+logback (its own encoder and logstash's), log4j2, Serilog, .NET, Monolog, GELF, the journal,
+Docker's files, Fluent Bit, Elastic's common schema, OpenTelemetry's own names, Google Cloud,
+PostgreSQL and MongoDB. What is not read here stays an attribute under its own name.
 """
 
 import functools
@@ -16,22 +16,23 @@ from sextant.formats.times import is_instant, time_ns
 
 _TIME = (
     "ts", "time", "timestamp", "@timestamp", "asctime", "@t", "instant", "timeMillis", "eventTime",
-    "__REALTIME_TIMESTAMP",
+    "__REALTIME_TIMESTAMP", "Timestamp",
 )  # fmt: skip
 # these may as well be a day, or something else of the program's: they count when they are a time
 _TIME_PERHAPS = ("date", "datetime", "T", "t")
 _TEXT = (
     "formattedMessage", "message", "msg", "body", "log", "short_message", "event", "MESSAGE", "@m",
-    "M", "@mt", "text",
+    "M", "RenderedMessage", "Message", "@mt", "MessageTemplate", "Body", "text",
 )  # fmt: skip
-_TEXT_OF_ANY_KIND = ("message", "msg", "body")
+_TEXT_OF_ANY_KIND = ("message", "msg", "body", "Body")
 # a name before its number: both stand in a line of some loggers
 _LEVEL = (
     "level_name", "levelname", "level", "severity", "lvl", "loglevel", "logLevel", "log.level",
-    "log_level", "severity_text", "severityText", "@l", "L", "PRIORITY", "levelno",
-    "severity_number", "severityNumber", "level_value", "s",
+    "log_level", "severity_text", "severityText", "SeverityText", "Level", "LogLevel", "@l", "L",
+    "error_severity", "sev", "PRIORITY", "levelno", "severity_number", "severityNumber",
+    "SeverityNumber", "severityLevel", "level_value", "s",
 )  # fmt: skip
-_OTEL_NUMBERS = ("severity_number", "severityNumber")
+_OTEL_NUMBERS = ("severity_number", "severityNumber", "SeverityNumber")
 _PYTHON_NUMBERS = {10: "debug", 20: "info", 30: "warn", 40: "error", 50: "fatal"}
 _PINO = ("", "trace", "debug", "info", "warn", "error", "fatal")  # 10, 20, ...; bunyan's as well
 _SYSLOG = ("emerg", "alert", "crit", "err", "warn", "notice", "info", "debug")
@@ -43,6 +44,7 @@ _GOOGLE = {
     100: "debug", 200: "info", 300: "notice", 400: "warn", 500: "error", 600: "crit",
     700: "alert", 800: "emerg",
 }  # fmt: skip
+_AZURE = ("trace", "info", "warn", "error", "fatal")  # 0 to 4
 _LOG4J = {5: "trace", 10: "debug", 20: "info", 30: "warn", 40: "error", 50: "fatal"}  # thousands
 _TRACE = ("trace_id", "traceId", "traceid", "trace.id", "TraceId", "otelTraceID", "@tr")
 _SPAN = ("span_id", "spanId", "spanid", "span.id", "SpanId", "otelSpanID", "@sp")
@@ -88,12 +90,24 @@ def read(fields: dict[str, Any], number_text: "Any" = None) -> Line:
 
     number_text   name -> the number as it stood in the line; asked for floats only
     """
+    if isinstance(fields.get("record"), dict):
+        _unwrap_loguru(fields, fields["record"])
     there = _present(tuple(fields))
     at, malformed = _time(fields, there, number_text)
     number, severity = _severity(fields, there.levels)
     text = _text(fields, there.texts)
     trace, span = _id(fields, there.traces, "trace"), _id(fields, there.spans, "span")
     return Line(at, malformed, number, severity, text, trace, span)
+
+
+def _unwrap_loguru(fields: dict[str, Any], record: dict[str, Any]) -> None:
+    """Take what loguru says twice, as a text and in its record, out of the record."""
+    level, at = record.get("level"), record.get("time")
+    if isinstance(level, dict) and isinstance(at, dict) and isinstance(record.get("message"), str):
+        fields["message"] = record.pop("message")
+        fields["level"] = level.get("name")
+        fields["time"] = at.get("repr") or at.get("timestamp")
+        fields.pop("text", None)
 
 
 def as_text(value: Any) -> bytes:
@@ -178,6 +192,8 @@ def _of_number(name: str, number: int) -> str:
         return _PYTHON_NUMBERS.get(number, "")
     if name == "severity" and number in _GOOGLE:
         return _GOOGLE[number]
+    if name == "severityLevel" and number < len(_AZURE):
+        return _AZURE[number]
     if number < len(_SYSLOG):
         return _SYSLOG[number]
     if 10 <= number < 70:
@@ -193,6 +209,12 @@ def _text(fields: dict[str, Any], names: tuple[str, ...]) -> bytes:
             if name == "log" and "stream" in fields:  # Docker keeps the end of the line
                 value = value.removesuffix("\n").removesuffix("\r")
             return value.encode()
+    inner = fields.get("fields")  # Rust's tracing
+    if isinstance(inner, dict) and isinstance(inner.get("message"), str):
+        text = inner.pop("message")
+        if not inner:
+            del fields["fields"]
+        return bytes(text, "utf-8")
     for name in _TEXT_OF_ANY_KIND:
         if fields.get(name) is not None:
             return as_text(fields.pop(name))

@@ -29,6 +29,7 @@ SEVERITY_NUMBERS = {
     # winston, zap, java.util.logging; abbreviations
     "silly": 1, "http": 7, "dpanic": 21, "finest": 1, "finer": 2, "fine": 5, "config": 7,
     "severe": 17, "trc": 1, "dbg": 5, "inf": 9, "wrn": 13, "ftl": 21, "informational": 9,
+    "log": 9, "success": 10,
     "t": 1, "d": 5, "d1": 5, "d2": 5, "d3": 5, "d4": 5, "d5": 5, "i": 9, "w": 13, "e": 17, "f": 21,
 }  # fmt: skip
 

@@ -12,7 +12,9 @@ _NS = 1_000_000_000
 # Java's name of the zone behind the offset
 _ISO = re.compile(
     r"\s*(\d{4})[-/](\d\d)[-/](\d\d)[Tt _]\s*(\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,18}))?)?"
-    r"\s*(?:([Zz]|UTC|GMT)|([+-])(\d\d):?(\d\d)?)?(?:\s*UTC)?(?:\[[^\]]{0,64}\])?\s*",
+    # Go's own form repeats the zone by its name, and says the monotonic clock
+    r"\s*(?:([Zz]|UTC|GMT)|([+-])(\d\d):?(\d\d)?(?: [A-Z]{1,5})?(?: m=[+-][0-9.]{1,24})?)?"
+    r"(?:\[[^\]]{0,64}\])?\s*",
     re.ASCII,
 )
 _BASIC = re.compile(r"\d{8}T\d{6}.{0,40}", re.ASCII)  # ISO 8601 without hyphens

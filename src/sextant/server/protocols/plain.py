@@ -19,8 +19,8 @@ _SMALL = 16 << 10
 
 
 class JsonLines:
-    """POST /v1/jsonlines?asset=KIND:NAME. A sender that repeats what was not answered says
-    `Idempotency-Key`."""
+    """POST /v1/jsonlines?asset=KIND:NAME. A sender that repeats what was not answered names its
+    batch, by `Idempotency-Key` or `batch=NAME`."""
 
     name = "jsonlines"
     paths: tuple[str, ...] = ("/v1/jsonlines",)
@@ -55,7 +55,8 @@ class JsonLines:
             oldest_ns=taken.oldest_ns["logs"],
             budget=budget,
         )
-        batch.timed = batch.timed or bool(taken.headers.get("idempotency-key"))
+        named = taken.headers.get("idempotency-key") or taken.query.get("batch")
+        batch.timed = batch.timed or bool(named)
         return Meant(batch)
 
     def yes(
