@@ -141,3 +141,25 @@ def test_of_remote_write(process: Telemetry, token: str, alone: bool) -> None:
     counted = "SELECT count() FROM obs.samples WHERE metric = {m:String}"
     assert process.one(counted, m=name) == (0 if alone else 1)
     assert process.one(counted, m=f"{name}2") == 1
+
+
+def test_whoever_reads(process: Telemetry, token: str) -> None:
+    """If this fails, exemplars are kept and nobody can ask for them."""
+    answer = process.post(
+        "/v1/exposition?job=read",
+        f'read_total 1 # {{trace_id="{TRACE}"}} 0.5 {MS / 1000}\n# EOF\n'.encode(),
+        token=token,
+        content_type="application/openmetrics-text",
+    )
+    assert answer.json == {"taken": 2, "refused": {}}
+    asked = process.client.ask(
+        "SELECT trace_id, labels['job'] AS job FROM obs.exemplars WHERE metric = {m:String}",
+        "JSONEachRow",
+        {"m": "read_total"},
+        "viewer",
+    )
+    assert json.loads(asked) == {"trace_id": TRACE, "job": "read"}
+    assert process.one(
+        "SELECT create_table_query LIKE '%toIntervalDay(14)%' FROM system.tables WHERE database = "
+        "'obs' AND name = 'exemplars_seen'"
+    )

@@ -216,3 +216,19 @@ def test_equal_lines(process: Telemetry, token: str, key: str, at: int | None) -
             Idempotency_Key=key,
         )
         assert answer.json["taken"] == 1
+
+
+def test_a_large_body(process: Telemetry, token: str) -> None:
+    """If this fails, a body that another process decodes loses its name, or what was wrong."""
+    line = json.dumps({"time": SECOND, "msg": "one of many", "x": "y" * 20}).encode() + b"\n"
+    path = "/v1/jsonlines?asset=service:large"
+    body = line * 1500 + b"cut off\n" + line * 1500
+    for count in (3000, 0):
+        said = process.post(
+            path, body, token=token, content_type="application/x-ndjson", Idempotency_Key="1"
+        ).json
+        assert said["taken"] == count
+        if count:
+            assert said["refused"] == {"line_malformed": 1}
+            assert said["first"].startswith("line 1501 is no JSON object")
+    assert len(rows(process, "large")) == 3000
