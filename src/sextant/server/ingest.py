@@ -59,7 +59,7 @@ _STATUS = {
     "SX-INTAKE-055": 413,
     "SX-INTAKE-062": 413,
     "SX-INTAKE-063": 413,
-    "SX-INTAKE-067": 415,
+    "SX-INTAKE-069": 415,
     "SX-INTAKE-003": 429,
     "SX-INTAKE-004": 429,
 }
@@ -71,7 +71,7 @@ _REASONS = {
     "SX-INTAKE-059": "defect",
     "SX-INTAKE-062": "too_many_records",
     "SX-INTAKE-063": "too_costly",
-    "SX-INTAKE-067": "content_type",
+    "SX-INTAKE-069": "content_type",
     "SX-INTAKE-003": "queue_full",
     "SX-INTAKE-004": "too_much_at_once",
 }

@@ -41,7 +41,7 @@ class RemoteWrite:
         proto = _parameter(headers.get("content-type", ""), "proto")
         if proto not in ("", _MESSAGE):
             raise UsageError(
-                "SX-INTAKE-067",
+                "SX-INTAKE-069",
                 f"`{proto[:80]}` is not taken: only remote write 1.0 is",
                 hint=f"in Prometheus, `protobuf_message: {_MESSAGE}` of remote_write",
             )

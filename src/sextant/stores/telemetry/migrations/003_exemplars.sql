@@ -1,6 +1,6 @@
 -- Single measurements behind a sample, with the trace in which they were made. A target shows the same exemplar in every scrape until it
--- has a newer one: equal rows become one, at the latest when they are read. `series` is that of obs.samples, of a histogram's buckets that
--- of the histogram. Rows are kept as long as spans, without which they lead nowhere.
+-- has a newer one: equal rows become one, at the latest when they are read. `series` is a hash of the metric, its labels and its owner.
+-- Rows are kept as long as spans, without which they lead nowhere.
 CREATE TABLE IF NOT EXISTS obs.exemplars_seen (
   metric LowCardinality(String) CODEC(ZSTD(1)),
   series UInt64 CODEC(Delta, ZSTD(1)),
