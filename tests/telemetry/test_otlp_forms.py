@@ -313,10 +313,11 @@ def broken_texts() -> list[tuple[str, bytes, str]]:
         ("traces", field(1, named + field(2, scope + field(2, good) * 2)), "scope"),
     ]
     point = b"\x19" + times + b"\x21" + struct.pack("<d", 1.5)
+    two = field(1, point) + field(1, point + field(7, text(b"n", b"2")))
     gauge = field(1, b"broken_gauge")
     for where, metric in (
-        ("unit", gauge + field(3, bad) + field(5, field(1, point) * 2)),
-        ("help", gauge + field(2, bad) + field(5, field(1, point) * 2)),
+        ("unit", gauge + field(3, bad) + field(5, two)),
+        ("help", gauge + field(2, bad) + field(5, two)),
         ("attribute", gauge + field(5, field(1, point + field(7, text(b"k", bad))) + field(1, point))),
     ):  # fmt: skip
         out.append(("metrics", field(1, named + field(2, field(2, metric))), where))
@@ -330,7 +331,10 @@ def test_a_text_that_is_not_utf8(
     """If this fails, one byte of one text costs a batch, or is changed without a word."""
     signal, body, _ = case
     table = {"traces": "spans", "logs": "logs", "metrics": "samples"}[signal]
-    where = "metric = 'broken_gauge'" if signal == "metrics" else "asset = 'service:broken'"
+    # the unit makes no series: each case has a metric of its own
+    metric = f"broken_{case[2][:4]}"
+    body = body.replace(b"broken_gauge", metric.ljust(len("broken_gauge"), "_").encode())
+    where = f"metric LIKE '{metric}%'" if signal == "metrics" else "asset = 'service:broken'"
     count = f"SELECT count() FROM obs.{table} WHERE {where}"
     before = process.one(count)
     answer = post(process, token, signal, body)
