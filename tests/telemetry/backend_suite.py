@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sextant.formats import otlp, otlp_bodies
+from sextant.formats import otlp_bodies, otlp_metrics
 from sextant.formats.batch import Batch
 from sextant.formats.records import Log, columns_of, log_rows
 from sextant.kernel.clock import SystemClock
@@ -49,7 +49,7 @@ def suite(store: Telemetry, folder: Path) -> None:
     request = otlp_bodies.message("metrics")()
     metric = request.resource_metrics.add().scope_metrics.add().metrics.add(name="m")
     metric.gauge.data_points.add(time_unix_nano=now, as_double=1.25)
-    intake.accept(otlp.metrics(request), protocol="otlp", owner="shop").durable.result(10)
+    intake.accept(otlp_metrics.metrics(request), protocol="otlp", owner="shop").durable.result(10)
     intake.accept(
         Batch(refused={"malformed": 2}, timed=False), protocol="otlp", owner="shop"
     ).durable.result(10)

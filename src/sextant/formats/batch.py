@@ -8,6 +8,7 @@ first: they come as columns with the sender's own bytes for the labels.
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -51,6 +52,32 @@ class Identity(NamedTuple):
     asset: str = ""  # "" = follows from the labels
     owner: str = ""  # "" = the sender's
     refused: str = ""
+    # what tells series of equal labels apart and is not shown: the process, whether values are
+    # increments, the bounds of a histogram
+    stream: bytes = b""
+    start_ns: int = 0  # when a cumulative counting began; 0 = not known
+    histogram: bytes = b""  # the name of the histogram that this is a bucket, count or sum of
+    histogram_unit: str = ""
+    is_count: bool = False  # it only grows for as long as its process lives
+
+
+class Cells(NamedTuple):
+    """The cells of an exponential histogram. Those of one side of zero have neighbouring indexes,
+    or gaps: cell `index` of scale `s` is (2^(index/2^s), 2^((index+1)/2^s)], or its mirror image
+    below zero.
+
+    sides    int8: -1, 0 or 1; 0 is the cell around zero, whose index is 0
+    indexes  int32, counts: uint64, as bytes
+    zero     half the width of the cell around zero
+    delta    the counts are those since the last one of the same series
+    """
+
+    scale: int
+    zero: float
+    delta: bool
+    sides: bytes
+    indexes: bytes
+    counts: bytes
 
 
 class Exemplar(NamedTuple):
@@ -70,12 +97,14 @@ class Samples(NamedTuple):
     ts      int64, milliseconds since the epoch
     values  float64, as sent
     read    turns a key into what it says; called once for each new key
+    cells   of exponential histograms, by the place of the sample that counts their observations
     """
 
     keys: list[bytes]
     ts: "np.ndarray[Any, Any]"
     values: "np.ndarray[Any, Any]"
     read: Callable[[bytes], Identity]
+    cells: Mapping[int, Cells] = MappingProxyType({})
 
 
 class Span(NamedTuple):
@@ -202,10 +231,12 @@ class Budget:
         )
 
 
-def series_id(labels: Iterable[tuple[bytes, bytes]], owner: str) -> int:
-    """Return the 64-bit id of a series: a hash of its sorted labels and its owner. Two owners never
-    share a series."""
+def series_id(labels: Iterable[tuple[bytes, bytes]], owner: str, stream: bytes = b"") -> int:
+    """Return the 64-bit id of a series: a hash of its sorted labels, its owner, and what tells it
+    from others of the same labels. Two owners never share a series."""
     text = _LABELS_END.join(part for pair in labels for part in pair) + _LABELS_END + owner.encode()
+    if stream:
+        text += _LABELS_END + stream
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
 
@@ -252,6 +283,16 @@ def owner_of(labels: Iterable[tuple[bytes, bytes]]) -> str:
     found = dict(labels)
     return (found.get(b"sextant.owner") or found.get(b"sextant_owner") or b"").decode(
         "utf-8", "replace"
+    )
+
+
+def histogram_of(labels: Labels) -> bytes:
+    """Return the name of the histogram that a series of Prometheus is a bucket of, b"" when it is
+    none."""
+    found = dict(labels)
+    metric = found.get(b"__name__", b"")
+    return (
+        metric.removesuffix(b"_bucket") if b"le" in found and metric.endswith(b"_bucket") else b""
     )
 
 

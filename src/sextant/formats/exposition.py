@@ -15,6 +15,7 @@ from sextant.formats.batch import (
     Samples,
     asset_of,
     checked,
+    histogram_of,
     kind_by_name,
     owner_of,
 )
@@ -197,6 +198,7 @@ def identify(key: bytes) -> Identity:
         asset=asset_of(labels),
         owner=owner_of(labels),
         refused=checked(labels),
+        histogram=histogram_of(labels),
     )
 
 

@@ -159,6 +159,11 @@ SQL_PROCESS_KEPT_BYTES_MAX = 1 << 30
 SQL_BEHIND_S = 3.0
 SQL_WAITING_MAX = 64  # queries that wait for a turn: three dashboards
 SQL_WAIT_S = 10.0  # for a turn
+# of one message over gRPC, unpacked: twice what the OpenTelemetry Collector takes
+GRPC_MESSAGE_BYTES_MAX = 8 << 20
+GRPC_READING_MAX = 16  # messages that are being received at once: 128 MiB
+GRPC_AT_ONCE_MAX = 1_000  # calls at once, as over HTTP
+GRPC_GRACE_S = 3.0  # at the end, for the calls that are being answered
 BODY_BYTES_MAX = 32 << 20  # what one request to the intake may carry, as sent
 # the same, decompressed: beyond it a body is taken for a decompression bomb. The OpenTelemetry
 # Collector takes 20 MiB
@@ -202,6 +207,9 @@ FLUSH_S = 1.0  # so often what has arrived is put into the tables; a query does 
 # batches whose repetition is recognised: a sender that got no answer repeats within seconds
 BATCHES_REMEMBERED_MAX = 100_000
 BATCHES_REMEMBERED_S = 900.0  # and so long
+# cells of one exponential histogram that hold something: twice what SDKs send, for both sides of
+# zero; beyond it neighbours become one
+HISTOGRAM_CELLS_MAX = 320
 LABELS_MAX = 96  # labels of a series: more is a mistake (a label for each request, say)
 LABEL_NAME_BYTES_MAX = 256  # of a label's name
 LABEL_VALUE_BYTES_MAX = 4096  # of a label's value: longer text belongs into a log
@@ -217,6 +225,12 @@ SERIES_BYTES_MAX = 512 << 20
 SERIES_LIVE_S = 7200.0  # a series that was silent for so long no longer counts
 # a series' labels are written again after so long: last_seen is right to this
 SERIES_REPEATED_S = 3600.0
+# starts of one series that live at once: a process that crashes every four minutes. Beyond it a
+# sender is taken to send another start with each value
+STARTS_PER_SERIES_MAX = 32
+# so long after a counter without a start fell, values above where it had been are taken for
+# another process's: five exports of a minute
+PROCESSES_MIXED_S = 300.0
 # of the series of a scraped target that are remembered until the next scrape, to tell which have
 # ended: some 40,000. Those of a larger target get no staleness markers
 SCRAPE_KEYS_BYTES_MAX = 8 << 20

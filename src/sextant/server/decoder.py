@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from sextant.formats.batch import Batch, Budget, Rows, Samples, Span, TooMuch
+from sextant.formats.batch import Batch, Budget, Cells, Rows, Samples, Span, TooMuch
 from sextant.kernel import limits
 from sextant.kernel.errors import SextantError, UsageError
 from sextant.server.protocols.port import Identify, Meant, Taken, decode, defect
@@ -52,6 +52,7 @@ class Reply(msgspec.Struct, array_like=True):
 
     rows     table and number of rows; a part each
     samples  their number, for each group; its parts are times, values, and keys in chunks
+    cells    number of parts with the cells of its histograms, for each group
     spans    number of parts with spans
     kinds    number of parts with what is said of metrics
     sizes    of all parts, bytes
@@ -62,6 +63,7 @@ class Reply(msgspec.Struct, array_like=True):
     problem: dict[str, Any] | None = None
     rows: list[tuple[str, int]] = []
     samples: list[int] = []
+    cells: list[int] = []
     spans: int = 0
     sizes: list[int] = []
     services: dict[str, str] = {}
@@ -75,6 +77,7 @@ class Reply(msgspec.Struct, array_like=True):
 
 _KEYS = msgspec.msgpack.Decoder(list[bytes]).decode
 _KINDS = msgspec.msgpack.Decoder(list[tuple[bytes, tuple[str, str]]]).decode
+_CELLS = msgspec.msgpack.Decoder(list[tuple[int, Cells]]).decode
 _SPANS = msgspec.msgpack.Decoder(list[Span]).decode
 
 
@@ -85,12 +88,17 @@ def reply_of(meant: Meant) -> tuple[Reply, list[bytes]]:
     for rows in batch.rows:
         tables.setdefault(rows.table, []).append(rows)
     parts = [b"".join([rows.block for rows in those]) for those in tables.values()]
+    cells: list[int] = []
     for samples in batch.samples:
         parts += [samples.ts.tobytes(), samples.values.tobytes(), *_chunks(samples.keys)]
+        those = list(_chunks(list(samples.cells.items())))
+        cells.append(len(those))
+        parts += those
     spans, kinds = list(_chunks(batch.spans)), list(_chunks(list(meant.kinds.items())))
     reply = Reply(
         rows=[(table, sum(rows.rows for rows in those)) for table, those in tables.items()],
         samples=[len(samples.keys) for samples in batch.samples],
+        cells=cells,
         spans=len(spans),
         services=batch.services,
         refused=batch.refused,
@@ -116,13 +124,16 @@ def meant_by(reply: Reply, part: Callable[[int], bytes], identify: Identify) -> 
     batch = Batch(services=reply.services, refused=reply.refused, timed=reply.timed)
     batch.first = reply.first
     batch.rows = [Rows(table, count, read()) for table, count in reply.rows]
-    for count in reply.samples:
+    for count, parts in zip(reply.samples, reply.cells, strict=True):
         assert identify is not None
         ts, values = np.frombuffer(read(), np.int64), np.frombuffer(read(), np.float64)
         keys: list[bytes] = []
         while len(keys) < count:
             keys += _KEYS(read())
-        batch.samples.append(Samples(keys, ts, values, identify))
+        cells: dict[int, Cells] = {}
+        for _ in range(parts):
+            cells.update(_CELLS(read()))
+        batch.samples.append(Samples(keys, ts, values, identify, cells))
     for _ in range(reply.spans):
         batch.spans += _SPANS(read())
     kinds: dict[bytes, tuple[str, str]] = {}

@@ -5,12 +5,12 @@ from typing import Any
 
 import msgspec
 
-from sextant.formats import exemplars, otlp, otlp_bodies, otlp_logs
+from sextant.formats import exemplars, otlp, otlp_bodies, otlp_logs, otlp_metrics
 from sextant.formats.batch import Batch, Budget, lost, noticed
 from sextant.kernel.errors import SextantError
 from sextant.server.protocols.port import Answer, Identify, Meant, Taken, content_encoding
 
-_JSON, _PROTOBUF = "application/json", "application/x-protobuf"
+_JSON, PROTOBUF = "application/json", "application/x-protobuf"
 _NAMES = {
     "metrics": ("rejectedDataPoints", "rejected_data_points"),
     "logs": ("rejectedLogRecords", "rejected_log_records"),
@@ -26,8 +26,8 @@ class Otlp:
 
     name = "otlp"
     paths: tuple[str, ...] = ("/v1/metrics", "/v1/logs", "/v1/traces")
-    types: tuple[str, ...] = (_PROTOBUF, _JSON)
-    identify: Identify = staticmethod(otlp.identify)
+    types: tuple[str, ...] = (PROTOBUF, _JSON)
+    identify: Identify = staticmethod(otlp_metrics.identify)
 
     def encoding(self, headers: Mapping[str, str]) -> str:
         return content_encoding(headers)
@@ -46,7 +46,7 @@ class Otlp:
         if signal == "logs":
             batch = _logs(taken, body.request.SerializeToString(), budget)
         elif signal == "metrics":
-            batch = otlp.metrics(body.request, budget)
+            batch = otlp_metrics.metrics(body.request, budget)
             window = exemplars.Window(taken.owner, taken.now_ns, taken.oldest_ns["spans"])
             exemplars.of_otlp(body.request, batch, window, budget)
         else:
@@ -86,12 +86,12 @@ class Otlp:
             )
             return Answer(200, msgspec.json.encode(partly), _JSON)
         if not message:
-            return Answer(200, b"", _PROTOBUF)
+            return Answer(200, b"", PROTOBUF)
         said = message.encode()
         partial = (
             b"\x08" + _varint(rejected) + b"\x12" + _varint(len(said)) + said
         )  # Export*PartialSuccess{rejected = 1, error_message = 2}
-        return Answer(200, b"\x0a" + _varint(len(partial)) + partial, _PROTOBUF)
+        return Answer(200, b"\x0a" + _varint(len(partial)) + partial, PROTOBUF)
 
     def no(self, content_type: str, status: int, error: SextantError) -> Answer:
         message = error.message + (f"; {error.hint}" if error.hint else "")
@@ -100,7 +100,7 @@ class Otlp:
             return Answer(status, msgspec.json.encode({"code": code, "message": message}), _JSON)
         text = message.encode()
         return Answer(
-            status, b"\x08" + _varint(code) + b"\x12" + _varint(len(text)) + text, _PROTOBUF
+            status, b"\x08" + _varint(code) + b"\x12" + _varint(len(text)) + text, PROTOBUF
         )  # google.rpc.Status{code = 1, message = 2}
 
 

@@ -303,7 +303,9 @@ class Intake:
             try:
                 with self._flushing:
                     self._flush()
-                    self._rollups.make(self._clock.now_ns() // 1_000_000)
+                    now_ms = self._clock.now_ns() // 1_000_000
+                    self._rollups.make(now_ms)
+                    self._rollups.make_open(now_ms)
             except SextantError as error:
                 self.counters["failures"] += 1
                 self.last_failure = error.message

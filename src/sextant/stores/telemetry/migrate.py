@@ -19,6 +19,14 @@ _TIMES = {
     "events": "toDateTime(ts)",
     "exemplars_seen": "toDateTime(ts)",
     "rollups": "bucket",
+    "histogram_cells": "toDateTime(ts)",
+    "histogram_rollups": "bucket",
+}
+# tables that keep their rows as long as another
+_AS = {
+    "histogram_cells": "samples",
+    "histogram_rollups": "rollups",
+    "exemplars_seen": "spans",  # they lead to spans
 }
 DAYS = {
     "samples": 30,
@@ -66,7 +74,7 @@ def migrate(store: Telemetry, retention_days: Mapping[str, int] | None = None) -
         for statement in statements(text):
             store.run(statement)
         store.run(f"INSERT INTO obs.schema_version (version, name) VALUES ({number}, '{name}')")
-    _keep(store, {**days, "exemplars_seen": days["spans"]})  # they lead to spans
+    _keep(store, days | {table: days[other] for table, other in _AS.items()})
 
 
 def _keep(store: Telemetry, days: Mapping[str, int]) -> None:

@@ -1,5 +1,5 @@
-"""Samples of five minutes made into one row, when the five minutes are over; and again when samples
-for them come late.
+"""Samples of five minutes made into one row, while the five minutes last, when they are over, and
+again when samples for them come late. Growth is counted here, of numbers and of histograms.
 
 Called by the intake's flush. Which buckets are due stands in a folder of empty files, made before
 the samples are inserted, so that a crash makes a bucket twice rather than not at all; the table
@@ -7,6 +7,7 @@ keeps the newer one.
 """
 
 import os
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,38 +18,137 @@ from sextant.stores.telemetry.series import ROLLUP_S
 
 _DELAY_S = 60  # after its end a bucket waits so long for stragglers
 _TOGETHER = 12  # buckets made by one statement: an hour
-_BEFORE_S = int(
-    limits.SERIES_LIVE_S
-    # growth counts from a sample at most so long ago: a series that was silent for longer begins
-    # anew
-)
+# growth counts from a sample at most so long ago: a series that was silent for longer begins anew
+_BEFORE_S = int(limits.SERIES_LIVE_S)
+_BEFORE_OPEN_S = 900  # the same while a bucket is not over: reading two hours each time is dear
+_OPEN_REST_FACTOR = 20.0  # a bucket that is not over is made again after so many times its cost
+_OPEN_EVERY_S = 15.0  # and not sooner than this
 
 # The innermost rows: samples of the buckets, and of each series its last sample before them. Of
 # what lies behind the buckets that are due, only the first bucket of a series is made: its growth
 # is counted from a sample that may have come late.
-_SQL = """
-INSERT INTO obs.rollups (metric, series, bucket, count, sum, min, max, last, increase, resets, made)
-SELECT metric, series, bucket, n, total, least_value, greatest_value, last_value, grown, fell, fromUnixTimestamp64Milli({made_ms})
+#
+# Where it is not known when a series began to count, a value below the one before it is a reset,
+# after which all of it is growth. Where it is known, a reset is another series: the first value is
+# growth, what lies above all before it is growth, and what lies below is another process's.
+_GROWTH = """
+INSERT INTO obs.made (metric, series, bucket, count, sum, min, max, last, increase, resets)
+SELECT metric, series, bucket, n, total, least_value, greatest_value, last_value,
+  if(began = 0, after_resets, above + if(began >= {from_ms} AND began < first_at, first_value, 0)), if(began = 0, fell, 0)
 FROM (
   SELECT *, min(if(bucket >= toDateTime({end_s}, 'UTC'), bucket, NULL)) OVER (PARTITION BY metric, series) AS next
   FROM (
     SELECT metric, series, toStartOfInterval(at, INTERVAL 300 SECOND) AS bucket, count() AS n, sum(value) AS total, min(value) AS least_value, max(value) AS greatest_value,
-      argMax(value, at) AS last_value, sum(if(value >= before, value - before, value)) AS grown, countIf(value < before) AS fell
+      argMax(value, at) AS last_value, sum(if(value >= before, value - before, value)) AS after_resets, sum(if(is_first, 0, greatest(value - highest, 0))) AS above,
+      sumIf(value, is_first) AS first_value, toUnixTimestamp64Milli(max(if(is_first, at, fromUnixTimestamp64Milli(0)))) AS first_at, countIf(value < before) AS fell
     FROM (
-      SELECT metric, series, at, value, lagInFrame(value, 1, value) OVER (PARTITION BY metric, series ORDER BY at ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) AS before
+      SELECT metric, series, at, value,
+        lagInFrame(value, 1, value) OVER (PARTITION BY metric, series ORDER BY at ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) AS before,
+        max(top) OVER (PARTITION BY metric, series ORDER BY at ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS highest,
+        row_number() OVER (PARTITION BY metric, series ORDER BY at ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) = 1 AS is_first
       FROM (
-        SELECT metric, series, ts AS at, value FROM obs.samples WHERE ts >= fromUnixTimestamp64Milli({start_ms}) AND ts < fromUnixTimestamp64Milli({to_ms}) AND NOT isNaN(value)
+        SELECT metric, series, ts AS at, value, value AS top FROM obs.samples FINAL
+        WHERE ts >= fromUnixTimestamp64Milli({start_ms}) AND ts < fromUnixTimestamp64Milli({to_ms}) AND NOT isNaN(value)
         UNION ALL
-        SELECT metric, series, max(ts) AS at, argMax(value, ts) AS value FROM (
-          SELECT metric, series, ts, value FROM obs.samples WHERE ts >= fromUnixTimestamp64Milli({from_ms}) AND ts < fromUnixTimestamp64Milli({start_ms}) AND NOT isNaN(value)
+        SELECT metric, series, max(ts) AS at, argMax(value, ts) AS last_value, max(value) AS greatest_value FROM (
+          SELECT metric, series, ts, value FROM obs.samples FINAL
+          WHERE ts >= fromUnixTimestamp64Milli({from_ms}) AND ts < fromUnixTimestamp64Milli({start_ms}) AND NOT isNaN(value)
         ) GROUP BY metric, series
       )
     )
     WHERE at >= fromUnixTimestamp64Milli({start_ms})
     GROUP BY metric, series, bucket
   )
-)
+) AS made
+LEFT JOIN (
+  SELECT metric, series, toUnixTimestamp64Milli(max(start)) AS began FROM obs.series GROUP BY metric, series HAVING began > 0
+) AS known USING (metric, series)
 WHERE bucket < toDateTime({end_s}, 'UTC') OR bucket = next
+"""
+_KEEP = """
+INSERT INTO obs.rollups (metric, series, bucket, count, sum, min, max, last, increase, resets, exact, made)
+SELECT metric, series, bucket, count, sum, min, max, last, increase, resets, 1, fromUnixTimestamp64Milli({made_ms}) FROM obs.made
+"""
+# Buckets of histograms count up to their bound; the cells of a histogram are the steps between them.
+# A count never falls with its bound, but that of a target whose bounds changed within the bucket:
+# then the steps of both are in one another.
+_BUCKETS = """
+INSERT INTO obs.histogram_rollups (metric, series, bucket, cells, made)
+SELECT name, histogram, bucket,
+  arrayFilter(cell -> cell.3 > 0, arrayMap(
+    (one, n) -> (if(n > 1, steps[n - 1].1, if(one.1 > 0, 0, -inf)), one.1, reached[n] - if(n > 1, reached[n - 1], 0)),
+    steps, arrayEnumerate(steps)
+  )),
+  fromUnixTimestamp64Milli({made_ms})
+FROM (
+  SELECT name, histogram, bucket, arraySort(groupArray((bound, grown))) AS steps, arrayMap(n -> arrayMax(arraySlice(steps.2, 1, n)), arrayEnumerate(steps)) AS reached
+  FROM (
+    SELECT of.name AS name, of.histogram AS histogram, m.bucket AS bucket, of.bound AS bound, sum(if(of.kind = 'delta', m.sum, m.increase)) AS grown
+    FROM obs.made AS m
+    INNER JOIN (
+      SELECT metric, series, max(part.histogram) AS histogram, toFloat64OrNull(anyLast(part.labels)['le']) AS bound, anyLast(part.kind) AS kind,
+        substring(metric, 1, length(metric) - 7) AS name
+      FROM obs.series AS part WHERE part.histogram != 0 AND endsWith(metric, '_bucket') GROUP BY metric, series HAVING bound IS NOT NULL
+    ) AS of ON m.metric = of.metric AND m.series = of.series
+    GROUP BY name, histogram, bucket, bound
+  )
+  GROUP BY name, histogram, bucket
+)
+"""
+# Of an exponential histogram each row counts, less the row before it where counts go on. Scales
+# may differ: both are then told in the wider cells, of which the narrower ones are parts.
+_CELLS = """
+INSERT INTO obs.histogram_rollups (metric, series, bucket, cells, made)
+SELECT metric, series, bucket,
+  groupArray((
+    if(side = 0, -zero, if(side > 0, exp2(index * exp2(-width)), -exp2((index + 1) * exp2(-width)))),
+    if(side = 0, zero, if(side > 0, exp2((index + 1) * exp2(-width)), -exp2(index * exp2(-width)))),
+    toFloat64(n)
+  )),
+  fromUnixTimestamp64Milli({made_ms})
+FROM (
+  SELECT metric, series, bucket, if(side = 0, 0, wide) AS width, side, index, max(zero) AS zero, sum(n) AS n
+  FROM (
+    SELECT *, min(if(bucket >= toDateTime({end_s}, 'UTC'), bucket, NULL)) OVER (PARTITION BY metric, series) AS next
+    FROM (
+      SELECT metric, series, toStartOfInterval(at, INTERVAL 300 SECOND) AS bucket, at, zero, wide,
+        arrayConcat(
+          if(follows OR fell OR delta OR (began >= {from_ms} AND began < toUnixTimestamp64Milli(at)),
+            arrayMap((side, index, count) -> (side, if(side = 0, 0, bitShiftRight(toInt64(index), scale - wide)), toInt64(count)), sides, indexes, counts), []),
+          if(follows AND NOT delta,
+            arrayMap((side, index, count) -> (side, if(side = 0, 0, bitShiftRight(toInt64(index), before.1 - wide)), -toInt64(count)), before.2, before.3, before.4), [])
+        ) AS cells
+      FROM (
+        SELECT *, if(follows AND NOT delta, least(scale, before.1), scale) AS wide
+        FROM (
+          SELECT *, count_before IS NOT NULL AND (began > 0 OR arraySum(counts) >= count_before) AS follows, count_before IS NOT NULL AND NOT follows AS fell
+          FROM (
+            SELECT metric, series, at, scale, zero, delta, sides, indexes, counts, lagInFrame((scale, sides, indexes, counts), 1) OVER w AS before,
+              lagInFrame(toNullable(arraySum(counts)), 1) OVER w AS count_before
+            FROM (
+              SELECT metric, series, ts AS at, scale, zero, delta, sides, indexes, counts FROM obs.histogram_cells FINAL
+              WHERE ts >= fromUnixTimestamp64Milli({start_ms}) AND ts < fromUnixTimestamp64Milli({to_ms})
+              UNION ALL
+              SELECT metric, series, max(ts) AS at, argMax(scale, ts), argMax(zero, ts), argMax(delta, ts), argMax(sides, ts), argMax(indexes, ts), argMax(counts, ts) FROM (
+                SELECT * FROM obs.histogram_cells FINAL WHERE ts >= fromUnixTimestamp64Milli({from_ms}) AND ts < fromUnixTimestamp64Milli({start_ms})
+              ) GROUP BY metric, series
+            )
+            WINDOW w AS (PARTITION BY metric, series ORDER BY at ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
+          ) AS sent
+          LEFT JOIN (
+            SELECT metric, series, toUnixTimestamp64Milli(max(start)) AS began FROM obs.series GROUP BY metric, series HAVING began > 0
+          ) AS known USING (metric, series)
+        )
+      )
+      WHERE at >= fromUnixTimestamp64Milli({start_ms})
+    )
+  )
+  ARRAY JOIN cells.1 AS side, cells.2 AS index, cells.3 AS n
+  WHERE bucket < toDateTime({end_s}, 'UTC') OR bucket = next
+  GROUP BY metric, series, bucket, width, side, index
+  HAVING n > 0
+)
+GROUP BY metric, series, bucket
 """
 
 
@@ -60,13 +160,17 @@ class Rollups:
         self._folder = folder
         self._store = store
         self._due = {int(name) for name in os.listdir(folder) if name.isdigit()}
+        self._fresh = set(self._due)  # those that got samples since they were made last
+        self._open_again = 0.0  # when those that are not over may be made, monotonic seconds
 
     def __len__(self) -> int:
         return len(self._due)
 
     def mark(self, buckets: Iterable[int]) -> None:
         """Note buckets (their start, seconds) that will get samples. Durable when it returns."""
-        new = set(buckets) - self._due
+        wanted = set(buckets)
+        self._fresh |= wanted
+        new = wanted - self._due
         if not new:
             return
         for bucket in new:
@@ -80,9 +184,7 @@ class Rollups:
     def make(self, now_ms: int, *, statements: int = 1) -> int:
         """Make buckets that are over, at most `statements` hours of them. Returns how many.
         StorageError leaves them due."""
-        over = sorted(
-            bucket for bucket in self._due if (bucket + ROLLUP_S + _DELAY_S) * 1000 <= now_ms
-        )
+        over = sorted(bucket for bucket in self._due if _ends_ms(bucket) <= now_ms)
         made = 0
         for _ in range(statements):
             if not over:
@@ -91,21 +193,54 @@ class Rollups:
                 bucket for bucket in over[:_TOGETHER] if bucket < over[0] + _TOGETHER * ROLLUP_S
             ]
             over = over[len(group) :]
-            start, end = group[0], group[-1] + ROLLUP_S
-            # buckets before this are over
-            ready = (now_ms // 1000 - _DELAY_S) // ROLLUP_S * ROLLUP_S
-            to = max(end, min(end + _BEFORE_S, ready))
-            self._store.run(
-                _SQL.format(
-                    made_ms=now_ms,
-                    from_ms=(start - _BEFORE_S) * 1000,
-                    start_ms=start * 1000,
-                    end_s=end,
-                    to_ms=to * 1000,
-                )
-            )
+            self._make(group, now_ms, _BEFORE_S)
             for bucket in group:
                 self._due.discard(bucket)
+                self._fresh.discard(bucket)
                 files.remove(str(self._folder / str(bucket)))
             made += len(group)
         return made
+
+    def make_open(self, now_ms: int) -> int:
+        """Make the buckets that are not over and have got samples, as far as they are: growth is
+        seen before its five minutes are over. Returns how many; they stay due."""
+        group = sorted(
+            bucket
+            for bucket in self._fresh & self._due
+            if bucket * 1000 <= now_ms < _ends_ms(bucket)
+        )
+        if not group or time.monotonic() < self._open_again:
+            return 0
+        began = time.monotonic()
+        self._fresh -= set(group)
+        self._make(group, now_ms, _BEFORE_OPEN_S)
+        took = time.monotonic() - began
+        self._open_again = began + max(_OPEN_EVERY_S, _OPEN_REST_FACTOR * took)
+        return len(group)
+
+    def _make(self, group: list[int], now_ms: int, before_s: int) -> None:
+        start, end = group[0], group[-1] + ROLLUP_S
+        # buckets before this are over
+        ready = (now_ms // 1000 - _DELAY_S) // ROLLUP_S * ROLLUP_S
+        to = max(end, min(end + _BEFORE_S, ready))
+        at = {
+            "made_ms": now_ms,
+            "from_ms": (start - before_s) * 1000,
+            "start_ms": start * 1000,
+            "end_s": end,
+            "to_ms": to * 1000,
+        }
+        for statement in (
+            "TRUNCATE TABLE obs.made",
+            _GROWTH,
+            _KEEP,
+            _BUCKETS,
+            _CELLS,
+            "TRUNCATE TABLE obs.made",
+        ):
+            self._store.run(statement.format(**at))
+
+
+def _ends_ms(bucket: int) -> int:
+    """Return when a bucket is over, stragglers included."""
+    return (bucket + ROLLUP_S + _DELAY_S) * 1000

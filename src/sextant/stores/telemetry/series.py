@@ -5,6 +5,9 @@ Called by the intake only, on one thread. A *space* is one sender's way of writi
 owner, labels that the request adds): a dictionary from raw bytes to a code, the place of the series
 in a few arrays. Labels are not kept; they are read from the raw bytes again when the series' row is
 written once more.
+
+Counting that began anew, or by another process, is a series of its own where senders say so.
+Several processes that say they are one are found out: see `_Count`.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -12,7 +15,7 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sextant.formats import native
-from sextant.formats.batch import Identity, Rows, Samples, asset_of, series_id
+from sextant.formats.batch import Cells, Identity, Labels, Rows, Samples, asset_of, series_id
 from sextant.kernel import limits
 
 if TYPE_CHECKING:
@@ -30,14 +33,17 @@ _UNKNOWN = -(1 << 62)  # the code of a key that was not seen before
 _KEY_COST = 100  # what a key costs beside its length, in bytes of SLICE_KEY_BYTES
 # the protocol of samples that the intake makes itself: they need no place in a budget
 OWN = "sextant"
+_NEVER = -(1 << 62)
+_HIGHS_MAX = 4
+_MIXED_MS = int(limits.PROCESSES_MIXED_S * 1000)
 _SUFFIXES = (b"_total", b"_bucket", b"_count", b"_sum")  # metadata names the family without them
 ROLLUP_S = 300  # length of a bucket of obs.rollups
 _TS = "DateTime64(3, 'UTC')"
 
 
 class Encoded(NamedTuple):
-    """What became of samples: rows for `obs.samples` and `obs.series`, services that spoke,
-    refusals by reason."""
+    """What became of samples: rows for `obs.samples`, `obs.histogram_cells` and `obs.series`,
+    services that spoke, refusals by reason."""
 
     rows: list[Rows]
     taken: int
@@ -63,10 +69,61 @@ class _Space(dict[bytes, int]):
         self.learn = learn
         self.owner = owner
         self.more = more
+        self.has_counts = False  # of a protocol that says which series only grow
         self.read: Callable[[bytes], Identity] | None = None
 
     def __missing__(self, key: bytes) -> int:
         return self.learn(self, key)
+
+
+class _Count:
+    """How far a series that only grows has come: it is one process's, so what contradicts it is
+    another's.
+
+    With a known start a lower value is. Without one, a lower value is a restart at first. But what
+    then jumps to where the series had been may be another process's, and is refused for a while:
+    where there is no other process, the next value brings all its growth. And when a lower one
+    follows again, two processes take turns: what the other one had sent before is taken back.
+    """
+
+    __slots__ = ("before", "falls", "highs", "is_suspect", "ts", "until", "value")
+
+    def __init__(self) -> None:
+        self.ts = _NEVER
+        self.value = 0.0
+        self.until = _NEVER  # so long after a fall values like those before it are looked at
+        self.falls = 0  # until then
+        self.before = 0.0  # the value before it fell
+        self.highs: list[int] = []  # times of values before falls
+        self.is_suspect = False  # one has been refused
+
+    def takes(self, ts: int, value: float, *, started: bool) -> bool:
+        """Say whether a value, at a time in ms, continues the series, and take it for its state."""
+        if ts < self.ts:
+            return value <= self.value or not started
+        if value < self.value and ts > self.ts:
+            if started:
+                return False
+            if ts > self.until:
+                self.before, self.highs, self.falls, self.is_suspect = self.value, [], 0, False
+            self.falls += 1
+            self.highs = [*self.highs, self.ts][-_HIGHS_MAX:]
+            self.until = ts + _MIXED_MS
+        elif not started and ts <= self.until:
+            if value >= self.before and (self.falls > 1 or self.value < self.before / 2):
+                self.is_suspect = True
+                return False
+            if self.is_suspect:
+                self.until = ts + _MIXED_MS
+        self.ts, self.value = ts, value
+        return True
+
+    def taken_back(self) -> list[int]:
+        """Return the times of values that proved to be another process's; each is told once."""
+        if not self.is_suspect or self.value >= self.before:
+            return []
+        highs, self.highs = self.highs, []
+        return highs
 
 
 class Series:
@@ -99,6 +156,8 @@ class Series:
         self._free: list[int] = []
         # what was just learned, until its row is written: reading labels twice is dear
         self._fresh: dict[int, Identity] = {}
+        self._counts: dict[int, _Count] = {}
+        self._starts: dict[int, int] = {}  # series without its start -> how many starts live
         self._is_allocated = False
         self._open: list[int] = []  # the times of those that are being encoded
 
@@ -116,6 +175,9 @@ class Series:
         self._written = np.zeros(size, np.int64)  # when its row was last written, ms
         self._changed = np.zeros(size, bool)  # its kind became known after its row was made
         self._seen = np.zeros(size, np.int64)
+        self._start = np.zeros(size, np.int64)  # ms
+        self._base = np.zeros(size, np.uint64)  # its id without its start, 0 = it has none
+        self._histogram = np.zeros(size, np.uint64)  # the id of that it is part of
         self._powers = np.concatenate(
             [10.0 ** np.arange(_DIGITS_MAX + 1), np.ones(256 - _DIGITS_MAX - 1)]
         )
@@ -150,6 +212,7 @@ class Series:
         self, at: tuple[Any, ...], samples: Samples, now_ms: int, oldest_ms: int
     ) -> Generator[None, None, Encoded]:
         out = Encoded([], 0, {}, {}, [], [])
+        mixed: set[tuple[int, int]] = set()
         for start in range(0, len(samples.keys), limits.SLICE_SAMPLES):
             if start:
                 yield
@@ -158,8 +221,17 @@ class Series:
                 keys=samples.keys[start:stop],
                 ts=samples.ts[start:stop],
                 values=samples.values[start:stop],
+                cells={
+                    place - start: samples.cells[place]
+                    for place in range(start, min(stop, len(samples.keys)))
+                    if place in samples.cells
+                }
+                if samples.cells
+                else {},
             )
             codes = yield from self._codes(at, part.keys, now_ms)
+            if self._space(at).has_counts:
+                part, codes = self._without_mixed(part, codes, mixed, now_ms, oldest_ms)
             encoded = yield from self._encode(part, codes, out.written, now_ms, oldest_ms)
             out.rows.extend(encoded.rows)
             out.services.update(encoded.services)
@@ -205,6 +277,49 @@ class Series:
             spent += len(key) + _KEY_COST
         return codes
 
+    def _without_mixed(
+        self,
+        samples: Samples,
+        codes: "np.ndarray[Any, Any]",
+        mixed: set[tuple[int, int]],
+        now_ms: int,
+        oldest_ms: int,
+    ) -> tuple[Samples, "np.ndarray[Any, Any]"]:
+        """Return samples and their codes, where those that another process than their series' has
+        sent are refusals, and NaN stands for those that are taken back. `mixed` has the histograms
+        and times that this is so of: their count comes first."""
+        import numpy as np
+
+        refused = self._refusal("processes_mixed")
+        newest_ms = now_ms + int(limits.FUTURE_S * 1000)
+        found = codes.tolist()
+        histograms = self._histogram[codes].tolist()
+        back: list[tuple[int, int]] = []
+        for place, (code, ts, number) in enumerate(
+            zip(found, samples.ts.tolist(), samples.values.tolist(), strict=True)
+        ):
+            if code < 0 or not oldest_ms <= ts <= newest_ms:
+                continue
+            count = self._counts.get(code)
+            if count is None:
+                if mixed and (histograms[place], ts) in mixed:
+                    codes[place] = refused
+            elif number == number:  # noqa: PLR0124 - no NaN
+                if not count.takes(ts, number, started=bool(self._start[code])):
+                    codes[place] = refused
+                    if histograms[place]:
+                        mixed.add((histograms[place], ts))
+                back += [(code, at) for at in count.taken_back()]
+        if not back:
+            return samples, codes
+        return (
+            samples._replace(
+                ts=np.concatenate([samples.ts, [at for _, at in back]]),
+                values=np.concatenate([samples.values, np.full(len(back), np.nan)]),
+            ),
+            np.concatenate([codes, [code for code, _ in back]]),
+        )
+
     def _encode(
         self,
         samples: Samples,
@@ -232,11 +347,15 @@ class Series:
                 if count
             }
             good &= ~(old | new)
+        cells = [(place, one) for place, one in samples.cells.items() if good[place]]
+        exponential = (
+            [self._cell_rows([codes[place] for place, _ in cells], ts, cells)] if cells else []
+        )
         if not good.all():
             codes, ts, values = codes[good], ts[good], values[good]
         if not len(codes):
             return Encoded([], 0, {}, refused, [], [])
-        rows = [self._samples(codes, ts, values)]
+        rows = [self._samples(codes, ts, values), *exponential]
         unwritten = codes[self._written[codes] < now_ms - int(limits.SERIES_REPEATED_S * 1000)]
         self._seen[codes] = now_ms
         if unwritten.size:
@@ -312,9 +431,7 @@ class Series:
             labels = sorted({**dict(space.more), **dict(labels)}.items())
         owner = said.owner or space.owner
         if reason:
-            if reason not in self._reasons:
-                self._reasons.append(reason)
-            code = -self._reasons.index(reason)
+            code = self._refusal(reason)
             if (
                 self._refused_keys < _REFUSED_KEYS_MAX
                 and len(key) <= _REFUSED_KEY_BYTES_MAX
@@ -338,7 +455,14 @@ class Series:
         if len(self._fresh) < limits.SLICE_SAMPLES:
             self._fresh[code] = said._replace(labels=labels)
         self._owners[code] = space.owner
-        self._id[code] = series_id(labels, owner)
+        stream, self._start[code], self._base[code] = self._begun(said, labels, owner)
+        self._id[code] = series_id(labels, owner, stream)
+        self._histogram[code] = (
+            series_id(_of_histogram(labels, said.histogram), owner, stream) if said.histogram else 0
+        )
+        if said.is_count:
+            self._counts[code] = _Count()
+            space.has_counts = True
         self._metric[code] = _numbered(self._metric_codes, self._metrics, metric)
         self._service[code] = _numbered(self._service_codes, self._services, (asset, owner))
         self._digits[code] = self._failures[code] = 0
@@ -350,6 +474,25 @@ class Series:
         self._bytes_by_owner[sender] = self._bytes_by_owner.get(sender, 0) + len(key)
         space[key] = code
         return code
+
+    def _refusal(self, reason: str) -> int:
+        """Return the code that stands for a refusal."""
+        if reason not in self._reasons:
+            self._reasons.append(reason)
+        return -self._reasons.index(reason)
+
+    def _begun(self, said: Identity, labels: Labels, owner: str) -> tuple[bytes, int, int]:
+        """Return what tells a series from others of its labels, when it began in ms, and its id
+        without that. A sender whose starts change with every value says nothing by them: beyond
+        some, they are taken for unknown."""
+        if not said.start_ns:
+            return said.stream, 0, 0
+        base = series_id(labels, owner, said.stream)
+        starts = self._starts.get(base, 0)
+        if starts >= limits.STARTS_PER_SERIES_MAX:
+            return said.stream, 0, 0
+        self._starts[base] = starts + 1
+        return said.stream + b"%d" % said.start_ns, said.start_ns // 1_000_000, base
 
     def _has_room(self, owner: str, size: int) -> bool:
         """Say whether the budgets leave room for one more series of a size."""
@@ -365,6 +508,7 @@ class Series:
 
         for name in (
             "_id", "_metric", "_service", "_digits", "_failures", "_written", "_changed", "_seen",
+            "_start", "_base", "_histogram",
         ):  # fmt: skip
             now = getattr(self, name)
             setattr(self, name, np.concatenate([now, np.zeros_like(now)]))
@@ -396,6 +540,12 @@ class Series:
             self._bytes_by_owner[owner] -= len(key)
             self._free.append(code)
             self._fresh.pop(code, None)
+            self._counts.pop(code, None)
+            base = int(self._base[code])
+            if base:
+                self._starts[base] -= 1
+                if not self._starts[base]:
+                    del self._starts[base]
             self.by_owner[owner] -= 1
             self.count -= 1
         for space in self._spaces.values():  # refused keys are judged anew: limits may fit now
@@ -487,43 +637,73 @@ class Series:
             yield codes[start:]
 
     def _rows(self, codes: "np.ndarray[Any, Any]", first_ms: int, last_ms: int) -> Rows:
-        import numpy as np
-
-        said: list[Identity] = []
+        """Return the rows of series, and of the histograms that they are part of."""
+        rows: list[_Row] = []
+        histograms: dict[int, _Row] = {}
         for code in codes.tolist():
             identity = self._fresh.get(code)
-            said.append(self._read_again(code) if identity is None else identity)
-        count = len(said)
-        metrics = [self._metrics[code] for code in self._metric[codes].tolist()]
-        services = [self._services[code] for code in self._service[codes].tolist()]
-        kinds = [
-            self._kind(metric, identity) for metric, identity in zip(metrics, said, strict=True)
-        ]
-        times = np.concatenate([np.full(count, first_ms), np.full(count, last_ms)])
+            said = self._read_again(code) if identity is None else identity
+            metric, histogram = self._metrics[self._metric[code]], int(self._histogram[code])
+            asset, owner = self._services[self._service[code]]
+            kind, unit = self._kind(metric, said)
+            start = int(self._start[code])
+            rows.append(
+                _Row(
+                    metric,
+                    int(self._id[code]),
+                    said.labels,
+                    asset,
+                    owner,
+                    kind,
+                    unit,
+                    start,
+                    histogram,
+                )
+            )
+            if histogram:
+                unit = said.histogram_unit or self.kinds.get(said.histogram, ("", ""))[1]
+                histograms[histogram] = _Row(
+                    said.histogram,
+                    histogram,
+                    _of_histogram(said.labels, said.histogram),
+                    asset,
+                    owner,
+                    "histogram",
+                    unit,
+                    start,
+                    0,
+                )
+        return _series_rows([*rows, *histograms.values()], first_ms, last_ms)
+
+    def _cell_rows(
+        self,
+        codes: list[int],
+        ts: "np.ndarray[Any, Any]",
+        cells: list[tuple[int, Cells]],
+    ) -> Rows:
+        """Return rows of `obs.histogram_cells`: the cells and the codes of their counts."""
+        import numpy as np
+
+        found = [one for _, one in cells]
+        sizes = np.array([len(one.sides) for one in found], np.uint64)
+        ends = np.cumsum(sizes, dtype=np.uint64).tobytes()
+        at = ts[[place for place, _ in cells]].astype(np.int64)
+        names = [self._metrics[self._metric[code]].removesuffix(b"_count") for code in codes]
         return Rows(
-            "obs.series",
-            count,
+            "obs.histogram_cells",
+            len(found),
             native.block(
-                count,
+                len(found),
                 (
-                    ("metric", "String", native.texts(metrics)),
-                    ("series", "UInt64", native.numbers(self._id[codes])),
-                    (
-                        "labels",
-                        "Map(String, String)",
-                        native.maps(
-                            [
-                                [pair for pair in identity.labels if pair[0] != b"__name__"]
-                                for identity in said
-                            ]
-                        ),
-                    ),
-                    ("asset", "String", native.texts(asset.encode() for asset, _ in services)),
-                    ("owner", "String", native.texts(owner.encode() for _, owner in services)),
-                    ("kind", "String", native.texts(kind.encode() for kind, _ in kinds)),
-                    ("unit", "String", native.texts(unit.encode() for _, unit in kinds)),
-                    ("first_seen", _TS, native.numbers(times[:count])),
-                    ("last_seen", _TS, native.numbers(times[count:])),
+                    ("metric", "String", native.texts(names)),
+                    ("series", "UInt64", native.numbers(self._histogram[codes])),
+                    ("ts", _TS, native.numbers(at)),
+                    ("scale", "Int8", bytes(one.scale & 0xFF for one in found)),
+                    ("zero", "Float64", native.numbers(np.array([c.zero for c in found]))),
+                    ("delta", "UInt8", bytes(one.delta for one in found)),
+                    ("sides", "Array(Int8)", ends + b"".join(one.sides for one in found)),
+                    ("indexes", "Array(Int32)", ends + b"".join(one.indexes for one in found)),
+                    ("counts", "Array(UInt64)", ends + b"".join(one.counts for one in found)),
                 ),
             ),
         )
@@ -539,6 +719,8 @@ class Series:
         return identity._replace(labels=sorted(labels.items()))
 
     def _kind(self, metric: bytes, identity: Identity) -> tuple[str, str]:
+        if identity.kind == "delta":
+            return identity.kind, identity.unit
         if metric in self.kinds:
             return self.kinds[metric]
         for suffix in _SUFFIXES:
@@ -546,6 +728,62 @@ class Series:
             if family != metric and family in self.kinds:
                 return self.kinds[family]
         return identity.kind, identity.unit
+
+
+class _Row(NamedTuple):
+    """A row of `obs.series`."""
+
+    metric: bytes
+    series: int
+    labels: Labels
+    asset: str
+    owner: str
+    kind: str
+    unit: str
+    start_ms: int
+    histogram: int
+
+
+def _series_rows(rows: list[_Row], first_ms: int, last_ms: int) -> Rows:
+    import numpy as np
+
+    count = len(rows)
+    labels = [[pair for pair in row.labels if pair[0] != b"__name__"] for row in rows]
+    texts = {
+        name: native.texts([getattr(row, name).encode() for row in rows])
+        for name in ("asset", "owner", "kind", "unit")
+    }
+    times = {
+        "first_seen": np.full(count, first_ms, np.int64),
+        "last_seen": np.full(count, last_ms, np.int64),
+        "start": np.array([row.start_ms for row in rows], np.int64),
+    }
+    return Rows(
+        "obs.series",
+        count,
+        native.block(
+            count,
+            (
+                ("metric", "String", native.texts([row.metric for row in rows])),
+                ("series", "UInt64", native.numbers(np.array([r.series for r in rows], np.uint64))),
+                ("labels", "Map(String, String)", native.maps(labels)),
+                *((name, "String", data) for name, data in texts.items()),
+                *((name, _TS, native.numbers(at)) for name, at in times.items()),
+                (
+                    "histogram",
+                    "UInt64",
+                    native.numbers(np.array([row.histogram for row in rows], np.uint64)),
+                ),
+            ),
+        ),
+    )
+
+
+def _of_histogram(labels: Labels, name: bytes) -> Labels:
+    """Return the labels of a histogram, sorted, from those of one of its series."""
+    return sorted(
+        (label, name if label == b"__name__" else text) for label, text in labels if label != b"le"
+    )
 
 
 def _numbered(codes: dict[Any, int], values: list[Any], value: Any) -> int:

@@ -1,0 +1,354 @@
+"""OTLP's metrics to samples.
+
+A number is a series of the metric's own name. A histogram is `NAME_bucket` by `le` (counts up to
+it), `NAME_count` and `NAME_sum`; an exponential one has cells of changing width instead of buckets,
+which ride on the samples of `NAME_count`. A summary is NAME by `quantile`, `NAME_count` and
+`NAME_sum`.
+
+What does not stand in the labels, and still makes series of its own: the process, which attributes
+of its resource tell; when a cumulative counting began, since it begins anew at nought; and whether
+values are increments. Source: opentelemetry-proto 1.9, metrics.proto; OpenTelemetry's metrics data
+model, "Temporality", "Resets and gaps", "Single-writer", "ExponentialHistogram".
+"""
+
+import array
+import hashlib
+import math
+from bisect import insort
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+
+from sextant.formats.batch import Batch, Budget, Cells, Identity, Samples, asset_of, checked
+from sextant.formats.otlp import value
+from sextant.kernel import limits
+
+_NO_VALUE = 1  # DataPointFlags
+_STALE = msgspec.msgpack.decode(
+    b"\xcb\x7f\xf0\x00\x00\x00\x00\x00\x02"
+)  # Prometheus's staleness marker
+_CUMULATIVE, _DELTA = 2, 1
+# Attributes of a resource that change with every start of a process: as labels they would be new
+# values each time.
+_CHURN = ("process.", "telemetry.sdk.", "telemetry.distro.", "os.description")
+_INDEX_MIN, _INDEX_MAX = -(1 << 31), (1 << 31) - 1
+_SCALE_MIN, _SCALE_MAX = -11, 20  # OpenTelemetry's SDKs use -10 to 20
+
+
+class _Series(msgspec.Struct, frozen=True, array_like=True):
+    """What a key of a sample holds; see `identify`."""
+
+    kind: str
+    unit: str
+    labels: list[tuple[str, str]]
+    stream: bytes
+    start_ns: int
+    histogram: tuple[str, str]  # name and unit
+    is_count: bool
+
+
+_ENCODE, _DECODE = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(_Series).decode
+
+
+def identify(key: bytes) -> Identity:
+    """Return what a key says: the labels of a series, sorted, with its kind and unit."""
+    said = _DECODE(key)
+    labels = [(name.encode(), value.encode()) for name, value in said.labels]
+    owner = next((value for name, value in said.labels if name == "sextant.owner"), "")
+    return Identity(
+        labels,
+        kind=said.kind,
+        unit=said.unit,
+        asset=asset_of(labels),
+        owner=owner,
+        refused=checked(labels),
+        stream=said.stream,
+        start_ns=said.start_ns,
+        histogram=said.histogram[0].encode(),
+        histogram_unit=said.histogram[1],
+        is_count=said.is_count,
+    )
+
+
+def metrics(request: Any, budget: Budget | None = None) -> Batch:
+    """Return the samples of an ExportMetricsServiceRequest. TooMuch when they exceed the budget."""
+    import numpy as np
+
+    batch, budget = Batch(), budget or Budget()
+    out = _Points(batch, budget)
+    for group in request.resource_metrics:
+        budget.group()
+        budget.attributes(len(group.resource.attributes))
+        said = [
+            (one.key, value(one.value).decode("utf-8", "replace"))
+            for one in group.resource.attributes
+        ]
+        resource = [one for one in said if one[1] and not one[0].startswith(_CHURN)]
+        out.process = _process(said)
+        for scope in group.scope_metrics:
+            budget.group()
+            common = (
+                [*resource, ("otel.scope.name", scope.scope.name)] if scope.scope.name else resource
+            )
+            budget.records(len(scope.metrics))
+            for metric in scope.metrics:
+                _metric(metric, common, out, batch, budget)
+    if out.keys:
+        batch.samples.append(
+            Samples(
+                out.keys,
+                np.array(out.times, np.int64),
+                np.array(out.values, np.float64),
+                identify,
+                out.cells,
+            )
+        )
+    return batch
+
+
+def _process(resource: list[tuple[str, str]]) -> bytes:
+    """Return what tells processes of one service apart that have the same labels."""
+    said = sorted(one for one in resource if one[0].startswith(_CHURN))
+    if not said:
+        return b""
+    return hashlib.blake2b(msgspec.msgpack.encode(said), digest_size=8).digest()
+
+
+class _Points:
+    """Samples as they are gathered."""
+
+    def __init__(self, batch: Batch, budget: Budget) -> None:
+        self._batch, self._budget = batch, budget
+        self.process = b""
+        self.keys: list[bytes] = []
+        self.times: list[int] = []
+        self.values: list[float] = []
+        self.cells: dict[int, Cells] = {}
+
+    def add(
+        self,
+        point: Any,
+        number: float,
+        name: str,
+        kind: str,
+        unit: str,
+        labels: Sequence[tuple[str, str]],
+        *more: tuple[str, str],
+        histogram: tuple[str, str] = ("", ""),
+        layout: bytes = b"",
+        is_count: bool = False,
+        cells: Cells | None = None,
+    ) -> None:
+        """Add a sample. `labels` are sorted and have `more` added to them; `is_count` says that
+        it only grows."""
+        self._budget.records()
+        if len(labels) + len(more) >= limits.LABELS_MAX:
+            self._batch.refuse("labels_too_many")
+            return
+        named = list(labels)
+        for label in (*more, ("__name__", name)):
+            insort(named, label)
+        counts = kind in ("counter", "histogram")
+        start_ns = point.start_time_unix_nano if counts else 0
+        key = _ENCODE(
+            _Series(
+                kind,
+                unit,
+                named,
+                self.process + b"delta" * (kind == "delta") + layout,
+                start_ns if start_ns <= point.time_unix_nano else 0,
+                histogram,
+                is_count,
+            )
+        )
+        self._budget.row_bytes(len(key))
+        if cells is not None:
+            self._budget.row_bytes(13 * len(cells.sides))
+            self.cells[len(self.keys)] = cells
+        self.keys.append(key)
+        self.times.append(point.time_unix_nano // 1_000_000)
+        self.values.append(_STALE if point.flags & _NO_VALUE else number)
+
+
+def _metric(
+    metric: Any, common: list[tuple[str, str]], out: _Points, batch: Batch, budget: Budget
+) -> None:
+    which, name, unit = metric.WhichOneof("data"), metric.name, metric.unit
+    if which is None:
+        return
+    data = getattr(metric, which)
+    delta = getattr(data, "aggregation_temporality", _CUMULATIVE) == _DELTA
+    budget.records(len(data.data_points))
+    for point in data.data_points:
+        budget.attributes(len(point.attributes))
+        if which == "exponential_histogram":
+            buckets = len(point.positive.bucket_counts) + len(point.negative.bucket_counts)
+            budget.attributes(buckets)
+        own = {pair.key: value(pair.value).decode("utf-8", "replace") for pair in point.attributes}
+        labels = sorted(
+            (key, value)
+            for key, value in ({**dict(common), **own} if own else dict(common)).items()
+            if value
+        )
+        if len(getattr(point, "exemplars", ())):
+            batch.refuse("exemplar_not_kept", len(point.exemplars))
+        if not point.time_unix_nano:
+            batch.refuse("time_missing")
+        elif which in ("gauge", "sum"):
+            _number_point(point, data, which, name, unit, labels, out, batch, delta=delta)
+        elif which == "summary":
+            _summary(point, name, unit, labels, out)
+        else:
+            _histogram(point, which, name, unit, labels, out, batch, delta=delta)
+
+
+def _number_point(
+    point: Any,
+    data: Any,
+    which: str,
+    name: str,
+    unit: str,
+    labels: list[tuple[str, str]],
+    out: _Points,
+    batch: Batch,
+    *,
+    delta: bool,
+) -> None:
+    said = point.WhichOneof("value")
+    if said is None and not point.flags & _NO_VALUE:
+        batch.refuse("value_missing")
+        return
+    counts = which == "sum" and data.is_monotonic and not delta
+    out.add(
+        point,
+        float(point.as_int) if said == "as_int" else point.as_double,
+        name,
+        "counter" if counts else "delta" if which == "sum" and delta else "gauge",
+        unit,
+        labels,
+        is_count=counts,
+    )
+
+
+def _summary(point: Any, name: str, unit: str, labels: list[tuple[str, str]], out: _Points) -> None:
+    out.add(point, float(point.count), f"{name}_count", "counter", "", labels, is_count=True)
+    out.add(point, point.sum, f"{name}_sum", "counter", unit, labels)
+    for quantile in point.quantile_values:
+        of = ("quantile", _number(quantile.quantile))
+        out.add(point, quantile.value, name, "summary", unit, labels, of)
+
+
+def _histogram(
+    point: Any,
+    which: str,
+    name: str,
+    unit: str,
+    labels: list[tuple[str, str]],
+    out: _Points,
+    batch: Batch,
+    *,
+    delta: bool,
+) -> None:
+    kind = "delta" if delta else "counter"
+    cells: Cells | None = None
+    bounds: list[float] = []
+    if which == "exponential_histogram":
+        cells = _cells(point, delta=delta)
+        is_right = cells is not None
+    else:
+        bounds = [*point.explicit_bounds, math.inf] if point.bucket_counts else []
+        is_right = len(bounds) == len(point.bucket_counts) and all(
+            low < high for low, high in pairwise(bounds)
+        )
+    layout = hashlib.blake2b(repr(bounds).encode(), digest_size=4).digest() if bounds else b""
+    if not is_right:
+        batch.refuse("histogram_malformed")
+        return
+    out.add(
+        point,
+        float(point.count),
+        f"{name}_count",
+        kind,
+        "",
+        labels,
+        histogram=(name, unit),
+        layout=layout,
+        is_count=not delta,
+        cells=cells,
+    )
+    if point.HasField("sum"):
+        out.add(
+            point,
+            point.sum,
+            f"{name}_sum",
+            kind,
+            unit,
+            labels,
+            histogram=(name, unit),
+            layout=layout,
+        )
+    total = 0
+    for place, bound in enumerate(bounds):
+        total += point.bucket_counts[place]
+        out.add(
+            point,
+            float(total),
+            f"{name}_bucket",
+            "delta" if delta else "histogram",
+            "",
+            labels,
+            ("le", _number(bound)),
+            histogram=(name, unit),
+            layout=layout,
+        )
+
+
+def _cells(point: Any, *, delta: bool) -> Cells | None:
+    """Return the cells of an exponential histogram that hold something, fewer and wider ones where
+    they are too many; None when they cannot be right."""
+    scale = point.scale
+    if not _SCALE_MIN <= scale <= _SCALE_MAX:
+        return None
+    sides = []
+    for side, buckets in ((-1, point.negative), (1, point.positive)):
+        counts = {
+            buckets.offset + n: count for n, count in enumerate(buckets.bucket_counts) if count
+        }
+        if counts and not _INDEX_MIN <= min(counts) <= max(counts) <= _INDEX_MAX:
+            return None
+        sides.append((side, counts))
+    while sum(len(counts) for _, counts in sides) > limits.HISTOGRAM_CELLS_MAX:
+        scale -= 1
+        sides = [(side, _halved(counts)) for side, counts in sides]
+    zero = {0: point.zero_count} if point.zero_count else {}
+    all_ = [(side, *one) for side, counts in (*sides, (0, zero)) for one in counts.items()]
+    return Cells(
+        scale,
+        point.zero_threshold if math.isfinite(point.zero_threshold) else 0.0,
+        delta,
+        array.array("b", [side for side, _, _ in all_]).tobytes(),
+        array.array("i", [index for _, index, _ in all_]).tobytes(),
+        array.array("Q", [count for _, _, count in all_]).tobytes(),
+    )
+
+
+def _halved(buckets: dict[int, int]) -> dict[int, int]:
+    out: dict[int, int] = {}
+    for index, count in buckets.items():
+        out[index >> 1] = out.get(index >> 1, 0) + count
+    return out
+
+
+def _number(value: float) -> str:
+    """Return a bound as Prometheus writes it."""
+    return (
+        "+Inf"
+        if value == math.inf
+        else "-Inf"
+        if value == -math.inf
+        else repr(float(value)).removesuffix(".0")
+        if abs(value) < 1e15
+        else repr(float(value))
+    )

@@ -1,0 +1,209 @@
+"""Single questions about growth and histograms, each with its answer. Run in a process of its own,
+since chDB has one path for a process. Argument: folder."""
+
+import math
+import random
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from growth_scenarios import NS, Sent, request
+from growth_suite import Platform
+
+
+def main(folder: Path) -> None:
+    """Raise AssertionError where an answer is wrong."""
+    platform = Platform(folder)
+    gauges(platform)
+    the_later_of_two_values(platform)
+    the_bucket_that_is_not_over(platform)
+    cells_on_both_sides_of_zero(platform)
+    quantiles_are_those_of_the_cells(platform)
+    rates_from_before(platform)
+    print("ok")
+
+
+def _send(platform: Platform, fill: Any, resource: dict[str, Any] | None = None) -> dict[str, int]:
+    made, scope = request(resource or {"service.name": "svc"})
+    fill(scope)
+    accepted = platform.send(Sent(otlp=made))
+    accepted.durable.result(30)
+    return accepted.refused
+
+
+def _counter(name: str, value: int, at_s: float, start_s: float = 0, **how: Any) -> Any:
+    def fill(scope: Any) -> None:
+        data = scope.metrics.add(name=name).sum
+        data.aggregation_temporality = how.get("temporality", 2)
+        data.is_monotonic = how.get("monotonic", True)
+        data.data_points.add(
+            as_int=value, time_unix_nano=round(at_s * NS), start_time_unix_nano=round(start_s * NS)
+        )
+
+    return fill
+
+
+def gauges(platform: Platform) -> None:
+    """A gauge has no growth, a sum that may fall is one; the increments of one have."""
+    at = int(time.time()) // 300 * 300 - 1200
+
+    def gauge(scope: Any) -> None:
+        point = scope.metrics.add(name="a.gauge").gauge.data_points.add(as_double=at % 7)
+        point.time_unix_nano = at * NS
+
+    _send(platform, gauge)
+    for n in range(3):
+        _send(platform, _counter("a.level", 10 - n, at + n, at - 5, monotonic=False))
+        _send(platform, _counter("a.change", -n, at + n, at - 5, monotonic=False, temporality=1))
+    platform.roll_up()
+    found = platform.rows(
+        "SELECT metric, sum(increase) FROM obs.rates WHERE metric LIKE 'a.%' GROUP BY metric"
+    )
+    assert found == [["a.change", -3]], found
+
+
+def the_later_of_two_values(platform: Platform) -> None:
+    """Of two values of one series and time the one that came later is shown and counted, in one
+    insert, in two, and after a merge."""
+    at = int(time.time()) // 300 * 300 - 1200
+    for value in (10, 12):
+        _send(platform, _counter("twice", value, at, at - 5))
+    platform.intake.flush()
+    for value in (15, 11):
+        _send(platform, _counter("twice", value, at, at - 5))
+        platform.intake.flush()
+    platform.roll_up()
+    for _ in range(2):
+        shown = platform.rows("SELECT value FROM obs.metrics WHERE metric = 'twice'")
+        assert shown == [[11]], shown
+        platform.store.run("OPTIMIZE TABLE obs.samples FINAL")
+    grown = platform.rows("SELECT sum(increase) FROM obs.rates WHERE metric = 'twice'")
+    assert grown == [[11]], grown
+
+
+def the_bucket_that_is_not_over(platform: Platform) -> None:
+    """Growth is seen before its five minutes are over; the rate is by the seconds so far, or by all
+    of them when the bucket is behind."""
+    now = time.time()
+    _send(platform, _counter("now", 40, now - 0.5, now - 1))
+    platform.intake._rollups._open_again = 0.0
+    platform.roll_up()
+    ((increase, rate, seconds),) = platform.rows(
+        "SELECT increase, rate, increase / rate FROM obs.rates WHERE metric = 'now'"
+    )
+    assert increase == 40, increase
+    assert rate > 0, rate
+    assert 1 <= seconds <= 300, seconds
+    at = int(now) // 300 * 300 - 1200
+    _send(platform, _counter("then", 600, at + 30, at - 5))
+    platform.roll_up()
+    found = platform.rows("SELECT rate FROM obs.rates WHERE metric = 'then'")
+    assert found == [[2]], found
+
+
+def cells_on_both_sides_of_zero(platform: Platform) -> None:
+    """An exponential histogram with negative values, a zero and a scale that falls."""
+    at = int(time.time()) // 300 * 300 - 1200
+
+    def fill(n: int) -> Any:
+        def add(scope: Any) -> None:
+            data = scope.metrics.add(name="both").exponential_histogram
+            data.aggregation_temporality = 2
+            point = data.data_points.add(
+                count=4 * (n + 1), zero_count=n + 1, scale=2 - n, zero_threshold=0.25
+            )
+            point.start_time_unix_nano, point.time_unix_nano = (at - 5) * NS, (at + n) * NS
+            point.negative.offset = 4 >> n
+            point.negative.bucket_counts.extend([n + 1])
+            point.positive.offset = 4 >> n
+            point.positive.bucket_counts.extend([2 * (n + 1)])
+
+        return add
+
+    for n in range(2):
+        _send(platform, fill(n))
+    platform.roll_up()
+    ((count, cells),) = platform.rows(
+        "SELECT count, arrayMap(cell -> [cell.1, cell.2, cell.3], arraySort(cells)) FROM obs.histograms WHERE metric = 'both'"
+    )
+    assert count == 8, count
+    wide, narrow = 2**0.5, 2**0.25
+    expected = [
+        [-2 * wide, -2, 1], [-2 * narrow, -2, 1], [-0.25, 0.25, 2], [2, 2 * narrow, 2],
+        [2, 2 * wide, 2],
+    ]  # fmt: skip
+    assert all(
+        math.isclose(a, b) for one, other in zip(cells, expected, strict=True)
+        for a, b in zip(one, other, strict=True)
+    ), cells  # fmt: skip
+    shown = platform.rows(
+        "SELECT kind, labels['service.name'] FROM obs.series WHERE metric = 'both'"
+    )
+    assert shown == [["histogram", "svc"]], shown
+
+
+def quantiles_are_those_of_the_cells(platform: Platform) -> None:
+    """`histogramQuantile` is where the summed shares of the cells reach the level, by an oracle
+    that looks for it by bisection."""
+    rng = random.Random(7)
+    for _ in range(60):
+        cells = []
+        for _ in range(rng.randint(1, 12)):
+            low = rng.choice([rng.uniform(-5, 5), 0.0, -math.inf])
+            high = rng.choice([(0 if low == -math.inf else low) + rng.uniform(0.1, 5), math.inf])
+            cells.append((low, high, rng.choice([1, 2, 0.5])))
+        level = rng.choice([0.01, 0.5, 0.9, 0.99, 1.0])
+        text = ", ".join(f"({a}, {b}, {n})" for a, b, n in cells)
+        ((found,),) = platform.rows(f"SELECT histogramQuantile({level}, [{text}])")
+        expected = _quantile(cells, level)
+        assert (
+            found is None if math.isnan(expected) else math.isclose(found, expected, abs_tol=1e-9)
+        ), (level, cells, found, expected)
+    for nothing in ("[]", "[(0., 1., 0.)]"):
+        sql = f"SELECT histogramQuantile(0.5, {nothing}::Array(Tuple(Float64, Float64, Float64)))"
+        assert platform.rows(sql) == [[None]], nothing
+
+
+def _quantile(cells: list[tuple[float, float, float]], level: float) -> float:
+    ends = sorted({end for low, high, _ in cells for end in (low, high) if math.isfinite(end)})
+    if not ends:
+        return math.nan
+
+    def below(at: float) -> float:
+        return sum(
+            n
+            if high <= at
+            else 0
+            if low >= at or math.isinf(low) or math.isinf(high)
+            else n * (at - low) / (high - low)
+            for low, high, n in cells
+        )
+
+    wanted = level * sum(n for _, _, n in cells)
+    if below(ends[-1]) < wanted - 1e-12:
+        return ends[-1]
+    if below(ends[0]) >= wanted:
+        return ends[0]
+    low, high = ends[0], ends[-1]
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (low, middle) if below(middle) >= wanted - 1e-12 else (middle, high)
+    return high
+
+
+def rates_from_before(platform: Platform) -> None:
+    """What an older version made stays, and is marked."""
+    platform.store.run(
+        "INSERT INTO obs.rollups (metric, series, bucket, increase, made) SELECT metric, series, "
+        "toDateTime('2026-01-01 00:00:00', 'UTC'), 7, now64(3) FROM obs.series WHERE metric = "
+        "'twice'"
+    )
+    found = platform.rows(
+        "SELECT increase, exact FROM obs.rates WHERE metric = 'twice' ORDER BY bucket"
+    )
+    assert found == [[7, 0], [11, 1]], found
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
