@@ -350,3 +350,12 @@ def test_a_damaged_store_is_no_error_of_the_asker_and_tells_no_path(
         assert asked.status == 503
         assert str(tmp_path).encode() not in asked.body
         assert ask(one, other, "SELECT 1").body == b"1\n"
+
+
+def test_functions_of_the_store_can_be_called(process: Telemetry, other: str) -> None:
+    """If this fails, a stranger cannot ask for the quantile of a histogram, or does not find the
+    function that does it."""
+    cells = "[(0., 1., 3.), (1., 2., 1.)]"
+    assert ask(process, other, f"SELECT histogramQuantile(0.5, {cells}) * 3").body == b"2\n"
+    named = "SELECT count() FROM system.functions WHERE name = 'histogramQuantile'"
+    assert ask(process, other, named).body == b"1\n"

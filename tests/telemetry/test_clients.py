@@ -4,6 +4,7 @@ import json
 import logging
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,15 @@ from telemetry_process import Telemetry
 from sextant.app.config import Scrape
 from sextant.kernel.clock import SystemClock
 from sextant.server.scrape import Scraper
+
+
+def until(ask: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return the rows of a question as soon as there are some: growth is counted about once in a
+    second, and again after fifteen."""
+    end = time.monotonic() + 60
+    while not (rows := ask()) and time.monotonic() < end:
+        pass
+    return rows
 
 
 def _resource(name: str) -> Any:
@@ -123,16 +133,29 @@ def test_the_sdk_of_opentelemetry_sends_metrics(process: Telemetry, token: str) 
     assert (found["open"]["value"], found["open"]["kind"]) == (-2, "gauge")
     assert [found[f"{name}_count"]["value"] for name in ("latency", "wide")] == [3, 3]
     assert found["latency_sum"]["value"] == 324
-    for name in ("latency", "wide"):
-        buckets = process.rows(
-            "SELECT labels['le'] AS le, value FROM obs.metrics WHERE metric = {m:String}",
-            m=f"{name}_bucket",
-        )
-        counts = {float(row["le"].replace("+Inf", "inf")): row["value"] for row in buckets}
-        assert counts[float("inf")] == 3
-        for value, below in ((4.0, 1), (20.0, 2), (300.0, 3)):
-            upper = min(bound for bound in counts if bound >= value)
-            assert counts[upper] == below, (name, value, counts)
+    buckets = process.rows(
+        "SELECT labels['le'] AS le, value FROM obs.metrics WHERE metric = 'latency_bucket'"
+    )
+    counts = {float(row["le"].replace("+Inf", "inf")): row["value"] for row in buckets}
+    assert counts[float("inf")] == 3
+    for value, below in ((4.0, 1), (20.0, 2), (300.0, 3)):
+        upper = min(bound for bound in counts if bound >= value)
+        assert counts[upper] == below, (value, counts)
+    grown = until(
+        lambda: process.rows("SELECT increase, rate FROM obs.rates WHERE metric = 'orders'")
+    )
+    assert grown[0]["increase"] == 3
+    for name, error in (("latency", 500 / 250), ("wide", 2 ** (2**-3))):
+        ((count, median),) = [
+            row.values()
+            for row in process.rows(
+                "SELECT sum(count), histogramQuantile(0.5, groupArrayArray(cells)) AS median "
+                "FROM obs.histograms WHERE metric = {m:String}",
+                m=name,
+            )
+        ]
+        assert count == 3
+        assert 20 / error <= median <= 20 * error, (name, median)
 
 
 def test_the_sdk_of_opentelemetry_sends_logs(process: Telemetry, token: str) -> None:

@@ -25,7 +25,7 @@ from sextant.kernel.lengths import length_s
 from sextant.server.refusals import Refusals
 from sextant.server.serving import Server, resident
 from sextant.server.sql.answering import InProcess
-from sextant.server.sql.query_process import Place, serve
+from sextant.server.sql.query_process import Begin, Place, serve
 from sextant.server.sql.query_processes import QueryProcesses
 from sextant.server.sql.starter import Starter
 from sextant.server.wire import Ready, end_with_parent, read_start, say_ready
@@ -97,10 +97,11 @@ class TelemetryProcess:
             catalogue = Catalogue(self.store, Path(start.lake), elsewhere=bool(start.clickhouse))
             self.answering = InProcess(self.store, self.intake.flush, catalogue)
         else:
-            from sextant.server.sql.attached import tables_of
+            from sextant.server.sql.attached import functions_of, tables_of
 
+            begin = Begin(tables_of(self.store), functions_of(self.store))
             self.answering = QueryProcesses(
-                starter, folder, tables_of(self.store), self.intake.flush, self.store.changed
+                starter, folder, begin, self.intake.flush, self.store.changed
             )
         self.sql = SqlDoor(
             self.answering,

@@ -54,6 +54,17 @@ def tables_of(store: Telemetry) -> list[Table]:
     return out
 
 
+def functions_of(store: Telemetry) -> list[str]:
+    """Return the statements that make the store's own functions."""
+    found = store.query(
+        "SELECT create_query FROM system.functions WHERE origin = 'SQLUserDefined'", form="JSON"
+    )
+    return [
+        row["create_query"].replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", 1)
+        for row in msgspec.json.decode(found)["data"]
+    ]
+
+
 def _read_only(made: str, path: str) -> str:
     """Return the statement that attaches a table at the folder of its parts."""
     head, _, settings = made.rpartition(" SETTINGS ")

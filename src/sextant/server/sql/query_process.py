@@ -28,9 +28,10 @@ FOLDER = "query-"  # of a process's own files, in the telemetry folder's `tmp`
 
 
 class Begin(msgspec.Struct, frozen=True):
-    """The first message: the tables of the store."""
+    """The first message: the tables of the store, and the statements that make its functions."""
 
     tables: list[Table]
+    functions: list[str]
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -97,6 +98,8 @@ def _serve(link: socket.socket, place: Place, own: Path) -> None:
     confine(own, Path(place.lake), connect=(), also_read=[Path(place.store)])
     begin = msgspec.msgpack.decode(_receive(link), type=Begin)
     store = ChdbStore(own / "store", memory_bytes=limits.SQL_MEMORY_BYTES_MAX * 3 // 2, reads=True)
+    for statement in begin.functions:
+        store.run(statement)
     attached = Attached(store, begin.tables)
     catalogue = Catalogue(store, Path(place.lake), others=attached)
 

@@ -21,7 +21,6 @@ import msgspec
 from sextant.kernel import limits
 from sextant.kernel.errors import BadData, SextantError, StorageError, from_problem
 from sextant.server.sql.answering import LATE_S, Answer, Asked, GoneError, too_late
-from sextant.server.sql.attached import Table
 from sextant.server.sql.catalogue import Told, check
 from sextant.server.sql.query_process import FOLDER, SIZE, Begin, Head, Question
 from sextant.server.sql.starter import Started, Starter
@@ -43,12 +42,12 @@ class _Process:
         self.began = self.used = time.monotonic()
         self.told = -1  # the number of the list that it knows
 
-    async def begin(self, tables: list[Table]) -> None:
+    async def begin(self, begin: Begin) -> None:
         """Wait until it is ready. EOFError when it ends."""
         self._reader, self._writer = await asyncio.open_connection(
             sock=self._socket, limit=_READ_BYTES
         )
-        await self._send(msgspec.msgpack.encode(Begin(tables)))
+        await self._send(msgspec.msgpack.encode(begin))
         await self._head()
 
     async def ask(self, question: Question) -> tuple[Head, list[bytes]]:
@@ -101,7 +100,7 @@ class QueryProcesses:
 
     starter  starts and kills them
     folder   the telemetry folder, in which each has files of its own
-    tables   of the store
+    begin    what each is told first
     flush    puts what was acknowledged into the tables; called in a thread
     changed  returns table -> (how often it was written to, when last: monotonic seconds)
     """
@@ -110,11 +109,11 @@ class QueryProcesses:
         self,
         starter: Starter,
         folder: Path,
-        tables: list[Table],
+        begin: Begin,
         flush: Callable[[], None],
         changed: Callable[[], Mapping[str, tuple[int, float]]],
     ) -> None:
-        self._starter, self._folder, self._tables = starter, folder, tables
+        self._starter, self._folder, self._begin = starter, folder, begin
         self._flush, self._changed = flush, changed
         self._idle: list[_Process] = []
         self._busy = 0  # that answer, or are being started
@@ -240,7 +239,7 @@ class QueryProcesses:
     async def _start(self) -> _Process:
         process = _Process(await asyncio.to_thread(self._starter.start))
         try:
-            await asyncio.wait_for(process.begin(self._tables), _BEGIN_S)
+            await asyncio.wait_for(process.begin(self._begin), _BEGIN_S)
         except (EOFError, TimeoutError) as error:
             await self._end(process)
             raise StorageError(

@@ -81,7 +81,7 @@ VIEWS = {
     ),
     "functions": "SELECT name, is_aggregate, case_insensitive, alias_to, description, syntax, arguments, "
     "returned_value, examples, introduced_in, categories "
-    "FROM system.functions WHERE origin = 'System'",
+    "FROM system.functions WHERE origin IN ('System', 'SQLUserDefined')",
     "table_functions": (
         "SELECT name, description FROM system.table_functions WHERE lower(name) IN "
         f"({_names(sorted(TABLE_FUNCTIONS))})"
