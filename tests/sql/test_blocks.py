@@ -20,7 +20,8 @@ from sextant.server.sql.blocks import blocks, city_hash
     ],
 )
 def test_hashes_are_those_of_the_reference(data: bytes, low: int, high: int) -> None:
-    """Computed with clickhouse-cityhash 1.0.2.6, which binds the original."""
+    """If this fails, the library hashes as another version of CityHash does, or its halves are
+    swapped."""
     assert city_hash(data) == (low, high)
 
 

@@ -359,3 +359,9 @@ def test_functions_of_the_store_can_be_called(process: Telemetry, other: str) ->
     assert ask(process, other, f"SELECT histogramQuantile(0.5, {cells}) * 3").body == b"2\n"
     named = "SELECT count() FROM system.functions WHERE name = 'histogramQuantile'"
     assert ask(process, other, named).body == b"1\n"
+
+
+def test_packed_answers_of_a_confined_process(process: Telemetry, other: str) -> None:
+    """If this fails, what packs an answer, or hashes it, cannot be loaded where queries run."""
+    answer = process.post("/?compress=1", b"SELECT 1", token=other, door=process.sql)
+    assert (answer.status, answer.body[16]) == (200, 0x82)
