@@ -78,7 +78,13 @@ def deeply_read() -> list[tuple[str, str, str, bytes]]:
             inside(
                 (1, 2, 2),
                 field(1, b"m")
-                + inside((9, 1), b"\x19" + struct.pack("<Q", NOW) + field(6, bytes(8 * many))),
+                + inside(
+                    (9, 1),
+                    b"\x19"
+                    + struct.pack("<Q", NOW)
+                    + field(6, bytes(8 * many))
+                    + field(7, struct.pack(f"<{many - 1}d", *range(many - 1))),
+                ),
             ),
         ),
     ]
@@ -155,9 +161,13 @@ def test_a_large_request_is_one_batch(process: Telemetry, token: str) -> None:
 
 def test_more_new_series_than_one_slice(process: Telemetry, token: str) -> None:
     """If this fails, series of a large request are lost, stored twice, or without labels."""
-    lines = b"".join(b'sliced{n="%d"} %d %d\n' % (n, n, NOW // 10**6) for n in range(1_500))
+    lines = b"".join(
+        b'sliced{n="%d"} %d %d\n' % (n, n, NOW // 10**6 + again)
+        for again in range(9)
+        for n in range(1_500)
+    )
     path = "/v1/exposition?job=sliced"
-    answer = send(process, token, path, lines * 9, "text/plain")
+    answer = send(process, token, path, lines, "text/plain")
     assert answer.json == {"taken": 13_500, "refused": {}}
     assert process.one("SELECT count() FROM obs.samples WHERE metric = 'sliced'") == 13_500
     assert process.rows(

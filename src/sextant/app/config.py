@@ -30,6 +30,8 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     api              address of the HTTP API
     ingest           address where telemetry comes in (OTLP's standard port)
+    grpc             address where OTLP comes in over gRPC (its standard port); "" = nowhere. The
+                     server runs without it when the port is taken, and says so
     sql              address of the ClickHouse endpoint (its standard port)
     hosts            further names under which the server may be asked, when it stands behind a
                      proxy or is not on loopback
@@ -44,6 +46,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     api: str = "127.0.0.1:7780"
     ingest: str = "127.0.0.1:4318"
+    grpc: str = "127.0.0.1:4317"
     sql: str = "127.0.0.1:8123"
     hosts: tuple[str, ...] = ()
     secure: bool = False
@@ -294,7 +297,9 @@ def _check_pin(pin: Pin | None, text: str) -> None:
 
 def _check_server(keys: _Keys, text: str) -> None:
     """Refuse addresses, lengths and targets that cannot be meant."""
-    for name in ("api", "ingest", "sql"):
+    for name in ("api", "ingest", "grpc", "sql"):
+        if name == "grpc" and not keys.server.grpc:
+            continue
         host, _, port = getattr(keys.server, name).rpartition(":")
         if not host or not port.isdigit() or int(port) > 65535:
             raise ProjectError(

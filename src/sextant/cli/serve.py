@@ -53,6 +53,7 @@ def up(host: str, port: int | None, as_json: bool) -> None:
             "pid": address.pid,
             "api": address.api,
             "ingest": address.ingest,
+            "grpc": address.grpc,
             "sql": address.sql,
             "token": server.token,
             "ready_s": round(time.monotonic() - began, 3),
@@ -80,6 +81,7 @@ def _up_lines(facts: dict[str, Any]) -> list[str]:
         f"ready in {facts['ready_s']:.1f} s",
         f"  api     {facts['api']}      commands (--server), live stream, OpenAPI",
         f"  ingest  {facts['ingest']}      OTLP, Prometheus remote write, JSON lines, CloudEvents",
+        *([f"  grpc    {facts['grpc']}      OTLP over gRPC"] if facts["grpc"] else []),
         f"  sql     {facts['sql']}      ClickHouse's HTTP interface, read-only",
     ]
     if facts["token"]:

@@ -186,6 +186,8 @@ def _metric(
         if which == "exponential_histogram":
             buckets = len(point.positive.bucket_counts) + len(point.negative.bucket_counts)
             budget.attributes(buckets)
+        elif which == "histogram":
+            budget.attributes(len(point.bucket_counts) + len(point.explicit_bounds))
         own = {pair.key: value(pair.value).decode("utf-8", "replace") for pair in point.attributes}
         labels = sorted(
             (key, value)

@@ -15,7 +15,8 @@ import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from sextant.formats.batch import Batch, TooMuch
 from sextant.formats.remote_write import NotLabels
@@ -32,6 +33,7 @@ from sextant.kernel.errors import (
 )
 from sextant.server.decoding import Decoders
 from sextant.server.grants import Grants, token_of
+from sextant.server.protocols.otlp import PROTOBUF
 from sextant.server.protocols.port import (
     Answer,
     Meant,
@@ -50,6 +52,7 @@ from sextant.stores.telemetry.intake import Accepted, Intake
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Read = Callable[[Callable[[int], None]], Awaitable[bytes]]  # tells of the size of each piece
 Inner = Callable[[str, str, Mapping[str, str], bytes], Awaitable[Answer]]
 
 _STATUS = {
@@ -84,6 +87,15 @@ _COUNTED_MAX = 1_000  # senders and reasons in between
 
 class _GoneError(Exception):
     """The sender went away before its request was whole."""
+
+
+class Outcome(NamedTuple):
+    """What became of a message: the answer as HTTP has it, and where it was refused, why, and after
+    how many seconds to come again (0 = not)."""
+
+    answer: Answer
+    error: SextantError | None = None
+    after_s: int = 0
 
 
 class IngestDoor:
@@ -134,7 +146,9 @@ class IngestDoor:
         more: list[tuple[bytes, bytes]] = []
         try:
             answer = await (
-                self._protocol(protocol, scope, headers, content_type, receive)
+                self._protocol(
+                    protocol, scope, headers, content_type, partial(_read, receive, headers)
+                )
                 if protocol
                 else self._other(scope, headers, receive)
             )
@@ -153,6 +167,31 @@ class IngestDoor:
             traceback.print_exc(file=sys.stderr)
             answer, _ = self._say_no(protocol, content_type, scope.get("owner", ""), defect())
         await _send(send, answer, more)
+
+    async def take(
+        self, path: str, headers: Mapping[str, str], client: str, read: Read
+    ) -> "Outcome":
+        """Take a message of OTLP that came another way than HTTP, from `client`; `read` returns
+        it."""
+        protocol = BY_PATH[path]
+        scope: dict[str, Any] = {
+            "path": path,
+            "method": "POST",
+            "query_string": b"",
+            "client": (client, 0),
+        }
+        try:
+            return Outcome(await self._protocol(protocol, scope, headers, PROTOBUF, read))
+        except SextantError as error:
+            refused = error
+        except Exception:  # a defect must be answered too, and be seen in the log
+            import sys
+            import traceback
+
+            traceback.print_exc(file=sys.stderr)
+            refused = defect()
+        answer, after = self._say_no(protocol, PROTOBUF, str(scope.get("owner", "")), refused)
+        return Outcome(answer, refused, int(after or 0))
 
     def wrote(self, person: str) -> bool:
         """Say whether a person has sent something within the last seconds, which may not be seen by
@@ -177,7 +216,7 @@ class IngestDoor:
         scope: Scope,
         headers: Mapping[str, str],
         content_type: str,
-        receive: Receive,
+        read: Read,
     ) -> Answer:
         query = dict(urllib.parse.parse_qsl(scope["query_string"].decode("latin-1")))
         owner = scope["owner"] = await self._owner(scope, headers, query)
@@ -200,7 +239,7 @@ class IngestDoor:
                 content_type,
                 headers,
                 query,
-                await _read(receive, headers, hand.take),
+                await read(hand.take),
                 owner,
                 hand,
             )

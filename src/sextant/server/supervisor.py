@@ -57,6 +57,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
     ingest: str
     sql: str
     secret: str
+    grpc: str = ""
 
 
 class Child:
@@ -191,14 +192,17 @@ class Supervisor:
             name: claim(name, getattr(self.config.server, name))
             for name in ("api", "ingest", "sql")
         }
+        grpc = self._claim_grpc()
         address = Address(
             pid=os.getpid(),
             secret=self._secret,
+            grpc=f"http://{grpc}" if grpc else "",
             **{name: f"http://{one}" for name, one in addresses.items()},
         )
         telemetry = telemetry_start(
             self.config,
             ingest=addresses["ingest"],
+            grpc=grpc,
             sql=addresses["sql"],
             api=address.api,
             secret=self._secret,
@@ -246,9 +250,21 @@ class Supervisor:
         if problems:
             self.shut()
             raise problems[0]
+        if not any(child.ready and child.ready.grpc for child in self.children):
+            address = msgspec.structs.replace(address, grpc="")  # somebody was quicker
         self.token = next((c.ready.token for c in self.children if c.ready and c.ready.token), "")
         self._publish(address)
         return address
+
+    def _claim_grpc(self) -> str:
+        """Return where OTLP over gRPC is taken, "" when it cannot be: no reason not to start."""
+        if not self.config.server.grpc:
+            return ""
+        try:
+            return claim("grpc", self.config.server.grpc)
+        except WorldError as error:
+            self._say(f"OTLP over gRPC is off: {error.message}; {error.hint}")
+            return ""
 
     def watch(self) -> None:
         """Start again what dies, until `stop`."""
@@ -335,7 +351,7 @@ class Supervisor:
 
 
 def telemetry_start(
-    config: Config, *, ingest: str, sql: str, api: str, secret: str
+    config: Config, *, ingest: str, sql: str, api: str, secret: str, grpc: str = ""
 ) -> dict[str, Any]:
     """Return what the telemetry process needs to know; see `telemetry.py`."""
     folder = config.root / OWN
@@ -343,6 +359,7 @@ def telemetry_start(
         "folder": str(folder / "telemetry"),
         "lake": str(config.lake_folder),
         "ingest": ingest,
+        "grpc": grpc,
         "sql": sql,
         "api": api,
         "secret": secret,

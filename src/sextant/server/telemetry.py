@@ -14,7 +14,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -30,13 +30,16 @@ from sextant.server.sql.query_processes import QueryProcesses
 from sextant.server.sql.starter import Starter
 from sextant.server.wire import Ready, end_with_parent, read_start, say_ready
 
+if TYPE_CHECKING:
+    from sextant.server.otlp_grpc import GrpcServer
+
 _LOOK_S = 1.0
 _MEMORY_BYTES = 2 << 30  # what all queries and merges together may use
 
 
 class TelemetryStart(msgspec.Struct, frozen=True, kw_only=True):
-    """What the process gets. `ingest` and `sql` are host:port, `retention` table -> length such as
-    `30d`, `secret` opens the inner door."""
+    """What the process gets. `ingest`, `grpc` and `sql` are host:port, `retention` table -> length
+    such as `30d`, `secret` opens the inner door."""
 
     folder: str
     lake: str
@@ -44,6 +47,7 @@ class TelemetryStart(msgspec.Struct, frozen=True, kw_only=True):
     sql: str
     api: str
     secret: str
+    grpc: str = ""  # "" = OTLP over gRPC is not taken
     env: str = ""
     retention: dict[str, str] = {}
     clickhouse: str = ""
@@ -213,6 +217,21 @@ async def _until_lost(starter: Starter) -> None:
         await asyncio.sleep(_LOOK_S)
 
 
+async def _listen_grpc(process: TelemetryProcess) -> "GrpcServer | None":
+    """Return the server of OTLP over gRPC; None when there is none, or its port is taken."""
+    if not process.start.grpc:
+        return None
+    from sextant.server.otlp_grpc import GrpcServer
+
+    server = GrpcServer(process.ingest, process.start.grpc)
+    try:
+        await server.start()
+    except SextantError as error:
+        print("\n".join(error.lines()), file=sys.stderr, flush=True)
+        return None
+    return server
+
+
 async def _serve(process: TelemetryProcess, confined: str) -> None:
     import uvicorn
 
@@ -258,8 +277,10 @@ async def _serve(process: TelemetryProcess, confined: str) -> None:
         await asyncio.sleep(0.005)
         if any(task.done() for task in tasks):
             return
+    grpc = await _listen_grpc(process)
     say_ready(
         Ready(
+            grpc=process.start.grpc if grpc else "",
             ingest=f"http://{process.start.ingest}",
             sql=f"http://{process.start.sql}",
             confined=confined,
@@ -268,6 +289,8 @@ async def _serve(process: TelemetryProcess, confined: str) -> None:
     await stopping.wait()
     for task in steady:
         task.cancel()
+    if grpc is not None:
+        await grpc.stop()
     for server in servers:
         server.should_exit = True
     await asyncio.gather(*tasks, return_exceptions=True)

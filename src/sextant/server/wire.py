@@ -39,6 +39,7 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
     ingest: str = ""
     sql: str = ""
     confined: str = ""
+    grpc: str = ""  # host:port where OTLP over gRPC is taken, "" where it is not
     token: str = ""
 
 

@@ -1,0 +1,141 @@
+"""OTLP over gRPC: the same requests as over HTTP, taken by the same ingest door.
+
+A message is asked for only once its sender is known, so strangers make nobody hold one. Source:
+OTLP specification 1.9, "OTLP/gRPC": UNAVAILABLE with RetryInfo for what may be sent again; gRPC's
+"Status codes and their use".
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from sextant.formats.native import varint
+from sextant.kernel import limits
+from sextant.kernel.errors import UsageError, WorldError
+from sextant.server.ingest import IngestDoor
+from sextant.server.protocols.port import defect
+
+_SERVICES = {
+    "opentelemetry.proto.collector.metrics.v1.MetricsService": "/v1/metrics",
+    "opentelemetry.proto.collector.logs.v1.LogsService": "/v1/logs",
+    "opentelemetry.proto.collector.trace.v1.TraceService": "/v1/traces",
+}
+# HTTP's status -> gRPC's code
+_CODES = {400: 3, 401: 16, 403: 7, 404: 5, 405: 12, 413: 8, 415: 3, 429: 14, 503: 14}
+_INTERNAL = 13
+_RETRY_INFO = b"type.googleapis.com/google.rpc.RetryInfo"
+_METADATA_BYTES_MAX = 16 << 10
+
+
+class GrpcServer:
+    """The server. `address` is host:port."""
+
+    def __init__(self, door: IngestDoor, address: str) -> None:
+        self._door, self._address = door, address
+        self._server: Any = None
+        self._reading = asyncio.Semaphore(limits.GRPC_READING_MAX)
+
+    async def start(self) -> None:
+        """Listen. WorldError when the address cannot be used."""
+        # what forks is not this process: handlers would only hold it up
+        os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+        import grpc
+
+        self._server = grpc.aio.server(
+            maximum_concurrent_rpcs=limits.GRPC_AT_ONCE_MAX,
+            options=[
+                ("grpc.so_reuseport", 0),  # a second server at the same port would take half
+                ("grpc.max_receive_message_length", limits.GRPC_MESSAGE_BYTES_MAX),
+                ("grpc.max_concurrent_streams", 100),
+                ("grpc.max_metadata_size", _METADATA_BYTES_MAX),
+            ],
+        )
+        self._server.add_generic_rpc_handlers(
+            tuple(
+                grpc.method_handlers_generic_handler(
+                    service, {"Export": grpc.stream_unary_rpc_method_handler(self._export(path))}
+                )
+                for service, path in _SERVICES.items()
+            )
+        )
+        try:
+            port = self._server.add_insecure_port(self._address)
+        except RuntimeError:
+            port = 0
+        if not port:
+            raise WorldError(
+                "SX-UP-032",
+                f"OTLP over gRPC cannot listen at {self._address}: another program does, or it is "
+                "no address of this machine",
+                hint='choose another `grpc` under [server], or "" for none',
+            )
+        await self._server.start()
+
+    async def stop(self) -> None:
+        """Answer what is being answered, and end."""
+        if self._server is not None:
+            await self._server.stop(limits.GRPC_GRACE_S)
+
+    def _export(self, path: str) -> Callable[[AsyncIterator[bytes], Any], Awaitable[bytes]]:
+        async def export(messages: AsyncIterator[bytes], context: Any) -> bytes:
+            headers = {
+                name: value
+                for name, value in context.invocation_metadata() or ()
+                if isinstance(value, str)
+            }
+            read = _Read(messages, self._reading)
+            outcome = await self._door.take(path, headers, context.peer(), read)
+            error = outcome.error
+            if error is None:
+                return outcome.answer.body
+            import grpc
+
+            code = _CODES.get(outcome.answer.status, _INTERNAL)
+            said = error.message + (f"; {error.hint}" if error.hint else "")
+            if outcome.after_s:
+                context.set_trailing_metadata(
+                    (("grpc-status-details-bin", _details(code, said, outcome.after_s)),)
+                )
+            status = next(one for one in grpc.StatusCode if one.value[0] == code)
+            await context.abort(status, said)
+            raise defect()  # abort raises
+
+        return export
+
+
+class _Read:
+    """Reads the one message of a call, when it is its turn."""
+
+    def __init__(self, messages: AsyncIterator[bytes], turns: asyncio.Semaphore) -> None:
+        self._messages, self._turns = messages, turns
+
+    async def __call__(self, take: Callable[[int], None]) -> bytes:
+        """Return the message; `take` hears of its size. UsageError when none comes."""
+        try:
+            async with asyncio.timeout(limits.REQUEST_BODY_S), self._turns:
+                message = await anext(self._messages)
+        except (StopAsyncIteration, TimeoutError):
+            raise UsageError(
+                "SX-INTAKE-067",
+                "the call brought no message",
+                hint="send one Export...ServiceRequest in each call",
+            ) from None
+        take(len(message))
+        return message
+
+
+def _details(code: int, message: str, after_s: int) -> bytes:
+    """Return a google.rpc.Status{code = 1, message = 2, details = 3} with a
+    RetryInfo{retry_delay = 1}."""
+    retry = _field(1, b"\x08" + varint(after_s))  # Duration{seconds = 1}
+    return (
+        b"\x08"
+        + varint(code)
+        + _field(2, message.encode())
+        + _field(3, _field(1, _RETRY_INFO) + _field(2, retry))
+    )
+
+
+def _field(number: int, data: bytes) -> bytes:
+    return varint(number << 3 | 2) + varint(len(data)) + data
