@@ -36,6 +36,7 @@ def serve(platform: LocalPlatform, **more: Any) -> Iterator[Serving]:
     app = make_api(
         platform,
         health=lambda: {"ok": True},
+        metrics=lambda: b"",
         hosts=("127.0.0.1", "localhost"),
         internal=INTERNAL,
         refusals=refusals,

@@ -38,7 +38,7 @@ def orders(day: sx.Partition) -> pl.DataFrame:
     return pl.DataFrame({"id": [f"{day.key}-{n}" for n in range(4)], "email": ["a@example.com"] * 4, "amount": [1.0, 2.0, 3.0, 4.0]})
 '''
 _TOML = (
-    'module = "ops"\n[server]\napi = "127.0.0.1:0"\ningest = "127.0.0.1:0"\nsql = "127.0.0.1:0"\n'
+    'module = "ops"\n[server]\napi = "127.0.0.1:0"\ningest = "127.0.0.1:0"\ngrpc = "127.0.0.1:0"\nsql = "127.0.0.1:0"\n'
 )
 
 
@@ -445,6 +445,39 @@ def test_an_erased_payload_is_gone_from_sql(up: Up) -> None:
             f"SELECT data FROM ops.events WHERE seq = {event['seq']} AND data = 'erased'"
         )
     )
+
+
+def test_our_own_metrics_can_be_scraped(up: Up) -> None:
+    """If this fails, a Prometheus that watches the machine cannot watch Sextant, or a stranger
+    reads how much it does."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    with pytest.raises(urllib.error.HTTPError) as stranger:
+        urllib.request.urlopen(f"{up.facts['api']}/metrics", timeout=30)
+    assert stranger.value.code == 401
+    asked = urllib.request.Request(
+        f"{up.facts['api']}/metrics", headers={"Authorization": f"Bearer {up.token}"}
+    )
+    with urllib.request.urlopen(asked, timeout=30) as answer:
+        assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+        found = {one.name: one for one in text_string_to_metric_families(answer.read().decode())}
+    assert found["sextant_ledger_events"].type == "counter"
+    assert found["sextant_ledger_events"].samples[0].value > 0
+    used = found["system_filesystem_usage_bytes"].samples
+    assert {one.labels["system_filesystem_state"] for one in used} == {"free", "used"}
+
+
+def test_otlp_over_grpc_is_served(up: Up) -> None:
+    """If this fails, `up` does not listen where its settings say, or takes what has no token."""
+    import grpc
+
+    with grpc.insecure_channel(up.facts["grpc"].removeprefix("http://")) as channel:
+        call = channel.unary_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export")
+        with pytest.raises(grpc.RpcError) as stranger:
+            call(b"", timeout=30)
+        assert stranger.value.code() == grpc.StatusCode.UNAUTHENTICATED
+        answer = call(b"", metadata=(("authorization", f"Bearer {up.token}"),), timeout=30)
+    assert answer == b""
 
 
 def test_refusals_stand_in_the_ledger(up: Up) -> None:

@@ -44,6 +44,7 @@ from sextant.server.wire import CoordinatorStart, Ready, end_with_parent, read_s
 _FEED_S = 0.5  # how far SQL may lag behind the ledger
 _OBSERVE_S = 5.0
 _METER_S = 15.0
+_SHOWN_S = 5.0
 _COLLECT_S = 60.0  # how often a collection that is due is noticed
 _SEAL_S = 300.0  # how often the head of the ledger is signed
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -62,6 +63,8 @@ class Coordinator:
         self.platform.asker = self._ask
         self.refusals = Refusals()
         self._began = self.platform.clock.now_ns()
+        self._measuring = threading.Lock()
+        self._shown: tuple[float, bytes] | None = None  # when it was measured, and the text
         self._noticed: tuple[Any, ...] = ()
         confirmed: set[str] = set()
         self.feed = Feed(
@@ -203,10 +206,25 @@ class Coordinator:
 
     def _meter(self) -> None:
         """Send our own health as metrics, like those of any other service."""
+        gauges, counters = self._measured()
+        now = self.platform.clock.now_ns()
+        self.client.send("POST", "/v1/metrics", meter.metrics(now, gauges, counters, self._began))
+
+    def metrics(self) -> bytes:
+        """Return our own health as GET /metrics shows it: measured at most once in some seconds,
+        whoever asks. WorldError when telemetry does not answer."""
+        with self._measuring:
+            now = self.platform.clock.monotonic_s()
+            if not self._shown or now - self._shown[0] >= _SHOWN_S:
+                self._shown = now, meter.exposition(*self._measured())
+            return self._shown[1]
+
+    def _measured(self) -> tuple[meter.Measured, meter.Measured]:
+        """Return gauges and counters of our own health."""
         p = self.platform
         usage = shutil.disk_usage(p.folder)
         seen = self.client.health()
-        gauges: dict[tuple[str, str], list[tuple[dict[str, str], float]]] = {
+        gauges: meter.Measured = {
             ("process.memory.usage", "By"): [({"process": "coordinator"}, float(resident()))],
             ("system.filesystem.usage", "By"): [
                 ({"system.filesystem.state": "free"}, float(usage.free)),
@@ -227,7 +245,7 @@ class Coordinator:
         }
         for name, value in _flat(seen):
             gauges[(f"sextant.telemetry.{name}", "1")] = [({}, value)]
-        counters: dict[tuple[str, str], list[tuple[dict[str, str], float]]] = {
+        counters: meter.Measured = {
             ("sextant.ledger.events", "{event}"): [({}, float(p.ledger.size()))],
             ("sextant.restarts", "{restart}"): [
                 ({"process": name}, float(count)) for name, count in self.start.restarts.items()
@@ -245,9 +263,7 @@ class Coordinator:
             counters[("sextant.cost.written", "By")] = [
                 ({"owner": row["owner"]}, float(row["written"])) for row in costs
             ]
-        self.client.send(
-            "POST", "/v1/metrics", meter.metrics(p.clock.now_ns(), gauges, counters, self._began)
-        )
+        return gauges, counters
 
     # ------------------------------------------------------------ health, end
 
@@ -320,6 +336,7 @@ def main() -> int:
     api = make_api(
         p,
         health=coordinator.health,
+        metrics=coordinator.metrics,
         hosts=hosts,
         secure=p.config.server.secure,
         internal=start.secret,

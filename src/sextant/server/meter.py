@@ -1,10 +1,11 @@
 """What Sextant tells of itself, as OpenTelemetry: traces and logs of runs, and its own health as
-metrics. Pure: facts to OTLP JSON.
+metrics. Pure: facts to OTLP JSON, or to text that is scraped.
 
 Source: OpenTelemetry semantic conventions for CI/CD (`cicd.pipeline.*`), OTLP 1.9 (JSON encoding).
 """
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,12 +15,17 @@ from sextant.engine.history import Record
 from sextant.kernel.clock import NS
 from sextant.ledger.projections import RunChanged
 
+# (name, unit) -> points of (attributes, value)
+Measured = dict[tuple[str, str], list[tuple[dict[str, str], float]]]
+# units of UCUM -> the end of a name by Prometheus's rules; what counts things has none
+_ENDINGS = {"By": "_bytes", "s": "_seconds"}
 _RESULTS = {
     "finished": "success",
     "refused": "failure",
     "failed": "error",
     "cancelled": "cancellation",
 }
+_UNNAMED = re.compile(r"[^a-zA-Z0-9_:]")
 _KIND_SERVER, _KIND_INTERNAL = 2, 1
 _STATUS_OK, _STATUS_ERROR = 1, 2
 
@@ -114,12 +120,11 @@ def step_logs(run: RunChanged, printed: Sequence[tuple[Record, str]]) -> bytes:
 
 def metrics(
     now: int,
-    gauges: Mapping[tuple[str, str], Sequence[tuple[Mapping[str, str], float]]],
-    counters: Mapping[tuple[str, str], Sequence[tuple[Mapping[str, str], float]]],
+    gauges: Measured,
+    counters: Measured,
     since: int,
 ) -> bytes:
-    """Return metrics: (name, unit) -> points of (attributes, value). `since`: when the counters
-    began (ns)."""
+    """Return metrics as OTLP. `since`: when the counters began (ns)."""
     out: list[dict[str, Any]] = []
     for (name, unit), points in gauges.items():
         out.append(
@@ -156,6 +161,28 @@ def metrics(
             }
         )
     return _request("resourceMetrics", "scopeMetrics", "metrics", out)
+
+
+def exposition(gauges: Measured, counters: Measured) -> bytes:
+    """Return metrics as text, with names as Prometheus has them. Source: Prometheus's exposition
+    format 0.0.4; OpenTelemetry's "Prometheus and OpenMetrics compatibility"."""
+    lines = []
+    for kind, found in (("gauge", gauges), ("counter", counters)):
+        for (name, unit), points in found.items():
+            shown = _UNNAMED.sub("_", name) + _ENDINGS.get(unit, "")
+            shown += "_total" if kind == "counter" else ""
+            lines.append(f"# TYPE {shown} {kind}")
+            for labels, value in points:
+                inside = ",".join(
+                    f'{_UNNAMED.sub("_", label)}="{_quoted(text)}"'
+                    for label, text in labels.items()
+                )
+                lines.append(f"{shown}{{{inside}}} {value!r}" if inside else f"{shown} {value!r}")
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 def trace_of(run: str) -> str:

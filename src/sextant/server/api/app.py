@@ -53,6 +53,7 @@ def make_api(
     platform: LocalPlatform,
     *,
     health: Health,
+    metrics: Callable[[], bytes],
     hosts: tuple[str, ...],
     secure: bool = False,
     internal: str = "",
@@ -62,6 +63,7 @@ def make_api(
     """Return the ASGI application.
 
     health    what GET /healthz answers; `ok` decides between 200 and 503
+    metrics   what GET /metrics answers: the server's own, as text
     hosts     names under which the server may be asked
     secure    cookies go over https only
     internal  the secret of Sextant's own processes; "" closes their door
@@ -86,6 +88,17 @@ def make_api(
     def healthz() -> Response[dict[str, Any]]:
         found = health()
         return Response(found, status_code=200 if found.get("ok") else 503)
+
+    @get(
+        "/metrics",
+        sync_to_thread=True,
+        summary="Show the server's own metrics, to be scraped",
+        operation_id="own_metrics",
+        tags=["health"],
+        media_type="text/plain; version=0.0.4; charset=utf-8",
+    )
+    def own_metrics() -> bytes:
+        return metrics()
 
     @post(
         f"{API}/session",
@@ -196,6 +209,7 @@ def make_api(
         [
             *handlers(operations_for),
             healthz,
+            own_metrics,
             sign_in,
             session,
             sign_out,
