@@ -37,9 +37,7 @@ def orders(day: sx.Partition) -> pl.DataFrame:
     print("making orders of", day.key)
     return pl.DataFrame({"id": [f"{day.key}-{n}" for n in range(4)], "email": ["a@example.com"] * 4, "amount": [1.0, 2.0, 3.0, 4.0]})
 '''
-_TOML = (
-    'module = "ops"\n[server]\napi = "127.0.0.1:0"\ningest = "127.0.0.1:0"\ngrpc = "127.0.0.1:0"\nsql = "127.0.0.1:0"\n'
-)
+_TOML = 'module = "ops"\n[server]\napi = "127.0.0.1:0"\ningest = "127.0.0.1:0"\ngrpc = "127.0.0.1:0"\nsql = "127.0.0.1:0"\n'
 
 
 class Up:

@@ -11,16 +11,20 @@ from typing import Any
 from growth_scenarios import NS, Sent, request
 from growth_suite import Platform
 
+from sextant.stores.telemetry import migrate
+from sextant.stores.telemetry.chdb import ChdbStore
+
 
 def main(folder: Path) -> None:
     """Raise AssertionError where an answer is wrong."""
+    older(folder / "store")
     platform = Platform(folder)
+    what_an_older_version_left(platform)
     gauges(platform)
     the_later_of_two_values(platform)
     the_bucket_that_is_not_over(platform)
     cells_on_both_sides_of_zero(platform)
     quantiles_are_those_of_the_cells(platform)
-    rates_from_before(platform)
     print("ok")
 
 
@@ -192,17 +196,49 @@ def _quantile(cells: list[tuple[float, float, float]], level: float) -> float:
     return high
 
 
-def rates_from_before(platform: Platform) -> None:
-    """What an older version made stays, and is marked."""
-    platform.store.run(
-        "INSERT INTO obs.rollups (metric, series, bucket, increase, made) SELECT metric, series, "
-        "toDateTime('2026-01-01 00:00:00', 'UTC'), 7, now64(3) FROM obs.series WHERE metric = "
-        "'twice'"
+def older(folder: Path) -> None:
+    """Make a store as a version before this schema left it."""
+    store = ChdbStore(folder)
+    store.run("CREATE DATABASE IF NOT EXISTS obs")
+    name, text = migrate._steps()[0]
+    for statement in migrate.statements(text):
+        store.run(statement)
+    store.run(
+        "CREATE TABLE obs.schema_version (version UInt32, name String, at DateTime DEFAULT now()) "
+        "ENGINE = MergeTree ORDER BY version"
     )
-    found = platform.rows(
-        "SELECT increase, exact FROM obs.rates WHERE metric = 'twice' ORDER BY bucket"
+    store.run(f"INSERT INTO obs.schema_version (version, name) VALUES (1, '{name}')")
+    store.run(
+        "INSERT INTO obs.samples (metric, series, ts, mantissa, scale) SELECT 'old', 1, "
+        "now64(3) - 3600 + number, number * 15, 1 FROM numbers(100)"
     )
-    assert found == [[7, 0], [11, 1]], found
+    store.run(
+        "INSERT INTO obs.rollups (metric, series, bucket, increase, made) VALUES ('old', 1, "
+        "toStartOfFiveMinutes(now('UTC')) - 3600, 7, now64(3))"
+    )
+    store.run(
+        "INSERT INTO obs.series (metric, series, labels, kind, first_seen, last_seen) VALUES "
+        "('old', 1, map('a', 'b'), 'counter', now64(3), now64(3))"
+    )
+    store.close()
+
+
+def what_an_older_version_left(platform: Platform) -> None:
+    """Samples and rates of an older version stay, and its rates are marked; a migration that was
+    interrupted is done again."""
+    asked = "SELECT count(), max(value), any(labels['a']) FROM obs.metrics WHERE metric = 'old'"
+    for _ in range(2):
+        assert platform.rows(asked) == [[100, 148.5, "b"]]
+        rates = platform.rows("SELECT increase, exact FROM obs.rates WHERE metric = 'old'")
+        assert rates == [[7, 0]], rates
+        platform.store.run("ALTER TABLE obs.schema_version DELETE WHERE version > 1")
+        migrate.migrate(platform.store)
+    half = [text for name, text in migrate._steps() if name == "002_growth"][0]
+    for count in range(1, 8):
+        for statement in migrate.statements(half)[:count]:
+            platform.store.run(statement)
+    migrate.migrate(platform.store)
+    assert platform.rows(asked) == [[100, 148.5, "b"]]
 
 
 if __name__ == "__main__":

@@ -6,12 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from sextant import testing
+from sextant.app.doctor import examine
 from sextant.formats import otlp, otlp_metrics
 from sextant.formats.batch import Batch, Samples
 from sextant.server.decoder import meant_by, reply_of
 from sextant.server.protocols.port import Meant
 from sextant.stores.telemetry.series import Series
 
+OPS = (
+    'import sextant as sx\n\nsx.project("shop", tz="UTC", owner=sx.team("shop", '
+    'members=["ann"]), environments=["dev"])\n'
+)
 NOW_MS = 1_800_000_000_000
 
 
@@ -36,6 +42,26 @@ def test_single_questions(tmp_path: Path) -> None:
         [sys.executable, str(suite), str(tmp_path)], capture_output=True, text=True, check=False
     )
     assert done.stdout.endswith("ok\n"), done.stdout + done.stderr[-2000:]
+
+
+def test_doctor_says_since_when_rates_are_right(tmp_path: Path) -> None:
+    """If this fails, nobody learns that growth from before an upgrade was counted otherwise."""
+    with testing.platform({"ops.py": OPS}) as platform:
+        assert not [one for one in examine(platform) if one["name"] == "rates"]
+        made = "from growth_questions import older; import pathlib, sys; "
+        subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                made + "older(pathlib.Path(sys.argv[1]))",
+                str(platform.folder / "telemetry" / "store"),
+            ],
+            check=True,
+            cwd=Path(__file__).parent,
+        )
+        (found,) = [one for one in examine(platform) if one["name"] == "rates"]
+    assert found["ok"]
+    assert found["found"].startswith("right from 20")
 
 
 def test_cells_travel_between_processes() -> None:

@@ -8,6 +8,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+import msgspec
+
 from sextant.app.answers import Finding
 from sextant.app.past import silent_rules
 from sextant.kernel.clock import iso, to_datetime
@@ -180,7 +182,39 @@ def examine(p: "LocalPlatform", *, paths: bool = True) -> list[Finding]:
         else "nothing is signed yet",
         "`sextant ledger checkpoint` signs",
     )
+    rates = _rates(p)
+    if rates:
+        say("rates", True, *rates, warn=True)
     return out
+
+
+# the growth of counters that an older version counted: when this one's began, if there is some
+_RATES_SQL = (
+    "SELECT toString(toStartOfFiveMinutes(toTimeZone(at, 'UTC'))) AS since FROM "
+    "obs.schema_version WHERE name = '002_growth' AND (SELECT count() FROM (SELECT 1 FROM "
+    "obs.rollups WHERE exact = 0 LIMIT 1)) > 0"
+)
+
+
+def _rates(p: "LocalPlatform") -> tuple[str, str] | None:
+    """Return since when growth is counted as it is now, and what that means; None where nothing was
+    counted otherwise."""
+    if not (p.folder / "telemetry" / "store").exists():
+        return None
+    try:
+        rows = p.ask(_RATES_SQL, "JSONEachRow", {}, "admin").splitlines()
+    except SextantError as error:
+        return error.message, error.hint
+    if not rows:
+        return None
+    since = msgspec.json.decode(rows[0])["since"]
+    return (
+        f"right from {since} UTC on",
+        (
+            "before, several processes of one service were counted as one, and increments (delta "
+            "temporality) not at all: `exact` of obs.rates is 0"
+        ),
+    )
 
 
 def _rules(p: "LocalPlatform") -> list[tuple[str, bool, str, str]]:
