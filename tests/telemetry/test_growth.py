@@ -8,7 +8,7 @@ import pytest
 
 from sextant import testing
 from sextant.app.doctor import examine
-from sextant.formats import otlp, otlp_metrics
+from sextant.formats import otlp_bodies, otlp_metrics
 from sextant.formats.batch import Batch, Samples
 from sextant.server.decoder import meant_by, reply_of
 from sextant.server.protocols.port import Meant
@@ -67,7 +67,7 @@ def test_doctor_says_since_when_rates_are_right(tmp_path: Path) -> None:
 def test_cells_travel_between_processes() -> None:
     """If this fails, an exponential histogram in a large request loses its cells on the way from
     the process that decodes it."""
-    request = otlp.parse("metrics", b"", json=False)
+    request = otlp_bodies.message("metrics")()
     metric = request.resource_metrics.add().scope_metrics.add().metrics.add(name="m")
     for n in range(3):
         point = metric.exponential_histogram.data_points.add(
@@ -93,7 +93,7 @@ def _taken(series: Series, start_ns: int, *values: tuple[int, float]) -> dict[st
     """Give series the values (ms, value) of one counter; return what was refused."""
     refused: dict[str, int] = {}
     for ts, value in values:
-        request = otlp.parse("metrics", b"", json=False)
+        request = otlp_bodies.message("metrics")()
         metric = request.resource_metrics.add().scope_metrics.add().metrics.add(name="m")
         metric.sum.is_monotonic, metric.sum.aggregation_temporality = True, 2
         metric.sum.data_points.add(

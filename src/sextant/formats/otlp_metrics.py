@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 
 from sextant.formats.batch import Batch, Budget, Cells, Identity, Samples, asset_of, checked
-from sextant.formats.otlp import value
+from sextant.formats.otlp import CHURN, is_label, value
 from sextant.kernel import limits
 
 _NO_VALUE = 1  # DataPointFlags
@@ -30,9 +30,6 @@ _STALE = msgspec.msgpack.decode(
     b"\xcb\x7f\xf0\x00\x00\x00\x00\x00\x02"
 )  # Prometheus's staleness marker
 _CUMULATIVE, _DELTA = 2, 1
-# Attributes of a resource that change with every start of a process: as labels they would be new
-# values each time.
-_CHURN = ("process.", "telemetry.sdk.", "telemetry.distro.", "os.description")
 _INDEX_MIN, _INDEX_MAX = -(1 << 31), (1 << 31) - 1
 _SCALE_MIN, _SCALE_MAX = -11, 20  # OpenTelemetry's SDKs use -10 to 20
 
@@ -85,7 +82,7 @@ def metrics(request: Any, budget: Budget | None = None) -> Batch:
             (one.key, value(one.value).decode("utf-8", "replace"))
             for one in group.resource.attributes
         ]
-        resource = [one for one in said if one[1] and not one[0].startswith(_CHURN)]
+        resource = [one for one in said if one[1] and is_label(one[0])]
         out.process = _process(said)
         for scope in group.scope_metrics:
             budget.group()
@@ -110,7 +107,7 @@ def metrics(request: Any, budget: Budget | None = None) -> Batch:
 
 def _process(resource: list[tuple[str, str]]) -> bytes:
     """Return what tells processes of one service apart that have the same labels."""
-    said = sorted(one for one in resource if one[0].startswith(_CHURN))
+    said = sorted(one for one in resource if one[0].startswith(CHURN))
     if not said:
         return b""
     return hashlib.blake2b(msgspec.msgpack.encode(said), digest_size=8).digest()
@@ -176,7 +173,8 @@ def _metric(
     metric: Any, common: list[tuple[str, str]], out: _Points, batch: Batch, budget: Budget
 ) -> None:
     which, name, unit = metric.WhichOneof("data"), metric.name, metric.unit
-    if which is None:
+    if which is None or not name:
+        batch.refuse("value_missing" if which is None else "metric_unnamed")
         return
     data = getattr(metric, which)
     delta = getattr(data, "aggregation_temporality", _CUMULATIVE) == _DELTA
@@ -194,8 +192,6 @@ def _metric(
             for key, value in ({**dict(common), **own} if own else dict(common)).items()
             if value
         )
-        if len(getattr(point, "exemplars", ())):
-            batch.refuse("exemplar_not_kept", len(point.exemplars))
         if not point.time_unix_nano:
             batch.refuse("time_missing")
         elif which in ("gauge", "sum"):
@@ -222,6 +218,8 @@ def _number_point(
     if said is None and not point.flags & _NO_VALUE:
         batch.refuse("value_missing")
         return
+    if said == "as_int" and int(float(point.as_int)) != point.as_int:
+        batch.notice("integer_rounded")
     counts = which == "sum" and data.is_monotonic and not delta
     out.add(
         point,
