@@ -145,12 +145,15 @@ def sent_by(
     bounds: list[float],
     ahead: list[float] | None = None,
     start: float | None = None,
+    is_reference: bool = False,
 ) -> tuple[list[tuple[float, Sent]], int]:
     """Return the requests of a process and when they are sent, and the coarsest scale in them."""
     out, before, scale = [], process.start, 20
     for at in process.exports(phase):
         made, scope = request(resource)
         values = process.until(at, before) if delta else [*(ahead or []), *process.until(at)]
+        if is_reference and start is None:
+            start = at
         begun = before if delta else process.start if start is None else start
         scale = min(scale, fill(scope, metric, kind, values, at, begun, delta=delta, bounds=bounds))
         out.append((at, Sent(otlp=made)))
@@ -199,7 +202,7 @@ def scraped(
 HAPPENINGS = (
     "steady", "restarted", "restarted_higher", "instances", "pids", "forks", "one_identity",
     "one_identity_without_start", "late", "duplicated", "corrected", "bounds_changed",
-    "temporality_changed", "without_start", "restarted_without_start", "no_export_for_a_while",
+    "temporality_changed", "without_start", "reference", "restarted_without_start", "no_export_for_a_while",
 )  # fmt: skip
 KINDS = ("sum", "histogram", "exponential")
 
@@ -294,6 +297,8 @@ def _scenario(
                 told = True
             elif happening in ("without_start", "restarted_without_start") and not delta:
                 send(one, start=0)
+            elif happening == "reference" and not delta:
+                send(one, start=None, is_reference=True)
             elif happening == "bounds_changed" and kind == "histogram":
                 send(one, bounds=[BOUNDS, OTHER_BOUNDS][place])
                 bounds = [BOUNDS, OTHER_BOUNDS]
@@ -301,7 +306,7 @@ def _scenario(
                 send(one, delta=bool(place) != delta)
             else:
                 send(one)
-        if happening in ("without_start", "restarted_without_start") and not delta:
+        if happening in ("without_start", "restarted_without_start", "reference") and not delta:
             # the first value is no growth; what was observed before it is not in the answer
             first = min(at for at, _ in requests)
             truth -= len(all_[0].until(first))

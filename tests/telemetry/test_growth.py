@@ -27,12 +27,12 @@ def test_growth_is_what_was_sent(seed: int, tmp_path: Path) -> None:
     something is counted twice, lost, or taken for another process's."""
     suite = Path(__file__).with_name("growth_suite.py")
     done = subprocess.run(
-        [sys.executable, str(suite), str(tmp_path), str(seed), "144"],
+        [sys.executable, str(suite), str(tmp_path), str(seed), "153"],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert "144 scenarios, 0 wrong" in done.stdout, done.stdout + done.stderr[-2000:]
+    assert "153 scenarios, 0 wrong" in done.stdout, done.stdout + done.stderr[-2000:]
 
 
 def test_single_questions(tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ class Identity(NamedTuple):
     # increments, the bounds of a histogram
     stream: bytes = b""
     start_ns: int = 0  # when a cumulative counting began; 0 = not known
+    is_reference: bool = False  # what was counted before the start is in it: it is no growth
     histogram: bytes = b""  # the name of the histogram that this is a bucket, count or sum of
     histogram_unit: str = ""
     is_count: bool = False  # it only grows for as long as its process lives

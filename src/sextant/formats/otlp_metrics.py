@@ -7,8 +7,9 @@ which ride on the samples of `NAME_count`. A summary is NAME by `quantile`, `NAM
 
 What does not stand in the labels, and still makes series of its own: the process, which attributes
 of its resource tell; when a cumulative counting began, since it begins anew at nought; and whether
-values are increments. Source: opentelemetry-proto 1.9, metrics.proto; OpenTelemetry's metrics data
-model, "Temporality", "Resets and gaps", "Single-writer", "ExponentialHistogram".
+values are increments. A first point whose start is its own time says that the start is not known:
+growth is counted from its value on. Source: opentelemetry-proto 1.9, metrics.proto; OpenTelemetry's
+metrics data model, "Temporality", "Resets and gaps", "Single-writer", "ExponentialHistogram".
 """
 
 import array
@@ -42,6 +43,7 @@ class _Series(msgspec.Struct, frozen=True, array_like=True):
     labels: list[tuple[str, str]]
     stream: bytes
     start_ns: int
+    is_reference: bool
     histogram: tuple[str, str]  # name and unit
     is_count: bool
 
@@ -63,6 +65,7 @@ def identify(key: bytes) -> Identity:
         refused=checked(labels),
         stream=said.stream,
         start_ns=said.start_ns,
+        is_reference=said.is_reference,
         histogram=said.histogram[0].encode(),
         histogram_unit=said.histogram[1],
         is_count=said.is_count,
@@ -156,6 +159,7 @@ class _Points:
                 named,
                 self.process + b"delta" * (kind == "delta") + layout,
                 start_ns if start_ns <= point.time_unix_nano else 0,
+                start_ns == point.time_unix_nano,
                 histogram,
                 is_count,
             )

@@ -34,6 +34,8 @@ _KEY_COST = 100  # what a key costs beside its length, in bytes of SLICE_KEY_BYT
 # the protocol of samples that the intake makes itself: they need no place in a budget
 OWN = "sextant"
 _NEVER = -(1 << 62)
+# of a series whose first value is no growth: a start behind all its values
+_REFERENCE_MS = 7_258_118_400_000
 _HIGHS_MAX = 4
 _MIXED_MS = int(limits.PROCESSES_MIXED_S * 1000)
 _SUFFIXES = (b"_total", b"_bucket", b"_count", b"_sum")  # metadata names the family without them
@@ -492,7 +494,9 @@ class Series:
         if starts >= limits.STARTS_PER_SERIES_MAX:
             return said.stream, 0, 0
         self._starts[base] = starts + 1
-        return said.stream + b"%d" % said.start_ns, said.start_ns // 1_000_000, base
+        # a process may say its first value in the millisecond in which it began
+        start_ms = _REFERENCE_MS if said.is_reference else said.start_ns // 1_000_000 - 1
+        return said.stream + b"%d" % said.start_ns, start_ms, base
 
     def _has_room(self, owner: str, size: int) -> bool:
         """Say whether the budgets leave room for one more series of a size."""

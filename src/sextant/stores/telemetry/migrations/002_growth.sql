@@ -19,7 +19,7 @@ ALTER TABLE obs.samples_new ATTACH PARTITION ALL FROM obs.samples;
 EXCHANGE TABLES obs.samples AND obs.samples_new;
 DROP TABLE IF EXISTS obs.samples_new;
 
--- start: when its counting began, 1970 when that is not known. histogram: the series of the histogram that it is a part of.
+-- start: just before its counting began; 1970 when that is not known, 2200 when it is and the first value is no growth. histogram: the series of the histogram that it is a part of.
 ALTER TABLE obs.series ADD COLUMN IF NOT EXISTS start SimpleAggregateFunction(max, DateTime64(3, 'UTC'));
 ALTER TABLE obs.series ADD COLUMN IF NOT EXISTS histogram SimpleAggregateFunction(max, UInt64);
 
