@@ -44,6 +44,7 @@ AREAS = {
     "LEDGER": "the ledger",
     "LENGTH": "lengths of time",
     "LOAD": "the loader's process",
+    "LOOK": "looking into telemetry",
     "OUT": "calls that leave the machine",
     "PAGE": "pages of lists",
     "PART": "partitions",

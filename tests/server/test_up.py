@@ -189,7 +189,7 @@ def test_sql_sees_data_ledger_and_telemetry(up: Up) -> None:
         )
         == 200
     )
-    assert up.sx("logs", "--search", "basket empty")[0]["asset"] == "service:web"
+    assert up.sx("logs", "--search", "basket empty")["lines"][0]["asset"] == "service:web"
     runs = up.until(
         lambda: up.query(
             "SELECT state, trigger, count() AS n FROM ops.runs WHERE trigger = 'manual' "
@@ -341,7 +341,7 @@ def test_the_coordinator_is_killed_and_comes_back(up: Up) -> None:
         os.kill(pid, signal.SIGKILL)
     assert up.until(lambda: _health(up))
     assert up.children()["coordinator"] != pid
-    assert len(up.sx("logs", "--search", "meanwhile")) == 1
+    assert len(up.sx("logs", "--search", "meanwhile")["lines"]) == 1
 
 
 def test_a_run_that_a_crash_cut_off_is_taken_up(up: Up) -> None:

@@ -357,6 +357,33 @@ class BatchDropped(TypedDict):
     dropped: bool
 
 
+class LogLine(TypedDict):
+    """A line of a log as it was sent. `level`: trace, debug, info, warn, error, fatal, or the
+    sender's own word; ids are "" where the sender gave none."""
+
+    at: str
+    asset: str
+    level: str
+    body: str
+    trace_id: str
+    span_id: str
+    attributes: dict[str, str]
+
+
+class LogsFound(TypedDict):
+    """Lines, newest first.
+
+    cut         there are more lines than were asked for
+    scanned     the search text was looked for in the lines, since no index has it
+    lines_read  lines that the store read for the answer
+    """
+
+    lines: list[LogLine]
+    cut: bool
+    scanned: bool
+    lines_read: int
+
+
 class TokenSeen(TypedDict):
     """A token, without its secret. `root`: the person who answers for it; `stopped`: why it opens
     nothing, "" when it does."""

@@ -28,6 +28,7 @@ from sextant.app.answers import (
     IncidentSeen,
     KpiSeen,
     LedgerFinding,
+    LogsFound,
     Page,
     Printed,
     Project,
@@ -43,6 +44,8 @@ from sextant.app.answers import (
 )
 from sextant.app.inbox import columns_of
 from sextant.app.port import OPERATIONS, Operation, Progress, Role, RunProgress
+from sextant.app.telemetry import logs
+from sextant.app.telemetry.asking import Asking
 from sextant.app.texts import checks_texts
 from sextant.app.views import Views, event_seen
 from sextant.app.visibility import Visibility
@@ -645,6 +648,35 @@ class Operations:
     def query(self, sql: str, *, form: str = "JSON", params: dict[str, str] | None = None) -> bytes:
         who = self._who()  # who has the folder has all of it
         return self._p.ask(sql, form, params or {}, who.role or "admin", who.person)
+
+    def search_logs(
+        self,
+        *,
+        search: str = "",
+        exact: bool = False,
+        asset: str = "",
+        attributes: Sequence[str] = (),
+        level: str = "",
+        trace: str = "",
+        since: str = "1h",
+        until: str = "",
+        limit: int = PAGE_ROWS,
+    ) -> LogsFound:
+        return logs.search_logs(
+            self._asking(),
+            search=search,
+            exact=exact,
+            asset=asset,
+            attributes=attributes,
+            level=level,
+            trace=trace,
+            since=since,
+            until=until,
+            limit=_rows(limit),
+        )
+
+    def _asking(self) -> Asking:
+        return Asking(self._p, self._who())
 
     # ------------------------------------------------------------ people
 

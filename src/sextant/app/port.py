@@ -23,6 +23,7 @@ from sextant.app.answers import (
     GraphSeen,
     IncidentSeen,
     KpiSeen,
+    LogsFound,
     Page,
     Printed,
     Project,
@@ -432,6 +433,33 @@ class Platform(Protocol):
         its formats. Read-only."""
         ...
 
+    def search_logs(
+        self,
+        *,
+        search: str = "",
+        exact: bool = False,
+        asset: str = "",
+        attributes: Sequence[str] = (),
+        level: str = "",
+        trace: str = "",
+        since: str = "1h",
+        until: str = "",
+        limit: int = PAGE_ROWS,
+    ) -> LogsFound:
+        """Return the newest log lines that meet all conditions, of everything that sends any (what
+        the steps of one run printed: `log`).
+
+        search      words and "phrases"; a line has all of them, in any case, as a part of its text
+                    or of an attribute's value
+        exact       the words stand in the text as they are written, as whole words: an index finds
+                    them however long ago
+        asset       an id, or a name that only one asset has
+        attributes  each KEY=VALUE, of the line or of what sent it
+        level       at least so severe: trace, debug, info, warn, error, fatal
+        since       a length back from now, such as 30m, or a time; `until` likewise
+        """
+        ...
+
     # ------------------------------------------------------------ people
 
     def tokens(self) -> list[TokenSeen]:
@@ -553,6 +581,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("rotate", "POST", "/ledger/rotate", "admin", "rotate"),
     Operation("repair", "POST", "/ledger/repair", "admin", "repair"),
     Operation("query", "POST", "/query", "viewer", "read", scope="query"),
+    Operation("search_logs", "GET", "/telemetry/logs", "viewer", "read", scope="query"),
     Operation("collect", "POST", "/collect", "admin", "collect"),
     Operation("backup", "POST", "/backups", "admin", "backup"),
     Operation("doctor", "GET", "/doctor", "viewer", "read"),

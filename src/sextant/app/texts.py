@@ -15,6 +15,7 @@ from sextant.kernel.limits import (
     EDGES_REPORTED_MAX,
     INTEGER_MAX,
     LABEL_CHARS_MAX,
+    LABEL_VALUE_BYTES_MAX,
     LINE_CHARS_MAX,
     LIST_ITEMS_MAX,
     NAME_CHARS_MAX,
@@ -63,6 +64,8 @@ _RULES = {
     "params": TextRule("raw", SQL_BODY_BYTES_MAX),
     "where": TextRule("raw", CONDITION_CHARS_MAX),
     "password": TextRule("raw", PASSWORD_CHARS_MAX),
+    "search": TextRule("raw", LINE_CHARS_MAX),
+    "attributes": TextRule("raw", LABEL_VALUE_BYTES_MAX),
     "witness": TextRule("raw", WITNESS_CHARS_MAX),
     "since": TextRule("raw", WITNESS_CHARS_MAX),
 }

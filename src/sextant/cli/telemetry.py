@@ -3,6 +3,7 @@
 import re
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,11 @@ from sextant.cli.output import (
     emit,
     env_option,
     line,
+    mark,
     moment,
     platform,
     put,
+    say,
     state,
     table,
     values_table,
@@ -29,18 +32,14 @@ from sextant.kernel.lengths import human_s, length_s
 from sextant.kernel.limits import PAGE_ROWS_MAX
 
 if TYPE_CHECKING:
+    from sextant.app.answers import LogLine, LogsFound, Printed
     from sextant.app.port import Platform
 
-_LEVELS = {
-    "trace": 1,
-    "debug": 5,
-    "info": 9,
-    "warn": 13,
-    "error": 17,
-    "fatal": 21,
-}  # OpenTelemetry's severity numbers
+LEVELS = ("trace", "debug", "info", "warn", "error", "fatal")
 _FOLLOW_S = 1.0
 _LATE_S = 60  # a line that comes so late after its time is still shown by --follow
+_SCAN_SAID = 100_000  # lines that a search reads before it is said: fewer take no time
+_SHORT = 60  # characters of an attribute that is shown behind a line
 _BAR = 40  # characters of the waterfall
 _SPANS_MAX = 5_000
 _MARKS = "▁▂▃▄▅▆▇█"
@@ -57,7 +56,20 @@ _SUFFIXES = {  # of a file -> its format, and which formats may be given for it
 }
 _SHEETS = (".xlsx", ".xls", ".ods")
 since_option = click.option(
-    "--since", default="1h", metavar="30m|1h|7d", help="How far back (default 1h)."
+    "--since",
+    default="1h",
+    metavar="30m|1h|7d|TIME",
+    help="How far back, or since when (default 1h).",
+)
+until_option = click.option(
+    "--until", default="", metavar="30m|TIME", help="Until so long ago, or until when."
+)
+attribute_option = click.option(
+    "--attribute",
+    "attributes",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Only what has this attribute, or was sent by what has it; may be given again.",
 )
 limit_option = click.option(
     "--limit",
@@ -66,6 +78,10 @@ limit_option = click.option(
     metavar="N",
     help="How many (default 100).",
 )
+
+
+def asset_option(says: str) -> "Callable[[Callable[..., Any]], Callable[..., Any]]":
+    return click.option("--asset", default="", help=says, shell_complete=complete.assets)
 
 
 def _ask(p: "Platform", sql: str, **params: Any) -> list[dict[str, Any]]:
@@ -225,104 +241,165 @@ def _form_of(output: Path | None, given: str) -> str:
     shell_complete=complete.runs,
 )
 @click.option("--step", default="", help="Of a run: only this step.")
-@click.option("--search", default="", metavar="WORDS", help="Lines that have all these words.")
-@click.option("--asset", default="", help="Lines of this asset, such as service:checkout.")
-@click.option("--level", type=click.Choice(list(_LEVELS)), help="Lines at least so severe.")
+@click.option(
+    "--search",
+    default="",
+    metavar="TEXT",
+    help='Lines with all these words or "phrases", in any case, in text or attributes.',
+)
+@click.option(
+    "--exact",
+    is_flag=True,
+    help="Find --search as whole words of the text, as they are written: an index has them.",
+)
+@asset_option("Lines of this asset: `checkout`, or `service:checkout`.")
+@attribute_option
+@click.option("--level", type=click.Choice(LEVELS), help="Lines at least so severe.")
 @click.option("--trace", default="", metavar="ID", help="Lines of this trace.")
 @click.option("--follow", "-f", is_flag=True, help="Stay, and show lines as they come.")
+@click.option(
+    "--attributes", "shows_all", is_flag=True, help="Show all attributes, also long ones."
+)
 @since_option
+@until_option
 @limit_option
 @json_option
 def logs(
     run: str,
     step: str,
     search: str,
+    exact: bool,
     asset: str,
+    attributes: tuple[str, ...],
     level: str | None,
     trace: str,
     follow: bool,
+    shows_all: bool,
     since: str,
+    until: str,
     limit: int,
     as_json: bool,
 ) -> None:
     """Show what the steps of a run printed (default: the newest run), or search the logs of all
     that sends any.
 
-    Any of --search, --asset, --level, --trace and --follow searches."""
-    searching = bool(search or asset or level or trace or follow)
+    Any of --search, --asset, --attribute, --level, --trace and --follow searches."""
+    searching = bool(search or asset or attributes or level or trace or follow)
     if searching and (run or step):
         raise UsageError(
             "SX-CLI-031",
             "a run's output is one thing, a search of all logs another",
             hint=f"`sextant logs {run}` or `sextant logs --search WORDS`",
         )
+    if follow and until:
+        raise UsageError(
+            "SX-CLI-050", "--follow has no end, --until is one", hint="leave one of them out"
+        )
     with platform(load=False) as p:
         if not searching:
-            found = p.log(run=run, step=step)
-            emit(
-                found,
-                json=as_json,
-                text=lambda: (
-                    [
-                        printed
-                        for entry in found
-                        for printed in (
-                            f"--- {entry['step']} (attempt {entry['attempt']}, {entry['at']})",
-                            entry["text"].rstrip(),
-                        )
-                    ]
-                    or ["nothing was printed"]
-                ),
+            _show_printed(p.log(run=run, step=step), as_json=as_json)
+            return
+
+        def ask(since: str, limit: int) -> "LogsFound":
+            return p.search_logs(
+                search=search,
+                exact=exact,
+                asset=asset,
+                attributes=attributes,
+                level=level or "",
+                trace=trace,
+                since=since,
+                until=until,
+                limit=limit,
             )
+
+        found = ask(since, limit)
+        if follow:
+            _follow(lambda: ask(f"{_LATE_S}s", PAGE_ROWS_MAX), found, shows_all, as_json=as_json)
             return
-        conditions = ["ts >= now64(9) - toIntervalSecond({since:UInt32})"]
-        conditions += ["asset = {asset:String}"] if asset else []
-        conditions += ["severity_number >= {level:UInt8}"] if level else []
-        conditions += ["trace_id = {trace:String}"] if trace else []
-        conditions += ["hasAllTokens(body, {search:String})"] if search else []
-        sql = (
-            f"SELECT {_TIME}, asset, severity, body, trace_id, span_id, attributes FROM "
-            f"obs.logs WHERE {' AND '.join(conditions)} ORDER BY ts DESC LIMIT {{limit:UInt32}}"
+        emit(
+            found,
+            json=as_json,
+            text=lambda: (
+                [_log_line(one, shows_all) for one in reversed(found["lines"])] or ["(none)"]
+            ),
         )
-        params = {
-            "asset": asset,
-            "level": _LEVELS.get(level or "", 0),
-            "trace": trace,
-            "search": search,
-            "limit": limit,
-        }
-        lines = _ask(p, sql, since=_seconds(since), **params)[::-1]
-        if not follow:
-            emit(lines, json=as_json, text=lambda: [_log_line(one) for one in lines] or ["(none)"])
-            return
-        _follow(p, sql, {**params, "limit": PAGE_ROWS_MAX}, lines, as_json=as_json)
+        if not as_json:
+            _say_how(found, search, limit)
+
+
+def _show_printed(printed: "list[Printed]", *, as_json: bool) -> None:
+    emit(
+        printed,
+        json=as_json,
+        text=lambda: (
+            [
+                shown
+                for entry in printed
+                for shown in (
+                    f"--- {entry['step']} (attempt {entry['attempt']}, {entry['at']})",
+                    entry["text"].rstrip(),
+                )
+            ]
+            or ["nothing was printed"]
+        ),
+    )
+
+
+def _say_how(found: "LogsFound", search: str, limit: int) -> None:
+    if found["cut"]:
+        say(f"the newest {limit:,} of more: --limit shows more of them, --until older ones")
+    if found["scanned"] and found["lines_read"] >= _SCAN_SAID:
+        say(
+            f"scanned {found['lines_read']:,} lines, no index has parts of words as in `{search}`: "
+            "--exact finds whole words by an index"
+        )
 
 
 def _follow(
-    p: "Platform", sql: str, params: dict[str, Any], lines: list[dict[str, Any]], *, as_json: bool
+    ask: "Callable[[], LogsFound]", found: "LogsFound", shows_all: bool, *, as_json: bool
 ) -> None:
     """Print lines as they come, each once, until interrupted. Lines overtake each other: the last
     minute is asked for again and again."""
     shown: dict[bytes, float] = {}
     while True:
         now = time.monotonic()
-        for one in lines:
+        for one in reversed(found["lines"]):
             key = msgspec.json.encode(one)
             if key not in shown:
-                emit(one, json=as_json, text=lambda one=one: [_log_line(one)], compact=True)  # type: ignore[misc]
+                emit(
+                    one,
+                    json=as_json,
+                    text=lambda one=one: [_log_line(one, shows_all)],  # type: ignore[misc]
+                    compact=True,
+                )
             shown[key] = now
         shown = {key: at for key, at in shown.items() if now - at < 2 * _LATE_S}
         time.sleep(_FOLLOW_S)
-        lines = _ask(p, sql, since=_LATE_S, **params)[::-1]
+        found = ask()
 
 
-def _log_line(logged: dict[str, Any]) -> str:
-    severity = logged["severity"] or "-"
+def _log_line(logged: "LogLine", shows_all: bool) -> str:
+    """Return a line with its short attributes behind it, or all of them; last its trace."""
+    level = logged["level"] or "-"
+    attributes = logged["attributes"]
+    shown = " ".join(
+        f"{name}={value}"
+        for name, value in sorted(attributes.items())
+        if shows_all or len(name) + len(value) <= _SHORT
+    )
+    more = len(attributes) - sum(len(k) + len(v) <= _SHORT for k, v in attributes.items())
+    behind = [
+        *([shown] if shown else []),
+        *([f"(+{more} long: --attributes)"] if more and not shows_all else []),
+        *([f"trace={logged['trace_id']}"] if logged["trace_id"] else []),
+    ]
     return line(
         f"{moment(logged['at'], digits=3)}  ",
-        state(severity, severity.lower()),
-        " " * (5 - len(severity)),
+        state(level, level.lower()),
+        " " * (5 - len(level)),
         f"  {logged['asset'] or '-'}  {logged['body'].rstrip()}",
+        mark(f"  {' '.join(behind)}" if behind else "", "dim"),
     )
 
 

@@ -141,6 +141,8 @@ SQL_SECONDS_MAX = 30.0  # of one query
 SQL_MEMORY_BYTES_MAX = 1 << 30  # of one query: half of what the store may use
 SQL_ROWS_MAX = 10_000_000  # of one answer
 SQL_RESULT_BYTES_MAX = 128 << 20  # of one answer: it is held in memory until it is sent
+# words of one search of logs, conditions on attributes or labels: each is a parameter of the query
+TELEMETRY_CONDITIONS_MAX = 32
 SQL_AT_ONCE_MAX = 4  # queries that run, each in a process of its own
 # of them, by one person at the endpoint, or through the API: a dashboard leaves room for others
 SQL_OF_ONE_MAX = 2
