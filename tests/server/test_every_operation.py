@@ -82,6 +82,7 @@ def arguments(p: LocalPlatform, caller: str) -> dict[str, dict[str, Any]]:
         "erase": {"seq": 10**6, "reason": "asked to"},
         "repair": {"reason": "nothing is wrong"},
         "query": {"sql": "SELECT 1"},
+        "trace_facts": {"trace": "0" * 32},
         "collect": {"dry_run": True},
         "backup": {"folder": str(p.root)},
         "create_token": {"name": f"of-{caller}"},

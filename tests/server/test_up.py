@@ -230,10 +230,12 @@ def test_a_run_is_a_trace(up: Up) -> None:
     """If this fails, Sextant does not see itself."""
     trace = up.until(
         lambda: [
-            t for t in up.sx("traces", "--asset", "service:sextant") if t["root"] == "RUN manual"
+            t
+            for t in up.sx("traces", "--asset", "service:sextant")["traces"]
+            if t["root"] == "RUN manual"
         ]
     )[0]
-    spans = up.sx("traces", trace["trace_id"])
+    spans = up.sx("traces", trace["trace_id"])["rows"]
     assert spans[0]["attributes"]["cicd.pipeline.result"] == "success"
     assert any(span["attributes"].get("sextant.asset") == "dataset:orders" for span in spans)
     assert up.until(lambda: [m for m in up.sx("metrics") if m["metric"] == "sextant.ledger.events"])

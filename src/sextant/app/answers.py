@@ -384,6 +384,91 @@ class LogsFound(TypedDict):
     lines_read: int
 
 
+class TraceSeen(TypedDict):
+    """A trace in a list. `root`, `asset` and `duration_ns` are its root span's; where that was not
+    sent here (`rooted` is false), those of its longest span. A span that was sent twice counts
+    once."""
+
+    trace_id: str
+    at: str
+    asset: str
+    root: str
+    rooted: bool
+    duration_ns: int
+    spans: int
+    errors: int
+
+
+class TracesFound(TypedDict):
+    """Traces, newest or slowest first.
+
+    cut             there are more than were asked for
+    looked_at_some  so many spans meet the conditions that only the newest (or slowest) 100,000 were
+                    looked at: traces beyond are missing
+    """
+
+    traces: list[TraceSeen]
+    cut: bool
+    looked_at_some: bool
+
+
+class SpanEvent(TypedDict):
+    """What happened within a span; an exception has `exception.type` and `exception.message`."""
+
+    at: str
+    name: str
+    attributes: dict[str, str]
+
+
+class SpanSeen(TypedDict):
+    """A span, and its place in the tree of its trace.
+
+    depth      how many of the shown spans it stands under
+    skipped    spans between it and the one above it that are not shown
+    note       why it stands at the top where it is no root: its parent is not here, or a circle
+    offset_ns  its start, counted from that of the trace
+    """
+
+    span_id: str
+    parent_span_id: str
+    depth: int
+    skipped: int
+    note: str
+    at: str
+    offset_ns: int
+    duration_ns: int
+    asset: str
+    name: str
+    kind: str
+    status: str
+    status_message: str
+    attributes: dict[str, str]
+    resource: dict[str, str]
+    events: list[SpanEvent]
+
+
+class TraceFacts(TypedDict):
+    """A trace. `spans` and `errors` count all of it, whatever is shown; `duration_ns` is from the
+    first start to the last end.
+
+    under          the span whose part of the trace is shown; "" = all
+    shown          spans in `rows`, in the order of the tree: all, or the roots, the errors and the
+                   slowest ones, with what stands above them
+    hidden         spans that are not shown, of all or of that part; `errors_hidden` of them failed
+    """
+
+    trace_id: str
+    at: str
+    duration_ns: int
+    spans: int
+    errors: int
+    under: str
+    shown: int
+    hidden: int
+    errors_hidden: int
+    rows: list[SpanSeen]
+
+
 class TokenSeen(TypedDict):
     """A token, without its secret. `root`: the person who answers for it; `stopped`: why it opens
     nothing, "" when it does."""

@@ -38,6 +38,8 @@ from sextant.app.answers import (
     Status,
     TokenMade,
     TokenSeen,
+    TraceFacts,
+    TracesFound,
     Verified,
     VersionSeen,
     Why,
@@ -45,6 +47,7 @@ from sextant.app.answers import (
 from sextant.app.inbox import columns_of
 from sextant.app.port import OPERATIONS, Operation, Progress, Role, RunProgress
 from sextant.app.telemetry import logs
+from sextant.app.telemetry import traces as traces_
 from sextant.app.telemetry.asking import Asking
 from sextant.app.texts import checks_texts
 from sextant.app.views import Views, event_seen
@@ -674,6 +677,35 @@ class Operations:
             until=until,
             limit=_rows(limit),
         )
+
+    def traces(
+        self,
+        *,
+        asset: str = "",
+        name: str = "",
+        attributes: Sequence[str] = (),
+        failed: bool = False,
+        min_duration: str = "",
+        slowest: bool = False,
+        since: str = "1h",
+        until: str = "",
+        limit: int = 20,
+    ) -> TracesFound:
+        return traces_.traces(
+            self._asking(),
+            asset=asset,
+            name=name,
+            attributes=attributes,
+            failed=failed,
+            min_duration=min_duration,
+            slowest=slowest,
+            since=since,
+            until=until,
+            limit=limit,
+        )
+
+    def trace_facts(self, trace: str, *, under: str = "", limit: int = 500) -> TraceFacts:
+        return traces_.trace_facts(self._asking(), trace, under=under, limit=limit)
 
     def _asking(self) -> Asking:
         return Asking(self._p, self._who())

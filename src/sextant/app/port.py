@@ -33,6 +33,8 @@ from sextant.app.answers import (
     Status,
     TokenMade,
     TokenSeen,
+    TraceFacts,
+    TracesFound,
     Verified,
     VersionSeen,
     Why,
@@ -460,6 +462,39 @@ class Platform(Protocol):
         """
         ...
 
+    def traces(
+        self,
+        *,
+        asset: str = "",
+        name: str = "",
+        attributes: Sequence[str] = (),
+        failed: bool = False,
+        min_duration: str = "",
+        slowest: bool = False,
+        since: str = "1h",
+        until: str = "",
+        limit: int = 20,
+    ) -> TracesFound:
+        """Return the newest traces, or the slowest ones, that meet all conditions.
+
+        asset, name, attributes  a span of the trace is of this asset, has this in its name, and
+                                 these KEY=VALUE (of its own or of what sent it)
+        failed                   only traces with an error
+        min_duration             only those that took at least so long, such as 500ms or 2s
+        since                    a length back from now, or a time; `until` likewise. A trace that
+                                 began before is shown whole
+        """
+        ...
+
+    def trace_facts(self, trace: str, *, under: str = "", limit: int = 500) -> TraceFacts:
+        """Return a trace by its id, its first 4 or more digits, or a `traceparent`: how many spans
+        and errors it has, and at most `limit` of its spans as a tree. Of a larger one the roots,
+        the errors and the slowest are chosen.
+
+        under  a span's id, or its first digits: it, and what stands below it
+        """
+        ...
+
     # ------------------------------------------------------------ people
 
     def tokens(self) -> list[TokenSeen]:
@@ -582,6 +617,8 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("repair", "POST", "/ledger/repair", "admin", "repair"),
     Operation("query", "POST", "/query", "viewer", "read", scope="query"),
     Operation("search_logs", "GET", "/telemetry/logs", "viewer", "read", scope="query"),
+    Operation("traces", "GET", "/telemetry/traces", "viewer", "read", scope="query"),
+    Operation("trace_facts", "GET", "/telemetry/traces/{trace}", "viewer", "read", scope="query"),
     Operation("collect", "POST", "/collect", "admin", "collect"),
     Operation("backup", "POST", "/backups", "admin", "backup"),
     Operation("doctor", "GET", "/doctor", "viewer", "read"),

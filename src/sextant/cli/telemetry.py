@@ -29,10 +29,10 @@ from sextant.cli.output import (
 from sextant.formats.values import text as text_of
 from sextant.kernel.errors import NotFound, UsageError
 from sextant.kernel.lengths import human_s, length_s
-from sextant.kernel.limits import PAGE_ROWS_MAX
+from sextant.kernel.limits import PAGE_ROWS_MAX, TRACE_DETAILS_MAX, TRACES_SPANS_MAX
 
 if TYPE_CHECKING:
-    from sextant.app.answers import LogLine, LogsFound, Printed
+    from sextant.app.answers import LogLine, LogsFound, Printed, SpanSeen, TraceFacts, TraceSeen
     from sextant.app.port import Platform
 
 LEVELS = ("trace", "debug", "info", "warn", "error", "fatal")
@@ -41,7 +41,6 @@ _LATE_S = 60  # a line that comes so late after its time is still shown by --fol
 _SCAN_SAID = 100_000  # lines that a search reads before it is said: fewer take no time
 _SHORT = 60  # characters of an attribute that is shown behind a line
 _BAR = 40  # characters of the waterfall
-_SPANS_MAX = 5_000
 _MARKS = "▁▂▃▄▅▆▇█"
 _POINTS = 24  # of a sparkline
 _TIME = "toString(ts) AS at"
@@ -409,85 +408,102 @@ def _log_line(logged: "LogLine", shows_all: bool) -> str:
     metavar="[TRACE]",
     required=False,
     default="",
-    help="The id of one, or its first digits (default: the newest ones).",
+    help="The id of one, its first digits, or a `traceparent` (default: the newest ones).",
 )
-@click.option("--asset", default="", help="Traces in which this asset has a span.")
+@asset_option("Traces in which this asset has a span: `checkout`, or `service:checkout`.")
+@click.option("--name", default="", metavar="TEXT", help="Traces with a span that has this name.")
+@attribute_option
 @click.option("--failed", is_flag=True, help="Traces with an error.")
+@click.option("--slowest", is_flag=True, help="The slowest ones first, not the newest.")
+@click.option(
+    "--min-duration", default="", metavar="500ms|2s", help="Traces that took at least so long."
+)
 @since_option
+@until_option
 @click.option(
     "--limit",
-    default=20,
-    type=click.IntRange(1, PAGE_ROWS_MAX),
+    default=0,
+    type=click.IntRange(0, TRACE_DETAILS_MAX),
     metavar="N",
-    help="How many (default 20).",
+    help="How many traces (default 20), or how many spans of one (default 500).",
 )
+@click.option("--all", "shows_all", is_flag=True, help="Of one: show all spans.")
+@click.option(
+    "--under", default="", metavar="SPAN", help="Of one: this span with its details, and below it."
+)
+@click.option("--attributes", "with_attributes", is_flag=True, help="Of one: show attributes.")
 @wide
 @json_option
-def traces(trace: str, asset: str, failed: bool, since: str, limit: int, as_json: bool) -> None:
-    """List traces, newest first, or show one as a waterfall: what called what, when, how long."""
+def traces(
+    trace: str,
+    asset: str,
+    name: str,
+    attributes: tuple[str, ...],
+    failed: bool,
+    slowest: bool,
+    min_duration: str,
+    since: str,
+    until: str,
+    limit: int,
+    shows_all: bool,
+    under: str,
+    with_attributes: bool,
+    as_json: bool,
+) -> None:
+    """List traces, newest first, or show one as a waterfall: what called what, when, how long. Of a
+    huge one the roots, the errors and the slowest spans are shown."""
     with platform(load=False) as p:
         if trace:
-            if not re.fullmatch(r"[0-9a-fA-F]{4,32}", trace):
-                raise UsageError(
-                    "SX-CLI-032",
-                    f"`{trace}` is not the id of a trace",
-                    hint="32 hexadecimal digits, or the first of them; `sextant traces` lists them",
-                )
-            which = (
-                "trace_id = {trace:String}"
-                if len(trace) == 32
-                else "startsWith(trace_id, {trace:String})"
+            facts = p.trace_facts(
+                trace, under=under, limit=TRACE_DETAILS_MAX if shows_all else limit or 500
             )
-            spans = _ask(
-                p,
-                (
-                    "SELECT toUnixTimestamp64Nano(ts) AS start, duration_ns, asset, name, "
-                    "kind, status, status_message, trace_id, span_id, parent_span_id, "
-                    f"attributes FROM obs.spans WHERE {which} ORDER BY ts LIMIT {_SPANS_MAX}"
-                ),
-                trace=trace.lower(),
-            )
-            if not spans:
-                raise NotFound(
-                    "SX-CLI-033",
-                    f"there is no trace `{trace}`",
-                    hint="`sextant traces --since 1d` lists those of the last day",
-                )
-            emit(spans, json=as_json, text=lambda: _waterfall(spans))
+            emit(facts, json=as_json, text=lambda: _waterfall(facts, with_attributes))
             return
-        having = ["countIf(asset = {asset:String}) > 0"] if asset else []
-        having += ["errors > 0"] if failed else []
-        sql = (
-            "SELECT trace_id, toString(min(s.ts)) AS at, argMin(s.name, (s.parent_span_id "
-            "!= '', s.ts)) AS root, argMin(s.asset, (s.parent_span_id != '', s.ts)) AS "
-            "asset_of_root, count() AS spans,"
-            " countIf(s.status = 'error') AS errors, (max(toUnixTimestamp64Nano(s.ts) + "
-            "toInt64(s.duration_ns)) - min(toUnixTimestamp64Nano(s.ts))) / 1e9 AS seconds"
-            " FROM obs.spans AS s WHERE ts >= now64(9) - "
-            "toIntervalSecond({since:UInt32}) GROUP BY trace_id "
-            f"{'HAVING ' + ' AND '.join(having) if having else ''} ORDER BY min(s.ts) DESC "
-            "LIMIT {limit:UInt32}"
+        if under or shows_all or with_attributes:
+            raise UsageError(
+                "SX-CLI-051",
+                "--under, --all and --attributes are about one trace",
+                hint="`sextant traces ID --all`",
+            )
+        found = p.traces(
+            asset=asset,
+            name=name,
+            attributes=attributes,
+            failed=failed,
+            min_duration=min_duration,
+            slowest=slowest,
+            since=since,
+            until=until,
+            limit=limit or 20,
         )
-        found = _ask(p, sql, since=_seconds(since), limit=limit, asset=asset)
-        emit(
-            found,
-            json=as_json,
-            text=lambda: table(
-                ("trace", "at (UTC)", "asset", "root", "spans", "errors", "took"),
-                [
-                    (
-                        t["trace_id"],
-                        moment(t["at"], digits=3),
-                        t["asset_of_root"],
-                        t["root"],
-                        int(t["spans"]),
-                        int(t["errors"]),
-                        _took(t["seconds"]),
-                    )
-                    for t in found
-                ],
-            ),
-        )
+        emit(found, json=as_json, text=lambda: _trace_table(found["traces"]))
+        if not as_json:
+            rank = "slowest" if slowest else "newest"
+            if found["cut"]:
+                say(f"the {rank} {len(found['traces']):,} of more: --limit shows more of them")
+            if found["looked_at_some"]:
+                say(
+                    f"more than {TRACES_SPANS_MAX:,} spans meet the conditions: only the {rank} of "
+                    "them were looked at; a shorter --since leaves nothing out"
+                )
+
+
+def _trace_table(found: "list[TraceSeen]") -> list[str]:
+    return table(
+        ("trace", "at (UTC)", "asset", "root", "spans", "errors", "took"),
+        [
+            (
+                one["trace_id"],
+                moment(one["at"], digits=3),
+                one["asset"],
+                one["root"] + ("" if one["rooted"] else " (its root is not here)"),
+                one["spans"],
+                one["errors"],
+                _took(one["duration_ns"] / 1e9),
+            )
+            for one in found
+        ],
+    )
 
 
 def _took(seconds: float) -> str:
@@ -500,44 +516,82 @@ def _took(seconds: float) -> str:
     )
 
 
-def _waterfall(spans: list[dict[str, Any]]) -> list[str]:
-    """Return the spans of a trace as a tree, each with its place in time. A span whose parent is
-    missing stands at the top."""
-    by_id = {span["span_id"]: span for span in spans}
-    below: dict[str, list[dict[str, Any]]] = {}
-    for span in spans:
-        below.setdefault(
-            span["parent_span_id"] if span["parent_span_id"] in by_id else "", []
-        ).append(span)
-    first = min(int(span["start"]) for span in spans)
-    whole = max(int(span["start"]) + int(span["duration_ns"]) for span in spans) - first or 1
-    out: list[tuple[str, str, str, str]] = []
-    waiting = [(span, 0) for span in reversed(below.get("", []))]
-    seen: set[str] = set()  # a sender may make up a circle
-    while waiting:
-        span, depth = waiting.pop()
-        if span["span_id"] in seen:
-            continue
-        seen.add(span["span_id"])
-        begin = (int(span["start"]) - first) * _BAR // whole
-        length = max(1, round(int(span["duration_ns"]) * _BAR / whole))
-        sign = "x" if span["status"] == "error" else "="
-        bar = (" " * min(begin, _BAR - 1) + sign * length)[:_BAR].ljust(_BAR)
+def _waterfall(facts: "TraceFacts", with_attributes: bool) -> list[str]:
+    """Return a trace as a tree, each span with its place in time."""
+    rows = facts["rows"]
+    whole = facts["duration_ns"] or 1
+    out: list[tuple[str, ...]] = []
+    for span in rows:
+        begin = max(0, span["offset_ns"]) * _BAR // whole
+        length = max(1, round(span["duration_ns"] * _BAR / whole))
+        failed = span["status"] == "error"
+        bar = (" " * min(begin, _BAR - 1) + ("x" if failed else "=") * length)[:_BAR].ljust(_BAR)
+        skipped = f"({span['skipped']:,} between) " if span["skipped"] else ""
+        notes = [f"({span['note']})"] if span["note"] else []
         out.append(
             (
-                "  " * min(depth, 20) + span["name"],
+                "  " * min(span["depth"], 20) + skipped + span["name"],
                 span["asset"],
-                state(bar, "failed") if span["status"] == "error" else bar,
-                _took(int(span["duration_ns"]) / 1e9)
-                + ("  " + span["status_message"] if span["status_message"] else ""),
+                state(bar, "failed") if failed else bar,
+                "  ".join([_took(span["duration_ns"] / 1e9), *_problems(span), *notes]),
+                span["span_id"],
+                *([_pairs(span["attributes"])] if with_attributes else []),
             )
         )
-        waiting += [(child, depth + 1) for child in reversed(below.get(span["span_id"], []))]
+    head = ("span", "asset", "", "took", "id", *(["attributes"] if with_attributes else []))
     title = (
-        f"trace {spans[0]['trace_id']}: {len(spans)} spans, "
-        f"{sum(span['status'] == 'error' for span in spans)} errors, {_took(whole / 1e9)}"
+        f"trace {facts['trace_id']}: {_counted(facts['spans'], 'span')}, "
+        f"{_counted(facts['errors'], 'error')}, {_took(whole / 1e9)}"
     )
-    return [title, *table(("span", "asset", "", "took"), out)]
+    return [
+        title,
+        *(_details(rows[0]) if facts["under"] and rows else []),
+        *table(head, out, spare=("id",)),
+        *([_hidden(facts)] if facts["hidden"] else []),
+    ]
+
+
+def _hidden(facts: "TraceFacts") -> str:
+    failed = f", {facts['errors_hidden']:,} of them failed" if facts["errors_hidden"] else ""
+    return (
+        f"... {facts['hidden']:,} more {'span is' if facts['hidden'] == 1 else 'spans are'} not "
+        f"shown{failed}: --all, or --under SPAN"
+    )
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def _problems(span: "SpanSeen") -> list[str]:
+    """Return what a span says went wrong: its status, and exceptions that say more."""
+    out = [span["status_message"]] if span["status_message"] else []
+    for event in span["events"]:
+        kind = event["attributes"].get("exception.type", "")
+        message = event["attributes"].get("exception.message", "")
+        if (kind or message) and not (message and any(message in one for one in out)):
+            out.append(": ".join(one for one in (kind, message) if one))
+    return [one.replace("\n", " ") for one in out]
+
+
+def _details(span: "SpanSeen") -> list[str]:
+    """Return all that is known of one span, a fact a line."""
+    facts = {
+        "span": span["span_id"],
+        "parent": span["parent_span_id"] or "-",
+        "at": span["at"],
+        "kind": span["kind"] or "-",
+        "status": " ".join(one for one in (span["status"], span["status_message"]) if one) or "-",
+        **span["attributes"],
+        **{f"resource {name}": value for name, value in span["resource"].items()},
+    }
+    for event in span["events"]:
+        facts[f"event {event['name']} at {event['at']}"] = _pairs(event["attributes"])
+    return [f"  {name:<20} {value}" for name, value in facts.items()] + [""]
+
+
+def _pairs(attributes: dict[str, str]) -> str:
+    return " ".join(f"{name}={value}" for name, value in sorted(attributes.items()))
 
 
 @click.command()

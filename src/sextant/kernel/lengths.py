@@ -3,6 +3,7 @@
 from sextant.kernel.errors import UsageError
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_SHORT_NS = {"ms": 1e6, "us": 1e3, "ns": 1.0}
 
 
 def length_s(text: str) -> float:
@@ -19,6 +20,15 @@ def length_s(text: str) -> float:
             hint="write it as 90d, 36h, 10m or 30s",
         )
     return value
+
+
+def duration_ns(text: str) -> int:
+    """Return a short length in nanoseconds: `500ms`, `20us`, or as `length_s` reads it. UsageError
+    for what is none."""
+    unit = text[-2:]
+    if unit in _SHORT_NS:
+        return round(length_s(f"{text[:-2]}s") * _SHORT_NS[unit])
+    return round(length_s(text) * 1e9)
 
 
 def human_s(seconds: float) -> str:

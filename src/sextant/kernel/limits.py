@@ -143,6 +143,14 @@ SQL_ROWS_MAX = 10_000_000  # of one answer
 SQL_RESULT_BYTES_MAX = 128 << 20  # of one answer: it is held in memory until it is sent
 # words of one search of logs, conditions on attributes or labels: each is a parameter of the query
 TELEMETRY_CONDITIONS_MAX = 32
+TRACES_MAX = 1_000  # traces of one list: each is counted whole
+# spans that meet the conditions of a list of traces and are looked at, the newest or slowest: their
+# traces' ids are held
+TRACES_SPANS_MAX = 100_000
+# a trace lasts no longer: so far around its window a list looks for the rest of a trace
+TRACE_LENGTH_S = 24 * 3600
+TRACE_SPANS_MAX = 200_000  # spans of one trace whose place in the tree is found: 30 MB
+TRACE_DETAILS_MAX = 20_000  # spans of one trace that are shown with their attributes
 SQL_AT_ONCE_MAX = 4  # queries that run, each in a process of its own
 # of them, by one person at the endpoint, or through the API: a dashboard leaves room for others
 SQL_OF_ONE_MAX = 2

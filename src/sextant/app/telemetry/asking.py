@@ -58,25 +58,31 @@ class Asking:
     def rows(self, sql: str, params: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         return self.found(sql, params).rows
 
-    def window(self, since: str, until: str, column: str = "ts") -> list[Condition]:
-        """Return the conditions of a window of time. UsageError for what is no time."""
-        out = [self._bound("since", since, column, ">=")] if since else []
-        return out + ([self._bound("until", until, column, "<")] if until else [])
+    def window(
+        self, since: str, until: str, column: str = "ts", *, wider_s: int = 0
+    ) -> list[Condition]:
+        """Return the conditions of a window of time. UsageError for what is no time.
 
-    def _bound(self, name: str, text: str, column: str, sign: str) -> Condition:
+        wider_s  so much is added at both ends; the parameters have other names then
+        """
+        out = [self._bound("since", since, f"{column} >= ", -wider_s)] if since else []
+        return out + ([self._bound("until", until, f"{column} < ", wider_s)] if until else [])
+
+    def _bound(self, name: str, text: str, left: str, later_s: int) -> Condition:
         """A length counts back from the clock of the store, beside which the rows were made."""
+        parameter = f"{name}_wider" if later_s else name
         if text[:4].isdigit() and "-" in text:
-            at = max(0, min(_NS_MAX, self._time(name, text)))
+            at = max(0, min(_NS_MAX, self._time(name, text) + later_s * 10**9))
             return Condition(
-                f"{column} {sign} fromUnixTimestamp64Nano({{{name}:Int64}})", {name: at}
+                f"{left}fromUnixTimestamp64Nano({{{parameter}:Int64}})", {parameter: at}
             )
         try:
             seconds = length_s(text)
         except UsageError as error:
             raise _no_time(name, text) from error
         return Condition(
-            f"{column} {sign} now64(9) - toIntervalSecond({{{name}:UInt32}})",
-            {name: max(1, round(min(seconds, _OLDEST_S)))},
+            f"{left}now64(9) - toIntervalSecond({{{parameter}:Int64}})",
+            {parameter: max(1, round(min(seconds, _OLDEST_S))) - later_s},
         )
 
     def _time(self, name: str, text: str) -> int:
