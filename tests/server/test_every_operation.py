@@ -83,6 +83,7 @@ def arguments(p: LocalPlatform, caller: str) -> dict[str, dict[str, Any]]:
         "repair": {"reason": "nothing is wrong"},
         "query": {"sql": "SELECT 1"},
         "trace_facts": {"trace": "0" * 32},
+        "metric": {"name": "requests"},
         "collect": {"dry_run": True},
         "backup": {"folder": str(p.root)},
         "create_token": {"name": f"of-{caller}"},

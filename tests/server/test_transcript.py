@@ -278,5 +278,5 @@ def test_a_day_with_every_command(
         assert say(*words)[0] == 2, words
     # SQL and looking into telemetry have tests of their own, with a telemetry process behind both;
     # no command lists the results of checks alone
-    rest = {"query", "checks", "search_logs", "traces", "trace_facts"}
+    rest = {"query", "checks", "search_logs", "traces", "trace_facts", "metrics", "metric"}
     assert called == {operation.name for operation in OPERATIONS} - rest

@@ -238,8 +238,10 @@ def test_a_run_is_a_trace(up: Up) -> None:
     spans = up.sx("traces", trace["trace_id"])["rows"]
     assert spans[0]["attributes"]["cicd.pipeline.result"] == "success"
     assert any(span["attributes"].get("sextant.asset") == "dataset:orders" for span in spans)
-    assert up.until(lambda: [m for m in up.sx("metrics") if m["metric"] == "sextant.ledger.events"])
-    assert up.until(lambda: up.sx("metrics", "sextant.ledger.events")[0]["last"] > 10)
+    assert up.until(
+        lambda: [m for m in up.sx("metrics")["metrics"] if m["metric"] == "sextant.ledger.events"]
+    )
+    assert up.until(lambda: up.sx("metrics", "sextant.ledger.events")["series"][0]["last"] > 10)
 
 
 def test_pushed_rows_are_seen_in_the_kpi(up: Up) -> None:

@@ -469,6 +469,74 @@ class TraceFacts(TypedDict):
     rows: list[SpanSeen]
 
 
+class MetricSeen(TypedDict):
+    """A metric in a list. `stored_as`: the names of its samples; a histogram has several."""
+
+    metric: str
+    kind: str
+    unit: str
+    series: int
+    last_seen: str
+    stored_as: list[str]
+
+
+class MetricsFound(TypedDict):
+    """Metrics by name; `cut`: there are more."""
+
+    metrics: list[MetricSeen]
+    cut: bool
+
+
+class SeriesSeen(TypedDict):
+    """What the series with these labels come to: their sum, in each step of time.
+
+    of      the labels; {} = all series
+    series  how many were summed up
+    points  (seconds since the epoch, value) of each step that has one
+    trace   a trace that an exemplar of these series names; "" = none does
+    """
+
+    of: dict[str, str]
+    last: Any
+    lowest: Any
+    highest: Any
+    series: int
+    points: list[tuple[int, Any]]
+    trace: str
+
+
+class HistogramSeen(TypedDict):
+    """What histograms with these labels took: how many values, their sum and average; `points`:
+    (seconds since the epoch, values, average) of each step. None: nothing to divide, or no sum was
+    sent."""
+
+    of: dict[str, str]
+    count: Any
+    sum: Any
+    average: Any
+    points: list[tuple[int, Any, Any]]
+
+
+class MetricFacts(TypedDict):
+    """A metric and its series: `series`, or `histogram` where it is stored as one.
+
+    metric     the name that was meant;  stored_as  those of its samples
+    rate       `series` has growth a second
+    step_s     seconds of one step
+    cut        there are more series than were asked for
+    """
+
+    metric: str
+    kind: str
+    unit: str
+    stored_as: list[str]
+    rate: bool
+    step_s: int
+    series: list[SeriesSeen]
+    histogram: list[HistogramSeen]
+    cut: bool
+
+
 class TokenSeen(TypedDict):
     """A token, without its secret. `root`: the person who answers for it; `stopped`: why it opens
     nothing, "" when it does."""

@@ -29,6 +29,8 @@ from sextant.app.answers import (
     KpiSeen,
     LedgerFinding,
     LogsFound,
+    MetricFacts,
+    MetricsFound,
     Page,
     Printed,
     Project,
@@ -47,6 +49,7 @@ from sextant.app.answers import (
 from sextant.app.inbox import columns_of
 from sextant.app.port import OPERATIONS, Operation, Progress, Role, RunProgress
 from sextant.app.telemetry import logs
+from sextant.app.telemetry import metrics as metrics_
 from sextant.app.telemetry import traces as traces_
 from sextant.app.telemetry.asking import Asking
 from sextant.app.texts import checks_texts
@@ -706,6 +709,37 @@ class Operations:
 
     def trace_facts(self, trace: str, *, under: str = "", limit: int = 500) -> TraceFacts:
         return traces_.trace_facts(self._asking(), trace, under=under, limit=limit)
+
+    def metrics(
+        self, *, search: str = "", asset: str = "", since: str = "1h", limit: int = PAGE_ROWS
+    ) -> MetricsFound:
+        return metrics_.metrics(
+            self._asking(), search=search, asset=asset, since=since, limit=_rows(limit)
+        )
+
+    def metric(
+        self,
+        name: str,
+        *,
+        by: Sequence[str] = (),
+        labels: Sequence[str] = (),
+        asset: str = "",
+        rate: bool = False,
+        since: str = "1h",
+        until: str = "",
+        limit: int = PAGE_ROWS,
+    ) -> MetricFacts:
+        return metrics_.metric(
+            self._asking(),
+            name,
+            by=by,
+            labels=labels,
+            asset=asset,
+            rate=rate,
+            since=since,
+            until=until,
+            limit=_rows(limit),
+        )
 
     def _asking(self) -> Asking:
         return Asking(self._p, self._who())

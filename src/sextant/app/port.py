@@ -24,6 +24,8 @@ from sextant.app.answers import (
     IncidentSeen,
     KpiSeen,
     LogsFound,
+    MetricFacts,
+    MetricsFound,
     Page,
     Printed,
     Project,
@@ -495,6 +497,39 @@ class Platform(Protocol):
         """
         ...
 
+    def metrics(
+        self, *, search: str = "", asset: str = "", since: str = "1h", limit: int = PAGE_ROWS
+    ) -> MetricsFound:
+        """Return metrics that had a value lately, by name; a histogram is one.
+
+        search  a part of the name
+        since   a length back from now, or a time
+        """
+        ...
+
+    def metric(
+        self,
+        name: str,
+        *,
+        by: Sequence[str] = (),
+        labels: Sequence[str] = (),
+        asset: str = "",
+        rate: bool = False,
+        since: str = "1h",
+        until: str = "",
+        limit: int = PAGE_ROWS,
+    ) -> MetricFacts:
+        """Return the series of a metric: last, lowest and highest value, and how it went; of a
+        histogram how many values it took, and their average.
+
+        name    as it was sent: also that of a histogram, without `_total`, with `.` or `_`
+        by      sum up by these labels; none = each series by itself
+        labels  only series with these LABEL=VALUE
+        rate    growth each second, from five minutes to five minutes; of a counter
+        since   a length back from now, or a time; `until` likewise
+        """
+        ...
+
     # ------------------------------------------------------------ people
 
     def tokens(self) -> list[TokenSeen]:
@@ -619,6 +654,9 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("search_logs", "GET", "/telemetry/logs", "viewer", "read", scope="query"),
     Operation("traces", "GET", "/telemetry/traces", "viewer", "read", scope="query"),
     Operation("trace_facts", "GET", "/telemetry/traces/{trace}", "viewer", "read", scope="query"),
+    Operation("metrics", "GET", "/telemetry/metrics", "viewer", "read", scope="query"),
+    # its name is no part of the path: some have a `/`
+    Operation("metric", "GET", "/telemetry/metric", "viewer", "read", scope="query"),
     Operation("collect", "POST", "/collect", "admin", "collect"),
     Operation("backup", "POST", "/backups", "admin", "backup"),
     Operation("doctor", "GET", "/doctor", "viewer", "read"),

@@ -66,6 +66,7 @@ _RULES = {
     "password": TextRule("raw", PASSWORD_CHARS_MAX),
     "search": TextRule("raw", LINE_CHARS_MAX),
     "attributes": TextRule("raw", LABEL_VALUE_BYTES_MAX),
+    "labels": TextRule("raw", LABEL_VALUE_BYTES_MAX),
     "witness": TextRule("raw", WITNESS_CHARS_MAX),
     "since": TextRule("raw", WITNESS_CHARS_MAX),
 }

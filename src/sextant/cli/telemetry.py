@@ -27,13 +27,21 @@ from sextant.cli.output import (
     wide,
 )
 from sextant.formats.values import text as text_of
-from sextant.kernel.errors import NotFound, UsageError
-from sextant.kernel.lengths import human_s, length_s
+from sextant.kernel.errors import UsageError
+from sextant.kernel.lengths import human_s
 from sextant.kernel.limits import PAGE_ROWS_MAX, TRACE_DETAILS_MAX, TRACES_SPANS_MAX
 
 if TYPE_CHECKING:
-    from sextant.app.answers import LogLine, LogsFound, Printed, SpanSeen, TraceFacts, TraceSeen
-    from sextant.app.port import Platform
+    from sextant.app.answers import (
+        LogLine,
+        LogsFound,
+        MetricFacts,
+        MetricSeen,
+        Printed,
+        SpanSeen,
+        TraceFacts,
+        TraceSeen,
+    )
 
 LEVELS = ("trace", "debug", "info", "warn", "error", "fatal")
 _FOLLOW_S = 1.0
@@ -43,7 +51,6 @@ _SHORT = 60  # characters of an attribute that is shown behind a line
 _BAR = 40  # characters of the waterfall
 _MARKS = "▁▂▃▄▅▆▇█"
 _POINTS = 24  # of a sparkline
-_TIME = "toString(ts) AS at"
 _SUFFIXES = {  # of a file -> its format, and which formats may be given for it
     ".csv": ("CSVWithNames", "CSV|CustomSeparated"),
     ".tsv": ("TSVWithNames", "TSV|TabSeparated"),
@@ -81,18 +88,6 @@ limit_option = click.option(
 
 def asset_option(says: str) -> "Callable[[Callable[..., Any]], Callable[..., Any]]":
     return click.option("--asset", default="", help=says, shell_complete=complete.assets)
-
-
-def _ask(p: "Platform", sql: str, **params: Any) -> list[dict[str, Any]]:
-    """Return the rows of a question of ours."""
-    found = p.query(
-        sql, form="JSONEachRow", params={name: str(value) for name, value in params.items()}
-    )
-    return [msgspec.json.decode(row) for row in found.splitlines() if row.strip()]
-
-
-def _seconds(text: str) -> int:
-    return max(1, round(length_s(text)))
 
 
 @click.command()
@@ -608,13 +603,15 @@ def _pairs(attributes: dict[str, str]) -> str:
     metavar="LABEL=VALUE",
     help="Only series with this label; may be given again.",
 )
-@click.option("--asset", default="", help="Only series of this asset.")
+@asset_option("Only series of this asset: `checkout`, or `service:checkout`.")
+@click.option("--search", default="", metavar="TEXT", help="Of the list: names that have this.")
 @click.option(
     "--rate",
     is_flag=True,
     help="Of a counter: its growth each second, from five minutes to five minutes.",
 )
 @since_option
+@until_option
 @limit_option
 @wide
 @json_option
@@ -623,123 +620,109 @@ def metrics(
     by: tuple[str, ...],
     labels: tuple[str, ...],
     asset: str,
+    search: str,
     rate: bool,
     since: str,
+    until: str,
     limit: int,
     as_json: bool,
 ) -> None:
-    """List metrics, or show the series of one: last value, lowest, highest, and how it went."""
+    """List metrics, or show the series of one: last value, lowest, highest, and how it went. Of a
+    histogram: how many values it took, their sum and average."""
     with platform(load=False) as p:
         if not name:
-            found = _ask(
-                p,
-                "SELECT metric, anyLast(kind) AS kind, anyLast(unit) AS unit, "
-                "uniqExact(series) AS series, toString(max(s.last_seen)) AS last_seen FROM "
-                "obs.series AS s"
-                " WHERE asset = {asset:String} OR {asset:String} = '' GROUP BY metric "
-                "HAVING max(s.last_seen) >= now() - toIntervalSecond({since:UInt32}) - 3600 "
-                "ORDER BY metric LIMIT {limit:UInt32}",
-                asset=asset,
-                since=_seconds(since),
-                limit=limit,
-            )
-            emit(
-                found,
-                json=as_json,
-                text=lambda: table(
-                    ("metric", "kind", "unit", "series", "last seen (UTC)"),
-                    [
-                        (
-                            m["metric"],
-                            m["kind"],
-                            m["unit"],
-                            int(m["series"]),
-                            moment(m["last_seen"]),
-                        )
-                        for m in found
-                    ],
-                ),
-            )
+            if by or labels or rate or until:
+                raise UsageError(
+                    "SX-CLI-052",
+                    "--by, --label, --rate and --until are about one metric",
+                    hint="`sextant metrics NAME --by LABEL`",
+                )
+            listed = p.metrics(search=search, asset=asset, since=since, limit=limit)
+            emit(listed, json=as_json, text=lambda: _metric_table(listed["metrics"]))
+            if listed["cut"] and not as_json:
+                say(f"the first {limit:,} of more: --search narrows them down, --limit shows more")
             return
-        wrong = [one for one in labels if "=" not in one]
-        if wrong:
+        if search:
             raise UsageError(
-                "SX-CLI-034", f"`{wrong[0]}` is not LABEL=VALUE", hint="as in --label code=500"
+                "SX-CLI-053", "--search is about the list", hint="leave it out, or the name"
             )
-        conditions = ["metric = {name:String}"]
-        conditions += ["asset = {asset:String}"] if asset else []
-        conditions += [f"labels[{{l{n}:String}}] = {{v{n}:String}}" for n in range(len(labels))]
-        params: dict[str, Any] = {
-            f"l{n}": one.partition("=")[0] for n, one in enumerate(labels)
-        } | {f"v{n}": one.partition("=")[2] for n, one in enumerate(labels)}
-        params |= {f"b{n}": label for n, label in enumerate(by)} | {
-            "name": name,
-            "asset": asset,
-            "since": _seconds(since),
-            "limit": limit,
-            "step": max(1, _seconds(since) // _POINTS),
-        }
-        group = (
-            f"map({', '.join(f'{{b{n}:String}}, labels[{{b{n}:String}}]' for n in range(len(by)))})"
-            if by
-            else "labels"
+        facts = p.metric(
+            name,
+            by=by,
+            labels=labels,
+            asset=asset,
+            rate=rate,
+            since=since,
+            until=until,
+            limit=limit,
         )
-        source, moment, value = (
-            ("obs.rates", "bucket", "rate") if rate else ("obs.metrics", "ts", "value")
-        )
-        # one value for each series and step of time, then the sum over the series of a group
-        inner = (
-            f"SELECT {group} AS of, intDiv(toUnixTimestamp({moment}), {{step:UInt32}}) AS "
-            "slot, series, "
-            f"{'avg' if rate else 'argMax'}({value}{'' if rate else ', ' + moment}) AS v "
-            f"FROM {source}"
-            f" WHERE {' AND '.join(conditions)} AND {moment} >= now() - "
-            f"toIntervalSecond({{since:UInt32}}) AND isFinite({value}) GROUP BY of, slot, "
-            "series"
-        )
-        sql = (
-            "SELECT of, argMax(total, slot) AS last, min(total) AS low, max(total) AS "
-            "high, max(n) AS series, arraySort(groupArray((slot, total))) AS points FROM"
-            f" (SELECT of, slot, sum(v) AS total, count() AS n FROM ({inner}) GROUP BY of, "
-            "slot) GROUP BY of ORDER BY last DESC LIMIT {limit:UInt32}"
-        )
-        rows = _ask(p, sql, **params)
-        if not rows:
-            raise NotFound(
-                "SX-CLI-035",
-                f"no series of `{name}` had a value in the last {since}",
-                hint="`sextant metrics` lists what there is; --since looks further back",
-            )
-        emit(
-            rows,
-            json=as_json,
-            text=lambda: table(
-                ("series", "last", "lowest", "highest", "of series", ""),
-                [
-                    (
-                        _labels(r["of"]),
-                        text_of(r["last"]),
-                        text_of(r["low"]),
-                        text_of(r["high"]),
-                        int(r["series"]),
-                        _spark(r["points"]),
-                    )
-                    for r in rows
-                ],
-            ),
-        )
+        emit(facts, json=as_json, text=lambda: _metric_lines(facts))
+        if facts["cut"] and not as_json:
+            say(f"{limit:,} of more series: --by sums them up, --label chooses, --limit shows more")
 
 
-def _labels(of: dict[str, str]) -> str:
-    return (
-        ", ".join(f"{name}={value}" for name, value in sorted(of.items()) if name != "__name__")
-        or "(all)"
+def _metric_table(found: "list[MetricSeen]") -> list[str]:
+    return table(
+        ("metric", "kind", "unit", "series", "last seen (UTC)"),
+        [
+            (one["metric"], one["kind"], one["unit"], one["series"], moment(one["last_seen"]))
+            for one in found
+        ],
     )
 
 
+def _metric_lines(facts: "MetricFacts") -> list[str]:
+    unit = f" in {facts['unit']}" if facts["unit"] else ""
+    stored = facts["stored_as"]
+    as_parts = f", stored as {', '.join(stored)}" if stored != [facts["metric"]] else ""
+    a_second = ", growth a second" if facts["rate"] and not facts["histogram"] else ""
+    title = f"{facts['metric']}: {facts['kind'] or 'of no kind'}{unit}{a_second}{as_parts}"
+    if facts["histogram"]:
+        return [
+            title,
+            *table(
+                ("series", "count", "sum", "average", "average over time"),
+                [
+                    (
+                        _labels(one["of"]),
+                        text_of(one["count"]),
+                        text_of(one["sum"]),
+                        text_of(one["average"]),
+                        _spark([value for _, _, value in one["points"] if value is not None]),
+                    )
+                    for one in facts["histogram"]
+                ],
+            ),
+        ]
+    return [
+        title,
+        *table(
+            ("series", "last", "lowest", "highest", "of series", "", "trace"),
+            [
+                (
+                    _labels(one["of"]),
+                    text_of(one["last"]),
+                    text_of(one["lowest"]),
+                    text_of(one["highest"]),
+                    one["series"],
+                    _spark([value for _, value in one["points"]]),
+                    one["trace"],
+                )
+                for one in facts["series"]
+            ],
+        ),
+    ]
+
+
+def _labels(of: dict[str, str]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in of.items()) or "(all)"
+
+
 def _spark(points: list[Any]) -> str:
-    """Return values (slot, value) as a line of blocks, from the lowest to the highest of them."""
-    values = [float(value) for _, value in points][-_POINTS:]
+    """Return values as a line of blocks, from the lowest to the highest of them."""
+    values = [float(value) for value in points][-_POINTS:]
+    if not values:
+        return ""
     low, high = min(values), max(values)
     return "".join(
         _MARKS[int((value - low) / (high - low) * (len(_MARKS) - 1)) if high > low else 0]

@@ -151,6 +151,7 @@ TRACES_SPANS_MAX = 100_000
 TRACE_LENGTH_S = 24 * 3600
 TRACE_SPANS_MAX = 200_000  # spans of one trace whose place in the tree is found: 30 MB
 TRACE_DETAILS_MAX = 20_000  # spans of one trace that are shown with their attributes
+METRICS_MAX = 20_000  # names of metrics that are looked at to list them, or to find one
 SQL_AT_ONCE_MAX = 4  # queries that run, each in a process of its own
 # of them, by one person at the endpoint, or through the API: a dashboard leaves room for others
 SQL_OF_ONE_MAX = 2

@@ -94,6 +94,23 @@ class Asking:
         except (ValueError, OverflowError) as error:
             raise _no_time(name, text) from error
 
+    def length_s(self, since: str, until: str = "") -> int:
+        """Return the seconds of a window of time, or from its beginning to now."""
+        now_s = self._p.clock.now_ns() / 1e9
+        ago = [
+            self._ago_s("since", since, now_s),
+            self._ago_s("until", until, now_s) if until else 0,
+        ]
+        return max(1, round(ago[0] - ago[1]))
+
+    def _ago_s(self, name: str, text: str, now_s: float) -> float:
+        if text[:4].isdigit() and "-" in text:
+            return now_s - self._time(name, text) / 1e9
+        try:
+            return min(length_s(text), _OLDEST_S)
+        except UsageError as error:
+            raise _no_time(name, text) from error
+
     def asset(self, name: str) -> str:
         """Return the id of an asset: a name without its kind is that of the one asset with this
         name that sent telemetry, else of the one in the graph. UserError names the candidates."""
