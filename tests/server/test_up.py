@@ -170,6 +170,8 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 def test_the_first_start_says_a_token_and_serves(up: Up) -> None:
     """If this fails, nobody can come in, or the server is not up when it says so."""
     assert up.token.startswith("sxt_")
+    for name in ("api", "ingest"):
+        assert _ready(up, name)
     report = up.sx("run")
     assert report["state"] == "finished"
     assert up.sx("status")["project"] == "shop"
@@ -315,6 +317,7 @@ def test_telemetry_is_killed_and_comes_back(up: Up) -> None:
     assert up.sx("report", "release", "service:web", "--version", "v2")["new"] in (True, False)
     assert up.until(lambda: _quiet(up, "SELECT count() AS n FROM data.orders")) == [{"n": 12}]
     assert up.children()["telemetry"] != pid
+    assert up.until(lambda: _ready(up, "api") and _ready(up, "ingest"))
     assert up.until(
         lambda: _quiet(
             up,
@@ -388,6 +391,14 @@ def _health(up: Up) -> bool:
     try:
         with urllib.request.urlopen(f"{up.facts['api']}/healthz", timeout=5) as answer:
             return bool(json.loads(answer.read())["ok"])
+    except OSError:
+        return False
+
+
+def _ready(up: Up, name: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{up.facts[name]}/readyz", timeout=5) as answer:
+            return bool(json.loads(answer.read()) == {"ready": True, "waits": []})
     except OSError:
         return False
 

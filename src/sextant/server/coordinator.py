@@ -40,6 +40,7 @@ from sextant.server.refusals import Refusals
 from sextant.server.scrape import Scraper
 from sextant.server.serving import Server, resident
 from sextant.server.wire import CoordinatorStart, Ready, end_with_parent, read_start, say_ready
+from sextant.server.wrong_door import Ports
 
 _FEED_S = 0.5  # how far SQL may lag behind the ledger
 _OBSERVE_S = 5.0
@@ -62,6 +63,7 @@ class Coordinator:
         self.client = TelemetryClient(start.ingest, start.sql, start.secret)
         self.platform.asker = self._ask
         self.refusals = Refusals()
+        self._fed = False  # whether SQL has shown data and ledger once
         self._began = self.platform.clock.now_ns()
         self._measuring = threading.Lock()
         self._shown: tuple[float, bytes] | None = None  # when it was measured, and the text
@@ -76,7 +78,7 @@ class Coordinator:
         self.scraper = Scraper(config.telemetry.scrape, self.client, self.platform.clock)
         observer = Observer(self.platform, self.client)
         self.loops = [
-            Loop("feed", self.feed.step, every_s=_FEED_S),
+            Loop("feed", self._feed, every_s=_FEED_S),
             Loop("notice", self._notice, every_s=_FEED_S),
             Loop("observe", observer.step, every_s=_OBSERVE_S),
             Loop("meter", self._meter, every_s=_METER_S),
@@ -164,6 +166,10 @@ class Coordinator:
     def _ask(self, sql: str, form: str, params: Mapping[str, str], role: str, person: str) -> bytes:
         self.feed.step()  # what was acknowledged is seen
         return self.client.ask(sql, form, params, role, person)
+
+    def _feed(self) -> None:
+        self.feed.step()
+        self._fed = True
 
     def _notice(self) -> None:
         """Wake the schedulers when something was written, by whatever process: rows that were
@@ -284,6 +290,16 @@ class Coordinator:
             "failing": sorted(failing),
         }
 
+    def readiness(self) -> dict[str, Any]:
+        """Return what GET /readyz says: `waits` has what does not answer yet, or not any more."""
+        health = self.health()
+        waits = [] if health["ok"] else ["state"]
+        if not self._fed:
+            waits.append("sql")  # it shows neither data nor ledger yet
+        elif health["telemetry"] != "ok":
+            waits.append("telemetry")
+        return {"ready": not waits, "waits": waits}
+
     def end(self) -> None:
         """Stop what runs, let the feed say its last, close."""
         self.platform.interrupt()
@@ -337,11 +353,13 @@ def main() -> int:
         p,
         health=coordinator.health,
         metrics=coordinator.metrics,
+        readiness=coordinator.readiness,
         hosts=hosts,
         secure=p.config.server.secure,
         internal=start.secret,
         refusals=coordinator.refusals,
         catch_up=coordinator.feed.step,
+        ports=Ports(ingest=start.ingest, sql=start.sql),
     )
 
     class Telling(Server):

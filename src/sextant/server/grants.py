@@ -19,6 +19,7 @@ import msgspec
 from sextant.kernel import limits
 from sextant.kernel.errors import WorldError
 
+_REACHED_S = 1.0  # so long an answer to who asks for readiness is kept
 _TIMEOUT_S = 5.0
 _REMEMBERED_MAX = 10_000
 
@@ -56,6 +57,7 @@ class Grants:
         self._api, self._secret = urllib.parse.urlsplit(api), secret
         self._known: OrderedDict[bytes, tuple[float, Grant]] = OrderedDict()
         self._asking: dict[bytes, asyncio.Task[Grant]] = {}
+        self._reached: tuple[float, asyncio.Future[bool]] | None = None
 
     async def of(self, token: str) -> Grant | None:
         """Return what a token allows, None when it is no good. WorldError when that cannot be told
@@ -88,6 +90,21 @@ class Grants:
             if grant.active and not (grant.expires_at and grant.expires_at <= time.time_ns())
             else None
         )
+
+    async def reachable(self) -> bool:
+        """Say whether the coordinator tells about tokens now. Asked by anybody, so it is asked at
+        most once a second."""
+        if self._reached is None or time.monotonic() - self._reached[0] > _REACHED_S:
+            began = time.monotonic()
+            self._reached = (began, asyncio.ensure_future(asyncio.to_thread(self._answers)))
+        return await asyncio.shield(self._reached[1])
+
+    def _answers(self) -> bool:
+        try:
+            self._ask("")
+        except WorldError:
+            return False
+        return True
 
     def _ask(self, token: str) -> Grant:
         link = http.client.HTTPConnection(self._api.netloc, timeout=_TIMEOUT_S)

@@ -47,6 +47,7 @@ from sextant.server.protocols.port import (
 from sextant.server.protocols.table import BY_PATH
 from sextant.server.refusals import Refusals
 from sextant.server.unpacking import Unpacker, unpacker
+from sextant.server.wrong_door import NOT_KNOWN, Ports, ingest_hint
 from sextant.stores.telemetry.intake import Accepted, Intake
 
 Scope = MutableMapping[str, Any]
@@ -103,6 +104,7 @@ class IngestDoor:
 
     keep_days  table -> days that its rows are kept: what is older is refused
     inner      answers paths below /internal/ to who has the secret
+    ports      what a request is told that came to the wrong one
     """
 
     def __init__(
@@ -115,6 +117,7 @@ class IngestDoor:
         internal: str,
         inner: Inner,
         refusals: Refusals,
+        ports: Ports = NOT_KNOWN,
     ) -> None:
         self._intake, self._grants, self._clock, self._keep, self._internal, self._inner = (
             intake,
@@ -126,6 +129,7 @@ class IngestDoor:
         )
         self._refused: dict[tuple[str, str, str], int] = {}
         self._refusals = refusals
+        self._ports = ports
         self._held = 0  # bytes of the requests at hand
         self._wrote: dict[str, float] = {}  # person -> when he sent last, monotonic seconds
         self._turn = asyncio.Lock()  # one piece of work between two looks at the connections
@@ -202,12 +206,19 @@ class IngestDoor:
         path = scope["path"]
         if path == "/healthz":
             return Answer(200, b'{"ok":true}', "application/json")
+        if path == "/readyz":
+            if await self._grants.reachable():
+                return Answer(200, b'{"ready":true,"waits":[]}', "application/json")
+            return Answer(503, b'{"ready":false,"waits":["tokens"]}', "application/json")
+        if path == "/" and scope["method"] in ("GET", "HEAD"):  # a browser, or somebody who looks
+            words = ingest_hint(path, self._ports, BY_PATH)
+            return Answer(200, f"Sextant: {words}\n".encode(), "text/plain; charset=utf-8")
         if path.startswith("/internal/") and self._inside(headers):
             return await self._inner(scope["method"], path, headers, await _read(receive, headers))
         raise NotFound(
             "SX-INTAKE-057",
             f"there is nothing at `{path[:80]}`",
-            hint=f"there are {', '.join(BY_PATH)}",
+            hint=ingest_hint(path, self._ports, BY_PATH),
         )
 
     async def _protocol(

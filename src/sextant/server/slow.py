@@ -1,5 +1,6 @@
 """HTTP connections that end when a request does not arrive: uvicorn itself waits for it forever,
-and its places are counted. One address takes only so many of them without sending a request."""
+and its places are counted. One address takes only so many of them without sending a request.
+Clients that speak HTTP/2 are told what this port speaks."""
 
 import asyncio
 import ipaddress
@@ -7,6 +8,8 @@ import ipaddress
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from sextant.kernel.limits import HALF_OPEN_PER_ADDRESS_MAX, REQUEST_BODY_S, REQUEST_HEAD_S
+from sextant.server.http2 import PREFACE, Http2Refusal
+from sextant.server.wrong_door import SPEAKS_HTTP_1
 
 
 class HalfOpen:
@@ -43,6 +46,8 @@ class TimedProtocol(HttpToolsProtocol):
     half_open = HalfOpen()  # of all servers of the process; only their one event loop uses it
     _late: asyncio.TimerHandle | None = None
     _address = ""
+    _first: bytes | None = b""  # what came, until it is known not to be HTTP/2
+    _http2: Http2Refusal | None = None
 
     def _within(self, seconds: float) -> None:
         if self._late is not None:
@@ -53,6 +58,30 @@ class TimedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._address = network_of(self.client[0]) if self.client else ""
         self._wait_for_head()
+
+    def data_received(self, data: bytes) -> None:
+        if self._http2 is not None:
+            self._answer_http2(data)
+        elif self._first is None:
+            super().data_received(data)
+        else:
+            self._first += data
+            if PREFACE.startswith(self._first[: len(PREFACE)]):
+                if len(self._first) >= len(PREFACE):
+                    self._http2 = Http2Refusal(SPEAKS_HTTP_1)
+                    self.transport.write(self._http2.greeting)
+                    self._answer_http2(self._first[len(PREFACE) :])
+                return
+            data, self._first = self._first, None
+            super().data_received(data)
+
+    def _answer_http2(self, data: bytes) -> None:
+        assert self._http2 is not None
+        answer = self._http2.answer(data)
+        if answer is None:
+            self.transport.close()
+        elif answer:
+            self.transport.write(answer)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._within(0)

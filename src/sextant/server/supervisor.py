@@ -33,6 +33,8 @@ FILE = "server.json"
 _LOCK = "up.lock"  # held by a supervisor as long as it lives
 _TRIES = 20
 _READY_S = 60.0  # a process that is not ready by then is started again
+_USABLE_S = 10.0  # so long `sextant up` waits for SQL to show data and ledger
+_USABLE_LOOK_S = 0.02
 _STOP_S = 15.0  # so long a process may take to end
 _WAITS_S = (
     0.0,
@@ -167,6 +169,12 @@ class Child:
         self.process.wait()
 
 
+class _Readiness(msgspec.Struct):
+    """What the coordinator says at /readyz."""
+
+    waits: list[str]
+
+
 class Supervisor:
     """The processes of one project."""
 
@@ -252,6 +260,7 @@ class Supervisor:
             raise problems[0]
         if not any(child.ready and child.ready.grpc for child in self.children):
             address = msgspec.structs.replace(address, grpc="")  # somebody was quicker
+        self._wait_until_usable(f"{address.api}/readyz")
         self.token = next((c.ready.token for c in self.children if c.ready and c.ready.token), "")
         self._publish(address)
         return address
@@ -265,6 +274,25 @@ class Supervisor:
         except WorldError as error:
             self._say(f"OTLP over gRPC is off: {error.message}; {error.hint}")
             return ""
+
+    def _wait_until_usable(self, url: str) -> None:
+        """Wait until API, telemetry and SQL answer together. A long ledger that is fed for the
+        first time is not waited for: that is said."""
+        late = time.monotonic() + _USABLE_S
+        at = urllib.parse.urlsplit(url)
+        while not self._stop.is_set():
+            waits = ["api"]
+            with contextlib.suppress(OSError, http.client.HTTPException, msgspec.MsgspecError):
+                link = http.client.HTTPConnection(at.netloc, timeout=_LOOK_S)
+                link.request("GET", at.path)
+                waits = msgspec.json.decode(link.getresponse().read(), type=_Readiness).waits
+                link.close()
+            if not waits:
+                return
+            if time.monotonic() > late:
+                self._say(f"not ready yet: {', '.join(waits)}; {url} says when")
+                return
+            self._stop.wait(_USABLE_LOOK_S)
 
     def watch(self) -> None:
         """Start again what dies, until `stop`."""

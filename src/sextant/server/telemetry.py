@@ -29,6 +29,7 @@ from sextant.server.sql.query_process import Begin, Place, serve
 from sextant.server.sql.query_processes import QueryProcesses
 from sextant.server.sql.starter import Starter
 from sextant.server.wire import Ready, end_with_parent, read_start, say_ready
+from sextant.server.wrong_door import Ports
 
 if TYPE_CHECKING:
     from sextant.server.otlp_grpc import GrpcServer
@@ -71,6 +72,7 @@ class TelemetryProcess:
         self.boot = secrets.token_hex(8)
         self.refusals = Refusals()
         clock = SystemClock()
+        ports = Ports(start.api, f"http://{start.ingest}", f"http://{start.sql}")
         folder = Path(start.folder)
         days = migrate.DAYS | {
             table: max(1, round(length_s(length) / 86_400))
@@ -93,6 +95,7 @@ class TelemetryProcess:
             internal=start.secret,
             inner=self.inner,
             refusals=self.refusals,
+            ports=ports,
         )
         self.answering: QueryProcesses | InProcess
         if starter is None:
@@ -114,6 +117,7 @@ class TelemetryProcess:
             internal=start.secret,
             refused=lambda who, why: self.refusals.add(who, f"{why} for sql"),
             wrote=self.ingest.wrote,
+            ports=ports,
         )
 
     # ---------------------------------------------------------------- the inner door

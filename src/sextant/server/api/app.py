@@ -25,6 +25,7 @@ from sextant.server.api.routes import handlers, problem_shown
 from sextant.server.api.stream import EventStream
 from sextant.server.grants import Grant as Introspected
 from sextant.server.refusals import Refusals
+from sextant.server.wrong_door import NOT_KNOWN, Ports
 
 Health = Callable[[], dict[str, Any]]
 
@@ -54,19 +55,23 @@ def make_api(
     *,
     health: Health,
     metrics: Callable[[], bytes],
+    readiness: Health | None = None,
     hosts: tuple[str, ...],
     secure: bool = False,
     internal: str = "",
     refusals: Refusals | None = None,
     catch_up: Callable[[], None] | None = None,
+    ports: Ports = NOT_KNOWN,
 ) -> Door:
     """Return the ASGI application.
 
     health    what GET /healthz answers; `ok` decides between 200 and 503
     metrics   what GET /metrics answers: the server's own, as text
+    readiness what GET /readyz answers; `ready` decides likewise
     hosts     names under which the server may be asked
     secure    cookies go over https only
     internal  the secret of Sextant's own processes; "" closes their door
+    ports     where telemetry is sent that came here
     catch_up  brings SQL up to the head of the ledger, for a command that asks beside the server
     """
     access = platform.access
@@ -99,6 +104,17 @@ def make_api(
     )
     def own_metrics() -> bytes:
         return metrics()
+
+    @get(
+        "/readyz",
+        sync_to_thread=False,
+        summary="Say whether the server can be used: API, telemetry and SQL",
+        operation_id="readiness",
+        tags=["health"],
+    )
+    def readyz() -> Response[dict[str, Any]]:
+        found = readiness() if readiness else {"ready": bool(health().get("ok")), "waits": []}
+        return Response(found, status_code=200 if found["ready"] else 503)
 
     @post(
         f"{API}/session",
@@ -210,6 +226,7 @@ def make_api(
             *handlers(operations_for),
             healthz,
             own_metrics,
+            readyz,
             sign_in,
             session,
             sign_out,
@@ -229,7 +246,15 @@ def make_api(
         request_max_body_size=REQUEST_BYTES_MAX,
         logging_config=None,
     )
-    return Door(app, access, platform.clock, hosts=hosts, internal=internal, refusals=refused)  # type: ignore[arg-type]
+    return Door(
+        app,  # type: ignore[arg-type]
+        access,
+        platform.clock,
+        hosts=hosts,
+        internal=internal,
+        refusals=refused,
+        ports=ports,
+    )
 
 
 def describe() -> OpenAPIConfig:

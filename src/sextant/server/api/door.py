@@ -19,6 +19,7 @@ from sextant.kernel.errors import Denied, NotFound, SextantError, UsageError
 from sextant.kernel.limits import REQUESTS_PER_S_MAX, SIGN_INS_BURST, SIGN_INS_PER_S_MAX
 from sextant.server.grants import token_of
 from sextant.server.refusals import Refusals
+from sextant.server.wrong_door import NOT_KNOWN, Ports, misplaced
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -30,6 +31,7 @@ SESSION = "/api/v1/session"
 _HOST = re.compile(r":\d*$")  # the port behind a host's name; an IPv6 address stands in brackets
 _OPEN = {
     "/healthz",
+    "/readyz",
     SESSION,
 }  # health for whoever supervises; signing in must be possible for who is not in yet
 _HEADERS = [
@@ -75,11 +77,14 @@ class Door:
         hosts: tuple[str, ...],
         internal: str = "",
         refusals: Refusals | None = None,
+        ports: Ports = NOT_KNOWN,
     ) -> None:
-        """hosts  names under which the server may be asked: a page of another site cannot reach it
+        """ports  where telemetry is sent that came here
+        hosts  names under which the server may be asked: a page of another site cannot reach it
         by its own name (DNS rebinding)"""
         self.app, self._access, self._hosts, self._internal = app, access, hosts, internal
         self.refusals = refusals or Refusals()
+        self._ports = ports
         self._pace = Pace(clock)
         self._sign_ins = Pace(clock, SIGN_INS_PER_S_MAX, SIGN_INS_BURST)
 
@@ -163,6 +168,11 @@ class Door:
             self._check_csrf(scope["method"], headers, grant, caller)
         if path in _OPEN:
             return
+        elsewhere = misplaced(path, self._ports)
+        if elsewhere:  # an exporter with the wrong port: its token may be for telemetry only
+            raise NotFound(
+                "SX-API-019", f"the API takes no telemetry: `{path[:80]}`", hint=elsewhere
+            )
         if grant is None:
             self.refusals.add(address, "token")
             raise Denied(

@@ -25,6 +25,7 @@ from sextant.server.grants import token_of
 from sextant.server.sql import asked, replies
 from sextant.server.sql.answering import Answer, Asked, GoneError
 from sextant.server.sql.turns import Turns
+from sextant.server.wrong_door import NOT_KNOWN, Ports, misplaced
 
 T = TypeVar("T")
 Scope = MutableMapping[str, Any]
@@ -87,6 +88,7 @@ class SqlDoor:
                `X-Sextant-Role` and `X-Sextant-Person` say for whom they ask
     refused    is told who was not let in and why
     wrote      says whether a person has sent telemetry in the last seconds, which he is to see
+    ports      where a request is sent that came to the wrong one
     """
 
     def __init__(
@@ -98,9 +100,11 @@ class SqlDoor:
         internal: str = "",
         refused: Callable[[str, str], None] = lambda _who, _why: None,
         wrote: Callable[[str], bool] = lambda _person: True,
+        ports: Ports = NOT_KNOWN,
     ) -> None:
         self._answering, self._version, self._authorise = answering, version, authorise
         self._internal, self._refused, self._wrote = internal, refused, wrote
+        self._ports = ports
         self._turns = Turns(
             at_once=limits.SQL_AT_ONCE_MAX,
             of_one=limits.SQL_OF_ONE_MAX,
@@ -151,7 +155,7 @@ class SqlDoor:
                     bare=scope["method"] == "HEAD",
                 )
                 return
-            _only_root(scope)
+            _only_root(scope, self._ports)
             caller = await self._let_in(headers, scope)
             question = asked.read(scope["query_string"], headers, await _body(receive))
             id_ = question.id or secrets.token_hex(16)
@@ -297,12 +301,12 @@ def _address(scope: Scope) -> str:
     return str((scope.get("client") or ("", 0))[0])
 
 
-def _only_root(scope: Scope) -> None:
+def _only_root(scope: Scope, ports: Ports) -> None:
     if scope["path"] != "/" or scope["method"] not in ("GET", "POST"):
         raise NotFound(
             "SX-SQL-018",
             f"there is nothing at {scope['method']} {scope['path'][:80]}",
-            hint="queries go to GET or POST /",
+            hint=misplaced(scope["path"], ports) or "queries go to GET or POST /",
         )
 
 
