@@ -13,6 +13,7 @@ from telemetry_process import Telemetry
 
 from sextant.app.operations import Operations
 from sextant.app.remote import connect
+from sextant.app.telemetry.metrics import Meant, Stored, named_exactly
 from sextant.kernel.errors import NotFound, UsageError, UserError
 
 S = 10**9
@@ -74,6 +75,7 @@ def here(coordinator: Serving, process: Telemetry, token: str) -> Iterator[Opera
         histogram("my.latency", s, 80, route="/pay"),
         total("a.b", points(s, [1.0])),
         total("a_b", points(s, [2.0])),
+        total("lonely_bucket", points(s, [2.0])),
     )  # fmt: skip
     s.metrics("other", {"name": "queue.length", "gauge": {"dataPoints": points(s, [1.0])}})
     for _ in range(20_000):  # the process makes them once a second
@@ -142,6 +144,7 @@ def test_the_series_of_a_metric(here: Operations) -> None:
     assert here.metric("http_requests_total")["metric"] == "http.requests"
     assert here.metric("a.b")["series"][0]["last"] == 1, "its own name wins"
     assert here.metric("a_b")["series"][0]["last"] == 2
+    assert here.metric("lonely")["metric"] == "lonely_bucket", "a histogram has a count"
 
 
 def test_what_is_not_there_is_said(here: Operations) -> None:
@@ -162,7 +165,7 @@ def test_what_is_not_there_is_said(here: Operations) -> None:
         here.metric("queue.length", since="1m")
     with pytest.raises(NotFound) as error:
         here.metric("my.latency", since="5m")
-    assert "`sextant metrics my.latency_bucket` shows the samples" in error.value.hint
+    assert "`sextant metrics my.latency_count` shows the samples" in error.value.hint
     for wrong in ({"labels": ["code"]}, {"by": ["x"] * 33}, {"since": "x"}, {"limit": 0}):
         with pytest.raises(UsageError):
             here.metric("queue.length", **wrong)  # type: ignore[arg-type]
@@ -198,3 +201,31 @@ def test_the_command_shows_kind_unit_and_averages(
     assert facts["histogram"] == json.loads(json.dumps(here.metric("my.latency")["histogram"]))
     assert there.metrics() == here.metrics()
     there.close()
+
+
+@pytest.mark.parametrize(
+    ("stored", "meant"),
+    [
+        ({"x": ("gauge", "s")}, Meant("x", "gauge", "s")),
+        ({"x": ("gauge", "s"), "x_count": ("counter", "")}, Meant("x", "gauge", "s")),
+        (
+            {"x": ("summary", "s"), "x_count": ("counter", ""), "x_sum": ("counter", "s")},
+            Meant("x", "summary", "s"),
+        ),
+        (
+            {"x": ("histogram", "s"), "x_count": ("counter", ""), "x_sum": ("counter", "")},
+            Meant("x", "histogram", "s", ("x_count", "x_sum")),
+        ),
+        ({"x_count": ("counter", "")}, Meant("x", "summary", "", ("x_count",))),
+        (
+            {"x_bucket": ("histogram", ""), "x_count": ("", ""), "x_sum": ("", "ms")},
+            Meant("x", "histogram", "ms", ("x_bucket", "x_count", "x_sum")),
+        ),
+        ({"x_bucket": ("histogram", "")}, None),
+        ({"x_total": ("counter", "")}, None),
+    ],
+)
+def test_the_metric_of_a_name(stored: dict[str, tuple[str, str]], meant: Meant | None) -> None:
+    """If this fails, a name means another metric than the one that was sent under it."""
+    rows = {name: Stored(name, kind, unit) for name, (kind, unit) in stored.items()}
+    assert named_exactly("x", rows) == meant

@@ -404,7 +404,7 @@ class TracesFound(TypedDict):
 
     cut             there are more than were asked for
     looked_at_some  so many spans meet the conditions that only the newest (or slowest) 100,000 were
-                    looked at: traces beyond are missing
+                    looked at: traces beyond may be missing
     """
 
     traces: list[TraceSeen]

@@ -88,7 +88,8 @@ def metrics(asking: Asking, *, search: str, asset: str, since: str, limit: int) 
 def _families(kinds: Mapping[str, str]) -> dict[str, str]:
     """Return name -> name of the histogram or summary of which it is a part."""
     heads = {name.removesuffix("_bucket") for name in kinds if name.endswith("_bucket")}
-    heads |= {name for name, kind in kinds.items() if kind == "summary"}
+    heads |= {name for name, kind in kinds.items() if kind in ("summary", "histogram")}
+    heads = {head for head in heads if head + "_count" in kinds}
     return {head + part: head for head in heads for part in _PARTS if head + part in kinds}
 
 
@@ -130,12 +131,13 @@ def metric(
     else:
         series = _series(asking, meant, question, rate=rate)
     if not series and not histogram:
+        samples = f"{meant.metric}_count" if meant.parts else meant.metric
         raise NotFound(
             "SX-LOOK-022",
             f"no series of `{meant.metric}` had a value since {since}"
             + (" with these labels" if conditions else ""),
-            hint="what grew in five minutes is known a minute after their end; `sextant metrics "
-            f"{meant.parts[0] if meant.parts else meant.metric}` shows the samples themselves"
+            hint="what grew in five minutes is known a minute after their end; "
+            f"`sextant metrics {samples}` shows the samples themselves"
             if rate or meant.parts
             else "`sextant metrics` lists what there is; --since looks further back",
         )
@@ -293,13 +295,13 @@ def _meant(asking: Asking, name: str) -> Meant:
         {"spellings": ",".join(sorted(spellings)), "most": METRICS_MAX},
     )
     stored = {row["metric"]: Stored(row["metric"], row["kind"], row["unit"]) for row in rows}
-    found = _exactly(name, stored)
+    found = named_exactly(name, stored)
     if found is not None:
         return found
     whole = _families({one.metric: one.kind for one in stored.values()})
     names = sorted({whole.get(one, one) for one in stored})
     if len(names) == 1:
-        near = _exactly(names[0], stored)
+        near = named_exactly(names[0], stored)
         if near is not None:
             return near
     if names:
@@ -311,16 +313,18 @@ def _meant(asking: Asking, name: str) -> Meant:
     raise NotFound("SX-LOOK-024", f"there is no metric `{name}`", hint=_near(asking, name))
 
 
-def _exactly(name: str, stored: Mapping[str, Stored]) -> Meant | None:
+def named_exactly(name: str, stored: Mapping[str, Stored]) -> Meant | None:
     """Return the metric that is stored under a name, or under the parts of a histogram with it."""
     own = stored.get(name)
-    if own is not None:
-        return Meant(own.metric, own.kind, own.unit)
     parts = tuple(name + part for part in _PARTS if name + part in stored)
+    is_histogram = name + "_bucket" in parts or (own is not None and own.kind == "histogram")
+    if own is not None and not (is_histogram and name + "_count" in parts):
+        return Meant(own.metric, own.kind, own.unit)
     if name + "_count" not in parts:
         return None
-    unit = next((stored[one].unit for one in parts if stored[one].unit), "")
-    return Meant(name, "histogram" if name + "_bucket" in parts else "summary", unit, parts)
+    units = (stored[one].unit for one in (*([name] if own else []), *parts))
+    unit = next((one for one in units if one), "")
+    return Meant(name, "histogram" if is_histogram else "summary", unit, parts)
 
 
 def _plain(name: str) -> str:
