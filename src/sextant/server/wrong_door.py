@@ -20,9 +20,9 @@ INGEST_PATHS = (
     "/v1/events",
 )
 SPEAKS_HTTP_1 = (
-    "this port speaks HTTP/1.1, not gRPC or HTTP/2: send OTLP over HTTP to the ingest address of "
-    "`sextant up` (4318), paths /v1/traces, /v1/metrics and /v1/logs. "
-    "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf; in a collector `otlphttp` instead of `otlp`"
+    "this port speaks HTTP/1.1, not gRPC or HTTP/2: send OTLP over gRPC to the grpc address of "
+    "`sextant up` (4317), or over HTTP to the ingest address (4318), paths /v1/traces, /v1/metrics "
+    "and /v1/logs, by OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf; in a collector `otlphttp`"
 )
 _OTLP = "OTLP goes to {path} as protobuf or JSON"
 _LINES = "send logs as OTLP to /v1/logs, or as JSON lines to /v1/jsonlines"

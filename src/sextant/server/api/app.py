@@ -54,7 +54,7 @@ def make_api(
     platform: LocalPlatform,
     *,
     health: Health,
-    metrics: Callable[[], bytes],
+    metrics: Callable[[], bytes] = bytes,
     readiness: Health | None = None,
     hosts: tuple[str, ...],
     secure: bool = False,
