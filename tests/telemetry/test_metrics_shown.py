@@ -112,14 +112,28 @@ def test_a_histogram_is_found_by_its_own_name(here: Operations) -> None:
         assert 2 * 75 <= one["count"] <= 2 * 79
         assert one["sum"] == 1.25 * one["count"]
         assert one["average"] == 1.25
-        assert sum(count for _, count, _ in one["points"]) == one["count"]
-        assert all(at % facts["step_s"] == 0 for at, _, _ in one["points"])
+        assert sum(count for _, count, *_ in one["points"]) == one["count"]
+        assert all(at % facts["step_s"] == 0 for at, *_ in one["points"])
+        # half of the values lie in (0.1, 1], the others above all bounds
+        assert one["quantiles"] == {"0.5": 1, "0.95": 1, "0.99": 1}
+        assert {median for *_, median in one["points"]} == {1}
+    (quarter,) = here.metric("my.latency", by=["none"], quantiles=["0.25"])["histogram"]
+    assert quarter["quantiles"] == {"0.25": pytest.approx(0.55)}
     (both,) = here.metric("my.latency", by=["service.name"])["histogram"]
     assert both["of"] == {"service.name": "shop"}
     assert both["count"] == sum(one["count"] for one in facts["histogram"])
     (buy,) = here.metric("my.latency", labels=["route=/buy"])["histogram"]
     assert buy == facts["histogram"][0]
     assert len(here.metric("my.latency_bucket", labels=["route=/buy"])["series"]) == 3
+
+
+def test_quantiles_that_cannot_be_asked(here: Operations) -> None:
+    """If this fails, somebody who mistypes a quantile gets a number all the same."""
+    for levels in (["95"], ["-0.1"], ["p95"], ["nan"], [""], ["0.5"] * 100):
+        with pytest.raises(UsageError):
+            here.metric("my.latency", quantiles=levels)
+    with pytest.raises(UsageError, match="has no quantiles"):
+        here.metric("queue.length", quantiles=["0.5"])
 
 
 def test_the_series_of_a_metric(here: Operations) -> None:
@@ -190,7 +204,7 @@ def test_the_command_shows_kind_unit_and_averages(
 
     lines = out("my.latency", "--by", "route").splitlines()
     assert lines[0].startswith("my.latency: histogram in s, stored as my.latency_bucket, ")
-    assert re.search(r"route=/buy +\d+ +[\d.]+ +1.25", lines[2])
+    assert re.search(r"route=/buy +\d+ +1.25 +1 +1 +1", lines[2])
     assert out("queue.length").startswith("queue.length: gauge in {job}\n")
     assert re.search(r"my.latency +histogram +s ", out())
     assert "is a gauge" in out("queue.length", "--rate", code=2)

@@ -506,15 +506,24 @@ class SeriesSeen(TypedDict):
 
 
 class HistogramSeen(TypedDict):
-    """What histograms with these labels took: how many values, their sum and average; `points`:
-    (seconds since the epoch, values, average) of each step. None: nothing to divide, or no sum was
-    sent."""
+    """What histograms with these labels took: how many values, their sum and average. None:
+    nothing to divide, or no sum was sent.
+
+    quantiles  level -> the value below which that share of them lies
+    points     (seconds since the epoch, values, average, the quantile of the first level) of each
+               step
+    trace      the trace of the largest value that an exemplar names, which is `trace_value`;
+               "" = none does
+    """
 
     of: dict[str, str]
     count: Any
     sum: Any
     average: Any
-    points: list[tuple[int, Any, Any]]
+    quantiles: dict[str, Any]
+    points: list[tuple[int, Any, Any, Any]]
+    trace: str
+    trace_value: Any
 
 
 class MetricFacts(TypedDict):

@@ -515,17 +515,19 @@ class Platform(Protocol):
         labels: Sequence[str] = (),
         asset: str = "",
         rate: bool = False,
+        quantiles: Sequence[str] = (),
         since: str = "1h",
         until: str = "",
         limit: int = PAGE_ROWS,
     ) -> MetricFacts:
         """Return the series of a metric: last, lowest and highest value, and how it went; of a
-        histogram how many values it took, and their average.
+        histogram how many values it took, their average and quantiles.
 
         name    as it was sent: also that of a histogram, without `_total`, with `.` or `_`
         by      sum up by these labels; none = each series by itself
         labels  only series with these LABEL=VALUE
         rate    growth each second, from five minutes to five minutes; of a counter
+        quantiles  levels from 0 to 1, of a histogram; none = 0.5, 0.95 and 0.99
         since   a length back from now, or a time; `until` likewise
         """
         ...

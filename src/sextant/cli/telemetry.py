@@ -33,6 +33,7 @@ from sextant.kernel.limits import PAGE_ROWS_MAX, TRACE_DETAILS_MAX, TRACES_SPANS
 
 if TYPE_CHECKING:
     from sextant.app.answers import (
+        HistogramSeen,
         LogLine,
         LogsFound,
         MetricFacts,
@@ -610,6 +611,13 @@ def _pairs(attributes: dict[str, str]) -> str:
     is_flag=True,
     help="Of a counter: its growth each second, from five minutes to five minutes.",
 )
+@click.option(
+    "--quantile",
+    "quantiles",
+    multiple=True,
+    metavar="LEVEL",
+    help="Of a histogram: 0.95 is the value that 95 % lie below; may be given again.",
+)
 @since_option
 @until_option
 @limit_option
@@ -622,19 +630,20 @@ def metrics(
     asset: str,
     search: str,
     rate: bool,
+    quantiles: tuple[str, ...],
     since: str,
     until: str,
     limit: int,
     as_json: bool,
 ) -> None:
     """List metrics, or show the series of one: last value, lowest, highest, and how it went. Of a
-    histogram: how many values it took, their sum and average."""
+    histogram: how many values it took, their average, quantiles, and the trace of a large one."""
     with platform(load=False) as p:
         if not name:
-            if by or labels or rate or until:
+            if by or labels or rate or quantiles or until:
                 raise UsageError(
                     "SX-CLI-052",
-                    "--by, --label, --rate and --until are about one metric",
+                    "--by, --label, --rate, --quantile and --until are about one metric",
                     hint="`sextant metrics NAME --by LABEL`",
                 )
             listed = p.metrics(search=search, asset=asset, since=since, limit=limit)
@@ -652,6 +661,7 @@ def metrics(
             labels=labels,
             asset=asset,
             rate=rate,
+            quantiles=quantiles,
             since=since,
             until=until,
             limit=limit,
@@ -678,22 +688,7 @@ def _metric_lines(facts: "MetricFacts") -> list[str]:
     a_second = ", growth a second" if facts["rate"] and not facts["histogram"] else ""
     title = f"{facts['metric']}: {facts['kind'] or 'of no kind'}{unit}{a_second}{as_parts}"
     if facts["histogram"]:
-        return [
-            title,
-            *table(
-                ("series", "count", "sum", "average", "average over time"),
-                [
-                    (
-                        _labels(one["of"]),
-                        text_of(one["count"]),
-                        text_of(one["sum"]),
-                        text_of(one["average"]),
-                        _spark([value for _, _, value in one["points"] if value is not None]),
-                    )
-                    for one in facts["histogram"]
-                ],
-            ),
-        ]
+        return [title, *_histogram_table(facts["histogram"])]
     return [
         title,
         *table(
@@ -712,6 +707,37 @@ def _metric_lines(facts: "MetricFacts") -> list[str]:
             ],
         ),
     ]
+
+
+def _histogram_table(found: "list[HistogramSeen]") -> list[str]:
+    levels = list(found[0]["quantiles"])
+    first = f"p{float(levels[0]) * 100:g}"
+    return table(
+        (
+            "series",
+            "count",
+            "average",
+            *(f"p{float(level) * 100:g}" for level in levels),
+            f"{first} over time",
+            "a large one",
+        ),
+        [
+            (
+                _labels(one["of"]),
+                text_of(one["count"]),
+                _about(one["average"]),
+                *(_about(value) for value in one["quantiles"].values()),
+                _spark([value for *_, value in one["points"] if value is not None]),
+                f"{_about(one['trace_value'])}: {one['trace']}" if one["trace"] else "",
+            )
+            for one in found
+        ],
+    )
+
+
+def _about(value: Any) -> str:
+    """Return a number that is an estimate anyway, with four digits."""
+    return f"{value:.4g}" if isinstance(value, int | float) else "-"
 
 
 def _labels(of: dict[str, str]) -> str:

@@ -17,6 +17,7 @@ from sextant.kernel.errors import NotFound, UsageError, UserError
 from sextant.kernel.limits import METRICS_MAX, TELEMETRY_CONDITIONS_MAX
 
 _PARTS = ("_bucket", "_count", "_sum")  # of a histogram; a summary has the last two
+_LEVELS = ("0.5", "0.95", "0.99")  # of quantiles, where none is asked for
 _POINTS = 24  # of a series, from the beginning of the window to its end
 _ROLLUP_S = 300  # growth is kept for each five minutes
 _NO_RATE = ("gauge", "summary")  # kinds whose values do not only grow
@@ -61,6 +62,7 @@ def metrics(asking: Asking, *, search: str, asset: str, since: str, limit: int) 
         params | {"since": asking.length_s(since) + 3600, "most": METRICS_MAX + 1},
     )
     whole = _families({row["metric"]: row["kind"] for row in rows})
+    heads = set(whole.values())
     found: dict[str, MetricSeen] = {}
     for row in rows[:METRICS_MAX]:
         name = whole.get(row["metric"], row["metric"])
@@ -75,8 +77,9 @@ def metrics(asking: Asking, *, search: str, asset: str, since: str, limit: int) 
                 stored_as=[],
             ),
         )
-        one["stored_as"].append(row["metric"])
-        one["series"] += int(row["series"])
+        if row["metric"] not in heads or row["kind"] != "histogram":
+            one["stored_as"].append(row["metric"])
+            one["series"] += int(row["series"])
         one["last_seen"] = max(one["last_seen"], row["last_seen"])
         one["unit"] = one["unit"] or row["unit"]
         if row["metric"].endswith("_bucket") and name != row["metric"]:
@@ -101,6 +104,7 @@ def metric(
     labels: Sequence[str],
     asset: str,
     rate: bool,
+    quantiles: Sequence[str],
     since: str,
     until: str,
     limit: int,
@@ -120,6 +124,13 @@ def metric(
             f"`{meant.metric}` is a {meant.kind}: it has no rate",
             hint="rates are of what only grows: counters and histograms; leave --rate out",
         )
+    if quantiles and meant.kind != "histogram":
+        raise UsageError(
+            "SX-LOOK-025",
+            f"`{meant.metric}` is {_a(meant.kind)}: it has no quantiles",
+            hint="quantiles are of histograms; `sextant metrics` says which metrics are",
+        )
+    levels = _checked_levels(quantiles or _LEVELS)
     conditions = attribute_conditions(labels, ("labels",), word="label")
     if asset:
         conditions.append(Condition("asset = {asset:String}", {"asset": asking.asset(asset)}))
@@ -128,6 +139,8 @@ def metric(
     histogram: list[HistogramSeen] = []
     if meant.parts:
         histogram = _histogram(asking, meant, question)
+        _add_quantiles(asking, meant, question, levels, histogram)
+        _add_traces(asking, meant, question, histogram)
     else:
         series = _series(asking, meant, question, rate=rate)
     if not series and not histogram:
@@ -152,6 +165,34 @@ def metric(
         histogram=histogram[:limit],
         cut=max(len(series), len(histogram)) > limit,
     )
+
+
+def _a(kind: str) -> str:
+    return f"a {kind}" if kind else "of no known kind"
+
+
+def _checked_levels(levels: Sequence[str]) -> list[float]:
+    """Return levels of quantiles. UsageError for what is none."""
+    if len(levels) > TELEMETRY_CONDITIONS_MAX:
+        raise UsageError(
+            "SX-LOOK-026",
+            f"{len(levels):,} quantiles",
+            hint=f"at most {TELEMETRY_CONDITIONS_MAX}",
+        )
+    out = []
+    for text in levels:
+        try:
+            level = float(text)
+        except ValueError:
+            level = -1.0
+        if not 0 <= level <= 1:
+            raise UsageError(
+                "SX-LOOK-027",
+                f"`{text[:40]}` is no level of a quantile",
+                hint="a number from 0 to 1, such as 0.95",
+            )
+        out.append(level)
+    return out
 
 
 class _Question(NamedTuple):
@@ -255,12 +296,88 @@ def _histogram(asking: Asking, meant: Meant, question: _Question) -> list[Histog
                     int(slot) * question.growth_step_s,
                     _whole(count),
                     _average(total, count) if sums else None,
+                    None,
                 )
                 for slot, count, total in row["points"]
             ],
+            quantiles={},
+            trace="",
+            trace_value=None,
         )
         for row in rows
     ]
+
+
+def _add_quantiles(
+    asking: Asking,
+    meant: Meant,
+    question: _Question,
+    levels: Sequence[float],
+    histograms: Sequence[HistogramSeen],
+) -> None:
+    """Add quantiles of the window, and the first one of each step."""
+    group = question.group()
+    condition, params = where(
+        [
+            Condition("metric = {name:String}", {"name": meant.metric}),
+            *question.conditions,
+            *asking.window(question.since, "", "bucket", wider_s=_ROLLUP_S),
+            *asking.window("", question.until, "bucket"),
+        ]
+    )
+    asked = ", ".join(
+        f"histogramQuantile({{q{n}:Float64}}, groupArrayArray(found))" for n in range(len(levels))
+    )
+    rows = asking.rows(
+        f"SELECT of, [{asked}] AS quantiles, arraySort(groupArray((slot, histogramQuantile("
+        "{q0:Float64}, found)))) AS points FROM (SELECT of, slot, groupArray((low, high, n)) AS "
+        "found FROM (SELECT of, slot, cell.1 AS low, cell.2 AS high, sum(cell.3) AS n FROM (SELECT "
+        f"{group.sql} AS of, intDiv(toUnixTimestamp(bucket), {{step:UInt32}}) AS slot, cells FROM "
+        f"obs.histograms WHERE {condition}) ARRAY JOIN cells AS cell GROUP BY of, slot, low, high) "
+        "GROUP BY of, slot) GROUP BY of",
+        {
+            **params,
+            **group.params,
+            **{f"q{n}": level for n, level in enumerate(levels)},
+            "step": question.growth_step_s,
+        },
+    )
+    found = {_key(row["of"]): row for row in rows}
+    for one in histograms:
+        row = found.get(_key(one["of"]), {"quantiles": [None] * len(levels), "points": []})
+        one["quantiles"] = {
+            f"{level:g}": value for level, value in zip(levels, row["quantiles"], strict=True)
+        }
+        steps = {int(slot) * question.growth_step_s: value for slot, value in row["points"]}
+        one["points"] = [(*point[:3], steps.get(point[0])) for point in one["points"]]
+
+
+def _add_traces(
+    asking: Asking, meant: Meant, question: _Question, histograms: Sequence[HistogramSeen]
+) -> None:
+    """Add the trace behind the largest value that has one."""
+    group = question.group()
+    condition, params = where(
+        [
+            Condition("metric = {name:String} AND trace_id != ''", {"name": meant.metric}),
+            *question.conditions,
+            *asking.window(question.since, question.until),
+        ]
+    )
+    rows = asking.rows(
+        f"SELECT mapFilter((k, v) -> k != 'le', {group.sql}) AS of, argMax(trace_id, value) AS "
+        f"trace, max(value) AS most FROM obs.exemplars WHERE {condition} GROUP BY of",
+        {**params, **group.params},
+    )
+    found = {_key(row["of"]): row for row in rows}
+    for one in histograms:
+        row = found.get(_key(one["of"]))
+        if row is not None:
+            one["trace"], one["trace_value"] = row["trace"], row["most"]
+
+
+def _key(of: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((name, value) for name, value in of.items() if name != "__name__"))
 
 
 def _whole(count: Any) -> Any:
