@@ -26,6 +26,7 @@ ALL = (
     "streams",
     "telemetry",
     "bodies",
+    "decode",
     "fuzz",
     "crash",
     "machine",

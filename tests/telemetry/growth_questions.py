@@ -8,9 +8,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cramjam
 from growth_scenarios import NS, Sent, request
 from growth_suite import Platform
+from remote_writer import native_histogram
+from remote_writer import request as request_of
 
+from sextant.formats import remote_write
 from sextant.stores.telemetry import migrate
 from sextant.stores.telemetry.chdb import ChdbStore
 
@@ -24,6 +28,7 @@ def main(folder: Path) -> None:
     the_later_of_two_values(platform)
     the_bucket_that_is_not_over(platform)
     cells_on_both_sides_of_zero(platform)
+    native_histograms_of_prometheus(platform)
     quantiles_are_those_of_the_cells(platform)
     print("ok")
 
@@ -145,6 +150,45 @@ def cells_on_both_sides_of_zero(platform: Platform) -> None:
         "SELECT kind, labels['service.name'] FROM obs.series WHERE metric = 'both'"
     )
     assert shown == [["histogram", "svc"]], shown
+
+
+def native_histograms_of_prometheus(platform: Platform) -> None:
+    """A native histogram grows as an exponential one, over a reset as well."""
+    at = (int(time.time()) // 300 * 300 - 1200) * 1000
+    labels = {"__name__": "native_seconds", "job": "n"}
+    sent = (
+        {"count": 4, "sum": 6.0, "schema": 1, "positive": {2: 3, 5: 1}},
+        {"count": 9, "sum": 9.0, "schema": 1, "positive": {2: 5, 5: 3}, "zero": (1, 0.125)},
+        {"count": 2, "sum": 4.0, "schema": 0, "positive": {1: 1}, "negative": {1: 1}},
+    )
+    for n, one in enumerate(sent):
+        body = request_of(native_histogram(labels, at + 15_000 * n, **one))
+        accepted = platform.intake.accept(
+            remote_write.decode(bytes(cramjam.snappy.decompress_raw(body))),
+            protocol="remote_write",
+            owner="shop",
+        )
+        accepted.durable.result(30)
+        assert accepted.refused == {}
+    platform.roll_up()
+    ((count, cells),) = platform.rows(
+        "SELECT count, arrayMap(cell -> [cell.1, cell.2, cell.3], arraySort(cells)) FROM "
+        "obs.histograms WHERE metric = 'native_seconds'"
+    )
+    wide = 2**0.5
+    expected = [
+        [-2, -1, 1], [-0.125, 0.125, 1], [1, 2, 1], [wide, 2, 2], [4, 4 * wide, 2],
+    ]  # fmt: skip
+    assert count == 7, count
+    assert all(
+        math.isclose(a, b) for one, other in zip(cells, expected, strict=True)
+        for a, b in zip(one, other, strict=True)
+    ), cells  # fmt: skip
+    grown = platform.rows(
+        "SELECT metric, sum(increase) FROM obs.rates WHERE metric LIKE 'native%' GROUP BY metric "
+        "ORDER BY metric"
+    )
+    assert grown == [["native_seconds_count", 7], ["native_seconds_sum", 7]], grown
 
 
 def quantiles_are_those_of_the_cells(platform: Platform) -> None:

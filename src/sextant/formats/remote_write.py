@@ -15,11 +15,13 @@ for the fields.
 import functools
 import struct
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
+from sextant.formats import native_histograms
 from sextant.formats.batch import (
     Batch,
     Budget,
+    Cells,
     Exemplar,
     Identity,
     Labels,
@@ -30,11 +32,14 @@ from sextant.formats.batch import (
     kind_by_name,
     owner_of,
 )
+from sextant.formats.native import varint
+from sextant.formats.native_histograms import Native
 from sextant.kernel import limits
 from sextant.kernel.errors import BadData
 
 # 12 10 | 09 + float64 | 10 + a 6-byte varint: sample{value, timestamp} with a time between 2004 and
 # 2109
+_NATIVE = b"__native_histogram__"  # a label of ours in keys: the histogram that it is a part of
 _TAIL = 18
 _TAIL_ZERO = 9  # 12 07 | 10 + a 6-byte varint: the value 0 is left out, as proto3 does
 _LABEL_FIELDS_MAX = 8  # of one label: a name and a value, and what a later version may add
@@ -79,6 +84,7 @@ def decode(body: bytes, budget: Budget | None = None, kinds: Kinds | None = None
     else:
         cuts = np.zeros(len(series), np.int64)
         ts, values = np.zeros(len(series), np.int64), np.zeros(len(series))
+    cells: dict[int, Cells] = {}
     if cuts.size and (cuts == -_TAIL).all():
         keys = [message[:-_TAIL] for message in series]
     elif (cuts != 0).all():
@@ -87,12 +93,13 @@ def decode(body: bytes, budget: Budget | None = None, kinds: Kinds | None = None
         slow = np.flatnonzero(cuts == 0)
         quick = np.flatnonzero(cuts)
         keys = [series[i][: cuts[i]] for i in quick.tolist()]
-        more_keys, more_ts, more_values = _whole([series[i] for i in slow.tolist()], batch, budget)
-        keys += more_keys
-        ts = np.concatenate([ts[quick], np.array(more_ts, np.int64)])
-        values = np.concatenate([values[quick], np.array(more_values, np.float64)])
+        more = _whole([series[i] for i in slow.tolist()], batch, budget)
+        ts = np.concatenate([ts[quick], np.array(more.ts, np.int64)])
+        values = np.concatenate([values[quick], np.array(more.values, np.float64)])
+        cells = {len(keys) + place: one for place, one in more.cells.items()}
+        keys += more.keys
     if keys:
-        batch.samples.append(Samples(keys, ts, values, identify))
+        batch.samples.append(Samples(keys, ts, values, identify, cells))
     return batch
 
 
@@ -100,6 +107,7 @@ def identify(key: bytes) -> Identity:
     """Return what a key (the label fields of a TimeSeries) says. BadData when it is not made of
     label fields only."""
     labels: Labels = []
+    histogram = b""
     for count, (number, value, _) in enumerate(_fields(key)):
         if count > limits.LABELS_MAX:
             return Identity([], refused="labels_too_many")
@@ -117,7 +125,9 @@ def identify(key: bytes) -> Identity:
                 name = piece
             elif part == 2 and isinstance(piece, bytes):
                 text = piece
-        if text:
+        if name == _NATIVE:
+            histogram = text
+        elif text:
             labels.append((name, text))
     labels.sort()
     metric = dict(labels).get(b"__name__", b"")
@@ -127,7 +137,7 @@ def identify(key: bytes) -> Identity:
         asset=asset_of(labels),
         owner=owner_of(labels),
         refused=checked(labels),
-        histogram=histogram_of(labels),
+        histogram=histogram or histogram_of(labels),
     )
 
 
@@ -142,10 +152,10 @@ def decode_whole(body: bytes, budget: Budget | None = None, kinds: Kinds | None 
     import numpy as np
 
     batch, budget = Batch(), budget or Budget()
-    keys, ts, values = _whole(_timeseries(body, budget, kinds), batch, budget)
+    keys, ts, values, cells = _whole(_timeseries(body, budget, kinds), batch, budget)
     if keys:
         batch.samples.append(
-            Samples(keys, np.array(ts, np.int64), np.array(values, np.float64), identify)
+            Samples(keys, np.array(ts, np.int64), np.array(values, np.float64), identify, cells)
         )
     return batch
 
@@ -179,16 +189,16 @@ def _timeseries(body: bytes, budget: Budget, kinds: Kinds | None) -> list[bytes]
     return list(request.timeseries)
 
 
-def _whole(
-    series: list[bytes], batch: Batch, budget: Budget
-) -> tuple[list[bytes], list[int], list[float]]:
+def _whole(series: list[bytes], batch: Batch, budget: Budget) -> "_Whole":
     keys: list[bytes] = []
     ts: list[int] = []
     values: list[float] = []
+    cells: dict[int, Cells] = {}
     for message in series:
         budget.field_bytes(len(message))
         labels: list[bytes] = []
         exemplars: list[bytes] = []
+        natives: list[Native] = []
         found = 0
         for number, value, raw in _fields(message):
             if number == 1 and isinstance(value, bytes):
@@ -207,14 +217,66 @@ def _whole(
                 found += 1
             elif number == 3 and isinstance(value, bytes):
                 exemplars.append(value)
-            elif number == 4:
-                batch.refuse("native_histogram")
+            elif number == 4 and isinstance(value, bytes):
+                native = _native(value, budget)
+                if native is None:
+                    batch.refuse("native_histogram")
+                else:
+                    natives.append(native)
         key = b"".join(labels)
         budget.records(found + len(exemplars))
         batch.exemplars += [_exemplar(key, one) for one in exemplars]
         budget.row_bytes(len(key) * found)
         keys += [key] * found
-    return keys, ts, values
+        if natives:
+            counts, sums = (_part_of(labels, part) for part in (b"_count", b"_sum"))
+            budget.records(2 * len(natives))
+            budget.row_bytes((len(counts) + len(sums)) * len(natives))
+            for native in natives:
+                if native.cells is not None:
+                    budget.row_bytes(13 * len(native.cells.sides))
+                    cells[len(keys)] = native.cells
+                keys += [counts, sums]
+                ts += [native.ts, native.ts]
+                values += [native.observed, native.sum]
+    return _Whole(keys, ts, values, cells)
+
+
+class _Whole(NamedTuple):
+    keys: list[bytes]
+    ts: list[int]
+    values: list[float]
+    cells: dict[int, Cells]
+
+
+def _native(message: bytes, budget: Budget) -> Native | None:
+    from google.protobuf.message import DecodeError
+
+    try:
+        return native_histograms.decode(message, budget)
+    except DecodeError as error:
+        raise _malformed("a native histogram cannot be read") from error
+
+
+def _part_of(labels: list[bytes], part: bytes) -> bytes:
+    """Return the key of a native histogram's count or sum: labels of which the name has an end,
+    and one more, which says of what."""
+    out = []
+    for raw in labels:
+        _, value, _ = next(_fields(raw))
+        name, text = _label(value) if isinstance(value, bytes) else (b"", b"")
+        if name == b"__name__":
+            out += [_label_field(name, text + part), _label_field(_NATIVE, text)]
+        else:
+            out.append(raw)
+    return b"".join(out)
+
+
+def _label_field(name: bytes, text: bytes) -> bytes:
+    inside = b"".join(
+        head + varint(len(data)) + data for head, data in ((b"\x0a", name), (b"\x12", text))
+    )
+    return b"\x0a" + varint(len(inside)) + inside
 
 
 def _exemplar(key: bytes, message: bytes) -> Exemplar:
