@@ -148,12 +148,12 @@ def growth(store: Telemetry, folder: Path) -> None:
     rollups = Rollups(folder / "due", store)
 
     def sample(after_s: int, value: int) -> None:
-        rollups.mark([start + after_s // 300 * 300])
-        store.run(
-            "INSERT INTO obs.samples (metric, series, ts, mantissa, scale) VALUES "
-            f"('slow_total', 1, fromUnixTimestamp64Milli({(start + after_s) * 1000}), "
-            f"{value}, 0)"
-        )
+        with rollups.getting([start + after_s // 300 * 300]):
+            store.run(
+                "INSERT INTO obs.samples (metric, series, ts, mantissa, scale) VALUES "
+                f"('slow_total', 1, fromUnixTimestamp64Milli({(start + after_s) * 1000}), "
+                f"{value}, 0)"
+            )
 
     def grown(after_s: int) -> bytes:
         while rollups.make((start + after_s) * 1000):

@@ -29,6 +29,7 @@ def main(folder: Path) -> None:
     the_bucket_that_is_not_over(platform)
     cells_on_both_sides_of_zero(platform)
     native_histograms_of_prometheus(platform)
+    samples_that_come_while_a_bucket_is_made(platform)
     quantiles_are_those_of_the_cells(platform)
     print("ok")
 
@@ -150,6 +151,28 @@ def cells_on_both_sides_of_zero(platform: Platform) -> None:
         "SELECT kind, labels['service.name'] FROM obs.series WHERE metric = 'both'"
     )
     assert shown == [["histogram", "svc"]], shown
+
+
+def samples_that_come_while_a_bucket_is_made(platform: Platform) -> None:
+    """What is inserted while growth is counted is counted the next time."""
+    at = int(time.time()) // 300 * 300 - 1200
+    _send(platform, _counter("meanwhile", 10, at, at - 5))
+    platform.intake.flush()
+    rollups, run = platform.intake._rollups, platform.store.run
+
+    def slowly(sql: str, *, beside: bool = False) -> None:
+        if sql.lstrip().startswith("INSERT INTO obs.rollups"):
+            platform.store.run = run  # type: ignore[method-assign]
+            _send(platform, _counter("meanwhile", 25, at + 15, at - 5))
+            platform.intake.flush()
+        run(sql, beside=beside)
+
+    platform.store.run = slowly  # type: ignore[method-assign]
+    assert rollups.make(time.time_ns() // 1_000_000) == 1
+    asked = "SELECT sum(increase) FROM obs.rates WHERE metric = 'meanwhile'"
+    assert platform.rows(asked) == [[10]]
+    assert rollups.make(time.time_ns() // 1_000_000) == 1
+    assert platform.rows(asked) == [[25]]
 
 
 def native_histograms_of_prometheus(platform: Platform) -> None:

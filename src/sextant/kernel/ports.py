@@ -271,8 +271,11 @@ class Telemetry(Protocol):
     """The telemetry store: ClickHouse's SQL, in this process (chDB) or over HTTP. Few methods; both
     backends run the same SQL and DDL."""
 
-    def run(self, sql: str) -> None:
-        """Run one statement of ours (DDL, ALTER, OPTIMIZE). StorageError."""
+    def run(self, sql: str, *, beside: bool = False) -> None:
+        """Run one statement of ours (DDL, ALTER, OPTIMIZE). StorageError.
+
+        beside  it may take its time: others are run, and rows inserted, meanwhile
+        """
         ...
 
     def insert(self, table: str, rows: bytes, *, token: str, form: str = "Native") -> None:

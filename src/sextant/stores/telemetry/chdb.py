@@ -97,9 +97,19 @@ class ChdbStore:
                 ),
             ) from None
 
-    def run(self, sql: str) -> None:
-        with self._writing:
-            self._write(sql, f"`{sql.split('(', maxsplit=1)[0].strip()[:80]}`")
+    def run(self, sql: str, *, beside: bool = False) -> None:
+        what = f"`{sql.split('(', maxsplit=1)[0].strip()[:80]}`"
+        if not beside:
+            with self._writing:
+                self._write(sql, what)
+            return
+        connection = self._open(_Kind(False, _NO_LIMITS, ()))
+        try:
+            connection.query(sql, "Null")
+        except RuntimeError as error:
+            raise answers.of_writing(str(error), what) from error
+        finally:
+            connection.close()
 
     def insert(self, table: str, rows: bytes, *, token: str, form: str = "Native") -> None:
         with _as_file(rows) as path, self._writing:

@@ -43,7 +43,7 @@ class ClickHouseStore:
         self._authorization = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
         self._local = threading.local()
 
-    def run(self, sql: str) -> None:
+    def run(self, sql: str, *, beside: bool = False) -> None:  # noqa: ARG002 - a server runs all
         try:
             self._send(sql.encode(), {})
         except RuntimeError as error:

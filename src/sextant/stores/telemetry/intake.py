@@ -303,9 +303,10 @@ class Intake:
             try:
                 with self._flushing:
                     self._flush()
-                    now_ms = self._clock.now_ns() // 1_000_000
-                    self._rollups.make(now_ms)
-                    self._rollups.make_open(now_ms)
+                # beside, so that nobody's question waits for it
+                now_ms = self._clock.now_ns() // 1_000_000
+                self._rollups.make(now_ms)
+                self._rollups.make_open(now_ms)
             except SextantError as error:
                 self.counters["failures"] += 1
                 self.last_failure = error.message
@@ -343,11 +344,11 @@ class Intake:
             for table, rows, block in record.rows:
                 tables.setdefault(table, []).append(block)
                 count += rows
-        self._rollups.mark(buckets)
-        for table in sorted(
-            tables, reverse=True
-        ):  # series before samples, so that no sample is without its labels
-            self._store.insert(table, b"".join(tables[table]), token=f"{segment.name}:{table}")
+        with self._rollups.getting(buckets):
+            for table in sorted(
+                tables, reverse=True
+            ):  # series before samples, so that no sample is without its labels
+                self._store.insert(table, b"".join(tables[table]), token=f"{segment.name}:{table}")
         self._seen.keep(segment.records)
         self._journal.drop(segment)
         self.counters["flushes"] += 1

@@ -6,12 +6,15 @@ the samples are inserted, so that a crash makes a bucket twice rather than not a
 keeps the newer one.
 """
 
+import contextlib
 import os
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from sextant.kernel import limits
+from sextant.kernel.errors import StorageError
 from sextant.kernel.ports import Telemetry
 from sextant.stores import files
 from sextant.stores.telemetry.series import ROLLUP_S
@@ -23,6 +26,7 @@ _BEFORE_S = int(limits.SERIES_LIVE_S)
 _BEFORE_OPEN_S = 900  # the same while a bucket is not over: reading two hours each time is dear
 _OPEN_REST_FACTOR = 20.0  # a bucket that is not over is made again after so many times its cost
 _OPEN_EVERY_S = 15.0  # and not sooner than this
+_OPEN_EVERY_S_MAX = 45.0  # nor later: growth is seen within its first minute
 
 # The innermost rows: samples of the buckets, and of each series its last sample before them. Of
 # what lies behind the buckets that are due, only the first bucket of a series is made: its growth
@@ -65,6 +69,7 @@ LEFT JOIN (
 ) AS known USING (metric, series)
 WHERE bucket < toDateTime({end_s}, 'UTC') OR bucket = next
 """
+_EMPTY = "TRUNCATE TABLE obs.made"
 _KEEP = """
 INSERT INTO obs.rollups (metric, series, bucket, count, sum, min, max, last, increase, resets, exact, made)
 SELECT metric, series, bucket, count, sum, min, max, last, increase, resets, 1, fromUnixTimestamp64Milli({made_ms}) FROM obs.made
@@ -153,38 +158,50 @@ GROUP BY metric, series, bucket
 
 
 class Rollups:
-    """The buckets that are due."""
+    """The buckets that are due. One thread makes them; another may mark buckets and insert samples
+    meanwhile."""
 
     def __init__(self, folder: Path, store: Telemetry) -> None:
         files.make_folder(str(folder))
         self._folder = folder
         self._store = store
+        self._lock = threading.Lock()
         self._due = {int(name) for name in os.listdir(folder) if name.isdigit()}
         self._fresh = set(self._due)  # those that got samples since they were made last
+        self._inserting: set[int] = set()  # those whose samples are on their way to the tables
         self._open_again = 0.0  # when those that are not over may be made, monotonic seconds
 
     def __len__(self) -> int:
         return len(self._due)
 
-    def mark(self, buckets: Iterable[int]) -> None:
-        """Note buckets (their start, seconds) that will get samples. Durable when it returns."""
+    @contextlib.contextmanager
+    def getting(self, buckets: Iterable[int]) -> Iterator[None]:
+        """Note buckets (their start, seconds) that get samples, which are inserted within. Durable
+        when it begins; StorageError."""
         wanted = set(buckets)
-        self._fresh |= wanted
-        new = wanted - self._due
-        if not new:
-            return
-        for bucket in new:
-            try:
-                os.close(os.open(self._folder / str(bucket), os.O_WRONLY | os.O_CREAT, 0o600))
-            except OSError as error:
-                raise files.refused(error, str(self._folder)) from error
-        files.sync_folder(str(self._folder))
-        self._due |= new
+        with self._lock:
+            self._inserting |= wanted
+            new = wanted - self._due
+        try:
+            for bucket in new:
+                try:
+                    os.close(os.open(self._folder / str(bucket), os.O_WRONLY | os.O_CREAT, 0o600))
+                except OSError as error:
+                    raise files.refused(error, str(self._folder)) from error
+            if new:
+                files.sync_folder(str(self._folder))
+            with self._lock:
+                self._due |= new
+            yield
+        finally:
+            with self._lock:
+                self._fresh |= wanted
+                self._inserting -= wanted
 
     def make(self, now_ms: int, *, statements: int = 1) -> int:
         """Make buckets that are over, at most `statements` hours of them. Returns how many.
         StorageError leaves them due."""
-        over = sorted(bucket for bucket in self._due if _ends_ms(bucket) <= now_ms)
+        over = self._ready(lambda bucket: _ends_ms(bucket) <= now_ms, self._due)
         made = 0
         for _ in range(statements):
             if not over:
@@ -194,29 +211,34 @@ class Rollups:
             ]
             over = over[len(group) :]
             self._make(group, now_ms, _BEFORE_S)
-            for bucket in group:
-                self._due.discard(bucket)
-                self._fresh.discard(bucket)
-                files.remove(str(self._folder / str(bucket)))
+            with self._lock:  # what got samples meanwhile is made once more
+                done = set(group) - self._fresh - self._inserting
+                self._due -= done
+                for bucket in done:
+                    files.remove(str(self._folder / str(bucket)))
             made += len(group)
         return made
 
     def make_open(self, now_ms: int) -> int:
         """Make the buckets that are not over and have got samples, as far as they are: growth is
         seen before its five minutes are over. Returns how many; they stay due."""
-        group = sorted(
-            bucket
-            for bucket in self._fresh & self._due
-            if bucket * 1000 <= now_ms < _ends_ms(bucket)
+        if time.monotonic() < self._open_again:
+            return 0
+        group = self._ready(
+            lambda bucket: bucket * 1000 <= now_ms < _ends_ms(bucket), self._fresh & self._due
         )
-        if not group or time.monotonic() < self._open_again:
+        if not group:
             return 0
         began = time.monotonic()
-        self._fresh -= set(group)
         self._make(group, now_ms, _BEFORE_OPEN_S)
-        took = time.monotonic() - began
-        self._open_again = began + max(_OPEN_EVERY_S, _OPEN_REST_FACTOR * took)
+        pause = _OPEN_REST_FACTOR * (time.monotonic() - began)
+        self._open_again = began + min(_OPEN_EVERY_S_MAX, max(_OPEN_EVERY_S, pause))
         return len(group)
+
+    def _ready(self, wanted: Callable[[int], bool], of: Iterable[int]) -> list[int]:
+        """Return buckets that can be made now, in the order of time."""
+        with self._lock:
+            return sorted(b for b in set(of) - self._inserting if wanted(b))
 
     def _make(self, group: list[int], now_ms: int, before_s: int) -> None:
         start, end = group[0], group[-1] + ROLLUP_S
@@ -230,15 +252,15 @@ class Rollups:
             "end_s": end,
             "to_ms": to * 1000,
         }
-        for statement in (
-            "TRUNCATE TABLE obs.made",
-            _GROWTH,
-            _KEEP,
-            _BUCKETS,
-            _CELLS,
-            "TRUNCATE TABLE obs.made",
-        ):
-            self._store.run(statement.format(**at))
+        with self._lock:
+            self._fresh -= set(group)
+        try:
+            for statement in (_EMPTY, _GROWTH, _KEEP, _BUCKETS, _CELLS, _EMPTY):
+                self._store.run(statement.format(**at), beside=True)
+        except StorageError:
+            with self._lock:
+                self._fresh |= set(group)
+            raise
 
 
 def _ends_ms(bucket: int) -> int:
