@@ -14,7 +14,7 @@ from growth_suite import Platform
 from remote_writer import native_histogram
 from remote_writer import request as request_of
 
-from sextant.formats import remote_write
+from sextant.formats import exposition, remote_write
 from sextant.stores.telemetry import migrate
 from sextant.stores.telemetry.chdb import ChdbStore
 
@@ -30,6 +30,10 @@ def main(folder: Path) -> None:
     cells_on_both_sides_of_zero(platform)
     native_histograms_of_prometheus(platform)
     samples_that_come_while_a_bucket_is_made(platform)
+    the_first_value_of_what_nobody_watched(platform)
+    the_end_of_a_histogram(platform)
+    a_zero_that_grows(platform)
+    kinds_are_a_senders_own(platform)
     quantiles_are_those_of_the_cells(platform)
     print("ok")
 
@@ -47,9 +51,11 @@ def _counter(name: str, value: int, at_s: float, start_s: float = 0, **how: Any)
         data = scope.metrics.add(name=name).sum
         data.aggregation_temporality = how.get("temporality", 2)
         data.is_monotonic = how.get("monotonic", True)
-        data.data_points.add(
+        point = data.data_points.add(
             as_int=value, time_unix_nano=round(at_s * NS), start_time_unix_nano=round(start_s * NS)
         )
+        if "code" in how:
+            point.attributes.add(key="code").value.string_value = how["code"]
 
     return fill
 
@@ -173,6 +179,110 @@ def samples_that_come_while_a_bucket_is_made(platform: Platform) -> None:
     assert platform.rows(asked) == [[10]]
     assert rollups.make(time.time_ns() // 1_000_000) == 1
     assert platform.rows(asked) == [[25]]
+
+
+def the_first_value_of_what_nobody_watched(platform: Platform) -> None:
+    """What a process had counted before there was this store is no growth, in its first value; of
+    the one that follows it it is, and so is what it begins to count later."""
+    at = int(time.time()) // 300 * 300 - 1200
+    made = "ALTER TABLE obs.schema_version UPDATE at = {} WHERE 1 SETTINGS mutations_sync = 2"
+    platform.store.run(made.format("now()"))
+    for n in range(1, 41):
+        for pid in (101, 102):
+            resource = {"service.name": "w", "process.pid": pid}
+            value = 10 * n + 5000 * (pid == 101)
+            _send(platform, _counter("unwatched", value, at + n * 10 + pid % 2, at), resource)
+        start, value = (at, 10 * n) if n <= 20 else (at + 200, 10 * (n - 20) + 7)
+        _send(platform, _counter("followed", value, at + n * 10 + 5, start + 2))
+        if n > 30:
+            _send(platform, _counter("followed", n - 30, at + n * 10 + 5, at + 202, code="500"))
+    platform.roll_up()
+    platform.store.run(made.format("at - 86400"))
+    asked = (
+        "SELECT metric, labels['code'] AS code, sum(increase) FROM obs.rates WHERE metric IN "
+        "('unwatched', 'followed') GROUP BY metric, code ORDER BY metric DESC, code"
+    )
+    found = platform.rows(asked)
+    assert found == [["unwatched", "", 780], ["followed", "", 397], ["followed", "500", 10]], found
+
+
+def the_end_of_a_histogram(platform: Platform) -> None:
+    """A point without a value ends a histogram, and takes nothing from its growth."""
+    at = int(time.time()) // 300 * 300 - 1200
+
+    def fill(kind: str, n: int, flags: int) -> Any:
+        def add(scope: Any) -> None:
+            metric = scope.metrics.add(name=f"ends.{kind}")
+            data = getattr(metric, kind)
+            data.aggregation_temporality = 2
+            point = data.data_points.add(
+                time_unix_nano=(at + 10 * n) * NS, start_time_unix_nano=(at - 5) * NS, flags=flags
+            )
+            if flags:
+                return
+            point.count, point.sum = 10 * n, 10.0 * n
+            if kind == "histogram":
+                point.explicit_bounds.append(1)
+                point.bucket_counts.extend([10 * n, 0])
+            else:
+                point.positive.bucket_counts.append(10 * n)
+
+        return add
+
+    for n in range(1, 9):
+        for kind in ("histogram", "exponential_histogram"):
+            assert _send(platform, fill(kind, n, int(n in (4, 8)))) == {}
+    platform.roll_up()
+    for kind in ("histogram", "exponential_histogram"):
+        ((count,),) = platform.rows(
+            f"SELECT sum(count) FROM obs.histograms WHERE metric = 'ends.{kind}'"
+        )
+        assert count == 70, (kind, count)
+        for part in ("count", "sum"):
+            ended = platform.rows(
+                f"SELECT count(), uniqExact(series), countIf(isNaN(value)) FROM obs.metrics WHERE "
+                f"metric = 'ends.{kind}_{part}'"
+            )
+            assert ended == [[8, 1, 2]], (kind, part, ended)
+
+
+def a_zero_that_grows(platform: Platform) -> None:
+    """What the cell around zero grows over is in it, and counts once."""
+    at = int(time.time()) // 300 * 300 - 1200
+
+    def fill(n: int) -> Any:
+        def add(scope: Any) -> None:
+            data = scope.metrics.add(name="zero").exponential_histogram
+            data.aggregation_temporality = 2
+            point = data.data_points.add(
+                count=10 * n, zero_count=5 * n * (n > 1), zero_threshold=1.0 * (n > 1)
+            )
+            point.time_unix_nano, point.start_time_unix_nano = (at + n) * NS, (at - 5) * NS
+            point.positive.offset = -1 if n == 1 else 0
+            point.positive.bucket_counts.extend([5, 5] if n == 1 else [5 * n])
+
+        return add
+
+    for n in (1, 2):
+        _send(platform, fill(n))
+    platform.roll_up()
+    found = platform.rows("SELECT count FROM obs.histograms WHERE metric = 'zero'")
+    assert found == [[20]], found
+
+
+def kinds_are_a_senders_own(platform: Platform) -> None:
+    """What one team says of a metric changes nothing of another's."""
+    at = int(time.time()) // 300 * 300 - 1200
+    for n in range(3):
+        _send(platform, _counter("queue.done", 10 * n, at + n, at - 5))
+    batch, kinds = exposition.decode(b"# TYPE queue.done gauge\nqueue.done 1\n", at_ms=at * 1000)
+    steps = platform.intake.steps(batch, protocol="exposition", owner="other", kinds=kinds)
+    for _ in steps:
+        pass
+    _send(platform, _counter("queue.done", 40, at + 5, at - 5))
+    platform.roll_up()
+    found = platform.rows("SELECT sum(increase) FROM obs.rates WHERE metric = 'queue.done'")
+    assert found == [[40]], found
 
 
 def native_histograms_of_prometheus(platform: Platform) -> None:

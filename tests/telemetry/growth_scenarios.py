@@ -146,10 +146,11 @@ def sent_by(
     ahead: list[float] | None = None,
     start: float | None = None,
     is_reference: bool = False,
+    exports: list[float] | None = None,
 ) -> tuple[list[tuple[float, Sent]], int]:
     """Return the requests of a process and when they are sent, and the coarsest scale in them."""
     out, before, scale = [], process.start, 20
-    for at in process.exports(phase):
+    for at in exports or process.exports(phase):
         made, scope = request(resource)
         values = process.until(at, before) if delta else [*(ahead or []), *process.until(at)]
         if is_reference and start is None:
@@ -201,7 +202,7 @@ def scraped(
 
 HAPPENINGS = (
     "steady", "restarted", "restarted_higher", "instances", "pids", "forks", "one_identity",
-    "one_identity_without_start", "late", "duplicated", "corrected", "bounds_changed",
+    "one_identity_without_start", "one_identity_at_once", "late", "duplicated", "corrected", "bounds_changed",
     "temporality_changed", "without_start", "reference", "restarted_without_start", "no_export_for_a_while",
 )  # fmt: skip
 KINDS = ("sum", "histogram", "exponential")
@@ -271,6 +272,8 @@ def _scenario(
             all_ = [process(begin, middle), process(middle + 2, end)]
         elif happening == "restarted_higher":
             all_ = [process(begin, middle, 0.3), process(middle + 2, end, 3)]
+        elif happening == "one_identity_at_once" and delta:
+            all_ = [process(begin, end), process(begin, end, 0.5)]
         elif happening in (
             "instances",
             "pids",
@@ -288,6 +291,9 @@ def _scenario(
                 send(one, {"service.instance.id": f"i{place}"}, start=begin)
             elif happening == "pids":
                 send(one, {"process.pid": 100 + place}, start=begin)
+            elif happening == "one_identity_at_once" and delta:
+                # they flush in the same millisecond
+                send(one, exports=[at + place / 1e5 for at in all_[0].exports(5)])
             elif happening == "one_identity" and not delta:
                 # the second one is ahead of the first by far, or behind
                 send(one, start=begin, ahead=[0.1] * (5000 * place))

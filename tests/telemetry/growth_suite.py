@@ -29,6 +29,10 @@ class Platform:
         self.folder = folder
         self.store = ChdbStore(folder / "store")
         migrate.migrate(self.store)
+        # it is there for long: the observations lie in the past
+        self.store.run(
+            "ALTER TABLE obs.schema_version UPDATE at = at - 86400 WHERE 1 SETTINGS mutations_sync = 2"
+        )
         self.open()
 
     def open(self) -> None:
@@ -70,7 +74,8 @@ def main(folder: Path, seed: int, count: int) -> int:
         last: Accepted | None = None
         for one in all_:
             # who takes turns with whom is not remembered over a restart
-            middle = len(one.requests) if one.told else len(one.requests) // 2
+            is_whole = one.told or "at_once" in one.name
+            middle = len(one.requests) if is_whole else len(one.requests) // 2
             for sent in one.requests[middle:] if half else one.requests[:middle]:
                 last = platform.send(sent)
                 for reason, number in last.refused.items():

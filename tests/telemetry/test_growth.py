@@ -10,6 +10,7 @@ from sextant import testing
 from sextant.app.doctor import examine
 from sextant.formats import otlp_bodies, otlp_metrics
 from sextant.formats.batch import Batch, Samples
+from sextant.kernel import limits
 from sextant.server.decoder import meant_by, reply_of
 from sextant.server.protocols.port import Meant
 from sextant.stores.telemetry.series import Series
@@ -27,12 +28,12 @@ def test_growth_is_what_was_sent(seed: int, tmp_path: Path) -> None:
     something is counted twice, lost, or taken for another process's."""
     suite = Path(__file__).with_name("growth_suite.py")
     done = subprocess.run(
-        [sys.executable, str(suite), str(tmp_path), str(seed), "153"],
+        [sys.executable, str(suite), str(tmp_path), str(seed), "162"],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert "153 scenarios, 0 wrong" in done.stdout, done.stdout + done.stderr[-2000:]
+    assert "162 scenarios, 0 wrong" in done.stdout, done.stdout + done.stderr[-2000:]
 
 
 def test_single_questions(tmp_path: Path) -> None:
@@ -119,21 +120,36 @@ def test_a_counter_that_contradicts_itself_is_told() -> None:
     start = (NOW_MS - 100_000) * 1_000_000
     at = NOW_MS - 50_000
     steady = [(at + n * 1000, 10.0 * n) for n in range(5)]
-    assert _taken(Series(), start, *steady, *steady, *reversed(steady)) == {}
-    mixed = [(at + n * 1000, 10.0 * n + 5000 * (n % 2)) for n in range(10)]
-    assert _taken(Series(), start, *mixed) == {"processes_mixed": 4}
-    assert _taken(Series(), 0, *mixed)["processes_mixed"] > 0
-    fell = [(at, 100.0), (at + 1000, 3.0), (at + 2000, 60.0), (at + 3000, 160.0)]
-    assert _taken(Series(), 0, *fell) == {}
-    jumped = [(at, 100.0), (at + 1000, 3.0), (at + 2000, 160.0), (at + 900_000, 170.0)]
-    assert _taken(Series(), 0, *jumped[:3]) == {"processes_mixed": 1}
-    assert _taken(Series(), 0, (jumped[0][0] - 900_000, 100.0), *jumped[1:2]) == {}
+    mixed = [(at + n * 1000, 10.0 * n + 5000 * (n % 2)) for n in range(20)]
+    slower = [(at + n * 1000, 10.0 * n + 5000 * (n % 5 == 4)) for n in range(40)]
+    quicker = [(at + n * 1000, 10.0 * n + 5000 * (n % 5 != 4)) for n in range(40)]
+    honest = (
+        steady + steady + steady[::-1],  # repeated, and late
+        [(at, 100.0), (at + 1000, 3.0), (at + 2000, 60.0), (at + 3000, 160.0)],
+        [(at + n * 1000, value) for n, value in enumerate([200.0, 300, 10, 400, 500, 600])],
+        [(at + n * 1000, 0.1 * n - 1e-12 * (n % 2)) for n in range(50)],
+        [
+            (at + n * 1000, 40.0 * (n % 4 + 1) + n % 3) for n in range(50)
+        ],  # it crashes again and again
+        [*steady, (at - 300_000, 1000.0), (at - 290_000, 1010.0)],  # the clock went back
+    )
+    for known in (start, 0):
+        assert _taken(Series(), known, *mixed)["processes_mixed"] >= 3
+        assert _taken(Series(), known, *slower)["processes_mixed"] >= 3
+        assert _taken(Series(), known, *quicker)["processes_mixed"] >= 3
+        for values in honest:
+            assert _taken(Series(), known, *values) == {}, values
 
 
 def test_starts_that_change_with_every_value_make_no_series_each() -> None:
     """If this fails, a sender whose start moves fills its budget of series."""
     series = Series()
-    for n in range(100):
-        at = NOW_MS - 100_000 + n * 1000
+    for n in range(300):
+        at = NOW_MS - 400_000 + n * 1000
         assert _taken(series, (at - 500) * 1_000_000, (at, float(n))) == {}
-    assert len(set(series._id[: series.count].tolist())) == 33
+    assert len(set(series._id[: series.count].tolist())) == limits.STARTS_PER_SERIES_MAX + 1
+    series = Series()
+    for n in range(100):  # each begins where the last value was
+        at = NOW_MS - 100_000 + n * 1000
+        assert _taken(series, (at - 1000) * 1_000_000, (at, float(n))) == {}
+    assert len(set(series._id[: series.count].tolist())) == 2

@@ -53,12 +53,15 @@ class Identity(NamedTuple):
     owner: str = ""  # "" = the sender's
     refused: str = ""
     # what tells series of equal labels apart and is not shown: the process, whether values are
-    # increments, the bounds of a histogram
+    # increments
     stream: bytes = b""
     start_ns: int = 0  # when a cumulative counting began; 0 = not known
     is_reference: bool = False  # what was counted before the start is in it: it is no growth
     histogram: bytes = b""  # the name of the histogram that this is a bucket, count or sum of
     histogram_unit: str = ""
+    layout: bytes = b""  # of the bounds that this is a bucket of: other bounds, other buckets
+    is_read: bool = False  # its histogram is made of it: it is a bucket, or comes with cells
+    is_kind_said: bool = False  # by whoever sends it, not guessed by its name
     is_count: bool = False  # it only grows for as long as its process lives
 
 
@@ -99,6 +102,8 @@ class Samples(NamedTuple):
     values  float64, as sent
     read    turns a key into what it says; called once for each new key
     cells   of exponential histograms, by the place of the sample that counts their observations
+    starts  of increments, by their place: a number that tells since when they were counted, and
+            differs between two processes that report at the same millisecond
     """
 
     keys: list[bytes]
@@ -106,6 +111,7 @@ class Samples(NamedTuple):
     values: "np.ndarray[Any, Any]"
     read: Callable[[bytes], Identity]
     cells: Mapping[int, Cells] = MappingProxyType({})
+    starts: Mapping[int, int] = MappingProxyType({})
 
 
 class Span(NamedTuple):

@@ -199,6 +199,7 @@ def identify(key: bytes) -> Identity:
         owner=owner_of(labels),
         refused=checked(labels),
         histogram=histogram_of(labels),
+        is_read=True,
     )
 
 

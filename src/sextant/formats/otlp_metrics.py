@@ -44,7 +44,7 @@ class _Series(msgspec.Struct, frozen=True, array_like=True):
     stream: bytes
     start_ns: int
     is_reference: bool
-    histogram: tuple[str, str]  # name and unit
+    histogram: tuple[str, str, bytes, bool]  # name, unit, layout, whether it is read from this
     is_count: bool
 
 
@@ -68,6 +68,9 @@ def identify(key: bytes) -> Identity:
         is_reference=said.is_reference,
         histogram=said.histogram[0].encode(),
         histogram_unit=said.histogram[1],
+        layout=said.histogram[2],
+        is_read=said.histogram[3],
+        is_kind_said=True,
         is_count=said.is_count,
     )
 
@@ -103,6 +106,7 @@ def metrics(request: Any, budget: Budget | None = None) -> Batch:
                 np.array(out.values, np.float64),
                 identify,
                 out.cells,
+                out.starts,
             )
         )
     return batch
@@ -126,6 +130,7 @@ class _Points:
         self.times: list[int] = []
         self.values: list[float] = []
         self.cells: dict[int, Cells] = {}
+        self.starts: dict[int, int] = {}
 
     def add(
         self,
@@ -157,10 +162,10 @@ class _Points:
                 kind,
                 unit,
                 named,
-                self.process + b"delta" * (kind == "delta") + layout,
+                self.process + b"delta" * (kind == "delta"),
                 start_ns if start_ns <= point.time_unix_nano else 0,
                 start_ns == point.time_unix_nano,
-                histogram,
+                (*histogram, layout, bool(layout) or cells is not None),
                 is_count,
             )
         )
@@ -168,6 +173,11 @@ class _Points:
         if cells is not None:
             self._budget.row_bytes(13 * len(cells.sides))
             self.cells[len(self.keys)] = cells
+        if kind == "delta":
+            # with what the time loses, which differs between processes that flush at once
+            self.starts[len(self.keys)] = (
+                point.start_time_unix_nano * 1_000_000 + point.time_unix_nano % 1_000_000
+            ) % (1 << 63)
         self.keys.append(key)
         self.times.append(point.time_unix_nano // 1_000_000)
         self.values.append(_STALE if point.flags & _NO_VALUE else number)
@@ -258,7 +268,10 @@ def _histogram(
     kind = "delta" if delta else "counter"
     cells: Cells | None = None
     bounds: list[float] = []
-    if which == "exponential_histogram":
+    is_right = True
+    if point.flags & _NO_VALUE:  # it says that its series have ended
+        pass
+    elif which == "exponential_histogram":
         cells = _cells(point, delta=delta)
         is_right = cells is not None
     else:
@@ -266,7 +279,6 @@ def _histogram(
         is_right = len(bounds) == len(point.bucket_counts) and all(
             low < high for low, high in pairwise(bounds)
         )
-    layout = hashlib.blake2b(repr(bounds).encode(), digest_size=4).digest() if bounds else b""
     if not is_right:
         batch.refuse("histogram_malformed")
         return
@@ -278,21 +290,12 @@ def _histogram(
         "",
         labels,
         histogram=(name, unit),
-        layout=layout,
         is_count=not delta,
         cells=cells,
     )
-    if point.HasField("sum"):
-        out.add(
-            point,
-            point.sum,
-            f"{name}_sum",
-            kind,
-            unit,
-            labels,
-            histogram=(name, unit),
-            layout=layout,
-        )
+    if point.HasField("sum") or point.flags & _NO_VALUE:
+        out.add(point, point.sum, f"{name}_sum", kind, unit, labels, histogram=(name, unit))
+    layout = hashlib.blake2b(repr(bounds).encode(), digest_size=4).digest()
     total = 0
     for place, bound in enumerate(bounds):
         total += point.bucket_counts[place]

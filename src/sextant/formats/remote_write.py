@@ -138,6 +138,7 @@ def identify(key: bytes) -> Identity:
         owner=owner_of(labels),
         refused=checked(labels),
         histogram=histogram or histogram_of(labels),
+        is_read=not histogram or metric.endswith(b"_count"),
     )
 
 

@@ -239,11 +239,10 @@ SERIES_BYTES_MAX = 512 << 20
 SERIES_LIVE_S = 7200.0  # a series that was silent for so long no longer counts
 # a series' labels are written again after so long: last_seen is right to this
 SERIES_REPEATED_S = 3600.0
-# starts of one series that live at once: a process that crashes every four minutes. Beyond it a
-# sender is taken to send another start with each value
-STARTS_PER_SERIES_MAX = 32
-# so long after a counter without a start fell, values above where it had been are taken for
-# another process's: five exports of a minute
+# starts of one series that live at once: so many processes with equal labels, or one that crashes
+# twice a minute. Beyond it a sender is taken to send another start with each value
+STARTS_PER_SERIES_MAX = 256
+# within so long the values of two processes that count as one alternate: five exports of a minute
 PROCESSES_MIXED_S = 300.0
 # of the series of a scraped target that are remembered until the next scrape, to tell which have
 # ended: some 40,000. Those of a larger target get no staleness markers

@@ -52,7 +52,8 @@ class Reply(msgspec.Struct, array_like=True):
 
     rows     table and number of rows; a part each
     samples  their number, for each group; its parts are times, values, and keys in chunks
-    cells    number of parts with the cells of its histograms, for each group
+    cells    number of parts with the cells of its histograms, for each group; then come as many
+             as `starts` says with the starts of its increments
     spans    number of parts with spans
     kinds    number of parts with what is said of metrics
     sizes    of all parts, bytes
@@ -64,6 +65,7 @@ class Reply(msgspec.Struct, array_like=True):
     rows: list[tuple[str, int]] = []
     samples: list[int] = []
     cells: list[int] = []
+    starts: list[int] = []
     spans: int = 0
     sizes: list[int] = []
     services: dict[str, str] = {}
@@ -78,6 +80,7 @@ class Reply(msgspec.Struct, array_like=True):
 _KEYS = msgspec.msgpack.Decoder(list[bytes]).decode
 _KINDS = msgspec.msgpack.Decoder(list[tuple[bytes, tuple[str, str]]]).decode
 _CELLS = msgspec.msgpack.Decoder(list[tuple[int, Cells]]).decode
+_STARTS = msgspec.msgpack.Decoder(list[tuple[int, int]]).decode
 _SPANS = msgspec.msgpack.Decoder(list[Span]).decode
 
 
@@ -89,16 +92,21 @@ def reply_of(meant: Meant) -> tuple[Reply, list[bytes]]:
         tables.setdefault(rows.table, []).append(rows)
     parts = [b"".join([rows.block for rows in those]) for those in tables.values()]
     cells: list[int] = []
+    starts: list[int] = []
     for samples in batch.samples:
         parts += [samples.ts.tobytes(), samples.values.tobytes(), *_chunks(samples.keys)]
         those = list(_chunks(list(samples.cells.items())))
         cells.append(len(those))
+        parts += those
+        those = list(_chunks(list(samples.starts.items())))
+        starts.append(len(those))
         parts += those
     spans, kinds = list(_chunks(batch.spans)), list(_chunks(list(meant.kinds.items())))
     reply = Reply(
         rows=[(table, sum(rows.rows for rows in those)) for table, those in tables.items()],
         samples=[len(samples.keys) for samples in batch.samples],
         cells=cells,
+        starts=starts,
         spans=len(spans),
         services=batch.services,
         refused=batch.refused,
@@ -124,7 +132,7 @@ def meant_by(reply: Reply, part: Callable[[int], bytes], identify: Identify) -> 
     batch = Batch(services=reply.services, refused=reply.refused, timed=reply.timed)
     batch.first = reply.first
     batch.rows = [Rows(table, count, read()) for table, count in reply.rows]
-    for count, parts in zip(reply.samples, reply.cells, strict=True):
+    for count, parts, more in zip(reply.samples, reply.cells, reply.starts, strict=True):
         assert identify is not None
         ts, values = np.frombuffer(read(), np.int64), np.frombuffer(read(), np.float64)
         keys: list[bytes] = []
@@ -133,7 +141,10 @@ def meant_by(reply: Reply, part: Callable[[int], bytes], identify: Identify) -> 
         cells: dict[int, Cells] = {}
         for _ in range(parts):
             cells.update(_CELLS(read()))
-        batch.samples.append(Samples(keys, ts, values, identify, cells))
+        starts: dict[int, int] = {}
+        for _ in range(more):
+            starts.update(_STARTS(read()))
+        batch.samples.append(Samples(keys, ts, values, identify, cells, starts))
     for _ in range(reply.spans):
         batch.spans += _SPANS(read())
     kinds: dict[bytes, tuple[str, str]] = {}

@@ -185,7 +185,7 @@ class Intake:
         now_ns = self._clock.now_ns()
         now_ms = now_ns // 1_000_000
         for said in _sliced((kinds or {}).items()):
-            self._learn(said)
+            self._learn(owner, said)
             yield
         rows = list(batch.rows)
         taken = sum(part.rows for part in rows)
@@ -354,20 +354,20 @@ class Intake:
         self.counters["flushes"] += 1
         self.counters["rows"] += count
 
-    def _learn(self, kinds: Iterable[tuple[bytes, tuple[str, str]]]) -> None:
-        """Note what senders say of metrics. Bounded: what is beyond is not noted."""
+    def _learn(self, owner: str, kinds: Iterable[tuple[bytes, tuple[str, str]]]) -> None:
+        """Note what a sender says of metrics. Bounded: what is beyond is not noted."""
         known = self.series.kinds
         changed = []
         for family, (kind, unit) in kinds:
             if (
-                known.get(family) != (kind, unit)
-                and (family in known or len(known) < limits.SERIES_MAX)
+                known.get((owner, family)) != (kind, unit)
+                and ((owner, family) in known or len(known) < limits.SERIES_MAX)
                 and len(family) <= limits.LABEL_VALUE_BYTES_MAX
                 and len(unit) <= limits.LABEL_CHARS_MAX
             ):
-                known[family] = (kind, unit)
+                known[owner, family] = (kind, unit)
                 changed.append(family)
-        self.series.describe_again(changed)
+        self.series.describe_again(owner, changed)
 
     def _overflow(
         self, protocol: str, owner: str, count: int, now_ms: int

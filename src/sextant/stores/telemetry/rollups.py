@@ -17,7 +17,7 @@ from sextant.kernel import limits
 from sextant.kernel.errors import StorageError
 from sextant.kernel.ports import Telemetry
 from sextant.stores import files
-from sextant.stores.telemetry.series import ROLLUP_S
+from sextant.stores.telemetry.series import ROLLUP_S, TAKEN_BACK
 
 _DELAY_S = 60  # after its end a bucket waits so long for stragglers
 _TOGETHER = 12  # buckets made by one statement: an hour
@@ -34,45 +34,63 @@ _OPEN_EVERY_S_MAX = 45.0  # nor later: growth is seen within its first minute
 #
 # Where it is not known when a series began to count, a value below the one before it is a reset,
 # after which all of it is growth. Where it is known, a reset is another series: the first value is
-# growth, what lies above all before it is growth, and what lies below is another process's.
+# growth, and what falls a little has only taken some back; what falls below half was reset by a
+# sender that does not say so. But the first value of a process that began when nobody watched yet
+# is none: years may be in it.
 _GROWTH = """
-INSERT INTO obs.made (metric, series, bucket, count, sum, min, max, last, increase, resets)
+INSERT INTO obs.made (metric, series, bucket, count, sum, min, max, last, increase, resets, seconds)
 SELECT metric, series, bucket, n, total, least_value, greatest_value, last_value,
-  if(began = 0, after_resets, above + if(began >= {from_ms} AND began < first_at, first_value, 0)), if(began = 0, fell, 0)
+  if(began = 0, after_resets, net + if({first_counts}, first_value, 0)), if(began = 0, fell, fell_far), (last_ms - if({first_counts}, began, since_ms)) / 1000
 FROM (
   SELECT *, min(if(bucket >= toDateTime({end_s}, 'UTC'), bucket, NULL)) OVER (PARTITION BY metric, series) AS next
   FROM (
     SELECT metric, series, toStartOfInterval(at, INTERVAL 300 SECOND) AS bucket, count() AS n, sum(value) AS total, min(value) AS least_value, max(value) AS greatest_value,
-      argMax(value, at) AS last_value, sum(if(value >= before, value - before, value)) AS after_resets, sum(if(is_first, 0, greatest(value - highest, 0))) AS above,
-      sumIf(value, is_first) AS first_value, toUnixTimestamp64Milli(max(if(is_first, at, fromUnixTimestamp64Milli(0)))) AS first_at, countIf(value < before) AS fell
+      argMax(value, at) AS last_value, sum(if(has_fallen, value, greatest(value - before, 0))) AS after_resets, countIf(has_fallen) AS fell,
+      sum(if(value < before / 2, value, value - before)) AS net, countIf(value < before / 2) AS fell_far,
+      sumIf(value, is_first) AS first_value, toUnixTimestamp64Milli(maxIf(at, is_first)) AS first_ms,
+      toUnixTimestamp64Milli(max(at)) AS last_ms, toUnixTimestamp64Milli(min(if(is_first, at, before_at))) AS since_ms
     FROM (
-      SELECT metric, series, at, value,
-        lagInFrame(value, 1, value) OVER (PARTITION BY metric, series ORDER BY at ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) AS before,
-        max(top) OVER (PARTITION BY metric, series ORDER BY at ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS highest,
-        row_number() OVER (PARTITION BY metric, series ORDER BY at ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) = 1 AS is_first
+      SELECT metric, series, at, value, lagInFrame(value, 1, value) OVER w AS before, lagInFrame(at, 1, at) OVER w AS before_at, row_number() OVER w = 1 AS is_first,
+        value < before * (1 - 1e-9) AS has_fallen
       FROM (
-        SELECT metric, series, ts AS at, value, value AS top FROM obs.samples FINAL
+        SELECT metric, series, ts AS at, value FROM obs.samples FINAL
         WHERE ts >= fromUnixTimestamp64Milli({start_ms}) AND ts < fromUnixTimestamp64Milli({to_ms}) AND NOT isNaN(value)
         UNION ALL
-        SELECT metric, series, max(ts) AS at, argMax(value, ts) AS last_value, max(value) AS greatest_value FROM (
+        SELECT metric, series, max(ts) AS at, argMax(value, ts) AS last_value FROM (
           SELECT metric, series, ts, value FROM obs.samples FINAL
           WHERE ts >= fromUnixTimestamp64Milli({from_ms}) AND ts < fromUnixTimestamp64Milli({start_ms}) AND NOT isNaN(value)
         ) GROUP BY metric, series
       )
+      WINDOW w AS (PARTITION BY metric, series ORDER BY at ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
     )
     WHERE at >= fromUnixTimestamp64Milli({start_ms})
     GROUP BY metric, series, bucket
   )
 ) AS made
-LEFT JOIN (
-  SELECT metric, series, toUnixTimestamp64Milli(max(start)) AS began FROM obs.series GROUP BY metric, series HAVING began > 0
-) AS known USING (metric, series)
+LEFT JOIN ({known}) AS known USING (metric, series)
 WHERE bucket < toDateTime({end_s}, 'UTC') OR bucket = next
 """
+# When series began to count, where that is known; when they were seen first; since when they are
+# watched: since there is this store, or another series of the same labels was seen; and when the
+# first one of their metric and process was seen.
+_KNOWN = """
+  SELECT metric, series, began, first, least(min(first) OVER (PARTITION BY kin), (SELECT toInt64(toUnixTimestamp(min(at))) * 1000 FROM obs.schema_version)) AS watched,
+    min(first) OVER (PARTITION BY metric, process) AS together
+  FROM (
+    SELECT metric, series, toUnixTimestamp64Milli(max(start)) AS began, max(s.kin) AS kin, toUnixTimestamp64Milli(min(first_seen)) AS first, max(s.process) AS process
+    FROM obs.series AS s GROUP BY metric, series HAVING began > 0
+  )
+"""
+# Whether the first value of a series that began at a known time is growth: it is the first one
+# ever, and it began under our eyes, or its process counted other things before.
+_FIRST_COUNTS = (
+    "(began > 0 AND began < {at} AND first >= {at} AND ((began >= {{began_ms}} AND began >= "
+    "watched) OR together < {at}))"
+)
 _EMPTY = "TRUNCATE TABLE obs.made"
 _KEEP = """
-INSERT INTO obs.rollups (metric, series, bucket, count, sum, min, max, last, increase, resets, exact, made)
-SELECT metric, series, bucket, count, sum, min, max, last, increase, resets, 1, fromUnixTimestamp64Milli({made_ms}) FROM obs.made
+INSERT INTO obs.rollups (metric, series, bucket, count, sum, min, max, last, increase, resets, seconds, exact, made)
+SELECT metric, series, bucket, count, sum, min, max, last, increase, resets, seconds, 1, fromUnixTimestamp64Milli({made_ms}) FROM obs.made
 """
 # Buckets of histograms count up to their bound; the cells of a histogram are the steps between them.
 # A count never falls with its bound, but that of a target whose bounds changed within the bucket:
@@ -88,7 +106,7 @@ SELECT name, histogram, bucket,
 FROM (
   SELECT name, histogram, bucket, arraySort(groupArray((bound, grown))) AS steps, arrayMap(n -> arrayMax(arraySlice(steps.2, 1, n)), arrayEnumerate(steps)) AS reached
   FROM (
-    SELECT of.name AS name, of.histogram AS histogram, m.bucket AS bucket, of.bound AS bound, sum(if(of.kind = 'delta', m.sum, m.increase)) AS grown
+    SELECT of.name AS name, of.histogram AS histogram, m.bucket AS bucket, of.bound AS bound, max(if(of.kind = 'delta', m.sum, m.increase)) AS grown
     FROM obs.made AS m
     INNER JOIN (
       SELECT metric, series, max(part.histogram) AS histogram, toFloat64OrNull(anyLast(part.labels)['le']) AS bound, anyLast(part.kind) AS kind,
@@ -101,7 +119,8 @@ FROM (
 )
 """
 # Of an exponential histogram each row counts, less the row before it where counts go on. Scales
-# may differ: both are then told in the wider cells, of which the narrower ones are parts.
+# may differ: both are then told in the wider cells, of which the narrower ones are parts. What the
+# cell around zero has grown over lies in it.
 _CELLS = """
 INSERT INTO obs.histogram_rollups (metric, series, bucket, cells, made)
 SELECT metric, series, bucket,
@@ -118,10 +137,11 @@ FROM (
     FROM (
       SELECT metric, series, toStartOfInterval(at, INTERVAL 300 SECOND) AS bucket, at, zero, wide,
         arrayConcat(
-          if(follows OR fell OR delta OR (began >= {from_ms} AND began < toUnixTimestamp64Milli(at)),
+          if(follows OR fell OR delta OR {first_cells_count},
             arrayMap((side, index, count) -> (side, if(side = 0, 0, bitShiftRight(toInt64(index), scale - wide)), toInt64(count)), sides, indexes, counts), []),
           if(follows AND NOT delta,
-            arrayMap((side, index, count) -> (side, if(side = 0, 0, bitShiftRight(toInt64(index), before.1 - wide)), -toInt64(count)), before.2, before.3, before.4), [])
+            arrayMap((side, index, count) -> (if(exp2((index + 1) * exp2(-before.1)) > zero * (1 + 1e-9), side, 0) AS now,
+              if(now = 0, 0, bitShiftRight(toInt64(index), before.1 - wide)), -toInt64(count)), before.2, before.3, before.4), [])
         ) AS cells
       FROM (
         SELECT *, if(follows AND NOT delta, least(scale, before.1), scale) AS wide
@@ -132,17 +152,15 @@ FROM (
               lagInFrame(toNullable(arraySum(counts)), 1) OVER w AS count_before
             FROM (
               SELECT metric, series, ts AS at, scale, zero, delta, sides, indexes, counts FROM obs.histogram_cells FINAL
-              WHERE ts >= fromUnixTimestamp64Milli({start_ms}) AND ts < fromUnixTimestamp64Milli({to_ms})
+              WHERE ts >= fromUnixTimestamp64Milli({start_ms}) AND ts < fromUnixTimestamp64Milli({to_ms}) AND scale != {taken_back}
               UNION ALL
               SELECT metric, series, max(ts) AS at, argMax(scale, ts), argMax(zero, ts), argMax(delta, ts), argMax(sides, ts), argMax(indexes, ts), argMax(counts, ts) FROM (
-                SELECT * FROM obs.histogram_cells FINAL WHERE ts >= fromUnixTimestamp64Milli({from_ms}) AND ts < fromUnixTimestamp64Milli({start_ms})
+                SELECT * FROM obs.histogram_cells FINAL WHERE ts >= fromUnixTimestamp64Milli({from_ms}) AND ts < fromUnixTimestamp64Milli({start_ms}) AND scale != {taken_back}
               ) GROUP BY metric, series
             )
             WINDOW w AS (PARTITION BY metric, series ORDER BY at ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
           ) AS sent
-          LEFT JOIN (
-            SELECT metric, series, toUnixTimestamp64Milli(max(start)) AS began FROM obs.series GROUP BY metric, series HAVING began > 0
-          ) AS known USING (metric, series)
+          LEFT JOIN ({known}) AS known USING (metric, series)
         )
       )
       WHERE at >= fromUnixTimestamp64Milli({start_ms})
@@ -169,6 +187,7 @@ class Rollups:
         self._due = {int(name) for name in os.listdir(folder) if name.isdigit()}
         self._fresh = set(self._due)  # those that got samples since they were made last
         self._inserting: set[int] = set()  # those whose samples are on their way to the tables
+        self._made_ms = 0
         self._open_again = 0.0  # when those that are not over may be made, monotonic seconds
 
     def __len__(self) -> int:
@@ -245,12 +264,25 @@ class Rollups:
         # buckets before this are over
         ready = (now_ms // 1000 - _DELAY_S) // ROLLUP_S * ROLLUP_S
         to = max(end, min(end + _BEFORE_S, ready))
+        # a bucket that is made again is newer, wherever the clock has gone
+        self._made_ms = max(now_ms, self._made_ms + 1)
+        began_ms = (start - _BEFORE_S) * 1000
+        first = {
+            name: _FIRST_COUNTS.format(at=of).format(began_ms=began_ms)
+            for name, of in (
+                ("first_counts", "first_ms"),
+                ("first_cells_count", "toUnixTimestamp64Milli(at)"),
+            )
+        }
         at = {
-            "made_ms": now_ms,
+            **first,
+            "taken_back": TAKEN_BACK,
+            "made_ms": self._made_ms,
             "from_ms": (start - before_s) * 1000,
             "start_ms": start * 1000,
             "end_s": end,
             "to_ms": to * 1000,
+            "known": _KNOWN,
         }
         with self._lock:
             self._fresh -= set(group)

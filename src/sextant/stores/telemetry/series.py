@@ -10,6 +10,7 @@ Counting that began anew, or by another process, is a series of its own where se
 Several processes that say they are one are found out: see `_Count`.
 """
 
+import math
 from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,10 +34,13 @@ _UNKNOWN = -(1 << 62)  # the code of a key that was not seen before
 _KEY_COST = 100  # what a key costs beside its length, in bytes of SLICE_KEY_BYTES
 # the protocol of samples that the intake makes itself: they need no place in a budget
 OWN = "sextant"
-_NEVER = -(1 << 62)
+_NEVER, _EVER = -(1 << 62), 1 << 62
 # of a series whose first value is no growth: a start behind all its values
 _REFERENCE_MS = 7_258_118_400_000
-_HIGHS_MAX = 4
+_PROOFS = 3  # falls in a row that go on where the lower values were
+_TURNS_MAX = 64  # values of either process that can be taken back
+_NOISE = 1e-9  # of a float that is summed up anew each time: no fall
+TAKEN_BACK = -128  # the scale of cells that are
 _MIXED_MS = int(limits.PROCESSES_MIXED_S * 1000)
 _SUFFIXES = (b"_total", b"_bucket", b"_count", b"_sum")  # metadata names the family without them
 ROLLUP_S = 300  # length of a bucket of obs.rollups
@@ -79,53 +83,87 @@ class _Space(dict[bytes, int]):
 
 
 class _Count:
-    """How far a series that only grows has come: it is one process's, so what contradicts it is
-    another's.
+    """How far a series that only grows has come, to find out when two processes count in it.
 
-    With a known start a lower value is. Without one, a lower value is a restart at first. But what
-    then jumps to where the series had been may be another process's, and is refused for a while:
-    where there is no other process, the next value brings all its growth. And when a lower one
-    follows again, two processes take turns: what the other one had sent before is taken back.
+    Their values alternate: a fall, a return to where it was, a fall to where the lower ones go on.
+    Once is a restart or a correction, and so is a fall that stays; several times in a row within
+    minutes is two processes. Then the one that came second is refused, and what it had sent while
+    that was not clear is taken back.
     """
 
-    __slots__ = ("before", "falls", "highs", "is_suspect", "ts", "until", "value")
+    __slots__ = (
+        "before", "came_second", "fell_at", "highs", "is_below", "is_mixed", "low", "lows",
+        "previous", "proofs", "ts", "value",
+    )  # fmt: skip
 
     def __init__(self) -> None:
-        self.ts = _NEVER
-        self.value = 0.0
-        self.until = _NEVER  # so long after a fall values like those before it are looked at
-        self.falls = 0  # until then
-        self.before = 0.0  # the value before it fell
-        self.highs: list[int] = []  # times of values before falls
-        self.is_suspect = False  # one has been refused
+        self.ts, self.value, self.previous = _NEVER, 0.0, math.inf
+        self.is_mixed = False
+        self._begin()
 
-    def takes(self, ts: int, value: float, *, started: bool) -> bool:
+    def _begin(self) -> None:
+        self.proofs = 0
+        self.is_below = False  # it fell, and has not returned
+        self.before, self.low = 0.0, math.inf  # the last values above and below
+        self.fell_at = _NEVER
+        self.highs: tuple[int, ...] = ()  # times of values above and below
+        self.lows: tuple[int, ...] = ()
+        self.came_second = "low"
+
+    def takes(self, ts: int, value: float) -> bool:
         """Say whether a value, at a time in ms, continues the series, and take it for its state."""
-        if ts < self.ts:
-            return value <= self.value or not started
-        if value < self.value and ts > self.ts:
-            if started:
+        if ts <= self.ts:
+            self.value = value if ts == self.ts else self.value
+            return True
+        has_fallen = value < self.value * (1 - _NOISE)
+        if self.is_mixed:
+            if ts - self.ts > _MIXED_MS:  # one of them is gone
+                self.is_mixed = False
+                self._begin()
+            elif value >= self.before if self.came_second == "high" else has_fallen:
+                self.before = max(value, self.before)
                 return False
-            if ts > self.until:
-                self.before, self.highs, self.falls, self.is_suspect = self.value, [], 0, False
-            self.falls += 1
-            self.highs = [*self.highs, self.ts][-_HIGHS_MAX:]
-            self.until = ts + _MIXED_MS
-        elif not started and ts <= self.until:
-            if value >= self.before and (self.falls > 1 or self.value < self.before / 2):
-                self.is_suspect = True
+        elif has_fallen:
+            self._fall(ts, value)
+            if self.is_mixed and self.came_second == "low":
+                self.ts = ts
                 return False
-            if self.is_suspect:
-                self.until = ts + _MIXED_MS
-        self.ts, self.value = ts, value
+        elif self.is_below:
+            if value >= self.before:
+                self.is_below, self.low = False, self.value
+                self.highs = (*self.highs, ts)[-_TURNS_MAX:]
+            else:
+                self.lows = (*self.lows, ts)[-_TURNS_MAX:]
+        elif self.highs:
+            self.highs = (*self.highs, ts)[-_TURNS_MAX:]
+        self.ts, self.value, self.previous = ts, value, self.value
         return True
 
-    def taken_back(self) -> list[int]:
+    def _fall(self, ts: int, value: float) -> None:
+        goes_on = (
+            not self.is_below
+            and value >= self.low * (1 - _NOISE)
+            and ts - self.fell_at <= _MIXED_MS
+        )
+        if goes_on:
+            self.proofs += 1
+        else:
+            self._begin()
+            self.highs = (self.ts,)
+            # the lower one was there before the higher one's only value
+            self.came_second = "high" if self.previous <= value else "low"
+        self.is_below, self.before, self.fell_at = True, self.value, ts
+        self.is_mixed = self.proofs >= _PROOFS
+        if not self.is_mixed:
+            self.lows = (*self.lows, ts)[-_TURNS_MAX:]
+
+    def taken_back(self) -> tuple[int, ...]:
         """Return the times of values that proved to be another process's; each is told once."""
-        if not self.is_suspect or self.value >= self.before:
-            return []
-        highs, self.highs = self.highs, []
-        return highs
+        if not self.is_mixed:
+            return ()
+        back = self.highs if self.came_second == "high" else self.lows
+        self.highs = self.lows = ()
+        return back
 
 
 class Series:
@@ -138,9 +176,8 @@ class Series:
         self._total = total
         self._spaces: dict[tuple[Any, ...], _Space] = {}
         self._reasons: list[str] = [""]  # code -n is refused for reason n
-        self.kinds: dict[
-            bytes, tuple[str, str]
-        ] = {}  # metric family -> (kind, unit), as senders said it
+        # (sender, metric family) -> (kind, unit), as he said it
+        self.kinds: dict[tuple[str, bytes], tuple[str, str]] = {}
         self._swept_ms = 0
         self.count = 0
         self._refused_keys = 0
@@ -159,7 +196,10 @@ class Series:
         # what was just learned, until its row is written: reading labels twice is dear
         self._fresh: dict[int, Identity] = {}
         self._counts: dict[int, _Count] = {}
-        self._starts: dict[int, int] = {}  # series without its start -> how many starts live
+        # series without its start -> how many starts live, and the time of its last value
+        self._starts: dict[int, list[int]] = {}
+        # series of increments -> time of the last ones, and start -> the time that it has got
+        self._increments: dict[int, tuple[int, dict[int, int]]] = {}
         self._is_allocated = False
         self._open: list[int] = []  # the times of those that are being encoded
 
@@ -178,8 +218,11 @@ class Series:
         self._changed = np.zeros(size, bool)  # its kind became known after its row was made
         self._seen = np.zeros(size, np.int64)
         self._start = np.zeros(size, np.int64)  # ms
-        self._base = np.zeros(size, np.uint64)  # its id without its start, 0 = it has none
-        self._histogram = np.zeros(size, np.uint64)  # the id of that it is part of
+        self._base = np.zeros(size, np.uint64)  # its id without the start that it says, or 0
+        self._histogram = np.zeros(size, np.uint64)  # the id of that it is read from
+        self._point = np.zeros(size, np.uint64)  # the same for all that one histogram sends
+        self._kin = np.zeros(size, np.uint64)  # the same for all series of its labels
+        self._process = np.zeros(size, np.uint64)  # the same for all that one process counts
         self._powers = np.concatenate(
             [10.0 ** np.arange(_DIGITS_MAX + 1), np.ones(256 - _DIGITS_MAX - 1)]
         )
@@ -230,8 +273,17 @@ class Series:
                 }
                 if samples.cells
                 else {},
+                starts={
+                    place - start: samples.starts[place]
+                    for place in range(start, min(stop, len(samples.keys)))
+                    if place in samples.starts
+                }
+                if samples.starts
+                else {},
             )
             codes = yield from self._codes(at, part.keys, now_ms)
+            if part.starts:
+                part = self._apart(part, codes)
             if self._space(at).has_counts:
                 part, codes = self._without_mixed(part, codes, mixed, now_ms, oldest_ms)
             encoded = yield from self._encode(part, codes, out.written, now_ms, oldest_ms)
@@ -279,6 +331,23 @@ class Series:
             spent += len(key) + _KEY_COST
         return codes
 
+    def _apart(self, samples: Samples, codes: "np.ndarray[Any, Any]") -> Samples:
+        """Return samples of which increments of one series and time that were counted since
+        different times, so by different processes, have times of their own: each counts."""
+        ts = samples.ts.copy()
+        for place, start in samples.starts.items():
+            code, at = int(codes[place]), int(ts[place])
+            if code < 0:
+                continue
+            last, given = self._increments.get(code, (_NEVER, {}))
+            if at > last:
+                self._increments[code] = at, {start: at}
+            elif at == last and start in given:
+                ts[place] = given[start]
+            elif at == last and len(given) < limits.STARTS_PER_SERIES_MAX:
+                ts[place] = given[start] = at + len(given)
+        return samples._replace(ts=ts)
+
     def _without_mixed(
         self,
         samples: Samples,
@@ -290,36 +359,57 @@ class Series:
         """Return samples and their codes, where those that another process than their series' has
         sent are refusals, and NaN stands for those that are taken back. `mixed` has the histograms
         and times that this is so of: their count comes first."""
-        import numpy as np
-
         refused = self._refusal("processes_mixed")
         newest_ms = now_ms + int(limits.FUTURE_S * 1000)
-        found = codes.tolist()
-        histograms = self._histogram[codes].tolist()
+        points, bases = self._point[codes].tolist(), self._base[codes].tolist()
         back: list[tuple[int, int]] = []
         for place, (code, ts, number) in enumerate(
-            zip(found, samples.ts.tolist(), samples.values.tolist(), strict=True)
+            zip(codes.tolist(), samples.ts.tolist(), samples.values.tolist(), strict=True)
         ):
             if code < 0 or not oldest_ms <= ts <= newest_ms:
                 continue
+            if bases[place] and self._start[code] != _REFERENCE_MS:
+                starts = self._starts.get(bases[place])
+                if starts is not None:
+                    starts[1] = max(starts[1], ts)
             count = self._counts.get(code)
             if count is None:
-                if mixed and (histograms[place], ts) in mixed:
+                if mixed and (points[place], ts) in mixed:
                     codes[place] = refused
             elif number == number:  # noqa: PLR0124 - no NaN
-                if not count.takes(ts, number, started=bool(self._start[code])):
+                if not count.takes(ts, number):
                     codes[place] = refused
-                    if histograms[place]:
-                        mixed.add((histograms[place], ts))
+                    if points[place]:
+                        mixed.add((points[place], ts))
                 back += [(code, at) for at in count.taken_back()]
-        if not back:
-            return samples, codes
+        return self._with_nothing(samples, codes, back) if back else (samples, codes)
+
+    def _with_nothing(
+        self, samples: Samples, codes: "np.ndarray[Any, Any]", back: list[tuple[int, int]]
+    ) -> tuple[Samples, "np.ndarray[Any, Any]"]:
+        """Return samples with those added that take back values of series at times: NaN, and for
+        a histogram the same for all its parts."""
+        import numpy as np
+
+        cells = dict(samples.cells)
+        places: list[tuple[int, int]] = []
+        for code, at in back:
+            point = self._point[code]
+            those = np.flatnonzero(self._point[: len(self._keys)] == point) if point else [code]
+            for one in those:
+                if self._space_of[one] is None:
+                    continue
+                if one == code and self._histogram[code]:
+                    empty = Cells(TAKEN_BACK, 0.0, False, b"", b"", b"")
+                    cells[len(samples.ts) + len(places)] = empty
+                places.append((int(one), at))
         return (
             samples._replace(
-                ts=np.concatenate([samples.ts, [at for _, at in back]]),
-                values=np.concatenate([samples.values, np.full(len(back), np.nan)]),
+                ts=np.concatenate([samples.ts, [at for _, at in places]]),
+                values=np.concatenate([samples.values, np.full(len(places), np.nan)]),
+                cells=cells,
             ),
-            np.concatenate([codes, [code for code, _ in back]]),
+            np.concatenate([codes, [code for code, _ in places]]),
         )
 
     def _encode(
@@ -365,12 +455,24 @@ class Series:
             for before in written:
                 unwritten = np.setdiff1d(unwritten, before, assume_unique=True)
         if unwritten.size:
-            first_ms, last_ms = int(ts.min()), int(ts.max())
-            blocks = []
+            at = np.searchsorted(unwritten, codes)
+            of = (at < len(unwritten)) & (unwritten[np.minimum(at, len(unwritten) - 1)] == codes)
+            first, last = np.full(len(unwritten), _EVER), np.full(len(unwritten), _NEVER)
+            np.minimum.at(first, at[of], ts[of])
+            np.maximum.at(last, at[of], ts[of])
+            parts, done = [], 0
             for slice_ in self._slices(unwritten):
-                blocks.append(self._rows(slice_, first_ms, last_ms).block)
+                stop = done + len(slice_)
+                parts.append(self._rows(slice_, first[done:stop], last[done:stop]))
+                done = stop
                 yield
-            rows.append(Rows("obs.series", len(unwritten), b"".join(blocks)))
+            rows.append(
+                Rows(
+                    "obs.series",
+                    sum(part.rows for part in parts),
+                    b"".join(part.block for part in parts),
+                )
+            )
         self._fresh.clear()
         services = dict(
             self._services[code]
@@ -394,9 +496,9 @@ class Series:
         self._written[codes] = np.where(self._changed[codes], 0, now_ms)
         self._changed[codes] = False
 
-    def describe_again(self, families: Iterable[bytes]) -> None:
-        """Write the rows of series once more when they are next seen: only now is it known of what
-        kind their metrics are. A row that is on its way says the old kind."""
+    def describe_again(self, owner: str, families: Iterable[bytes]) -> None:
+        """Write the rows of a sender's series once more when they are next seen: only now is it
+        known of what kind their metrics are. A row that is on its way says the old kind."""
         import numpy as np
 
         names = [family + suffix for family in families for suffix in (b"", *_SUFFIXES)]
@@ -405,6 +507,7 @@ class Series:
             is_meant = np.zeros(len(self._metrics), bool)
             is_meant[found] = True
             codes = np.flatnonzero(is_meant[self._metric[: len(self._keys)]])
+            codes = codes[[self._owners[code] == owner for code in codes.tolist()]]
             self._written[codes] = 0
             self._changed[codes] = True
 
@@ -458,13 +561,18 @@ class Series:
             self._fresh[code] = said._replace(labels=labels)
         self._owners[code] = space.owner
         stream, self._start[code], self._base[code] = self._begun(said, labels, owner)
-        self._id[code] = series_id(labels, owner, stream)
-        self._histogram[code] = (
-            series_id(_of_histogram(labels, said.histogram), owner, stream) if said.histogram else 0
-        )
+        self._id[code] = series_id(labels, owner, stream + said.layout)
+        self._kin[code] = series_id(labels, owner) if stream + said.layout else 0
+        self._process[code] = series_id((), f"{owner} {asset}", stream) if stream else 0
+        self._histogram[code] = self._point[code] = 0
+        if said.histogram:
+            whole = _of_histogram(labels, said.histogram)
+            self._point[code] = series_id(whole, owner, stream)
+            if said.is_read:
+                self._histogram[code] = series_id(whole, owner, stream + said.layout)
         if said.is_count:
             self._counts[code] = _Count()
-            space.has_counts = True
+        space.has_counts = space.has_counts or said.is_count or bool(self._base[code])
         self._metric[code] = _numbered(self._metric_codes, self._metrics, metric)
         self._service[code] = _numbered(self._service_codes, self._services, (asset, owner))
         self._digits[code] = self._failures[code] = 0
@@ -485,15 +593,18 @@ class Series:
 
     def _begun(self, said: Identity, labels: Labels, owner: str) -> tuple[bytes, int, int]:
         """Return what tells a series from others of its labels, when it began in ms, and its id
-        without that. A sender whose starts change with every value says nothing by them: beyond
-        some, they are taken for unknown."""
+        without that. A sender whose starts change with every value says nothing by them: they are
+        taken for unknown."""
         if not said.start_ns:
             return said.stream, 0, 0
         base = series_id(labels, owner, said.stream)
-        starts = self._starts.get(base, 0)
-        if starts >= limits.STARTS_PER_SERIES_MAX:
-            return said.stream, 0, 0
-        self._starts[base] = starts + 1
+        starts = self._starts.setdefault(base, [0, _NEVER])
+        if (
+            starts[0] >= limits.STARTS_PER_SERIES_MAX
+            or said.start_ns // 1_000_000 == starts[1]  # it goes on where the last value was
+        ):
+            return said.stream, 0, base
+        starts[0] += 1
         # a process may say its first value in the millisecond in which it began
         start_ms = _REFERENCE_MS if said.is_reference else said.start_ns // 1_000_000 - 1
         return said.stream + b"%d" % said.start_ns, start_ms, base
@@ -512,7 +623,8 @@ class Series:
 
         for name in (
             "_id", "_metric", "_service", "_digits", "_failures", "_written", "_changed", "_seen",
-            "_start", "_base", "_histogram",
+            "_start", "_base", "_histogram", "_kin", "_point",
+            "_process",
         ):  # fmt: skip
             now = getattr(self, name)
             setattr(self, name, np.concatenate([now, np.zeros_like(now)]))
@@ -546,9 +658,10 @@ class Series:
             self._fresh.pop(code, None)
             self._counts.pop(code, None)
             base = int(self._base[code])
-            if base:
-                self._starts[base] -= 1
-                if not self._starts[base]:
+            self._increments.pop(code, None)
+            if base and self._start[code]:
+                self._starts[base][0] -= 1
+                if not self._starts[base][0]:
                     del self._starts[base]
             self.by_owner[owner] -= 1
             self.count -= 1
@@ -640,17 +753,26 @@ class Series:
         if start < len(codes):
             yield codes[start:]
 
-    def _rows(self, codes: "np.ndarray[Any, Any]", first_ms: int, last_ms: int) -> Rows:
-        """Return the rows of series, and of the histograms that they are part of."""
+    def _rows(
+        self,
+        codes: "np.ndarray[Any, Any]",
+        first_ms: "np.ndarray[Any, Any]",
+        last_ms: "np.ndarray[Any, Any]",
+    ) -> Rows:
+        """Return the rows of series, seen from one time to the other, and of the histograms that
+        they are part of."""
         rows: list[_Row] = []
         histograms: dict[int, _Row] = {}
-        for code in codes.tolist():
+        for code, first, last in zip(
+            codes.tolist(), first_ms.tolist(), last_ms.tolist(), strict=True
+        ):
             identity = self._fresh.get(code)
             said = self._read_again(code) if identity is None else identity
             metric, histogram = self._metrics[self._metric[code]], int(self._histogram[code])
             asset, owner = self._services[self._service[code]]
-            kind, unit = self._kind(metric, said)
-            start = int(self._start[code])
+            kind, unit = self._kind(self._owners[code], metric, said)
+            start, kin = int(self._start[code]), int(self._kin[code])
+            process = int(self._process[code])
             rows.append(
                 _Row(
                     metric,
@@ -662,22 +784,34 @@ class Series:
                     unit,
                     start,
                     histogram,
+                    kin,
+                    process,
+                    first,
+                    last,
                 )
             )
             if histogram:
-                unit = said.histogram_unit or self.kinds.get(said.histogram, ("", ""))[1]
+                unit = (
+                    said.histogram_unit
+                    or self.kinds.get((self._owners[code], said.histogram), ("", ""))[1]
+                )
+                labels = _of_histogram(said.labels, said.histogram)
                 histograms[histogram] = _Row(
                     said.histogram,
                     histogram,
-                    _of_histogram(said.labels, said.histogram),
+                    labels,
                     asset,
                     owner,
                     "histogram",
                     unit,
                     start,
                     0,
+                    series_id(labels, owner) if kin else 0,
+                    process,
+                    first,
+                    last,
                 )
-        return _series_rows([*rows, *histograms.values()], first_ms, last_ms)
+        return _series_rows([*rows, *histograms.values()])
 
     def _cell_rows(
         self,
@@ -722,15 +856,15 @@ class Series:
         labels = {**dict(space.more), **dict(identity.labels)}
         return identity._replace(labels=sorted(labels.items()))
 
-    def _kind(self, metric: bytes, identity: Identity) -> tuple[str, str]:
-        if identity.kind == "delta":
+    def _kind(self, owner: str, metric: bytes, identity: Identity) -> tuple[str, str]:
+        if identity.is_kind_said:
             return identity.kind, identity.unit
-        if metric in self.kinds:
-            return self.kinds[metric]
+        if (owner, metric) in self.kinds:
+            return self.kinds[owner, metric]
         for suffix in _SUFFIXES:
             family = metric.removesuffix(suffix)
-            if family != metric and family in self.kinds:
-                return self.kinds[family]
+            if family != metric and (owner, family) in self.kinds:
+                return self.kinds[owner, family]
         return identity.kind, identity.unit
 
 
@@ -746,9 +880,13 @@ class _Row(NamedTuple):
     unit: str
     start_ms: int
     histogram: int
+    kin: int
+    process: int
+    first_ms: int
+    last_ms: int
 
 
-def _series_rows(rows: list[_Row], first_ms: int, last_ms: int) -> Rows:
+def _series_rows(rows: list[_Row]) -> Rows:
     import numpy as np
 
     count = len(rows)
@@ -758,8 +896,8 @@ def _series_rows(rows: list[_Row], first_ms: int, last_ms: int) -> Rows:
         for name in ("asset", "owner", "kind", "unit")
     }
     times = {
-        "first_seen": np.full(count, first_ms, np.int64),
-        "last_seen": np.full(count, last_ms, np.int64),
+        "first_seen": np.array([row.first_ms for row in rows], np.int64),
+        "last_seen": np.array([row.last_ms for row in rows], np.int64),
         "start": np.array([row.start_ms for row in rows], np.int64),
     }
     return Rows(
@@ -773,10 +911,13 @@ def _series_rows(rows: list[_Row], first_ms: int, last_ms: int) -> Rows:
                 ("labels", "Map(String, String)", native.maps(labels)),
                 *((name, "String", data) for name, data in texts.items()),
                 *((name, _TS, native.numbers(at)) for name, at in times.items()),
-                (
-                    "histogram",
-                    "UInt64",
-                    native.numbers(np.array([row.histogram for row in rows], np.uint64)),
+                *(
+                    (
+                        name,
+                        "UInt64",
+                        native.numbers(np.array([getattr(row, name) for row in rows], np.uint64)),
+                    )
+                    for name in ("histogram", "kin", "process")
                 ),
             ),
         ),

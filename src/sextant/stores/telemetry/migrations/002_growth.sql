@@ -19,11 +19,15 @@ ALTER TABLE obs.samples_new ATTACH PARTITION ALL FROM obs.samples;
 EXCHANGE TABLES obs.samples AND obs.samples_new;
 DROP TABLE IF EXISTS obs.samples_new;
 
--- start: just before its counting began; 1970 when that is not known, 2200 when it is and the first value is no growth. histogram: the series of the histogram that it is a part of.
+-- start: just before its counting began; 1970 when that is not known, 2200 when it is and the first value is no growth. histogram: the series of the histogram that it is a part of. kin: the same for all
+-- series of its labels, whatever process they are of; 0 = it is the only one. process: the same for all that one process counts.
 ALTER TABLE obs.series ADD COLUMN IF NOT EXISTS start SimpleAggregateFunction(max, DateTime64(3, 'UTC'));
 ALTER TABLE obs.series ADD COLUMN IF NOT EXISTS histogram SimpleAggregateFunction(max, UInt64);
+ALTER TABLE obs.series ADD COLUMN IF NOT EXISTS kin SimpleAggregateFunction(max, UInt64);
+ALTER TABLE obs.series ADD COLUMN IF NOT EXISTS process SimpleAggregateFunction(max, UInt64);
 
--- exact: made by the rules of this schema.
+-- exact: made by the rules of this schema. seconds: in which it grew, up to the last sample.
+ALTER TABLE obs.rollups ADD COLUMN IF NOT EXISTS seconds Float64 DEFAULT 300;
 ALTER TABLE obs.rollups ADD COLUMN IF NOT EXISTS exact UInt8 DEFAULT 0;
 
 -- The rollups that are being made, before they go to their tables.
@@ -37,10 +41,11 @@ CREATE TABLE IF NOT EXISTS obs.made (
   max Float64,
   last Float64,
   increase Float64,
-  resets UInt16
+  resets UInt16,
+  seconds Float64
 ) ENGINE = Memory;
 
--- Exponential histograms as they were sent. sides: -1, 0 (the cell around zero), 1. Cell i of scale s is (2^(i/2^s), 2^((i+1)/2^s)] on its side.
+-- Exponential histograms as they were sent; one of scale -128 was taken back. sides: -1, 0 (the cell around zero), 1. Cell i of scale s is (2^(i/2^s), 2^((i+1)/2^s)] on its side.
 CREATE TABLE IF NOT EXISTS obs.histogram_cells (
   metric LowCardinality(String) CODEC(ZSTD(1)),
   series UInt64 CODEC(Delta, ZSTD(1)),
@@ -77,13 +82,13 @@ INNER JOIN (
   SELECT metric, series, anyLast(labels) AS labels, anyLast(asset) AS asset, anyLast(owner) AS owner, anyLast(kind) AS kind FROM obs.series GROUP BY metric, series
 ) AS l ON s.metric = l.metric AND s.series = l.series;
 
--- Growth of what counts: not of gauges, and not of a summary's quantiles. The bucket that is not over has grown in the seconds so far.
+-- Growth of what counts: not of gauges, and not of a summary's quantiles. The bucket that is not over has grown in the seconds since the sample before it.
 CREATE OR REPLACE VIEW obs.rates AS
 SELECT r.metric AS metric, r.bucket AS bucket, if(l.kind = 'delta', r.sum, r.increase) AS increase, increase / r.seconds AS rate, l.labels AS labels, l.asset AS asset, l.owner AS owner,
   r.series AS series, r.exact AS exact
 FROM (
-  SELECT metric, series, bucket, increase, sum, exact, if(made > bucket AND made < bucket + 300, greatest(1, toUnixTimestamp64Milli(made) / 1000 - toUnixTimestamp(bucket)), 300) AS seconds
-  FROM obs.rollups FINAL
+  SELECT metric, series, bucket, increase, sum, exact, if(made < bucket + 300 AND r.seconds > 0, greatest(r.seconds, 1), 300) AS seconds
+  FROM obs.rollups AS r FINAL
 ) AS r
 INNER JOIN (
   SELECT metric, series, anyLast(labels) AS labels, anyLast(asset) AS asset, anyLast(owner) AS owner, anyLast(kind) AS kind FROM obs.series GROUP BY metric, series
