@@ -26,6 +26,7 @@ def main(folder: Path) -> None:
     what_an_older_version_left(platform)
     gauges(platform)
     the_later_of_two_values(platform)
+    a_first_value_of_the_instant_in_which_counting_began(platform)
     the_bucket_that_is_not_over(platform)
     cells_on_both_sides_of_zero(platform)
     native_histograms_of_prometheus(platform)
@@ -96,6 +97,23 @@ def the_later_of_two_values(platform: Platform) -> None:
         platform.store.run("OPTIMIZE TABLE obs.samples FINAL")
     grown = platform.rows("SELECT sum(increase) FROM obs.rates WHERE metric = 'twice'")
     assert grown == [[11]], grown
+
+
+def a_first_value_of_the_instant_in_which_counting_began(platform: Platform) -> None:
+    """An SDK whose clock has milliseconds, that of Node, may export a value in the one in which it
+    began to count: all of it is growth. Of a collector's series such a start is not known, and its
+    first value no growth."""
+    at = int(time.time()) // 300 * 300 - 1200
+    sdk = {"service.name": "svc", "telemetry.sdk.language": "nodejs"}
+    for name, resource in (("first.sdk", sdk), ("first.collector", None)):
+        for value, later in ((5, 0), (8, 10)):
+            _send(platform, _counter(name, value, at + later, at), resource)
+    platform.roll_up()
+    found = platform.rows(
+        "SELECT metric, sum(increase) FROM obs.rates WHERE metric LIKE 'first.%' GROUP BY metric "
+        "ORDER BY metric"
+    )
+    assert found == [["first.collector", 3], ["first.sdk", 8]], found
 
 
 def the_bucket_that_is_not_over(platform: Platform) -> None:

@@ -304,7 +304,8 @@ def _scenario(
             elif happening in ("without_start", "restarted_without_start") and not delta:
                 send(one, start=0)
             elif happening == "reference" and not delta:
-                send(one, start=None, is_reference=True)
+                # a collector says so of what it has read; an SDK knows its start
+                send(one, {"telemetry.sdk.language": ""}, start=None, is_reference=True)
             elif happening == "bounds_changed" and kind == "histogram":
                 send(one, bounds=[BOUNDS, OTHER_BOUNDS][place])
                 bounds = [BOUNDS, OTHER_BOUNDS]

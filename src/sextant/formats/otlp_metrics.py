@@ -8,8 +8,10 @@ which ride on the samples of `NAME_count`. A summary is NAME by `quantile`, `NAM
 What does not stand in the labels, and still makes series of its own: the process, which attributes
 of its resource tell; when a cumulative counting began, since it begins anew at nought; and whether
 values are increments. A first point whose start is its own time says that the start is not known:
-growth is counted from its value on. Source: opentelemetry-proto 1.9, metrics.proto; OpenTelemetry's
-metrics data model, "Temporality", "Resets and gaps", "Single-writer", "ExponentialHistogram".
+growth is counted from its value on. Not so of an SDK, which always knows it: the clock of Node has
+milliseconds, and a program may count and export in one. Source: opentelemetry-proto 1.9,
+metrics.proto; OpenTelemetry's metrics data model, "Temporality", "Resets and gaps",
+"Single-writer", "ExponentialHistogram".
 """
 
 import array
@@ -90,6 +92,7 @@ def metrics(request: Any, budget: Budget | None = None) -> Batch:
         ]
         resource = [one for one in said if one[1] and is_label(one[0])]
         out.process = _process(said)
+        out.is_sdk = any(key.startswith("telemetry.sdk.") and text for key, text in said)
         for scope in group.scope_metrics:
             budget.group()
             common = (
@@ -126,6 +129,7 @@ class _Points:
     def __init__(self, batch: Batch, budget: Budget) -> None:
         self._batch, self._budget = batch, budget
         self.process = b""
+        self.is_sdk = False  # it counted by itself, and knows since when
         self.keys: list[bytes] = []
         self.times: list[int] = []
         self.values: list[float] = []
@@ -164,7 +168,7 @@ class _Points:
                 named,
                 self.process + b"delta" * (kind == "delta"),
                 start_ns if start_ns <= point.time_unix_nano else 0,
-                start_ns == point.time_unix_nano,
+                start_ns == point.time_unix_nano and not self.is_sdk,
                 (*histogram, layout, bool(layout) or cells is not None),
                 is_count,
             )
