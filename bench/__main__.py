@@ -33,6 +33,7 @@ ALL = (
     "telemetry_crash",
     "together",
     "mutation",
+    "node",
 )
 
 
