@@ -280,3 +280,60 @@ def test_workers_of_gunicorn(server: Telemetry, token: str, temporality: str, ho
             served.requests,
         )
     assert not [reason for _, reason in server.refused() if reason == "processes_mixed"]
+
+
+def test_clients_of_sql_find_it_too(
+    measured: dict[tuple[str, str, str], dict[str, Any]], server: Telemetry, token: str
+) -> None:
+    """If this fails, a notebook or a BI tool cannot ask for growth, quantiles or exemplars."""
+    import clickhouse_connect
+    import sqlalchemy as sa
+
+    way = WAYS[0]
+    values, asset = measured[way]["values"], f"service:{name_of(way)}"
+    eventually(
+        lambda: server.one(
+            "SELECT sum(count) FROM obs.histograms WHERE asset = {a:String} AND metric = "
+            "'app.duration'",
+            a=asset,
+        ),
+        len(values),
+    )
+    host, port = server.sql.removeprefix("http://").split(":")
+    where = "WHERE asset = {a:String} AND metric = {m:String}"
+    with clickhouse_connect.get_client(
+        host=host, port=int(port), username="me", password=token
+    ) as client:
+
+        def ask(what: str, table: str, metric: str) -> Any:
+            sql = f"SELECT {what} FROM obs.{table} {where}"
+            return client.query(sql, parameters={"a": asset, "m": metric})
+
+        rows = ask("sum(increase), max(rate) > 0", "rates", "app.orders").result_rows
+        assert rows == [(measured[way]["orders"], True)]
+        low, high = cell(values[math.ceil(0.95 * len(values)) - 1], explicit=True)
+        quantile = "histogramQuantile(0.95, groupArrayArray(cells))"
+        assert low <= ask(quantile, "histograms", "app.duration").first_row[0] <= high
+        cells = ask("arrayJoin(cells)", "histograms", "app.duration").result_rows
+        assert sum(one["count"] for (one,) in cells) == len(values)
+        frame = client.query_df(
+            f"SELECT ts, value, trace_id FROM obs.exemplars {where}",
+            parameters={"a": asset, "m": "app.duration"},
+        )
+        assert len(frame)
+        assert set(frame["trace_id"]) <= set(measured[way]["traces"])
+    engine = sa.create_engine(f"clickhousedb://me:{token}@{host}:{port}/obs")
+    tables = set(sa.inspect(engine).get_table_names("obs"))
+    assert {"rates", "histograms", "exemplars"} <= tables
+    rates = sa.Table("rates", sa.MetaData(), autoload_with=engine, schema="obs")
+    histograms = sa.table("histograms", *map(sa.column, ("cells", "asset", "metric")), schema="obs")
+    with engine.connect() as connection:
+        total = sa.select(sa.func.sum(rates.c.increase)).where(
+            rates.c.asset == asset, rates.c.metric == "app.orders"
+        )
+        assert connection.execute(total).scalar() == measured[way]["orders"]
+        median = sa.select(
+            sa.func.histogramQuantile(0.95, sa.func.groupArrayArray(histograms.c.cells))
+        ).where(histograms.c.asset == asset, histograms.c.metric == "app.duration")
+        assert low <= connection.execute(median).scalar() <= high
+    engine.dispose()
