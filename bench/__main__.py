@@ -34,6 +34,7 @@ ALL = (
     "together",
     "mutation",
     "node",
+    "prometheus",
 )
 
 
