@@ -149,7 +149,7 @@ def metric(
             "SX-LOOK-022",
             f"no series of `{meant.metric}` had a value since {since}"
             + (" with these labels" if conditions else ""),
-            hint="what grew in five minutes is known a minute after their end; "
+            hint="growth is known within a minute; "
             f"`sextant metrics {samples}` shows the samples themselves"
             if rate or meant.parts
             else "`sextant metrics` lists what there is; --since looks further back",

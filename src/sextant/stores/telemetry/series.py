@@ -196,8 +196,9 @@ class Series:
         # what was just learned, until its row is written: reading labels twice is dear
         self._fresh: dict[int, Identity] = {}
         self._counts: dict[int, _Count] = {}
-        # series without its start -> how many starts live, and the time of its last value
-        self._starts: dict[int, list[int]] = {}
+        # series without its start -> how many starts live, time in ms and value of its last sample
+        self._starts: dict[int, tuple[int, int, float]] = {}
+        self._value = 0.0  # the first one of the series that is being learned
         # series of increments -> time of the last ones, and start -> the time that it has got
         self._increments: dict[int, tuple[int, dict[int, int]]] = {}
         self._is_allocated = False
@@ -281,7 +282,7 @@ class Series:
                 if samples.starts
                 else {},
             )
-            codes = yield from self._codes(at, part.keys, now_ms)
+            codes = yield from self._codes(at, part, now_ms)
             if part.starts:
                 part = self._apart(part, codes)
             if self._space(at).has_counts:
@@ -309,11 +310,12 @@ class Series:
         return space
 
     def _codes(
-        self, at: tuple[Any, ...], keys: list[bytes], now_ms: int
+        self, at: tuple[Any, ...], samples: Samples, now_ms: int
     ) -> Generator[None, None, "np.ndarray[Any, Any]"]:
-        """Return the codes of keys; learn those that are new, in slices."""
+        """Return the codes of samples' keys; learn those that are new, in slices."""
         import numpy as np
 
+        keys = samples.keys
         codes = np.fromiter(map(self._space(at).get, keys, repeat(_UNKNOWN)), np.int64, len(keys))
         unknown = np.flatnonzero(codes == _UNKNOWN).tolist()
         if unknown:
@@ -325,6 +327,7 @@ class Series:
                 yield
                 spent = 0
             key = keys[place]
+            self._value = float(samples.values[place])
             code = codes[place] = self._space(at)[key]
             if code >= 0:
                 self._seen[code] = now_ms
@@ -370,8 +373,8 @@ class Series:
                 continue
             if bases[place] and self._start[code] != _REFERENCE_MS:
                 starts = self._starts.get(bases[place])
-                if starts is not None:
-                    starts[1] = max(starts[1], ts)
+                if starts is not None and ts >= starts[1]:
+                    self._starts[bases[place]] = starts[0], ts, number
             count = self._counts.get(code)
             if count is None:
                 if mixed and (points[place], ts) in mixed:
@@ -598,13 +601,12 @@ class Series:
         if not said.start_ns:
             return said.stream, 0, 0
         base = series_id(labels, owner, said.stream)
-        starts = self._starts.setdefault(base, [0, _NEVER])
-        if (
-            starts[0] >= limits.STARTS_PER_SERIES_MAX
-            or said.start_ns // 1_000_000 == starts[1]  # it goes on where the last value was
-        ):
+        count, last_ms, last = self._starts.get(base, (0, _NEVER, 0.0))
+        # it goes on where the last value was: no restart, and no start of what is counted
+        moves = said.start_ns // 1_000_000 == last_ms and self._value >= last
+        if moves or count >= limits.STARTS_PER_SERIES_MAX:
             return said.stream, 0, base
-        starts[0] += 1
+        self._starts[base] = count + 1, last_ms, last
         # a process may say its first value in the millisecond in which it began
         start_ms = _REFERENCE_MS if said.is_reference else said.start_ns // 1_000_000 - 1
         return said.stream + b"%d" % said.start_ns, start_ms, base
@@ -660,9 +662,9 @@ class Series:
             base = int(self._base[code])
             self._increments.pop(code, None)
             if base and self._start[code]:
-                self._starts[base][0] -= 1
-                if not self._starts[base][0]:
-                    del self._starts[base]
+                lives, last_ms, last = self._starts.pop(base)
+                if lives > 1:
+                    self._starts[base] = lives - 1, last_ms, last
             self.by_owner[owner] -= 1
             self.count -= 1
         for space in self._spaces.values():  # refused keys are judged anew: limits may fit now
