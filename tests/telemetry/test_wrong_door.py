@@ -12,7 +12,8 @@ from telemetry_process import Telemetry, telemetry
 
 from sextant.app.port import OPERATIONS
 from sextant.app.remote import API
-from sextant.kernel.limits import HTTP2_ANSWERS_MAX
+from sextant.kernel.limits import HTTP2_BYTES_MAX, HTTP2_FRAMES_MAX
+from sextant.server.http2 import Http2Refusal
 from sextant.server.protocols.table import BY_PATH
 from sextant.server.supervisor import claim
 from sextant.server.wrong_door import INGEST_PATHS, NOT_KNOWN, Ports, misplaced
@@ -142,7 +143,7 @@ def test_frames_without_end_are_not_answered_without_end(process: Telemetry) -> 
         link.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
         file = link.makefile("rb")
         assert read_frame(file) == (4, 0, 0, b"")
-        for _ in range(HTTP2_ANSWERS_MAX + 1):
+        for _ in range(HTTP2_FRAMES_MAX):
             link.sendall(frame(6, 0, 0, bytes(8)))
             assert read_frame(file) == (6, 1, 0, bytes(8))
         link.sendall(frame(6, 0, 0, bytes(8)))
@@ -161,6 +162,46 @@ def test_a_frame_that_is_too_large_ends_the_connection(process: Telemetry) -> No
             link.sendall(frame(6, 0, 0, bytes(20_000)))
             answer = file.read(1)
         assert answer == b"", "a ping, had it been taken"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        frame(0, 0, 1),  # DATA
+        frame(4, 1, 0),  # SETTINGS, an acknowledgement
+        frame(8, 0, 0, bytes(4)),  # WINDOW_UPDATE
+        frame(99, 0, 0),
+    ],
+)
+def test_frames_that_need_no_answer_end_the_connection_as_well(
+    process: Telemetry, sent: bytes
+) -> None:
+    """If this fails, one connection without a token keeps the event loop busy, or for ever."""
+    refusal = Http2Refusal("wrong port")
+    assert refusal.answer(sent * HTTP2_FRAMES_MAX) == b""
+    assert refusal.answer(sent * (HTTP2_BYTES_MAX // len(sent) // 2)) is None
+    assert refusal.frames == HTTP2_FRAMES_MAX
+    assert refusal.answer(sent) is None
+    address = urllib.parse.urlsplit(process.ingest)
+    with socket.create_connection((address.hostname, address.port), timeout=10) as link:
+        link.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        file = link.makefile("rb")
+        assert read_frame(file) == (4, 0, 0, b"")
+        with contextlib.suppress(ConnectionError):  # what it has not read is thrown back
+            link.sendall(sent * (HTTP2_FRAMES_MAX + 1))
+            assert file.read(1) == b"", "closed, without waiting for a request"
+    assert process.post("/healthz", b"", method="GET").status == 200
+
+
+def test_bytes_that_are_no_whole_frame_are_counted() -> None:
+    """If this fails, somebody has large frames read as long as he likes."""
+    refusal = Http2Refusal("wrong port")
+    large = frame(0, 0, 1, bytes(1 << 14))
+    taken = 0
+    while refusal.answer(large) is not None:
+        taken += len(large)
+    assert HTTP2_BYTES_MAX - len(large) < taken <= HTTP2_BYTES_MAX
+    assert refusal.frames < HTTP2_FRAMES_MAX
 
 
 @pytest.mark.parametrize("pieces", [1, 2, 9])

@@ -129,9 +129,11 @@ REQUEST_BODY_S = 120.0  # and for its body: 32 MiB at 280 KB/s
 # connections of one address (of IPv6: one /64) that have not sent the head of a request; beyond it
 # the one that waits longest is closed: a quarter of the API's places. Browsers open a few ahead
 HALF_OPEN_PER_ADDRESS_MAX = 128
-# frames of one HTTP/2 connection that are answered, to say that this is HTTP/1.1: an exporter makes
-# a call a minute
-HTTP2_ANSWERS_MAX = 1_000
+# frames of one HTTP/2 connection that are read, to say that this is HTTP/1.1, whatever their kind:
+# an exporter makes a call a minute, of a few frames. Beyond it, or HTTP2_BYTES_MAX, it is closed
+HTTP2_FRAMES_MAX = 300
+# and bytes: an honest client sends 64 KiB of data, then waits to be allowed more; and its headers
+HTTP2_BYTES_MAX = 128 << 10
 API_THREADS = 32  # requests to the API that are worked on at once
 # kept versions of one dataset that SQL can name; older ones by `sextant show --as-of`
 VERSIONS_SHOWN_MAX = 200

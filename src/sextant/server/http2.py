@@ -7,7 +7,7 @@ GOAWAY some connect again at once, without a pause. Headers are not read: whatev
 answer is the same. Source: RFC 9113, RFC 7541, and the gRPC protocol over HTTP/2.
 """
 
-from sextant.kernel.limits import HTTP2_ANSWERS_MAX
+from sextant.kernel.limits import HTTP2_BYTES_MAX, HTTP2_FRAMES_MAX
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _HEAD = 9  # bytes in front of each frame
@@ -31,31 +31,42 @@ class Http2Refusal:
             )
         )
         self._rest = b""
-        self._answered = 0
+        self._bytes = 0
+        self.frames = 0  # that were looked at
         self.greeting = _frame(_SETTINGS, 0, 0, b"")
 
     def answer(self, data: bytes) -> bytes | None:
         """Return what is answered to bytes; None: the connection is to be closed."""
-        self._rest += data
-        out = b""
-        while len(self._rest) >= _HEAD:
-            size = int.from_bytes(self._rest[:3], "big")
-            if size > _FRAME_BYTES_MAX or self._answered > HTTP2_ANSWERS_MAX:
+        self._bytes += len(data)
+        if self._bytes > HTTP2_BYTES_MAX:
+            self._rest = b""
+            return None
+        buffer = self._rest + data
+        at = 0
+        out = []
+        while len(buffer) - at >= _HEAD:
+            size = int.from_bytes(buffer[at : at + 3], "big")
+            if size > _FRAME_BYTES_MAX or self.frames >= HTTP2_FRAMES_MAX:
                 return None
-            if len(self._rest) < _HEAD + size:
+            end = at + _HEAD + size
+            if len(buffer) < end:
                 break
-            kind, flags = self._rest[3], self._rest[4]
-            stream = int.from_bytes(self._rest[5:_HEAD], "big") & 0x7FFF_FFFF
-            payload, self._rest = self._rest[_HEAD : _HEAD + size], self._rest[_HEAD + size :]
-            if kind in (_SETTINGS, _PING) and not flags & _ACK:
-                self._answered += 1
-                out += _frame(kind, _ACK, 0, payload if kind == _PING else b"")
-            elif kind == _HEADERS:
-                self._answered += 1
-                out += _frame(_HEADERS, _END_STREAM | _END_HEADERS, stream, self._headers)
-                # the rest of the request need not be sent
-                out += _frame(_RST_STREAM, 0, stream, bytes(4))
-        return out
+            self.frames += 1
+            kind, flags = buffer[at + 3], buffer[at + 4]
+            stream = int.from_bytes(buffer[at + 5 : at + _HEAD], "big") & 0x7FFF_FFFF
+            out.append(self._answer_frame(kind, flags, stream, buffer[at + _HEAD : end]))
+            at = end
+        self._rest = buffer[at:]
+        return b"".join(out)
+
+    def _answer_frame(self, kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+        if kind in (_SETTINGS, _PING) and not flags & _ACK:
+            return _frame(kind, _ACK, 0, payload if kind == _PING else b"")
+        if kind == _HEADERS:
+            trailers = _frame(_HEADERS, _END_STREAM | _END_HEADERS, stream, self._headers)
+            # the rest of the request need not be sent
+            return trailers + _frame(_RST_STREAM, 0, stream, bytes(4))
+        return b""
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
