@@ -1,7 +1,10 @@
 """OTLP over gRPC: unchanged clients of OpenTelemetry, refusals as the specification has them, and
 what an attacker may send."""
 
+import asyncio
+import contextlib
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +24,7 @@ from sextant.server import otlp_grpc
 from sextant.server.supervisor import claim
 
 _EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +192,114 @@ def test_a_full_queue_says_when_to_come_again() -> None:
     retry = RetryInfo()
     assert status.details[0].Unpack(retry)
     assert retry.retry_delay.seconds == 3
+
+
+def metadata_of(token: str) -> tuple[tuple[str, str], ...]:
+    return (("authorization", f"Bearer {token}"),)
+
+
+def silent(until: threading.Event) -> Iterator[bytes]:
+    """A call that sends nothing until the event, and then ends."""
+    until.wait()
+    yield from ()
+
+
+def retry_of(error: grpc.RpcError) -> int:
+    """Return the code of the status that says when to come again; 0 without."""
+    from google.rpc.error_details_pb2 import RetryInfo
+    from google.rpc.status_pb2 import Status
+
+    sent = dict(error.trailing_metadata()).get("grpc-status-details-bin", b"")
+    status = Status.FromString(sent)
+    retry = RetryInfo()
+    return status.code if status.details and status.details[0].Unpack(retry) else 0
+
+
+def test_calls_without_a_message_hold_up_only_their_own_token(
+    grpc_process: Telemetry, coordinator: Serving, token: str
+) -> None:
+    """If this fails, one broken exporter keeps everybody from sending over gRPC."""
+    other = coordinator.token("operator", name="other-ci", teams=("shop",), scopes=("ingest",))
+    for each in (token, other):  # known from now on: the order of calls is that of their turns
+        export(grpc_process, spans("before").SerializeToString(), each)
+    over = threading.Event()
+    with grpc.insecure_channel(address_of(grpc_process)) as channel:
+        stream, single = channel.stream_unary(_EXPORT), channel.unary_unary(_EXPORT)
+        try:
+            calls = [
+                stream.future(silent(over), metadata=metadata_of(token))
+                for _ in range(limits.GRPC_READING_MAX)
+            ]
+            single(spans("meanwhile").SerializeToString(), metadata=metadata_of(other), timeout=20)
+            with pytest.raises(grpc.RpcError) as own:
+                single(spans("own").SerializeToString(), metadata=metadata_of(token), timeout=20)
+            assert own.value.code() == grpc.StatusCode.UNAVAILABLE
+            assert "at once" in own.value.details()
+            assert retry_of(own.value) == 14
+            said = [call.exception(timeout=60) for call in calls]
+        finally:
+            over.set()
+    assert {one.code() for one in said} == {grpc.StatusCode.UNAVAILABLE}
+    assert {retry_of(one) for one in said} == {14}
+    late = [one for one in said if "did not arrive" in one.details()]
+    assert len(late) == limits.GRPC_READING_OF_ONE_MAX
+    assert export(grpc_process, spans("after").SerializeToString(), token) is not None
+
+
+def test_a_call_brings_one_message(grpc_process: Telemetry, token: str) -> None:
+    """If this fails, a second message is answered OK and lost."""
+    one, two = (spans(name).SerializeToString() for name in ("first-of-two", "second-of-two"))
+    with grpc.insecure_channel(address_of(grpc_process)) as channel:
+        call = channel.stream_unary(_EXPORT)
+        for messages, says in (((), "no message"), ((one, two), "more than one message")):
+            with pytest.raises(grpc.RpcError) as refused:
+                call(iter(messages), metadata=metadata_of(token), timeout=20)
+            assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+            assert says in refused.value.details()
+    assert grpc_process.one("SELECT count() FROM obs.spans WHERE asset LIKE '%-of-two'") == 0
+
+
+async def greeted(links: int, sent: bytes, *, ends: bool) -> int:
+    """Return how many of so many connections to a server of its own are greeted.
+
+    ends  wait until the server closes the first of them
+    """
+    address = claim("grpc", "127.0.0.1:0")
+    host, _, port = address.rpartition(":")
+    server = otlp_grpc.GrpcServer(None, address)  # type: ignore[arg-type]  # nobody calls
+    await server.start()
+    try:
+        out = 0
+        opened = [await asyncio.open_connection(host, int(port)) for _ in range(links)]
+        for reader, writer in opened:
+            with contextlib.suppress(ConnectionError):
+                writer.write(sent)
+                async with asyncio.timeout(20):
+                    out += bool(await reader.read(1))
+        if ends:
+            async with asyncio.timeout(20):
+                with contextlib.suppress(ConnectionError):
+                    await opened[0][0].read()
+        for _, writer in opened:
+            writer.close()
+        return out
+    finally:
+        await server.stop()
+
+
+@pytest.mark.parametrize("limit", ["GRPC_IDLE_S", "GRPC_AGE_S", "REQUEST_HEAD_S"])
+def test_a_connection_without_calls_ends(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, somebody without a token takes all files of the process, and keeps them."""
+    for name in ("GRPC_IDLE_S", "GRPC_AGE_S", "REQUEST_HEAD_S"):
+        monkeypatch.setattr(limits, name, 1.0 if name == limit else 3600.0)
+    monkeypatch.setattr(limits, "GRPC_AGE_GRACE_S", 0.1)
+    asyncio.run(greeted(1, b"" if limit == "REQUEST_HEAD_S" else _HELLO, ends=True))
+
+
+def test_connections_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, connections take all files of the process, and HTTP gets none."""
+    monkeypatch.setattr(limits, "GRPC_CONNECTIONS_MAX", 2)
+    assert asyncio.run(greeted(3, _HELLO, ends=False)) == 2
 
 
 def test_a_taken_port_is_told(

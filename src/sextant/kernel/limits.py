@@ -177,8 +177,22 @@ SQL_WAITING_MAX = 64  # queries that wait for a turn: three dashboards
 SQL_WAIT_S = 10.0  # for a turn
 # of one message over gRPC, unpacked: twice what the OpenTelemetry Collector takes
 GRPC_MESSAGE_BYTES_MAX = 8 << 20
-GRPC_READING_MAX = 16  # messages that are being received at once: 128 MiB
+# messages that are being received at once: 128 MiB, and as much of seconds ones, which are refused
+GRPC_READING_MAX = 16
+GRPC_READING_OF_ONE_MAX = 4  # of them, of one token: it leaves turns to others
+GRPC_TURN_S = 5.0  # for a turn: half of what an exporter waits for its answer
+GRPC_MESSAGE_S = 10.0  # for the message, once it has its turn: what an exporter waits in all
 GRPC_AT_ONCE_MAX = 1_000  # calls at once, as over HTTP
+GRPC_CALLS_OF_ONE_MAX = 250  # of them, of one token, that wait for a turn or have one
+# connections at once, and at most half of the files that the process may open: each exporter keeps
+# one
+GRPC_CONNECTIONS_MAX = 4_000
+# of a connection without calls, before it ends: who exports every minute keeps his
+GRPC_IDLE_S = 120.0
+# age of a connection: one that is kept by refused calls ends too; others begin a new one with the
+# next call. And for the calls that it still has: a turn, the message, and DECODE_WAIT_S
+GRPC_AGE_S = 600.0
+GRPC_AGE_GRACE_S = 60.0
 GRPC_GRACE_S = 3.0  # at the end, for the calls that are being answered
 BODY_BYTES_MAX = 32 << 20  # what one request to the intake may carry, as sent
 # the same, decompressed: beyond it a body is taken for a decompression bomb. The OpenTelemetry

@@ -1,18 +1,22 @@
 """OTLP over gRPC: the same requests as over HTTP, taken by the same ingest door.
 
-A message is asked for only once its sender is known, so strangers make nobody hold one. Source:
-OTLP specification 1.9, "OTLP/gRPC": UNAVAILABLE with RetryInfo for what may be sent again; gRPC's
-"Status codes and their use".
+A message is asked for only once its sender is known, so strangers make nobody hold one; and one
+token has only some of the turns, so it holds up nobody else. A connection without calls ends.
+Source: OTLP specification 1.9, "OTLP/gRPC": UNAVAILABLE with RetryInfo for what may be sent again;
+gRPC's "Status codes and their use".
 """
 
 import asyncio
 import os
+import resource
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from sextant.formats.native import varint
 from sextant.kernel import limits
-from sextant.kernel.errors import UsageError, WorldError
+from sextant.kernel.errors import Busy, UsageError, WorldError
+from sextant.server.grants import token_of
 from sextant.server.ingest import IngestDoor
 from sextant.server.protocols.port import defect
 
@@ -34,7 +38,7 @@ class GrpcServer:
     def __init__(self, door: IngestDoor, address: str) -> None:
         self._door, self._address = door, address
         self._server: Any = None
-        self._reading = asyncio.Semaphore(limits.GRPC_READING_MAX)
+        self._turns = _Turns()
 
     async def start(self) -> None:
         """Listen. WorldError when the address cannot be used."""
@@ -49,6 +53,11 @@ class GrpcServer:
                 ("grpc.max_receive_message_length", limits.GRPC_MESSAGE_BYTES_MAX),
                 ("grpc.max_concurrent_streams", 100),
                 ("grpc.max_metadata_size", _METADATA_BYTES_MAX),
+                ("grpc.max_allowed_incoming_connections", _connections_max()),
+                ("grpc.server_handshake_timeout_ms", round(limits.REQUEST_HEAD_S * 1e3)),
+                ("grpc.max_connection_idle_ms", round(limits.GRPC_IDLE_S * 1e3)),
+                ("grpc.max_connection_age_ms", round(limits.GRPC_AGE_S * 1e3)),
+                ("grpc.max_connection_age_grace_ms", round(limits.GRPC_AGE_GRACE_S * 1e3)),
             ],
         )
         self._server.add_generic_rpc_handlers(
@@ -84,7 +93,7 @@ class GrpcServer:
                 for name, value in context.invocation_metadata() or ()
                 if isinstance(value, str)
             }
-            read = _Read(messages, self._reading)
+            read = _Read(messages, self._turns, token_of(headers))
             outcome = await self._door.take(path, headers, context.peer(), read)
             error = outcome.error
             if error is None:
@@ -104,25 +113,98 @@ class GrpcServer:
         return export
 
 
-class _Read:
-    """Reads the one message of a call, when it is its turn."""
+class _Turns:
+    """Which calls receive their message now: so many at once, and so many of one token."""
 
-    def __init__(self, messages: AsyncIterator[bytes], turns: asyncio.Semaphore) -> None:
-        self._messages, self._turns = messages, turns
+    def __init__(self) -> None:
+        self._all = asyncio.Semaphore(limits.GRPC_READING_MAX)
+        self._of: dict[str, _OfToken] = {}  # of those who have calls
+
+    @asynccontextmanager
+    async def turn(self, token: str) -> AsyncIterator[None]:
+        """Wait for a turn and keep it. Busy when none came in time."""
+        own = self._of.setdefault(token, _OfToken())
+        if own.calls >= limits.GRPC_CALLS_OF_ONE_MAX:
+            raise _no_turn()
+        own.calls += 1
+        try:
+            async with AsyncExitStack() as turns:
+                try:
+                    async with asyncio.timeout(limits.GRPC_TURN_S):
+                        # its own first: who waits for that holds up nobody else
+                        await turns.enter_async_context(own.turns)
+                        await turns.enter_async_context(self._all)
+                except TimeoutError:
+                    raise _no_turn() from None
+                yield
+        finally:
+            own.calls -= 1
+            if not own.calls:
+                del self._of[token]
+
+
+class _OfToken:
+    """The calls of one token that wait for a turn or have one."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.turns = asyncio.Semaphore(limits.GRPC_READING_OF_ONE_MAX)
+
+
+class _Read:
+    """Reads the one message of a call, when it is its turn. The sender is known by then."""
+
+    def __init__(self, messages: AsyncIterator[bytes], turns: _Turns, token: str) -> None:
+        self._messages, self._turns, self._token = messages, turns, token
 
     async def __call__(self, take: Callable[[int], None]) -> bytes:
-        """Return the message; `take` hears of its size. UsageError when none comes."""
-        try:
-            async with asyncio.timeout(limits.REQUEST_BODY_S), self._turns:
-                message = await anext(self._messages)
-        except (StopAsyncIteration, TimeoutError):
+        """Return the message; `take` hears of its size. UsageError when it is not one, Busy when it
+        did not arrive in time."""
+        async with self._turns.turn(self._token):
+            try:
+                async with asyncio.timeout(limits.GRPC_MESSAGE_S):
+                    message = await anext(self._messages)
+                    take(len(message))
+                    # the answer is for one: another would be lost behind it
+                    another = await anext(self._messages, None)
+            except StopAsyncIteration:
+                raise UsageError(
+                    "SX-INTAKE-067",
+                    "the call brought no message",
+                    hint="send one Export...ServiceRequest in each call",
+                ) from None
+            except TimeoutError:
+                raise Busy(
+                    "SX-INTAKE-071",
+                    f"the message did not arrive within {limits.GRPC_MESSAGE_S:.0f} s",
+                    hint="send smaller batches, and end the call after the message; nothing was "
+                    "taken",
+                    retry_after_s=limits.RETRY_AFTER_S,
+                ) from None
+        if another is not None:
             raise UsageError(
-                "SX-INTAKE-067",
-                "the call brought no message",
+                "SX-INTAKE-072",
+                "the call brought more than one message; nothing was taken",
                 hint="send one Export...ServiceRequest in each call",
-            ) from None
-        take(len(message))
+            )
         return message
+
+
+def _connections_max() -> int:
+    """Return how many connections may be open: files must be left for HTTP and the store."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if files == resource.RLIM_INFINITY:
+        return limits.GRPC_CONNECTIONS_MAX
+    return min(limits.GRPC_CONNECTIONS_MAX, files // 2)
+
+
+def _no_turn() -> Busy:
+    return Busy(
+        "SX-INTAKE-070",
+        "too many messages of this token, or of all, are being received at once",
+        hint="send again later; nothing was taken",
+        retry_after_s=limits.RETRY_AFTER_S,
+    )
 
 
 def _details(code: int, message: str, after_s: int) -> bytes:
