@@ -1,34 +1,44 @@
 """Lengths of time as people write them: `90d`, `36h`, `10m`, `30s`, `2w`."""
 
 from sextant.kernel.errors import UsageError
+from sextant.kernel.limits import INTEGER_MAX
 
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_SHORT_NS = {"ms": 1e6, "us": 1e3, "ns": 1.0}
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_SHORT_SECONDS = {"ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 
 def length_s(text: str) -> float:
     """Return the length in seconds. UsageError unless it is a positive number and one of s, m, h,
-    d, w."""
-    try:
-        value = float(text[:-1]) * _SECONDS[text[-1:]]
-    except (ValueError, KeyError):
-        value = -1.0
-    if not value > 0 or value == float("inf"):
-        raise UsageError(
-            "SX-LENGTH-001",
-            f"`{text}` is not a length of time",
-            hint="write it as 90d, 36h, 10m or 30s",
-        )
-    return value
+    d, w, and its nanoseconds fit into 64 bits."""
+    return _seconds(text, text[:-1], _SECONDS.get(text[-1:], 0.0))
 
 
 def duration_ns(text: str) -> int:
     """Return a short length in nanoseconds: `500ms`, `20us`, or as `length_s` reads it. UsageError
     for what is none."""
-    unit = text[-2:]
-    if unit in _SHORT_NS:
-        return round(length_s(f"{text[:-2]}s") * _SHORT_NS[unit])
-    return round(length_s(text) * 1e9)
+    short = _SHORT_SECONDS.get(text[-2:])
+    seconds = length_s(text) if short is None else _seconds(text, text[:-2], short)
+    return round(seconds * 1e9)
+
+
+def _seconds(text: str, number: str, unit_s: float) -> float:
+    try:
+        value = float(number) * unit_s
+    except ValueError:
+        value = -1.0
+    if not value > 0:
+        raise UsageError(
+            "SX-LENGTH-001",
+            f"`{text[:60]}` is not a length of time",
+            hint="write it as 90d, 36h, 10m or 30s",
+        )
+    if value * 1e9 > INTEGER_MAX:
+        raise UsageError(
+            "SX-LENGTH-002",
+            f"`{text[:60]}` is too long a time",
+            hint="at most 104,000d, which is 285 years",
+        )
+    return value
 
 
 def human_s(seconds: float) -> str:
