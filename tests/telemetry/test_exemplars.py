@@ -1,5 +1,6 @@
 """Exemplars of every format: from a number to the trace behind it."""
 
+import contextlib
 import json
 import struct
 import time
@@ -7,10 +8,14 @@ from typing import Any
 
 import cramjam
 import pytest
+from looking import operations
 from remote_writer import HEADERS, TYPE, series
+from served import Serving
 from telemetry_process import Telemetry
 
+from sextant.app.port import MetricFacts
 from sextant.formats.native import varint
+from sextant.kernel.errors import NotFound
 
 NOW = time.time_ns() // 10**6 * 10**6 - 5 * 10**9
 MS = NOW // 10**6
@@ -62,6 +67,89 @@ def test_of_opentelemetry(process: Telemetry, token: str) -> None:
     assert (second["at"], second["value"]) == (str(NOW), 0.8)
     (number,) = kept(process, "ex.count")
     assert (number["value"], number["trace_id"]) == (3, "")
+
+
+def test_the_sdk_of_opentelemetry_leads_to_the_trace(
+    process: Telemetry, coordinator: Serving, token: str
+) -> None:
+    """If this fails, nobody whose application uses an SDK gets from a slow request to its trace."""
+    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+
+    to = f"{process.ingest}/v1/metrics"
+    reader = PeriodicExportingMetricReader(
+        OTLPMetricExporter(to, headers={"Authorization": f"Bearer {token}"}),
+        export_interval_millis=1e9,
+    )
+    resource = Resource.create(
+        {"service.name": "by-sdk", "service.instance.id": "one", "process.pid": 7, "empty": ""}
+    )
+    provider = MeterProvider(resource=resource, metric_readers=[reader])
+    latency = provider.get_meter("io.example.http", "1.0").create_histogram("sdk.latency")
+    tracer = TracerProvider(resource=resource).get_tracer("test")
+    with tracer.start_as_current_span("slow") as span:
+        latency.record(4.0, {"route": "/buy", "nothing": ""})
+    assert provider.force_flush()
+    provider.shutdown()
+    trace = f"{span.get_span_context().trace_id:032x}"
+    (row,) = kept(process, "sdk.latency")
+    assert row["trace_id"] == trace
+    stored = process.rows(
+        "SELECT mapFilter((k, v) -> k != '__name__', labels) AS labels, owner, asset FROM "
+        "obs.series WHERE metric = 'sdk.latency_count'"
+    )
+    assert stored == [{name: row[name] for name in ("labels", "owner", "asset")}]
+    assert row["labels"]["otel.scope.name"] == "io.example.http"
+    looks = operations(coordinator, process)
+    found: MetricFacts | None = None
+    end = time.monotonic() + 60
+    while found is None and time.monotonic() < end:  # growth is counted a second later
+        with contextlib.suppress(NotFound):
+            found = looks.metric("sdk.latency")
+    assert found
+    (one,) = found["histogram"]
+    assert (one["trace"], one["trace_value"]) == (trace, 4.0)
+
+
+def test_exemplars_have_the_owner_and_the_labels_of_their_series(
+    process: Telemetry, token: str
+) -> None:
+    """If this fails, an exemplar is shown beside a series that it is not of, or belongs to another
+    team."""
+
+    def text(name: str, value: str) -> dict[str, Any]:
+        return {"key": name, "value": {"stringValue": value}}
+
+    def point(*attributes: dict[str, Any]) -> dict[str, Any]:
+        exemplar = {"timeUnixNano": str(NOW), "asDouble": 1.0, "traceId": TRACE, "spanId": SPAN}
+        own = {"attributes": list(attributes), "exemplars": [exemplar]}
+        return {"timeUnixNano": str(NOW), "startTimeUnixNano": "5", "asDouble": 7.0, **own}
+
+    points = [
+        point(text("otel.scope.name", "its own"), text("sextant.owner", "ops")),
+        point(text("room", ""), text("service.name", "other")),
+        point(text("long", "x" * 5_000)),
+    ]
+    metric = {"name": "ex.own", "sum": {"isMonotonic": True, "aggregationTemporality": 2,
+        "dataPoints": points}}  # fmt: skip
+    scopes = [{"scope": {"name": "a scope"}, "metrics": [metric]}]
+    shown = [text("service.name", "shown"), text("room", "blue"), text("process.pid", "7")]
+    body = {"resourceMetrics": [{"resource": {"attributes": shown}, "scopeMetrics": scopes}]}
+    answer = process.post(
+        "/v1/metrics", json.dumps(body).encode(), token=token, content_type="application/json"
+    )
+    assert answer.status == 200
+    found = process.rows(
+        "SELECT labels, owner, asset FROM obs.exemplars WHERE metric = 'ex.own' ORDER BY owner, asset"
+    )
+    assert found == process.rows(
+        "SELECT mapFilter((k, v) -> k != '__name__', s.labels) AS labels, owner, asset FROM "
+        "obs.series AS s WHERE metric = 'ex.own' ORDER BY owner, asset"
+    )
+    assert [one["owner"] for one in found] == ["ops", "shop"]
 
 
 def test_of_openmetrics(process: Telemetry, token: str) -> None:

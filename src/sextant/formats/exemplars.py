@@ -9,7 +9,16 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from sextant.formats import native, utf8
-from sextant.formats.batch import Batch, Budget, Exemplar, Identity, Rows, asset_of, series_id
+from sextant.formats.batch import (
+    Batch,
+    Budget,
+    Exemplar,
+    Identity,
+    Rows,
+    asset_of,
+    checked,
+    series_id,
+)
 from sextant.formats.records import Pairs
 from sextant.kernel import limits
 
@@ -77,32 +86,42 @@ def of_otlp(request: Any, batch: Batch, window: Window, budget: Budget) -> None:
 
     rows: list[_Row] = []
     for group in request.resource_metrics:
-        resource: list[tuple[bytes, bytes]] | None = None
-        for metric, point in _points(group):
+        resource: dict[bytes, bytes] | None = None
+        for scope, metric, point in _points(group):
             if resource is None:
-                resource = otlp.pairs(group.resource.attributes)
-                owner = otlp.owner_of_resource(resource, window.owner)
-                common = {name: text for name, text in resource if otlp.is_label(name.decode())}
+                sent = otlp.pairs(group.resource.attributes)
+                resource = {name: text for name, text in sent if otlp.is_label(name.decode())}
             budget.records(len(point.exemplars))
-            labels = {**common, **dict(otlp.pairs(point.attributes))}
-            labels = {name: text for name, text in labels.items() if text}
+            labels = _labels(resource, scope, otlp.pairs(point.attributes))
+            owner = labels.get(b"sextant.owner", b"").decode() or window.owner
+            named = {b"__name__": metric.name.encode(), **labels}
+            refused = checked(sorted(named.items()))
             for one in point.exemplars:
                 at = one.time_unix_nano or point.time_unix_nano
-                if not window.has(at) or len(labels) > limits.LABELS_MAX:
+                if refused or not window.has(at):
                     batch.notice("exemplar_not_kept")
                     continue
                 number = float(one.as_int if one.WhichOneof("value") == "as_int" else one.as_double)
                 ids = ((b"trace_id", one.trace_id), (b"span_id", one.span_id))
-                own = [(name, sent.hex().encode()) for name, sent in ids if any(sent)]
+                own = [(name, id_.hex().encode()) for name, id_ in ids if any(id_)]
                 own += otlp.pairs(one.filtered_attributes)
                 exemplar = Exemplar(b"", number, at, own)
-                named = {b"__name__": metric.name.encode(), **labels}
                 rows.append(_row(exemplar, named, asset_of(labels.items()), owner))
     _finish(batch, rows, budget)
 
 
-def _points(group: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield the points of a resource that have exemplars, each with its metric."""
+def _labels(resource: dict[bytes, bytes], scope: bytes, own: Pairs) -> dict[bytes, bytes]:
+    """Return the labels of a point's series, as `otlp_metrics.py` makes them: only equal labels
+    lead from a series to its exemplars."""
+    labels = {name: text for name, text in resource.items() if text}
+    if scope:
+        labels[b"otel.scope.name"] = scope
+    labels.update(own)
+    return {name: text for name, text in labels.items() if text}
+
+
+def _points(group: Any) -> Iterator[tuple[bytes, Any, Any]]:
+    """Yield the points of a resource that have exemplars, each with its scope and metric."""
     for scope in group.scope_metrics:
         for metric in scope.metrics:
             which = metric.WhichOneof("data")
@@ -110,7 +129,7 @@ def _points(group: Any) -> Iterator[tuple[Any, Any]]:
                 continue
             for point in getattr(metric, which).data_points:
                 if len(point.exemplars):
-                    yield metric, point
+                    yield scope.scope.name.encode(), metric, point
 
 
 def _row(exemplar: Exemplar, labels: dict[bytes, bytes], asset: str, owner: str) -> _Row:
