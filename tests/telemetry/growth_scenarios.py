@@ -28,9 +28,9 @@ class Sent(NamedTuple):
 
 
 class Scenario(NamedTuple):
-    """`truth` is what grew in all; `most` what may be found where part is refused; `values` what
-    was observed, and `error` how far a quantile may be off: relative, or to a neighbour of
-    `bounds`."""
+    """`truth` is what grew in all; `told` says that part is refused, and that less may be found
+    then; `values` what was observed: a quantile may be off by what `scale` promises, or lie between
+    two neighbours of `bounds`."""
 
     name: str
     metric: str

@@ -247,7 +247,8 @@ LABEL_VALUE_BYTES_MAX = 4096  # of a label's value: longer text belongs into a l
 SERIES_KEY_BYTES_MAX = 1 << 20
 # live series of one owner; beyond it new ones are refused and counted
 SERIES_PER_OWNER_MAX = 200_000
-SERIES_MAX = 1_000_000  # live series of all owners: about 500 bytes of memory each
+# live series of all owners: about 500 bytes of memory each, of a counter of OTLP 300 more
+SERIES_MAX = 1_000_000
 # the labels of one owner's live series, as sent, and of all owners': series of long labels are
 # fewer
 SERIES_BYTES_PER_OWNER_MAX = 128 << 20
