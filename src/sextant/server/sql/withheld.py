@@ -9,6 +9,11 @@ from collections.abc import Sequence
 from sextant.kernel.personal import HIDDEN, STOPPED, TEXTS
 from sextant.server.sql.tokens import literal
 
+# What OpenTelemetry calls the texts of an exception: of the events of a span, or of the span itself
+_EXCEPTION = ("exception.message", "exception.stacktrace", "error.message")
+_NAMES = "|".join(name.replace(".", r"\.") for name in _EXCEPTION)
+_IN_JSON = rf'"({_NAMES})":"(?:[^"\\]|\\.)*"'  # keys and texts as `formats/otlp.py` writes them
+
 
 def selects(assets: Sequence[str]) -> dict[tuple[str, str], str]:
     """Return (database, table) -> the SELECT that stands for it.
@@ -28,24 +33,38 @@ def selects(assets: Sequence[str]) -> dict[tuple[str, str], str]:
         f"(startsWith(type, 'run.') OR multiSearchAny(concat(subject, '\"', data), [{quoted}])) "
         f"AND multiSearchAny(data, [{said}])"
     )
+    # the first span of a run has the error of the run
+    span = f"{sent} OR startsWith(name, 'RUN ')"
     texts = {
-        ("ops", "steps"): (of_one, "error"),
-        ("ops", "checks"): (of_one, "message"),
-        ("ops", "signals"): (of_one, "message"),
-        ("ops", "runs"): ("error != ''", "error"),  # a run does not say of which assets
-        ("ops", "releases"): (f"{stopped} AND {of_some}", "reason"),
-        ("ops", "incidents"): (of_some, "title"),
-        ("ops", "events"): (event, "data"),
-        # the first span of a run has the error of the run
-        ("obs", "spans"): (f"{sent} OR startsWith(name, 'RUN ')", "status_message"),
+        ("ops", "steps"): (of_one, ("error",)),
+        ("ops", "checks"): (of_one, ("message",)),
+        ("ops", "signals"): (of_one, ("message",)),
+        ("ops", "runs"): ("error != ''", ("error",)),  # a run does not say of which assets
+        ("ops", "releases"): (f"{stopped} AND {of_some}", ("reason",)),
+        ("ops", "incidents"): (of_some, ("title",)),
+        ("ops", "events"): (event, ("data",)),
+        ("obs", "spans"): (span, ("status_message", "events", "attributes")),
     }
     found = {
-        (database, table): (
-            f"SELECT * REPLACE (if(({when}) AND {column} != '', {literal(HIDDEN)}, {column}) AS "
-            f"{column}) FROM {database}.{table}"
-        )
-        for (database, table), (when, column) in texts.items()
+        (database, table): f"SELECT * REPLACE ({', '.join(_replaced(when, one) for one in columns)}"
+        f") FROM {database}.{table}"
+        for (database, table), (when, columns) in texts.items()
     }
     # left out, not replaced: a search in texts goes on to use its index
     found["obs", "logs"] = f"SELECT * FROM obs.logs WHERE NOT ({sent})"
     return found
+
+
+def _replaced(when: str, column: str) -> str:
+    """Return a column as it is shown: where `when` holds, without texts that may quote a value."""
+    hidden = literal(HIDDEN)
+    if column == "events":  # JSON: what else an event says stays
+        text = literal(rf'"\1":"{HIDDEN}"')
+        hidden = f"replaceRegexpAll({column}, {literal(_IN_JSON)}, {text})"
+    elif column == "attributes":
+        names = ", ".join(map(literal, _EXCEPTION))
+        hidden = f"mapApply((k, v) -> (k, if(k IN ({names}), {hidden}, v)), {column})"
+    shown = f"if(({when}) AND notEmpty({column}), {hidden}, {column})"
+    if column == "attributes":  # `if` knows no keys of low cardinality
+        shown = f"CAST({shown}, toTypeName({column}))"
+    return f"{shown} AS {column}"
