@@ -16,6 +16,9 @@ from sextant.app.telemetry.asking import Asking, Condition, attribute_conditions
 from sextant.kernel.errors import NotFound, UsageError, UserError
 from sextant.kernel.limits import METRICS_MAX, TELEMETRY_CONDITIONS_MAX
 
+# of the series of a metric, some may not say it
+_KIND = "argMax(s.kind, s.kind != '') AS kind"
+_UNIT = "argMax(s.unit, s.unit != '') AS unit"
 _PARTS = ("_bucket", "_count", "_sum")  # of a histogram; a summary has the last two
 _LEVELS = ("0.5", "0.95", "0.99")  # of quantiles, where none is asked for
 _POINTS = 24  # of a series, from the beginning of the window to its end
@@ -54,7 +57,7 @@ def metrics(asking: Asking, *, search: str, asset: str, since: str, limit: int) 
         )
     condition, params = where(conditions)
     rows = asking.rows(
-        "SELECT metric, anyLast(kind) AS kind, anyLast(unit) AS unit, uniqExact(series) AS series, "
+        f"SELECT metric, {_KIND}, {_UNIT}, uniqExact(series) AS series, "
         "max(s.last_seen) AS last_seen FROM obs.series AS s WHERE "
         f"{condition} GROUP BY metric HAVING last_seen >= now() - toIntervalSecond({{since:Int64}})"
         " ORDER BY metric LIMIT {most:UInt32}",
@@ -406,7 +409,7 @@ def _meant(asking: Asking, name: str) -> Meant:
     spellings = {plain, plain.removesuffix("_total")}
     spellings |= {one + part for one in tuple(spellings) for part in (*_PARTS, "_total")}
     rows = asking.rows(
-        "SELECT metric, anyLast(kind) AS kind, anyLast(unit) AS unit FROM obs.series WHERE "
+        f"SELECT metric, {_KIND}, {_UNIT} FROM obs.series AS s WHERE "
         "has(splitByChar(',', {spellings:String}), replaceRegexpAll(lower(metric), '[^a-z0-9]+', "
         "'_')) GROUP BY metric ORDER BY metric LIMIT {most:UInt32}",
         {"spellings": ",".join(sorted(spellings)), "most": METRICS_MAX},
@@ -450,7 +453,7 @@ def _plain(name: str) -> str:
 
 def _near(asking: Asking, name: str) -> str:
     rows = asking.rows(
-        "SELECT metric, anyLast(kind) AS kind FROM obs.series GROUP BY metric ORDER BY metric "
+        f"SELECT metric, {_KIND} FROM obs.series AS s GROUP BY metric ORDER BY metric "
         "LIMIT {most:UInt32}",
         {"most": METRICS_MAX},
     )
