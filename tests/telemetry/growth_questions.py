@@ -359,6 +359,8 @@ def quantiles_are_those_of_the_cells(platform: Platform) -> None:
         assert (
             found is None if math.isnan(expected) else math.isclose(found, expected, abs_tol=1e-9)
         ), (level, cells, found, expected)
+    for level in ("-0.1", "1.1", "nan"):
+        assert platform.rows(f"SELECT histogramQuantile({level}, [(0., 1., 3.)])") == [[None]]
     for nothing in ("[]", "[(0., 1., 0.)]"):
         sql = f"SELECT histogramQuantile(0.5, {nothing}::Array(Tuple(Float64, Float64, Float64)))"
         assert platform.rows(sql) == [[None]], nothing

@@ -39,7 +39,9 @@ from sextant.kernel.errors import BadData
 
 # 12 10 | 09 + float64 | 10 + a 6-byte varint: sample{value, timestamp} with a time between 2004 and
 # 2109
-_NATIVE = b"__native_histogram__"  # a label of ours in keys: the histogram that it is a part of
+# a label of ours in keys: the native histogram that it is a part of. No label of a sender: it is
+# not UTF-8
+_NATIVE = b"\xffhistogram"
 _TAIL = 18
 _TAIL_ZERO = 9  # 12 07 | 10 + a 6-byte varint: the value 0 is left out, as proto3 does
 _LABEL_FIELDS_MAX = 8  # of one label: a name and a value, and what a later version may add

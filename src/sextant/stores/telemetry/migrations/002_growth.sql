@@ -107,7 +107,7 @@ INNER JOIN (
 CREATE OR REPLACE FUNCTION histogramQuantile AS (level, cells) -> arrayMap(
   (found, bounds) -> arrayMap(
     (total, below) -> arrayMap(
-      (n, before) -> multiIf(NOT (total > 0), nan, n = 0, if(empty(bounds), nan, bounds[-1]), n = 1 OR level * total >= before, bounds[n],
+      (n, before) -> multiIf(NOT (total > 0 AND level >= 0 AND level <= 1), nan, n = 0, if(empty(bounds), nan, bounds[-1]), n = 1 OR level * total >= before, bounds[n],
         bounds[n - 1] + (bounds[n] - bounds[n - 1]) * (level * total - below[n - 1]) / (before - below[n - 1])),
       [arrayFirstIndex(share -> share >= level * total, below)],
       [arrayMap(
