@@ -24,6 +24,7 @@ def main(folder: Path) -> None:
     older(folder / "store")
     platform = Platform(folder)
     what_an_older_version_left(platform)
+    schema_of(platform, "at - 86400")
     gauges(platform)
     the_later_of_two_values(platform)
     a_first_value_of_the_instant_in_which_counting_began(platform)
@@ -37,6 +38,13 @@ def main(folder: Path) -> None:
     kinds_are_a_senders_own(platform)
     quantiles_are_those_of_the_cells(platform)
     print("ok")
+
+
+def schema_of(platform: Platform, at: str) -> None:
+    """Say since when there is the store's schema: what began before was not watched."""
+    platform.store.run(
+        f"ALTER TABLE obs.schema_version UPDATE at = {at} WHERE 1 SETTINGS mutations_sync = 2"
+    )
 
 
 def _send(platform: Platform, fill: Any, resource: dict[str, Any] | None = None) -> dict[str, int]:
@@ -203,8 +211,7 @@ def the_first_value_of_what_nobody_watched(platform: Platform) -> None:
     """What a process had counted before there was this store is no growth, in its first value; of
     the one that follows it it is, and so is what it begins to count later."""
     at = int(time.time()) // 300 * 300 - 1200
-    made = "ALTER TABLE obs.schema_version UPDATE at = {} WHERE 1 SETTINGS mutations_sync = 2"
-    platform.store.run(made.format("now()"))
+    schema_of(platform, "now()")
     for n in range(1, 41):
         for pid in (101, 102):
             resource = {"service.name": "w", "process.pid": pid}
@@ -215,7 +222,7 @@ def the_first_value_of_what_nobody_watched(platform: Platform) -> None:
         if n > 30:
             _send(platform, _counter("followed", n - 30, at + n * 10 + 5, at + 202, code="500"))
     platform.roll_up()
-    platform.store.run(made.format("at - 86400"))
+    schema_of(platform, "at - 86400")
     asked = (
         "SELECT metric, labels['code'] AS code, sum(increase) FROM obs.rates WHERE metric IN "
         "('unwatched', 'followed') GROUP BY metric, code ORDER BY metric DESC, code"
