@@ -95,6 +95,8 @@ def the_later_of_two_values(platform: Platform) -> None:
     for value in (10, 12):
         _send(platform, _counter("twice", value, at, at - 5))
     platform.intake.flush()
+    asked = "SELECT value FROM obs.metrics WHERE metric = 'twice'"
+    assert platform.rows(asked) == [[12]]
     for value in (15, 11):
         _send(platform, _counter("twice", value, at, at - 5))
         platform.intake.flush()
