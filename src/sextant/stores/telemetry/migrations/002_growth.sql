@@ -92,7 +92,7 @@ FROM (
 ) AS r
 INNER JOIN (
   SELECT metric, series, anyLast(labels) AS labels, anyLast(asset) AS asset, anyLast(owner) AS owner, anyLast(kind) AS kind FROM obs.series GROUP BY metric, series
-  HAVING kind != 'gauge' AND NOT (kind = 'summary' AND mapContains(labels, 'quantile'))
+  HAVING kind != 'gauge' AND (kind != 'summary' OR endsWith(metric, '_count') OR endsWith(metric, '_sum'))
 ) AS l ON r.metric = l.metric AND r.series = l.series;
 
 CREATE OR REPLACE VIEW obs.histograms AS
