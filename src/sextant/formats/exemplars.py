@@ -8,7 +8,7 @@ each with the key of its series; in OTLP they stand in the points.
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from sextant.formats import native, utf8
+from sextant.formats import native, otlp, utf8
 from sextant.formats.batch import (
     Batch,
     Budget,
@@ -82,54 +82,44 @@ def keep(
 
 def of_otlp(request: Any, batch: Batch, window: Window, budget: Budget) -> None:
     """Make rows of the exemplars of an ExportMetricsServiceRequest. TooMuch as above."""
-    from sextant.formats import otlp
-
     rows: list[_Row] = []
-    for group in request.resource_metrics:
-        resource: dict[bytes, bytes] | None = None
-        for scope, metric, point in _points(group):
-            if resource is None:
-                sent = otlp.pairs(group.resource.attributes)
-                resource = {name: text for name, text in sent if otlp.is_label(name.decode())}
-            budget.records(len(point.exemplars))
-            labels = _labels(resource, scope, otlp.pairs(point.attributes))
-            owner = labels.get(b"sextant.owner", b"").decode() or window.owner
-            named = {b"__name__": metric.name.encode(), **labels}
-            refused = checked(sorted(named.items()))
-            for one in point.exemplars:
-                at = one.time_unix_nano or point.time_unix_nano
-                if refused or not window.has(at):
-                    batch.notice("exemplar_not_kept")
-                    continue
-                number = float(one.as_int if one.WhichOneof("value") == "as_int" else one.as_double)
-                ids = ((b"trace_id", one.trace_id), (b"span_id", one.span_id))
-                own = [(name, id_.hex().encode()) for name, id_ in ids if any(id_)]
-                own += otlp.pairs(one.filtered_attributes)
-                exemplar = Exemplar(b"", number, at, own)
-                rows.append(_row(exemplar, named, asset_of(labels.items()), owner))
+    for common, metric, point in _points(request):
+        budget.records(len(point.exemplars))
+        said = otlp.point_labels(common, point.attributes)
+        labels = {name.encode(): text.encode() for name, text in said}
+        owner = labels.get(b"sextant.owner", b"").decode() or window.owner
+        named = {b"__name__": metric.name.encode(), **labels}
+        refused = checked(sorted(named.items()))
+        for one in point.exemplars:
+            at = one.time_unix_nano or point.time_unix_nano
+            if refused or not window.has(at):
+                batch.notice("exemplar_not_kept")
+                continue
+            number = float(one.as_int if one.WhichOneof("value") == "as_int" else one.as_double)
+            ids = ((b"trace_id", one.trace_id), (b"span_id", one.span_id))
+            own = [(name, id_.hex().encode()) for name, id_ in ids if any(id_)]
+            own += otlp.pairs(one.filtered_attributes)
+            exemplar = Exemplar(b"", number, at, own)
+            rows.append(_row(exemplar, named, asset_of(labels.items()), owner))
     _finish(batch, rows, budget)
 
 
-def _labels(resource: dict[bytes, bytes], scope: bytes, own: Pairs) -> dict[bytes, bytes]:
-    """Return the labels of a point's series, as `otlp_metrics.py` makes them: only equal labels
-    lead from a series to its exemplars."""
-    labels = {name: text for name, text in resource.items() if text}
-    if scope:
-        labels[b"otel.scope.name"] = scope
-    labels.update(own)
-    return {name: text for name, text in labels.items() if text}
-
-
-def _points(group: Any) -> Iterator[tuple[bytes, Any, Any]]:
-    """Yield the points of a resource that have exemplars, each with its scope and metric."""
-    for scope in group.scope_metrics:
-        for metric in scope.metrics:
-            which = metric.WhichOneof("data")
-            if which is None or which == "summary":
-                continue
-            for point in getattr(metric, which).data_points:
-                if len(point.exemplars):
-                    yield scope.scope.name.encode(), metric, point
+def _points(request: Any) -> Iterator[tuple[dict[str, str], Any, Any]]:
+    """Yield the points that have exemplars, each with the labels of its scope, and its metric."""
+    for group in request.resource_metrics:
+        for scope in group.scope_metrics:
+            common: dict[str, str] | None = None  # few have any
+            for metric in scope.metrics:
+                which = metric.WhichOneof("data")
+                if which is None or which == "summary":
+                    continue
+                for point in getattr(metric, which).data_points:
+                    if not len(point.exemplars):
+                        continue
+                    if common is None:
+                        resource = otlp.texts(group.resource.attributes)
+                        common = otlp.common_labels(resource, scope.scope.name)
+                    yield common, metric, point
 
 
 def _row(exemplar: Exemplar, labels: dict[bytes, bytes], asset: str, owner: str) -> _Row:

@@ -6,6 +6,7 @@ others) are kept under their names. Source: opentelemetry-proto 1.9 (collector a
 OTLP specification (JSON encoding, partial success).
 """
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -59,9 +60,22 @@ def pairs(attributes: Any) -> list[tuple[bytes, bytes]]:
     return [(pair.key.encode(), value(pair.value)) for pair in attributes]
 
 
-def is_label(name: str) -> bool:
-    """Say whether an attribute of a resource is a label of its series."""
-    return not name.startswith(CHURN)
+def texts(attributes: Any) -> list[tuple[str, str]]:
+    return [(pair.key, value(pair.value).decode("utf-8", "replace")) for pair in attributes]
+
+
+def common_labels(resource: Iterable[tuple[str, str]], scope: str) -> dict[str, str]:
+    """Return the labels that all series of a scope have: attributes of the resource, and the
+    scope."""
+    labels = {name: text for name, text in resource if not name.startswith(CHURN)}
+    return labels | {"otel.scope.name": scope} if scope else labels
+
+
+def point_labels(common: Mapping[str, str], attributes: Any) -> list[tuple[str, str]]:
+    """Return the labels of a point's series, sorted. Its own go before those of its scope; an
+    empty one is none."""
+    labels = {**common, **dict(texts(attributes))} if attributes else common
+    return sorted((name, text) for name, text in labels.items() if text)
 
 
 def _resource(group: Any) -> list[tuple[bytes, bytes]]:

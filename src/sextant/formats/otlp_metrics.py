@@ -24,8 +24,8 @@ from typing import Any
 
 import msgspec
 
+from sextant.formats import otlp
 from sextant.formats.batch import Batch, Budget, Cells, Identity, Samples, asset_of, checked
-from sextant.formats.otlp import CHURN, is_label, value
 from sextant.kernel import limits
 
 _NO_VALUE = 1  # DataPointFlags
@@ -86,18 +86,12 @@ def metrics(request: Any, budget: Budget | None = None) -> Batch:
     for group in request.resource_metrics:
         budget.group()
         budget.attributes(len(group.resource.attributes))
-        said = [
-            (one.key, value(one.value).decode("utf-8", "replace"))
-            for one in group.resource.attributes
-        ]
-        resource = [one for one in said if one[1] and is_label(one[0])]
+        said = otlp.texts(group.resource.attributes)
         out.process = _process(said)
         out.is_sdk = any(key.startswith("telemetry.sdk.") and text for key, text in said)
         for scope in group.scope_metrics:
             budget.group()
-            common = (
-                [*resource, ("otel.scope.name", scope.scope.name)] if scope.scope.name else resource
-            )
+            common = otlp.common_labels(said, scope.scope.name)
             budget.records(len(scope.metrics))
             for metric in scope.metrics:
                 _metric(metric, common, out, batch, budget)
@@ -117,7 +111,7 @@ def metrics(request: Any, budget: Budget | None = None) -> Batch:
 
 def _process(resource: list[tuple[str, str]]) -> bytes:
     """Return what tells processes of one service apart that have the same labels."""
-    said = sorted(one for one in resource if one[0].startswith(CHURN))
+    said = sorted(one for one in resource if one[0].startswith(otlp.CHURN))
     if not said:
         return b""
     return hashlib.blake2b(msgspec.msgpack.encode(said), digest_size=8).digest()
@@ -188,7 +182,7 @@ class _Points:
 
 
 def _metric(
-    metric: Any, common: list[tuple[str, str]], out: _Points, batch: Batch, budget: Budget
+    metric: Any, common: dict[str, str], out: _Points, batch: Batch, budget: Budget
 ) -> None:
     which, name, unit = metric.WhichOneof("data"), metric.name, metric.unit
     if which is None or not name:
@@ -204,12 +198,7 @@ def _metric(
             budget.attributes(buckets)
         elif which == "histogram":
             budget.attributes(len(point.bucket_counts) + len(point.explicit_bounds))
-        own = {pair.key: value(pair.value).decode("utf-8", "replace") for pair in point.attributes}
-        labels = sorted(
-            (key, value)
-            for key, value in ({**dict(common), **own} if own else dict(common)).items()
-            if value
-        )
+        labels = otlp.point_labels(common, point.attributes)
         if not point.time_unix_nano:
             batch.refuse("time_missing")
         elif which in ("gauge", "sum"):
