@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from sextant.engine.versions import Versions
+from sextant.ledger.versions import Versions
 from sextant.kernel.clock import SystemClock
 from sextant.kernel.ids import Ids
 from sextant.kernel.nouns import Event, Move, Part, Principal, Strategy, Version
@@ -22,8 +22,8 @@ from sextant.kernel.ports import Statement, Write
 from sextant.ledger import log
 from sextant.ledger.log import Ledger
 from sextant.ledger.projections import EnvCreated, VersionCreated
-from sextant.policy.decide import Decision
-from sextant.release.publish import DatasetKind
+from sextant.authorization.decide import Decision
+from sextant.kinds.dataset.publish import DatasetKind
 from sextant.release.releases import Releases
 from sextant.stores.lake.iceberg import IcebergLake
 from sextant.stores.state.sqlite import SqliteState

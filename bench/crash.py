@@ -36,7 +36,7 @@ import msgspec
 
 from sextant.app.platform import LocalPlatform
 from sextant.engine.history import Record
-from sextant.engine.tables import decode_output
+from sextant.kinds.dataset.tables import decode_output
 from sextant.ledger.verify import verify
 from sextant.stores.state import open_reader
 
@@ -77,7 +77,7 @@ def serve(root: Path) -> None:
     """Fork a child for each line of stdin (`force` or `go on`), print its pid, then its end. What
     the first child imported is imported here then, so that the next ones spend their time on the
     run."""
-    from sextant.app.config import read_config
+    from sextant.project.config import read_config
 
     known = root / "modules"
     for line in sys.stdin:
@@ -105,7 +105,7 @@ def serve(root: Path) -> None:
 
 
 def run(p: LocalPlatform, *, forced: bool) -> int:
-    from sextant.engine.plan import Request
+    from sextant.kinds.dataset.plan import Request
 
     with p:
         report = p.runs.run(

@@ -43,7 +43,7 @@ from typing import Any
 import cramjam
 from telemetry_wire import field, labels
 
-from sextant.app.config import read_config
+from sextant.project.config import read_config
 from sextant.app.operations import Operations
 from sextant.app.platform import LocalPlatform
 from sextant.formats.native import varint

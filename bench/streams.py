@@ -13,12 +13,12 @@ import threading
 import time
 from pathlib import Path
 
-from sextant.app.config import read_config
+from sextant.project.config import read_config
 from sextant.app.keeping import collect
 from sextant.app.operations import Operations
 from sextant.app.platform import LocalPlatform
 from sextant.app.watch import watch
-from sextant.engine.plan import Request
+from sextant.kinds.dataset.plan import Request
 from sextant.kernel.clock import NS, SystemClock
 from sextant.kernel.limits import PUSHED_CUT_ROWS
 

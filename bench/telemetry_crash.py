@@ -35,7 +35,7 @@ from typing import Any
 import cramjam
 from telemetry_wire import field, labels
 
-from sextant.app.config import read_config
+from sextant.project.config import read_config
 from sextant.formats.native import varint
 from sextant.kernel.errors import SextantError
 from sextant.server.client import TelemetryClient

@@ -158,7 +158,7 @@ def work(root: Path, number: int, seconds: float, seed: int, lease_s: float, *, 
 
     if lease_s:
         limits.LEASE_S = lease_s  # before anything reads it
-    from sextant.app.config import read_config
+    from sextant.project.config import read_config
     from sextant.app.platform import LocalPlatform
 
     clock = jumping(seed) if jump else None
@@ -227,7 +227,7 @@ def together(
 ) -> dict[str, Any]:
     """Let the processes work for some seconds in the folder `root`; return what was done and what
     is wrong. `state`, `schema`: a Postgres instead of SQLite."""
-    from sextant.app.config import read_config
+    from sextant.project.config import read_config
     from sextant.app.platform import LocalPlatform
 
     settings = f'state = "{state}"\nschema = "{schema}"\n' if state else ""

@@ -280,7 +280,7 @@ def _groups(homes: dict[str, tuple[str, ...]]) -> Iterator[tuple[str, list[str]]
         "sextant.author.declare": "Declarations",
         "sextant.author.checks": "Checks",
         "sextant.kernel.partitions": "What functions receive",
-        "sextant.engine.context": "What functions receive",
+        "sextant.kinds.dataset.context": "What functions receive",
         "sextant.app.notebook": "Notebooks",
     }
     seen: dict[str, list[str]] = {title: [] for title in titles.values()}
@@ -570,7 +570,7 @@ def _area(code: str) -> str:
 
 def settings() -> str:
     """Return the page of `sextant.toml` and of the environment variables."""
-    from sextant.app.config import Config, Scrape, Server, Telemetry, _Keys
+    from sextant.project.config import Config, Scrape, Server, Telemetry, _Keys
 
     variables = {
         "SEXTANT_USER": "who acts, instead of the login name",

@@ -61,7 +61,7 @@ class Story:
     def year(self, *, daily: bool) -> None:
         """Every day of the year arrives, is checked and published."""
         from sextant.app.watch import days_of
-        from sextant.engine.plan import Request
+        from sextant.kinds.dataset.plan import Request
 
         request = Request(partitions=(FIRST, LAST))
         chapter("The year arrives" + (", one day at a time" if daily else " in one backfill"))
@@ -225,7 +225,7 @@ class Story:
     # ------------------------------------------------------------ inside
 
     def force(self, day: str) -> Any:
-        from sextant.engine.plan import Request
+        from sextant.kinds.dataset.plan import Request
 
         self.p.load()
         return self.p.runs.run(
@@ -292,7 +292,7 @@ def chapter(title: str) -> None:
 
 
 def _request() -> Any:
-    from sextant.engine.plan import Request
+    from sextant.kinds.dataset.plan import Request
 
     return Request()
 

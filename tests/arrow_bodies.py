@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet as pq
 
-from sextant.engine import bodies
+from sextant.kinds.dataset import bodies
 
 
 def packed(table: pa.Table, form: str, **options: Any) -> bytes:

@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 
-from sextant.app import loading, platform as composition
-from sextant.app.bundle import digest_of, scan
-from sextant.app.config import Config, read_config
+from sextant.app import platform as composition
+from sextant.project import loading
+from sextant.project.bundle import digest_of, scan
+from sextant.project.config import Config, read_config
 from sextant.app.opening import import_project
 from sextant.app.platform import LocalPlatform
 from sextant.app.runs import RunReport
 from sextant.author.assemble import assemble
-from sextant.engine.fingerprint import Fingerprints
-from sextant.engine.plan import Request
+from sextant.project.fingerprint import Fingerprints
+from sextant.kinds.dataset.plan import Request
 from sextant.kernel.nouns import Manifest, Principal
 
 HEAD = """

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
         team,
         window,
     )
-    from sextant.engine.context import Context
     from sextant.kernel.partitions import Partition
+    from sextant.kinds.dataset.context import Context
 
 _HOMES = {
     "sextant.app.notebook": ("open",),
@@ -79,7 +79,7 @@ _HOMES = {
         "team",
         "window",
     ),
-    "sextant.engine.context": ("Context",),
+    "sextant.kinds.dataset.context": ("Context",),
     "sextant.kernel.partitions": ("Partition",),
 }
 _EXPORTS = {name: home for home, names in _HOMES.items() for name in names}
@@ -105,8 +105,8 @@ def __dir__() -> list[str]:
 
 
 class _Face(ModuleType):
-    """Importing a subpackage sets it as an attribute of its parent: `sextant.policy`, the package,
-    must not hide `policy`, the author's word."""
+    """Importing a subpackage sets it as an attribute of its parent: `sextant.project`, the package,
+    must not hide `project`, the author's word."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not (name in _EXPORTS and isinstance(value, ModuleType)):

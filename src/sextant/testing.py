@@ -26,9 +26,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sextant.engine.plan import Request
 from sextant.kernel.clock import Clock, ManualClock, from_datetime
 from sextant.kernel.nouns import CheckResult, CheckSpec, Principal
+from sextant.kinds.dataset.plan import Request
 
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
@@ -69,9 +69,9 @@ def platform(
     toml      text for `sextant.toml` instead of the project's
     Raises    ProjectError when the project cannot be loaded
     """
-    from sextant.app.config import FILE, read_config
     from sextant.app.pin import remove_pin
     from sextant.app.platform import LocalPlatform
+    from sextant.project.config import FILE, read_config
 
     with tempfile.TemporaryDirectory(prefix="sextant-test-") as folder, _imports_of(folder):
         root = Path(folder) / "project"
@@ -119,7 +119,7 @@ def check(
     """
     import polars as pl
 
-    from sextant.domains.dataops.checks import evaluate
+    from sextant.kinds.dataset.checks import evaluate
     from sextant.stores.lake import frames
 
     def rows(value: Any) -> pl.DataFrame:

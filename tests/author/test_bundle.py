@@ -7,9 +7,10 @@ import zipfile
 
 import pytest
 
-from sextant.app import bundle, loading
-from sextant.app.bundle import digest_of, pack, scan, unpack
-from sextant.app.config import read_config
+from sextant.project import loading
+from sextant.project import bundle
+from sextant.project.bundle import digest_of, pack, scan, unpack
+from sextant.project.config import read_config
 from sextant.kernel.errors import Damaged, ProjectError
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sextant.app.config import Config, find_config, read_config
+from sextant.project.config import Config, find_config, read_config
 from sextant.kernel.errors import NotFound, ProjectError
 
 

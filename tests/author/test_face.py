@@ -44,16 +44,16 @@ def test_importing_loads_nothing_heavy():
 
 
 def test_a_package_of_the_same_name_does_not_hide_the_authors_word():
-    """`sx.policy(...)` would be a module as soon as anything imports the package
-    `sextant.policy`."""
+    """`sx.project(...)` would be a module as soon as anything imports the package
+    `sextant.project`."""
     code = (
-        "import sextant as sx; import sextant.policy; print(callable(sx.policy)); from "
-        "sextant.policy import __name__ as n; print(n)"
+        "import sextant as sx; import sextant.project; print(callable(sx.project)); from "
+        "sextant.project import __name__ as n; print(n)"
     )
     out = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout
-    assert out == "True\nsextant.policy\n"
+    assert out == "True\nsextant.project\n"
 
 
 def test_an_unknown_name_is_an_attribute_error():

@@ -9,8 +9,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from sextant.app.config import read_config
-from sextant.app.loading import load
+from sextant.project.config import read_config
+from sextant.project.loading import load
 from sextant.app.opening import open_project
 from sextant.kernel.partitions import Partition, Partitioning
 

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from sextant.app.bundle import pack, unpack
-from sextant.app.config import read_config
-from sextant.app.loading import load, unchanged
+from sextant.project.bundle import pack, unpack
+from sextant.project.config import read_config
+from sextant.project.loading import load, unchanged
 from sextant.app.opening import open_project
 from sextant.kernel.errors import ProjectError
 

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from sextant.app.secrets import LocalSecrets, Redactor, for_order, redact
+from sextant.project.secrets import LocalSecrets, Redactor, for_order, redact
 from sextant.kernel.errors import Denied, NotFound, ProjectError
 from sextant.kernel.nouns import Asset, Build, Code, WorkOrder
 

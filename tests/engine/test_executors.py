@@ -14,8 +14,8 @@ import msgspec
 import pytest
 from shop_project import HEAD, load_here
 
-from sextant.app import bundle
-from sextant.app.config import read_config
+from sextant.project import bundle
+from sextant.project.config import read_config
 from sextant.engine.executors.inline import InlineExecutor
 from sextant.engine.executors.process import ProcessExecutor
 from sextant.kernel.errors import Damaged

@@ -18,7 +18,9 @@ from pyarrow import parquet as pq
 
 from sextant.app.operations import Operations
 from sextant.app.platform import LocalPlatform
-from sextant.engine import bodies, columnar, streams
+from sextant.kinds.dataset import streams
+from sextant.kinds.dataset import columnar
+from sextant.kinds.dataset import bodies
 from sextant.kernel.errors import BadRows
 from sextant.stores.lake import frames
 

@@ -11,7 +11,7 @@ from orders_project import CUT, OTHER, TWO, expire, parts, take_over
 import sextant
 from sextant.app.keeping import collect
 from sextant.engine.leases import Leases
-from sextant.engine.plan import Request
+from sextant.kinds.dataset.plan import Request
 from sextant.kernel.errors import Busy, StorageError
 
 SRC = str(Path(sextant.__file__).parents[1])
@@ -19,7 +19,7 @@ SRC = str(Path(sextant.__file__).parents[1])
 
 HOLDER = """
 import sys, threading
-from sextant.app.config import read_config
+from sextant.project.config import read_config
 from sextant.app.platform import LocalPlatform
 from sextant.engine.leases import Leases
 from pathlib import Path

@@ -4,8 +4,8 @@ back."""
 import pytest
 from orders_project import CUT, ORDERS, TWO, parts
 
-from sextant.engine.plan import Request
-from sextant.engine.tables import RunTable, Staged, StepOutput
+from sextant.kinds.dataset.plan import Request
+from sextant.kinds.dataset.tables import RunTable, Staged, StepOutput
 from sextant.kernel.errors import Conflict, NotFound
 from sextant.stores.lake import frames
 

@@ -3,7 +3,7 @@
 import pytest
 from orders_project import parts
 
-from sextant.engine.plan import Request
+from sextant.kinds.dataset.plan import Request
 
 BODY = """
 AMOUNT = 1

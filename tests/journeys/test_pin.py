@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from sextant.app.config import read_config
+from sextant.project.config import read_config
 from sextant.app.operations import Operations
 from sextant.app.pin import remove_pin
 from sextant.app.platform import LocalPlatform

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sextant.app.config import Pin, read_config
+from sextant.project.config import Pin, read_config
 from sextant.app.operations import Operations
 from sextant.app.pin import remove_pin, write_pin
 from sextant.app.platform import LocalPlatform

@@ -277,7 +277,7 @@ def test_merged_files_are_recorded_and_a_changed_one_is_not_merged(made: Any) ->
 
 def test_a_copied_project_is_verified_again(made: Any, tmp_path: Path) -> None:
     """What was remembered of the files of one folder would be believed of another's."""
-    from sextant.app.config import read_config
+    from sextant.project.config import read_config
 
     target = tmp_path / "copy"
     shutil.copytree(made.root, target, ignore=shutil.ignore_patterns("copy"))

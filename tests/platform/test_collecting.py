@@ -13,7 +13,7 @@ from sextant.app import keeping
 from sextant.app.keeping import collect, collect_when_due
 from sextant.app.operations import Operations
 from sextant.engine.leases import Leases
-from sextant.engine.plan import Request
+from sextant.kinds.dataset.plan import Request
 from sextant.kernel.errors import Busy, Denied
 from sextant.kernel.nouns import Principal
 from sextant.kernel.ports import Write
@@ -146,7 +146,7 @@ def test_a_version_that_is_taken_up_meanwhile_does_not_expire(
 
 def test_a_blob_that_one_fold_replaces_is_left_for_runs_that_read_it(p: Any) -> None:
     """If this fails, a run that has begun cannot read the rows that were pushed before it."""
-    from sextant.app import inbox
+    from sextant.kinds.dataset import inbox
 
     push(p)
     (old,) = {row[0] for row in p.state.read("inbox_blobs")}

@@ -25,7 +25,7 @@ from sextant.app.platform import LocalPlatform
 from sextant.app.port import RunProgress
 from sextant.app.runs import RunReport
 from sextant.app.watch import watch
-from sextant.engine.plan import Request
+from sextant.kinds.dataset.plan import Request
 from sextant.kernel.errors import Conflict
 
 SRC = str(Path(sextant.__file__).parents[1])

@@ -10,7 +10,7 @@ import pytest
 from sextant import testing
 from sextant.app.runs import RunReport
 from sextant.app.watch import next_tick, tick, watch
-from sextant.engine.plan import Request
+from sextant.kinds.dataset.plan import Request
 from sextant.kernel import clock
 
 OPS = '''

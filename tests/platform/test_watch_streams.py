@@ -11,8 +11,8 @@ from sextant import testing
 from sextant.app import watch as watching
 from sextant.app.operations import Operations
 from sextant.app.watch import tick, watch
-from sextant.engine import streams
-from sextant.engine.plan import Request
+from sextant.kinds.dataset import streams
+from sextant.kinds.dataset.plan import Request
 from sextant.kernel import limits
 from sextant.kernel.clock import NS
 

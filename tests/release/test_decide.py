@@ -10,7 +10,7 @@ import pytest
 
 from sextant.kernel.errors import ProjectError
 from sextant.kernel.nouns import Asset, Need, Principal, Rule
-from sextant.policy.decide import DEFAULT, Decision, Known, check_rules, combine, decide
+from sextant.authorization.decide import DEFAULT, Decision, Known, check_rules, combine, decide
 
 KNOWN = Known(
     kinds=frozenset({"dataset", "pipeline"}),

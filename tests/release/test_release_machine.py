@@ -37,7 +37,7 @@ from sextant.kernel.ports import Receipt, Write
 from sextant.ledger.log import Ledger
 from sextant.ledger.projections import PROJECTED, EnvCreated, Held
 from sextant.ledger.rebuild import projected
-from sextant.policy.decide import Decision
+from sextant.authorization.decide import Decision
 from sextant.release.machine import TRANSITIONS
 from sextant.release.releases import Releases, Verdict, still
 from sextant.stores.state import scratch

@@ -14,7 +14,7 @@ from sextant.kernel.ids import Ids
 from sextant.kernel.nouns import Incident, Move, Need, Principal, Release, Signal, Strategy
 from sextant.kernel.ports import Write
 from sextant.ledger.log import Ledger
-from sextant.policy.decide import Decision
+from sextant.authorization.decide import Decision
 from sextant.release.releases import Instant, Releases, Verdict
 from sextant.stores.state.sqlite import SqliteState
 

@@ -5,8 +5,8 @@ import pytest
 
 from sextant.kernel.errors import ProjectError
 from sextant.kernel.nouns import Rule
-from sextant.policy.conditions import comparisons, parse, possible_verbs, tokens
-from sextant.policy.decide import FACT_VERBS, VERBS, Known, check_rules
+from sextant.authorization.conditions import comparisons, parse, possible_verbs, tokens
+from sextant.authorization.decide import FACT_VERBS, VERBS, Known, check_rules
 
 KNOWN = Known(
     kinds=frozenset({"dataset", "pipeline"}),
@@ -125,7 +125,7 @@ def test_a_condition_nested_too_deeply_is_an_error_of_the_project() -> None:
 
 
 def test_every_fact_has_its_verbs() -> None:
-    from sextant.policy.decide import FIELDS
+    from sextant.authorization.decide import FIELDS
 
     assert set(FACT_VERBS) == set(FIELDS["context"])
     assert {verb for verbs in FACT_VERBS.values() for verb in verbs} <= set(VERBS)

@@ -14,7 +14,7 @@ from sextant.app.platform import LocalPlatform
 from sextant.app.port import OPERATIONS, Operation, Platform
 from sextant.app.remote import connect
 from sextant.kernel.errors import Denied, SextantError, WorldError
-from sextant.policy.decide import VERBS
+from sextant.authorization.decide import VERBS
 
 CASES = Path(__file__).parents[1] / "cases" / "access"
 OPS = """

@@ -15,7 +15,7 @@ from served import Serving, serve
 from shop_project import Shop
 
 import sextant as sx
-from sextant.app import export
+from sextant.kinds.dataset import export
 from sextant.app.notebook import Opened
 from sextant.cli.main import call
 from sextant.kernel.errors import NotFound, UsageError, UserError

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sextant.app.config import Scrape
+from sextant.project.config import Scrape
 from sextant.kernel.clock import ManualClock
 from sextant.kernel.errors import SextantError, UsageError, WorldError
 from sextant.server import outgoing

@@ -13,11 +13,13 @@ from served import Serving, serve
 from shop_project import Shop, run
 from test_api import ask
 
-from sextant.app import inbox
+from sextant.kinds.dataset import inbox
 from sextant.app.keeping import collect
 from sextant.app.operations import Operations
 from sextant.app.remote import connect
-from sextant.engine import bodies, columnar, streams
+from sextant.kinds.dataset import streams
+from sextant.kinds.dataset import columnar
+from sextant.kinds.dataset import bodies
 from sextant.formats import arrow, parquet
 from sextant.kernel.clock import NS, ManualClock
 from sextant.kernel.errors import BadData, BadRows, ProjectError, SextantError, UsageError
@@ -344,7 +346,7 @@ def test_a_large_file_goes_in_batches_and_nothing_twice(
     shop: Shop, suffix: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If this fails, a command that is repeated after a failure doubles rows, or loses some."""
-    from sextant.app.inbox import Inbox
+    from sextant.kinds.dataset.inbox import Inbox
     from sextant.cli import rows_file
 
     monkeypatch.setattr(rows_file, "PUSHED_CUT_ROWS", 10)

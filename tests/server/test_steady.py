@@ -12,7 +12,7 @@ import pytest
 from served import serve
 from shop_project import Shop
 
-from sextant.engine.versions import Versions
+from sextant.ledger.versions import Versions
 from sextant.kernel.nouns import Version
 from sextant.server import coordinator, slow
 from sextant.server.coordinator import Coordinator

@@ -7,10 +7,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from shop_project import Shop, run
 
-from sextant.app import inbox
+from sextant.kinds.dataset import inbox
 from sextant.app.operations import Operations
 from sextant.app.platform import LocalPlatform
-from sextant.engine import streams
+from sextant.kinds.dataset import streams
 from sextant.kernel.errors import BadRows
 
 OPS = """

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from shop_project import Shop, run
 
-from sextant.app import inbox
+from sextant.kinds.dataset import inbox
 from sextant.app.operations import Operations
 from sextant.app.platform import LocalPlatform
-from sextant.engine import bodies, keys, streams
+from sextant.kinds.dataset import streams
+from sextant.kinds.dataset import keys
+from sextant.kinds.dataset import bodies
 from sextant.kernel.clock import NS, ManualClock
 from sextant.kernel.ports import Statement, Write
 

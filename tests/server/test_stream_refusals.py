@@ -13,7 +13,7 @@ from test_api import ask
 from sextant.app.operations import Operations
 from sextant.app.platform import LocalPlatform
 from sextant.app.remote import connect
-from sextant.engine import streams
+from sextant.kinds.dataset import streams
 from sextant.kernel.errors import BadData, Conflict, NotFound, UsageError
 from sextant.kernel.nouns import Principal
 from sextant.kernel.ports import Statement, Write

@@ -9,7 +9,7 @@ import pytest
 from shop_project import Shop, run
 
 from sextant.app.operations import Operations
-from sextant.engine import bodies
+from sextant.kinds.dataset import bodies
 from sextant.kernel.errors import BadData, Busy, Denied, UsageError
 from sextant.kernel.nouns import Principal
 
@@ -79,7 +79,7 @@ def test_what_was_taken_survives_a_kill(shop: Shop) -> None:
 import os, signal, sys
 from pathlib import Path
 from sextant.app.operations import Operations
-from sextant.engine import bodies
+from sextant.kinds.dataset import bodies
 from sextant.app.platform import LocalPlatform
 Operations(LocalPlatform.open(Path(sys.argv[1]))).push("prices", [{"id": "a", "at": "2026-01-01T08:00:00Z", "price": 1.0}], batch="b1")
 os.kill(os.getpid(), signal.SIGKILL)
@@ -139,7 +139,7 @@ def test_who_may_push(shop: Shop) -> None:
 
 def test_a_full_inbox_says_come_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, rows pile up without a bound while nothing publishes them."""
-    from sextant.app import inbox
+    from sextant.kinds.dataset import inbox
 
     monkeypatch.setattr(inbox, "INBOX_BATCHES_MAX", 2)
     shop.write(_OPS)
@@ -156,7 +156,7 @@ def test_a_full_inbox_says_come_again(shop: Shop, monkeypatch: pytest.MonkeyPatc
 
 def test_many_small_batches_become_few_blobs(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, a day of pushed rows is read from thousands of files."""
-    from sextant.app import inbox
+    from sextant.kinds.dataset import inbox
 
     monkeypatch.setattr(inbox, "INBOX_PARTS_MAX", 3)
     shop.write(_OPS)

@@ -25,11 +25,13 @@ import msgspec
 from shop_project import load_here
 
 from sextant.app import platform as composition
-from sextant.app.config import read_config
+from sextant.project.config import read_config
 from sextant.app.platform import LocalPlatform
-from sextant.engine import bodies, history, leases, streams
-from sextant.engine.plan import Plan, Request
-from sextant.engine.versions import changed
+from sextant.engine import history, leases
+from sextant.kinds.dataset import streams
+from sextant.kinds.dataset import bodies
+from sextant.kinds.dataset.plan import Plan, Request
+from sextant.ledger.versions import changed
 from sextant.kernel.clock import NS, ManualClock
 from sextant.kernel.errors import Busy, SextantError, UserError
 from sextant.kernel.ids import Ids

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from sextant.app import access as accounts
-from sextant.app.config import read_config
+from sextant.project.config import read_config
 from sextant.app.operations import Operations
 from sextant.app.platform import LocalPlatform
 from sextant.kernel.clock import NS, ManualClock
 from sextant.kernel.errors import Denied, SextantError, UserError
 from sextant.kernel.nouns import SCOPES, Asset, Move, Need, Principal, Rule, Strategy
-from sextant.policy.decide import DEFAULT, VERBS, Decision, decide
+from sextant.authorization.decide import DEFAULT, VERBS, Decision, decide
 from sextant.stores.access import Account, Session
 
 DAY = 86400 * NS

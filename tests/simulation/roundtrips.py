@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from sextant import testing
 from sextant.engine.executors import perform as performing
-from sextant.engine.tables import merge_schema
+from sextant.kinds.dataset.tables import merge_schema
 from sextant.kernel.nouns import FileSet, InputRef, WorkOrder, WorkResult
 from sextant.stores.lake import types
 

@@ -13,7 +13,7 @@ from remote_writer import HEADERS, STALE, TYPE, request, series
 from served import Serving
 from telemetry_process import Telemetry
 
-from sextant.app.config import Scrape
+from sextant.project.config import Scrape
 from sextant.kernel.clock import SystemClock
 from sextant.server.scrape import Scraper
 

@@ -12,7 +12,7 @@ import pytest
 from remote_writer import HEADERS, TYPE, request, series
 from telemetry_process import Telemetry
 
-from sextant.app.config import Scrape
+from sextant.project.config import Scrape
 from sextant.formats import exposition
 from sextant.kernel import limits
 from sextant.kernel.clock import ManualClock

@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from sextant.domains import dataops
-from sextant.domains.dataops.checks import _ROWS, _WHOLE, evaluate
+from sextant.kinds.dataset.checks import _ROWS, _WHOLE, evaluate
 from sextant.kernel.clock import from_datetime
 from sextant.kernel.errors import ProjectError
 from sextant.kernel.limits import SAMPLES_PER_CHECK_MAX

@@ -103,7 +103,7 @@ PROMOTIONS = (
 @pytest.mark.parametrize(("one", "other", "both"), PROMOTIONS)
 def test_one_function_decides_what_widens(one: str, other: str, both: str | None) -> None:
     """The check would let through what the lake refuses, or refuse what it can hold."""
-    from sextant.domains.dataops.checks.whole import fits
+    from sextant.kinds.dataset.checks.whole import fits
     from sextant.stores.lake.evolution import evolve, to_arrow_schema
 
     merged = types.merged(types.type_of(one), types.type_of(other))

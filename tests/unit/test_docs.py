@@ -253,7 +253,7 @@ def test_options_that_texts_name_exist() -> None:
 
 def test_settings_that_texts_name_exist() -> None:
     """If this fails, a page tells people to write what `sextant.toml` refuses."""
-    from sextant.app.config import Server, Telemetry, _Keys
+    from sextant.project.config import Server, Telemetry, _Keys
 
     tables = {"server": Server, "telemetry": Telemetry}
     found = 0
@@ -347,7 +347,7 @@ def test_event_types_that_texts_name_exist(generate: ModuleType) -> None:
 def test_the_fields_of_policies_are_all_explained() -> None:
     """If this fails, the page of policies names a verb or a field that rules do not know, or is
     silent about one."""
-    from sextant.policy.decide import FIELDS, VERBS
+    from sextant.authorization.decide import FIELDS, VERBS
 
     text = (DOCS / "how-to" / "second-pair-of-eyes.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (`[^|]+) \| ([^|]+) \|$", text.partition("## Fields")[2], re.MULTILINE)

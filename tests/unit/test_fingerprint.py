@@ -11,7 +11,7 @@ import textwrap
 
 import pytest
 
-from sextant.engine.fingerprint import Fingerprints
+from sextant.project.fingerprint import Fingerprints
 
 HELPER = '''
 """Helpers."""
@@ -491,7 +491,7 @@ def test_the_folder_does_not_count(tmp_path):
 def fresh(folder, *flags, seed="0"):
     code = (
         f"import sys; sys.path.insert(0, {str(folder)!r}); sys.dont_write_bytecode = True\nfrom "
-        "pathlib import Path\nimport ops\nfrom sextant.engine.fingerprint import "
+        "pathlib import Path\nimport ops\nfrom sextant.project.fingerprint import "
         f"Fingerprints\nprint(Fingerprints(Path({str(folder)!r})).of(ops.step).digest)"
     )
     import os

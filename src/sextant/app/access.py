@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from sextant.app.answers import AccountSeen, TokenMade, TokenSeen
-from sextant.app.config import login
 from sextant.app.port import ROLES
 from sextant.kernel.clock import NS, iso
 from sextant.kernel.errors import Denied, NotFound, UsageError
@@ -29,6 +28,7 @@ from sextant.kernel.limits import (
 from sextant.kernel.nouns import SCOPES, Event, Principal
 from sextant.kernel.ports import Write
 from sextant.ledger.log import entries
+from sextant.project.config import login
 from sextant.stores.access import AccessStore, Account, Session, Token
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sextant.app.config import FILE, OWN, Config, Pin, read_config
 from sextant.kernel.clock import SystemClock, iso
 from sextant.kernel.errors import Damaged, NotFound, SextantError, UserError
+from sextant.project.config import FILE, OWN, Config, Pin, read_config
 from sextant.stores.files import tighten
 from sextant.stores.lake.iceberg import IcebergLake
 from sextant.stores.state import is_postgres

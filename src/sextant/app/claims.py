@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from sextant.engine.leases import Leases, live_leases, shown
-from sextant.engine.plan import Plan
-from sextant.engine.tables import RunTable
 from sextant.kernel.errors import Busy, Conflict
 from sextant.kernel.limits import RUN_WAIT_S
 from sextant.kernel.nouns import Release
 from sextant.kernel.ports import Statement
+from sextant.kinds.dataset.plan import Plan
+from sextant.kinds.dataset.tables import RunTable
 
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform

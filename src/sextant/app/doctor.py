@@ -12,9 +12,9 @@ import msgspec
 
 from sextant.app.answers import Finding
 from sextant.app.past import silent_rules
+from sextant.authorization.decide import check_rules
 from sextant.kernel.clock import iso, to_datetime
 from sextant.kernel.errors import SextantError
-from sextant.policy.decide import check_rules
 from sextant.stores import landlock
 
 if TYPE_CHECKING:
@@ -274,7 +274,7 @@ def _missing_files(p: "LocalPlatform") -> list[str]:
 
 
 def _has_secret(p: "LocalPlatform", name: str) -> bool:
-    from sextant.app.secrets import LocalSecrets
+    from sextant.project.secrets import LocalSecrets
 
     try:
         LocalSecrets(p.secrets_file).get(name)

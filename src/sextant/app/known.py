@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from sextant.app.config import find_config, read_config
+from sextant.project.config import find_config, read_config
 from sextant.stores.state.sqlite import SqliteReader, glance
 
 _FAR = 1 << 62

@@ -52,12 +52,12 @@ def main(folder: str, module: str, answer: str, files: str) -> int:
 
 
 def _load(folder: Path, module: str, files: Files) -> Answer:
-    from sextant.app.bundle import is_included
     from sextant.app.opening import import_project
     from sextant.author.assemble import assemble
-    from sextant.engine.datafiles import is_data
-    from sextant.engine.fingerprint import Fingerprints
     from sextant.kernel.errors import SextantError
+    from sextant.project.bundle import is_included
+    from sextant.project.datafiles import is_data
+    from sextant.project.fingerprint import Fingerprints
 
     try:
         collector = import_project(folder, module)

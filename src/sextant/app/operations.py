@@ -46,7 +46,6 @@ from sextant.app.answers import (
     VersionSeen,
     Why,
 )
-from sextant.app.inbox import columns_of
 from sextant.app.port import OPERATIONS, Operation, Progress, Role, RunProgress
 from sextant.app.telemetry import logs
 from sextant.app.telemetry import metrics as metrics_
@@ -55,15 +54,17 @@ from sextant.app.telemetry.asking import Asking
 from sextant.app.texts import checks_texts
 from sextant.app.views import Views, event_seen
 from sextant.app.visibility import Visibility
-from sextant.engine import bodies, history
+from sextant.engine import history
 from sextant.engine.execute import Done, Task
 from sextant.engine.leases import worker_of
-from sextant.engine.plan import Plan, Request, check_range
 from sextant.formats.values import plain
 from sextant.kernel.errors import BadData, NotFound, SextantError, UsageError
 from sextant.kernel.limits import NAME_CHARS_MAX, PAGE_ROWS, PAGE_ROWS_MAX, RUNNING_SHOWN_MAX
 from sextant.kernel.nouns import CheckResult, Principal, Release
 from sextant.kernel.texts import check_text
+from sextant.kinds.dataset import bodies
+from sextant.kinds.dataset.inbox import columns_of
+from sextant.kinds.dataset.plan import Plan, Request, check_range
 from sextant.ledger.log import entries
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ class Operations:
         columns: Sequence[str] = (),
         env: str = "",
     ) -> bytes:
-        from sextant.app.export import rows
+        from sextant.kinds.dataset.export import rows
 
         role = self._who().role  # "" = works on the project's own folder
         return rows(

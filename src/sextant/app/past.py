@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from sextant.engine.versions import changed
+from sextant.authorization.conditions import parse, possible_verbs
+from sextant.authorization.decide import VERBS, matches
 from sextant.kernel.errors import NotFound
 from sextant.kernel.limits import ACTIONS_REPLAYED_MAX
 from sextant.kernel.nouns import Asset, Principal, Release, Rule, actor_of
 from sextant.ledger.log import Entry, entries
 from sextant.ledger.projections import RunChanged
-from sextant.policy.conditions import parse, possible_verbs
-from sextant.policy.decide import VERBS, matches
+from sextant.ledger.versions import changed
 
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from sextant.app.config import FILE, Config, Pin
 from sextant.kernel.errors import UserError
+from sextant.project.config import FILE, Config, Pin
 from sextant.stores import files
 from sextant.stores.state import place_of
 

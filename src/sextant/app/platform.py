@@ -22,16 +22,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from sextant.app import bundle, loading
 from sextant.app.answers import Reported
 from sextant.app.claims import environment_guard, refuse_environment_in_use
-from sextant.app.config import OWN, Config, find_config, login, read_config
+from sextant.app.selection import selected
+from sextant.authorization.decide import DEFAULT, Decision, Known, check_rules, decide, wanted
 from sextant.engine.executors.inline import InlineExecutor
 from sextant.engine.executors.process import ProcessExecutor
-from sextant.engine.personal import PersonalColumns
-from sextant.engine.selection import selected
-from sextant.engine.tables import RunTable
-from sextant.engine.versions import Versions
 from sextant.kernel.clock import NS, Clock, SystemClock
 from sextant.kernel.errors import Busy, Conflict, Damaged, Denied, NotFound, ProjectError, UserError
 from sextant.kernel.ids import Ids
@@ -54,11 +50,15 @@ from sextant.kernel.nouns import (
     person_of,
 )
 from sextant.kernel.ports import Executor, Write
+from sextant.kinds.dataset.personal import PersonalColumns
+from sextant.kinds.dataset.publish import DatasetKind, Published, Publisher
+from sextant.kinds.dataset.tables import RunTable
 from sextant.ledger.log import Ledger, entries, event
 from sextant.ledger.projections import AssetDeclared, EnvCreated, ProjectLoaded, VersionRelocated
 from sextant.ledger.rebuild import bring_up_to_date
-from sextant.policy.decide import DEFAULT, Decision, Known, check_rules, decide, wanted
-from sextant.release.publish import DatasetKind, Published, Publisher
+from sextant.ledger.versions import Versions
+from sextant.project import bundle, loading
+from sextant.project.config import OWN, Config, find_config, login, read_config
 from sextant.release.releases import Instant, Releases
 from sextant.release.signals import GLASS, close_passed, evidence
 from sextant.stores.blobs.local import LocalBlobs
@@ -69,7 +69,7 @@ from sextant.stores.verified import mark_of, memory
 
 if TYPE_CHECKING:
     from sextant.app.access import Access
-    from sextant.app.inbox import Inbox
+    from sextant.kinds.dataset.inbox import Inbox
 
 _WAITS = (
     "run",
@@ -214,7 +214,7 @@ class LocalPlatform:
     @functools.cached_property
     def inbox(self) -> "Inbox":
         """Rows that others push."""
-        from sextant.app.inbox import Inbox
+        from sextant.kinds.dataset.inbox import Inbox
 
         return Inbox(self)
 

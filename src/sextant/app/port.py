@@ -42,9 +42,9 @@ from sextant.app.answers import (
     Why,
 )
 from sextant.app.runs import RunReport
-from sextant.engine.plan import Plan
 from sextant.kernel.limits import PAGE_ROWS
 from sextant.kernel.nouns import CheckResult, Noun, Release
+from sextant.kinds.dataset.plan import Plan
 
 Role = Literal["viewer", "operator", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)  # each may do what those before it may

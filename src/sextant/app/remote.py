@@ -145,7 +145,7 @@ def _method(operation: Operation) -> Callable[..., Any]:
             sent = given.pop(operation.body)
             content_type = given.pop("content_type", content_type)
             if not isinstance(sent, bytes):
-                from sextant.engine.bodies import as_json  # most commands do not need it
+                from sextant.kinds.dataset.bodies import as_json  # most commands do not need it
 
                 sent, content_type = as_json(sent), "application/json"
             body = sent

@@ -8,18 +8,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from sextant.app.claims import Claim, Prepared, Waiting, claim, environment_guard, hold
-from sextant.engine import columns, keys
-from sextant.engine import plan as planning
+from sextant.authorization.decide import Decision, combine
 from sextant.engine.execute import Done, Outcome, Started, Task, execute
-from sextant.engine.expect import expected
 from sextant.engine.history import History, Record
-from sextant.engine.holds import Holds
 from sextant.engine.leases import FencedState, Leases, is_alive
-from sextant.engine.plan import Plan, Request, Scene
-from sextant.engine.reasons import Declared, causes
-from sextant.engine.tables import RunTable, Staged, merge_schema
-from sextant.engine.versions import changed
-from sextant.engine.work import DataWork
 from sextant.kernel.errors import (
     Busy,
     Conflict,
@@ -47,17 +39,12 @@ from sextant.kernel.nouns import (
     actor_of,
 )
 from sextant.kernel.ports import Statement, Write
-from sextant.ledger.log import entries
-from sextant.ledger.projections import (
-    AssetDeclared,
-    ChecksCompleted,
-    ProjectLoaded,
-    RunChanged,
-    stored_run,
-)
-from sextant.policy.decide import Decision, combine
-from sextant.release import signals
-from sextant.release.publish import (
+from sextant.kinds.dataset import columns, keys
+from sextant.kinds.dataset import plan as planning
+from sextant.kinds.dataset.expect import expected
+from sextant.kinds.dataset.holds import Holds
+from sextant.kinds.dataset.plan import Plan, Request, Scene
+from sextant.kinds.dataset.publish import (
     NOTHING_MOVED,
     Decide,
     Moved,
@@ -67,6 +54,19 @@ from sextant.release.publish import (
     undo_table,
     withdrawn_in,
 )
+from sextant.kinds.dataset.reasons import Declared, causes
+from sextant.kinds.dataset.tables import RunTable, Staged, merge_schema
+from sextant.kinds.dataset.work import DataWork
+from sextant.ledger.log import entries
+from sextant.ledger.projections import (
+    AssetDeclared,
+    ChecksCompleted,
+    ProjectLoaded,
+    RunChanged,
+    stored_run,
+)
+from sextant.ledger.versions import changed
+from sextant.release import signals
 
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from sextant.app.config import FILE, Pin, is_ledger_id, read_config
 from sextant.kernel.errors import BadData, Conflict, Damaged, NotFound, SextantError
 from sextant.kernel.nouns import Principal
 from sextant.kernel.ports import Statement, Write
+from sextant.project.config import FILE, Pin, is_ledger_id, read_config
 from sextant.stores.files import locked
 from sextant.stores.state import is_postgres
 

@@ -27,13 +27,8 @@ from sextant.app.answers import (
     Status,
     VersionSeen,
 )
-from sextant.app.inbox import Refusal, columns_of
 from sextant.app.visibility import Visibility
-from sextant.domains.dataops.checks.finding import MASK
-from sextant.engine import keys
 from sextant.engine.history import History
-from sextant.engine.plan import Request, order
-from sextant.engine.versions import changed
 from sextant.formats.values import plain, records, text
 from sextant.kernel.clock import from_datetime, iso
 from sextant.kernel.errors import Denied, NotFound, UsageError, UserError
@@ -53,8 +48,13 @@ from sextant.kernel.nouns import (
 )
 from sextant.kernel.partitions import ALL
 from sextant.kernel.ports import Row
+from sextant.kinds.dataset import keys
+from sextant.kinds.dataset.checks.finding import MASK
+from sextant.kinds.dataset.inbox import Refusal, columns_of
+from sextant.kinds.dataset.plan import Request, order
 from sextant.ledger.log import Entry, entries
 from sextant.ledger.projections import stored_run
+from sextant.ledger.versions import changed
 
 if TYPE_CHECKING:
     import polars as pl

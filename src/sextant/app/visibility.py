@@ -13,9 +13,9 @@ import msgspec
 
 from sextant.app.answers import EventSeen
 from sextant.engine.history import Record
-from sextant.engine.personal import PersonalColumns
 from sextant.kernel.nouns import CheckResult, Incident, Release, Signal, Version
 from sextant.kernel.personal import HIDDEN, STOPPED, TEXTS
+from sextant.kinds.dataset.personal import PersonalColumns
 from sextant.ledger.projections import RunChanged
 
 if TYPE_CHECKING:

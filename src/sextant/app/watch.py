@@ -15,14 +15,14 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from sextant.engine import keys, streams
-from sextant.engine import plan as planning
-from sextant.engine.plan import Request
 from sextant.kernel.clock import NS, from_datetime, to_datetime
 from sextant.kernel.errors import Busy, SextantError, UsageError, UserError
 from sextant.kernel.limits import INBOX_BATCHES_EARLY, RUNS_SCHEDULED_MAX
 from sextant.kernel.nouns import Manifest, Release
 from sextant.kernel.partitions import ALL
+from sextant.kinds.dataset import keys, streams
+from sextant.kinds.dataset import plan as planning
+from sextant.kinds.dataset.plan import Request
 from sextant.ledger.projections import stored_run
 
 if TYPE_CHECKING:

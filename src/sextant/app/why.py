@@ -10,12 +10,12 @@ import msgspec
 
 from sextant.app.answers import Change, GraphNode, Link, Why
 from sextant.app.visibility import Visibility
-from sextant.engine.versions import changed
 from sextant.kernel.clock import iso
 from sextant.kernel.errors import NotFound
 from sextant.kernel.nouns import Asset, Incident, Release, Signal
 from sextant.ledger.log import entries
 from sextant.ledger.projections import stored_run
+from sextant.ledger.versions import changed
 from sextant.release.signals import CHECK_FAILED
 
 if TYPE_CHECKING:

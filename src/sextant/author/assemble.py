@@ -16,8 +16,6 @@ from sextant.author.collect import Collector, Place, name_problem, near
 from sextant.author.columns import column_reads
 from sextant.author.declared import Dataset, Kpi, PythonCheck, Slots, SqlDataset, Stream
 from sextant.author.lineage import lineage
-from sextant.engine import streams
-from sextant.engine.fingerprint import Fingerprint
 from sextant.kernel.errors import ProjectError
 from sextant.kernel.lengths import length_s
 from sextant.kernel.limits import ASSETS_MAX
@@ -35,6 +33,8 @@ from sextant.kernel.nouns import (
 )
 from sextant.kernel.partitions import Partitioning
 from sextant.kernel.personal import reached_assets
+from sextant.kinds.dataset import streams
+from sextant.project.fingerprint import Fingerprint
 
 _KEEP, _KEEP_STREAM = "30d", "1d"  # undo windows where a project says none
 Fingerprinter = Callable[[Callable[..., Any]], Fingerprint]

@@ -506,7 +506,7 @@ def stream(
     keep       how long versions that are no longer live keep their bytes: 1d when left out, as
                a stream has many
     """
-    from sextant.engine.streams import DELETED, is_type
+    from sextant.kinds.dataset.streams import DELETED, is_type
     from sextant.stores.lake.types import PARTITION
 
     refuse_unknown("stream", unknown, stream.__kwdefaults__)

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 import click
 
+from sextant.authorization.decide import wanted
 from sextant.cli import complete
 from sextant.cli.output import as_json as json_option
 from sextant.cli.output import (
@@ -21,7 +22,6 @@ from sextant.cli.output import (
 from sextant.cli.progress import Progress
 from sextant.cli.work import finish, withdrawn_lines
 from sextant.formats.values import text as text_of
-from sextant.policy.decide import wanted
 
 
 @click.command()

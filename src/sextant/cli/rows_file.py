@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import msgspec
 
-from sextant.engine import bodies
 from sextant.formats import arrow, parquet
 from sextant.kernel.errors import BadData, BadRow, BadRows, UsageError
 from sextant.kernel.limits import PUSHED_ARRAY_BYTES_MAX, PUSHED_CUT_ROWS, REQUEST_BYTES_MAX
+from sextant.kinds.dataset import bodies
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -179,7 +179,7 @@ def _spooled(file: BinaryIO) -> BinaryIO:
 def _of_parquet(file: BinaryIO) -> "Iterable[pa.RecordBatch]":
     from pyarrow import parquet as pq
 
-    from sextant.engine import columnar
+    from sextant.kinds.dataset import columnar
 
     opened = pq.ParquetFile(file)
     columnar.check_parquet(opened.metadata)

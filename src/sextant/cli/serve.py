@@ -15,7 +15,7 @@ from sextant.kernel.limits import TOKEN_DAYS_MAX
 
 if TYPE_CHECKING:
     from sextant.app.answers import TokenSeen
-    from sextant.app.config import Config
+    from sextant.project.config import Config
 
 _ROLES = click.Choice(["viewer", "operator", "admin"])
 
@@ -38,7 +38,7 @@ _ROLES = click.Choice(["viewer", "operator", "admin"])
 def up(host: str, port: int | None, as_json: bool) -> None:
     """Serve the project: runs what is due, takes telemetry, answers the API and SQL. Ctrl-C ends it
     cleanly."""
-    from sextant.app.config import find_config, read_config
+    from sextant.project.config import find_config, read_config
     from sextant.server.supervisor import Supervisor
 
     start = click.get_current_context().find_root().obj["project"]

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
     from sextant.app.port import Platform
     from sextant.app.runs import RunReport
-    from sextant.engine.plan import Item, Plan, Request
     from sextant.kernel.nouns import CheckResult
+    from sextant.kinds.dataset.plan import Item, Plan, Request
 
 _SHOWN = 12
 only_option = click.option(

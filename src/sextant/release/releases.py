@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from sextant.authorization.decide import Decision, wanted
 from sextant.kernel.clock import Clock
 from sextant.kernel.errors import Conflict, Denied, NotFound, SextantError, UserError
 from sextant.kernel.ids import Ids
@@ -28,7 +29,6 @@ from sextant.kernel.nouns import (
 from sextant.kernel.ports import State, Statement, Write
 from sextant.ledger.log import event
 from sextant.ledger.projections import Held, VersionTainted, VersionUnheld, VersionWithdrawn
-from sextant.policy.decide import Decision, wanted
 from sextant.release.machine import Happening, advance, is_open, may_be_superseded
 
 _TAINT_MAX = 100_000  # versions that one withdrawal may taint

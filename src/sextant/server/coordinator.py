@@ -19,16 +19,16 @@ from typing import Any
 
 import msgspec
 
-from sextant.app.config import read_config
 from sextant.app.keeping import collect_when_due
 from sextant.app.platform import LocalPlatform
 from sextant.app.watch import watch
-from sextant.engine.plan import Request
 from sextant.kernel.errors import SextantError, WorldError
 from sextant.kernel.lengths import length_s
 from sextant.kernel.limits import API_THREADS
 from sextant.kernel.nouns import Principal
 from sextant.kernel.ports import Write
+from sextant.kinds.dataset.plan import Request
+from sextant.project.config import read_config
 from sextant.server import meter
 from sextant.server.client import TelemetryClient
 from sextant.server.feed import Feed

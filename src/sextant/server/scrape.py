@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
-from sextant.app.config import Scrape
 from sextant.formats import exposition
 from sextant.kernel import limits
 from sextant.kernel.clock import Clock
 from sextant.kernel.errors import BadData, SextantError, UsageError
 from sextant.kernel.lengths import length_s
+from sextant.project.config import Scrape
 from sextant.server.outgoing import fetch
 
 _ACCEPT = (

@@ -23,8 +23,8 @@ from typing import Any, TextIO
 
 import msgspec
 
-from sextant.app.config import OWN, Config
 from sextant.kernel.errors import Busy, UsageError, WorldError
+from sextant.project.config import OWN, Config
 from sextant.server.hold import hold_store
 from sextant.server.wire import CoordinatorStart, Ready
 from sextant.stores import landlock

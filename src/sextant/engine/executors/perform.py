@@ -25,9 +25,6 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sextant.engine import streams
-from sextant.engine.context import Context
-from sextant.engine.datafiles import not_in_bundle
 from sextant.kernel import registry
 from sextant.kernel.errors import BadData, ProjectError, SextantError, WorldError
 from sextant.kernel.nouns import (
@@ -43,6 +40,9 @@ from sextant.kernel.nouns import (
 )
 from sextant.kernel.partitions import ALL, Partition, Partitioning
 from sextant.kernel.personal import known, personal_columns
+from sextant.kinds.dataset import streams
+from sextant.kinds.dataset.context import Context
+from sextant.project.datafiles import not_in_bundle
 from sextant.stores.blobs.local import LocalBlobs
 from sextant.stores.lake import frames, types
 

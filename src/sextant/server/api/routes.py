@@ -27,10 +27,10 @@ from litestar.response import Stream
 from sextant.app.answers import Page
 from sextant.app.port import OPERATIONS, Operation, Platform, RunProgress
 from sextant.app.remote import API
-from sextant.engine.bodies import CONTENT_TYPES, JSON
 from sextant.formats.values import plain
 from sextant.kernel.errors import Bug, Busy, SextantError, UsageError
 from sextant.kernel.limits import RUNS_AT_ONCE_MAX
+from sextant.kinds.dataset.bodies import CONTENT_TYPES, JSON
 
 _LIFE_S = 10.0  # so often a quiet stream says that it lives
 _FORMS = {

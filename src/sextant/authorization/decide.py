@@ -16,9 +16,9 @@ from typing import Any, get_args, get_type_hints
 
 import msgspec
 
+from sextant.authorization import conditions
 from sextant.kernel.errors import ProjectError
 from sextant.kernel.nouns import ASSET_KINDS, Asset, Need, Principal, Rule
-from sextant.policy import conditions
 
 VERBS = (
     "run",

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sextant.domains.dataops.checks import rows, whole
-from sextant.domains.dataops.checks.finding import Context, Finding, Probe, Unanswerable
 from sextant.kernel.errors import ProjectError
 from sextant.kernel.limits import SAMPLES_PER_CHECK_MAX
 from sextant.kernel.nouns import CheckResult, CheckSpec
+from sextant.kinds.dataset.checks import rows, whole
+from sextant.kinds.dataset.checks.finding import Context, Finding, Probe, Unanswerable
 from sextant.stores.lake.diff import without_nan
 
 if TYPE_CHECKING:

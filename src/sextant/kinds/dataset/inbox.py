@@ -18,7 +18,6 @@ import msgspec
 
 from sextant.app.answers import BatchDropped, Pushed, SignalSeen
 from sextant.app.answers import Inbox as InboxSeen
-from sextant.engine import bodies, keys, streams
 from sextant.kernel.clock import NS, iso
 from sextant.kernel.errors import (
     BadData,
@@ -45,6 +44,7 @@ from sextant.kernel.limits import (
 from sextant.kernel.nouns import Asset, Event, Manifest, Principal, Signal
 from sextant.kernel.partitions import ALL, Partitioning
 from sextant.kernel.ports import Statement, Write
+from sextant.kinds.dataset import bodies, keys, streams
 
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform

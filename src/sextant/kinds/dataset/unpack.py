@@ -14,10 +14,10 @@ from typing import Any
 
 import msgspec
 
-from sextant.engine import streams
-from sextant.engine.bodies import Body
 from sextant.kernel.errors import BadData, BadRow, SextantError, from_problem
 from sextant.kernel.limits import PUSHED_UNPACK_BYTES_MAX, PUSHED_UNPACK_S
+from sextant.kinds.dataset import streams
+from sextant.kinds.dataset.bodies import Body
 
 
 class _Asked(msgspec.Struct):
@@ -44,7 +44,7 @@ def read_apart(
     asked = msgspec.json.encode(_Asked(columns, tuple(key), body.content_type))
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "sextant.engine.unpack"],
+            [sys.executable, "-P", "-m", "sextant.kinds.dataset.unpack"],
             input=asked + b"\n" + body.data,
             capture_output=True,
             env={**os.environ, "PYTHONPATH": path},
@@ -75,7 +75,7 @@ def _damaged(what: str) -> BadData:
 
 def main() -> None:
     """Read one request from standard input, write one answer."""
-    from sextant.engine import columnar
+    from sextant.kinds.dataset import columnar
 
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (PUSHED_UNPACK_BYTES_MAX, hard))

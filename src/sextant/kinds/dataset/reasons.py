@@ -5,9 +5,9 @@ For people who read a plan; found by comparing the declaration that made what is
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from sextant.engine import keys
-from sextant.engine.plan import Plan, Scene
 from sextant.kernel.nouns import Asset, Build, Manifest
+from sextant.kinds.dataset import keys
+from sextant.kinds.dataset.plan import Plan, Scene
 
 
 class Declared(NamedTuple):

@@ -8,10 +8,10 @@ from datetime import time as midnight
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from sextant.domains.dataops.checks.finding import Context, Finding, Unanswerable, need
 from sextant.formats.values import plain
 from sextant.kernel.clock import NS, from_datetime
 from sextant.kernel.errors import ProjectError
+from sextant.kinds.dataset.checks.finding import Context, Finding, Unanswerable, need
 
 if TYPE_CHECKING:
     import polars as pl

@@ -9,8 +9,8 @@ usual, what differs from what was undone is published, and the same is kept out.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sextant.engine.streams import is_stream
 from sextant.kernel.nouns import Asset, Part
+from sextant.kinds.dataset.streams import is_stream
 
 Key = tuple[str, str, str, str]  # asset, partition, code, inputs
 

@@ -14,7 +14,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from sextant.engine.streams import (
+from sextant.kernel.errors import UsageError
+from sextant.kernel.limits import (
+    PUSHED_ROWS_MAX,
+    PUSHED_VALUES_MAX,
+    REQUEST_BYTES_MAX,
+)
+from sextant.kinds.dataset.streams import (
     DELETED,
     INFINITIES,
     TYPES,
@@ -23,12 +29,6 @@ from sextant.engine.streams import (
     PushedRows,
     Unfit,
     converter,
-)
-from sextant.kernel.errors import UsageError
-from sextant.kernel.limits import (
-    PUSHED_ROWS_MAX,
-    PUSHED_VALUES_MAX,
-    REQUEST_BYTES_MAX,
 )
 
 JSON = "application/json"
@@ -139,7 +139,7 @@ def read(columns: Columns, key: Sequence[str], body: Body, bad: BadRowList) -> P
         return reading.json(body.data)
     if body.content_type == LINES:
         return reading.lines(body.data)
-    from sextant.engine.unpack import read_apart
+    from sextant.kinds.dataset.unpack import read_apart
 
     return read_apart(columns, key, body, bad)
 

@@ -10,19 +10,19 @@ from queue import SimpleQueue
 
 import msgspec
 
-from sextant.engine import keys
 from sextant.engine.execute import Done, Task
-from sextant.engine.holds import Holds, is_source
-from sextant.engine.personal import personal_of_tables
-from sextant.engine.plan import Item, Plan, PlannedStep, reads
-from sextant.engine.streams import is_stream
-from sextant.engine.tables import RunTable, Staged, StepOutput, decode_output, encode_output
-from sextant.engine.versions import Versions
 from sextant.kernel.clock import NS, Clock
 from sextant.kernel.ids import Ids
 from sextant.kernel.limits import LEASE_S, STEP_TIMEOUT_S
 from sextant.kernel.nouns import Asset, CheckResult, InputRef, Manifest, Part, WorkOrder, WorkResult
 from sextant.kernel.ports import Blobs, Executor, Lake, State
+from sextant.kinds.dataset import keys
+from sextant.kinds.dataset.holds import Holds, is_source
+from sextant.kinds.dataset.personal import personal_of_tables
+from sextant.kinds.dataset.plan import Item, Plan, PlannedStep, reads
+from sextant.kinds.dataset.streams import is_stream
+from sextant.kinds.dataset.tables import RunTable, Staged, StepOutput, decode_output, encode_output
+from sextant.ledger.versions import Versions
 from sextant.stores import files
 
 AUDIT = "audit"

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sextant.engine import keys
 from sextant.formats.values import plain, records
 from sextant.kernel.errors import BadData, Denied, NotFound, UsageError
 from sextant.kernel.limits import EXPORT_BYTES_MAX
+from sextant.kinds.dataset import keys
 
 if TYPE_CHECKING:
     import pyarrow as pa

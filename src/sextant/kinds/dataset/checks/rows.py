@@ -14,9 +14,9 @@ from decimal import Context as DecimalContext
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from sextant.domains.dataops.checks.finding import Context, Finding, Probe, Unanswerable, need
 from sextant.formats.values import text
 from sextant.kernel.errors import ProjectError
+from sextant.kinds.dataset.checks.finding import Context, Finding, Probe, Unanswerable, need
 
 if TYPE_CHECKING:
     import polars as pl

@@ -12,12 +12,7 @@ from typing import Any
 
 import msgspec
 
-from sextant.engine.holds import Holds
-from sextant.engine.keys import definition_digest
-from sextant.engine.plan import Definition, compared_with
-from sextant.engine.tables import RunTable, Schema, Staged
-from sextant.engine.versions import Versions, changed
-from sextant.engine.work import table_folder
+from sextant.authorization.decide import Decision
 from sextant.kernel.clock import Clock
 from sextant.kernel.errors import BadData, Conflict
 from sextant.kernel.ids import Ids
@@ -34,6 +29,11 @@ from sextant.kernel.nouns import (
     Version,
 )
 from sextant.kernel.ports import Lake, State, Statement, TableCommit, Write
+from sextant.kinds.dataset.holds import Holds
+from sextant.kinds.dataset.keys import definition_digest
+from sextant.kinds.dataset.plan import Definition, compared_with
+from sextant.kinds.dataset.tables import RunTable, Schema, Staged
+from sextant.kinds.dataset.work import table_folder
 from sextant.ledger.log import event
 from sextant.ledger.projections import (
     ChecksCompleted,
@@ -44,7 +44,7 @@ from sextant.ledger.projections import (
     VersionRelocated,
     VersionReused,
 )
-from sextant.policy.decide import Decision
+from sextant.ledger.versions import Versions, changed
 from sextant.release.releases import Instant, Releases, Verdict, still, withdrawn
 from sextant.release.signals import close_passed, passed
 from sextant.stores.lake.digest import version_digest

@@ -10,14 +10,22 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sextant.engine.bodies import ARROW_FILE, PARQUET, Body, Reading
-from sextant.engine.streams import DELETED, BadRowList, Columns, PushedRows, Row, Unfit, converter
 from sextant.formats import arrow, parquet
 from sextant.kernel.errors import BadData
 from sextant.kernel.limits import (
     PUSHED_FOOTER_BYTES_MAX,
     PUSHED_ROWS_MAX,
     PUSHED_UNPACKED_BYTES_MAX,
+)
+from sextant.kinds.dataset.bodies import ARROW_FILE, PARQUET, Body, Reading
+from sextant.kinds.dataset.streams import (
+    DELETED,
+    BadRowList,
+    Columns,
+    PushedRows,
+    Row,
+    Unfit,
+    converter,
 )
 
 if TYPE_CHECKING:

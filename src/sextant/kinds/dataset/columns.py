@@ -11,11 +11,11 @@ from collections.abc import Callable, Collection, Iterable
 from functools import cached_property
 from typing import NamedTuple
 
-from sextant.engine import keys
-from sextant.engine.plan import Plan, Scene
-from sextant.engine.streams import is_stream
 from sextant.kernel.errors import NotFound, ProjectError
 from sextant.kernel.nouns import Asset, ColumnRead, Manifest, Version
+from sextant.kinds.dataset import keys
+from sextant.kinds.dataset.plan import Plan, Scene
+from sextant.kinds.dataset.streams import is_stream
 
 NOT_MADE = "has not been made yet"
 CODE_CHANGED = "is made again with changed code"

@@ -17,15 +17,15 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from sextant.engine import keys
-from sextant.engine.holds import Holds, is_source
-from sextant.engine.streams import is_stream
 from sextant.kernel.clock import to_datetime
 from sextant.kernel.errors import NotFound, ProjectError, UsageError
 from sextant.kernel.lengths import length_s
 from sextant.kernel.limits import PARTITIONS_PER_STEP_MAX, STEPS_MAX
 from sextant.kernel.nouns import Asset, Input, Manifest, Part, Version
 from sextant.kernel.partitions import ALL, Partitioning
+from sextant.kinds.dataset import keys
+from sextant.kinds.dataset.holds import Holds, is_source
+from sextant.kinds.dataset.streams import is_stream
 
 Reason = Literal[
     "missing",

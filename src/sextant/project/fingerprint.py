@@ -28,8 +28,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
-from sextant.engine.datafiles import READS, DataFiles, not_in_bundle
-from sextant.engine.sources import (
+from sextant.project.datafiles import READS, DataFiles, not_in_bundle
+from sextant.project.sources import (
     Source,
     global_chains,
     imported,

@@ -9,8 +9,6 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from sextant.engine.tables import RunTable
-from sextant.engine.versions import Versions
 from sextant.kernel.errors import NotFound
 from sextant.kernel.limits import PERSONAL_CACHE_MAX
 from sextant.kernel.nouns import Asset, Manifest, Version
@@ -23,6 +21,8 @@ from sextant.kernel.personal import (
     reached_assets,
 )
 from sextant.kernel.ports import State
+from sextant.kinds.dataset.tables import RunTable
+from sextant.ledger.versions import Versions
 
 _FAR = 1 << 62
 

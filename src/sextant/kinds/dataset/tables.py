@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from sextant.engine import keys
 from sextant.kernel.nouns import CheckResult, FileRef, FileSet, Noun, Part
 from sextant.kernel.ports import Lake
+from sextant.kinds.dataset import keys
 
 Schema = tuple[tuple[str, str], ...]
 
