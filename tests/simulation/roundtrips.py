@@ -200,7 +200,7 @@ class World:
                     (self.project / file.name).write_bytes(file.read_bytes())
             self.manifest = manifest
         self.orders = 0
-        opened = performing._project(self._order("made", (), ()))
+        opened = performing.open_project(self._order("made", (), ()))
         self.globals = opened.functions["dataset:made"].__globals__
 
     def _order(

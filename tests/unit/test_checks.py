@@ -1,7 +1,6 @@
 """Checks of data. Most cases are data: tests/cases/checks/<check>.json, name -> table, check,
 params, and what to expect."""
 
-import importlib
 import json
 from datetime import date, datetime
 from pathlib import Path
@@ -12,8 +11,8 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from sextant.domains import dataops
-from sextant.kinds.dataset.checks import _ROWS, _WHOLE, evaluate
+from sextant.kernel import registry
+from sextant.kinds.dataset.checks import evaluate
 from sextant.kernel.clock import from_datetime
 from sextant.kernel.errors import ProjectError
 from sextant.kernel.limits import SAMPLES_PER_CHECK_MAX
@@ -50,7 +49,7 @@ def table(columns: dict[str, list[Any]]) -> pl.DataFrame:
 def run(
     check: str, frame: pl.DataFrame, params: dict[str, Any], **more: Any
 ) -> tuple[CheckResult, bytes]:
-    spec = CheckSpec(name="case", check=f"dataops.{check}", params=params)
+    spec = CheckSpec(name="case", check=f"check.dataops.{check}", params=params)
     return evaluate([spec], frame, asset="dataset:t", partition="2013-02-09", **more)[0]
 
 
@@ -84,12 +83,9 @@ def test_case(case: dict[str, Any]) -> None:
 
 def test_every_check_has_a_row_and_cases() -> None:
     """A check would exist that nobody can reach by its id, or that no case exercises."""
-    kinds = {id_.removeprefix("check.dataops."): target for id_, target in dataops.ROWS}
-    assert set(kinds) == {*_ROWS, *_WHOLE}
-    for kind, target in kinds.items():
-        module, _, name = target.partition(":")
-        assert getattr(importlib.import_module(module), name) is {**_ROWS, **_WHOLE}[kind]
-    assert {path.stem for path in FOLDER.glob("*.json")} | {"python"} == set(kinds)
+    kinds = {id_.removeprefix("check.dataops.") for id_ in registry.names("check.dataops")}
+    assert {registry.load(f"check.dataops.{kind}").__name__ for kind in kinds} == kinds
+    assert {path.stem for path in FOLDER.glob("*.json")} | {"python"} == kinds
 
 
 def test_one_bad_check_does_not_spoil_the_others() -> None:
@@ -97,11 +93,13 @@ def test_one_bad_check_does_not_spoil_the_others() -> None:
     stand."""
     frame = pl.DataFrame({"a": [1, None, 300], "s": ["x", "y", "x"]})
     specs = [
-        CheckSpec(name="1", check="dataops.between", params={"column": "nope", "low": 0}),
-        CheckSpec(name="2", check="dataops.not_null", params={"columns": ["a"]}, severity="warn"),
-        CheckSpec(name="3", check="dataops.between", params={"column": "s", "low": 0}),
-        CheckSpec(name="4", check="dataops.unique", params={"columns": ["s"]}),
-        CheckSpec(name="5", check="dataops.row_count", params={"low": 1}),
+        CheckSpec(name="1", check="check.dataops.between", params={"column": "nope", "low": 0}),
+        CheckSpec(
+            name="2", check="check.dataops.not_null", params={"columns": ["a"]}, severity="warn"
+        ),
+        CheckSpec(name="3", check="check.dataops.between", params={"column": "s", "low": 0}),
+        CheckSpec(name="4", check="check.dataops.unique", params={"columns": ["s"]}),
+        CheckSpec(name="5", check="check.dataops.row_count", params={"low": 1}),
     ]
     results = [result for result, _ in evaluate(specs, frame, asset="dataset:t")]
     assert [(r.name, r.ok, r.failed, r.severity) for r in results] == [

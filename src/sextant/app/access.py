@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from sextant.app.answers import AccountSeen, TokenMade, TokenSeen
 from sextant.app.port import ROLES
+from sextant.kernel.answers import AccountSeen, TokenMade, TokenSeen
 from sextant.kernel.clock import NS, iso
 from sextant.kernel.errors import Denied, NotFound, UsageError
 from sextant.kernel.limits import (

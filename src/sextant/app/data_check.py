@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from sextant.app.answers import DataChecked, DataFinding
 from sextant.app.port import Progress, RunProgress
+from sextant.kernel.answers import DataChecked, DataFinding
 from sextant.kernel.errors import Conflict, SextantError
 from sextant.kernel.limits import DATA_FINDINGS_MAX
 from sextant.kernel.nouns import Event, FileRef, Part, Principal, Signal, Version

@@ -10,9 +10,9 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from sextant.app.answers import Finding
 from sextant.app.past import silent_rules
 from sextant.authorization.decide import check_rules
+from sextant.kernel.answers import Finding
 from sextant.kernel.clock import iso, to_datetime
 from sextant.kernel.errors import SextantError
 from sextant.stores import landlock

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from sextant.app.answers import Collected
 from sextant.engine.history import Record
 from sextant.engine.leases import Leases
+from sextant.kernel.answers import Collected
 from sextant.kernel.clock import NS
 from sextant.kernel.errors import Busy, Conflict, SextantError
 from sextant.kernel.lengths import length_s

@@ -13,7 +13,19 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from sextant.app import permission
-from sextant.app.answers import (
+from sextant.app.port import OPERATIONS, Operation, Progress, Role, RunProgress
+from sextant.app.telemetry import logs
+from sextant.app.telemetry import metrics as metrics_
+from sextant.app.telemetry import traces as traces_
+from sextant.app.telemetry.asking import Asking
+from sextant.app.texts import checks_texts
+from sextant.app.views import Views, event_seen
+from sextant.app.visibility import Visibility
+from sextant.engine import history
+from sextant.engine.execute import Done, Task
+from sextant.engine.leases import worker_of
+from sextant.formats.values import plain
+from sextant.kernel.answers import (
     AccountSeen,
     BatchDropped,
     BatchSeen,
@@ -46,18 +58,6 @@ from sextant.app.answers import (
     VersionSeen,
     Why,
 )
-from sextant.app.port import OPERATIONS, Operation, Progress, Role, RunProgress
-from sextant.app.telemetry import logs
-from sextant.app.telemetry import metrics as metrics_
-from sextant.app.telemetry import traces as traces_
-from sextant.app.telemetry.asking import Asking
-from sextant.app.texts import checks_texts
-from sextant.app.views import Views, event_seen
-from sextant.app.visibility import Visibility
-from sextant.engine import history
-from sextant.engine.execute import Done, Task
-from sextant.engine.leases import worker_of
-from sextant.formats.values import plain
 from sextant.kernel.errors import BadData, NotFound, SextantError, UsageError
 from sextant.kernel.limits import NAME_CHARS_MAX, PAGE_ROWS, PAGE_ROWS_MAX, RUNNING_SHOWN_MAX
 from sextant.kernel.nouns import CheckResult, Principal, Release

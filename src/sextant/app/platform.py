@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from sextant.app.answers import Reported
 from sextant.app.claims import environment_guard, refuse_environment_in_use
 from sextant.app.selection import selected
 from sextant.authorization.decide import DEFAULT, Decision, Known, check_rules, decide, wanted
 from sextant.engine.executors.inline import InlineExecutor
 from sextant.engine.executors.process import ProcessExecutor
+from sextant.kernel.answers import Reported
 from sextant.kernel.clock import NS, Clock, SystemClock
 from sextant.kernel.errors import Busy, Conflict, Damaged, Denied, NotFound, ProjectError, UserError
 from sextant.kernel.ids import Ids

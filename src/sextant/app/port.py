@@ -9,7 +9,8 @@ routes, the client and the API's description are made from it.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, get_args
 
-from sextant.app.answers import (
+from sextant.app.runs import RunReport
+from sextant.kernel.answers import (
     AccountSeen,
     BatchDropped,
     BatchSeen,
@@ -41,7 +42,6 @@ from sextant.app.answers import (
     VersionSeen,
     Why,
 )
-from sextant.app.runs import RunReport
 from sextant.kernel.limits import PAGE_ROWS
 from sextant.kernel.nouns import CheckResult, Noun, Release
 from sextant.kinds.dataset.plan import Plan

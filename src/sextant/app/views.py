@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sextant.app.answers import (
+from sextant.app.visibility import Visibility
+from sextant.engine.history import History
+from sextant.formats.values import plain, records, text
+from sextant.kernel.answers import (
     AssetStatus,
     BatchSeen,
     EnvironmentSeen,
@@ -27,9 +30,6 @@ from sextant.app.answers import (
     Status,
     VersionSeen,
 )
-from sextant.app.visibility import Visibility
-from sextant.engine.history import History
-from sextant.formats.values import plain, records, text
 from sextant.kernel.clock import from_datetime, iso
 from sextant.kernel.errors import Denied, NotFound, UsageError, UserError
 from sextant.kernel.lengths import length_s
@@ -686,7 +686,7 @@ class Views:
         import duckdb
 
         from sextant.author import measures
-        from sextant.engine.executors.perform import table_of
+        from sextant.kinds.dataset.worker import table_of
         from sextant.stores.lake import frames
 
         p = self._p

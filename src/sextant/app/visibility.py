@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sextant.app.answers import EventSeen
 from sextant.engine.history import Record
+from sextant.kernel.answers import EventSeen
 from sextant.kernel.nouns import CheckResult, Incident, Release, Signal, Version
 from sextant.kernel.personal import HIDDEN, STOPPED, TEXTS
 from sextant.kinds.dataset.personal import PersonalColumns

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from sextant.app.answers import Change, GraphNode, Link, Why
 from sextant.app.visibility import Visibility
+from sextant.kernel.answers import Change, GraphNode, Link, Why
 from sextant.kernel.clock import iso
 from sextant.kernel.errors import NotFound
 from sextant.kernel.nouns import Asset, Incident, Release, Signal

@@ -1,5 +1,5 @@
 """Constructors of checks: each returns a CheckSpec, data only; the evaluation lives in
-`domains/dataops`.
+`kinds/dataset/checks`.
 
 severity  `error` stops the release, `warn` is shown and lets it pass
 tolerate  share of rows, 0..1, that may fail before the check does

@@ -10,8 +10,8 @@ from sextant.cli.output import values_table
 from sextant.kernel.errors import NotFound
 
 if TYPE_CHECKING:
-    from sextant.app.answers import FailingRows
     from sextant.app.port import Platform
+    from sextant.kernel.answers import FailingRows
     from sextant.kernel.nouns import CheckResult
 
 rows_option = click.option(

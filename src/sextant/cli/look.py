@@ -29,8 +29,8 @@ from sextant.kernel.lengths import human_s
 from sextant.kernel.limits import PAGE_ROWS_MAX
 
 if TYPE_CHECKING:
-    from sextant.app.answers import KpiSeen, Status
     from sextant.app.port import Platform
+    from sextant.kernel.answers import KpiSeen, Status
 
 _ASSETS_NAMED = 20  # in the hint of a command that needs one
 _SAMPLES_SHOWN = 5  # rows of each kind that a diff prints

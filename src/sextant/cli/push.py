@@ -11,9 +11,9 @@ from sextant.cli.output import emit, moment, options, platform, say, state, tabl
 from sextant.kernel.errors import BadRows, SextantError, UsageError
 
 if TYPE_CHECKING:
-    from sextant.app.answers import BatchSeen, Page
     from sextant.app.port import Platform
     from sextant.cli.rows_file import RowsFile
+    from sextant.kernel.answers import BatchSeen, Page
 
 
 @click.command()

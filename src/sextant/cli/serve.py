@@ -14,7 +14,7 @@ from sextant.kernel.errors import UsageError
 from sextant.kernel.limits import TOKEN_DAYS_MAX
 
 if TYPE_CHECKING:
-    from sextant.app.answers import TokenSeen
+    from sextant.kernel.answers import TokenSeen
     from sextant.project.config import Config
 
 _ROLES = click.Choice(["viewer", "operator", "admin"])

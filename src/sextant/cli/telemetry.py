@@ -32,7 +32,7 @@ from sextant.kernel.lengths import human_s
 from sextant.kernel.limits import PAGE_ROWS_MAX, TRACE_DETAILS_MAX, TRACES_SPANS_MAX
 
 if TYPE_CHECKING:
-    from sextant.app.answers import (
+    from sextant.kernel.answers import (
         HistogramSeen,
         LogLine,
         LogsFound,

@@ -10,7 +10,7 @@ from sextant.cli.output import emit, line, platform, state, table, wide
 from sextant.cli.progress import Progress
 
 if TYPE_CHECKING:
-    from sextant.app.answers import DataChecked, Finding
+    from sextant.kernel.answers import DataChecked, Finding
 
 
 @click.group()

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import msgspec
 
-from sextant.app.loader import Answer, Files
 from sextant.kernel.errors import Bug, ProjectError
 from sextant.kernel.limits import LOAD_TIMEOUT_S
 from sextant.kernel.nouns import Manifest
 from sextant.project.bundle import digest_of, left_out, scan
 from sextant.project.config import Config, read_config
+from sextant.project.loaded import Answer, Files
 
 
 def load(root: Path, config: Config, *, timeout_s: float = LOAD_TIMEOUT_S) -> Manifest:

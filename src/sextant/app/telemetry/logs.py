@@ -10,9 +10,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from sextant.app.answers import LogLine, LogsFound
 from sextant.app.telemetry.asking import Asking, Condition, attribute_conditions, where
 from sextant.formats.records import SEVERITIES
+from sextant.kernel.answers import LogLine, LogsFound
 from sextant.kernel.errors import UsageError
 from sextant.kernel.limits import TELEMETRY_CONDITIONS_MAX
 

@@ -11,8 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sextant.app.answers import HistogramSeen, MetricFacts, MetricSeen, MetricsFound, SeriesSeen
 from sextant.app.telemetry.asking import Asking, Condition, attribute_conditions, where
+from sextant.kernel.answers import HistogramSeen, MetricFacts, MetricSeen, MetricsFound, SeriesSeen
 from sextant.kernel.errors import NotFound, UsageError, UserError
 from sextant.kernel.limits import METRICS_MAX, TELEMETRY_CONDITIONS_MAX
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import msgspec
 
-from sextant.app.answers import SpanEvent, SpanSeen, TraceFacts, TraceSeen, TracesFound
 from sextant.app.telemetry.asking import Asking, Condition, attribute_conditions, where
 from sextant.app.telemetry.span_tree import Bone, Place, SpanTree
 from sextant.formats.records import UNREADABLE_JSON
+from sextant.kernel.answers import SpanEvent, SpanSeen, TraceFacts, TraceSeen, TracesFound
 from sextant.kernel.clock import iso
 from sextant.kernel.errors import NotFound, UsageError, UserError
 from sextant.kernel.lengths import duration_ns

@@ -40,10 +40,9 @@ def main() -> None:
     ).start()
     import msgspec
 
-    from sextant.engine.executors.perform import (
-        perform,
-        redact,
-    )  # the heavy imports, before the first order arrives
+    from sextant.engine.executors.perform import perform, redact
+
+    _import_kinds()  # what is heavy, before the first order arrives
 
     _start_pools()
     secretive: dict[
@@ -63,6 +62,13 @@ def main() -> None:
                 text = redact(earlier, text)
             result = msgspec.structs.replace(result, log=text)
         wire.send(results, result)
+
+
+def _import_kinds() -> None:
+    from sextant.kernel import registry
+
+    for name in registry.names("perform"):
+        registry.load(name)
 
 
 def _start_pools() -> None:

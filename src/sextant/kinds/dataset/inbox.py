@@ -16,8 +16,8 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from sextant.app.answers import BatchDropped, Pushed, SignalSeen
-from sextant.app.answers import Inbox as InboxSeen
+from sextant.kernel.answers import BatchDropped, Pushed, SignalSeen
+from sextant.kernel.answers import Inbox as InboxSeen
 from sextant.kernel.clock import NS, iso
 from sextant.kernel.errors import (
     BadData,

@@ -24,10 +24,10 @@ from litestar.openapi.spec import Operation as OpenAPIOperation
 from litestar.params import JSONBody, PathParameter, QueryParameter
 from litestar.response import Stream
 
-from sextant.app.answers import Page
 from sextant.app.port import OPERATIONS, Operation, Platform, RunProgress
 from sextant.app.remote import API
 from sextant.formats.values import plain
+from sextant.kernel.answers import Page
 from sextant.kernel.errors import Bug, Busy, SextantError, UsageError
 from sextant.kernel.limits import RUNS_AT_ONCE_MAX
 from sextant.kinds.dataset.bodies import CONTENT_TYPES, JSON

@@ -13,10 +13,10 @@ from urllib.parse import parse_qs
 import msgspec
 
 from sextant.app.access import Grant
-from sextant.app.answers import EventSeen
 from sextant.app.platform import LocalPlatform
 from sextant.app.views import event_seen
 from sextant.app.visibility import Visibility
+from sextant.kernel.answers import EventSeen
 from sextant.kernel.errors import Busy, UsageError
 from sextant.kernel.limits import STREAMS_MAX
 from sextant.ledger.log import Entry, entries

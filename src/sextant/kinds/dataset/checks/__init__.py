@@ -11,31 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sextant.kernel.errors import ProjectError
+from sextant.kernel import registry
+from sextant.kernel.errors import NotFound, ProjectError
 from sextant.kernel.limits import SAMPLES_PER_CHECK_MAX
 from sextant.kernel.nouns import CheckResult, CheckSpec
-from sextant.kinds.dataset.checks import rows, whole
 from sextant.kinds.dataset.checks.finding import Context, Finding, Probe, Unanswerable
 from sextant.stores.lake.diff import without_nan
 
 if TYPE_CHECKING:
     import polars as pl
 
-_ROWS: Mapping[str, Callable[[Mapping[str, Any], Context], Probe]] = {
-    "accepted_values": rows.accepted_values,
-    "between": rows.between,
-    "foreign_key": rows.foreign_key,
-    "matches": rows.matches,
-    "not_null": rows.not_null,
-    "unique": rows.unique,
-}
-_WHOLE: Mapping[str, Callable[[Mapping[str, Any], Context], Finding]] = {
-    "fresh": whole.fresh,
-    "python": whole.python,
-    "row_count": whole.row_count,
-    "schema": whole.schema,
-    "sql": whole.sql,
-}
+_IDS = "check.dataops"
+# What stands behind an id `check.dataops.NAME`: rows are looked at by a probe, which runs with
+# others in one pass; anything else is found at once. Plug-ins bring rows of the same form.
+Check = Callable[[Mapping[str, Any], Context], Probe | Finding]
 
 
 def evaluate(
@@ -82,18 +71,12 @@ def evaluate(
     probes: dict[int, Probe] = {}
     findings: dict[int, Finding] = {}
     for index, spec in enumerate(specs):
-        kind = spec.check.rpartition(".")[2]
         try:
-            if kind in _ROWS:
-                probes[index] = _ROWS[kind](spec.params, context)
-            elif kind in _WHOLE:
-                findings[index] = _WHOLE[kind](spec.params, context)
+            answer = _check(spec)(spec.params, context)
+            if isinstance(answer, Probe):
+                probes[index] = answer
             else:
-                raise ProjectError(
-                    "SX-CHECK-007",
-                    f"there is no check `{spec.check}`",
-                    hint=f"there are {', '.join(sorted([*_ROWS, *_WHOLE]))}",
-                )
+                findings[index] = answer
         except Unanswerable as reason:
             findings[index] = _unanswered(reason, frame.height)
     findings.update(_run(probes, frame))
@@ -121,6 +104,19 @@ def evaluate(
         )
         for index, spec in enumerate(specs)
     ]
+
+
+def _check(spec: CheckSpec) -> Check:
+    try:
+        check: Check = registry.load(spec.check)
+    except NotFound as error:
+        known = [name.rpartition(".")[2] for name in registry.names(_IDS)]
+        raise ProjectError(
+            "SX-CHECK-007",
+            f"there is no check `{spec.check}`",
+            hint=f"there are {', '.join(known)}",
+        ) from error
+    return check
 
 
 def _run(probes: Mapping[int, Probe], frame: "pl.DataFrame") -> dict[int, Finding]:
