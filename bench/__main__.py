@@ -11,6 +11,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ALL = (
+    "weight",
     "startup",
     "commands",
     "engine",

@@ -36,6 +36,7 @@ AREAS = {
     "ENGINE": "promises of the engine",
     "ENV": "environments",
     "EXPORT": "rows that are taken out",
+    "EXTRA": "optional parts of the installation",
     "FILE": "the disk",
     "INTAKE": "what telemetry sends",
     "KEEP": "which bytes are kept",

@@ -6,6 +6,8 @@ import os
 import random
 import shutil
 import subprocess
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +31,30 @@ from sextant.stores.lake.iceberg import IcebergLake
 
 NOW = from_datetime(datetime(2013, 6, 1, tzinfo=UTC))
 SCHEMA = pa.schema([("n", pa.int64()), ("s", pa.large_string())])
+
+
+class _Blocked:
+    """A finder that refuses `pyiceberg_core` and remembers that it was wanted."""
+
+    def __init__(self) -> None:
+        self.wanted: list[str] = []
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        if name.partition(".")[0] == "pyiceberg_core":
+            self.wanted.append(name)
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_pyiceberg_core() -> Iterator[None]:
+    """Run the whole suite without pyiceberg's 40 MB of Rust, which only writes of its own need. If
+    this fails, the lake depends on a package that is not declared."""
+    assert "pyiceberg_core" not in sys.modules
+    blocked = _Blocked()
+    sys.meta_path.insert(0, blocked)  # type: ignore[arg-type]
+    yield
+    sys.meta_path.remove(blocked)  # type: ignore[arg-type]
+    assert not blocked.wanted
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ from sextant.authorization.decide import check_rules
 from sextant.kernel.answers import Finding
 from sextant.kernel.clock import iso, to_datetime
 from sextant.kernel.errors import SextantError
+from sextant.project.config import telemetry_missing
 from sextant.stores import landlock
 
 if TYPE_CHECKING:
@@ -182,7 +183,10 @@ def examine(p: "LocalPlatform", *, paths: bool = True) -> list[Finding]:
         else "nothing is signed yet",
         "`sextant ledger checkpoint` signs",
     )
-    rates = _rates(p)
+    off = telemetry_missing(p.config)
+    if off:
+        say("telemetry", True, f"off: {off.message}", off.hint, warn=True)
+    rates = None if off else _rates(p)
     if rates:
         say("rates", True, *rates, warn=True)
     return out

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from sextant.author.assemble import assemble
 from sextant.author.collect import Collector, Place, collecting
+from sextant.kernel import extras
 from sextant.kernel.errors import ProjectError, SextantError
 
 
@@ -122,7 +123,8 @@ def _note(error: BaseException, collector: Collector, root: str) -> None:
         else:
             message = f"there is no module `{name}`"
             hint = (
-                _near_module(name, collector.root)
+                _extra_hint(name)
+                or _near_module(name, collector.root)
                 or f"install what provides `{name.partition('.')[0]}` into this environment"
             )
         collector.note("SX-PROJ-061", message, place=place, hint=hint)
@@ -170,6 +172,10 @@ def _place(error: BaseException, collector: Collector) -> Place:
 def _said(error: SextantError) -> Place | None:
     file, _, line = error.where.rpartition(":")
     return Place(file, int(line)) if file and line.isdigit() else None
+
+
+def _extra_hint(name: str) -> str:
+    return extras.PANDAS_HINT if name == "pandas" else ""
 
 
 def _near_module(name: str, root: Path) -> str:

@@ -55,6 +55,7 @@ from sextant.kinds.dataset.plan import Request, order
 from sextant.ledger.log import Entry, entries
 from sextant.ledger.projections import stored_run
 from sextant.ledger.versions import changed
+from sextant.project.config import telemetry_off
 
 if TYPE_CHECKING:
     import polars as pl
@@ -130,6 +131,7 @@ class Views:
             "runs_open": [row[0] for row in p.state.read("runs_open")],
             "inbox": p.inbox.waits(),
             "load_problem": p.load_problem.message if p.load_problem else "",
+            "telemetry_off": telemetry_off(p.config),
         }
 
     def _failed_run(self, env: str) -> str:

@@ -11,7 +11,7 @@ import msgspec
 
 from sextant.author import kpi as kpis
 from sextant.author import sqlfile
-from sextant.author.bind import bind, frame_of
+from sextant.author.bind import bind, frame_of, note_missing_pandas
 from sextant.author.collect import Collector, Place, name_problem, near
 from sextant.author.columns import column_reads
 from sextant.author.declared import Dataset, Kpi, PythonCheck, Slots, SqlDataset, Stream
@@ -666,6 +666,7 @@ class _Assembly:
     def _python_check(self, check: PythonCheck[..., Any]) -> CheckSpec:
         entry = check.spec.params["function"]
         self.collector.checks[entry] = check.function
+        note_missing_pandas(check.function, self.collector, check.place, check.spec.name)
         code = self._code(check.function, check.place)
         params = {
             **check.spec.params,

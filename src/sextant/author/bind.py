@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from sextant.author.collect import Collector, Place, near
 from sextant.author.declared import Secret, Window
+from sextant.kernel import extras
 
 FRAMES = {
     ("polars", "DataFrame"): "polars",
@@ -123,7 +124,24 @@ def bind(
                 place=place,
                 hint=near(name, signature.parameters),
             )
+    note_missing_pandas(function, collector, place, label)
     return Binding(tuple(wanted), params, secrets, found["Partition"], found["Context"])
+
+
+def note_missing_pandas(
+    function: Callable[..., Any], collector: Collector, place: Place, label: str
+) -> None:
+    """Note a function whose signature names a pandas frame where pandas is not installed."""
+    signature = inspect.signature(function)
+    annotations = [one.annotation for one in signature.parameters.values()]
+    kinds = [_kind(function, one) for one in (*annotations, signature.return_annotation)]
+    if "pandas" in kinds and not extras.is_importable("pandas"):
+        collector.note(
+            "SX-PROJ-038",
+            f"`{label}` takes or returns a pandas frame, and pandas is not installed",
+            place=place,
+            hint=extras.PANDAS_HINT,
+        )
 
 
 def frame_of(function: Callable[..., Any]) -> str:

@@ -110,6 +110,8 @@ def _status_lines(found: "Status") -> list[str]:
         out.append(
             line(state("failed"), f"   run {run}, the newest: `sextant runs {run}` says why")
         )
+    if found["telemetry_off"]:
+        out.append(line("note", f"     {found['telemetry_off']}"))
     return out
 
 

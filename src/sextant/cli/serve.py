@@ -58,7 +58,12 @@ def up(host: str, port: int | None, as_json: bool) -> None:
             "token": server.token,
             "ready_s": round(time.monotonic() - began, 3),
         }
-        emit(facts, json=as_json, compact=True, text=lambda: _up_lines(facts))
+        emit(
+            facts,
+            json=as_json,
+            compact=True,
+            text=lambda: _up_lines(facts, telemetry=not server.telemetry_off),
+        )
         sys.stdout.flush()
         server.watch()
     finally:
@@ -76,14 +81,13 @@ def _listening(config: "Config", host: str, port: int | None) -> "Config":
     return msgspec.structs.replace(config, server=msgspec.structs.replace(config.server, api=api))
 
 
-def _up_lines(facts: dict[str, Any]) -> list[str]:
+def _up_lines(facts: dict[str, Any], *, telemetry: bool) -> list[str]:
     out = [
         f"ready in {facts['ready_s']:.1f} s",
         f"  api     {facts['api']}      commands (--server), live stream, OpenAPI",
-        f"  ingest  {facts['ingest']}      OTLP, Prometheus remote write, JSON lines, CloudEvents",
-        *([f"  grpc    {facts['grpc']}      OTLP over gRPC"] if facts["grpc"] else []),
-        f"  sql     {facts['sql']}      ClickHouse's HTTP interface, read-only",
     ]
+    if telemetry:
+        out += _telemetry_lines(facts)
     if facts["token"]:
         out += [
             "",
@@ -91,6 +95,14 @@ def _up_lines(facts: dict[str, Any]) -> list[str]:
             f"  {facts['token']}",
         ]
     return out
+
+
+def _telemetry_lines(facts: dict[str, Any]) -> list[str]:
+    return [
+        f"  ingest  {facts['ingest']}      OTLP, Prometheus remote write, JSON lines, CloudEvents",
+        *([f"  grpc    {facts['grpc']}      OTLP over gRPC"] if facts["grpc"] else []),
+        f"  sql     {facts['sql']}      ClickHouse's HTTP interface, read-only",
+    ]
 
 
 @click.group()

@@ -111,6 +111,7 @@ class Status(TypedDict):
     failed_run: str  # the newest run of the environment, if it failed
     inbox: list[Inbox]
     load_problem: str
+    telemetry_off: str  # why, and the command that installs it; "" when it is on
 
 
 class GraphNode(TypedDict):

@@ -4,7 +4,7 @@ SextantError
 +-- UserError    what was asked cannot be done as asked            exit 2, HTTP 4xx
 |   +-- UsageError, ProjectError, NotFound, Conflict, Denied, BadData (BadRows)
 +-- WorldError   the machine, a disk, a peer failed; may be retried  exit 3, HTTP 5xx
-|   +-- StorageError, Busy, StepFailed, Damaged
+|   +-- StorageError, Busy, StepFailed, Damaged, MissingExtra
 +-- Bug          a promise inside Sextant was broken                 exit 70, HTTP 500
 A *finding* (a failed check, a rejected release) is a result, not an error: exit 1.
 """
@@ -88,6 +88,7 @@ def from_problem(problem: Mapping[str, Any], status: int) -> SextantError:
             Busy,
             StepFailed,
             Damaged,
+            MissingExtra,
             Bug,
             UserError,
             WorldError,
@@ -304,6 +305,11 @@ class StepFailed(WorldError):
 
 class Damaged(WorldError):
     """Stored data is not what was written."""
+
+
+class MissingExtra(WorldError):
+    """An optional part of the installation is not there; the hint is the command that installs
+    it."""
 
 
 class Bug(SextantError):

@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 
-from sextant.kernel.errors import NotFound, ProjectError, UsageError
+from sextant.kernel import extras
+from sextant.kernel.errors import MissingExtra, NotFound, ProjectError, UsageError
 from sextant.kernel.lengths import length_s
 from sextant.kernel.limits import POOL_WORKERS_MAX
 
@@ -265,6 +266,18 @@ def read_config(root: Path) -> Config:
         "module": _module(keys.module, text)
     }
     return Config(root=root.resolve(), **fields)
+
+
+def telemetry_missing(config: Config) -> MissingExtra | None:
+    """Return the error that says that this installation keeps no telemetry and answers no SQL; None
+    when it does. A ClickHouse server needs no extra."""
+    return None if config.telemetry.clickhouse else extras.missing("telemetry")
+
+
+def telemetry_off(config: Config) -> str:
+    """Return one line that says why telemetry is off and how to install it; "" when it is on."""
+    error = telemetry_missing(config)
+    return f"telemetry is off: {error.message}; {error.hint}" if error else ""
 
 
 def is_ledger_id(text: str) -> bool:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from sextant.project.config import telemetry_missing
 from sextant.server import meter
 from sextant.server.client import Ask, TelemetryClient
 from sextant.server.feed import Feed
@@ -25,8 +26,10 @@ _MAY_SEE_KPIS = re.compile(r"kpi|show|desc|exists|system|schema", re.IGNORECASE)
 
 def open_alone(platform: "LocalPlatform") -> Ask:
     """Start a telemetry process, feed it, and return what asks it; it ends when the platform
-    closes. Busy while another command asks for long."""
+    closes. Busy while another command asks for long; MissingExtra without chDB."""
     p = platform
+    if error := telemetry_missing(p.config):
+        raise error
     lock = hold_store(
         p.folder, unless=lambda: p.interrupted() or running(p.folder) is not None, pause=p.pause
     )

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -28,7 +29,7 @@ from sextant.kernel.limits import API_THREADS
 from sextant.kernel.nouns import Principal
 from sextant.kernel.ports import Write
 from sextant.kinds.dataset.plan import Request
-from sextant.project.config import read_config
+from sextant.project.config import read_config, telemetry_off
 from sextant.server import meter
 from sextant.server.client import TelemetryClient
 from sextant.server.feed import Feed
@@ -39,6 +40,7 @@ from sextant.server.outgoing import fetch
 from sextant.server.refusals import Refusals
 from sextant.server.scrape import Scraper
 from sextant.server.serving import Server, resident
+from sextant.server.telemetry_off import ClosedPorts, NoTelemetry
 from sextant.server.wire import CoordinatorStart, Ready, end_with_parent, read_start, say_ready
 from sextant.server.wrong_door import Ports
 
@@ -60,7 +62,12 @@ class Coordinator:
         self.platform = LocalPlatform(
             config, principal=Principal(name="scheduler", kind="system"), load=False
         )
-        self.client = TelemetryClient(start.ingest, start.sql, start.secret)
+        self.telemetry_off = telemetry_off(config)
+        self.client = (
+            NoTelemetry()
+            if self.telemetry_off
+            else TelemetryClient(start.ingest, start.sql, start.secret)
+        )
         self.platform.asker = self._ask
         self.refusals = Refusals()
         self._fed = False  # whether SQL has shown data and ledger once
@@ -78,13 +85,16 @@ class Coordinator:
         self.scraper = Scraper(config.telemetry.scrape, self.client, self.platform.clock)
         observer = Observer(self.platform, self.client)
         self.loops = [
-            Loop("feed", self._feed, every_s=_FEED_S),
             Loop("notice", self._notice, every_s=_FEED_S),
-            Loop("observe", observer.step, every_s=_OBSERVE_S),
-            Loop("meter", self._meter, every_s=_METER_S),
             Loop("refusals", self._record_refusals, every_s=5.0),
             Loop("seal", self._seal, every_s=_SEAL_S),
         ]
+        if not self.telemetry_off:
+            self.loops += [
+                Loop("feed", self._feed, every_s=_FEED_S),
+                Loop("observe", observer.step, every_s=_OBSERVE_S),
+                Loop("meter", self._meter, every_s=_METER_S),
+            ]
         if config.telemetry.scrape:
             self.loops.append(Loop("scrape", self.scraper.step, every_s=0.5))
         if config.server.heartbeat:
@@ -229,7 +239,6 @@ class Coordinator:
         """Return gauges and counters of our own health."""
         p = self.platform
         usage = shutil.disk_usage(p.folder)
-        seen = self.client.health()
         gauges: meter.Measured = {
             ("process.memory.usage", "By"): [({"process": "coordinator"}, float(resident()))],
             ("system.filesystem.usage", "By"): [
@@ -249,8 +258,6 @@ class Coordinator:
                 ({"loop": loop.name}, float(bool(loop.problem))) for loop in self.loops
             ],
         }
-        for name, value in _flat(seen):
-            gauges[(f"sextant.telemetry.{name}", "1")] = [({}, value)]
         counters: meter.Measured = {
             ("sextant.ledger.events", "{event}"): [({}, float(p.ledger.size()))],
             ("sextant.restarts", "{restart}"): [
@@ -258,6 +265,14 @@ class Coordinator:
             ]
             or [({"process": "coordinator"}, 0.0)],
         }
+        if not self.telemetry_off:
+            self._measure_telemetry(gauges, counters)
+        return gauges, counters
+
+    def _measure_telemetry(self, gauges: meter.Measured, counters: meter.Measured) -> None:
+        """Add the health of the telemetry process, and the costs that only SQL sums up."""
+        for name, value in _flat(self.client.health()):
+            gauges[(f"sextant.telemetry.{name}", "1")] = [({}, value)]
         costs = self.client.query(
             "SELECT owner, sum(cpu_s) AS cpu_s, sum(bytes_written) AS written FROM "
             "ops.steps GROUP BY owner LIMIT 1000"
@@ -269,13 +284,12 @@ class Coordinator:
             counters[("sextant.cost.written", "By")] = [
                 ({"owner": row["owner"]}, float(row["written"])) for row in costs
             ]
-        return gauges, counters
 
     # ------------------------------------------------------------ health, end
 
     def health(self) -> dict[str, Any]:
-        """Return what GET /healthz says. Not ok when the state cannot be read; telemetry that is
-        away is said, and no failure of ours."""
+        """Return what GET /healthz says. Not ok when the state cannot be read; an unreachable
+        telemetry process is reported but does not make the coordinator unhealthy."""
         try:
             self.platform.state.read("event_head")
             ok = True
@@ -284,21 +298,23 @@ class Coordinator:
         failing = [loop.name for loop in self.loops if loop.problem] + [
             f"scheduler of {env}" if env else "loading" for env in self._stumbled.copy()
         ]
-        return {
-            "ok": ok,
-            "telemetry": "away" if "feed" in failing else "ok",
-            "failing": sorted(failing),
-        }
+        telemetry = "off" if self.telemetry_off else "away" if "feed" in failing else "ok"
+        return {"ok": ok, "telemetry": telemetry, "failing": sorted(failing)} | self._note()
 
     def readiness(self) -> dict[str, Any]:
         """Return what GET /readyz says: `waits` has what does not answer yet, or not any more."""
         health = self.health()
         waits = [] if health["ok"] else ["state"]
-        if not self._fed:
+        if self.telemetry_off:  # nothing to wait for
+            pass
+        elif not self._fed:
             waits.append("sql")  # it shows neither data nor ledger yet
         elif health["telemetry"] != "ok":
             waits.append("telemetry")
-        return {"ready": not waits, "waits": waits}
+        return {"ready": not waits, "waits": waits} | self._note()
+
+    def _note(self) -> dict[str, str]:
+        return {"note": self.telemetry_off} if self.telemetry_off else {}
 
     def end(self) -> None:
         """Stop what runs, let the feed say its last, close."""
@@ -312,8 +328,9 @@ class Coordinator:
             loop.join(2.0)
         with contextlib.suppress(SextantError):
             self._record_refusals()
-        with contextlib.suppress(SextantError):
-            self.feed.step()
+        if not self.telemetry_off:
+            with contextlib.suppress(SextantError):
+                self.feed.step()
         self.platform.close()
 
 
@@ -362,14 +379,24 @@ def main() -> int:
         ports=Ports(ingest=start.ingest, sql=start.sql),
     )
 
+    off = [urlsplit(url).netloc for url in (start.ingest, start.sql) if coordinator.telemetry_off]
+    closed = ClosedPorts(off) if off else None
+
     class Telling(Server):
         async def startup(self, sockets: Any = None) -> None:
             await super().startup(sockets)
             asyncio.get_running_loop().set_default_executor(
                 ThreadPoolExecutor(API_THREADS, thread_name_prefix="sextant-api")
             )
+            if closed:
+                await closed.start()
             coordinator.begin()
             say_ready(Ready(api=f"http://{start.api}", token=first["secret"] if first else ""))
+
+        async def shutdown(self, sockets: Any = None) -> None:
+            await super().shutdown(sockets)
+            if closed:
+                await closed.stop()
 
     server = Telling(
         uvicorn.Config(

@@ -24,7 +24,7 @@ from typing import Any, TextIO
 import msgspec
 
 from sextant.kernel.errors import Busy, UsageError, WorldError
-from sextant.project.config import OWN, Config
+from sextant.project.config import OWN, Config, Telemetry, telemetry_missing, telemetry_off
 from sextant.server.hold import hold_store
 from sextant.server.wire import CoordinatorStart, Ready
 from sextant.stores import landlock
@@ -188,14 +188,21 @@ class Supervisor:
         self._store: int | None = None
         self._published = False
         self.token = ""
+        self.telemetry_off = telemetry_missing(config)
 
     def start(self) -> Address:
         """Start everything; return where it can be asked. Busy when the project is up already;
-        WorldError for a taken port."""
+        WorldError for a taken port; MissingExtra when the project file has settings for telemetry
+        that is not installed."""
+        if self.telemetry_off and self.config.telemetry != Telemetry():
+            raise self.telemetry_off
         self.folder.mkdir(mode=0o700, exist_ok=True)
         self._take_lock()
-        check_sql(self.config.server.sql)
-        self._store = hold_store(self.folder, unless=self._stop.is_set)
+        if self.telemetry_off:
+            self._say(telemetry_off(self.config))
+        else:
+            check_sql(self.config.server.sql)
+            self._store = hold_store(self.folder, unless=self._stop.is_set)
         addresses = {
             name: claim(name, getattr(self.config.server, name))
             for name in ("api", "ingest", "sql")
@@ -226,22 +233,28 @@ class Supervisor:
                 restarts=restarts,
             )
 
-        self.children = [
-            Child(
-                "telemetry",
-                "sextant.server.telemetry",
-                lambda _: telemetry,
-                f"{address.ingest}/healthz",
-                self._say,
-            ),
+        self.children = (
+            []
+            if self.telemetry_off
+            else [
+                Child(
+                    "telemetry",
+                    "sextant.server.telemetry",
+                    lambda _: telemetry,
+                    f"{address.ingest}/healthz",
+                    self._say,
+                )
+            ]
+        )
+        self.children.append(
             Child(
                 "coordinator",
                 "sextant.server.coordinator",
                 coordinator_start,
                 f"{address.api}/healthz",
                 self._say,
-            ),
-        ]
+            )
+        )
         problems: list[WorldError] = []
 
         def begin(child: Child) -> None:
@@ -267,7 +280,7 @@ class Supervisor:
 
     def _claim_grpc(self) -> str:
         """Return where OTLP over gRPC is taken, "" when it cannot be: no reason not to start."""
-        if not self.config.server.grpc:
+        if not self.config.server.grpc or self.telemetry_off:
             return ""
         try:
             return claim("grpc", self.config.server.grpc)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from sextant.kernel import extras
 from sextant.kernel.clock import Clock
 from sextant.kernel.ports import Row, Sealer, State
 
@@ -85,8 +86,10 @@ def open_state(
 
     address  path of a SQLite file, or a libpq connection string (`postgresql://...`, `host=...`)
     schema   the Postgres schema, one per project
+    Raises   MissingExtra for Postgres without its client
     """
     if is_postgres(address):
+        extras.need("postgres")
         from sextant.stores.state.postgres import PostgresState
 
         return PostgresState(str(address), sealer, clock=clock, schema=schema)
@@ -107,6 +110,7 @@ def place_of(address: str | Path, schema: str = "sextant") -> str:
     """Return a text that means the same state as long as it stays where it is: the resolved path of
     a file; host, port, database and schema of a server."""
     if is_postgres(address):
+        extras.need("postgres")
         from sextant.stores.state.postgres import place_of as place_in_postgres
 
         return place_in_postgres(str(address), schema)
@@ -116,6 +120,7 @@ def place_of(address: str | Path, schema: str = "sextant") -> str:
 def open_reader(address: str) -> StateReader:
     """Open an existing state, as `StateReader.address` names it, for reading only."""
     if is_postgres(address):
+        extras.need("postgres")
         from sextant.stores.state.postgres import PostgresReader
 
         return PostgresReader(address)
