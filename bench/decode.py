@@ -24,9 +24,9 @@ import numpy as np
 import pyarrow as pa
 from telemetry_wire import log_bodies
 
-from sextant.formats import native, otlp_bodies, otlp_logs
-from sextant.formats.otlp import pairs, value
-from sextant.formats.records import SEVERITIES, Log, columns_of, log_rows
+from sextant.formats.telemetry import native, otlp_bodies, otlp_logs
+from sextant.formats.telemetry.otlp import pairs, value
+from sextant.formats.telemetry.records import SEVERITIES, Log, columns_of, log_rows
 from sextant.stores.telemetry import migrate
 from sextant.stores.telemetry.chdb import ChdbStore
 

@@ -46,7 +46,7 @@ from telemetry_wire import field, labels
 from sextant.project.config import read_config
 from sextant.app.operations import Operations
 from sextant.app.platform import LocalPlatform
-from sextant.formats.native import varint
+from sextant.formats.telemetry.native import varint
 from sextant.server.client import TelemetryClient
 from sextant.server.supervisor import Address, Supervisor
 
@@ -384,7 +384,7 @@ def honest_bodies(now: int, name: str) -> list[tuple[str, str, bytes]]:
 
 
 def protobuf(signal: str, value: dict[str, Any]) -> bytes:
-    from sextant.formats import otlp_bodies
+    from sextant.formats.telemetry import otlp_bodies
 
     body = otlp_bodies.read(signal, json.dumps(value).encode(), json=True)
     made: bytes = body.request.SerializeToString()

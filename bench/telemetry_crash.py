@@ -36,7 +36,7 @@ import cramjam
 from telemetry_wire import field, labels
 
 from sextant.project.config import read_config
-from sextant.formats.native import varint
+from sextant.formats.telemetry.native import varint
 from sextant.kernel.errors import SextantError
 from sextant.server.client import TelemetryClient
 from sextant.server.supervisor import Address, Child, Supervisor

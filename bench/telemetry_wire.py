@@ -17,7 +17,7 @@ from contextlib import contextmanager
 import cramjam
 from telemetry_data import STEP_MS, Fleet
 
-from sextant.formats.native import varint
+from sextant.formats.telemetry.native import varint
 
 PER_REQUEST = 2_000  # what Prometheus sends in one request when it has enough
 CONNECTIONS = 4

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sextant.formats import otlp_bodies, otlp_metrics
-from sextant.formats.batch import Batch
-from sextant.formats.records import Log, columns_of, log_rows
+from sextant.formats.telemetry import otlp_bodies, otlp_metrics
+from sextant.formats.telemetry.batch import Batch
+from sextant.formats.telemetry.records import Log, columns_of, log_rows
 from sextant.kernel.clock import SystemClock
 from sextant.kernel.errors import BadData, Busy, SextantError
 from sextant.kernel.ports import QueryLimits, Telemetry

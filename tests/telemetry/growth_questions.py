@@ -14,7 +14,7 @@ from growth_suite import Platform
 from remote_writer import native_histogram
 from remote_writer import request as request_of
 
-from sextant.formats import exposition, remote_write
+from sextant.formats.telemetry import exposition, remote_write
 from sextant.stores.telemetry import migrate
 from sextant.stores.telemetry.chdb import ChdbStore
 

@@ -13,7 +13,7 @@ import msgspec
 from growth_scenarios import Scenario, Sent, scenarios
 from remote_writer import request, series
 
-from sextant.formats import otlp_metrics, remote_write
+from sextant.formats.telemetry import otlp_metrics, remote_write
 from sextant.kernel.clock import SystemClock
 from sextant.stores.telemetry import migrate
 from sextant.stores.telemetry.chdb import ChdbStore

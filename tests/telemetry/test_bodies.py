@@ -12,7 +12,7 @@ import pytest
 from remote_writer import HEADERS, TYPE
 from telemetry_process import Answer, Telemetry
 
-from sextant.formats.native import varint
+from sextant.formats.telemetry.native import varint
 from sextant.kernel import limits
 
 NOW = time.time_ns()

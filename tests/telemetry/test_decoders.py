@@ -11,8 +11,8 @@ from typing import TypeVar
 import numpy as np
 import pytest
 
-from sextant.formats import native
-from sextant.formats.batch import Budget
+from sextant.formats.telemetry import native
+from sextant.formats.telemetry.batch import Budget
 from sextant.kernel.errors import BadData, UsageError
 from sextant.server.decoding import Decoders
 from sextant.server.protocols.port import Meant, Protocol, Taken, decode

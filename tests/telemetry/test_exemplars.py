@@ -14,7 +14,7 @@ from served import Serving
 from telemetry_process import Telemetry
 
 from sextant.app.port import MetricFacts
-from sextant.formats.native import varint
+from sextant.formats.telemetry.native import varint
 from sextant.kernel.errors import NotFound
 
 NOW = time.time_ns() // 10**6 * 10**6 - 5 * 10**9

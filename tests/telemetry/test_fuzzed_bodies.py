@@ -14,7 +14,7 @@ import cramjam
 from served import INTERNAL
 from telemetry_process import Telemetry
 
-from sextant.formats.native import varint
+from sextant.formats.telemetry.native import varint
 
 NOW = time.time_ns()
 PROTOBUF, JSON = "application/x-protobuf", "application/json"

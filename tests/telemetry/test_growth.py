@@ -8,8 +8,8 @@ import pytest
 
 from sextant import testing
 from sextant.app.doctor import examine
-from sextant.formats import otlp_bodies, otlp_metrics
-from sextant.formats.batch import Batch, Samples
+from sextant.formats.telemetry import otlp_bodies, otlp_metrics
+from sextant.formats.telemetry.batch import Batch, Samples
 from sextant.kernel import limits
 from sextant.server.decoder import meant_by, reply_of
 from sextant.server.protocols.port import Meant

@@ -9,7 +9,7 @@ from remote_writer import HEADERS, TYPE, request, series
 from served import Serving
 from telemetry_process import Answer, Telemetry
 
-from sextant.formats.batch import NOTICES, lost, noticed
+from sextant.formats.telemetry.batch import NOTICES, lost, noticed
 
 NOW = time.time_ns()
 BATCH = "application/cloudevents-batch+json"

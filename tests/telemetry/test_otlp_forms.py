@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from telemetry_process import Answer, Telemetry
 
-from sextant.formats.native import varint
+from sextant.formats.telemetry.native import varint
 
 NOW = time.time_ns()
 TRACE, SPAN = "ab" * 16, "cd" * 8

@@ -336,8 +336,8 @@ def test_bodies_that_come_at_once_are_bounded(process: Telemetry, token: str) ->
 
 def test_the_queue_is_bounded(here: Any, coordinator: Serving) -> None:
     """If this fails, senders that are faster than the tables take all memory and disk."""
-    from sextant.formats.batch import Batch
-    from sextant.formats.records import Log, columns_of, log_rows
+    from sextant.formats.telemetry.batch import Batch
+    from sextant.formats.telemetry.records import Log, columns_of, log_rows
     from sextant.kernel.clock import SystemClock
     from sextant.kernel.errors import Busy
     from sextant.stores.telemetry.intake import Intake

@@ -13,7 +13,7 @@ from remote_writer import HEADERS, TYPE, request, series
 from telemetry_process import Telemetry
 
 from sextant.project.config import Scrape
-from sextant.formats import exposition
+from sextant.formats.telemetry import exposition
 from sextant.kernel import limits
 from sextant.kernel.clock import ManualClock
 from sextant.kernel.errors import WorldError

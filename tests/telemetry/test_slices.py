@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from sextant.formats import exposition, remote_write
-from sextant.formats.batch import Batch, Identity, Samples
+from sextant.formats.telemetry import exposition, remote_write
+from sextant.formats.telemetry.batch import Batch, Identity, Samples
 from sextant.kernel import limits
 from sextant.kernel.clock import ManualClock
 from sextant.kernel.errors import SextantError
@@ -171,14 +171,14 @@ def test_labels_have_a_budget_of_bytes(
 
 
 def _sample() -> bytes:
-    from sextant.formats.native import varint
+    from sextant.formats.telemetry.native import varint
 
     sample = b"\x09" + bytes(7) + b"\x3f\x10" + varint(NOW_MS)
     return b"\x12" + varint(len(sample)) + sample
 
 
 def _sized(message: bytes) -> bytes:
-    from sextant.formats.native import varint
+    from sextant.formats.telemetry.native import varint
 
     return varint(len(message)) + message
 

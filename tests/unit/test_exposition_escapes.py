@@ -5,7 +5,7 @@ import re
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sextant.formats.exposition import _plain
+from sextant.formats.telemetry.exposition import _plain
 
 _UNITS = st.sampled_from([b"\\\\", b"\\n", b'\\"', b"a", b"n", b"b c", b"\xc3\xa9"])
 

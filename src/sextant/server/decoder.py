@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from sextant.formats.batch import Batch, Budget, Cells, Rows, Samples, Span, TooMuch
+from sextant.formats.telemetry.batch import Batch, Budget, Cells, Rows, Samples, Span, TooMuch
 from sextant.kernel import limits
 from sextant.kernel.errors import SextantError, UsageError
 from sextant.server.protocols.port import Identify, Meant, Taken, decode, defect

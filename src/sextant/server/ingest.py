@@ -18,8 +18,8 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
-from sextant.formats.batch import Batch, TooMuch
-from sextant.formats.remote_write import NotLabels
+from sextant.formats.telemetry.batch import Batch, TooMuch
+from sextant.formats.telemetry.remote_write import NotLabels
 from sextant.kernel import limits
 from sextant.kernel.clock import Clock
 from sextant.kernel.errors import (

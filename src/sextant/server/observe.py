@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from sextant.app.observed import ObservedAssets
-from sextant.formats.batch import NOTICES
+from sextant.formats.telemetry.batch import NOTICES
 from sextant.kernel.clock import NS
 from sextant.kernel.limits import (
     NAME_CHARS_MAX,

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from sextant.formats.native import varint
+from sextant.formats.telemetry.native import varint
 from sextant.kernel import limits
 from sextant.kernel.errors import Busy, UsageError, WorldError
 from sextant.server.grants import token_of

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
-from sextant.formats import exposition
+from sextant.formats.telemetry import exposition
 from sextant.kernel import limits
 from sextant.kernel.clock import Clock
 from sextant.kernel.errors import BadData, SextantError, UsageError

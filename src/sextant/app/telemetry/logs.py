@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sextant.app.telemetry.asking import Asking, Condition, attribute_conditions, where
-from sextant.formats.records import SEVERITIES
+from sextant.formats.telemetry.records import SEVERITIES
 from sextant.kernel.answers import LogLine, LogsFound
 from sextant.kernel.errors import UsageError
 from sextant.kernel.limits import TELEMETRY_CONDITIONS_MAX

@@ -14,7 +14,7 @@ import msgspec
 
 from sextant.app.telemetry.asking import Asking, Condition, attribute_conditions, where
 from sextant.app.telemetry.span_tree import Bone, Place, SpanTree
-from sextant.formats.records import UNREADABLE_JSON
+from sextant.formats.telemetry.records import UNREADABLE_JSON
 from sextant.kernel.answers import SpanEvent, SpanSeen, TraceFacts, TraceSeen, TracesFound
 from sextant.kernel.clock import iso
 from sextant.kernel.errors import NotFound, UsageError, UserError

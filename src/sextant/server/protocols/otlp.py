@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
-from sextant.formats import exemplars, otlp, otlp_bodies, otlp_logs, otlp_metrics
-from sextant.formats.batch import Batch, Budget, lost, noticed
+from sextant.formats.telemetry import exemplars, otlp, otlp_bodies, otlp_logs, otlp_metrics
+from sextant.formats.telemetry.batch import Batch, Budget, lost, noticed
 from sextant.kernel.errors import SextantError
 from sextant.server.protocols.port import Answer, Identify, Meant, Taken, content_encoding
 
@@ -115,6 +115,6 @@ def _logs(taken: Taken, body: bytes, budget: Budget) -> Batch:
 
 
 def _varint(number: int) -> bytes:
-    from sextant.formats.native import varint
+    from sextant.formats.telemetry.native import varint
 
     return varint(number)

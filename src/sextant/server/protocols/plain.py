@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from sextant.formats import cloudevents, jsonlines
-from sextant.formats.batch import Budget
+from sextant.formats.telemetry import cloudevents, jsonlines
+from sextant.formats.telemetry.batch import Budget
 from sextant.kernel.errors import SextantError, UsageError
 from sextant.server.protocols.port import (
     Answer,

@@ -5,7 +5,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from sextant.formats.batch import Batch, Budget, Identity, lost, noticed
+from sextant.formats.telemetry.batch import Batch, Budget, Identity, lost, noticed
 from sextant.kernel import limits
 from sextant.kernel.errors import Bug, SextantError
 

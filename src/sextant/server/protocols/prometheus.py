@@ -7,8 +7,8 @@ again, 429 and 5xx for what may be.
 
 from collections.abc import Mapping
 
-from sextant.formats import exemplars, exposition, remote_write
-from sextant.formats.batch import Budget, lost
+from sextant.formats.telemetry import exemplars, exposition, remote_write
+from sextant.formats.telemetry.batch import Budget, lost
 from sextant.kernel import limits
 from sextant.kernel.errors import SextantError, UsageError
 from sextant.server.protocols.port import (

@@ -12,7 +12,8 @@ from sextant.server.sql.tokens import literal
 # What OpenTelemetry calls the texts of an exception: of the events of a span, or of the span itself
 _EXCEPTION = ("exception.message", "exception.stacktrace", "error.message")
 _NAMES = "|".join(name.replace(".", r"\.") for name in _EXCEPTION)
-_IN_JSON = rf'"({_NAMES})":"(?:[^"\\]|\\.)*"'  # keys and texts as `formats/otlp.py` writes them
+# keys and texts as `formats/telemetry/otlp.py` writes them
+_IN_JSON = rf'"({_NAMES})":"(?:[^"\\]|\\.)*"'
 
 
 def selects(assets: Sequence[str]) -> dict[tuple[str, str], str]:

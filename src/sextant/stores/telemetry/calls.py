@@ -11,7 +11,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from sextant.formats.batch import Span
+from sextant.formats.telemetry.batch import Span
 from sextant.kernel import limits
 
 _SERVES, _ASKS = (2, 5), (3, 4)  # OTLP's SpanKind: server, consumer; client, producer

@@ -16,8 +16,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from sextant.formats import native
-from sextant.formats.batch import Batch, Identity, Rows, Samples, Span, lost
+from sextant.formats.telemetry import native
+from sextant.formats.telemetry.batch import Batch, Identity, Rows, Samples, Span, lost
 from sextant.kernel import limits
 from sextant.kernel.clock import NS, Clock
 from sextant.kernel.errors import Busy, SextantError, StorageError

@@ -15,8 +15,16 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sextant.formats import native
-from sextant.formats.batch import Cells, Identity, Labels, Rows, Samples, asset_of, series_id
+from sextant.formats.telemetry import native
+from sextant.formats.telemetry.batch import (
+    Cells,
+    Identity,
+    Labels,
+    Rows,
+    Samples,
+    asset_of,
+    series_id,
+)
 from sextant.kernel import limits
 
 if TYPE_CHECKING:

@@ -24,8 +24,16 @@ from typing import Any
 
 import msgspec
 
-from sextant.formats import otlp
-from sextant.formats.batch import Batch, Budget, Cells, Identity, Samples, asset_of, checked
+from sextant.formats.telemetry import otlp
+from sextant.formats.telemetry.batch import (
+    Batch,
+    Budget,
+    Cells,
+    Identity,
+    Samples,
+    asset_of,
+    checked,
+)
 from sextant.kernel import limits
 
 _NO_VALUE = 1  # DataPointFlags

@@ -11,8 +11,8 @@ import functools
 import re
 from typing import Any, NamedTuple
 
-from sextant.formats.records import SEVERITIES, SEVERITY_NUMBERS, json_text
-from sextant.formats.times import is_instant, time_ns
+from sextant.formats.telemetry.records import SEVERITIES, SEVERITY_NUMBERS, json_text
+from sextant.formats.telemetry.times import is_instant, time_ns
 
 _TIME = (
     "ts", "time", "timestamp", "@timestamp", "asctime", "@t", "instant", "timeMillis", "eventTime",

@@ -10,7 +10,7 @@ import functools
 import math
 from typing import Any, NamedTuple
 
-from sextant.formats.batch import Budget, Cells
+from sextant.formats.telemetry.batch import Budget, Cells
 from sextant.kernel import limits
 
 _SCHEMA_MIN, _SCHEMA_MAX = -4, 8  # others have bounds of their own

@@ -17,8 +17,8 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from sextant.formats import native_histograms
-from sextant.formats.batch import (
+from sextant.formats.telemetry import native_histograms
+from sextant.formats.telemetry.batch import (
     Batch,
     Budget,
     Cells,
@@ -32,8 +32,8 @@ from sextant.formats.batch import (
     kind_by_name,
     owner_of,
 )
-from sextant.formats.native import varint
-from sextant.formats.native_histograms import Native
+from sextant.formats.telemetry.native import varint
+from sextant.formats.telemetry.native_histograms import Native
 from sextant.kernel import limits
 from sextant.kernel.errors import BadData
 

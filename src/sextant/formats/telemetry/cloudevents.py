@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 
-from sextant.formats import utf8
-from sextant.formats.batch import Batch, Budget
-from sextant.formats.records import UNREADABLE_JSON, EventRow, event_rows, json_text
-from sextant.formats.times import time_ns
+from sextant.formats.telemetry import utf8
+from sextant.formats.telemetry.batch import Batch, Budget
+from sextant.formats.telemetry.records import UNREADABLE_JSON, EventRow, event_rows, json_text
+from sextant.formats.telemetry.times import time_ns
 from sextant.kernel import limits
 from sextant.kernel.errors import BadData
 

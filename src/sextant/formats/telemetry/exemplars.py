@@ -8,8 +8,8 @@ each with the key of its series; in OTLP they stand in the points.
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from sextant.formats import native, otlp, utf8
-from sextant.formats.batch import (
+from sextant.formats.telemetry import native, otlp, utf8
+from sextant.formats.telemetry.batch import (
     Batch,
     Budget,
     Exemplar,
@@ -19,7 +19,7 @@ from sextant.formats.batch import (
     checked,
     series_id,
 )
-from sextant.formats.records import Pairs
+from sextant.formats.telemetry.records import Pairs
 from sextant.kernel import limits
 
 _BUCKET = b"_bucket"

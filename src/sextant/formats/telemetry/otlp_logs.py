@@ -9,10 +9,10 @@ are made for all records of a scope at once. Source: opentelemetry-proto 1.9, lo
 import functools
 from typing import Any
 
-from sextant.formats import native, otlp_bodies, utf8
-from sextant.formats.batch import Batch, Budget, asset_of
-from sextant.formats.otlp import owner_of_resource, pairs, value
-from sextant.formats.records import SEVERITIES, SEVERITY_NUMBERS, LogColumns, log_rows
+from sextant.formats.telemetry import native, otlp_bodies, utf8
+from sextant.formats.telemetry.batch import Batch, Budget, asset_of
+from sextant.formats.telemetry.otlp import owner_of_resource, pairs, value
+from sextant.formats.telemetry.records import SEVERITIES, SEVERITY_NUMBERS, LogColumns, log_rows
 from sextant.kernel import limits
 
 _STRING = 0x0A  # AnyValue{string_value}: field 1, length-delimited

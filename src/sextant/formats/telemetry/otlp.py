@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from sextant.formats.batch import Batch, Budget, Span, asset_of
-from sextant.formats.records import Pairs, SpanRow, span_rows
+from sextant.formats.telemetry.batch import Batch, Budget, Span, asset_of
+from sextant.formats.telemetry.records import Pairs, SpanRow, span_rows
 from sextant.kernel import limits
 
 _KINDS = (b"", b"internal", b"server", b"client", b"producer", b"consumer")

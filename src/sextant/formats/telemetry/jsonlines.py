@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
-from sextant.formats import loggers, utf8
-from sextant.formats.batch import Batch, Budget
-from sextant.formats.records import UNREADABLE_JSON, Log, columns_of, log_rows
+from sextant.formats.telemetry import loggers, utf8
+from sextant.formats.telemetry.batch import Batch, Budget
+from sextant.formats.telemetry.records import UNREADABLE_JSON, Log, columns_of, log_rows
 from sextant.kernel import limits
 from sextant.kernel.errors import BadData
 

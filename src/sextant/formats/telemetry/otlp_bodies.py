@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from sextant.formats import utf8
-from sextant.formats.batch import Batch, Budget
-from sextant.formats.records import UNREADABLE_JSON
+from sextant.formats.telemetry import utf8
+from sextant.formats.telemetry.batch import Batch, Budget
+from sextant.formats.telemetry.records import UNREADABLE_JSON
 from sextant.kernel.errors import BadData
 
 # in JSON ids are hexadecimal; senders that write the names of the messages write these, too

@@ -7,7 +7,7 @@ section "Text format".
 
 import re
 
-from sextant.formats.batch import (
+from sextant.formats.telemetry.batch import (
     Batch,
     Budget,
     Exemplar,
@@ -19,7 +19,7 @@ from sextant.formats.batch import (
     kind_by_name,
     owner_of,
 )
-from sextant.formats.times import time_ns
+from sextant.formats.telemetry.times import time_ns
 from sextant.kernel import limits
 from sextant.kernel.errors import BadData
 

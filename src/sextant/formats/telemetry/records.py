@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from sextant.formats import native
-from sextant.formats.batch import Budget, Rows
+from sextant.formats.telemetry import native
+from sextant.formats.telemetry.batch import Budget, Rows
 
 if TYPE_CHECKING:
     import numpy as np
