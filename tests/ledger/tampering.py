@@ -44,7 +44,7 @@ from sextant.ledger.rebuild import rebuild
 from sextant.ledger.verify import Report, verify
 from sextant.ledger.witness import Witness
 from sextant.stores.state import StateStore, open_reader, open_state
-from sextant.stores.state.statements import statements
+from sextant.stores.statements import load
 
 NOON = 1_700_000_000_000_000_000
 ORIGIN = "sextant/flights"
@@ -500,7 +500,9 @@ def forge(
             "INSERT INTO node VALUES (?, ?, ?)", tree.append(merkle.leaf_hash(envelope))
         )
     subtree = subtrees(
-        lambda name, params: database.execute(statements()[name].text, params).fetchall()
+        lambda name, params: database.execute(
+            load("sextant.stores.state")[name].text, params
+        ).fetchall()
     )
     database.execute("DELETE FROM checkpoint WHERE size > ?", (len(rows),))
     if signed and rows:  # he has only the newest key, so he starts the checkpoints anew

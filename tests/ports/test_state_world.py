@@ -18,7 +18,7 @@ from sextant.kernel.ports import Statement, Write
 from sextant.ledger.log import Ledger, event
 from sextant.ledger.verify import verify
 from sextant.stores.state import StateStore, migrate, open_reader, open_state, sqlite
-from sextant.stores.state.statements import parse, statements
+from sextant.stores.statements import load, parse
 
 ids = Ids(ManualClock(1_700_000_000_000_000_000))
 
@@ -259,7 +259,7 @@ def test_every_statement_fits_the_schema(
         postgres_server, Ledger(clock), clock=clock, schema=postgres_schema
     ) as state:
         server = connect(state.address)
-        for name, sql in statements().items():
+        for name, sql in load("sextant.stores.state").items():
             database.execute(f"EXPLAIN {sql.text}", [1] * sql.text.count("?"))
             text = sql.text
             for n in range(sql.text.count("?")):

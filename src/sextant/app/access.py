@@ -29,7 +29,7 @@ from sextant.kernel.nouns import SCOPES, Event, Principal
 from sextant.kernel.ports import Write
 from sextant.ledger.log import entries
 from sextant.project.config import login
-from sextant.stores.access import AccessStore, Account, Session, Token
+from sextant.stores.accounts.sqlite import AccessStore, Account, Session, Token
 
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform

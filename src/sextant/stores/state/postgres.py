@@ -31,8 +31,8 @@ from sextant.kernel.errors import (
 from sextant.kernel.ports import Receipt, Row, Sealer, Write
 from sextant.stores.state import sqlite
 from sextant.stores.state.migrate import migrations, refuse_newer, tables
-from sextant.stores.state.statements import Statements, statements
 from sextant.stores.state.writer import Batch, Promise, Writer
+from sextant.stores.statements import Statements, load
 
 LOCK_WAIT_MS = 15_000  # how long a writer waits for another process
 READERS_MAX = 8  # connections for reading: Postgres has a process for each
@@ -177,7 +177,7 @@ class PostgresState:
             database.execute("meta_set", mark)
             for table in emptied:
                 database.connection.execute(f"DELETE FROM {table}")
-            Batch(statements()).pour(rows, database)
+            Batch(load(__package__)).pour(rows, database)
 
     def scrub(self) -> None:
         """Overwrite what was deleted."""
@@ -259,7 +259,7 @@ class _Transactions:
         self._address = address
         self._sql = _translated()
         self._copies = {
-            name: copy for name, sql in statements().items() if (copy := _copy(sql.text))
+            name: copy for name, sql in load(__package__).items() if (copy := _copy(sql.text))
         }
         self._transaction = 0  # id of the open one, to ask for its fate
         self.connection = connect(address)
@@ -396,7 +396,7 @@ def pages(connection: "psycopg.Connection[Row]", query: str) -> Iterator[list[Ro
 def _translated() -> Statements:
     return Statements(
         (name, sql._replace(text=sql.text.replace("%", "%%").replace("?", "%s")))
-        for name, sql in statements().items()
+        for name, sql in load(__package__).items()
     )
 
 

@@ -18,8 +18,8 @@ from sextant.kernel.errors import Bug, Busy, Conflict, Damaged, SextantError, St
 from sextant.kernel.ports import Receipt, Row, Sealer, Write
 from sextant.stores.files import make_folder
 from sextant.stores.state.migrate import Migration, migrations, refuse_newer
-from sextant.stores.state.statements import statements
 from sextant.stores.state.writer import Batch, Promise, Writer
+from sextant.stores.statements import load
 
 APPLICATION_ID = 0x53585431  # "SXT1" in the file's header: this database is ours
 BUSY_S = 15.0  # how long a writer waits for another process; a commit takes milliseconds
@@ -39,7 +39,7 @@ class SqliteReader:
         self.path = Path(path)
         self._connect = connect or reading
         self.address = str(self.path.resolve())
-        self._named = statements()
+        self._named = load(__package__)
         self._idle: list[
             sqlite3.Connection
         ] = []  # last in, first out: each is in one thread's hands at a time
@@ -147,7 +147,7 @@ class SqliteState:
                 return
             for table in emptied:
                 database.connection.execute(f"DELETE FROM {table}")
-            Batch(statements()).pour(rows, database)
+            Batch(load(__package__)).pour(rows, database)
             database.execute("meta_set", mark)
             database.commit(0)
         except (sqlite3.Error, UnicodeDecodeError) as error:
@@ -198,7 +198,7 @@ class Scratch:
     def apply(self, rows: Iterable[tuple[str, Sequence[Any]]]) -> None:
         """Run these statements. Raises like a write."""
         try:
-            Batch(statements()).pour(rows, self._database)
+            Batch(load(__package__)).pour(rows, self._database)
         except sqlite3.Error as error:
             raise explain(error, Path("scratch")) from error
 
@@ -226,7 +226,7 @@ class _Transactions:
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self.connection = connection
         self._path = path
-        self._sql = statements()
+        self._sql = load(__package__)
         self._version = -1  # changes when another connection has committed
 
     def begin(self, size: int) -> bool:  # noqa: ARG002 - Postgres compares the size, SQLite has a counter of its own

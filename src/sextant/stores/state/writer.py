@@ -20,7 +20,7 @@ from sextant.kernel.clock import Clock
 from sextant.kernel.errors import Bug, Conflict, SextantError, StorageError
 from sextant.kernel.nouns import Event
 from sextant.kernel.ports import Pending, Receipt, Row, Sealer, Statement, Write
-from sextant.stores.state.statements import Statements, statements
+from sextant.stores.statements import Statements, load
 
 _POUR_ROWS = 20_000  # statements held at a time while tables are filled
 
@@ -190,7 +190,7 @@ class Writer:
         self._room = threading.Condition()
         self._closing = threading.Lock()
         self._closed = False
-        self._named = statements()
+        self._named = load(__package__)
         self._thread = threading.Thread(target=self._run, name="sextant-state-writer", daemon=True)
         self._thread.start()
 

@@ -1,5 +1,5 @@
-"""The named statements of `statements.sql`, parsed once. Called by the backends; nothing else reads
-that file."""
+"""Reads the named statements of a store: `statements.sql` in its folder, parsed once. Called by the
+backends; nothing else reads those files."""
 
 import functools
 import re
@@ -30,9 +30,9 @@ class Statements(dict[str, Sql]):
 
 
 @functools.cache
-def statements() -> Statements:
-    """Return all statements by name."""
-    return parse(resources.files(__package__).joinpath("statements.sql").read_text())
+def load(package: str) -> Statements:
+    """Return all statements of a store's package, by name."""
+    return parse(resources.files(package).joinpath("statements.sql").read_text())
 
 
 def parse(text: str) -> Statements:
