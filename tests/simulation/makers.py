@@ -20,7 +20,7 @@ from sextant.kernel.clock import NS, ManualClock
 from sextant.kernel.errors import Denied, SextantError, UserError
 from sextant.kernel.nouns import SCOPES, Asset, Move, Need, Principal, Rule, Strategy
 from sextant.authorization.decide import DEFAULT, VERBS, Decision, decide
-from sextant.stores.accounts.sqlite import Account, Session
+from sextant.stores.accounts.records import Account, Session
 
 DAY = 86400 * NS
 _START = 1_750_000_000 * NS

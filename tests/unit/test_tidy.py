@@ -46,9 +46,10 @@ def test_every_command_of_the_table_exists_and_its_help_says_something() -> None
         assert line.endswith("."), name
 
 
-def test_statements_are_all_used() -> None:
+@pytest.mark.parametrize("store", ["state", "accounts"])
+def test_statements_are_all_used(store: str) -> None:
     """If this fails, a statement is kept that nobody runs, or one is run that does not exist."""
-    sql = (ROOT / "src/sextant/stores/state/statements.sql").read_text(encoding="utf-8")
+    sql = (ROOT / f"src/sextant/stores/{store}/statements.sql").read_text(encoding="utf-8")
     names = set(re.findall(r"^-- name: (\w+)", sql, re.MULTILINE))
     code = "\n".join(
         path.read_text(encoding="utf-8")

@@ -29,7 +29,8 @@ from sextant.kernel.nouns import SCOPES, Event, Principal
 from sextant.kernel.ports import Write
 from sextant.ledger.log import entries
 from sextant.project.config import login
-from sextant.stores.accounts.sqlite import AccessStore, Account, Session, Token
+from sextant.stores.accounts.records import Account, Session, Token
+from sextant.stores.accounts.sqlite import AccessStore
 
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
