@@ -1,5 +1,5 @@
-"""Writes docs/reference from the code: `python docs/generate.py`. With `--check` it writes nothing
-and exits 1 when a page is stale.
+"""Writes docs/reference, and the tables of modules in docs/architecture.md, from the code: `python
+docs/generate.py`. With `--check` it writes nothing and exits 1 when a page is stale.
 
 Every page follows from source, docstrings and the command table alone, so two runs give the same
 bytes; a test compares them.
@@ -19,7 +19,10 @@ import click
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "sextant"
 OUT = ROOT / "docs" / "reference"
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
 _MADE = "<!-- Made by docs/generate.py: edit the code, not this page. -->\n"
+_MODULES = re.compile(r"(<!-- modules of (\w+) -->\n).*?(<!-- end of modules -->\n)", re.DOTALL)
+_SENTENCE_END = re.compile(r"(?<=\.)\s+(?=[A-Z`])")
 _CODE = re.compile(r"SX-([A-Z]+)-(?:\d{3}|[A-Z]+)")
 
 AREAS = {
@@ -805,20 +808,57 @@ def _struct(path: Path, name: str, level: int) -> Iterator[str]:
     yield ""
 
 
+# ---------------------------------------------------------------- modules
+
+
+def architecture() -> str:
+    """Return docs/architecture.md with its tables of modules as the code is now; the text around
+    them stays."""
+    return _MODULES.sub(
+        lambda found: f"{found[1]}{modules(found[2])}\n{found[3]}",
+        ARCHITECTURE.read_text(encoding="utf-8"),
+    )
+
+
+def modules(package: str) -> str:
+    """Return the table of a package's modules, each with the first sentence of its docstring. A
+    package inside stands as its folder, when it has a docstring."""
+    folder = SOURCE / package
+    rows = []
+    for path in sorted(folder.rglob("*.py"), key=lambda path: (path.parent, path.name)):
+        says = _first_sentence(path)
+        name = path.relative_to(folder).as_posix().removesuffix("__init__.py")
+        if name and (says or not name.endswith("/")):
+            rows.append(f"| `{name}` | {says} |")
+    return "| module | purpose |\n|---|---|\n" + "\n".join(rows)
+
+
+def _first_sentence(path: Path) -> str:
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    first = " ".join(docstring.partition("\n\n")[0].split())
+    return _SENTENCE_END.split(first)[0].rstrip(".").replace("|", "\\|")
+
+
+def files() -> dict[Path, str]:
+    """Return file -> text of all that is made from the code."""
+    return {OUT / name: text for name, text in pages().items()} | {ARCHITECTURE: architecture()}
+
+
 def main() -> int:
-    """Write the pages, or say which are stale."""
+    """Write the files, or say which are stale."""
+    made = files()
     stale = [
-        name
-        for name, text in pages().items()
-        if not (OUT / name).exists() or (OUT / name).read_text(encoding="utf-8") != text
+        path
+        for path, text in made.items()
+        if not path.exists() or path.read_text(encoding="utf-8") != text
     ]
     if "--check" in sys.argv[1:]:
-        for name in stale:
-            print(f"docs/reference/{name} is stale: python docs/generate.py")
+        for path in stale:
+            print(f"{path.relative_to(ROOT)} is stale: python docs/generate.py")
         return int(bool(stale))
     OUT.mkdir(parents=True, exist_ok=True)
-    for name, text in pages().items():
-        (OUT / name).write_text(text, encoding="utf-8")
+    for path in stale:
+        path.write_text(made[path], encoding="utf-8")
     print(f"{len(stale)} pages changed")
     return 0
 

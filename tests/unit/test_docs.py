@@ -40,11 +40,25 @@ def generate() -> ModuleType:
 
 
 def test_the_reference_is_what_the_code_says(generate: ModuleType) -> None:
-    """If this fails, the reference is stale: python docs/generate.py."""
-    for name, text in generate.pages().items():
-        assert (DOCS / "reference" / name).read_text(encoding="utf-8") == text, (
-            f"docs/reference/{name} is stale: python docs/generate.py"
+    """If this fails, the reference or a table of modules in the architecture is stale: python
+    docs/generate.py."""
+    for path, text in generate.files().items():
+        assert path.read_text(encoding="utf-8") == text, (
+            f"{path.relative_to(ROOT)} is stale: python docs/generate.py"
         )
+
+
+def test_every_package_has_its_table_of_modules(generate: ModuleType) -> None:
+    """If this fails, a package has no section in the architecture, or a module says nothing of
+    itself."""
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    source = ROOT / "src" / "sextant"
+    packages = {path.parent.name for path in source.glob("*/__init__.py")}
+    assert packages
+    assert set(re.findall(r"<!-- modules of (\w+) -->", text)) == packages
+    for name in packages:
+        silent = re.findall(r"^\| `([^`]+)` \|\s+\|$", generate.modules(name), re.MULTILINE)
+        assert not silent, name
 
 
 def test_every_error_has_an_area_and_a_text(generate: ModuleType) -> None:

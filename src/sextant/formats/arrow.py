@@ -1,4 +1,5 @@
-"""What a message of Arrow's IPC format unpacks to, read before anything is unpacked.
+"""Reads what a message of Arrow's IPC format unpacks to from its headers, before anything is
+unpacked.
 
 A compressed buffer begins with its length unpacked, and readers allocate that much. Source: Apache
 Arrow columnar format (Message.fbs), FlatBuffers' binary format. No I/O.

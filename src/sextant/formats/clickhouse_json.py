@@ -1,4 +1,4 @@
-"""ClickHouse's answers in JSON, with values as `plain` writes them.
+"""Turns ClickHouse's answers in JSON into exact values, as `plain` writes them.
 
 ClickHouse's own settings come close (`SETTINGS`). What they leave is done here by the types that an
 answer names: decimals without places are numbers, infinities and NaN, instants.

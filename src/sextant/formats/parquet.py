@@ -1,4 +1,4 @@
-"""What a Parquet file unpacks to, read from its page headers before anything is unpacked.
+"""Reads what a Parquet file unpacks to from its page headers, before anything is unpacked.
 
 A footer may say what it likes; readers allocate what each page header says. Source: Apache Parquet
 format (parquet.thrift), Thrift compact protocol. No I/O.

@@ -1,5 +1,5 @@
-"""How values of the user's data leave: `plain` for JSON, `text` for people. No digit is lost,
-rounded or grouped, and the command line, the API, checks and exports show the same."""
+"""Formats values of users' data: `plain` for JSON, `text` for people. No digit is lost, rounded or
+grouped, and the command line, the API, checks and exports show the same."""
 
 import math
 import re

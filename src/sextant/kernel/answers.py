@@ -1,5 +1,4 @@
-"""The shapes of what the platform answers, where they are not nouns: rows of lists, views put
-together. JSON-ready.
+"""The types of answers that are not nouns: rows of lists, views put together. JSON-ready.
 
 The views return them, the command line prints them, HTTP sends them, and the API's description is
 made from them.

@@ -1,4 +1,4 @@
-"""The visible table of what ships with Sextant and is reached by id from a layer below it."""
+"""The table of what ships with Sextant and is loaded by id from a layer below it."""
 
 ROWS: tuple[tuple[str, str], ...] = (
     ("check.dataops.accepted_values", "sextant.kinds.dataset.checks.rows:accepted_values"),

@@ -1,4 +1,4 @@
-"""Time, as an argument. The one place that reads the machine's clock; everything above takes a
+"""Time, as an argument: the only module that reads the machine's clock. Everything above takes a
 `Clock`.
 
 Times are integers: nanoseconds since the Unix epoch, UTC. Lengths are seconds (`..._s`).

@@ -1,4 +1,4 @@
-"""Every error a user can meet, with a stable code, a cause chain and a hint.
+"""The errors that a user can meet, each with a stable code, a cause chain and a hint.
 
 SextantError
 +-- UserError    what was asked cannot be done as asked            exit 2, HTTP 4xx

@@ -1,5 +1,5 @@
-"""Optional parts of an installation: says whether an extra of `pyproject.toml` is installed, and
-makes the error that names a missing one. Imports nothing of what it looks for."""
+"""Tells whether an extra of `pyproject.toml` is installed, and makes the error for a missing one.
+Imports nothing of what it looks for."""
 
 import importlib.util
 

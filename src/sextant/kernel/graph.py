@@ -1,4 +1,5 @@
-"""The typed graph: what stands on what, at a time. Pure functions over edges.
+"""The typed graph of assets: what is upstream and downstream of an asset at a time. Pure functions
+over edges.
 
 An edge points the way that cause travels: `flights feeds features`, so what is *upstream* of an
 asset can have caused what is seen there, and what is *downstream* is its blast radius.

@@ -1,4 +1,4 @@
-"""Lengths of time as people write them: `90d`, `36h`, `10m`, `30s`, `2w`."""
+"""Parses and formats lengths of time as people write them: `90d`, `36h`, `10m`, `30s`, `2w`."""
 
 from sextant.kernel.errors import UsageError
 from sextant.kernel.limits import INTEGER_MAX

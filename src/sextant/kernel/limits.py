@@ -1,5 +1,5 @@
-"""Every limit, with its unit and the reason for its value. Reaching one is an error or an event,
-never a hang."""
+"""The limits, each with its unit and the reason for its value. Reaching one is an error or an
+event, never a hang."""
 
 # one event's payload: a version of PARTITIONS_MAX partitions fits; larger facts belong into a
 # blob

@@ -1,4 +1,5 @@
-"""The nouns, as frozen structs. Nothing here does I/O; everything above speaks in these.
+"""The nouns as frozen structs: asset, version, release, run, work order, event and more. Nothing
+here does I/O; everything above speaks in these.
 
 An asset's id is `kind:name`. Times are ns since the epoch (UTC). Digests are lower-case hex
 SHA-256.

@@ -1,8 +1,9 @@
-"""Which columns of a dataset are personal: those that it declares, and those that its inputs'
-personal columns may flow into. Pure: from assets and names of columns; nothing is stored.
+"""Derives the personal columns of a dataset: declared ones, and those that personal columns of its
+inputs may flow into. Pure: from assets and names of columns; nothing is stored.
 
 `personal_columns` is the one rule. Whatever shows rows, or a text that may quote them, asks it:
-through `engine/personal.py`, which knows versions. What cannot be resolved counts as personal.
+through `kinds/dataset/personal.py`, which knows versions. What cannot be resolved counts as
+personal.
 """
 
 import re

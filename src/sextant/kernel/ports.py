@@ -1,5 +1,4 @@
-"""What the layers above ask of the outside, as Protocols: the state store, the lake, blobs,
-executors, secrets.
+"""The ports to the outside, as Protocols: the state store, the lake, blobs, executors, secrets.
 
 Each port has one conformance suite under `tests/ports`, run against every backend.
 """

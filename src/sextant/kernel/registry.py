@@ -1,5 +1,4 @@
-"""Dotted ids to code, without importing it: the one visible table through which layers above are
-reached by id.
+"""Maps dotted ids to code without importing it, so that a layer reaches those above it by id.
 
 A row is `id -> "module:attribute"`. Nothing behind a row is imported before `load`. Other packages
 add rows by the entry-point group `sextant.plugins` (a function that yields rows); it is scanned

@@ -1,5 +1,4 @@
-"""Texts that somebody sends: bounded, and without characters that a terminal or a page obeys
-instead of showing them.
+"""Checks texts that callers send: bounded, and without characters that a terminal or a page obeys.
 
 A *line* is one line of printable text, such as a name. *Prose* may have several lines. A *raw*
 text, such as a query, is only bounded. A *link* is a line that leads to a web page.

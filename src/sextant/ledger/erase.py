@@ -1,5 +1,5 @@
-"""Erasing what an event says, without breaking a proof: the payload goes, its salted hash in the
-envelope stays."""
+"""Erases the payload of an event without breaking a proof: its salted hash stays in the
+envelope."""
 
 import msgspec
 

@@ -1,5 +1,5 @@
-"""Gaps in the chain of checkpoints that the holder of the ledger's key has noted. Called by
-`sextant ledger repair` and by verification.
+"""Records gaps in the chain of checkpoints, signed with the ledger's key. Called by `sextant ledger
+repair` and by verification.
 
 Each checkpoint names the one in front of it. In older versions two commands that ended at the same
 moment could name the same one, and the chain stayed broken. Checkpoints are never rewritten: a

@@ -1,4 +1,4 @@
-"""The ledger as the state store's sealer: events become envelopes, leaves of a hash tree and
+"""Seals writes of the state store: turns events into envelopes, leaves of the hash tree and
 projected rows.
 
 Called by the state store's writer thread, inside the open transaction. The envelope is written once

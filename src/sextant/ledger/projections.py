@@ -1,5 +1,5 @@
-"""What each type of event means for the tables that answer questions. Called by the ledger while
-sealing, and to rebuild.
+"""Maps each type of event to the statements that update the projected tables. Called by the ledger
+while sealing, and to rebuild.
 
 A projection is a pure function of one event: (sequence number, time, payload) -> named statements,
 idempotent. Every fact in a projected table comes from a payload, so the tables rebuild equal from

@@ -1,5 +1,5 @@
-"""Proofs that leave the house: a bundle that shows, offline, that an event is in a signed log. See
-`standalone.py`."""
+"""Makes proofs that can be verified offline: a bundle that shows that an event is in a signed log.
+See `standalone.py`."""
 
 import base64
 from typing import Any

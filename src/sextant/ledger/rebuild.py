@@ -1,5 +1,5 @@
-"""The projected tables, made again from ledger and payloads. Called by erasure, by verification,
-and when a project is opened whose tables an older Sextant made."""
+"""Rebuilds the projected tables from ledger and payloads. Called by erasure, by verification, and
+when a project is opened whose tables an older Sextant made."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any

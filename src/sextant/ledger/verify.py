@@ -1,5 +1,5 @@
-"""Everything that can be checked of a ledger, checked. Called by `sextant ledger verify` and the
-restore drill.
+"""Verifies a ledger: events, payloads, tree, checkpoints, projected rows and indexes. Called by
+`sextant ledger verify` and the restore drill.
 
 Found is every change of the events and of what is derived from them: columns, payloads, tree nodes,
 checkpoints, projected rows, indexes. Found are releases into environments that did not exist, too.

@@ -1,4 +1,5 @@
-"""Local files, durably: the one place that joins paths, syncs and turns a full disk into an error.
+"""Writes local files durably: the only module that joins paths, syncs, and turns a full disk into
+an error.
 
 Used by the lake and the blob store. Paths inside stored data are relative to a root and use `/`;
 only `join` makes a place on this machine of them, so another backend replaces this module and

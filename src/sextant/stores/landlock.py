@@ -1,5 +1,5 @@
-"""Landlock: what this process may touch from now on, by the kernel, for good. Called by
-`server/sql/landlock.py`; `doctor` asks `version`.
+"""Confines this process with Landlock: which files and ports it may use from now on, for good.
+Called by `server/sql/landlock.py`; `doctor` asks `version`.
 
 Source: Linux, Documentation/userspace-api/landlock.rst and include/uapi/linux/landlock.h. The three
 system calls have the same numbers on every architecture; the C library has no functions for them.

@@ -1,5 +1,5 @@
-"""Compares files with the SHA-256 that was recorded when they were written, and remembers for which
-of them that was done.
+"""Compares files with the SHA-256 that was recorded when they were written, and remembers which
+matched.
 
 A file that was verified is not read again while device, inode, size, ctime and mtime are as they
 were: one look at the file, one read of 32 bytes. A write to it changes ctime, which no program can

@@ -1,1 +1,1 @@
-"""The formats that telemetry comes in, and the columns that they become."""
+"""Decoders of the formats that telemetry comes in, and the columns that they produce."""

@@ -1,5 +1,5 @@
-"""What the telemetry formats make of a request: columns, refusals, and which assets spoke. No I/O,
-no state.
+"""The result of decoding a request of telemetry: columns, refusals, and the assets that sent it. No
+I/O, no state.
 
 Called by the modules of the formats and read by the intake. Rows for tables are ready-made blocks
 of ClickHouse's Native format. Samples are not, since their series are looked up by the intake

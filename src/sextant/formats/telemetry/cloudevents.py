@@ -1,4 +1,4 @@
-"""CloudEvents 1.0 over HTTP: binary, structured and batched, to rows of `obs.events`.
+"""Decodes CloudEvents 1.0 over HTTP (binary, structured, batched) to rows of `obs.events`.
 
 Source: CloudEvents 1.0.2, HTTP protocol binding and JSON event format.
 """

@@ -1,5 +1,4 @@
-"""Exemplars: single measurements behind a sample, with the trace in which they were made; to rows
-of `obs.exemplars_seen`.
+"""Decodes exemplars, single measurements with their trace, to rows of `obs.exemplars_seen`.
 
 Called by the protocols that bring samples. Prometheus's formats gather them while samples are read,
 each with the key of its series; in OTLP they stand in the points.

@@ -1,4 +1,4 @@
-"""Prometheus's text format and OpenMetrics, to samples.
+"""Decodes Prometheus's text format and OpenMetrics to samples.
 
 A line's text up to its value is the key by which its series is found; labels are read once for each
 new key. Source: Prometheus documentation, "Exposition formats" (text 0.0.4); OpenMetrics 1.0,

@@ -1,4 +1,4 @@
-"""Log lines as JSON objects: one on each line, one behind the other, or in an array.
+"""Decodes log lines that are JSON objects: one per line, concatenated, or in an array.
 
 What a line's fields are called differs from logger to logger: `loggers.py` knows them. Everything
 else becomes an attribute under its own name; what is nested stays JSON. A line that cannot be read

@@ -1,4 +1,4 @@
-"""How known loggers name things: time, severity, text and trace of a log line in JSON.
+"""The names that known loggers give to time, severity, text and trace of a JSON log line.
 
 Called by `jsonlines.py` for each line. Known are pino, bunyan, winston, structlog,
 python-json-logger, loguru, the standard library's names, zap, zerolog, slog, Rust's tracing,

@@ -1,5 +1,5 @@
-"""ClickHouse's `Native` format, written: columns as they lie in memory, so that a million numbers
-cost a copy and no more.
+"""Writes ClickHouse's `Native` format: columns as they lie in memory, so that a million numbers
+cost one copy.
 
 Called by the intake for every batch. Both backends of the telemetry store read it; it names its
 columns and types, and ClickHouse converts a type that differs from the table's (`String` into

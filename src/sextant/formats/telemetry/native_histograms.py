@@ -1,4 +1,4 @@
-"""Native histograms of Prometheus, as remote write 1.0 brings them, to the cells of an exponential
+"""Converts native histograms of Prometheus (remote write 1.0) to the cells of an exponential
 histogram. Called by `remote_write.py`.
 
 Source: prometheus/prompb/types.proto, `Histogram`; Prometheus documentation, "Native histograms":

@@ -1,5 +1,5 @@
-"""OTLP 1.x: attributes, and spans. `otlp_bodies.py` reads the requests; metrics and logs have
-modules of their own.
+"""Decodes attributes and spans of OTLP 1.x. `otlp_bodies.py` reads the requests; metrics and logs
+have modules of their own.
 
 Attributes of OpenTelemetry's conventions (`gen_ai.*`, `cicd.*`, `vcs.*`, `feature_flag.*` and all
 others) are kept under their names. Source: opentelemetry-proto 1.9 (collector and data messages),

@@ -1,4 +1,5 @@
-"""The body of an OTLP request to its message, protobuf or JSON: what cannot be read costs itself.
+"""Parses the body of an OTLP request, protobuf or JSON, and drops only the records that cannot be
+read.
 
 Called by the protocol for every request. In protobuf one text that is not UTF-8 makes a whole
 request unreadable: it is read once more with texts declared as bytes, which is the same on the

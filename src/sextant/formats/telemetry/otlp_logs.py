@@ -1,4 +1,4 @@
-"""OTLP's log records to rows of `obs.logs`, a hundred thousand a second.
+"""Decodes OTLP's log records to rows of `obs.logs`, a hundred thousand a second.
 
 Speed decides the form: the message is declared with its text and attributes as `bytes`, which is
 the same on the wire, so that the parser cuts them out and no more. Attributes repeat from record to

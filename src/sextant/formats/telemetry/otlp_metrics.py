@@ -1,4 +1,4 @@
-"""OTLP's metrics to samples.
+"""Decodes OTLP's metrics to samples.
 
 A number is a series of the metric's own name. A histogram is `NAME_bucket` by `le` (counts up to
 it), `NAME_count` and `NAME_sum`; an exponential one has cells of changing width instead of buckets,

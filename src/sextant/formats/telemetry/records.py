@@ -1,5 +1,5 @@
-"""Log lines, spans and events to blocks of their tables: the columns once, for every format that
-brings such records."""
+"""Builds the blocks of tables from log lines, spans and events, for every format that brings
+them."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple

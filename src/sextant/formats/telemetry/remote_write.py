@@ -1,4 +1,4 @@
-"""Prometheus remote write 1.0 (`prometheus.WriteRequest`, protobuf), already decompressed, to
+"""Decodes Prometheus remote write 1.0 (`prometheus.WriteRequest`, decompressed protobuf) to
 samples.
 
 Speed decides the form: a request of 2,000 samples is 2,000 label sets of 200 bytes that arrived

@@ -1,4 +1,4 @@
-"""Times as loggers write them, to nanoseconds since the epoch, without losing a digit.
+"""Parses times as loggers write them, to nanoseconds since the epoch, without losing a digit.
 
 Called by the formats whose senders choose how a time is written: JSON lines and CloudEvents.
 """

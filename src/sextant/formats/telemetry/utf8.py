@@ -1,4 +1,5 @@
-"""Text that is not UTF-8, made UTF-8: one broken text must not cost the records beside it.
+"""Replaces what is not UTF-8 in a text, so that one broken text does not cost the records beside
+it.
 
 Called by the formats after a body could not be read. What is broken becomes U+FFFD, the replacement
 character, as in every browser.

@@ -1,5 +1,6 @@
-"""What functions and queries return becomes rows of a table: one set of columns for all partitions
-of a step, each value as it was or a refusal that names it. Called by workers and by `testing`.
+"""Turns what functions and queries return into rows of a table: one set of columns for all
+partitions of a step, each value unchanged, or a refusal that names it. Called by workers and by
+`testing`.
 
 A column gets its type from, in this order: what the dataset declares, what the table has (where
 that changes no value, or widens), the other partitions of the same step, and the input's column of

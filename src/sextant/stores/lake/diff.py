@@ -1,5 +1,5 @@
-"""What differs between two states of a table: rows by key, or as multisets without one, and
-columns. Called by `frames`."""
+"""Compares two states of a table: rows by key, or as multisets without one, and columns. Called by
+`frames`."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any

@@ -1,5 +1,5 @@
-"""Content digests: what makes two partitions, or two datasets, the same. Called by workers and by
-`frames`.
+"""Computes content digests, which tell whether two partitions or datasets are the same. Called by
+workers and by `frames`.
 
 A partition's digest is SHA-256 over its columns in the order of their names, its rows sorted by the
 key and then by the other columns, so it depends on neither row order, column order, chunks, slices,

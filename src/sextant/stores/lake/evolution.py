@@ -1,4 +1,4 @@
-"""Iceberg schemas: from canonical Arrow types, growing with the files that come in. Called by
+"""Makes Iceberg schemas from canonical Arrow types, growing with the files that come in. Called by
 `iceberg` only.
 
 Columns are never dropped and keep their field ids; data files carry no ids, readers find columns by

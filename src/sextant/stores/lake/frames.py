@@ -1,6 +1,5 @@
-"""Frames in, files out, and back: how rows of any library become canonical Arrow, digests and
-Parquet files, and how files become the frame that a function asks for. Called by workers, by
-`iceberg` and by whoever shows rows.
+"""Converts rows of any library to canonical Arrow, digests and Parquet files, and files to the
+frame that a function asks for. Called by workers, by `iceberg` and by whoever shows rows.
 
 Nothing here knows which state is live; file references are what goes in and out.
 """

@@ -1,4 +1,4 @@
-"""Iceberg manifests as files of ready-made blocks. Called by `iceberg` only.
+"""Writes Iceberg manifests as files of ready-made blocks. Called by `iceberg` only.
 
 A manifest is an Avro file with one block for each data file. Its header also carries our `FileRef`s
 in the same order, so that the files of a state are read without decoding Avro, and blocks move from

@@ -1,4 +1,4 @@
-"""The one canonical Arrow form that is stored and hashed, and the short names of its types.
+"""The canonical Arrow types that are stored and hashed, and their short names.
 
 Names: bool, int32, int64, float32, float64, decimal(p,s), string, binary, date, time, timestamp
 (local, without a zone), timestamptz (an instant), list<T>, struct<name: T, ...>, map<K, V>. Called

@@ -1,4 +1,4 @@
-"""What ClickHouse's errors mean to the callers of the telemetry store. Used by both backends.
+"""Translates ClickHouse's errors for the callers of the telemetry store. Used by both backends.
 
 Error codes are those of ClickHouse's `ErrorCodes.cpp`; both backends put `Code: N. DB::Exception:
 text` into what they raise.

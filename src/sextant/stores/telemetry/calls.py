@@ -1,5 +1,4 @@
-"""Who calls whom, from spans: a client's span and the server's span below it, met by the id of the
-parent span.
+"""Derives who calls whom from spans: matches a client's span with the server's span below it.
 
 Called by the intake, on one thread. The two sides come from two services and in any order, so
 whichever comes first waits for the other. What a client says itself about its peer (`peer.service`)

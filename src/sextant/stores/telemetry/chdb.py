@@ -1,4 +1,4 @@
-"""The telemetry store inside this process: chDB, which is ClickHouse as a library.
+"""The telemetry store inside this process, on chDB: ClickHouse as a library.
 
 Opened by the telemetry process only: chDB allows one path per process and one process per path, and
 a process that has used it must not fork. A connection runs one statement at a time, so there is one

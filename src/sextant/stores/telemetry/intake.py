@@ -1,5 +1,4 @@
-"""The intake: takes decoded batches, makes them durable, puts them into the tables, and counts what
-it did not take.
+"""The intake: makes decoded batches durable, puts them into the tables, and counts what it refused.
 
 Called by the ingest door. `accept` and its slices (`steps`) run on one thread, the event loop's:
 others may be accepted between two slices of a batch. The answer is durable when the future is done;

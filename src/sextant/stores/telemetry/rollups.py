@@ -1,5 +1,5 @@
-"""Samples of five minutes made into one row, while the five minutes last, when they are over, and
-again when samples for them come late. Growth is counted here, of numbers and of histograms.
+"""Rolls the samples of five minutes up into one row: while they last, when they are over, and when
+samples come late. Growth is counted here, of numbers and of histograms.
 
 Called by the intake's flush. Which buckets are due stands in a folder of empty files, made before
 the samples are inserted, so that a crash makes a bucket twice rather than not at all; the table

@@ -1,5 +1,5 @@
-"""Which series exist: from a sender's own bytes to the id of a series, with a budget for each
-owner; and samples to columns.
+"""Maps a sender's labels to the id of a series, with a budget for each owner, and makes columns of
+samples.
 
 Called by the intake only, on one thread. A *space* is one sender's way of writing labels (protocol,
 owner, labels that the request adds): a dictionary from raw bytes to a code, the place of the series

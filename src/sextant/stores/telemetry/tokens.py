@@ -1,5 +1,5 @@
-"""The tokens of inserts that ClickHouse remembers, on the disk: what it leaves open there is closed
-here.
+"""Closes the gaps that ClickHouse leaves on the disk in what it remembers of inserts and their
+tokens.
 
 Called by the store in this process. A MergeTree table notes each part that an insert makes in
 `deduplication_logs/deduplication_log_N.txt`
