@@ -21,7 +21,9 @@ import sys
 
 class Blocked:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("chdb", "_chdb", "pandas"):
+        if name.partition(".")[0] in (
+            "chdb", "_chdb", "pandas", "grpc", "clickhouse_cityhash"
+        ):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         return None
 
@@ -141,6 +143,45 @@ def test_settings_for_telemetry_are_not_passed_over(
     said = Folder(tmp_path / "shop", environment).sx("up", code=3)[1]
     assert "SX-EXTRA-001" in said
     assert _COMMAND in said
+
+
+def test_a_clickhouse_server_needs_no_extra(tmp_path: Path, environment: dict[str, str]) -> None:
+    """If this fails, who keeps telemetry on a ClickHouse server has to install chDB as well, or a
+    server without gRPC's library ends at its start."""
+    program = (
+        "import sys, pathlib, clickhouse_shim\n"
+        f"with clickhouse_shim.clickhouse(pathlib.Path({str(tmp_path / 'store')!r})) as url:\n"
+        "    print(url, flush=True)\n    sys.stdin.read()\n"
+    )
+    shim = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).resolve().parents[1] / "telemetry",
+    )
+    assert shim.stdout
+    assert shim.stdin
+    try:
+        url = shim.stdout.readline().strip()
+        Folder(tmp_path, environment).sx("init", "shop")
+        project = Folder(tmp_path / "shop", environment)
+        file = project.root / "sextant.toml"
+        file.write_text(file.read_text() + f'\n[telemetry]\nclickhouse = "{url}"\n')
+        assert json.loads(project.sx("status", "--json", code=0)[0])["telemetry_off"] == ""
+        answer = project.sx("query", "SELECT count() AS n FROM obs.services", "--json")[0]
+        assert json.loads(answer) == [{"n": 0}]
+        file.write_text(_TOML + f'[telemetry]\nclickhouse = "{url}"\n')
+        server = Up(project.root)
+        server.environment = environment
+        server.begin()
+        assert server.facts["grpc"] == ""
+        assert server.query("SELECT count() < 9 AS few FROM obs.services") == [{"few": 1}]
+        assert server.end() == 0
+    finally:
+        shim.stdin.close()
+        shim.wait(30)
+        shim.stdout.close()
 
 
 @pytest.mark.parametrize(

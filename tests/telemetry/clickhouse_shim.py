@@ -38,7 +38,7 @@ def clickhouse(folder: Path) -> Iterator[str]:
                 try:
                     for name, value in query.items():
                         if name not in ("readonly", "insert_deduplication_token"):
-                            connection.query(f"SET {name}={value}", "Null")
+                            connection.query(f"SET {name}='{value}'", "Null")
                     if "readonly" in query:
                         connection.query("SET readonly=1", "Null")
                     status, data = (

@@ -2,8 +2,11 @@
 machine stands in a file."""
 
 import ast
+import importlib.metadata
 import re
 import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -44,6 +47,26 @@ def test_every_command_of_the_table_exists_and_its_help_says_something() -> None
         assert command is not None
         assert command.help, name
         assert line.endswith("."), name
+
+
+def test_what_is_imported_is_declared() -> None:
+    """If this fails, an import works only because somebody else's package brings it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    listed = [project["dependencies"], *project["optional-dependencies"].values()]
+    declared = {re.split(r"[^\w.-]", one)[0].lower() for some in listed for one in some}
+    brought_by = importlib.metadata.packages_distributions()
+    imported: set[str] = set()
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {one.name.partition(".")[0] for one in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module.partition(".")[0])
+    foreign = imported - sys.stdlib_module_names - {"sextant", "_typeshed"}
+    assert len(foreign) > 20
+    assert {
+        name for name in foreign if not {one.lower() for one in brought_by.get(name, ())} & declared
+    } == set()
 
 
 @pytest.mark.parametrize("store", ["state", "accounts"])

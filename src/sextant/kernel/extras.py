@@ -8,7 +8,7 @@ from sextant.kernel.errors import MissingExtra
 # extra -> the module that shows that it is installed, and what needs it
 _EXTRAS = {
     "postgres": ("psycopg", "a state store in Postgres needs"),
-    "telemetry": ("chdb", "telemetry and SQL need"),
+    "telemetry": ("chdb", "telemetry and SQL need"),  # with pandas, gRPC and CityHash
 }
 PANDAS_HINT = 'pip install "sextant-ops[telemetry]" brings pandas; so does `pip install pandas`'
 

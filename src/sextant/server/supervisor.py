@@ -23,6 +23,7 @@ from typing import Any, TextIO
 
 import msgspec
 
+from sextant.kernel import extras
 from sextant.kernel.errors import Busy, UsageError, WorldError
 from sextant.project.config import OWN, Config, Telemetry, telemetry_missing, telemetry_off
 from sextant.server.hold import hold_store
@@ -281,6 +282,9 @@ class Supervisor:
     def _claim_grpc(self) -> str:
         """Return where OTLP over gRPC is taken, "" when it cannot be: no reason not to start."""
         if not self.config.server.grpc or self.telemetry_off:
+            return ""
+        if not extras.is_importable("grpc"):
+            self._say(f"OTLP over gRPC is off: {extras.missing_error('telemetry').hint}")
             return ""
         try:
             return claim("grpc", self.config.server.grpc)

@@ -9,6 +9,8 @@ CityHash in its version 1.0.2, which ClickHouse has stayed with.
 import struct
 from collections.abc import Iterator
 
+from sextant.kernel import extras
+
 _BLOCK_BYTES = 1 << 20  # of data in a block, as ClickHouse makes them
 _LZ4 = 0x82
 _WORD = (1 << 64) - 1
@@ -26,8 +28,11 @@ def blocks(data: bytes) -> Iterator[bytes]:
 
 
 def city_hash(data: bytes) -> tuple[int, int]:
-    """Return CityHash128 as its lower and higher half."""
-    from clickhouse_cityhash.cityhash import CityHash128
+    """Return CityHash128 as its lower and higher half. MissingExtra without its library."""
+    try:
+        from clickhouse_cityhash.cityhash import CityHash128
+    except ModuleNotFoundError as error:
+        raise extras.missing_error("telemetry") from error
 
     both = CityHash128(data)
     return both >> 64, both & _WORD
