@@ -109,7 +109,9 @@ def run(p: LocalPlatform, *, forced: bool) -> int:
 
     with p:
         report = p.runs.run(
-            "dev", Request(assets=("dataset:orders",) if forced else (), force=forced), by=p.who()
+            "dev",
+            Request(assets=("dataset:orders",) if forced else (), force=forced),
+            by=p.core.authorization.who(),
         )
         return report.exit_code
 

@@ -17,6 +17,7 @@ defects   errors of ours (5xx but for 503 and 429), by endpoint
 Prints one JSON line; 1 when deaths, mixed, lost, doubled, refused or defects is not 0.
 """
 
+from sextant.kernel.nouns import SYSTEM
 import argparse
 import base64
 import contextlib
@@ -564,7 +565,7 @@ def tokens(root: Path) -> list[str]:
     with LocalPlatform.open(root) as platform:
         return [
             platform.access.create_token(
-                name, by=platform.system, kind="person", role=role, scopes=("query", "ingest")
+                name, by=SYSTEM, kind="person", role=role, scopes=("query", "ingest")
             )["secret"]
             for name, role in (
                 ("mal", "viewer"),

@@ -60,14 +60,14 @@ GUARDS = (
     ),
     Guard(
         "a publish holds the leases of its tables",
-        "app/runs.py",
+        "app/execution.py",
         "guards=(*leases.guards(), same),",
         "guards=(same,),",
         "engine/test_run_crashes.py::test_a_table_whose_lease_is_lost_before_the_publish",
     ),
     Guard(
         "a publish goes into the environment that it began in",
-        "app/runs.py",
+        "app/execution.py",
         "guards=(*leases.guards(), same),",
         "guards=(*leases.guards(),),",
         "engine/test_run_failures.py"
@@ -75,7 +75,7 @@ GUARDS = (
     ),
     Guard(
         "a crashed run of a dropped environment is cancelled",
-        "app/runs.py",
+        "app/resuming.py",
         "if facts.started_at < created:",
         "if False:",
         "engine/test_run_failures.py"
@@ -90,14 +90,14 @@ GUARDS = (
     ),
     Guard(
         "what was withdrawn while it was read is not published",
-        "app/runs.py",
+        "app/execution.py",
         '"withdrawn_live",\n                (env, table.asset,',
         '"withdrawn_live",\n                ("", table.asset,',
         "engine/test_withdrawn_meanwhile.py::test_an_input_that_is_withdrawn_while_it_is_read",
     ),
     Guard(
         "what was derived again while it was read is not published",
-        "app/runs.py",
+        "app/execution.py",
         '"tainted_live",\n                (table.asset,',
         '"tainted_live",\n                ("",',
         "engine/test_withdrawn_meanwhile.py::test_an_input_that_is_derived_again_while_it_is_read",
@@ -119,15 +119,15 @@ GUARDS = (
     Guard(
         "an undo takes back what was live when it was given",
         "app/runs.py",
-        "        def prepare() -> Prepared:\n            prepared = self._prepare_undo(",
+        "        def prepare() -> Prepared:\n            prepared = self.undoing.prepare(",
         "        def prepare() -> Prepared:\n"
-        "            bad, target = self._undo_target(env, asset_id, version)\n"
-        "            prepared = self._prepare_undo(",
+        "            bad, target = self.undoing.target(env, asset_id, version)\n"
+        "            prepared = self.undoing.prepare(",
         "platform/test_side_by_side.py::test_a_rollback_undoes_what_was_live_when_it_was_given",
     ),
     Guard(
         "rules are told what moves",
-        "app/runs.py",
+        "app/permits.py",
         "**moving.get(move.asset, NOTHING_MOVED).facts(),",
         "",
         "engine/test_rule_facts.py::test_a_release_of_a_version_that_exists_has_the_facts",

@@ -97,7 +97,7 @@ def measure(p: LocalPlatform, clock: AheadClock, there: int, seconds: float, eve
     for first in range(0, there, PUSHED_CUT_ROWS):
         ops.push("sales", rows(first, min(PUSHED_CUT_ROWS, there - first)))
     ops.run()
-    disk = Disk(Path(p.lake.root), Path(p.blobs.root))
+    disk = Disk(Path(p.core.lake.root), Path(p.core.blobs.root))
     live = disk.look()
     known = len(disk.seen)
     versions = len(ops.versions("sales", limit=10_000).items)
@@ -115,7 +115,7 @@ def measure(p: LocalPlatform, clock: AheadClock, there: int, seconds: float, eve
     passed = time.monotonic() - began
     after = disk.look()
     published = len(ops.versions("sales", limit=10_000).items) - versions
-    p.interrupt()
+    p.interrupts.interrupt()
     scheduler.join()
     say(f"publishes in {passed:.0f} s, {number} rows", "1", published, passed / 5)
     say("written a day at this rate", "GB", (after - live) / passed * DAY_S / 1e9)
@@ -123,9 +123,9 @@ def measure(p: LocalPlatform, clock: AheadClock, there: int, seconds: float, eve
     say("lake and blobs before a collection", "MB", disk.look() / 1e6)
     for hours in (26.0, 2.0):  # versions expire with the first, their files go with the second
         clock.ahead_s += hours * 3600
-        collect(p)
+        collect(p.core, p.runs.bundles)
     say("after it, 28 h later", "MB", disk.look() / 1e6)
-    p._interrupted.clear()
+    p.interrupts._interrupted.clear()
     ops.run()
     assert ops.count("sales")["rows"] == there + number, "no row is lost"
 

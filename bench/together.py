@@ -16,6 +16,9 @@ failed     errors other than Busy and Conflict, which are what a process may mee
 Prints one JSON line. `tests/crash` does the same for a few seconds.
 """
 
+from seen import views
+from sextant.release.as_of import version_as_of
+from seen import views
 import argparse
 import json
 import os
@@ -301,23 +304,29 @@ def _judge(p: Any, told: Sequence[dict[str, Any]]) -> dict[str, Any]:
     from sextant.ledger.verify import verify
     from sextant.ledger.witness import load_witness
 
-    open_at_end = len(p.state.read("runs_open"))
+    open_at_end = len(p.core.state.read("runs_open"))
     names = [f"rows_{number}" for number in range(PROCESSES)]
     published = Operations(p).run(assets=names)
     p.sealing.checkpoint()
     lost = []
     for name, said in zip(names, told, strict=True):
-        frame = p.views.frame(p.views.resolve("dev", f"dataset:{name}", "")) if said["rows"] else []
+        frame = (
+            views(p).frame(version_as_of(p.core, "dev", f"dataset:{name}", ""))
+            if said["rows"]
+            else []
+        )
         there = set(frame["id"]) if said["rows"] else set()
         lost += [f"row {id_}" for id_ in said["rows"] if id_ not in there]
-        lost += [f"event {id_}" for id_ in said["events"] if not p.state.read("event_seq", (id_,))]
+        lost += [
+            f"event {id_}" for id_ in said["events"] if not p.core.state.read("event_seq", (id_,))
+        ]
         lost += [
             f"version {digest} of {asset}"
             for asset, digest in said["versions"]
-            if not p.state.read("version_get", (asset, digest))
+            if not p.core.state.read("version_get", (asset, digest))
         ]
     report = verify(
-        p.state,
+        p.core.state,
         public=p.sealing.signer().public,
         witness=load_witness(p.sealing.witness_path),
         workers=1,
@@ -332,7 +341,7 @@ def _judge(p: Any, told: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "rows": sum(len(said["rows"]) for said in told),
         **dict(sorted(counts.items())),
         "open_at_end": open_at_end,
-        "left_open": len(p.state.read("runs_open")),
+        "left_open": len(p.core.state.read("runs_open")),
         "lost": lost,
         "failed": [text for said in told for text in said["failed"]]
         + ([] if published.state == "finished" else [published.state]),

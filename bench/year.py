@@ -78,17 +78,19 @@ def one(folder: Path, way: str, seen: dict[str, list[float]], facts: dict[str, o
 
     def cold() -> None:
         with LocalPlatform.open(folder) as p:
-            p.warm()
+            p.runs.executors.warm()
             year = Request(partitions=(FIRST, LAST))
-            keys = [(day, day) for day in days_of(p, year)] if way == "daily" else [(FIRST, LAST)]
+            keys = (
+                [(day, day) for day in days_of(p.core, year)] if way == "daily" else [(FIRST, LAST)]
+            )
             for span in keys:
-                p.runs.run("dev", Request(partitions=span), by=p.who())
+                p.runs.run("dev", Request(partitions=span), by=p.core.authorization.who())
 
     timed("365 daily runs" if way == "daily" else "one backfill", cold)
 
     def again() -> int:
         with LocalPlatform.open(folder) as p:
-            return p.runs.run("dev", Request(), by=p.who()).computed
+            return p.runs.run("dev", Request(), by=p.core.authorization.who()).computed
 
     steps = timed("unchanged re-run", again)
     facts["unchanged re-run"] = {"steps": steps}
@@ -105,7 +107,9 @@ def one(folder: Path, way: str, seen: dict[str, list[float]], facts: dict[str, o
         report = timed(
             "backfill --stale after an edit of one function",
             lambda: p.runs.run(
-                "dev", Request(assets=("dataset:features",), stale=True), by=p.who()
+                "dev",
+                Request(assets=("dataset:features",), stale=True),
+                by=p.core.authorization.who(),
             ),
         )
         facts["backfill --stale after an edit of one function"] = {
@@ -114,7 +118,9 @@ def one(folder: Path, way: str, seen: dict[str, list[float]], facts: dict[str, o
         }  # type: ignore[attr-defined]
         timed(
             "rollback of that table",
-            lambda: p.runs.undo("dev", "dataset:features", by=p.who(), reason="bench"),
+            lambda: p.runs.undo(
+                "dev", "dataset:features", by=p.core.authorization.who(), reason="bench"
+            ),
         )
 
 

@@ -654,7 +654,7 @@ def event_types() -> dict[str, str]:
                     else getattr(node.func, "id", "")
                 )
                 if (
-                    called in ("event", "_event", "_make")
+                    called in ("event", "make")
                     and node.args
                     and isinstance(node.args[0], ast.Constant)
                     and isinstance(node.args[0].value, str)

@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from seen import views
+
 EXAMPLE = Path(__file__).resolve().parent / "flights"
 FIRST, LAST = "2013-01-01", "2013-12-31"
 
@@ -28,7 +30,7 @@ def main() -> int:
 
     set_aside_witness(folder)  # of an earlier demo, whose ledger has just been deleted
     with LocalPlatform.open(folder) as p:
-        p.warm()
+        p.runs.executors.warm()
         story = Story(p)
         story.year(daily=not arguments.backfill)
         story.numbers()
@@ -54,7 +56,7 @@ class Story:
     def __init__(self, p: Any) -> None:
         self.p = p
         self.env = "dev"
-        self.me = p.who()
+        self.me = p.core.authorization.who()
 
     # ------------------------------------------------------------ chapters
 
@@ -100,7 +102,7 @@ class Story:
         months = {
             name: {
                 str(row["bucket"])[:7]: row["value"]
-                for row in self.p.views.kpi(self.env, name, grain="1mo")["rows"]
+                for row in views(self.p).kpi(self.env, name, grain="1mo")["rows"]
             }
             for name in ("on_time_rate", "cancellation_rate", "mean_delay")
         }
@@ -110,14 +112,14 @@ class Story:
                 f"  {month}  {on_time:8.1%}  {months['cancellation_rate'][month]:10.1%}  "
                 f"{months['mean_delay'][month]:8.1f} min"
             )
-        days = self.p.views.kpi(self.env, "on_time_rate", grain="1d")["rows"]
+        days = views(self.p).kpi(self.env, "on_time_rate", grain="1d")["rows"]
         cancelled = {
             str(row["bucket"])[:10]: row["value"]
-            for row in self.p.views.kpi(self.env, "cancellation_rate", grain="1d")["rows"]
+            for row in views(self.p).kpi(self.env, "cancellation_rate", grain="1d")["rows"]
         }
         delay = {
             str(row["bucket"])[:10]: row["value"]
-            for row in self.p.views.kpi(self.env, "mean_delay", grain="1d")["rows"]
+            for row in views(self.p).kpi(self.env, "mean_delay", grain="1d")["rows"]
         }
         print("\n  the five worst days by share on time; 2013-02-08 and 2013-02-09 are a blizzard")
         for row in sorted(days, key=lambda row: float(row["value"]))[:5]:
@@ -139,12 +141,12 @@ class Story:
         """A broken delivery is refused, and nobody sees it."""
         chapter("A bad file arrives")
         print("  the file of 2013-06-10 comes without its carriers: checks of severity error fail")
-        before = self.p.versions.live_version(self.env, "dataset:flights")
+        before = self.p.core.versions.live_version(self.env, "dataset:flights")
         with BrokenDelivery(folder, "day.with_columns(carrier=pl.lit(None, pl.String))"):
             report = self.force("2013-06-10")
         for check in report.refused[:3]:
             print(f"  REFUSED  {check.asset}[{check.partition}]  {check.message}")
-        same = self.p.versions.live_version(self.env, "dataset:flights") == before
+        same = self.p.core.versions.live_version(self.env, "dataset:flights") == before
         print(
             f"  the run is {report.state} and {len(report.skipped)} steps behind it are skipped: "
             f"what readers see {'is unchanged' if same else 'HAS CHANGED'}"
@@ -159,11 +161,11 @@ class Story:
             report = self.force(day)
         check = report.refused[0]
         print(f"  REFUSED  {check.asset}[{check.partition}]  {check.message}")
-        bad = self.p.releases.get(report.rejected["dataset:flights"]).moves[0].target
-        self.p.load()
+        bad = self.p.runs.releases.get(report.rejected["dataset:flights"]).moves[0].target
+        self.p.core.project.load()
         self.p.runs.release(
             self.env,
-            self.p.asset("flights"),
+            self.p.core.assets.find("flights"),
             version=bad,
             by=self.me,
             break_glass="the board meets at nine",
@@ -194,9 +196,9 @@ class Story:
             f"assets in one release: on time on {day} is {self.on_time(day):.1%} again"
         )
         with BrokenDelivery(folder, "day.with_columns(dep_delay=pl.lit(9999.0))"):
-            self.p.load()
+            self.p.core.project.load()
             plan = self.p.runs.plan(self.env, _request())
-        self.p.load()
+        self.p.core.project.load()
         held = (
             ", ".join(f"{asset}[{' '.join(keys)}]" for asset, keys in plan.held.items())
             or "nothing"
@@ -212,11 +214,11 @@ class Story:
             f"  the whole year again: {report.computed} steps computed in "
             f"{time.monotonic() - started:.2f} s"
         )
-        events = self.p.state.read("event_head")[0][0] + 1
+        events = self.p.core.state.read("event_head")[0][0] + 1
         from sextant.ledger.verify import verify
 
         started = time.monotonic()
-        found = verify(self.p.state, public=self.p.sealing.signer().public)
+        found = verify(self.p.core.state, public=self.p.sealing.signer().public)
         print(
             f"  the ledger: {events:,} events, verified with every table that follows from "
             f"them in {time.monotonic() - started:.2f} s: {'ok' if found.ok else 'WRONG'}"
@@ -227,7 +229,7 @@ class Story:
     def force(self, day: str) -> Any:
         from sextant.kinds.dataset.plan import Request
 
-        self.p.load()
+        self.p.core.project.load()
         return self.p.runs.run(
             self.env,
             Request(assets=("dataset:flights",), partitions=(day, day), force=True),
@@ -237,7 +239,7 @@ class Story:
     def on_time(self, day: str) -> float:
         return next(
             float(row["value"])
-            for row in self.p.views.kpi(self.env, "on_time_rate", grain="1d")["rows"]
+            for row in views(self.p).kpi(self.env, "on_time_rate", grain="1d")["rows"]
             if str(row["bucket"])[:10] == day
         )
 

@@ -1,5 +1,6 @@
 """A real HTTP server in a thread: what the tests of the API and of its clients stand on."""
 
+from sextant.kernel.nouns import SYSTEM
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ class Serving:
     def token(self, role: str = "admin", **more: Any) -> str:
         """Return the secret of a new token."""
         return self.platform.access.create_token(
-            more.pop("name", role), by=self.platform.system, role=role, **more
+            more.pop("name", role), by=SYSTEM, role=role, **more
         )["secret"]
 
 

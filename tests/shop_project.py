@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from sextant.app import platform as composition
+from sextant.project import current as composition
 from sextant.project import loading
 from sextant.project.bundle import digest_of, scan
 from sextant.project.config import Config, read_config
 from sextant.app.opening import import_project
 from sextant.app.platform import LocalPlatform
-from sextant.app.runs import RunReport
+from sextant.kernel.answers import RunReport
 from sextant.author.assemble import assemble
 from sextant.project.fingerprint import Fingerprints
 from sextant.kinds.dataset.plan import Request
@@ -74,7 +74,7 @@ class Shop:
 def run(p: LocalPlatform, env: str = "dev", *assets: str, **more: Any) -> RunReport:
     """Run a request as whoever opened the platform."""
     also = {name: more.pop(name) for name in ("trigger", "break_glass", "progress") if name in more}
-    return p.runs.run(env, Request(assets=assets, **more), by=p.who(), **also)
+    return p.runs.run(env, Request(assets=assets, **more), by=p.core.authorization.who(), **also)
 
 
 @pytest.fixture

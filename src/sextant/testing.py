@@ -26,12 +26,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sextant.app.platform import LocalPlatform
+from sextant.app.views import Views
+from sextant.app.visibility import Visibility
 from sextant.kernel.clock import Clock, ManualClock, from_datetime
 from sextant.kernel.nouns import CheckResult, CheckSpec, Principal
 from sextant.kinds.dataset.plan import Request
 
 if TYPE_CHECKING:
-    from sextant.app.platform import LocalPlatform
     from sextant.author.declared import Dataset, Kpi, PythonCheck, SqlDataset
 
     Checked = (
@@ -46,6 +48,27 @@ if TYPE_CHECKING:
 __all__ = ["ManualClock", "Request", "check", "platform"]
 
 
+class TestedPlatform(LocalPlatform):
+    """A platform with what a project's tests use, at hand.
+
+    runs   runs, undoes and releases: `p.runs.run("dev", Request(), by=p.who())`
+    clock  its time; `p.clock.wait(seconds)` moves one that stands
+    views  what it shows: `p.views.count("dev", "orders")`, `p.views.kpi("dev", "revenue")`
+    """
+
+    @property
+    def clock(self) -> Any:
+        return self.core.clock
+
+    @property
+    def views(self) -> Views:
+        return Views(self.core, self.runs, Visibility(self.runs.personal))
+
+    def who(self) -> Principal:
+        """Return who acts: the user whom `platform` was given."""
+        return self.core.authorization.who()
+
+
 @contextmanager
 def platform(
     project: Path | str | Mapping[str, str],
@@ -55,7 +78,7 @@ def platform(
     user: str = "tester",
     executor: str = "inline",
     toml: str = "",
-) -> "Iterator[LocalPlatform]":
+) -> Iterator[TestedPlatform]:
     """Open a copy of a project in a temporary folder; nothing of it stays.
 
     project   a project's folder, or its files: path -> text (without `sextant.toml`, `module =
@@ -70,7 +93,6 @@ def platform(
     Raises    ProjectError when the project cannot be loaded
     """
     from sextant.app.pin import remove_pin
-    from sextant.app.platform import LocalPlatform
     from sextant.project.config import FILE, read_config
 
     with tempfile.TemporaryDirectory(prefix="sextant-test-") as folder, _imports_of(folder):
@@ -87,7 +109,7 @@ def platform(
             (root / FILE).write_text(toml or 'module = "ops"\n', encoding="utf-8")
         remove_pin(root)  # the copy has a ledger of its own
         used = clock or (ManualClock(from_datetime(at)) if at is not None else None)
-        with LocalPlatform(
+        with TestedPlatform(
             read_config(root),
             clock=used,
             executor=executor,

@@ -161,10 +161,12 @@ def test_what_the_platform_writes_is_no_code(shop, running, settings, include):
     for _ in range(3):
         with shop.open(home=shop.root.parent / "home") as p:
             assert running(p, force=True).state == "finished"
-            assert sorted(p.manifest().files) == ["ops.py", "sextant.toml"]
-            digests.append(p.manifest().bundle)
-            assert loading.unchanged(shop.root, p.manifest())
-            digests.append(pack(shop.root, p.config.include, p.config.written)[0])
+            assert sorted(p.core.project.manifest().files) == ["ops.py", "sextant.toml"]
+            digests.append(p.core.project.manifest().bundle)
+            assert loading.unchanged(shop.root, p.core.project.manifest())
+            digests.append(
+                pack(shop.root, p.core.project.config.include, p.core.project.config.written)[0]
+            )
     assert len(set(digests)) == 1
 
 

@@ -1,6 +1,7 @@
 """Bad input through the command line: what happened, where, how to mend it, the right exit code -
 and what was live stays."""
 
+from seen import views
 import contextlib
 import os
 import signal
@@ -333,9 +334,9 @@ def test_a_clock_that_jumps_back(shop: Shop, running: Any) -> None:
         clock.set(clock.now_ns() - 86_400 * NS)
         assert running(p).state == "finished"
         assert p.ledger.clock_behind_ns > 0
-        times = [e["at"] for e in p.views.events(limit=1000).items]
+        times = [e["at"] for e in views(p).events(limit=1000).items]
         assert times == sorted(times, reverse=True), "no event is older than the one before it"
-        assert p.views.count("dev", "orders") == 12
+        assert views(p).count("dev", "orders") == 12
     with shop.open(clock=clock) as p:
         assert running(p).id == ""
 
@@ -488,7 +489,7 @@ def test_a_step_that_hangs_and_one_that_eats_memory(shop: Shop) -> None:
         assert "at ops.py:" in out
         marker.unlink()
         with shop.open() as p:
-            (run,) = p.views.runs(limit=1).items
-            assert [printed["text"] for printed in p.views.log(run["id"], "dataset:slow[all]")] == [
-                "at page 7\n"
-            ]
+            (run,) = views(p).runs(limit=1).items
+            assert [
+                printed["text"] for printed in views(p).log(run["id"], "dataset:slow[all]")
+            ] == ["at page 7\n"]

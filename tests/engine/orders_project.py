@@ -23,8 +23,8 @@ def doubled(orders: pl.DataFrame) -> pl.DataFrame:
 def parts(p, env, name):
     return {
         key: part.digest
-        for key, part in p.versions.parts(
-            f"dataset:{name}", p.versions.live_version(env, f"dataset:{name}")
+        for key, part in p.core.versions.parts(
+            f"dataset:{name}", p.core.versions.live_version(env, f"dataset:{name}")
         ).items()
     }
 
@@ -34,7 +34,7 @@ OTHER = this_process()._replace(pid=1, since="1")
 
 def expire(p, name: str) -> None:
     """Let a lease expire, as when its holder was not heard of for long."""
-    with closing(sqlite3.connect(p.state.address)) as database, database:
+    with closing(sqlite3.connect(p.core.state.address)) as database, database:
         assert database.execute("UPDATE lease SET expires_at = 1 WHERE name = ?", (name,)).rowcount
 
 
@@ -44,7 +44,7 @@ def takes_over(p, leases: Leases) -> Iterator[Leases]:
     for name in leases._names:
         expire(p, name)
     run = leases._holder.partition(" ")[0]
-    with Leases(p.state, run, leases._names[1:], process=OTHER) as taken:
+    with Leases(p.core.state, run, leases._names[1:], process=OTHER) as taken:
         yield taken
 
 

@@ -1,5 +1,7 @@
 """Rows that are taken out of a parent, and the live tables that point to them."""
 
+from seen import views
+from sextant.app import environments
 import pytest
 from orders_project import parts
 
@@ -29,7 +31,7 @@ def codes(shop, tmp_path):
 
 
 def open_signals(p, kind: str = "check.failed") -> list[str]:
-    return [s["asset"] for s in p.views.signals(kind=kind, open_only=True).items]
+    return [s["asset"] for s in views(p).signals(kind=kind, open_only=True).items]
 
 
 def test_a_removed_parent_row_is_noticed_when_it_is_published(shop, running, codes) -> None:
@@ -43,7 +45,7 @@ def test_a_removed_parent_row_is_noticed_when_it_is_published(shop, running, cod
             ("dataset:orders", "foreign_key(shop, shops.code)")
         ]
         assert open_signals(p) == ["dataset:orders"]
-        [signal] = p.views.signals(kind="check.failed", open_only=True).items
+        [signal] = views(p).signals(kind="check.failed", open_only=True).items
         chain = [event["type"] for event in Operations(p).why(signal["id"], env="dev")["chain"]]
         assert "release.live" in chain, "the signal leads to what broke it"
 
@@ -64,9 +66,9 @@ def test_an_undo_that_breaks_a_child_is_noticed(shop, running, codes) -> None:
         codes.write_text("south north")
         running(p, "dev", "dataset:shops", force=True)
         shop.edit('"shop": ["south"]', '"shop": ["north"]')
-        p.load()
+        p.core.project.load()
         running(p, "dev", stale=True)
-        p.runs.undo("dev", "dataset:shops", by=p.who(), reason="bad list")
+        p.runs.undo("dev", "dataset:shops", by=p.core.authorization.who(), reason="bad list")
         assert open_signals(p) == ["dataset:orders"]
 
 
@@ -74,11 +76,13 @@ def test_a_release_by_hand_that_breaks_a_child_is_noticed(shop, running, codes) 
     """`release --from` would bring the shorter list unseen."""
     with shop.open() as p:
         running(p)
-        p.create_env("aside", "dev")
+        environments.create(p.core, "aside", "dev")
         codes.write_text("south")
         running(p, "aside", "dataset:shops", force=True)
         assert open_signals(p) == ["dataset:orders"], "in the environment aside"
-        p.runs.release("dev", p.asset("shops"), source="aside", by=p.who())
+        p.runs.release(
+            "dev", p.core.assets.find("shops"), source="aside", by=p.core.authorization.who()
+        )
         assert open_signals(p) == ["dataset:orders"] * 2
 
 
@@ -103,5 +107,5 @@ def test_a_check_that_cannot_run_is_said_and_ends_the_run(
         codes.write_text("south")
         report = running(p, "dev", "dataset:shops", force=True)
         assert "could not be checked: no worker" in report.broken[0].message
-        assert p.state.read("runs_open") == []
+        assert p.core.state.read("runs_open") == []
         assert len(parts(p, "dev", "orders")) == 4

@@ -1,5 +1,8 @@
 """Numbers of five trades, through the platform, beside plain SQL over all rows at once."""
 
+from seen import views
+from sextant.release.as_of import version_as_of
+from seen import views
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from typing import Any
@@ -62,13 +65,13 @@ sx.kpi("conversion", of=orders, measure="count(*) filter (where visited_twice) /
 @pytest.fixture(scope="module")
 def p() -> Iterator[Any]:
     with testing.platform({"ops.py": PROJECT}, at=AT, executor="inline") as platform:
-        report = platform.runs.run("dev", testing.Request(), by=platform.who())
+        report = platform.runs.run("dev", testing.Request(), by=platform.core.authorization.who())
         assert report.state == "finished", report.failed
         yield platform
 
 
 def rows_of(p: Any, name: str) -> Any:
-    return p.views.frame(p.views.resolve("dev", f"dataset:{name}", "")).to_arrow()
+    return views(p).frame(version_as_of(p.core, "dev", f"dataset:{name}", "")).to_arrow()
 
 
 def plain(p: Any, of: str, query: str) -> list[tuple[Any, ...]]:
@@ -80,7 +83,7 @@ def plain(p: Any, of: str, query: str) -> list[tuple[Any, ...]]:
 
 
 def asked(p: Any, name: str, **more: Any) -> list[tuple[Any, ...]]:
-    return [tuple(row.values()) for row in p.views.kpi("dev", name, **more)["rows"]]
+    return [tuple(row.values()) for row in views(p).kpi("dev", name, **more)["rows"]]
 
 
 def same(found: list[tuple[Any, ...]], expected: list[tuple[Any, ...]]) -> None:
@@ -135,7 +138,7 @@ def test_a_number_without_a_grain(p: Any) -> None:
     same(asked(p, "all_orders"), plain(p, "orders", "select median(amount) + count(*) from t"))
     by_currency = "select currency, sum(amount) from t group by 1"
     same(asked(p, "all_amounts", by=["currency"]), plain(p, "orders", by_currency))
-    assert p.views.kpi("dev", "all_orders")["goal_met"] is True
+    assert views(p).kpi("dev", "all_orders")["goal_met"] is True
 
 
 def test_uptime_of_hours_and_days_over_a_clock_change(p: Any) -> None:
@@ -166,20 +169,20 @@ def test_quarters_and_years_begin_with_the_financial_year(p: Any) -> None:
 
 def test_a_goal_says_whether_it_is_met_over_its_own_window(p: Any) -> None:
     """A target would stand beside the number of all time, and nobody know which of them holds."""
-    found = p.views.kpi("dev", "churned", by=["plan"], grain="1mo")
+    found = views(p).kpi("dev", "churned", by=["plan"], grain="1mo")
     window = "where day > (select max(day) from t) - interval 7 day"
     share = "select count(*) filter (where price < 20) / count(*) from t"
     assert found["goal_value"] == pytest.approx(
         plain(p, "subscriptions", f"{share} {window}")[0][0]
     )
     assert found["goal_met"] == (found["goal_value"] <= 0.05)
-    found = p.views.kpi("dev", "mrr")
+    found = views(p).kpi("dev", "mrr")
     assert (found["goal_met"], found["unit"], found["goal_value"]) == (
         True,
         "EUR",
         asked(p, "mrr")[0][0],
     )
-    assert p.views.kpi("dev", "peak")["goal_met"] is None
+    assert views(p).kpi("dev", "peak")["goal_met"] is None
 
 
 WRONG = """
@@ -218,15 +221,17 @@ def test_a_number_that_cannot_be_is_refused_when_the_project_is_loaded(
         pytest.raises(ProjectError, match=said),
         testing.platform({"ops.py": WRONG + line}, at=AT, executor="inline") as p,
     ):
-        p.manifest()
+        p.core.project.manifest()
 
 
 def test_weeks_are_not_asked_by_month() -> None:
     """The week of 26 January would count for January as a whole."""
     text = WRONG + 'sx.kpi("k", of=whole, measure="sum(n)", grain="1w")'
     with testing.platform({"ops.py": text}, at=AT, executor="inline") as p:
-        assert p.runs.run("dev", testing.Request(), by=p.who()).state == "finished"
+        assert (
+            p.runs.run("dev", testing.Request(), by=p.core.authorization.who()).state == "finished"
+        )
         with pytest.raises(UsageError, match="no values by `1mo`") as error:
-            p.views.kpi("dev", "k", grain="1mo")
+            views(p).kpi("dev", "k", grain="1mo")
         assert "a week lies in two months" in error.value.hint
         assert asked(p, "k", grain="1w") == [(date(2026, 1, 26), 3)]

@@ -1,5 +1,8 @@
 """A day without values in a column, wherever it falls and however the days are made."""
 
+from seen import views
+from sextant.release.as_of import version_as_of
+from seen import views
 from datetime import UTC, datetime
 from typing import Any
 
@@ -47,7 +50,7 @@ def window(past: pl.DataFrame) -> pl.DataFrame:
 
 def run(p: Any, *days: str) -> None:
     more = {"partitions": (days[0], days[-1])} if days else {}
-    report = p.runs.run("dev", testing.Request(**more), by=p.who())
+    report = p.runs.run("dev", testing.Request(**more), by=p.core.authorization.who())
     assert report.state == "finished", report.failed
 
 
@@ -72,7 +75,7 @@ def test_a_day_without_values_has_the_tables_type(kind: str, settings: str, how:
         elif how == "empty day later":
             run(p, "2026-01-01", "2026-01-03")
         run(p)
-        frame = p.views.frame(p.views.resolve("dev", "dataset:made", ""))
+        frame = views(p).frame(version_as_of(p.core, "dev", "dataset:made", ""))
         assert frame["c"].count() == 3 + (kind == "lists")
-        windows = p.views.frame(p.views.resolve("dev", "dataset:window", ""))
+        windows = views(p).frame(version_as_of(p.core, "dev", "dataset:window", ""))
         assert windows["values"].sum() >= 5

@@ -1,5 +1,6 @@
 """Who holds what, who is dead, and what a process may still write that was taken for dead."""
 
+from seen import views
 import json
 import os
 import signal
@@ -63,39 +64,42 @@ def test_a_holder_of_an_older_version_is_recognised() -> None:
 def test_a_clock_that_jumps_takes_nobodys_lease(shop) -> None:
     """A laptop whose clock is set 40 s ahead would take every running run for dead."""
     shop.write(CUT)
-    with shop.open() as p, Leases(p.state, "run_a", ["dev/dataset:orders"], process=HERE):
-        p.clock.now_ns = lambda real=p.clock.now_ns: real() + 40 * 10**9
+    with shop.open() as p, Leases(p.core.state, "run_a", ["dev/dataset:orders"], process=HERE):
+        p.core.clock.now_ns = lambda real=p.core.clock.now_ns: real() + 40 * 10**9
         with (
             pytest.raises(Busy, match="run_a"),
-            Leases(p.state, "run_b", ["dev/dataset:orders"], process=OTHER),
+            Leases(p.core.state, "run_b", ["dev/dataset:orders"], process=OTHER),
         ):
             pass
-        assert is_alive(p.state, "run_a")
-        assert worker_of(p.state, "run_a") == ""
-        assert [name for name, _ in live_leases(p.state)] == ["dev/dataset:orders", "run/run_a"]
+        assert is_alive(p.core.state, "run_a")
+        assert worker_of(p.core.state, "run_a") == ""
+        assert [name for name, _ in live_leases(p.core.state)] == [
+            "dev/dataset:orders",
+            "run/run_a",
+        ]
 
 
 def test_a_lost_lease_is_not_taken_back(shop) -> None:
     """Who woke up late would renew a lease that somebody else has had meanwhile, and publish."""
     shop.write(CUT)
-    with shop.open() as p, Leases(p.state, "run_a", ["dev/dataset:orders"]) as mine:
+    with shop.open() as p, Leases(p.core.state, "run_a", ["dev/dataset:orders"]) as mine:
         with takes_over(p, mine):
             pass  # took over, worked, gave back
         mine.renew()
         assert mine.lost
         with pytest.raises(Conflict):
             mine.fenced().commit(Write())
-        assert not is_alive(p.state, "run_a")
+        assert not is_alive(p.core.state, "run_a")
 
 
 def test_an_earlier_hold_by_the_same_process_is_not_renewed(shop) -> None:
     """A thread that woke up late would keep alive the leases of the next hold of its own run, and
     take them for its own."""
     shop.write(CUT)
-    with shop.open() as p, Leases(p.state, "run_a", ["dev/dataset:orders"]) as first:
+    with shop.open() as p, Leases(p.core.state, "run_a", ["dev/dataset:orders"]) as first:
         for name in first._names:
             expire(p, name)
-        with Leases(p.state, "run_a", ["dev/dataset:orders"]) as second:
+        with Leases(p.core.state, "run_a", ["dev/dataset:orders"]) as second:
             first.renew()
             assert first.lost
             assert not second.are_lost()
@@ -104,9 +108,11 @@ def test_an_earlier_hold_by_the_same_process_is_not_renewed(shop) -> None:
 def test_a_store_that_is_away_loses_no_lease(shop, monkeypatch) -> None:
     """A hiccup of the database would end every run."""
     shop.write(CUT)
-    with shop.open() as p, Leases(p.state, "run_a", ["dev/dataset:orders"]) as mine:
+    with shop.open() as p, Leases(p.core.state, "run_a", ["dev/dataset:orders"]) as mine:
         with monkeypatch.context() as m:
-            m.setattr(p.state, "commit", lambda _w: (_ for _ in ()).throw(Busy("SX-STATE-003", "")))
+            m.setattr(
+                p.core.state, "commit", lambda _w: (_ for _ in ()).throw(Busy("SX-STATE-003", ""))
+            )
             mine.renew()
         assert not mine.are_lost()
 
@@ -166,23 +172,23 @@ def test_a_stopped_process_that_was_taken_for_dead_writes_nothing_more(shop, tmp
         reached(wait, first)
         stop_idle(first, shop.root / ".sextant" / "state.db")
         with shop.open() as p:
-            run = p.state.read("runs_open")[0][0]
-            assert is_alive(p.state, run)
-            for name, _ in live_leases(p.state):
+            run = p.core.state.read("runs_open")[0][0]
+            assert is_alive(p.core.state, run)
+            for name, _ in live_leases(p.core.state):
                 expire(p, name)  # not heard of for LEASE_S
             (wait / "go").touch()
-            p.runs.resume_crashed("dev", by=p.who())
-            assert p.state.read("runs_open") == []
-            ended = p.views.run(run)
+            p.runs.resuming.resume_crashed("dev", by=p.core.authorization.who())
+            assert p.core.state.read("runs_open") == []
+            ended = views(p).run(run)
             first.send_signal(signal.SIGCONT)
             out, err = first.communicate(timeout=60)
             assert first.returncode == 3, (out, err)
             assert "another process took over" in err
-            assert p.views.run(run) == ended, "who was taken for dead wrote to the run"
+            assert views(p).run(run) == ended, "who was taken for dead wrote to the run"
             assert ended["seal_ok"]
             assert (ended["state"], ended.get("failed", 0)) == ("finished", 0)
             assert ended["computed"] + ended["reused"] == ended["steps"]
-            assert p.views.count("dev", "slow") == 1
+            assert views(p).count("dev", "slow") == 1
     finally:
         first.kill()
         first.communicate(timeout=60)
@@ -211,21 +217,21 @@ def test_a_container_beside_this_one_is_not_taken_for_dead(shop, tmp_path) -> No
     try:
         reached(wait, first)
         with shop.open() as p:
-            run = p.state.read("runs_open")[0][0]
-            assert is_alive(p.state, run)
-            assert worker_of(p.state, run).startswith(f"{run} (pid ")
-            p.runs.resume_crashed("dev", by=p.who())
+            run = p.core.state.read("runs_open")[0][0]
+            assert is_alive(p.core.state, run)
+            assert worker_of(p.core.state, run).startswith(f"{run} (pid ")
+            p.runs.resuming.resume_crashed("dev", by=p.core.authorization.who())
             with pytest.raises(Busy, match=run):
                 p.runs.run(
                     "dev",
                     sextant.testing.Request(force=True, assets=("dataset:orders",)),
-                    by=p.who(),
+                    by=p.core.authorization.who(),
                 )
             (wait / "go").touch()
             out, err = first.communicate(timeout=60)
             assert first.returncode == 0, (out, err)
-            assert p.views.run(run)["state"] == "finished"
-            assert p.views.run(run)["seal_ok"]
+            assert views(p).run(run)["state"] == "finished"
+            assert views(p).run(run)["seal_ok"]
             assert parts(p, "dev", "slow")
     finally:
         first.kill()

@@ -1,6 +1,9 @@
 """The order in which a step sees its rows, and so what it makes of them, depends on their content
 alone."""
 
+from seen import views
+from sextant.release.as_of import version_as_of
+from seen import views
 import textwrap
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,14 +52,14 @@ def project(**words: str) -> dict[str, str]:
 
 
 def run(p: Any, **more: Any) -> Any:
-    report = p.runs.run("dev", testing.Request(**more), by=p.who())
+    report = p.runs.run("dev", testing.Request(**more), by=p.core.authorization.who())
     assert report.state == "finished", report
     return report
 
 
 def versions(p: Any) -> dict[str, str]:
     return {
-        name: p.versions.live_version("dev", f"dataset:{name}")
+        name: p.core.versions.live_version("dev", f"dataset:{name}")
         for name in ("rows", "seen", "window", "total")
     }
 
@@ -104,8 +107,8 @@ def test_a_window_without_an_end_takes_the_newest_slice() -> None:
     text = WINDOW.replace("SOURCE", '"rows"').replace("PARTITION", "")
     with testing.platform({"ops.py": text}, at=AT, executor="inline") as p:
         run(p)
-        version = p.views.resolve("dev", "dataset:last", "")
-        assert p.views.frame(version)["n"].to_list() == [5, 6, 7]
+        version = version_as_of(p.core, "dev", "dataset:last", "")
+        assert views(p).frame(version)["n"].to_list() == [5, 6, 7]
         assert not p.runs.plan("dev", testing.Request()).steps
 
 
@@ -117,7 +120,7 @@ def test_a_window_over_what_has_no_slices_is_a_mistake(partition: str) -> None:
         pytest.raises(ProjectError, match="last 3d of `whole`, which is not sliced by time"),
         testing.platform({"ops.py": text}, at=AT, executor="inline") as p,
     ):
-        p.manifest()
+        p.core.project.manifest()
 
 
 FLOATS = """
@@ -145,6 +148,8 @@ def test_sums_of_floats_come_out_as_they_were(tmp_path: Path) -> None:
         for _ in range(3):
             run(p, force=True, assets=("dataset:sums", "dataset:groups"))
             found.add(
-                tuple(p.versions.live_version("dev", f"dataset:{n}") for n in ("sums", "groups"))
+                tuple(
+                    p.core.versions.live_version("dev", f"dataset:{n}") for n in ("sums", "groups")
+                )
             )
         assert len(found) == 1

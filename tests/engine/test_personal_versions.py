@@ -1,5 +1,6 @@
 """Personal columns of versions: older ones, retired ones, and what a project says of them."""
 
+from seen import views
 from typing import Any
 
 import msgspec
@@ -40,7 +41,7 @@ def test_a_mark_hides_what_was_made_before(shop: Shop) -> None:
         run(p)
         assert _rows(p, "copy") == [{"id": 1, "label": "Zq7uAnne"}]
         shop.write(MARKED + COPY.replace("PUBLIC", ""))
-        p.load()
+        p.core.project.load()
         assert _rows(p, "copy") == [{"id": 1}]
         assert _viewer(p).plan().personal == {"dataset:copy": ("label",)}
         assert _viewer(p).show("copy")["sample"] == [{"id": 1, "label": "***"}]
@@ -52,7 +53,7 @@ def test_public_is_seen_and_recorded(shop: Shop) -> None:
     with shop.open() as p:
         run(p)
         shop.write(MARKED + COPY.replace("PUBLIC", 'public=["label"]'))
-        p.load()
+        p.core.project.load()
         assert _rows(p, "copy") == [{"id": 1, "label": "Zq7uAnne"}]
         facts = _viewer(p).show("copy")
         assert (facts["personal"], facts["public"]) == ([], ["label"])
@@ -66,12 +67,12 @@ def test_versions_of_a_retired_dataset_stay_hidden(shop: Shop) -> None:
     shop.write(MARKED + COPY.replace("PUBLIC", ""))
     with shop.open() as p:
         run(p)
-        digests = {id_: p.versions.live_version("dev", id_) for id_ in _both()}
+        digests = {id_: p.core.versions.live_version("dev", id_) for id_ in _both()}
         shop.write(
             "@sx.dataset()\ndef other() -> pl.DataFrame:\n    return pl.DataFrame({'n': [1]})"
         )
-        p.load()
-        personal = p.personal()
+        p.core.project.load()
+        personal = p.runs.personal()
         assert [personal.of_digest(id_, digests[id_]) for id_ in _both()] == [("name",), ("label",)]
 
 
@@ -85,13 +86,13 @@ def test_code_that_no_longer_reads_people(shop: Shop) -> None:
     shop.write(MARKED + other + COPY.replace("PUBLIC", ""))
     with shop.open() as p:
         run(p)
-        old = p.versions.live_version("dev", "dataset:copy")
+        old = p.core.versions.live_version("dev", "dataset:copy")
         shop.write(
             MARKED
             + other
             + "\n@sx.dataset()\ndef copy(other: pl.DataFrame) -> pl.DataFrame:\n    return other"
         )
-        p.load()
+        p.core.project.load()
         run(p, "dev", stale=True)
         assert _rows(p, "copy") == [{"id": 1, "label": "a"}]
         with pytest.raises(Denied, match="all columns"):
@@ -109,10 +110,10 @@ def test_a_manifest_that_follows_no_columns_hides_all_of_a_query(shop: Shop) -> 
             msgspec.structs.replace(one, build=msgspec.structs.replace(one.build, lineage=None))
             if one.build
             else one
-            for one in p.manifest().assets
+            for one in p.core.project.manifest().assets
         )
-        p._manifest = msgspec.structs.replace(p.manifest(), assets=assets)
-        p.manifest_digest = "of an older Sextant"
+        p.core.project._manifest = msgspec.structs.replace(p.core.project.manifest(), assets=assets)
+        p.core.project.digest = "of an older Sextant"
         with pytest.raises(Denied, match="all columns"):
             _rows(p, "q")
 
@@ -123,10 +124,10 @@ def test_checks_mask_what_is_made_of_personal_columns(shop: Shop) -> None:
     shop.write(MARKED + COPY.replace("PUBLIC", checks))
     with shop.open() as p:
         run(p)
-        found = p.views.checks(asset="dataset:copy").items
+        found = views(p).checks(asset="dataset:copy").items
         assert len(found) == 2
         assert all(one["samples"] for one in found)
-        said = b"".join(p.blobs.get(one["samples"]) for one in found)
+        said = b"".join(p.core.blobs.get(one["samples"]) for one in found)
         assert b"***" in said
         assert b"Zq7u" not in said + msgspec.json.encode(found)
 
@@ -138,7 +139,7 @@ def test_nothing_personal_costs_nothing(shop: Shop, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("sextant.author.assemble.lineage", None)
     with shop.open() as p:
         run(p)
-        assert p.personal().guarded == frozenset()
+        assert p.runs.personal().guarded == frozenset()
         assert _rows(p, "q") == [{"id": 1, "label": "Zq7uAnne"}]
         assert _viewer(p).plan().personal == {}
 
@@ -177,7 +178,7 @@ def test_failing_rows_are_masked_and_nobody_else_gets_them(shop: Shop) -> None:
         (other,) = [one for one in viewer_checks(viewer) if one.get("samples")]
         assert other["asset"] == "dataset:plain"
         assert viewer.failing_rows("plain", other["samples"])["rows"] == [{"n": 1}]
-        manifest = p.manifest_digest
+        manifest = p.core.project.digest
         for asset, sample in (
             ("people", people.samples),
             ("plain", people.samples),

@@ -1,5 +1,9 @@
 """Stories that went wrong once: each names what a user would have met."""
 
+from seen import views
+from sextant.release.as_of import version_as_of
+from seen import views
+from sextant.app import environments
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -29,8 +33,8 @@ def project(tail: str = "", price: str = "1.0") -> dict[str, str]:
 
 def edit(p, files: dict[str, str]) -> None:
     for name, text in files.items():
-        (p.root / name).write_text(text)
-    p.load()
+        (p.core.project.root / name).write_text(text)
+    p.core.project.load()
 
 
 AUDITED = """
@@ -60,83 +64,91 @@ def test_what_the_whole_tables_checks_refuse_is_not_read() -> None:
     """Derived tables would go live on rows that were refused."""
     names = {f"dataset:{name}" for name in ("audited", "copied", "counted", "compared")}
     with testing.platform(audited(rows=2), at=AT) as p:
-        assert p.runs.run("dev", Request(), by=p.who()).state == "finished"
-        good = {name: p.versions.live_version("dev", name) for name in names}
+        assert p.runs.run("dev", Request(), by=p.core.authorization.who()).state == "finished"
+        good = {name: p.core.versions.live_version("dev", name) for name in names}
         assert all(good.values())
         edit(p, audited(rows=3))  # nine rows in three days: each day is fine, the table is not
-        report = p.runs.run("dev", Request(stale=True), by=p.who())
+        report = p.runs.run("dev", Request(stale=True), by=p.core.authorization.who())
         assert report.state == "refused"
         assert report.published == {}
-        assert {name: p.versions.live_version("dev", name) for name in names} == good
+        assert {name: p.core.versions.live_version("dev", name) for name in names} == good
         edit(p, audited(rows=3, rows_max=9))
-        report = p.runs.run("dev", Request(stale=True), by=p.who())
+        report = p.runs.run("dev", Request(stale=True), by=p.core.authorization.who())
         assert set(report.published) == names, "what passes is read"
 
 
 def test_an_expired_version_is_neither_released_nor_read() -> None:
     """A release would go live whose rows are gone."""
     with testing.platform(project(), at=AT) as p:
-        p.runs.run("dev", Request(), by=p.who())
-        old = p.versions.live_version("dev", "dataset:orders")
-        p.clock.wait(3600)
+        p.runs.run("dev", Request(), by=p.core.authorization.who())
+        old = p.core.versions.live_version("dev", "dataset:orders")
+        p.core.clock.wait(3600)
         edit(p, project(price="2.0"))
-        p.runs.run("dev", Request(assets=("dataset:orders",), stale=True), by=p.who())
-        p.clock.wait(3 * 86400)
-        assert collect(p)["expire"] == [f"dataset:orders@{old[:12]}"]
+        p.runs.run(
+            "dev", Request(assets=("dataset:orders",), stale=True), by=p.core.authorization.who()
+        )
+        p.core.clock.wait(3 * 86400)
+        assert collect(p.core, p.runs.bundles)["expire"] == [f"dataset:orders@{old[:12]}"]
         with pytest.raises(NotFound, match="expired"):
-            p.runs.release("dev", p.asset("orders"), version=old, by=p.who())
+            p.runs.release(
+                "dev", p.core.assets.find("orders"), version=old, by=p.core.authorization.who()
+            )
         with pytest.raises(NotFound, match="expired"):
-            p.views.show("dev", "orders", as_of=old)
+            views(p).show("dev", "orders", as_of=old)
         with pytest.raises(NotFound, match="expired"):
-            p.runs.undo("dev", "dataset:orders", by=p.who(), reason="too late")
+            p.runs.undo("dev", "dataset:orders", by=p.core.authorization.who(), reason="too late")
 
 
 def test_time_travel_says_the_same_after_a_rollback() -> None:
     """What was live at an instant would change with what is undone later."""
     with testing.platform(project(), at=AT) as p:
-        p.runs.run("dev", Request(), by=p.who())
-        p.clock.wait(3600)
+        p.runs.run("dev", Request(), by=p.core.authorization.who())
+        p.core.clock.wait(3600)
         edit(p, project(price="2.0"))
-        p.runs.run("dev", Request(assets=("dataset:orders",), stale=True), by=p.who())
-        bad = p.versions.live_version("dev", "dataset:orders")
-        p.create_env("pr", "dev")
-        p.clock.wait(3600)
+        p.runs.run(
+            "dev", Request(assets=("dataset:orders",), stale=True), by=p.core.authorization.who()
+        )
+        bad = p.core.versions.live_version("dev", "dataset:orders")
+        environments.create(p.core, "pr", "dev")
+        p.core.clock.wait(3600)
         between = (AT + timedelta(hours=1, minutes=30)).isoformat()
-        assert p.views.resolve("dev", "dataset:orders", between).digest == bad
-        assert p.views.resolve("pr", "dataset:orders", between).digest == bad
-        p.runs.undo("dev", "dataset:orders", by=p.who(), reason="prices")
-        assert p.views.resolve("dev", "dataset:orders", between).digest == bad
+        assert version_as_of(p.core, "dev", "dataset:orders", between).digest == bad
+        assert version_as_of(p.core, "pr", "dataset:orders", between).digest == bad
+        p.runs.undo("dev", "dataset:orders", by=p.core.authorization.who(), reason="prices")
+        assert version_as_of(p.core, "dev", "dataset:orders", between).digest == bad
 
 
 def test_a_kpi_has_one_meaning_at_a_time() -> None:
     """Some days would be counted by one definition and some by another."""
     kpi = "\nrevenue = sx.kpi('revenue', of=orders, measure='{}')\n"
     with testing.platform(project(kpi.format("sum(amount)")), at=AT) as p:
-        p.runs.run("dev", Request(), by=p.who())
+        p.runs.run("dev", Request(), by=p.core.authorization.who())
         edit(p, project(kpi.format("sum(amount) * 100")))
-        p.runs.run("dev", Request(partitions=("2026-01-02", "2026-01-02")), by=p.who())
-        assert [row["value"] for row in p.views.kpi("dev", "revenue", grain="1d")["rows"]] == [
+        p.runs.run(
+            "dev", Request(partitions=("2026-01-02", "2026-01-02")), by=p.core.authorization.who()
+        )
+        assert [row["value"] for row in views(p).kpi("dev", "revenue", grain="1d")["rows"]] == [
             300,
             300,
             300,
         ]
-        p.runs.undo("dev", "kpi:revenue", by=p.who(), reason="not what we mean")
-        assert {row["value"] for row in p.views.kpi("dev", "revenue", grain="1d")["rows"]} == {3}
+        p.runs.undo("dev", "kpi:revenue", by=p.core.authorization.who(), reason="not what we mean")
+        assert {row["value"] for row in views(p).kpi("dev", "revenue", grain="1d")["rows"]} == {3}
 
 
 def test_what_was_undone_does_not_come_back_through_a_child() -> None:
     """An environment made for a try would bring the bad rows back into the one they were taken
     from."""
     with testing.platform(project(), at=AT) as p:
-        p.runs.run("dev", Request(), by=p.who())
+        p.runs.run("dev", Request(), by=p.core.authorization.who())
         edit(p, project(price="2.0"))
         p.runs.run(
             "dev",
             Request(assets=("dataset:orders",), partitions=("2026-01-02", "2026-01-02")),
-            by=p.who(),
+            by=p.core.authorization.who(),
         )
-        p.runs.undo("dev", "dataset:orders", by=p.who(), reason="prices")
-        p.create_env("pr", "dev")
+        p.runs.undo("dev", "dataset:orders", by=p.core.authorization.who(), reason="prices")
+        environments.create(p.core, "pr", "dev")
         assert p.runs.plan("pr", Request(assets=("dataset:orders",), stale=True)).held == {
             "dataset:orders": ("2026-01-02",)
         }
@@ -145,14 +157,16 @@ def test_what_was_undone_does_not_come_back_through_a_child() -> None:
 def test_a_good_forced_run_ends_the_hold() -> None:
     """Mended rows would be called held for ever."""
     with testing.platform(project(price="len(open('/dev/null').read())"), at=AT) as p:
-        p.runs.run("dev", Request(), by=p.who())
+        p.runs.run("dev", Request(), by=p.core.authorization.who())
         edit(p, project(price="2.0"))
-        p.runs.run("dev", Request(assets=("dataset:orders",), stale=True), by=p.who())
-        p.runs.undo("dev", "dataset:orders", by=p.who(), reason="prices")
+        p.runs.run(
+            "dev", Request(assets=("dataset:orders",), stale=True), by=p.core.authorization.who()
+        )
+        p.runs.undo("dev", "dataset:orders", by=p.core.authorization.who(), reason="prices")
         p.runs.run(
             "dev",
             Request(assets=("dataset:orders",), force=True),
-            by=p.who(),
+            by=p.core.authorization.who(),
             break_glass="they are right after all",
         )
         assert p.runs.plan("dev", Request()).held == {}
@@ -192,7 +206,7 @@ def test_only_a_release_can_wait_for_approval() -> None:
         testing.platform(project(rule), at=AT) as p,
         pytest.raises(Denied, match="two for an erasure"),
     ):
-        p.allow(p.who(), "erase", None, "")
+        p.core.authorization.allow(p.core.authorization.who(), "erase", None, "")
 
 
 def test_nobody_approves_what_his_agent_proposed() -> None:
@@ -200,36 +214,42 @@ def test_nobody_approves_what_his_agent_proposed() -> None:
     with testing.platform(project(), at=AT) as p:
         agent = Principal(name="bot", kind="agent", on_behalf_of="alice")
         p.runs.run("prod", Request(), by=agent)
-        (waiting,) = p.releases.open()
+        (waiting,) = p.runs.releases.open()
         with pytest.raises(Denied, match="second pair|cannot approve"):
-            p.releases.approve(waiting.id, Principal(name="alice"))
-        assert p.releases.approve(waiting.id, Principal(name="bob")).state == "live"
+            p.runs.releases.approve(waiting.id, Principal(name="alice"))
+        assert p.runs.releases.approve(waiting.id, Principal(name="bob")).state == "live"
 
 
 def test_a_dropped_environment_leaves_nothing_behind() -> None:
     """A new one of the same name would begin with the holds of the old."""
     with testing.platform(project(), at=AT) as p:
-        p.runs.run("dev", Request(), by=p.who())
-        p.create_env("pr", "dev")
+        p.runs.run("dev", Request(), by=p.core.authorization.who())
+        environments.create(p.core, "pr", "dev")
         edit(p, project(price="2.0"))
-        p.runs.run("pr", Request(assets=("dataset:orders",), stale=True), by=p.who())
-        p.runs.undo("pr", "dataset:orders", by=p.who(), reason="a try")
-        assert p.state.read("held", ("pr",))
-        p.drop_env("pr")
-        assert not p.state.read("held", ("pr",))
-        assert not p.state.read("withdrawn", ("pr",))
+        p.runs.run(
+            "pr", Request(assets=("dataset:orders",), stale=True), by=p.core.authorization.who()
+        )
+        p.runs.undo("pr", "dataset:orders", by=p.core.authorization.who(), reason="a try")
+        assert p.core.state.read("held", ("pr",))
+        environments.drop(p.core, p.runs, "pr")
+        assert not p.core.state.read("held", ("pr",))
+        assert not p.core.state.read("withdrawn", ("pr",))
 
 
 def test_made_again_is_up_to_date_for_a_fresh_process_too() -> None:
     """The same rows from newer code would be called stale by every process but the one that made
     them."""
     with testing.platform(project(), at=AT) as p:
-        p.runs.run("dev", Request(), by=p.who())
+        p.runs.run("dev", Request(), by=p.core.authorization.who())
         edit(p, project(price="2.0"))
-        p.runs.run("dev", Request(assets=("dataset:orders",), stale=True), by=p.who())
+        p.runs.run(
+            "dev", Request(assets=("dataset:orders",), stale=True), by=p.core.authorization.who()
+        )
         edit(p, project(price="0.5 + 0.5"))
-        p.runs.run("dev", Request(assets=("dataset:orders",), stale=True), by=p.who())
-        p.versions._maps.clear()
+        p.runs.run(
+            "dev", Request(assets=("dataset:orders",), stale=True), by=p.core.authorization.who()
+        )
+        p.core.versions._maps.clear()
         plan = p.runs.plan("dev", Request())
         assert (plan.steps, plan.stale) == ((), {})
 
@@ -237,21 +257,25 @@ def test_made_again_is_up_to_date_for_a_fresh_process_too() -> None:
 def test_conflicts_are_still_conflicts() -> None:
     """An undo twice over would be taken for a new one."""
     with testing.platform(project(), at=AT) as p:
-        p.runs.run("dev", Request(), by=p.who())
+        p.runs.run("dev", Request(), by=p.core.authorization.who())
         edit(p, project(price="2.0"))
-        p.runs.run("dev", Request(assets=("dataset:orders",), stale=True), by=p.who())
-        p.runs.undo("dev", "dataset:orders", by=p.who(), reason="prices")
+        p.runs.run(
+            "dev", Request(assets=("dataset:orders",), stale=True), by=p.core.authorization.who()
+        )
+        p.runs.undo("dev", "dataset:orders", by=p.core.authorization.who(), reason="prices")
         with pytest.raises(Conflict):
-            p.runs.undo("dev", "dataset:orders", by=p.who(), reason="again")
+            p.runs.undo("dev", "dataset:orders", by=p.core.authorization.who(), reason="again")
 
 
 def test_what_a_table_costs_is_not_forgotten_by_an_undo() -> None:
     """A plan would say of a table made a hundred times that its cost is not known."""
     with testing.platform(project(), at=AT) as p:
-        p.runs.run("dev", Request(), by=p.who())
+        p.runs.run("dev", Request(), by=p.core.authorization.who())
         edit(p, project(price="2.0"))
-        p.runs.run("dev", Request(assets=("dataset:orders",), stale=True), by=p.who())
-        p.runs.undo("dev", "dataset:orders", by=p.who(), reason="prices")
+        p.runs.run(
+            "dev", Request(assets=("dataset:orders",), stale=True), by=p.core.authorization.who()
+        )
+        p.runs.undo("dev", "dataset:orders", by=p.core.authorization.who(), reason="prices")
         edit(p, project(price="3.0"))
         assert (
             p.runs.plan("dev", Request(assets=("dataset:orders",), stale=True)).steps[0].seconds

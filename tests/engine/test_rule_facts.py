@@ -1,6 +1,7 @@
 """What rules ask of the context is filled at every verb that offers it: a deny on each fact
 fires."""
 
+from seen import views
 import pytest
 from orders_project import CUT, ORDERS, parts
 
@@ -22,7 +23,7 @@ def deny(when: str) -> str:
 def denied(p) -> list[tuple[str, str]]:
     return [
         (e["data"]["verb"], e["data"]["asset"])
-        for e in p.views.events(kind="decision.denied").items
+        for e in views(p).events(kind="decision.denied").items
     ]
 
 
@@ -43,7 +44,7 @@ def test_a_deny_on_a_fact_of_a_run_fires(shop, running, when: str, verb: str) ->
     with shop.open() as p:
         with pytest.raises(Denied, match="not that"):
             running(p)
-        assert not p.versions.live_version("dev", "dataset:orders")
+        assert not p.core.versions.live_version("dev", "dataset:orders")
         assert denied(p) == [(verb, "dataset:orders")]
 
 
@@ -71,8 +72,10 @@ def test_a_release_of_a_version_that_exists_has_the_facts(shop, running, fact: s
     with shop.open() as p:
         assert running(p).state == "finished"
         with pytest.raises(Denied, match="not that"):
-            p.runs.release("prod", p.asset("orders"), source="dev", by=p.who())
-        assert not p.versions.live_version("prod", "dataset:orders")
+            p.runs.release(
+                "prod", p.core.assets.find("orders"), source="dev", by=p.core.authorization.who()
+            )
+        assert not p.core.versions.live_version("prod", "dataset:orders")
         assert ("release", "dataset:orders") in denied(p)
 
 
@@ -91,11 +94,13 @@ def test_an_undo_has_the_facts_of_what_comes_back(shop, running, fact: str) -> N
     with shop.open() as p:
         running(p)
         shop.edit("high = 3.0", "high = 1.5")
-        p.load()
+        p.core.project.load()
         running(p, stale=True)
         now = parts(p, "dev", "orders")
         with pytest.raises(Denied, match="not that"):
-            p.runs.undo("dev", "dataset:orders", by=p.who(), reason="it was better")
+            p.runs.undo(
+                "dev", "dataset:orders", by=p.core.authorization.who(), reason="it was better"
+            )
         assert parts(p, "dev", "orders") == now
         assert ("rollback", "dataset:orders") in denied(p)
 
@@ -104,19 +109,23 @@ def test_what_was_undone_elsewhere_is_known_at_the_release_and_the_undo(shop, ru
     shop.write(CUT + deny("verb == 'rollback' && context.withdrawn_elsewhere"))
     with shop.open() as p:
         running(p, "prod")
-        good = p.versions.live_version("prod", "dataset:cleaned")
+        good = p.core.versions.live_version("prod", "dataset:cleaned")
         shop.edit('pl.col("amount") + 0', 'pl.col("amount") + 5')
-        p.load()
+        p.core.project.load()
         running(p, "prod", stale=True)
         running(p, "dev")
-        p.runs.undo("prod", "dataset:cleaned", by=p.who(), reason="five is wrong")
+        p.runs.undo(
+            "prod", "dataset:cleaned", by=p.core.authorization.who(), reason="five is wrong"
+        )
         shop.edit('pl.col("amount") + 5', 'pl.col("amount") + 7')
-        p.load()
+        p.core.project.load()
         running(p, "dev", stale=True)
-        assert p.versions.live_version("dev", "dataset:cleaned") != good
+        assert p.core.versions.live_version("dev", "dataset:cleaned") != good
         # what would come back in dev was undone in prod
         with pytest.raises(Denied, match="not that"):
-            p.runs.undo("dev", "dataset:cleaned", by=p.who(), reason="seven is wrong")
+            p.runs.undo(
+                "dev", "dataset:cleaned", by=p.core.authorization.who(), reason="seven is wrong"
+            )
 
 
 def test_a_glass_that_passes_a_deny_on_a_fact_says_so(shop, running) -> None:
@@ -124,8 +133,8 @@ def test_a_glass_that_passes_a_deny_on_a_fact_says_so(shop, running) -> None:
     shop.write(WARNED + deny("context.rows > 10"))
     with shop.open() as p:
         report = running(p, break_glass="the board meets")
-        assert p.releases.get(report.release).passed == ("not that",)
-        (told,) = p.views.events(kind="decision.overridden").items
+        assert p.runs.releases.get(report.release).passed == ("not that",)
+        (told,) = views(p).events(kind="decision.overridden").items
         assert (told["data"]["verb"], told["data"]["rules"]) == ("release", ["not that"])
 
 
@@ -144,7 +153,9 @@ def test_a_deny_on_what_the_checks_refused_leaves_the_evidence(shop, running) ->
         report = running(p)
         assert report.state == "refused"
         (rejected,) = report.rejected.values()
-        assert p.releases.get(rejected).state == "rejected"
-        refused = p.releases.get(rejected).moves[0].target
+        assert p.runs.releases.get(rejected).state == "rejected"
+        refused = p.runs.releases.get(rejected).moves[0].target
         with pytest.raises(Denied, match="not that"):
-            p.runs.release("dev", p.asset("orders"), version=refused, by=p.who())
+            p.runs.release(
+                "dev", p.core.assets.find("orders"), version=refused, by=p.core.authorization.who()
+            )

@@ -1,5 +1,8 @@
 """Two processes on one project, and runs that were cut off."""
 
+from seen import views
+from sextant.release.as_of import version_as_of
+from seen import views
 import os
 import subprocess
 import sys
@@ -23,7 +26,7 @@ from sextant.project.config import read_config
 from sextant.app.platform import LocalPlatform
 from sextant.engine.leases import Leases
 from pathlib import Path
-with LocalPlatform(read_config(Path(sys.argv[1])), load=False) as p, Leases(p.state, "run_of_another", ["dev/dataset:orders"]):
+with LocalPlatform(read_config(Path(sys.argv[1])), load=False) as p, Leases(p.core.state, "run_of_another", ["dev/dataset:orders"]):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -65,19 +68,19 @@ def test_a_run_that_died_is_taken_up(shop, running, monkeypatch) -> None:
         def dies(*_a: object, **_k: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(p.publisher, "publish", dies)
+        monkeypatch.setattr(p.runs.publisher, "publish", dies)
         with pytest.raises(KeyboardInterrupt):
             running(p)
     with shop.open() as p:
-        assert len(p.state.read("runs_open")) == 1
+        assert len(p.core.state.read("runs_open")) == 1
         assert parts(p, "dev", "total") == {}
         report = running(p)
         assert report.id == "", "taking up the old run did everything"
-        run = p.views.runs().items[0]
+        run = views(p).runs().items[0]
         assert (run["state"], run.get("computed", 0), run["reused"]) == ("finished", 0, 4)
-        assert p.views.run(run["id"])["seal_ok"]
-        assert p.views.count("dev", "total") == 4
-        assert p.state.read("runs_open") == []
+        assert views(p).run(run["id"])["seal_ok"]
+        assert views(p).count("dev", "total") == 4
+        assert p.core.state.read("runs_open") == []
 
 
 def test_two_threads_of_one_process_do_not_resume_one_run(shop, running, monkeypatch) -> None:
@@ -87,16 +90,18 @@ def test_two_threads_of_one_process_do_not_resume_one_run(shop, running, monkeyp
     with shop.open() as p:
         with monkeypatch.context() as patch:
             patch.setattr(
-                p.publisher, "publish", lambda *_a, **_k: (_ for _ in ()).throw(KeyboardInterrupt)
+                p.runs.publisher,
+                "publish",
+                lambda *_a, **_k: (_ for _ in ()).throw(KeyboardInterrupt),
             )
             with pytest.raises(KeyboardInterrupt):
                 running(p)
-        (facts,) = p.runs.crashed("dev")
-        with Leases(p.state, facts.id, ()):
+        (facts,) = p.runs.resuming.crashed("dev")
+        with Leases(p.core.state, facts.id, ()):
             with pytest.raises(Busy):
-                p.runs.resume(facts, by=p.who())
-            assert len(p.state.read("runs_open")) == 1
-        assert p.runs.resume(facts, by=p.who()).state == "finished"
+                p.runs.resuming.resume(facts, by=p.core.authorization.who())
+            assert len(p.core.state.read("runs_open")) == 1
+        assert p.runs.resuming.resume(facts, by=p.core.authorization.who()).state == "finished"
 
 
 def test_a_forced_run_that_died_is_taken_up_as_forced(shop, running, monkeypatch) -> None:
@@ -113,17 +118,17 @@ def test_a_forced_run_that_died_is_taken_up_as_forced(shop, running, monkeypatch
         running(p, "dev", "dataset:orders")
         before = parts(p, "dev", "orders")
         (shop.root / "count" / "one").touch()
-        publish = p.publisher.publish
+        publish = p.runs.publisher.publish
         monkeypatch.setattr(
-            p.publisher, "publish", lambda *_a, **_k: (_ for _ in ()).throw(KeyboardInterrupt)
+            p.runs.publisher, "publish", lambda *_a, **_k: (_ for _ in ()).throw(KeyboardInterrupt)
         )
         with pytest.raises(KeyboardInterrupt):
             running(p, "dev", "dataset:orders", force=True)
-        monkeypatch.setattr(p.publisher, "publish", publish)
+        monkeypatch.setattr(p.runs.publisher, "publish", publish)
         (shop.root / "count" / "two").touch()
         running(p)
         assert parts(p, "dev", "orders") != before
-        assert p.views.frame(p.views.resolve("dev", "dataset:orders", ""))[
+        assert views(p).frame(version_as_of(p.core, "dev", "dataset:orders", ""))[
             "amount"
         ].unique().to_list() == [1], "what it had made, not made again"
 
@@ -138,9 +143,9 @@ def test_a_lost_lease(shop, running, monkeypatch) -> None:
         with pytest.raises(Busy, match="another process took over"):
             running(p, "dev", progress=lambda _t, _d: take_over(p, leases[-1]))
         assert parts(p, "dev", "orders") == {}
-        assert len(p.state.read("runs_open")) == 1, "it is the other's to end"
+        assert len(p.core.state.read("runs_open")) == 1, "it is the other's to end"
         running(p)
-        assert p.views.count("dev", "total") == 4
+        assert views(p).count("dev", "total") == 4
 
 
 def test_a_scheduled_run_that_died_is_resumed_as_a_scheduled_one(
@@ -153,18 +158,26 @@ def test_a_scheduled_run_that_died_is_resumed_as_a_scheduled_one(
         totals = parts(p, "dev", "total")
         shop.edit('pl.col("amount").sum()', 'pl.col("amount").sum() + 1')
         shop.edit('"amount": [1, 2, 3]', '"amount": [1, 2, 3, 4][:3]')
-        p.load()
+        p.core.project.load()
         with monkeypatch.context() as patch:
             patch.setattr(
-                p.publisher, "publish", lambda *_a, **_k: (_ for _ in ()).throw(KeyboardInterrupt)
+                p.runs.publisher,
+                "publish",
+                lambda *_a, **_k: (_ for _ in ()).throw(KeyboardInterrupt),
             )
             asked = Request(
                 assets=("dataset:shown", "dataset:total"), asked=False, downstream=False
             )
             with pytest.raises(KeyboardInterrupt):
-                p.runs.run("dev", asked, by=p.who(), trigger="schedule", ticks={"dataset:shown": 1})
-        p.runs.resume_crashed("dev", by=p.who())
-        assert p.state.read("runs_open") == []
+                p.runs.run(
+                    "dev",
+                    asked,
+                    by=p.core.authorization.who(),
+                    trigger="schedule",
+                    ticks={"dataset:shown": 1},
+                )
+        p.runs.resuming.resume_crashed("dev", by=p.core.authorization.who())
+        assert p.core.state.read("runs_open") == []
         assert parts(p, "dev", "total") == totals
 
 
@@ -173,27 +186,27 @@ def test_a_table_whose_lease_is_lost_before_the_publish(shop, running, monkeypat
     over."""
     shop.write(CUT)
     with shop.open() as p:
-        publish = p.publisher.publish
+        publish = p.runs.publisher.publish
 
         def after_another_took_it(*args: object, **more: object) -> object:
             expire(p, "dev/dataset:orders")
-            with Leases(p.state, "run_of_another", ["dev/dataset:orders"], process=OTHER):
+            with Leases(p.core.state, "run_of_another", ["dev/dataset:orders"], process=OTHER):
                 return publish(*args, **more)
 
-        monkeypatch.setattr(p.publisher, "publish", after_another_took_it)
+        monkeypatch.setattr(p.runs.publisher, "publish", after_another_took_it)
         with pytest.raises(Busy, match="another process took over"):
             running(p)
-        assert p.versions.live("dev") == {}
+        assert p.core.versions.live("dev") == {}
 
 
 def test_a_cancelled_run_is_gone_on_from(shop, running) -> None:
     """Ctrl-C after an hour would throw the hour away."""
     shop.write(CUT)
     with shop.open() as p:
-        report = running(p, "dev", progress=lambda _t, _d: p._interrupted.set())
+        report = running(p, "dev", progress=lambda _t, _d: p.interrupts._interrupted.set())
         assert (report.state, report.exit_code) == ("cancelled", 130)
         assert parts(p, "dev", "orders") == {}
-        p._interrupted.clear()
+        p.interrupts._interrupted.clear()
         again = running(p)
         assert (again.state, again.computed, again.reused) == ("finished", 3, 1)
 
@@ -204,36 +217,36 @@ def test_what_a_cancelled_run_made_survives_a_collection_once_it_is_taken_up(
     """Files that a run goes on from would be deleted before it publishes them."""
     shop.write(CUT)
     with shop.open() as p:
-        running(p, "dev", progress=lambda _t, _d: p._interrupted.set())
-        p._interrupted.clear()
-        for path in p.lake.root.rglob("*.parquet"):
+        running(p, "dev", progress=lambda _t, _d: p.interrupts._interrupted.set())
+        p.interrupts._interrupted.clear()
+        for path in p.core.lake.root.rglob("*.parquet"):
             os.utime(path, ns=(1, 1))
-        publish = p.publisher.publish
+        publish = p.runs.publisher.publish
 
         def after_a_collection(*args: object, **more: object) -> object:
-            collect(p)
+            collect(p.core, p.runs.bundles)
             return publish(*args, **more)
 
-        monkeypatch.setattr(p.publisher, "publish", after_a_collection)
+        monkeypatch.setattr(p.runs.publisher, "publish", after_a_collection)
         again = running(p)
         assert (again.state, again.reused) == ("finished", 1)
-        assert p.views.frame(p.views.resolve("dev", "dataset:orders", "")).height
+        assert views(p).frame(version_as_of(p.core, "dev", "dataset:orders", "")).height
 
 
 def test_a_storage_error_ends_the_run_and_the_next_goes_on(shop, running, monkeypatch) -> None:
     """The run would stay open for ever and fail every run after it."""
     shop.write(CUT)
     with shop.open() as p:
-        publish = p.publisher.publish
+        publish = p.runs.publisher.publish
 
         def full(*_a: object, **_k: object) -> None:
             raise StorageError("SX-DISK-1", "the disk is full")
 
-        monkeypatch.setattr(p.publisher, "publish", full)
+        monkeypatch.setattr(p.runs.publisher, "publish", full)
         with pytest.raises(StorageError):
             running(p)
-        assert p.views.runs().items[0]["state"] == "failed"
-        assert p.state.read("runs_open") == []
-        monkeypatch.setattr(p.publisher, "publish", publish)
+        assert views(p).runs().items[0]["state"] == "failed"
+        assert p.core.state.read("runs_open") == []
+        monkeypatch.setattr(p.runs.publisher, "publish", publish)
         again = running(p)
         assert (again.state, again.computed, again.reused) == ("finished", 0, 4)

@@ -1,5 +1,8 @@
 """Runs and releases in several environments, and what goes with them."""
 
+from seen import views
+from sextant.release.as_of import version_as_of
+from sextant.app import environments
 import gc
 import weakref
 
@@ -14,34 +17,41 @@ def test_an_environment_of_ones_own(shop, running) -> None:
     shop.write(CUT)
     with shop.open() as p:
         running(p, "prod")
-        p.create_env("pr-1", "prod")
-        lake = sum(1 for _ in p.lake.root.rglob("*.parquet"))
-        assert p.views.env_diff("prod", "pr-1")["assets"] == []
+        environments.create(p.core, "pr-1", "prod")
+        lake = sum(1 for _ in p.core.lake.root.rglob("*.parquet"))
+        assert views(p).env_diff("prod", "pr-1")["assets"] == []
         assert running(p, "pr-1").id == "", "everything is there already"
         shop.edit('pl.col("amount") + 0', 'pl.col("amount") + 5')
-        p.load()
+        p.core.project.load()
         assert running(p, "pr-1", stale=True).computed == 3
-        found = {e["asset"]: e for e in p.views.env_diff("prod", "pr-1")["assets"]}
+        found = {e["asset"]: e for e in views(p).env_diff("prod", "pr-1")["assets"]}
         assert set(found) == {"dataset:cleaned", "dataset:shown", "dataset:total"}
         assert found["dataset:cleaned"]["code_changed"]
-        assert p.views.count("prod", "total") == 4
+        assert views(p).count("prod", "total") == 4
         assert (
-            p.views.frame(p.views.resolve("prod", "dataset:total", ""))["amount"].to_list()
+            views(p).frame(version_as_of(p.core, "prod", "dataset:total", ""))["amount"].to_list()
             == [6] * 4
         )
         assert (
-            p.views.frame(p.views.resolve("pr-1", "dataset:total", ""))["amount"].to_list()
+            views(p).frame(version_as_of(p.core, "pr-1", "dataset:total", ""))["amount"].to_list()
             == [21] * 4
         )
-        assert sum(1 for _ in p.lake.root.rglob("*.parquet")) > lake > 0
+        assert sum(1 for _ in p.core.lake.root.rglob("*.parquet")) > lake > 0
         for name in ("cleaned", "shown", "total"):
-            assert p.runs.release("prod", p.asset(name), source="pr-1", by=p.who()).state == "live"
-        assert p.views.env_diff("prod", "pr-1")["assets"] == []
+            assert (
+                p.runs.release(
+                    "prod", p.core.assets.find(name), source="pr-1", by=p.core.authorization.who()
+                ).state
+                == "live"
+            )
+        assert views(p).env_diff("prod", "pr-1")["assets"] == []
         with pytest.raises(Conflict, match="live in `prod` already"):
-            p.runs.release("prod", p.asset("total"), source="pr-1", by=p.who())
-        p.drop_env("pr-1")
+            p.runs.release(
+                "prod", p.core.assets.find("total"), source="pr-1", by=p.core.authorization.who()
+            )
+        environments.drop(p.core, p.runs, "pr-1")
         assert (
-            p.views.frame(p.views.resolve("prod", "dataset:total", ""))["amount"].to_list()
+            views(p).frame(version_as_of(p.core, "prod", "dataset:total", ""))["amount"].to_list()
             == [21] * 4
         )
 
@@ -50,7 +60,7 @@ def test_an_environment_stays_while_a_release_is_open_in_it(shop, running) -> No
     """A release that is approved later would move pointers of an environment that is gone."""
     shop.write(CUT)
     with shop.open() as p:
-        p.create_env("pr-1", "dev")
+        environments.create(p.core, "pr-1", "dev")
     shop.write(
         (
             "sx.policy('eyes', when=\"verb == 'release' && env == 'pr-1'\", then=sx.approval(1, "
@@ -62,10 +72,10 @@ def test_an_environment_stays_while_a_release_is_open_in_it(shop, running) -> No
         waiting = running(p, "pr-1").waiting
         assert waiting
         with pytest.raises(Conflict, match=waiting):
-            p.drop_env("pr-1")
+            environments.drop(p.core, p.runs, "pr-1")
     with shop.open("bob") as p:
-        p.releases.approve(waiting, p.who(), deny=True)
-        p.drop_env("pr-1")
+        p.runs.releases.approve(waiting, p.core.authorization.who(), deny=True)
+        environments.drop(p.core, p.runs, "pr-1")
 
 
 def test_unpacked_bundles_that_nobody_uses_go(shop, running) -> None:
@@ -74,16 +84,16 @@ def test_unpacked_bundles_that_nobody_uses_go(shop, running) -> None:
     shop.write(CUT)
     with shop.open() as p:
         running(p)
-        old = p.bundle_folder(p.manifest().bundle)
+        old = p.runs.bundles.folder(p.core.project.manifest().bundle)
         shop.edit('pl.col("amount") + 0', 'pl.col("amount") + 5')
-        p.load()
+        p.core.project.load()
         running(p, stale=True)
-        new = p.bundle_folder(p.manifest().bundle)
+        new = p.runs.bundles.folder(p.core.project.manifest().bundle)
         assert old != new
-        assert p.collect_bundles(old.stat().st_mtime_ns) == 0, "it was used since"
-        assert p.collect_bundles(1 << 62) > 0
+        assert p.runs.bundles.collect(old.stat().st_mtime_ns) == 0, "it was used since"
+        assert p.runs.bundles.collect(1 << 62) > 0
         assert [path.name for path in new.parent.iterdir()] == [new.name]
-        assert (p.bundle_folder(old.name) / "ops.py").exists(), (
+        assert (p.runs.bundles.folder(old.name) / "ops.py").exists(), (
             "one that is wanted again comes back"
         )
 
@@ -107,26 +117,33 @@ def test_publishing_from_another_environment_rebases(shop, running) -> None:
     shop.write("ORDER, STOCK = 1, 1\n" + TWO)
     with shop.open() as p:
         running(p, "prod", "dataset:orders", partitions=("2026-01-01", "2026-01-02"))
-        p.create_env("pr-1", "prod")
+        environments.create(p.core, "pr-1", "prod")
         shop.edit("ORDER, STOCK = 1, 1", "ORDER, STOCK = 2, 1")
-        p.load()
+        p.core.project.load()
         running(p, "pr-1", "dataset:orders", partitions=("2026-01-02", "2026-01-02"))
         mine = parts(p, "pr-1", "orders")
         running(p, "prod", "dataset:orders", partitions=("2026-01-03", "2026-01-03"))
         meanwhile = parts(p, "prod", "orders")
-        assert p.runs.release("prod", p.asset("orders"), source="pr-1", by=p.who()).state == "live"
+        assert (
+            p.runs.release(
+                "prod", p.core.assets.find("orders"), source="pr-1", by=p.core.authorization.who()
+            ).state
+            == "live"
+        )
         assert parts(p, "prod", "orders") == {
             "2026-01-01": meanwhile["2026-01-01"],
             "2026-01-02": mine["2026-01-02"],
             "2026-01-03": meanwhile["2026-01-03"],
         }
-        assert p.views.count("prod", "orders") == 3
+        assert views(p).count("prod", "orders") == 3
 
         running(p, "pr-1", "dataset:orders", partitions=("2026-01-01", "2026-01-01"))
         shop.edit("ORDER, STOCK = 2, 1", "ORDER, STOCK = 3, 1")
-        p.load()
+        p.core.project.load()
         running(p, "prod", "dataset:orders", partitions=("2026-01-01", "2026-01-01"))
         live = parts(p, "prod", "orders")
         with pytest.raises(Conflict, match="2026-01-01"):
-            p.runs.release("prod", p.asset("orders"), source="pr-1", by=p.who())
+            p.runs.release(
+                "prod", p.core.assets.find("orders"), source="pr-1", by=p.core.authorization.who()
+            )
         assert parts(p, "prod", "orders") == live

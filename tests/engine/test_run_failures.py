@@ -1,5 +1,7 @@
 """What fails while a run publishes fails by itself, and once."""
 
+from seen import views
+from sextant.app import environments
 import pytest
 from orders_project import parts
 
@@ -29,14 +31,14 @@ rate = sx.kpi("rate", of=orders, measure="sum(amount)", grain="")
 
 
 def breaks(p, monkeypatch, error: Exception, table: str = "dataset.orders"):
-    commit = p.lake.commit
+    commit = p.core.lake.commit
 
     def broken(name, *args, **more):
         if name == table:
             raise error
         return commit(name, *args, **more)
 
-    monkeypatch.setattr(p.lake, "commit", broken)
+    monkeypatch.setattr(p.core.lake, "commit", broken)
 
 
 @pytest.mark.parametrize(
@@ -61,10 +63,10 @@ def test_a_table_that_cannot_be_written_fails_alone(shop, running, monkeypatch, 
             }
             assert set(report.published) == {"dataset:stock"}
             assert len(parts(p, "dev", "stock")) == 4
-            live = set(p.versions.live("dev"))
+            live = set(p.core.versions.live("dev"))
             assert live == {"dataset:stock"}, "nor the definition of a number without values"
-            assert p.state.read("runs_open") == []
-            shown = p.views.run(report.id)
+            assert p.core.state.read("runs_open") == []
+            shown = views(p).run(report.id)
             assert (shown["state"], shown["seal_ok"]) == ("failed", True)
             again = running(p)
             assert again.state == "failed"
@@ -72,7 +74,7 @@ def test_a_table_that_cannot_be_written_fails_alone(shop, running, monkeypatch, 
         mended = running(p)
         assert (mended.state, mended.computed) == ("finished", 0)
         assert len(parts(p, "dev", "doubled")) == 4
-        assert set(p.versions.live("dev")) > {"dataset:orders", "kpi:rate"}
+        assert set(p.core.versions.live("dev")) > {"dataset:orders", "kpi:rate"}
 
 
 def test_an_undo_is_whole_or_not_at_all(shop, running, monkeypatch) -> None:
@@ -82,23 +84,23 @@ def test_an_undo_is_whole_or_not_at_all(shop, running, monkeypatch) -> None:
         running(p)
         before = {name: parts(p, "dev", name) for name in ("orders", "doubled")}
         shop.edit('"amount": [1]', '"amount": [7]')
-        p.load()
+        p.core.project.load()
         running(p, "dev", stale=True)
         bad = {name: parts(p, "dev", name) for name in ("orders", "doubled")}
         with monkeypatch.context() as patch:
-            restore = p.lake.restore
+            restore = p.core.lake.restore
 
             def broken(name, *args, **more):
                 if name == "dataset.doubled":
                     raise ValueError("cannot be written")
                 return restore(name, *args, **more)
 
-            patch.setattr(p.lake, "restore", broken)
+            patch.setattr(p.core.lake, "restore", broken)
             with pytest.raises(ValueError, match="cannot be written"):
-                p.runs.undo("dev", "dataset:orders", by=p.who(), reason="bad")
+                p.runs.undo("dev", "dataset:orders", by=p.core.authorization.who(), reason="bad")
         assert {name: parts(p, "dev", name) for name in ("orders", "doubled")} == bad
-        assert p.state.read("runs_open") == []
-        p.runs.undo("dev", "dataset:orders", by=p.who(), reason="bad")
+        assert p.core.state.read("runs_open") == []
+        p.runs.undo("dev", "dataset:orders", by=p.core.authorization.who(), reason="bad")
         assert {name: parts(p, "dev", name) for name in ("orders", "doubled")} == before
 
 
@@ -108,12 +110,14 @@ def test_a_defect_while_a_run_goes_on_ends_that_run(shop, running, monkeypatch) 
     with shop.open() as p:
         with monkeypatch.context() as patch:
             patch.setattr(
-                p.publisher, "publish", lambda *_a, **_k: (_ for _ in ()).throw(KeyError("defect"))
+                p.runs.publisher,
+                "publish",
+                lambda *_a, **_k: (_ for _ in ()).throw(KeyError("defect")),
             )
             with pytest.raises(KeyError):
                 running(p)
-        assert p.views.runs().items[0]["state"] == "failed"
-        assert p.state.read("runs_open") == []
+        assert views(p).runs().items[0]["state"] == "failed"
+        assert p.core.state.read("runs_open") == []
         assert running(p).state == "finished"
 
 
@@ -123,7 +127,9 @@ def test_a_crashed_run_that_fails_again_stops_nobody(shop, running, monkeypatch)
     with shop.open() as p:
         with monkeypatch.context() as patch:
             patch.setattr(
-                p.publisher, "publish", lambda *_a, **_k: (_ for _ in ()).throw(KeyboardInterrupt)
+                p.runs.publisher,
+                "publish",
+                lambda *_a, **_k: (_ for _ in ()).throw(KeyboardInterrupt),
             )
             with pytest.raises(KeyboardInterrupt):
                 running(p, "dev", "dataset:orders", downstream=False)
@@ -132,7 +138,7 @@ def test_a_crashed_run_that_fails_again_stops_nobody(shop, running, monkeypatch)
             report = running(p, "dev", "dataset:stock")
             assert report.state == "finished"
             assert len(parts(p, "dev", "stock")) == 4
-        assert p.state.read("runs_open") == []
+        assert p.core.state.read("runs_open") == []
 
 
 # ---------------------------------------------------------------- environments
@@ -143,27 +149,29 @@ def test_a_run_does_not_publish_into_an_environment_that_was_dropped(shop, runni
     shop.write(BODY)
     with shop.open() as p:
         running(p)
-        p.create_env("pr", "dev")
+        environments.create(p.core, "pr", "dev")
         with (
-            Leases(p.state, "run_of_another", ["pr/dataset:orders"]),
+            Leases(p.core.state, "run_of_another", ["pr/dataset:orders"]),
             pytest.raises(Conflict, match="run_of_another .* is writing `dataset:orders` in `pr`"),
         ):
-            p.drop_env("pr")
+            environments.drop(p.core, p.runs, "pr")
 
         def drops(task, _done) -> None:
             if task.asset == "dataset:stock":  # past the refusal, as in the same moment
-                event = p.event("env.dropped", "pr", {"name": "pr"}, p.who(), "")
-                p.state.commit(Write((), (event,)))
-                p.create_env("pr", "dev")
+                event = p.core.events.make(
+                    "env.dropped", "pr", {"name": "pr"}, p.core.authorization.who(), ""
+                )
+                p.core.state.commit(Write((), (event,)))
+                environments.create(p.core, "pr", "dev")
 
         shop.edit('"pieces": [1]', '"pieces": [2]')
-        p.load()
+        p.core.project.load()
         with pytest.raises(Conflict, match="was dropped meanwhile"):
             running(p, "pr", "dataset:stock", stale=True, progress=drops)
-        assert p.versions.live_version("pr", "dataset:stock") == p.versions.live_version(
+        assert p.core.versions.live_version("pr", "dataset:stock") == p.core.versions.live_version(
             "dev", "dataset:stock"
         )
-        assert [row for row in p.state.read("pointers_all") if row[0] == "pr"] == []
+        assert [row for row in p.core.state.read("pointers_all") if row[0] == "pr"] == []
 
 
 def test_crashed_runs_of_a_dropped_environment_end_with_it(shop, running, monkeypatch) -> None:
@@ -171,22 +179,24 @@ def test_crashed_runs_of_a_dropped_environment_end_with_it(shop, running, monkey
     shop.write(BODY)
     with shop.open() as p:
         running(p)
-        p.create_env("pr", "dev")
+        environments.create(p.core, "pr", "dev")
         shop.edit('"pieces": [1]', '"pieces": [2]')
-        p.load()
+        p.core.project.load()
         with monkeypatch.context() as patch:
             patch.setattr(
-                p.publisher, "publish", lambda *_a, **_k: (_ for _ in ()).throw(KeyboardInterrupt)
+                p.runs.publisher,
+                "publish",
+                lambda *_a, **_k: (_ for _ in ()).throw(KeyboardInterrupt),
             )
             with pytest.raises(KeyboardInterrupt):
                 running(p, "pr", "dataset:stock", stale=True)
-        p.drop_env("pr")
-        assert p.state.read("runs_open") == []
+        environments.drop(p.core, p.runs, "pr")
+        assert p.core.state.read("runs_open") == []
         with pytest.raises(NotFound):
             running(p, "pr")
-        p.create_env("pr", "dev")
+        environments.create(p.core, "pr", "dev")
         assert running(p, "pr").id == ""
-        assert [row for row in p.state.read("pointers_all") if row[0] == "pr"] == []
+        assert [row for row in p.core.state.read("pointers_all") if row[0] == "pr"] == []
 
 
 def test_a_run_that_was_cut_off_in_a_dropped_environment_is_cancelled(
@@ -197,23 +207,27 @@ def test_a_run_that_was_cut_off_in_a_dropped_environment_is_cancelled(
     shop.write(BODY)
     with shop.open() as p:
         running(p)
-        p.create_env("pr", "dev")
+        environments.create(p.core, "pr", "dev")
         shop.edit('"pieces": [1]', '"pieces": [2]')
-        p.load()
+        p.core.project.load()
         with monkeypatch.context() as patch:
             patch.setattr(
-                p.publisher, "publish", lambda *_a, **_k: (_ for _ in ()).throw(KeyboardInterrupt)
+                p.runs.publisher,
+                "publish",
+                lambda *_a, **_k: (_ for _ in ()).throw(KeyboardInterrupt),
             )
             with pytest.raises(KeyboardInterrupt):
                 running(p, "pr", "dataset:stock", stale=True)
-        (run,) = [row[0] for row in p.state.read("runs_open")]
-        event = p.event("env.dropped", "pr", {"name": "pr"}, p.who(), "")
-        p.state.commit(Write((), (event,)))
-        p.create_env("pr", "dev")
-        p.runs.resume_crashed("pr", by=p.who())
-        ended = p.views.run(run)
+        (run,) = [row[0] for row in p.core.state.read("runs_open")]
+        event = p.core.events.make(
+            "env.dropped", "pr", {"name": "pr"}, p.core.authorization.who(), ""
+        )
+        p.core.state.commit(Write((), (event,)))
+        environments.create(p.core, "pr", "dev")
+        p.runs.resuming.resume_crashed("pr", by=p.core.authorization.who())
+        ended = views(p).run(run)
         assert (ended["state"], ended["error"]) == (
             "cancelled",
             "environment `pr` was dropped meanwhile",
         )
-        assert [row for row in p.state.read("pointers_all") if row[0] == "pr"] == []
+        assert [row for row in p.core.state.read("pointers_all") if row[0] == "pr"] == []

@@ -1,5 +1,7 @@
 """Gates, people, and what others do, on a small project in a folder."""
 
+from seen import views
+from sextant.app import reports
 import pytest
 from orders_project import CUT, ORDERS, parts
 
@@ -12,11 +14,11 @@ def test_a_relaxed_check_lets_the_same_rows_through(shop, running) -> None:
     with shop.open() as p:
         assert running(p).state == "refused"
         shop.edit("0, 100", "0, 1000")
-        p.load()
+        p.core.project.load()
         report = running(p)
         assert report.state == "finished"
         assert len(parts(p, "dev", "orders")) == 4
-        assert p.views.show("dev", "orders")["refused"] == []
+        assert views(p).show("dev", "orders")["refused"] == []
         assert running(p, "prod").state == "finished"
 
 
@@ -28,11 +30,11 @@ def test_breaking_the_glass(shop, running) -> None:
         report = running(p, "dev", break_glass="the board meets in ten minutes")
         assert report.state == "finished"
         assert len(parts(p, "dev", "orders")) == 4
-        signals = [s for s in p.views.signals().items if not s["closed_at"]]
+        signals = [s for s in views(p).signals().items if not s["closed_at"]]
         assert [s["kind"] for s in signals] == ["glass.broken"]
         assert "the board meets" in signals[0]["message"]
         assert "owner ops" in signals[0]["message"]
-        release = p.releases.get(report.release)
+        release = p.runs.releases.get(report.release)
         assert release.broke_glass == "the board meets in ten minutes"
 
 
@@ -55,7 +57,7 @@ def test_breaking_the_glass_passes_a_deny_and_says_so(shop, running) -> None:
             running(p)
         report = running(p, "dev", break_glass="the house burns")
         assert report.state == "finished"
-        release = p.releases.get(report.release)
+        release = p.runs.releases.get(report.release)
         assert (release.state, release.passed, release.broke_glass) == (
             "live",
             ("freeze",),
@@ -63,14 +65,14 @@ def test_breaking_the_glass_passes_a_deny_and_says_so(shop, running) -> None:
         )
         told = sorted(
             (e["subject"], e["data"]["verb"], *e["data"]["rules"], e["data"]["reason"])
-            for e in p.views.events(kind="decision.overridden").items
+            for e in views(p).events(kind="decision.overridden").items
         )
         assert told == [
             ("dataset:doubled", "release", "freeze", "the house burns"),
             ("dataset:orders", "release", "freeze", "the house burns"),
             ("dataset:orders", "run", "nobody runs orders now", "the house burns"),
         ]
-        signals = [s for s in p.views.signals().items if not s["closed_at"]]
+        signals = [s for s in views(p).signals().items if not s["closed_at"]]
         assert {(s["kind"], s["severity"]) for s in signals} == {("glass.broken", "error")}
         assert all(
             "past the policy that denies it" in s["message"] and "owner ops" in s["message"]
@@ -90,31 +92,37 @@ sx.policy("freeze", when="verb == 'release' && context.intent == 'undo' && asset
     )
     with shop.open() as p:
         running(p)
-        good = p.versions.live_version("dev", "dataset:cleaned")
+        good = p.core.versions.live_version("dev", "dataset:cleaned")
         shop.edit('pl.col("amount") + 0', 'pl.col("amount") + 5')
-        p.load()
+        p.core.project.load()
         running(p, "dev", stale=True)
         with pytest.raises(Denied, match="only by day"):
-            p.runs.undo("dev", "dataset:cleaned", by=p.who(), reason="five is wrong")
+            p.runs.undo(
+                "dev", "dataset:cleaned", by=p.core.authorization.who(), reason="five is wrong"
+            )
         report = p.runs.undo(
-            "dev", "dataset:cleaned", by=p.who(), reason="five is wrong", break_glass="it is night"
+            "dev",
+            "dataset:cleaned",
+            by=p.core.authorization.who(),
+            reason="five is wrong",
+            break_glass="it is night",
         )
-        release = p.releases.get(report.release)
+        release = p.runs.releases.get(report.release)
         assert (release.intent, release.passed, release.broke_glass) == (
             "undo",
             ("freeze",),
             "it is night",
         )
-        assert p.versions.live_version("dev", "dataset:cleaned") == good
+        assert p.core.versions.live_version("dev", "dataset:cleaned") == good
         told = sorted(
             (e["subject"], e["data"]["verb"], *e["data"]["rules"])
-            for e in p.views.events(kind="decision.overridden").items
+            for e in views(p).events(kind="decision.overridden").items
         )
         assert told == [
             ("dataset:cleaned", "release", "freeze"),
             ("dataset:cleaned", "rollback", "only by day"),
         ]
-        assert {s["kind"] for s in p.views.signals(open_only=True).items} == {"glass.broken"}
+        assert {s["kind"] for s in views(p).signals(open_only=True).items} == {"glass.broken"}
 
 
 def test_an_absolute_deny_holds_when_the_glass_breaks(shop, running) -> None:
@@ -123,7 +131,7 @@ def test_an_absolute_deny_holds_when_the_glass_breaks(shop, running) -> None:
     with shop.open() as p, pytest.raises(Denied, match="never this one"):
         running(p, "prod", break_glass="the house burns")
     with shop.open() as p:
-        assert not p.views.signals().items, "nothing was done, and nothing is to be reviewed"
+        assert not views(p).signals().items, "nothing was done, and nothing is to be reviewed"
 
 
 def test_a_second_pair_of_eyes(shop, running) -> None:
@@ -137,19 +145,21 @@ sx.policy("eyes", when="verb == 'release' && env == 'prod'", then=sx.approval(1,
     with shop.open("ann") as p:
         report = running(p, "prod")
         assert report.waiting
-        assert p.versions.live_version("prod", "dataset:orders") == ""
+        assert p.core.versions.live_version("prod", "dataset:orders") == ""
         with pytest.raises(Denied, match="cannot approve"):
-            p.releases.approve(report.waiting, p.who())
+            p.runs.releases.approve(report.waiting, p.core.authorization.who())
         again = running(p, "prod")
         assert (again.computed, again.waiting) == (0, report.waiting), (
             "what waits is not made and proposed twice"
         )
     with shop.open("mallory") as p, pytest.raises(Denied, match="not in team"):
-        p.releases.approve(report.waiting, p.who())
+        p.runs.releases.approve(report.waiting, p.core.authorization.who())
     with shop.open("bob") as p:
-        assert p.releases.approve(report.waiting, p.who()).state == "live"
-        assert p.views.count("prod", "orders") == 12
-        p.runs.undo("prod", "dataset:cleaned", by=p.who(), reason="an undo asks nobody")
+        assert p.runs.releases.approve(report.waiting, p.core.authorization.who()).state == "live"
+        assert views(p).count("prod", "orders") == 12
+        p.runs.undo(
+            "prod", "dataset:cleaned", by=p.core.authorization.who(), reason="an undo asks nobody"
+        )
 
 
 def test_what_waits_on_bad_data_does_not_go_live(shop, running) -> None:
@@ -162,16 +172,30 @@ sx.policy("eyes", when="verb == 'release' && env == 'prod' && asset.name == 'tot
 """
     )
     with shop.open("ann") as p, shop.open("bob") as other:
-        assert other.releases.approve(running(p, "prod").waiting, other.who()).state == "live"
-        good = p.versions.live_version("prod", "dataset:total")
+        assert (
+            other.runs.releases.approve(
+                running(p, "prod").waiting, other.core.authorization.who()
+            ).state
+            == "live"
+        )
+        good = p.core.versions.live_version("prod", "dataset:total")
         shop.edit('pl.col("amount") + 0', 'pl.col("amount") + 5')
-        p.load()
+        p.core.project.load()
         running(p, "prod", "dataset:cleaned", stale=True, downstream=False)
         waiting = running(p, "prod", "dataset:total").waiting
         assert waiting
-        p.runs.undo("prod", "dataset:cleaned", by=p.who(), reason="five is wrong", downstream=False)
-        done = other.releases.approve(waiting, other.who())
-        assert (done.state, p.versions.live_version("prod", "dataset:total")) == ("rejected", good)
+        p.runs.undo(
+            "prod",
+            "dataset:cleaned",
+            by=p.core.authorization.who(),
+            reason="five is wrong",
+            downstream=False,
+        )
+        done = other.runs.releases.approve(waiting, other.core.authorization.who())
+        assert (done.state, p.core.versions.live_version("prod", "dataset:total")) == (
+            "rejected",
+            good,
+        )
         assert "rolled back meanwhile" in done.reason
 
 
@@ -194,26 +218,30 @@ def test_a_definition_changes_and_is_undone(shop, running) -> None:
         running(p)
 
         def value() -> float:
-            return p.views.kpi("dev", "per_order")["rows"][0]["value"]
+            return views(p).kpi("dev", "per_order")["rows"][0]["value"]
 
         assert value() == 2.0
-        first = p.versions.live_version("dev", "kpi:per_order")
+        first = p.core.versions.live_version("dev", "kpi:per_order")
         shop.edit("sum(amount) / count(*)", "max(amount)")
-        p.load()
+        p.core.project.load()
         report = running(p)
         assert {"kpi:per_order", "dataset:kpi_per_order"} <= set(report.published)
         assert value() == 3.0
-        second = p.versions.live_version("dev", "kpi:per_order")
-        p.runs.undo("dev", "kpi:per_order", by=p.who(), reason="not what we mean")
-        assert p.versions.live_version("dev", "kpi:per_order") == first
+        second = p.core.versions.live_version("dev", "kpi:per_order")
+        p.runs.undo(
+            "dev", "kpi:per_order", by=p.core.authorization.who(), reason="not what we mean"
+        )
+        assert p.core.versions.live_version("dev", "kpi:per_order") == first
         assert value() == 2.0
         assert running(p).published == {}, "undone stays undone"
         shop.edit("max(amount)", "min(amount)")
-        p.load()
+        p.core.project.load()
         running(p)
         assert value() == 1.0
         with pytest.raises((Conflict, NotFound)):
-            p.runs.undo("dev", "kpi:per_order", by=p.who(), reason="x", version=second)
+            p.runs.undo(
+                "dev", "kpi:per_order", by=p.core.authorization.who(), reason="x", version=second
+            )
         assert value() == 1.0
 
 
@@ -222,7 +250,8 @@ def test_what_others_do_is_part_of_the_answer(shop, running) -> None:
     shop.write(CUT)
     with shop.open() as p:
         running(p)
-        done = p.report(
+        done = reports.report(
+            p.core,
             "dev",
             "release",
             "service:checkout",
@@ -231,19 +260,25 @@ def test_what_others_do_is_part_of_the_answer(shop, running) -> None:
             owner="web",
         )
         assert done["new"]
-        bad = p.report(
-            "dev", "run", "service:checkout", state="failed", message="timeout", cause=done["event"]
+        bad = reports.report(
+            p.core,
+            "dev",
+            "run",
+            "service:checkout",
+            state="failed",
+            message="timeout",
+            cause=done["event"],
         )
         assert not bad["new"]
-        assert p.asset("service:checkout").mode == "observed"
-        assert [s["asset"] for s in p.views.signals().items] == ["service:checkout"]
+        assert p.core.assets.find("service:checkout").mode == "observed"
+        assert [s["asset"] for s in views(p).signals().items] == ["service:checkout"]
         assert "service:checkout" in {
-            a["id"] for a in p.views.graph(p.select(["orders+"]))["assets"]
+            a["id"] for a in views(p).graph(p.core.assets.select(["orders+"]))["assets"]
         }
         with pytest.raises(UserError, match="managed"):
-            p.report("dev", "release", "dataset:total")
+            reports.report(p.core, "dev", "release", "dataset:total")
         with pytest.raises(NotFound, match="no event"):
-            p.report("dev", "release", "service:checkout", cause="ev_nothing")
+            reports.report(p.core, "dev", "release", "service:checkout", cause="ev_nothing")
 
 
 def test_a_broken_edit_keeps_the_last_good_state(shop, running) -> None:
@@ -253,19 +288,19 @@ def test_a_broken_edit_keeps_the_last_good_state(shop, running) -> None:
         running(p)
     shop.edit("def shown(cleaned:", "def shown(cleand:")
     with shop.open() as p:
-        assert p.load_problem is not None
-        assert "cleand" in p.load_problem.message
-        assert p.views.count("dev", "shown") == 12
+        assert p.core.project.problem is not None
+        assert "cleand" in p.core.project.problem.message
+        assert views(p).count("dev", "shown") == 12
         assert running(p).state == "finished"
-        p.load()
-        assert [s["kind"] for s in p.views.signals().items if not s["closed_at"]] == [
+        p.core.project.load()
+        assert [s["kind"] for s in views(p).signals().items if not s["closed_at"]] == [
             "project.broken"
         ], "once, not at every look"
         shop.edit("def shown(cleand:", "def shown(cleaned:")
-        p.load()
-        assert p.load_problem is None, "an open platform sees that it is mended"
+        p.core.project.load()
+        assert p.core.project.problem is None, "an open platform sees that it is mended"
     with shop.open() as p:
-        assert p.load_problem is None
-        assert [s for s in p.views.signals().items if not s["closed_at"]] == [], (
+        assert p.core.project.problem is None
+        assert [s for s in views(p).signals().items if not s["closed_at"]] == [], (
             "and it is over when it is over"
         )

@@ -1,5 +1,8 @@
 """A version that several runs make: who made it first, who reused it, and what `why` says."""
 
+from seen import views
+from sextant.kernel.nouns import SYSTEM
+from seen import views
 from datetime import UTC, datetime
 from typing import Any
 
@@ -51,7 +54,7 @@ def test_a_run_elsewhere_does_not_take_the_first_runs_place(shop: Shop, running:
         assert (said["env"], said["run"], said["release"]) == ("prod", again.id, again.release)
         started = events(p, "run.started", again.id)[0]
         assert reused["cause"] == started["id"]
-        rebuild(p.state)
+        rebuild(p.core.state)
         assert Operations(p).versions("orders", env="prod").items[0] == after
         Operations(p).checkpoint()
         assert Operations(p).verify()["findings"] == []
@@ -62,16 +65,18 @@ def test_old_ledgers_name_the_first_run_too(shop: Shop, running: Any) -> None:
     shop.write(_OPS)
     with shop.open() as p:
         first = running(p, "dev")
-        digest = p.versions.live_version("dev", "dataset:orders")
-        version = p.versions.get("dataset:orders", digest)
+        digest = p.core.versions.live_version("dev", "dataset:orders")
+        version = p.core.versions.get("dataset:orders", digest)
         later = msgspec.structs.replace(
             version, run="run_later", locator="elsewhere.json", meta={"refused": ["unique: no"]}
         )
-        p.state.commit(
-            Write((), (p.event("version.created", "x", VersionCreated(later), p.system, ""),))
+        p.core.state.commit(
+            Write(
+                (), (p.core.events.make("version.created", "x", VersionCreated(later), SYSTEM, ""),)
+            )
         )
-        rebuild(p.state)
-        known: Version = p.versions.get("dataset:orders", digest)
+        rebuild(p.core.state)
+        known: Version = p.core.versions.get("dataset:orders", digest)
         assert (known.run, known.created_at) == (first.id, version.created_at)
         assert (known.locator, known.meta["refused"]) == ("elsewhere.json", ["unique: no"])
         assert known.meta["made"] == version.meta["made"]
@@ -86,25 +91,29 @@ def test_rows_that_had_expired_are_read_again_when_they_are_made_again() -> None
     )
     files = lambda n: {"ops.py": head + body.replace("N]", f"{n}]")}  # noqa: E731
     with testing.platform(files(1), at=datetime(2026, 1, 10, tzinfo=UTC)) as p:
-        first = p.runs.run("dev", Request(), by=p.who())
-        digest = p.versions.live_version("dev", "dataset:orders")
+        first = p.runs.run("dev", Request(), by=p.core.authorization.who())
+        digest = p.core.versions.live_version("dev", "dataset:orders")
         for n in (2, 1):
-            (p.root / "ops.py").write_text(files(n)["ops.py"])
-            p.load()
-            p.clock.wait(3600)
+            (p.core.project.root / "ops.py").write_text(files(n)["ops.py"])
+            p.core.project.load()
+            p.core.clock.wait(3600)
             if n == 1:
-                p.clock.wait(3 * 86400)
-                collect(p)
+                p.core.clock.wait(3 * 86400)
+                collect(p.core, p.runs.bundles)
                 with pytest.raises(NotFound, match="expired"):
-                    p.views.show("dev", "orders", as_of=digest)
-            p.runs.run("dev", Request(assets=("dataset:orders",), stale=True), by=p.who())
-        assert p.versions.live_version("dev", "dataset:orders") == digest
-        assert p.views.show("dev", "orders", as_of=digest)["sample"] == [{"n": 1}]
+                    views(p).show("dev", "orders", as_of=digest)
+            p.runs.run(
+                "dev",
+                Request(assets=("dataset:orders",), stale=True),
+                by=p.core.authorization.who(),
+            )
+        assert p.core.versions.live_version("dev", "dataset:orders") == digest
+        assert views(p).show("dev", "orders", as_of=digest)["sample"] == [{"n": 1}]
         (restored,) = events(p, "version.restored")
         assert restored["subject"].endswith(digest)
-        assert p.versions.get("dataset:orders", digest).run == first.id
-        rebuild(p.state)
-        assert p.views.show("dev", "orders", as_of=digest)["sample"] == [{"n": 1}]
+        assert p.core.versions.get("dataset:orders", digest).run == first.id
+        rebuild(p.core.state)
+        assert views(p).show("dev", "orders", as_of=digest)["sample"] == [{"n": 1}]
 
 
 def test_what_was_refused_once_and_passes_now_is_not_refused(shop: Shop, running: Any) -> None:
@@ -115,12 +124,12 @@ def test_what_was_refused_once_and_passes_now_is_not_refused(shop: Shop, running
         (refused,) = [v for v in Operations(p).versions("orders").items if v["state"] == "refused"]
         first = refused["run"]
         shop.edit("0, 100", "0, 1000")
-        p.load()
+        p.core.project.load()
         assert running(p).state == "finished"
         known = {v["version"]: v for v in Operations(p).versions("orders").items}
         assert "refused" not in {v["state"] for v in known.values()}
         assert known[refused["version"]]["run"] == first
-        rebuild(p.state)
+        rebuild(p.core.state)
         assert {v["version"]: v for v in Operations(p).versions("orders").items} == known
 
 
@@ -216,7 +225,7 @@ def test_an_older_version_that_comes_out_again_is_up_to_date(shop, running) -> N
         with shop.open() as other:
             for word in ("long", "b"):  # the size of "b" is that of the first version
                 shop.write(RENAMED.replace('"a"', f'"{word}"'))
-                other.load()
+                other.core.project.load()
                 running(other, "dev", stale=True)
-        p.load()
+        p.core.project.load()
         assert p.runs.plan("dev", Request()).steps == ()

@@ -1,5 +1,8 @@
 """Signals of failed checks: raised by `check`, closed when the same check passes."""
 
+from sextant.kernel.nouns import SYSTEM
+from seen import checked
+from seen import checked
 from typing import Any
 
 import pytest
@@ -33,7 +36,7 @@ def failing(shop: Shop, running: Any) -> Any:
         for env in ("dev", "prod"):
             running(p, env, break_glass="the board meets")
             for asset in ("orders", "planes"):
-                p.check(env, asset, by=p.who())
+                checked(p, env, asset, by=p.core.authorization.who())
         yield p
 
 
@@ -70,7 +73,7 @@ def closings(p: LocalPlatform) -> list[tuple[str, str]]:
 def mend(shop: Shop, p: LocalPlatform, *names: str) -> None:
     for name in names:
         shop.edit(f'{name} = ["2026-01-03"]', f"{name} = []")
-    p.load()
+    p.core.project.load()
 
 
 def test_a_check_that_passes_closes_its_signal(
@@ -89,7 +92,7 @@ def test_a_check_that_passes_closes_its_signal(
         break_glass="m is bad still",
     )
     assert open_checks(failing) == ALL, "a run of one partition says nothing of the others"
-    failing.check("dev", "orders", by=failing.who())
+    checked(failing, "dev", "orders", by=failing.core.authorization.who())
     assert open_checks(failing) == ALL - {("dev", "orders", "between(n, 0, 100)")}
     assert closings(failing) == [("checks.completed", "dataset:orders")]
     (closed,) = [
@@ -114,13 +117,13 @@ def test_what_is_not_live_closes_nothing(shop: Shop, running: Any) -> None:
     shop.write(_OPS)
     with shop.open() as p:
         running(p, "dev", break_glass="the board meets")
-        p.check("dev", "orders", by=p.who())
+        checked(p, "dev", "orders", by=p.core.authorization.who())
         mend(shop, p, "bad_n", "bad_m")
         (shop.root / "ops.py").write_text(
             (shop.root / "ops.py").read_text()
             + '\nsx.policy("eyes", when="verb == \'release\'", then=sx.approval(1, of=ops))\n'
         )
-        p.load()
+        p.core.project.load()
         report = running(p, "dev", "dataset:orders", stale=True)
         assert report.waiting
         assert len(open_checks(p)) == 2
@@ -130,7 +133,9 @@ def test_signals_of_older_versions_are_known_by_their_words(
     failing: LocalPlatform, shop: Shop, running: Any
 ) -> None:
     """Signals that were open when Sextant was upgraded would stay open for ever."""
-    live = {env: failing.versions.live_version(env, "dataset:orders") for env in ("dev", "prod")}
+    live = {
+        env: failing.core.versions.live_version(env, "dataset:orders") for env in ("dev", "prod")
+    }
     for id_, message, version in (
         ("sig_old", "dataset:orders: between(n, 0, 100): 1 of 5 rows fail", live["dev"]),
         ("sig_other_check", "dataset:orders: between(n2): 1 of 5 rows fail", live["dev"]),
@@ -142,11 +147,11 @@ def test_signals_of_older_versions_are_known_by_their_words(
             kind="check.failed",
             severity="error",
             message=message,
-            onset=failing.clock.now_ns(),
+            onset=failing.core.clock.now_ns(),
             evidence={"version": version},
         )
-        raised = failing.event("signal.raised", id_, signal, failing.system, "")
-        failing.state.commit(Write((), (raised,)))
+        raised = failing.core.events.make("signal.raised", id_, signal, SYSTEM, "")
+        failing.core.state.commit(Write((), (raised,)))
     mend(shop, failing, "bad_n")
     running(
         failing,
@@ -156,7 +161,7 @@ def test_signals_of_older_versions_are_known_by_their_words(
         stale=True,
         break_glass="m is bad still",
     )
-    failing.check("dev", "orders", by=failing.who())
+    checked(failing, "dev", "orders", by=failing.core.authorization.who())
     still = {s["id"] for s in Operations(failing).signals(open_only=True).items}
     assert still & {"sig_old", "sig_other_check", "sig_elsewhere"} == {
         "sig_other_check",

@@ -1,6 +1,8 @@
 """What runs promise, on a small project in a folder: from an edited file to what is live, and
 back."""
 
+from seen import views
+from sextant.release.as_of import version_as_of
 import pytest
 from orders_project import CUT, ORDERS, TWO, parts
 
@@ -21,7 +23,7 @@ def test_what_was_refused_is_refused_again(shop, running) -> None:
         assert second.state == "refused"
         assert parts(p, "dev", "orders") == {}
         shop.edit('["2026-01-03"]', "[]")
-        p.load()
+        p.core.project.load()
         assert running(p).state == "finished"
         assert sorted(parts(p, "dev", "orders")) == [
             "2026-01-01",
@@ -38,7 +40,7 @@ def test_refused_rows_do_not_come_back_beside_new_ones(shop, running) -> None:
     with shop.open() as p:
         assert running(p).state == "refused"
         shop.edit('end="2026-01-05"', 'end="2026-01-06"')
-        p.load()
+        p.core.project.load()
         assert running(p).state == "refused"
         assert "2026-01-03" not in parts(p, "dev", "orders")
 
@@ -52,10 +54,10 @@ def test_made_in_one_environment_is_not_made_again_in_another(shop, running) -> 
         again = running(p, "prod")
         assert (made.computed, again.computed, again.reused) == (2, 0, 2)
         assert parts(p, "prod", "doubled") == parts(p, "dev", "doubled") != {}
-        assert p.versions.live_version("prod", "dataset:doubled") == p.versions.live_version(
-            "dev", "dataset:doubled"
-        )
-        assert p.views.count("prod", "doubled") == 12
+        assert p.core.versions.live_version(
+            "prod", "dataset:doubled"
+        ) == p.core.versions.live_version("dev", "dataset:doubled")
+        assert views(p).count("prod", "doubled") == 12
 
 
 def test_part_of_another_environments_table(shop, running) -> None:
@@ -67,8 +69,8 @@ def test_part_of_another_environments_table(shop, running) -> None:
         report = running(p, "prod", partitions=("2026-01-02", "2026-01-03"))
         assert report.computed == 0
         assert sorted(parts(p, "prod", "orders")) == ["2026-01-02", "2026-01-03"]
-        assert p.views.count("prod", "orders") == 6
-        assert p.views.frame(p.views.resolve("prod", "dataset:orders", ""))["id"].str.head(
+        assert views(p).count("prod", "orders") == 6
+        assert views(p).frame(version_as_of(p.core, "prod", "dataset:orders", ""))["id"].str.head(
             10
         ).unique().sort().to_list() == ["2026-01-02", "2026-01-03"]
 
@@ -81,10 +83,12 @@ def test_held_partitions_do_not_come_back_through_the_memo(shop, running) -> Non
         running(p)
         good = parts(p, "dev", "doubled")
         shop.edit("* 2)", "* 3)")
-        p.load()
+        p.core.project.load()
         assert running(p, "dev", stale=True).computed == 1
         bad = parts(p, "dev", "doubled")
-        p.runs.undo("dev", "dataset:doubled", by=p.who(), reason="three is wrong")
+        p.runs.undo(
+            "dev", "dataset:doubled", by=p.core.authorization.who(), reason="three is wrong"
+        )
         assert parts(p, "dev", "doubled") == good
         assert running(p).computed == 0
         assert p.runs.plan("dev", Request()).held == {
@@ -94,7 +98,7 @@ def test_held_partitions_do_not_come_back_through_the_memo(shop, running) -> Non
         assert report.computed == 1
         assert parts(p, "dev", "doubled") == good != bad
         shop.edit("* 3)", "* 4)")
-        p.load()
+        p.core.project.load()
         assert running(p, "dev", stale=True).computed == 1, "new code is not held"
         assert parts(p, "dev", "doubled") not in (good, bad)
 
@@ -106,15 +110,22 @@ def test_unhold_lets_it_come_back(shop, running) -> None:
     with shop.open() as p:
         running(p)
         shop.edit("* 2)", "* 3)")
-        p.load()
+        p.core.project.load()
         running(p, "dev", stale=True)
-        bad = p.versions.live_version("dev", "dataset:doubled")
-        p.runs.undo("dev", "dataset:doubled", by=p.who(), reason="wrong")
+        bad = p.core.versions.live_version("dev", "dataset:doubled")
+        p.runs.undo("dev", "dataset:doubled", by=p.core.authorization.who(), reason="wrong")
         with pytest.raises(Conflict, match="withdrawn"):
-            p.runs.release("dev", p.asset("doubled"), version=bad, by=p.who())
-        p.releases.unhold("dev", "dataset:doubled", bad, p.who())
-        assert p.runs.release("dev", p.asset("doubled"), version=bad, by=p.who()).state == "live"
-        assert p.versions.live_version("dev", "dataset:doubled") == bad
+            p.runs.release(
+                "dev", p.core.assets.find("doubled"), version=bad, by=p.core.authorization.who()
+            )
+        p.runs.releases.unhold("dev", "dataset:doubled", bad, p.core.authorization.who())
+        assert (
+            p.runs.release(
+                "dev", p.core.assets.find("doubled"), version=bad, by=p.core.authorization.who()
+            ).state
+            == "live"
+        )
+        assert p.core.versions.live_version("dev", "dataset:doubled") == bad
 
 
 def test_two_assets_of_one_release_are_undone_one_after_the_other(shop, running) -> None:
@@ -124,12 +135,12 @@ def test_two_assets_of_one_release_are_undone_one_after_the_other(shop, running)
         running(p)
         before = {name: parts(p, "dev", name) for name in ("orders", "stock")}
         shop.edit("ORDER, STOCK = 1, 1", "ORDER, STOCK = 2, 2")
-        p.load()
+        p.core.project.load()
         assert running(p, "dev", stale=True).computed == 2
-        p.runs.undo("dev", "dataset:orders", by=p.who(), reason="wrong")
+        p.runs.undo("dev", "dataset:orders", by=p.core.authorization.who(), reason="wrong")
         assert parts(p, "dev", "orders") == before["orders"]
         assert parts(p, "dev", "stock") != before["stock"], "only what was asked for"
-        p.runs.undo("dev", "dataset:stock", by=p.who(), reason="wrong too")
+        p.runs.undo("dev", "dataset:stock", by=p.core.authorization.who(), reason="wrong too")
         assert parts(p, "dev", "stock") == before["stock"]
 
 
@@ -139,13 +150,13 @@ def test_an_undo_undone_does_not_bring_the_bad_version_back(shop, running) -> No
     with shop.open() as p:
         running(p)
         shop.edit("ORDER, STOCK = 1, 1", "ORDER, STOCK = 2, 1")
-        p.load()
+        p.core.project.load()
         running(p, "dev", stale=True)
-        bad = p.versions.live_version("dev", "dataset:orders")
-        p.runs.undo("dev", "dataset:orders", by=p.who(), reason="wrong")
+        bad = p.core.versions.live_version("dev", "dataset:orders")
+        p.runs.undo("dev", "dataset:orders", by=p.core.authorization.who(), reason="wrong")
         with pytest.raises(Conflict, match="brought back by an undo"):
-            p.runs.undo("dev", "dataset:orders", by=p.who(), reason="again")
-        assert p.versions.live_version("dev", "dataset:orders") != bad
+            p.runs.undo("dev", "dataset:orders", by=p.core.authorization.who(), reason="again")
+        assert p.core.versions.live_version("dev", "dataset:orders") != bad
 
 
 def test_undo_restores_only_what_the_bad_version_changed(shop, running) -> None:
@@ -154,13 +165,15 @@ def test_undo_restores_only_what_the_bad_version_changed(shop, running) -> None:
     with shop.open() as p:
         running(p, "dev", partitions=("2026-01-01", "2026-01-02"))
         shop.edit("ORDER, STOCK = 1, 1", "ORDER, STOCK = 2, 1")
-        p.load()
+        p.core.project.load()
         running(p, "dev", "dataset:orders", partitions=("2026-01-02", "2026-01-02"))
-        bad = p.versions.live_version("dev", "dataset:orders")
+        bad = p.core.versions.live_version("dev", "dataset:orders")
         wrong = parts(p, "dev", "orders")
         running(p, "dev", "dataset:orders", partitions=("2026-01-03", "2026-01-03"))
         later = parts(p, "dev", "orders")
-        p.runs.undo("dev", "dataset:orders", by=p.who(), reason="wrong", version=bad)
+        p.runs.undo(
+            "dev", "dataset:orders", by=p.core.authorization.who(), reason="wrong", version=bad
+        )
         now = parts(p, "dev", "orders")
         assert now["2026-01-02"] not in (wrong["2026-01-02"], None)
         assert now["2026-01-03"] == later["2026-01-03"], "the later write stays"
@@ -169,7 +182,9 @@ def test_undo_restores_only_what_the_bad_version_changed(shop, running) -> None:
             "dev", Request(assets=("dataset:orders",), partitions=("2026-01-02", "2026-01-02"))
         ).held == {"dataset:orders": ("2026-01-02",)}
         with pytest.raises(NotFound):
-            p.runs.undo("dev", "dataset:orders", by=p.who(), reason="x", version="abcdef")
+            p.runs.undo(
+                "dev", "dataset:orders", by=p.core.authorization.who(), reason="x", version="abcdef"
+            )
 
 
 def test_a_later_write_to_the_same_partition_is_a_conflict(shop, running) -> None:
@@ -177,13 +192,15 @@ def test_a_later_write_to_the_same_partition_is_a_conflict(shop, running) -> Non
     shop.write("ORDER, STOCK = 1, 1\n" + TWO)
     with shop.open() as p:
         running(p)
-        first = p.versions.live_version("dev", "dataset:orders")
+        first = p.core.versions.live_version("dev", "dataset:orders")
         shop.edit("ORDER, STOCK = 1, 1", "ORDER, STOCK = 2, 1")
-        p.load()
+        p.core.project.load()
         running(p, "dev", stale=True)
         live = parts(p, "dev", "orders")
         with pytest.raises(Conflict, match="2026-01-01") as caught:
-            p.runs.undo("dev", "dataset:orders", by=p.who(), reason="x", version=first)
+            p.runs.undo(
+                "dev", "dataset:orders", by=p.core.authorization.who(), reason="x", version=first
+            )
         assert "undo the later release first" in caught.value.hint
         assert parts(p, "dev", "orders") == live
 
@@ -194,21 +211,21 @@ def test_early_cut_off(shop, running) -> None:
     with shop.open() as p:
         assert running(p).computed == 4
         before = {
-            name: p.versions.live_version("dev", f"dataset:{name}")
+            name: p.core.versions.live_version("dev", f"dataset:{name}")
             for name in ("orders", "cleaned", "shown", "total")
         }
         shop.edit('pl.col("amount") + 0', 'pl.col("amount") * 1')
-        p.load()
+        p.core.project.load()
         assert set(p.runs.plan("dev", Request()).stale) == {"dataset:cleaned"}
         report = running(p, "dev", stale=True)
         assert (report.computed, report.reused, report.published) == (1, 2, {})
         assert before == {
-            name: p.versions.live_version("dev", f"dataset:{name}") for name in before
+            name: p.core.versions.live_version("dev", f"dataset:{name}") for name in before
         }
         plan = p.runs.plan("dev", Request())
         assert (plan.steps, plan.stale) == ((), {}), "and it is not offered again"
         shop.edit('pl.col("amount") * 1', 'pl.col("amount") * 2')
-        p.load()
+        p.core.project.load()
         report = running(p, "dev", stale=True)
         assert report.computed == 3
         assert set(report.published) == {"dataset:cleaned", "dataset:shown", "dataset:total"}
@@ -229,7 +246,7 @@ def test_a_backfill_makes_what_the_days_would_have_made(shop, running, tmp_path_
             if way != "days":
                 running(p, "dev", partitions=("2026-01-01", "2026-01-04"))
             digests[way] = {
-                name: p.versions.live_version("dev", f"dataset:{name}")
+                name: p.core.versions.live_version("dev", f"dataset:{name}")
                 for name in ("orders", "cleaned", "shown", "total")
             }
     assert digests["days"] == digests["range"] == digests["both"]
@@ -254,7 +271,7 @@ def test_a_whole_range_in_one_call(shop, running, tmp_path_factory) -> None:
         assert (report.computed, report.rows) == (1, 16)
         assert {
             part.rows
-            for part in p.versions.parts(
+            for part in p.core.versions.parts(
                 "dataset:orders", report.published["dataset:orders"]
             ).values()
         } == {4}
@@ -294,10 +311,10 @@ def test_retries(shop, running) -> None:
     with shop.open() as p:
         report = running(p)
         assert report.state == "finished"
-        assert p.views.show("dev", "flaky")["sample"] == [
+        assert views(p).show("dev", "flaky")["sample"] == [
             {"attempt": 3, "key": f"{report.id}/dataset:flaky[all]/all"}
         ]
-        steps = p.views.run(report.id)["steps_recorded"]
+        steps = views(p).run(report.id)["steps_recorded"]
         assert [(s.get("attempt", 1), s.get("ok", True)) for s in steps] == [
             (1, False),
             (2, False),
@@ -313,19 +330,19 @@ def test_a_part_of_a_file_keeps_its_columns_beside_a_partition_that_was_found(
     shop.write(ORDERS.replace('["2026-01-03"]', "[]"))
     with shop.open() as p:
         running(p)
-        asset = p.asset("orders")
-        version = p.versions.get(asset.id, p.versions.live_version("dev", asset.id))
-        made = p.versions.parts(asset.id, version.digest)
-        [file] = p.lake.files(version.locator)
+        asset = p.core.assets.find("orders")
+        version = p.core.versions.get(asset.id, p.core.versions.live_version("dev", asset.id))
+        made = p.core.versions.parts(asset.id, version.digest)
+        [file] = p.core.lake.files(version.locator)
         first, second, *_ = sorted(made)
-        table = RunTable(asset.id, "", "", {}, (), p.lake)
+        table = RunTable(asset.id, "", "", {}, (), p.core.lake)
         table.take(
             StepOutput(staged=(Staged(part=made[first], files=(file,)),), schema=version.schema)
         )
         found = Staged(part=made[second], origin=version.locator)
         table.take(StepOutput(staged=(found,), schema=version.schema))
-        commit = p.publisher._commit(table, asset)
-        frame = frames.read(p.lake.root, commit.files, frame="polars", schema=version.schema)
+        commit = p.runs.publisher._commit(table, asset)
+        frame = frames.read(p.core.lake.root, commit.files, frame="polars", schema=version.schema)
         assert sorted(frame["id"].to_list()) == [
             f"{d}-{n}" for d in (first, second) for n in range(3)
         ]

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from sextant.app.selection import selected
+from sextant.project.selection import selected
 from sextant.kernel.errors import NotFound, UsageError
 from sextant.kernel.nouns import Asset, Edge
 

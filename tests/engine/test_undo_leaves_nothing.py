@@ -26,7 +26,7 @@ def test_what_reads_a_window_of_what_is_gone_goes_with_it(shop, running) -> None
     shop.write(WINDOWED)
     with shop.open() as p:
         running(p, "dev", "dataset:orders")
-        p.runs.undo("dev", "dataset:orders", by=p.who(), reason="bad")
+        p.runs.undo("dev", "dataset:orders", by=p.core.authorization.who(), reason="bad")
         assert {name: parts(p, "dev", name) for name in ("doubled", "recent", "total")} == {
             "doubled": {},
             "recent": {},
@@ -60,10 +60,12 @@ def test_a_refused_table_beside_one_that_mends_what_is_tainted(shop, running) ->
             '"amount": [1]})\n\n@sx.dataset(partition=days, key="id")\ndef doubled',
             '"amount": [7]})\n\n@sx.dataset(partition=days, key="id")\ndef doubled',
         )
-        p.load()
+        p.core.project.load()
         running(p, "dev", stale=True)
         assert parts(p, "dev", "doubled") != good
-        p.runs.undo("dev", "dataset:orders", by=p.who(), reason="bad", downstream=False)
+        p.runs.undo(
+            "dev", "dataset:orders", by=p.core.authorization.who(), reason="bad", downstream=False
+        )
         report = running(p)
         assert parts(p, "dev", "doubled") == good
         assert (report.state, set(report.rejected)) == ("refused", {"dataset:other"})

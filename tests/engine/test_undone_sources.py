@@ -1,5 +1,8 @@
 """A source is held by its content: what was undone stays out, what was mended comes in."""
 
+from seen import views
+from sextant.release.as_of import version_as_of
+from sextant.app import environments
 from pathlib import Path
 
 import pytest
@@ -49,12 +52,14 @@ def open_(shop):
 
 
 def amounts(p, name: str = "orders", env: str = "dev") -> list[int]:
-    frame = p.views.frame(p.views.resolve(env, f"dataset:{name}", ""))
+    frame = views(p).frame(version_as_of(p.core, env, f"dataset:{name}", ""))
     return frame.sort("id")["amount"].to_list()
 
 
 def undo(p, **more):
-    return p.runs.undo("dev", "dataset:orders", by=p.who(), reason="bad file", **more)
+    return p.runs.undo(
+        "dev", "dataset:orders", by=p.core.authorization.who(), reason="bad file", **more
+    )
 
 
 def test_a_mended_source_is_read_again(shop, running, source) -> None:
@@ -144,7 +149,7 @@ def test_a_release_from_elsewhere_is_judged_by_content(shop, running, source) ->
         source.give(BAD, 9)
         running(p)
         undo(p)
-        p.create_env("aside", "dev")
+        environments.create(p.core, "aside", "dev")
         source.give(BAD, 5)
         source.give("2026-01-03", 6)
         running(p, "aside")
@@ -152,9 +157,9 @@ def test_a_release_from_elsewhere_is_judged_by_content(shop, running, source) ->
         running(p, "dev")  # dev moves on: what is brought over is laid over it
         source.give(BAD, 4)
         running(p, "aside")
-        orders = p.asset("orders")
+        orders = p.core.assets.find("orders")
         with pytest.raises(Conflict, match="changed in `dev` as well"):
-            p.runs.release("dev", orders, source="aside", by=p.who())
+            p.runs.release("dev", orders, source="aside", by=p.core.authorization.who())
 
 
 def test_a_release_of_an_older_version_does_not_bring_back_what_was_undone(
@@ -165,17 +170,21 @@ def test_a_release_of_an_older_version_does_not_bring_back_what_was_undone(
         running(p)
         source.give(BAD, 9)
         running(p)
-        bad = p.versions.live_version("dev", "dataset:orders")
+        bad = p.core.versions.live_version("dev", "dataset:orders")
         source.give("2026-01-03", 2)
         running(p)
-        later = p.versions.live_version("dev", "dataset:orders")
+        later = p.core.versions.live_version("dev", "dataset:orders")
         undo(p, version=bad)
         assert amounts(p) == [1, 1, 2, 1]
         with pytest.raises(Conflict, match=f"{BAD}.* was undone in `dev`"):
-            p.runs.release("dev", p.asset("orders"), version=later, by=p.who())
+            p.runs.release(
+                "dev", p.core.assets.find("orders"), version=later, by=p.core.authorization.who()
+            )
         assert amounts(p) == [1, 1, 2, 1]
-        p.releases.unhold("dev", "dataset:orders", bad, p.who())
-        p.runs.release("dev", p.asset("orders"), version=later, by=p.who())
+        p.runs.releases.unhold("dev", "dataset:orders", bad, p.core.authorization.who())
+        p.runs.release(
+            "dev", p.core.assets.find("orders"), version=later, by=p.core.authorization.who()
+        )
         assert amounts(p) == [1, 9, 2, 1]
 
 
@@ -184,26 +193,26 @@ def test_other_code_that_makes_a_withdrawn_version_fails_alone(shop, running, so
     with open_(shop) as p:
         running(p)
         shop.edit("* 2", "* 3")
-        p.load()
+        p.core.project.load()
         running(p, "dev", stale=True)
-        p.runs.undo("dev", "dataset:doubled", by=p.who(), reason="wrong factor")
+        p.runs.undo("dev", "dataset:doubled", by=p.core.authorization.who(), reason="wrong factor")
         shop.edit("* 3", "* (1 + 2)")
         source.give(BAD, 1)
-        p.load()
+        p.core.project.load()
         shop.edit("* (1 + 2)", "* sum([1, 2])")
-        p.load()
+        p.core.project.load()
         report = running(p, "dev", stale=True)
         assert report.state == "failed"
         assert [step.code for step in report.failed] == ["SX-RELEASE-004"]
         assert amounts(p, "doubled") == [2, 2, 2, 2]
-        assert p.state.read("runs_open") == []
+        assert p.core.state.read("runs_open") == []
 
 
 def test_a_release_of_what_was_undone_is_refused(shop, running, source) -> None:
     """The other way round: the bad content would come back through another environment."""
     with open_(shop) as p:
         running(p)
-        p.create_env("aside", "dev")
+        environments.create(p.core, "aside", "dev")
         source.give(BAD, 9)
         running(p, "aside")
         running(p, "dev")
@@ -215,7 +224,9 @@ def test_a_release_of_what_was_undone_is_refused(shop, running, source) -> None:
         source.give(BAD, 1)
         running(p, "dev")
         with pytest.raises(Conflict, match="was undone in `dev`"):
-            p.runs.release("dev", p.asset("orders"), source="aside", by=p.who())
+            p.runs.release(
+                "dev", p.core.assets.find("orders"), source="aside", by=p.core.authorization.who()
+            )
         assert amounts(p) == [1, 1, 1, 4]
 
 
@@ -225,7 +236,7 @@ def test_an_undo_takes_back_what_is_live_when_the_clock_was_set_back(shop, runni
         running(p)
         source.give(BAD, 9)
         running(p)
-        p.clock.set(p.clock.now_ns() - 3600 * 10**9)
+        p.core.clock.set(p.core.clock.now_ns() - 3600 * 10**9)
         source.give(BAD, 1)
         running(p)
         assert amounts(p) == [1, 1, 1, 1]
@@ -238,13 +249,13 @@ def test_an_undo_upstream_leaves_out_what_was_undone_below(shop, running, source
     with open_(shop) as p:
         running(p)
         shop.edit("* 2", "* 4")
-        p.load()
+        p.core.project.load()
         running(p, "dev", stale=True)
-        p.runs.undo("dev", "dataset:doubled", by=p.who(), reason="bad factor")
+        p.runs.undo("dev", "dataset:doubled", by=p.core.authorization.who(), reason="bad factor")
         source.give(BAD, 9)
         running(p)
         assert amounts(p, "doubled") == [2, 36, 2, 2]
         shop.edit("* 4", "* 5")
-        p.load()
+        p.core.project.load()
         undo(p)
         assert amounts(p, "doubled") == [2, 5, 2, 2], "not 4, which was undone"

@@ -1,5 +1,6 @@
 """What was undone in one environment and comes into another is said, and policies see it."""
 
+from sextant.app import environments
 import pytest
 from orders_project import parts
 
@@ -31,9 +32,9 @@ def undone(shop, running):
         running(p)
         running(p, "prod")
         shop.edit("AMOUNT = 1", "AMOUNT = 9")
-        p.load()
+        p.core.project.load()
         running(p, "dev", stale=True)
-        p.runs.undo("dev", "dataset:orders", by=p.who(), reason="bad")
+        p.runs.undo("dev", "dataset:orders", by=p.core.authorization.who(), reason="bad")
     return shop
 
 
@@ -42,12 +43,12 @@ def test_a_run_says_that_it_brings_what_was_undone_elsewhere(undone, running) ->
     with undone.open() as p:
         report = running(p, "prod", stale=True)
         assert report.withdrawn_in == {"dataset:orders": ("dev",)}
-        assert p.releases.get(report.release).withdrawn_in["dataset:orders"] == ("dev",)
+        assert p.runs.releases.get(report.release).withdrawn_in["dataset:orders"] == ("dev",)
         from sextant.cli.work import report_lines
 
         assert any("was undone in dev" in line for line in report_lines(report))
-        p.runs.undo("prod", "dataset:orders", by=p.who(), reason="bad here too")
-        p.create_env("pr", "dev")
+        p.runs.undo("prod", "dataset:orders", by=p.core.authorization.who(), reason="bad here too")
+        environments.create(p.core, "pr", "dev")
         assert running(p, "pr", stale=True).id == "", "an environment falls through to what is held"
 
 
@@ -67,9 +68,9 @@ def test_a_plan_says_it_before(shop, running) -> None:
         running(p)
         running(p, "prod")
         shop.edit('pl.col("amount") * 2', 'pl.col("amount") * 3')
-        p.load()
+        p.core.project.load()
         running(p, "dev", stale=True)
-        p.runs.undo("dev", "dataset:doubled", by=p.who(), reason="bad")
+        p.runs.undo("dev", "dataset:doubled", by=p.core.authorization.who(), reason="bad")
         found = p.runs.plan("prod", Request(stale=True))
         assert [text for text in found.warnings if "undone in dev" in text] == [
             "dataset:doubled: 4 partitions (2026-01-01 .. 2026-01-04) would be made of what was "
@@ -83,7 +84,7 @@ def test_a_policy_can_ask_for_eyes(undone, running) -> None:
     with undone.open() as p:
         report = running(p, "prod", stale=True)
         assert report.waiting
-        assert p.releases.get(report.release).state == "waiting"
+        assert p.runs.releases.get(report.release).state == "waiting"
     undone.edit("AMOUNT = 9", "AMOUNT = 8")
     with undone.open() as p:
         assert not running(p, "prod", stale=True).waiting

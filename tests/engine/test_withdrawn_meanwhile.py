@@ -1,5 +1,7 @@
 """A run whose input is withdrawn while its steps work does not publish what it derived."""
 
+from seen import views
+from sextant.release.as_of import version_as_of
 import pytest
 from orders_project import parts
 
@@ -29,14 +31,20 @@ def bad(shop, running):
     with shop.open() as p:
         running(p)
         shop.edit("AMOUNT, FACTOR, ADDED = 1, 2, 0", "AMOUNT, FACTOR, ADDED = 9, 2, 0")
-        p.load()
+        p.core.project.load()
         running(p, "dev", stale=True)
         yield p
 
 
 def undo_orders(p) -> None:
     """Take back the bad version of orders alone, as somebody else does meanwhile."""
-    p.runs.undo("dev", "dataset:orders", by=p.who(), reason="nine is wrong", downstream=False)
+    p.runs.undo(
+        "dev",
+        "dataset:orders",
+        by=p.core.authorization.who(),
+        reason="nine is wrong",
+        downstream=False,
+    )
 
 
 def test_an_input_that_is_withdrawn_while_it_is_read(shop, running, bad) -> None:
@@ -44,7 +52,7 @@ def test_an_input_that_is_withdrawn_while_it_is_read(shop, running, bad) -> None
     p = bad
     before = parts(p, "dev", "doubled")
     shop.edit("9, 2, 0", "9, 3, 0")
-    p.load()
+    p.core.project.load()
     with pytest.raises(Conflict, match="`dataset:orders` was rolled back while the run read it"):
         running(
             p,
@@ -55,9 +63,9 @@ def test_an_input_that_is_withdrawn_while_it_is_read(shop, running, bad) -> None
             progress=lambda _task, _done: undo_orders(p),
         )
     assert parts(p, "dev", "doubled") == before
-    assert sorted(run["state"] for run in p.views.runs().items) == ["failed", *["finished"] * 3]
+    assert sorted(run["state"] for run in views(p).runs().items) == ["failed", *["finished"] * 3]
     running(p, "dev", "dataset:doubled", stale=True)
-    assert p.views.frame(p.views.resolve("dev", "dataset:doubled", ""))[
+    assert views(p).frame(version_as_of(p.core, "dev", "dataset:doubled", ""))[
         "amount"
     ].unique().to_list() == [3], "the next run reads what is live"
 
@@ -74,11 +82,11 @@ def test_an_input_that_is_derived_again_while_it_is_read(shop, running, bad) -> 
             assert running(p, "dev", "dataset:doubled", downstream=False).published
 
     shop.edit("9, 2, 0", "9, 2, 5")
-    p.load()
+    p.core.project.load()
     with pytest.raises(Conflict, match="`dataset:doubled` was derived again while the run read it"):
         running(p, "dev", "dataset:shown", stale=True, progress=derive_again)
     assert parts(p, "dev", "shown") == before
     running(p, "dev", "dataset:shown", stale=True)
-    assert p.views.frame(p.views.resolve("dev", "dataset:shown", ""))[
+    assert views(p).frame(version_as_of(p.core, "dev", "dataset:shown", ""))[
         "amount"
     ].unique().to_list() == [7], "the next run reads what is live"

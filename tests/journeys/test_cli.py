@@ -411,6 +411,6 @@ def test_a_run_for_each_day_that_is_interrupted_says_how_far_it_came(
     """If this fails, Ctrl-C in a year of runs leaves nobody knowing what was done."""
     from sextant.app.platform import LocalPlatform
 
-    monkeypatch.setattr(LocalPlatform, "interrupted", lambda _p: True)
+    monkeypatch.setattr(Interrupts, "interrupted", lambda _p: True)
     code, out, _ = sx("run", "--each", "--partition", "2026-01-02..2026-01-03", "--json")
     assert (code, json.loads(out)["runs"]) == (130, 0)

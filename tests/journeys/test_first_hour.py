@@ -93,7 +93,7 @@ def test_an_edit_that_was_only_looked_at_is_no_last_good_state(sx: Sx) -> None:
     assert "stale" in sx("status")[1]
     edit('key="id"', 'kee="id"')
     with LocalPlatform.open(Path()) as p:  # as the scheduler of a server
-        assert p.load_problem is not None
+        assert p.core.project.problem is not None
         assert p.runs.plan("dev", Request()).stale == {}, "the state that ran"
     edit('kee="id"', 'key="id"')
     assert sx("run")[0] == 0  # nothing to do, but asked for: from now on it is the project

@@ -1,6 +1,7 @@
 """The pin of a ledger as people meet it: written when a project begins, taken by a command for an
 older one, followed when the folder moves, and never anybody else's."""
 
+from sextant.kernel.nouns import SYSTEM
 import json
 import os
 import shutil
@@ -193,7 +194,7 @@ def test_the_witness_of_an_older_version_is_carried_over(sx: Sx, old: Path, tmp_
     assert sx("status")[0] == 0
     assert len(list((tmp_path / "home" / "state" / "sextant" / "witness").glob("*.txt"))) == 2
     with LocalPlatform(read_config(old), load=False, confirm=False) as p:
-        p.state.commit(Write((Statement("meta_set", ("project_id", "prj_other")),)))
+        p.core.state.commit(Write((Statement("meta_set", ("project_id", "prj_other")),)))
     code, _, said = sx("status")
     assert (code, "SX-LEDGER-032" in said) == (3, True)
     assert any("prj_other" in one for one in findings(sx, old))
@@ -223,7 +224,7 @@ def test_pinning_asks_the_policy_and_is_no_part_of_the_network(sx: Sx, old: Path
         LocalPlatform(read_config(old)) as p,
         pytest.raises(Denied, match="may not pin"),
     ):
-        p.sealing.take(p.who())
+        p.sealing.take(p.core.authorization.who())
     assert pin_of(old) == {}
     from sextant.app.port import OPERATIONS
 
@@ -271,7 +272,7 @@ def test_events_that_were_never_signed_are_a_finding(sx: Sx, tmp_path: Path) -> 
     root = tmp_path / "shop"
     config = read_config(root)
     with LocalPlatform(config, load=False) as p:
-        p.state.commit(Write((), (p.event("note.taken", "a", {}, p.system, ""),)))
+        p.core.state.commit(Write((), (p.core.events.make("note.taken", "a", {}, SYSTEM, ""),)))
         p._events_at_start = p.ledger.size()  # it ends as if it had been killed: nothing is signed
     assert any("none of the 1 events is signed" in one for one in findings(sx, root))
     assert sx("ledger", "checkpoint")[0] == 0
@@ -336,7 +337,7 @@ def test_a_clone_on_another_machine_has_a_ledger_of_its_own(
     assert "another machine" in found["found"]
     with LocalPlatform(read_config(clone), load=False) as p:
         assert not p.sealing.is_pinned
-        p.state.commit(Write((Statement("meta_set", ("project_id", pin_of(first)["id"])),)))
+        p.core.state.commit(Write((Statement("meta_set", ("project_id", pin_of(first)["id"])),)))
     assert sx("status", at=clone)[0] == 3, "from then on the witness of the place judges"
 
 
@@ -412,7 +413,11 @@ def test_viewers_do_not_learn_where_key_and_witness_lie(sx: Sx, old: Path) -> No
     """Whoever looks over the network would learn where the key is."""
     viewer = Principal(name="vera", kind="person", role="viewer")
     with LocalPlatform(read_config(old)) as p:
-        paths = [str(p.sealing.key_path), *map(str, p.sealing.witness_paths), str(p.folder)]
+        paths = [
+            str(p.sealing.key_path),
+            *map(str, p.sealing.witness_paths),
+            str(p.core.project.folder),
+        ]
         shown = json.dumps(Operations(p, viewer).doctor())
         assert [path for path in paths if path in shown] == []
         assert paths[0] in json.dumps(Operations(p).doctor())
@@ -432,17 +437,17 @@ def test_a_rotation_by_another_process_is_followed(sx: Sx, tmp_path: Path) -> No
     with LocalPlatform(read_config(root), load=False) as p:
         with LocalPlatform(read_config(root), load=False) as other:
             rotate(
-                other.state,
+                other.core.state,
                 other.sealing.signer(),
                 origin=other.sealing.origin,
-                clock=other.clock,
-                ids=other.ids,
+                clock=other.core.clock,
+                ids=other.core.ids,
                 actor="person:ann",
             )
-        p.state.commit(Write((), (p.event("note.taken", "a", {}, p.system, ""),)))
+        p.core.state.commit(Write((), (p.core.events.make("note.taken", "a", {}, SYSTEM, ""),)))
         p.sealing.checkpoint()
         p.sealing.confirm()
-        p.state.commit(Write((Statement("meta_set", ("project_id", "prj_x")),)))
+        p.core.state.commit(Write((Statement("meta_set", ("project_id", "prj_x")),)))
         assert not Operations(p).verify()["ok"], "looked up again, not remembered"
     with pytest.raises(Damaged), LocalPlatform(read_config(root), load=False):
         pass

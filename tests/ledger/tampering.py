@@ -6,6 +6,7 @@ attackers can write the file; `key` attackers also hold the signing key and forg
 consistent in itself.
 """
 
+from sextant.kernel.nouns import SYSTEM
 import json
 import random
 import shutil
@@ -575,7 +576,9 @@ class Project(NamedTuple):
         """Do what an ordinary command does: open, write, sign. It may be refused."""
         try:
             with self.open(confirm=True) as p:
-                p.state.commit(Write((), (p.event("note.taken", "a", {}, p.system, ""),)))
+                p.core.state.commit(
+                    Write((), (p.core.events.make("note.taken", "a", {}, SYSTEM, ""),))
+                )
                 p.sealing.checkpoint()
         except (UserError, WorldError):
             return
@@ -589,29 +592,33 @@ def make_project(folder: Path, *, days: int = 8, seed: int = 1, pinned: bool = T
     machine = Machine(seed)
     with LocalPlatform(read_config(root), load=False, home=folder / "home") as p:
         for one in story(machine, days):
-            p.state.commit(Write(events=(one,)))
+            p.core.state.commit(Write(events=(one,)))
         p.sealing.checkpoint()
         for n in range(4):
             run = f"run_sealed_{n}"
             history = History(run)
             facts = projections.RunChanged(id=run, env="prod", state="running")
-            p.state.commit(Write((), (p.event("run.started", run, facts, p.system, ""),)))
+            p.core.state.commit(
+                Write((), (p.core.events.make("run.started", run, facts, SYSTEM, ""),))
+            )
             steps = (Record(kind="end", step=f"step {k}", rows=800 + k) for k in range(3 + n))
-            p.state.commit(Write(tuple(history.add(record) for record in steps)))
+            p.core.state.commit(Write(tuple(history.add(record) for record in steps)))
             facts = projections.RunChanged(
                 id=run, env="prod", state="finished", finished_at=NOON + n, seal=history.seal
             )
-            p.state.commit(Write((), (p.event("run.finished", run, facts, p.system, ""),)))
+            p.core.state.commit(
+                Write((), (p.core.events.make("run.finished", run, facts, SYSTEM, ""),))
+            )
         signer = rotate(
-            p.state,
+            p.core.state,
             p.sealing.signer(),
             origin=p.sealing.origin,
-            clock=p.clock,
-            ids=p.ids,
+            clock=p.core.clock,
+            ids=p.core.ids,
             actor="person:ann",
         )
         write_pin(root, Pin(id=p.sealing.project_id, public=signer.public))
-        p.state.commit(Write((), (p.event("note.taken", "a", {}, p.system, ""),)))
+        p.core.state.commit(Write((), (p.core.events.make("note.taken", "a", {}, SYSTEM, ""),)))
         p.sealing.checkpoint()
         id_ = p.sealing.project_id
     database = sqlite3.connect(root / ".sextant" / "state.db")

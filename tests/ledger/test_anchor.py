@@ -1,6 +1,7 @@
 """Which ledger belongs to a project is said outside of the database: whoever can change the database
 alone, or remove a file beside it, is found out."""
 
+from seen import views
 import random
 import sqlite3
 from contextlib import closing
@@ -48,11 +49,11 @@ def test_no_changed_cell_is_a_bug(project: tampering.Project, seed: int) -> None
         project.verify()  # a bug is raised
         try:
             with project.open(confirm=True) as p:
-                p.views.runs()
-                for row in p.state.read("runs_open"):
-                    p.views.run(row[0])
-                p.views.run("run_sealed_0")
-                p.views.log("run_sealed_1")
+                views(p).runs()
+                for row in p.core.state.read("runs_open"):
+                    views(p).run(row[0])
+                views(p).run("run_sealed_0")
+                views(p).log("run_sealed_1")
         except (UserError, WorldError):
             continue
         except Exception as error:  # what it was is worth knowing

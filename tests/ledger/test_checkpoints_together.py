@@ -1,6 +1,7 @@
 """Processes that sign at the same moment, and projects in which older versions did so: the chain of
 checkpoints, its gaps, and who may note them."""
 
+from sextant.kernel.nouns import SYSTEM
 import base64
 import sqlite3
 import subprocess
@@ -362,20 +363,22 @@ def test_repair_from_the_command_line(
     with shop.open() as p:
         take_note_of(p)
         p.sealing.checkpoint()
-        first = p.state.read("checkpoint_last")[0][1]
+        first = p.core.state.read("checkpoint_last")[0][1]
         take_note_of(p)
         p.sealing.checkpoint()
         take_note_of(p)
-        size = p.state.read("event_head")[0][0] + 1
+        size = p.core.state.read("event_head")[0][0] + 1
         signer = p.sealing.signer()
         head = Checkpoint(
             p.sealing.origin,
             size,
-            merkle.root(size, subtrees(p.state.read)),
-            p.clock.now_ns(),
+            merkle.root(size, subtrees(p.core.state.read)),
+            p.core.clock.now_ns(),
             note_hash(first),
         )
-        p.state.commit(Write((Statement("checkpoint_add", (size, signer.note(head), head.time)),)))
+        p.core.state.commit(
+            Write((Statement("checkpoint_add", (size, signer.note(head), head.time)),))
+        )
     monkeypatch.chdir(shop.root)
 
     def ledger(*words: str) -> tuple[int, str]:
@@ -396,7 +399,7 @@ def test_repair_from_the_command_line(
 
 
 def take_note_of(p: object) -> None:
-    p.state.commit(Write((), (p.event("note.taken", "a", {}, p.system, ""),)))  # type: ignore[attr-defined]
+    p.core.state.commit(Write((), (p.core.events.make("note.taken", "a", {}, SYSTEM, ""),)))  # type: ignore[attr-defined]
 
 
 def test_who_may_not_note_gaps(shop: Shop) -> None:
@@ -419,6 +422,6 @@ def test_ids_of_a_project_are_given_once(shop: Shop) -> None:
     shop.write("")
     with shop.open() as p:
         known = p.sealing.project_id
-        p.state.commit(Write((Statement("meta_add", ("project_id", "prj_other")),)))
-        assert p.state.read("meta_get", ("project_id",)) == [(known,)]
+        p.core.state.commit(Write((Statement("meta_add", ("project_id", "prj_other")),)))
+        assert p.core.state.read("meta_get", ("project_id",)) == [(known,)]
         assert Ids(SystemClock()).new("prj") != known

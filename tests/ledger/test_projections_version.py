@@ -81,10 +81,10 @@ def test_a_project_is_brought_up_to_date_when_it_is_opened(
     """The mechanism would be there, and nobody would call it."""
     shop.write("@sx.dataset()\ndef orders() -> pl.DataFrame:\n    return pl.DataFrame({})\n")
     with shop.open() as p:
-        path = Path(p.state.address)
+        path = Path(p.core.state.address)
     age(path, None)
     with shop.open() as p:
-        assert "as an older Sextant wrote it" not in owners(p.state)
+        assert "as an older Sextant wrote it" not in owners(p.core.state)
         assert Operations(p).verify()["findings"] == []
     assert capsys.readouterr().err == "", "only a long one is worth a line"
 
@@ -95,7 +95,7 @@ def test_a_damaged_payload_does_not_lock_the_project(
     """`ledger verify` could not be asked what is wrong."""
     shop.write("")
     with shop.open() as p:
-        path = Path(p.state.address)
+        path = Path(p.core.state.address)
     age(path, None)
     with closing(sqlite3.connect(path)) as database:
         database.execute("UPDATE payload SET body = ? WHERE seq = 1", (b'{"nothing":1}',))

@@ -23,17 +23,17 @@ def test_a_new_version_with_a_changed_file_of_the_old_one_stays_out(
 ) -> None:
     """A run of one more partition would make a version live that holds rows nobody made."""
     with made.open() as p:
-        before = p.versions.live_version("dev", "dataset:orders")
+        before = p.core.versions.live_version("dev", "dataset:orders")
         plant_other_rows(file_of(p, "north"))
         made.edit('"north", "south"), key="id")\ndef orders', f'{WEST}), key="id")\ndef orders')
         made.edit("pl.lit(1)", "pl.lit(2)")
-        p.load()
-        opened = p.versions.live_version("dev", "dataset:opened")
+        p.core.project.load()
+        opened = p.core.versions.live_version("dev", "dataset:opened")
         report = running(p, stale=True)
         assert report.state == "failed"
         assert {one.code for one in report.failed} == {"SX-LAKE-003"}
-        assert p.versions.live_version("dev", "dataset:orders") == before
-        assert p.versions.live_version("dev", "dataset:opened") != opened, "others go on"
+        assert p.core.versions.live_version("dev", "dataset:orders") == before
+        assert p.core.versions.live_version("dev", "dataset:opened") != opened, "others go on"
 
 
 def test_a_forced_run_takes_the_place_of_a_changed_file(made: Any, running: Any) -> None:
@@ -50,9 +50,13 @@ def test_an_undo_does_not_carry_a_changed_file(made: Any, running: Any) -> None:
     """The way back would publish what nobody made."""
     with made.open() as p:
         made.edit("len(part.key) + 1.0", 'len(part.key) + (2.0 if part.key == "south" else 1.0)')
-        p.load()
+        p.core.project.load()
         running(p, stale=True)
-        live = p.versions.live_version("dev", "dataset:orders")
+        live = p.core.versions.live_version("dev", "dataset:orders")
         plant_other_rows(file_of(p, "north"))
-        damaged(lambda: p.runs.undo("dev", "dataset:orders", by=p.who(), reason="wrong"))
-        assert p.versions.live_version("dev", "dataset:orders") == live
+        damaged(
+            lambda: p.runs.undo(
+                "dev", "dataset:orders", by=p.core.authorization.who(), reason="wrong"
+            )
+        )
+        assert p.core.versions.live_version("dev", "dataset:orders") == live

@@ -1,6 +1,7 @@
 """Files that are changed behind Sextant's back: found by whatever opens them next, and nothing that
 was made from them goes live."""
 
+from seen import views
 import os
 import shutil
 from collections.abc import Callable
@@ -37,17 +38,17 @@ def opened(shops: pl.DataFrame) -> pl.DataFrame:
 
 def file_of(p: LocalPlatform, partition: str, asset: str = "dataset:orders") -> Path:
     """Return the one data file of a partition of what is live."""
-    version = p.versions.get(asset, p.versions.live_version("dev", asset))
-    (file,) = [f for f in p.lake.files(version.locator) if partition in f.partitions]
-    return p.lake.root / file.path
+    version = p.core.versions.get(asset, p.core.versions.live_version("dev", asset))
+    (file,) = [f for f in p.core.lake.files(version.locator) if partition in f.partitions]
+    return p.core.lake.root / file.path
 
 
 def live_parts(p: LocalPlatform) -> dict[tuple[str, str], str]:
     """Return the content of each live partition."""
     return {
         (asset, name): part.digest
-        for asset, pointer in p.versions.live("dev").items()
-        for name, part in p.versions.parts(asset, pointer.version).items()
+        for asset, pointer in p.core.versions.live("dev").items()
+        for name, part in p.core.versions.parts(asset, pointer.version).items()
     }
 
 
@@ -148,7 +149,9 @@ def test_a_changed_file_is_not_shown(made: Any, attack: str) -> None:
     with made.open() as p:
         one = Operations(p)
         path = file_of(p, "south")
-        version = p.versions.get("dataset:orders", p.versions.live_version("dev", "dataset:orders"))
+        version = p.core.versions.get(
+            "dataset:orders", p.core.versions.live_version("dev", "dataset:orders")
+        )
         assert one.show("orders", partition="south")["rows"]
         ATTACKS[attack](path)
         for call in (
@@ -156,12 +159,12 @@ def test_a_changed_file_is_not_shown(made: Any, attack: str) -> None:
             lambda: one.rows("orders", partition="south"),
             lambda: one.show("orders", partition="south"),
             lambda: one.check("orders"),
-            lambda: p.views.frame(version),
+            lambda: views(p).frame(version),
         ):
             text = damaged(call)
             assert f"dataset:orders@{version.digest[:12]}" in text
         if attack != "swapped":
-            assert len(p.views.frame(version, ["north"])) == 100, "other files are read as ever"
+            assert len(views(p).frame(version, ["north"])) == 100, "other files are read as ever"
 
 
 def test_a_file_without_a_record_is_read(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,30 +172,36 @@ def test_a_file_without_a_record_is_read(made: Any, monkeypatch: pytest.MonkeyPa
     import msgspec
 
     with made.open() as p:
-        version = p.versions.get("dataset:orders", p.versions.live_version("dev", "dataset:orders"))
-        files = p.lake.files(version.locator)
+        version = p.core.versions.get(
+            "dataset:orders", p.core.versions.live_version("dev", "dataset:orders")
+        )
+        files = p.core.lake.files(version.locator)
         monkeypatch.setattr(
-            p.lake,
+            p.core.lake,
             "files",
             lambda _locator: tuple(msgspec.structs.replace(f, sha256="") for f in files),
         )
-        assert len(p.views.frame(version)) == 200
+        assert len(views(p).frame(version)) == 200
 
 
 def test_an_undo_does_not_bring_back_a_changed_file(made: Any, running: Any) -> None:
     """An undo, or a release of an older version, would make live what somebody wrote into it."""
     with made.open() as p:
         path = file_of(p, "south")
-        first = p.versions.live_version("dev", "dataset:orders")
+        first = p.core.versions.live_version("dev", "dataset:orders")
         made.edit("+ 1.0", "+ 2.0")
-        p.load()
+        p.core.project.load()
         running(p, stale=True)
-        second = p.versions.live_version("dev", "dataset:orders")
+        second = p.core.versions.live_version("dev", "dataset:orders")
         assert second != first
         flip_a_byte(path)
-        damaged(lambda: p.runs.undo("dev", "dataset:orders", by=p.who(), reason="wrong prices"))
+        damaged(
+            lambda: p.runs.undo(
+                "dev", "dataset:orders", by=p.core.authorization.who(), reason="wrong prices"
+            )
+        )
         damaged(lambda: Operations(p).release("orders", version=first[:12]))
-        assert p.versions.live_version("dev", "dataset:orders") == second
+        assert p.core.versions.live_version("dev", "dataset:orders") == second
 
 
 def test_a_version_that_waits_is_looked_at_when_it_is_approved(made: Any, running: Any) -> None:
@@ -211,16 +220,18 @@ sx.policy("eyes", when="verb == 'release' && env == 'prod'", then=sx.approval(1,
     with made.open(who="bob") as p:
         done = Operations(p).approve(release.id)
         assert done.state != "live"
-        assert p.versions.live_version("prod", "dataset:orders") == ""
+        assert p.core.versions.live_version("prod", "dataset:orders") == ""
 
 
 def metadata_files(p: LocalPlatform) -> dict[str, Path]:
     """Return metadata, manifest list and manifest of what is live of `orders`."""
-    version = p.versions.get("dataset:orders", p.versions.live_version("dev", "dataset:orders"))
-    folder = (p.lake.root / version.locator).parent
+    version = p.core.versions.get(
+        "dataset:orders", p.core.versions.live_version("dev", "dataset:orders")
+    )
+    folder = (p.core.lake.root / version.locator).parent
     (manifest,) = [one for one in folder.glob("*.avro") if ".list." not in one.name]
     (listed,) = folder.glob("*.list.avro")
-    return {"state": p.lake.root / version.locator, "manifest": manifest, "list": listed}
+    return {"state": p.core.lake.root / version.locator, "manifest": manifest, "list": listed}
 
 
 @pytest.mark.parametrize("which", ["state", "manifest"])
@@ -237,29 +248,31 @@ def test_metadata_that_points_elsewhere_is_found(made: Any, running: Any, which:
         overwrite(path, changed)
     made.edit("* 2", "* 3")
     with made.open() as p:
-        live = p.versions.live_version("dev", "dataset:doubled")
+        live = p.core.versions.live_version("dev", "dataset:doubled")
         damaged(lambda: Operations(p).rows("orders"))
         damaged(lambda: running(p, stale=True))
-        assert p.versions.live_version("dev", "dataset:doubled") == live
+        assert p.core.versions.live_version("dev", "dataset:doubled") == live
 
 
 def test_merged_files_are_recorded_and_a_changed_one_is_not_merged(made: Any) -> None:
     """Merging small files would launder a changed one: its rows would get a digest of their own."""
     with made.open() as p:
-        version = p.versions.get("dataset:orders", p.versions.live_version("dev", "dataset:orders"))
+        version = p.core.versions.get(
+            "dataset:orders", p.core.versions.live_version("dev", "dataset:orders")
+        )
         table = "dataset.orders"
-        files = p.lake.files(version.locator)
+        files = p.core.lake.files(version.locator)
         assert all(f.sha256 for f in files)
-        rows = p.views.table(version, ["south"])
+        rows = views(p).table(version, ["south"])
         from sextant.stores.lake import frames
 
         locator = version.locator
         for number in range(3):
             parts = frames.arrange([("south", rows.slice(number * 10, 10))])
             outs = frames.write_many(
-                parts, root=p.lake.root, staging=f"{table}/data/x{number}", grain="static"
+                parts, root=p.core.lake.root, staging=f"{table}/data/x{number}", grain="static"
             )
-            locator = p.lake.commit(
+            locator = p.core.lake.commit(
                 table,
                 locator,
                 add=outs[0].files,
@@ -267,12 +280,12 @@ def test_merged_files_are_recorded_and_a_changed_one_is_not_merged(made: Any) ->
                 arrow_schema=rows.schema.serialize().to_pybytes(),
                 partitioned="static",
             ).locator
-        merged = p.lake.compact(table, locator, files_max=1)
+        merged = p.core.lake.compact(table, locator, files_max=1)
         assert merged is not None
         assert all(f.sha256 for f in merged.files)
-        p.lake.confirm(merged.locator)
-        plant_other_rows(p.lake.root / outs[0].files[0].path)
-        damaged(lambda: p.lake.compact(table, locator, files_max=1))
+        p.core.lake.confirm(merged.locator)
+        plant_other_rows(p.core.lake.root / outs[0].files[0].path)
+        damaged(lambda: p.core.lake.compact(table, locator, files_max=1))
 
 
 def test_a_copied_project_is_verified_again(made: Any, tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
 """Code and answers that lie unpacked below `.sextant`: used again only as they were written."""
 
+from seen import views
+from sextant.release.as_of import version_as_of
+from seen import views
 import os
 import shutil
 from collections.abc import Callable
@@ -10,7 +13,7 @@ from typing import Any
 import pytest
 from test_changed_bytes import overwrite
 
-from sextant.app import platform as composition
+from sextant.project import current as composition
 from sextant.app.platform import LocalPlatform
 from sextant.kernel.clock import ManualClock, from_datetime
 from sextant.kernel.errors import Damaged
@@ -28,7 +31,7 @@ HELPER = "def factor():\n    return 7\n"
 
 def bundle(p: LocalPlatform) -> Path:
     """Return the newest folder of the unpacked code."""
-    folders = (p.folder / "bundles").glob(f"{p.manifest().bundle}*")
+    folders = (p.core.project.folder / "bundles").glob(f"{p.core.project.manifest().bundle}*")
     return max(folders, key=lambda one: int(one.name.partition("-")[2] or 0))
 
 
@@ -95,7 +98,7 @@ def made(shop: Any, running: Any) -> Any:
 
 
 def amount(p: LocalPlatform) -> int:
-    frame = p.views.frame(p.views.resolve("dev", "dataset:orders", ""))
+    frame = views(p).frame(version_as_of(p.core, "dev", "dataset:orders", ""))
     return int(frame["amount"][0])
 
 
@@ -132,26 +135,26 @@ def test_a_bundle_that_did_not_change_is_not_read(
     monkeypatch.setattr(composition.bundle, "digest_of_file", counting)
     with made.open() as p:
         for _ in range(3):
-            p.bundle_folder(p.manifest().bundle)
+            p.runs.bundles.folder(p.core.project.manifest().bundle)
         assert len(hashed) == 3, "once for each file"
         edit(bundle(p))
-        p.bundle_folder(p.manifest().bundle)
+        p.runs.bundles.folder(p.core.project.manifest().bundle)
         assert (bundle(p) / "helper.py").read_text() == HELPER
 
 
 def test_a_changed_blob_of_code_is_refused(made: Any, running: Any) -> None:
     """A bundle that is unpacked again would be what somebody wrote into its blob."""
     with made.open() as p:
-        old = p.manifest().bundle
+        old = p.core.project.manifest().bundle
         made.write(BODY.replace("[1]", "[2]"))
-        p.load()
+        p.core.project.load()
         running(p)
-        shutil.rmtree(p.folder / "bundles" / old)
-        for blob in p.blobs.root.rglob("*"):
+        shutil.rmtree(p.core.project.folder / "bundles" / old)
+        for blob in p.core.blobs.root.rglob("*"):
             if blob.is_file() and blob.read_bytes()[:2] == b"PK":
                 overwrite(blob, blob.read_bytes().replace(b"return 7", b"return 9"))
         with pytest.raises(Damaged) as found:
-            p.bundle_folder(old)
+            p.runs.bundles.folder(old)
         assert found.value.code == "SX-BLOB-002"
 
 
@@ -163,11 +166,11 @@ def test_an_edit_that_was_looked_at_is_believed_only_if_it_was_loaded_here(
 
     made.edit("[1]", "[3]")
     with made.open(drafts=True) as p:
-        p.load()
-        true = p.manifest()
+        p.core.project.load()
+        true = p.core.project.manifest()
         false = msgspec.structs.replace(true, assets=())
-        draft = msgspec.json.decode((p.folder / "draft.json").read_bytes())
-        draft["manifest"] = p.blobs.put(msgspec.json.encode(false))
-        (p.folder / "draft.json").write_bytes(msgspec.json.encode(draft))
+        draft = msgspec.json.decode((p.core.project.folder / "draft.json").read_bytes())
+        draft["manifest"] = p.core.blobs.put(msgspec.json.encode(false))
+        (p.core.project.folder / "draft.json").write_bytes(msgspec.json.encode(draft))
     with made.open(drafts=True) as p:
-        assert p.load() == true
+        assert p.core.project.load() == true

@@ -1,6 +1,9 @@
 """Unpacked code while several runs, processes and collections use it: none takes the folder from
 under another, and none runs code that was changed."""
 
+from seen import views
+from sextant.release.as_of import version_as_of
+from seen import views
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -52,16 +55,16 @@ def test_a_changed_folder_stays_for_who_works_in_it(
     opened: LocalPlatform, change: Callable[[Path], None]
 ) -> None:
     """A run's step would lose its working directory, and the code that it has yet to import."""
-    digest = opened.manifest().bundle
-    with opened.unpacked(digest) as first:
+    digest = opened.core.project.manifest().bundle
+    with opened.runs.bundles.unpacked(digest) as first:
         inode = first.stat().st_ino
         change(first)
-        with opened.unpacked(digest) as second:
+        with opened.runs.bundles.unpacked(digest) as second:
             assert second != first
             assert names(second) == FILES
         assert first.stat().st_ino == inode
         assert (first / "ops.py").exists()
-        assert opened.bundle_folder(digest) == second, "the fresh one is used again"
+        assert opened.runs.bundles.folder(digest) == second, "the fresh one is used again"
 
 
 def test_who_is_slower_leaves_the_folder_of_who_was_faster(
@@ -69,9 +72,9 @@ def test_who_is_slower_leaves_the_folder_of_who_was_faster(
 ) -> None:
     """Two processes find the code missing; the second would remove what a step of the first works
     in."""
-    digest = opened.manifest().bundle
+    digest = opened.core.project.manifest().bundle
     is_unpacked, may_go_on = threading.Event(), threading.Event()
-    plain = opened._unpack
+    plain = opened.runs.bundles.unpack
 
     def unpack(digest: str, into: Path) -> None:
         plain(digest, into)
@@ -79,14 +82,14 @@ def test_who_is_slower_leaves_the_folder_of_who_was_faster(
             is_unpacked.set()
             assert may_go_on.wait(60)
 
-    monkeypatch.setattr(opened, "_unpack", unpack)
+    monkeypatch.setattr(opened.runs.bundles, "unpack", unpack)
     found: list[Path] = []
     slower = threading.Thread(
-        target=lambda: found.append(opened.bundle_folder(digest)), name="slower"
+        target=lambda: found.append(opened.runs.bundles.folder(digest)), name="slower"
     )
     slower.start()
     assert is_unpacked.wait(60)
-    faster = opened.bundle_folder(digest)
+    faster = opened.runs.bundles.folder(digest)
     inode = faster.stat().st_ino
     may_go_on.set()
     slower.join()
@@ -97,23 +100,23 @@ def test_who_is_slower_leaves_the_folder_of_who_was_faster(
 
 def test_a_collection_takes_changed_folders_that_nobody_holds(opened: LocalPlatform) -> None:
     """Folders that steps wrote into would stay for ever, or go from under a step."""
-    digest = opened.manifest().bundle
-    with opened.unpacked(digest) as first:
+    digest = opened.core.project.manifest().bundle
+    with opened.runs.bundles.unpacked(digest) as first:
         write_scratch(first)
-        good = opened.bundle_folder(digest)
-        assert opened.collect_bundles(1 << 62) == 0
+        good = opened.runs.bundles.folder(digest)
+        assert opened.runs.bundles.collect(1 << 62) == 0
         assert first.exists()
-    assert opened.collect_bundles(1 << 62) > 0
+    assert opened.runs.bundles.collect(1 << 62) > 0
     assert names(good.parent) == [good.name]
 
 
 def test_folders_of_one_bundle_are_few(opened: LocalPlatform) -> None:
     """A step that writes a file in each run would fill the disk until the next collection."""
-    digest = opened.manifest().bundle
-    with opened.unpacked(digest) as held:
+    digest = opened.core.project.manifest().bundle
+    with opened.runs.bundles.unpacked(digest) as held:
         write_scratch(held)
         for _ in range(BUNDLE_COPIES_MAX + 3):
-            write_scratch(opened.bundle_folder(digest))
+            write_scratch(opened.runs.bundles.folder(digest))
         assert held.exists(), "however old: it is in use"
         assert len(list(held.parent.glob(f"{digest}*"))) <= BUNDLE_COPIES_MAX + 1
     numbers = [one.name.partition("-")[2] for one in held.parent.glob(f"{digest}-*")]
@@ -128,6 +131,6 @@ def test_each_run_works_in_a_folder_as_it_was_planned(shop: Any, running: Any) -
         used = []
         for _ in range(3):
             assert running(p, force=True).state == "finished"
-            frame = p.views.frame(p.views.resolve("dev", "dataset:orders", ""))
+            frame = views(p).frame(version_as_of(p.core, "dev", "dataset:orders", ""))
             used.append(frame["cwd"][0])
         assert len(set(used)) == 3

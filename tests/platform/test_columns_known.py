@@ -98,10 +98,10 @@ def test_a_mistyped_column_is_an_error_of_the_plan(shop, write, edit, message, h
     """A step would meet it, with DuckDB's words and without the line."""
     write()
     with shop.open() as p:
-        assert p.runs.run("dev", Request(), by=p.who()).state == "finished"
+        assert p.runs.run("dev", Request(), by=p.core.authorization.who()).state == "finished"
         assert Operations(p).plan().unchecked == {}
         write(**edit)
-        p.load()
+        p.core.project.load()
         error = refused(lambda: Operations(p).plan())
         assert (error.code, error.message) == ("SX-PLAN-005", message)
         assert error.hint.startswith(hint)
@@ -112,9 +112,9 @@ def test_a_run_of_a_person_refuses_before_anything_starts_and_a_schedule_goes_on
     """An hour of work would be done before the step that cannot be done."""
     write()
     with shop.open() as p:
-        p.runs.run("dev", Request(), by=p.who())
+        p.runs.run("dev", Request(), by=p.core.authorization.who())
         write(rest=REST.replace("sum(amount)", "sum(amout)").replace('["shop"]', '["shp"]'))
-        p.load()
+        p.core.project.load()
         before = p.ledger.size()
         error = refused(lambda: Operations(p).run())
         assert error.code == "SX-PLAN-006"
@@ -125,7 +125,10 @@ def test_a_run_of_a_person_refuses_before_anything_starts_and_a_schedule_goes_on
         # what is not about it can be run, and status is no plan
         assert Operations(p).run(assets=["revenue"], force=True).state == "finished"
         assert Operations(p).status()["assets"]
-        assert p.runs.run("dev", Request(), by=p.who(), trigger="schedule").state == "failed"
+        assert (
+            p.runs.run("dev", Request(), by=p.core.authorization.who(), trigger="schedule").state
+            == "failed"
+        )
 
 
 def test_what_has_not_been_made_is_said_and_not_guessed(shop, write):
@@ -149,9 +152,9 @@ def test_a_dataset_that_the_plan_makes_again_with_changed_code_is_unknown(shop, 
     kpi = REST.replace('by=["shop"]', 'by=["region"]')
     write()
     with shop.open() as p:
-        p.runs.run("dev", Request(), by=p.who())
+        p.runs.run("dev", Request(), by=p.core.authorization.who())
         write(orders=REGION, rest=kpi)
-        p.load()
+        p.core.project.load()
         # not made again by itself, the column is not there; asked for, nobody knows
         error = refused(lambda: Operations(p).plan())
         assert "`sextant backfill dataset:orders --stale`" in error.hint
@@ -167,9 +170,9 @@ def test_what_a_changed_dataset_says_of_itself_is_not_looked_up_in_its_old_rows(
     """The check of a column that the same edit adds would be refused for ever."""
     write()
     with shop.open() as p:
-        p.runs.run("dev", Request(), by=p.who())
+        p.runs.run("dev", Request(), by=p.core.authorization.who())
         write(orders=REGION, checks='sx.not_null("region")')
-        p.load()
+        p.core.project.load()
         assert Operations(p).plan().unchecked["dataset:orders"] == {
             "dataset:orders": "has not been made with its present code"
         }
@@ -185,12 +188,12 @@ def test_columns_may_come_through_what_declares_some_of_them(shop, write):
     """What is declared is there for certain; it is not all."""
     write(orders=ORDERS.replace("checks=", COLUMNS), rest=PASSED)
     with shop.open() as p:
-        p.runs.run("dev", Request(), by=p.who())
+        p.runs.run("dev", Request(), by=p.core.authorization.who())
         write(
             orders=REGION.replace("checks=", COLUMNS),
             rest=PASSED + 'sx.kpi("k", of="copied", measure="max(region)", grain="")\n',
         )
-        p.load()
+        p.core.project.load()
         plan = Operations(p).plan(assets=["orders"], stale=True)
         assert plan.unchecked["kpi:k"]["dataset:copied"] == "is made again of changed columns"
 
@@ -204,7 +207,7 @@ def test_a_field_of_a_struct_that_is_called_like_its_table_is_no_mistake(shop):
     )
     shop.write(items + 'sx.sql("prices.sql")\n')
     with shop.open() as p:
-        assert p.runs.run("dev", Request(), by=p.who()).state == "finished"
+        assert p.runs.run("dev", Request(), by=p.core.authorization.who()).state == "finished"
         assert Operations(p).plan().unchecked == {}
 
 
@@ -212,17 +215,19 @@ def test_columns_that_come_through_a_dataset_of_unchanged_code_are_no_mistake(sh
     """`select *` hands on what its input gets: the run that brings the column would be refused."""
     write(rest=PASSED + REST)
     with shop.open() as p:
-        p.runs.run("dev", Request(), by=p.who())
+        p.runs.run("dev", Request(), by=p.core.authorization.who())
         write(
             orders=REGION,
             rest=PASSED + REST.replace('of="orders"', 'of="copied"').replace("shop", "region"),
         )
-        p.load()
+        p.core.project.load()
         plan = Operations(p).plan(assets=["orders"], stale=True)
         assert plan.unchecked["kpi:takings"]["dataset:copied"] == "is made again of changed columns"
         # also when the input is live with the column already
         p.runs.run(
-            "dev", Request(assets=("dataset:orders",), stale=True, downstream=False), by=p.who()
+            "dev",
+            Request(assets=("dataset:orders",), stale=True, downstream=False),
+            by=p.core.authorization.who(),
         )
         assert (
             Operations(p).plan().unchecked["kpi:takings"]["dataset:copied"]
@@ -236,7 +241,9 @@ def test_new_partitions_of_unchanged_code_keep_a_schema_known(shop, write):
     """A mistake of today would be found tomorrow."""
     write()
     with shop.open() as p:
-        p.runs.run("dev", Request(partitions=("2026-01-01", "2026-01-02")), by=p.who())
+        p.runs.run(
+            "dev", Request(partitions=("2026-01-01", "2026-01-02")), by=p.core.authorization.who()
+        )
         plan = Operations(p).plan()
         assert plan.steps
         assert plan.unchecked == {}
@@ -258,7 +265,7 @@ def test_declared_columns_are_certain_and_a_stream_has_no_others(shop):
             'sx.stream("sales", columns={"id": "int64", "amount": "float64"}, key="id")\n'
             'sx.kpi("c", of="sales", measure="max(amout)", grain="")\n'
         )
-        p.load()
+        p.core.project.load()
         error = refused(lambda: Operations(p).plan())
         assert error.message.endswith("`amout`, which `dataset:sales` does not have")
 
@@ -270,7 +277,7 @@ def test_sql_that_is_not_understood_is_said(shop, write, monkeypatch):
     monkeypatch.setattr(reading, "COLUMN_READS_MAX", 0)
     write()
     with shop.open() as p:
-        p.runs.run("dev", Request(), by=p.who())
+        p.runs.run("dev", Request(), by=p.core.authorization.who())
         unchecked = Operations(p).plan().unchecked
     assert unchecked["dataset:revenue"] == {
         "dataset:orders": "is read by SQL that is not understood"
@@ -284,9 +291,9 @@ def test_many_mistakes_are_counted_and_the_first_are_listed(shop, write, monkeyp
     monkeypatch.setattr(runs, "COLUMN_MISTAKES_SHOWN_MAX", 2)
     write()
     with shop.open() as p:
-        p.runs.run("dev", Request(), by=p.who())
+        p.runs.run("dev", Request(), by=p.core.authorization.who())
         write(sql="select id, a, b, c, d from orders")
-        p.load()
+        p.core.project.load()
         error = refused(lambda: Operations(p).plan())
     assert "names 4 columns" in error.message
     assert error.message.endswith("and 2 more")

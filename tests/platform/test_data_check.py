@@ -1,6 +1,7 @@
 """`doctor --data` and backups: every byte of the lake against what was recorded, and every row
 against the ledger."""
 
+from sextant.kernel.nouns import SYSTEM
 import json
 import shutil
 from pathlib import Path
@@ -97,7 +98,7 @@ def test_each_changed_file_is_found(made: Shop, attack: str) -> None:
         for _ in range(2):
             done = Operations(p).check_data()
             found = {one["file"]: one for one in done["findings"]}
-            mine = found[str(path.relative_to(p.lake.root))]
+            mine = found[str(path.relative_to(p.core.lake.root))]
             assert (mine["asset"], mine["partitions"]) == ("dataset:orders", "south")
             assert len(found) == (2 if attack == "swapped" else 1)
         signals = Operations(p).signals(kind="data.damaged", open_only=True).items
@@ -179,17 +180,19 @@ def test_merged_files_under_more_columns_are_no_finding(shop: Shop) -> None:
     with shop.open() as p:
         run(p)
         shop.edit('"id": list(range(100)),', '"id": list(range(100)), "new": [1] * 100,')
-        p.load()
+        p.core.project.load()
         run(p, "dev", "dataset:orders", partitions=("north", "north"), stale=True)
-        version = p.versions.get("dataset:orders", p.versions.live_version("dev", "dataset:orders"))
+        version = p.core.versions.get(
+            "dataset:orders", p.core.versions.live_version("dev", "dataset:orders")
+        )
         assert "new" in dict(version.schema)
         # the whole table is rewritten under the new columns
-        files = p.lake.files(version.locator)
+        files = p.core.lake.files(version.locator)
         (south,) = [one for one in files if "south" in one.partitions]
-        state, change = p.lake._load(version.locator), iceberg._Change(operation="replace")
+        state, change = p.core.lake._load(version.locator), iceberg._Change(operation="replace")
         change.dropped.add(south.path)
-        p.lake._rewrite("dataset.orders", [south], ["south"], state.schema, change)
-        moved = p.lake._write(
+        p.core.lake._rewrite("dataset.orders", [south], ["south"], state.schema, change)
+        moved = p.core.lake._write(
             "dataset.orders",
             state,
             change,
@@ -198,15 +201,15 @@ def test_merged_files_under_more_columns_are_no_finding(shop: Shop) -> None:
             last_id=state.metadata["last-column-id"],
             properties={},
         )
-        p.state.commit(
+        p.core.state.commit(
             Write(
                 (),
                 (
-                    p.event(
+                    p.core.events.make(
                         "version.relocated",
                         f"dataset:orders@{version.digest}",
                         VersionRelocated("dataset:orders", version.digest, moved.locator),
-                        p.system,
+                        SYSTEM,
                         "",
                     ),
                 ),
@@ -223,7 +226,7 @@ def test_a_key_that_was_declared_later_is_no_finding(shop: Shop) -> None:
     with shop.open() as p:
         run(p)
         shop.edit('key="id")\ndef orders', 'key="amount")\ndef orders')
-        p.load(record=True)
+        p.core.project.load(record=True)
         assert Operations(p).check_data()["findings"] == []
 
 
@@ -236,7 +239,7 @@ def test_a_backup_of_changed_files_says_so(made: Shop, tmp_path: Path) -> None:
     with made.open() as p:
         path = file_of(p, "south")
         flip_a_byte(path)
-        done = create(p, tmp_path / "backup")
+        done = create(p.core, p.sealing, tmp_path / "backup")
         assert len(done["damaged"]) == 1
         assert path.name in done["damaged"][0]
         assert "dataset:orders@" in done["damaged"][0]
@@ -253,7 +256,7 @@ def test_what_was_damaged_before_a_backup_does_not_bar_the_way_back(
     with shop.open() as p:
         path = file_of(p, "south")
         flip_a_byte(path)
-        create(p, tmp_path / "backup")
+        create(p.core, p.sealing, tmp_path / "backup")
     target = tmp_path / "restored"
     target.mkdir()
     for name in ("ops.py", "sextant.toml"):
@@ -268,9 +271,9 @@ def test_a_backup_whose_list_was_changed_too_is_found(made: Shop, tmp_path: Path
     """Who can write the backup can write its list: only the signed ledger in it cannot be made to
     fit."""
     with made.open() as p:
-        name = f"lake/{file_of(p, 'south').relative_to(p.lake.root)}"
+        name = f"lake/{file_of(p, 'south').relative_to(p.core.lake.root)}"
         folder = tmp_path / "backup"
-        assert create(p, folder)["damaged"] == []
+        assert create(p.core, p.sealing, folder)["damaged"] == []
     assert verify(folder)["ok"]
     plant_other_rows(folder / name)
     assert verify(folder)["findings"] == [f"`{name}` was changed"]
@@ -286,7 +289,7 @@ def test_a_changed_blob_of_a_backup_is_found(shop: Shop, tmp_path: Path) -> None
     """The code that runs made would be another one after the way back."""
     filled(shop)
     with shop.open() as p:
-        create(p, tmp_path / "backup")
+        create(p.core, p.sealing, tmp_path / "backup")
     folder = tmp_path / "backup"
     blob = next(one for one in (folder / "blobs").rglob("*") if one.is_file())
     flip_a_byte(blob)
@@ -301,19 +304,19 @@ def test_merging_after_a_run_leaves_a_changed_file_alone(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run would fail after it has published, because an old file was changed."""
-    from sextant.app import platform as composition
+    from sextant.app import compaction
 
     filled(shop)
     with shop.open() as p:
         flip_a_byte(file_of(p, "south"))
-        monkeypatch.setattr(composition, "_COMPACT_FILES", 1)
+        monkeypatch.setattr(compaction, "_COMPACT_FILES", 1)
 
         def refuse(*_args: Any, **_more: Any) -> Any:
             raise Damaged("SX-LAKE-003", "a file is not what was written", hint="restore it")
 
-        monkeypatch.setattr(p.lake, "compact", refuse)
+        monkeypatch.setattr(p.core.lake, "compact", refuse)
         shop.edit("pl.lit(1)", "pl.lit(2)")
-        p.load()
+        p.core.project.load()
         assert run(p, "dev", "dataset:opened", stale=True).state == "finished"
         signals = Operations(p).signals(kind="data.damaged", open_only=True).items
         assert [one["asset"] for one in signals] == ["dataset:opened"]
@@ -369,7 +372,9 @@ def test_metadata_that_changes_before_it_is_recorded_gets_no_record(
         done = Operations(p).check_data()
         (finding,) = done["findings"]
         assert (finding["asset"], done["recorded"]) == ("dataset:orders", 4)
-        version = p.versions.get("dataset:orders", p.versions.live_version("dev", "dataset:orders"))
+        version = p.core.versions.get(
+            "dataset:orders", p.core.versions.live_version("dev", "dataset:orders")
+        )
         assert path.exists()
         assert "-" in version.locator
         assert not iceberg._digest_in(version.locator), "the old state stays what it is"

@@ -1,5 +1,8 @@
 """Assets of other tools: each owner has a share of the graph, and what nobody hears of leaves it."""
 
+from sextant.kernel.nouns import SYSTEM
+from seen import views
+from sextant.app import reports
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -31,22 +34,22 @@ def p(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalPlatform]:
 
 
 def report(p: LocalPlatform, name: str, owner: str = "") -> None:
-    p.report("dev", "run", f"job:{name}", owner=owner, by=p.who())
+    reports.report(p.core, "dev", "run", f"job:{name}", owner=owner, by=p.core.authorization.who())
 
 
 def in_graph(p: LocalPlatform) -> set[str]:
-    return {id_.partition(":")[2] for id_ in p.graph()[0]}
+    return {id_.partition(":")[2] for id_ in p.core.assets.graph()[0]}
 
 
 def retired(p: LocalPlatform) -> list[str]:
-    return [e["subject"] for e in p.views.events(kind="asset.retired").items]
+    return [e["subject"] for e in views(p).events(kind="asset.retired").items]
 
 
 def see(p: LocalPlatform, name: str, owner: str = "") -> None:
     """Take an asset into the graph as telemetry does."""
     asset = Asset(kind="service", name=name, mode="observed", owner=owner)
-    seen = p.event("asset.observed", asset.id, AssetDeclared(asset, ()), p.system, "")
-    p.state.commit(Write((), (seen,)))
+    seen = p.core.events.make("asset.observed", asset.id, AssetDeclared(asset, ()), SYSTEM, "")
+    p.core.state.commit(Write((), (seen,)))
 
 
 def test_a_share_that_is_full_of_fresh_names_takes_no_more(p: LocalPlatform) -> None:
@@ -74,8 +77,8 @@ def test_who_makes_up_owners_has_one_share(p: LocalPlatform) -> None:
 def test_the_one_that_was_silent_for_longest_makes_room(p: LocalPlatform) -> None:
     for name in ("a", "b", "c"):
         report(p, name)
-        p.clock.wait(60)
-    p.clock.wait(DAY)
+        p.core.clock.wait(60)
+    p.core.clock.wait(DAY)
     report(p, "a")  # a sign of life
     report(p, "d")
     assert in_graph(p) == {"a", "c", "d"}
@@ -86,21 +89,23 @@ def test_the_one_that_was_silent_for_longest_makes_room(p: LocalPlatform) -> Non
 
 def test_edges_of_a_retired_asset_end_with_it(p: LocalPlatform) -> None:
     report(p, "a", owner="web")
-    p.report("dev", "run", "job:b", upstream=("job:a",), by=p.who())
-    p.clock.wait(observed.OBSERVED_KEPT_S + 1)
+    reports.report(
+        p.core, "dev", "run", "job:b", upstream=("job:a",), by=p.core.authorization.who()
+    )
+    p.core.clock.wait(observed.OBSERVED_KEPT_S + 1)
     report(p, "c")
-    events = ObservedAssets(p, {}).forget()
-    p.state.commit(Write((), tuple(events)))
+    events = ObservedAssets(p.core, {}).forget()
+    p.core.state.commit(Write((), tuple(events)))
     assert in_graph(p) == {"c"}
-    assert not p.graph()[1]
+    assert not p.core.assets.graph()[1]
 
 
 def test_telemetry_that_speaks_keeps_an_asset(p: LocalPlatform) -> None:
     """Its last event may be old: only changes of the graph are events."""
     see(p, "web")
     see(p, "quiet")
-    p.clock.wait(observed.OBSERVED_KEPT_S + 1)
-    gone = ObservedAssets(p, {"service:web": p.clock.now_ns()}).forget()
+    p.core.clock.wait(observed.OBSERVED_KEPT_S + 1)
+    gone = ObservedAssets(p.core, {"service:web": p.core.clock.now_ns()}).forget()
     assert [event.subject for event in gone] == ["service:quiet"]
 
 
@@ -108,7 +113,7 @@ def test_a_report_does_not_retire_what_telemetry_sees(p: LocalPlatform) -> None:
     """A command does not know what telemetry heard last."""
     for name in ("a", "b", "c"):
         see(p, name)
-    p.clock.wait(2 * DAY)
+    p.core.clock.wait(2 * DAY)
     with pytest.raises(Busy):
         report(p, "d")
     assert not retired(p)
@@ -124,6 +129,8 @@ def orders() -> pl.DataFrame:
     return pl.DataFrame({"id": [1]})
 """
     with platform({"ops.py": SHOP + reads}, at=datetime(2026, 3, 1, tzinfo=UTC)) as p:
-        p.report("dev", "run", "job:a", upstream=("orders",), by=p.who())
-        p.clock.wait(observed.OBSERVED_KEPT_S + 1)
-        assert [e.subject for e in ObservedAssets(p, {}).forget()] == ["job:a"]
+        reports.report(
+            p.core, "dev", "run", "job:a", upstream=("orders",), by=p.core.authorization.who()
+        )
+        p.core.clock.wait(observed.OBSERVED_KEPT_S + 1)
+        assert [e.subject for e in ObservedAssets(p.core, {}).forget()] == ["job:a"]

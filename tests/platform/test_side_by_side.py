@@ -1,6 +1,9 @@
 """Runs side by side: what has nothing to do with each other goes on at once, what writes the same
 waits in line and says for whom."""
 
+from seen import views
+from sextant.release.as_of import version_as_of
+from seen import views
 import json
 import os
 import re
@@ -23,7 +26,7 @@ from sextant import testing
 from sextant.app.operations import Operations
 from sextant.app.platform import LocalPlatform
 from sextant.app.port import RunProgress
-from sextant.app.runs import RunReport
+from sextant.kernel.answers import RunReport
 from sextant.app.watch import watch
 from sextant.kinds.dataset.plan import Request
 from sextant.kernel.errors import Conflict
@@ -54,7 +57,7 @@ def wait_at_gate(name):
 
 def amounts(p: LocalPlatform) -> list[int]:
     """Return the live amounts of orders, day by day."""
-    frame = p.views.frame(p.views.resolve("dev", "dataset:orders", ""))
+    frame = views(p).frame(version_as_of(p.core, "dev", "dataset:orders", ""))
     return frame.sort("id")["amount"].to_list()
 
 
@@ -75,7 +78,9 @@ def in_progress(p: LocalPlatform, request: Request) -> Iterator[Going]:
         assert go.wait(LONG_S)
 
     with ThreadPoolExecutor(1) as pool:
-        report = pool.submit(p.runs.run, "dev", request, by=p.who(), progress=stop_here)
+        report = pool.submit(
+            p.runs.run, "dev", request, by=p.core.authorization.who(), progress=stop_here
+        )
         try:
             assert working.wait(LONG_S)
             yield Going(report, go)
@@ -134,7 +139,7 @@ def test_a_second_run_waits_in_line(shop, pool, force: bool, computed: int) -> N
 
 
 def amounts_or_none(p: LocalPlatform) -> list[int] | None:
-    return amounts(p) if p.versions.live_version("dev", "dataset:orders") else None
+    return amounts(p) if p.core.versions.live_version("dev", "dataset:orders") else None
 
 
 def day(number: int) -> tuple[str, str]:
@@ -148,7 +153,7 @@ def bad(shop, running) -> Iterator[LocalPlatform]:
     with shop.open() as p:
         running(p)
         shop.edit('"2026-01-02": 1', '"2026-01-02": 9')
-        p.load()
+        p.core.project.load()
         running(p, "dev", "dataset:orders", partitions=day(2))
         assert amounts(p) == [1, 9, 1, 1]
         yield p
@@ -158,7 +163,7 @@ def test_a_rollback_undoes_what_was_live_when_it_was_given(shop, bad, pool) -> N
     """A rollback that waits would take back the good release that it waited for, and leave the bad
     one."""
     shop.edit('"2026-01-03": 1', '"2026-01-03": 5')
-    bad.load()
+    bad.core.project.load()
     with in_progress(bad, Request(assets=("dataset:orders",), partitions=day(3))) as run:
         undo = Asked(pool, Operations(bad).rollback, asset="orders")
         undo.until_it_waits()
@@ -172,7 +177,7 @@ def test_a_rollback_undoes_what_was_live_when_it_was_given(shop, bad, pool) -> N
 def test_a_rollback_of_what_the_other_run_changed_is_a_conflict(shop, bad, pool) -> None:
     """A rollback would take back what somebody else has just made of the same rows."""
     shop.edit('"2026-01-02": 9', '"2026-01-02": 5')
-    bad.load()
+    bad.core.project.load()
     with in_progress(bad, Request(assets=("dataset:orders",), partitions=day(2))) as run:
         undo = Asked(pool, Operations(bad).rollback, asset="orders")
         undo.until_it_waits()
@@ -256,7 +261,7 @@ def where(request: pytest.FixtureRequest) -> str:
 def reaching(p: LocalPlatform, where: str) -> Iterator[tuple[list[str], dict[str, str]]]:
     """Give the words and the environment by which a command reaches a platform."""
     if where == "here":
-        yield ["--project", str(p.root)], {}
+        yield ["--project", str(p.core.project.root)], {}
         return
     with serve(p) as one:
         yield ["--server", one.url], {"SEXTANT_TOKEN": one.token()}
@@ -282,7 +287,7 @@ def test_a_rollback_as_a_command_changes_nothing_in_a_conflict(
 ) -> None:
     """A script would take the conflict for a rollback."""
     shop.edit('"2026-01-02": 9', '"2026-01-02": 5')
-    bad.load()
+    bad.core.project.load()
     with reaching(bad, where) as (words, environment):
         with in_progress(bad, Request(assets=("dataset:orders",), partitions=day(2))) as run:
             undo = command(*words, "rollback", "orders", **environment)
@@ -309,7 +314,7 @@ def test_a_rollback_publishes_nothing_of_a_killed_run(shop, bad, command, tmp_pa
     seen(gate / "slow", dead)
     dead.kill()
     (gate / "open").touch()
-    bad.load()
+    bad.core.project.load()
     (run,) = [row[0] for row in bad.state.read("runs_open")]
     assert bad.state.read("history_of", (run,)), "it had made the third day"
     undone = Operations(bad).rollback("orders")
@@ -360,11 +365,15 @@ def test_a_stream_is_published_while_a_slow_run_goes_on(tmp_path: Path, steps: i
     toml = 'module = "ops"\nworkers = 2\n'
     reports: SimpleQueue[RunReport] = SimpleQueue()
     with testing.platform({"ops.py": ops}, executor="pool", toml=toml) as p:
-        p.runs.run("dev", Request(assets=("dataset:source",), downstream=False), by=p.who())
+        p.runs.run(
+            "dev",
+            Request(assets=("dataset:source",), downstream=False),
+            by=p.core.authorization.who(),
+        )
         said: list[str] = []
         scheduler = threading.Thread(
             target=watch,
-            args=(p, "dev", Request()),
+            args=(p.runs, "dev", Request()),
             kwargs={"say": said.append, "tell": reports.put},
         )
         scheduler.start()
@@ -374,8 +383,8 @@ def test_a_stream_is_published_while_a_slow_run_goes_on(tmp_path: Path, steps: i
             Operations(p).push("prices", [{"id": "a", "price": 1.0}])
             published = reports.get(timeout=LONG_S)
             assert set(published.published) == {"dataset:prices"}
-            assert p.versions.live_version("dev", "dataset:slow") == ""
-            (slow_run,) = [row[0] for row in p.state.read("runs_open")]
+            assert p.core.versions.live_version("dev", "dataset:slow") == ""
+            (slow_run,) = [row[0] for row in p.core.state.read("runs_open")]
             assert slow_run != published.id
             (gate / "open").touch()
             slow = reports.get(timeout=LONG_S)
@@ -383,7 +392,7 @@ def test_a_stream_is_published_while_a_slow_run_goes_on(tmp_path: Path, steps: i
             assert said == []
         finally:
             (gate / "open").touch()
-            p.interrupt()
+            p.interrupts.interrupt()
             scheduler.join(LONG_S)
         assert not scheduler.is_alive()
 

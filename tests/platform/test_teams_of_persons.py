@@ -44,5 +44,5 @@ def test_teams(
 ) -> None:
     """A token that was made for one team had all teams of its person, and could release theirs."""
     one = Principal(name=name, kind=kind, teams=given)  # type: ignore[arg-type]
-    assert p.who(one).teams == teams
-    assert set(p.who(one).teams) <= set(given) | {"data", "web"}
+    assert p.core.authorization.who(one).teams == teams
+    assert set(p.core.authorization.who(one).teams) <= set(given) | {"data", "web"}

@@ -1,5 +1,6 @@
 """What authors get for the tests of their projects."""
 
+from seen import views
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -35,15 +36,15 @@ def test_a_project_of_files_runs_and_leaves_nothing(
         monkeypatch.setenv(name, str(tmp_path / "untouched"))
     path = list(sys.path)
     with testing.platform({"ops.py": OPS}, at=datetime(2026, 1, 4, tzinfo=UTC)) as p:
-        report = p.runs.run("dev", Request(), by=p.who())
+        report = p.runs.run("dev", Request(), by=p.core.authorization.who())
         assert (report.state, report.rows) == ("finished", 3)
-        assert p.views.count("dev", "orders") == 3
-        assert isinstance(p.clock, ManualClock)
-        p.clock.wait(timedelta(days=1).total_seconds())
-        assert p.runs.run("dev", Request(), by=p.who()).rows == 1
+        assert views(p).count("dev", "orders") == 3
+        assert isinstance(p.core.clock, ManualClock)
+        p.core.clock.wait(timedelta(days=1).total_seconds())
+        assert p.runs.run("dev", Request(), by=p.core.authorization.who()).rows == 1
         assert p.sealing.checkpoint()
-        assert p.sealing.witness_path.is_relative_to(p.root.parent)
-        folder = p.root
+        assert p.sealing.witness_path.is_relative_to(p.core.project.root.parent)
+        folder = p.core.project.root
     assert not folder.exists()
     assert not (tmp_path / "untouched").exists()
     assert sys.path == path
@@ -55,10 +56,10 @@ def test_a_folder_is_copied_not_used(tmp_path: Path) -> None:
     (tmp_path / "work.py").write_text(OPS)
     (tmp_path / "sextant.toml").write_text('module = "work"\nenvironment = "prod"\n')
     with testing.platform(tmp_path, user="ann") as p:
-        assert p.config.environment == "prod"
-        assert str(p.who()) == "person:ann"
+        assert p.core.project.config.environment == "prod"
+        assert str(p.core.authorization.who()) == "person:ann"
     with testing.platform(tmp_path, toml='module = "work"\n') as p:
-        assert p.config.environment == ""
+        assert p.core.project.config.environment == ""
     assert sorted(path.name for path in tmp_path.iterdir()) == ["sextant.toml", "work.py"]
 
 
@@ -68,8 +69,8 @@ def test_two_projects_with_one_module_name_do_not_mix() -> None:
         with testing.platform(
             {"ops.py": OPS.replace("north", shop)}, at=datetime(2026, 1, 2, tzinfo=UTC)
         ) as p:
-            p.runs.run("dev", Request(), by=p.who())
-            assert p.views.show("dev", "orders")["sample"][0]["shop"] == shop
+            p.runs.run("dev", Request(), by=p.core.authorization.who())
+            assert views(p).show("dev", "orders")["sample"][0]["shop"] == shop
 
 
 def test_a_broken_project_says_where() -> None:
@@ -168,11 +169,11 @@ def test_a_frozen_dataset_refuses_a_new_column() -> None:
     """If this fails, `schema="freeze"` is a word without effect."""
     frozen = OPS.replace('key="id"', 'key="id", schema="freeze"')
     with testing.platform({"ops.py": frozen}, at=datetime(2026, 1, 3, tzinfo=UTC)) as p:
-        assert p.runs.run("dev", Request(), by=p.who()).state == "finished"
-        (p.root / "ops.py").write_text(
+        assert p.runs.run("dev", Request(), by=p.core.authorization.who()).state == "finished"
+        (p.core.project.root / "ops.py").write_text(
             frozen.replace('"shop": ["north"]', '"shop": ["north"], "till": [1]')
         )
-        p.load()
-        report = p.runs.run("dev", Request(stale=True), by=p.who())
+        p.core.project.load()
+        report = p.runs.run("dev", Request(stale=True), by=p.core.authorization.who())
         assert report.state == "refused"
         assert {c.name for c in report.refused} == {"schema(freeze)"}

@@ -1,5 +1,6 @@
 """Every text that an operation takes has an end, and can be shown."""
 
+from seen import views
 import inspect
 import typing
 from collections.abc import Iterator
@@ -124,7 +125,7 @@ def test_what_is_written_in_good_faith_is_taken(p: LocalPlatform) -> None:
         url="https://ci.example/run?id=7#log",
     )
     assert done["event"]
-    (event,) = [e for e in p.views.events(kind="run.reported").items]
+    (event,) = [e for e in views(p).events(kind="run.reported").items]
     assert event["data"]["message"] == message
 
 

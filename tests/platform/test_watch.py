@@ -1,6 +1,7 @@
 """The scheduler: what is due, by cron in the project's zone and by new versions of inputs, on a
 clock moved by hand."""
 
+from seen import views
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import polars as pl
 import pytest
 
 from sextant import testing
-from sextant.app.runs import RunReport
+from sextant.kernel.answers import RunReport
 from sextant.app.watch import next_tick, tick, watch
 from sextant.kinds.dataset.plan import Request
 from sextant.kernel import clock
@@ -48,30 +49,36 @@ def test_cron_inputs_and_late_rows(tmp_path: Path) -> None:
     ) as p:
         everything = Request()
         chosen = {"dataset:orders", "dataset:counts"}
-        report = tick(p, "dev", everything)  # whatever was due while nobody watched is due at once
+        report = tick(
+            p.runs, "dev", everything
+        )  # whatever was due while nobody watched is due at once
         assert report is not None
-        assert p.versions.parts(
-            "dataset:counts", p.versions.live_version("dev", "dataset:counts")
+        assert p.core.versions.parts(
+            "dataset:counts", p.core.versions.live_version("dev", "dataset:counts")
         ).keys() == {"2026-03-05", "2026-03-06"}
-        assert tick(p, "dev", everything) is None
-        assert next_tick(p.manifest(), chosen, p.clock.now_ns()) == ns(
+        assert tick(p.runs, "dev", everything) is None
+        assert next_tick(p.core.project.manifest(), chosen, p.core.clock.now_ns()) == ns(
             "2026-03-07T10:00:00"
         )  # 5 o'clock in New York, winter
-        p.clock.set(ns("2026-03-08T08:59:00"))
-        assert tick(p, "dev", everything) is not None  # the tick of the 7th
-        assert next_tick(p.manifest(), chosen, p.clock.now_ns()) == ns(
+        p.core.clock.set(ns("2026-03-08T08:59:00"))
+        assert tick(p.runs, "dev", everything) is not None  # the tick of the 7th
+        assert next_tick(p.core.project.manifest(), chosen, p.core.clock.now_ns()) == ns(
             "2026-03-08T09:00:00"
         )  # the clocks went forward that night
         late.write_text("2026-03-06")
-        p.clock.set(ns("2026-03-08T09:01:00"))
-        report = tick(p, "dev", everything)
+        p.core.clock.set(ns("2026-03-08T09:01:00"))
+        report = tick(p.runs, "dev", everything)
         assert report is not None
-        days = p.versions.parts("dataset:counts", p.versions.live_version("dev", "dataset:counts"))
+        days = p.core.versions.parts(
+            "dataset:counts", p.core.versions.live_version("dev", "dataset:counts")
+        )
         assert sorted(days) == ["2026-03-05", "2026-03-06", "2026-03-07"]
-        version = p.versions.get("dataset:counts", p.versions.live_version("dev", "dataset:counts"))
-        assert p.views.frame(version, ["2026-03-06"])["n"].to_list() == [2]
-        assert p.views.frame(version, ["2026-03-05"])["n"].to_list() == [1]
-        assert tick(p, "dev", everything) is None
+        version = p.core.versions.get(
+            "dataset:counts", p.core.versions.live_version("dev", "dataset:counts")
+        )
+        assert views(p).frame(version, ["2026-03-06"])["n"].to_list() == [2]
+        assert views(p).frame(version, ["2026-03-05"])["n"].to_list() == [1]
+        assert tick(p.runs, "dev", everything) is None
 
 
 def test_a_new_version_of_an_input_is_followed(tmp_path: Path) -> None:
@@ -81,7 +88,7 @@ def test_a_new_version_of_an_input_is_followed(tmp_path: Path) -> None:
     with testing.platform(
         {"ops.py": OPS.replace("LATE", str(late))}, at=datetime(2026, 3, 7, 12, tzinfo=UTC)
     ) as p:
-        assert tick(p, "dev", Request()) is not None
+        assert tick(p.runs, "dev", Request()) is not None
         late.write_text("2026-03-05")
         p.runs.run(
             "dev",
@@ -91,9 +98,9 @@ def test_a_new_version_of_an_input_is_followed(tmp_path: Path) -> None:
                 force=True,
                 downstream=False,
             ),
-            by=p.who(),
+            by=p.core.authorization.who(),
         )
-        report = tick(p, "dev", Request())
+        report = tick(p.runs, "dev", Request())
         assert report is not None
         assert set(report.published) == {"dataset:counts"}
 
@@ -112,18 +119,18 @@ def test_what_failed_is_not_tried_again_before_something_changed(tmp_path: Path)
         def pause(seconds: float) -> None:
             pauses.append(seconds)
             if len(pauses) == 6:
-                p._interrupted.set()
-            p.clock.wait(seconds)
+                p.interrupts._interrupted.set()
+            p.core.clock.wait(seconds)
 
         p.pause = pause  # type: ignore[method-assign]
-        assert watch(p, "dev", Request(), say=lambda _text: None, tell=reports.append) == 0
+        assert watch(p.runs, "dev", Request(), say=lambda _text: None, tell=reports.append) == 0
         assert [report.state for report in reports] == ["failed", "failed"], (
             "with the cron, once with the new inputs, then never"
         )
-        p._interrupted.clear()
+        p.interrupts._interrupted.clear()
         pauses.clear()
-        (p.root / "ops.py").write_text(OPS.replace("LATE", str(late)))
-        assert watch(p, "dev", Request(), say=lambda _text: None, tell=reports.append) == 0
+        (p.core.project.root / "ops.py").write_text(OPS.replace("LATE", str(late)))
+        assert watch(p.runs, "dev", Request(), say=lambda _text: None, tell=reports.append) == 0
         assert [report.state for report in reports[2:]] == ["finished"]
 
 
@@ -136,10 +143,12 @@ def test_a_schedule_reports_what_other_code_made_and_leaves_it(tmp_path: Path) -
         "counts.select(n=pl.col('n').sum())\n"
     )
     with testing.platform({"ops.py": whole}, at=datetime(2026, 3, 7, 12, tzinfo=UTC)) as p:
-        assert tick(p, "dev", Request()) is not None
-        (p.root / "ops.py").write_text(whole.replace("pl.col('n').sum()", "pl.col('n').sum() + 1"))
-        p.load()
-        assert tick(p, "dev", Request()) is None
+        assert tick(p.runs, "dev", Request()) is not None
+        (p.core.project.root / "ops.py").write_text(
+            whole.replace("pl.col('n').sum()", "pl.col('n').sum() + 1")
+        )
+        p.core.project.load()
+        assert tick(p.runs, "dev", Request()) is None
         assert "dataset:total" in p.runs.plan("dev", Request()).stale
 
 
@@ -164,20 +173,20 @@ def test_what_somebody_else_writes_is_tried_again_and_not_all_the_time(tmp_path:
         said: list[str] = []
         pauses: list[float] = []
         other = this_process()._replace(pid=1, namespace="1")
-        held = Leases(p.state, "run_of_another", ["dev/dataset:orders"], process=other)
+        held = Leases(p.core.state, "run_of_another", ["dev/dataset:orders"], process=other)
         held.__enter__()
 
         def pause(seconds: float) -> None:
             pauses.append(seconds)
             if len(pauses) == 3:
                 held.__exit__()
-                p.state.flush()
+                p.core.state.flush()
             if len(pauses) == 8:
-                p._interrupted.set()
-            p.clock.wait(seconds)
+                p.interrupts._interrupted.set()
+            p.core.clock.wait(seconds)
 
         p.pause = pause  # type: ignore[method-assign]
-        assert watch(p, "dev", Request(), say=said.append, tell=reports.append) == 0
+        assert watch(p.runs, "dev", Request(), say=said.append, tell=reports.append) == 0
         assert [report.state for report in reports] == ["finished"]
         assert len(said) == 3, "once for each try"
         assert all("run_of_another" in line for line in said)

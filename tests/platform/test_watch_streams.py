@@ -38,7 +38,7 @@ def p(tmp_path: Path) -> Any:
 
 
 def push(p: Any, price: float = 1.0) -> None:
-    row = {"id": p.ids.new("row"), "at": "2026-03-06T08:00:00Z", "price": price}
+    row = {"id": p.core.ids.new("row"), "at": "2026-03-06T08:00:00Z", "price": price}
     Operations(p).push("prices", [row])
 
 
@@ -60,34 +60,34 @@ def test_the_pause_grows_with_the_cost() -> None:
 def test_rows_wait_while_a_stream_pauses(p: Any) -> None:
     """If this fails, every pushed row is a version, or rows of a pause are never published."""
     push(p)
-    report = tick(p, "dev", Request())
+    report = tick(p.runs, "dev", Request())
     assert report is not None
     assert report.published, "the first row goes out at once"
     for _ in range(3):
         push(p)
-        assert tick(p, "dev", Request()) is None
+        assert tick(p.runs, "dev", Request()) is None
     assert rows(p) == 1
     (waits,) = Operations(p).status()["inbox"]
     assert (waits["batches"], waits["rows"]) == (3, 3), "and can be seen"
     Operations(p).push("notes", [{"text": "x"}])
-    report = tick(p, "dev", Request())
+    report = tick(p.runs, "dev", Request())
     assert report is not None
     assert set(report.published) == {"dataset:notes"}, "another stream does not wait for it"
-    p.clock.wait(limits.PUBLISH_EVERY_S_MIN)
-    assert tick(p, "dev", Request()) is not None
+    p.core.clock.wait(limits.PUBLISH_EVERY_S_MIN)
+    assert tick(p.runs, "dev", Request()) is not None
     assert rows(p) == 4
-    p.clock.wait(limits.PUBLISH_EVERY_S_MIN)
+    p.core.clock.wait(limits.PUBLISH_EVERY_S_MIN)
     push(p)
-    assert tick(p, "dev", Request()) is not None, "after a quiet time at once again"
+    assert tick(p.runs, "dev", Request()) is not None, "after a quiet time at once again"
     assert rows(p) == 5
 
 
 def test_a_person_waits_for_nothing(p: Any) -> None:
     """If this fails, `sextant run` leaves out rows that were acknowledged."""
     push(p)
-    tick(p, "dev", Request())
+    tick(p.runs, "dev", Request())
     push(p)
-    assert tick(p, "dev", Request()) is None
+    assert tick(p.runs, "dev", Request()) is None
     Operations(p).run()
     assert rows(p) == 2
 
@@ -96,40 +96,40 @@ def test_each_environment_pauses_by_itself(p: Any) -> None:
     """If this fails, a publish in one environment holds up another, or what one folded is
     published by the other before its time."""
     push(p)
-    tick(p, "dev", Request())
-    assert tick(p, "prod", Request()) is not None
-    p.clock.wait(2)
+    tick(p.runs, "dev", Request())
+    assert tick(p.runs, "prod", Request()) is not None
+    p.core.clock.wait(2)
     push(p)
-    p.clock.wait(limits.PUBLISH_EVERY_S_MIN - 2)
-    tick(p, "dev", Request())
+    p.core.clock.wait(limits.PUBLISH_EVERY_S_MIN - 2)
+    tick(p.runs, "dev", Request())
     push(p)
-    tick(p, "prod", Request())
-    assert tick(p, "dev", Request()) is None
+    tick(p.runs, "prod", Request())
+    assert tick(p.runs, "dev", Request()) is None
     assert not Operations(p).status()["inbox"]
 
 
 def test_refused_rows_are_not_tried_with_every_push(p: Any) -> None:
     """If this fails, one bad row makes a whole partition be written again and again."""
     push(p)
-    tick(p, "dev", Request())
-    p.clock.wait(limits.PUBLISH_EVERY_S_MIN)
+    tick(p.runs, "dev", Request())
+    p.core.clock.wait(limits.PUBLISH_EVERY_S_MIN)
     push(p, 1000.0)
-    report = tick(p, "dev", Request())
+    report = tick(p.runs, "dev", Request())
     assert report is not None
     assert "dataset:prices" in report.rejected
     push(p)
-    assert tick(p, "dev", Request()) is None
+    assert tick(p.runs, "dev", Request()) is None
 
 
 def test_a_full_inbox_ends_the_pause(p: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, senders get 429 only because a stream pauses."""
     monkeypatch.setattr(watching, "INBOX_BATCHES_EARLY", 2)
     push(p)
-    tick(p, "dev", Request())
+    tick(p.runs, "dev", Request())
     push(p)
-    assert tick(p, "dev", Request()) is None
+    assert tick(p.runs, "dev", Request()) is None
     push(p)
-    assert tick(p, "dev", Request()) is not None
+    assert tick(p.runs, "dev", Request()) is not None
 
 
 def test_a_watch_wakes_when_the_pause_ends(p: Any) -> None:
@@ -143,11 +143,11 @@ def test_a_watch_wakes_when_the_pause_ends(p: Any) -> None:
             push(p)
             return  # woken by the push
         if len(seen) == 3:
-            p._interrupted.set()
-        p.clock.wait(seconds)
+            p.interrupts._interrupted.set()
+        p.core.clock.wait(seconds)
 
     p.pause = pause
-    assert watch(p, "dev", Request(), say=lambda _text: None, tell=lambda _report: None) == 0
+    assert watch(p.runs, "dev", Request(), say=lambda _text: None, tell=lambda _report: None) == 0
     assert seen[0] == (limits.PUBLISH_EVERY_S_MIN, 1)
     assert seen[1] == (limits.PUBLISH_EVERY_S_MIN, 1)
     assert seen[2][1] == 2

@@ -35,11 +35,13 @@ from sextant.kernel.nouns import (
 )
 from sextant.kernel.ports import Receipt, Write
 from sextant.ledger.log import Ledger
-from sextant.ledger.projections import PROJECTED, EnvCreated, Held
+from sextant.ledger.projections import PROJECTED, EnvCreated
+from sextant.kernel.nouns import Held
 from sextant.ledger.rebuild import projected
 from sextant.authorization.decide import Decision
 from sextant.release.machine import TRANSITIONS
-from sextant.release.releases import Releases, Verdict, still
+from sextant.release.releases import Releases, still
+from sextant.kernel.kinds import Verdict
 from sextant.stores.state import scratch
 from sextant.stores.state.sqlite import SqliteState
 
@@ -110,6 +112,8 @@ class World:
 class Thing:
     """A kind whose roll may fail, raise or die, whose undo may fail, and while which another driver
     may act."""
+
+    instant = False
 
     def __init__(self, world: World) -> None:
         self._world = world

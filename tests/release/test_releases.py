@@ -15,7 +15,8 @@ from sextant.kernel.nouns import Incident, Move, Need, Principal, Release, Signa
 from sextant.kernel.ports import Write
 from sextant.ledger.log import Ledger
 from sextant.authorization.decide import Decision
-from sextant.release.releases import Instant, Releases, Verdict
+from sextant.release.releases import Releases
+from sextant.kernel.kinds import Instant, Verdict
 from sextant.stores.state.sqlite import SqliteState
 
 ANN, BOB, EVE = (
@@ -36,6 +37,8 @@ class Data(Instant):
 
 class Slow:
     """Rolls out step by step; what a test wants to happen in between is in `during`."""
+
+    instant = False
 
     def __init__(self) -> None:
         self.during: Any = lambda: True

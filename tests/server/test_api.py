@@ -1,5 +1,7 @@
 """The door of the API, its sessions, its stream and its description, over real HTTP."""
 
+from sextant.kernel.nouns import SYSTEM
+from sextant.app import reports
 import http.client
 import json
 import socket
@@ -89,15 +91,15 @@ def test_a_token_that_is_no_good(serving: Serving, kind: str) -> None:
     """If this fails, a token opens the door that should not."""
     p = serving.platform
     made = p.access.create_token(
-        "ci", by=p.system, scopes=("ingest",) if kind == "other scope" else ()
+        "ci", by=SYSTEM, scopes=("ingest",) if kind == "other scope" else ()
     )
     token = made["secret"]
     if kind == "wrong":
         token = token[:-4] + "AAAA"
     if kind == "revoked":
-        p.access.revoke_token(made["id"], by=p.system)
+        p.access.revoke_token(made["id"], by=SYSTEM)
     if kind == "expired":
-        p.clock = ManualClock(p.clock.now_ns() + 91 * 86400 * 10**9)
+        p.clock = ManualClock(p.core.clock.now_ns() + 91 * 86400 * 10**9)
     found = ask(serving, "GET", "/api/v1/status", token=token)
     assert (found.status, found.json["code"]) == (
         (403, "SX-API-003") if kind == "other scope" else (401, "SX-API-001")
@@ -174,7 +176,7 @@ def test_a_session_needs_its_csrf_token(serving: Serving) -> None:
     """If this fails, a page of another site can act through somebody's browser."""
     p = serving.platform
     p.access.create_account(
-        "ann", "correct horse battery", by=p.system, role="operator", teams=("ops",)
+        "ann", "correct horse battery", by=SYSTEM, role="operator", teams=("ops",)
     )
     wrong = ask(
         serving, "POST", "/api/v1/session", body={"name": "ann", "password": "wrong wrong wrong"}
@@ -223,7 +225,7 @@ def test_a_session_needs_its_csrf_token(serving: Serving) -> None:
     csrf = again.json["csrf"]
     assert ask(serving, "DELETE", "/api/v1/session", Cookie=newer, X_CSRF_Token=csrf).status == 204
     assert ask(serving, "GET", "/api/v1/status", Cookie=newer).status == 401
-    p.access.disable_account("ann", by=p.system)
+    p.access.disable_account("ann", by=SYSTEM)
     assert ask(serving, "GET", "/api/v1/status", Cookie=mine).status == 401
     assert ask(serving, "DELETE", "/api/v1/session", Cookie=mine).status in (204, 401)
 
@@ -404,8 +406,14 @@ def test_a_slow_reader_holds_nobody_up(serving: Serving) -> None:
     answer.readline()
     p = serving.platform
     for number in range(60):  # more than fits into the buffers of a socket
-        p.report(
-            "dev", "release", "service:web", version=f"v{number}", message="x" * 20_000, by=p.system
+        reports.report(
+            p.core,
+            "dev",
+            "release",
+            "service:web",
+            version=f"v{number}",
+            message="x" * 20_000,
+            by=SYSTEM,
         )
     assert [json.loads(_event(answer)["data"])["data"]["version"] for _ in range(60)] == [
         f"v{number}" for number in range(60)
@@ -462,8 +470,11 @@ def test_the_first_token_is_made_once(shop: Shop) -> None:
         assert first
         assert platform.access.first() is None
         assert platform.access.grant(first["secret"])
-        assert first["secret"].encode() not in (platform.folder / "access.db").read_bytes()
-        assert (platform.folder / "access.db").stat().st_mode & 0o777 == 0o600
+        assert (
+            first["secret"].encode()
+            not in (platform.core.project.folder / "access.db").read_bytes()
+        )
+        assert (platform.core.project.folder / "access.db").stat().st_mode & 0o777 == 0o600
 
 
 def test_the_description_follows_from_the_code(shop: Shop, serving: Serving) -> None:
@@ -496,18 +507,18 @@ def test_a_name_is_no_membership(serving: Serving, kind: str) -> None:
             with pytest.raises(Denied):
                 p.access.create_token("bob", by=by, kind="person", role="operator")
         return
-    shop_team = p.manifest().teams[0]
+    shop_team = p.core.project.manifest().teams[0]
     made = p.access.create_token(shop_team.members[0], by=ann, kind=kind, role="operator")
     grant = p.access.grant(made["secret"])
     assert grant
-    assert p.who(grant.principal).teams == ()
+    assert p.core.authorization.who(grant.principal).teams == ()
 
 
 def test_a_token_of_anothers_name_is_refused(serving: Serving) -> None:
     """If this fails, the ledger says that the administrator did what a viewer did, and the viewer
     sees his tokens."""
     p = serving.platform
-    p.access.create_token("admin", by=p.system, role="admin")
+    p.access.create_token("admin", by=SYSTEM, role="admin")
     eve = Principal(name="tool", kind="token", role="viewer", root="eve")
     with pytest.raises(Denied):
         p.access.create_token("admin", by=eve)
@@ -563,11 +574,11 @@ def test_passwords_cannot_be_guessed_fast(serving: Serving) -> None:
 def test_a_revoked_token_ends_its_stream(serving: Serving) -> None:
     """If this fails, whoever was sent away goes on listening to all that happens."""
     p = serving.platform
-    made = p.access.create_token("ear", by=p.system)
+    made = p.access.create_token("ear", by=SYSTEM)
     link, answer = _lines(serving, "/api/v1/stream", made["secret"])
     assert answer.status == 200
-    p.access.revoke_token(made["id"], by=p.system)  # an event, which wakes the stream
-    p.report("dev", "release", "service:secret", version="v1", by=p.system)
+    p.access.revoke_token(made["id"], by=SYSTEM)  # an event, which wakes the stream
+    reports.report(p.core, "dev", "release", "service:secret", version="v1", by=SYSTEM)
     assert b"service:secret" not in answer.read(), "the stream has ended"
     link.close()
 
@@ -644,7 +655,11 @@ def test_a_body_that_nests_too_deep_is_refused(
 def test_a_backup_into_itself_is_refused(serving: Serving, shop: Shop) -> None:
     """If this fails, a backup copies itself into itself until the disk is full."""
     p = serving.platform
-    for folder in (p.folder / "backup", p.lake.root / "backup", p.blobs.root / "deep" / "backup"):
+    for folder in (
+        p.core.project.folder / "backup",
+        p.core.lake.root / "backup",
+        p.core.blobs.root / "deep" / "backup",
+    ):
         found = ask(
             serving,
             "POST",

@@ -85,7 +85,7 @@ def arguments(p: LocalPlatform, caller: str) -> dict[str, dict[str, Any]]:
         "trace_facts": {"trace": "0" * 32},
         "metric": {"name": "requests"},
         "collect": {"dry_run": True},
-        "backup": {"folder": str(p.root)},
+        "backup": {"folder": str(p.core.project.root)},
         "create_token": {"name": f"of-{caller}"},
         "revoke_token": {"token": "tok_none"},
         "hand_token": {"token": "tok_none", "person": "ann"},
@@ -176,7 +176,7 @@ def test_a_rule_can_forbid_every_write(shop: Shop, operation: Operation, where: 
         run(p)
         given = arguments(p, "root")
         shop.write(f'{OPS}\nsx.policy("no", when="verb == \'{operation.verb}\'", then="deny")\n')
-        p.load()
+        p.core.project.load()
         here: Platform = Operations(p)
         there = connect(serving.url, serving.token())
         before = p.ledger.size()

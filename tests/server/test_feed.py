@@ -1,6 +1,7 @@
 """The feed: what stands in the ledger stands in `ops`, however often and from wherever it is
 fed."""
 
+from sextant.kernel.nouns import SYSTEM
 import json
 from typing import Any
 
@@ -112,9 +113,13 @@ def test_the_ledger_becomes_tables(shop: Shop) -> None:
         incident = Incident(
             id="inc_1", title="web is down", assets=("service:web",), signals=(signal["id"],)
         )
-        p.state.commit(Write((), (p.event("incident.opened", "inc_1", incident, p.system, ""),)))
-        p.state.commit(
-            Write((), (p.event("incident.closed", "inc_1", {"id": "inc_1"}, p.system, ""),))
+        p.core.state.commit(
+            Write((), (p.core.events.make("incident.opened", "inc_1", incident, SYSTEM, ""),))
+        )
+        p.core.state.commit(
+            Write(
+                (), (p.core.events.make("incident.closed", "inc_1", {"id": "inc_1"}, SYSTEM, ""),)
+            )
         )
         telemetry = Telemetry()
         feed(p, telemetry).step()
@@ -183,7 +188,7 @@ def test_what_was_erased_goes(shop: Shop) -> None:
         seq = next(
             row["seq"] for row in telemetry.rows("events") if row["type"] == "check.reported"
         )
-        erase(p.state, seq, reason="asked to", actor="person:ann", ids=p.ids)
+        erase(p.core.state, seq, reason="asked to", actor="person:ann", ids=p.core.ids)
         one.step()
         assert f"ALTER TABLE fed.checks DELETE WHERE seq = {seq}" in telemetry.ran
         assert (
@@ -206,8 +211,10 @@ def test_an_entry_that_is_not_understood_does_not_stop_the_rest(
         one = feed(p, telemetry)
         original = one._follow
 
-        newer = p.event("signal.raised", "sig_1", msgspec.json.decode(_SIGNAL), p.system, "")
-        p.state.commit(Write((), (msgspec.structs.replace(newer, v=9),)))
+        newer = p.core.events.make(
+            "signal.raised", "sig_1", msgspec.json.decode(_SIGNAL), SYSTEM, ""
+        )
+        p.core.state.commit(Write((), (msgspec.structs.replace(newer, v=9),)))
 
         def follow(entry: Any, *rest: Any) -> None:
             if entry.envelope.type == "release.live":
@@ -241,8 +248,10 @@ def test_a_table_with_a_changed_file_is_not_shown(shop: Shop) -> None:
         run(p)
         _, tables, _, _ = live_tables(p)
         assert {one.damaged for one in tables} == {""}
-        version = p.versions.get("dataset:orders", p.versions.live_version("dev", "dataset:orders"))
-        path = p.lake.root / p.lake.files(version.locator)[0].path
+        version = p.core.versions.get(
+            "dataset:orders", p.core.versions.live_version("dev", "dataset:orders")
+        )
+        path = p.core.lake.root / p.core.lake.files(version.locator)[0].path
         data = bytearray(path.read_bytes())
         data[len(data) // 2] ^= 1
         path.chmod(0o600)

@@ -1,6 +1,7 @@
 """Events of an older version of their type, wherever they are read: a made-up `signal.raised` whose
 `message` was called `text` in version 1."""
 
+from sextant.kernel.nouns import SYSTEM
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,9 +57,11 @@ def old(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalPlatform]:
             "kind": "flood",
             "severity": "error",
             "text": TEXT,
-            "onset": p.clock.now_ns(),
+            "onset": p.core.clock.now_ns(),
         }
-        p.state.commit(Write((), (p.event("signal.raised", "sig_old", said, p.system, ""),)))
+        p.core.state.commit(
+            Write((), (p.core.events.make("signal.raised", "sig_old", said, SYSTEM, ""),))
+        )
     monkeypatch.setattr(upcast, "CURRENT", {"signal.raised": 2})
     monkeypatch.setattr(upcast, "UPCASTERS", {("signal.raised", 1): _renamed})
     with shop.open() as p:
@@ -66,22 +69,19 @@ def old(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalPlatform]:
 
 
 def raised(p: LocalPlatform) -> Any:
-    return entries(p.state.read, "events_of_type", ("signal.raised",))[0]
+    return entries(p.core.state.read, "events_of_type", ("signal.raised",))[0]
 
 
 def test_what_is_written_has_the_version_of_today(old: LocalPlatform) -> None:
     """An event of today would be sealed as version 1 and be changed once more when it is read."""
     assert raised(old).envelope.v == 1
     signal = {**raised(old).data, "id": "sig_new"}
-    for event in (
-        old.event("signal.raised", "sig_new", signal, old.system, ""),
-        old.releases._make("signal.raised", "sig_new", signal, "", "a"),
-        old.publisher._event("signal.raised", "sig_new", signal, old.system, ""),
-    ):
-        assert event.v == 2
-    old.state.commit(Write((), (event,)))
+    event = old.core.events.make("signal.raised", "sig_new", signal)
+    assert event.v == 2
+    assert old.core.events.signal("", "flood", "error", TEXT).v == 2
+    old.core.state.commit(Write((), (event,)))
     assert {s["message"] for s in Operations(old).signals().items} == {TEXT}
-    rebuild(old.state)
+    rebuild(old.core.state)
     assert {s["message"] for s in Operations(old).signals().items} == {TEXT}
     assert Operations(old).verify()["findings"] == []
 

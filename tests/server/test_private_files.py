@@ -96,21 +96,21 @@ def test_what_is_done_is_read_only(shop: Shop, tmp_path: Path, open_umask: None)
     with shop.open(executor="pool", clock=clock) as p:
         run(p)
         shop.edit("[1.0]", "[2.0]")
-        p.load()
+        p.core.project.load()
         run(p, stale=True)
-        done = [p.lake.root, p.blobs.root, p.folder / "bundles"]
+        done = [p.core.lake.root, p.core.blobs.root, p.core.project.folder / "bundles"]
         assert [path for one in done for path in changeable(one)] == []
-        files = {path for path in p.lake.root.rglob("*") if path.is_file()}
-        create(p, tmp_path / "backup")
+        files = {path for path in p.core.lake.root.rglob("*") if path.is_file()}
+        create(p.core, p.sealing, tmp_path / "backup")
         for name in ("lake", "blobs"):
             assert changeable(tmp_path / "backup" / name) == []
         clock.wait(60 * 86400)
         for _ in range(2):
             clock.wait(86400)
             assert Operations(p).collect()
-        left = {path for path in p.lake.root.rglob("*") if path.is_file()}
+        left = {path for path in p.core.lake.root.rglob("*") if path.is_file()}
         assert left < files
-        assert len(list((p.folder / "bundles").iterdir())) == 1
+        assert len(list((p.core.project.folder / "bundles").iterdir())) == 1
     (tmp_path / "restored").mkdir()
     restore(tmp_path / "backup", tmp_path / "restored")
     for name in ("lake", "blobs"):
@@ -144,7 +144,9 @@ def test_a_viewer_is_not_told_where_the_key_lies(shop: Shop) -> None:
         path = p.sealing.key_path
         places = [str(path), *map(str, p.sealing.witness_paths)]
         shown = ask(serving, "GET", "/api/v1/doctor", token=viewer)
-        assert [one for one in (*places, str(p.folder)) if one in shown.body.decode()] == []
+        assert [
+            one for one in (*places, str(p.core.project.folder)) if one in shown.body.decode()
+        ] == []
         assert places[0] in ask(serving, "GET", "/api/v1/doctor", token=admin).body.decode()
         path.chmod(0o644)
         for token, is_told in ((viewer, False), (admin, True)):

@@ -1,6 +1,7 @@
 """Bodies of pushed rows: every form comes to the same rows; what cannot be taken is named by row, and
 nothing that unpacks to gigabytes is unpacked."""
 
+from sextant.kernel.nouns import SYSTEM
 import json
 import struct
 from collections.abc import Iterator
@@ -275,15 +276,15 @@ def test_a_large_batch_is_kept_as_a_blob(shop: Shop, monkeypatch: pytest.MonkeyP
         ops = Operations(p)
         rows = [{"id": f"{n}", "at": f"2026-01-0{n % 2 + 1}T08:00:00Z"} for n in range(50)]
         ops.push("prices", rows)
-        ((_, _, _, body, blob, _, _),) = p.state.read("inbox_waiting", ("dataset:prices", 9))
-        assert (bytes(body), p.blobs.has(blob)) == (b"", True)
+        ((_, _, _, body, blob, _, _),) = p.core.state.read("inbox_waiting", ("dataset:prices", 9))
+        assert (bytes(body), p.core.blobs.has(blob)) == (b"", True)
         clock.wait(100_000)
-        collect(p)
+        collect(p.core, p.runs.bundles)
         run(p)
         assert ops.count("prices")["rows"] == 50
         clock.wait(100_000)
-        collect(p)
-        assert not p.blobs.has(blob), "its rows lie in others"
+        collect(p.core, p.runs.bundles)
+        assert not p.core.blobs.has(blob), "its rows lie in others"
 
 
 def test_more_rows_than_one_write_moves_are_folded(
@@ -309,12 +310,12 @@ def test_a_column_in_the_middle_does_not_shift_kept_rows(shop: Shop) -> None:
     with shop.open() as p:
         ops = Operations(p)
         ops.push("notes", [{"text": "a", "n": 1}])
-        p.inbox.fold(p.manifest(), p.system)
+        p.runs.inbox.fold(p.core.project.manifest(), SYSTEM)
         ops.push("notes", [{"text": "b", "n": 2}])
         shop.edit(
             '"text": "string", "n": "float64"', '"more": "string", "n": "float64", "text": "string"'
         )
-        p.load()
+        p.core.project.load()
         ops.push("notes", [{"text": "c", "n": 3, "more": "x"}])
         run(p)
         shown = ops.show("notes")["sample"]
@@ -404,7 +405,7 @@ def test_a_bad_row_of_a_file_is_named_by_its_line(
         other.write_bytes(content)
         pushed(shop, "notes", str(other), capfd=capfd, exits=2)
     with shop.open() as p:
-        assert p.state.read("inbox_waits")[0][2] == 3
+        assert p.core.state.read("inbox_waits")[0][2] == 3
 
 
 def test_a_file_is_pushed_at_a_server(
@@ -442,10 +443,10 @@ def test_a_large_body_waits_for_its_turn(shop: Shop, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(inbox, "PUSHES_LARGE_WAIT_S", 0.0)
     shop.write(OPS)
     with shop.open() as p:
-        while p.inbox._large.acquire(blocking=False):
+        while p.runs.inbox._large.acquire(blocking=False):
             pass
         with pytest.raises(SextantError) as caught:
             Operations(p).push("notes", [{"text": "x"}])
         assert caught.value.code == "SX-STREAM-031"
-        p.inbox._large.release()
+        p.runs.inbox._large.release()
         Operations(p).push("notes", [{"text": "x"}])

@@ -80,7 +80,9 @@ def test_a_scheduler_outlives_a_defect(shop: Shop, monkeypatch: pytest.MonkeyPat
         )
     )
     try:
-        monkeypatch.setattr(one.platform, "pause", lambda _: seen.append(one.health()["failing"]))
+        monkeypatch.setattr(
+            one.platform.interrupts, "pause", lambda _: seen.append(one.health()["failing"])
+        )
         seen: list[list[str]] = []
         one._schedule()
         assert again.is_set()
@@ -97,8 +99,8 @@ def test_every_waiting_thread_is_woken(shop: Shop) -> None:
     there waits for half a minute."""
     shop.write(_OPS)
     with shop.open() as p:
-        p.nudge()
-        threads = [threading.Thread(target=p.pause, args=(60,)) for _ in range(3)]
+        p.interrupts.nudge()
+        threads = [threading.Thread(target=p.interrupts.pause, args=(60,)) for _ in range(3)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -111,7 +113,7 @@ def test_threads_that_publish_do_not_see_each_others_drafts(shop: Shop) -> None:
     about to write."""
     shop.write(_OPS)
     with shop.open() as p:
-        versions: Versions = p.versions
+        versions: Versions = p.core.versions
         mine = Version(asset="dataset:orders", digest="aa" * 32)
         versions.announce([mine])
         other = threading.Thread(target=versions.announce, args=((),))
@@ -127,8 +129,8 @@ def test_one_interruption_is_enough_where_nothing_runs(shop: Shop, number: int) 
     cut off instead of stopped."""
     shop.write(_OPS)
     with shop.open() as p:
-        with p.interruptible(), p.stoppable():
+        with p.interrupts.interruptible(), p.interrupts.stoppable():
             os.kill(os.getpid(), number)
-            assert p.interrupted(), "a run looks by itself"
-        with pytest.raises(KeyboardInterrupt), p.interruptible():
+            assert p.interrupts.interrupted(), "a run looks by itself"
+        with pytest.raises(KeyboardInterrupt), p.interrupts.interruptible():
             os.kill(os.getpid(), number)

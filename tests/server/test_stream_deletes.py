@@ -1,5 +1,6 @@
 """A pushed row that is deleted is gone wherever it lies, until its key is pushed again."""
 
+from sextant.kernel.nouns import SYSTEM
 from typing import Any
 
 import pytest
@@ -27,12 +28,12 @@ def row(id_: str, day: int, price: float = 1.0) -> dict[str, Any]:
 
 def content(p: LocalPlatform, name: str) -> dict[str, list[tuple[str, str, float]]]:
     """Return partition -> (id, day, price) of what a run would make of the pushed rows."""
-    manifest = p.manifest()
+    manifest = p.core.project.manifest()
     table = manifest.asset(f"dataset:{name}").table  # type: ignore[union-attr]
     assert table is not None
     out = {}
-    for partition, blobs in p.inbox.parts(manifest)[f"dataset:{name}"].items():
-        parts = [(one, p.blobs.get(one)) for one in blobs]
+    for partition, blobs in p.runs.inbox.parts(manifest)[f"dataset:{name}"].items():
+        parts = [(one, p.core.blobs.get(one)) for one in blobs]
         made = streams.fold(table.columns, parts, table.key).to_pylist()
         out[partition] = [(one["id"], f"{one['at']:%Y-%m-%d}", one["price"]) for one in made]
     return out
@@ -61,7 +62,7 @@ def test_a_key_of_several_columns_is_deleted_by_its_value(shop: Shop) -> None:
     with shop.open() as p:
         ops = Operations(p)
         ops.push("pairs", [{"a": 1, "b": "1.10"}, {"a": 1, "b": "2"}])
-        p.inbox.fold(p.manifest(), p.system)
+        p.runs.inbox.fold(p.core.project.manifest(), SYSTEM)
         ops.push("pairs", [{"a": 1, "b": 1.1, "_deleted": True}])
         run(p)
         assert [str(one["b"]) for one in ops.show("pairs")["sample"]] == ["2.00"]
@@ -85,7 +86,7 @@ def test_a_deletion_that_says_no_key_is_refused(
         with pytest.raises(BadRows) as caught:
             Operations(p).push(name, [bad])
         assert [(one.row, one.column) for one in caught.value.rows] == [(0, column)]
-        assert not p.state.read("inbox_waits")
+        assert not p.core.state.read("inbox_waits")
 
 
 _rows = st.tuples(
@@ -141,7 +142,7 @@ def test_pushes_moves_and_deletions_leave_what_a_dict_holds(
                         pushed.append({"id": own + id_, "_deleted": True})
                         oracle.pop(own + id_, None)
                 Operations(p).push(name, pushed)
-            p.inbox.fold(p.manifest(), p.system)
+            p.runs.inbox.fold(p.core.project.manifest(), SYSTEM)
             there = [
                 (id_, (day, price))
                 for partition, rows in content(p, name).items()
@@ -165,11 +166,11 @@ def test_the_index_of_keys_says_where_the_rows_are(
         ops = Operations(p)
         for day in (1, 2, 3):
             ops.push("prices", [row(id_, day) for id_ in "abcde"])
-            p.inbox.fold(p.manifest(), p.system)
+            p.runs.inbox.fold(p.core.project.manifest(), SYSTEM)
         ops.push("prices", [{"id": id_, "_deleted": True} for id_ in "abc"])
-        p.inbox.fold(p.manifest(), p.system)
+        p.runs.inbox.fold(p.core.project.manifest(), SYSTEM)
         marks = [streams.key_digest(("id",), (id_,)) or b"" for id_ in "abcde"]
-        found = p.state.read("inbox_keys", ("dataset:prices", *marks, *[b""] * 45))
+        found = p.core.state.read("inbox_keys", ("dataset:prices", *marks, *[b""] * 45))
         assert sorted((bytes(mark), day) for mark, day in found) == sorted(
             (mark, "2026-01-03") for mark in marks[3:]
         )

@@ -1,6 +1,7 @@
 """The key of a stream holds over the whole table: the last row that was pushed for it is the only
 one, wherever it belongs."""
 
+from sextant.kernel.nouns import SYSTEM
 from collections import defaultdict
 from typing import Any
 
@@ -37,16 +38,16 @@ def sent(columns: streams.Columns, rows: list[dict[str, Any]]) -> list[streams.R
 
 def content(p: LocalPlatform) -> dict[str, list[tuple[Any, ...]]]:
     """Return partition -> (id, price) of what a run would make of the pushed rows."""
-    manifest = p.manifest()
+    manifest = p.core.project.manifest()
     table = manifest.asset(DATASET).table  # type: ignore[union-attr]
     assert table is not None
     return {
         partition: sorted(
             ((one["id"], one["price"]) for one in made.to_pylist()), key=lambda pair: str(pair)
         )
-        for partition, blobs in p.inbox.parts(manifest)[DATASET].items()
+        for partition, blobs in p.runs.inbox.parts(manifest)[DATASET].items()
         for made in [
-            streams.fold(table.columns, [(one, p.blobs.get(one)) for one in blobs], table.key)
+            streams.fold(table.columns, [(one, p.core.blobs.get(one)) for one in blobs], table.key)
         ]
     }
 
@@ -80,7 +81,7 @@ def test_the_same_rows_pushed_again_come_last_again(shop: Shop) -> None:
         for price in (1.0, 2.0, 1.0):
             ops.push("prices", [row("a", 1, price)])
             ops.push("notes", [{"id": "a", "text": "x"}])
-            p.inbox.fold(p.manifest(), p.system)
+            p.runs.inbox.fold(p.core.project.manifest(), SYSTEM)
         assert content(p) == {"2026-01-01": [("a", 1.0)]}
         run(p)
         assert ops.count("notes")["rows"] == 3
@@ -95,7 +96,7 @@ def test_a_clock_that_is_set_back_does_not_turn_pushes_around(shop: Shop) -> Non
         Operations(one).push("prices", [row("a", 1, 1.0)])
         clock.set(clock.now_ns() - 60 * NS)
         Operations(other).push("prices", [row("a", 2, 2.0)])
-        other.inbox.fold(other.manifest(), other.system)
+        other.runs.inbox.fold(other.core.project.manifest(), SYSTEM)
         assert content(one) == {"2026-01-02": [("a", 2.0)]}
 
 
@@ -115,25 +116,25 @@ def test_rows_without_a_key_and_tables_without_partitions_do_not_move(shop: Shop
             "2026-01-02": [(None, 1.0), (None, 1.0)],
         }, "the checks refuse them, and say so"
         assert ops.count("notes")["rows"] == 2
-        assert not p.state.read("inbox_keys", ("dataset:notes", *[b""] * 50))
+        assert not p.core.state.read("inbox_keys", ("dataset:notes", *[b""] * 50))
 
 
 def test_a_partition_from_which_nothing_moved_keeps_its_digest(shop: Shop) -> None:
     """If this fails, an upgrade, or rows for another day, computes everything again."""
     shop.write(OPS)
     with shop.open() as p:
-        table = p.manifest().asset(DATASET).table  # type: ignore[union-attr]
+        table = p.core.project.manifest().asset(DATASET).table  # type: ignore[union-attr]
         assert table is not None
         body = b'[["a","2026-01-01T08:00:00Z",1.0],["b","2026-01-01T08:00:00Z",1.0]]'
-        blob = p.blobs.put(body)
+        blob = p.core.blobs.put(body)
         earlier = Statement("inbox_part_add", (DATASET, "2026-01-01", "inb_01J0", blob, 2))
-        p.state.commit(Write((earlier,)))
+        p.core.state.commit(Write((earlier,)))
         run(p)
         ops = Operations(p)
         ops.push("prices", [row("c", 2)])
         report = run(p)
         assert report.computed == 2, "the second day, and its value"
-        assert p.runs.scene("dev", p.manifest()).pushed[DATASET][
+        assert p.runs.plans.scene("dev", p.core.project.manifest()).pushed[DATASET][
             "2026-01-01"
         ] == keys.pushed_digest([blob])
         ops.push("prices", [row("a", 2, 9.0)])
@@ -146,14 +147,14 @@ def test_duplicates_of_an_earlier_release_go_with_the_next_push(shop: Shop) -> N
     ever."""
     shop.write(OPS)
     with shop.open() as p:
-        table = p.manifest().asset(DATASET).table  # type: ignore[union-attr]
+        table = p.core.project.manifest().asset(DATASET).table  # type: ignore[union-attr]
         assert table is not None
         for day in (1, 2):
             body = b'[["a","2026-01-0%dT08:00:00Z",1.0]]' % day
-            part = (DATASET, f"2026-01-0{day}", "inb_01J0", p.blobs.put(body), 1)
-            p.state.commit(Write((Statement("inbox_part_add", part),)))
+            part = (DATASET, f"2026-01-0{day}", "inb_01J0", p.core.blobs.put(body), 1)
+            p.core.state.commit(Write((Statement("inbox_part_add", part),)))
         Operations(p).push("prices", [row("a", 3, 2.0)])
-        p.inbox.fold(p.manifest(), p.system)
+        p.runs.inbox.fold(p.core.project.manifest(), SYSTEM)
         assert content(p) == {"2026-01-01": [], "2026-01-02": [], "2026-01-03": [("a", 2.0)]}
 
 
@@ -163,19 +164,19 @@ def test_another_process_folds_at_the_same_time(shop: Shop, monkeypatch: Any) ->
     with shop.open() as p, shop.open("bob") as q:
         ops = Operations(p)
         ops.push("prices", [row("a", 1)])
-        p.inbox.fold(p.manifest(), p.system)
+        p.runs.inbox.fold(p.core.project.manifest(), SYSTEM)
         ops.push("prices", [row("a", 2)], batch="b2")
-        commit = p.state.commit
+        commit = p.core.state.commit
 
         def overtaken(write: Write) -> Any:
             if any(one.name == "inbox_fold" for one in write.statements):
-                monkeypatch.setattr(p.state, "commit", commit)
-                q.inbox.fold(q.manifest(), q.system)
+                monkeypatch.setattr(p.core.state, "commit", commit)
+                q.runs.inbox.fold(q.core.project.manifest(), SYSTEM)
                 Operations(q).push("prices", [row("a", 3)], batch="b3")
             return commit(write)
 
-        monkeypatch.setattr(p.state, "commit", overtaken)
-        p.inbox.fold(p.manifest(), p.system)
+        monkeypatch.setattr(p.core.state, "commit", overtaken)
+        p.runs.inbox.fold(p.core.project.manifest(), SYSTEM)
         assert content(p) == {"2026-01-01": [], "2026-01-02": [], "2026-01-03": [("a", 1.0)]}
 
 
@@ -187,22 +188,22 @@ def test_two_processes_fold_different_batches_at_the_same_time(
     shop.write(OPS)
     monkeypatch.setattr(inbox, "FOLD_BATCHES_MAX", 1)
     with shop.open() as p, shop.open("bob") as q:
-        ops, asset = Operations(p), p.asset(DATASET)
+        ops, asset = Operations(p), p.core.assets.find(DATASET)
         ops.push("prices", [row("a", 1)])
-        p.inbox.fold(p.manifest(), p.system)
+        p.runs.inbox.fold(p.core.project.manifest(), SYSTEM)
         ops.push("prices", [row("a", 2)])
-        commit = p.state.commit
+        commit = p.core.state.commit
 
         def overtaken(write: Write) -> Any:
-            monkeypatch.setattr(p.state, "commit", commit)
+            monkeypatch.setattr(p.core.state, "commit", commit)
             body = b'[["a","2026-01-03T08:00:00Z",1.0]]'
             late = (DATASET, "person:bob", "late", "bat_0", 1, body, "", "", "person:bob", 1)
-            q.state.commit(Write((Statement("inbox_add", late, 1),)))
-            assert q.inbox._fold_some(asset, q.system) == 1
+            q.core.state.commit(Write((Statement("inbox_add", late, 1),)))
+            assert q.runs.inbox._fold_some(asset, SYSTEM) == 1
             return commit(write)
 
-        monkeypatch.setattr(p.state, "commit", overtaken)
-        p.inbox.fold(p.manifest(), p.system)
+        monkeypatch.setattr(p.core.state, "commit", overtaken)
+        p.runs.inbox.fold(p.core.project.manifest(), SYSTEM)
         assert content(p) == {"2026-01-01": [], "2026-01-02": [("a", 1.0)], "2026-01-03": []}
 
 
@@ -276,7 +277,7 @@ def test_all_partitions_together_are_the_last_row_of_each_key(
                         oracle[run_ + id_] = (day, float(price))
                         pushed.append(row(run_ + id_, day, float(price)))
                 Operations(p).push("prices", pushed)
-            p.inbox.fold(p.manifest(), p.system)
+            p.runs.inbox.fold(p.core.project.manifest(), SYSTEM)
             found = content(p)
             assert {
                 id_: (int(day[-1]), price)

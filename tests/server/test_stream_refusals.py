@@ -1,6 +1,8 @@
 """Batches that were acknowledged and cannot become rows: named, kept, dropped by a command; nothing
 else waits for them."""
 
+from sextant.kernel.nouns import SYSTEM
+from seen import views
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -31,9 +33,9 @@ def row(id_: str, price: str = "1.00", day: int = 1) -> dict[str, Any]:
 
 def smuggle(p: LocalPlatform, batch: str, body: bytes, rows: int = 1) -> None:
     """Put a batch into the inbox that an earlier release took without looking so closely."""
-    who, now = "person:eve", p.clock.now_ns()
-    values = (DATASET, who, batch, p.ids.new("bat"), rows, body, "", "", who, now)
-    p.state.commit(Write((Statement("inbox_add", values, 1),)))
+    who, now = "person:eve", p.core.clock.now_ns()
+    values = (DATASET, who, batch, p.core.ids.new("bat"), rows, body, "", "", who, now)
+    p.core.state.commit(Write((Statement("inbox_add", values, 1),)))
 
 
 def too_large(p: LocalPlatform, batch: str = "bad") -> None:
@@ -41,7 +43,7 @@ def too_large(p: LocalPlatform, batch: str = "bad") -> None:
 
 
 def refused(p: LocalPlatform) -> list[str]:
-    return [one["message"] for one in p.views.signals(kind="push.refused", open_only=True).items]
+    return [one["message"] for one in views(p).signals(kind="push.refused", open_only=True).items]
 
 
 @pytest.fixture
@@ -69,7 +71,7 @@ def test_a_value_that_cannot_be_stored_refuses_its_batch_when_it_is_pushed(
     with pytest.raises(BadData) as caught:
         Operations(platform).push("prices", [row("a"), row("b") | bad])
     assert "row 1, column" in caught.value.message
-    assert not platform.state.read("inbox_waits")
+    assert not platform.core.state.read("inbox_waits")
 
 
 def test_a_decimal_is_stored_as_its_value_whatever_its_spelling(platform: LocalPlatform) -> None:
@@ -151,7 +153,7 @@ def test_a_batch_is_tried_again_when_the_declaration_changes(
     run(p)
     assert len(refused(p)) == 1
     shop.edit("decimal(5,2)", "decimal(9,2)")
-    p.load()
+    p.core.project.load()
     run(p)
     assert refused(p) == []
     assert Operations(p).count("prices")["rows"] == 1
@@ -160,8 +162,8 @@ def test_a_batch_is_tried_again_when_the_declaration_changes(
 def test_what_an_earlier_release_folded_names_its_column(platform: LocalPlatform) -> None:
     """If this fails, a partition that cannot be stored says neither where nor what to do."""
     p, ops = platform, Operations(platform)
-    blob = p.blobs.put(b'[["a","2026-01-01T08:00:00Z","1234567.00"]]')
-    p.state.commit(
+    blob = p.core.blobs.put(b'[["a","2026-01-01T08:00:00Z","1234567.00"]]')
+    p.core.state.commit(
         Write((Statement("inbox_part_add", (DATASET, "2026-01-01", "inb_01J0", blob, 1)),))
     )
     (failed,) = run(p).failed
@@ -177,7 +179,7 @@ def test_a_body_that_is_no_longer_a_row_is_refused(shop: Shop, platform: LocalPl
     p = platform
     Operations(p).push("prices", [row("a")])
     shop.edit('"id": "string"', '"id": "int64"')
-    p.load()
+    p.core.project.load()
     run(p)
     assert "columns that the stream has now" in refused(p)[0]
 
@@ -191,7 +193,7 @@ def test_rows_that_cannot_be_read_hold_up_their_own_dataset_only(
     smuggle(p, "old", b'[["a","2026-01-01T08:00:00Z","1.00"]]')
     run(p)
     shop.edit('"id": "string", "at"', '"id": "int64", "at"')
-    p.load()
+    p.core.project.load()
     ops.push("prices", [row("a") | {"id": 1}])
     ops.push("notes", [{"text": "x"}])
     for _ in range(2):
@@ -201,7 +203,7 @@ def test_rows_that_cannot_be_read_hold_up_their_own_dataset_only(
     assert "columns that the stream has now" in signal["message"]
     assert ops.status()["inbox"][0]["batches"] == 1
     shop.edit('"id": "int64", "at"', '"id": "string", "at"')
-    p.load()
+    p.core.project.load()
     run(p)
     assert ops.signals(kind="push.stalled", open_only=True).items == []
 
@@ -220,7 +222,7 @@ def test_who_may_drop(shop: Shop) -> None:
             answer = ask(serving, "POST", f"{path}/drop", token=token, body=body)
             assert answer.status == 403
         assert len(refused(p)) == 1
-        made = p.access.create_token("till", by=p.system, role="operator", teams=("ops",))
+        made = p.access.create_token("till", by=SYSTEM, role="operator", teams=("ops",))
         answer = ask(serving, "POST", f"{path}/drop", token=made["secret"], body=body)
         assert (answer.status, answer.json["dropped"]) == (200, True)
         assert refused(p) == []

@@ -113,7 +113,7 @@ def test_a_bad_row_refuses_its_batch_whole(shop: Shop, monkeypatch: pytest.Monke
         for wrong in ([], rows(*[1.0] * 11)):
             with pytest.raises(UsageError):
                 ops.push("prices", wrong)
-        assert not p.state.read("inbox_waits")
+        assert not p.core.state.read("inbox_waits")
 
 
 def test_the_gate_holds_for_pushed_rows(shop: Shop) -> None:
@@ -165,7 +165,7 @@ def test_many_small_batches_become_few_blobs(shop: Shop, monkeypatch: pytest.Mon
         for number in range(10):
             ops.push("notes", [{"text": f"{number}"}])
             run(p)
-        assert len(p.state.read("inbox_parts", ("dataset:notes",))) <= 3
+        assert len(p.core.state.read("inbox_parts", ("dataset:notes",))) <= 3
         assert sorted(row["text"] for row in ops.show("notes", limit=20)["sample"]) == [
             str(number) for number in range(10)
         ]

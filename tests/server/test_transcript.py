@@ -1,6 +1,7 @@
 """One transcript on two platforms: every command in the project's folder and at a server, with the
 same words, codes and answers."""
 
+from sextant.kernel.nouns import SYSTEM
 import io
 import json
 import re
@@ -63,7 +64,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Side, Side,
         (folder / name / "sextant.toml").write_text('module = "ops"\nenvironment = "dev"\n')
         (folder / name / "ops.py").write_text(_OPS)
     with LocalPlatform.open(folder / "here") as platform:  # the same history
-        platform.access.create_token("ann", by=platform.system, kind="person", role="admin")
+        platform.access.create_token("ann", by=SYSTEM, kind="person", role="admin")
     with LocalPlatform.open(folder / "there") as platform, serve(platform) as serving:
         patch.setenv("SEXTANT_TOKEN", serving.token(kind="person", name="ann"))
         yield (

@@ -1,5 +1,6 @@
 """One person answers for every token: attacks by who has a token of his own, over the network."""
 
+from sextant.kernel.nouns import SYSTEM
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -163,23 +164,23 @@ def test_a_child_ends_with_those_it_was_made_with(serving: Serving) -> None:
     """If this fails, who was sent away keeps a token that he made in time."""
     p = serving.platform
     ann = serving.platform.access.create_token(
-        "ann", by=p.system, kind="person", role="operator", days=30
+        "ann", by=SYSTEM, kind="person", role="operator", days=30
     )
     child = secret(make(serving, ann["secret"], "ci", role="operator"))
     grandchild = secret(make(serving, child, "ci-2", role="operator", days=365))
     assert [open_door(serving, one) for one in (child, grandchild)] == [200, 200]
-    now = p.clock.now_ns()
+    now = p.core.clock.now_ns()
     p.clock = ManualClock(now + 31 * DAY_NS)
     assert [open_door(serving, one) for one in (child, grandchild)] == [401, 401], "she has ended"
     p.clock = ManualClock(now)
-    p.access.revoke_token(ann["id"], by=p.system)
+    p.access.revoke_token(ann["id"], by=SYSTEM)
     assert [open_door(serving, one) for one in (child, grandchild)] == [401, 401]
 
 
 def test_a_disabled_account_takes_its_tokens_along(serving: Serving) -> None:
     """If this fails, a leaver's tokens, and what they made, go on."""
     p = serving.platform
-    p.access.create_account("ann", "correct horse battery", by=p.system, role="operator")
+    p.access.create_account("ann", "correct horse battery", by=SYSTEM, role="operator")
     signed = ask(
         serving,
         "POST",
@@ -196,11 +197,11 @@ def test_a_disabled_account_takes_its_tokens_along(serving: Serving) -> None:
         X_CSRF_Token=signed.json["csrf"],
     )
     child = make(serving, secret(made), "ci-2", role="operator")
-    p.access.disable_account("ann", by=p.system)
+    p.access.disable_account("ann", by=SYSTEM)
     assert [open_door(serving, secret(one)) for one in (made, child)] == [401, 401]
-    p.access.hand_token(made.json["id"], "bob", by=p.system)
+    p.access.hand_token(made.json["id"], "bob", by=SYSTEM)
     assert [open_door(serving, secret(one)) for one in (made, child)] == [200, 200], "CI goes on"
-    roots = {t["name"]: t["root"] for t in p.access.tokens(p.system)}
+    roots = {t["name"]: t["root"] for t in p.access.tokens(SYSTEM)}
     assert (roots["ci"], roots["ci-2"]) == ("bob", "bob")
     actors = [e["actor"] for e in Operations(p).events(type="token.handed").items]
     assert actors == ["system:sextant"]
@@ -209,7 +210,7 @@ def test_a_disabled_account_takes_its_tokens_along(serving: Serving) -> None:
 def test_nobody_gives_a_scope_or_a_day_that_he_has_not(serving: Serving) -> None:
     """If this fails, a token for one thing makes one for everything, for ever."""
     p = serving.platform
-    short = p.access.create_token("ci", by=p.system, role="operator", scopes=("api",), days=2)
+    short = p.access.create_token("ci", by=SYSTEM, role="operator", scopes=("api",), days=2)
     assert make(serving, short["secret"], "asks", scopes=["query"]).status == 403
     assert make(serving, short["secret"], "boss", role="admin").status == 403
     child = make(serving, short["secret"], "more", role="operator", days=700)
@@ -359,11 +360,11 @@ def test_noise_does_not_hide_who_made_something(serving: Serving) -> None:
     assert ask(serving, "POST", "/api/v1/environments", token=ann, body=body).status == 200
     assert report(serving, ann, "service:free") == 200
     noise = [
-        p.event(type_, subject, {}, Principal(name="eve"), "")
+        p.core.events.make(type_, subject, {}, Principal(name="eve"), "")
         for type_, subject in (("decision.denied", "keep"), ("release.reported", "service:free"))
         for _ in range(10_050)
     ]
-    p.state.commit(Write((), tuple(noise)))
+    p.core.state.commit(Write((), tuple(noise)))
     assert ask(serving, "DELETE", "/api/v1/environments/keep", token=eve).status == 403
     assert report(serving, eve, "service:free", upstream=["dataset:orders"]) == 200
     assert report(serving, eve, "service:free", owner="web") == 403
@@ -374,7 +375,7 @@ def test_entries_of_others_cannot_be_written_under_the_ledgers_subjects(serving:
     environment that is called as a signal hides who raised it."""
     p, ann = serving.platform, person(serving, "ann")
     assert report(serving, ann, "ledger:keys") == 400
-    signal = p.ids.new("sig")
+    signal = p.core.ids.new("sig")
     body = {"name": signal, "parent": "dev"}
     answer = ask(serving, "POST", "/api/v1/environments", token=ann, body=body)
     assert (answer.status, answer.json["code"]) == (400, "SX-ENV-002")
@@ -394,12 +395,12 @@ def test_rows_are_for_every_environment(serving: Serving) -> None:
 def test_a_flood_of_refusals_stays_small(serving: Serving) -> None:
     """If this fails, whoever is refused fills the ledger, which is never pruned."""
     p, eve = serving.platform, person(serving, "eve")
-    p.clock = ManualClock(p.clock.now_ns())
+    p.clock = ManualClock(p.core.clock.now_ns())
     assert report(serving, person(serving, "ann"), "service:pay", owner="ops") == 200
     for _ in range(30):
         assert report(serving, eve, "service:pay") == 403
     assert len(Operations(p).events(type="decision.denied").items) == 1
-    p.clock.set(p.clock.now_ns() + 61 * 10**9)
+    p.core.clock.set(p.core.clock.now_ns() + 61 * 10**9)
     assert report(serving, eve, "service:pay") == 403
     newest = Operations(p).events(type="decision.denied").items[0]
     assert newest["data"]["times_before"] == 29
@@ -426,11 +427,11 @@ def test_a_resumed_run_is_still_of_who_started_it(
         raise KeyboardInterrupt
 
     with shop.open(who="root") as p:
-        monkeypatch.setattr(p.publisher, "publish", dies)
+        monkeypatch.setattr(p.runs.publisher, "publish", dies)
         with pytest.raises(KeyboardInterrupt):
             Operations(p, agent).run(env="prod", assets=["orders"])
     with shop.open(who="root") as p:
-        p.runs.resume_crashed("prod", by=p.system)
+        p.runs.resuming.resume_crashed("prod", by=SYSTEM)
         (release,) = Operations(p).releases(env="prod", state="waiting").items
         assert release["by"] == "agent:helper for ann"
         with pytest.raises(Denied):
@@ -489,11 +490,11 @@ def test_tokens_of_earlier_releases_get_a_person_or_stop(shop: Shop) -> None:
                     kind_, _, rest = by.partition(":")
                     maker, _, behalf = rest.partition(" for ")
                     actor = Principal(name=maker, kind=kind_, on_behalf_of=behalf)  # type: ignore[arg-type]
-                    event = p.event("token.created", name, {"id": name}, actor, "")
-                    p.state.commit(Write((), (event,)))
+                    event = p.core.events.make("token.created", name, {"id": name}, actor, "")
+                    p.core.state.commit(Write((), (event,)))
         db.close()
-        access = Access(p)
-        tokens = {one["id"]: one for one in access.tokens(p.system)}
+        access = Access(p.core)
+        tokens = {one["id"]: one for one in access.tokens(SYSTEM)}
         assert {name: one["root"] for name, one in tokens.items() if one["root"]} == {
             "ann": "ann",
             "ci": "ann",
@@ -503,12 +504,12 @@ def test_tokens_of_earlier_releases_get_a_person_or_stop(shop: Shop) -> None:
         stopped = {name for name, one in tokens.items() if one["stopped"]}
         assert stopped == {"first", "shed", "orphan", "unsaid"}
         assert {one["id"] for one in access.without_person()} == stopped
-        access.revoke_token("ci", by=p.system)
-        assert {one["id"] for one in access.tokens(p.system) if one["stopped"]} == {
+        access.revoke_token("ci", by=SYSTEM)
+        assert {one["id"] for one in access.tokens(SYSTEM) if one["stopped"]} == {
             *stopped,
             "ci",
             "ci-2",
             "helper",
         }, "they hang on what they were made with"
-        assert access.hand_token("first", "root", by=p.system)["stopped"] == ""
+        assert access.hand_token("first", "root", by=SYSTEM)["stopped"] == ""
         access.close()

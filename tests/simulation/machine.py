@@ -9,6 +9,9 @@ The oracle computes what each derived partition should hold from the live rows o
 plain Python; `World.compare_with_an_empty_platform` holds it against a platform that has no past.
 """
 
+from sextant.kernel.nouns import SYSTEM
+from seen import views
+from sextant.app import environments
 import contextlib
 import os
 import random
@@ -24,7 +27,7 @@ from unittest import mock
 import msgspec
 from shop_project import load_here
 
-from sextant.app import platform as composition
+from sextant.project import current as composition
 from sextant.project.config import read_config
 from sextant.app.platform import LocalPlatform
 from sextant.engine import history, leases
@@ -126,14 +129,14 @@ class Gate:
     """What every write of one process to the state passes: here it dies, or stands still."""
 
     def __init__(self, p: LocalPlatform) -> None:
-        self._submit, self._flush = p.state.submit, p.state.flush
+        self._submit, self._flush = p.core.state.submit, p.core.state.flush
         self._count = self._at = 0
         self._fate = ""
         self.dead = False
         self.paused, self.goes_on = threading.Event(), threading.Event()
-        p.state.submit = self.submit  # type: ignore[method-assign]
-        p.state.commit = lambda write: self.submit(write).result()  # type: ignore[method-assign]
-        p.state.flush = self.flush  # type: ignore[method-assign]
+        p.core.state.submit = self.submit  # type: ignore[method-assign]
+        p.core.state.commit = lambda write: self.submit(write).result()  # type: ignore[method-assign]
+        p.core.state.flush = self.flush  # type: ignore[method-assign]
 
     def arm(self, fate: str, at: int) -> None:
         """fate  at the `at`th write from now: "lost" (dies before it), "written" (dies after it),
@@ -198,7 +201,7 @@ class Actor:
         """Run a command as a new process of this person would, and return what it answered."""
         self.world.acts(self)
         try:
-            self.p.load()
+            self.p.core.project.load()
             return Answer(result=command.call(self.p))
         except Killed:
             return Answer(killed=True)
@@ -315,7 +318,7 @@ class World:
             name="run",
             env="dev",
             text="run dev all",
-            call=lambda p: p.runs.run("dev", Request(), by=p.who()),
+            call=lambda p: p.runs.run("dev", Request(), by=p.core.authorization.who()),
         )
         self._plainly(self.actors[0], command)
 
@@ -464,7 +467,7 @@ class World:
         def call(p: LocalPlatform) -> Any:
             known.update(self._parts(p, env, "orders"))
             left.update(self._left_behind(p, env))
-            return p.runs.run(env, request, by=p.who())
+            return p.runs.run(env, request, by=p.core.authorization.who())
 
         text = f"run {env} {how} {' '.join(names)} {'..'.join(partitions or ())}"
         text += "" if downstream else " --no-downstream"
@@ -507,11 +510,16 @@ class World:
         left: set[tuple[str, str]] = set()
 
         def call(p: LocalPlatform) -> Any:
-            pointer = p.versions.live(env).get(id_)
+            pointer = p.core.versions.live(env).get(id_)
             expected.append(pointer.release if pointer and not version else "")
             left.update(self._left_behind(p, env))
             return p.runs.undo(
-                env, id_, by=p.who(), reason="bad", version=version, downstream=downstream
+                env,
+                id_,
+                by=p.core.authorization.who(),
+                reason="bad",
+                version=version,
+                downstream=downstream,
             )
 
         def after(report: Any) -> None:
@@ -546,7 +554,11 @@ class World:
             env=env,
             text=f"release {env} {name} {version[:8] or 'from ' + source}",
             call=lambda p: p.runs.release(
-                env, p.asset(_id(name)), source=source, version=version, by=p.who()
+                env,
+                p.core.assets.find(_id(name)),
+                source=source,
+                version=version,
+                by=p.core.authorization.who(),
             ),
             touches=frozenset({name}),
         )
@@ -559,21 +571,24 @@ class World:
             name="unhold",
             env=env,
             text=f"unhold {env} {id_} {version[:8]}",
-            call=lambda p: p.releases.unhold(env, id_, version, p.who()),
+            call=lambda p: p.runs.releases.unhold(env, id_, version, p.core.authorization.who()),
         )
 
     def _environment(self, rng: random.Random) -> Command:
         name = rng.choice(MADE)
         if name in self._envs():
             return Command(
-                name="drop", env=name, text=f"drop {name}", call=lambda p: p.drop_env(name)
+                name="drop",
+                env=name,
+                text=f"drop {name}",
+                call=lambda p: environments.drop(p.core, p.runs, name),
             )
         parent = rng.choice(self._envs())
         return Command(
             name="create",
             env=name,
             text=f"create {name} from {parent}",
-            call=lambda p: p.create_env(name, parent),
+            call=lambda p: environments.create(p.core, name, parent),
         )
 
     def _push(self, rng: random.Random) -> Command:
@@ -596,10 +611,10 @@ class World:
             name="push",
             env="dev",
             text=f"push {batch} {text}",
-            call=lambda p: p.inbox.take(
-                p.asset("dataset:returned"),
+            call=lambda p: p.runs.inbox.take(
+                p.core.assets.find("dataset:returned"),
                 bodies.opened(rows, "", batch=batch, env=""),
-                by=p.who(),
+                by=p.core.authorization.who(),
             ),
         )
 
@@ -608,7 +623,7 @@ class World:
             name="resume",
             env=env,
             text=f"resume {env}",
-            call=lambda p: p.runs.resume_crashed(env, by=p.who()),
+            call=lambda p: p.runs.resuming.resume_crashed(env, by=p.core.authorization.who()),
         )
 
     def _plan(self, rng: random.Random) -> Command:
@@ -658,7 +673,7 @@ class World:
             name="fold",
             env="dev",
             text="fold",
-            call=lambda p: p.inbox.fold(p.manifest(), p.system),
+            call=lambda p: p.runs.inbox.fold(p.core.project.manifest(), SYSTEM),
         )
         self._plainly(actor, fold)
         if self._open_runs():
@@ -697,20 +712,20 @@ class World:
             raise Difference(f"{message}: {shown[:4]}")
 
     def _parts(self, p: LocalPlatform, env: str, name: str) -> Mapping[str, Part]:
-        return p.versions.parts(_id(name), p.versions.live_version(env, _id(name)))
+        return p.core.versions.parts(_id(name), p.core.versions.live_version(env, _id(name)))
 
     def _live_rows(self, p: LocalPlatform, env: str, name: str) -> dict[str, Rows]:
         """Return partition -> rows of what is live."""
         id_ = _id(name)
-        digest = p.versions.live_version(env, id_)
+        digest = p.core.versions.live_version(env, id_)
         if not digest:
             return {}
-        version = p.versions.get(id_, digest)
-        parts = p.versions.parts(id_, digest)
+        version = p.core.versions.get(id_, digest)
+        parts = p.core.versions.parts(id_, digest)
         if (name, digest, version.locator) not in self._known:
             self._known.add((name, digest, version.locator))
             found: dict[str, list[tuple[Any, ...]]] = {key: [] for key in parts}
-            for row in p.views.frame(version).rows(named=True):
+            for row in views(p).frame(version).rows(named=True):
                 found.setdefault(_partition(name, row), []).append(_shown(name, row))
             if set(found) != set(parts):
                 raise Difference(f"{name} has rows of {sorted(set(found) ^ set(parts))}")
@@ -783,7 +798,7 @@ class World:
             if id_ in self._undos:
                 continue
             self._undos.add(id_)
-            undone = p.releases.get(msgspec.json.decode(doc, type=Release).undoes)
+            undone = p.runs.releases.get(msgspec.json.decode(doc, type=Release).undoes)
             for env, asset, version in self._query(
                 "SELECT env, asset, version FROM withdrawn WHERE release = ?", (id_,)
             ):
@@ -799,8 +814,8 @@ class World:
     def _is_taken_back(self, env: str, name: str, report: Any, live: str, version: str) -> None:
         """The release that was live was undone, and of the asset only what that release changed."""
         p = self.actors[0].p
-        release = p.releases.get(report.release)
-        undone = p.releases.get(release.undoes)
+        release = p.runs.releases.get(report.release)
+        undone = p.runs.releases.get(release.undoes)
         if live and undone.id != live:
             raise Difference(f"the undo of {name} took back {undone.id}, live was {live}")
         bad = next((m for m in undone.moves if m.asset == _id(name) and m.env == env), None)
@@ -861,7 +876,7 @@ class World:
         actor = self.actors[0]
         self.acts(actor)
         p = actor.p
-        p.load()
+        p.core.project.load()
         quiet = not self._open_runs() and not self._query(
             "SELECT 1 FROM inbox WHERE folded_at = 0 AND refusal = ''"
         )
@@ -910,12 +925,12 @@ class World:
                     raise Difference(f"{name}[{key}] in {env} is {rows}, not {expected}")
                 if why and rows == expected:
                     raise Difference(f"{name}[{key}] in {env} is right and called {why}")
-        declared = p.asset("kpi:shown").measure
+        declared = p.core.assets.find("kpi:shown").measure
         assert declared is not None
-        is_live = p.versions.live_version(env, "kpi:shown") == declared.definition
+        is_live = p.core.versions.live_version(env, "kpi:shown") == declared.definition
         held = any(
             row[0] == "kpi:shown" and row[2] == declared.definition
-            for row in p.state.read("held", (env,))
+            for row in p.core.state.read("held", (env,))
         )
         if bool(plan.definitions) == (is_live or held):
             raise Difference(f"the definition in {env} is live: {is_live}, planned otherwise")
@@ -968,7 +983,7 @@ class World:
         makes. False when something of the environment is not up to date."""
         p = self.actors[0].p
         self.acts(self.actors[0])
-        p.load()
+        p.core.project.load()
         orders = self._live_rows(p, env, "orders")
         said = _said(p.runs.plan(env, Request(look_back=False)))
         if set(orders) != set(DAYS) or any(name in DERIVED for name, _ in said):
@@ -1019,11 +1034,11 @@ class World:
             raise self._told(error) from error
 
     def _ledger_is_whole(self, p: LocalPlatform) -> None:
-        p.state.flush()
-        findings = verify(p.state, workers=1).findings
+        p.core.state.flush()
+        findings = verify(p.core.state, workers=1).findings
         if findings:
             raise Difference(f"the ledger: {findings[:3]}")
-        if seals := history.broken(p.state.read):
+        if seals := history.broken(p.core.state.read):
             raise Difference(f"seals: {seals[:3]}")
         twice = self._query(
             "SELECT subject FROM event WHERE type = 'run.finished' GROUP BY subject "
@@ -1033,12 +1048,12 @@ class World:
             raise Difference(f"runs ended twice: {twice}")
 
     def _pushed_rows_are_there(self, p: LocalPlatform) -> None:
-        manifest = p.manifest()
-        table = p.asset("dataset:returned").table
+        manifest = p.core.project.manifest()
+        table = p.core.assets.find("dataset:returned").table
         assert table is not None
         found: dict[str, tuple[str, int]] = {}
-        for day, blobs in p.inbox.parts(manifest).get("dataset:returned", {}).items():
-            rows = streams.fold(table.columns, [(b, p.blobs.get(b)) for b in blobs], table.key)
+        for day, blobs in p.runs.inbox.parts(manifest).get("dataset:returned", {}).items():
+            rows = streams.fold(table.columns, [(b, p.core.blobs.get(b)) for b in blobs], table.key)
             for row in rows.to_pylist():
                 if row["id"] in found:
                     raise Difference(f"the pushed row {row['id']} is there twice")
@@ -1056,14 +1071,15 @@ def _made(part: Part) -> tuple[str, str, str]:
 
 
 def _digests(p: LocalPlatform, asset: str, version: str) -> dict[str, str]:
-    return {key: part.digest for key, part in p.versions.parts(asset, version).items()}
+    return {key: part.digest for key, part in p.core.versions.parts(asset, version).items()}
 
 
 def _brought(p: LocalPlatform, move: Move) -> dict[str, Part]:
     """Return the partitions whose content a move changed, as it brought them."""
     before = _digests(p, move.asset, move.source)
     after, _ = changed(
-        p.versions.parts(move.asset, move.source), p.versions.parts(move.asset, move.target)
+        p.core.versions.parts(move.asset, move.source),
+        p.core.versions.parts(move.asset, move.target),
     )
     return {key: part for key, part in after.items() if before.get(key) != part.digest}
 

@@ -5,6 +5,7 @@ Nobody gains a right, an approval or a moment of life. `bench/access.py` does ma
 `test_makers.py` some.
 """
 
+from sextant.kernel.nouns import SYSTEM
 import contextlib
 import random
 import tempfile
@@ -146,7 +147,7 @@ class Makers:
         self._clock.set(_START)  # the years of ten thousand examples are more than 64 bits of ns
         self.p.access.close()
         self.p.access.store.path.unlink()
-        self.p.__dict__["access"] = accounts.Access(self.p)
+        self.p.__dict__["access"] = accounts.Access(self.p.core)
         self._made: list[Made] = []
         self._disabled: set[str] = set()
         self._rules = (*DEFAULT, *_denies(rng))
@@ -197,13 +198,13 @@ class Makers:
         elif happens < 0.80:
             one = rng.choice(tokens)
             if not one.ended:
-                self.p.access.revoke_token(one.id, by=self.p.system)
+                self.p.access.revoke_token(one.id, by=SYSTEM)
                 one.ended = True
                 self.counts["revoked"] += 1
         elif happens < 0.86:
             name = rng.choice(PEOPLE)
             with contextlib.suppress(SextantError):
-                self.p.access.disable_account(name, by=self.p.system)
+                self.p.access.disable_account(name, by=SYSTEM)
                 self._disabled.add(name)
                 self.counts["disabled"] += 1
         elif happens < 0.92:
@@ -284,7 +285,7 @@ class Makers:
             self._judge_grant(one, grant)
 
     def _judge_grant(self, one: Made, grant: accounts.Grant) -> None:
-        by = self.p.who(grant.principal)
+        by = self.p.core.authorization.who(grant.principal)
         line = one.line()
         if by.person != one.root:
             raise Difference(f"{by} is answered for by {by.person}, not {one.root}")
@@ -304,7 +305,11 @@ class Makers:
             grant = self._grant(one)
             above = self._grant(one.maker) if one.maker else None
             if grant is not None and above is not None:
-                self._compare(self.p.who(grant.principal), self.p.who(above.principal), verbs)
+                self._compare(
+                    self.p.core.authorization.who(grant.principal),
+                    self.p.core.authorization.who(above.principal),
+                    verbs,
+                )
 
     def _compare(self, child: Principal, maker: Principal, verbs: list[str]) -> None:
         """Whatever the rules let a child do, they let its maker do too."""
@@ -331,7 +336,7 @@ class Makers:
             return
         for need in (NEEDS_ONE, NEEDS_TWO):
             proposer, by = rng.choice(alive)
-            releases = self.p.releases
+            releases = self.p.runs.releases
             move = Move(env="prod", asset="kpi:revenue", source="", target=f"v{rng.random()}")
             draft = releases.draft([move], by=by, decision=need, strategy=Strategy())
             waiting = releases.propose(draft)
@@ -348,7 +353,7 @@ class Makers:
                 if after.state != "waiting":
                     break
             if releases.get(waiting.id).state == "waiting":
-                releases.abort(waiting.id, self.p.system, "the example ends")
+                releases.abort(waiting.id, SYSTEM, "the example ends")
 
 
 def _root(tried: Tried, maker: Made | None) -> str:

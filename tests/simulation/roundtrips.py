@@ -190,9 +190,9 @@ class World:
         self.folder = folder
         self.counts: Counter[str] = Counter()
         with testing.platform({"ops.py": PROJECT}, executor="inline") as p:
-            manifest = p.manifest()
+            manifest = p.core.project.manifest()
             self.assets = {asset.name: asset for asset in manifest.assets}
-            bundle = Path(p.bundle_folder(manifest.bundle))
+            bundle = Path(p.runs.bundles.folder(manifest.bundle))
             self.project = folder / "project"
             self.project.mkdir()
             for file in bundle.rglob("*"):

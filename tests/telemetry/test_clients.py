@@ -1,5 +1,6 @@
 """Real clients, unchanged: what they send is there, once, under its asset."""
 
+from seen import views
 import json
 import logging
 import time
@@ -487,7 +488,7 @@ def test_services_are_seen(process: Telemetry, coordinator: Serving, token: str)
     p = coordinator.platform
     observer = Observer(p, process.client)
     observer.step()
-    graph = p.views.graph()
+    graph = views(p).graph()
     assert {"service:till", "service:bank"} <= {asset["id"] for asset in graph["assets"]}
     assert {"source": "service:bank", "target": "service:till", "kind": "calls"} in [
         {key: edge[key] for key in ("source", "target", "kind")} for edge in graph["edges"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sextant import testing
-from sextant.app.doctor import examine
+from seen import examined
 from sextant.formats.telemetry import otlp_bodies, otlp_metrics
 from sextant.formats.telemetry.batch import Batch, Samples
 from sextant.kernel import limits
@@ -48,19 +48,19 @@ def test_single_questions(tmp_path: Path) -> None:
 def test_doctor_says_since_when_rates_are_right(tmp_path: Path) -> None:
     """If this fails, nobody learns that growth from before an upgrade was counted otherwise."""
     with testing.platform({"ops.py": OPS}) as platform:
-        assert not [one for one in examine(platform) if one["name"] == "rates"]
+        assert not [one for one in examined(platform) if one["name"] == "rates"]
         made = "from growth_questions import older; import pathlib, sys; "
         subprocess.run(
             [
                 sys.executable,
                 "-c",
                 made + "older(pathlib.Path(sys.argv[1]))",
-                str(platform.folder / "telemetry" / "store"),
+                str(platform.core.project.folder / "telemetry" / "store"),
             ],
             check=True,
             cwd=Path(__file__).parent,
         )
-        (found,) = [one for one in examine(platform) if one["name"] == "rates"]
+        (found,) = [one for one in examined(platform) if one["name"] == "rates"]
     assert found["ok"]
     assert found["found"].startswith("right from 20")
 

@@ -1,6 +1,7 @@
 """What is kept otherwise than it was sent: the sender is told, it is counted, and nobody is
 alarmed; and one bad event or series costs itself."""
 
+from seen import views
 import json
 import time
 from typing import Any
@@ -106,6 +107,6 @@ def test_notices_are_counted_and_are_no_signals(
     )
     p = coordinator.platform
     Observer(p, process.client).step()
-    kinds = {signal["kind"] for signal in p.views.signals().items}
+    kinds = {signal["kind"] for signal in views(p).signals().items}
     assert "telemetry.too_old" in kinds
     assert not kinds & {f"telemetry.{reason}" for reason in NOTICES}

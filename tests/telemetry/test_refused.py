@@ -1,6 +1,8 @@
 """What should not be taken: each gets its protocol's own error and a counted reason; nothing is
 lost, nobody let in."""
 
+from sextant.kernel.nouns import SYSTEM
+from seen import views
 import gzip
 import json
 import select
@@ -231,7 +233,7 @@ def test_the_budget_is_a_signal(process: Telemetry, coordinator: Serving) -> Non
     observer = Observer(p, process.client)
     observer.step()
     observer.step()
-    mine = [s for s in p.views.signals(kind="telemetry.series_budget").items]
+    mine = [s for s in views(p).signals(kind="telemetry.series_budget").items]
     assert len(mine) == 1
     assert "shop" in mine[0]["message"]
 
@@ -271,13 +273,13 @@ def test_a_token_that_is_no_good(process: Telemetry, coordinator: Serving, kind:
     p = coordinator.platform
     text = {"none": "", "wrong": "sxt_" + "A" * 43}.get(kind) or p.access.create_token(
         f"t-{kind[:2]}",
-        by=p.system,
+        by=SYSTEM,
         scopes=("api",) if kind == "other scope" else (),
         role="operator",
         days=1,
     )["secret"]
     text = "" if kind == "none" else text
-    clock = p.clock
+    clock = p.core.clock
     if kind == "expired":
         p.clock = ManualClock(clock.now_ns() + 2 * 86_400 * 10**9)
     try:
@@ -381,7 +383,7 @@ def test_invented_services_fill_one_share_and_make_room(
     p = coordinator.platform
     observer = Observer(p, process.client)
     observer.step()
-    there = {id_ for id_, asset in p.graph()[0].items() if asset.owner == "shop"}
+    there = {id_ for id_, asset in p.core.assets.graph()[0].items() if asset.owner == "shop"}
     monkeypatch.setattr(observed, "OBSERVED_PER_OWNER_MAX", len(there) + 2)
 
     def send(*names: str) -> None:
@@ -398,19 +400,19 @@ def test_invented_services_fill_one_share_and_make_room(
 
     send("service:made-up-1", "service:made-up-2", "service:made-up-3", "service:turned\u202eround")
     observer.step()
-    made_up = {id_ for id_ in p.graph()[0] if "made-up" in id_}
+    made_up = {id_ for id_ in p.core.assets.graph()[0] if "made-up" in id_}
     assert len(made_up) == 2
-    assert not any("\u202e" in id_ for id_ in p.graph()[0])
-    (signal,) = p.views.signals(kind="telemetry.assets", open_only=True).items
+    assert not any("\u202e" in id_ for id_ in p.core.assets.graph()[0])
+    (signal,) = views(p).signals(kind="telemetry.assets", open_only=True).items
     assert "1 services of shop" in signal["message"]
     size = p.ledger.size()
     observer.step()
     assert p.ledger.size() == size, "what was not taken in is not recorded again and again"
     monkeypatch.setattr(observed, "OBSERVED_SILENT_S", 0.0)
     observer.step()
-    retired = [e["subject"] for e in p.views.events(kind="asset.retired").items]
+    retired = [e["subject"] for e in views(p).events(kind="asset.retired").items]
     assert len(retired) == 1
-    assert {id_ for id_ in p.graph()[0] if "made-up" in id_} - made_up
+    assert {id_ for id_ in p.core.assets.graph()[0] if "made-up" in id_} - made_up
 
 
 def test_events_that_only_their_headers_tell_apart_are_all_taken(

@@ -146,16 +146,18 @@ def test_a_foreign_key_into_its_own_table_asks_the_whole_table(later: Any, ok: b
     at = datetime(2026, 1, 4, tzinfo=UTC)
     files = {"ops.py": KEYS.replace("LATER", repr(later))}
     with testing.platform(files, at=at, executor="inline") as p:
-        report = p.runs.run("dev", testing.Request(), by=p.who())
+        report = p.runs.run("dev", testing.Request(), by=p.core.authorization.who())
         assert (report.state == "finished") == ok
         if ok:
             (seen,) = [
                 c
-                for c in p.runs.check("dev", p.asset("employees"), by=p.who())
+                for c in p.runs.check(
+                    "dev", p.core.assets.find("employees"), by=p.core.authorization.who()
+                )
                 if c.name.startswith("foreign")
             ]
             assert seen.ok
-            again = p.runs.run("dev", testing.Request(), by=p.who())
+            again = p.runs.run("dev", testing.Request(), by=p.core.authorization.who())
             assert again.state == "finished"
         else:
             assert "foreign_key" in str([(c.name, c.message) for c in report.refused])

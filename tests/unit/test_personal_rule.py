@@ -1,8 +1,9 @@
 """The one rule of personal columns: `kernel/personal.py`."""
 
+import msgspec
 import pytest
 
-from sextant.kernel.nouns import Asset, Build, Code, Input, Lineage, Table
+from sextant.kernel.nouns import Asset, Build, Code, Input, Lineage, Measure, Table
 from sextant.kernel.personal import (
     UNKNOWN,
     Known,
@@ -35,6 +36,14 @@ def _asset(
             lineage=lineage,
         ),
     )
+
+
+def _values(asset: Asset, definition: str) -> Asset:
+    """Return an asset that holds the values of a definition."""
+    assert asset.build is not None
+    code = msgspec.structs.replace(asset.build.code, entry=definition)
+    build = msgspec.structs.replace(asset.build, code=code)
+    return msgspec.structs.replace(asset, build=build, measure=Measure(of="", sql=""))
 
 
 NAMED = Lineage(columns={"x": ((PEOPLE, "name"),), "n": (), "city": ((PEOPLE, "city"),)})
@@ -105,7 +114,7 @@ def test_what_may_quote_them_follows_the_graph() -> None:
             _asset("counts", PEOPLE, language="sql", lineage=counts),
             _asset("report", "dataset:counts"),
             _asset("copy", PEOPLE),
-            _asset("kpi_copies", "dataset:copy"),
+            _values(_asset("kpi_copies", "dataset:copy"), "kpi:copies"),
             _asset("lands", PLACES),
         )
     }

@@ -10,11 +10,12 @@ import hmac
 import re
 import secrets
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from sextant.app.port import ROLES
+from sextant.core import Core
 from sextant.kernel.answers import AccountSeen, TokenMade, TokenSeen
 from sextant.kernel.clock import NS, iso
 from sextant.kernel.errors import Denied, NotFound, UsageError
@@ -25,15 +26,12 @@ from sextant.kernel.limits import (
     TOKENS_PER_AGENT_MAX,
     TOKENS_PER_PERSON_MAX,
 )
-from sextant.kernel.nouns import SCOPES, Event, Principal
+from sextant.kernel.nouns import SCOPES, SYSTEM, Event, Principal
 from sextant.kernel.ports import Write
 from sextant.ledger.log import entries
 from sextant.project.config import login
 from sextant.stores.accounts.records import Account, Session, Token
 from sextant.stores.accounts.sqlite import AccessStore
-
-if TYPE_CHECKING:
-    from sextant.app.platform import LocalPlatform
 
 LOOKING = ("api", "query")  # the scopes of who looks
 PREFIX = "sxt_"
@@ -70,9 +68,9 @@ class Standing(NamedTuple):
 class Access:
     """Accounts, tokens and sessions of one project."""
 
-    def __init__(self, platform: "LocalPlatform") -> None:
-        self._p = platform
-        self.store = AccessStore(platform.folder / "access.db")
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self.store = AccessStore(core.project.folder / "access.db")
         self._find_persons()
 
     def close(self) -> None:
@@ -84,7 +82,7 @@ class Access:
         """Return what a token allows; None for one that is unknown or does not hold any more."""
         if not text.startswith(PREFIX):
             return None
-        now = self._p.clock.now_ns()
+        now = self._core.clock.now_ns()
         found = self.store.token_by_hash(_hash(text))
         standing = self._standing(found, now) if found else None
         if found is None or not isinstance(standing, Standing):
@@ -125,7 +123,7 @@ class Access:
                 return wrong if itself else f"`{one.kind}:{one.name}`, its maker: {wrong}"
             teams = one.teams
             if one.kind == "person":
-                teams = self._p.teams_of(one.name, teams)
+                teams = self._core.authorization.teams_of(one.name, teams)
             if holder is not None and not holder.is_administrator:
                 teams = tuple(team for team in teams if team in holder.teams)
             makers: tuple[str, ...] = _first_maker(one)
@@ -166,7 +164,7 @@ class Access:
             return None
         if not usable:
             return None
-        now = self._p.clock.now_ns()
+        now = self._core.clock.now_ns()
         cookie = secrets.token_urlsafe(32)
         session = Session(
             hash=_hash(cookie),
@@ -181,7 +179,7 @@ class Access:
     def session(self, cookie: str) -> Grant | None:
         """Return what a browser's session allows; None when it has ended."""
         found = self.store.session(_hash(cookie))
-        if found is None or found.expires_at <= self._p.clock.now_ns():
+        if found is None or found.expires_at <= self._core.clock.now_ns():
             return None
         account = self.store.account(found.account)
         if account is None or account.disabled_at:
@@ -197,7 +195,7 @@ class Access:
     def _person(self, account: Account) -> Principal:
         return Principal(
             name=account.name,
-            teams=self._p.teams_of(account.name, account.teams),
+            teams=self._core.authorization.teams_of(account.name, account.teams),
             role=account.role,
             scopes=LOOKING if account.role == "viewer" else SCOPES,
             root=account.name,
@@ -246,13 +244,13 @@ class Access:
                 f"a token for {days} days cannot be made",
                 hint=f"from 1 to {TOKEN_DAYS_MAX}; make a new one before it expires",
             )
-        now = self._p.clock.now_ns()
+        now = self._core.clock.now_ns()
         ends = self._may_make(by, kind, name, role, scopes, teams, on_behalf_of, now)
         root = self._root_of_new(by, kind, name, on_behalf_of)
         self._check_root(root, by, now)
         wanted = tuple(sorted(set(scopes))) or (LOOKING if role == "viewer" else SCOPES)
         one = Token(
-            id=self._p.ids.new("tok"),
+            id=self._core.ids.new("tok"),
             hash=_hash(secret := PREFIX + secrets.token_urlsafe(32)),
             name=name,
             kind=kind,
@@ -279,7 +277,7 @@ class Access:
             "parent": one.parent,
             "expires_at": one.expires_at,
         }
-        self._tell(self._p.event("token.created", one.id, said, by, ""))
+        self._tell(self._core.events.make("token.created", one.id, said, by, ""))
         return {**self._seen(one), "secret": secret}
 
     def _may_make(
@@ -366,11 +364,11 @@ class Access:
             return name
         if kind == "agent" and on_behalf_of and not self._is_team(on_behalf_of):
             return on_behalf_of
-        return by.person or self._p.principal.person or login()
+        return by.person or self._core.authorization.principal.person or login()
 
     def _is_team(self, name: str) -> bool:
-        is_loaded = bool(self._p.state.read("project_get"))
-        return is_loaded and any(team.name == name for team in self._p.manifest().teams)
+        is_loaded = bool(self._core.state.read("project_get"))
+        return is_loaded and any(team.name == name for team in self._core.project.manifest().teams)
 
     def _check_root(self, root: str, by: Principal, now: int) -> None:
         """Refuse a token for somebody who is sent away, or who has too many."""
@@ -405,20 +403,22 @@ class Access:
         if (
             found is None
             or not self._is_under(found, by)
-            or not self.store.revoke_token(id_, self._p.clock.now_ns())
+            or not self.store.revoke_token(id_, self._core.clock.now_ns())
         ):
             raise NotFound(
                 "SX-ACCESS-015",
                 f"there is no token `{id_}` to revoke",
                 hint="`sextant token list` lists them",
             )
-        self._tell(self._p.event("token.revoked", id_, {"id": id_, "name": found.name}, by, ""))
+        self._tell(
+            self._core.events.make("token.revoked", id_, {"id": id_, "name": found.name}, by, "")
+        )
 
     def hand_token(self, id_: str, person: str, *, by: Principal) -> TokenSeen:
         """Let another person answer for a token, and for all that were made with it: it hangs on
         his account from then on, or on nobody's when he has none. NotFound, UsageError."""
         _name(person)
-        now = self._p.clock.now_ns()
+        now = self._core.clock.now_ns()
         found = next((one for one in self.store.tokens() if one.id == id_), None)
         if found is None or _is_over(found, now):
             raise NotFound(
@@ -436,7 +436,7 @@ class Access:
         parent = f"{_ACCOUNT}{person}" if self.store.account(person) else ""
         self.store.place_token(id_, person, parent)
         said = {"id": id_, "name": found.name, "from": found.root, "to": person}
-        self._tell(self._p.event("token.handed", id_, said, by, ""))
+        self._tell(self._core.events.make("token.handed", id_, said, by, ""))
         return self._seen(self.store.line(id_, 1)[0])
 
     def _is_under(self, one: Token, by: Principal) -> bool:
@@ -457,7 +457,7 @@ class Access:
     def without_person(self) -> list[TokenSeen]:
         """Return the tokens that hold by themselves and open nothing, for nobody answers for
         them."""
-        now = self._p.clock.now_ns()
+        now = self._core.clock.now_ns()
         return [
             self._seen(one)
             for one in self.store.tokens()
@@ -480,7 +480,7 @@ class Access:
     def _maker_of(self, one: Token, earlier: Sequence[Token]) -> tuple[str, str]:
         """Return who answers for a token of an earlier release and what it was made with; ("", "")
         when that cannot be told."""
-        about = entries(self._p.state.read, "events_of_subject", (one.id, 1 << 62, 100))
+        about = entries(self._core.state.read, "events_of_subject", (one.id, 1 << 62, 100))
         actor = next((e.envelope.actor for e in about if e.envelope.type == "token.created"), "")
         who, _, _ = actor.partition(" ")
         kind, _, name = who.partition(":")
@@ -502,10 +502,10 @@ class Access:
         prints, once. Whoever starts the server answers for it."""
         if self.store.tokens():
             return None
-        return self.create_token("admin", by=self._p.system, role="admin", days=TOKEN_DAYS_MAX)
+        return self.create_token("admin", by=SYSTEM, role="admin", days=TOKEN_DAYS_MAX)
 
     def _seen(self, one: Token) -> TokenSeen:
-        standing = self._standing(one, self._p.clock.now_ns())
+        standing = self._standing(one, self._core.clock.now_ns())
         return {
             "id": one.id,
             "name": one.name,
@@ -556,11 +556,11 @@ class Access:
             role=role,
             teams=tuple(teams),
             password=PasswordHasher().hash(password),
-            created_at=self._p.clock.now_ns(),
+            created_at=self._core.clock.now_ns(),
         )
         self.store.add_account(one)
         self._tell(
-            self._p.event(
+            self._core.events.make(
                 "account.created", name, {"name": name, "role": role, "teams": list(teams)}, by, ""
             )
         )
@@ -568,16 +568,16 @@ class Access:
 
     def disable_account(self, name: str, *, by: Principal) -> None:
         """Disable an account. NotFound."""
-        if not self.store.disable_account(name, self._p.clock.now_ns()):
+        if not self.store.disable_account(name, self._core.clock.now_ns()):
             raise NotFound(
                 "SX-ACCESS-017",
                 f"there is no account `{name}` to disable",
                 hint="`sextant account list` lists them",
             )
-        self._tell(self._p.event("account.disabled", name, {"name": name}, by, ""))
+        self._tell(self._core.events.make("account.disabled", name, {"name": name}, by, ""))
 
     def _tell(self, event: Event) -> None:
-        self._p.state.commit(Write((), (event,)))
+        self._core.state.commit(Write((), (event,)))
 
 
 def same(one: str, other: str) -> bool:

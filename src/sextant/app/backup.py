@@ -11,19 +11,18 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
+from sextant.app.sealing import Sealing
+from sextant.core import Core
 from sextant.kernel.clock import SystemClock, iso
 from sextant.kernel.errors import Damaged, NotFound, SextantError, UserError
 from sextant.project.config import FILE, OWN, Config, Pin, read_config
 from sextant.stores.files import tighten
 from sextant.stores.lake.iceberg import IcebergLake
 from sextant.stores.state import is_postgres
-
-if TYPE_CHECKING:
-    from sextant.app.platform import LocalPlatform
 
 _LIST = "backup.json"
 
@@ -40,41 +39,41 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, str] = {}
 
 
-def create(p: "LocalPlatform", target: Path) -> dict[str, Any]:
+def create(core: Core, sealing: Sealing, target: Path) -> dict[str, Any]:
     """Write a backup into a new folder. UserError when it exists; StorageError when the disk is
     full: nothing is left then."""
     if target.exists():
         raise UserError("SX-BACKUP-001", f"`{target}` exists", hint="name a new folder")
     if any(
         target.resolve().is_relative_to(own.resolve())
-        for own in (p.folder, p.lake.root, p.blobs.root)
+        for own in (core.project.folder, core.lake.root, core.blobs.root)
     ):
         raise UserError(
             "SX-BACKUP-007",
             f"`{target}` lies in what is backed up",
             hint="name a folder outside of .sextant and of the lake, best on another disk",
         )
-    note = p.sealing.checkpoint()
-    signer = p.sealing.signer()
+    note = sealing.checkpoint()
+    signer = sealing.signer()
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True, mode=0o700)
     try:
-        kept = p.state.read("versions_kept")  # those of the copy, or some that are newer
-        p.state.backup(partial / "state.db")
-        for name, source in (("lake", p.lake.root), ("blobs", p.blobs.root)):
+        kept = core.state.read("versions_kept")  # those of the copy, or some that are newer
+        core.state.backup(partial / "state.db")
+        for name, source in (("lake", core.lake.root), ("blobs", core.blobs.root)):
             if source.exists():
                 shutil.copytree(source, partial / name, ignore=shutil.ignore_patterns("*.tmp"))
-        shutil.copy2(p.config.root / FILE, partial / FILE)
-        (partial / "key.pem").write_bytes(p.sealing.key_path.read_bytes())
+        shutil.copy2(core.project.config.root / FILE, partial / FILE)
+        (partial / "key.pem").write_bytes(sealing.key_path.read_bytes())
         (partial / "key.pem").chmod(0o600)
-        rows = p.state.read("event_head")
+        rows = core.state.read("event_head")
         files = {name: _digest(partial / name) for name in _walk(partial)}
-        lake = IcebergLake(partial / "lake", clock=p.clock, ids=p.ids)
+        lake = IcebergLake(partial / "lake", clock=core.clock, ids=core.ids)
         damaged = [text for text, name in _differing(lake, kept, files) if name in files]
         listing = Listing(
-            project=p.sealing.project_id,
-            created_at=p.clock.now_ns(),
+            project=sealing.project_id,
+            created_at=core.clock.now_ns(),
             events=rows[0][0] + 1 if rows else 0,
             checkpoint=note,
             key="key.pem",

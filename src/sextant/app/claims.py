@@ -7,10 +7,12 @@ of date when it is: it is then planned again.
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
+from sextant.app.interrupts import Interrupts
+from sextant.core import Core
 from sextant.engine.leases import Leases, live_leases, shown
 from sextant.kernel.errors import Busy, Conflict
 from sextant.kernel.limits import RUN_WAIT_S
@@ -18,9 +20,6 @@ from sextant.kernel.nouns import Release
 from sextant.kernel.ports import Statement
 from sextant.kinds.dataset.plan import Plan
 from sextant.kinds.dataset.tables import RunTable
-
-if TYPE_CHECKING:
-    from sextant.app.platform import LocalPlatform
 
 _LOOK_S = 0.1  # how often a waiting run looks whether its turn has come
 Waiting = Callable[[str], None]  # told whom a run waits for
@@ -53,7 +52,8 @@ class Claim(NamedTuple):
 
 @contextlib.contextmanager
 def claim(
-    p: "LocalPlatform",
+    core: Core,
+    interrupts: Interrupts,
     env: str,
     run: str,
     prepare: Callable[[], Prepared | None],
@@ -67,14 +67,14 @@ def claim(
     Raises  Busy (SX-RUN-001) when somebody else writes the same: at once, or after RUN_WAIT_S
     """
     while True:
-        head = p.state.read("event_head")
+        head = core.state.read("event_head")
         prepared = prepare()
         if prepared is None:
             yield None
             return
         wanted = prepared.writes
-        with hold(p, env, run, wanted, waits=waits) as leases:
-            if p.state.read("event_head") != head:  # something was written meanwhile
+        with hold(core, interrupts, env, run, wanted, waits=waits) as leases:
+            if core.state.read("event_head") != head:  # something was written meanwhile
                 prepared = prepare()
                 if prepared is not None and not prepared.writes <= wanted:
                     continue
@@ -84,42 +84,48 @@ def claim(
 
 @contextlib.contextmanager
 def hold(
-    p: "LocalPlatform", env: str, run: str, assets: Iterable[str], *, waits: Waiting | None = None
+    core: Core,
+    interrupts: Interrupts,
+    env: str,
+    run: str,
+    assets: Iterable[str],
+    *,
+    waits: Waiting | None = None,
 ) -> Iterator[Leases]:
     """Hold the leases of a run on these assets of an environment; see `claim`."""
-    leases = Leases(p.state, run, [f"{env}/{asset}" for asset in sorted(assets)])
+    leases = Leases(core.state, run, [f"{env}/{asset}" for asset in sorted(assets)])
     until = time.monotonic() + RUN_WAIT_S
     told = ""
     while True:
         try:
             leases.__enter__()
         except Busy as error:
-            if waits is None or time.monotonic() > until or p.interrupted():
+            if waits is None or time.monotonic() > until or interrupts.interrupted():
                 raise
             if error.message != told:
                 told = error.message
                 waits(told)
         else:
             break
-        p.pause(_LOOK_S)
+        interrupts.pause(_LOOK_S)
     try:
         yield leases
     finally:
         leases.__exit__()
 
 
-def environment_guard(p: "LocalPlatform", env: str) -> Statement:
+def environment_guard(core: Core, env: str) -> Statement:
     """Return what makes a write fail when an environment is no longer the one it is now: dropped,
     or made again under the same name. NotFound without it."""
-    p.check_env(env)
-    created = next((row[2] for row in p.state.read("envs") if row[0] == env), 0)
+    core.project.check_environment(env)
+    created = next((row[2] for row in core.state.read("envs") if row[0] == env), 0)
     return Statement("env_is", (env, created), 1, f"environment `{env}` was dropped meanwhile")
 
 
-def refuse_environment_in_use(p: "LocalPlatform", env: str) -> None:
+def refuse_environment_in_use(core: Core, env: str) -> None:
     """Conflict when a run is in progress in an environment."""
-    p.state.flush()  # a lease that this process has just given back must be seen as free
-    for name, holder in live_leases(p.state):
+    core.state.flush()  # a lease that this process has just given back must be seen as free
+    for name, holder in live_leases(core.state):
         if name.startswith(f"{env}/"):
             raise Conflict(
                 "SX-ENV-007",

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from sextant.app.port import Progress, RunProgress
+from sextant.core import Core
 from sextant.kernel.answers import DataChecked, DataFinding
 from sextant.kernel.errors import Conflict, SextantError
 from sextant.kernel.limits import DATA_FINDINGS_MAX
-from sextant.kernel.nouns import Event, FileRef, Part, Principal, Signal, Version
+from sextant.kernel.nouns import Event, FileRef, Part, Principal, Version
 from sextant.kernel.ports import Statement, StoredFile, Write
 from sextant.ledger.log import entries
 from sextant.ledger.projections import AssetDeclared, VersionRelocated
@@ -27,7 +28,6 @@ from sextant.stores.verified import digest_of, mark_of, memory, stamp
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from sextant.app.platform import LocalPlatform
 
 DAMAGED = "data.damaged"  # kind of a signal
 _FAR = 1 << 62
@@ -38,16 +38,14 @@ _DECLARED_MAX = 1_000  # declarations of an asset that are looked through for it
 _RESTORE = "restore it from a backup, or make the partition again: sextant run --force"
 
 
-def check_data(
-    p: "LocalPlatform", *, by: Principal, progress: Progress | None = None
-) -> DataChecked:
+def check_data(core: Core, *, by: Principal, progress: Progress | None = None) -> DataChecked:
     """Check all files of kept versions and their rows; record digests where there are none, and
     raise a signal for each asset with a finding that has none open.
 
     Memory  the rows of one group of files that share partitions, a digest for each partition
     """
-    check = _Check(p, progress)
-    kept = p.state.read("versions_kept")
+    check = _Check(core, progress)
+    kept = core.state.read("versions_kept")
     for number, (asset, digest, locator, _) in enumerate(kept):
         check.say(f"{asset}@{digest[:_DIGITS]}", number, len(kept))
         if locator:
@@ -69,8 +67,8 @@ def check_data(
 class _Check:
     """One check: what was found so far, each file and each partition once."""
 
-    def __init__(self, p: "LocalPlatform", progress: Progress | None) -> None:
-        self._p, self._progress = p, progress
+    def __init__(self, core: Core, progress: Progress | None) -> None:
+        self._core, self._progress = core, progress
         self.versions = self.size_bytes = self.left_out = 0
         self.good: dict[str, str] = {}  # path -> digest of files that are what was written
         self._metadata: dict[str, str] = {}  # those of them that are no data files
@@ -95,7 +93,7 @@ class _Check:
     def version(self, asset: str, digest: str, locator: str) -> None:
         """Check the files and rows of one version. One that expired or was merged meanwhile is left
         out."""
-        lake = self._p.lake
+        lake = self._core.lake
         found: list[tuple[str, str, str]] = []  # partitions, file, what
         try:
             stored = lake.stored(locator)
@@ -111,7 +109,7 @@ class _Check:
                 for partitions, path, text in found or [("", locator, error.message)]:
                     self._find(asset, digest, partitions, path, text)
             return
-        parts = self._p.versions.parts(asset, digest)
+        parts = self._core.versions.parts(asset, digest)
         found += self._rows(asset, digest, refs, parts)
         if found and not self._is_current(asset, digest, locator):
             return
@@ -123,7 +121,7 @@ class _Check:
             self._states.append((asset, digest, locator))
 
     def _is_current(self, asset: str, digest: str, locator: str) -> bool:
-        rows = self._p.state.read("version_get", (asset, digest))
+        rows = self._core.state.read("version_get", (asset, digest))
         return bool(rows) and rows[0][1] == locator and not rows[0][2]
 
     def _find(self, asset: str, digest: str, partitions: str, file: str, found: str) -> None:
@@ -145,7 +143,7 @@ class _Check:
 
     def _file(self, file: StoredFile) -> str:
         """Hash a file; return what is wrong with it. What is right is remembered."""
-        place = disk.join(self._p.lake.root, file.path)
+        place = disk.join(self._core.lake.root, file.path)
         looked_ns = memory().clock.now_ns()
         try:
             sha256, status = digest_of(place)
@@ -246,7 +244,7 @@ class _Check:
         has touched is hashed again. OSError when it was changed."""
         import pyarrow.parquet as pq
 
-        place = disk.join(self._p.lake.root, ref.path)
+        place = disk.join(self._core.lake.root, ref.path)
         for _ in range(_READS_MAX):
             table = pq.read_table(place)
             if stamp(os.stat(place)) == self._stamps[ref.path]:
@@ -301,10 +299,10 @@ class _Check:
     def _keys_of(self, asset: str) -> tuple[tuple[str, ...], ...]:
         """Return the keys that an asset has had, today's first: rows are hashed in their order."""
         if asset not in self._keys:
-            declared = self._p.manifest().asset(asset)
+            declared = self._core.project.manifest().asset(asset)
             keys = {declared.table.key: None} if declared and declared.table else {}
             about = (asset, _FAR, _DECLARED_MAX)
-            for entry in entries(self._p.state.read, "events_of_subject", about):
+            for entry in entries(self._core.state.read, "events_of_subject", about):
                 if entry.envelope.type == "asset.declared" and not entry.is_erased:
                     table = entry.read(AssetDeclared).asset.table
                     if table is not None:
@@ -315,8 +313,8 @@ class _Check:
     def _schemas_of(self, asset: str, digest: str) -> tuple[tuple[tuple[str, str], ...], ...]:
         """Return the different columns that versions of an asset have had."""
         if asset not in self._schemas:
-            found = {self._p.versions.get(asset, digest).schema: None}
-            for row in self._p.state.read("versions", (asset, _FAR, _DECLARED_MAX)):
+            found = {self._core.versions.get(asset, digest).schema: None}
+            for row in self._core.state.read("versions", (asset, _FAR, _DECLARED_MAX)):
                 found[msgspec.json.decode(row[1], type=Version).schema] = None
             self._schemas[asset] = tuple(found)
         return self._schemas[asset]
@@ -326,11 +324,11 @@ class _Check:
     def record(self, by: Principal) -> int:
         """Write states of earlier releases once more, with the digests of their files. Returns of
         how many data files a digest was recorded."""
-        p = self._p
+        core = self._core
         recorded: set[str] = set()
         for asset, digest, locator in self._states:
             try:
-                new = p.lake.record_digests(locator, {**self._metadata, **self.unrecorded})
+                new = core.lake.record_digests(locator, {**self._metadata, **self.unrecorded})
             except SextantError as error:  # expired, merged or changed since
                 if self._is_current(asset, digest, locator):
                     self._find(asset, digest, "", locator, error.message)
@@ -340,7 +338,7 @@ class _Check:
             same = Statement(
                 "version_at", (asset, digest, locator), 1, f"`{asset}` was moved meanwhile"
             )
-            moved = p.event(
+            moved = core.events.make(
                 "version.relocated",
                 f"{asset}@{digest}",
                 VersionRelocated(asset, digest, new),
@@ -348,38 +346,30 @@ class _Check:
                 "",
             )
             try:
-                p.state.commit(Write((same,), (moved,)))
+                core.state.commit(Write((same,), (moved,)))
             except Conflict:
                 continue
-            recorded |= {file.path for file in p.lake.stored(new)} & self.unrecorded.keys()
+            recorded |= {file.path for file in core.lake.stored(new)} & self.unrecorded.keys()
         return len(recorded)
 
     def raise_signals(self) -> None:
         """Raise a signal for each asset with a finding that has none open."""
-        p = self._p
+        core = self._core
         raised: list[Event] = []
         first: dict[str, DataFinding] = {}
         for finding in self.findings:
             first.setdefault(finding["asset"], finding)
         for asset, finding in first.items():
-            raised += damage_signal(p, asset, _text(finding))
+            raised += damage_signal(core, asset, _text(finding))
         if raised:
-            p.state.commit(Write((), tuple(raised)))
+            core.state.commit(Write((), tuple(raised)))
 
 
-def damage_signal(p: "LocalPlatform", asset: str, message: str) -> list[Event]:
+def damage_signal(core: Core, asset: str, message: str) -> list[Event]:
     """Return the event that raises a signal of damaged data of an asset; none while one is open."""
-    if p.state.read("signals_open", (asset, DAMAGED)):
+    if core.state.read("signals_open", (asset, DAMAGED)):
         return []
-    found = Signal(
-        id=p.ids.new("sig"),
-        asset=asset,
-        kind=DAMAGED,
-        severity="error",
-        message=message,
-        onset=p.clock.now_ns(),
-    )
-    return [p.event("signal.raised", found.id, found, p.system, "")]
+    return [core.events.signal(asset, DAMAGED, "error", message)]
 
 
 def _text(finding: DataFinding) -> str:

@@ -4,29 +4,43 @@ import os
 import shutil
 import stat
 import sys
+from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import msgspec
 
+from sextant.app.access import Access
 from sextant.app.past import silent_rules
+from sextant.app.sealing import Sealing
+from sextant.app.telemetry.asking import Ask
+from sextant.authorization.authority import known_names
 from sextant.authorization.decide import check_rules
+from sextant.core import Core
+from sextant.kernel import registry
 from sextant.kernel.answers import Finding
 from sextant.kernel.clock import iso, to_datetime
 from sextant.kernel.errors import SextantError
+from sextant.kinds.dataset.publish import Publisher
+from sextant.ledger.signals import open_incidents
 from sextant.project.config import telemetry_missing
+from sextant.release.releases import open_releases
 from sextant.stores import landlock
-
-if TYPE_CHECKING:
-    from sextant.app.platform import LocalPlatform
 
 _FREE_BYTES_MIN = 1 << 30
 # the machine's clock may lie so far behind the newest event before it is worth a word
 _CLOCK_BEHIND_S = 5.0
 
 
-def examine(p: "LocalPlatform", *, paths: bool = True) -> list[Finding]:
+def examine(
+    core: Core,
+    *,
+    sealing: Sealing,
+    publisher: Publisher,
+    access: Callable[[], Access],
+    ask: Ask,
+    paths: bool = True,
+) -> list[Finding]:
     """Return one entry for each thing looked at: name, ok, found, hint.
 
     paths  also say where the key, the witness and the folder lie
@@ -37,7 +51,9 @@ def examine(p: "LocalPlatform", *, paths: bool = True) -> list[Finding]:
         said = [found, hint if warn or not ok else ""]
         if not paths:
             said = [
-                p.sealing.without_paths(text).replace(str(p.folder), "the project's folder")
+                sealing.without_paths(text).replace(
+                    str(core.project.folder), "the project's folder"
+                )
                 for text in said
             ]
         out.append({"name": name, "ok": ok, "warn": warn, "found": said[0], "hint": said[1]})
@@ -48,42 +64,49 @@ def examine(p: "LocalPlatform", *, paths: bool = True) -> list[Finding]:
         sys.version.split()[0],
         "Sextant needs Python 3.11 or newer",
     )
-    free = shutil.disk_usage(p.folder).free
+    free = shutil.disk_usage(core.project.folder).free
     say(
         "disk",
         free >= _FREE_BYTES_MIN,
         f"{free / (1 << 30):.1f} GiB free",
         "free some space; `sextant gc` deletes what nothing keeps",
     )
-    mode = stat.S_IMODE(p.folder.stat().st_mode)
-    say("folder", not mode & 0o007, f"{p.folder} has mode {mode:04o}", f"chmod 700 {p.folder}")
-    problem = p.load_problem
+    mode = stat.S_IMODE(core.project.folder.stat().st_mode)
+    say(
+        "folder",
+        not mode & 0o007,
+        f"{core.project.folder} has mode {mode:04o}",
+        f"chmod 700 {core.project.folder}",
+    )
+    problem = core.project.problem
     say(
         "project",
         problem is None,
-        problem.message.splitlines()[0] if problem else f"{len(p.manifest().assets)} assets",
+        problem.message.splitlines()[0]
+        if problem
+        else f"{len(core.project.manifest().assets)} assets",
         (problem.hint or problem.where) if problem else "",
     )
-    for name, warn, found, hint in _rules(p):
+    for name, warn, found, hint in _rules(core, publisher, access):
         say(name, warn, found, hint, warn=warn)
-    differs = zone_differs(p.manifest().tz, p.clock.now_ns())
+    differs = zone_differs(core.project.manifest().tz, core.clock.now_ns())
     say(
         "time zone",
         not differs,
-        f"Python and DuckDB know {p.manifest().tz} differently from {differs} on"
+        f"Python and DuckDB know {core.project.manifest().tz} differently from {differs} on"
         if differs
-        else f"Python and DuckDB know {p.manifest().tz} alike",
+        else f"Python and DuckDB know {core.project.manifest().tz} alike",
         "update the machine's zone data (tzdata): days and hours would be cut at two places",
     )
-    damage = p.state.integrity()
+    damage = core.state.integrity()
     say(
         "state",
         not damage,
         damage[0] if damage else "the database is sound",
         "`sextant ledger verify`, then `sextant backup restore`",
     )
-    head = p.state.read("event_head")
-    behind = (head[0][2] - p.clock.now_ns()) / 1e9 if head else 0.0
+    head = core.state.read("event_head")
+    behind = (head[0][2] - core.clock.now_ns()) / 1e9 if head else 0.0
     say(
         "clock",
         behind < _CLOCK_BEHIND_S,
@@ -93,23 +116,23 @@ def examine(p: "LocalPlatform", *, paths: bool = True) -> list[Finding]:
         "set the machine's clock; new events carry the newest event's time until it has caught up",
     )
     try:
-        signer = p.sealing.signer()
-        say("key", True, f"{p.sealing.key_path} ({signer.public[:12]}...)")
+        signer = sealing.signer()
+        say("key", True, f"{sealing.key_path} ({signer.public[:12]}...)")
     except SextantError as error:
         say("key", False, error.message, error.hint)
     try:
-        p.sealing.confirm()
+        sealing.confirm()
         say(
             "witness",
-            p.sealing.witness_path.exists(),
-            str(p.sealing.witness_path),
+            sealing.witness_path.exists(),
+            str(sealing.witness_path),
             "the next command that writes keeps one",
         )
     except SextantError as error:
         say("witness", False, error.message, error.hint)
-    pinned, how = p.sealing.state_of_pin()
+    pinned, how = sealing.state_of_pin()
     say("pin", pinned, how, "`sextant ledger pin`, in the project's folder")
-    missing = _missing_files(p)
+    missing = _missing_files(core)
     say(
         "lake",
         not missing,
@@ -118,29 +141,36 @@ def examine(p: "LocalPlatform", *, paths: bool = True) -> list[Finding]:
         else "every live version has its files",
         "restore them from a backup, or make the partitions again with --force",
     )
-    stuck = [row[0] for row in p.state.read("runs_open")]
+    stuck = [row[0] for row in core.state.read("runs_open")]
     say(
         "runs",
         not stuck,
         f"{len(stuck)} were not finished" if stuck else "none is open",
         "the next `sextant run` takes them up",
     )
-    waiting = [r for r in p.releases.open() if r.state != "waiting"]
+    broken = registry.problems()
+    say(
+        "plug-ins",
+        not broken,
+        "; ".join(f"{name}: {text}" for name, text in broken.items()) or "none is broken",
+        "mend or remove the package: what it brings is missing",
+    )
+    waiting = [r for r in open_releases(core.state) if r.state != "waiting"]
     say(
         "releases",
         not waiting,
         f"{len(waiting)} are half done" if waiting else "none is half done",
         "the next `sextant run` drives them on",
     )
-    withdrawn = p.views.incidents(state="open").items
+    withdrawn = open_incidents(core.state)
     say(
         "incidents",
         not withdrawn,
         f"{len(withdrawn)} open" if withdrawn else "none is open",
         "`sextant incidents` lists them",
     )
-    if (p.folder / "access.db").exists():
-        orphans = p.access.without_person()
+    if (core.project.folder / "access.db").exists():
+        orphans = access().without_person()
         say(
             "tokens",
             not orphans,
@@ -150,12 +180,12 @@ def examine(p: "LocalPlatform", *, paths: bool = True) -> list[Finding]:
             else "somebody answers for each",
             "`sextant token hand ID PERSON`, or `sextant token revoke ID`",
         )
-    for secret in p.manifest().secrets:
+    for secret in core.project.manifest().secrets:
         say(
             f"secret {secret}",
-            _has_secret(p, secret),
-            "set" if _has_secret(p, secret) else "not set",
-            f"export {secret}=..., or a line in {p.secrets_file} (mode 0600)",
+            _has_secret(core, secret),
+            "set" if _has_secret(core, secret) else "not set",
+            f"export {secret}=..., or a line in {core.project.secrets_file} (mode 0600)",
         )
     confines = landlock.version()
     held = (
@@ -174,7 +204,7 @@ def examine(p: "LocalPlatform", *, paths: bool = True) -> list[Finding]:
             "`lsm=landlock,...`)"
         ),
     )
-    last = p.state.read("checkpoint_last")
+    last = core.state.read("checkpoint_last")
     say(
         "checkpoint",
         bool(last) or not head,
@@ -183,10 +213,10 @@ def examine(p: "LocalPlatform", *, paths: bool = True) -> list[Finding]:
         else "nothing is signed yet",
         "`sextant ledger checkpoint` signs",
     )
-    off = telemetry_missing(p.config)
+    off = telemetry_missing(core.project.config)
     if off:
         say("telemetry", True, f"off: {off.message}", off.hint, warn=True)
-    rates = None if off else _rates(p)
+    rates = None if off else _rates(core, ask)
     if rates:
         say("rates", True, *rates, warn=True)
     return out
@@ -200,13 +230,13 @@ _RATES_SQL = (
 )
 
 
-def _rates(p: "LocalPlatform") -> tuple[str, str] | None:
+def _rates(core: Core, ask: Ask) -> tuple[str, str] | None:
     """Return since when growth is counted as it is now, and what that means; None where nothing was
     counted otherwise."""
-    if not (p.folder / "telemetry" / "store").exists():
+    if not (core.project.folder / "telemetry" / "store").exists():
         return None
     try:
-        rows = p.ask(_RATES_SQL, "JSONEachRow", {}, "admin").splitlines()
+        rows = ask(_RATES_SQL, "JSONEachRow", {}, "admin", "").splitlines()
     except SextantError as error:
         return error.message, error.hint
     if not rows:
@@ -221,13 +251,15 @@ def _rates(p: "LocalPlatform") -> tuple[str, str] | None:
     )
 
 
-def _rules(p: "LocalPlatform") -> list[tuple[str, bool, str, str]]:
+def _rules(
+    core: Core, publisher: Publisher, access: Callable[[], Access]
+) -> list[tuple[str, bool, str, str]]:
     """Return what is to be said of the project's rules: name, whether it is a warning only, found,
     hint."""
-    rules = p.manifest().policies
+    rules = core.project.manifest().policies
     try:
-        check_rules(rules, p.known_names(p.manifest()))
-        looked_at, silent = silent_rules(p)
+        check_rules(rules, known_names(core.state, core.project.manifest()))
+        looked_at, silent = silent_rules(core, publisher, access)
     except SextantError as error:  # written before its names were checked, or what it names is gone
         return [("rules", False, error.message, error.hint)]
     return [
@@ -261,27 +293,27 @@ def zone_differs(tz: str, now_ns: int) -> str:
     return ""
 
 
-def _missing_files(p: "LocalPlatform") -> list[str]:
-    live = {(row[1], row[2]) for row in p.state.read("pointers_all")}
+def _missing_files(core: Core) -> list[str]:
+    live = {(row[1], row[2]) for row in core.state.read("pointers_all")}
     out = []
-    for asset, digest, locator, _ in p.state.read("versions_kept"):
+    for asset, digest, locator, _ in core.state.read("versions_kept"):
         if (asset, digest) in live and locator:
             try:
                 out += [
                     file.path
-                    for file in p.lake.files(locator)
-                    if not os.path.exists(p.lake.root / file.path)
+                    for file in core.lake.files(locator)
+                    if not os.path.exists(core.lake.root / file.path)
                 ]
             except SextantError as error:
                 out.append(f"{asset}: {error.message}")
     return out
 
 
-def _has_secret(p: "LocalPlatform", name: str) -> bool:
+def _has_secret(core: Core, name: str) -> bool:
     from sextant.project.secrets import LocalSecrets
 
     try:
-        LocalSecrets(p.secrets_file).get(name)
+        LocalSecrets(core.project.secrets_file).get(name)
     except SextantError:
         return False
     return True

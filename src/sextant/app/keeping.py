@@ -8,10 +8,10 @@ with a later collection, when no run is left that could have begun to use them.
 
 import contextlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import msgspec
 
+from sextant.core import Core
 from sextant.engine.history import Record
 from sextant.engine.leases import Leases
 from sextant.kernel.answers import Collected
@@ -19,13 +19,12 @@ from sextant.kernel.clock import NS
 from sextant.kernel.errors import Busy, Conflict, SextantError
 from sextant.kernel.lengths import length_s
 from sextant.kernel.limits import EXPIRED_PER_WRITE
-from sextant.kernel.nouns import Asset, Event, Manifest, Principal, Version
+from sextant.kernel.nouns import SYSTEM, Asset, Event, Manifest, Principal, Version
 from sextant.kernel.ports import Statement, Write
 from sextant.ledger.log import entries
 from sextant.ledger.projections import ProjectLoaded, VersionRelocated, stored_run
-
-if TYPE_CHECKING:
-    from sextant.app.platform import LocalPlatform
+from sextant.project.bundles import Bundles
+from sextant.release.releases import open_releases
 
 _FAR = 1 << 62
 _GRACE_S = 3600.0  # files younger than this may belong to a run that has not recorded them yet
@@ -38,11 +37,11 @@ _LOCATED = ("version.created", "version.reused", "version.restored", "version.re
 _Gone = tuple[str, str, str]  # asset, digest, locator
 
 
-def kept(p: "LocalPlatform", manifest: Manifest) -> set[tuple[str, str]]:
+def kept(core: Core, manifest: Manifest) -> set[tuple[str, str]]:
     """Return (asset, digest) of every version whose bytes are kept."""
-    now = p.clock.now_ns()
-    out = {(row[1], row[2]) for row in p.state.read("pointers_all")}
-    for release in p.releases.open():
+    now = core.clock.now_ns()
+    out = {(row[1], row[2]) for row in core.state.read("pointers_all")}
+    for release in open_releases(core.state):
         out |= {
             (move.asset, digest)
             for move in release.moves
@@ -50,9 +49,9 @@ def kept(p: "LocalPlatform", manifest: Manifest) -> set[tuple[str, str]]:
             if digest
         }
     left: dict[tuple[str, str], int] = {}
-    for asset, digest, _, created in p.state.read("versions_kept"):
+    for asset, digest, _, created in core.state.read("versions_kept"):
         left[(asset, digest)] = int(created)
-    for asset, digest, at in p.state.read("versions_left"):
+    for asset, digest, at in core.state.read("versions_left"):
         key = (asset, digest)
         if key in left:  # a version's window begins when it stops being live
             left[key] = max(left[key], int(at))
@@ -68,7 +67,7 @@ def kept(p: "LocalPlatform", manifest: Manifest) -> set[tuple[str, str]]:
     stack = list(out)
     while stack:
         asset, digest = stack.pop()
-        rows = p.state.read("version_get", (asset, digest))
+        rows = core.state.read("version_get", (asset, digest))
         for upstream in (
             msgspec.json.decode(rows[0][0], type=Version).inputs if rows else {}
         ).items():
@@ -79,17 +78,22 @@ def kept(p: "LocalPlatform", manifest: Manifest) -> set[tuple[str, str]]:
 
 
 def collect(
-    p: "LocalPlatform", *, history: str = "", dry_run: bool = False, by: Principal | None = None
+    core: Core,
+    bundles: Bundles,
+    *,
+    history: str = "",
+    dry_run: bool = False,
+    by: Principal | None = None,
 ) -> Collected:
     """Expire versions that nothing keeps, delete files and blobs that nothing names any more, prune
     run history older than `history`. Busy while another process collects."""
     if dry_run:
-        gone = _gone(p, kept(p, p.manifest()))
-        return _answer(gone, _old_runs(p, history) if history else [], 0)
-    by = by or p.who()
+        gone = _gone(core, kept(core, core.project.manifest()))
+        return _answer(gone, _old_runs(core, history) if history else [], 0)
+    by = by or core.authorization.who()
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(Leases(p.state, p.ids.new("gc"), [_LEASE]))
+            stack.enter_context(Leases(core.state, core.ids.new("gc"), [_LEASE]))
         except Busy as error:
             raise Busy(
                 "SX-KEEP-001",
@@ -97,36 +101,36 @@ def collect(
                 hint="wait for it to end",
                 retry_after_s=error.retry_after_s,
             ) from error
-        return _collect(p, history, by)
+        return _collect(core, bundles, history, by)
 
 
-def collect_when_due(p: "LocalPlatform", every_s: float) -> Collected | None:
+def collect_when_due(core: Core, bundles: Bundles, every_s: float) -> Collected | None:
     """Collect as the platform itself when the last collection, whoever asked for it, ended
     `every_s` ago. None when it is not due, or another process is at it."""
-    last = p.state.read("meta_get", (_COLLECTED_AT,))
-    if last and p.clock.now_ns() - int(last[0][0]) < every_s * NS:
+    last = core.state.read("meta_get", (_COLLECTED_AT,))
+    if last and core.clock.now_ns() - int(last[0][0]) < every_s * NS:
         return None
-    p.allow(p.system, "collect", None, "")
+    core.authorization.allow(SYSTEM, "collect", None, "")
     try:
-        return collect(p, by=p.system)
+        return collect(core, bundles, by=SYSTEM)
     except Busy:
         return None
 
 
-def _collect(p: "LocalPlatform", history: str, by: Principal) -> Collected:
-    keep = kept(p, p.manifest())
-    expired = _expire(p, _gone(p, keep), by)
-    pruned = _old_runs(p, history) if history else []
+def _collect(core: Core, bundles: Bundles, history: str, by: Principal) -> Collected:
+    keep = kept(core, core.project.manifest())
+    expired = _expire(core, _gone(core, keep), by)
+    pruned = _old_runs(core, history) if history else []
     if pruned:
-        p.state.commit(Write(tuple(Statement("history_prune", (run,)) for run in pruned)))
+        core.state.commit(Write(tuple(Statement("history_prune", (run,)) for run in pruned)))
     # what open runs have staged is named nowhere yet
-    running = [int(row[4]) for row in p.state.read("runs_open")]
-    before = min([p.clock.now_ns() - int(_GRACE_S * NS), *running])
-    locators = {row[2] for row in p.state.read("versions_kept") if row[2]}
-    freed = p.lake.collect(locators | _in_use(p, before, locators), older_than_ns=before)
-    freed += _blobs(p, before)
-    freed += p.collect_bundles(min(before, p.clock.now_ns() - int(_BUNDLE_S * NS)))
-    p.state.commit(Write((Statement("meta_set", (_COLLECTED_AT, str(p.clock.now_ns()))),)))
+    running = [int(row[4]) for row in core.state.read("runs_open")]
+    before = min([core.clock.now_ns() - int(_GRACE_S * NS), *running])
+    locators = {row[2] for row in core.state.read("versions_kept") if row[2]}
+    freed = core.lake.collect(locators | _in_use(core, before, locators), older_than_ns=before)
+    freed += _blobs(core, before)
+    freed += bundles.collect(min(before, core.clock.now_ns() - int(_BUNDLE_S * NS)))
+    core.state.commit(Write((Statement("meta_set", (_COLLECTED_AT, str(core.clock.now_ns()))),)))
     return _answer(expired, pruned, freed)
 
 
@@ -138,15 +142,15 @@ def _answer(gone: Sequence[_Gone], pruned: list[str], freed: int) -> Collected:
     }
 
 
-def _gone(p: "LocalPlatform", keep: set[tuple[str, str]]) -> list[_Gone]:
+def _gone(core: Core, keep: set[tuple[str, str]]) -> list[_Gone]:
     return [
         (asset, digest, locator)
-        for asset, digest, locator, _ in p.state.read("versions_kept")
+        for asset, digest, locator, _ in core.state.read("versions_kept")
         if (asset, digest) not in keep
     ]
 
 
-def _expire(p: "LocalPlatform", gone: Sequence[_Gone], by: Principal) -> list[_Gone]:
+def _expire(core: Core, gone: Sequence[_Gone], by: Principal) -> list[_Gone]:
     """Expire versions, each only if nothing has taken it up since it was judged. Returns those that
     expired; the others are judged again by the next collection."""
     out: list[_Gone] = []
@@ -156,7 +160,7 @@ def _expire(p: "LocalPlatform", gone: Sequence[_Gone], by: Principal) -> list[_G
     while waiting:
         some = waiting.pop()
         try:
-            p.state.commit(_expiry(p, some, by))
+            core.state.commit(_expiry(core, some, by))
         except Conflict:
             if len(some) > 1:  # one of them is in use again: the halves tell which
                 half = len(some) // 2
@@ -166,7 +170,7 @@ def _expire(p: "LocalPlatform", gone: Sequence[_Gone], by: Principal) -> list[_G
     return sorted(out)
 
 
-def _expiry(p: "LocalPlatform", gone: Sequence[_Gone], by: Principal) -> Write:
+def _expiry(core: Core, gone: Sequence[_Gone], by: Principal) -> Write:
     unused = tuple(
         Statement(
             "version_unused",
@@ -177,7 +181,7 @@ def _expiry(p: "LocalPlatform", gone: Sequence[_Gone], by: Principal) -> Write:
         for one in gone
     )
     events: list[Event] = [
-        p.event(
+        core.events.make(
             "version.expired", f"{asset}@{digest}", VersionRelocated(asset, digest, locator), by, ""
         )
         for asset, digest, locator in gone
@@ -185,20 +189,20 @@ def _expiry(p: "LocalPlatform", gone: Sequence[_Gone], by: Principal) -> Write:
     return Write(unused, tuple(events))
 
 
-def _in_use(p: "LocalPlatform", since: int, named: set[str]) -> set[str]:
+def _in_use(core: Core, since: int, named: set[str]) -> set[str]:
     """Return the states that a run which was open at `since`, or has begun after it, may have read
     and that are not `named` any more: of versions that have expired since, and the earlier files of
     versions that were merged or made again since."""
-    found = {row[0] for row in p.state.read("versions_expired_since", (since,)) if row[0]}
-    for (subject,) in p.state.read("located_since", (since,) * 4):
-        for entry in entries(p.state.read, "events_of_subject", (subject, _FAR, _FAR)):
+    found = {row[0] for row in core.state.read("versions_expired_since", (since,)) if row[0]}
+    for (subject,) in core.state.read("located_since", (since,) * 4):
+        for entry in entries(core.state.read, "events_of_subject", (subject, _FAR, _FAR)):
             if entry.envelope.type in _LOCATED and not entry.is_erased:
                 data = entry.read(_Located)
                 found |= {data.locator, data.version.locator} - {""}
     out = set()
     for locator in found - named:
         with contextlib.suppress(SextantError):  # gone, or damaged and made again
-            p.lake.files(locator)
+            core.lake.files(locator)
             out.add(locator)
     return out
 
@@ -214,31 +218,31 @@ class _Located(msgspec.Struct, frozen=True):
     version: _Locator = _Locator()
 
 
-def _old_runs(p: "LocalPlatform", history: str) -> list[str]:
-    before = p.clock.now_ns() - int(length_s(history) * NS)
-    runs = (stored_run(row[3]) for row in p.state.read("runs", (before, 1 << 30)))
+def _old_runs(core: Core, history: str) -> list[str]:
+    before = core.clock.now_ns() - int(length_s(history) * NS)
+    runs = (stored_run(row[3]) for row in core.state.read("runs", (before, 1 << 30)))
     return [run.id for run in runs if run.finished_at and run.finished_at < before]
 
 
-def _blobs(p: "LocalPlatform", before: int) -> int:
+def _blobs(core: Core, before: int) -> int:
     """Delete blobs that neither a manifest, a bundle, a log nor a sample of the kept history
     names."""
     named: set[str] = set()
-    for entry in entries(p.state.read, "events_of_type", ("project.loaded",)):
+    for entry in entries(core.state.read, "events_of_type", ("project.loaded",)):
         if not entry.is_erased:
             data = entry.read(ProjectLoaded)
             named |= {
                 data.manifest,
                 str(msgspec.json.decode(data.bundle).get("blob", "")) if data.bundle else "",
             }
-    for row in p.state.read("history_all"):
+    for row in core.state.read("history_all"):
         record = msgspec.json.decode(row[0], type=Record)
         if record.log:
             named.add(record.log)
-    for row in p.state.read("check_results_all"):
+    for row in core.state.read("check_results_all"):
         sample = msgspec.json.decode(row[0]).get("samples", "")
         if sample:
             named.add(sample)
-    named |= {row[0] for row in p.state.read("inbox_blobs")}
-    named |= p.drafted_blobs()
-    return p.blobs.collect(named, older_than_ns=before)
+    named |= {row[0] for row in core.state.read("inbox_blobs")}
+    named |= core.project.drafted_blobs()
+    return core.blobs.collect(named, older_than_ns=before)

@@ -7,10 +7,11 @@ who do.
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
+from sextant.core import Core
 from sextant.kernel.clock import NS
 from sextant.kernel.errors import UserError
 from sextant.kernel.limits import (
@@ -19,11 +20,8 @@ from sextant.kernel.limits import (
     OBSERVED_PER_OWNER_MAX,
     OBSERVED_SILENT_S,
 )
-from sextant.kernel.nouns import Asset, Edge, Event
+from sextant.kernel.nouns import SYSTEM, Asset, Edge, Event
 from sextant.ledger.projections import AssetDeclared
-
-if TYPE_CHECKING:
-    from sextant.app.platform import LocalPlatform
 
 
 class Seen(NamedTuple):
@@ -54,11 +52,11 @@ def check_reported(asset: str) -> None:
 class ObservedAssets:
     """The observed assets of a project, as they are when this is made."""
 
-    def __init__(self, platform: "LocalPlatform", heard: Mapping[str, int] | None = None) -> None:
+    def __init__(self, core: Core, heard: Mapping[str, int] | None = None) -> None:
         """heard  asset -> when telemetry last heard of it, in ns; None = not known here, and what
         only telemetry has seen stays"""
-        p = self._p = platform
-        manifest = p.manifest()
+        self._core = core
+        manifest = core.project.manifest()
         declared = {asset.id for asset in manifest.assets}
         self._teams = {team.name for team in manifest.teams} | {a.owner for a in manifest.assets}
         # what a declared asset reads stays; an edge that was only reported keeps nothing
@@ -67,7 +65,7 @@ class ObservedAssets:
         }
         self._count: dict[str, int] = {}
         self._free: dict[str, list[Seen]] = {}  # by owner: those that may go, the oldest first
-        for id_, doc, at, type_ in p.state.read("observed_seen"):
+        for id_, doc, at, type_ in core.state.read("observed_seen"):
             if id_ in declared:
                 continue
             asset = msgspec.json.decode(doc, type=Asset)
@@ -92,13 +90,13 @@ class ObservedAssets:
             self._count[owner] = count + 1
             return []
         free = self._free.get(owner, [])
-        if not free or free[0].at > self._p.clock.now_ns() - OBSERVED_SILENT_S * NS:
+        if not free or free[0].at > self._core.clock.now_ns() - OBSERVED_SILENT_S * NS:
             return None
         return self._retire([free.pop(0).asset])
 
     def forget(self) -> list[Event]:
         """Return the events that retire what was not seen for OBSERVED_KEPT_S."""
-        before = self._p.clock.now_ns() - OBSERVED_KEPT_S * NS
+        before = self._core.clock.now_ns() - OBSERVED_KEPT_S * NS
         gone: list[Asset] = []
         for owner, free in self._free.items():
             old = [one.asset for one in free if one.at < before]
@@ -108,23 +106,23 @@ class ObservedAssets:
         return self._retire(gone)
 
     def _retire(self, assets: Iterable[Asset]) -> list[Event]:
-        p = self._p
+        core = self._core
         gone = list(assets)
         if not gone:
             return []
-        now = p.clock.now_ns()
+        now = core.clock.now_ns()
         edges = [
             Edge(source=source, target=target, kind=kind)
-            for source, target, kind, _, _ in p.state.read("edges_at", (now, now))
+            for source, target, kind, _, _ in core.state.read("edges_at", (now, now))
         ]
         return [
-            p.event(
+            core.events.make(
                 "asset.retired",
                 asset.id,
                 AssetDeclared(
                     asset, (), tuple(e for e in edges if asset.id in (e.source, e.target))
                 ),
-                p.system,
+                SYSTEM,
                 "",
             )
             for asset in gone

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from sextant.app import permission
+from sextant.app import environments, permission, reports, signals
 from sextant.app.port import OPERATIONS, Operation, Progress, Role, RunProgress
 from sextant.app.telemetry import logs
 from sextant.app.telemetry import metrics as metrics_
@@ -21,6 +21,7 @@ from sextant.app.telemetry.asking import Asking
 from sextant.app.texts import checks_texts
 from sextant.app.views import Views, event_seen
 from sextant.app.visibility import Visibility
+from sextant.core import Core
 from sextant.engine import history
 from sextant.engine.execute import Done, Task
 from sextant.engine.leases import worker_of
@@ -69,7 +70,7 @@ from sextant.ledger.log import entries
 
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
-    from sextant.app.runs import RunReport
+    from sextant.kernel.answers import RunReport
 
 
 _OWN_TRIGGERS = ("schedule", "undo")  # what becomes of a run follows from these
@@ -84,60 +85,68 @@ class Operations:
 
     def __init__(
         self,
-        core: "LocalPlatform",
+        platform: "LocalPlatform",
         by: Principal | None = None,
         *,
         refused: Callable[[str], None] | None = None,
     ) -> None:
         """refused  is told why a role or scope did not reach"""
-        self._p = core
+        self._p, self._core = platform, platform.core
         self._by = by
         self._refused = refused
 
     def _permit(self, operation: Operation, given: Mapping[str, Any]) -> None:
         """Raise Denied unless the principal may use an operation with these arguments."""
-        why = permission.refusal(operation, self._by or self._p.principal)
+        why = permission.refusal(operation, self._by or self._core.authorization.principal)
         if why is not None:
             if self._refused is not None:
                 self._refused(f"{operation.role} with {operation.scope} for {operation.name}")
             raise why
         if operation.verb != "read":
             env = self._env(str(given.get("env", ""))) if operation.of else ""
-            permission.ask(self._p, operation, self._who(), given, env)
+            permission.ask(self._core, self._p.runs.inbox, operation, self._who(), given, env)
 
     @functools.cached_property
     def _views(self) -> Views:
-        return Views(self._p, Visibility(self._p, sees_personal=self._who().is_administrator))
+        personal = self._p.runs.personal
+        see = Visibility(personal, sees_personal=self._who().is_administrator)
+        return Views(self._core, self._p.runs, see)
 
     def _who(self) -> Principal:
-        return self._p.who(self._by)
+        return self._core.authorization.who(self._by)
 
     def _env(self, env: str) -> str:
         """Return the environment asked for, or the project's default. NotFound."""
-        name = env or self._p.config.environment or self._p.manifest().environments[0]
-        self._p.manifest()
-        self._p.check_env(name)
+        name = (
+            env
+            or self._core.project.config.environment
+            or self._core.project.manifest().environments[0]
+        )
+        self._core.project.manifest()
+        self._core.project.check_environment(name)
         return name
 
     def _every(self, env: str) -> str:
         if env:
-            self._p.check_env(env)
+            self._core.project.check_environment(env)
         return env
 
     def _id(self, asset: str) -> str:
-        return self._p.asset(asset).id if asset else ""
+        return self._core.assets.find(asset).id if asset else ""
 
     # ------------------------------------------------------------ looking
 
     def project(self) -> Project:
-        p = self._p
-        manifest = p.load()  # whoever asks first wants to know of an edit that is broken, or mended
-        problem = p.load_problem
+        core = self._core
+        manifest = (
+            core.project.load()
+        )  # whoever asks first wants to know of an edit that is broken, or mended
+        problem = core.project.problem
         return {
             "project": manifest.project,
             "tz": manifest.tz,
             "owner": manifest.owner,
-            "environment": p.config.environment or manifest.environments[0],
+            "environment": core.project.config.environment or manifest.environments[0],
             "environments": [str(e["name"]) for e in self._views.envs()],
             "assets": len(manifest.assets),
             "teams": {t.name: list(t.members) for t in manifest.teams},
@@ -147,7 +156,7 @@ class Operations:
         }
 
     def status(self, *, assets: Sequence[str] = (), env: str = "") -> Status:
-        return self._views.status(self._env(env), self._p.select(assets))
+        return self._views.status(self._env(env), self._core.assets.select(assets))
 
     def plan(
         self,
@@ -159,14 +168,14 @@ class Operations:
         env: str = "",
     ) -> Plan:
         request = self._request(assets, partition, stale=stale, downstream=not only)
-        return self._p.runs.checked_plan(self._env(env), request)
+        return self._p.runs.plans.checked_plan(self._env(env), request)
 
     def _request(self, assets: Sequence[str], partition: str, **more: Any) -> Request:
-        self._p.load_sound()  # a server has been up for long: the files may be newer
-        return request_of(self._p, assets, partition, **more)
+        self._core.project.load_sound()  # a server has been up for long: the files may be newer
+        return request_of(self._core, assets, partition, **more)
 
     def graph(self, *, assets: Sequence[str] = ()) -> GraphSeen:
-        return self._views.graph(self._p.select(assets))
+        return self._views.graph(self._core.assets.select(assets))
 
     def show(
         self, asset: str, *, as_of: str = "", limit: int = 10, partition: str = "", env: str = ""
@@ -197,7 +206,7 @@ class Operations:
 
         role = self._who().role  # "" = works on the project's own folder
         return rows(
-            self._p,
+            self._core,
             self._env(env),
             asset,
             form=form,
@@ -235,7 +244,7 @@ class Operations:
     def why(self, subject: str, *, env: str = "") -> Why:
         from sextant.app.why import why
 
-        return why(self._p, self._views, self._env(env), subject)
+        return why(self._core, self._views, self._env(env), subject)
 
     def runs(
         self, *, state: str = "", limit: int = PAGE_ROWS, after: str = "", env: str = ""
@@ -249,7 +258,7 @@ class Operations:
         if not run:
             newest = self._views.runs(limit=1).items
             run = newest[0]["id"] if newest else ""
-        elif not self._p.state.read("run_get", (run,)):
+        elif not self._core.state.read("run_get", (run,)):
             raise NotFound(
                 "SX-RUN-003", f"there is no run `{run}`", hint="`sextant runs` lists them"
             )
@@ -274,7 +283,7 @@ class Operations:
 
     def release_facts(self, release: str) -> dict[str, Any]:
         return {
-            **msgspec.to_builtins(self._views.see.release(self._p.releases.get(release))),
+            **msgspec.to_builtins(self._views.see.release(self._p.runs.releases.get(release))),
             "events": self._views.events(subject=release).items,
         }
 
@@ -307,7 +316,7 @@ class Operations:
         return self._views.incidents(state=state, limit=_rows(limit), after=after)
 
     def environments(self) -> list[EnvironmentSeen]:
-        self._p.manifest()
+        self._core.project.manifest()
         return self._views.envs()
 
     def environment_diff(self, a: str, b: str) -> dict[str, Any]:
@@ -327,29 +336,29 @@ class Operations:
         from sextant.ledger.verify import verify
         from sextant.ledger.witness import Witness
 
-        p, more = self._p, []
+        core, more = self._core, []
         try:
-            known = Witness.parse(witness) if witness else p.sealing.seen()
+            known = Witness.parse(witness) if witness else self._p.sealing.seen()
         except BadData as error:
             if witness:
                 raise
             known = None
             more.append(("witness", error.message))
-        more += p.sealing.findings()
+        more += self._p.sealing.findings()
         try:
-            public = p.sealing.public() or None
+            public = self._p.sealing.public() or None
         except SextantError:  # the findings say so
-            public = p.sealing.anchor.public or None
+            public = self._p.sealing.anchor.public or None
         report = verify(
-            p.state,
+            core.state,
             public=public,
             witness=known,
-            origin=p.sealing.origin,
+            origin=self._p.sealing.origin,
             projections=projections,
         )
         if projections:
             try:
-                more += [("history", text) for text in history.broken(p.state.read)]
+                more += [("history", text) for text in history.broken(core.state.read)]
             except (SextantError, TypeError, ValueError, LookupError) as error:
                 more.append(("history", f"it cannot be read: {error}"))
         return {
@@ -371,17 +380,17 @@ class Operations:
         from sextant.ledger.prove import prove
         from sextant.ledger.witness import Witness
 
-        p = self._p
-        p.sealing.checkpoint()
+        core = self._core
+        self._p.sealing.checkpoint()
         found: dict[str, Any] = msgspec.to_builtins(
             prove(
-                p.state.read,
+                core.state.read,
                 seq,
-                public=p.sealing.signer().public,
+                public=self._p.sealing.signer().public,
                 since=Witness.parse(since).note if since else "",
                 payload=not any(
                     self._views.see.hides_event(event_seen(entry))
-                    for entry in entries(p.state.read, "event_by_seq", (seq,))
+                    for entry in entries(core.state.read, "event_by_seq", (seq,))
                 ),
             )
         )
@@ -390,12 +399,20 @@ class Operations:
     def doctor(self) -> list[Finding]:
         from sextant.app.doctor import examine
 
-        return examine(self._p, paths=self._who().is_administrator)
+        p = self._p
+        return examine(
+            self._core,
+            sealing=p.sealing,
+            publisher=p.runs.publisher,
+            access=lambda: p.access,
+            ask=p.ask,
+            paths=self._who().is_administrator,
+        )
 
     def check_data(self, *, progress: Progress | None = None) -> DataChecked:
         from sextant.app.data_check import check_data
 
-        return check_data(self._p, by=self._who(), progress=progress)
+        return check_data(self._core, by=self._who(), progress=progress)
 
     # ------------------------------------------------------------ doing
 
@@ -434,22 +451,22 @@ class Operations:
         return self._views.see.report(report)
 
     def cancel(self, run: str) -> dict[str, Any]:
-        if run not in {row[0] for row in self._p.state.read("runs_open")}:
+        if run not in {row[0] for row in self._core.state.read("runs_open")}:
             raise NotFound(
                 "SX-RUN-006", f"run `{run}` is not running", hint="`sextant runs` lists them"
             )
-        elsewhere = worker_of(self._p.state, run)
+        elsewhere = worker_of(self._core.state, run)
         if elsewhere:
             raise UsageError(
                 "SX-RUN-007",
                 f"run `{run}` is worked on by {elsewhere}",
                 hint="Ctrl-C there stops it; a server's runs are cancelled with --server URL",
             )
-        self._p.cancelled.add(run)
+        self._p.runs.execution.cancelled.add(run)
         return {"run": run, "cancelling": True}
 
     def check(self, asset: str, *, env: str = "") -> list[CheckResult]:
-        found = self._p.check(self._env(env), asset, by=self._who())
+        found = self._p.runs.check(self._env(env), self._core.assets.find(asset), by=self._who())
         return [self._views.see.check(one) for one in found]
 
     def release(
@@ -468,10 +485,10 @@ class Operations:
                 "a release needs a version or --from ENV",
                 hint=f"`sextant versions {asset}` lists versions",
             )
-        self._p.load_sound()
+        self._core.project.load_sound()
         released = self._p.runs.release(
             self._env(env),
-            self._p.asset(asset),
+            self._core.assets.find(asset),
             version=version,
             source=source,
             by=self._who(),
@@ -481,10 +498,10 @@ class Operations:
         return self._views.see.release(released)
 
     def unhold(self, asset: str, version: str, *, env: str = "") -> dict[str, Any]:
-        p, name = self._p, self._env(env)
-        found = p.asset(asset)
-        digest = p.versions.find(found.id, version)
-        p.releases.unhold(name, found.id, digest, self._who())
+        core, name = self._core, self._env(env)
+        found = core.assets.find(asset)
+        digest = core.versions.find(found.id, version)
+        self._p.runs.releases.unhold(name, found.id, digest, self._who())
         return {"asset": found.id, "version": digest, "unheld": True, "env": name}
 
     def rollback(
@@ -514,21 +531,21 @@ class Operations:
         return self._views.see.report(report)
 
     def approve(self, release: str, *, deny: bool = False, reason: str = "") -> Release:
-        p = self._p
-        proposer = p.person_behind(p.releases.get(release).by)
-        approved = p.releases.approve(
+        core = self._core
+        proposer = core.authorization.person_behind(self._p.runs.releases.get(release).by)
+        approved = self._p.runs.releases.approve(
             release, self._who(), deny=deny, reason=reason, proposer=proposer
         )
         if approved.state == "live":
-            p.runs.check_children(approved, by=self._who())
+            self._p.runs.checks.check_children(approved, by=self._who())
         return self._views.see.release(approved)
 
     def create_environment(self, name: str, parent: str) -> dict[str, Any]:
-        self._p.create_env(name, parent, by=self._who())
+        environments.create(self._core, name, parent, by=self._who())
         return {"name": name, "parent": parent}
 
     def drop_environment(self, name: str) -> dict[str, Any]:
-        self._p.drop_env(name, by=self._who())
+        environments.drop(self._core, self._p.runs, name, by=self._who())
         return {"name": name, "dropped": True}
 
     def report(
@@ -547,7 +564,8 @@ class Operations:
         cause: str = "",
         env: str = "",
     ) -> Reported:
-        return self._p.report(
+        return reports.report(
+            self._core,
             self._env(env),
             kind,
             asset,
@@ -564,7 +582,7 @@ class Operations:
         )
 
     def close_signal(self, signal: str, reason: str) -> dict[str, Any]:
-        self._p.close_signal(signal, reason, by=self._who())
+        signals.close(self._core, signal, reason, by=self._who())
         return {"signal": signal, "closed": True}
 
     def push(
@@ -576,20 +594,20 @@ class Operations:
         batch: str = "",
         env: str = "",
     ) -> Pushed:
-        asset = self._p.stream(dataset)
+        asset = self._core.assets.stream(dataset)
         columns_of(asset)
         body = bodies.opened(rows, content_type, batch=batch, env=env)
         check_text("line", "batch", body.batch, NAME_CHARS_MAX)  # the body may name it
         self._env(body.env)
-        for where in self._p.manifest().environments:  # the rows come to each of them
-            self._p.allow(self._who(), "push", asset, where)
-        return self._p.inbox.take(asset, body, by=self._who())
+        for where in self._core.project.manifest().environments:  # the rows come to each of them
+            self._core.authorization.allow(self._who(), "push", asset, where)
+        return self._p.runs.inbox.take(asset, body, by=self._who())
 
     def batches(
         self, dataset: str, *, refused: bool = False, limit: int = PAGE_ROWS, after: str = ""
     ) -> Page[BatchSeen]:
         return self._views.batches(
-            self._p.stream(dataset), refused=refused, limit=_rows(limit), after=after
+            self._core.assets.stream(dataset), refused=refused, limit=_rows(limit), after=after
         )
 
     def drop_batch(
@@ -601,19 +619,21 @@ class Operations:
         sender: str = "",
         env: str = "",  # noqa: ARG002 - what the policy is asked about
     ) -> BatchDropped:
-        return self._p.inbox.drop(
-            self._p.stream(dataset), batch, reason=reason, sender=sender, by=self._who()
+        return self._p.runs.inbox.drop(
+            self._core.assets.stream(dataset), batch, reason=reason, sender=sender, by=self._who()
         )
 
     def collect(self, *, history: str = "", dry_run: bool = False) -> Collected:
         from sextant.app.keeping import collect
 
-        return collect(self._p, history=history, dry_run=dry_run, by=self._who())
+        return collect(
+            self._core, self._p.runs.bundles, history=history, dry_run=dry_run, by=self._who()
+        )
 
     def backup(self, folder: str) -> dict[str, Any]:
         from sextant.app.backup import create
 
-        return create(self._p, Path(folder))
+        return create(self._core, self._p.sealing, Path(folder))
 
     def checkpoint(self) -> dict[str, str]:
         note = self._p.sealing.checkpoint()
@@ -624,8 +644,8 @@ class Operations:
     def erase(self, seq: int, reason: str) -> dict[str, Any]:
         from sextant.ledger.erase import erase
 
-        p, by = self._p, self._who()
-        receipt = erase(p.state, seq, reason=reason, actor=str(by), ids=p.ids)
+        core, by = self._core, self._who()
+        receipt = erase(core.state, seq, reason=reason, actor=str(by), ids=core.ids)
         return {"erased": seq, "event": receipt.first}
 
     def rotate(self) -> dict[str, str]:
@@ -635,16 +655,16 @@ class Operations:
     def repair(self, reason: str) -> list[GapSeen]:
         from sextant.ledger.gaps import note_gaps
 
-        p, by = self._p, self._who()
+        core, by = self._core, self._who()
         noted = note_gaps(
-            p.state,
-            p.sealing.signer(),
-            origin=p.sealing.origin,
-            ids=p.ids,
+            core.state,
+            self._p.sealing.signer(),
+            origin=self._p.sealing.origin,
+            ids=core.ids,
             actor=str(by),
             reason=reason,
         )
-        p.sealing.checkpoint()
+        self._p.sealing.checkpoint()
         return [
             GapSeen(size=g.size, note=g.note, next_size=g.next_size, next_note=g.next_note)
             for g in noted
@@ -745,7 +765,7 @@ class Operations:
         )
 
     def _asking(self) -> Asking:
-        return Asking(self._p, self._who())
+        return Asking(self._core, self._p.ask, self._who())
 
     # ------------------------------------------------------------ people
 
@@ -813,10 +833,10 @@ for _one in OPERATIONS:
 checks_texts(Operations)  # around that: what is refused stands in the ledger too
 
 
-def request_of(p: "LocalPlatform", assets: Sequence[str], partition: str, **more: Any) -> Request:
+def request_of(core: Core, assets: Sequence[str], partition: str, **more: Any) -> Request:
     """Return what a person asks for. NotFound where the selection has nothing that is made here."""
-    chosen = p.select(assets)
-    made = tuple(id_ for id_ in chosen if p.manifest().asset(id_) is not None)
+    chosen = core.assets.select(assets)
+    made = tuple(id_ for id_ in chosen if core.project.manifest().asset(id_) is not None)
     if assets and not made:
         raise NotFound(
             "SX-PLAN-008",
@@ -824,7 +844,7 @@ def request_of(p: "LocalPlatform", assets: Sequence[str], partition: str, **more
             hint="observed assets are changed by other tools: `sextant why ASSET` shows them",
         )
     request = Request(assets=made, partitions=span(partition), **more)
-    check_range(p.manifest(), request)
+    check_range(core.project.manifest(), request)
     return request
 
 

@@ -1,22 +1,22 @@
 """Asks the project's rules again about what is recorded, for a rule that never matched: most often
 one that says something else than was meant."""
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
+from sextant.app.access import Access
 from sextant.authorization.conditions import parse, possible_verbs
 from sextant.authorization.decide import VERBS, matches
+from sextant.core import Core
 from sextant.kernel.errors import NotFound
 from sextant.kernel.limits import ACTIONS_REPLAYED_MAX
 from sextant.kernel.nouns import Asset, Principal, Release, Rule, actor_of
+from sextant.kinds.dataset.publish import Publisher
 from sextant.ledger.log import Entry, entries
 from sextant.ledger.projections import RunChanged
 from sextant.ledger.versions import changed
-
-if TYPE_CHECKING:
-    from sextant.app.platform import LocalPlatform
 
 _FAR = 1 << 62
 # what an event of a type says that somebody did; runs, releases and decisions say it themselves
@@ -49,7 +49,9 @@ class _Action(NamedTuple):
     context: dict[str, Any]
 
 
-def silent_rules(p: "LocalPlatform") -> tuple[int, list[Rule]]:
+def silent_rules(
+    core: Core, publisher: Publisher, access: Callable[[], Access]
+) -> tuple[int, list[Rule]]:
     """Return how many of the newest recorded actions were looked at (ACTIONS_REPLAYED_MAX at most),
     and the project's rules that matched none of them.
 
@@ -58,24 +60,24 @@ def silent_rules(p: "LocalPlatform") -> tuple[int, list[Rule]]:
     """
     judged = {
         rule.name: rule
-        for rule in p.manifest().policies
+        for rule in core.project.manifest().policies
         if possible_verbs(parse(rule.when), frozenset(VERBS)) & _SEEN
     }
     looked_at = 0
     about = (_FAR, "", "", "", "", "", "", ACTIONS_REPLAYED_MAX)
-    assets = {asset.id: asset for asset in p.manifest().assets}
-    for entry in entries(p.state.read, "events_page", about):
+    assets = {asset.id: asset for asset in core.project.manifest().assets}
+    for entry in entries(core.state.read, "events_page", about):
         if entry.is_erased or looked_at >= ACTIONS_REPLAYED_MAX or not judged:
             continue
         for name in _named(entry):
             judged.pop(name, None)
-        for action in _actions(p, entry):
+        for action in _actions(core, publisher, entry):
             looked_at += 1
-            asset = assets.get(action.asset) or _asset(p, action.asset)
+            asset = assets.get(action.asset) or _asset(core, action.asset)
             for name, rule in list(judged.items()):
                 if any(
                     matches(rule, principal, action.verb, asset, action.env, action.context)
-                    for principal in _principals(p, action.actor)
+                    for principal in _principals(core, access, action.actor)
                 ):
                     del judged[name]
             if looked_at >= ACTIONS_REPLAYED_MAX:
@@ -92,16 +94,16 @@ def _named(entry: Entry) -> Sequence[str]:
     return ()
 
 
-def _actions(p: "LocalPlatform", entry: Entry) -> Iterator[_Action]:
+def _actions(core: Core, publisher: Publisher, entry: Entry) -> Iterator[_Action]:
     """Yield what somebody did by an event, one for each asset."""
     type_, actor = entry.envelope.type, entry.envelope.actor
     if type_ == "run.started":
         run = entry.read(RunChanged)
         verb = "rollback" if run.trigger == "undo" else "run"
-        for id_ in run.assets or tuple(asset.id for asset in p.manifest().assets):
+        for id_ in run.assets or tuple(asset.id for asset in core.project.manifest().assets):
             yield _Action(run.by or actor, verb, id_, run.env, {})
     elif type_ == "release.proposed":
-        yield from _moves(p, entry.read(Release))
+        yield from _moves(core, publisher, entry.read(Release))
     elif type_ == "decision.denied":
         said = entry.read(dict[str, Any])
         yield _Action(actor, said["verb"], said["asset"], said["env"], {})
@@ -113,15 +115,15 @@ def _actions(p: "LocalPlatform", entry: Entry) -> Iterator[_Action]:
         yield _Action(actor, _VERBS[type_], subject if ":" in subject else "", env, {})
 
 
-def _moves(p: "LocalPlatform", release: Release) -> Iterator[_Action]:
+def _moves(core: Core, publisher: Publisher, release: Release) -> Iterator[_Action]:
     glass = {"break_glass": bool(release.broke_glass)}
     for move in release.moves:
         try:
-            before = p.versions.parts(move.asset, move.source)
-            brought, gone = changed(before, p.versions.parts(move.asset, move.target))
+            before = core.versions.parts(move.asset, move.source)
+            brought, gone = changed(before, core.versions.parts(move.asset, move.target))
         except NotFound:  # a definition has no partitions
             brought, gone = {}, []
-        moved = p.publisher.moved(move.env, move, tuple(brought.values()), gone=len(gone))
+        moved = publisher.moved(move.env, move, tuple(brought.values()), gone=len(gone))
         context = {
             **moved.facts(),
             **glass,
@@ -133,17 +135,17 @@ def _moves(p: "LocalPlatform", release: Release) -> Iterator[_Action]:
         yield _Action(release.by, verb, move.asset, move.env, context)
 
 
-def _principals(p: "LocalPlatform", actor: str) -> list[Principal]:
+def _principals(core: Core, access: Callable[[], Access], actor: str) -> list[Principal]:
     """Return who an actor may have been: his role is not recorded."""
     one = actor_of(actor)
-    teams = set(p.teams_of(one.name, ())) if one.kind == "person" else set()
-    if one.kind != "person" and (p.folder / "access.db").exists():
-        for token in p.access.store.tokens():
+    teams = set(core.authorization.teams_of(one.name, ())) if one.kind == "person" else set()
+    if one.kind != "person" and (core.project.folder / "access.db").exists():
+        for token in access().store.tokens():
             if (token.kind, token.name) == (one.kind, one.name):
                 teams.update(token.teams)
     return [msgspec.structs.replace(one, teams=tuple(sorted(teams)), role=role) for role in _ROLES]
 
 
-def _asset(p: "LocalPlatform", id_: str) -> Asset | None:
-    rows = p.state.read("asset_get", (id_,)) if id_ else []
+def _asset(core: Core, id_: str) -> Asset | None:
+    rows = core.state.read("asset_get", (id_,)) if id_ else []
     return msgspec.json.decode(rows[0][0], type=Asset) if rows else None

@@ -7,19 +7,19 @@ where it goes.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
+from typing import Any, NamedTuple, assert_never
 
 import msgspec
 
 from sextant.app.observed import check_reported
 from sextant.app.port import ROLES, Operation
+from sextant.core import Core
 from sextant.kernel.errors import Denied
 from sextant.kernel.nouns import Asset, Principal, Signal
+from sextant.kinds.dataset.inbox import Inbox
 from sextant.ledger.log import Entry, entries
 from sextant.ledger.projections import RunChanged
-
-if TYPE_CHECKING:
-    from sextant.app.platform import LocalPlatform
+from sextant.release.releases import get_release
 
 
 class Question(NamedTuple):
@@ -49,53 +49,65 @@ def refusal(operation: Operation, by: Principal) -> Denied | None:
 
 
 def ask(
-    p: "LocalPlatform", operation: Operation, by: Principal, given: Mapping[str, Any], env: str
+    core: Core,
+    inbox: Inbox,
+    operation: Operation,
+    by: Principal,
+    given: Mapping[str, Any],
+    env: str,
 ) -> None:
     """Ask the policy all that an operation needs. Denied; NotFound for what is not there.
 
     given  the operation's arguments
     env    the environment that it is about
     """
-    for question in _questions(p, operation, by, given, env):
-        p.allow(by, question.verb, question.asset, question.env, question.facts)
+    for question in _questions(core, inbox, operation, by, given, env):
+        core.authorization.allow(by, question.verb, question.asset, question.env, question.facts)
 
 
 def _questions(
-    p: "LocalPlatform", operation: Operation, by: Principal, given: Mapping[str, Any], env: str
+    core: Core,
+    inbox: Inbox,
+    operation: Operation,
+    by: Principal,
+    given: Mapping[str, Any],
+    env: str,
 ) -> Iterator[Question]:
     verb = operation.verb
     match operation.of:
         case "asset":
-            yield Question(verb, p.asset(given["asset"]), env)
+            yield Question(verb, core.assets.find(given["asset"]), env)
         case "batch":
-            stream = p.stream(given["dataset"])
-            found = p.inbox.batch(stream, given["batch"], given.get("sender", ""), by)
-            is_own = found is None or p.is_own(by, found.by)
-            for where in p.manifest().environments:  # its rows would come to each of them
+            stream = core.assets.stream(given["dataset"])
+            found = inbox.batch(stream, given["batch"], given.get("sender", ""), by)
+            is_own = found is None or core.authorization.is_own(by, found.by)
+            for (
+                where
+            ) in core.project.manifest().environments:  # its rows would come to each of them
                 yield Question(verb, stream, where, {"own": is_own})
         case "env":
             name = given["name"]
             is_new = "parent" in given  # also where the name is taken: that is said later
-            made = entries(p.state.read, "event_last_of", (name, "env.created"))
-            is_own = is_new or _is_theirs(p, by, made)
+            made = entries(core.state.read, "event_last_of", (name, "env.created"))
+            is_own = is_new or _is_theirs(core, by, made)
             yield Question(verb, None, name, {"own": is_own})
         case "release":
-            for move in p.releases.get(given["release"]).moves:
-                yield Question(verb, p.known_asset(move.asset), move.env)
+            for move in get_release(core.state, given["release"]).moves:
+                yield Question(verb, core.assets.known(move.asset), move.env)
         case "run":
-            rows = p.state.read("run_get", (given["run"],))
+            rows = core.state.read("run_get", (given["run"],))
             facts = msgspec.json.decode(rows[0][3], type=RunChanged) if rows else None
             yield Question(verb, None, facts.env if facts else "")
         case "signal":
-            rows = p.state.read("signal_get", (given["signal"],))
+            rows = core.state.read("signal_get", (given["signal"],))
             if rows:
                 signal = msgspec.json.decode(rows[0][0], type=Signal)
                 where = str(signal.evidence.get("env", ""))
-                yield Question(verb, p.known_asset(signal.asset), where)
+                yield Question(verb, core.assets.known(signal.asset), where)
             else:
                 yield Question(verb)
         case "report":
-            yield from _report(p, by, given, env)
+            yield from _report(core, by, given, env)
         case "":
             yield Question(verb)
         case "plan" | "rows":  # asked where it is known what they reach
@@ -104,27 +116,25 @@ def _questions(
             assert_never(operation.of)
 
 
-def _report(
-    p: "LocalPlatform", by: Principal, given: Mapping[str, Any], env: str
-) -> Iterator[Question]:
+def _report(core: Core, by: Principal, given: Mapping[str, Any], env: str) -> Iterator[Question]:
     """A report is asked of the asset as it is known, of the owner that it is given, and of each
     asset into which it draws an edge."""
     id_, owner = str(given["asset"]), str(given.get("owner", ""))
     check_reported(id_)
-    known = p.known_asset(id_)
+    known = core.assets.known(id_)
     if known is not None:
         yield Question("report", known, env)
     if known is None or owner not in ("", known.owner):
         kind, _, name = id_.partition(":")
         claimed = Asset(kind=kind, name=name, mode="observed", owner=owner)
-        first = entries(p.state.read, "events_of_both", (id_, "asset.observed", 1))
-        is_own = known is None or known.owner != "" or _is_theirs(p, by, first)
+        first = entries(core.state.read, "events_of_both", (id_, "asset.observed", 1))
+        is_own = known is None or known.owner != "" or _is_theirs(core, by, first)
         yield Question("report", claimed, env, {"own": is_own})
     for other in given.get("downstream", ()):
-        yield Question("link", p.asset(other), env)
+        yield Question("link", core.assets.find(other), env)
 
 
-def _is_theirs(p: "LocalPlatform", by: Principal, found: list[Entry]) -> bool:
+def _is_theirs(core: Core, by: Principal, found: list[Entry]) -> bool:
     """Say whether the first of some events is `by`'s; no, where there is none: who cannot be told
     is somebody else."""
-    return bool(found) and p.is_own(by, found[0].envelope.actor)
+    return bool(found) and core.authorization.is_own(by, found[0].envelope.actor)

@@ -9,7 +9,6 @@ routes, the client and the API's description are made from it.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, get_args
 
-from sextant.app.runs import RunReport
 from sextant.kernel.answers import (
     AccountSeen,
     BatchDropped,
@@ -32,6 +31,7 @@ from sextant.kernel.answers import (
     Project,
     Pushed,
     Reported,
+    RunReport,
     SignalSeen,
     Status,
     TokenMade,

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from sextant.core import Core
 from sextant.kernel.errors import BadData, Conflict, Damaged, NotFound, SextantError
 from sextant.kernel.nouns import Principal
 from sextant.kernel.ports import Statement, Write
@@ -17,7 +18,6 @@ from sextant.stores.files import locked
 from sextant.stores.state import is_postgres
 
 if TYPE_CHECKING:
-    from sextant.app.platform import LocalPlatform
     from sextant.ledger.checkpoint import Signer
     from sextant.ledger.witness import Witness
 
@@ -41,13 +41,15 @@ class Sealing:
     problem  why the database does not hold that; None when it does
     """
 
-    def __init__(self, platform: "LocalPlatform") -> None:
-        self._p = platform
-        self.pin = platform.config.ledger
+    def __init__(self, core: Core, home: Path | None = None) -> None:
+        """home  folder for key and witness instead of the user's own: for tests"""
+        self._core = core
+        self._home = home
+        self.pin = core.project.config.ledger
         self.problem: SextantError | None = None
         anchor = self._judge()
         if anchor is None:
-            with locked(platform.folder / "ledger"):  # several processes may open a new project
+            with locked(core.project.folder / "ledger"):  # several processes may open a new project
                 self.pin = self._read_pin()
                 anchor = self._judge() or self._begin()
         self.anchor = anchor
@@ -71,7 +73,7 @@ class Sealing:
         """The witness of this place."""
         from sextant.app.pin import place_digest
 
-        return self._witness_of(place_digest(self._p.config))
+        return self._witness_of(place_digest(self._core.project.config))
 
     @property
     def witness_paths(self) -> tuple[Path, Path]:
@@ -85,30 +87,30 @@ class Sealing:
     def _key_of(self, id_: str) -> Path:
         from sextant.ledger.checkpoint import default_key_path
 
-        if self._p.config.key_file:
-            return self._p.config.key_file
-        return self._p.home / "keys" / f"{id_}.pem" if self._p.home else default_key_path(id_)
+        if self._core.project.config.key_file:
+            return self._core.project.config.key_file
+        return self._home / "keys" / f"{id_}.pem" if self._home else default_key_path(id_)
 
     def _witness_of(self, name: str) -> Path:
         from sextant.ledger.witness import default_witness_path
 
-        if self._p.home:
-            return self._p.home / "witness" / f"{name}.txt"
+        if self._home:
+            return self._home / "witness" / f"{name}.txt"
         return default_witness_path(name)
 
     def _read_pin(self) -> Pin | None:
         """Return the pin as the file has it now: another process may have written it."""
         try:
-            return read_config(self._p.root).ledger
+            return read_config(self._core.project.root).ledger
         except SextantError:  # the settings were given without a file
-            return self._p.config.ledger
+            return self._core.project.config.ledger
 
     def _stored_id(self) -> str:
-        rows = self._p.state.read("meta_get", ("project_id",))
+        rows = self._core.state.read("meta_get", ("project_id",))
         return str(rows[0][0]) if rows else ""
 
     def _has_begun(self) -> bool:
-        state = self._p.state
+        state = self._core.state
         return bool(state.read("event_head") or state.read("checkpoint_last"))
 
     def _judge(self) -> Anchor | None:
@@ -131,7 +133,7 @@ class Sealing:
             if not has_begun and self._is_elsewhere(pin):
                 return None
             anchor = Anchor(pin.id, pin.public)
-            if not has_begun and is_postgres(self._p.config.state_address):
+            if not has_begun and is_postgres(self._core.project.config.state_address):
                 self.problem = Damaged(
                     "SX-LEDGER-033",
                     f"the database holds no events, {FILE} pins ledger {pin.id}",
@@ -147,7 +149,7 @@ class Sealing:
         if self.problem is None:
             self.problem = self._mismatch(anchor, stored)
         if not stored and not has_begun and self.problem is None:
-            self._p.state.commit(Write((Statement("meta_add", ("project_id", anchor.id)),)))
+            self._core.state.commit(Write((Statement("meta_add", ("project_id", anchor.id)),)))
         return anchor
 
     def _mismatch(self, anchor: Anchor, stored: str) -> SextantError | None:
@@ -191,7 +193,10 @@ class Sealing:
         key nor a witness of it here."""
         from sextant.ledger.checkpoint import Signer
 
-        if is_postgres(self._p.config.state_address) or self._witness_of(pin.id).exists():
+        if (
+            is_postgres(self._core.project.config.state_address)
+            or self._witness_of(pin.id).exists()
+        ):
             return False
         path = self._key_of(pin.id)
         if not path.exists():
@@ -208,7 +213,7 @@ class Sealing:
         from sextant.ledger.checkpoint import Checkpoint, Signer
         from sextant.ledger.witness import Witness, keep_witness, load_witness
 
-        p, pin, stored = self._p, self.pin, self._stored_id()
+        core, pin, stored = self._core, self.pin, self._stored_id()
         seen = load_witness(self.witness_path)
         id_ = _id_of(seen) if seen is not None else stored
         if seen is None and (
@@ -216,14 +221,14 @@ class Sealing:
             or (pin is not None and pin.id == stored)
             or self._witness_of(stored).exists()
         ):
-            id_ = p.ids.new("prj")
+            id_ = core.ids.new("prj")
         if id_ != stored:
             verb = "meta_set" if stored else "meta_add"
-            p.state.commit(Write((Statement(verb, ("project_id", id_)),)))
+            core.state.commit(Write((Statement(verb, ("project_id", id_)),)))
             id_ = self._stored_id()  # of a shared database another machine may have been faster
         path = self._key_of(id_)
         signer = Signer.load(path) if path.exists() else Signer.create(path)
-        empty = Checkpoint(_ORIGIN + id_, 0, merkle.EMPTY, p.clock.now_ns())
+        empty = Checkpoint(_ORIGIN + id_, 0, merkle.EMPTY, core.clock.now_ns())
         keep_witness(self.witness_path, Witness(signer.public, signer.note(empty)))
         anchor = Anchor(id_, signer.public)
         if pin is None:
@@ -241,7 +246,7 @@ class Sealing:
 
         pin = Pin(id=anchor.id, public=anchor.public)
         try:
-            write_pin(self._p.root, pin)
+            write_pin(self._core.project.root, pin)
         except SextantError as error:
             _say(
                 f"note: the ledger is not pinned: {error.message}\n"
@@ -259,7 +264,7 @@ class Sealing:
         from sextant.ledger.checkpoint import Signer, newest_key
 
         if self.anchor.public:
-            return newest_key(self._p.state.read, self.anchor.public)
+            return newest_key(self._core.state.read, self.anchor.public)
         try:
             return Signer.load(self.key_path).public if is_ledger_id(self.anchor.id) else ""
         except NotFound:
@@ -275,10 +280,10 @@ class Sealing:
         if self.problem is not None:
             raise self.problem
         for _ in range(_RELOADS):
-            signer = open_signer(self._p.state, self.key_path)
+            signer = open_signer(self._core.state, self.key_path)
             if not self.anchor.public:
                 return signer
-            if signer.public == newest_key(self._p.state.read, self.anchor.public):
+            if signer.public == newest_key(self._core.state.read, self.anchor.public):
                 return signer
         raise Damaged(
             "SX-LEDGER-034",
@@ -301,7 +306,7 @@ class Sealing:
         place, by_id = self.witness_paths
         try:
             for path in (place, by_id):
-                seen = confirm(self._p.state.read, path)
+                seen = confirm(self._core.state.read, path)
                 if seen is not None and path == by_id and not place.exists():
                     keep_witness(place, seen)  # an older version kept it, or the folder was moved
             self._confirm_key()
@@ -316,7 +321,7 @@ class Sealing:
         from sextant.ledger.checkpoint import keys_by_size, newest_key, read_note
         from sextant.ledger.gaps import key_at
 
-        read = self._p.state.read
+        read = self._core.state.read
         rows = read("checkpoint_last")
         if not self.anchor.public:
             return
@@ -362,12 +367,12 @@ class Sealing:
 
         signer = self.signer()
         try:
-            note = sign_head(self._p.state, signer, origin=self.origin, clock=self._p.clock)
+            note = sign_head(self._core.state, signer, origin=self.origin, clock=self._core.clock)
         except Conflict:  # another process rotated the key after it was read here
             signer = self.signer()
-            note = sign_head(self._p.state, signer, origin=self.origin, clock=self._p.clock)
+            note = sign_head(self._core.state, signer, origin=self.origin, clock=self._core.clock)
         if note is None:
-            rows = self._p.state.read("checkpoint_last")
+            rows = self._core.state.read("checkpoint_last")
             return str(rows[0][1]) if rows else ""
         self._keep(Witness(signer.public, note))
         return note
@@ -380,20 +385,20 @@ class Sealing:
         from sextant.ledger.checkpoint import Signer, rotate
         from sextant.ledger.witness import Witness
 
-        p = self._p
+        core = self._core
         if self._is_unsigned() and not self.anchor.public and not self.key_path.exists():
             Signer.create(self.key_path)
         new = rotate(
-            p.state,
+            core.state,
             self.signer(),
             origin=self.origin,
-            clock=p.clock,
-            ids=p.ids,
+            clock=core.clock,
+            ids=core.ids,
             actor=str(by),
         )
         if self.is_pinned:
             self._write_pin(Anchor(self.anchor.id, new.public))
-        self._keep(Witness(new.public, str(p.state.read("checkpoint_last")[0][1])))
+        self._keep(Witness(new.public, str(core.state.read("checkpoint_last")[0][1])))
         return new
 
     def _keep(self, witness: "Witness") -> None:
@@ -403,7 +408,7 @@ class Sealing:
             keep_witness(path, witness)
 
     def _is_unsigned(self) -> bool:
-        return not self._p.state.read("checkpoint_last")
+        return not self._core.state.read("checkpoint_last")
 
     def take(self, by: Principal, *, local: bool = False) -> Pin:
         """Make the ledger that stands in the database the one that belongs here, and return its
@@ -417,8 +422,8 @@ class Sealing:
         from sextant.ledger.checkpoint import Signer, sign_head
         from sextant.ledger.verify import verify
 
-        p, stored = self._p, self._stored_id()
-        p.allow(by, "pin", None, "")
+        core, stored = self._core, self._stored_id()
+        core.authorization.allow(by, "pin", None, "")
         if not is_ledger_id(stored):
             raise self.problem or Damaged(
                 "SX-LEDGER-032",
@@ -428,8 +433,8 @@ class Sealing:
         before, self.anchor = self.anchor, Anchor(stored, "")
         signer = Signer.load(self.key_path)
         if self._is_unsigned():
-            sign_head(p.state, signer, origin=self.origin, clock=p.clock)
-        report = verify(p.state, public=signer.public, witness=self.seen(), origin=self.origin)
+            sign_head(core.state, signer, origin=self.origin, clock=core.clock)
+        report = verify(core.state, public=signer.public, witness=self.seen(), origin=self.origin)
         if not report.ok:
             raise Damaged(
                 "SX-LEDGER-037",
@@ -445,12 +450,14 @@ class Sealing:
             "before_public": before.public,
             "local": local,
         }
-        p.state.commit(Write((), (p.event("ledger.pinned", "ledger:pin", data, by, ""),)))
+        core.state.commit(
+            Write((), (core.events.make("ledger.pinned", "ledger:pin", data, by, ""),))
+        )
         self.checkpoint()
         if not local:
             from sextant.app.pin import write_pin
 
-            write_pin(p.root, Pin(id=stored, public=signer.public))
+            write_pin(core.project.root, Pin(id=stored, public=signer.public))
             self.pin = Pin(id=stored, public=signer.public)
         return Pin(id=stored, public=signer.public)
 
@@ -495,7 +502,7 @@ class Sealing:
     def _leads_to(self, old: str, public: str) -> bool:
         from sextant.ledger.checkpoint import newest_key
 
-        return newest_key(self._p.state.read, old) == public
+        return newest_key(self._core.state.read, old) == public
 
     def state_of_pin(self) -> tuple[bool, str]:
         """Return whether the pin is as it should be, and how it is, in words."""

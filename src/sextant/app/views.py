@@ -6,13 +6,14 @@ Every view is JSON-ready; the command line and the HTTP interface render the sam
 
 import re
 from collections.abc import Callable, Collection, Sequence
-from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from sextant.app.runs import Runs
 from sextant.app.visibility import Visibility
+from sextant.core import Core
 from sextant.engine.history import History
 from sextant.formats.values import plain, records, text
 from sextant.kernel.answers import (
@@ -30,7 +31,7 @@ from sextant.kernel.answers import (
     Status,
     VersionSeen,
 )
-from sextant.kernel.clock import from_datetime, iso
+from sextant.kernel.clock import iso
 from sextant.kernel.errors import Denied, NotFound, UsageError, UserError
 from sextant.kernel.lengths import length_s
 from sextant.kernel.limits import INTEGER_MAX, PAGE_ROWS, PAGE_ROWS_MAX
@@ -56,12 +57,13 @@ from sextant.ledger.log import Entry, entries
 from sextant.ledger.projections import stored_run
 from sextant.ledger.versions import changed
 from sextant.project.config import telemetry_off
+from sextant.release.as_of import version_as_of
+from sextant.release.releases import open_releases
 
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-    from sextant.app.platform import LocalPlatform
 
 _FAR = 1 << 62
 _REPORTS_SHOWN = 20  # newest events of an observed asset that `why` looks at
@@ -71,21 +73,22 @@ _CAUSES_MAX = 50  # events of one chain of causes: longer is a loop in somebody'
 class Views:
     """Views of one platform, as one principal may see them; `see` left out: everything."""
 
-    def __init__(self, platform: "LocalPlatform", see: Visibility | None = None) -> None:
-        self._p = platform
-        self.see = see or Visibility(platform, sees_personal=True)
+    def __init__(self, core: Core, runs: Runs, see: Visibility) -> None:
+        self._core = core
+        self._runs, self._inbox, self._personal = runs, runs.inbox, runs.personal
+        self.see = see
 
     # ------------------------------------------------------------ the whole
 
     def status(self, env: str, chosen: Collection[str] = ()) -> Status:
         """Return what is live, stale, held and waiting in an environment, of the assets `chosen`
         (none = of all), and what needs a person."""
-        p = self._p
-        p.check_env(env)
-        manifest = p.manifest()
+        core = self._core
+        core.project.check_environment(env)
+        manifest = core.project.manifest()
         # what a source looks back to is read by every run: nothing of it is due by that
-        plan = p.runs.plan(env, Request(look_back=False))
-        live = p.versions.live(env)
+        plan = self._runs.plan(env, Request(look_back=False))
+        live = core.versions.live(env)
         planned: dict[str, dict[str, int]] = {}
         for step in plan.steps:
             counts = planned.setdefault(step.asset, {})
@@ -96,7 +99,7 @@ class Views:
             if chosen and asset.id not in chosen:
                 continue
             pointer = live.get(asset.id)
-            version = p.versions.get(asset.id, pointer.version) if pointer else None
+            version = core.versions.get(asset.id, pointer.version) if pointer else None
             assets.append(
                 {
                     "asset": asset.id,
@@ -106,7 +109,7 @@ class Views:
                     "from_env": pointer.env if pointer else "",
                     "published_at": iso(pointer.moved_at) if pointer else "",
                     "rows": version.rows if version else 0,
-                    "partitions": len(p.versions.parts(asset.id, version.digest))
+                    "partitions": len(core.versions.parts(asset.id, version.digest))
                     if version and asset.kind == "dataset"
                     else 0,
                     "to_run": planned.get(asset.id, {}),
@@ -124,14 +127,14 @@ class Views:
             "signals": signals,
             "waiting": [
                 msgspec.to_builtins(self.see.release(r))
-                for r in p.releases.open()
+                for r in open_releases(core.state)
                 if r.state in ("waiting", "paused")
             ],
             "failed_run": self._failed_run(env),
-            "runs_open": [row[0] for row in p.state.read("runs_open")],
-            "inbox": p.inbox.waits(),
-            "load_problem": p.load_problem.message if p.load_problem else "",
-            "telemetry_off": telemetry_off(p.config),
+            "runs_open": [row[0] for row in core.state.read("runs_open")],
+            "inbox": self._inbox.waits(),
+            "load_problem": core.project.problem.message if core.project.problem else "",
+            "telemetry_off": telemetry_off(core.project.config),
         }
 
     def _failed_run(self, env: str) -> str:
@@ -140,9 +143,9 @@ class Views:
 
     def graph(self, chosen: Collection[str] = ()) -> GraphSeen:
         """Return assets and the edges between them: of those `chosen` (none = of all)."""
-        p = self._p
-        manifest = p.manifest()
-        known, edges = p.graph()
+        core = self._core
+        manifest = core.project.manifest()
+        known, edges = core.assets.graph()
         chosen = set(chosen or known)
         ordered = [asset.id for asset in order(manifest)]
         place = {id_: n for n, id_ in enumerate(ordered)}
@@ -172,65 +175,6 @@ class Views:
 
     # ------------------------------------------------------------ data
 
-    def resolve(self, env: str, asset: str, as_of: str) -> Version:
-        """Return the version that `as_of` names: "" = live, a time, or the first digits of a
-        digest."""
-        p = self._p
-        if not as_of:
-            digest = p.versions.live_version(env, asset)
-            if not digest:
-                raise NotFound(
-                    "SX-VERSION-004",
-                    f"`{asset}` has no live version in `{env}`",
-                    hint=f"`sextant run {asset}` makes one",
-                )
-            return p.versions.get(asset, digest)
-        if "-" not in as_of:
-            return p.versions.get(asset, p.versions.find(asset, as_of))
-        at = self._time(as_of)
-        parents = {name: parent for name, parent, _ in p.state.read("envs")}
-        seen = env
-        while seen:
-            for release in self._releases_of(asset):
-                target = next(
-                    (m.target for m in release.moves if m.asset == asset and m.env == seen), ""
-                )
-                if target and 0 < self._live_at(release.id) <= at:
-                    return p.versions.get(asset, target)
-            seen = parents.get(seen, "")
-        raise NotFound(
-            "SX-VERSION-005",
-            f"nothing of `{asset}` was live in `{env}` at {as_of}",
-            hint=f"`sextant versions {asset}` lists what was",
-        )
-
-    def _time(self, text: str) -> int:
-        from zoneinfo import ZoneInfo
-
-        try:
-            at = datetime.fromisoformat(text)
-        except ValueError as error:
-            raise UsageError(
-                "SX-VERSION-006",
-                f"`{text}` is neither a version nor a time",
-                hint="write 2013-02-09, 2013-02-09T05:00, or 4 or more digits of a version",
-            ) from error
-        return from_datetime(
-            at if at.tzinfo else at.replace(tzinfo=ZoneInfo(self._p.manifest().tz))
-        )
-
-    def _live_at(self, release: str) -> int:
-        for entry in entries(self._p.state.read, "events_of_subject", (release, _FAR, 100)):
-            if entry.envelope.type == "release.live":
-                return entry.envelope.time
-        return 0
-
-    def _releases_of(self, asset: str) -> list[Release]:
-        return [
-            msgspec.json.decode(row[0], type=Release)
-            for row in self._p.state.read("releases_of_asset", (asset, PAGE_ROWS_MAX))
-        ]
-
     def frame(self, version: Version, partitions: Sequence[str] | None = None) -> "pl.DataFrame":
         """Return the rows of a version as a Polars frame. NotFound when its bytes have expired."""
         import polars as pl
@@ -241,7 +185,7 @@ class Views:
         """Return the rows of a version as an Arrow table. NotFound when its bytes have expired."""
         from sextant.stores.lake import frames
 
-        if self._p.state.read("version_expired_is", (version.asset, version.digest)):
+        if self._core.state.read("version_expired_is", (version.asset, version.digest)):
             raise NotFound(
                 "SX-VERSION-007",
                 (
@@ -250,9 +194,9 @@ class Views:
                 ),
                 hint="keep= of the asset says how long rows are kept",
             )
-        files = self._p.lake.files(version.locator) if version.locator else ()
+        files = self._core.lake.files(version.locator) if version.locator else ()
         table: pa.Table = frames.read(
-            self._p.lake.root,
+            self._core.lake.root,
             files,
             partitions=partitions,
             frame="pyarrow",
@@ -260,7 +204,7 @@ class Views:
             key=next(
                 (
                     one.table.key
-                    for one in self._p.manifest().assets
+                    for one in self._core.project.manifest().assets
                     if one.id == version.asset and one.table
                 ),
                 (),
@@ -273,8 +217,8 @@ class Views:
         self, env: str, name: str, *, as_of: str = "", limit: int = 20, partition: str = ""
     ) -> dict[str, Any]:
         """Return an asset's facts and the first rows of a version."""
-        p = self._p
-        asset = p.asset(name)
+        core = self._core
+        asset = core.assets.find(name)
         facts: dict[str, Any] = {
             "asset": asset.id,
             "owner": asset.owner,
@@ -293,8 +237,8 @@ class Views:
             return facts
         if asset.measure:
             facts["measure"] = msgspec.to_builtins(asset.measure)
-        version = self.resolve(env, asset.id, as_of)
-        parts = p.versions.parts(asset.id, version.digest)
+        version = version_as_of(self._core, env, asset.id, as_of)
+        parts = core.versions.parts(asset.id, version.digest)
         facts |= {
             "version": version.digest,
             "created_at": iso(version.created_at),
@@ -309,7 +253,7 @@ class Views:
         }
         if asset.table is None:
             return facts
-        personal = p.personal().of(version)
+        personal = self._personal().of(version)
         facts |= {
             "key": list(asset.table.key),
             "time": asset.table.time,
@@ -343,9 +287,9 @@ class Views:
 
     def count(self, env: str, name: str, *, as_of: str = "", partition: str = "") -> int:
         """Return the number of rows of a version, or of one of its partitions."""
-        asset = self._p.asset(name)
-        version = self.resolve(env, asset.id, as_of)
-        parts = self._p.versions.parts(asset.id, version.digest)
+        asset = self._core.assets.find(name)
+        version = version_as_of(self._core, env, asset.id, as_of)
+        parts = self._core.versions.parts(asset.id, version.digest)
         if partition:
             return parts[partition].rows if partition in parts else 0
         return sum(part.rows for part in parts.values())
@@ -355,16 +299,16 @@ class Views:
     ) -> Page[VersionSeen]:
         """Return versions of an asset: what made them, what they changed, how they stand in
         `env`."""
-        p = self._p
-        asset = p.asset(name)
-        live = p.versions.live_version(env, asset.id)
-        withdrawn = {(row[0], row[1]): row[3] for row in p.state.read("withdrawn", (env,))}
+        core = self._core
+        asset = core.assets.find(name)
+        live = core.versions.live_version(env, asset.id)
+        withdrawn = {(row[0], row[1]): row[3] for row in core.state.read("withdrawn", (env,))}
         out: list[VersionSeen] = []
         at, last = _cursor(after)
-        rows = p.state.read("versions_page", (asset.id, at, at, last, limit))
+        rows = core.state.read("versions_page", (asset.id, at, at, last, limit))
         for digest, doc, locator, expired, _, refused in rows:
             version = msgspec.json.decode(doc, type=Version)
-            changed_keys = sorted(row[0] for row in p.state.read("parts_of", (asset.id, digest)))
+            changed_keys = sorted(row[0] for row in core.state.read("parts_of", (asset.id, digest)))
             mark = (
                 "live"
                 if digest == live
@@ -415,7 +359,7 @@ class Views:
             else asset.id,
         )
         if not other and "@" not in one:
-            move = self._p.versions.source_of(env, asset.id)
+            move = self._core.versions.source_of(env, asset.id)
             if move is None or not move.source:
                 raise NotFound(
                     "SX-VERSION-009",
@@ -425,7 +369,7 @@ class Views:
                     ),
                     hint=f"`sextant versions {asset.id}` lists all there are",
                 )
-            before = self._p.versions.get(asset.id, move.source)
+            before = self._core.versions.get(asset.id, move.source)
         if asset.id != asset_b.id:
             raise UserError(
                 "SX-DIFF-001",
@@ -433,8 +377,8 @@ class Views:
                 hint="compare two versions of one",
             )
         a, b = (
-            self._p.versions.parts(asset.id, before.digest),
-            self._p.versions.parts(asset.id, after.digest),
+            self._core.versions.parts(asset.id, before.digest),
+            self._core.versions.parts(asset.id, after.digest),
         )
         differs, gone = changed(
             {k: msgspec.structs.replace(v, code="", inputs="") for k, v in a.items()},
@@ -457,7 +401,7 @@ class Views:
         left = self.table(before, [k for k in touched if k in a])
         right = self.table(after, [k for k in touched if k in b])
         found = lake_diff.diff(left, right, asset.table.key if asset.table else ())
-        personal = {*self._p.personal().of(before), *self._p.personal().of(after)}
+        personal = {*self._personal().of(before), *self._personal().of(after)}
         return {**out, **msgspec.to_builtins(found), "samples": _masked(found.samples, personal)}
 
     def _history(self, asset: Asset, before: Version, after: Version) -> list[dict[str, Any]]:
@@ -481,9 +425,9 @@ class Views:
 
     def _values_of(self, asset: Asset, definition: str) -> Version | None:
         """Return the newest kept version of a KPI's values that was made by a definition."""
-        derived = self._p.state.read("provenance_downstream", (asset.id, definition))
+        derived = self._core.state.read("provenance_downstream", (asset.id, definition))
         made = {row[1] for row in derived}
-        for digest, doc, locator, expired in self._p.state.read(
+        for digest, doc, locator, expired in self._core.state.read(
             "versions", (f"dataset:kpi_{asset.name}", _FAR, PAGE_ROWS_MAX)
         ):
             if digest in made and not expired:
@@ -493,27 +437,27 @@ class Views:
 
     def _state(self, env: str, text: str) -> tuple[Asset, Version]:
         name, _, at = text.partition("@")
-        asset = self._p.asset(name)
+        asset = self._core.assets.find(name)
         if at.startswith("env:"):
-            self._p.check_env(at.removeprefix("env:"))
-            return asset, self.resolve(at.removeprefix("env:"), asset.id, "")
-        return asset, self.resolve(env, asset.id, at)
+            self._core.project.check_environment(at.removeprefix("env:"))
+            return asset, version_as_of(self._core, at.removeprefix("env:"), asset.id, "")
+        return asset, version_as_of(self._core, env, asset.id, at)
 
     def env_diff(self, one: str, other: str) -> dict[str, Any]:
         """Return what differs between two environments: per asset versions, partitions and rows;
         KPI values where both have them."""
-        p = self._p
-        p.check_env(one)
-        p.check_env(other)
-        a, b = p.versions.live(one), p.versions.live(other)
+        core = self._core
+        core.project.check_environment(one)
+        core.project.check_environment(other)
+        a, b = core.versions.live(one), core.versions.live(other)
         assets = []
         for id_ in sorted({*a, *b}):
             before, after = a[id_].version if id_ in a else "", b[id_].version if id_ in b else ""
             if before == after:
                 continue
             entry: dict[str, Any] = {"asset": id_, "before": before, "after": after}
-            left = p.versions.get(id_, before) if before else None
-            right = p.versions.get(id_, after) if after else None
+            left = core.versions.get(id_, before) if before else None
+            right = core.versions.get(id_, after) if after else None
             entry["code_changed"] = bool(left and right and left.code != right.code)
             if id_.startswith("kpi:"):
                 entry["measure"] = {
@@ -521,7 +465,9 @@ class Views:
                     "after": right.meta.get("measure") if right else None,
                 }
             else:
-                differs, gone = changed(p.versions.parts(id_, before), p.versions.parts(id_, after))
+                differs, gone = changed(
+                    core.versions.parts(id_, before), core.versions.parts(id_, after)
+                )
                 entry |= {
                     "partitions": sorted({*differs, *gone}),
                     "rows_before": left.rows if left else 0,
@@ -529,7 +475,7 @@ class Views:
                 }
             assets.append(entry)
         kpis = []
-        for asset in p.manifest().assets:
+        for asset in core.project.manifest().assets:
             if asset.kind == "kpi" and f"dataset:kpi_{asset.name}" in {e["asset"] for e in assets}:
                 values = [self._total(env, asset) for env in (one, other)]
                 kpis.append({"kpi": asset.id, "before": values[0], "after": values[1]})
@@ -564,14 +510,19 @@ class Views:
         """
         from sextant.author import measures
 
-        p = self._p
-        asset = p.asset(name if name.startswith("kpi:") else f"kpi:{name}")
-        defined = self.resolve(env, asset.id, "" if as_of and "-" not in as_of else as_of)
+        core = self._core
+        asset = core.assets.find(name if name.startswith("kpi:") else f"kpi:{name}")
+        defined = version_as_of(
+            self._core, env, asset.id, "" if as_of and "-" not in as_of else as_of
+        )
         measure = msgspec.convert(
             defined.meta["measure"], Measure
         )  # what is live, not what the file says by now
-        version = self.resolve(
-            env, measure.of if measures.needs_rows(measure) else f"dataset:kpi_{asset.name}", as_of
+        version = version_as_of(
+            self._core,
+            env,
+            measure.of if measures.needs_rows(measure) else f"dataset:kpi_{asset.name}",
+            as_of,
         )
         shown = asset.measure or measure  # how it is shown is no part of what it means
         values = version
@@ -604,7 +555,7 @@ class Views:
     def _values_at(self, env: str, id_: str, as_of: str) -> Version | None:
         """Return the version of a KPI's values beside the rows that it is computed from."""
         try:
-            return self.resolve(env, id_, as_of if "-" in as_of else "")
+            return version_as_of(self._core, env, id_, as_of if "-" in as_of else "")
         except NotFound:
             return None
 
@@ -691,8 +642,8 @@ class Views:
         from sextant.kinds.dataset.worker import table_of
         from sextant.stores.lake import frames
 
-        p = self._p
-        manifest = p.manifest()
+        core = self._core
+        manifest = core.project.manifest()
         of = manifest.asset(measure.of)
         measure = msgspec.structs.replace(
             measure,
@@ -709,10 +660,10 @@ class Views:
             tz=manifest.tz,
             since=since,
         )
-        parts = p.versions.parts(version.asset, version.digest)
-        files = p.lake.files(version.locator) if version.locator else ()
+        parts = core.versions.parts(version.asset, version.digest)
+        files = core.lake.files(version.locator) if version.locator else ()
         rows = table_of(
-            str(p.lake.root),
+            str(core.lake.root),
             InputRef(
                 name="t",
                 asset=version.asset,
@@ -750,7 +701,7 @@ class Views:
         an asset include those of its versions and releases. An erased payload is shown as
         erased."""
         found = entries(
-            self._p.state.read,
+            self._core.state.read,
             "events_page",
             (_cursor(after)[0], subject, subject, subject, subject, kind, kind, limit),
         )
@@ -763,7 +714,7 @@ class Views:
         self, *, env: str = "", state: str = "", limit: int = PAGE_ROWS, after: str = ""
     ) -> Page[dict[str, Any]]:
         at, last = _cursor(after)
-        rows = self._p.state.read("runs_page", (at, at, last, env, env, state, state, limit))
+        rows = self._core.state.read("runs_page", (at, at, last, env, env, state, state, limit))
         return Page(
             [msgspec.to_builtins(self.see.run(stored_run(row[1]))) for row in rows],
             _next(rows, limit, lambda row: (row[2], row[0])),
@@ -771,13 +722,13 @@ class Views:
 
     def run(self, id_: str) -> dict[str, Any]:
         """Return a run with its steps, attempts, resources, checks and releases. NotFound."""
-        p = self._p
-        rows = p.state.read("run_get", (id_,))
+        core = self._core
+        rows = core.state.read("run_get", (id_,))
         if not rows:
             raise NotFound(
                 "SX-RUN-003", f"there is no run `{id_}`", hint="`sextant runs` lists them"
             )
-        history = History.open(p.state, id_)
+        history = History.open(core.state, id_)
         facts = stored_run(rows[0][3])
         steps = [
             msgspec.to_builtins(msgspec.structs.replace(self.see.record(record), output=""))
@@ -785,7 +736,7 @@ class Views:
         ]
         checks = [
             msgspec.to_builtins(self.see.check(msgspec.json.decode(row[0], type=CheckResult)))
-            for row in p.state.read("check_results_of_run", (id_,))
+            for row in core.state.read("check_results_of_run", (id_,))
         ]
         return {
             **msgspec.to_builtins(self.see.run(facts)),
@@ -802,10 +753,10 @@ class Views:
                 "attempt": record.attempt,
                 "at": iso(record.at),
                 "text": self.see.text(
-                    self._p.blobs.get(record.log).decode(errors="replace"), record.asset
+                    self._core.blobs.get(record.log).decode(errors="replace"), record.asset
                 ),
             }
-            for record in History.open(self._p.state, run).records
+            for record in History.open(self._core.state, run).records
             if record.log and (not step or record.step == step)
         ]
 
@@ -819,7 +770,7 @@ class Views:
         after: str = "",
     ) -> Page[dict[str, Any]]:
         at, last = _cursor(after)
-        rows = self._p.state.read(
+        rows = self._core.state.read(
             "releases_page", (at, at, last, env, env, state, state, asset, asset, limit)
         )
         return Page(
@@ -834,7 +785,7 @@ class Views:
         self, *, asset: str = "", failed: bool = False, limit: int = PAGE_ROWS, after: str = ""
     ) -> Page[dict[str, Any]]:
         at, last = _cursor(after)
-        rows = self._p.state.read(
+        rows = self._core.state.read(
             "checks_page", (at, at, int(last or 0), asset, asset, int(failed), limit)
         )
         found = [
@@ -849,10 +800,10 @@ class Views:
 
     def failing_rows(self, asset: str, sample: str) -> FailingRows:
         """Return the rows that a check of an asset kept as evidence. NotFound."""
-        p = self._p
+        core = self._core
         is_digest = re.fullmatch(r"[0-9a-f]{64}", sample) is not None
         about = (asset, f'%"{sample}"%')
-        found = p.state.read("check_result_of_sample", about) if is_digest else []
+        found = core.state.read("check_result_of_sample", about) if is_digest else []
         seen = self.see.check(msgspec.json.decode(found[0][0], type=CheckResult)) if found else None
         if seen is None or seen.samples != sample:
             raise NotFound(
@@ -860,13 +811,13 @@ class Views:
                 f"no check of `{asset}` has kept such rows, or they are hidden",
                 hint="`sample` is `samples` of a failed result: `sextant check ASSET --json`",
             )
-        if not p.blobs.has(sample):
+        if not core.blobs.has(sample):
             raise NotFound(
                 "SX-CHECK-012",
                 f"the failing rows of `{seen.name}` are not kept any more",
                 hint=f"`sextant check {asset} --rows` looks again at what is live",
             )
-        return msgspec.json.decode(p.blobs.get(sample), type=FailingRows)
+        return msgspec.json.decode(core.blobs.get(sample), type=FailingRows)
 
     def signals(
         self,
@@ -878,7 +829,7 @@ class Views:
         after: str = "",
     ) -> Page[SignalSeen]:
         at, last = _cursor(after)
-        rows = self._p.state.read(
+        rows = self._core.state.read(
             "signals_page", (at, at, last, asset, asset, kind, kind, int(open_only), limit)
         )
         found: list[SignalSeen] = [
@@ -899,7 +850,7 @@ class Views:
         ones."""
         columns_of(asset)
         at, last = _cursor(after)
-        rows = self._p.state.read("inbox_page", (asset.id, at, at, last, int(refused), limit))
+        rows = self._core.state.read("inbox_page", (asset.id, at, at, last, int(refused), limit))
         found: list[BatchSeen] = [
             {
                 "batch": batch,
@@ -919,7 +870,7 @@ class Views:
         self, *, state: str = "", limit: int = PAGE_ROWS, after: str = ""
     ) -> Page[IncidentSeen]:
         at, last = _cursor(after)
-        rows = self._p.state.read("incidents_page", (at, at, last, state, state, limit))
+        rows = self._core.state.read("incidents_page", (at, at, last, state, state, limit))
         found: list[IncidentSeen] = [
             {  # type: ignore[typeddict-item]
                 **msgspec.to_builtins(  # type: ignore[typeddict-item]
@@ -935,7 +886,7 @@ class Views:
     def envs(self) -> list[EnvironmentSeen]:
         return [
             {"name": name, "parent": parent, "created_at": iso(created)}
-            for name, parent, created in self._p.state.read("envs")
+            for name, parent, created in self._core.state.read("envs")
         ]
 
 

@@ -7,6 +7,7 @@ personal columns or reads some: a library's message may quote a value. Counts st
 """
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,8 +20,7 @@ from sextant.kinds.dataset.personal import PersonalColumns
 from sextant.ledger.projections import RunChanged
 
 if TYPE_CHECKING:
-    from sextant.app.platform import LocalPlatform
-    from sextant.app.runs import RunReport
+    from sextant.kernel.answers import RunReport
 
 _PLAIN_EVIDENCE = ("env", "check", "version", "release", "run", "batch", "by")
 
@@ -28,8 +28,11 @@ _PLAIN_EVIDENCE = ("env", "check", "version", "release", "run", "batch", "by")
 class Visibility:
     """What one principal may see."""
 
-    def __init__(self, platform: "LocalPlatform", *, sees_personal: bool) -> None:
-        self._p = platform
+    def __init__(
+        self, personal: Callable[[], PersonalColumns], *, sees_personal: bool = True
+    ) -> None:
+        """personal  says which columns are personal, by what the project declares now"""
+        self._of_now = personal
         self.sees_personal = sees_personal
 
     def hidden_columns(self, version: Version) -> tuple[str, ...]:
@@ -135,7 +138,7 @@ class Visibility:
 
     @property
     def _personal(self) -> PersonalColumns:
-        return self._p.personal()
+        return self._of_now()
 
 
 _ASSET = re.compile(r"\b(?:dataset|kpi):\w+")

@@ -15,10 +15,11 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from sextant.core import Core
 from sextant.kernel.clock import NS, from_datetime, to_datetime
 from sextant.kernel.errors import Busy, SextantError, UsageError, UserError
 from sextant.kernel.limits import INBOX_BATCHES_EARLY, RUNS_SCHEDULED_MAX
-from sextant.kernel.nouns import Manifest, Release
+from sextant.kernel.nouns import SYSTEM, Manifest, Release
 from sextant.kernel.partitions import ALL
 from sextant.kinds.dataset import keys, streams
 from sextant.kinds.dataset import plan as planning
@@ -26,8 +27,8 @@ from sextant.kinds.dataset.plan import Request
 from sextant.ledger.projections import stored_run
 
 if TYPE_CHECKING:
-    from sextant.app.platform import LocalPlatform
-    from sextant.app.runs import RunReport
+    from sextant.app.runs import Runs
+    from sextant.kernel.answers import RunReport
 
 Pending = tuple[str, str, str, str]  # asset, partition, code digest, digest of its inputs
 _LOOK_S = 0.1  # how often a scheduler whose runs go on looks whether something was written
@@ -36,11 +37,11 @@ _CRASHED_S = 2.0  # how soon a scheduler notices that the process of somebody's 
 _IDLE_S = 30.0  # longest sleep between two looks, so that an edit of the project is seen
 
 
-def days_of(p: "LocalPlatform", request: Request) -> list[str]:
+def days_of(core: Core, request: Request) -> list[str]:
     """Return the partition keys, one for each run of `--each`: those of the finest time grain that
     is asked for."""
     assert request.partitions is not None
-    manifest = p.manifest()
+    manifest = core.project.manifest()
     chosen = planning.select(manifest, request)
     grains = {a.id: keys.partitioning(a) for a in manifest.assets if a.id in chosen and a.build}
     for grain in ("hourly", "daily", "monthly"):
@@ -52,11 +53,9 @@ def days_of(p: "LocalPlatform", request: Request) -> list[str]:
     )
 
 
-def due(
-    p: "LocalPlatform", env: str, manifest: Manifest, chosen: set[str], now: int
-) -> dict[str, int]:
+def due(core: Core, env: str, manifest: Manifest, chosen: set[str], now: int) -> dict[str, int]:
     """Return asset -> the newest cron instant (ns) that has passed and was not acted on."""
-    ticks = {row[0]: int(row[1]) for row in p.state.read("ticks", (env,))}
+    ticks = {row[0]: int(row[1]) for row in core.state.read("ticks", (env,))}
     out: dict[str, int] = {}
     for asset in manifest.assets:
         if asset.id not in chosen:
@@ -83,32 +82,30 @@ def next_tick(manifest: Manifest, chosen: set[str], now: int) -> int:
     return min(found, default=0)
 
 
-def pausing(
-    p: "LocalPlatform", env: str, manifest: Manifest, chosen: set[str], now: int
-) -> dict[str, int]:
+def pausing(core: Core, env: str, manifest: Manifest, chosen: set[str], now: int) -> dict[str, int]:
     """Return stream -> when (ns) its pause ends, for those that were published or refused a short
     while ago. A stream whose inbox fills up does not pause."""
-    waiting = {row[0]: int(row[1]) for row in p.state.read("inbox_waits")}
+    waiting = {row[0]: int(row[1]) for row in core.state.read("inbox_waits")}
     out: dict[str, int] = {}
     for asset in manifest.assets:
         if (
             asset.id in chosen
             and streams.is_stream(asset)
             and waiting.get(asset.id, 0) < INBOX_BATCHES_EARLY
-            and (at := streams.next_publish_at(*_last_publish(p, env, asset.id))) > now
+            and (at := streams.next_publish_at(*_last_publish(core, env, asset.id))) > now
         ):
             out[asset.id] = at
     return out
 
 
-def _last_publish(p: "LocalPlatform", env: str, asset: str) -> tuple[int, float]:
+def _last_publish(core: Core, env: str, asset: str) -> tuple[int, float]:
     """Return when the last run that published an asset, or was refused, ended, and what it took in
     seconds. (0, 0.0) when none did."""
-    rows = p.state.read("release_newest_of", (env, asset))
+    rows = core.state.read("release_newest_of", (env, asset))
     if not rows:
         return 0, 0.0
     release = msgspec.json.decode(rows[0][0], type=Release)
-    runs = p.state.read("run_get", (release.run,))
+    runs = core.state.read("run_get", (release.run,))
     if not runs:  # somebody released a version that was there
         return release.changed_at, 0.0
     facts = stored_run(runs[0][3])
@@ -125,17 +122,18 @@ class Due(NamedTuple):
     pending: frozenset[Pending]
 
 
-def due_now(p: "LocalPlatform", env: str, request: Request, tried: set[Pending]) -> list[Due]:
+def due_now(runs: "Runs", env: str, request: Request, tried: set[Pending]) -> list[Due]:
     """Return what is due now, in groups that have nothing to do with each other: assets whose cron
     has come, and everything behind a changed input.
 
     tried  what an earlier run tried and is pending still (it failed, or waits for approval): not
            run again by itself before something changed; brought up to date here
     """
-    manifest = p.manifest()
+    core = runs.core
+    manifest = core.project.manifest()
     chosen = planning.select(manifest, request)
-    now = p.clock.now_ns()
-    ticks = due(p, env, manifest, chosen, now)
+    now = core.clock.now_ns()
+    ticks = due(core, env, manifest, chosen, now)
     by_input = {
         a.id
         for a in manifest.assets
@@ -143,10 +141,10 @@ def due_now(p: "LocalPlatform", env: str, request: Request, tried: set[Pending])
         and a.build
         and (a.build.inputs or streams.is_stream(a))
         and not any(t.kind == "cron" for t in a.on)
-    } - pausing(p, env, manifest, chosen, now).keys()
+    } - pausing(core, env, manifest, chosen, now).keys()
     if any(a.id in by_input and streams.is_stream(a) for a in manifest.assets):
-        p.inbox.fold(manifest, p.system, by_input)
-    pending = _pending(p, env, manifest, by_input)
+        runs.inbox.fold(manifest, SYSTEM, by_input)
+    pending = _pending(runs, env, manifest, by_input)
     tried &= pending
     if not ticks and pending <= tried:
         return []
@@ -163,27 +161,31 @@ def due_now(p: "LocalPlatform", env: str, request: Request, tried: set[Pending])
     ]
 
 
-def run_due(p: "LocalPlatform", env: str, request: Request, group: Due) -> "RunReport | None":
+def run_due(runs: "Runs", env: str, request: Request, group: Due) -> "RunReport | None":
     """Run what is due; None when it was nothing after all. Busy when another run writes the
     same."""
+    core = runs.core
     asked = msgspec.structs.replace(
         request, assets=tuple(sorted(group.assets)), downstream=False, asked=False
     )
-    report = p.runs.run(env, asked, by=p.who(), trigger="schedule", ticks=group.ticks, resume=False)
+    report = runs.run(
+        env, asked, by=core.authorization.who(), trigger="schedule", ticks=group.ticks, resume=False
+    )
     return report if report.id else None
 
 
 def tick(
-    p: "LocalPlatform", env: str, request: Request, tried: set[Pending] | None = None
+    runs: "Runs", env: str, request: Request, tried: set[Pending] | None = None
 ) -> "RunReport | None":
     """Resume crashed runs and run what is due now, one group after the other. Returns the last
     report, None when nothing was due. `tried`: see `due_now`."""
+    core = runs.core
     tried = set() if tried is None else tried
-    p.runs.resume_crashed(env, by=p.who())
+    runs.resuming.resume_crashed(env, by=core.authorization.who())
     last = None
-    for group in due_now(p, env, request, tried):
+    for group in due_now(runs, env, request, tried):
         try:
-            last = run_due(p, env, request, group) or last
+            last = run_due(runs, env, request, group) or last
         except UserError:  # the same would be refused again
             tried |= group.pending
             raise
@@ -208,7 +210,8 @@ def _connected(manifest: Manifest, assets: set[str]) -> list[frozenset[str]]:
                 join(asset.id, bound.asset)
             for compared in planning.compared_with(asset):
                 join(asset.id, compared)
-            join(asset.id, asset.id.replace("kpi:", "dataset:kpi_", 1))
+            if asset.defined_by:
+                join(asset.id, asset.defined_by)
     return sorted({frozenset(group) for group in group_of.values()}, key=min)
 
 
@@ -220,14 +223,14 @@ def _with_downstream(manifest: Manifest, start: set[str], allowed: set[str]) -> 
     return out
 
 
-def _pending(p: "LocalPlatform", env: str, manifest: Manifest, by_input: set[str]) -> set[Pending]:
+def _pending(runs: "Runs", env: str, manifest: Manifest, by_input: set[str]) -> set[Pending]:
     """Return what new versions of inputs, or of definitions, have made due."""
     if not by_input:
         return set()
     request = Request(
         assets=tuple(sorted(by_input)), downstream=False, look_back=False, asked=False
     )
-    plan = planning.plan(manifest, p.runs.scene(env, manifest), request)
+    plan = planning.plan(manifest, runs.plans.scene(env, manifest), request)
     return {
         (step.asset, item.partition, item.code, item.inputs)
         for step in plan.steps
@@ -236,7 +239,7 @@ def _pending(p: "LocalPlatform", env: str, manifest: Manifest, by_input: set[str
 
 
 def watch(
-    p: "LocalPlatform",
+    runs: "Runs",
     env: str,
     request: Request,
     *,
@@ -246,8 +249,8 @@ def watch(
     """Run what is due until interrupted: groups that have nothing to do with each other beside each
     other. Crashed runs are resumed at every look. Errors of a run are said and the watch goes on.
     """
-    with p.stoppable(), ThreadPoolExecutor(RUNS_SCHEDULED_MAX, "sextant-run") as pool:
-        return _Watch(p, env, request, pool, say, tell).run()
+    with runs.interrupts.stoppable(), ThreadPoolExecutor(RUNS_SCHEDULED_MAX, "sextant-run") as pool:
+        return _Watch(runs, env, request, pool, say, tell).run()
 
 
 class _Watch:
@@ -255,14 +258,15 @@ class _Watch:
 
     def __init__(
         self,
-        p: "LocalPlatform",
+        runs: "Runs",
         env: str,
         request: Request,
         pool: ThreadPoolExecutor,
         say: Callable[[str], None],
         tell: "Callable[[RunReport], None]",
     ) -> None:
-        self._p, self._env, self._request, self._pool = p, env, request, pool
+        self._runs, self._core = runs, runs.core
+        self._env, self._request, self._pool = env, request, pool
         self._say, self._tell = say, tell
         self._tried: set[Pending] = set()
         # what goes on -> the assets that it makes (or the crashed run that it resumes), and what
@@ -272,11 +276,11 @@ class _Watch:
         self._again_at_s: dict[frozenset[str], float] = {}
 
     def run(self) -> int:
-        p = self._p
-        while not p.interrupted():
+        core = self._core
+        while not self._runs.interrupts.interrupted():
             seen = self._written()
             try:
-                p.load(record=True)
+                core.project.load(record=True)
                 self._resume()
                 self._start()
             except SextantError as error:
@@ -284,35 +288,36 @@ class _Watch:
             if self._running:
                 self._wait_for_end(seen)
             else:
-                p.pause(self._idle_s())
+                self._runs.interrupts.pause(self._idle_s())
         wait(self._running)
         self._collect()
         return 0
 
     def _written(self) -> tuple[Any, ...]:
         """Return what changes whenever anybody writes something that may make assets due."""
-        state = self._p.state
+        state = self._core.state
         return (*state.read("event_head"), *state.read("inbox_waits"))
 
     def _resume(self) -> None:
-        runs = self._p.runs
-        for facts in runs.crashed(self._env):
+        for facts in self._runs.resuming.crashed(self._env):
             if not any(facts.id in one.assets for one in self._running.values()):
                 self._submit(  # the run itself stands for what it makes
                     Due(frozenset({facts.id}), {}, frozenset()),
-                    functools.partial(self._p.runs.resume, facts, by=self._p.who()),
+                    functools.partial(
+                        self._runs.resuming.resume, facts, by=self._core.authorization.who()
+                    ),
                 )
 
     def _start(self) -> None:
-        for group in due_now(self._p, self._env, self._request, self._tried):
+        for group in due_now(self._runs, self._env, self._request, self._tried):
             busy = frozenset().union(*(one.assets for one in self._running.values()))
             if group.assets.isdisjoint(busy):
                 self._submit(
-                    group, functools.partial(run_due, self._p, self._env, self._request, group)
+                    group, functools.partial(run_due, self._runs, self._env, self._request, group)
                 )
 
     def _submit(self, group: Due, work: "Callable[[], RunReport | None]") -> None:
-        now_s = self._p.clock.monotonic_s()
+        now_s = self._core.clock.monotonic_s()
         self._again_at_s = {one: at for one, at in self._again_at_s.items() if at > now_s}
         if len(self._running) < RUNS_SCHEDULED_MAX and group.assets not in self._again_at_s:
             self._running[self._pool.submit(work)] = group
@@ -321,7 +326,7 @@ class _Watch:
         """Wait until a run has ended, or something was written that may make others due."""
         while not any(one.done() for one in self._running):
             wait(self._running, timeout=_LOOK_S, return_when=FIRST_COMPLETED)
-            if self._p.interrupted() or self._written() != seen:
+            if self._runs.interrupts.interrupted() or self._written() != seen:
                 break
         self._collect()
 
@@ -335,7 +340,7 @@ class _Watch:
                 if isinstance(error, UserError):  # the same would be refused again
                     self._tried |= group.pending
                 else:
-                    now_s = self._p.clock.monotonic_s()
+                    now_s = self._core.clock.monotonic_s()
                     self._again_at_s[group.assets] = now_s + _AGAIN_S
             else:
                 self._tried |= group.pending
@@ -348,16 +353,16 @@ class _Watch:
 
     def _idle_s(self) -> float:
         """Return how long nothing can become due that nobody writes."""
-        p = self._p
-        manifest, now = p.manifest(), p.clock.now_ns()
+        core = self._core
+        manifest, now = core.project.manifest(), core.clock.now_ns()
         chosen = planning.select(manifest, self._request)
         instants = [
             next_tick(manifest, chosen, now),
-            *pausing(p, self._env, manifest, chosen, now).values(),
+            *pausing(core, self._env, manifest, chosen, now).values(),
         ]
-        now_s = p.clock.monotonic_s()
+        now_s = core.clock.monotonic_s()
         soon = [at_s - now_s for at_s in self._again_at_s.values() if at_s > now_s]
-        idle = min(_CRASHED_S if p.state.read("runs_open") else _IDLE_S, *soon, _IDLE_S)
+        idle = min(_CRASHED_S if core.state.read("runs_open") else _IDLE_S, *soon, _IDLE_S)
         upcoming = min((at for at in instants if at), default=0)
         return max(0.05, min(idle, (upcoming - now) / NS) if upcoming else idle)
 

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from sextant.app.visibility import Visibility
+from sextant.core import Core
 from sextant.kernel.answers import Change, GraphNode, Link, Why
 from sextant.kernel.clock import iso
 from sextant.kernel.errors import NotFound
 from sextant.kernel.nouns import Asset, Incident, Release, Signal
 from sextant.ledger.log import entries
 from sextant.ledger.projections import stored_run
+from sextant.ledger.signals import CHECK_FAILED
 from sextant.ledger.versions import changed
-from sextant.release.signals import CHECK_FAILED
+from sextant.release.releases import get_release
 
 if TYPE_CHECKING:
-    from sextant.app.platform import LocalPlatform
     from sextant.app.views import Views
 
 _FAR = 1 << 62
@@ -35,12 +36,12 @@ _NEXT_STEPS = {  # what can be done about a release in a state; the others go on
 }
 
 
-def why(p: "LocalPlatform", views: "Views", env: str, subject: str) -> Why:
+def why(core: Core, views: "Views", env: str, subject: str) -> Why:
     """Return why something is as it is, as the views may show it. NotFound for an id that the
     ledger does not know."""
     if not subject.startswith(("rel_", "run_", "ev_", "sig_", "inc_")):
-        return _of_asset(p, views, env, p.asset(subject))
-    chain = _chain(p, subject)
+        return _of_asset(core, views, env, core.assets.find(subject))
+    chain = _chain(core, subject)
     if not chain:
         raise NotFound(
             "SX-LEDGER-054",
@@ -50,16 +51,16 @@ def why(p: "LocalPlatform", views: "Views", env: str, subject: str) -> Why:
     say = {"run": _run, "rel": _release, "sig": _signal, "inc": _incident}.get(
         subject.partition("_")[0], _event
     )
-    return {"reason": say(p, views.see, subject, chain), "subject": subject, "chain": chain}
+    return {"reason": say(core, views.see, subject, chain), "subject": subject, "chain": chain}
 
 
 # ---------------------------------------------------------------- ids, in words
 
 
-def _run(p: "LocalPlatform", see: Visibility, id_: str, chain: list[Link]) -> str:
-    rows = p.state.read("run_get", (id_,))
+def _run(core: Core, see: Visibility, id_: str, chain: list[Link]) -> str:
+    rows = core.state.read("run_get", (id_,))
     if not rows:  # its payload was erased
-        return _event(p, see, id_, chain)
+        return _event(core, see, id_, chain)
     run = see.run(stored_run(rows[0][3]))
     what = f" to make {', '.join(run.assets)}" if run.assets else ""
     words = [
@@ -83,10 +84,10 @@ def _run(p: "LocalPlatform", see: Visibility, id_: str, chain: list[Link]) -> st
     return " ".join(words)
 
 
-def _release(p: "LocalPlatform", see: Visibility, id_: str, chain: list[Link]) -> str:
-    if not p.state.read("release_get", (id_,)):
-        return _event(p, see, id_, chain)
-    release = see.release(p.releases.get(id_))
+def _release(core: Core, see: Visibility, id_: str, chain: list[Link]) -> str:
+    if not core.state.read("release_get", (id_,)):
+        return _event(core, see, id_, chain)
+    release = see.release(get_release(core.state, id_))
     env, asset = release.moves[0].env, release.moves[0].asset
     verb = "undid" if release.intent == "undo" else "proposed"
     run = f" of run {release.run}" if release.run else ""
@@ -105,10 +106,10 @@ def _release(p: "LocalPlatform", see: Visibility, id_: str, chain: list[Link]) -
     return " ".join(words)
 
 
-def _signal(p: "LocalPlatform", see: Visibility, id_: str, chain: list[Link]) -> str:
-    rows = p.state.read("signal_get", (id_,))
+def _signal(core: Core, see: Visibility, id_: str, chain: list[Link]) -> str:
+    rows = core.state.read("signal_get", (id_,))
     if not rows:
-        return _event(p, see, id_, chain)
+        return _event(core, see, id_, chain)
     signal = see.signal(msgspec.json.decode(rows[0][0], type=Signal))
     of = f" of {signal.asset}" if signal.asset else ""
     raised = next((link for link in chain if link["type"] == "signal.raised"), None)
@@ -120,7 +121,7 @@ def _signal(p: "LocalPlatform", see: Visibility, id_: str, chain: list[Link]) ->
         )
     ]
     if rows[0][1]:
-        closed = entries(p.state.read, "events_of_subject", (id_, _FAR, 1))[0]
+        closed = entries(core.state.read, "events_of_subject", (id_, _FAR, 1))[0]
         facts = closed.data if isinstance(closed.data, dict) else {}
         reason = f": {facts['reason']}" if facts.get("reason") else ""
         words.append(
@@ -141,10 +142,10 @@ def _signal(p: "LocalPlatform", see: Visibility, id_: str, chain: list[Link]) ->
     return " ".join(words)
 
 
-def _incident(p: "LocalPlatform", see: Visibility, id_: str, chain: list[Link]) -> str:
-    rows = p.state.read("incident_get", (id_,))
+def _incident(core: Core, see: Visibility, id_: str, chain: list[Link]) -> str:
+    rows = core.state.read("incident_get", (id_,))
     if not rows:
-        return _event(p, see, id_, chain)
+        return _event(core, see, id_, chain)
     incident = see.incident(msgspec.json.decode(rows[0][0], type=Incident))
     state = f"was closed at {_at(rows[0][1])}" if rows[0][1] else "is open"
     return (
@@ -153,7 +154,7 @@ def _incident(p: "LocalPlatform", see: Visibility, id_: str, chain: list[Link]) 
     )
 
 
-def _event(_p: "LocalPlatform", _see: Visibility, _id: str, chain: list[Link]) -> str:
+def _event(_core: Core, _see: Visibility, _id: str, chain: list[Link]) -> str:
     head = chain[0]
     return (
         f"{head['actor']} wrote `{head['type']}` of {head['subject']} at "
@@ -191,24 +192,24 @@ def _sentence(text: str) -> str:
 # ---------------------------------------------------------------- assets
 
 
-def _of_asset(p: "LocalPlatform", views: "Views", env: str, asset: Asset) -> Why:
+def _of_asset(core: Core, views: "Views", env: str, asset: Asset) -> Why:
     changes: list[Change] = []
-    live = p.versions.live(env)
-    for node in views.graph(p.select([f"+{asset.id}"]))["assets"]:
+    live = core.versions.live(env)
+    for node in views.graph(core.assets.select([f"+{asset.id}"]))["assets"]:
         if node["mode"] == "observed":
-            changes += _reported(p, views, node)
+            changes += _reported(core, views, node)
         if node["id"] in live:
-            changes.append(_change(p, views.see, env, node))
+            changes.append(_change(core, views.see, env, node))
     changes.sort(key=lambda c: c["at"], reverse=True)
     return {
-        "reason": _asset_reason(p, env, asset, changes),
+        "reason": _asset_reason(core, env, asset, changes),
         "asset": asset.id,
         "env": env,
         "changes": changes,
     }
 
 
-def _asset_reason(p: "LocalPlatform", env: str, asset: Asset, changes: list[Change]) -> str:
+def _asset_reason(core: Core, env: str, asset: Asset, changes: list[Change]) -> str:
     own = next((c for c in changes if c["asset"] == asset.id), None)
     words = []
     if own is None and asset.mode == "managed":
@@ -230,7 +231,7 @@ def _asset_reason(p: "LocalPlatform", env: str, asset: Asset, changes: list[Chan
             f"{own['by']} {'brought it back' if own['intent'] == 'undo' else 'released it'}{said}, "
             f"by release {own['release']}."
         )
-        version = p.versions.get(asset.id, own["version"])
+        version = core.versions.get(asset.id, own["version"])
         if version.run:
             words.append(f"Run {version.run} made it first, at {_at(version.created_at)}.")
     newest = changes[0] if changes else None
@@ -250,16 +251,16 @@ def what_changed(change: Change) -> str:
     return f"{kind} changed" if kind in ("code", "data", "definition") else kind
 
 
-def _change(p: "LocalPlatform", see: Visibility, env: str, node: GraphNode) -> Change:
+def _change(core: Core, see: Visibility, env: str, node: GraphNode) -> Change:
     """Return the move that brought the live version of an asset."""
-    live = p.versions.live(env)[node["id"]]
-    version = p.versions.get(node["id"], live.version)
-    release = see.release(p.releases.get(live.release))
+    live = core.versions.live(env)[node["id"]]
+    version = core.versions.get(node["id"], live.version)
+    release = see.release(get_release(core.state, live.release))
     source = next(
         (m.source for m in release.moves if m.asset == node["id"]), version.parent
     )  # an undo moved from another version than the parent
-    parent = p.versions.parts(node["id"], source)
-    differs, gone = changed(parent, p.versions.parts(node["id"], version.digest))
+    parent = core.versions.parts(node["id"], source)
+    differs, gone = changed(parent, core.versions.parts(node["id"], version.digest))
     code = [
         part
         for part in differs.values()
@@ -283,12 +284,12 @@ def _change(p: "LocalPlatform", see: Visibility, env: str, node: GraphNode) -> C
         else "code"
         if code
         else "data",
-        "chain": _chain(p, release.id),
+        "chain": _chain(core, release.id),
         "undo": f"sextant rollback {node['id']} --env {env}",
     }
 
 
-def _reported(p: "LocalPlatform", views: "Views", node: GraphNode) -> list[Change]:
+def _reported(core: Core, views: "Views", node: GraphNode) -> list[Change]:
     """Return the newest reports of another tool about an asset, as changes that we cannot undo."""
     out: list[Change] = []
     for event in views.events(subject=node["id"], limit=_REPORTS_SHOWN).items:
@@ -312,17 +313,17 @@ def _reported(p: "LocalPlatform", views: "Views", node: GraphNode) -> list[Chang
                 "version": data.get("version", ""),
                 "partitions": [],
                 "changed": f"{kind} {data['state']}",
-                "chain": _chain(p, event["id"]),
+                "chain": _chain(core, event["id"]),
                 "undo": "by the tool that manages it",
             }
         )
     return out
 
 
-def _chain(p: "LocalPlatform", subject: str) -> list[Link]:
+def _chain(core: Core, subject: str) -> list[Link]:
     """Return the newest event of a subject, or the event of this id, and its causes."""
-    found = entries(p.state.read, "events_of_subject", (subject, _FAR, 1)) or entries(
-        p.state.read, "event_by_id", (subject,)
+    found = entries(core.state.read, "events_of_subject", (subject, _FAR, 1)) or entries(
+        core.state.read, "event_by_id", (subject,)
     )
     out: list[Link] = []
     while found and len(out) < _CAUSES_MAX:
@@ -337,5 +338,5 @@ def _chain(p: "LocalPlatform", subject: str) -> list[Link]:
                 "seq": seal.seq,
             }
         )
-        found = entries(p.state.read, "event_by_id", (seal.cause,)) if seal.cause else []
+        found = entries(core.state.read, "event_by_id", (seal.cause,)) if seal.cause else []
     return out

@@ -240,7 +240,7 @@ def pin(local: bool, as_json: bool) -> None:
             hint="run it there, without --server and SEXTANT_SERVER",
         )
     with local_platform(load=False, confirm=False) as p:
-        taken = p.sealing.take(p.who(), local=local)
+        taken = p.sealing.take(p.core.authorization.who(), local=local)
         emit(
             {"id": taken.id, "public": taken.public, "local": local},
             json=as_json,

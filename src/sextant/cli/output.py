@@ -108,7 +108,7 @@ def platform(*, sound: bool = False, **more: Any) -> "Iterator[Platform]":
         return
     from sextant.app.operations import Operations
 
-    with local_platform(sound=sound, **more) as p, p.interruptible():
+    with local_platform(sound=sound, **more) as p, p.interrupts.interruptible():
         yield Operations(p)
 
 
@@ -119,7 +119,8 @@ def local_platform(*, sound: bool = False, **more: Any) -> "Iterator[LocalPlatfo
 
     start = click.get_current_context().find_root().obj["project"]
     with LocalPlatform.open(Path(start) if start else None, drafts=True, **more) as p:
-        _warn(p.load_problem.lines() if p.load_problem is not None and not sound else [])
+        problem = p.core.project.problem
+        _warn(problem.lines() if problem is not None and not sound else [])
         yield p
 
 

@@ -29,7 +29,7 @@ from sextant.kernel.lengths import human_s
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
     from sextant.app.port import Platform
-    from sextant.app.runs import RunReport
+    from sextant.kernel.answers import RunReport
     from sextant.kernel.nouns import CheckResult
     from sextant.kinds.dataset.plan import Item, Plan, Request
 
@@ -297,17 +297,18 @@ def _here(
             "--watch and --each work on a project in a folder",
             hint="a server runs what is due by itself; leave --server out for this",
         )
-    with local_platform(sound=each) as p, p.interruptible():
+    with local_platform(sound=each) as p, p.interrupts.interruptible():
+        project = p.core.project
         if each:
-            p.load_sound()
-        name = env or p.config.environment or p.manifest().environments[0]
-        p.check_env(name)
-        request = request_of(p, assets, partition, force=force, downstream=not only)
+            project.load_sound()
+        name = env or project.config.environment or project.manifest().environments[0]
+        project.check_environment(name)
+        request = request_of(p.core, assets, partition, force=force, downstream=not only)
         if each:
             return _each(p, name, request, as_json)
         say(f"watching {name}; Ctrl-C ends it")
         return keep_watch(
-            p,
+            p.runs,
             name,
             request,
             say=say,
@@ -324,10 +325,10 @@ def _each(p: "LocalPlatform", env: str, request: "Request", as_json: bool) -> in
     from sextant.app.watch import days_of
 
     worst, total = 0, {"runs": 0, "steps": 0, "rows": 0, "refused": 0}
-    started, days = time.monotonic(), list(days_of(p, request))
+    started, days = time.monotonic(), list(days_of(p.core, request))
     with Progress() as progress:
         for key in days:
-            if p.interrupted():
+            if p.interrupts.interrupted():
                 worst = 130
                 break
             progress(
@@ -342,7 +343,7 @@ def _each(p: "LocalPlatform", env: str, request: "Request", as_json: bool) -> in
             report = p.runs.run(
                 env,
                 msgspec.structs.replace(request, partitions=(key, key)),
-                by=p.who(),
+                by=p.core.authorization.who(),
                 trigger="each",
                 check_columns=True,
             )

@@ -8,6 +8,8 @@ from typing import Any, Generic, NotRequired, TypedDict, TypeVar
 
 import msgspec
 
+from sextant.kernel.nouns import CheckResult
+
 T = TypeVar("T")
 
 
@@ -580,3 +582,46 @@ class AccountSeen(TypedDict):
     teams: list[str]
     created_at: str
     disabled: bool
+
+
+class StepSummary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A step that did not end well."""
+
+    step: str
+    error: str
+    code: str = ""
+    hint: str = ""
+    where: str = ""
+    log: str = ""
+
+
+class RunReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a run did. `state`: finished, refused (a check said no), failed, cancelled."""
+
+    id: str
+    env: str
+    state: str
+    steps: int = 0
+    computed: int = 0
+    reused: int = 0
+    rows: int = 0
+    wall_s: float = 0.0
+    release: str = ""
+    published: dict[str, str] = {}
+    rejected: dict[str, str] = {}  # asset -> release id
+    held: dict[str, tuple[str, ...]] = {}  # asset -> partitions that came out as what was undone
+    failed: tuple[StepSummary, ...] = ()
+    skipped: tuple[str, ...] = ()
+    warned: tuple[CheckResult, ...] = ()
+    broken: tuple[CheckResult, ...] = ()  # foreign keys of live tables that this run broke
+    refused: tuple[CheckResult, ...] = ()
+    # asset -> other environments in which what this run brought was undone
+    withdrawn_in: dict[str, tuple[str, ...]] = {}
+    waiting: str = ""  # the release waits for approval
+    # asset -> how many partitions are stale by their code, and were not asked for
+    stale: dict[str, int] = {}
+    resumed: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        return {"finished": 0, "refused": 1, "cancelled": 130}.get(self.state, 3)

@@ -12,6 +12,8 @@ ROWS: tuple[tuple[str, str], ...] = (
     ("check.dataops.schema", "sextant.kinds.dataset.checks.whole:schema"),
     ("check.dataops.sql", "sextant.kinds.dataset.checks.whole:sql"),
     ("check.dataops.unique", "sextant.kinds.dataset.checks.rows:unique"),
+    ("kind.dataset", "sextant.kinds.dataset:KIND"),
+    ("kind.kpi", "sextant.kinds.kpi:KIND"),
     ("kpi.reconcile", "sextant.author.measures:reconcile"),
     ("perform.dataset", "sextant.kinds.dataset.worker:perform"),
     ("project.open", "sextant.app.opening:open_project"),

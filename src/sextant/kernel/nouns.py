@@ -5,6 +5,7 @@ An asset's id is `kind:name`. Times are ns since the epoch (UTC). Digests are lo
 SHA-256.
 """
 
+from collections.abc import Iterable
 from typing import Any, Literal, cast
 
 import msgspec
@@ -97,6 +98,9 @@ class Principal(Noun, frozen=True, kw_only=True):
     def __str__(self) -> str:
         said = self.on_behalf_of or (self.name if self.kind == "person" else "")
         return self.sender if self.person in ("", said) else f"{self.sender} of {self.person}"
+
+
+SYSTEM = Principal(name="sextant", kind="system")  # the platform itself
 
 
 def actor_of(text: str) -> Principal:
@@ -300,6 +304,22 @@ class Asset(Noun, frozen=True, kw_only=True):
     @property
     def id(self) -> str:
         return f"{self.kind}:{self.name}"
+
+    @property
+    def is_definition(self) -> bool:
+        """Say whether its version is what the project declares: nothing makes one."""
+        return self.mode == "managed" and self.build is None
+
+    @property
+    def defined_by(self) -> str:
+        """The asset whose definition makes its values: both move together, in one release. "" for
+        what stands for itself."""
+        return self.build.code.entry if self.build is not None and self.measure is not None else ""
+
+
+def values_by_definition(assets: Iterable[Asset]) -> dict[str, str]:
+    """Return definition -> the asset that holds its values, for those that have one."""
+    return {asset.defined_by: asset.id for asset in assets if asset.defined_by}
 
 
 class Edge(Noun, frozen=True, kw_only=True):
@@ -512,6 +532,16 @@ class Release(Noun, frozen=True, kw_only=True):
         if self.needs or not self.approvals_needed:
             return self.needs
         return (Need(count=self.approvals_needed, of=self.approvals_of, by=self.approvals),)
+
+
+class Held(msgspec.Struct, frozen=True):
+    """What must not be made again after it was undone: a partition, what it was made of, and its
+    content."""
+
+    partition: str
+    code: str
+    inputs: str
+    digest: str
 
 
 class Signal(Noun, frozen=True, kw_only=True):

@@ -140,7 +140,7 @@ def guarded_assets(assets: Mapping[str, Asset]) -> frozenset[str]:
         return frozenset()
     carrying = _Carrying(assets)
     found = {id_ for id_ in assets if carrying.touches(id_)}
-    return frozenset(found | {_definition_of(id_) for id_ in found if "dataset:kpi_" in id_})
+    return frozenset(found | {assets[id_].defined_by for id_ in found if assets[id_].defined_by})
 
 
 def reached_assets(assets: Mapping[str, Asset]) -> frozenset[str]:
@@ -221,11 +221,6 @@ class _Carrying:
         if lineage is None or lineage.stars or lineage.every or column not in lineage.columns:
             return True
         return any(self._may_be(one) for one in lineage.columns[column])
-
-
-def _definition_of(values: str) -> str:
-    """Return the KPI whose values a dataset holds."""
-    return values.replace("dataset:kpi_", "kpi:", 1)
 
 
 def _lower(names: Iterable[str]) -> frozenset[str]:

@@ -151,6 +151,10 @@ class Lake(Protocol):
 
     root: Path
 
+    def warm(self) -> None:
+        """Import what the first commit needs."""
+        ...
+
     def commit(
         self,
         table: str,
@@ -209,7 +213,12 @@ class Lake(Protocol):
 
 
 class Blobs(Protocol):
-    """Content-addressed bytes."""
+    """Content-addressed bytes.
+
+    root  where they lie, for workers of this machine
+    """
+
+    root: Path
 
     def put(self, data: bytes) -> str:
         """Store durably; return the hex SHA-256."""

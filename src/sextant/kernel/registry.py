@@ -1,8 +1,10 @@
-"""Maps dotted ids to code without importing it, so that a layer reaches those above it by id.
+"""Dotted ids to code, without importing it: the one visible table of what Sextant and plug-in
+packages bring - checks, kinds, and what layers above are reached by.
 
 A row is `id -> "module:attribute"`. Nothing behind a row is imported before `load`. Other packages
-add rows by the entry-point group `sextant.plugins` (a function that yields rows); it is scanned
-only when an id is unknown.
+add rows by the entry-point group `sextant.plugins` (a function that returns rows). They are asked
+when an id is unknown, or all ids below a name are wanted. A plug-in that is broken brings nothing,
+and stops nobody else: `problems` says what is wrong with it.
 """
 
 import difflib
@@ -11,28 +13,43 @@ from collections.abc import Iterable
 from typing import Any
 
 from sextant.kernel.builtins import ROWS
-from sextant.kernel.errors import Bug, NotFound
+from sextant.kernel.errors import NotFound, ProjectError
 
 _ROWS: dict[str, str] = dict(ROWS)
+_problems: dict[str, str] = {}  # plug-in -> what is wrong with it
 _scanned = False
 
 
 def register(rows: Iterable[tuple[str, str]]) -> None:
-    """Add rows. Bug if an id is taken by another target."""
-    for name, target in rows:
-        if _ROWS.setdefault(name, target) != target:
-            raise Bug(
-                "SX-REG-001", f"two targets for the id `{name}`: `{_ROWS[name]}` and `{target}`"
+    """Add rows, all or none. ProjectError when an id is taken by another target, or a row is
+    none."""
+    added: dict[str, str] = {}
+    for row in rows:
+        if not (isinstance(row, tuple) and len(row) == 2 and all(isinstance(x, str) for x in row)):
+            raise ProjectError(
+                "SX-REG-005", f"`{row!r}` is not a row", hint='("check.acme.even", "acme:even")'
             )
+        name, target = row
+        if _ROWS.get(name, added.get(name, target)) != target or ":" not in target:
+            raise ProjectError(
+                "SX-REG-001",
+                f"two targets for the id `{name}`: `{_ROWS.get(name, added.get(name))}` and "
+                f"`{target}`",
+                hint="an id has one target, `module:attribute`; choose another id",
+            )
+        added[name] = target
+    _ROWS.update(added)
 
 
 def names(namespace: str) -> list[str]:
-    """Return the ids below `namespace.`, sorted."""
+    """Return the ids below `namespace.`, sorted; those of plug-ins too."""
+    _scan_plugins()
     return sorted(name for name in _ROWS if name.startswith(namespace + "."))
 
 
 def load(name: str) -> Any:
-    """Import and return what stands behind an id. NotFound lists the neighbours."""
+    """Import and return what stands behind an id. NotFound lists the neighbours; ProjectError for
+    a plug-in that does not have what it says."""
     if name not in _ROWS:
         _scan_plugins()
     target = _ROWS.get(name)
@@ -44,7 +61,22 @@ def load(name: str) -> Any:
             hint=f"did you mean {', '.join(near) or 'another name'}?",
         )
     module, _, attribute = target.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except Exception as error:
+        if module.partition(".")[0] == "sextant":
+            raise
+        raise ProjectError(
+            "SX-REG-004",
+            f"`{name}` cannot be loaded from `{target}`: {type(error).__name__}: {error}",
+            hint="mend or remove the package that brings it",
+        ) from error
+
+
+def problems() -> dict[str, str]:
+    """Return what is wrong with plug-ins, by their names."""
+    _scan_plugins()
+    return dict(_problems)
 
 
 def _scan_plugins() -> None:
@@ -55,4 +87,7 @@ def _scan_plugins() -> None:
     from importlib.metadata import entry_points
 
     for point in entry_points(group="sextant.plugins"):
-        register(point.load()())
+        try:
+            register(point.load()())
+        except Exception as error:  # whatever it raises, the rest goes on
+            _problems[point.name] = f"{type(error).__name__}: {error}"

@@ -17,6 +17,7 @@ from sextant.kernel.nouns import (
     Asset,
     CheckResult,
     Edge,
+    Held,
     Incident,
     Part,
     Principal,
@@ -131,13 +132,6 @@ class VersionRelocated(msgspec.Struct, frozen=True):
     asset: str
     digest: str
     locator: str
-
-
-class Held(msgspec.Struct, frozen=True):
-    partition: str
-    code: str
-    inputs: str
-    digest: str
 
 
 class HoldAnswered(msgspec.Struct, frozen=True):

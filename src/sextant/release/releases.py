@@ -8,7 +8,6 @@ releases after a crash.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
 
 import msgspec
 
@@ -16,95 +15,42 @@ from sextant.authorization.decide import Decision, wanted
 from sextant.kernel.clock import Clock
 from sextant.kernel.errors import Conflict, Denied, NotFound, SextantError, UserError
 from sextant.kernel.ids import Ids
+from sextant.kernel.kinds import Released, Verdict
 from sextant.kernel.nouns import (
     Event,
-    Incident,
     Move,
     Principal,
     Release,
-    Signal,
     Strategy,
     person_of,
 )
 from sextant.kernel.ports import State, Statement, Write
-from sextant.ledger.log import event
-from sextant.ledger.projections import Held, VersionTainted, VersionUnheld, VersionWithdrawn
+from sextant.ledger.events import Events
+from sextant.ledger.projections import VersionTainted, VersionUnheld, VersionWithdrawn
 from sextant.release.machine import Happening, advance, is_open, may_be_superseded
 
 _TAINT_MAX = 100_000  # versions that one withdrawal may taint
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What a gate found. `reasons`: why not."""
-
-    ok: bool
-    reasons: tuple[str, ...] = ()
-
-
-class Kind(Protocol):
-    """What a kind of asset adds to the general life. Every method may be called again after a
-    crash."""
-
-    def gate(self, release: Release) -> Verdict:
-        """Say whether the checks of these targets passed."""
-        ...
-
-    def roll(self, release: Release) -> bool:
-        """Bring the strategy's step `release.step` about and say whether it holds. Nothing to do
-        for data."""
-        ...
-
-    def undo(self, release: Release) -> None:
-        """Take back what `roll` did. Raises if it cannot: the release is then stuck."""
-        ...
-
-    def held(self, move: Move) -> tuple[Held, ...]:
-        """Return what must not be made again after this move is undone."""
-        ...
-
-
-class Instant:
-    """A kind whose roll-out is the pointer itself: datasets and definitions. The gate is read from
-    stored checks."""
-
-    def gate(self, release: Release) -> Verdict:  # noqa: ARG002
-        return Verdict(ok=True)
-
-    def roll(self, release: Release) -> bool:  # noqa: ARG002
-        return True
-
-    def undo(self, release: Release) -> None:
-        """Nothing was done outside the pointers."""
-
-    def held(self, move: Move) -> tuple[Held, ...]:
-        return (Held(partition="all", code=move.target, inputs="", digest=move.target),)
-
-
 class Releases:
-    """The general mechanism. `kinds`: asset kind -> Kind."""
+    """The general mechanism. `kinds`: kind of asset -> how its versions become live."""
 
-    def __init__(self, state: State, kinds: Mapping[str, Kind], clock: Clock, ids: Ids) -> None:
+    def __init__(self, state: State, kinds: Mapping[str, Released], clock: Clock, ids: Ids) -> None:
         self._state = state
         self._kinds = kinds
         self._clock = clock
         self._ids = ids
+        self._events = Events(ids, clock)
 
     # ------------------------------------------------------------ reading
 
     def get(self, id_: str) -> Release:
-        rows = self._state.read("release_get", (id_,))
-        if not rows:
-            raise NotFound(
-                "SX-RELEASE-002",
-                f"there is no release `{id_}`",
-                hint="`sextant releases` lists them",
-            )
-        return msgspec.json.decode(rows[0][0], type=Release)
+        """Return a release. NotFound."""
+        return get_release(self._state, id_)
 
     def open(self) -> list[Release]:
-        return [
-            msgspec.json.decode(row[0], type=Release) for row in self._state.read("releases_open")
-        ]
+        """Return the releases that have not ended."""
+        return open_releases(self._state)
 
     # ------------------------------------------------------------ proposing
 
@@ -239,9 +185,7 @@ class Releases:
     ) -> tuple[Release, list[Event], list[Statement]]:
         """Fold the steps that need nobody and nothing outside into the write that proposes: the
         usual publish is one commit."""
-        if not all(
-            isinstance(self._kinds[move.asset.partition(":")[0]], Instant) for move in release.moves
-        ):
+        if not all(kind.instant for kind, _ in self._by_kind(release)):
             return release, [], []
         now = self._clock.now_ns()
         verdict = self._verdict(release)
@@ -309,8 +253,8 @@ class Releases:
 
     def _verdict(self, release: Release) -> Verdict:
         reasons: list[str] = []
-        for name in sorted({move.asset.partition(":")[0] for move in release.moves}):
-            verdict = self._kinds[name].gate(release)
+        for kind, own in self._by_kind(release):
+            verdict = kind.gate(own)
             reasons += verdict.reasons if not verdict.ok else ()
         return Verdict(ok=not reasons, reasons=tuple(reasons))
 
@@ -337,10 +281,27 @@ class Releases:
                 raise
             return self._take_back(release, "source_moved", error.message)
 
+    def _kind(self, move: Move) -> Released:
+        return self._kinds[move.asset.partition(":")[0]]
+
+    def _by_kind(self, release: Release) -> list[tuple[Released, Release]]:
+        """Return each kind that a release moves, with the release as far as it is about it."""
+        names = sorted({move.asset.partition(":")[0] for move in release.moves})
+        return [
+            (
+                self._kinds[name],
+                msgspec.structs.replace(
+                    release,
+                    moves=tuple(m for m in release.moves if m.asset.partition(":")[0] == name),
+                ),
+            )
+            for name in names
+        ]
+
     def _each(self, release: Release, verb: str) -> bool:
         ok = True
-        for name in sorted({move.asset.partition(":")[0] for move in release.moves}):
-            ok = getattr(self._kinds[name], verb)(release) is not False and ok
+        for kind, own in self._by_kind(release):
+            ok = getattr(kind, verb)(own) is not False and ok
         return ok
 
     def _pointers(self, release: Release) -> list[Statement]:
@@ -398,28 +359,17 @@ class Releases:
         return following
 
     def _incident(self, release: Release, cause: str) -> tuple[Event, ...]:
-        now = self._clock.now_ns()
-        asset = release.moves[0].asset
-        signal = Signal(
-            id=self._ids.new("sig"),
-            asset=asset,
-            kind="release.stuck",
-            severity="critical",
-            message=f"release {release.id} is stuck: {release.reason}",
-            onset=now,
+        assets = [move.asset for move in release.moves]
+        raised = self._events.signal(
+            assets[0],
+            "release.stuck",
+            "critical",
+            f"release {release.id} is stuck: {release.reason}",
             evidence={"release": release.id},
+            cause=cause,
         )
-        incident = Incident(
-            id=self._ids.new("inc"),
-            title=signal.message,
-            assets=tuple(m.asset for m in release.moves),
-            signals=(signal.id,),
-            opened_at=now,
-        )
-        raised = self._make("signal.raised", signal.id, signal, cause, "system:sextant")
-        return raised, self._make(
-            "incident.opened", incident.id, incident, raised.id, "system:sextant"
-        )
+        message = f"release {release.id} is stuck: {release.reason}"
+        return raised, self._events.incident(message, assets, [raised.subject], cause=raised.id)
 
     # ------------------------------------------------------------ people
 
@@ -569,7 +519,7 @@ class Releases:
         for move in moves:
             if not move.target:
                 continue
-            kind = self._kinds[move.asset.partition(":")[0]]
+            kind = self._kind(move)
             marked = VersionWithdrawn(
                 env=move.env,
                 asset=move.asset,
@@ -578,8 +528,8 @@ class Releases:
                 reason=reason,
                 held=kind.held(move),
             )
-            event = self._make(
-                "version.withdrawn", f"{move.asset}@{move.target}", marked, cause, by
+            event = self._events.make(
+                "version.withdrawn", f"{move.asset}@{move.target}", marked, by, cause
             )
             events.append(event)
             for asset, version in self.reached(move.asset, move.target):
@@ -587,7 +537,9 @@ class Releases:
                     asset=asset, version=version, source=move.asset, source_version=move.target
                 )
                 events.append(
-                    self._make("version.tainted", f"{asset}@{version}", tainted, event.id, by)
+                    self._events.make(
+                        "version.tainted", f"{asset}@{version}", tainted, by, event.id
+                    )
                 )
         return events
 
@@ -648,12 +600,11 @@ class Releases:
             Write(
                 (),
                 (
-                    self._make(
+                    self._events.make(
                         "version.unheld",
                         f"{asset}@{version}",
                         VersionUnheld(env, asset, version),
-                        "",
-                        str(by),
+                        by,
                     ),
                 ),
             )
@@ -678,16 +629,30 @@ class Releases:
     # ------------------------------------------------------------ events
 
     def _event(self, release: Release, cause: str, actor: str = "") -> Event:
-        return self._make(
-            f"release.{release.state}", release.id, release, cause, actor or release.by
+        return self._events.make(
+            f"release.{release.state}", release.id, release, actor or release.by, cause
         )
-
-    def _make(self, type_: str, subject: str, data: Any, cause: str, actor: str) -> Event:
-        return event(self._ids, type_, subject, data, actor=actor, cause=cause)
 
     def _cause_of(self, release: str) -> str:
         rows = self._state.read("event_newest_of", (release,))
         return str(rows[0][0]) if rows else ""
+
+
+def get_release(state: State, id_: str) -> Release:
+    """Return a release. NotFound."""
+    rows = state.read("release_get", (id_,))
+    if not rows:
+        raise NotFound(
+            "SX-RELEASE-002",
+            f"there is no release `{id_}`",
+            hint="`sextant releases` lists them",
+        )
+    return msgspec.json.decode(rows[0][0], type=Release)
+
+
+def open_releases(state: State) -> list[Release]:
+    """Return the releases that have not ended."""
+    return [msgspec.json.decode(row[0], type=Release) for row in state.read("releases_open")]
 
 
 def withdrawn(env: str, asset: str, version: str) -> Conflict:
@@ -709,4 +674,12 @@ def still(release: Release) -> Statement:
     )
 
 
-__all__ = ["Instant", "Kind", "Releases", "Verdict", "is_open", "still", "withdrawn"]
+__all__ = [
+    "Releases",
+    "Verdict",
+    "get_release",
+    "is_open",
+    "open_releases",
+    "still",
+    "withdrawn",
+]

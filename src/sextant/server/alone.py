@@ -28,21 +28,23 @@ def open_alone(platform: "LocalPlatform") -> Ask:
     """Start a telemetry process, feed it, and return what asks it; it ends when the platform
     closes. Busy while another command asks for long; MissingExtra without chDB."""
     p = platform
-    if error := telemetry_missing(p.config):
+    if error := telemetry_missing(p.core.project.config):
         raise error
     lock = hold_store(
-        p.folder, unless=lambda: p.interrupted() or running(p.folder) is not None, pause=p.pause
+        p.core.project.folder,
+        unless=lambda: p.interrupts.interrupted() or running(p.core.project.folder) is not None,
+        pause=p.interrupts.pause,
     )
     if lock is None:  # a server has come up meanwhile, or nobody wants to know any more
         from sextant.server.local import asker
 
-        if running(p.folder) is None:
+        if running(p.core.project.folder) is None:
             raise KeyboardInterrupt
         return asker(p)
     p.at_close(lambda: os.close(lock))
     secret = secrets.token_urlsafe(32)
     start: dict[str, Any] = telemetry_start(
-        p.config,
+        p.core.project.config,
         ingest=claim("ingest", "127.0.0.1:0"),
         sql=claim("sql", "127.0.0.1:0"),
         api="",

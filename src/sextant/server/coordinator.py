@@ -26,7 +26,7 @@ from sextant.app.watch import watch
 from sextant.kernel.errors import SextantError, WorldError
 from sextant.kernel.lengths import length_s
 from sextant.kernel.limits import API_THREADS
-from sextant.kernel.nouns import Principal
+from sextant.kernel.nouns import SYSTEM, Principal
 from sextant.kernel.ports import Write
 from sextant.kinds.dataset.plan import Request
 from sextant.project.config import read_config, telemetry_off
@@ -71,7 +71,7 @@ class Coordinator:
         self.platform.asker = self._ask
         self.refusals = Refusals()
         self._fed = False  # whether SQL has shown data and ledger once
-        self._began = self.platform.clock.now_ns()
+        self._began = self.platform.core.clock.now_ns()
         self._measuring = threading.Lock()
         self._shown: tuple[float, bytes] | None = None  # when it was measured, and the text
         self._noticed: tuple[Any, ...] = ()
@@ -82,7 +82,7 @@ class Coordinator:
             tables=lambda: live_tables(self.platform, confirmed=confirmed),
             traces=meter.run_trace,
         )
-        self.scraper = Scraper(config.telemetry.scrape, self.client, self.platform.clock)
+        self.scraper = Scraper(config.telemetry.scrape, self.client, self.platform.core.clock)
         observer = Observer(self.platform, self.client)
         self.loops = [
             Loop("notice", self._notice, every_s=_FEED_S),
@@ -106,7 +106,9 @@ class Coordinator:
             self.loops.append(
                 Loop(
                     "collect",
-                    lambda: collect_when_due(self.platform, every_s),
+                    lambda: collect_when_due(
+                        self.platform.core, self.platform.runs.bundles, every_s
+                    ),
                     every_s=min(_COLLECT_S, every_s),
                 )
             )
@@ -115,7 +117,8 @@ class Coordinator:
         self._stumbled: set[str] = set()
 
     def _served(self) -> str:
-        return self.platform.config.environment or self.platform.manifest().environments[0]
+        project = self.platform.core.project
+        return project.config.environment or project.manifest().environments[0]
 
     # ------------------------------------------------------------ steady work
 
@@ -129,10 +132,10 @@ class Coordinator:
     def _schedule(self) -> None:
         """Load the project; then run what is due, in each environment that is scheduled, beginning
         with runs that were cut off."""
-        self._until_done("", self.platform.load)
-        if self.platform.interrupted():
+        self._until_done("", self.platform.core.project.load)
+        if self.platform.interrupts.interrupted():
             return
-        environments = self.platform.config.server.schedule or (self._served(),)
+        environments = self.platform.core.project.config.server.schedule or (self._served(),)
         for name in environments[1:]:
             thread = threading.Thread(
                 target=self._watch, args=(name,), name=f"sextant-scheduler-{name}", daemon=True
@@ -146,7 +149,7 @@ class Coordinator:
         self._until_done(
             env,
             lambda: watch(
-                p,
+                p.runs,
                 env,
                 Request(),
                 say=_say,
@@ -157,7 +160,7 @@ class Coordinator:
     def _until_done(self, env: str, work: Callable[[], Any]) -> None:
         """Do it until it ends by itself: a scheduler that stopped would be missed by nobody."""
         said = ""
-        while not self.platform.interrupted():
+        while not self.platform.interrupts.interrupted():
             try:
                 work()
             except SextantError as error:
@@ -170,7 +173,7 @@ class Coordinator:
                 _say(text)
                 said = text
             self._stumbled.add(env)
-            self.platform.pause(5.0)
+            self.platform.interrupts.pause(5.0)
             self._stumbled.discard(env)
 
     def _ask(self, sql: str, form: str, params: Mapping[str, str], role: str, person: str) -> bytes:
@@ -184,11 +187,11 @@ class Coordinator:
     def _notice(self) -> None:
         """Wake the schedulers when something was written, by whatever process: rows that were
         pushed, a version that others read."""
-        head = self.platform.state.read("event_head")
-        seen = (head[0][0] if head else -1, *self.platform.state.read("inbox_waits"))
+        head = self.platform.core.state.read("event_head")
+        seen = (head[0][0] if head else -1, *self.platform.core.state.read("inbox_waits"))
         if seen != self._noticed:
             self._noticed = seen
-            self.platform.nudge()
+            self.platform.interrupts.nudge()
 
     def _seal(self) -> None:
         if self.platform.ledger.size():
@@ -204,33 +207,33 @@ class Coordinator:
                 self.refusals.add(actor, reason, count)
         found = self.refusals.take()
         events = [
-            p.event(
+            p.core.events.make(
                 "access.refused",
                 actor or "anonymous",
                 {"actor": actor, "reason": reason, "count": count},
-                p.system,
+                SYSTEM,
                 "",
             )
             for (actor, reason), count in sorted(found.items())
         ]
         if events:
-            p.state.commit(Write((), tuple(events)))
+            p.core.state.commit(Write((), tuple(events)))
 
     def _heartbeat(self) -> None:
         if self.health()["ok"]:
-            fetch(self.platform.config.server.heartbeat, private=True)
+            fetch(self.platform.core.project.config.server.heartbeat, private=True)
 
     def _meter(self) -> None:
         """Send our own health as metrics, like those of any other service."""
         gauges, counters = self._measured()
-        now = self.platform.clock.now_ns()
+        now = self.platform.core.clock.now_ns()
         self.client.send("POST", "/v1/metrics", meter.metrics(now, gauges, counters, self._began))
 
     def metrics(self) -> bytes:
         """Return our own health as GET /metrics shows it: measured at most once in some seconds,
         whoever asks. WorldError when telemetry does not answer."""
         with self._measuring:
-            now = self.platform.clock.monotonic_s()
+            now = self.platform.core.clock.monotonic_s()
             if not self._shown or now - self._shown[0] >= _SHOWN_S:
                 self._shown = now, meter.exposition(*self._measured())
             return self._shown[1]
@@ -238,20 +241,20 @@ class Coordinator:
     def _measured(self) -> tuple[meter.Measured, meter.Measured]:
         """Return gauges and counters of our own health."""
         p = self.platform
-        usage = shutil.disk_usage(p.folder)
+        usage = shutil.disk_usage(p.core.project.folder)
         gauges: meter.Measured = {
             ("process.memory.usage", "By"): [({"process": "coordinator"}, float(resident()))],
             ("system.filesystem.usage", "By"): [
                 ({"system.filesystem.state": "free"}, float(usage.free)),
                 ({"system.filesystem.state": "used"}, float(usage.used)),
             ],
-            ("sextant.runs.open", "{run}"): [({}, float(len(p.state.read("runs_open"))))],
-            ("sextant.releases.open", "{release}"): [({}, float(len(p.releases.open())))],
+            ("sextant.runs.open", "{run}"): [({}, float(len(p.core.state.read("runs_open"))))],
+            ("sextant.releases.open", "{release}"): [({}, float(len(p.runs.releases.open())))],
             ("sextant.signals.open", "{signal}"): [
-                ({}, float(len(p.views.signals(open_only=True).items)))
+                ({}, float(p.core.state.read("signals_open_count")[0][0]))
             ],
             ("sextant.inbox.batches", "{batch}"): [
-                ({"dataset": row[0]}, float(row[1])) for row in p.state.read("inbox_waits")
+                ({"dataset": row[0]}, float(row[1])) for row in p.core.state.read("inbox_waits")
             ]
             or [({}, 0.0)],
             ("sextant.loop.failing", "{loop}"): [
@@ -291,7 +294,7 @@ class Coordinator:
         """Return what GET /healthz says. Not ok when the state cannot be read; an unreachable
         telemetry process is reported but does not make the coordinator unhealthy."""
         try:
-            self.platform.state.read("event_head")
+            self.platform.core.state.read("event_head")
             ok = True
         except SextantError:
             ok = False
@@ -318,7 +321,7 @@ class Coordinator:
 
     def end(self) -> None:
         """Stop what runs, let the feed say its last, close."""
-        self.platform.interrupt()
+        self.platform.interrupts.interrupt()
         for loop in self.loops:
             loop.stop()
         self.scraper.close()
@@ -365,14 +368,14 @@ def main() -> int:
     p = coordinator.platform
     host, _, port = start.api.rpartition(":")
     first = p.access.first()
-    hosts = (*_LOOPBACK, host.strip("[]"), *p.config.server.hosts)
+    hosts = (*_LOOPBACK, host.strip("[]"), *p.core.project.config.server.hosts)
     api = make_api(
         p,
         health=coordinator.health,
         metrics=coordinator.metrics,
         readiness=coordinator.readiness,
         hosts=hosts,
-        secure=p.config.server.secure,
+        secure=p.core.project.config.server.secure,
         internal=start.secret,
         refusals=coordinator.refusals,
         catch_up=coordinator.feed.step,
@@ -415,7 +418,7 @@ def main() -> int:
     )
 
     def stop() -> None:
-        p.interrupt()
+        p.interrupts.interrupt()
         server.should_exit = True
 
     for number in (signal.SIGTERM, signal.SIGINT):

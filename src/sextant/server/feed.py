@@ -61,7 +61,7 @@ class Feed:
         self._shown = ""
         self._boot = ""
         self._traced_ns = int(
-            length_s(platform.config.telemetry.keep.get("spans", "14d")) * NS
+            length_s(platform.core.project.config.telemetry.keep.get("spans", "14d")) * NS
         )  # older ones would not be kept
         self._erased: list[int] = []
         self._stepping = threading.Lock()
@@ -87,7 +87,7 @@ class Feed:
             )
         moved = not self._shown
         while True:
-            page = entries(self._p.state.read, "events_after", (self._position, _PAGE))
+            page = entries(self._p.core.state.read, "events_after", (self._position, _PAGE))
             if not page:
                 break
             moved = self._feed(page) or moved
@@ -141,7 +141,7 @@ class Feed:
                 self._client.run(
                     f"ALTER TABLE fed.{name} DELETE WHERE seq = {gone}"
                 )  # a row of a view that follows from it goes too
-            for entry in entries(self._p.state.read, "event_by_seq", (gone,)):
+            for entry in entries(self._p.core.state.read, "event_by_seq", (gone,)):
                 row = _event_row(entry, fed=last)
                 self._client.insert(
                     "fed.events", lines(TABLES["events"], [row]), f"ops-erased-{gone}"
@@ -160,7 +160,7 @@ class Feed:
         elif kind == "version.created":
             created = entry.read(VersionCreated).version
             # older versions wrote this type again when a later run made the same content
-            version = self._p.versions.get(created.asset, created.digest)
+            version = self._p.core.versions.get(created.asset, created.digest)
             out["versions"].append(
                 _row(
                     "versions",
@@ -256,7 +256,7 @@ class Feed:
         for edge in declared.ended:
             since = [
                 row[3]
-                for row in self._p.state.read(
+                for row in self._p.core.state.read(
                     "edges_ended", (edge.source, edge.target, edge.kind, at)
                 )
             ]
@@ -273,11 +273,11 @@ class Feed:
             ]
 
     def _signal(self, id_: str) -> Signal | None:
-        rows = self._p.state.read("signal_get", (id_,))
+        rows = self._p.core.state.read("signal_get", (id_,))
         return msgspec.json.decode(rows[0][0], type=Signal) if rows else None
 
     def _incident(self, id_: str) -> Incident | None:
-        rows = self._p.state.read("incident_get", (id_,))
+        rows = self._p.core.state.read("incident_get", (id_,))
         return msgspec.json.decode(rows[0][0], type=Incident) if rows else None
 
     def _follow_run(self, run: RunChanged, out: Rows) -> None:
@@ -285,7 +285,7 @@ class Feed:
         telemetry."""
         from sextant.engine.history import History
 
-        records = History.open(self._p.state, run.id).records
+        records = History.open(self._p.core.state, run.id).records
         for one in records:
             if one.kind == "end":
                 used = one.resources
@@ -309,12 +309,12 @@ class Feed:
                         "seq": 0,
                     }
                 )
-        if records and self._p.clock.now_ns() - run.finished_at < self._traced_ns:
+        if records and self._p.core.clock.now_ns() - run.finished_at < self._traced_ns:
             self._client.send("POST", "/v1/traces", self._traces(run, records))
             logs = [
                 (one, self._log(one.log))
                 for one in records
-                if one.log and self._p.blobs.has(one.log)
+                if one.log and self._p.core.blobs.has(one.log)
             ]
             if logs:
                 from sextant.server import meter
@@ -324,7 +324,7 @@ class Feed:
     def _log(self, blob: str) -> str:
         """Return what a step printed, or that it was changed since."""
         try:
-            return self._p.blobs.get(blob)[:_LOG_BYTES_MAX].decode(errors="replace")
+            return self._p.core.blobs.get(blob)[:_LOG_BYTES_MAX].decode(errors="replace")
         except Damaged as error:  # one changed log does not hold up the feed
             return error.message
 

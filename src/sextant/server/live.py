@@ -33,9 +33,9 @@ def live_tables(
     confirmed        states of such versions whose files need not be compared again; it grows
     """
     p = platform
-    personal = p.personal()
+    personal = p.runs.personal()
     kept: dict[str, list[tuple[str, str]]] = {}
-    for id_, digest, locator, _ in p.state.read("versions_kept"):
+    for id_, digest, locator, _ in p.core.state.read("versions_kept"):
         if locator:
             kept.setdefault(id_, []).append((digest, locator))
     tables: list[LiveTable] = []
@@ -46,7 +46,7 @@ def live_tables(
 
     def damage(id_: str, digest: str, locator: str) -> str:
         try:
-            p.lake.confirm(locator, of=f"{id_}@{digest[:12]}", seen=seen)
+            p.core.lake.confirm(locator, of=f"{id_}@{digest[:12]}", seen=seen)
         except SextantError as error:
             return error.message
         return ""
@@ -66,9 +66,9 @@ def live_tables(
         )
 
     shown: set[tuple[str, str]] = set()
-    for env, *_ in p.state.read("envs"):
-        for id_, pointer in p.versions.live(env).items():
-            version = p.versions.get(id_, pointer.version)
+    for env, *_ in p.core.state.read("envs"):
+        for id_, pointer in p.core.versions.live(env).items():
+            version = p.core.versions.get(id_, pointer.version)
             if id_.startswith("dataset:") and version.locator:
                 table(env, id_, pointer.version, version.locator, live=True)
                 shown.add((id_, pointer.version))
@@ -90,6 +90,8 @@ def live_tables(
             if (id_, digest) not in shown and id_.startswith("dataset:"):
                 table("", id_, digest, locator, live=False)
     confirmed |= {one.locator for one in tables if not one.damaged}
-    known = {env for env, *_ in p.state.read("envs")}
-    served = p.config.environment or (p.manifest().environments[0] if known else "")
+    known = {env for env, *_ in p.core.state.read("envs")}
+    served = p.core.project.config.environment or (
+        p.core.project.manifest().environments[0] if known else ""
+    )
     return served, tables, kpis, sorted(personal.guarded)

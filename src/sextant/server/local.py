@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def asker(platform: "LocalPlatform") -> Ask:
     """Return what answers questions for a project."""
-    there = running(platform.folder)
+    there = running(platform.core.project.folder)
     if there is not None:
         client = TelemetryClient(there.ingest, there.sql, there.secret)
 

@@ -19,10 +19,11 @@ from sextant.kernel.limits import (
     OBSERVED_PER_OWNER_MAX,
     OBSERVED_SILENT_S,
 )
-from sextant.kernel.nouns import Asset, Edge, Event, Signal
+from sextant.kernel.nouns import SYSTEM, Asset, Edge, Event
 from sextant.kernel.ports import Write
 from sextant.kernel.texts import is_line
 from sextant.ledger.projections import AssetDeclared
+from sextant.ledger.signals import open_signals
 from sextant.server.client import TelemetryClient
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Observer:
 
     def _services(self) -> None:
         p = self._p
-        now = p.clock.now_ns()
+        now = p.core.clock.now_ns()
         services = {
             row["asset"]: row
             for row in self._client.query(
@@ -64,9 +65,13 @@ class Observer:
             "SELECT caller, callee, toUnixTimestamp64Nano(toDateTime64(last_seen, 9)) AS last "
             f"FROM obs.calls ORDER BY last_seen DESC, caller, callee LIMIT {_CALLS_MAX}"
         )
-        known = {row[0]: msgspec.json.decode(row[1], type=Asset) for row in p.state.read("assets")}
+        known = {
+            row[0]: msgspec.json.decode(row[1], type=Asset) for row in p.core.state.read("assets")
+        }
         live = {
-            (s, t) for s, t, kind, _, _ in p.state.read("edges_at", (now, now)) if kind == "calls"
+            (s, t)
+            for s, t, kind, _, _ in p.core.state.read("edges_at", (now, now))
+            if kind == "calls"
         }
         seen = {
             (row["callee"], row["caller"])
@@ -74,7 +79,7 @@ class Observer:
             if now - int(row["last"]) < _AGAIN_NS and row["callee"] != row["caller"]
         }
         # what feeds an asset of the project is said by its team, not by who sends spans
-        seen = {(s, t) for s, t in seen if p.manifest().asset(t) is None}
+        seen = {(s, t) for s, t in seen if p.core.project.manifest().asset(t) is None}
         events, new = self._taken_in(services, known)
         known = {id_: asset for id_, asset in known.items() if id_ not in _subjects(events)}
         everything = {*known, *new}
@@ -98,16 +103,16 @@ class Observer:
             )
             begun, ended = edges.get(id_, ([], []))
             events.append(
-                p.event(
+                p.core.events.make(
                     "asset.observed",
                     id_,
                     AssetDeclared(asset, tuple(begun), tuple(ended)),
-                    p.system,
+                    SYSTEM,
                     "",
                 )
             )
         if events:
-            p.state.commit(Write((), tuple(events)))
+            p.core.state.commit(Write((), tuple(events)))
 
     def _taken_in(
         self, services: dict[str, dict[str, Any]], known: dict[str, Asset]
@@ -115,8 +120,8 @@ class Observer:
         """Return the events that retire assets, and the services that join the graph: those that
         spoke first come first. A full share is a signal."""
         p = self._p
-        lately = p.clock.now_ns() - OBSERVED_SILENT_S * NS
-        room = ObservedAssets(p, {id_: int(row["last"]) for id_, row in services.items()})
+        lately = p.core.clock.now_ns() - OBSERVED_SILENT_S * NS
+        room = ObservedAssets(p.core, {id_: int(row["last"]) for id_, row in services.items()})
         events = room.forget()
         new: set[str] = set()
         refused: dict[str, int] = {}
@@ -172,21 +177,11 @@ class Observer:
 
     def _signal(self, kind: str, owner: str, message: str, severity: str) -> None:
         p = self._p
-        if any(
-            s["kind"] == kind and s.get("evidence", {}).get("owner") == owner
-            for s in p.views.signals(kind=kind, open_only=True).items
-        ):
+        shown = open_signals(p.core.state, "", kind)
+        if any(signal.evidence.get("owner") == owner for signal in shown):
             return  # somebody has it on the list already
-        signal = Signal(
-            id=p.ids.new("sig"),
-            asset="",
-            kind=kind,
-            severity=severity,  # type: ignore[arg-type]
-            message=message,
-            onset=p.clock.now_ns(),
-            evidence={"owner": owner},
-        )
-        p.state.commit(Write((), (p.event("signal.raised", signal.id, signal, p.system, ""),)))
+        raised = p.core.events.signal("", kind, severity, message, evidence={"owner": owner})  # type: ignore[arg-type]
+        p.core.state.commit(Write((), (raised,)))
 
 
 def _is_asset(id_: str) -> bool:

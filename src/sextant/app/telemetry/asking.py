@@ -1,25 +1,26 @@
 """What the operations on telemetry have in common: asking SQL for one principal, windows of time,
 names of assets, conditions on attributes. Called by the other modules of this package."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import msgspec
 
+from sextant.core import Core
 from sextant.kernel.clock import from_datetime
 from sextant.kernel.errors import NotFound, UsageError, UserError
 from sextant.kernel.lengths import length_s
 from sextant.kernel.limits import PAGE_ROWS_MAX, TELEMETRY_CONDITIONS_MAX
 from sextant.kernel.nouns import Asset, Principal
 
-if TYPE_CHECKING:
-    from sextant.app.platform import LocalPlatform
-
 _OLDEST_S = 20 * 366 * 86_400  # nothing is kept for so long
 _NS_MAX = 9_200_000_000_000_000_000  # the year 2261, where ClickHouse's times with ns end
+
+
+Ask = Callable[[str, str, Mapping[str, str], str, str], bytes]
 
 
 class Found(NamedTuple):
@@ -39,13 +40,14 @@ class Condition(NamedTuple):
 class Asking:
     """Telemetry as one principal may see it: the questions go the way of `query`."""
 
-    def __init__(self, platform: "LocalPlatform", who: Principal) -> None:
-        self._p, self._who = platform, who
+    def __init__(self, core: Core, ask: Ask, who: Principal) -> None:
+        """ask  answers SQL: query, format, parameters, role and person of whoever asks"""
+        self._core, self._ask, self._who = core, ask, who
 
     def found(self, sql: str, params: dict[str, Any] | None = None) -> Found:
         """Answer a statement of ours. Values are parameters of it, never part of the text."""
         answer = msgspec.json.decode(
-            self._p.ask(
+            self._ask(
                 sql,
                 "JSON",
                 {name: str(value) for name, value in (params or {}).items()},
@@ -89,14 +91,14 @@ class Asking:
         try:
             at = datetime.fromisoformat(text)
             if at.tzinfo is None:
-                at = at.replace(tzinfo=ZoneInfo(self._p.manifest().tz))
+                at = at.replace(tzinfo=ZoneInfo(self._core.project.manifest().tz))
             return from_datetime(at.astimezone(UTC))
         except (ValueError, OverflowError) as error:
             raise _no_time(name, text) from error
 
     def length_s(self, since: str, until: str = "") -> int:
         """Return the seconds of a window of time, or from its beginning to now."""
-        now_s = self._p.clock.now_ns() / 1e9
+        now_s = self._core.clock.now_ns() / 1e9
         ago = [
             self._ago_s("since", since, now_s),
             self._ago_s("until", until, now_s) if until else 0,
@@ -143,9 +145,9 @@ class Asking:
         )
 
     def _graph(self) -> list[Asset]:
-        observed = self._p.state.read("assets")
+        observed = self._core.state.read("assets")
         return [
-            *self._p.manifest().assets,
+            *self._core.project.manifest().assets,
             *(msgspec.json.decode(row[1], type=Asset) for row in observed),
         ]
 

@@ -6,22 +6,23 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from sextant.core import Core
 from sextant.formats.values import plain, records
 from sextant.kernel.errors import BadData, Denied, NotFound, UsageError
 from sextant.kernel.limits import EXPORT_BYTES_MAX
 from sextant.kinds.dataset import keys
+from sextant.release.as_of import version_as_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from sextant.app.platform import LocalPlatform
     from sextant.app.visibility import Visibility
 
 _PLACES_MAX = 6  # of decimals that Arrow never writes with an exponent
 
 
 def rows(
-    p: "LocalPlatform",
+    core: Core,
     env: str,
     name: str,
     *,
@@ -47,7 +48,7 @@ def rows(
         raise UsageError(
             "SX-EXPORT-001", f"rows cannot be given as `{form}`", hint=f"one of {', '.join(FORMS)}"
         )
-    asset = p.asset(name)
+    asset = core.assets.find(name)
     if asset.table is None:
         raise UsageError(
             "SX-EXPORT-002",
@@ -57,8 +58,8 @@ def rows(
                 "assets"
             ),
         )
-    version = p.views.resolve(env, asset.id, as_of)
-    if p.state.read("version_expired_is", (version.asset, version.digest)):
+    version = version_as_of(core, env, asset.id, as_of)
+    if core.state.read("version_expired_is", (version.asset, version.digest)):
         raise NotFound(
             "SX-VERSION-007",
             (
@@ -70,7 +71,7 @@ def rows(
     wanted = None
     if partition:
         keys.partitioning(asset).partition(partition)
-        parts = p.versions.parts(asset.id, version.digest)
+        parts = core.versions.parts(asset.id, version.digest)
         if partition not in parts:
             raise NotFound(
                 "SX-VERSION-008",
@@ -80,7 +81,7 @@ def rows(
         wanted = [partition]
     files = [
         one
-        for one in (p.lake.files(version.locator) if version.locator else ())
+        for one in (core.lake.files(version.locator) if version.locator else ())
         if wanted is None or partition in one.partitions
     ]
     if bounded and sum(one.size_bytes for one in files) > EXPORT_BYTES_MAX:
@@ -103,7 +104,7 @@ def rows(
             hint="an administrator can read them; public= of the asset lists what is not personal",
         )
     table = frames.read(
-        p.lake.root,
+        core.lake.root,
         files,
         partitions=wanted,
         columns=columns or None,

@@ -10,13 +10,14 @@ import bisect
 import datetime as dt
 import hashlib
 import threading
-from collections.abc import Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import msgspec
 
-from sextant.kernel.answers import BatchDropped, Pushed, SignalSeen
+from sextant.core import Core
+from sextant.kernel.answers import BatchDropped, Pushed
 from sextant.kernel.answers import Inbox as InboxSeen
 from sextant.kernel.clock import NS, iso
 from sextant.kernel.errors import (
@@ -41,13 +42,11 @@ from sextant.kernel.limits import (
     PUSHES_LARGE_MAX,
     PUSHES_LARGE_WAIT_S,
 )
-from sextant.kernel.nouns import Asset, Event, Manifest, Principal, Signal
+from sextant.kernel.nouns import SYSTEM, Asset, Event, Manifest, Principal
 from sextant.kernel.partitions import ALL, Partitioning
 from sextant.kernel.ports import Statement, Write
 from sextant.kinds.dataset import bodies, keys, streams
-
-if TYPE_CHECKING:
-    from sextant.app.platform import LocalPlatform
+from sextant.ledger.signals import open_signals
 
 _REMEMBERED_NS = 7 * 86400 * NS  # so long a batch that comes again is known
 _FOLD_TRIES = 5  # folds of one dataset that lose against another process's before this one gives up
@@ -124,8 +123,9 @@ class Named(NamedTuple):
 class Inbox:
     """The pushed rows of one project."""
 
-    def __init__(self, platform: "LocalPlatform") -> None:
-        self._p = platform
+    def __init__(self, core: Core, nudge: Callable[[], None]) -> None:
+        """nudge  tells a scheduler that there are rows to publish"""
+        self._core, self._nudge = core, nudge
         self._large = threading.BoundedSemaphore(PUSHES_LARGE_MAX)
 
     # ------------------------------------------------------------ taking
@@ -134,7 +134,7 @@ class Inbox:
         """Take rows; they are durable when this returns. UsageError, BadRows, BadData (nothing is
         taken then), Conflict for a batch that was refused or held other rows, Busy when too much
         waits."""
-        p, batch = self._p, body.batch
+        core, batch = self._core, body.batch
         columns_of(asset)
         if len(batch) > NAME_CHARS_MAX:
             raise UsageError(
@@ -143,7 +143,7 @@ class Inbox:
                 hint=f"at most {NAME_CHARS_MAX}",
             )
         digest = _digest(body)
-        known = p.state.read("inbox_get", (asset.id, by.sender, batch)) if batch else []
+        known = core.state.read("inbox_get", (asset.id, by.sender, batch)) if batch else []
         if known and known[0][3] not in ("", digest):
             raise Conflict(
                 "SX-STREAM-032",
@@ -176,7 +176,7 @@ class Inbox:
 
     def _check_room(self, asset: Asset) -> None:
         """Raise Busy when too much of a dataset waits."""
-        waiting = {row[0]: row for row in self._p.state.read("inbox_waits")}
+        waiting = {row[0]: row for row in self._core.state.read("inbox_waits")}
         _, batches, rows, _ = waiting.get(asset.id, (asset.id, 0, 0, 0))
         if int(batches) >= INBOX_BATCHES_MAX or int(rows) >= INBOX_ROWS_MAX:
             raise Busy(
@@ -187,7 +187,7 @@ class Inbox:
             )
 
     def _take(self, asset: Asset, sent: bodies.Body, digest: str, by: Principal) -> Pushed:
-        p, columns = self._p, columns_of(asset)
+        core, columns = self._core, columns_of(asset)
         key = asset.table.key if asset.table else ()
         bad = streams.BadRowList()
         pushed = bodies.read(columns, key, sent, bad)
@@ -201,23 +201,34 @@ class Inbox:
                 hint=f"the columns are {', '.join(f'{name} {type_}' for name, type_ in columns)}",
             )
         # behind what waits, whatever the clocks of those who took it say
-        newest = p.state.read("inbox_newest", (asset.id,))
-        id_ = p.ids.new("bat", after=str(newest[0][0]) if newest else "")
+        newest = core.state.read("inbox_newest", (asset.id,))
+        id_ = core.ids.new("bat", after=str(newest[0][0]) if newest else "")
         name, size = sent.batch or id_, len(pushed.rows)
         body, blob = streams.encode(columns, pushed), ""
         if len(body) > PUSHED_LARGE_BYTES:
-            body, blob = b"", p.blobs.put(body)
+            body, blob = b"", core.blobs.put(body)
         add = Statement(
             "inbox_add",
-            (asset.id, by.sender, name, id_, size, body, blob, digest, str(by), p.clock.now_ns()),
+            (
+                asset.id,
+                by.sender,
+                name,
+                id_,
+                size,
+                body,
+                blob,
+                digest,
+                str(by),
+                core.clock.now_ns(),
+            ),
             1,
             f"batch `{name}` was taken before",
         )
         try:
-            p.state.commit(Write((add,)))
+            core.state.commit(Write((add,)))
         except Conflict:  # sent twice at the same time: now it is there, with these rows or others
             return self.take(asset, sent, by=by)
-        p.nudge()
+        self._nudge()
         return {"dataset": asset.id, "batch": name, "rows": size, "again": False}
 
     # ------------------------------------------------------------ folding
@@ -228,9 +239,9 @@ class Inbox:
 
         only  ids of the datasets; None = all
         """
-        p = self._p
-        waits = {row[0] for row in p.state.read("inbox_waits")}
-        refused = {row[0] for row in p.state.read("inbox_refused")}
+        core = self._core
+        waits = {row[0] for row in core.state.read("inbox_waits")}
+        refused = {row[0] for row in core.state.read("inbox_refused")}
         forget = False
         for asset in manifest.assets:
             if not _is_stream(asset) or (only is not None and asset.id not in only):
@@ -243,8 +254,8 @@ class Inbox:
                 except (BadData, Damaged, NotFound) as error:  # others' rows go on
                     self._stall(asset.id, error)
         if forget:
-            p.state.commit(
-                Write((Statement("inbox_forget", (p.clock.now_ns() - _REMEMBERED_NS,)),))
+            core.state.commit(
+                Write((Statement("inbox_forget", (core.clock.now_ns() - _REMEMBERED_NS,)),))
             )
 
     def _fold_all(self, asset: Asset, by: Principal) -> None:
@@ -259,33 +270,24 @@ class Inbox:
 
     def _stall(self, dataset: str, error: SextantError) -> None:
         """Raise a signal: the rows that lie there cannot be read, so new ones wait."""
-        p = self._p
+        core = self._core
         message = f"{dataset}: pushed rows wait: {error.message} ({error.hint})"
-        shown = p.views.signals(asset=dataset, kind=_STALLED, open_only=True).items
-        if any(one["message"] == message for one in shown):
+        if any(one.message == message for one in open_signals(core.state, dataset, _STALLED)):
             return
-        raised = Signal(
-            id=p.ids.new("sig"),
-            asset=dataset,
-            kind=_STALLED,
-            severity="error",
-            message=message,
-            onset=p.clock.now_ns(),
-        )
-        event = p.event("signal.raised", raised.id, raised, p.system, "")
-        p.state.commit(Write((), (*self._closed(dataset, _STALLED, p.system, event.id), event)))
+        event = core.events.signal(dataset, _STALLED, "error", message)
+        core.state.commit(Write((), (*self._closed(dataset, _STALLED, SYSTEM, event.id), event)))
 
     def _closed(self, dataset: str, kind: str, by: Principal, cause: str) -> list[Event]:
         """Return the events that close the open signals of a kind."""
-        shown = self._p.views.signals(asset=dataset, kind=kind, open_only=True).items
         return [
-            self._p.event("signal.closed", one["id"], {"id": one["id"]}, by, cause) for one in shown
+            self._core.events.make("signal.closed", one.id, {"id": one.id}, by, cause)
+            for one in open_signals(self._core.state, dataset, kind)
         ]
 
     def _fold_some(self, asset: Asset, by: Principal) -> int | None:
         """Move some of what waits in one write. Returns how many batches it dealt with; None when
         another process was faster."""
-        p = self._p
+        core = self._core
         folds, keyed = self._stream(asset)
         batches = self._waiting(asset)
         if not batches:
@@ -305,7 +307,7 @@ class Inbox:
             *refusals.statements,
         ]
         if good:
-            now = p.clock.now_ns()
+            now = core.clock.now_ns()
             statements += [
                 Statement("inbox_fold", (now, b"", asset.id, batch.sender, batch.name), 1, _OTHERS)
                 for batch in good
@@ -314,10 +316,10 @@ class Inbox:
             # a key that the index has and no row is harmless: those that one write has no room for
             # come before it
             for start in range(FOLD_ROWS_MAX, len(new_keys), KEYS_PER_WRITE):
-                p.state.commit(Write(tuple(new_keys[start : start + KEYS_PER_WRITE])))
+                core.state.commit(Write(tuple(new_keys[start : start + KEYS_PER_WRITE])))
             blobs: dict[str, str] = {}
             held: dict[str, list[tuple[str, str]]] = {}
-            for partition, name, blob, _ in p.state.read("inbox_parts", (asset.id,)):
+            for partition, name, blob, _ in core.state.read("inbox_parts", (asset.id,)):
                 held.setdefault(partition, []).append((name, blob))
             # in the order of the folds, whatever the clocks say; and behind the ids of earlier
             # releases, which began with `inb`
@@ -330,9 +332,9 @@ class Inbox:
             data = RowsFolded(
                 asset.id, tuple((batch.name, batch.size, batch.by) for batch in good), blobs
             )
-            events.append(p.event("rows.folded", asset.id, data, by, ""))
+            events.append(core.events.make("rows.folded", asset.id, data, by, ""))
         try:
-            p.state.commit(Write(tuple(statements), tuple(events)))
+            core.state.commit(Write(tuple(statements), tuple(events)))
             self._drop_keys(asset, keyed, folds + 1, old_keys[FOLD_ROWS_MAX:] if good else [])
         except Conflict:
             return None
@@ -343,25 +345,25 @@ class Inbox:
         put them back."""
         for start in range(0, len(drops), KEYS_PER_WRITE):
             guard = Statement("inbox_stream_set", (asset.id, keyed, folds), 1, _OTHERS)
-            self._p.state.commit(Write((guard, *drops[start : start + KEYS_PER_WRITE])))
+            self._core.state.commit(Write((guard, *drops[start : start + KEYS_PER_WRITE])))
             folds += 1
 
     def _stream(self, asset: Asset) -> tuple[int, str]:
         """Return how often the stream was folded, and the key that its index is filled for."""
-        rows = self._p.state.read("inbox_stream_get", (asset.id,))
+        rows = self._core.state.read("inbox_stream_get", (asset.id,))
         return (int(rows[0][0]), str(rows[0][1])) if rows else (0, "")
 
     def _waiting(self, asset: Asset) -> list[_Batch]:
         """Return the oldest waiting batches, as many as one write moves."""
-        p = self._p
+        core = self._core
         count = total = 0
-        for _, rows in p.state.read("inbox_queue", (asset.id, FOLD_BATCHES_MAX)):
+        for _, rows in core.state.read("inbox_queue", (asset.id, FOLD_BATCHES_MAX)):
             if count and total + int(rows) > FOLD_ROWS_MAX:
                 break
             count, total = count + 1, total + int(rows)
         return [
             _Batch(row[0], row[1], row[2], bytes(row[3]), row[4], row[5], int(row[6]))
-            for row in p.state.read("inbox_waiting", (asset.id, count))
+            for row in core.state.read("inbox_waiting", (asset.id, count))
         ]
 
     def _read(
@@ -369,14 +371,14 @@ class Inbox:
     ) -> "tuple[list[_Placed], list[_Batch], _Refusals]":
         """Return the rows of the batches that fit the dataset's declaration, each with its
         partition; those batches; and what sets the others aside."""
-        p = self._p
+        core = self._core
         columns = columns_of(asset)
         rows: list[_Placed] = []
         good: list[_Batch] = []
         refusals = _Refusals()
         for batch in batches:
             try:
-                body = p.blobs.get(batch.blob) if batch.blob else batch.body
+                body = core.blobs.get(batch.blob) if batch.blob else batch.body
                 pushed = streams.fit(columns, streams.decode(columns, body))
                 bad = streams.BadRowList()
                 here = _partitions(asset, pushed, bad)
@@ -390,7 +392,7 @@ class Inbox:
                     )
             except BadData as error:
                 data = RowsRefused(asset.id, batch.name, batch.size, batch.by, error.message)
-                event = p.event("rows.refused", asset.id, data, p.system, "")
+                event = core.events.make("rows.refused", asset.id, data, SYSTEM, "")
                 why = Refusal(error.message, _declared(asset), event.id)
                 doc = msgspec.json.encode(why).decode()
                 refusals.events.append(event)
@@ -462,7 +464,7 @@ class Inbox:
         for start in range(0, len(asked), _KEYS_ASKED):
             some = asked[start : start + _KEYS_ASKED]
             some += [some[-1]] * (_KEYS_ASKED - len(some))
-            for mark, partition in self._p.state.read("inbox_keys", (dataset, *some)):
+            for mark, partition in self._core.state.read("inbox_keys", (dataset, *some)):
                 out.setdefault(bytes(mark), set()).add(partition)
         return out
 
@@ -476,10 +478,10 @@ class Inbox:
     ) -> tuple[str, list[Statement]]:
         """Return the blob of a new part of a partition, and what makes it one; where there are many
         small ones already, they become one."""
-        p, columns = self._p, columns_of(asset)
+        core, columns = self._core, columns_of(asset)
         statements = []
         if len(old) >= INBOX_PARTS_MAX:
-            earlier = [p.blobs.get(blob) for _, blob in old]
+            earlier = [core.blobs.get(blob) for _, blob in old]
             part = streams.Part(
                 streams.rows_of(columns, [*earlier, streams.encode_part(columns, part)])
             )
@@ -488,8 +490,8 @@ class Inbox:
                 for name, _ in old
             ]
             for _, blob in old:  # a run that has begun may still read them
-                p.blobs.touch(blob)
-        blob = p.blobs.put(streams.encode_part(columns, part))
+                core.blobs.touch(blob)
+        blob = core.blobs.put(streams.encode_part(columns, part))
         add = Statement("inbox_part_add", (asset.id, partition, id_, blob, len(part.rows)))
         return blob, [*statements, add]
 
@@ -499,23 +501,23 @@ class Inbox:
         An earlier Sextant left a key in several partitions: the index names them all, and the next
         push of that key clears it from all but its own.
         """
-        p, columns = self._p, columns_of(asset)
+        core, columns = self._core, columns_of(asset)
         key = asset.table.key if asset.table else ()
         places = streams.places_of(columns, key)
         by_partition: dict[str, list[str]] = {}
-        for partition, _, blob, _ in p.state.read("inbox_parts", (asset.id,)):
+        for partition, _, blob, _ in core.state.read("inbox_parts", (asset.id,)):
             by_partition.setdefault(partition, []).append(blob)
         for partition, blobs in by_partition.items():
-            rows = streams.rows_of(columns, [p.blobs.get(blob) for blob in blobs])
+            rows = streams.rows_of(columns, [core.blobs.get(blob) for blob in blobs])
             marks = {
                 streams.key_digest(key, tuple(row[place] for place in places)) for row in rows
             } - {None}
             adds = [Statement("inbox_key_add", (asset.id, mark, partition)) for mark in marks]
             for start in range(0, len(adds), KEYS_PER_WRITE):
-                p.state.commit(Write(tuple(adds[start : start + KEYS_PER_WRITE])))
+                core.state.commit(Write(tuple(adds[start : start + KEYS_PER_WRITE])))
         done = Statement("inbox_stream_set", (asset.id, _key(asset), folds), 1, _OTHERS)
         try:
-            p.state.commit(Write((done,)))
+            core.state.commit(Write((done,)))
         except Conflict:
             return None
         return 1
@@ -526,15 +528,15 @@ class Inbox:
         for asset in manifest.assets:
             if _is_stream(asset):
                 mine = out.setdefault(asset.id, {})
-                for partition, _, blob, _ in self._p.state.read("inbox_parts", (asset.id,)):
+                for partition, _, blob, _ in self._core.state.read("inbox_parts", (asset.id,)):
                     mine[partition] = (*mine.get(partition, ()), blob)
         return out
 
     def waits(self) -> list[InboxSeen]:
         """Return, for each dataset, the pushed rows that are not part of it yet."""
-        waiting = {row[0]: row for row in self._p.state.read("inbox_waits")}
+        waiting = {row[0]: row for row in self._core.state.read("inbox_waits")}
         refused: dict[str, int] = {}
-        for dataset, *_ in self._p.state.read("inbox_refused"):
+        for dataset, *_ in self._core.state.read("inbox_refused"):
             refused[dataset] = refused.get(dataset, 0) + 1
         out: list[InboxSeen] = []
         for dataset in sorted({*waiting, *refused}):
@@ -555,7 +557,7 @@ class Inbox:
     def batch(self, asset: Asset, batch: str, sender: str, by: Principal) -> Named | None:
         """Return the batch that `by` means by a name: the sender's, else his own, else the only one
         of that name; None when there is none. Conflict when several senders have one."""
-        rows = self._p.state.read("inbox_named", (asset.id, batch))
+        rows = self._core.state.read("inbox_named", (asset.id, batch))
         found = [Named(row[0], int(row[1]), bool(row[2]), row[3], row[4]) for row in rows]
         if sender:
             found = [one for one in found if sender in (one.sender, one.by)]
@@ -577,7 +579,7 @@ class Inbox:
     ) -> BatchDropped:
         """Drop a batch that is not part of the dataset yet; its rows are gone and its name is free.
         NotFound, Conflict when it is part of the dataset or several senders have one."""
-        p = self._p
+        core = self._core
         columns_of(asset)
         if not reason.strip():
             raise UsageError(
@@ -601,9 +603,9 @@ class Inbox:
         refusal = found.refusal
         cause = msgspec.json.decode(refusal, type=Refusal).event if refusal else ""
         data = RowsDropped(asset.id, batch, found.rows, found.by, reason)
-        event = p.event("rows.dropped", asset.id, data, by, cause)
+        event = core.events.make("rows.dropped", asset.id, data, by, cause)
         gone = _Refusals(gone={(found.sender, batch)}, cause=event.id)
-        p.state.commit(
+        core.state.commit(
             Write(
                 (
                     Statement(
@@ -621,24 +623,24 @@ class Inbox:
     def _try_again(self, asset: Asset) -> bool:
         """Let batches wait again that did not fit an earlier declaration of the dataset. Returns
         whether there are any."""
-        p = self._p
+        core = self._core
         declared = _declared(asset)
         again = [
             (sender, batch, refusal)
-            for dataset, sender, batch, refusal, _, _ in p.state.read("inbox_refused")
+            for dataset, sender, batch, refusal, _, _ in core.state.read("inbox_refused")
             if dataset == asset.id
             and msgspec.json.decode(refusal, type=Refusal).declared != declared
         ]
         if not again:
             return False
         names = _Refusals(gone={(sender, batch) for sender, batch, _ in again})
-        p.state.commit(
+        core.state.commit(
             Write(
                 tuple(
                     Statement("inbox_refuse", ("", asset.id, sender, batch, refusal))
                     for sender, batch, refusal in again
                 ),
-                tuple(self._signal(asset.id, names, p.system)),
+                tuple(self._signal(asset.id, names, SYSTEM)),
             )
         )
         return True
@@ -646,37 +648,32 @@ class Inbox:
     def _signal(self, dataset: str, change: "_Refusals", by: Principal) -> list[Event]:
         """Return the events that keep one open signal for each dataset with refused batches: about
         the oldest of them."""
-        p = self._p
+        core = self._core
         refused = [
             (sender, batch, msgspec.json.decode(refusal, type=Refusal), pushed_by)
-            for id_, sender, batch, refusal, pushed_by, _ in p.state.read("inbox_refused")
+            for id_, sender, batch, refusal, pushed_by, _ in core.state.read("inbox_refused")
             if id_ == dataset and (sender, batch) not in change.gone
         ] + change.refused
-        shown: list[SignalSeen] = p.views.signals(
-            asset=dataset, kind=_REFUSED, open_only=True
-        ).items
         oldest = refused[0] if refused else None
         if oldest and any(
-            one.get("evidence") == {"batch": oldest[1], "by": oldest[3]} for one in shown
+            one.evidence == {"batch": oldest[1], "by": oldest[3]}
+            for one in open_signals(core.state, dataset, _REFUSED)
         ):
             return []
         events = self._closed(dataset, _REFUSED, by, change.cause)
         if oldest is None:
             return events
         _, batch, why, pushed_by = oldest
-        raised = Signal(
-            id=p.ids.new("sig"),
-            asset=dataset,
-            kind=_REFUSED,
-            severity="error",
-            message=(
-                f"{dataset}: batch {batch} of {pushed_by} cannot become rows: {why.error} "
-                f"(`sextant push {dataset.partition(':')[2]} --list` shows it, --drop gives it up)"
-            ),
-            onset=p.clock.now_ns(),
+        raised = core.events.signal(
+            dataset,
+            _REFUSED,
+            "error",
+            f"{dataset}: batch {batch} of {pushed_by} cannot become rows: {why.error} "
+            f"(`sextant push {dataset.partition(':')[2]} --list` shows it, --drop gives it up)",
             evidence={"batch": batch, "by": pushed_by},
+            cause=why.event,
         )
-        return [*events, p.event("signal.raised", raised.id, raised, p.system, why.event)]
+        return [*events, raised]
 
 
 class _Refusals:

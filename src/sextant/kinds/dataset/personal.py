@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from sextant.kernel.errors import NotFound
+from sextant.core import Core
+from sextant.kernel.errors import NotFound, ProjectError
 from sextant.kernel.limits import PERSONAL_CACHE_MAX
 from sextant.kernel.nouns import Asset, Manifest, Version
 from sextant.kernel.personal import (
@@ -144,3 +145,25 @@ def personal_of_tables(
         return tuple(name for name, _ in tables[id_].schema if name.lower() in personal)
 
     return names
+
+
+class PersonalNow:
+    """Gives the personal columns by what the project declares now, made anew when that changes."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._lock = threading.Lock()
+        self._made: tuple[str, PersonalColumns] | None = None  # of the manifest of a digest
+
+    def __call__(self) -> PersonalColumns:
+        """Before a project could ever be loaded, by what was recorded."""
+        core = self._core
+        with self._lock:
+            try:
+                manifest = core.project.manifest()
+            except ProjectError:
+                return PersonalColumns(core.state, core.versions, Manifest(project="", tz="UTC"))
+            if self._made is None or self._made[0] != core.project.digest:
+                made = PersonalColumns(core.state, core.versions, manifest)
+                self._made = (core.project.digest, made)
+            return self._made[1]

@@ -21,7 +21,7 @@ from sextant.kernel.clock import to_datetime
 from sextant.kernel.errors import NotFound, ProjectError, UsageError
 from sextant.kernel.lengths import length_s
 from sextant.kernel.limits import PARTITIONS_PER_STEP_MAX, STEPS_MAX
-from sextant.kernel.nouns import Asset, Input, Manifest, Part, Version
+from sextant.kernel.nouns import Asset, Input, Manifest, Part, Version, values_by_definition
 from sextant.kernel.partitions import ALL, Partitioning
 from sextant.kinds.dataset import keys
 from sextant.kinds.dataset.holds import Holds, is_source
@@ -202,9 +202,8 @@ def select(manifest: Manifest, request: Request) -> set[str]:
                 hint="`sextant graph` lists the assets",
             )
         chosen.add(name)
-    chosen |= {
-        f"dataset:kpi_{name.removeprefix('kpi:')}" for name in chosen if name.startswith("kpi:")
-    }
+    values = values_by_definition(manifest.assets)
+    chosen |= {values[name] for name in chosen if name in values}
     if request.downstream:
         for asset in ordered:
             if asset.build and any(i.asset in chosen for i in asset.build.inputs):
@@ -265,13 +264,13 @@ def plan(manifest: Manifest, scene: Scene, request: Request) -> Plan:
             f"the plan has {len(steps)} steps, more than {STEPS_MAX}",
             hint="narrow it with --partition",
         )
+    values = values_by_definition(manifest.assets)
     definitions = tuple(
         Definition(asset=a.id, source=scene.versions.get(a.id, ""), target=target)
         for a in manifest.assets
-        if a.kind == "kpi"
+        if a.is_definition
         and a.measure
-        and a.mode == "managed"
-        and (not request.assets or a.id in chosen or f"dataset:kpi_{a.name}" in chosen)
+        and (not request.assets or a.id in chosen or values.get(a.id) in chosen)
         and scene.versions.get(a.id, "") != (target := keys.definition_digest(a))
         and (a.id, ALL, target, "") not in scene.held
     )
@@ -403,21 +402,13 @@ def _undone_elsewhere(asset: Asset, items: Mapping[str, Item], scene: Scene) -> 
 def _definition_held(asset: Asset, assets: Mapping[str, Asset], scene: Scene) -> bool:
     """Say whether these are the values of a kpi whose declared definition was undone: nothing is
     computed by it then."""
-    metric = (
-        assets.get(f"kpi:{asset.name.removeprefix('kpi_')}")
-        if asset.id.startswith("dataset:kpi_")
-        else None
-    )
+    metric = assets.get(asset.defined_by)
     return metric is not None and (metric.id, ALL, keys.definition_digest(metric), "") in scene.held
 
 
 def _definition_moves(asset: Asset, assets: Mapping[str, Asset], scene: Scene) -> bool:
     """Say whether these are the values of a kpi whose live definition is not the declared one."""
-    metric = (
-        assets.get(f"kpi:{asset.name.removeprefix('kpi_')}")
-        if asset.id.startswith("dataset:kpi_")
-        else None
-    )
+    metric = assets.get(asset.defined_by)
     return metric is not None and scene.versions.get(metric.id, "") not in (
         "",
         keys.definition_digest(metric),

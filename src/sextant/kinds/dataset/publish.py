@@ -13,40 +13,40 @@ from typing import Any
 import msgspec
 
 from sextant.authorization.decide import Decision
-from sextant.kernel.clock import Clock
+from sextant.core import Core
 from sextant.kernel.errors import BadData, Conflict
-from sextant.kernel.ids import Ids
+from sextant.kernel.kinds import Instant, Verdict
 from sextant.kernel.nouns import (
     Asset,
     CheckResult,
     Event,
     FileRef,
+    Held,
     Move,
     Part,
     Principal,
     Release,
     Strategy,
     Version,
+    values_by_definition,
 )
-from sextant.kernel.ports import Lake, State, Statement, TableCommit, Write
+from sextant.kernel.ports import Lake, Statement, TableCommit, Write
 from sextant.kinds.dataset.holds import Holds
 from sextant.kinds.dataset.keys import definition_digest
 from sextant.kinds.dataset.plan import Definition, compared_with
 from sextant.kinds.dataset.tables import RunTable, Schema, Staged
 from sextant.kinds.dataset.work import table_folder
-from sextant.ledger.log import event
 from sextant.ledger.projections import (
     ChecksCompleted,
-    Held,
     HoldAnswered,
     VersionConfirmed,
     VersionCreated,
     VersionRelocated,
     VersionReused,
 )
+from sextant.ledger.signals import close_passed, passed
 from sextant.ledger.versions import Versions, changed
-from sextant.release.releases import Instant, Releases, Verdict, still, withdrawn
-from sextant.release.signals import close_passed, passed
+from sextant.release.releases import Releases, still, withdrawn
 from sextant.stores.lake.digest import version_digest
 
 _REBASES_MAX = 3  # how often a publish is built again on a head that moved meanwhile
@@ -84,7 +84,7 @@ Moving = Mapping[str, Moved]  # by asset
 Decide = Callable[[Sequence[Move], Moving], Decision]
 
 
-class DatasetKind(Instant):
+class DatasetRelease(Instant):
     """Datasets: the gate is the checks that ran on exactly that version; an undo holds what the
     version was made from; files that are not what was written do not become live."""
 
@@ -95,7 +95,7 @@ class DatasetKind(Instant):
     def gate(self, release: Release) -> Verdict:
         reasons = []
         for move in release.moves:
-            if move.asset.startswith("dataset:") and move.target and release.intent == "release":
+            if move.target and release.intent == "release":
                 refused = self._versions.get(move.asset, move.target).meta.get("refused", ())
                 reasons += [f"{move.asset}: {text}" for text in refused]
         return Verdict(ok=not reasons, reasons=tuple(reasons))
@@ -105,7 +105,7 @@ class DatasetKind(Instant):
         written; also those that are live already, as part of another version. `Publisher` did so
         for what this release's own write records. Damaged."""
         for move in release.moves:
-            if not move.asset.startswith("dataset:") or not move.target:
+            if not move.target:
                 continue
             if self._versions.is_announced(move.asset, move.target):
                 continue
@@ -141,23 +141,10 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
 class Publisher:
     """Builds and publishes the versions of one environment's tables."""
 
-    def __init__(
-        self,
-        state: State,
-        lake: Lake,
-        versions: Versions,
-        releases: Releases,
-        clock: Clock,
-        ids: Ids,
-    ) -> None:
-        self._state, self._lake, self._versions, self._releases, self._clock, self._ids = (
-            state,
-            lake,
-            versions,
-            releases,
-            clock,
-            ids,
-        )
+    def __init__(self, core: Core, releases: Releases) -> None:
+        self._state, self._lake, self._versions = core.state, core.lake, core.versions
+        self._clock, self._ids, self._events = core.clock, core.ids, core.events
+        self._releases = releases
         self._pool = ThreadPoolExecutor(_COMMITS_AT_ONCE, thread_name_prefix="sextant-commit")
         self._begun: dict[str, tuple[Any, Future[TableCommit]]] = {}
 
@@ -254,7 +241,8 @@ class Publisher:
             raise next(iter(unwritten.values()))
         failed |= unwritten
         skipped += _without(tables, assets, failed)
-        definitions = [d for d in definitions if _values_of(d) not in {*failed, *skipped}]
+        values = values_by_definition(assets.values())
+        definitions = [d for d in definitions if values.get(d.asset) not in {*failed, *skipped}]
         events: list[Event] = []
         moves: list[Move] = []
         made: dict[str, str] = {}
@@ -285,7 +273,7 @@ class Publisher:
             asset = assets[id_]
             if table.confirmed:
                 events.append(
-                    self._event(
+                    self._events.make(
                         "version.confirmed",
                         id_,
                         VersionConfirmed(id_, tuple(table.confirmed)),
@@ -316,7 +304,7 @@ class Publisher:
                 closing += self._closing(env, table, checked)
             else:  # the same content in other files
                 events.append(
-                    self._event(
+                    self._events.make(
                         "version.relocated",
                         f"{id_}@{version.digest}",
                         VersionRelocated(id_, version.digest, version.locator),
@@ -325,7 +313,7 @@ class Publisher:
                     )
                 )
                 events.append(
-                    self._event(
+                    self._events.make(
                         "version.confirmed", id_, VersionConfirmed(id_, version.parts), by, cause
                     )
                 )
@@ -352,7 +340,7 @@ class Publisher:
             if undoes is not None:
                 bad = [m for m in undoes.moves if m.asset in {move.asset for move in moves}]
                 events += self._releases.withdrawals(
-                    bad[:1] if not any(m.asset.startswith("kpi:") for m in bad) else bad,
+                    bad if any(assets[m.asset].is_definition for m in bad) else bad[:1],
                     reason=reason,
                     undo=drafted.id,
                     cause=cause,
@@ -399,7 +387,7 @@ class Publisher:
         if not answers:
             return []
         said = HoldAnswered(env, table.asset, answers)
-        return [self._event("hold.answered", table.asset, said, by, cause)]
+        return [self._events.make("hold.answered", table.asset, said, by, cause)]
 
     def _version(
         self,
@@ -421,8 +409,8 @@ class Publisher:
                 used = made.get(bound.asset, upstream.base if upstream else "")
                 if used:
                     inputs[bound.asset] = used
-        definition = "kpi:" + asset.name.removeprefix("kpi_")
-        if asset.id.startswith("dataset:kpi_") and (
+        definition = asset.defined_by
+        if definition and (
             by := made.get(definition) or self._versions.live_version(env, definition)
         ):
             inputs[definition] = by
@@ -648,7 +636,7 @@ class Publisher:
         subject = f"{version.asset}@{version.digest}"
         known = self._state.read("version_get", (version.asset, version.digest))
         if not known:
-            return self._event("version.created", subject, VersionCreated(version), by, cause)
+            return self._events.make("version.created", subject, VersionCreated(version), by, cause)
         is_expired = known[0][2] > 0
         reused = VersionReused(
             asset=version.asset,
@@ -661,7 +649,7 @@ class Publisher:
             inputs=version.inputs,
             refused=tuple(version.meta.get("refused", ())),
         )
-        return self._event(
+        return self._events.make(
             "version.restored" if is_expired else "version.reused", subject, reused, by, cause
         )
 
@@ -691,7 +679,7 @@ class Publisher:
         if not parts:
             return []
         data = VersionConfirmed(version.asset, parts)
-        return [self._event("version.confirmed", version.asset, data, by, cause)]
+        return [self._events.make("version.confirmed", version.asset, data, by, cause)]
 
     def _checks(
         self,
@@ -705,7 +693,7 @@ class Publisher:
         if not results:
             return []
         return [
-            self._event(
+            self._events.make(
                 "checks.completed",
                 f"{asset}@{version}",
                 ChecksCompleted(run, asset, version, tuple(results)),
@@ -725,7 +713,7 @@ class Publisher:
             for done in checked
             for closed in close_passed(
                 self._state,
-                self._ids,
+                self._events,
                 env,
                 table.asset,
                 names,
@@ -855,9 +843,6 @@ class Publisher:
             moved = True
         return moved
 
-    def _event(self, type_: str, subject: str, data: Any, by: Principal, cause: str) -> Event:
-        return event(self._ids, type_, subject, data, actor=str(by), cause=cause)
-
 
 def withdrawn_in(moving: Moving) -> dict[str, tuple[str, ...]]:
     """Return asset -> the other environments in which what moves was undone."""
@@ -878,11 +863,6 @@ def _without(
             out.add(id_)
             table.give_up()
     return tuple(id_ for id_ in tables if id_ in out and id_ not in failed)
-
-
-def _values_of(definition: Definition) -> str:
-    """Return the dataset that holds the values of a kpi."""
-    return definition.asset.replace("kpi:", "dataset:kpi_", 1)
 
 
 def _narrowed(staged: Mapping[str, Staged]) -> dict[str, FileRef]:
@@ -958,7 +938,7 @@ def undo_table(table: RunTable, move: Move, versions: Versions) -> list[str]:
 
 __all__ = [
     "NOTHING_MOVED",
-    "DatasetKind",
+    "DatasetRelease",
     "Moved",
     "Moving",
     "Published",

@@ -130,7 +130,7 @@ def _differences(old: Declared, new: Declared) -> list[str]:
 def _changed_files(old: Declared, new: Declared, build: Build) -> list[str]:
     """Return the file of the function or query, or where that is as it was, the changed files
     that it may reach."""
-    if build.code.entry.startswith("kpi:"):
+    if new.asset.defined_by:
         return ["the definition"]
     changed = [path for path in _named(old.files, new.files) if path.endswith(_CODE)]
     mine = build.code.file

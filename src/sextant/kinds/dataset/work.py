@@ -10,19 +10,18 @@ from queue import SimpleQueue
 
 import msgspec
 
+from sextant.core import Core
 from sextant.engine.execute import Done, Task
-from sextant.kernel.clock import NS, Clock
-from sextant.kernel.ids import Ids
+from sextant.kernel.clock import NS
 from sextant.kernel.limits import LEASE_S, STEP_TIMEOUT_S
-from sextant.kernel.nouns import Asset, CheckResult, InputRef, Manifest, Part, WorkOrder, WorkResult
-from sextant.kernel.ports import Blobs, Executor, Lake, State
+from sextant.kernel.nouns import Asset, InputRef, Manifest, Part, WorkOrder, WorkResult
+from sextant.kernel.ports import Executor, State
 from sextant.kinds.dataset import keys
 from sextant.kinds.dataset.holds import Holds, is_source
 from sextant.kinds.dataset.personal import personal_of_tables
 from sextant.kinds.dataset.plan import Item, Plan, PlannedStep, reads
 from sextant.kinds.dataset.streams import is_stream
 from sextant.kinds.dataset.tables import RunTable, Staged, StepOutput, decode_output, encode_output
-from sextant.ledger.versions import Versions
 from sextant.stores import files
 
 AUDIT = "audit"
@@ -35,46 +34,31 @@ class DataWork:
 
     def __init__(
         self,
+        core: Core,
         plan: Plan,
         manifest: Manifest,
         *,
         run: str,
-        state: State,
-        versions: Versions,
-        lake: Lake,
-        blobs: Blobs,
         executors: Callable[[str], Executor],
-        clock: Clock,
-        ids: Ids,
         tables: dict[str, RunTable],
         project: str,
-        blobs_root: str,
+        state: State | None = None,
         fence: int = 0,
         earlier: Iterable[tuple[str, str]] = (),
         spare: Iterable[tuple[str, str]] = (),
-        secrets_file: str = "",
         past_gate: bool = False,
         held: Holds | None = None,
         as_it_was: bool = False,
         pushed: Mapping[str, Mapping[str, tuple[str, ...]]] | None = None,
         settled: Callable[[str], None] = lambda _asset: None,
     ) -> None:
-        self.plan, self.manifest, self.run, self.state, self.versions = (
-            plan,
-            manifest,
-            run,
-            state,
-            versions,
-        )
-        self.lake, self.blobs, self.executors, self.clock, self.ids = (
-            lake,
-            blobs,
-            executors,
-            clock,
-            ids,
-        )
-        self.tables, self.project, self.blobs_root, self.fence = tables, project, blobs_root, fence
-        self.secrets_file = secrets_file
+        """state  the store behind the run's fence; None = there is none to keep"""
+        self.plan, self.manifest, self.run = plan, manifest, run
+        self.state: State = state or core.state
+        self.versions, self.lake, self.blobs = core.versions, core.lake, core.blobs
+        self.executors, self.clock, self.ids = executors, core.clock, core.ids
+        self.tables, self.project, self.fence = tables, project, fence
+        self.secrets_file = str(core.project.secrets_file)
         self.settled = settled  # called with an asset when the last of its tasks has ended well
         self.left: dict[str, int] = {}
         # someone broke the glass: what the checks refuse is published, and marked
@@ -604,7 +588,7 @@ class DataWork:
             tz=self.manifest.tz,
             staging=f"{table_folder(asset.id)}/data/{id_}",
             lake=str(self.lake.root),
-            blobs=self.blobs_root,
+            blobs=str(self.blobs.root),
             project=self.project,
             secrets=dict(build.secrets) if build else {},
             environment={"SEXTANT_SECRETS": self.secrets_file} if self.secrets_file else {},
@@ -620,17 +604,6 @@ class DataWork:
         )
 
 
-def _asset_of(staged: Staged) -> str:
-    """Return the asset that a staged file belongs to, from its path."""
-    folder = staged.files[0].path.split("/", 1)[0] if staged.files else ""
-    kind, _, name = folder.partition(".")
-    return f"{kind}:{name}" if name else ""
-
-
 def table_folder(asset: str) -> str:
     """Return the lake folder of an asset's table: `dataset:flights` -> `dataset.flights`."""
     return asset.replace(":", ".", 1)
-
-
-def failed_checks(results: Iterable[CheckResult]) -> list[CheckResult]:
-    return [check for check in results if not check.ok]

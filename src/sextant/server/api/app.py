@@ -189,7 +189,7 @@ def make_api(
         grant = access.grant(data.token)
         if grant is None:
             return Introspected(active=False)
-        one: Principal = platform.who(grant.principal)
+        one: Principal = platform.core.authorization.who(grant.principal)
         owner = one.teams[0] if one.teams else ""
         return Introspected(
             active=True,
@@ -249,7 +249,7 @@ def make_api(
     return Door(
         app,  # type: ignore[arg-type]
         access,
-        platform.clock,
+        platform.core.clock,
         hosts=hosts,
         internal=internal,
         refusals=refused,

@@ -44,7 +44,7 @@ class EventStream:
     async def _watch(self) -> None:
         """Follow the head of the ledger while there are readers."""
         while self._readers:
-            rows = await asyncio.to_thread(self._p.state.read, "event_head")
+            rows = await asyncio.to_thread(self._p.core.state.read, "event_head")
             head = int(rows[0][0]) if rows else -1
             if head != self._head:
                 self._head = head
@@ -83,7 +83,7 @@ class EventStream:
                 ),
             )
             return
-        rows = await asyncio.to_thread(self._p.state.read, "event_head")
+        rows = await asyncio.to_thread(self._p.core.state.read, "event_head")
         position = int(given) + 1 if given else (int(rows[0][0]) + 1 if rows else 0)
         types = {word for word in query.get("types", "").split(",") if word}
         self._readers += 1
@@ -145,12 +145,12 @@ class EventStream:
         types, subject = wants
         while True:
             found = await asyncio.to_thread(
-                entries, self._p.state.read, "events_after", (position, _PAGE)
+                entries, self._p.core.state.read, "events_after", (position, _PAGE)
             )
             grant = await asyncio.to_thread(still)
             if grant is None:
                 return None
-            see = Visibility(self._p, sees_personal=grant.principal.is_administrator)
+            see = Visibility(self._p.runs.personal, sees_personal=grant.principal.is_administrator)
             out = []
             shown = await asyncio.to_thread(_shown, found, see)
             for seen in shown:

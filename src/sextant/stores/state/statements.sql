@@ -246,8 +246,12 @@ UPDATE signal SET closed_at = ? WHERE id = ?
 SELECT doc, closed_at FROM signal WHERE onset < ? ORDER BY onset DESC, id DESC LIMIT ?
 -- name: signals_open
 SELECT doc FROM signal WHERE asset = ? AND kind = ? AND closed_at = 0 ORDER BY onset, id
+-- name: signals_open_count
+SELECT count(*) FROM signal WHERE closed_at = 0
 -- name: incident_set
 INSERT INTO incident (id, state, doc, opened_at, closed_at) VALUES (?, ?, ?, ?, 0) ON CONFLICT (id) DO NOTHING
+-- name: incidents_open
+SELECT doc FROM incident WHERE state = 'open' ORDER BY opened_at, id
 -- name: incident_close
 UPDATE incident SET state = 'closed', closed_at = ? WHERE id = ?
 -- name: tick_set

@@ -6,10 +6,9 @@ from collections.abc import Collection, Iterable
 
 import msgspec
 
-from sextant.kernel.ids import Ids
-from sextant.kernel.nouns import CheckResult, Event, Signal
+from sextant.kernel.nouns import CheckResult, Event, Incident, Signal
 from sextant.kernel.ports import State
-from sextant.ledger.log import event
+from sextant.ledger.events import Events
 
 CHECK_FAILED = "check.failed"
 GLASS = "glass.broken"
@@ -37,18 +36,28 @@ def passed(results: Iterable[CheckResult], *, whole: bool) -> set[str]:
     }
 
 
+def open_signals(state: State, asset: str, kind: str) -> list[Signal]:
+    """Return the open signals of a kind about an asset."""
+    return [
+        msgspec.json.decode(doc, type=Signal)
+        for (doc,) in state.read("signals_open", (asset, kind))
+    ]
+
+
+def open_incidents(state: State) -> list[Incident]:
+    """Return the incidents that nobody has closed."""
+    return [msgspec.json.decode(doc, type=Incident) for (doc,) in state.read("incidents_open")]
+
+
 def open_checks(state: State, env: str, asset: str) -> set[str]:
     """Return the names of the checks of an asset that have an open signal in an environment."""
-    found = [
-        msgspec.json.decode(doc, type=Signal).evidence
-        for (doc,) in state.read("signals_open", (asset, CHECK_FAILED))
-    ]
+    found = [one.evidence for one in open_signals(state, asset, CHECK_FAILED)]
     return {str(said["check"]) for said in found if said.get("env") == env and "check" in said}
 
 
 def close_passed(
     state: State,
-    ids: Ids,
+    events: Events,
     env: str,
     asset: str,
     checks: Collection[str],
@@ -63,9 +72,9 @@ def close_passed(
     if not checks:
         return []
     return [
-        event(ids, "signal.closed", signal.id, {"id": signal.id}, actor=actor, cause=cause)
-        for (doc,) in state.read("signals_open", (asset, CHECK_FAILED))
-        if _is_of(state, signal := msgspec.json.decode(doc, type=Signal), env, checks)
+        events.make("signal.closed", signal.id, {"id": signal.id}, actor, cause)
+        for signal in open_signals(state, asset, CHECK_FAILED)
+        if _is_of(state, signal, env, checks)
     ]
 
 

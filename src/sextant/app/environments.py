@@ -1,0 +1,73 @@
+"""Makes and drops environments."""
+
+import re
+
+from sextant.app.claims import environment_guard, refuse_environment_in_use
+from sextant.app.runs import Runs
+from sextant.core import Core
+from sextant.kernel.errors import Conflict, UserError
+from sextant.kernel.nouns import Principal
+from sextant.kernel.ports import Write
+from sextant.ledger.projections import EnvCreated
+from sextant.release.releases import open_releases
+
+_IS_ID = re.compile(r"[a-z]+_[0-9a-z]{26}")
+
+
+def create(core: Core, name: str, parent: str, *, by: Principal | None = None) -> None:
+    """Create an environment that falls through to `parent`. UserError for a bad or taken
+    name."""
+    core.project.manifest()
+    core.project.check_environment(parent)
+    if not re.fullmatch(r"[a-z][a-z0-9_-]{0,127}", name) or _IS_ID.fullmatch(name):
+        raise UserError(
+            "SX-ENV-002",
+            f"`{name}` is not a name for an environment",
+            hint="lower-case letters, digits, - and _, starting with a letter; not an id",
+        )
+    if name in {row[0] for row in core.state.read("envs")}:
+        raise UserError(
+            "SX-ENV-003",
+            f"there is an environment `{name}` already",
+            hint=f"`sextant env drop {name}` removes it",
+        )
+    by = by or core.authorization.who()
+    core.state.commit(
+        Write((), (core.events.make("env.created", name, EnvCreated(name, parent), by, ""),))
+    )
+
+
+def drop(core: Core, runs: Runs, name: str, *, by: Principal | None = None) -> None:
+    """Drop an environment that the project does not declare and that nothing falls through to.
+    Conflict while a release is open or a run is in progress in it."""
+    core.project.check_environment(name)
+    if name in core.project.manifest().environments:
+        raise UserError(
+            "SX-ENV-004",
+            f"`{name}` is declared by the project",
+            hint="take it out of sx.project(environments=...) first",
+        )
+    children = [row[0] for row in core.state.read("envs") if row[1] == name]
+    if children:
+        raise UserError(
+            "SX-ENV-005",
+            f"{', '.join(children)} fall through to `{name}`",
+            hint="drop them first",
+        )
+    moving = [
+        release.id
+        for release in open_releases(core.state)
+        if any(move.env == name for move in release.moves)
+    ]
+    if moving:
+        raise Conflict(
+            "SX-ENV-006",
+            f"release {moving[0]} is open in `{name}`",
+            hint=f"`sextant approve {moving[0]} --deny` ends one that waits",
+        )
+    by = by or core.authorization.who()
+    same = environment_guard(core, name)
+    refuse_environment_in_use(core, name)
+    runs.resuming.end_crashed(name, by=by, reason=f"environment `{name}` was dropped")
+    dropped = core.events.make("env.dropped", name, EnvCreated(name), by, "")
+    core.state.commit(Write((same,), (dropped,)))

@@ -1,0 +1,102 @@
+"""Kinds of assets: what a kind brings, and the table of them, read from the registry.
+
+A kind is one folder below `kinds/` and one row, `kind.NAME`. Nothing outside of the folder knows
+its name.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
+from sextant.kernel import registry
+from sextant.kernel.errors import ProjectError
+from sextant.kernel.nouns import Held, Move, Release
+
+_IDS = "kind"
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What a gate found. `reasons`: why not."""
+
+    ok: bool
+    reasons: tuple[str, ...] = ()
+
+
+class Released(Protocol):
+    """How versions of a kind become live. Every method may be called again after a crash, with a
+    release that has the moves of this kind only.
+
+    instant  the roll-out is the pointer itself: the release needs nothing but the store
+    """
+
+    instant: bool
+
+    def gate(self, release: Release) -> Verdict:
+        """Say whether the checks of these targets passed."""
+        ...
+
+    def roll(self, release: Release) -> bool:
+        """Bring the strategy's step `release.step` about and say whether it holds. Nothing to do
+        for data."""
+        ...
+
+    def undo(self, release: Release) -> None:
+        """Take back what `roll` did. Raises if it cannot: the release is then stuck."""
+        ...
+
+    def held(self, move: Move) -> tuple[Held, ...]:
+        """Return what must not be made again after this move is undone."""
+        ...
+
+
+class Instant:
+    """What is live as soon as the pointer says so, and passes every gate: definitions."""
+
+    instant = True
+
+    def gate(self, release: Release) -> Verdict:  # noqa: ARG002
+        return Verdict(ok=True)
+
+    def roll(self, release: Release) -> bool:  # noqa: ARG002
+        return True
+
+    def undo(self, release: Release) -> None:
+        """Nothing was done outside the pointers."""
+
+    def held(self, move: Move) -> tuple[Held, ...]:
+        return (Held(partition="all", code=move.target, inputs="", digest=move.target),)
+
+
+class Kind(NamedTuple):
+    """A kind of asset.
+
+    released  makes, of a project's core, how its versions become live; None = they never do
+    """
+
+    name: str
+    released: Callable[[Any], Released] | None = None
+
+
+@functools.cache
+def kinds() -> Mapping[str, Kind]:
+    """Return all kinds by name. A plug-in that cannot be imported brings none.
+
+    Raises  ProjectError for a row that is no kind, or one of another name
+    """
+    found = {}
+    for id_ in registry.names(_IDS):
+        try:
+            kind = registry.load(id_)
+        except ProjectError:  # a plug-in: what is of its kind is refused by name
+            continue
+        if isinstance(kind, Kind) and id_ == f"{_IDS}.{kind.name}":
+            found[kind.name] = kind
+        else:
+            raise ProjectError(
+                "SX-REG-003",
+                f"what stands behind `{id_}` is not the kind of that name",
+                hint=f'`Kind("{id_.partition(".")[2]}", ...)`',
+            )
+    return found
