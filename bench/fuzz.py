@@ -48,8 +48,8 @@ from sextant.project.config import read_config
 from sextant.app.operations import Operations
 from sextant.app.platform import LocalPlatform
 from sextant.formats.telemetry.native import varint
-from sextant.server.client import TelemetryClient
-from sextant.server.supervisor import Address, Supervisor
+from sextant.server.feed.telemetry_client import TelemetryClient
+from sextant.server.processes.supervisor import Address, Supervisor
 
 HERE = Path(__file__).resolve().parent
 TOML = (

@@ -148,7 +148,7 @@ GUARDS = (
     ),
     Guard(
         "signing out carries the CSRF token",
-        "server/api/door.py",
+        "server/api/authentication.py",
         "if grant is not None and not signs_in:",
         "if grant is not None and path not in _OPEN:",
         "server/test_api.py::test_a_session_needs_its_csrf_token",

@@ -21,7 +21,7 @@ from typing import Any
 
 from own_project import Project, Table, eventually, project
 
-from sextant.server.supervisor import claim
+from sextant.server.processes.supervisor import claim
 
 CLIENTS = Path(__file__).resolve().parent / "clients"
 _NODE_MIN = 20

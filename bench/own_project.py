@@ -74,7 +74,7 @@ class Project:
         (found,) = (
             int(child)
             for child in children
-            if b"sextant.server.telemetry" in Path(f"/proc/{child}/cmdline").read_bytes()
+            if b"sextant.server.processes.telemetry" in Path(f"/proc/{child}/cmdline").read_bytes()
         )
         os.kill(found, signal.SIGKILL)
 

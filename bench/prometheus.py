@@ -19,7 +19,7 @@ from typing import Any
 import prometheus_client
 from own_project import Project, Table, eventually, project
 
-from sextant.server.supervisor import claim
+from sextant.server.processes.supervisor import claim
 
 ROUND = 40
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"

@@ -38,8 +38,8 @@ from telemetry_wire import field, labels
 from sextant.project.config import read_config
 from sextant.formats.telemetry.native import varint
 from sextant.kernel.errors import SextantError
-from sextant.server.client import TelemetryClient
-from sextant.server.supervisor import Address, Child, Supervisor
+from sextant.server.feed.telemetry_client import TelemetryClient
+from sextant.server.processes.supervisor import Address, Child, Supervisor
 
 TOML = (
     'module = "ops"\nenvironment = "dev"\n[server]\napi = "127.0.0.1:0"\ningest = '

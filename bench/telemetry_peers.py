@@ -12,7 +12,7 @@ from pathlib import Path
 
 from telemetry_wire import on_core
 
-from sextant.server.supervisor import claim
+from sextant.server.processes.supervisor import claim
 
 PACKAGES = {"victoria-metrics": "victoria-metrics", "prometheus": "prometheus"}
 DURABILITY = {

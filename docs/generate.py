@@ -715,21 +715,10 @@ def openapi() -> str:
 
     import msgspec
 
-    from sextant.server.api.app import make_api
-    from sextant.testing import platform
+    from sextant.server.api.description import describe
 
-    with platform(
-        {
-            "ops.py": (
-                'import sextant as sx\n\nsx.project("shop", tz="UTC", owner=sx.team("shop"), '
-                'environments=["dev"])\n'
-            )
-        }
-    ) as p:
-        described = json.loads(
-            msgspec.json.encode(make_api(p, health=dict, hosts=()).app.openapi_schema.to_schema())
-        )
-        return json.dumps(described, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    described = json.loads(msgspec.json.encode(describe()))
+    return json.dumps(described, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def limits() -> str:

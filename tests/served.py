@@ -9,10 +9,9 @@ from typing import Any
 import uvicorn
 
 from sextant.app.platform import LocalPlatform
-from sextant.server.api.app import make_api
-from sextant.server.api.door import Door
-from sextant.server.refusals import Refusals
-from sextant.server.slow import TimedProtocol
+from sextant.server.api.endpoint import ApiEndpoint
+from sextant.http.refusals import Refusals
+from sextant.http.connections import TimedProtocol
 
 INTERNAL = "between-our-processes"
 
@@ -20,8 +19,10 @@ INTERNAL = "between-our-processes"
 class Serving:
     """Where it can be asked, and what it refused."""
 
-    def __init__(self, url: str, platform: LocalPlatform, refusals: Refusals, door: Door) -> None:
-        self.url, self.platform, self.refusals, self.door = url, platform, refusals, door
+    def __init__(
+        self, url: str, platform: LocalPlatform, refusals: Refusals, api: ApiEndpoint
+    ) -> None:
+        self.url, self.platform, self.refusals, self.api = url, platform, refusals, api
 
     def token(self, role: str = "admin", **more: Any) -> str:
         """Return the secret of a new token."""
@@ -34,7 +35,7 @@ class Serving:
 def serve(platform: LocalPlatform, **more: Any) -> Iterator[Serving]:
     """Serve a platform's API on a free port."""
     refusals = Refusals()
-    app = make_api(
+    app = ApiEndpoint(
         platform,
         health=lambda: {"ok": True},
         metrics=lambda: b"",

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from served import INTERNAL
 
-from sextant.server.client import TelemetryClient
-from sextant.server.supervisor import Child, claim, working_environment
+from sextant.server.feed.telemetry_client import TelemetryClient
+from sextant.server.processes.supervisor import Child, claim, working_environment
 
 
 class Answer(NamedTuple):
@@ -41,7 +41,9 @@ class Telemetry:
             **more,
         }
         self.ingest, self.sql = f"http://{self.start['ingest']}", f"http://{self.start['sql']}"
-        self.child = Child("telemetry", "sextant.server.telemetry", lambda _: self.start, "", print)
+        self.child = Child(
+            "telemetry", "sextant.server.processes.telemetry", lambda _: self.start, "", print
+        )
         self.client = TelemetryClient(self.ingest, self.sql, INTERNAL)
 
     def begin(self) -> None:

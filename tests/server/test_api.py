@@ -249,7 +249,7 @@ def test_every_answer_carries_the_headers(serving: Serving) -> None:
 def test_a_flood_is_told_to_slow_down(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, one caller takes the server away from the others."""
     clock = ManualClock(serving.platform.clock.now_ns())
-    pace = serving.door._pace
+    pace = serving.api.authentication._pace
     monkeypatch.setattr(pace, "_clock", clock)
     monkeypatch.setattr(pace, "_per_s", 2.0)
     token, other = serving.token("viewer", name="flood"), serving.token("viewer", name="quiet")
@@ -556,7 +556,7 @@ def test_refusals_stay_few(serving: Serving) -> None:
 @pytest.fixture
 def stopped(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stop the clock by which tries to sign in are counted."""
-    monkeypatch.setattr(serving.door._sign_ins, "_clock", ManualClock(10**18))
+    monkeypatch.setattr(serving.api.authentication._sign_ins, "_clock", ManualClock(10**18))
 
 
 @pytest.mark.usefixtures("stopped")

@@ -14,9 +14,9 @@ from sextant.kernel.errors import WorldError
 from sextant.kernel.nouns import Incident, Release
 from sextant.kernel.ports import Write
 from sextant.ledger.erase import erase
-from sextant.server import meter
-from sextant.server.feed import Feed
-from sextant.server.live import live_tables
+from sextant.server.feed import meter
+from sextant.server.feed.feed import Feed
+from sextant.server.feed.live import live_tables
 
 _OPS = """
 @sx.dataset(partition=days, key="id", personal=["who"], checks=[sx.between("n", 0, 1)])
@@ -232,7 +232,7 @@ def test_an_entry_that_is_not_understood_does_not_stop_the_rest(
 
 def test_rows_have_the_types_of_their_tables() -> None:
     """If this fails, a row that lacks a column stops the feed."""
-    from sextant.server.ops import TABLES, lines
+    from sextant.server.feed.ops import TABLES, lines
 
     for name, fields in TABLES.items():
         assert set(json.loads(lines(fields, [{}]))) == {column for column, _ in fields}, name

@@ -10,8 +10,8 @@ import pytest
 from served import Serving, serve
 
 from sextant import testing
-from sextant.server import slow
-from sextant.server.slow import HalfOpen, TimedProtocol, network_of
+from sextant.http import connections as slow
+from sextant.http.connections import HalfOpen, TimedProtocol, network_of
 
 _OPS = (
     'import sextant as sx\n\nsx.project("shop", tz="UTC", owner=sx.team("shop"), '

@@ -11,9 +11,9 @@ import pytest
 from sextant.project.config import Scrape
 from sextant.kernel.clock import ManualClock
 from sextant.kernel.errors import SextantError, UsageError, WorldError
-from sextant.server import outgoing
-from sextant.server.outgoing import fetch
-from sextant.server.scrape import Scraper
+from sextant.http import untrusted
+from sextant.http.untrusted import fetch
+from sextant.server.feed.scrape import Scraper
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -98,7 +98,7 @@ def test_a_name_with_one_private_address_is_not_asked(monkeypatch: pytest.Monkey
         (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("93.184.216.34", 80)),
         (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 80)),
     ]
-    monkeypatch.setattr(outgoing.socket, "getaddrinfo", lambda *_, **__: answers)
+    monkeypatch.setattr(untrusted.socket, "getaddrinfo", lambda *_, **__: answers)
     with pytest.raises(UsageError, match=r"127\.0\.0\.1"):
         fetch("http://both.example/")
 

@@ -14,9 +14,10 @@ from shop_project import Shop
 
 from sextant.ledger.versions import Versions
 from sextant.kernel.nouns import Version
-from sextant.server import coordinator, slow
-from sextant.server.coordinator import Coordinator
-from sextant.server.wire import CoordinatorStart
+from sextant.http import connections
+from sextant.server.processes import coordinator
+from sextant.server.processes.coordinator import Coordinator
+from sextant.server.processes.wire import CoordinatorStart
 
 _OPS = """
 @sx.dataset(partition=days)
@@ -38,8 +39,8 @@ def test_a_client_that_says_no_more_is_let_go(
 ) -> None:
     """If this fails, a few hundred connections that say nothing close the server to everybody."""
     shop.write(_OPS)
-    monkeypatch.setattr(slow, "REQUEST_HEAD_S", 0.2)
-    monkeypatch.setattr(slow, "REQUEST_BODY_S", 0.2)
+    monkeypatch.setattr(connections, "REQUEST_HEAD_S", 0.2)
+    monkeypatch.setattr(connections, "REQUEST_BODY_S", 0.2)
     with shop.open() as platform, serve(platform) as one:
         where = urllib.parse.urlsplit(one.url)
         with socket.create_connection((where.hostname, where.port), timeout=20) as link:

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from sextant.kernel.errors import WorldError
-from sextant.server.hold import hold_store
-from sextant.server.supervisor import claim
+from sextant.server.processes.hold import hold_store
+from sextant.server.processes.supervisor import claim
 
 _OPS = '''
 import polars as pl

@@ -28,7 +28,7 @@ from sextant.kernel.ports import TableCommit
 from sextant.server.sql import system
 from sextant.server.sql.catalogue import Catalogue, LiveKpi, LiveTable, live_kpi
 from sextant.server.sql.answering import InProcess
-from sextant.server.sql.endpoint import SqlDoor
+from sextant.server.sql.endpoint import SqlEndpoint
 from sextant.server.sql.guard import Guard, Judged
 from sextant.stores.lake import frames
 from sextant.stores.lake.iceberg import IcebergLake
@@ -214,7 +214,7 @@ class Served:
             self.flushed += 1
 
         self.answering = InProcess(world.store, flush, world.catalogue)
-        self.app = SqlDoor(
+        self.app = SqlEndpoint(
             self.answering,
             version(world.store),
             authorise,

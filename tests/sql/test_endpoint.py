@@ -19,7 +19,7 @@ from sql_door import SECRET, Served, World, version
 from sextant.kernel import limits
 from sextant.kernel.errors import WorldError
 from sextant.server.sql.answering import InProcess
-from sextant.server.sql.endpoint import SqlDoor
+from sextant.server.sql.endpoint import SqlEndpoint
 
 FOREVER = "SELECT sum(cityHash64(number, number + 1)) FROM numbers(20000000000000)"
 
@@ -104,7 +104,7 @@ def test_who_the_tokens_belong_to_may_be_unknown_for_a_while(world: World) -> No
     import asyncio
 
     answering = InProcess(world.store, lambda: None, world.catalogue)
-    app = SqlDoor(answering, version(world.store), away)
+    app = SqlEndpoint(answering, version(world.store), away)
     said: list[Any] = []
 
     async def receive() -> dict[str, Any]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sql_door import World
 
 from sextant.kernel.errors import Denied, UsageError, UserError
-from sextant.server.sql import asked
+from sextant.server.sql.question import read_question
 from sextant.server.sql.replies import packed
 
 QUICK = settings(
@@ -62,14 +62,14 @@ def test_any_request_is_read_or_refused(
 ) -> None:
     """If this fails, somebody makes the server stumble with a few odd bytes."""
     try:
-        asked.read(query, {"content-encoding": encoding, "content-type": kind}, body)
+        read_question(query, {"content-encoding": encoding, "content-type": kind}, body)
     except UserError as error:
         assert error.code.startswith("SX-SQL-")
 
 
 def test_too_many_parameters() -> None:
     with pytest.raises(UsageError, match="more than 1000 parameters"):
-        asked.read(urlencode([(f"param_{n}", "1") for n in range(1001)]).encode(), {}, b"")
+        read_question(urlencode([(f"param_{n}", "1") for n in range(1001)]).encode(), {}, b"")
 
 
 @QUICK

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sextant.kernel.errors import Bug, UsageError
-from sextant.server.supervisor import check_sql
+from sextant.server.processes.supervisor import check_sql
 from sextant.stores import landlock
 
 needs_landlock = pytest.mark.skipif(not landlock.version(), reason="this kernel has no Landlock")

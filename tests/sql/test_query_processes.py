@@ -238,7 +238,7 @@ def test_a_release_is_seen_by_the_next_query_in_every_process(
             )
         for name in ("a", "b"):
             (world.lake.root / name).rename(target / name)
-        tell(process, pairs[0])
+        publish(process, pairs[0])
 
         def read() -> None:
             while not stop.is_set():
@@ -251,7 +251,7 @@ def test_a_release_is_seen_by_the_next_query_in_every_process(
         for reader in readers:
             reader.start()
         for turn in range(20):
-            tell(process, pairs[turn % 4])
+            publish(process, pairs[turn % 4])
             found = process.client.ask("SELECT count() FROM a", "TSV", {}, "viewer")
             assert int(found) == turn % 4 + 1
         stop.set()
@@ -264,7 +264,7 @@ def test_a_release_is_seen_by_the_next_query_in_every_process(
     assert set(seen) == {b"0\n"}
 
 
-def tell(process: Telemetry, tables: list[LiveTable]) -> None:
+def publish(process: Telemetry, tables: list[LiveTable]) -> None:
     process.client.send(
         "POST",
         "/internal/tables",

@@ -14,7 +14,7 @@ from sextant.formats.telemetry.records import Log, columns_of, log_rows
 from sextant.kernel.clock import SystemClock
 from sextant.kernel.errors import BadData, Busy, SextantError
 from sextant.kernel.ports import QueryLimits, Telemetry
-from sextant.server import ops
+from sextant.server.feed import ops
 from sextant.stores.telemetry import migrate
 from sextant.stores.telemetry.intake import Intake
 from sextant.stores.telemetry.rollups import Rollups

@@ -16,7 +16,7 @@ from telemetry_process import Telemetry
 
 from sextant.project.config import Scrape
 from sextant.kernel.clock import SystemClock
-from sextant.server.scrape import Scraper
+from sextant.server.feed.scrape import Scraper
 
 
 def until(ask: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -464,7 +464,7 @@ def test_otlp_as_json(process: Telemetry, token: str) -> None:
 
 def test_services_are_seen(process: Telemetry, coordinator: Serving, token: str) -> None:
     """If this fails, the graph does not learn of services from what they send."""
-    from sextant.server.observe import Observer
+    from sextant.server.feed.observe import Observer
 
     now = time.time_ns()
     for service, kind, id_, parent in (("till", 3, "a1" * 8, ""), ("bank", 2, "b2" * 8, "a1" * 8)):

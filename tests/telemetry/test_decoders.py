@@ -14,8 +14,8 @@ import pytest
 from sextant.formats.telemetry import native
 from sextant.formats.telemetry.batch import Budget
 from sextant.kernel.errors import BadData, UsageError
-from sextant.server.decoding import Decoders
-from sextant.server.protocols.port import Meant, Protocol, Taken, decode
+from sextant.server.ingest.decode_processes import Decoders
+from sextant.server.protocols.port import Parsed, Protocol, Incoming, decode
 from sextant.server.protocols.table import BY_NAME
 
 T = TypeVar("T")
@@ -34,15 +34,15 @@ def run(work: Callable[[Decoders], Awaitable[T]], **settings: float) -> T:
     return asyncio.run(main())
 
 
-def request(name: str, body: bytes, content_type: str = "text/plain") -> tuple[Protocol, Taken]:
+def request(name: str, body: bytes, content_type: str = "text/plain") -> tuple[Protocol, Incoming]:
     protocol = BY_NAME[name]
     query = {"job": "x", "asset": "service:x"}
     oldest = dict.fromkeys(("logs", "spans", "events", "samples"), 0)
-    taken = Taken(protocol.paths[0], content_type, {}, query, body, "shop", NOW, oldest)
-    return protocol, taken
+    incoming = Incoming(protocol.paths[0], content_type, {}, query, body, "shop", NOW, oldest)
+    return protocol, incoming
 
 
-def same(one: Meant, other: Meant) -> bool:
+def same(one: Parsed, other: Parsed) -> bool:
     for a, b in zip(one.batch.samples, other.batch.samples, strict=True):
         assert a.keys == b.keys
         assert np.array_equal(a.ts, b.ts)
@@ -70,9 +70,9 @@ def same(one: Meant, other: Meant) -> bool:
 )
 def test_another_process_says_the_same(name: str, body: bytes) -> None:
     """If this fails, what a large request means depends on who has read it."""
-    protocol, taken = request(name, body)
-    apart = run(lambda decoders: decoders.decode(protocol, taken))
-    assert same(apart, decode(protocol, taken, Budget()))
+    protocol, incoming = request(name, body)
+    apart = run(lambda decoders: decoders.decode(protocol, incoming))
+    assert same(apart, decode(protocol, incoming, Budget()))
 
 
 def test_a_bad_body_is_an_error_and_the_process_goes_on() -> None:
@@ -107,7 +107,7 @@ def test_a_body_that_takes_the_memory_is_refused_and_those_behind_it_are_not() -
         assert isinstance(refused, UsageError)
         assert refused.code == "SX-INTAKE-063"
         assert "memory" in refused.message
-        assert [meant.batch.rows[0].rows for meant in taken if isinstance(meant, Meant)] == (
+        assert [parsed.batch.rows[0].rows for parsed in taken if isinstance(parsed, Parsed)] == (
             [20_000] * 3
         )
 

@@ -11,8 +11,8 @@ from seen import examined
 from sextant.formats.telemetry import otlp_bodies, otlp_metrics
 from sextant.formats.telemetry.batch import Batch, Samples
 from sextant.kernel import limits
-from sextant.server.decoder import meant_by, reply_of
-from sextant.server.protocols.port import Meant
+from sextant.server.ingest.decode_process import parsed_from, reply_of
+from sextant.server.protocols.port import Parsed
 from sextant.stores.telemetry.series import Series
 
 OPS = (
@@ -83,9 +83,9 @@ def test_cells_travel_between_processes() -> None:
         point.negative.bucket_counts.extend([1])
     batch = otlp_metrics.metrics(request)
     assert len(batch.samples[0].cells) == 3
-    reply, parts = reply_of(Meant(batch))
+    reply, parts = reply_of(Parsed(batch))
     left = iter(parts)
-    again = meant_by(reply, lambda _: next(left), otlp_metrics.identify).batch
+    again = parsed_from(reply, lambda _: next(left), otlp_metrics.identify).batch
     assert again.samples[0].cells == batch.samples[0].cells
     assert again.samples[0].keys == batch.samples[0].keys
 

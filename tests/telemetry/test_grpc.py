@@ -20,8 +20,8 @@ from served import Serving
 from telemetry_process import Telemetry, telemetry
 
 from sextant.kernel import limits
-from sextant.server import otlp_grpc
-from sextant.server.supervisor import claim
+from sextant.server.ingest import otlp_grpc
+from sextant.server.processes.supervisor import claim
 
 _EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 _HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"

@@ -92,7 +92,7 @@ def test_notices_are_counted_and_are_no_signals(
     process: Telemetry, coordinator: Serving, token: str
 ) -> None:
     """If this fails, a repaired text raises an alarm, or leaves no trace."""
-    from sextant.server.observe import Observer
+    from sextant.server.feed.observe import Observer
 
     said = {reason: 1 for reason in NOTICES} | {"too_old": 2}
     assert lost(said) == {"too_old": 2}

@@ -21,7 +21,7 @@ import pytest
 from served import Serving
 from telemetry_process import Telemetry, telemetry
 
-from sextant.server.supervisor import claim
+from sextant.server.processes.supervisor import claim
 
 HERE = Path(__file__).parent
 INSTRUMENT = str(Path(sys.executable).with_name("opentelemetry-instrument"))

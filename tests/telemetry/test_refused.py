@@ -227,7 +227,7 @@ def test_a_budget_of_series(process: Telemetry, token: str) -> None:
 
 def test_the_budget_is_a_signal(process: Telemetry, coordinator: Serving) -> None:
     """If this fails, the owner is not told that telemetry is refused."""
-    from sextant.server.observe import Observer
+    from sextant.server.feed.observe import Observer
 
     p = coordinator.platform
     observer = Observer(p, process.client)
@@ -245,7 +245,7 @@ def test_a_name_that_nobody_can_write_is_no_asset(
     terminals of its readers."""
     from urllib.parse import quote
 
-    from sextant.server.observe import Observer
+    from sextant.server.feed.observe import Observer
 
     for name in (
         "service:a\x1b[2Jb",
@@ -378,7 +378,7 @@ def test_invented_services_fill_one_share_and_make_room(
     from urllib.parse import quote
 
     from sextant.app import observed
-    from sextant.server.observe import Observer
+    from sextant.server.feed.observe import Observer
 
     p = coordinator.platform
     observer = Observer(p, process.client)

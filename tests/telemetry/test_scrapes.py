@@ -17,7 +17,7 @@ from sextant.formats.telemetry import exposition
 from sextant.kernel import limits
 from sextant.kernel.clock import ManualClock
 from sextant.kernel.errors import WorldError
-from sextant.server.scrape import Scraper
+from sextant.server.feed.scrape import Scraper
 
 STALE = "7FF0000000000002"
 

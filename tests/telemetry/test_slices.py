@@ -14,11 +14,10 @@ from sextant.formats.telemetry.batch import Batch, Identity, Samples
 from sextant.kernel import limits
 from sextant.kernel.clock import ManualClock
 from sextant.kernel.errors import SextantError
-from sextant.server.grants import Grants
-from sextant.server.ingest import IngestDoor
-from sextant.server.protocols.port import Answer
+from sextant.http.introspection import Grants
+from sextant.server.ingest.endpoint import IngestEndpoint
 from sextant.server.protocols.table import BY_NAME
-from sextant.server.refusals import Refusals
+from sextant.http.refusals import Refusals
 from sextant.stores.telemetry.intake import Accepted, Intake
 from sextant.stores.telemetry.journal import Journal, Record
 from sextant.stores.telemetry.series import Series
@@ -207,9 +206,6 @@ def test_a_defect_is_counted(
     """If this fails, nobody sees that requests end in a defect of ours."""
     import asyncio
 
-    async def inner(*_: Any) -> Answer:
-        raise AssertionError
-
     def broken(*_: Any, **__: Any) -> Any:
         raise ZeroDivisionError
 
@@ -223,13 +219,12 @@ def test_a_defect_is_counted(
         sent.append(message)
 
     async def main() -> None:
-        door = IngestDoor(
+        door = IngestEndpoint(
             intake,
             Grants("", "secret"),
             clock,
             keep_days={"logs": 14},
             internal="secret",
-            inner=inner,
             refusals=Refusals(),
         )
         scope = {

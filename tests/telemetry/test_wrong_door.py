@@ -13,10 +13,10 @@ from telemetry_process import Telemetry, telemetry
 from sextant.app.port import OPERATIONS
 from sextant.app.remote import API
 from sextant.kernel.limits import HTTP2_BYTES_MAX, HTTP2_FRAMES_MAX
-from sextant.server.http2 import Http2Refusal
+from sextant.http.http2 import Http2Refusal
 from sextant.server.protocols.table import BY_PATH
-from sextant.server.supervisor import claim
-from sextant.server.wrong_door import INGEST_PATHS, NOT_KNOWN, Ports, misplaced
+from sextant.server.processes.supervisor import claim
+from sextant.server.protocols.misdirected import INGEST_PATHS, NOT_KNOWN, Ports, misplaced
 
 
 def port(address: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from sextant.kernel import limits
 from sextant.kernel.errors import BadData, UsageError
-from sextant.server.unpacking import unpacker
+from sextant.server.ingest.unpacking import unpacker
 
 MIB = 1 << 20
 

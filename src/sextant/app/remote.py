@@ -1,14 +1,12 @@
 """`Platform` at a server: each method is one request to the HTTP API, made from the same table as
 the server's routes.
 
-Plain `http.client`, so that the command line starts fast. Errors come back as the errors that they
-are.
+Errors come back as the errors that they are.
 """
 
 import http.client
 import inspect
 import re
-import ssl
 import typing
 import urllib.parse
 from collections.abc import Callable
@@ -17,6 +15,7 @@ from typing import Any, cast
 import msgspec
 
 from sextant.app.port import OPERATIONS, Operation, Platform, RunProgress
+from sextant.http.client import Client, NoAnswerError
 from sextant.kernel.errors import UsageError, WorldError, from_problem
 
 API = "/api/v1"
@@ -50,19 +49,11 @@ class Remote:
                 "SEXTANT_TOKEN holds what is no token",
                 hint="one word that begins with sxt_; `sextant token create NAME` makes one",
             )
-        self._secure, self._host, self._port, self._base = (
-            parts.scheme == "https",
-            host,
-            port,
-            parts.path.rstrip("/"),
-        )
-        self._token = token
-        self._open: http.client.HTTPConnection | None = None
+        self._host, self._port, self._token = host, port, token
+        self._client = Client(parts.geturl(), timeout_s=_TIMEOUT_S)
 
     def close(self) -> None:
-        if self._open is not None:
-            self._open.close()
-            self._open = None
+        self._client.close()
 
     def send(
         self,
@@ -75,38 +66,20 @@ class Remote:
     ) -> http.client.HTTPResponse:
         """Send a request and return the answer, unread. Raises the server's error, or WorldError
         when it cannot be reached."""
-        headers = {"Accept": accept, "User-Agent": "sextant"}
+        headers = {"Accept": accept}
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
         if body is not None:
             headers["Content-Type"] = content_type
-        for attempt in (0, 1):
-            fresh = self._open is None
-            if self._open is None:
-                secure = {"context": ssl.create_default_context()} if self._secure else {}
-                kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
-                self._open = kind(self._host, self._port, timeout=_TIMEOUT_S, **cast("Any", secure))
-            try:
-                self._open.request(method, self._base + path, body=body, headers=headers)
-                answer = self._open.getresponse()
-                break
-            except (OSError, http.client.HTTPException) as error:
-                self.close()
-                stale = (
-                    not fresh
-                    and isinstance(
-                        error,
-                        http.client.RemoteDisconnected | ConnectionResetError | BrokenPipeError,
-                    )
-                    and method == "GET"
-                )
-                if stale and attempt == 0:
-                    continue  # the server had closed an idle connection
-                raise WorldError(
-                    "SX-REMOTE-002",
-                    f"the server at {self._host}:{self._port or ''} does not answer: {error}",
-                    hint="is it up? `sextant up` in the project's folder starts it",
-                ) from error
+        try:
+            # once more when the server had closed an idle connection
+            answer = self._client.open(method, path, body, headers, resend=method == "GET")
+        except NoAnswerError as error:
+            raise WorldError(
+                "SX-REMOTE-002",
+                f"the server at {self._host}:{self._port or ''} does not answer: {error}",
+                hint="is it up? `sextant up` in the project's folder starts it",
+            ) from error
         if answer.status >= 400:
             data = answer.read()
             try:

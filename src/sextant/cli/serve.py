@@ -39,7 +39,7 @@ def up(host: str, port: int | None, as_json: bool) -> None:
     """Serve the project: runs what is due, takes telemetry, answers the API and SQL. Ctrl-C ends it
     cleanly."""
     from sextant.project.config import find_config, read_config
-    from sextant.server.supervisor import Supervisor
+    from sextant.server.processes.supervisor import Supervisor
 
     start = click.get_current_context().find_root().obj["project"]
     began = time.monotonic()

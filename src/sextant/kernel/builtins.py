@@ -17,7 +17,7 @@ ROWS: tuple[tuple[str, str], ...] = (
     ("kpi.reconcile", "sextant.author.measures:reconcile"),
     ("perform.dataset", "sextant.kinds.dataset.worker:perform"),
     ("project.open", "sextant.app.opening:open_project"),
-    ("query.local", "sextant.server.local:asker"),
+    ("query.local", "sextant.server.processes.local:asker"),
     ("secrets.local", "sextant.project.secrets:for_order"),
     ("secrets.redact", "sextant.project.secrets:redact"),
 )

@@ -16,20 +16,25 @@ _ROWS_NAMED = 3  # rows of `BadRows` that the message names
 
 
 class SextantError(Exception):
-    """An error with a code (`SX-AREA-NNN`), what failed, and a command or edit that helps."""
+    """An error with a code (`SX-AREA-NNN`), what failed, and a command or edit that helps. `status`
+    is its HTTP status where that is not the one of its kind (0 = it is)."""
 
     exit_code: ClassVar[int] = 70
     http_status: ClassVar[int] = 500
 
-    def __init__(self, code: str, message: str, *, hint: str = "", where: str = "") -> None:
+    def __init__(
+        self, code: str, message: str, *, hint: str = "", where: str = "", status: int = 0
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.hint = hint
         self.where = where
+        self.status = status
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.code, self.message, self.hint, self.where)
+        parts = (type(self), self.code, self.message, self.hint, self.where)
+        return _rebuild, parts, {"status": self.status}
 
     def lines(self) -> list[str]:
         """Return the error as lines of text: what, caused by, where, hint with the code."""
@@ -61,7 +66,7 @@ class SextantError(Exception):
         out: dict[str, Any] = {
             "type": f"sextant:{self.code}",
             "title": self.message,
-            "status": self.http_status,
+            "status": self.status or self.http_status,
             "code": self.code,
             "hint": self.hint,
             "where": "" if self.where.startswith("/") else self.where,  # a path of the server's

@@ -235,6 +235,7 @@ class Budget:
             "SX-INTAKE-062",
             f"the request comes to more than {self._most[what]:,} {what}",
             hint="send smaller batches; nothing was taken",
+            status=413,
         )
 
 

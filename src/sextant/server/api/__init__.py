@@ -1,2 +1,1 @@
-"""The HTTP API: routes made from the table of operations, who may come in, the live stream of
-events."""
+"""The HTTP API: operations as routes, authentication, the live stream, the description."""

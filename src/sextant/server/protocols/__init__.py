@@ -1,2 +1,2 @@
-"""The protocols of the ingest door: one module for each, behind the port `Protocol`. The door does
-what all of them share."""
+"""The protocols of the ingest endpoint: one module for each family, behind the port `Protocol`. The
+endpoint does what all of them share."""

@@ -7,8 +7,9 @@ import msgspec
 
 from sextant.formats.telemetry import exemplars, otlp, otlp_bodies, otlp_logs, otlp_metrics
 from sextant.formats.telemetry.batch import Batch, Budget, lost, noticed
+from sextant.http.answers import Answer
 from sextant.kernel.errors import SextantError
-from sextant.server.protocols.port import Answer, Identify, Meant, Taken, content_encoding
+from sextant.server.protocols.port import Identify, Incoming, Parsed, content_encoding
 
 _JSON, PROTOBUF = "application/json", "application/x-protobuf"
 _NAMES = {
@@ -32,48 +33,48 @@ class Otlp:
     def encoding(self, headers: Mapping[str, str]) -> str:
         return content_encoding(headers)
 
-    def is_small(self, taken: Taken) -> bool:
-        if taken.content_type == _JSON:  # protobuf's JSON is read by Python: 10 us a message
-            return len(taken.body) <= _SMALL and taken.body.count(b"{") <= _SMALL_MESSAGES
-        return len(taken.body) <= (_SMALL_LOGS if taken.path == "/v1/logs" else _SMALL)
+    def is_small(self, incoming: Incoming) -> bool:
+        if incoming.content_type == _JSON:  # protobuf's JSON is read by Python: 10 us a message
+            return len(incoming.body) <= _SMALL and incoming.body.count(b"{") <= _SMALL_MESSAGES
+        return len(incoming.body) <= (_SMALL_LOGS if incoming.path == "/v1/logs" else _SMALL)
 
-    def decode(self, taken: Taken, budget: Budget, *, again: bool = False) -> Meant:  # noqa: ARG002 - keys are of our own making
-        signal = taken.path.rpartition("/")[2]
-        is_json = taken.content_type == _JSON
+    def decode(self, incoming: Incoming, budget: Budget, *, again: bool = False) -> Parsed:  # noqa: ARG002 - keys are of our own making
+        signal = incoming.path.rpartition("/")[2]
+        is_json = incoming.content_type == _JSON
         if signal == "logs" and not is_json:
-            return Meant(_logs(taken, taken.body, budget))
-        body = otlp_bodies.read(signal, taken.body, json=is_json, budget=budget)
+            return Parsed(_logs(incoming, incoming.body, budget))
+        body = otlp_bodies.read(signal, incoming.body, json=is_json, budget=budget)
         if signal == "logs":
-            batch = _logs(taken, body.request.SerializeToString(), budget)
+            batch = _logs(incoming, body.request.SerializeToString(), budget)
         elif signal == "metrics":
             batch = otlp_metrics.metrics(body.request, budget)
-            window = exemplars.Window(taken.owner, taken.now_ns, taken.oldest_ns["spans"])
+            window = exemplars.Window(incoming.owner, incoming.now_ns, incoming.oldest_ns["spans"])
             exemplars.of_otlp(body.request, batch, window, budget)
         else:
             batch = otlp.traces(
                 body.request,
-                owner=taken.owner,
-                now_ns=taken.now_ns,
-                oldest_ns=taken.oldest_ns["spans"],
+                owner=incoming.owner,
+                now_ns=incoming.now_ns,
+                oldest_ns=incoming.oldest_ns["spans"],
                 budget=budget,
             )
-        return Meant(body.tell(batch))
+        return Parsed(body.tell(batch))
 
-    def yes(
+    def accepted(
         self,
-        taken: Taken,
+        incoming: Incoming,
         count: int,  # noqa: ARG002
         refused: Mapping[str, int],
         *,
         first: str = "",
     ) -> Answer:
-        signal = taken.path.rpartition("/")[2]
+        signal = incoming.path.rpartition("/")[2]
         rejected = sum(lost(refused).values())
         # with nothing rejected the message is a warning, as the specification has it
         parts = [f"{number} {reason}" for reason, number in lost(refused).items()]
         parts += [f"{number} kept: {reason}" for reason, number in noticed(refused).items()]
         message = ", ".join(parts) + (f"; {first}" if first else "")
-        if taken.content_type == _JSON:
+        if incoming.content_type == _JSON:
             partly: dict[str, Any] = (
                 {
                     "partialSuccess": {
@@ -93,7 +94,7 @@ class Otlp:
         )  # Export*PartialSuccess{rejected = 1, error_message = 2}
         return Answer(200, b"\x0a" + _varint(len(partial)) + partial, PROTOBUF)
 
-    def no(self, content_type: str, status: int, error: SextantError) -> Answer:
+    def rejected(self, content_type: str, status: int, error: SextantError) -> Answer:
         message = error.message + (f"; {error.hint}" if error.hint else "")
         code = _CODES.get(status, 13)
         if content_type == _JSON:
@@ -104,12 +105,12 @@ class Otlp:
         )  # google.rpc.Status{code = 1, message = 2}
 
 
-def _logs(taken: Taken, body: bytes, budget: Budget) -> Batch:
+def _logs(incoming: Incoming, body: bytes, budget: Budget) -> Batch:
     return otlp_logs.logs(
         body,
-        owner=taken.owner,
-        now_ns=taken.now_ns,
-        oldest_ns=taken.oldest_ns["logs"],
+        owner=incoming.owner,
+        now_ns=incoming.now_ns,
+        oldest_ns=incoming.oldest_ns["logs"],
         budget=budget,
     )
 

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 from sextant.formats.telemetry import cloudevents, jsonlines
 from sextant.formats.telemetry.batch import Budget
+from sextant.http.answers import Answer
 from sextant.kernel.errors import SextantError, UsageError
 from sextant.server.protocols.port import (
-    Answer,
     Identify,
-    Meant,
-    Taken,
+    Incoming,
+    Parsed,
     content_encoding,
     counted,
     problem,
@@ -36,11 +36,11 @@ class JsonLines:
     def encoding(self, headers: Mapping[str, str]) -> str:
         return content_encoding(headers)
 
-    def is_small(self, taken: Taken) -> bool:
-        return len(taken.body) <= _SMALL
+    def is_small(self, incoming: Incoming) -> bool:
+        return len(incoming.body) <= _SMALL
 
-    def decode(self, taken: Taken, budget: Budget, *, again: bool = False) -> Meant:  # noqa: ARG002
-        asset = taken.query.get("asset", "")
+    def decode(self, incoming: Incoming, budget: Budget, *, again: bool = False) -> Parsed:  # noqa: ARG002
+        asset = incoming.query.get("asset", "")
         if ":" not in asset:
             raise UsageError(
                 "SX-INTAKE-031",
@@ -48,20 +48,20 @@ class JsonLines:
                 hint="/v1/jsonlines?asset=service:NAME",
             )
         batch = jsonlines.decode(
-            taken.body,
+            incoming.body,
             asset=asset,
-            owner=taken.owner,
-            now_ns=taken.now_ns,
-            oldest_ns=taken.oldest_ns["logs"],
+            owner=incoming.owner,
+            now_ns=incoming.now_ns,
+            oldest_ns=incoming.oldest_ns["logs"],
             budget=budget,
         )
-        named = taken.headers.get("idempotency-key") or taken.query.get("batch")
+        named = incoming.headers.get("idempotency-key") or incoming.query.get("batch")
         batch.timed = batch.timed or bool(named)
-        return Meant(batch)
+        return Parsed(batch)
 
-    def yes(
+    def accepted(
         self,
-        taken: Taken,  # noqa: ARG002
+        incoming: Incoming,  # noqa: ARG002
         count: int,
         refused: Mapping[str, int],
         *,
@@ -69,7 +69,7 @@ class JsonLines:
     ) -> Answer:
         return counted(count, refused, first)
 
-    def no(self, content_type: str, status: int, error: SextantError) -> Answer:  # noqa: ARG002
+    def rejected(self, content_type: str, status: int, error: SextantError) -> Answer:  # noqa: ARG002
         return problem(status, error)
 
 
@@ -85,25 +85,25 @@ class CloudEvents:
     def encoding(self, headers: Mapping[str, str]) -> str:
         return content_encoding(headers)
 
-    def is_small(self, taken: Taken) -> bool:
-        return len(taken.body) <= _SMALL
+    def is_small(self, incoming: Incoming) -> bool:
+        return len(incoming.body) <= _SMALL
 
-    def decode(self, taken: Taken, budget: Budget, *, again: bool = False) -> Meant:  # noqa: ARG002
-        return Meant(
+    def decode(self, incoming: Incoming, budget: Budget, *, again: bool = False) -> Parsed:  # noqa: ARG002
+        return Parsed(
             cloudevents.decode(
-                taken.body,
-                taken.content_type,
-                taken.headers,
-                owner=taken.owner,
-                now_ns=taken.now_ns,
-                oldest_ns=taken.oldest_ns["events"],
+                incoming.body,
+                incoming.content_type,
+                incoming.headers,
+                owner=incoming.owner,
+                now_ns=incoming.now_ns,
+                oldest_ns=incoming.oldest_ns["events"],
                 budget=budget,
             )
         )
 
-    def yes(
+    def accepted(
         self,
-        taken: Taken,  # noqa: ARG002
+        incoming: Incoming,  # noqa: ARG002
         count: int,
         refused: Mapping[str, int],
         *,
@@ -111,5 +111,5 @@ class CloudEvents:
     ) -> Answer:
         return counted(count, refused, first)
 
-    def no(self, content_type: str, status: int, error: SextantError) -> Answer:  # noqa: ARG002
+    def rejected(self, content_type: str, status: int, error: SextantError) -> Answer:  # noqa: ARG002
         return problem(status, error)

@@ -1,11 +1,15 @@
-"""What a protocol of the ingest door is: it says what a request means and what its sender is told.
-The rest is the door's."""
+"""What a protocol of the ingest endpoint is: it parses a request and makes the answer. The endpoint
+does the rest."""
 
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import msgspec
+
 from sextant.formats.telemetry.batch import Batch, Budget, Identity, lost, noticed
+from sextant.http import answers
+from sextant.http.answers import Answer
 from sextant.kernel import limits
 from sextant.kernel.errors import Bug, SextantError
 
@@ -13,8 +17,8 @@ Labels = tuple[tuple[bytes, bytes], ...]
 Identify = Callable[[bytes], Identity] | None  # reads the keys of samples; None = it brings none
 
 
-class Taken(NamedTuple):
-    """A request that was let in. `body` is unpacked; header names are in lower case; `oldest_ns` is
+class Incoming(NamedTuple):
+    """An authenticated request. `body` is unpacked; header names are in lower case; `oldest_ns` is
     by table."""
 
     path: str
@@ -27,21 +31,13 @@ class Taken(NamedTuple):
     oldest_ns: Mapping[str, int]
 
 
-class Meant(NamedTuple):
+class Parsed(NamedTuple):
     """What a request says. `more` are labels for all its series; `kinds` what it says of metrics:
     name -> (kind, unit)."""
 
     batch: Batch
     more: Labels = ()
     kinds: Mapping[bytes, tuple[str, str]] = {}
-
-
-class Answer(NamedTuple):
-    """What the sender is told."""
-
-    status: int
-    body: bytes = b""
-    content_type: str = ""
 
 
 class Protocol(typing.Protocol):
@@ -57,34 +53,36 @@ class Protocol(typing.Protocol):
         not taken."""
         ...
 
-    def is_small(self, taken: Taken) -> bool:
+    def is_small(self, incoming: Incoming) -> bool:
         """Say whether a request may be decoded on the event loop: the worst one that may takes some
         ten milliseconds."""
         ...
 
-    def decode(self, taken: Taken, budget: Budget, *, again: bool = False) -> Meant:
+    def decode(self, incoming: Incoming, budget: Budget, *, again: bool = False) -> Parsed:
         """Return what a request means. `again`: what it said before could not be read that way.
         BadData, UsageError, TooMuch."""
         ...
 
-    def yes(
-        self, taken: Taken, count: int, refused: Mapping[str, int], *, first: str = ""
+    def accepted(
+        self, incoming: Incoming, count: int, refused: Mapping[str, int], *, first: str = ""
     ) -> Answer:
         """Return the answer to a request that is durable: `count` records were taken, `refused`
         were not (or, of `NOTICES`, otherwise than sent); `first` says what was wrong first."""
         ...
 
-    def no(self, content_type: str, status: int, error: SextantError) -> Answer:
+    def rejected(self, content_type: str, status: int, error: SextantError) -> Answer:
         """Return the answer to a request that was not taken."""
         ...
 
 
-def decode(protocol: Protocol, taken: Taken, budget: Budget, *, again: bool = False) -> Meant:
+def decode(
+    protocol: Protocol, incoming: Incoming, budget: Budget, *, again: bool = False
+) -> Parsed:
     """Return what a request means, as `Protocol.decode`; TooMuch also when its rows are too
     large."""
-    meant = protocol.decode(taken, budget, again=again)
-    budget.check_row_bytes(sum(len(rows.block) for rows in meant.batch.rows))
-    return meant
+    parsed = protocol.decode(incoming, budget, again=again)
+    budget.check_row_bytes(sum(len(rows.block) for rows in parsed.batch.rows))
+    return parsed
 
 
 def content_encoding(headers: Mapping[str, str]) -> str:
@@ -112,24 +110,16 @@ def defect() -> Bug:
 
 
 def problem(status: int, error: SextantError) -> Answer:
-    """Return an error as a problem document (RFC 9457)."""
-    import msgspec
-
-    return Answer(
-        status,
-        msgspec.json.encode({**error.problem(), "status": status}),
-        "application/problem+json",
-    )
+    """Return an error as a problem document (RFC 9457), for senders of no other form."""
+    return Answer(status, msgspec.json.encode(answers.problem(error, status)), answers.PROBLEM)
 
 
 def counted(count: int, refused: Mapping[str, int], first: str = "") -> Answer:
     """Return what became of a request, as JSON. `noticed` and `first` stand in it when there is
     something to say."""
-    import msgspec
-
     said: dict[str, Any] = {"taken": count, "refused": lost(refused)}
     if kept := noticed(refused):
         said["noticed"] = kept
     if first:
         said["first"] = first
-    return Answer(200, msgspec.json.encode(said), "application/json")
+    return answers.json_answer(said)

@@ -9,14 +9,14 @@ from collections.abc import Mapping
 
 from sextant.formats.telemetry import exemplars, exposition, remote_write
 from sextant.formats.telemetry.batch import Budget, lost
+from sextant.http.answers import Answer
 from sextant.kernel import limits
 from sextant.kernel.errors import SextantError, UsageError
 from sextant.server.protocols.port import (
-    Answer,
     Identify,
+    Incoming,
     Labels,
-    Meant,
-    Taken,
+    Parsed,
     content_encoding,
     counted,
     problem,
@@ -44,6 +44,7 @@ class RemoteWrite:
                 "SX-INTAKE-069",
                 f"`{proto[:80]}` is not taken: only remote write 1.0 is",
                 hint=f"in Prometheus, `protobuf_message: {_MESSAGE}` of remote_write",
+                status=415,
             )
         # as Prometheus: old senders of 1.0 do not say how they pack
         packed = content_encoding(headers) if headers.get("content-encoding") else "snappy"
@@ -52,22 +53,23 @@ class RemoteWrite:
                 "SX-INTAKE-054",
                 f"`{packed[:40]}` is no content encoding of remote write",
                 hint="snappy, in its block format",
+                status=415,
             )
         return packed
 
-    def is_small(self, taken: Taken) -> bool:
-        return len(taken.body) <= _SMALL_COLUMNS
+    def is_small(self, incoming: Incoming) -> bool:
+        return len(incoming.body) <= _SMALL_COLUMNS
 
-    def decode(self, taken: Taken, budget: Budget, *, again: bool = False) -> Meant:
+    def decode(self, incoming: Incoming, budget: Budget, *, again: bool = False) -> Parsed:
         read = remote_write.decode_whole if again else remote_write.decode
         kinds: remote_write.Kinds = {}
-        batch = read(taken.body, budget, kinds)
-        exemplars.keep(batch, remote_write.identify, _window(taken), budget)
-        return Meant(batch, kinds=kinds)
+        batch = read(incoming.body, budget, kinds)
+        exemplars.keep(batch, remote_write.identify, _window(incoming), budget)
+        return Parsed(batch, kinds=kinds)
 
-    def yes(
+    def accepted(
         self,
-        taken: Taken,  # noqa: ARG002
+        incoming: Incoming,  # noqa: ARG002
         count: int,
         refused: Mapping[str, int],
         *,
@@ -85,7 +87,7 @@ class RemoteWrite:
             "text/plain",
         )
 
-    def no(self, content_type: str, status: int, error: SextantError) -> Answer:  # noqa: ARG002
+    def rejected(self, content_type: str, status: int, error: SextantError) -> Answer:  # noqa: ARG002
         return Answer(status, f"{error.message}; {error.hint}\n".encode(), "text/plain")
 
 
@@ -101,35 +103,35 @@ class Exposition:
     def encoding(self, headers: Mapping[str, str]) -> str:
         return content_encoding(headers)
 
-    def is_small(self, taken: Taken) -> bool:
-        return len(taken.body) <= _SMALL_TEXT
+    def is_small(self, incoming: Incoming) -> bool:
+        return len(incoming.body) <= _SMALL_TEXT
 
-    def decode(self, taken: Taken, budget: Budget, *, again: bool = False) -> Meant:  # noqa: ARG002
-        at = taken.query.get("at", "")
+    def decode(self, incoming: Incoming, budget: Budget, *, again: bool = False) -> Parsed:  # noqa: ARG002
+        at = incoming.query.get("at", "")
         if at and not (at.isascii() and at.isdigit() and len(at) <= _TIME_DIGITS_MAX):
             raise UsageError(
                 "SX-INTAKE-060", f"`at={at[:40]}` is no time", hint="milliseconds since 1970"
             )
-        if not taken.query.get("job"):
+        if not incoming.query.get("job"):
             raise UsageError(
                 "SX-INTAKE-061",
                 "the exposition has no `job`",
                 hint="/v1/exposition?job=NAME&instance=HOST:PORT",
             )
-        open_metrics = taken.content_type == "application/openmetrics-text"
+        open_metrics = incoming.content_type == "application/openmetrics-text"
         batch, kinds = exposition.decode(
-            taken.body,
-            at_ms=int(at) if at else taken.now_ns // 1_000_000,
+            incoming.body,
+            at_ms=int(at) if at else incoming.now_ns // 1_000_000,
             openmetrics=open_metrics,
-            stale=taken.query.get("stale") == "1",
+            stale=incoming.query.get("stale") == "1",
             budget=budget,
         )
         if not at:
             batch.timed = False
         more: Labels = tuple(
-            (name.encode(), taken.query[name].encode())
+            (name.encode(), incoming.query[name].encode())
             for name in ("asset", "instance", "job")
-            if taken.query.get(name)
+            if incoming.query.get(name)
         )
         if any(len(value) > limits.LABEL_VALUE_BYTES_MAX for _, value in more):
             raise UsageError(
@@ -140,12 +142,12 @@ class Exposition:
         # they stand in the row of each series
         count = sum(len(samples.keys) for samples in batch.samples)
         budget.row_bytes(count * sum(len(value) for _, value in more))
-        exemplars.keep(batch, exposition.identify, _window(taken), budget, more)
-        return Meant(batch, more, kinds)
+        exemplars.keep(batch, exposition.identify, _window(incoming), budget, more)
+        return Parsed(batch, more, kinds)
 
-    def yes(
+    def accepted(
         self,
-        taken: Taken,  # noqa: ARG002
+        incoming: Incoming,  # noqa: ARG002
         count: int,
         refused: Mapping[str, int],
         *,
@@ -153,12 +155,12 @@ class Exposition:
     ) -> Answer:
         return counted(count, refused, first)
 
-    def no(self, content_type: str, status: int, error: SextantError) -> Answer:  # noqa: ARG002
+    def rejected(self, content_type: str, status: int, error: SextantError) -> Answer:  # noqa: ARG002
         return problem(status, error)
 
 
-def _window(taken: Taken) -> exemplars.Window:
-    return exemplars.Window(taken.owner, taken.now_ns, taken.oldest_ns["spans"])
+def _window(incoming: Incoming) -> exemplars.Window:
+    return exemplars.Window(incoming.owner, incoming.now_ns, incoming.oldest_ns["spans"])
 
 
 def _parameter(content_type: str, name: str) -> str:

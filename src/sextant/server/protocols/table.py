@@ -1,4 +1,4 @@
-"""The protocols of the ingest door, by name and by path."""
+"""The protocols of the ingest endpoint, by name and by path."""
 
 from sextant.server.protocols.otlp import Otlp
 from sextant.server.protocols.plain import CloudEvents, JsonLines

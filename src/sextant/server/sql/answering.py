@@ -1,4 +1,4 @@
-"""Answers questions of strangers: judged by the guard, run under limits, packed. In a query process
+"""Runs untrusted queries: judged by the guard, under limits, packed. In a query process
 (`query_process.py`), or in this one, where that is enough.
 """
 
@@ -12,13 +12,15 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from sextant.http.request import GoneError
 from sextant.kernel import limits
 from sextant.kernel.errors import Busy, SextantError, UsageError
 from sextant.kernel.ports import Telemetry
-from sextant.server.sql import asked, replies
+from sextant.server.sql import replies
 from sextant.server.sql.blocks import blocks
-from sextant.server.sql.catalogue import Catalogue, Told
+from sextant.server.sql.catalogue import Catalogue, Published
 from sextant.server.sql.guard import Guard
+from sextant.server.sql.question import Question, granted
 
 # after its time a query is stopped from outside: ClickHouse looks at its clock only between blocks
 LATE_S = 2.0
@@ -26,7 +28,7 @@ _STOP_EVERY_S = 0.2
 _LOOKS_AROUND = ("system", "information_schema", "INFORMATION_SCHEMA")
 
 
-class Asked(msgspec.Struct, frozen=True):
+class Query(msgspec.Struct, frozen=True):
     """A question and who asks it.
 
     admin     sees personal columns
@@ -34,7 +36,7 @@ class Asked(msgspec.Struct, frozen=True):
     accepted  how the answer may be compressed: the header `Accept-Encoding`
     """
 
-    question: asked.Question
+    question: Question
     admin: bool
     recent: bool
     accepted: str
@@ -50,10 +52,6 @@ class Answer(NamedTuple):
     elapsed_ns: int
 
 
-class GoneError(Exception):
-    """The client went away."""
-
-
 class Answerer:
     """Answers one question after the other, or several from several threads.
 
@@ -66,7 +64,7 @@ class Answerer:
         self._store, self._catalogue, self._prepare = store, catalogue, prepare
         self._guard = Guard(store)
 
-    def answer(self, one: Asked, mark: str = "") -> Answer:
+    def answer(self, one: Query, mark: str = "") -> Answer:
         """Return the answer; `mark` is a comment by which the query can be found."""
         started = time.monotonic_ns()
         question = one.question
@@ -79,7 +77,7 @@ class Answerer:
                     self._catalogue.look_around()
                 self._prepare(judged.tables)
                 form = judged.form or question.form
-                limit, settings = asked.granted((*question.settings, *judged.settings))
+                limit, settings = granted((*question.settings, *judged.settings))
                 data = self._store.ask(
                     f"{mark} {judged.sql}",
                     form=form,
@@ -117,11 +115,11 @@ class InProcess:
         self._threads = ThreadPoolExecutor(limits.SQL_AT_ONCE_MAX, thread_name_prefix="sextant-sql")
         self._stoppers = ThreadPoolExecutor(2, thread_name_prefix="sextant-sql-stop")
 
-    def tell(self, told: Told) -> None:
+    def publish(self, published: Published) -> None:
         """Say what is live from now on. BadData for a list that contradicts itself."""
-        self._catalogue.apply(told.env, told.tables, told.kpis, told.guarded)
+        self._catalogue.apply(published.env, published.tables, published.kpis, published.guarded)
 
-    async def answer(self, one: Asked, gone: "asyncio.Future[None]") -> Answer:
+    async def answer(self, one: Query, gone: "asyncio.Future[None]") -> Answer:
         """Answer, and stop answering when the client is gone or the time is up."""
         mark = f"/* {secrets.token_hex(8)} */"
         loop = asyncio.get_running_loop()

@@ -15,7 +15,7 @@ from sextant.kernel.errors import StorageError
 from sextant.kernel.ports import Telemetry
 from sextant.server.sql.tokens import literal, quoted
 
-_SHOWN = ("obs", "ops")  # what strangers ask for
+_SHOWN = ("obs", "ops")  # what untrusted queries may read
 _KEPT = ("obs", "fed", "ops")  # and where it stands
 _LOOK_S = 1  # so often ClickHouse looks for new parts
 _ATTEMPTS = 5  # of attaching a table whose parts change meanwhile
@@ -116,7 +116,7 @@ class Attached:
         self.need(_NAMED.findall(statement))
 
     def has(self, database: str, table: str) -> bool:
-        """Say whether strangers may ask for a table, and attach it."""
+        """Say whether untrusted queries may read a table, and attach it."""
         if database not in _SHOWN or (database, table) not in self._tables:
             return False
         self.need([(database, table)])

@@ -1,5 +1,5 @@
-"""Which tables the SQL door shows, and what stands behind their names. Filled by the coordinator's
-feed, read by every query.
+"""Which tables the SQL endpoint shows, and what stands behind their names. Filled by the
+coordinator's feed, read by every query.
 
     data.flights                     the live version of `dataset:flights` in the environment that
     is served
@@ -128,7 +128,7 @@ class _Snapshot:
         return {name for one in self.shown.values() for name, _ in one.made_by}
 
 
-class Told(msgspec.Struct, frozen=True):
+class Published(msgspec.Struct, frozen=True):
     """What the coordinator says is live: what `Catalogue.apply` takes."""
 
     env: str = ""
@@ -515,7 +515,7 @@ class Names:
 
 
 def live_kpi(env: str, name: str, measure: Measure) -> LiveKpi:
-    """Return what the door needs to know of a KPI."""
+    """Return what the endpoint needs to know of a KPI."""
     from sextant.author.measures import clickhouse_sql, parts
 
     found = parts(measure.sql, measure.of)

@@ -1,5 +1,5 @@
-"""Which of ClickHouse's functions a stranger may call. Called by the guard; the list of names
-itself is `known.py`.
+"""Which of ClickHouse's functions an untrusted query may call. Called by the guard; the list of
+names itself is `known.py`.
 
 `known.py` holds every function of the ClickHouse that we ship, without those in DENIED. So a
 function that a later version brings is

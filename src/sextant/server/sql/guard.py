@@ -1,4 +1,4 @@
-"""Judges a stranger's query: one statement that only reads, only what is open, by functions that
+"""Judges an untrusted query: one statement that only reads, only what is open, by functions that
 are known. Called by the endpoint.
 
 The judgement rests on ClickHouse's own parser, not on one of ours:

@@ -1,4 +1,4 @@
-"""Confines the telemetry process, and each query process: what strangers' SQL cannot reach even
+"""Confines the telemetry process, and each query process: what untrusted SQL cannot reach even
 where the guard has a hole. Called once, before a store is opened."""
 
 import os

@@ -1,4 +1,4 @@
-"""A process that answers questions of strangers, one after the other, and may be killed at any
+"""A process that runs untrusted queries, one after the other, and may be killed at any
 moment: it reads the telemetry store and the lake, and writes nothing that anybody needs.
 
 Forked by the starter (`starter.py`), used by `query_processes.py` over a socket: each message is
@@ -19,9 +19,9 @@ import msgspec
 
 from sextant.kernel import limits
 from sextant.kernel.errors import Bug, SextantError, StorageError, WorldError
-from sextant.server.sql.answering import Answerer, Asked
+from sextant.server.sql.answering import Answerer, Query
 from sextant.server.sql.attached import Attached, Table
-from sextant.server.sql.catalogue import Told
+from sextant.server.sql.catalogue import Published
 
 SIZE = struct.Struct(">I")
 FOLDER = "query-"  # of a process's own files, in the telemetry folder's `tmp`
@@ -34,18 +34,18 @@ class Begin(msgspec.Struct, frozen=True):
     functions: list[str]
 
 
-class Question(msgspec.Struct, frozen=True):
+class Order(msgspec.Struct, frozen=True):
     """Every other message.
 
-    asked    what is asked
+    query    what is to be answered
     changed  tables that changed in the last seconds -> how often in all; those that are read are
              attached again, so that what was written is seen
-    told     what is live, when that changed since the last message
+    published  what is live, when that changed since the last message
     """
 
-    asked: Asked
+    query: Query
     changed: dict[str, int] = {}
-    told: Told | None = None
+    published: Published | None = None
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -110,20 +110,25 @@ def _serve(link: socket.socket, place: Place, own: Path) -> None:
     _send(link, msgspec.msgpack.encode(Head()))
     with contextlib.suppress(ConnectionError):
         while data := _receive(link):
-            question = msgspec.msgpack.decode(data, type=Question)
+            order = msgspec.msgpack.decode(data, type=Order)
             head, found = Head(), b""
             try:
-                attached.changed(question.changed)
-                if question.told is not None:
-                    told = question.told
-                    catalogue.apply(told.env, told.tables, told.kpis, told.guarded)
+                attached.changed(order.changed)
+                if order.published is not None:
+                    published = order.published
+                    catalogue.apply(
+                        published.env,
+                        published.tables,
+                        published.kpis,
+                        published.guarded,
+                    )
                 try:
-                    answer = answerer.answer(question.asked)
+                    answer = answerer.answer(order.query)
                 except StorageError:
                     # parts that it knew may have been merged and removed while it, or the machine,
                     # stood still
                     attached.again()
-                    answer = answerer.answer(question.asked)
+                    answer = answerer.answer(order.query)
                 found = b"".join(answer.pieces)
                 head = Head(len(found), answer.form, answer.encoding, answer.elapsed_ns)
             except SextantError as error:

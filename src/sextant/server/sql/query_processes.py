@@ -18,11 +18,12 @@ from typing import Any
 
 import msgspec
 
+from sextant.http.request import GoneError
 from sextant.kernel import limits
 from sextant.kernel.errors import BadData, SextantError, StorageError, from_problem
-from sextant.server.sql.answering import LATE_S, Answer, Asked, GoneError, too_late
-from sextant.server.sql.catalogue import Told, check
-from sextant.server.sql.query_process import FOLDER, SIZE, Begin, Head, Question
+from sextant.server.sql.answering import LATE_S, Answer, Query, too_late
+from sextant.server.sql.catalogue import Published, check
+from sextant.server.sql.query_process import FOLDER, SIZE, Begin, Head, Order
 from sextant.server.sql.starter import Started, Starter
 
 _BEGIN_S = 30.0  # for a process to be ready
@@ -40,7 +41,7 @@ class _Process:
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter
         self.began = self.used = time.monotonic()
-        self.told = -1  # the number of the list that it knows
+        self.published_number = -1  # of the list that it knows
 
     async def begin(self, begin: Begin) -> None:
         """Wait until it is ready. EOFError when it ends."""
@@ -50,9 +51,9 @@ class _Process:
         await self._send(msgspec.msgpack.encode(begin))
         await self._head()
 
-    async def ask(self, question: Question) -> tuple[Head, list[bytes]]:
+    async def ask(self, order: Order) -> tuple[Head, list[bytes]]:
         """Return what it answers: the data in pieces. EOFError when it ends."""
-        await self._send(msgspec.msgpack.encode(question))
+        await self._send(msgspec.msgpack.encode(order))
         head = await self._head()
         pieces, left = [], head.size
         while left:
@@ -117,7 +118,7 @@ class QueryProcesses:
         self._flush, self._changed = flush, changed
         self._idle: list[_Process] = []
         self._busy = 0  # that answer, or are being started
-        self._told, self._told_number = Told(), 0
+        self._published, self._published_number = Published(), 0
         self._telling = threading.Lock()
         self._used = float("-inf")  # when a question came last
         self._warming: set[asyncio.Task[None]] = set()
@@ -126,14 +127,14 @@ class QueryProcesses:
         for left in (folder / "tmp").glob(f"{FOLDER}*"):  # by one that was killed
             shutil.rmtree(left, ignore_errors=True)
 
-    def tell(self, told: Told) -> None:
+    def publish(self, published: Published) -> None:
         """Say what is live from now on; any thread. Every question that comes later is answered by
         it, in whatever process. BadData for a list that contradicts itself."""
-        check(told.tables)
+        check(published.tables)
         with self._telling:
-            self._told, self._told_number = told, self._told_number + 1
+            self._published, self._published_number = published, self._published_number + 1
 
-    async def answer(self, one: Asked, gone: "asyncio.Future[None]") -> Answer:
+    async def answer(self, one: Query, gone: "asyncio.Future[None]") -> Answer:
         """Answer, and kill the process when the client is gone or the time is up."""
         self._used = time.monotonic()
         if self._looking is None:
@@ -154,14 +155,14 @@ class QueryProcesses:
             raise from_problem(head.problem, head.status)
         return Answer(pieces, head.form, head.encoding, head.elapsed_ns)
 
-    async def _ask(self, one: Asked, gone: "asyncio.Future[None]") -> tuple[Head, list[bytes]]:
+    async def _ask(self, one: Query, gone: "asyncio.Future[None]") -> tuple[Head, list[bytes]]:
         """Have a process answer. EOFError when it ends."""
         process = await self._take()
         if self._busy > 1:  # many ask: the next one need not wait for a process to begin
             self._start_ahead()
         is_good = False
         try:
-            work = asyncio.ensure_future(process.ask(self._question(process, one)))
+            work = asyncio.ensure_future(process.ask(self._order(process, one)))
             first: set[asyncio.Future[Any]] = {work, gone}
             await asyncio.wait(
                 first, timeout=limits.SQL_SECONDS_MAX + LATE_S, return_when=asyncio.FIRST_COMPLETED
@@ -205,12 +206,12 @@ class QueryProcesses:
         """End all of them."""
         self._starter.close()
 
-    def _question(self, process: _Process, one: Asked) -> Question:
-        is_new = process.told != self._told_number
-        process.told = self._told_number
+    def _order(self, process: _Process, one: Query) -> Order:
+        is_new = process.published_number != self._published_number
+        process.published_number = self._published_number
         now = time.monotonic()
-        return Question(
-            asked=one,
+        return Order(
+            query=one,
             changed={
                 table: number
                 for table, (number, at) in self._changed().items()
@@ -218,7 +219,7 @@ class QueryProcesses:
             }
             if one.recent
             else {},
-            told=self._told if is_new else None,
+            published=self._published if is_new else None,
         )
 
     async def _take(self) -> _Process:
@@ -283,7 +284,7 @@ class QueryProcesses:
                 await self._end(self._idle.pop(0))
 
 
-def _may_read_telemetry(one: Asked) -> bool:
+def _may_read_telemetry(one: Query) -> bool:
     question = one.question
     texts = (question.sql, question.database, *question.params.values())
     return any("obs" in text.lower() for text in texts)

@@ -1,5 +1,5 @@
-"""How the SQL door answers: content types, compression, and errors as ClickHouse says them. Called
-by the endpoint."""
+"""How the SQL endpoint answers: content types, compression, and errors as ClickHouse says them.
+Called by the endpoint."""
 
 import re
 import zlib

@@ -1,4 +1,4 @@
-"""FORMAT and SETTINGS of a stranger's query: which formats there are, what may be set and what it
+"""FORMAT and SETTINGS of an untrusted query: which formats there are, what may be set and what it
 means. Called by the guard and the endpoint."""
 
 import math

@@ -33,7 +33,7 @@ class Started(NamedTuple):
 
 
 class Starter:
-    """Our hand in the starter. `start` and `kill` may be called from any thread.
+    """The client of the starter process. `start` and `kill` may be called from any thread.
 
     run   what each process does with its socket and the word that `begin` gave
     Must be made before this process has threads, and before it knows secrets.

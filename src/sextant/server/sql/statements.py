@@ -1,5 +1,5 @@
-"""SHOW, DESCRIBE, EXISTS and EXPLAIN, written over to selects of what is shown to strangers. Called
-by the guard."""
+"""SHOW, DESCRIBE, EXISTS and EXPLAIN, rewritten as selects of what untrusted queries may see.
+Called by the guard."""
 
 from sextant.kernel.errors import Denied, UsageError
 from sextant.server.sql.names import Names, unknown
@@ -56,7 +56,7 @@ def as_select(
         return "", _shown(text, found, names, database), "", False
     raise Denied(
         "SX-SQL-001",
-        f"this door only reads, and {words[0] or 'this'} does not",
+        f"this endpoint only reads, and {words[0] or 'this'} does not",
         hint=(
             "SELECT, SHOW, DESCRIBE, EXISTS and EXPLAIN can be asked; data is changed by publishing"
         ),

@@ -1,4 +1,4 @@
-"""What a stranger sees of `system` and `information_schema`: views that know only the open
+"""What untrusted queries see of `system` and `information_schema`: views that know only the open
 databases, and nothing of paths and people.
 
 Made once when the process starts. Names of `system` in a query are replaced by these views

@@ -6,13 +6,10 @@ documentation, "HTTP interface".
 """
 
 import base64
-import http.client
-import ssl
-import threading
 import urllib.parse
 from collections.abc import Mapping
-from typing import Any
 
+from sextant.http.client import Client, NoAnswerError
 from sextant.kernel.errors import StorageError, UsageError
 from sextant.kernel.ports import QueryLimits
 from sextant.stores.telemetry import answers
@@ -37,11 +34,12 @@ class ClickHouseStore:
                 f"`{url}` is no address of a ClickHouse",
                 hint="as in https://user:password@host:8443",
             )
-        self._secure, self._host, self._port = parts.scheme == "https", parts.hostname, parts.port
+        self._host = parts.hostname
+        netloc = parts.netloc.rpartition("@")[2]
         user = urllib.parse.unquote(parts.username or "default")
         password = urllib.parse.unquote(parts.password or "")
         self._authorization = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-        self._local = threading.local()
+        self._client = Client(f"{parts.scheme}://{netloc}", timeout_s=_TIMEOUT_S)
 
     def run(self, sql: str, *, beside: bool = False) -> None:  # noqa: ARG002 - a server runs all
         try:
@@ -89,9 +87,7 @@ class ClickHouseStore:
         )
 
     def close(self) -> None:
-        link = self._local.__dict__.pop("link", None)
-        if link is not None:
-            link.close()
+        self._client.close()
 
     def _ask(
         self,
@@ -119,46 +115,19 @@ class ClickHouseStore:
         """Return the answer's body. RuntimeError with ClickHouse's own text when it refuses;
         StorageError when it does not answer."""
         path = "/?" + urllib.parse.urlencode({"wait_end_of_query": "1", **query})
-        for attempt in (0, 1):
-            link = self._local.__dict__.get("link")
-            fresh = link is None
-            if link is None:
-                kind: Any = (
-                    http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
-                )
-                link = self._local.link = kind(
-                    self._host,
-                    self._port,
-                    timeout=_TIMEOUT_S,
-                    **({"context": ssl.create_default_context()} if self._secure else {}),
-                )
-            try:
-                link.request(
-                    "POST",
-                    path,
-                    body=body,
-                    headers={
-                        "Authorization": self._authorization,
-                        "Content-Type": "application/octet-stream",
-                    },
-                )
-                answer = link.getresponse()
-                data: bytes = answer.read()
-                break
-            except (OSError, http.client.HTTPException) as error:
-                self.close()
-                if attempt == 0 and not fresh:
-                    # an idle connection was closed; inserts carry tokens, so a repetition adds
-                    # nothing
-                    continue
-                raise StorageError(
-                    "SX-TELEMETRY-011",
-                    f"ClickHouse at {self._host} does not answer: {error}",
-                    hint="what was taken waits in the journal",
-                ) from error
-            except BaseException:
-                self.close()  # the rest of its answer would be taken for the next one's
-                raise
+        headers = {
+            "Authorization": self._authorization,
+            "Content-Type": "application/octet-stream",
+        }
+        try:
+            # inserts carry tokens, so a repetition adds nothing
+            answer = self._client.send("POST", path, body, headers, resend=True)
+        except NoAnswerError as error:
+            raise StorageError(
+                "SX-TELEMETRY-011",
+                f"ClickHouse at {self._host} does not answer: {error}",
+                hint="what was taken waits in the journal",
+            ) from error
         if answer.status != 200:
-            raise RuntimeError(data[:4000].decode(errors="replace"))
-        return data
+            raise RuntimeError(answer.body[:4000].decode(errors="replace"))
+        return answer.body

@@ -1,0 +1,1 @@
+"""What every HTTP endpoint and every HTTP client of Sextant shares."""

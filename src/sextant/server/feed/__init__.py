@@ -1,0 +1,1 @@
+"""What flows between the ledger and telemetry: tables, observed assets, metrics, scrapes."""

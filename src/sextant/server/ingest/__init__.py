@@ -1,0 +1,1 @@
+"""The ingest endpoint: takes telemetry, unpacks and decodes it."""
