@@ -226,7 +226,7 @@ def test_pinning_asks_the_policy_and_is_no_part_of_the_network(sx: Sx, old: Path
     ):
         p.sealing.take(p.core.authorization.who())
     assert pin_of(old) == {}
-    from sextant.app.port import OPERATIONS
+    from sextant.app.operations import OPERATIONS
 
     assert "pin" not in {one.name for one in OPERATIONS}
     from sextant.cli.main import call

@@ -9,7 +9,7 @@ import pytest
 
 from sextant.app.operations import Operations
 from sextant.app.platform import LocalPlatform
-from sextant.app.port import OPERATIONS, Platform
+from sextant.app.operations import OPERATIONS, Platform
 from sextant.app.texts import text_rules
 from sextant.kernel.errors import UsageError
 from sextant.kernel.limits import EDGES_REPORTED_MAX, REASON_CHARS_MAX
@@ -17,7 +17,9 @@ from sextant.kernel.texts import check_text, is_line
 from sextant.testing import platform
 
 PARAMETERS = [
-    (operation.name, name) for operation in OPERATIONS for name in text_rules(operation.name)
+    (operation.name, name)
+    for operation in OPERATIONS
+    for name in text_rules(getattr(Platform, operation.name))
 ]
 SHOP = (
     'import sextant as sx\n\nsx.project("shop", tz="UTC", owner=sx.team("shop"), '
@@ -50,7 +52,11 @@ def test_every_text_of_the_operations_is_known() -> None:
     for operation in OPERATIONS:
         for name, hint in typing.get_type_hints(getattr(Platform, operation.name)).items():
             if name not in ("return", "rows") and "str" in str(hint) and "Literal" not in str(hint):
-                assert name in text_rules(operation.name), (operation.name, name, hint)
+                assert name in text_rules(getattr(Platform, operation.name)), (
+                    operation.name,
+                    name,
+                    hint,
+                )
     assert len(PARAMETERS) > 100
 
 
@@ -59,7 +65,7 @@ def test_a_text_that_is_too_long_or_cannot_be_shown_is_refused(
     p: LocalPlatform, operation: str, parameter: str
 ) -> None:
     """15 MB went twice into a log that is never pruned; an escape sequence wrote over a terminal."""
-    rule = text_rules(operation)[parameter]
+    rule = text_rules(getattr(Platform, operation))[parameter]
     before = p.ledger.size()
     bad = {"x" * (rule.most + 1): "SX-TEXT-001", "a\0b": "SX-TEXT-002", "a\ud800b": "SX-TEXT-002"}
     if rule.kind != "raw":

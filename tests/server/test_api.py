@@ -99,7 +99,8 @@ def test_a_token_that_is_no_good(serving: Serving, kind: str) -> None:
     if kind == "revoked":
         p.access.revoke_token(made["id"], by=SYSTEM)
     if kind == "expired":
-        p.clock = ManualClock(p.core.clock.now_ns() + 91 * 86400 * 10**9)
+        late = ManualClock(p.core.clock.now_ns() + 91 * 86400 * 10**9)
+        p.access._core = p.core._replace(clock=late)
     found = ask(serving, "GET", "/api/v1/status", token=token)
     assert (found.status, found.json["code"]) == (
         (403, "SX-API-003") if kind == "other scope" else (401, "SX-API-001")
@@ -118,7 +119,7 @@ def test_a_role_that_may_only_look(serving: Serving) -> None:
         found = ask(serving, "POST", path, token=viewer, body=body)
         assert (found.status, found.json["code"]) == (403, "SX-API-008"), path
     assert ask(serving, "GET", "/api/v1/accounts", token=operator).status == 403
-    who = f"token:viewer of {serving.platform.principal.name}"
+    who = f"token:viewer of {serving.platform.core.authorization.principal.name}"
     assert any(actor == who for actor, _ in serving.refusals.take())
 
 
@@ -248,7 +249,7 @@ def test_every_answer_carries_the_headers(serving: Serving) -> None:
 
 def test_a_flood_is_told_to_slow_down(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, one caller takes the server away from the others."""
-    clock = ManualClock(serving.platform.clock.now_ns())
+    clock = ManualClock(serving.platform.core.clock.now_ns())
     pace = serving.api.authentication._pace
     monkeypatch.setattr(pace, "_clock", clock)
     monkeypatch.setattr(pace, "_per_s", 2.0)
@@ -544,7 +545,7 @@ def test_refusals_stay_few(serving: Serving) -> None:
     viewer = serving.token("viewer")
     for n in range(30):
         assert ask(serving, "POST", f"/api/v1/runs/run_{n}/cancel", token=viewer).status == 403
-    who = f"token:viewer of {serving.platform.principal.name}"
+    who = f"token:viewer of {serving.platform.core.authorization.principal.name}"
     assert serving.refusals.take() == {(who, "operator with api for cancel"): 30}
     for n in range(500):
         serving.refusals.add(f"10.0.0.{n}", f"reason {n}")

@@ -11,7 +11,8 @@ from shop_project import Shop, run
 
 from sextant.app.operations import Operations
 from sextant.app.platform import LocalPlatform
-from sextant.app.port import OPERATIONS, Operation, Platform
+from sextant.app.operations import OPERATIONS, Platform
+from sextant.app.operations.row import Operation
 from sextant.app.remote import connect
 from sextant.kernel.errors import Denied, SextantError, WorldError
 from sextant.authorization.decide import VERBS

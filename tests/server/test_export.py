@@ -1,6 +1,7 @@
 """Rows that are taken out: by the API, by the command, and into notebooks - here and at a server,
 the same."""
 
+from seen import views
 import io
 import json
 from collections.abc import Iterator
@@ -89,7 +90,7 @@ def test_frames(opened: Opened) -> None:
 
 def test_as_of(opened: Opened, serving: Serving) -> None:
     """If this fails, nobody can look again at what a number was made from."""
-    older = serving.platform.views.versions("dev", "orders").items[-1]
+    older = views(serving.platform).versions("dev", "orders").items[-1]
     assert opened.data("orders", as_of=older["version"][:12])["amount"].sum() == 4 * 3.5
     assert opened.data("orders", as_of="2100-01-01")["amount"].sum() == 4 * 21.5
     with pytest.raises(NotFound):

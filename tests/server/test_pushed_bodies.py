@@ -103,7 +103,7 @@ def test_a_request_that_is_not_rows_is_refused(serving: Serving) -> None:
     ):
         answer = ask(serving, "POST", PATH + query, token=token, body=body, **headers)
         assert (answer.status in (400, 422), answer.json["code"]) == (True, code), (body, code)
-    assert not serving.platform.state.read("inbox_waits")
+    assert not serving.platform.core.state.read("inbox_waits")
 
 
 def test_all_bad_rows_are_named_and_none_is_taken(serving: Serving) -> None:
@@ -137,7 +137,7 @@ def test_all_bad_rows_are_named_and_none_is_taken(serving: Serving) -> None:
         there.push("prices", raw)
     there.close()
     assert (caught.value.count, caught.value.rows[1].column) == (46, "colour")
-    assert not serving.platform.state.read("inbox_waits")
+    assert not serving.platform.core.state.read("inbox_waits")
 
 
 _LONG = pa.array(["x" * 1000])

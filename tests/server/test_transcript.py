@@ -14,7 +14,7 @@ from served import Serving, serve
 
 from sextant.app import remote
 from sextant.app.platform import LocalPlatform
-from sextant.app.port import OPERATIONS
+from sextant.app.operations import OPERATIONS
 
 Told = tuple[int, str]
 _OPS = '''

@@ -13,7 +13,7 @@ from remote_writer import HEADERS, TYPE, series
 from served import Serving
 from telemetry_process import Telemetry
 
-from sextant.app.port import MetricFacts
+from sextant.kernel.answers import MetricFacts
 from sextant.formats.telemetry.native import varint
 from sextant.kernel.errors import NotFound
 

@@ -1,6 +1,7 @@
 """What should not be taken: each gets its protocol's own error and a counted reason; nothing is
 lost, nobody let in."""
 
+from seen import views
 from sextant.kernel.nouns import SYSTEM
 from seen import views
 import gzip
@@ -263,7 +264,7 @@ def test_a_name_that_nobody_can_write_is_no_asset(
             == 200
         )
     Observer(coordinator.platform, process.client).step()
-    names = {asset["id"] for asset in coordinator.platform.views.graph()["assets"]}
+    names = {asset["id"] for asset in views(coordinator.platform).graph()["assets"]}
     assert not any(bad in name for name in names for bad in ("\x1b", "\n", "xxxxx", "With"))
 
 
@@ -281,13 +282,14 @@ def test_a_token_that_is_no_good(process: Telemetry, coordinator: Serving, kind:
     text = "" if kind == "none" else text
     clock = p.core.clock
     if kind == "expired":
-        p.clock = ManualClock(clock.now_ns() + 2 * 86_400 * 10**9)
+        late = ManualClock(clock.now_ns() + 2 * 86_400 * 10**9)
+        p.access._core = p.core._replace(clock=late)
     try:
         sent = post_logs(process, text, _log())
         asked = process.post("/?query=SELECT%201", b"", token=text, door=process.sql)
         inside = process.post("/internal/health", b"", token=text, method="GET")
     finally:
-        p.clock = clock
+        p.access._core = p.core
     wanted = 403 if kind == "other scope" else 401
     assert (sent.status, asked.status, inside.status) == (wanted, wanted, 404)
 

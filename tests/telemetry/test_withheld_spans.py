@@ -1,5 +1,6 @@
 """What a span says of an exception is hidden from viewers where it may quote personal columns."""
 
+from sextant.kernel.nouns import SYSTEM
 import json
 from typing import Any
 
@@ -78,7 +79,7 @@ def test_a_viewer_reads_no_text_of_an_exception(guarded: Telemetry) -> None:
 def test_the_operation_hides_the_same(guarded: Telemetry, coordinator: Serving) -> None:
     """If this fails, `sextant traces` shows what SQL withholds."""
     looks = operations(coordinator, guarded)
-    by = msgspec.structs.replace(coordinator.platform.system, name="ann", role="viewer")
+    by = msgspec.structs.replace(SYSTEM, name="ann", role="viewer")
     seen = type(looks)(coordinator.platform, by).trace_facts(_TRACE)
     assert len(seen["rows"]) == len(_SENDERS)
     texts = {one["name"]: json.dumps(one) for one in seen["rows"]}

@@ -10,7 +10,7 @@ import pytest
 from served import INTERNAL, Serving, serve
 from telemetry_process import Telemetry, telemetry
 
-from sextant.app.port import OPERATIONS
+from sextant.app.operations import OPERATIONS
 from sextant.app.remote import API
 from sextant.kernel.limits import HTTP2_BYTES_MAX, HTTP2_FRAMES_MAX
 from sextant.http.http2 import Http2Refusal

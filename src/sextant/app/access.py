@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from sextant.app.port import ROLES
+from sextant.app.operations.row import ROLES
 from sextant.core import Core
 from sextant.kernel.answers import AccountSeen, TokenMade, TokenSeen
 from sextant.kernel.clock import NS, iso

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from sextant.app.port import Progress, RunProgress
+from sextant.app.operations.row import Progress, RunProgress
 from sextant.core import Core
 from sextant.kernel.answers import DataChecked, DataFinding
 from sextant.kernel.errors import Conflict, SextantError

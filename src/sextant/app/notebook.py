@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from sextant.kernel.errors import UsageError
 
 if TYPE_CHECKING:
-    from sextant.app.port import Platform
+    from sextant.app.operations import Platform
 
 Frame = Literal["polars", "pandas", "pyarrow"]
 

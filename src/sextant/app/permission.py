@@ -1,7 +1,7 @@
 """Who may use an operation: role, scope and policy, asked in one place for commands here and
 requests over the network, before anything is done.
 
-What the policy is asked follows from the table of operations (`port.OPERATIONS`). Runs, releases
+What the policy is asked follows from the table of operations (`app/operations`). Runs, releases
 and undos ask for each asset that they reach, once they know which; a push when its body has said
 where it goes.
 """
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, assert_never
 import msgspec
 
 from sextant.app.observed import check_reported
-from sextant.app.port import ROLES, Operation
+from sextant.app.operations.row import ROLES, Operation
 from sextant.core import Core
 from sextant.kernel.errors import Denied
 from sextant.kernel.nouns import Asset, Principal, Signal

@@ -14,7 +14,8 @@ from typing import Any, cast
 
 import msgspec
 
-from sextant.app.port import OPERATIONS, Operation, Platform, RunProgress
+from sextant.app.operations import OPERATIONS, Platform
+from sextant.app.operations.row import Operation, RunProgress
 from sextant.http.client import Client, NoAnswerError
 from sextant.kernel.errors import UsageError, WorldError, from_problem
 

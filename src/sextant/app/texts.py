@@ -5,10 +5,10 @@ stands in the ledger for good."""
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
-from sextant.app.port import OPERATIONS, Platform
+from sextant.app.operations.row import Operation
 from sextant.kernel.errors import UsageError
 from sextant.kernel.limits import (
     CONDITION_CHARS_MAX,
@@ -27,8 +27,6 @@ from sextant.kernel.limits import (
     WITNESS_CHARS_MAX,
 )
 from sextant.kernel.texts import Kind, check_text
-
-T = TypeVar("T")
 
 
 class TextRule(NamedTuple):
@@ -73,9 +71,9 @@ _RULES = {
 
 
 @functools.cache
-def text_rules(operation: str) -> dict[str, TextRule]:
-    """Return the rule of each parameter of an operation that is a text, or several."""
-    hints = typing.get_type_hints(getattr(Platform, operation))
+def text_rules(method: Callable[..., Any]) -> dict[str, TextRule]:
+    """Return the rule of each parameter of a method that is a text, or several."""
+    hints = typing.get_type_hints(method)
     return {
         name: _RULES.get(name, _LINE)
         for name, hint in hints.items()
@@ -83,18 +81,16 @@ def text_rules(operation: str) -> dict[str, TextRule]:
     }
 
 
-def checks_texts(operations: type[T]) -> type[T]:
-    """Let every operation of a class check its texts first: a decorator."""
-    for operation in OPERATIONS:
-        method = getattr(operations, operation.name)
-        setattr(operations, operation.name, _checked(method, operation.name))
-    return operations
+def checks_texts(operations: type, rows: Iterable[Operation]) -> None:
+    """Let every operation of a class check its texts first."""
+    for row in rows:
+        setattr(operations, row.name, _checked(getattr(operations, row.name)))
 
 
-def _checked(method: Callable[..., Any], operation: str) -> Callable[..., Any]:
+def _checked(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def checked(*args: Any, **given: Any) -> Any:
-        rules = text_rules(operation)
+        rules = text_rules(method)
         for name, value in _signature(method).bind(*args, **given).arguments.items():
             if name in rules and value:
                 _check(name, value, rules[name])

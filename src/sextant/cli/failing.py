@@ -10,7 +10,7 @@ from sextant.cli.output import values_table
 from sextant.kernel.errors import NotFound
 
 if TYPE_CHECKING:
-    from sextant.app.port import Platform
+    from sextant.app.operations import Platform
     from sextant.kernel.answers import FailingRows
     from sextant.kernel.nouns import CheckResult
 

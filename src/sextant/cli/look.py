@@ -29,7 +29,7 @@ from sextant.kernel.lengths import human_s
 from sextant.kernel.limits import PAGE_ROWS_MAX
 
 if TYPE_CHECKING:
-    from sextant.app.port import Platform
+    from sextant.app.operations import Platform
     from sextant.kernel.answers import KpiSeen, Status
 
 _ASSETS_NAMED = 20  # in the hint of a command that needs one

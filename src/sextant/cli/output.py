@@ -19,8 +19,8 @@ import click
 from sextant.cli import complete
 
 if TYPE_CHECKING:
+    from sextant.app.operations import Platform
     from sextant.app.platform import LocalPlatform
-    from sextant.app.port import Platform
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 wide = click.option(

@@ -11,7 +11,7 @@ from sextant.cli.output import harmless, say
 from sextant.kernel.lengths import human_s
 
 if TYPE_CHECKING:
-    from sextant.app.port import RunProgress
+    from sextant.app.operations.row import RunProgress
 
 _BAR = 24  # characters of the bar
 _MOVES_S = 0.5  # how often the line at a terminal moves

@@ -11,7 +11,7 @@ from sextant.cli.output import emit, moment, options, platform, say, state, tabl
 from sextant.kernel.errors import BadRows, SextantError, UsageError
 
 if TYPE_CHECKING:
-    from sextant.app.port import Platform
+    from sextant.app.operations import Platform
     from sextant.cli.rows_file import RowsFile
     from sextant.kernel.answers import BatchSeen, Page
 

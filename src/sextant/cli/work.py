@@ -27,8 +27,8 @@ from sextant.kernel.errors import UsageError
 from sextant.kernel.lengths import human_s
 
 if TYPE_CHECKING:
+    from sextant.app.operations import Platform
     from sextant.app.platform import LocalPlatform
-    from sextant.app.port import Platform
     from sextant.kernel.answers import RunReport
     from sextant.kernel.nouns import CheckResult
     from sextant.kinds.dataset.plan import Item, Plan, Request
@@ -288,7 +288,7 @@ def _here(
     force: bool,
 ) -> int:
     """Run again and again in this process: a server has a scheduler of its own."""
-    from sextant.app.operations import request_of
+    from sextant.app.operations.session import request_of
     from sextant.app.watch import watch as keep_watch
 
     if click.get_current_context().find_root().obj["server"]:
@@ -321,7 +321,7 @@ def _here(
 def _each(p: "LocalPlatform", env: str, request: "Request", as_json: bool) -> int:
     import msgspec
 
-    from sextant.app.port import RunProgress
+    from sextant.app.operations.row import RunProgress
     from sextant.app.watch import days_of
 
     worst, total = 0, {"runs": 0, "steps": 0, "rows": 0, "refused": 0}

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from sextant.app.port import OPERATIONS, Operation, Platform
+from sextant.app.operations import OPERATIONS, Platform
+from sextant.app.operations.row import Operation
 from sextant.app.remote import API
 from sextant.http.answers import JSON, PROBLEM
 from sextant.kinds.dataset.bodies import CONTENT_TYPES

@@ -9,9 +9,8 @@ from typing import Any
 import msgspec
 
 from sextant.app.access import Access, Grant
-from sextant.app.operations import Operations
+from sextant.app.operations import Operations, Platform
 from sextant.app.platform import LocalPlatform
-from sextant.app.port import Platform
 from sextant.app.remote import API
 from sextant.http.answers import JSON, Answer, json_answer, problem_answer
 from sextant.http.application import Application

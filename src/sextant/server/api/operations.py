@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 
-from sextant.app.port import OPERATIONS, Operation, Platform
+from sextant.app.operations import OPERATIONS, Platform
+from sextant.app.operations.row import Operation
 from sextant.app.remote import API
 from sextant.formats.values import plain
 from sextant.http.answers import JSON, NDJSON, Answer, problem

@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from sextant.app.port import Operation, Platform
+from sextant.app.operations import Platform
+from sextant.app.operations.row import Operation
 from sextant.app.remote import API
 from sextant.http.request import Request
 from sextant.kernel.errors import NotFound, SextantError, UsageError

@@ -1,0 +1,127 @@
+"""Assets: their rows, versions and differences, business numbers, checks."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sextant.app.operations.row import operation
+from sextant.app.operations.session import Session, page_limit
+from sextant.kernel.answers import FailingRows, KpiSeen, Page, VersionSeen
+from sextant.kernel.limits import PAGE_ROWS
+from sextant.kernel.nouns import CheckResult
+
+
+class AssetOperations(Session):
+    """Assets: their rows, versions and differences, business numbers, checks."""
+
+    @operation("GET", "/assets/{asset}", "viewer", "read")
+    def show(
+        self, asset: str, *, as_of: str = "", limit: int = 10, partition: str = "", env: str = ""
+    ) -> dict[str, Any]:
+        """Return an asset's facts and the first rows of a version: the live one, one named by 4 or
+        more digits, or what was live at a time."""
+        return self._views.show(
+            self._env(env),
+            asset,
+            as_of=as_of,
+            limit=page_limit(limit, least=0),
+            partition=partition,
+        )
+
+    @operation("GET", "/assets/{asset}/count", "viewer", "read")
+    def count(
+        self, asset: str, *, as_of: str = "", partition: str = "", env: str = ""
+    ) -> dict[str, Any]:
+        """Return the number of rows of a version, or of one of its partitions."""
+        return {
+            "asset": self._id(asset),
+            "rows": self._views.count(self._env(env), asset, as_of=as_of, partition=partition),
+        }
+
+    @operation("GET", "/assets/{asset}/rows", "viewer", "read")
+    def rows(
+        self,
+        asset: str,
+        *,
+        form: str = "JSON",
+        as_of: str = "",
+        partition: str = "",
+        columns: Sequence[str] = (),
+        env: str = "",
+    ) -> bytes:
+        """Return the rows of a version of a dataset: JSON, JSONEachRow, CSVWithNames, Arrow,
+        ArrowStream or Parquet.
+
+        Personal columns are left out for whoever comes over the network and is no administrator;
+        Denied when all are.
+        """
+        from sextant.kinds.dataset.export import rows
+
+        role = self._who().role  # "" = works on the project's own folder
+        return rows(
+            self._core,
+            self._env(env),
+            asset,
+            form=form,
+            as_of=as_of,
+            partition=partition,
+            columns=tuple(columns),
+            see=self._views.see,
+            bounded=role != "",
+        )
+
+    @operation("GET", "/assets/{asset}/versions", "viewer", "read")
+    def versions(
+        self, asset: str, *, limit: int = PAGE_ROWS, after: str = "", env: str = ""
+    ) -> Page[VersionSeen]:
+        """Return the versions of an asset: what made them, what they changed, how they stand in
+        `env`."""
+        return self._views.versions(self._env(env), asset, limit=page_limit(limit), after=after)
+
+    @operation("GET", "/diff", "viewer", "read")
+    def diff(self, a: str, *, b: str = "", env: str = "") -> dict[str, Any]:
+        """Return what differs between two states, each `asset`, `asset@version`, `asset@time` or
+        `asset@env:name`: schema, partitions, rows by key."""
+        return self._views.diff(self._env(env), a, b)
+
+    @operation("GET", "/kpis/{name}", "viewer", "read")
+    def kpi(
+        self,
+        name: str,
+        *,
+        by: Sequence[str] = (),
+        grain: str = "",
+        where: str = "",
+        as_of: str = "",
+        env: str = "",
+    ) -> KpiSeen:
+        """Return a business number: over all time, or by dimensions and grain (5m, 15m, 1h, 1d, 1w,
+        1mo, 1q, 1y). Ratios are never averaged."""
+        from sextant.formats.values import plain
+
+        found = self._views.kpi(
+            self._env(env), name, by=tuple(by), grain=grain, where=where, as_of=as_of
+        )
+        rows = [plain(row) for row in found["rows"]]
+        return {**found, "rows": rows, "goal_value": plain(found["goal_value"])}
+
+    @operation("GET", "/checks", "viewer", "read")
+    def checks(
+        self, *, asset: str = "", failed: bool = False, limit: int = PAGE_ROWS, after: str = ""
+    ) -> Page[dict[str, Any]]:
+        """Return results of checks: of all assets or of one, all or only those that failed."""
+        return self._views.checks(
+            asset=self._id(asset), failed=failed, limit=page_limit(limit), after=after
+        )
+
+    @operation("POST", "/assets/{asset}/checks", "operator", "check", "plan")
+    def check(self, asset: str, *, env: str = "") -> list[CheckResult]:
+        """Run all checks of an asset on what is live."""
+        found = self._p.runs.check(self._env(env), self._core.assets.find(asset), by=self._who())
+        return [self._views.see.check(one) for one in found]
+
+    @operation("GET", "/assets/{asset}/failing-rows", "viewer", "read")
+    def failing_rows(self, asset: str, sample: str) -> FailingRows:
+        """Return the rows that a check kept as evidence, with personal columns masked: the first
+        20. `sample` is that of the check's result. NotFound, also where the principal does not see
+        what checks of the asset found."""
+        return self._views.failing_rows(self._id(asset), sample)

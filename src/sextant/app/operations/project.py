@@ -1,0 +1,110 @@
+"""The project as a whole: what it is, how it stands, what would run."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sextant.app.operations.row import operation
+from sextant.app.operations.session import Session
+from sextant.kernel.answers import EnvironmentSeen, GraphSeen, Project, Status, Why
+from sextant.kinds.dataset.plan import Plan
+
+
+class ProjectOperations(Session):
+    """The project as a whole: what it is, how it stands, what would run."""
+
+    @operation("GET", "/project", "viewer", "read")
+    def project(self) -> Project:
+        """Return what the project is, and its mistake if its newest state cannot be loaded."""
+        core = self._core
+        manifest = (
+            core.project.load()
+        )  # whoever asks first wants to know of an edit that is broken, or mended
+        problem = core.project.problem
+        return {
+            "project": manifest.project,
+            "tz": manifest.tz,
+            "owner": manifest.owner,
+            "environment": core.project.config.environment or manifest.environments[0],
+            "environments": [str(e["name"]) for e in self._views.envs()],
+            "assets": len(manifest.assets),
+            "teams": {t.name: list(t.members) for t in manifest.teams},
+            "problem": problem.message if problem else "",
+            "problem_lines": problem.lines() if problem else [],
+            "version": _version(),
+        }
+
+    @operation("GET", "/status", "viewer", "read")
+    def status(self, *, assets: Sequence[str] = (), env: str = "") -> Status:
+        """Return what is live, stale, held and waiting in an environment, and what needs a
+        person; of the selected assets, or of all."""
+        return self._views.status(self._env(env), self._core.assets.select(assets))
+
+    @operation("GET", "/plan", "viewer", "read")
+    def plan(
+        self,
+        *,
+        assets: Sequence[str] = (),
+        partition: str = "",
+        stale: bool = False,
+        only: bool = False,
+        env: str = "",
+    ) -> Plan:
+        """Return what would run, why, and what it will cost. Changes nothing.
+
+        assets     what is selected: `orders`, `+orders`, `tag:daily` ...; none = all
+        partition  one key, or a range `A..B`
+        only       without what reads the selected assets
+        """
+        request = self._request(assets, partition, stale=stale, downstream=not only)
+        return self._p.runs.plans.checked_plan(self._env(env), request)
+
+    @operation("GET", "/graph", "viewer", "read")
+    def graph(self, *, assets: Sequence[str] = ()) -> GraphSeen:
+        """Return assets and the edges between them: all, or those that are selected (`+orders`:
+        what `orders` is made of; `orders+`: what is made of it)."""
+        return self._views.graph(self._core.assets.select(assets))
+
+    @operation("GET", "/why/{subject}", "viewer", "read")
+    def why(self, subject: str, *, env: str = "") -> Why:
+        """Return the reason in words, then what changed upstream of an asset, newest first, or the
+        chain of events that caused a run, release, signal, incident or event."""
+        from sextant.app.why import why
+
+        return why(self._core, self._views, self._env(env), subject)
+
+    @operation("GET", "/environments/{a}/diff/{b}", "viewer", "read")
+    def environment_diff(self, a: str, b: str) -> dict[str, Any]:
+        """Return what differs between two environments: code, versions, partitions, rows, KPIs."""
+        return self._views.env_diff(a, b)
+
+    @operation("GET", "/environments", "viewer", "read")
+    def environments(self) -> list[EnvironmentSeen]:
+        """Return environments and what they fall through to."""
+        self._core.project.manifest()
+        return self._views.envs()
+
+    @operation("POST", "/environments", "operator", "env", "env")
+    def create_environment(self, name: str, parent: str) -> dict[str, Any]:
+        """Create an environment that sees everything of `parent` until it has versions of its own.
+        Copies nothing."""
+        from sextant.app import environments
+
+        environments.create(self._core, name, parent, by=self._who())
+        return {"name": name, "parent": parent}
+
+    @operation("DELETE", "/environments/{name}", "operator", "env", "env")
+    def drop_environment(self, name: str) -> dict[str, Any]:
+        """Drop an environment; its versions lose their pointer and expire with the others."""
+        from sextant.app import environments
+
+        environments.drop(self._core, self._p.runs, name, by=self._who())
+        return {"name": name, "dropped": True}
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("sextant-ops")
+    except PackageNotFoundError:
+        return "source"

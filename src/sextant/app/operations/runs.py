@@ -1,0 +1,99 @@
+"""Runs: what made them, what they did, how they are started and stopped."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sextant.app.operations.row import Progress, operation
+from sextant.app.operations.session import Follower, Session, page_limit, waiting
+from sextant.kernel.answers import Page, Printed, RunReport
+from sextant.kernel.errors import NotFound, UsageError
+from sextant.kernel.limits import PAGE_ROWS
+
+_OWN_TRIGGERS = ("schedule", "undo")  # what becomes of a run follows from these
+
+
+class RunOperations(Session):
+    """Runs: what made them, what they did, how they are started and stopped."""
+
+    @operation("GET", "/runs", "viewer", "read")
+    def runs(
+        self, *, state: str = "", limit: int = PAGE_ROWS, after: str = "", env: str = ""
+    ) -> Page[dict[str, Any]]:
+        """Return runs; `env=""` means of all environments."""
+        return self._views.runs(
+            env=self._every(env), state=state, limit=page_limit(limit), after=after
+        )
+
+    @operation("POST", "/runs", "operator", "run", "plan")
+    def run(
+        self,
+        *,
+        assets: Sequence[str] = (),
+        partition: str = "",
+        stale: bool = False,
+        force: bool = False,
+        only: bool = False,
+        trigger: str = "manual",
+        break_glass: str = "",
+        env: str = "",
+        progress: Progress | None = None,
+    ) -> RunReport:
+        """Make what is missing or has changed inputs, check it, publish it. A crashed run is taken
+        up first. `assets` and `only` as for `plan`."""
+        if trigger in _OWN_TRIGGERS:
+            raise UsageError(
+                "SX-RUN-010",
+                f"`{trigger}` is what Sextant itself starts a run for",
+                hint="leave it out, or say it in another word",
+            )
+        request = self._request(assets, partition, stale=stale, force=force, downstream=not only)
+        follower = Follower(progress)
+        report = self._p.runs.run(
+            self._env(env),
+            request,
+            by=self._who(),
+            trigger=trigger,
+            on_start=follower.started,
+            progress=follower.ended,
+            break_glass=break_glass,
+            waits=waiting(progress),
+            check_columns=True,
+        )
+        return self._views.see.report(report)
+
+    @operation("GET", "/runs/{run}", "viewer", "read")
+    def run_facts(self, run: str) -> dict[str, Any]:
+        """Return a run with its steps, attempts, resources and checks."""
+        return self._views.run(run)
+
+    @operation("POST", "/runs/{run}/cancel", "operator", "run", "run")
+    def cancel(self, run: str) -> dict[str, Any]:
+        """Stop a run that this process or server works on. What it has made is used by the next
+        one."""
+        from sextant.engine.leases import worker_of
+
+        if run not in {row[0] for row in self._core.state.read("runs_open")}:
+            raise NotFound(
+                "SX-RUN-006", f"run `{run}` is not running", hint="`sextant runs` lists them"
+            )
+        elsewhere = worker_of(self._core.state, run)
+        if elsewhere:
+            raise UsageError(
+                "SX-RUN-007",
+                f"run `{run}` is worked on by {elsewhere}",
+                hint="Ctrl-C there stops it; a server's runs are cancelled with --server URL",
+            )
+        self._p.runs.execution.cancelled.add(run)
+        return {"run": run, "cancelling": True}
+
+    @operation("GET", "/log", "viewer", "read")
+    def log(self, *, run: str = "", step: str = "") -> list[Printed]:
+        """Return what the steps of a run printed; `run=""` means the newest."""
+        if not run:
+            newest = self._views.runs(limit=1).items
+            run = newest[0]["id"] if newest else ""
+        elif not self._core.state.read("run_get", (run,)):
+            raise NotFound(
+                "SX-RUN-003", f"there is no run `{run}`", hint="`sextant runs` lists them"
+            )
+        return self._views.log(run, step) if run else []

@@ -1,0 +1,163 @@
+"""What the operations of all nouns share: who asks, of which environment, and what he may see."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sextant.app.operations.row import Operation, Progress, RunProgress
+from sextant.kernel.errors import NotFound, UsageError
+from sextant.kernel.limits import PAGE_ROWS_MAX, RUNNING_SHOWN_MAX
+from sextant.kernel.nouns import Principal
+
+if TYPE_CHECKING:
+    from sextant.app.platform import LocalPlatform
+    from sextant.app.views import Views
+    from sextant.core import Core
+    from sextant.engine.execute import Done, Task
+    from sextant.kinds.dataset.plan import Request
+
+
+class Session:
+    """One principal at one platform. Closing it leaves the platform open: that belongs to whoever
+    opened it."""
+
+    def __init__(
+        self,
+        platform: "LocalPlatform",
+        by: Principal | None = None,
+        *,
+        refused: Callable[[str], None] | None = None,
+    ) -> None:
+        """refused  is told why a role or scope did not reach"""
+        self._p, self._core = platform, platform.core
+        self._by = by
+        self._refused = refused
+
+    def _permit(self, operation: Operation, given: Mapping[str, Any]) -> None:
+        """Raise Denied unless the principal may use an operation with these arguments."""
+        from sextant.app import permission
+
+        why = permission.refusal(operation, self._by or self._core.authorization.principal)
+        if why is not None:
+            if self._refused is not None:
+                self._refused(f"{operation.role} with {operation.scope} for {operation.name}")
+            raise why
+        if operation.verb != "read":
+            env = self._env(str(given.get("env", ""))) if operation.of else ""
+            permission.ask(self._core, self._p.runs.inbox, operation, self._who(), given, env)
+
+    @functools.cached_property
+    def _views(self) -> "Views":
+        from sextant.app.views import Views
+        from sextant.app.visibility import Visibility
+
+        personal = self._p.runs.personal
+        see = Visibility(personal, sees_personal=self._who().is_administrator)
+        return Views(self._core, self._p.runs, see)
+
+    def _who(self) -> Principal:
+        return self._core.authorization.who(self._by)
+
+    def _env(self, env: str) -> str:
+        """Return the environment asked for, or the project's default. NotFound."""
+        name = (
+            env
+            or self._core.project.config.environment
+            or self._core.project.manifest().environments[0]
+        )
+        self._core.project.manifest()
+        self._core.project.check_environment(name)
+        return name
+
+    def _every(self, env: str) -> str:
+        if env:
+            self._core.project.check_environment(env)
+        return env
+
+    def _id(self, asset: str) -> str:
+        return self._core.assets.find(asset).id if asset else ""
+
+    def _request(self, assets: Sequence[str], partition: str, **more: Any) -> "Request":
+        self._core.project.load_sound()  # a server has been up for long: the files may be newer
+        return request_of(self._core, assets, partition, **more)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def request_of(core: "Core", assets: Sequence[str], partition: str, **more: Any) -> "Request":
+    """Return what a person asks for. NotFound where the selection has nothing that is made here."""
+    from sextant.kinds.dataset.plan import Request, check_range
+
+    chosen = core.assets.select(assets)
+    made = tuple(id_ for id_ in chosen if core.project.manifest().asset(id_) is not None)
+    if assets and not made:
+        raise NotFound(
+            "SX-PLAN-008",
+            f"nothing of {', '.join(chosen)} is made by this project",
+            hint="observed assets are changed by other tools: `sextant why ASSET` shows them",
+        )
+    request = Request(assets=made, partitions=span(partition), **more)
+    check_range(core.project.manifest(), request)
+    return request
+
+
+def span(text: str) -> tuple[str, str] | None:
+    """Return the first and last key of `A..B`, or of one partition. UsageError."""
+    if not text:
+        return None
+    first, dots, last = text.partition("..")
+    if not first or (dots and not last):
+        raise UsageError(
+            "SX-CLI-001",
+            f"`{text}` is not a range of partitions",
+            hint="write 2013-02-01..2013-02-28, or one partition",
+        )
+    return first, last or first
+
+
+def page_limit(limit: int, *, least: int = 1) -> int:
+    if not least <= limit <= PAGE_ROWS_MAX:
+        raise UsageError(
+            "SX-PAGE-002",
+            f"limit must be between {least:,} and {PAGE_ROWS_MAX:,}, not {limit:,}",
+            hint="ask for the rest with `after`",
+        )
+    return limit
+
+
+class Follower:
+    """Counts the steps of a run for whoever follows it. Called by the run's own thread."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._ended = self._total = self._rows = 0
+        self._running: dict[str, None] = {}
+
+    def started(self, task: "Task", total: int) -> None:
+        self._total = total
+        self._running[task.id] = None
+        self._tell(task)
+
+    def ended(self, task: "Task", done: "Done") -> None:
+        self._running.pop(task.id, None)
+        self._ended += 1
+        self._rows += done.rows
+        self._tell(task)
+
+    def _tell(self, task: "Task") -> None:
+        if self._progress is not None:
+            self._progress(
+                RunProgress(
+                    step=task.id,
+                    ended=self._ended,
+                    total=max(self._total, self._ended),
+                    rows=self._rows,
+                    running=tuple(self._running)[:RUNNING_SHOWN_MAX],
+                )
+            )
+
+
+def waiting(progress: Progress | None) -> Callable[[str], None]:
+    """Return what is told whom a run waits for: a person's commands always wait in line."""
+    return lambda text: progress(RunProgress(waits=text)) if progress is not None else None
