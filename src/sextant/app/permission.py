@@ -16,7 +16,7 @@ from sextant.app.operations.row import ROLES, Operation
 from sextant.core import Core
 from sextant.kernel.errors import Denied
 from sextant.kernel.nouns import Asset, Principal, Signal
-from sextant.kinds.dataset.inbox import Inbox
+from sextant.kinds.dataset.inbox import Inbox, stream_of
 from sextant.ledger.log import Entry, entries
 from sextant.ledger.projections import RunChanged
 from sextant.release.releases import get_release
@@ -78,7 +78,7 @@ def _questions(
         case "asset":
             yield Question(verb, core.assets.find(given["asset"]), env)
         case "batch":
-            stream = core.assets.stream(given["dataset"])
+            stream = stream_of(core, given["dataset"])
             found = inbox.batch(stream, given["batch"], given.get("sender", ""), by)
             is_own = found is None or core.authorization.is_own(by, found.by)
             for (

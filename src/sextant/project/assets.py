@@ -47,10 +47,6 @@ class Assets:
             else "`sextant graph` lists the assets",
         )
 
-    def stream(self, name: str) -> Asset:
-        """Return a dataset by its name alone, or by its id. NotFound."""
-        return self.find(name if ":" in name else f"dataset:{name}")
-
     def known(self, id_: str) -> Asset | None:
         """Return an asset by its id: as the project declares it, else as it was last seen; None
         when there never was one."""

@@ -34,9 +34,9 @@ class PushedOperations(Session):
                       other rows of that name are a Conflict; "" = every call is new
         """
         from sextant.kinds.dataset import bodies
-        from sextant.kinds.dataset.inbox import columns_of
+        from sextant.kinds.dataset.inbox import columns_of, stream_of
 
-        asset = self._core.assets.stream(dataset)
+        asset = stream_of(self._core, dataset)
         columns_of(asset)
         body = bodies.opened(rows, content_type, batch=batch, env=env)
         check_text("line", "batch", body.batch, NAME_CHARS_MAX)  # the body may name it
@@ -51,8 +51,10 @@ class PushedOperations(Session):
     ) -> Page[BatchSeen]:
         """Return the pushed batches that are not part of a dataset yet: those that wait to be
         published, and those that were refused with the reason."""
+        from sextant.kinds.dataset.inbox import stream_of
+
         return self._views.batches(
-            self._core.assets.stream(dataset), refused=refused, limit=page_limit(limit), after=after
+            stream_of(self._core, dataset), refused=refused, limit=page_limit(limit), after=after
         )
 
     @operation("POST", "/datasets/{dataset}/batches/drop", "operator", "drop", "batch")
@@ -68,6 +70,8 @@ class PushedOperations(Session):
         """Give up a pushed batch that waits or was refused: its rows are gone, its name is free
         again. `sender`: who pushed it, such as `token:shop`; "" = oneself, or the only one with a
         batch of that name."""
+        from sextant.kinds.dataset.inbox import stream_of
+
         return self._p.runs.inbox.drop(
-            self._core.assets.stream(dataset), batch, reason=reason, sender=sender, by=self._who()
+            stream_of(self._core, dataset), batch, reason=reason, sender=sender, by=self._who()
         )

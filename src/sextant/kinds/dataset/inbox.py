@@ -676,6 +676,11 @@ class Inbox:
         return [*events, raised]
 
 
+def stream_of(core: Core, name: str) -> Asset:
+    """Return the dataset that rows are pushed to, by its name alone or by its id. NotFound."""
+    return core.assets.find(name if ":" in name else f"dataset:{name}")
+
+
 class _Refusals:
     """What a write changes about refused batches: who joins them, who leaves them."""
 
