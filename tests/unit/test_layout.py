@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,3 +61,34 @@ def test_no_object_knows_everything() -> None:
         for name, most in LINES_MAX.items()
         if (lines := (SOURCE / name).read_text(encoding="utf-8").count("\n")) > most
     } == {}
+
+
+_RUN = """
+import sys
+from pathlib import Path
+from sextant.app.operations import Operations
+from sextant.app.platform import LocalPlatform
+
+with LocalPlatform.open(Path(sys.argv[1])) as p:
+    assert Operations(p).run().state == "finished"
+heavy = ("polars", "duckdb", "chdb", "sextant.kinds.dataset.worker")
+print([name for name in heavy if name in sys.modules])
+"""
+
+
+def test_a_coordinator_loads_no_engine_of_rows(tmp_path: Path) -> None:
+    """If this fails, what only workers need stays in the memory of a server."""
+    (tmp_path / "sextant.toml").write_text('module = "ops"\n')
+    (tmp_path / "ops.py").write_text(
+        "import polars as pl\n"
+        "import sextant as sx\n"
+        "sx.project('shop')\n"
+        "@sx.dataset(key='id', checks=[sx.not_null('n')])\n"
+        "def numbers():\n"
+        "    return pl.DataFrame({'id': [1, 2], 'n': [2, 4]})\n"
+        "sx.kpi('total', of=numbers, measure='sum(n)', grain='')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", _RUN, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
