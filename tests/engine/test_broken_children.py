@@ -89,7 +89,7 @@ def test_a_release_by_hand_that_breaks_a_child_is_noticed(shop, running, codes) 
 def test_what_only_adds_rows_looks_at_nobody(shop, running, codes, monkeypatch) -> None:
     """Every append would read all children."""
     with shop.open() as p:
-        monkeypatch.setattr(p.runs, "_check_live", lambda *_a, **_k: pytest.fail("looked"))
+        monkeypatch.setattr(p.runs.checks, "_check_live", lambda *_a, **_k: pytest.fail("looked"))
         running(p)
 
 
@@ -103,7 +103,7 @@ def test_a_check_that_cannot_run_is_said_and_ends_the_run(
         def fails(*_a: object, **_k: object) -> None:
             raise StepFailed("SX-STEP-011", "no worker")
 
-        monkeypatch.setattr(p.runs, "_check_live", fails)
+        monkeypatch.setattr(p.runs.checks, "_check_live", fails)
         codes.write_text("south")
         report = running(p, "dev", "dataset:shops", force=True)
         assert "could not be checked: no worker" in report.broken[0].message

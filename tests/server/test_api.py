@@ -127,10 +127,8 @@ def test_ownership_decides_for_operators(serving: Serving) -> None:
     """If this fails, an operator of one team releases what another team owns."""
     stranger = serving.token("operator", name="web-ci", teams=("web",))
     owner = serving.token("operator", name="ops-ci", teams=("ops",))
-    assert (
-        ask(serving, "POST", "/api/v1/runs", token=owner, body={"assets": ["orders"]}).json["state"]
-        == "finished"
-    )
+    report = ask(serving, "POST", "/api/v1/runs", token=owner, body={"assets": ["orders"]}).json
+    assert report["state"] == "finished", report
     found = ask(serving, "POST", "/api/v1/assets/orders/rollbacks", token=stranger, body={})
     assert found.status == 403, found.body
 

@@ -100,7 +100,7 @@ def test_people_and_programs_see_todays_shape(
     old: LocalPlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The command line, the HTTP API, its live stream and `why` would show an old shape."""
-    monkeypatch.chdir(old.root)
+    monkeypatch.chdir(old.core.project.root)
     done = CliRunner().invoke(cli, ["ledger", "show", "sig_old", "--json"])
     assert json.loads(done.stdout)[0]["data"]["message"] == TEXT
     done = CliRunner().invoke(cli, ["why", "sig_old", "--json"])
@@ -118,5 +118,5 @@ def test_an_old_event_can_be_erased(old: LocalPlatform) -> None:
     assert Operations(old).signals().items == []
     assert Operations(old).verify()["findings"] == []
     assert not any(
-        TEXT.encode() in path.read_bytes() for path in Path(old.folder).glob("state.db*")
+        TEXT.encode() in path.read_bytes() for path in Path(old.core.project.folder).glob("state.db*")
     )

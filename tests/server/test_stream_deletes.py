@@ -131,7 +131,7 @@ def test_pushes_moves_and_deletions_leave_what_a_dict_holds(
             for step in steps:
                 if isinstance(step, str):
                     one = p if step == "fold" else q
-                    one.inbox.fold(one.manifest(), one.system)
+                    one.runs.inbox.fold(one.core.project.manifest(), SYSTEM)
                     continue
                 pushed: list[dict[str, Any]] = []
                 for kind, id_, day, price in step:

@@ -266,7 +266,7 @@ def test_all_partitions_together_are_the_last_row_of_each_key(
             for kind, rows in steps:
                 if kind != "push":
                     one = p if kind == "fold" else q
-                    one.inbox.fold(one.manifest(), one.system)
+                    one.runs.inbox.fold(one.core.project.manifest(), SYSTEM)
                     continue
                 pushed = []
                 for id_, day, price in rows:
