@@ -103,7 +103,7 @@ def measure(p: LocalPlatform, clock: AheadClock, there: int, seconds: float, eve
     versions = len(ops.versions("sales", limit=10_000).items)
     scheduler = threading.Thread(
         target=watch,
-        args=(p, "dev", Request()),
+        args=(p.runs, "dev", Request()),
         kwargs={"say": print, "tell": lambda _report: None},
     )
     scheduler.start()

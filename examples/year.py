@@ -12,8 +12,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from seen import views
-
 EXAMPLE = Path(__file__).resolve().parent / "flights"
 FIRST, LAST = "2013-01-01", "2013-12-31"
 
@@ -54,7 +52,9 @@ class Story:
     """The chapters, told on one platform."""
 
     def __init__(self, p: Any) -> None:
-        self.p = p
+        from sextant.app.operations import Operations
+
+        self.p, self.ops = p, Operations(p)
         self.env = "dev"
         self.me = p.core.authorization.who()
 
@@ -69,7 +69,7 @@ class Story:
         chapter("The year arrives" + (", one day at a time" if daily else " in one backfill"))
         started = time.monotonic()
         runs, refused, warned = [], [], []
-        days = days_of(self.p, request) if daily else [None]
+        days = days_of(self.p.core, request) if daily else [None]
         for n, day in enumerate(days):
             report = self.p.runs.run(
                 self.env,
@@ -102,7 +102,7 @@ class Story:
         months = {
             name: {
                 str(row["bucket"])[:7]: row["value"]
-                for row in views(self.p).kpi(self.env, name, grain="1mo")["rows"]
+                for row in self.ops.kpi(name, env=self.env, grain="1mo")["rows"]
             }
             for name in ("on_time_rate", "cancellation_rate", "mean_delay")
         }
@@ -112,14 +112,14 @@ class Story:
                 f"  {month}  {on_time:8.1%}  {months['cancellation_rate'][month]:10.1%}  "
                 f"{months['mean_delay'][month]:8.1f} min"
             )
-        days = views(self.p).kpi(self.env, "on_time_rate", grain="1d")["rows"]
+        days = self.ops.kpi("on_time_rate", env=self.env, grain="1d")["rows"]
         cancelled = {
             str(row["bucket"])[:10]: row["value"]
-            for row in views(self.p).kpi(self.env, "cancellation_rate", grain="1d")["rows"]
+            for row in self.ops.kpi("cancellation_rate", env=self.env, grain="1d")["rows"]
         }
         delay = {
             str(row["bucket"])[:10]: row["value"]
-            for row in views(self.p).kpi(self.env, "mean_delay", grain="1d")["rows"]
+            for row in self.ops.kpi("mean_delay", env=self.env, grain="1d")["rows"]
         }
         print("\n  the five worst days by share on time; 2013-02-08 and 2013-02-09 are a blizzard")
         for row in sorted(days, key=lambda row: float(row["value"]))[:5]:
@@ -239,7 +239,7 @@ class Story:
     def on_time(self, day: str) -> float:
         return next(
             float(row["value"])
-            for row in views(self.p).kpi(self.env, "on_time_rate", grain="1d")["rows"]
+            for row in self.ops.kpi("on_time_rate", env=self.env, grain="1d")["rows"]
             if str(row["bucket"])[:10] == day
         )
 

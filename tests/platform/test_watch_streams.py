@@ -143,10 +143,10 @@ def test_a_watch_wakes_when_the_pause_ends(p: Any) -> None:
             push(p)
             return  # woken by the push
         if len(seen) == 3:
-            p.interrupts._interrupted.set()
+            p.runs.interrupts._interrupted.set()
         p.core.clock.wait(seconds)
 
-    p.pause = pause
+    p.runs.interrupts.pause = pause
     assert watch(p.runs, "dev", Request(), say=lambda _text: None, tell=lambda _report: None) == 0
     assert seen[0] == (limits.PUBLISH_EVERY_S_MIN, 1)
     assert seen[1] == (limits.PUBLISH_EVERY_S_MIN, 1)
