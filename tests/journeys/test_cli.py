@@ -409,7 +409,7 @@ def test_a_run_for_each_day_that_is_interrupted_says_how_far_it_came(
     sx: Sx, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If this fails, Ctrl-C in a year of runs leaves nobody knowing what was done."""
-    from sextant.app.platform import LocalPlatform
+    from sextant.app.interrupts import Interrupts
 
     monkeypatch.setattr(Interrupts, "interrupted", lambda _p: True)
     code, out, _ = sx("run", "--each", "--partition", "2026-01-02..2026-01-03", "--json")

@@ -288,7 +288,7 @@ def test_many_mistakes_are_counted_and_the_first_are_listed(shop, write, monkeyp
     """A renamed column may be named a thousand times."""
     import sextant.app.runs as runs
 
-    monkeypatch.setattr(runs, "COLUMN_MISTAKES_SHOWN_MAX", 2)
+    monkeypatch.setattr(plans, "COLUMN_MISTAKES_SHOWN_MAX", 2)
     write()
     with shop.open() as p:
         p.runs.run("dev", Request(), by=p.core.authorization.who())

@@ -185,8 +185,8 @@ def test_a_rollback_of_what_the_other_run_changed_is_a_conflict(shop, bad, pool)
         with pytest.raises(Conflict, match="later releases changed the same"):
             undo.report.result(LONG_S)
     assert amounts(bad) == [1, 5, 1, 1]
-    assert bad.state.read("withdrawn", ("dev",)) == []
-    assert bad.state.read("runs_open") == []
+    assert bad.core.state.read("withdrawn", ("dev",)) == []
+    assert bad.core.state.read("runs_open") == []
 
 
 # ---------------------------------------------------------------- as commands
@@ -297,7 +297,7 @@ def test_a_rollback_as_a_command_changes_nothing_in_a_conflict(
     assert code == 2
     assert any("later releases changed the same" in line for line in rest), rest
     assert amounts(bad) == [1, 5, 1, 1]
-    assert bad.state.read("withdrawn", ("dev",)) == []
+    assert bad.core.state.read("withdrawn", ("dev",)) == []
 
 
 def test_a_rollback_publishes_nothing_of_a_killed_run(shop, bad, command, tmp_path_factory) -> None:
@@ -315,13 +315,13 @@ def test_a_rollback_publishes_nothing_of_a_killed_run(shop, bad, command, tmp_pa
     dead.kill()
     (gate / "open").touch()
     bad.core.project.load()
-    (run,) = [row[0] for row in bad.state.read("runs_open")]
-    assert bad.state.read("history_of", (run,)), "it had made the third day"
+    (run,) = [row[0] for row in bad.core.state.read("runs_open")]
+    assert bad.core.state.read("history_of", (run,)), "it had made the third day"
     undone = Operations(bad).rollback("orders")
     assert set(undone.published) == {"dataset:orders"}
     assert amounts(bad) == [1, 1, 1, 1]
     assert bad.versions.live_version("dev", "dataset:slow") == ""
-    assert [row[0] for row in bad.state.read("runs_open")] == [run], "it is left as it is"
+    assert [row[0] for row in bad.core.state.read("runs_open")] == [run], "it is left as it is"
 
 
 def seen(path: Path, command: Command) -> None:

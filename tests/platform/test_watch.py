@@ -122,7 +122,7 @@ def test_what_failed_is_not_tried_again_before_something_changed(tmp_path: Path)
                 p.interrupts._interrupted.set()
             p.core.clock.wait(seconds)
 
-        p.pause = pause  # type: ignore[method-assign]
+        p.runs.interrupts.pause = pause  # type: ignore[method-assign]
         assert watch(p.runs, "dev", Request(), say=lambda _text: None, tell=reports.append) == 0
         assert [report.state for report in reports] == ["failed", "failed"], (
             "with the cron, once with the new inputs, then never"
@@ -185,7 +185,7 @@ def test_what_somebody_else_writes_is_tried_again_and_not_all_the_time(tmp_path:
                 p.interrupts._interrupted.set()
             p.core.clock.wait(seconds)
 
-        p.pause = pause  # type: ignore[method-assign]
+        p.runs.interrupts.pause = pause  # type: ignore[method-assign]
         assert watch(p.runs, "dev", Request(), say=said.append, tell=reports.append) == 0
         assert [report.state for report in reports] == ["finished"]
         assert len(said) == 3, "once for each try"

@@ -118,5 +118,6 @@ def test_an_old_event_can_be_erased(old: LocalPlatform) -> None:
     assert Operations(old).signals().items == []
     assert Operations(old).verify()["findings"] == []
     assert not any(
-        TEXT.encode() in path.read_bytes() for path in Path(old.core.project.folder).glob("state.db*")
+        TEXT.encode() in path.read_bytes()
+        for path in Path(old.core.project.folder).glob("state.db*")
     )

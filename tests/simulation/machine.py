@@ -1007,9 +1007,9 @@ class World:
                     empty.inbox.take(
                         empty.asset("dataset:returned"),
                         bodies.opened(rows, "", batch="", env=""),
-                        by=empty.who(),
+                        by=empty.core.authorization.who(),
                     )
-            empty.runs.run("dev", Request(), by=empty.who())
+            empty.runs.run("dev", Request(), by=empty.core.authorization.who())
             for name in DERIVED:
                 here, there = self._parts(p, env, name), self._parts(empty, "dev", name)
                 if {k: v.digest for k, v in here.items()} != {
