@@ -286,7 +286,7 @@ def test_sql_that_is_not_understood_is_said(shop, write, monkeypatch):
 
 def test_many_mistakes_are_counted_and_the_first_are_listed(shop, write, monkeypatch):
     """A renamed column may be named a thousand times."""
-    import sextant.app.runs as runs
+    from sextant.app import plans
 
     monkeypatch.setattr(plans, "COLUMN_MISTAKES_SHOWN_MAX", 2)
     write()

@@ -320,7 +320,7 @@ def test_a_rollback_publishes_nothing_of_a_killed_run(shop, bad, command, tmp_pa
     undone = Operations(bad).rollback("orders")
     assert set(undone.published) == {"dataset:orders"}
     assert amounts(bad) == [1, 1, 1, 1]
-    assert bad.versions.live_version("dev", "dataset:slow") == ""
+    assert bad.core.versions.live_version("dev", "dataset:slow") == ""
     assert [row[0] for row in bad.core.state.read("runs_open")] == [run], "it is left as it is"
 
 

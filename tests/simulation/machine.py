@@ -1004,8 +1004,8 @@ class World:
             for day, pushed in self._live_rows(p, env, "returned").items():
                 rows = [{"id": i, "at": f"{day}T08:00:00Z", "price": n} for i, n in pushed]
                 if rows:
-                    empty.inbox.take(
-                        empty.asset("dataset:returned"),
+                    empty.runs.inbox.take(
+                        empty.core.assets.find("dataset:returned"),
                         bodies.opened(rows, "", batch="", env=""),
                         by=empty.core.authorization.who(),
                     )
