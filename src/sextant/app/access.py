@@ -6,7 +6,6 @@ event of the ledger, without secrets.
 """
 
 import hashlib
-import hmac
 import re
 import secrets
 from collections.abc import Sequence
@@ -578,11 +577,6 @@ class Access:
 
     def _tell(self, event: Event) -> None:
         self._core.state.commit(Write((), (event,)))
-
-
-def same(one: str, other: str) -> bool:
-    """Compare two secrets in a time that does not tell where they differ."""
-    return hmac.compare_digest(one.encode(), other.encode())
 
 
 def _hash(text: str) -> bytes:

@@ -22,20 +22,6 @@ from sextant.app.operations.telemetry import TelemetryOperations
 from sextant.app.operations.upkeep import UpkeepOperations
 from sextant.app.texts import checks_texts
 
-_NOUNS = (
-    ProjectOperations,
-    AssetOperations,
-    RunOperations,
-    ReleaseOperations,
-    SignalOperations,
-    PushedOperations,
-    LedgerOperations,
-    TelemetryOperations,
-    PeopleOperations,
-    UpkeepOperations,
-)
-OPERATIONS = rows_of(*_NOUNS)
-
 
 class Operations(
     ProjectOperations,
@@ -52,6 +38,7 @@ class Operations(
     """What one principal may see and do. Each operation is permitted before it does anything."""
 
 
+OPERATIONS = rows_of(*Operations.__bases__)  # in the order of the nouns
 Platform = Operations  # what a server offers has the same methods
 
 
