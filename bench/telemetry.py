@@ -1,4 +1,4 @@
-"""The telemetry store through its doors, beside VictoriaMetrics and Prometheus: `python
+"""The telemetry store through its endpoints, beside VictoriaMetrics and Prometheus: `python
 bench/telemetry.py [--only ingest|logs|bytes|queries]`.
 
 A real telemetry process, started as the supervisor starts it, and real HTTP on this machine. Where
@@ -387,7 +387,7 @@ def compact(process: Telemetry, series: int, steps: int) -> None:
 
 
 def asked(process: Telemetry, link: Link, sql: str, repeat: int) -> tuple[list[float], list[float]]:
-    """Return milliseconds over HTTP at the SQL door, and of the same question put to the store
+    """Return milliseconds over HTTP at the SQL endpoint, and of the same question put to the store
     itself, through the inner door."""
     door, inner = [], []
     host = urllib.parse.urlsplit(process.sql).netloc

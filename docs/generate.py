@@ -62,7 +62,7 @@ AREAS = {
     "RUN": "runs",
     "SECRET": "secrets",
     "SIGNAL": "signals",
-    "SQL": "the SQL door",
+    "SQL": "the SQL endpoint",
     "STATE": "the state store",
     "STEP": "steps",
     "STREAM": "rows that are pushed",

@@ -1,7 +1,7 @@
 from collections.abc import Iterator
 
 import pytest
-from sql_door import Served, World
+from sql_endpoint import Served, World
 
 
 @pytest.fixture(scope="module")

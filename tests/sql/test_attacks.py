@@ -5,7 +5,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from sql_door import Served, World, cases
+from sql_endpoint import Served, World, cases
 
 from sextant.kernel.errors import Denied, UsageError
 

@@ -4,7 +4,7 @@ import struct
 
 import cramjam
 import pytest
-from sql_door import Served
+from sql_endpoint import Served
 
 from sextant.server.sql.blocks import blocks, city_hash
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 import pytest
-from sql_door import DIGESTS, World
+from sql_endpoint import DIGESTS, World
 
 from sextant.kernel.errors import BadData, Bug, UsageError
 from sextant.kernel.nouns import Measure

@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from sql_door import SECRET, Served, World, version
+from sql_endpoint import SECRET, Served, World, version
 
 from sextant.kernel import limits
 from sextant.kernel.errors import WorldError

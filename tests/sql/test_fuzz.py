@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sql_door import World
+from sql_endpoint import World
 
 from sextant.kernel.errors import Denied, UsageError, UserError
 from sextant.server.sql.question import read_question

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from sql_door import World
+from sql_endpoint import World
 
 from sextant.kernel.errors import Denied, UsageError
 from sextant.server.sql import functions, known

@@ -4,7 +4,7 @@ dashboards and people ask."""
 from pathlib import Path
 
 import pytest
-from sql_door import Served, World, cases
+from sql_endpoint import Served, World, cases
 
 FOLDER = Path(__file__).parent / "queries"
 QUERIES = [

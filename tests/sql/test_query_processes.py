@@ -16,7 +16,7 @@ import msgspec
 import pyarrow as pa
 import pytest
 from served import Serving, serve
-from sql_door import DIGESTS, World
+from sql_endpoint import DIGESTS, World
 from telemetry_process import Answer, Telemetry, telemetry
 
 from sextant import testing

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
-from sql_door import Served
+from sql_endpoint import Served
 
 
 def connect(door: Served, token: str = "sxt_viewer", **more) -> Client:

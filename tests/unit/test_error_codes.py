@@ -80,7 +80,7 @@ MEANINGS = {
     "SX-SQL-004": "there is no such database",
     "SX-SQL-005": "a setting that cannot be given",
     "SX-SQL-007": "a query is no text that can be read",
-    "SX-SQL-011": "nobody is signed in at the SQL door",
+    "SX-SQL-011": "nobody is signed in at the SQL endpoint",
     "SX-SQL-013": "too many queries",
     "SX-SQL-016": "a body that is not read",
     "SX-STATE-003": "another process writes",

@@ -42,8 +42,8 @@ _PASSWORD_CHARS_MIN = 12
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
-    """What a token or a session allows: who it stands for, the role, and the doors that it opens
-    (`scopes`)."""
+    """What a token or a session allows: who it stands for, the role, and what it may be used
+    for (`scopes`)."""
 
     principal: Principal
     role: str

@@ -124,7 +124,7 @@ def token() -> None:
     "scopes",
     multiple=True,
     type=click.Choice(["api", "ingest", "query"]),
-    help="A door that it opens; may be given again (default: those of the role).",
+    help="What it may be used for; may be given again (default: those of the role).",
 )
 @click.option(
     "--team",

@@ -140,7 +140,7 @@ VERSIONS_SHOWN_MAX = 200
 RUNS_AT_ONCE_MAX = 8  # requests that run, release or undo at once; more are told to come again
 # files whose rows are given to somebody over the network in one answer: it is held in memory
 EXPORT_BYTES_MAX = 256 << 20
-# body of one request to the SQL door, unpacked: the longest query and its parameters
+# body of one request to the SQL endpoint, unpacked: the longest query and its parameters
 SQL_BODY_BYTES_MAX = 1 << 20
 SQL_SECONDS_MAX = 30.0  # of one query
 SQL_MEMORY_BYTES_MAX = 1 << 30  # of one query: half of what the store may use

@@ -55,7 +55,7 @@ class Principal(Noun, frozen=True, kw_only=True):
 
     role        viewer, operator or admin of who comes over the network; "" = works on the
                 project's own folder
-    scopes      the doors that are open to it
+    scopes      what it may be used for: `api`, `ingest`, `query`
     root        the person who answers for it: whoever began the chain of tokens
     makers      who made the token that it came with, the first maker first: `person:ann`,
                 `token:ci`

@@ -1,10 +1,10 @@
 """The intake: makes decoded batches durable, puts them into the tables, and counts what it refused.
 
-Called by the ingest door. `accept` and its slices (`steps`) run on one thread, the event loop's:
-others may be accepted between two slices of a batch. The answer is durable when the future is done;
-about once a second, when a segment is large, and before every query, `flush` inserts what has
-arrived. A segment's rows of a table go in as one insert under a token made of the segment's name,
-so a segment that is replayed after a crash adds nothing twice.
+Called by the ingest endpoint. `accept` and its slices (`steps`) run on one thread, the event
+loop's: others may be accepted between two slices of a batch. The answer is durable when the future
+is done; about once a second, when a segment is large, and before every query, `flush` inserts what
+has arrived. A segment's rows of a table go in as one insert under a token made of the segment's
+name, so a segment that is replayed after a crash adds nothing twice.
 """
 
 import hashlib
