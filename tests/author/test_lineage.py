@@ -4,8 +4,9 @@ import duckdb
 import pytest
 
 from sextant.author.lineage import lineage
-from sextant.kernel.nouns import Asset, Build, Code, Input, Table
-from sextant.kernel.personal import known, personal_columns
+from sextant.kernel.nouns import Asset, Build, Code, Input, spec_of
+from sextant.kinds.dataset.spec import Table
+from sextant.kinds.dataset.personal_rule import known, personal_columns
 
 # What is personal of the input `people`: name, pay, face (a struct), tags (a list). Its id, city
 # and age are not; nothing of `places` is.
@@ -206,11 +207,10 @@ def _personal(query: str, columns: list[str]) -> set[str]:
     asset = Asset(
         kind="dataset",
         name="made",
-        table=Table(),
+        spec=spec_of(Table(lineage=found)),
         build=Build(
             code=Code(language="sql", entry="", file=""),
             inputs=tuple(Input(name=n, asset=a, frame="sql") for n, a in inputs.items()),
-            lineage=found,
         ),
     )
     facts = {

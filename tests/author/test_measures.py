@@ -14,7 +14,7 @@ from sextant.author.measures import (
     values_sql,
 )
 from sextant.kernel.errors import UsageError
-from sextant.kernel.nouns import Measure
+from sextant.kinds.kpi.spec import Measure
 
 NY = "America/New_York"
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from sextant.kinds.dataset.spec import table_spec
 from sextant.author.sqlfile import fingerprint, tables
 from sextant.kernel.errors import ProjectError
 from sextant.kernel.nouns import Input
@@ -153,10 +154,15 @@ def test_a_header_says_everything(project):
         "totals by day",
         "90d",
     )
-    assert asset.table.partitioning == Partitioning(
+    assert table_spec(asset).partitioning == Partitioning(
         grain="daily", start="2024-01-01", tz="Europe/Berlin"
     )
-    assert (asset.table.key, asset.table.time, asset.table.schema, asset.table.personal) == (
+    assert (
+        table_spec(asset).key,
+        table_spec(asset).time,
+        table_spec(asset).schema,
+        table_spec(asset).personal,
+    ) == (
         ("day", "shop"),
         "day",
         "freeze",
@@ -193,7 +199,7 @@ def test_a_partition_defaults_to_that_of_the_inputs(project):
     project.write("b.sql", "select * from shops")
     project.write("c.sql", "-- partition: none\nselect * from a")
     manifest = project.manifest()
-    assert [manifest.asset(f"dataset:{n}").table.partitioning.grain for n in "abc"] == [
+    assert [table_spec(manifest.asset(f"dataset:{n}")).partitioning.grain for n in "abc"] == [
         "daily",
         "none",
         "none",
@@ -214,7 +220,7 @@ def test_inputs_of_two_grains_need_a_word(project):
         "a.sql",
         '-- partition: daily(start="2024-02-01")\nselect * from orders join prices using (id)',
     )
-    assert project.asset("dataset:a").table.partitioning.start == "2024-02-01"
+    assert table_spec(project.asset("dataset:a")).partitioning.start == "2024-02-01"
 
 
 def test_a_window_widens_one_table(project):

@@ -7,6 +7,8 @@ import msgspec
 import pytest
 from shop_project import Shop, run
 
+from sextant.kernel.nouns import spec_of
+from sextant.kinds.dataset.spec import table_spec
 from sextant.app.operations import Operations
 from sextant.app.platform import LocalPlatform
 from sextant.kernel.errors import Denied, NotFound, ProjectError
@@ -58,7 +60,7 @@ def test_public_is_seen_and_recorded(shop: Shop) -> None:
         facts = _viewer(p).show("copy")
         assert (facts["personal"], facts["public"]) == ([], ["label"])
         newest = _viewer(p).events(subject="dataset:copy", type="asset.declared").items[0]
-        assert newest["data"]["asset"]["table"]["public"] == ["label"]
+        assert newest["data"]["asset"]["spec"]["public"] == ["label"]
         assert _viewer(p).plan().personal == {}
 
 
@@ -107,9 +109,9 @@ def test_a_manifest_that_follows_no_columns_hides_all_of_a_query(shop: Shop) -> 
         run(p)
         assert _rows(p, "q") == [{"id": 1}]
         assets = tuple(
-            msgspec.structs.replace(one, build=msgspec.structs.replace(one.build, lineage=None))
-            if one.build
-            else one
+            msgspec.structs.replace(
+                one, spec=spec_of(msgspec.structs.replace(table_spec(one), lineage=None))
+            )
             for one in p.core.project.manifest().assets
         )
         p.core.project._manifest = msgspec.structs.replace(p.core.project.manifest(), assets=assets)

@@ -8,6 +8,8 @@ import pytest
 
 from sextant.kinds.dataset import keys
 from sextant.kinds.dataset.holds import Holds
+from sextant.kinds.dataset.spec import Table
+from sextant.kinds.kpi.spec import Measure
 from sextant.kinds.dataset.plan import Plan, Request, Scene, plan, reads
 from sextant.kernel.clock import from_datetime
 from sextant.kernel.errors import NotFound, ProjectError, UsageError
@@ -18,9 +20,8 @@ from sextant.kernel.nouns import (
     Code,
     Input,
     Manifest,
-    Measure,
     Part,
-    Table,
+    spec_of,
 )
 from sextant.kernel.partitions import Partitioning
 
@@ -49,7 +50,7 @@ def asset(
             code=Code(language="python", entry=f"ops:{name}", file="ops.py", fingerprint=code),
             inputs=bound,
         ),
-        table=Table(partitioning=slices),
+        spec=spec_of(Table(partitioning=slices)),
         **more,
     )
 
@@ -486,7 +487,9 @@ def test_a_reference_table_is_made_first() -> None:
 def test_definitions() -> None:
     """A changed meaning of a number would go live unseen; an undone one come back."""
     kpi = Asset(
-        kind="kpi", name="rate", measure=Measure(of="dataset:a", sql="count(*)", definition="d1")
+        kind="kpi",
+        name="rate",
+        spec=spec_of(Measure(of="dataset:a", sql="count(*)", definition="d1")),
     )
     m = manifest(asset("a"), kpi)
     target = keys.definition_digest(kpi)

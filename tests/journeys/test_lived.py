@@ -117,12 +117,15 @@ def test_a_copy_in_another_place_is_the_same_project(lived: Lived, tmp_path: Pat
     assert lived.sees()["revenue"] == lived.expected["revenue"]
 
 
-def test_the_files_of_a_lived_project_are_recorded(lived: Lived) -> None:
+def test_the_files_of_a_lived_project_are_recorded(
+    lived: Lived, request: pytest.FixtureRequest
+) -> None:
     """Data of an earlier release would stay without protection, or be called damaged."""
     before = lived.sees()
     done = lived.do("doctor", "--data")
     assert done["findings"] == []
-    assert done["recorded"] > 0
+    # since the second layout a run records them itself
+    assert (done["recorded"] > 0) == ("[v1]" in request.node.name)
     again = lived.do("doctor", "--data")
     assert (again["findings"], again["recorded"]) == ([], 0)
     assert lived.do("ledger", "verify")["findings"] == []

@@ -184,7 +184,7 @@ def test_old_events_mean_what_they_meant(path: Path) -> None:
     """An event written by an earlier version could not be read any more, or would mean something
     else."""
     case = json.loads(path.read_text())
-    body = upcast(case["type"], case["v"], json.dumps(case["data"]).encode())
+    body = upcast(case["type"], case["v"], msgspec.json.encode(case["data"], order="deterministic"))
     rows = [
         [name, list(params)]
         for name, params in PROJECTIONS[case["type"]](case["seq"], case["time"], body)

@@ -1,5 +1,6 @@
 """A pushed row that is deleted is gone wherever it lies, until its key is pushed again."""
 
+from sextant.kinds.dataset.spec import table_spec
 from sextant.kernel.nouns import SYSTEM
 from typing import Any
 
@@ -29,7 +30,7 @@ def row(id_: str, day: int, price: float = 1.0) -> dict[str, Any]:
 def content(p: LocalPlatform, name: str) -> dict[str, list[tuple[str, str, float]]]:
     """Return partition -> (id, day, price) of what a run would make of the pushed rows."""
     manifest = p.core.project.manifest()
-    table = manifest.asset(f"dataset:{name}").table  # type: ignore[union-attr]
+    table = table_spec(manifest.asset(f"dataset:{name}"))  # type: ignore[arg-type]
     assert table is not None
     out = {}
     for partition, blobs in p.runs.inbox.parts(manifest)[f"dataset:{name}"].items():

@@ -1,6 +1,7 @@
 """The key of a stream holds over the whole table: the last row that was pushed for it is the only
 one, wherever it belongs."""
 
+from sextant.kinds.dataset.spec import table_spec
 from sextant.kernel.nouns import SYSTEM
 from collections import defaultdict
 from typing import Any
@@ -39,7 +40,7 @@ def sent(columns: streams.Columns, rows: list[dict[str, Any]]) -> list[streams.R
 def content(p: LocalPlatform) -> dict[str, list[tuple[Any, ...]]]:
     """Return partition -> (id, price) of what a run would make of the pushed rows."""
     manifest = p.core.project.manifest()
-    table = manifest.asset(DATASET).table  # type: ignore[union-attr]
+    table = table_spec(manifest.asset(DATASET))  # type: ignore[arg-type]
     assert table is not None
     return {
         partition: sorted(
@@ -123,7 +124,7 @@ def test_a_partition_from_which_nothing_moved_keeps_its_digest(shop: Shop) -> No
     """If this fails, an upgrade, or rows for another day, computes everything again."""
     shop.write(OPS)
     with shop.open() as p:
-        table = p.core.project.manifest().asset(DATASET).table  # type: ignore[union-attr]
+        table = table_spec(p.core.project.manifest().asset(DATASET))  # type: ignore[arg-type]
         assert table is not None
         body = b'[["a","2026-01-01T08:00:00Z",1.0],["b","2026-01-01T08:00:00Z",1.0]]'
         blob = p.core.blobs.put(body)
@@ -147,7 +148,7 @@ def test_duplicates_of_an_earlier_release_go_with_the_next_push(shop: Shop) -> N
     ever."""
     shop.write(OPS)
     with shop.open() as p:
-        table = p.core.project.manifest().asset(DATASET).table  # type: ignore[union-attr]
+        table = table_spec(p.core.project.manifest().asset(DATASET))  # type: ignore[arg-type]
         assert table is not None
         for day in (1, 2):
             body = b'[["a","2026-01-0%dT08:00:00Z",1.0]]' % day

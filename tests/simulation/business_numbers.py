@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from sextant.author import measures
-from sextant.kernel.nouns import Measure
+from sextant.kinds.kpi.spec import Measure
 from sextant.kernel.partitions import Partitioning
 from sextant.stores.lake import frames
 

@@ -9,6 +9,7 @@ The oracle computes what each derived partition should hold from the live rows o
 plain Python; `World.compare_with_an_empty_platform` holds it against a platform that has no past.
 """
 
+from sextant.kinds.kpi.spec import measure_spec
 from sextant.kernel.nouns import SYSTEM
 from seen import views
 from sextant.app import environments
@@ -925,7 +926,7 @@ class World:
                     raise Difference(f"{name}[{key}] in {env} is {rows}, not {expected}")
                 if why and rows == expected:
                     raise Difference(f"{name}[{key}] in {env} is right and called {why}")
-        declared = p.core.assets.find("kpi:shown").measure
+        declared = measure_spec(p.core.assets.find("kpi:shown"))
         assert declared is not None
         is_live = p.core.versions.live_version(env, "kpi:shown") == declared.definition
         held = any(

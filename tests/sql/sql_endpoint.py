@@ -23,7 +23,7 @@ import uvicorn
 
 from sextant.kernel.clock import ManualClock, from_datetime
 from sextant.kernel.ids import Ids
-from sextant.kernel.nouns import Measure
+from sextant.kinds.kpi.spec import Measure
 from sextant.kernel.ports import TableCommit
 from sextant.server.sql import system
 from sextant.server.sql.catalogue import Catalogue, LiveKpi, LiveTable, live_kpi

@@ -10,7 +10,7 @@ import pytest
 from sql_endpoint import DIGESTS, World
 
 from sextant.kernel.errors import BadData, Bug, UsageError
-from sextant.kernel.nouns import Measure
+from sextant.kinds.kpi.spec import Measure
 from sextant.server.sql.catalogue import LAKE, Catalogue, LiveTable, live_kpi
 
 

@@ -10,7 +10,7 @@ from looking import Sender, operations, pairs
 from served import Serving
 from telemetry_process import Telemetry
 
-from sextant.kernel.personal import HIDDEN
+from sextant.kernel.hidden import HIDDEN
 
 _SECRET = 'Zq7u said "no" \\ \n\t{"exception.message":"Zq7u"} Zq7ué'
 _TRACE = "7a" * 16

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import sextant as sx
@@ -65,6 +65,8 @@ def test_accepted_numbers_are_those_that_are_equal(mine: Any, listed: list[Any])
 
 @settings(max_examples=150, deadline=None)
 @given(columns(), NUMBERS.filter(math.isfinite), NUMBERS.filter(math.isfinite))
+@example((pl.Float64, [2.0**53]), 2**53 + 1, 2**53 + 1)
+@example((pl.Float64, [2.0**53 + 2]), 2**53 + 1, 2**53 + 1)
 def test_bounds_are_exact(mine: Any, one: Any, other: Any) -> None:
     """A bound with more digits than the column would be rounded into letting a bad row through."""
     low, high = sorted((one, other), key=_exact)

@@ -1,10 +1,10 @@
-"""The one rule of personal columns: `kernel/personal.py`."""
+"""The one rule of personal columns: `kinds/dataset/personal_rule.py`."""
 
 import msgspec
 import pytest
 
-from sextant.kernel.nouns import Asset, Build, Code, Input, Lineage, Measure, Table
-from sextant.kernel.personal import (
+from sextant.kernel.nouns import Asset, Build, Code, Input, spec_of
+from sextant.kinds.dataset.personal_rule import (
     UNKNOWN,
     Known,
     guarded_assets,
@@ -12,6 +12,7 @@ from sextant.kernel.personal import (
     personal_columns,
     reached_assets,
 )
+from sextant.kinds.dataset.spec import Lineage, Table
 
 PEOPLE, PLACES = "dataset:people", "dataset:places"
 CLEAN = known(["city", "land"], [])
@@ -29,21 +30,17 @@ def _asset(
     return Asset(
         kind="dataset",
         name=name,
-        table=Table(personal=personal, public=public),
+        spec=spec_of(Table(personal=personal, public=public, lineage=lineage)),
         build=Build(
             code=Code(language=language, entry="", file=""),  # type: ignore[arg-type]
             inputs=tuple(Input(name=one, asset=one) for one in inputs),
-            lineage=lineage,
         ),
     )
 
 
 def _values(asset: Asset, definition: str) -> Asset:
     """Return an asset that holds the values of a definition."""
-    assert asset.build is not None
-    code = msgspec.structs.replace(asset.build.code, entry=definition)
-    build = msgspec.structs.replace(asset.build, code=code)
-    return msgspec.structs.replace(asset, build=build, measure=Measure(of="", sql=""))
+    return msgspec.structs.replace(asset, defined_by=definition)
 
 
 NAMED = Lineage(columns={"x": ((PEOPLE, "name"),), "n": (), "city": ((PEOPLE, "city"),)})

@@ -20,6 +20,7 @@ from sextant.kernel.errors import Conflict, SextantError
 from sextant.kernel.limits import DATA_FINDINGS_MAX
 from sextant.kernel.nouns import Event, FileRef, Part, Principal, Version
 from sextant.kernel.ports import Statement, StoredFile, Write
+from sextant.kinds.dataset.spec import table_spec
 from sextant.ledger.log import entries
 from sextant.ledger.projections import AssetDeclared, VersionRelocated
 from sextant.stores import files as disk
@@ -300,13 +301,11 @@ class _Check:
         """Return the keys that an asset has had, today's first: rows are hashed in their order."""
         if asset not in self._keys:
             declared = self._core.project.manifest().asset(asset)
-            keys = {declared.table.key: None} if declared and declared.table else {}
+            keys = {table_spec(declared).key: None} if declared else {}
             about = (asset, _FAR, _DECLARED_MAX)
             for entry in entries(self._core.state.read, "events_of_subject", about):
                 if entry.envelope.type == "asset.declared" and not entry.is_erased:
-                    table = entry.read(AssetDeclared).asset.table
-                    if table is not None:
-                        keys[table.key] = None
+                    keys[table_spec(entry.read(AssetDeclared).asset).key] = None
             self._keys[asset] = tuple(keys) or ((),)
         return self._keys[asset]
 

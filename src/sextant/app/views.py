@@ -39,10 +39,8 @@ from sextant.kernel.nouns import (
     Asset,
     CheckResult,
     FileSet,
-    Goal,
     Incident,
     InputRef,
-    Measure,
     Release,
     Signal,
     Version,
@@ -53,6 +51,8 @@ from sextant.kinds.dataset import keys
 from sextant.kinds.dataset.checks.finding import MASK
 from sextant.kinds.dataset.inbox import Refusal, columns_of
 from sextant.kinds.dataset.plan import Request, order
+from sextant.kinds.dataset.spec import KIND, table_spec
+from sextant.kinds.kpi.spec import Goal, Measure, measure_spec
 from sextant.ledger.log import Entry, entries
 from sextant.ledger.projections import stored_run
 from sextant.ledger.versions import changed
@@ -203,9 +203,9 @@ class Views:
             schema=version.schema,
             key=next(
                 (
-                    one.table.key
+                    table_spec(one).key
                     for one in self._core.project.manifest().assets
-                    if one.id == version.asset and one.table
+                    if one.id == version.asset
                 ),
                 (),
             ),
@@ -235,8 +235,8 @@ class Views:
         if asset.mode == "observed":
             facts["reports"] = self.events(subject=asset.id, limit=20).items
             return facts
-        if asset.measure:
-            facts["measure"] = msgspec.to_builtins(asset.measure)
+        if asset.kind == "kpi":
+            facts["measure"] = msgspec.to_builtins(measure_spec(asset))
         version = version_as_of(self._core, env, asset.id, as_of)
         parts = core.versions.parts(asset.id, version.digest)
         facts |= {
@@ -251,14 +251,15 @@ class Views:
             "locator": version.locator,
             "refused": [self.see.text(one, asset.id) for one in version.meta.get("refused", [])],
         }
-        if asset.table is None:
+        if asset.kind != KIND:
             return facts
+        table = table_spec(asset)
         personal = self._personal().of(version)
         facts |= {
-            "key": list(asset.table.key),
-            "time": asset.table.time,
+            "key": list(table.key),
+            "time": table.time,
             "personal": list(personal),
-            "public": list(asset.table.public),
+            "public": list(table.public),
         }
         wanted = None
         if partition:
@@ -400,7 +401,7 @@ class Views:
             return out
         left = self.table(before, [k for k in touched if k in a])
         right = self.table(after, [k for k in touched if k in b])
-        found = lake_diff.diff(left, right, asset.table.key if asset.table else ())
+        found = lake_diff.diff(left, right, table_spec(asset).key)
         personal = {*self._personal().of(before), *self._personal().of(after)}
         return {**out, **msgspec.to_builtins(found), "samples": _masked(found.samples, personal)}
 
@@ -524,7 +525,7 @@ class Views:
             measure.of if measures.needs_rows(measure) else f"dataset:kpi_{asset.name}",
             as_of,
         )
-        shown = asset.measure or measure  # how it is shown is no part of what it means
+        shown = measure_spec(asset)  # how it is shown is no part of what it means
         values = version
         if version.asset == measure.of:
             values = self._values_at(env, f"dataset:kpi_{asset.name}", as_of) or version
@@ -648,8 +649,8 @@ class Views:
         measure = msgspec.structs.replace(
             measure,
             # an earlier release did not keep it with the definition
-            time=measure.time or (of.table.time if of and of.table else ""),
-            year_starts=asset.measure.year_starts if asset.measure else measure.year_starts,
+            time=measure.time or (table_spec(of).time if of else ""),
+            year_starts=measure_spec(asset).year_starts,
         )
         query = measures.rollup_sql(
             measure,

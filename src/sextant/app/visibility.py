@@ -14,8 +14,8 @@ import msgspec
 
 from sextant.engine.history import Record
 from sextant.kernel.answers import EventSeen
+from sextant.kernel.hidden import HIDDEN, STOPPED, TEXTS
 from sextant.kernel.nouns import CheckResult, Incident, Release, Signal, Version
-from sextant.kernel.personal import HIDDEN, STOPPED, TEXTS
 from sextant.kinds.dataset.personal import PersonalColumns
 from sextant.ledger.projections import RunChanged
 

@@ -28,13 +28,15 @@ from sextant.kernel.nouns import (
     Input,
     Manifest,
     Strategy,
-    Table,
     Trigger,
+    spec_of,
 )
 from sextant.kernel.partitions import Partitioning
-from sextant.kernel.personal import reached_assets
 from sextant.kinds.dataset import streams
+from sextant.kinds.dataset.personal_rule import reached_assets
+from sextant.kinds.dataset.spec import Table, table_spec
 from sextant.project.fingerprint import Fingerprint
+from sextant.project.manifests import MANIFEST_VERSION
 
 _KEEP, _KEEP_STREAM = "30d", "1d"  # undo windows where a project says none
 Fingerprinter = Callable[[Callable[..., Any]], Fingerprint]
@@ -125,6 +127,7 @@ class _Assembly:
             files=files,
             lock=lock,
             root=root,
+            v=MANIFEST_VERSION,
         )
 
     # ------------------------------------------------------------ reading each declaration by
@@ -504,9 +507,7 @@ class _Assembly:
                     owner=self._owner(draft),
                 )
                 made |= {metric.id: metric, values.id: values}
-                self.partitionings[id_] = (
-                    values.table.partitioning if values.table else Partitioning()
-                )
+                self.partitionings[id_] = table_spec(values).partitioning
                 self.collector.queries[values.id] = query
         return list(made.values())
 
@@ -543,8 +544,8 @@ class _Assembly:
             query = self.collector.queries.get(asset.id)
             if asset.id in reached and query is not None and asset.build and asset.build.inputs:
                 inputs = {one.name: one.asset for one in asset.build.inputs}
-                build = msgspec.structs.replace(asset.build, lineage=lineage(query, inputs))
-                asset = msgspec.structs.replace(asset, build=build)  # noqa: PLW2901
+                table = msgspec.structs.replace(table_spec(asset), lineage=lineage(query, inputs))
+                asset = msgspec.structs.replace(asset, spec=spec_of(table))  # noqa: PLW2901
             out.append(asset)
         return out
 
@@ -583,14 +584,16 @@ class _Assembly:
             description=slots.description,
             tags=slots.tags,
             build=draft.build,
-            table=Table(
-                partitioning=partitioning,
-                key=slots.key,
-                time=slots.time,
-                schema=slots.schema,  # type: ignore[arg-type]
-                personal=slots.personal,
-                public=slots.public,
-                columns=draft.columns or slots.columns,
+            spec=spec_of(
+                Table(
+                    partitioning=partitioning,
+                    key=slots.key,
+                    time=slots.time,
+                    schema=slots.schema,  # type: ignore[arg-type]
+                    personal=slots.personal,
+                    public=slots.public,
+                    columns=draft.columns or slots.columns,
+                )
             ),
             checks=self._specs(draft),
             on=slots.on

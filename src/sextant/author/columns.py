@@ -12,7 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sextant.kernel.limits import COLUMN_READS_MAX
-from sextant.kernel.nouns import Asset, ColumnRead, Measure
+from sextant.kernel.nouns import Asset, ColumnRead
+from sextant.kinds.dataset.spec import table_spec
+from sextant.kinds.kpi.spec import Measure, measure_spec
 
 if TYPE_CHECKING:
     from sqlglot import exp
@@ -51,8 +53,8 @@ def column_reads(
     """
     out: list[ColumnRead] = []
     for asset in assets:
-        if asset.kind == "kpi" and asset.measure is not None:
-            out += _of_measure(asset, asset.measure)
+        if asset.kind == "kpi":
+            out += _of_measure(asset, measure_spec(asset))
         elif asset.kind == "dataset":
             out += _of_query(asset, queries.get(asset.id, ""))
             out += _of_checks(asset, lines)
@@ -82,7 +84,7 @@ def _of_measure(asset: Asset, measure: Measure) -> list[ColumnRead]:
 
 def _of_query(asset: Asset, text: str) -> list[ColumnRead]:
     build = asset.build
-    if not text or build is None or build.code.entry.startswith("kpi:"):
+    if not text or build is None or asset.defined_by:
         return []
     tables = {one.name: one.asset for one in build.inputs}
     what = f"the SQL of `{asset.name}`"
@@ -90,14 +92,13 @@ def _of_query(asset: Asset, text: str) -> list[ColumnRead]:
 
 
 def _of_checks(asset: Asset, lines: Mapping[tuple[str, str], int]) -> Iterator[ColumnRead]:
-    table = asset.table
-    is_kpi = asset.measure is not None  # its key is made of what the KPI says
+    table = table_spec(asset)
     named: list[tuple[str, str, str, str]] = []  # (said at, in words, column, asset)
-    if table is not None and not is_kpi:
+    if not asset.defined_by:  # else its key is made of what the definition says
         named += [("key", f"`key` of `{asset.name}`", column, asset.id) for column in table.key]
         if table.time:
             named.append(("time", f"`time` of `{asset.name}`", table.time, asset.id))
-    own_key = f"unique({', '.join(table.key)})" if table is not None and table.key else ""
+    own_key = f"unique({', '.join(table.key)})" if table.key else ""
     for check in asset.checks:
         what = f"the check `{check.name}` of `{asset.name}`"
         params, kind = check.params, check.check.rpartition(".")[2]

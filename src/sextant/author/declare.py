@@ -44,8 +44,9 @@ from sextant.author.declared import (
 from sextant.kernel.errors import BadData, ProjectError, UsageError
 from sextant.kernel.lengths import length_s
 from sextant.kernel.limits import RETRIES_MAX
-from sextant.kernel.nouns import CheckSpec, Durability, Goal, Rule, Team, Trigger
+from sextant.kernel.nouns import CheckSpec, Durability, Rule, Team, Trigger
 from sextant.kernel.partitions import Partitioning
+from sextant.kinds.kpi.spec import Goal
 
 Check = CheckSpec | PythonCheck[..., Any]
 Source = Dataset[..., Any] | SqlDataset | Stream | Kpi | str | Window

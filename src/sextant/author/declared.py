@@ -11,8 +11,9 @@ from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
 import msgspec
 
 from sextant.author.collect import Place
-from sextant.kernel.nouns import CheckSpec, Goal, Trigger
+from sextant.kernel.nouns import CheckSpec, Trigger
 from sextant.kernel.partitions import Partitioning
+from sextant.kinds.kpi.spec import Goal
 
 P = ParamSpec("P")
 R = TypeVar("R")

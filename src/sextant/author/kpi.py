@@ -19,8 +19,10 @@ from sextant.author.measures import (
     values_sql,
 )
 from sextant.author.sqlfile import fingerprint
-from sextant.kernel.nouns import Asset, Build, CheckSpec, Code, Input, Measure, Table, Trigger
+from sextant.kernel.nouns import Asset, Build, CheckSpec, Code, Input, Trigger, spec_of
 from sextant.kernel.partitions import Partitioning
+from sextant.kinds.dataset.spec import Table, table_spec
+from sextant.kinds.kpi.spec import Measure
 
 LABEL = "_partition"  # the column by which workers tell the partitions of a range apart
 _TAKEN = re.compile(r"_partition|bucket|value|definition|p\d+")
@@ -87,7 +89,7 @@ def check_source(kpi: Kpi, of: Asset, collector: Collector) -> bool:
     def note(code: str, message: str, hint: str) -> None:
         collector.note(code, message, place=kpi.place, hint=hint)
 
-    table = of.table or Table()
+    table = table_spec(of)
     if kpi.grain and not table.time:
         note(
             "SX-PROJ-052",
@@ -133,7 +135,7 @@ def assets_of(
 ) -> tuple[Asset, Asset, str]:
     """Return the definition, the dataset of its values, and that dataset's query over a table named
     as `of`."""
-    source = of.table or Table()
+    source = table_spec(of)
     measure = measure_of(kpi, time=source.time, year_starts=year_starts)
     measure = msgspec.structs.replace(measure, definition=definition(measure, tz))
     # without a bucket the value is one over everything
@@ -163,7 +165,7 @@ def assets_of(
         tier=kpi.slots.tier,
         description=kpi.slots.description,
         tags=kpi.slots.tags,
-        measure=measure,
+        spec=spec_of(measure),
         file=file,
         line=line,
     )
@@ -185,13 +187,20 @@ def assets_of(
             inputs=(Input(name=of.name, asset=of.id, frame="sql"),),
             whole_range=slices.grain != "none",
         ),
-        table=Table(
-            partitioning=slices,
-            key=key,
-            time="bucket" if kpi.grain else "",
-            public=kpi.slots.public,
+        defined_by=metric.id,
+        spec=spec_of(
+            Table(
+                partitioning=slices,
+                key=key,
+                time="bucket" if kpi.grain else "",
+                public=kpi.slots.public,
+                against_inputs=CheckSpec(
+                    name="reconciles",
+                    check="kpi.reconcile",
+                    params={"measure": msgspec.to_builtins(measure)},
+                ),
+            )
         ),
-        measure=measure,
         checks=(*kind_of_key, *checks),
         on=(Trigger(kind="inputs"),),
         on_change="rebuild",

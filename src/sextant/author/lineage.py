@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sextant.kernel.limits import LINEAGE_SOURCES_MAX
-from sextant.kernel.nouns import Lineage, Source
-from sextant.kernel.personal import ANY, OPTIONAL
+from sextant.kinds.dataset.personal_rule import ANY, OPTIONAL
+from sextant.kinds.dataset.spec import Lineage, Source
 
 if TYPE_CHECKING:
     from sqlglot import exp

@@ -10,6 +10,7 @@ the loader, the workers and `sextant kpi`. DuckDB's dialect.
 import difflib
 import functools
 import hashlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
@@ -17,8 +18,9 @@ import msgspec
 from sextant.formats import values as formatted
 from sextant.kernel.errors import UsageError
 from sextant.kernel.limits import CONDITION_CHARS_MAX
-from sextant.kernel.nouns import CheckResult, Measure
+from sextant.kernel.nouns import CheckResult
 from sextant.kernel.partitions import hours_of
+from sextant.kinds.kpi.spec import Measure
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -322,7 +324,7 @@ def _refuse_grain(measure: Measure, grain: str) -> None:
 
 def reconcile(
     asset: str,
-    measure: Measure,
+    params: Mapping[str, Any],
     rows: "pa.Table",
     values: "pa.Table",
     *,
@@ -331,6 +333,7 @@ def reconcile(
     """Check that the stored parts, put together over everything, say the same as the measure over
     all rows at once.
 
+    params  its `measure`
     rows    what the values were made from; values: what is about to be stored
     Result  a failed check when they differ by more than rounding
     """
@@ -338,6 +341,7 @@ def reconcile(
 
     import duckdb
 
+    measure = msgspec.convert(params["measure"], Measure)
     with duckdb.connect() as connection:
         connection.register("rows_", rows)
         connection.register("values_", values)

@@ -5,14 +5,15 @@ its name.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from sextant.kernel import registry
 from sextant.kernel.errors import ProjectError
-from sextant.kernel.nouns import Held, Move, Release
+from sextant.kernel.nouns import Asset, Edge, Held, Move, Release
 
 _IDS = "kind"
 
@@ -69,13 +70,27 @@ class Instant:
         return (Held(partition="all", code=move.target, inputs="", digest=move.target),)
 
 
+class Authored:
+    """What a kind reads in the declarations of its assets."""
+
+    def edges(self, asset: Asset) -> Iterable[Edge]:  # noqa: ARG002
+        """Return the edges that an asset's declaration draws, beside those from its inputs."""
+        return ()
+
+    def definition(self, asset: Asset) -> str:
+        """Return the version of an asset that nothing makes: a digest of what it declares."""
+        return hashlib.sha256(asset.spec).hexdigest()
+
+
 class Kind(NamedTuple):
     """A kind of asset.
 
+    authored  how declarations of its assets are read
     released  makes, of a project's core, how its versions become live; None = they never do
     """
 
     name: str
+    authored: Authored = Authored()
     released: Callable[[Any], Released] | None = None
 
 

@@ -6,15 +6,15 @@ SHA-256.
 """
 
 from collections.abc import Iterable
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 import msgspec
-
-from sextant.kernel.partitions import Partitioning
 
 Json = None | bool | int | float | str | list[Any] | dict[str, Any]
 Durability = Literal["grouped", "strict"]
 Severity = Literal["warn", "error"]
+T = TypeVar("T")
+NO_SPEC = msgspec.Raw(b"{}")
 EdgeKind = Literal[
     "feeds", "trains", "serves", "runs_on", "calls", "measures", "guards", "contains"
 ]
@@ -188,33 +188,11 @@ class Strategy(Noun, frozen=True, kw_only=True):
     step_s: float = 0.0
 
 
-Source = tuple[str, str]  # an input and one of its columns in lower case; `*` = any of them
-
-
-class Lineage(Noun, frozen=True, kw_only=True):
-    """Which columns of the inputs flow into the columns of a query's result, as its text says.
-    Names of columns are in lower case: DuckDB does not tell cases apart.
-
-    columns  column that the query names -> its sources, none for a constant or a count
-    stars    inputs that hand their columns through under the same names, each with the names that
-             it leaves out
-    unnamed  sources of columns that the query gives no name, as `upper(name)`
-    every    sources that may flow into any column
-    """
-
-    columns: dict[str, tuple[Source, ...]] = {}
-    stars: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    unnamed: tuple[Source, ...] = ()
-    every: tuple[Source, ...] = ()
-
-
 class Build(Noun, frozen=True, kw_only=True):
     """How a version of an asset is made."""
 
     code: Code
     inputs: tuple[Input, ...] = ()
-    # of a query over personal columns; None = not read, or not understood
-    lineage: Lineage | None = None
     params: dict[
         str, Any
     ] = {}  # tracked settings: a parameter with a default; part of the memo key
@@ -234,53 +212,14 @@ class Build(Noun, frozen=True, kw_only=True):
     executor: Literal["", "inline", "pool", "subprocess"] = ""
 
 
-class Table(Noun, frozen=True, kw_only=True):
-    """The shape of what a dataset (or the values of a kpi) holds."""
-
-    partitioning: Partitioning = Partitioning()
-    key: tuple[str, ...] = ()
-    time: str = ""  # the column of instants that says into which slice a row belongs
-    schema: Literal["evolve", "freeze"] = "evolve"
-    personal: tuple[str, ...] = ()  # declared here; what follows from inputs: kernel/personal.py
-    public: tuple[str, ...] = ()  # columns that are not personal, whatever they are made of
-    # (column, type): all of a stream's, or those that a dataset promises
-    columns: tuple[tuple[str, str], ...] = ()
-
-
-class Goal(Noun, frozen=True, kw_only=True):
-    """A target of a kpi: `>= 0.75` over the last `over`."""
-
-    op: Literal[">=", "<=", ">", "<"]
-    value: float
-    over: str = ""
-
-
-class Measure(Noun, frozen=True, kw_only=True):
-    """A metric definition: an aggregate in DuckDB SQL over the rows of one dataset. Drill-down
-    re-aggregates rows, so a ratio is never averaged."""
-
-    of: str
-    sql: str
-    # bucket of the stored values: 5m, 15m, 1h, 1d, 1w, 1mo, 1q, 1y of the project's zone; "" = one
-    # in all
-    grain: str = "1d"
-    by: tuple[str, ...] = ()
-    where: str = ""
-    goal: Goal | None = None
-    time: str = ""  # the column of instants of `of`
-    year_starts: int = 1  # the month, 1 to 12, with which quarters and years begin
-    unit: str = ""
-    format: str = ""  # how people read a value: a format specification of Python
-    # a stock does not add up over time: which of its buckets stands for a longer time
-    over_time: Literal["", "last", "first", "mean", "max", "min"] = ""
-    # digest of what the number means: of, sql, where, grain, by, over_time and the zone, not of
-    # goal and layout
-    definition: str = ""
-
-
-class Asset(Noun, frozen=True, kw_only=True):
+class Asset(Noun, frozen=True, kw_only=True, dict=True):
     """A thing you operate. `managed`: we change it; `observed`: another tool does and we are
-    told."""
+    told.
+
+    spec        what only its kind knows of it, as JSON: see `spec_as`
+    defined_by  the asset whose definition makes its values: both move together, in one release. ""
+                for what stands for itself
+    """
 
     kind: str
     name: str
@@ -289,9 +228,9 @@ class Asset(Noun, frozen=True, kw_only=True):
     tier: int = 3
     description: str = ""
     tags: tuple[str, ...] = ()
+    spec: msgspec.Raw = NO_SPEC
     build: Build | None = None
-    table: Table | None = None
-    measure: Measure | None = None
+    defined_by: str = ""
     checks: tuple[CheckSpec, ...] = ()
     on: tuple[Trigger, ...] = ()
     release: Strategy = Strategy()
@@ -310,11 +249,17 @@ class Asset(Noun, frozen=True, kw_only=True):
         """Say whether its version is what the project declares: nothing makes one."""
         return self.mode == "managed" and self.build is None
 
-    @property
-    def defined_by(self) -> str:
-        """The asset whose definition makes its values: both move together, in one release. "" for
-        what stands for itself."""
-        return self.build.code.entry if self.build is not None and self.measure is not None else ""
+    def spec_as(self, type_: type[T]) -> T:
+        """Return what its kind knows of it, decoded once."""
+        found: T | None = self.__dict__.get("decoded")
+        if found is None:
+            found = self.__dict__["decoded"] = msgspec.json.decode(self.spec, type=type_)
+        return found
+
+
+def spec_of(spec: msgspec.Struct) -> msgspec.Raw:
+    """Return what a kind knows of an asset as `Asset.spec`: equal facts are equal bytes."""
+    return msgspec.Raw(msgspec.json.encode(spec, order="sorted"))
 
 
 def values_by_definition(assets: Iterable[Asset]) -> dict[str, str]:
@@ -402,6 +347,7 @@ class Manifest(Noun, frozen=True, kw_only=True):
     files: dict[str, str] = {}  # path inside the bundle -> digest of its bytes
     lock: str = ""  # digest of the interpreter and the distributions
     root: str = ""  # module name under which the project was imported
+    v: int = 1  # of its shape, as with events
 
     def asset(self, id_: str) -> Asset | None:
         return next((asset for asset in self.assets if asset.id == id_), None)

@@ -17,10 +17,33 @@ from sextant.kernel.errors import UserError
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 
+
+def with_spec(asset: dict[str, Any]) -> dict[str, Any]:
+    """Return an asset whose kind's facts stood in fields of their own - `table`, `measure`,
+    `lineage` of its build - with them in its `spec`."""
+    out = {name: value for name, value in asset.items() if name not in ("table", "measure")}
+    build = dict(asset.get("build") or {})
+    lineage = build.pop("lineage", None)
+    if build:
+        out["build"] = build
+    if "table" in asset:
+        out["spec"] = {**asset["table"], **({"lineage": lineage} if lineage else {})}
+        if "measure" in asset:
+            out["defined_by"] = build["code"]["entry"]
+    elif "measure" in asset:
+        out["spec"] = asset["measure"]
+    return out
+
+
+def _of_asset(data: dict[str, Any]) -> dict[str, Any]:
+    return {**data, "asset": with_spec(data["asset"])}
+
+
 # Versions above 1 that today's code writes. A type that is not listed is at version 1.
-CURRENT: Mapping[str, int] = {}
+_OF_ASSETS = ("asset.declared", "asset.observed", "asset.retired")
+CURRENT: Mapping[str, int] = dict.fromkeys(_OF_ASSETS, 2)
 # (type, version read) -> function to the next version.
-UPCASTERS: Mapping[tuple[str, int], Upcaster] = {}
+UPCASTERS: Mapping[tuple[str, int], Upcaster] = {(type_, 1): _of_asset for type_ in _OF_ASSETS}
 
 
 def current_version(type_: str) -> int:

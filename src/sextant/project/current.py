@@ -18,6 +18,7 @@ from sextant.ledger.projections import AssetDeclared, EnvCreated, ProjectLoaded
 from sextant.project import bundle, loading
 from sextant.project.config import OWN, Config
 from sextant.project.edges import declared_edges, in_order
+from sextant.project.manifests import read_manifest
 from sextant.stores.files import create
 from sextant.stores.verified import mark_of, memory
 
@@ -157,7 +158,7 @@ class CurrentProject:
     def _stored(self, digest: str) -> Manifest | None:
         if not self._blobs.has(digest):
             return None
-        return msgspec.json.decode(self._blobs.get(digest), type=Manifest)
+        return read_manifest(self._blobs.get(digest))
 
     def _use(self, manifest: Manifest, digest: str, draft: "Draft | None" = None) -> None:
         self._manifest, self.digest, self.draft = manifest, digest, draft

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from sextant.kernel.kinds import kinds
 from sextant.kernel.nouns import Edge, Manifest
 
 
@@ -11,8 +12,8 @@ def declared_edges(manifest: Manifest | None) -> set[Edge]:
     for asset in manifest.assets if manifest else ():
         if asset.build:
             out |= {Edge(source=i.asset, target=asset.id, kind="feeds") for i in asset.build.inputs}
-        if asset.is_definition and asset.measure:
-            out.add(Edge(source=asset.measure.of, target=asset.id, kind="measures"))
+        if asset.kind in kinds():
+            out |= set(kinds()[asset.kind].authored.edges(asset))
         if asset.defined_by:
             out.add(Edge(source=asset.defined_by, target=asset.id, kind="contains"))
     return out

@@ -18,6 +18,7 @@ from sextant.kernel.nouns import Manifest
 from sextant.project.bundle import digest_of, left_out, scan
 from sextant.project.config import Config, read_config
 from sextant.project.loaded import Answer, Files
+from sextant.project.manifests import MANIFEST_VERSION
 
 
 def load(root: Path, config: Config, *, timeout_s: float = LOAD_TIMEOUT_S) -> Manifest:
@@ -83,7 +84,8 @@ def unchanged(root: Path, manifest: Manifest) -> bool:
     try:
         config = read_config(root)
         return (
-            config.module == manifest.root
+            manifest.v == MANIFEST_VERSION
+            and config.module == manifest.root
             and scan(root, config.include, config.written) == manifest.files
             and lock_digest() == manifest.lock
         )

@@ -1,4 +1,4 @@
-"""Between the coordinator and a worker: messages of a 4-byte big-endian length, then msgpack
+"""Between the coordinator and a worker: messages of a 4-byte big-endian length, then JSON
 (nothing is pickled); and the log."""
 
 import os
@@ -11,9 +11,9 @@ from sextant.kernel.errors import Bug
 from sextant.kernel.limits import STEP_LOG_BYTES_MAX, STEP_RESULT_BYTES_MAX
 from sextant.kernel.nouns import WorkOrder, WorkResult
 
-_ORDER = msgspec.msgpack.Decoder(WorkOrder)
-_RESULT = msgspec.msgpack.Decoder(WorkResult)
-_ENCODER = msgspec.msgpack.Encoder()
+_ORDER = msgspec.json.Decoder(WorkOrder)
+_RESULT = msgspec.json.Decoder(WorkResult)
+_ENCODER = msgspec.json.Encoder()
 
 
 def send(fd: int, message: WorkOrder | WorkResult) -> None:

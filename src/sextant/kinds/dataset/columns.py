@@ -15,6 +15,7 @@ from sextant.kernel.errors import NotFound, ProjectError
 from sextant.kernel.nouns import Asset, ColumnRead, Manifest, Version
 from sextant.kinds.dataset import keys
 from sextant.kinds.dataset.plan import Plan, Scene
+from sextant.kinds.dataset.spec import table_spec
 from sextant.kinds.dataset.streams import is_stream
 
 NOT_MADE = "has not been made yet"
@@ -116,7 +117,7 @@ class _Schemas:
 
     def _columns(self, id_: str, *, own: bool) -> _Columns:
         asset = self._assets.get(id_)
-        declared = asset.table.columns if asset is not None and asset.table is not None else ()
+        declared = table_spec(asset).columns if asset is not None else ()
         names = tuple(name for name, _ in declared)
         if asset is not None and is_stream(asset):
             return _Columns(names)

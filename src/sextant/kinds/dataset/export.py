@@ -11,6 +11,7 @@ from sextant.formats.values import plain, records
 from sextant.kernel.errors import BadData, Denied, NotFound, UsageError
 from sextant.kernel.limits import EXPORT_BYTES_MAX
 from sextant.kinds.dataset import keys
+from sextant.kinds.dataset.spec import KIND, table_spec
 from sextant.release.as_of import version_as_of
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def rows(
             "SX-EXPORT-001", f"rows cannot be given as `{form}`", hint=f"one of {', '.join(FORMS)}"
         )
     asset = core.assets.find(name)
-    if asset.table is None:
+    if asset.kind != KIND:
         raise UsageError(
             "SX-EXPORT-002",
             f"`{asset.id}` has no rows",
@@ -110,7 +111,7 @@ def rows(
         columns=columns or None,
         frame="pyarrow",
         schema=schema,
-        key=asset.table.key,
+        key=table_spec(asset).key,
         of=f"{version.asset}@{version.digest[:12]}",
     )
     return FORMS[form](table)

@@ -46,6 +46,7 @@ from sextant.kernel.nouns import SYSTEM, Asset, Event, Manifest, Principal
 from sextant.kernel.partitions import ALL, Partitioning
 from sextant.kernel.ports import Statement, Write
 from sextant.kinds.dataset import bodies, keys, streams
+from sextant.kinds.dataset.spec import table_spec
 from sextant.ledger.signals import open_signals
 
 _REMEMBERED_NS = 7 * 86400 * NS  # so long a batch that comes again is known
@@ -188,7 +189,7 @@ class Inbox:
 
     def _take(self, asset: Asset, sent: bodies.Body, digest: str, by: Principal) -> Pushed:
         core, columns = self._core, columns_of(asset)
-        key = asset.table.key if asset.table else ()
+        key = table_spec(asset).key
         bad = streams.BadRowList()
         pushed = bodies.read(columns, key, sent, bad)
         _partitions(asset, pushed, bad)  # what belongs nowhere is refused before it is taken
@@ -419,8 +420,8 @@ class Inbox:
         that is deleted they go from everywhere."""
         is_indexed = bool(_key(asset))
         key: tuple[str, ...] = ()
-        if asset.table and (is_indexed or any(row.is_deleted for row in rows)):
-            key = asset.table.key
+        if is_indexed or any(row.is_deleted for row in rows):
+            key = table_spec(asset).key
         places = streams.places_of(columns_of(asset), key)
         marks: list[bytes | None] = [None] * len(rows)
         last: dict[bytes, _Placed] = {}  # key -> where its last row belongs; of the row, its key
@@ -502,7 +503,7 @@ class Inbox:
         push of that key clears it from all but its own.
         """
         core, columns = self._core, columns_of(asset)
-        key = asset.table.key if asset.table else ()
+        key = table_spec(asset).key
         places = streams.places_of(columns, key)
         by_partition: dict[str, list[str]] = {}
         for partition, _, blob, _ in core.state.read("inbox_parts", (asset.id,)):
@@ -707,22 +708,23 @@ def _is_stream(asset: Asset) -> bool:
 
 def columns_of(asset: Asset) -> streams.Columns:
     """Return the columns of pushed rows. UsageError for an asset that takes none."""
-    if asset.table is None or not streams.is_stream(asset):
+    if not streams.is_stream(asset):
         raise UsageError(
             "SX-STREAM-011",
             f"`{asset.id}` takes no rows",
             hint="declare it with `sx.stream(...)`; other datasets are made by their functions",
         )
-    return asset.table.columns
+    return table_spec(asset).columns
 
 
 def _key(asset: Asset) -> str:
     """Return what stands for the key that the index of a dataset is about; "" where rows cannot
     move between partitions."""
-    if asset.table is None or not asset.table.key or keys.partitioning(asset).grain == "none":
+    table = table_spec(asset)
+    if not table.key or table.partitioning.grain == "none":
         return ""
-    types = dict(asset.table.columns)
-    return keys.digest(*(field for name in asset.table.key for field in (name, types[name])))
+    types = dict(table.columns)
+    return keys.digest(*(field for name in table.key for field in (name, types[name])))
 
 
 def _digest(sent: bodies.Body) -> str:
@@ -732,7 +734,7 @@ def _digest(sent: bodies.Body) -> str:
 
 def _declared(asset: Asset) -> str:
     """Return a digest of what decides whether a batch can become rows."""
-    return hashlib.sha256(msgspec.json.encode(asset.table)).hexdigest()
+    return hashlib.sha256(msgspec.json.encode(table_spec(asset))).hexdigest()
 
 
 def _partitions(asset: Asset, pushed: streams.PushedRows, bad: streams.BadRowList) -> list[str]:
@@ -741,14 +743,14 @@ def _partitions(asset: Asset, pushed: streams.PushedRows, bad: streams.BadRowLis
     bad  gets rows without a time, or of a time outside of the partitions
     """
     slices = keys.partitioning(asset)
-    assert asset.table is not None
     out = [ALL] * len(pushed.rows)
     for number in pushed.deleted:
         out[number] = ""
     if slices.grain == "none":
         return out
-    time = asset.table.time
-    place = [name for name, _ in asset.table.columns].index(time)
+    table = table_spec(asset)
+    time = table.time
+    place = [name for name, _ in table.columns].index(time)
     found = _Slices(slices)
     for number, row in enumerate(pushed.rows):
         if not out[number] or bad.holds(number):

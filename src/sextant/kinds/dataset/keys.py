@@ -11,8 +11,10 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from sextant.kernel.kinds import kinds
 from sextant.kernel.nouns import Asset, Part
 from sextant.kernel.partitions import ALL, Partitioning
+from sextant.kinds.dataset.spec import KIND, table_spec
 
 _PYTHON = f"python=={sys.version_info.major}.{sys.version_info.minor}"
 UNPARTITIONED = Partitioning()
@@ -34,7 +36,7 @@ def code_digest(asset: Asset) -> str:
     build = asset.build
     if build is None:
         return digest("none", asset.id)
-    table = asset.table
+    table = table_spec(asset) if asset.kind == KIND else None
     shape = msgspec.json.encode(
         [
             table.key,
@@ -76,13 +78,12 @@ def pushed_digest(blobs: Iterable[str]) -> str:
 
 def definition_digest(asset: Asset) -> str:
     """Return the version digest of an asset that *is* its definition (a kpi)."""
-    assert asset.measure is not None
-    return asset.measure.definition
+    return kinds()[asset.kind].authored.definition(asset)
 
 
 def partitioning(asset: Asset) -> Partitioning:
     """Return how the asset is sliced; an asset without a table is one slice."""
-    return asset.table.partitioning if asset.table else UNPARTITIONED
+    return table_spec(asset).partitioning
 
 
 def content_of(parts: Mapping[str, Part]) -> str:

@@ -1,4 +1,4 @@
-"""The personal columns of versions: `kernel/personal.py` asked with the columns that versions have.
+"""The personal columns of versions: `personal_rule.py` asked with the columns that versions have.
 
 Computed when something is shown, never stored: versions that were made before a column was declared
 personal, or before Sextant followed columns, are covered. One place for all that shows rows.
@@ -13,7 +13,8 @@ from sextant.core import Core
 from sextant.kernel.errors import NotFound, ProjectError
 from sextant.kernel.limits import PERSONAL_CACHE_MAX
 from sextant.kernel.nouns import Asset, Manifest, Version
-from sextant.kernel.personal import (
+from sextant.kernel.ports import State
+from sextant.kinds.dataset.personal_rule import (
     UNKNOWN,
     Known,
     guarded_assets,
@@ -21,7 +22,7 @@ from sextant.kernel.personal import (
     personal_columns,
     reached_assets,
 )
-from sextant.kernel.ports import State
+from sextant.kinds.dataset.spec import table_spec
 from sextant.kinds.dataset.tables import RunTable
 from sextant.ledger.versions import Versions
 
@@ -71,8 +72,7 @@ class PersonalColumns:
         found = {}
         for id_ in sorted(self._reached & self._present):
             version = self._latest(id_)
-            table = self._assets[id_].table
-            declared = {name.lower() for name in table.personal} if table else set()
+            declared = {name.lower() for name in table_spec(self._assets[id_]).personal}
             names = self.of(version) if version is not None else ()
             if names := tuple(name for name in names if name.lower() not in declared):
                 found[id_] = names

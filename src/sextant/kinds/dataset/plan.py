@@ -269,7 +269,6 @@ def plan(manifest: Manifest, scene: Scene, request: Request) -> Plan:
         Definition(asset=a.id, source=scene.versions.get(a.id, ""), target=target)
         for a in manifest.assets
         if a.is_definition
-        and a.measure
         and (not request.assets or a.id in chosen or values.get(a.id) in chosen)
         and scene.versions.get(a.id, "") != (target := keys.definition_digest(a))
         and (a.id, ALL, target, "") not in scene.held

@@ -34,6 +34,7 @@ from sextant.kernel.ports import Lake, Statement, TableCommit, Write
 from sextant.kinds.dataset.holds import Holds
 from sextant.kinds.dataset.keys import definition_digest
 from sextant.kinds.dataset.plan import Definition, compared_with
+from sextant.kinds.dataset.spec import table_spec
 from sextant.kinds.dataset.tables import RunTable, Schema, Staged
 from sextant.kinds.dataset.work import table_folder
 from sextant.ledger.projections import (
@@ -265,7 +266,7 @@ class Publisher:
                     parent=definition.source,
                     run=run,
                     inputs={},
-                    meta={"measure": msgspec.to_builtins(asset.measure)},
+                    meta={"measure": msgspec.json.decode(asset.spec)},
                 )
                 events.append(self._recorded(version, env, release_id, by, cause))
         held = Holds(self._state.read("held", (env,)))
@@ -588,7 +589,7 @@ class Publisher:
         """Write a state: that of `locator`, fresh files first, then partitions taken from older
         states."""
         name = table_folder(asset.id)
-        grain = asset.table.partitioning.grain if asset.table else "none"
+        grain = table_spec(asset).partitioning.grain
         fresh = {key: staged for key, staged in table.staged.items() if not staged.origin}
         files = _narrowed(fresh)
         gone = {*fresh, *table.removed}

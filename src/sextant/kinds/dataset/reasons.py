@@ -8,6 +8,7 @@ from typing import NamedTuple
 from sextant.kernel.nouns import Asset, Build, Manifest
 from sextant.kinds.dataset import keys
 from sextant.kinds.dataset.plan import Plan, Scene
+from sextant.kinds.dataset.spec import table_spec
 
 
 class Declared(NamedTuple):
@@ -116,14 +117,14 @@ def _differences(old: Declared, new: Declared) -> list[str]:
     out += [f"parameter `{name}`" for name in _named(before.params, after.params)]
     bound = [{i.name: (i.asset, i.window) for i in build.inputs} for build in (before, after)]
     out += [f"input `{name}`" for name in _named(*bound)]
-    if old.asset.table and new.asset.table:
-        pairs = (
-            ("key", old.asset.table.key, new.asset.table.key),
-            ("time", old.asset.table.time, new.asset.table.time),
-            ("partition", old.asset.table.partitioning, new.asset.table.partitioning),
-            ("columns", old.asset.table.columns, new.asset.table.columns),
-        )
-        out += [f"`{word}`" for word, one, other in pairs if one != other]
+    one, other = table_spec(old.asset), table_spec(new.asset)
+    pairs = (
+        ("key", one.key, other.key),
+        ("time", one.time, other.time),
+        ("partition", one.partitioning, other.partitioning),
+        ("columns", one.columns, other.columns),
+    )
+    out += [f"`{word}`" for word, was, now in pairs if was != now]
     return out
 
 

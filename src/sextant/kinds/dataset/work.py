@@ -20,6 +20,7 @@ from sextant.kinds.dataset import keys
 from sextant.kinds.dataset.holds import Holds, is_source
 from sextant.kinds.dataset.personal import personal_of_tables
 from sextant.kinds.dataset.plan import Item, Plan, PlannedStep, reads
+from sextant.kinds.dataset.spec import table_spec
 from sextant.kinds.dataset.streams import is_stream
 from sextant.kinds.dataset.tables import RunTable, Staged, StepOutput, decode_output, encode_output
 from sextant.stores import files
@@ -516,8 +517,7 @@ class DataWork:
         )
 
     def _key(self, asset: str) -> tuple[str, ...]:
-        table = self.assets[asset].table if asset in self.assets else None
-        return table.key if table else ()
+        return table_spec(self.assets[asset]).key if asset in self.assets else ()
 
     def _order(self, step: str, asset: Asset, items: list[Item], attempt: int) -> WorkOrder:
         id_ = self.ids.new("wo")

@@ -35,10 +35,11 @@ from sextant.kernel.nouns import (
     WorkResult,
 )
 from sextant.kernel.partitions import ALL, Partition, Partitioning
-from sextant.kernel.personal import known, personal_columns
 from sextant.kinds.dataset import streams
 from sextant.kinds.dataset.checks import evaluate
 from sextant.kinds.dataset.context import Context
+from sextant.kinds.dataset.personal_rule import known, personal_columns
+from sextant.kinds.dataset.spec import table_spec
 from sextant.stores.blobs.local import LocalBlobs
 from sextant.stores.lake import frames, types
 
@@ -57,13 +58,13 @@ def perform(order: WorkOrder) -> WorkResult:
 def _make(order: WorkOrder) -> WorkResult:
     asset = order.asset
     assert asset.build is not None
-    assert asset.table is not None
+    table = table_spec(asset)
     rows = _rows(order)
     schema = types.schema_of(rows[0].table)
     parts = [(part.partition, part.table) for part in rows]
     missing = [
         name
-        for name in (*asset.table.key, *([asset.table.time] if asset.table.time else []))
+        for name in (*table.key, *([table.time] if table.time else []))
         if name not in dict(schema)
     ]
     if missing:
@@ -76,7 +77,7 @@ def _make(order: WorkOrder) -> WorkResult:
         _check(order, parts) + _changed_columns(order, parts, schema) + _reconciled(order, parts)
     )
     outputs: Sequence[PartOutput] = frames.write_many(
-        rows, root=order.lake, staging=order.staging, grain=asset.table.partitioning.grain
+        rows, root=order.lake, staging=order.staging, grain=table.partitioning.grain
     )
     return WorkResult(
         order=order.id,
@@ -91,27 +92,26 @@ def _make(order: WorkOrder) -> WorkResult:
 
 def _rows(order: WorkOrder) -> list[frames.Rows]:
     """Return the rows of the order's partitions as the table takes them."""
-    asset = order.asset
-    assert asset.table is not None
+    declared = table_spec(order.asset)
     made = _call(order)
     parts = frames.conform(
         [(key, frames.to_arrow(value)) for key, value in made],
         table=order.expect_schema,
-        declared=asset.table.columns,
+        declared=declared.columns,
         inputs=_input_types(order) if any(map(_is_pandas, (value for _, value in made))) else (),
     )
-    if asset.measure is not None:
+    if order.asset.defined_by:
         parts = [(key, frames.finite(table, "value")) for key, table in parts]
     if len(parts) < len(order.partitions):
         ((_, whole),) = parts
         split = dict(
-            frames.split(whole, asset.table.time, asset.table.partitioning, wanted=order.partitions)
+            frames.split(whole, declared.time, declared.partitioning, wanted=order.partitions)
         )
         parts = [(key, split.get(key, whole.slice(0, 0))) for key in order.partitions]
-    elif asset.table.time:
+    elif declared.time:
         for key, table in parts:
             _refuse_outside(order, key, table)
-    return frames.arrange(parts, asset.table.key)
+    return frames.arrange(parts, declared.key)
 
 
 def _input_types(order: WorkOrder) -> types.Schema:
@@ -133,17 +133,17 @@ def _call(order: WorkOrder) -> list[tuple[str, Any]]:
     asset = order.asset
     build = asset.build
     assert build is not None
-    assert asset.table is not None
-    slices = asset.table.partitioning
+    table = table_spec(asset)
+    slices = table.partitioning
     if build.code.language == "stream":
         blobs = LocalBlobs(Path(order.blobs))
         return [
             (
                 key,
                 streams.fold(
-                    asset.table.columns,
+                    table.columns,
                     [(one, blobs.get(one)) for one in order.pushed.get(key, ())],
-                    asset.table.key,
+                    table.key,
                 ),
             )
             for key in order.partitions
@@ -173,7 +173,7 @@ def _call(order: WorkOrder) -> list[tuple[str, Any]]:
         value = _invoke(
             function, order, span, fixed, {name: ref.range() for name, ref in loaded.items()}
         )
-        if not asset.table.time:
+        if not table.time:
             raise ProjectError(
                 "SX-STEP-003",
                 (
@@ -200,7 +200,7 @@ def _call(order: WorkOrder) -> list[tuple[str, Any]]:
 
 def _refuse_outside(order: WorkOrder, key: str, rows: pa.Table) -> None:
     """Refuse rows whose time lies outside the partition: they would never be found again."""
-    table = order.asset.table
+    table = table_spec(order.asset)
     assert table is not None
     if (
         table.partitioning.grain not in ("none", "static")
@@ -449,16 +449,16 @@ def _close_duck() -> None:
 
 
 def _reconciled(order: WorkOrder, parts: list[tuple[str, pa.Table]]) -> list[CheckResult]:
-    """Check the values of a KPI against its rows: for a range, and when a definition is used for
-    the first time. One more day of a definition that has reconciled before is not worth two more
-    queries."""
+    """Check the rows against those that they are made of, where the asset says how: of a range, and
+    when there are none yet. One more day of what has passed before is not worth it."""
     asset = order.asset
-    if asset.measure is None or (len(parts) == 1 and order.expect_schema):
+    spec = table_spec(asset).against_inputs
+    if spec is None or (len(parts) == 1 and order.expect_schema):
         return []
     rows = table_of(order.lake, order.inputs[0])
     values = pa.concat_tables([table for _, table in parts])
-    result: CheckResult = registry.load("kpi.reconcile")(
-        asset.id, asset.measure, rows, values, tz=order.tz
+    result: CheckResult = registry.load(spec.check)(
+        asset.id, spec.params, rows, values, tz=order.tz
     )
     return [result]
 
@@ -506,12 +506,12 @@ def _changed_columns(
     order: WorkOrder, parts: list[tuple[str, pa.Table]], schema: tuple[tuple[str, str], ...]
 ) -> list[CheckResult]:
     """Compare the columns with the live ones, asked or not: a type that changed cannot be published
-    beside the old rows, a column that is gone is worth a look. The values of a KPI change with its
-    definition."""
+    beside the old rows, a column that is gone is worth a look. A definition's values change
+    with it."""
     asset = order.asset
     known = set(schema)
     if (
-        asset.measure is not None
+        asset.defined_by != ""
         or all(column in known for column in order.expect_schema)
         or any(check.check.rpartition(".")[2] == "schema" for check in asset.checks)
     ):
@@ -534,7 +534,6 @@ def _evaluate(
     order: WorkOrder, specs: Sequence[Any], table: pa.Table, partition: str
 ) -> list[tuple[CheckResult, bytes]]:
     asset = order.asset
-    assert asset.table is not None
     frame = pl.DataFrame(pl.from_arrow(table))
     references = {ref.asset: _reference(order.lake, ref) for ref in order.references}
     return evaluate(
@@ -544,7 +543,7 @@ def _evaluate(
         partition="" if partition == ALL else partition,
         references=references,
         expect_schema=order.expect_schema,
-        time=asset.table.time,
+        time=table_spec(asset).time,
         now_ns=order.now,
         functions=open_project(order).checks,
         personal=_personal(order, table.column_names),

@@ -7,7 +7,7 @@ import msgspec
 
 from sextant.kernel.errors import SextantError
 from sextant.kernel.limits import VERSIONS_SHOWN_MAX
-from sextant.kernel.nouns import Measure
+from sextant.kinds.kpi.spec import Measure
 from sextant.server.sql.catalogue import LiveKpi, LiveTable, live_kpi
 
 if TYPE_CHECKING:

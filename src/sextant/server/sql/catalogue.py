@@ -31,8 +31,8 @@ from typing import Protocol
 import msgspec
 
 from sextant.kernel.errors import BadData, Bug, SextantError, UsageError
-from sextant.kernel.nouns import Measure
 from sextant.kernel.ports import Telemetry
+from sextant.kinds.kpi.spec import Measure
 from sextant.server.sql import system
 from sextant.server.sql.names import SYSTEM
 from sextant.server.sql.tokens import literal, quoted

@@ -6,7 +6,7 @@ The same texts as `app/visibility.py` hides, with counts, times and codes in pla
 
 from collections.abc import Sequence
 
-from sextant.kernel.personal import HIDDEN, STOPPED, TEXTS
+from sextant.kernel.hidden import HIDDEN, STOPPED, TEXTS
 from sextant.server.sql.tokens import literal
 
 # What OpenTelemetry calls the texts of an exception: of the events of a span, or of the span itself

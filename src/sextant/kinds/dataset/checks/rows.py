@@ -304,7 +304,7 @@ def _bound(
             return whole(number)
         if isinstance(type_, pl.Decimal):
             return _quantized(number, type_, rounding)
-        return float(number)
+        return _inside(value, rounding) if isinstance(value, int) else float(number)
     if type_ == pl.Date or isinstance(type_, pl.Datetime):
         return _time(value, name, type_, tz)
     if _kind(type_) == "text" and isinstance(value, str):
@@ -320,6 +320,19 @@ def _number(value: Any, name: str, type_: "pl.DataType") -> Decimal:
     except InvalidOperation:
         pass
     raise Unanswerable(f"`{name}` has type {type_}, which does not compare with {value!r}")
+
+
+def _inside(value: int, rounding: str) -> float:
+    """Return the nearest float inside of a bound: beyond 2^53 not every whole number is one."""
+    try:
+        nearest = float(value)
+    except OverflowError:
+        return math.copysign(math.inf, value)
+    if rounding == ROUND_CEILING and nearest < value:
+        return math.nextafter(nearest, math.inf)
+    if rounding == ROUND_FLOOR and nearest > value:
+        return math.nextafter(nearest, -math.inf)
+    return nearest
 
 
 def _quantized(number: Decimal, type_: "pl.Decimal", rounding: str) -> Decimal:

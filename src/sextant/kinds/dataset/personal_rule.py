@@ -2,7 +2,7 @@
 inputs may flow into. Pure: from assets and names of columns; nothing is stored.
 
 `personal_columns` is the one rule. Whatever shows rows, or a text that may quote them, asks it:
-through `kinds/dataset/personal.py`, which knows versions. What cannot be resolved counts as
+through `personal.py`, which knows versions. What cannot be resolved counts as
 personal.
 """
 
@@ -11,14 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
-from sextant.kernel.nouns import Asset, Lineage, Source
-
-# What stands for a text that is shown to administrators only.
-HIDDEN = "hidden: it may quote personal columns; an administrator can read it"
-# Parts of an event that hold what code, checks or libraries said. `reason` is a person's, but where
-# a release was stopped: there it quotes a check, or an error.
-TEXTS = ("message", "error", "hint", "measured", "evidence", "title", "refused", "samples")
-STOPPED = ("rejected", "stuck", "paused")
+from sextant.kernel.nouns import Asset
+from sextant.kinds.dataset.spec import Lineage, Source, table_spec
 
 ANY = "*"  # in a source: any column of the input
 OPTIONAL = "?"  # before a column of a source: counts where the input has such a column
@@ -59,9 +53,8 @@ def personal_columns(
              is personal in an input of that name, or that is in no input by name; without those
              that the asset lists as public
     """
-    table = asset.table
-    own = _lower(table.personal if table else ())
-    public = _lower(table.public if table else ())
+    table = table_spec(asset)
+    own, public = _lower(table.personal), _lower(table.public)
     dirty = {id_ for id_, one in inputs.items() if not one.is_clean}
     build = asset.build
     read = {one.asset for one in build.inputs} if build else set()
@@ -77,7 +70,7 @@ def personal_columns(
         elif build.code.language == "python":
             if _is_personal_by_name(name, inputs):
                 out.append(column)
-        elif build.lineage is None or _is_personal_by_lineage(name, build.lineage, inputs):
+        elif table.lineage is None or _is_personal_by_lineage(name, table.lineage, inputs):
             out.append(column)
     return tuple(out)
 
@@ -136,7 +129,7 @@ def guarded_assets(assets: Mapping[str, Asset]) -> frozenset[str]:
 
     Cost     one pass over the assets; nothing where no dataset declares a personal column
     """
-    if not any(one.table and one.table.personal for one in assets.values()):
+    if not any(table_spec(one).personal for one in assets.values()):
         return frozenset()
     carrying = _Carrying(assets)
     found = {id_ for id_ in assets if carrying.touches(id_)}
@@ -151,7 +144,7 @@ def reached_assets(assets: Mapping[str, Asset]) -> frozenset[str]:
         for one in asset.build.inputs if asset.build else ():
             downstream.setdefault(one.asset, []).append(id_)
     found: set[str] = set()
-    stack = [id_ for id_, one in assets.items() if one.table and one.table.personal]
+    stack = [id_ for id_, one in assets.items() if table_spec(one).personal]
     while stack:
         id_ = stack.pop()
         if id_ not in found:
@@ -188,14 +181,14 @@ class _Carrying:
         return self._found[id_]
 
     def _carries(self, asset: Asset) -> bool:
-        if asset.table and asset.table.personal:
+        if table_spec(asset).personal:
             return True
         if asset.build is None or not self._reads_carrying(asset.id):
             return False
-        lineage = asset.build.lineage
+        lineage = table_spec(asset).lineage
         if asset.build.code.language == "python" or lineage is None:
             return True
-        public = _lower(asset.table.public if asset.table else ())
+        public = _lower(table_spec(asset).public)
         return (
             any(self.carries(one) for one, _ in lineage.stars)
             or any(self._may_be(one) for one in (*lineage.unnamed, *lineage.every))
@@ -213,8 +206,9 @@ class _Carrying:
         if not self.carries(id_):
             return False
         asset = self._assets[id_]
-        table, lineage = asset.table, asset.build.lineage if asset.build else None
-        if column == ANY or table is None or column in _lower(table.personal):
+        table = table_spec(asset)
+        lineage = table.lineage
+        if column == ANY or column in _lower(table.personal):
             return True
         if column in _lower(table.public) or not (asset.build and asset.build.inputs):
             return False

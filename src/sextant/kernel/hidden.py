@@ -1,0 +1,8 @@
+"""The words for texts that may quote personal columns, and are hidden from most people."""
+
+# What stands for a text that is shown to administrators only.
+HIDDEN = "hidden: it may quote personal columns; an administrator can read it"
+# Parts of an event that hold what code, checks or libraries said. `reason` is a person's, but where
+# a release was stopped: there it quotes a check, or an error.
+TEXTS = ("message", "error", "hint", "measured", "evidence", "title", "refused", "samples")
+STOPPED = ("rejected", "stuck", "paused")

@@ -1,0 +1,55 @@
+"""What only this kind knows of an asset: `Asset.spec` of a dataset."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from sextant.kernel.nouns import Asset, CheckSpec, Noun
+from sextant.kernel.partitions import Partitioning
+
+KIND = "dataset"
+Source = tuple[str, str]  # an input and one of its columns in lower case; `*` = any of them
+
+
+class Lineage(Noun, frozen=True, kw_only=True):
+    """Which columns of the inputs flow into the columns of a query's result, as its text says.
+    Names of columns are in lower case: DuckDB does not tell cases apart.
+
+    columns  column that the query names -> its sources, none for a constant or a count
+    stars    inputs that hand their columns through under the same names, each with the names that
+             it leaves out
+    unnamed  sources of columns that the query gives no name, as `upper(name)`
+    every    sources that may flow into any column
+    """
+
+    columns: Mapping[str, tuple[Source, ...]] = {}
+    stars: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    unnamed: tuple[Source, ...] = ()
+    every: tuple[Source, ...] = ()
+
+
+class Table(Noun, frozen=True, kw_only=True):
+    """What a dataset holds.
+
+    lineage         of a query over personal columns; None = not read, or not understood
+    against_inputs  a check of the rows against those that they are made of: of a range, and when
+                    there were none before
+    """
+
+    partitioning: Partitioning = Partitioning()
+    key: tuple[str, ...] = ()
+    time: str = ""  # the column of instants that says into which slice a row belongs
+    schema: Literal["evolve", "freeze"] = "evolve"
+    personal: tuple[str, ...] = ()  # declared here; what follows from inputs: personal_rule.py
+    public: tuple[str, ...] = ()  # columns that are not personal, whatever they are made of
+    # (column, type): all of a stream's, or those that a dataset promises
+    columns: tuple[tuple[str, str], ...] = ()
+    lineage: Lineage | None = None
+    against_inputs: CheckSpec | None = None
+
+
+NO_TABLE = Table()
+
+
+def table_spec(asset: Asset) -> Table:
+    """Return what a dataset declares that it holds; nothing for what is no dataset."""
+    return asset.spec_as(Table) if asset.kind == KIND else NO_TABLE
