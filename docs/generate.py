@@ -272,24 +272,29 @@ def author() -> str:
         ),
         "Lengths of time are written `30s`, `10m`, `36h`, `3d`, `2w`; sizes `512MB`, `2GB`.\n",
     ]
-    for title, names in _groups(sextant._HOMES):
+    for title, names in _groups():
         out.append(f"## {title}\n")
         for name in names:
             out += _word(name, getattr(sextant, name))
     return "\n".join(out) + "\n" + _sql_header() + "\n" + _testing()
 
 
-def _groups(homes: dict[str, tuple[str, ...]]) -> Iterator[tuple[str, list[str]]]:
+def _groups() -> Iterator[tuple[str, list[str]]]:
+    from sextant.kernel.builtins import ROWS
+
     titles = {
-        "sextant.author.declare": "Declarations",
-        "sextant.author.checks": "Checks",
-        "sextant.kernel.partitions": "What functions receive",
-        "sextant.kinds.dataset.context": "What functions receive",
-        "sextant.app.notebook": "Notebooks",
+        "declare": "Declarations",
+        "words": "Declarations",
+        "checks": "Checks",
+        "partitions": "What functions receive",
+        "context": "What functions receive",
+        "notebook": "Notebooks",
     }
     seen: dict[str, list[str]] = {title: [] for title in titles.values()}
-    for home, names in homes.items():
-        seen[titles[home]] += names
+    for id_, target in ROWS:
+        if id_.startswith("word."):
+            module, _, name = target.partition(":")
+            seen[titles[module.rpartition(".")[2]]].append(name)
     for title, names in seen.items():
         yield title, sorted(names, key=str.lower)
 
@@ -389,7 +394,7 @@ def _docstring(text: str) -> str:
 
 
 def _sql_header() -> str:
-    from sextant.author import sqlfile
+    from sextant.kinds.dataset.declarations import sqlfile
 
     return (
         '## The header of a `.sql` file\n\nA dataset of `sx.sql("file.sql")` takes its '

@@ -16,7 +16,7 @@ from sextant.project.config import Config, read_config
 from sextant.app.opening import import_project
 from sextant.app.platform import LocalPlatform
 from sextant.kernel.answers import RunReport
-from sextant.author.assemble import assemble
+from sextant.project.assemble import assemble
 from sextant.project.fingerprint import Fingerprints
 from sextant.kinds.dataset.plan import Request
 from sextant.kernel.nouns import Manifest, Principal

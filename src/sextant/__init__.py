@@ -6,13 +6,14 @@ it costs next to nothing.
 """
 
 import sys
-from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sextant.app.notebook import open as open  # noqa: A004 - `sx.open`; not in __all__, where it would hide Python's own
-    from sextant.author.checks import (
+    from sextant.kernel.partitions import Partition
+    from sextant.kinds.dataset.context import Context
+    from sextant.kinds.dataset.declarations.checks import (
         accepted_values,
         between,
         check,
@@ -25,64 +26,20 @@ if TYPE_CHECKING:
         sql_check,
         unique,
     )
-    from sextant.author.declare import (
+    from sextant.kinds.dataset.declarations.declare import dataset, sql, stream, window
+    from sextant.kinds.kpi.declare import goal, kpi
+    from sextant.project.words import (
         approval,
         cron,
         daily,
-        dataset,
-        goal,
         hourly,
-        kpi,
         monthly,
         policy,
         project,
         secret,
-        sql,
         static,
-        stream,
         team,
-        window,
     )
-    from sextant.kernel.partitions import Partition
-    from sextant.kinds.dataset.context import Context
-
-_HOMES = {
-    "sextant.app.notebook": ("open",),
-    "sextant.author.checks": (
-        "accepted_values",
-        "between",
-        "check",
-        "foreign_key",
-        "fresh",
-        "matches",
-        "not_null",
-        "row_count",
-        "schema",
-        "sql_check",
-        "unique",
-    ),
-    "sextant.author.declare": (
-        "approval",
-        "cron",
-        "daily",
-        "dataset",
-        "goal",
-        "hourly",
-        "kpi",
-        "monthly",
-        "policy",
-        "project",
-        "secret",
-        "sql",
-        "static",
-        "stream",
-        "team",
-        "window",
-    ),
-    "sextant.kinds.dataset.context": ("Context",),
-    "sextant.kernel.partitions": ("Partition",),
-}
-_EXPORTS = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Context", "Partition", "accepted_values", "approval", "between", "check", "cron", "daily",
@@ -93,15 +50,24 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _EXPORTS:
+    """Return a word: each is a row `word.NAME` of the registry, also those of plug-ins."""
+    if name.startswith("_"):
         raise AttributeError(f"module `sextant` has no attribute `{name}`")
-    value = getattr(import_module(_EXPORTS[name]), name)
+    from sextant.kernel import registry
+    from sextant.kernel.errors import NotFound
+
+    try:
+        value = registry.load(f"word.{name}")
+    except NotFound:
+        raise AttributeError(f"module `sextant` has no attribute `{name}`") from None
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, "open"])
+    from sextant.kernel import registry
+
+    return sorted(id_.partition(".")[2] for id_ in registry.names("word"))
 
 
 class _Face(ModuleType):
@@ -109,7 +75,7 @@ class _Face(ModuleType):
     must not hide `project`, the author's word."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _EXPORTS and isinstance(value, ModuleType)):
+        if not (name in __all__ and isinstance(value, ModuleType)):
             super().__setattr__(name, value)
 
 

@@ -34,7 +34,8 @@ from sextant.kernel.nouns import CheckResult, CheckSpec, Principal
 from sextant.kinds.dataset.plan import Request
 
 if TYPE_CHECKING:
-    from sextant.author.declared import Dataset, Kpi, PythonCheck, SqlDataset
+    from sextant.kinds.dataset.declarations.declared import Dataset, PythonCheck, SqlDataset
+    from sextant.kinds.kpi.declare import Kpi
 
     Checked = (
         Dataset[..., Any]
@@ -178,8 +179,14 @@ def _declared(
 ) -> "tuple[str, str, tuple[str, ...], list[CheckSpec | PythonCheck[..., Any]]]":
     """Return asset id, column of instants, personal columns and checks of what `check` was
     given."""
-    from sextant.author import checks
-    from sextant.author.declared import Dataset, Kpi, PythonCheck, SqlDataset, Stream
+    from sextant.kinds.dataset.declarations import checks
+    from sextant.kinds.dataset.declarations.declared import (
+        Dataset,
+        PythonCheck,
+        SqlDataset,
+        Stream,
+    )
+    from sextant.kinds.kpi.declare import Kpi
 
     if isinstance(what, CheckSpec | PythonCheck):
         return "dataset:rows", "", (), [what]
@@ -189,8 +196,8 @@ def _declared(
         return "dataset:rows", "", (), list(what)
     slots = what.slots
     if isinstance(what, SqlDataset):
-        from sextant.author import sqlfile
-        from sextant.author.collect import Collector
+        from sextant.kinds.dataset.declarations import sqlfile
+        from sextant.project.collect import Collector
 
         collector = Collector(Path(what.file).parent)
         file = sqlfile.read(what, collector)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sextant.app.opening import import_project
-from sextant.author.assemble import assemble
+from sextant.project.assemble import assemble
 from sextant.kernel.errors import ProjectError
 
 # three lines

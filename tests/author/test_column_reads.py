@@ -4,7 +4,7 @@ honest is called one. DuckDB is the judge."""
 import duckdb
 import pytest
 
-from sextant.author.columns import query_columns
+from sextant.kinds.dataset.declarations.columns import query_columns
 
 TABLES = {
     "orders": ("id", "shop", "amount", "tags", "buyer", "placed"),

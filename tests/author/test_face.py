@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import sextant
+from sextant.kernel import registry
 
 
 def test_every_name_of_the_face_loads_and_is_listed_for_type_checkers():
@@ -23,7 +24,8 @@ def test_every_name_of_the_face_loads_and_is_listed_for_type_checkers():
         for alias in node.names
     }
     # `open` is not for `from sextant import *`: it would hide Python's own.
-    assert typed == {*sextant.__all__, "open"} == set(sextant._EXPORTS) == set(dir(sextant))
+    words = {id_.partition(".")[2] for id_ in registry.names("word")}
+    assert typed == {*sextant.__all__, "open"} == words == set(dir(sextant))
     assert sextant.open.__module__ == "sextant.app.notebook"
 
 

@@ -173,8 +173,8 @@ def test_the_blizzard_is_seen_only_where_cancellations_count(opened):
     """An average over flown flights hides the two worst days of the year."""
     import duckdb
 
-    from sextant.author.measures import rollup_sql
-    from sextant.author.kpi import measure_of
+    from sextant.kinds.kpi.measures import rollup_sql
+    from sextant.kinds.kpi.assets import measure_of
 
     con = duckdb.connect()
     con.register(

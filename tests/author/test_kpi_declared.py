@@ -31,7 +31,7 @@ share = sx.kpi("share", of=orders, measure="count(*) filter (where paid) / count
 def report(s) -> pl.DataFrame: ...
 """.replace("def report(s)", "def report(kpi_share)")
     )
-    from sextant.author.assemble import assemble
+    from sextant.project.assemble import assemble
 
     collector = project.collect()
     manifest = assemble(collector)

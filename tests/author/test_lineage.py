@@ -3,7 +3,7 @@
 import duckdb
 import pytest
 
-from sextant.author.lineage import lineage
+from sextant.kinds.dataset.declarations.lineage import lineage
 from sextant.kernel.nouns import Asset, Build, Code, Input, spec_of
 from sextant.kinds.dataset.spec import Table
 from sextant.kinds.dataset.personal_rule import known, personal_columns

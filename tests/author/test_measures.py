@@ -5,7 +5,7 @@ import random
 import duckdb
 import pytest
 
-from sextant.author.measures import (
+from sextant.kinds.kpi.measures import (
     MeasureError,
     check_measure,
     needs_rows,
@@ -190,7 +190,7 @@ def test_values_carry_bucket_dimensions_parts_value_and_stamp(con):
 
 def test_a_definition_changes_with_what_it_means_and_not_with_how_it_is_written():
     """Values of two definitions could not be told apart, or a space would recompute history."""
-    from sextant.author.measures import definition
+    from sextant.kinds.kpi.measures import definition
 
     one = definition(measure("count(*) / sum(x)"), NY)
     assert one == definition(measure("count(*)   /\n sum(x) -- why"), NY)

@@ -3,7 +3,7 @@
 import pytest
 
 from sextant.kinds.dataset.spec import table_spec
-from sextant.author.sqlfile import fingerprint, tables
+from sextant.kinds.dataset.declarations.sqlfile import fingerprint, tables
 from sextant.kernel.errors import ProjectError
 from sextant.kernel.nouns import Input
 from sextant.kernel.partitions import Partitioning
@@ -145,7 +145,7 @@ def test_a_header_says_everything(project):
         """,
     )
     collector = project.collect()
-    from sextant.author.assemble import assemble
+    from sextant.project.assemble import assemble
 
     asset = assemble(collector).asset("dataset:daily_totals")
     assert (asset.owner, asset.tier, asset.description, asset.keep) == (

@@ -138,7 +138,7 @@ def test_nothing_personal_costs_nothing(shop: Shop, monkeypatch: pytest.MonkeyPa
     """If this fails, projects without personal columns follow every query, or lose sight."""
     (shop.root / "q.sql").write_text("select id, name as label from people")
     shop.write(PLAIN + 'sx.sql("q.sql")\n')
-    monkeypatch.setattr("sextant.author.assemble.lineage", None)
+    monkeypatch.setattr("sextant.kinds.dataset.declarations.assets.lineage", None)
     with shop.open() as p:
         run(p)
         assert p.runs.personal().guarded == frozenset()

@@ -272,7 +272,7 @@ def test_declared_columns_are_certain_and_a_stream_has_no_others(shop):
 
 def test_sql_that_is_not_understood_is_said(shop, write, monkeypatch):
     """It would pass for checked."""
-    import sextant.author.columns as reading
+    import sextant.kinds.dataset.declarations.columns as reading
 
     monkeypatch.setattr(reading, "COLUMN_READS_MAX", 0)
     write()

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import duckdb
 import pyarrow as pa
 
-from sextant.author import measures
+from sextant.kinds.kpi import measures
 from sextant.kinds.kpi.spec import Measure
 from sextant.kernel.partitions import Partitioning
 from sextant.stores.lake import frames

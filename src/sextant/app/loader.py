@@ -30,8 +30,8 @@ def main(folder: str, module: str, answer: str, files: str) -> int:
 
 def _load(folder: Path, module: str, files: Files) -> Answer:
     from sextant.app.opening import import_project
-    from sextant.author.assemble import assemble
     from sextant.kernel.errors import SextantError
+    from sextant.project.assemble import assemble
     from sextant.project.bundle import is_included
     from sextant.project.datafiles import is_data
     from sextant.project.fingerprint import Fingerprints

@@ -13,10 +13,10 @@ import sys
 import traceback
 from pathlib import Path
 
-from sextant.author.assemble import assemble
-from sextant.author.collect import Collector, Place, collecting
 from sextant.kernel import extras
 from sextant.kernel.errors import ProjectError, SextantError
+from sextant.project.assemble import assemble
+from sextant.project.collect import Collector, Place, collecting
 
 
 def open_project(folder: Path, root: str) -> Collector:

@@ -408,7 +408,7 @@ class Views:
     def _history(self, asset: Asset, before: Version, after: Version) -> list[dict[str, Any]]:
         """Return what two definitions of a KPI say month by month (over all time where it has no
         grain)."""
-        from sextant.author import measures
+        from sextant.kinds.kpi import measures
 
         sides: list[dict[str, Any]] = []
         for version in (before, after):
@@ -509,7 +509,7 @@ class Views:
         Ratios are never averaged: stored parts are added up and divided then; a measure that cannot
         be taken apart is computed again from the rows.
         """
-        from sextant.author import measures
+        from sextant.kinds.kpi import measures
 
         core = self._core
         asset = core.assets.find(name if name.startswith("kpi:") else f"kpi:{name}")
@@ -639,8 +639,8 @@ class Views:
         its rows)."""
         import duckdb
 
-        from sextant.author import measures
         from sextant.kinds.dataset.worker import table_of
+        from sextant.kinds.kpi import measures
         from sextant.stores.lake import frames
 
         core = self._core

@@ -5,15 +5,17 @@ its name.
 """
 
 import functools
-import hashlib
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
 from sextant.kernel import registry
 from sextant.kernel.errors import ProjectError
-from sextant.kernel.nouns import Asset, Edge, Held, Move, Release
+from sextant.kernel.nouns import Held, Move, Release
+
+if TYPE_CHECKING:
+    from sextant.project.assemble import Authored
 
 _IDS = "kind"
 
@@ -70,27 +72,15 @@ class Instant:
         return (Held(partition="all", code=move.target, inputs="", digest=move.target),)
 
 
-class Authored:
-    """What a kind reads in the declarations of its assets."""
-
-    def edges(self, asset: Asset) -> Iterable[Edge]:  # noqa: ARG002
-        """Return the edges that an asset's declaration draws, beside those from its inputs."""
-        return ()
-
-    def definition(self, asset: Asset) -> str:
-        """Return the version of an asset that nothing makes: a digest of what it declares."""
-        return hashlib.sha256(asset.spec).hexdigest()
-
-
 class Kind(NamedTuple):
-    """A kind of asset.
+    """A kind of asset. Each part is made when it is first asked for; None = the kind has none.
 
-    authored  how declarations of its assets are read
-    released  makes, of a project's core, how its versions become live; None = they never do
+    authored  how declarations of its assets are read: `project.assemble.Authored`
+    released  how its versions become live: `Released`, made of a project's core
     """
 
     name: str
-    authored: Authored = Authored()
+    authored: "Callable[[], Authored] | None" = None
     released: Callable[[Any], Released] | None = None
 
 
@@ -115,3 +105,22 @@ def kinds() -> Mapping[str, Kind]:
                 hint=f'`Kind("{id_.partition(".")[2]}", ...)`',
             )
     return found
+
+
+@functools.cache
+def authored(kind: str) -> "Authored":
+    """Return how a kind reads declarations. ProjectError for one that does not."""
+    found = kinds().get(kind)
+    if found is None:
+        raise ProjectError(
+            "SX-REG-006",
+            f"there is no kind `{kind}`",
+            hint="`sextant doctor` says which packages could not be imported",
+        )
+    if found.authored is None:
+        raise ProjectError(
+            "SX-REG-007",
+            f"assets of the kind `{kind}` cannot be declared",
+            hint=f'give `Kind("{kind}", authored=...)`',
+        )
+    return found.authored()

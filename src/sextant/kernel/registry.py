@@ -47,6 +47,11 @@ def names(namespace: str) -> list[str]:
     return sorted(name for name in _ROWS if name.startswith(namespace + "."))
 
 
+def targets(namespace: str) -> list[str]:
+    """Return what the ids below `namespace.` that are known by now stand for."""
+    return [target for name, target in _ROWS.items() if name.startswith(namespace + ".")]
+
+
 def load(name: str) -> Any:
     """Import and return what stands behind an id. NotFound lists the neighbours; ProjectError for
     a plug-in that does not have what it says."""

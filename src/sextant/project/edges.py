@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from sextant.kernel.kinds import kinds
+from sextant.kernel.kinds import authored
 from sextant.kernel.nouns import Edge, Manifest
 
 
@@ -12,8 +12,7 @@ def declared_edges(manifest: Manifest | None) -> set[Edge]:
     for asset in manifest.assets if manifest else ():
         if asset.build:
             out |= {Edge(source=i.asset, target=asset.id, kind="feeds") for i in asset.build.inputs}
-        if asset.kind in kinds():
-            out |= set(kinds()[asset.kind].authored.edges(asset))
+        out |= set(authored(asset.kind).edges(asset))
         if asset.defined_by:
             out.add(Edge(source=asset.defined_by, target=asset.id, kind="contains"))
     return out

@@ -3,6 +3,13 @@
 from typing import Any
 
 from sextant.kernel.kinds import Kind, Released
+from sextant.kinds.dataset.spec import KIND as NAME
+
+
+def _authored() -> Any:
+    from sextant.kinds.dataset.declarations.assets import AuthoredDatasets
+
+    return AuthoredDatasets()
 
 
 def _released(core: Any) -> Released:
@@ -11,4 +18,4 @@ def _released(core: Any) -> Released:
     return DatasetRelease(core.versions, core.lake)
 
 
-KIND = Kind("dataset", released=_released)
+KIND = Kind(NAME, authored=_authored, released=_released)

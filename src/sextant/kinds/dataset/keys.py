@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from sextant.kernel.kinds import kinds
+from sextant.kernel.kinds import authored
 from sextant.kernel.nouns import Asset, Part
 from sextant.kernel.partitions import ALL, Partitioning
 from sextant.kinds.dataset.spec import KIND, table_spec
@@ -78,7 +78,7 @@ def pushed_digest(blobs: Iterable[str]) -> str:
 
 def definition_digest(asset: Asset) -> str:
     """Return the version digest of an asset that *is* its definition (a kpi)."""
-    return kinds()[asset.kind].authored.definition(asset)
+    return authored(asset.kind).definition(asset)
 
 
 def partitioning(asset: Asset) -> Partitioning:

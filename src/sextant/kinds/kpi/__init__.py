@@ -1,20 +1,15 @@
 """KPIs: business numbers. A version is a definition; its values are a dataset."""
 
-from collections.abc import Iterable
+from typing import Any
 
-from sextant.kernel.kinds import Authored, Instant, Kind
-from sextant.kernel.nouns import Asset, Edge
+from sextant.kernel.kinds import Instant, Kind
 from sextant.kinds.kpi.spec import KIND as NAME
-from sextant.kinds.kpi.spec import measure_spec
 
 
-class _Authored(Authored):
-    def edges(self, asset: Asset) -> Iterable[Edge]:
-        yield Edge(source=measure_spec(asset).of, target=asset.id, kind="measures")
+def _authored() -> Any:
+    from sextant.kinds.kpi.assets import AuthoredKpis
 
-    def definition(self, asset: Asset) -> str:
-        """Return the digest of what the number means: how it is shown is no part of it."""
-        return measure_spec(asset).definition
+    return AuthoredKpis()
 
 
-KIND = Kind(NAME, authored=_Authored(), released=lambda _core: Instant())
+KIND = Kind(NAME, authored=_authored, released=lambda _core: Instant())

@@ -516,7 +516,7 @@ class Names:
 
 def live_kpi(env: str, name: str, measure: Measure) -> LiveKpi:
     """Return what the endpoint needs to know of a KPI."""
-    from sextant.author.measures import clickhouse_sql, parts
+    from sextant.kinds.kpi.measures import clickhouse_sql, parts
 
     found = parts(measure.sql, measure.of)
     return LiveKpi(

@@ -20,12 +20,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from sextant.author import checks, declare
-from sextant.author.collect import Collector, Place, collecting, near
-from sextant.author.declared import SqlDataset
 from sextant.kernel.errors import ProjectError
 from sextant.kernel.limits import TEXT_FILE_BYTES_MAX
 from sextant.kernel.partitions import Partitioning
+from sextant.kinds.dataset.declarations import checks
+from sextant.kinds.dataset.declarations.declared import SqlDataset
+from sextant.project import forms, words
+from sextant.project.collect import Collector, Place, collecting, near
 
 KEYS = (
     "name",
@@ -46,10 +47,10 @@ KEYS = (
 )
 _LINE = re.compile(r"--\s*([a-z_]+):\s*(.*?)\s*")
 _PARTITIONS = {
-    "hourly": declare.hourly,
-    "daily": declare.daily,
-    "monthly": declare.monthly,
-    "static": declare.static,
+    "hourly": words.hourly,
+    "daily": words.daily,
+    "monthly": words.monthly,
+    "static": words.static,
 }
 
 
@@ -244,13 +245,13 @@ def settings(
         elif key in ("key", "personal", "public"):
             said[key] = tuple(word.strip() for word in value.split(",") if word.strip())
         elif key == "tags":
-            words = [word.strip() for word in value.split(",") if word.strip()]
+            said_tags = [word.strip() for word in value.split(",") if word.strip()]
             note = functools.partial(collector.note, place=place)
-            said[key] = declare.checked_tags(words, note)
+            said[key] = forms.checked_tags(said_tags, note)
         elif key == "partition":
             said["partition"] = _partition(value, place, collector)
         elif key == "on":
-            said["on"] = (_call(value, {"cron": declare.cron}, place, collector) or (),)
+            said["on"] = (_call(value, {"cron": words.cron}, place, collector) or (),)
         elif key == "schema":
             said["schema"] = value
         else:
@@ -270,7 +271,7 @@ def settings(
             )
     if said.get("keep"):
         with collecting(collector.root) as inner:
-            said["keep"] = declare._length_text("keep", said["keep"])
+            said["keep"] = forms.length_text("keep", said["keep"])
         _adopt(inner, Place(dataset.file, file.header["keep"][1]), collector)
     said["on"] = tuple(t for t in said.get("on", ()) if t)
     made = [

@@ -16,9 +16,10 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from sextant.author.collect import Collector, Place, near
-from sextant.author.declared import Secret, Window
 from sextant.kernel import extras
+from sextant.kinds.dataset.spec import KIND
+from sextant.project.collect import Collector, Place, near
+from sextant.project.declared import Secret, Window
 
 FRAMES = {
     ("polars", "DataFrame"): "polars",
@@ -114,7 +115,7 @@ def bind(
                 ),
             )
         else:
-            source = inputs.get(name, Window(f"dataset:{name}", ""))
+            source = inputs.get(name, Window(f"{KIND}:{name}", ""))
             wanted.append(Wanted(name, source.asset, source.length, kind))
     for name in inputs:
         if name not in signature.parameters:

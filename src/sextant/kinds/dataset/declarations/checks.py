@@ -14,7 +14,11 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, Literal, Never
 
-from sextant.author.collect import (
+from sextant.kernel.errors import BadData, UsageError
+from sextant.kernel.lengths import length_s
+from sextant.kernel.nouns import CheckSpec, Severity
+from sextant.kinds.dataset.declarations.declared import P, PythonCheck, R
+from sextant.project.collect import (
     caller,
     fitting,
     fitting_text,
@@ -22,10 +26,6 @@ from sextant.author.collect import (
     refuse_unknown,
     report,
 )
-from sextant.author.declared import P, PythonCheck, R
-from sextant.kernel.errors import BadData, UsageError
-from sextant.kernel.lengths import length_s
-from sextant.kernel.nouns import CheckSpec, Severity
 from sextant.stores.lake.types import type_of
 
 Scope = Literal["partition", "table"]

@@ -1,42 +1,19 @@
-"""The objects that declarations return: typed, still callable where a function stands behind them,
-without effects.
-
-`__sextant_asset__` marks them for the code fingerprint: met as a global they are an edge of the
-graph, not code.
-"""
+"""The objects that declarations of datasets return: still callable where a function stands behind
+them."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import msgspec
 
-from sextant.author.collect import Place
 from sextant.kernel.nouns import CheckSpec, Trigger
 from sextant.kernel.partitions import Partitioning
-from sextant.kinds.kpi.spec import Goal
+from sextant.kinds.dataset.spec import KIND
+from sextant.project.collect import Place
+from sextant.project.declared import Declared, Window
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-class Secret(str):
-    """A reference to a secret, written where its value would stand: the default of a parameter, a
-    webhook. As text it is
-    `secret:NAME`; the value exists in the worker only."""
-
-    __slots__ = ()
-
-    @property
-    def name(self) -> str:
-        return self.removeprefix("secret:")
-
-
-class Window(NamedTuple):
-    """An upstream asset with more than the partition being made: the last `length` up to its end,
-    or `all`."""
-
-    asset: str
-    length: str
 
 
 class Slots(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,8 +53,10 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     executor: str = ""
 
 
-class Dataset(Generic[P, R]):
+class Dataset(Declared, Generic[P, R]):
     """A dataset made by a Python function. Calling it runs the plain function."""
+
+    of_kind = KIND
 
     def __init__(
         self, function: Callable[P, R], name: str, slots: Slots, work: Work, place: Place
@@ -91,24 +70,15 @@ class Dataset(Generic[P, R]):
         self.__name__ = name
         self.__wrapped__ = function
 
-    __sextant_asset__ = True
-
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)
 
-    @property
-    def id(self) -> str:
-        return f"dataset:{self.name}"
 
-    def __repr__(self) -> str:
-        return f"<{self.id}>"
-
-
-class SqlDataset:
+class SqlDataset(Declared):
     """A dataset made by a `.sql` file. `file` is its full path; it is read when the project is
     loaded."""
 
-    __sextant_asset__ = True
+    of_kind = KIND
 
     def __init__(
         self,
@@ -127,18 +97,11 @@ class SqlDataset:
         self.given = given
         self.place = place
 
-    @property
-    def id(self) -> str:
-        return f"dataset:{self.name}"
 
-    def __repr__(self) -> str:
-        return f"<{self.id}>"
-
-
-class Stream:
+class Stream(Declared):
     """A dataset of rows that others push."""
 
-    __sextant_asset__ = True
+    of_kind = KIND
 
     def __init__(
         self, name: str, columns: tuple[tuple[str, str], ...], slots: Slots, place: Place
@@ -147,57 +110,6 @@ class Stream:
         self.columns = columns
         self.slots = slots
         self.place = place
-
-    @property
-    def id(self) -> str:
-        return f"dataset:{self.name}"
-
-    def __repr__(self) -> str:
-        return f"<{self.id}>"
-
-
-class Kpi:
-    """A business number: an aggregate over the rows of a dataset. As an input it stands for its
-    values."""
-
-    __sextant_asset__ = True
-
-    def __init__(
-        self,
-        name: str,
-        *,
-        of: str,
-        sql: str,
-        grain: str,
-        by: tuple[str, ...],
-        where: str,
-        goal: Goal | None,
-        unit: str,
-        format: str,  # noqa: A002 - the word of the field
-        over_time: str,
-        slots: Slots,
-        place: Place,
-    ) -> None:
-        self.name = name
-        self.of = of
-        self.sql = sql
-        self.grain = grain
-        self.by = by
-        self.where = where
-        self.goal = goal
-        self.unit = unit
-        self.format = format
-        self.over_time = over_time
-        self.slots = slots
-        self.place = place
-
-    @property
-    def id(self) -> str:
-        """Return the id of its values, a dataset: that is what others read."""
-        return f"dataset:kpi_{self.name}"
-
-    def __repr__(self) -> str:
-        return f"<kpi:{self.name}>"
 
 
 class PythonCheck(Generic[P, R]):

@@ -8,13 +8,12 @@ column may be anything, and nothing is noted.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sextant.kernel.limits import COLUMN_READS_MAX
 from sextant.kernel.nouns import Asset, ColumnRead
 from sextant.kinds.dataset.spec import table_spec
-from sextant.kinds.kpi.spec import Measure, measure_spec
 
 if TYPE_CHECKING:
     from sqlglot import exp
@@ -40,58 +39,16 @@ class NamedColumn(NamedTuple):
     line: int
 
 
-def column_reads(
-    assets: Iterable[Asset],
-    queries: Mapping[str, str],
-    lines: Mapping[tuple[str, str], int],
-) -> tuple[ColumnRead, ...]:
-    """Return the columns that the declarations of a project name.
-
-    queries  asset id -> text of its SQL
-    lines    (asset id, name of a check, `key` or `time`) -> line of the asset's file where it is
-             said, if not where the asset begins
-    """
-    out: list[ColumnRead] = []
-    for asset in assets:
-        if asset.kind == "kpi":
-            out += _of_measure(asset, measure_spec(asset))
-        elif asset.kind == "dataset":
-            out += _of_query(asset, queries.get(asset.id, ""))
-            out += _of_checks(asset, lines)
-    return tuple(out)
-
-
-def _of_measure(asset: Asset, measure: Measure) -> list[ColumnRead]:
-    what = f"the KPI `{asset.name}`"
-    tables = {measure.of.partition(":")[2]: measure.of}
-    said: list[ColumnRead] = []
-    for text in filter(None, (measure.sql, measure.where)):
-        said += _sql_reads(asset, what, expression_columns(text, tables), tables, None, 0)
-    said += [
-        ColumnRead(
-            by=asset.id,
-            what=what,
-            column=column,
-            of=(measure.of,),
-            exact=True,
-            file=asset.file,
-            line=asset.line,
-        )
-        for column in measure.by
-    ]
-    return list({(one.column, one.of): one for one in said}.values())
-
-
-def _of_query(asset: Asset, text: str) -> list[ColumnRead]:
+def query_reads(asset: Asset, text: str) -> list[ColumnRead]:
     build = asset.build
     if not text or build is None or asset.defined_by:
         return []
     tables = {one.name: one.asset for one in build.inputs}
     what = f"the SQL of `{asset.name}`"
-    return _sql_reads(asset, what, query_columns(text, tables), tables, build.code.file, 0)
+    return sql_reads(asset, what, query_columns(text, tables), tables, build.code.file, 0)
 
 
-def _of_checks(asset: Asset, lines: Mapping[tuple[str, str], int]) -> Iterator[ColumnRead]:
+def checks_reads(asset: Asset, lines: Mapping[tuple[str, str], int]) -> Iterator[ColumnRead]:
     table = table_spec(asset)
     named: list[tuple[str, str, str, str]] = []  # (said at, in words, column, asset)
     if not asset.defined_by:  # else its key is made of what the definition says
@@ -113,7 +70,7 @@ def _of_checks(asset: Asset, lines: Mapping[tuple[str, str], int]) -> Iterator[C
             tables = {asset.name: asset.id, "this": asset.id}
             found = query_columns(str(params["query"]), tables)
             line = lines.get((asset.id, check.name), asset.line)
-            yield from _sql_reads(asset, what, found, tables, None, line)
+            yield from sql_reads(asset, what, found, tables, None, line)
     for at, what, column, of in named:
         yield ColumnRead(
             by=asset.id,
@@ -126,7 +83,7 @@ def _of_checks(asset: Asset, lines: Mapping[tuple[str, str], int]) -> Iterator[C
         )
 
 
-def _sql_reads(
+def sql_reads(
     asset: Asset,
     what: str,
     found: list[NamedColumn] | None,

@@ -148,7 +148,7 @@ def parts(sql: str, of: str = "") -> Parts:
 
 def definition(measure: Measure, tz: str) -> str:
     """Return the digest of a metric definition; white space and the goal are no part of it."""
-    from sextant.author.sqlfile import fingerprint
+    from sextant.kinds.dataset.declarations.sqlfile import fingerprint
 
     said = (
         measure.of,

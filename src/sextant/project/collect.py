@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from sextant.kernel import registry
 from sextant.kernel.errors import ProjectError, joined
 from sextant.kernel.limits import NAME_CHARS_MAX
 from sextant.kernel.nouns import Rule, Team
@@ -124,10 +125,11 @@ def current() -> Collector | None:
 
 
 def caller() -> Place:
-    """Return the place in the author's file that called into this package."""
+    """Return the place in the author's file that called into a package that brings words."""
+    ours = {target.partition(".")[0].partition(":")[0] for target in registry.targets("word")}
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(
-        "sextant.author"
+    while frame.f_back is not None and (
+        frame.f_globals.get("__name__", "").partition(".")[0] in ours
     ):
         frame = frame.f_back
     return Place(frame.f_code.co_filename, frame.f_lineno)

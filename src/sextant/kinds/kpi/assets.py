@@ -1,16 +1,30 @@
 """A declared KPI to its two assets: the definition `kpi:NAME` and its values, the dataset
-`kpi_NAME`.
-
-Called by `assemble`, once the dataset that the KPI measures is known.
-"""
+`kpi_NAME`."""
 
 import re
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from sextant.author.collect import Collector
-from sextant.author.declared import Kpi
-from sextant.author.measures import (
+from sextant.kernel.nouns import (
+    Asset,
+    Build,
+    CheckSpec,
+    Code,
+    ColumnRead,
+    Edge,
+    Input,
+    Trigger,
+    spec_of,
+)
+from sextant.kernel.partitions import Partitioning
+from sextant.kinds.dataset.declarations.assets import declared_checks
+from sextant.kinds.dataset.declarations.columns import expression_columns, sql_reads
+from sextant.kinds.dataset.declarations.sqlfile import fingerprint
+from sextant.kinds.dataset.spec import KIND as ROWS
+from sextant.kinds.dataset.spec import Table, table_spec
+from sextant.kinds.kpi.declare import Kpi
+from sextant.kinds.kpi.measures import (
     NESTS,
     MeasureError,
     check_condition,
@@ -18,16 +32,79 @@ from sextant.author.measures import (
     definition,
     values_sql,
 )
-from sextant.author.sqlfile import fingerprint
-from sextant.kernel.nouns import Asset, Build, CheckSpec, Code, Input, Trigger, spec_of
-from sextant.kernel.partitions import Partitioning
-from sextant.kinds.dataset.spec import Table, table_spec
-from sextant.kinds.kpi.spec import Measure
+from sextant.kinds.kpi.spec import KIND, Measure, measure_spec
+from sextant.project.assemble import Assembly, Authored, Draft
+from sextant.project.collect import Collector, near
 
 LABEL = "_partition"  # the column by which workers tell the partitions of a range apart
 _TAKEN = re.compile(r"_partition|bucket|value|definition|p\d+")
 # the grain whose buckets a partition is made of: others of which that is so nest in it
 _FINEST = {"hourly": "1h", "daily": "1d", "monthly": "1mo"}
+
+
+class AuthoredKpis(Authored):
+    """Reads `sx.kpi`."""
+
+    def draft(self, declared: Kpi, project: Assembly) -> Draft:
+        check_definition(declared, project.collector)
+        has = (*declared.by, "value", *(("bucket",) if declared.grain else ()))
+        for column in declared.slots.public:
+            if column not in has:
+                project.note(
+                    "SX-PROJ-055",
+                    f"the KPI `{declared.name}` has no column `{column}` that could be public",
+                    place=declared.place,
+                    hint=near(column, has),
+                )
+        name = declared.of.partition(":")[2]
+        return Draft(
+            KIND,
+            declared.id,
+            declared.id.partition(":")[2],
+            declared.slots.owner,
+            declared.place,
+            declared,
+            (Input(name=name, asset=declared.of, frame="sql"),),
+            also=(f"{KIND}:{declared.name}",),
+        )
+
+    def unknown(self, draft: Draft, upstream: str, project: Assembly) -> tuple[str, str]:
+        names = [one.name for one in project.drafts.values()]
+        name = upstream.partition(":")[2]
+        message = f"the KPI `{draft.body.name}` is of `{name}`, which does not exist"
+        return message, near(name, names)
+
+    def assets(self, draft: Draft, project: Assembly) -> Iterable[Asset]:
+        kpi: Kpi = draft.body
+        of = project.made[kpi.of]
+        checks = declared_checks(draft, kpi.slots, project)
+        sound = not any(problem.place == kpi.place for problem in project.collector.problems)
+        if not check_source(kpi, of, project.collector) or not sound:
+            return
+        metric, values, query = assets_of(
+            kpi,
+            of,
+            tz=project.tz,
+            year_starts=project.year_starts,
+            file=project.collector.relative(kpi.place.file),
+            line=kpi.place.line,
+            checks=checks,
+            owner=project.owner(draft),
+        )
+        project.collector.queries[values.id] = query
+        yield metric
+        yield values
+
+    def column_reads(self, assets: Sequence[Asset], project: Assembly) -> Iterable[ColumnRead]:  # noqa: ARG002
+        for asset in assets:
+            yield from _measure_reads(asset, measure_spec(asset))
+
+    def edges(self, asset: Asset) -> Iterable[Edge]:
+        yield Edge(source=measure_spec(asset).of, target=asset.id, kind="measures")
+
+    def definition(self, asset: Asset) -> str:
+        """Return the digest of what the number means: how it is shown is no part of it."""
+        return measure_spec(asset).definition
 
 
 def measure_of(kpi: Kpi, *, time: str = "", year_starts: int = 1) -> Measure:
@@ -159,7 +236,7 @@ def assets_of(
         else ()
     )
     metric = Asset(
-        kind="kpi",
+        kind=KIND,
         name=kpi.name,
         owner=owner,
         tier=kpi.slots.tier,
@@ -170,16 +247,16 @@ def assets_of(
         line=line,
     )
     values = Asset(
-        kind="dataset",
-        name=f"kpi_{kpi.name}",
+        kind=ROWS,
+        name=f"{KIND}_{kpi.name}",
         owner=owner,
         tier=kpi.slots.tier,
-        description=f"Values of kpi:{kpi.name}.",
+        description=f"Values of {metric.id}.",
         tags=kpi.slots.tags,
         build=Build(
             code=Code(
                 language="sql",
-                entry=f"kpi:{kpi.name}",
+                entry=metric.id,
                 file=file,
                 line=line,
                 fingerprint=fingerprint(query),
@@ -204,7 +281,29 @@ def assets_of(
         checks=(*kind_of_key, *checks),
         on=(Trigger(kind="inputs"),),
         on_change="rebuild",
+        keep="",
         file=file,
         line=line,
     )
     return metric, values, query
+
+
+def _measure_reads(asset: Asset, measure: Measure) -> list[ColumnRead]:
+    what = f"the KPI `{asset.name}`"
+    tables = {measure.of.partition(":")[2]: measure.of}
+    said: list[ColumnRead] = []
+    for text in filter(None, (measure.sql, measure.where)):
+        said += sql_reads(asset, what, expression_columns(text, tables), tables, None, 0)
+    said += [
+        ColumnRead(
+            by=asset.id,
+            what=what,
+            column=column,
+            of=(measure.of,),
+            exact=True,
+            file=asset.file,
+            line=asset.line,
+        )
+        for column in measure.by
+    ]
+    return list({(one.column, one.of): one for one in said}.values())

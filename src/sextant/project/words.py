@@ -1,0 +1,261 @@
+"""The words of the author's file that belong to no kind: the project and its people, policies,
+secrets, when something runs and how it is sliced.
+
+Each returns a typed object and registers it in the open collector, if there is one. Mistakes of
+form are reported at the author's line; what depends on other assets is checked when the project is
+assembled.
+"""
+
+import re
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import Literal, Never
+from zoneinfo import ZoneInfo
+
+from sextant.kernel.errors import UsageError
+from sextant.kernel.nouns import Rule, Team, Trigger
+from sextant.kernel.partitions import Partitioning
+from sextant.project import forms
+from sextant.project.collect import (
+    ProjectInfo,
+    caller,
+    current,
+    fitting,
+    fitting_text,
+    near,
+    refuse_unknown,
+    report,
+)
+from sextant.project.declared import Secret
+from sextant.project.forms import Owner
+
+# ---------------------------------------------------------------- the project and its people
+
+
+def project(
+    name: str,
+    *,
+    tz: str = "UTC",
+    owner: Owner = "",
+    environments: Sequence[str] = ("dev", "prod"),
+    year_starts: int = 1,
+    **unknown: Never,
+) -> None:
+    """Name the project. Called once.
+
+    tz           the zone whose days and hours its partitions, schedules and business numbers mean
+    year_starts  the month, 1 to 12, with which its financial year begins: quarters and years of
+                 business numbers
+    """
+    refuse_unknown("project", unknown, project.__kwdefaults__)
+    name = forms.name("project", name)
+    tz = fitting_text("tz", tz, "UTC")
+    environments = forms.names("environments", environments)
+    try:
+        ZoneInfo(tz)
+    except (KeyError, ValueError, OSError):
+        from zoneinfo import available_timezones
+
+        report("SX-PROJ-013", f"`{tz}` is not a time zone", hint=near(tz, available_timezones()))
+        tz = "UTC"
+    for environment in environments:
+        if not re.fullmatch(r"[a-z][a-z0-9_-]{0,127}", environment):
+            report(
+                "SX-PROJ-003",
+                f"`{environment}` is not a name for an environment",
+                hint="lower-case letters, digits, _ and -, starting with a letter",
+            )
+    if not environments:
+        report(
+            "SX-PROJ-003",
+            "the project has no environment",
+            hint='leave `environments` out for `["dev", "prod"]`',
+        )
+    if year_starts not in range(1, 13) or isinstance(year_starts, bool):
+        report(
+            "SX-PROJ-013",
+            f"`year_starts` is {year_starts!r}",
+            hint="the number of a month: 4 for a year that begins in April",
+        )
+        year_starts = 1
+    info = ProjectInfo(name, tz, forms.owner(owner), tuple(environments), year_starts, caller())
+    collector = current()
+    if collector is None:
+        return
+    if collector.project is not None:
+        report(
+            "SX-PROJ-004",
+            "`project` is called twice",
+            hint=f"first at {collector.where(collector.project.place)}; one project has one name",
+        )
+    collector.project = info
+
+
+def team(name: str, *, members: Sequence[str] = (), **unknown: Never) -> Team:
+    """Declare a team that owns assets. `members`: the names of its people, who may approve for
+    it."""
+    refuse_unknown("team", unknown, team.__kwdefaults__)
+    name = forms.name("team", name)
+    made = Team(name=name, members=forms.names("members", members))
+    collector = current()
+    if collector is not None:
+        place = caller()
+        for other, where in collector.teams:
+            if other.name == name:
+                report(
+                    "SX-PROJ-005",
+                    f"two teams are called `{name}`",
+                    hint=f"the other stands at {collector.where(where)}",
+                )
+        collector.teams.append((made, place))
+    return made
+
+
+def secret(name: str) -> Secret:
+    """Refer to a secret by name. As the default of a parameter it binds the value, which exists in
+    the worker only."""
+    name = fitting_text("secret", name)
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,127}", name):
+        report(
+            "SX-PROJ-003",
+            f"`{name}` is not a name for a secret",
+            hint="letters, digits and _, as environment variables have",
+        )
+    collector = current()
+    if collector is not None:
+        collector.secrets.add(name)
+    return Secret(f"secret:{name}")
+
+
+def policy(
+    name: str,
+    *,
+    when: str,
+    then: "Literal['allow', 'deny'] | Approval",
+    absolute: bool = False,
+    **unknown: Never,
+) -> Rule:
+    """Declare a rule over verbs and assets.
+
+    when      a CEL condition
+    then      allow, deny, or `approval(1, of=team)`; where several rules ask for approvals, all of
+              them must be given
+    absolute  of a deny: a broken glass does not pass it
+    """
+    refuse_unknown("policy", unknown, ["when", "then", "absolute"])
+    place = caller()
+    name, when = fitting_text("policy", name), fitting_text("when", when, "true")
+    if absolute and then != "deny":
+        report(
+            "SX-PROJ-015",
+            f"policy `{name}` is absolute and does not deny",
+            hint='absolute=True goes with then="deny"',
+        )
+    if isinstance(then, Approval):
+        rule = Rule(
+            name=name,
+            when=when,
+            then="approval",
+            approvals=then.count,
+            of=then.of,
+            file=place.file,
+            line=place.line,
+        )
+    else:
+        if then not in ("allow", "deny"):
+            report(
+                "SX-PROJ-015",
+                f"`{then}` is not what a policy can say",
+                hint='"allow", "deny" or `approval(1, of=team)`',
+            )
+            then = "deny"
+        rule = Rule(
+            name=name, when=when, then=then, absolute=absolute, file=place.file, line=place.line
+        )
+    collector = current()
+    if collector is not None:
+        for other, where in collector.rules:
+            if other.name == name:
+                report(
+                    "SX-PROJ-005",
+                    f"two policies are called `{name}`",
+                    hint=f"the other stands at {collector.where(where)}",
+                )
+        collector.rules.append((rule, place))
+    return rule
+
+
+class Approval:
+    """What `approval` returns: how many people of which team must agree."""
+
+    def __init__(self, count: int, of: str) -> None:
+        self.count = count
+        self.of = of
+
+
+def approval(count: int = 1, *, of: Owner) -> Approval:
+    """Ask for `count` people of team `of` before it happens."""
+    count = fitting("approval", count, int, "how many people", 1)
+    if count < 1:
+        report("SX-PROJ-015", f"an approval by {count} people is none", hint="at least 1")
+    return Approval(count, forms.owner(of, "of"))
+
+
+# ---------------------------------------------------------------- when and where
+
+
+def hourly(*, start: str | datetime, end: str | datetime | None = None) -> Partitioning:
+    """Slice by the hour from `start` (the first) to before `end`, in the project's zone."""
+    return _time("hourly", start, end)
+
+
+def daily(*, start: str | date, end: str | date | None = None) -> Partitioning:
+    """Slice by the day of the project's zone, from `start` (the first day) to before `end`."""
+    return _time("daily", start, end)
+
+
+def monthly(*, start: str | date, end: str | date | None = None) -> Partitioning:
+    """Slice by the month of the project's zone, from `start` (`2013-01`) to before `end`."""
+    return _time("monthly", start, end)
+
+
+def static(*names: str) -> Partitioning:
+    """Slice by a fixed list of names."""
+    names = forms.names("static", names)
+    if not names or len(set(names)) != len(names):
+        report(
+            "SX-PROJ-016",
+            "`static` needs at least one name and no name twice",
+            hint='write `static("EWR", "JFK", "LGA")`',
+        )
+    return Partitioning(grain="static", names=tuple(dict.fromkeys(names)))
+
+
+def cron(text: str) -> Trigger:
+    """Run on a schedule of five fields (minute hour day month weekday), in the project's zone."""
+    from cronsim import CronSim, CronSimError
+
+    text = fitting_text("cron", text, "0 0 * * *")
+    try:
+        CronSim(text, datetime(2013, 1, 1))  # noqa: DTZ001 - only the form is looked at
+        wrong = "" if len(text.split()) == 5 else "it has not five fields"
+    except CronSimError as error:
+        wrong = str(error)
+    if wrong:
+        report(
+            "SX-PROJ-017",
+            f"`{text}` is not a schedule: {wrong}",
+            hint="minute hour day month weekday, as in `0 5 * * *` for five o'clock each day",
+        )
+    return Trigger(kind="cron", cron=text)
+
+
+def _time(
+    grain: Literal["hourly", "daily", "monthly"], start: str | date, end: str | date | None
+) -> Partitioning:
+    made = Partitioning(grain=grain, start=str(start), end="" if end is None else str(end))
+    try:
+        made.check()
+    except UsageError as error:
+        report("SX-PROJ-016", error.message, hint=error.hint)
+    return made
