@@ -62,8 +62,8 @@ def old(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalPlatform]:
         p.core.state.commit(
             Write((), (p.core.events.make("signal.raised", "sig_old", said, SYSTEM, ""),))
         )
-    monkeypatch.setattr(upcast, "CURRENT", {"signal.raised": 2})
-    monkeypatch.setattr(upcast, "UPCASTERS", {("signal.raised", 1): _renamed})
+    monkeypatch.setattr(upcast, "CURRENT", {**upcast.CURRENT, "signal.raised": 2})
+    monkeypatch.setattr(upcast, "UPCASTERS", {**upcast.UPCASTERS, ("signal.raised", 1): _renamed})
     with shop.open() as p:
         yield p
 

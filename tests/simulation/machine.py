@@ -9,6 +9,7 @@ The oracle computes what each derived partition should hold from the live rows o
 plain Python; `World.compare_with_an_empty_platform` holds it against a platform that has no past.
 """
 
+from sextant.kinds.dataset.spec import table_spec
 from sextant.kinds.kpi.spec import measure_spec
 from sextant.kernel.nouns import SYSTEM
 from seen import views
@@ -1050,8 +1051,7 @@ class World:
 
     def _pushed_rows_are_there(self, p: LocalPlatform) -> None:
         manifest = p.core.project.manifest()
-        table = p.core.assets.find("dataset:returned").table
-        assert table is not None
+        table = table_spec(p.core.assets.find("dataset:returned"))
         found: dict[str, tuple[str, int]] = {}
         for day, blobs in p.runs.inbox.parts(manifest).get("dataset:returned", {}).items():
             rows = streams.fold(table.columns, [(b, p.core.blobs.get(b)) for b in blobs], table.key)

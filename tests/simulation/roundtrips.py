@@ -19,6 +19,8 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 
+from sextant.kernel.nouns import spec_of
+from sextant.kinds.dataset.spec import table_spec
 from sextant import testing
 from sextant.engine.executors import perform as performing
 from sextant.kinds.dataset.tables import merge_schema
@@ -233,12 +235,9 @@ class World:
         declared = rng.random() < 0.5
         schema = types.arrow_schema(tuple(columns.items()))
         made = self.assets["made"]
-        assert made.table is not None
+        promised = tuple(columns.items()) if declared else ()
         of = msgspec.structs.replace(
-            made,
-            table=msgspec.structs.replace(
-                made.table, columns=tuple(columns.items()) if declared else ()
-            ),
+            made, spec=spec_of(msgspec.structs.replace(table_spec(made), columns=promised))
         )
         days = rng.sample(DAYS, rng.randint(1, len(DAYS)))
         steps: list[list[str]] = []
