@@ -36,7 +36,7 @@ import msgspec
 
 from sextant.app.platform import LocalPlatform
 from sextant.engine.history import Record
-from sextant.kinds.dataset.tables import decode_output
+from sextant.engine.staged import decode_output
 from sextant.ledger.verify import verify
 from sextant.stores.state import open_reader
 
@@ -105,7 +105,7 @@ def serve(root: Path) -> None:
 
 
 def run(p: LocalPlatform, *, forced: bool) -> int:
-    from sextant.kinds.dataset.plan import Request
+    from sextant.engine.plan import Request
 
     with p:
         report = p.runs.run(

@@ -33,11 +33,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sextant.kinds.dataset import keys
+from sextant.engine import keys
 from sextant.engine.execute import Done, Task, execute
 from sextant.engine.history import History
 from sextant.engine.leases import Leases
-from sextant.kinds.dataset.plan import Request, Scene, plan
+from sextant.engine.plan import Request, Scene, plan
 from sextant.kernel.clock import SystemClock, from_datetime
 from sextant.kernel.ids import Ids
 from sextant.kernel.nouns import Asset, Build, Code, Input, Manifest, Part, spec_of

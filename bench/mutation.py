@@ -83,7 +83,7 @@ GUARDS = (
     ),
     Guard(
         "audits of whole tables come before their readers",
-        "kinds/dataset/work.py",
+        "engine/work.py",
         "deps=(*step.deps, *audits),",
         "deps=step.deps,",
         "engine/test_reviewed.py::test_what_the_whole_tables_checks_refuse_is_not_read",
@@ -104,14 +104,14 @@ GUARDS = (
     ),
     Guard(
         "a source is held by its content",
-        "kinds/dataset/holds.py",
+        "engine/holds.py",
         "(not is_source(asset) or part.digest in contents)",
         "True",
         "engine/test_undone_sources.py::test_a_mended_source_is_read_again",
     ),
     Guard(
         "what reads inputs is held by code and inputs",
-        "kinds/dataset/work.py",
+        "engine/work.py",
         "if key in self.held and not again:",
         "if False:",
         "engine/test_runs.py::test_held_partitions_do_not_come_back_through_the_memo",
@@ -155,14 +155,14 @@ GUARDS = (
     ),
     Guard(
         "a range limits what is named",
-        "kinds/dataset/plan.py",
+        "engine/plan.py",
         "if key not in asked_for and not runs:",
         "if False:",
         "engine/test_plan.py::test_a_range_limits_what_is_named_and_its_readers_follow",
     ),
     Guard(
         "a file is published with the partitions that it is staged for",
-        "kinds/dataset/publish.py",
+        "kinds/dataset/made.py",
         "partitions=tuple(name for name in file.partitions if name in names)",
         "partitions=file.partitions",
         "engine/test_undone_sources.py::test_a_mended_source_is_read_again",
@@ -183,7 +183,7 @@ GUARDS = (
     ),
     Guard(
         "a table that cannot be written fails alone",
-        "kinds/dataset/publish.py",
+        "release/publish.py",
         "if unwritten and whole:",
         "if unwritten:",
         "engine/test_run_failures.py::test_a_table_that_cannot_be_written_fails_alone",

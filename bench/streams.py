@@ -18,7 +18,7 @@ from sextant.app.keeping import collect
 from sextant.app.operations import Operations
 from sextant.app.platform import LocalPlatform
 from sextant.app.watch import watch
-from sextant.kinds.dataset.plan import Request
+from sextant.engine.plan import Request
 from sextant.kernel.clock import NS, SystemClock
 from sextant.kernel.limits import PUSHED_CUT_ROWS
 

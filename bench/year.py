@@ -68,7 +68,7 @@ def one(folder: Path, way: str, seen: dict[str, list[float]], facts: dict[str, o
     """Live through one cold year and what follows it."""
     from sextant.app.platform import LocalPlatform
     from sextant.app.watch import days_of
-    from sextant.kinds.dataset.plan import Request
+    from sextant.engine.plan import Request
 
     def timed(name: str, do: Callable[[], object]) -> object:
         at = time.perf_counter()

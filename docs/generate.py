@@ -20,6 +20,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "sextant"
 OUT = ROOT / "docs" / "reference"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
+ADD_A_KIND = ROOT / "docs" / "how-to" / "add-a-kind.md"
+TOY_KIND = ROOT / "tests" / "toy" / "notices.py"
 _MADE = "<!-- Made by docs/generate.py: edit the code, not this page. -->\n"
 _MODULES = re.compile(r"(<!-- modules of (\w+) -->\n).*?(<!-- end of modules -->\n)", re.DOTALL)
 _SENTENCE_END = re.compile(r"(?<=\.)\s+(?=[A-Z`])")
@@ -835,7 +837,17 @@ def _first_sentence(path: Path) -> str:
 
 def files() -> dict[Path, str]:
     """Return file -> text of all that is made from the code."""
-    return {OUT / name: text for name, text in pages().items()} | {ARCHITECTURE: architecture()}
+    made = {OUT / name: text for name, text in pages().items()}
+    return made | {ARCHITECTURE: architecture(), ADD_A_KIND: add_a_kind()}
+
+
+def add_a_kind() -> str:
+    """Return the page on kinds with the toy kind of the tests as it stands."""
+    page = ADD_A_KIND.read_text(encoding="utf-8")
+    example = TOY_KIND.read_text(encoding="utf-8")
+    head, _, rest = page.partition("<!-- the toy kind -->\n")
+    _, end, tail = rest.partition("<!-- end of the toy kind -->\n")
+    return f"{head}<!-- the toy kind -->\n```python\n{example}```\n{end}{tail}"
 
 
 def main() -> int:

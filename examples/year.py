@@ -63,7 +63,7 @@ class Story:
     def year(self, *, daily: bool) -> None:
         """Every day of the year arrives, is checked and published."""
         from sextant.app.watch import days_of
-        from sextant.kinds.dataset.plan import Request
+        from sextant.engine.plan import Request
 
         request = Request(partitions=(FIRST, LAST))
         chapter("The year arrives" + (", one day at a time" if daily else " in one backfill"))
@@ -229,7 +229,7 @@ class Story:
     # ------------------------------------------------------------ inside
 
     def force(self, day: str) -> Any:
-        from sextant.kinds.dataset.plan import Request
+        from sextant.engine.plan import Request
 
         self.p.core.project.load()
         return self.p.runs.run(
@@ -296,7 +296,7 @@ def chapter(title: str) -> None:
 
 
 def _request() -> Any:
-    from sextant.kinds.dataset.plan import Request
+    from sextant.engine.plan import Request
 
     return Request()
 

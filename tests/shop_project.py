@@ -18,7 +18,7 @@ from sextant.app.platform import LocalPlatform
 from sextant.kernel.answers import RunReport
 from sextant.project.assemble import assemble
 from sextant.project.fingerprint import Fingerprints
-from sextant.kinds.dataset.plan import Request
+from sextant.engine.plan import Request
 from sextant.kernel.nouns import Manifest, Principal
 
 HEAD = """

@@ -29,9 +29,9 @@ from typing import TYPE_CHECKING, Any
 from sextant.app.platform import LocalPlatform
 from sextant.app.views import Views
 from sextant.app.visibility import Visibility
+from sextant.engine.plan import Request
 from sextant.kernel.clock import Clock, ManualClock, from_datetime
 from sextant.kernel.nouns import CheckResult, CheckSpec, Principal
-from sextant.kinds.dataset.plan import Request
 
 if TYPE_CHECKING:
     from sextant.kinds.dataset.declarations.declared import Dataset, PythonCheck, SqlDataset

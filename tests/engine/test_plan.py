@@ -6,11 +6,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from sextant.kinds.dataset import keys
-from sextant.kinds.dataset.holds import Holds
+from sextant.engine import keys
+from sextant.engine.holds import Holds
 from sextant.kinds.dataset.spec import Table
 from sextant.kinds.kpi.spec import Measure
-from sextant.kinds.dataset.plan import Plan, Request, Scene, plan, reads
+from sextant.engine.plan import Plan, Request, Scene, plan, reads
 from sextant.kernel.clock import from_datetime
 from sextant.kernel.errors import NotFound, ProjectError, UsageError
 from sextant.kernel.nouns import (

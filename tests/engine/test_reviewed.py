@@ -11,7 +11,7 @@ import pytest
 
 from sextant import testing
 from sextant.app.keeping import collect
-from sextant.kinds.dataset.plan import Request, _before
+from sextant.engine.plan import Request, _before
 from sextant.kernel.errors import Conflict, Denied, NotFound, UsageError
 from sextant.kernel.nouns import Principal
 

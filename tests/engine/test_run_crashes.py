@@ -14,7 +14,7 @@ from orders_project import CUT, OTHER, TWO, expire, parts, take_over
 import sextant
 from sextant.app.keeping import collect
 from sextant.engine.leases import Leases
-from sextant.kinds.dataset.plan import Request
+from sextant.engine.plan import Request
 from sextant.kernel.errors import Busy, StorageError
 
 SRC = str(Path(sextant.__file__).parents[1])

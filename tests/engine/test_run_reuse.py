@@ -15,7 +15,7 @@ from sextant import testing
 from sextant.app.keeping import collect
 from sextant.app.operations import Operations
 from sextant.cli.main import call
-from sextant.kinds.dataset.plan import Request
+from sextant.engine.plan import Request
 from sextant.kernel.errors import NotFound
 from sextant.kernel.nouns import Version
 from sextant.kernel.ports import Write

@@ -6,8 +6,8 @@ from sextant.release.as_of import version_as_of
 import pytest
 from orders_project import CUT, ORDERS, TWO, parts
 
-from sextant.kinds.dataset.plan import Request
-from sextant.kinds.dataset.tables import RunTable, Staged, StepOutput
+from sextant.engine.plan import Request
+from sextant.engine.staged import RunAsset, Staged, StepOutput
 from sextant.kernel.errors import Conflict, NotFound
 from sextant.stores.lake import frames
 
@@ -335,13 +335,13 @@ def test_a_part_of_a_file_keeps_its_columns_beside_a_partition_that_was_found(
         made = p.core.versions.parts(asset.id, version.digest)
         [file] = p.core.lake.files(version.locator)
         first, second, *_ = sorted(made)
-        table = RunTable(asset.id, "", "", {}, (), p.core.lake)
+        table = RunAsset(asset.id, "", "", {}, (), p.core.lake.files)
         table.take(
             StepOutput(staged=(Staged(part=made[first], files=(file,)),), schema=version.schema)
         )
         found = Staged(part=made[second], origin=version.locator)
         table.take(StepOutput(staged=(found,), schema=version.schema))
-        commit = p.runs.publisher._commit(table, asset)
+        commit = p.runs.publisher._bodies(asset).commit(asset, table)
         frame = frames.read(p.core.lake.root, commit.files, frame="polars", schema=version.schema)
         assert sorted(frame["id"].to_list()) == [
             f"{d}-{n}" for d in (first, second) for n in range(3)

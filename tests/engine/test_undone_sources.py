@@ -91,7 +91,7 @@ def test_a_mended_source_is_read_again(shop, running, source) -> None:
 
 
 def look_back(on: bool):
-    from sextant.kinds.dataset.plan import Request
+    from sextant.engine.plan import Request
 
     return Request(look_back=on)
 

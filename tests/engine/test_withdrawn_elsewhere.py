@@ -4,7 +4,7 @@ from sextant.app import environments
 import pytest
 from orders_project import parts
 
-from sextant.kinds.dataset.plan import Request
+from sextant.engine.plan import Request
 
 BODY = """
 AMOUNT = 1

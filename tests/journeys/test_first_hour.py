@@ -9,7 +9,7 @@ import pytest
 
 from sextant.app.platform import LocalPlatform
 from sextant.cli.main import call
-from sextant.kinds.dataset.plan import Request
+from sextant.engine.plan import Request
 
 Sx = Callable[..., tuple[int, str, str]]
 

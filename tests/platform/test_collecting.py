@@ -14,7 +14,7 @@ from sextant.app import keeping
 from sextant.app.keeping import collect, collect_when_due
 from sextant.app.operations import Operations
 from sextant.engine.leases import Leases
-from sextant.kinds.dataset.plan import Request
+from sextant.engine.plan import Request
 from sextant.kernel.errors import Busy, Denied
 from sextant.kernel.nouns import Principal
 from sextant.kernel.ports import Write

@@ -3,7 +3,7 @@
 import pytest
 
 from sextant.app.operations import Operations
-from sextant.kinds.dataset.plan import Request
+from sextant.engine.plan import Request
 from sextant.kernel.errors import ProjectError
 
 ORDERS = """

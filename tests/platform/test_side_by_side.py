@@ -28,7 +28,7 @@ from sextant.app.platform import LocalPlatform
 from sextant.app.operations.row import RunProgress
 from sextant.kernel.answers import RunReport
 from sextant.app.watch import watch
-from sextant.kinds.dataset.plan import Request
+from sextant.engine.plan import Request
 from sextant.kernel.errors import Conflict
 
 SRC = str(Path(sextant.__file__).parents[1])

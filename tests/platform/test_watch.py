@@ -11,7 +11,7 @@ import pytest
 from sextant import testing
 from sextant.kernel.answers import RunReport
 from sextant.app.watch import next_tick, tick, watch
-from sextant.kinds.dataset.plan import Request
+from sextant.engine.plan import Request
 from sextant.kernel import clock
 
 OPS = '''

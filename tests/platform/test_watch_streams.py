@@ -12,7 +12,7 @@ from sextant.app import watch as watching
 from sextant.app.operations import Operations
 from sextant.app.watch import tick, watch
 from sextant.kinds.dataset import streams
-from sextant.kinds.dataset.plan import Request
+from sextant.engine.plan import Request
 from sextant.kernel import limits
 from sextant.kernel.clock import NS
 

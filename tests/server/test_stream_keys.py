@@ -14,7 +14,7 @@ from sextant.kinds.dataset import inbox
 from sextant.app.operations import Operations
 from sextant.app.platform import LocalPlatform
 from sextant.kinds.dataset import streams
-from sextant.kinds.dataset import keys
+from sextant.engine import keys
 from sextant.kinds.dataset import bodies
 from sextant.kernel.clock import NS, ManualClock
 from sextant.kernel.ports import Statement, Write

@@ -6,10 +6,12 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
+import toy_kind
 from served import Serving, serve
 
 from sextant.app import remote
@@ -51,18 +53,32 @@ class Side:
         return match[0]
 
 
-@pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Side, Side, Serving]]:
+_NOTICE = """
+sx.notice("counted", of=average_order, text="{rows} shops")
+"""
+
+
+@pytest.fixture(
+    scope="module", params=["", _NOTICE], ids=["kinds of ours", "with a plug-in's kind"]
+)
+def both(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Side, Side, Serving]]:
     """Give the same project twice: in its folder, and behind a server."""
-    patch = pytest.MonkeyPatch()
     folder = tmp_path_factory.mktemp("transcript")
+    with toy_kind.installed(folder / "packages") if request.param else nullcontext():
+        yield from _both(folder, _OPS + request.param)
+
+
+def _both(folder: Path, text: str) -> Iterator[tuple[Side, Side, Serving]]:
+    patch = pytest.MonkeyPatch()
     patch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
     patch.setenv("XDG_STATE_HOME", str(folder / "state"))
     patch.setenv("SEXTANT_USER", "ann")
     for name in ("here", "there"):
         (folder / name).mkdir()
         (folder / name / "sextant.toml").write_text('module = "ops"\nenvironment = "dev"\n')
-        (folder / name / "ops.py").write_text(_OPS)
+        (folder / name / "ops.py").write_text(text)
     with LocalPlatform.open(folder / "here") as platform:  # the same history
         platform.access.create_token("ann", by=SYSTEM, kind="person", role="admin")
     with LocalPlatform.open(folder / "there") as platform, serve(platform) as serving:
@@ -157,7 +173,17 @@ def test_a_day_with_every_command(
     here, there, _ = both
 
     assert "missing" in say("plan")[1]
-    assert as_json(say("run", "--json", at={"run": r"run_\w+"}))["computed"] == 2
+    has_notice = "sx.notice" in (here.root / "ops.py").read_text()
+    computed = as_json(say("run", "--json", at={"run": r"run_\w+"}))["computed"]
+    assert computed == 2 + has_notice
+    if has_notice:
+        assert {(side.root / "wall" / "counted").read_text() for side in (here, there)} == {
+            "2 shops"
+        }
+        say("show", "notice:counted", "--json")
+        say("versions", "counted", "--json")
+        say("why", "counted")
+        assert say("check", "counted")[0] == 0
     assert "nothing to do" in say("run")[1]
     assert say("status")[0] == 0
     say("status", "--json")

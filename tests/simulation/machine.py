@@ -35,7 +35,7 @@ from sextant.app.platform import LocalPlatform
 from sextant.engine import history, leases
 from sextant.kinds.dataset import streams
 from sextant.kinds.dataset import bodies
-from sextant.kinds.dataset.plan import Plan, Request
+from sextant.engine.plan import Plan, Request
 from sextant.ledger.versions import changed
 from sextant.kernel.clock import NS, ManualClock
 from sextant.kernel.errors import Busy, SextantError, UserError

@@ -23,7 +23,7 @@ from sextant.kernel.nouns import spec_of
 from sextant.kinds.dataset.spec import table_spec
 from sextant import testing
 from sextant.engine.executors import perform as performing
-from sextant.kinds.dataset.tables import merge_schema
+from sextant.engine.staged import merge_schema
 from sextant.kernel.nouns import FileSet, InputRef, WorkOrder, WorkResult
 from sextant.stores.lake import types
 

@@ -14,12 +14,12 @@ import msgspec
 from sextant.app.interrupts import Interrupts
 from sextant.core import Core
 from sextant.engine.leases import Leases, live_leases, shown
+from sextant.engine.plan import Plan
+from sextant.engine.staged import RunAsset
 from sextant.kernel.errors import Busy, Conflict
 from sextant.kernel.limits import RUN_WAIT_S
 from sextant.kernel.nouns import Release
 from sextant.kernel.ports import Statement
-from sextant.kinds.dataset.plan import Plan
-from sextant.kinds.dataset.tables import RunTable
 
 _LOOK_S = 0.1  # how often a waiting run looks whether its turn has come
 Waiting = Callable[[str], None]  # told whom a run waits for
@@ -30,7 +30,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     release that it undoes."""
 
     plan: Plan
-    overlay: Mapping[str, RunTable] = {}
+    overlay: Mapping[str, RunAsset] = {}
     undoes: Release | None = None
 
     @property

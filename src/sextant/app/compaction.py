@@ -4,17 +4,16 @@ from collections.abc import Mapping
 
 from sextant.app.data_check import damage_signal
 from sextant.core import Core
+from sextant.engine.staged import RunAsset
+from sextant.kernel import kinds
 from sextant.kernel.errors import Damaged
-from sextant.kernel.nouns import SYSTEM, Event
+from sextant.kernel.nouns import SYSTEM, Event, kind_of
 from sextant.kernel.ports import Write
-from sextant.kinds.dataset.publish import Published
-from sextant.kinds.dataset.tables import RunTable
 from sextant.ledger.projections import VersionRelocated
+from sextant.release.publish import Published
 
-_COMPACT_FILES = 48  # small files of a table before they are merged after a publish
 
-
-def compact(core: Core, tables: Mapping[str, RunTable], published: Published) -> None:
+def compact(core: Core, tables: Mapping[str, RunAsset], published: Published) -> None:
     """Merge small files of what was published; the content, and so the version, stays."""
     if published.release is None or published.release.state != "live":
         return
@@ -22,11 +21,10 @@ def compact(core: Core, tables: Mapping[str, RunTable], published: Published) ->
     for id_, digest in published.versions.items():
         if id_ not in tables:
             continue
-        if published.files.get(id_, 0) < _COMPACT_FILES:
-            continue
         version = core.versions.get(id_, digest)
+        bodies = kinds.made(kind_of(id_)).bodies(core)
         try:
-            commit = core.lake.compact(id_.replace(":", ".", 1), version.locator)
+            commit = bodies.merge(id_, version.locator, published.files.get(id_, 0))
         except Damaged as error:  # what is published stays; its readers are refused
             events += damage_signal(core, id_, error.message)
             continue

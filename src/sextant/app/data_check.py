@@ -15,6 +15,7 @@ import msgspec
 
 from sextant.app.operations.row import Progress, RunProgress
 from sextant.core import Core
+from sextant.engine.bodies import blob_of
 from sextant.kernel.answers import DataChecked, DataFinding
 from sextant.kernel.errors import Conflict, SextantError
 from sextant.kernel.limits import DATA_FINDINGS_MAX
@@ -94,6 +95,9 @@ class _Check:
     def version(self, asset: str, digest: str, locator: str) -> None:
         """Check the files and rows of one version. One that expired or was merged meanwhile is left
         out."""
+        if blob_of(locator):
+            self._blob(asset, digest, locator)
+            return
         lake = self._core.lake
         found: list[tuple[str, str, str]] = []  # partitions, file, what
         try:
@@ -120,6 +124,16 @@ class _Check:
         is_good = not found and not any(file.path in self.bad for file in stored)
         if is_good and not all(file.sha256 for file in stored):
             self._states.append((asset, digest, locator))
+
+    def _blob(self, asset: str, digest: str, locator: str) -> None:
+        """Check the body of a version that is one blob."""
+        try:
+            self._core.blobs.get(blob_of(locator))
+        except SextantError as error:
+            if self._is_current(asset, digest, locator):
+                self._find(asset, digest, "", locator, error.message)
+                return
+        self.versions += 1
 
     def _is_current(self, asset: str, digest: str, locator: str) -> bool:
         rows = self._core.state.read("version_get", (asset, digest))

@@ -17,13 +17,14 @@ from sextant.app.telemetry.asking import Ask
 from sextant.authorization.authority import known_names
 from sextant.authorization.decide import check_rules
 from sextant.core import Core
+from sextant.engine.bodies import blob_of
 from sextant.kernel import registry
 from sextant.kernel.answers import Finding
 from sextant.kernel.clock import iso, to_datetime
 from sextant.kernel.errors import SextantError
-from sextant.kinds.dataset.publish import Publisher
 from sextant.ledger.signals import open_incidents
 from sextant.project.config import telemetry_missing
+from sextant.release.publish import Publisher
 from sextant.release.releases import open_releases
 from sextant.stores import landlock
 
@@ -297,7 +298,10 @@ def _missing_files(core: Core) -> list[str]:
     live = {(row[1], row[2]) for row in core.state.read("pointers_all")}
     out = []
     for asset, digest, locator, _ in core.state.read("versions_kept"):
-        if (asset, digest) in live and locator:
+        blob = blob_of(locator)
+        if (asset, digest) in live and blob:
+            out += [] if core.blobs.has(blob) else [f"{asset}: the blob {blob}"]
+        elif (asset, digest) in live and locator:
             try:
                 out += [
                     file.path

@@ -13,9 +13,13 @@ from sextant.app.interrupts import Interrupts
 from sextant.app.live_checks import LiveChecks
 from sextant.app.plans import Plans, event_of, outputs_of
 from sextant.core import Core
+from sextant.engine import plan as planning
 from sextant.engine.execute import Done, Outcome, Started, Task, execute
 from sextant.engine.history import History, Record
 from sextant.engine.leases import FencedState
+from sextant.engine.plan import Plan, Request
+from sextant.engine.staged import RunAsset
+from sextant.engine.work import RunWork
 from sextant.kernel.answers import RunReport, StepSummary
 from sextant.kernel.errors import (
     Busy,
@@ -33,17 +37,13 @@ from sextant.kernel.nouns import (
     values_by_definition,
 )
 from sextant.kernel.ports import Statement, Write
-from sextant.kinds.dataset import plan as planning
 from sextant.kinds.dataset.inbox import Inbox
-from sextant.kinds.dataset.plan import Plan, Request
-from sextant.kinds.dataset.publish import (
-    Published,
-    Publisher,
-)
-from sextant.kinds.dataset.tables import RunTable
-from sextant.kinds.dataset.work import DataWork
 from sextant.ledger.projections import (
     RunChanged,
+)
+from sextant.release.publish import (
+    Published,
+    Publisher,
 )
 
 _UNWRITTEN = "what its steps made is kept: run again when the reason is gone"
@@ -138,7 +138,7 @@ class Execution:
             try:
                 if plan.steps:
                     self.executors.warm()
-                    work = DataWork(
+                    work = RunWork(
                         core,
                         plan,
                         manifest,
@@ -308,7 +308,7 @@ class Execution:
 
     @staticmethod
     def _whole_definitions(
-        manifest: Manifest, plan: Plan, outcome: Outcome, tables: Mapping[str, RunTable]
+        manifest: Manifest, plan: Plan, outcome: Outcome, tables: Mapping[str, RunAsset]
     ) -> list[planning.Definition]:
         """Leave out a definition whose values could not all be made, and the values too: a KPI is
         never half of one meaning."""
@@ -325,11 +325,11 @@ class Execution:
                 tables[values].staged.clear()
         return whole
 
-    def _in_order(self, tables: Mapping[str, RunTable], manifest: Manifest) -> dict[str, RunTable]:
+    def _in_order(self, tables: Mapping[str, RunAsset], manifest: Manifest) -> dict[str, RunAsset]:
         ordered = [asset.id for asset in planning.order(manifest)]
         return {id_: tables[id_] for id_ in ordered if id_ in tables}
 
-    def _untainted(self, env: str, tables: Mapping[str, RunTable], intent: str) -> list[Statement]:
+    def _untainted(self, env: str, tables: Mapping[str, RunAsset], intent: str) -> list[Statement]:
         """A run that read what was withdrawn meanwhile must not publish."""
         if intent == "undo":
             return []
@@ -388,7 +388,7 @@ class Execution:
         env: str,
         outcome: Outcome,
         published: Published,
-        tables: Mapping[str, RunTable],
+        tables: Mapping[str, RunAsset],
         started_s: float,
         broken: Sequence[CheckResult],
         *,

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import msgspec
 
 from sextant.core import Core
+from sextant.engine.bodies import blob_of, blobs_of
 from sextant.engine.history import Record
 from sextant.engine.leases import Leases
 from sextant.kernel.answers import Collected
@@ -127,8 +128,11 @@ def _collect(core: Core, bundles: Bundles, history: str, by: Principal) -> Colle
     running = [int(row[4]) for row in core.state.read("runs_open")]
     before = min([core.clock.now_ns() - int(_GRACE_S * NS), *running])
     locators = {row[2] for row in core.state.read("versions_kept") if row[2]}
-    freed = core.lake.collect(locators | _in_use(core, before, locators), older_than_ns=before)
-    freed += _blobs(core, before)
+    located = locators | _in_use(core, before, locators)
+    bodies = blobs_of(located)
+    in_lake = {locator for locator in located if not blob_of(locator)}
+    freed = core.lake.collect(in_lake, older_than_ns=before)
+    freed += _blobs(core, before, bodies)
     freed += bundles.collect(min(before, core.clock.now_ns() - int(_BUNDLE_S * NS)))
     core.state.commit(Write((Statement("meta_set", (_COLLECTED_AT, str(core.clock.now_ns()))),)))
     return _answer(expired, pruned, freed)
@@ -201,6 +205,9 @@ def _in_use(core: Core, since: int, named: set[str]) -> set[str]:
                 found |= {data.locator, data.version.locator} - {""}
     out = set()
     for locator in found - named:
+        if blob_of(locator):
+            out.add(locator)
+            continue
         with contextlib.suppress(SextantError):  # gone, or damaged and made again
             core.lake.files(locator)
             out.add(locator)
@@ -224,10 +231,10 @@ def _old_runs(core: Core, history: str) -> list[str]:
     return [run.id for run in runs if run.finished_at and run.finished_at < before]
 
 
-def _blobs(core: Core, before: int) -> int:
+def _blobs(core: Core, before: int, bodies: set[str]) -> int:
     """Delete blobs that neither a manifest, a bundle, a log nor a sample of the kept history
-    names."""
-    named: set[str] = set()
+    names, and that are no body of a version that is kept."""
+    named = set(bodies)
     for entry in entries(core.state.read, "events_of_type", ("project.loaded",)):
         if not entry.is_erased:
             data = entry.read(ProjectLoaded)

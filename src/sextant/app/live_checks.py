@@ -8,7 +8,10 @@ import msgspec
 from sextant.app import permits
 from sextant.app.plans import Plans, event_of
 from sextant.core import Core
+from sextant.engine import plan as planning
 from sextant.engine.executors.chosen import Executors
+from sextant.engine.plan import Plan
+from sextant.engine.work import RunWork
 from sextant.kernel.errors import (
     NotFound,
     SextantError,
@@ -25,9 +28,6 @@ from sextant.kernel.nouns import (
     values_by_definition,
 )
 from sextant.kernel.ports import Write
-from sextant.kinds.dataset import plan as planning
-from sextant.kinds.dataset.plan import Plan
-from sextant.kinds.dataset.work import DataWork
 from sextant.ledger import signals
 from sextant.ledger.projections import (
     ChecksCompleted,
@@ -59,6 +59,8 @@ class LiveChecks:
                 f"`{asset.id}` has no live version in `{env}`",
                 hint=f"`sextant run {asset.id}` makes one",
             )
+        if not asset.checks:
+            return []
         return self._check_live(env, manifest, asset, asset.checks, by=by, cause="")
 
     def check_children(
@@ -126,7 +128,7 @@ class LiveChecks:
         plan = Plan(env=env, steps=(planning.PlannedStep(id="none", asset=asset.id, items=()),))
         tables = self.plans.tables(env, {**assets, asset.id: only}, plan, {})
         with self.bundles.unpacked(manifest.bundle) as project:
-            work = DataWork(
+            work = RunWork(
                 core,
                 Plan(env=env),
                 msgspec.structs.replace(

@@ -13,10 +13,10 @@ from sextant.core import Core
 from sextant.kernel.errors import NotFound
 from sextant.kernel.limits import ACTIONS_REPLAYED_MAX
 from sextant.kernel.nouns import Asset, Principal, Release, Rule, actor_of
-from sextant.kinds.dataset.publish import Publisher
 from sextant.ledger.log import Entry, entries
 from sextant.ledger.projections import RunChanged
 from sextant.ledger.versions import changed
+from sextant.release.publish import Publisher
 
 _FAR = 1 << 62
 # what an event of a type says that somebody did; runs, releases and decisions say it themselves

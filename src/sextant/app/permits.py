@@ -12,12 +12,12 @@ from sextant.kernel.nouns import (
     Principal,
 )
 from sextant.kernel.ports import Write
-from sextant.kinds.dataset.publish import (
+from sextant.ledger import signals
+from sextant.release.publish import (
     NOTHING_MOVED,
     Decide,
     Moving,
 )
-from sextant.ledger import signals
 
 
 def allowed(

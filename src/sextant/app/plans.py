@@ -6,25 +6,24 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 import msgspec
 
 from sextant.core import Core
+from sextant.engine import keys
+from sextant.engine import plan as planning
+from sextant.engine.expect import expected
 from sextant.engine.history import History
-from sextant.kernel.errors import (
-    joined,
-)
-from sextant.kernel.limits import COLUMN_MISTAKES_SHOWN_MAX, DECLARATIONS_READ_MAX
+from sextant.engine.holds import Holds
+from sextant.engine.plan import Plan, Request, Scene, Unchecked
+from sextant.engine.reasons import Declared, causes
+from sextant.engine.staged import RunAsset
+from sextant.kernel import kinds
+from sextant.kernel.limits import DECLARATIONS_READ_MAX
 from sextant.kernel.nouns import (
     Asset,
     Manifest,
     Version,
+    kind_of,
 )
-from sextant.kinds.dataset import columns, keys
-from sextant.kinds.dataset import plan as planning
-from sextant.kinds.dataset.expect import expected
-from sextant.kinds.dataset.holds import Holds
 from sextant.kinds.dataset.inbox import Inbox
 from sextant.kinds.dataset.personal import PersonalColumns
-from sextant.kinds.dataset.plan import Plan, Request, Scene
-from sextant.kinds.dataset.reasons import Declared, causes
-from sextant.kinds.dataset.tables import RunTable
 from sextant.ledger.log import entries
 from sextant.ledger.projections import (
     AssetDeclared,
@@ -51,7 +50,7 @@ class Plans:
         self.core, self.inbox, self.personal = core, inbox, personal
 
     def scene(
-        self, env: str, manifest: Manifest, overlay: Mapping[str, RunTable] | None = None
+        self, env: str, manifest: Manifest, overlay: Mapping[str, RunAsset] | None = None
     ) -> Scene:
         """Read what is live, held and known."""
         core = self.core
@@ -163,20 +162,18 @@ class Plans:
 
     def check_columns(
         self, manifest: Manifest, scene: Scene, plan: Plan, assets: Collection[str]
-    ) -> columns.Unchecked:
-        found = columns.check(manifest, scene, plan, assets, self.core.versions.get)
-        if found.mistakes:
-            raise joined(
-                "SX-PLAN-006",
-                f"what is planned names {len(found.mistakes)} columns that are not there",
-                found.mistakes,
-                shown=COLUMN_MISTAKES_SHOWN_MAX,
-            )
-        return found.unchecked
+    ) -> Unchecked:
+        """Refuse what cannot succeed, by what the kinds of these assets know. ProjectError."""
+        found: Unchecked = {}
+        for kind in sorted({kind_of(id_) for id_ in assets}):
+            if kinds.kinds()[kind].made is None:  # what is declared, and made by nothing
+                continue
+            found |= kinds.made(kind).check_plan(self.core, manifest, scene, plan, assets)
+        return found
 
     def tables(
-        self, env: str, assets: Mapping[str, Asset], plan: Plan, overlay: Mapping[str, RunTable]
-    ) -> dict[str, RunTable]:
+        self, env: str, assets: Mapping[str, Asset], plan: Plan, overlay: Mapping[str, RunAsset]
+    ) -> dict[str, RunAsset]:
         needed = {step.asset for step in plan.steps} | set(overlay)
         for id_ in list(needed):
             asset = assets[id_]
@@ -192,19 +189,20 @@ class Plans:
             if id_ in assets
         }
 
-    def table(self, env: str, asset: Asset) -> RunTable:
+    def table(self, env: str, asset: Asset) -> RunAsset:
         core = self.core
         digest = core.versions.live_version(env, asset.id)
+        files = kinds.made(asset.kind).bodies(core).files
         if not digest:
-            return RunTable(asset.id, "", "", {}, (), core.lake)
+            return RunAsset(asset.id, "", "", {}, (), files)
         version = core.versions.get(asset.id, digest)
-        return RunTable(
+        return RunAsset(
             asset.id,
             digest,
             version.locator,
             core.versions.parts(asset.id, digest),
             version.schema,
-            core.lake,
+            files,
         )
 
 

@@ -9,6 +9,8 @@ from sextant.app.interrupts import Interrupts
 from sextant.app.live_checks import LiveChecks
 from sextant.app.plans import Plans, event_of
 from sextant.core import Core
+from sextant.engine.holds import Holds
+from sextant.engine.staged import Staged, merge_schema
 from sextant.kernel.errors import (
     Conflict,
     NotFound,
@@ -22,13 +24,11 @@ from sextant.kernel.nouns import (
     Strategy,
 )
 from sextant.kernel.ports import Statement
-from sextant.kinds.dataset.holds import Holds
-from sextant.kinds.dataset.publish import (
+from sextant.ledger.versions import changed
+from sextant.release.publish import (
     Publisher,
     withdrawn_in,
 )
-from sextant.kinds.dataset.tables import Staged, merge_schema
-from sextant.ledger.versions import changed
 from sextant.release.releases import Releases
 
 

@@ -8,9 +8,11 @@ from sextant.app.claims import Prepared, claim
 from sextant.app.execution import Execution, Progress
 from sextant.app.plans import Plans, event_of
 from sextant.core import Core
+from sextant.engine import plan as planning
 from sextant.engine.execute import Done, Outcome, Task
 from sextant.engine.history import History
 from sextant.engine.leases import Leases, is_alive
+from sextant.engine.plan import Request
 from sextant.kernel.answers import RunReport
 from sextant.kernel.errors import (
     SextantError,
@@ -20,8 +22,6 @@ from sextant.kernel.nouns import (
     Principal,
     actor_of,
 )
-from sextant.kinds.dataset import plan as planning
-from sextant.kinds.dataset.plan import Request
 from sextant.ledger.projections import (
     RunChanged,
     stored_run,

@@ -12,8 +12,10 @@ from sextant.app.releasing import Releasing
 from sextant.app.resuming import Resuming
 from sextant.app.undoing import Undoing
 from sextant.core import Core
+from sextant.engine import plan as planning
 from sextant.engine.execute import Started
 from sextant.engine.executors.chosen import Executors
+from sextant.engine.plan import Plan, Request
 from sextant.kernel.answers import RunReport
 from sextant.kernel.errors import (
     NotFound,
@@ -23,16 +25,14 @@ from sextant.kernel.nouns import (
     SYSTEM,
     Principal,
 )
-from sextant.kinds.dataset import plan as planning
 from sextant.kinds.dataset.inbox import Inbox
 from sextant.kinds.dataset.personal import PersonalColumns, PersonalNow
-from sextant.kinds.dataset.plan import Plan, Request
-from sextant.kinds.dataset.publish import (
+from sextant.project.bundles import Bundles
+from sextant.release.publish import (
     Moved,
     Moving,
     Publisher,
 )
-from sextant.project.bundles import Bundles
 from sextant.release.releases import Releases
 
 

@@ -6,6 +6,9 @@ from sextant.app.claims import Prepared
 from sextant.app.plans import Plans
 from sextant.app.releasing import refuse_expired
 from sextant.core import Core
+from sextant.engine import plan as planning
+from sextant.engine.plan import Request, Scene
+from sextant.engine.staged import RunAsset
 from sextant.kernel.errors import (
     Conflict,
     NotFound,
@@ -16,16 +19,13 @@ from sextant.kernel.nouns import (
     Release,
     values_by_definition,
 )
-from sextant.kinds.dataset import plan as planning
-from sextant.kinds.dataset.plan import Request, Scene
-from sextant.kinds.dataset.publish import (
+from sextant.release.publish import (
     NOTHING_MOVED,
     Moved,
     Publisher,
     digest_of,
     undo_table,
 )
-from sextant.kinds.dataset.tables import RunTable
 from sextant.release.releases import Releases
 
 
@@ -97,7 +97,7 @@ class Undoing:
         # a definition goes back with the values that it made
         values = values_by_definition(manifest.assets).get(asset_id)
         moves = [m for m in release.moves if m.env == env and m.asset in (asset_id, values)]
-        tables: dict[str, RunTable] = {}
+        tables: dict[str, RunAsset] = {}
         definitions: list[planning.Definition] = []
         conflicts: list[str] = []
         for move in moves:
@@ -171,7 +171,7 @@ class Undoing:
         return Prepared(plan=plan, overlay=tables, undoes=release)
 
     def _remove_orphans(
-        self, env: str, manifest: Manifest, tables: dict[str, RunTable], scene: Scene
+        self, env: str, manifest: Manifest, tables: dict[str, RunAsset], scene: Scene
     ) -> Scene:
         """Lay removals over what was derived from partitions that are gone, if nothing is left to
         derive it from. Return the scene as it is then."""

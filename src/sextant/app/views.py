@@ -14,7 +14,9 @@ import msgspec
 from sextant.app.runs import Runs
 from sextant.app.visibility import Visibility
 from sextant.core import Core
+from sextant.engine import keys
 from sextant.engine.history import History
+from sextant.engine.plan import Request, order
 from sextant.formats.values import plain, records, text
 from sextant.kernel.answers import (
     AssetStatus,
@@ -47,10 +49,8 @@ from sextant.kernel.nouns import (
 )
 from sextant.kernel.partitions import ALL
 from sextant.kernel.ports import Row
-from sextant.kinds.dataset import keys
 from sextant.kinds.dataset.checks.finding import MASK
 from sextant.kinds.dataset.inbox import Refusal, columns_of
-from sextant.kinds.dataset.plan import Request, order
 from sextant.kinds.dataset.spec import KIND, table_spec
 from sextant.kinds.kpi.spec import Goal, Measure, measure_spec
 from sextant.ledger.log import Entry, entries

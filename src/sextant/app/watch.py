@@ -16,14 +16,15 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from sextant.core import Core
+from sextant.engine import keys
+from sextant.engine import plan as planning
+from sextant.engine.plan import Request
 from sextant.kernel.clock import NS, from_datetime, to_datetime
 from sextant.kernel.errors import Busy, SextantError, UsageError, UserError
 from sextant.kernel.limits import INBOX_BATCHES_EARLY, RUNS_SCHEDULED_MAX
 from sextant.kernel.nouns import SYSTEM, Manifest, Release
 from sextant.kernel.partitions import ALL
-from sextant.kinds.dataset import keys, streams
-from sextant.kinds.dataset import plan as planning
-from sextant.kinds.dataset.plan import Request
+from sextant.kinds.dataset import streams
 from sextant.ledger.projections import stored_run
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def pausing(core: Core, env: str, manifest: Manifest, chosen: set[str], now: int
     for asset in manifest.assets:
         if (
             asset.id in chosen
-            and streams.is_stream(asset)
+            and asset.is_pushed
             and waiting.get(asset.id, 0) < INBOX_BATCHES_EARLY
             and (at := streams.next_publish_at(*_last_publish(core, env, asset.id))) > now
         ):
@@ -139,10 +140,10 @@ def due_now(runs: "Runs", env: str, request: Request, tried: set[Pending]) -> li
         for a in manifest.assets
         if a.id in chosen
         and a.build
-        and (a.build.inputs or streams.is_stream(a))
+        and (a.build.inputs or a.is_pushed)
         and not any(t.kind == "cron" for t in a.on)
     } - pausing(core, env, manifest, chosen, now).keys()
-    if any(a.id in by_input and streams.is_stream(a) for a in manifest.assets):
+    if any(a.id in by_input and a.is_pushed for a in manifest.assets):
         runs.inbox.fold(manifest, SYSTEM, by_input)
     pending = _pending(runs, env, manifest, by_input)
     tried &= pending

@@ -29,9 +29,9 @@ from sextant.kernel.lengths import human_s
 if TYPE_CHECKING:
     from sextant.app.operations import Platform
     from sextant.app.platform import LocalPlatform
+    from sextant.engine.plan import Item, Plan, Request
     from sextant.kernel.answers import RunReport
     from sextant.kernel.nouns import CheckResult
-    from sextant.kinds.dataset.plan import Item, Plan, Request
 
 _SHOWN = 12
 only_option = click.option(

@@ -5,16 +5,17 @@ its name.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
 from sextant.kernel import registry
-from sextant.kernel.errors import ProjectError
+from sextant.kernel.errors import ProjectError, SextantError
 from sextant.kernel.nouns import Held, Move, Release
 
 if TYPE_CHECKING:
+    from sextant.engine.made import Made
     from sextant.project.assemble import Authored
 
 _IDS = "kind"
@@ -76,11 +77,13 @@ class Kind(NamedTuple):
     """A kind of asset. Each part is made when it is first asked for; None = the kind has none.
 
     authored  how declarations of its assets are read: `project.assemble.Authored`
+    made      how its versions are made: `engine.made.Made`
     released  how its versions become live: `Released`, made of a project's core
     """
 
     name: str
     authored: "Callable[[], Authored] | None" = None
+    made: "Callable[[], Made] | None" = None
     released: Callable[[Any], Released] | None = None
 
 
@@ -97,7 +100,7 @@ def kinds() -> Mapping[str, Kind]:
         except ProjectError:  # a plug-in: what is of its kind is refused by name
             continue
         if isinstance(kind, Kind) and id_ == f"{_IDS}.{kind.name}":
-            found[kind.name] = kind
+            found[kind.name] = kind if registry.is_own(id_) else _guarded(kind)
         else:
             raise ProjectError(
                 "SX-REG-003",
@@ -110,13 +113,7 @@ def kinds() -> Mapping[str, Kind]:
 @functools.cache
 def authored(kind: str) -> "Authored":
     """Return how a kind reads declarations. ProjectError for one that does not."""
-    found = kinds().get(kind)
-    if found is None:
-        raise ProjectError(
-            "SX-REG-006",
-            f"there is no kind `{kind}`",
-            hint="`sextant doctor` says which packages could not be imported",
-        )
+    found = _known(kind)
     if found.authored is None:
         raise ProjectError(
             "SX-REG-007",
@@ -124,3 +121,70 @@ def authored(kind: str) -> "Authored":
             hint=f'give `Kind("{kind}", authored=...)`',
         )
     return found.authored()
+
+
+@functools.cache
+def made(kind: str) -> "Made":
+    """Return how assets of a kind are made. ProjectError for one whose assets are not."""
+    found = _known(kind)
+    if found.made is None:
+        raise ProjectError(
+            "SX-REG-010",
+            f"assets of the kind `{kind}` cannot be made",
+            hint=f'give `Kind("{kind}", made=...)`',
+        )
+    return found.made()
+
+
+def _known(kind: str) -> Kind:
+    found = kinds().get(kind)
+    if found is None:
+        raise ProjectError(
+            "SX-REG-006",
+            f"there is no kind `{kind}`",
+            hint="`sextant doctor` says which packages could not be imported",
+        )
+    return found
+
+
+# ---------------------------------------------------------------- kinds of other packages
+
+
+def _guarded(kind: Kind) -> Kind:
+    """Return a kind whose parts raise errors that say which package to mend: what a method of a
+    plug-in raises must stop nobody else."""
+    parts: dict[str, Any] = {
+        name: functools.partial(_call, kind.name, name, make)
+        for name, make in zip(kind._fields[1:], kind[1:], strict=True)
+        if make is not None
+    }
+    return kind._replace(**parts)
+
+
+class _Guarded:
+    """A part of a kind, method by method."""
+
+    def __init__(self, kind: str, part: object) -> None:
+        self._kind, self._part = kind, part
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._part, name)
+        return functools.partial(_call, self._kind, name, value) if callable(value) else value
+
+
+def _call(kind: str, name: str, do: Callable[..., Any], *args: Any, **more: Any) -> Any:
+    try:
+        found = do(*args, **more)
+        if isinstance(found, Iterator):
+            found = list(found)
+    except SextantError:
+        raise
+    except Exception as error:
+        raise ProjectError(
+            "SX-REG-011",
+            f"the kind `{kind}` failed in `{name}`: {type(error).__name__}: {error}",
+            hint="mend or remove the package that brings it",
+        ) from error
+    if name in (*Kind._fields, "bodies"):
+        return _Guarded(kind, found)
+    return functools.partial(_call, kind, name, found) if callable(found) else found

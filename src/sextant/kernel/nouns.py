@@ -249,6 +249,11 @@ class Asset(Noun, frozen=True, kw_only=True, dict=True):
         """Say whether its version is what the project declares: nothing makes one."""
         return self.mode == "managed" and self.build is None
 
+    @property
+    def is_pushed(self) -> bool:
+        """Say whether others push its rows: no code makes them."""
+        return self.build is not None and self.build.code.language == "stream"
+
     def spec_as(self, type_: type[T]) -> T:
         """Return what its kind knows of it, decoded once."""
         found: T | None = self.__dict__.get("decoded")
@@ -260,6 +265,11 @@ class Asset(Noun, frozen=True, kw_only=True, dict=True):
 def spec_of(spec: msgspec.Struct) -> msgspec.Raw:
     """Return what a kind knows of an asset as `Asset.spec`: equal facts are equal bytes."""
     return msgspec.Raw(msgspec.json.encode(spec, order="sorted"))
+
+
+def kind_of(id_: str) -> str:
+    """Return the kind of an asset, by its id."""
+    return id_.partition(":")[0]
 
 
 def values_by_definition(assets: Iterable[Asset]) -> dict[str, str]:

@@ -47,6 +47,11 @@ def names(namespace: str) -> list[str]:
     return sorted(name for name in _ROWS if name.startswith(namespace + "."))
 
 
+def is_own(name: str) -> bool:
+    """Say whether an id stands for something that ships with Sextant."""
+    return _ROWS.get(name, "").startswith("sextant.")
+
+
 def targets(namespace: str) -> list[str]:
     """Return what the ids below `namespace.` that are known by now stand for."""
     return [target for name, target in _ROWS.items() if name.startswith(namespace + ".")]

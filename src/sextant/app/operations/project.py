@@ -5,8 +5,8 @@ from typing import Any
 
 from sextant.app.operations.row import operation
 from sextant.app.operations.session import Session
+from sextant.engine.plan import Plan
 from sextant.kernel.answers import EnvironmentSeen, GraphSeen, Project, Status, Why
-from sextant.kinds.dataset.plan import Plan
 
 
 class ProjectOperations(Session):

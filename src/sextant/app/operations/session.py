@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sextant.app.views import Views
     from sextant.core import Core
     from sextant.engine.execute import Done, Task
-    from sextant.kinds.dataset.plan import Request
+    from sextant.engine.plan import Request
 
 
 class Session:
@@ -87,7 +87,7 @@ class Session:
 
 def request_of(core: "Core", assets: Sequence[str], partition: str, **more: Any) -> "Request":
     """Return what a person asks for. NotFound where the selection has nothing that is made here."""
-    from sextant.kinds.dataset.plan import Request, check_range
+    from sextant.engine.plan import Request, check_range
 
     chosen = core.assets.select(assets)
     made = tuple(id_ for id_ in chosen if core.project.manifest().asset(id_) is not None)

@@ -12,10 +12,16 @@ def _authored() -> Any:
     return AuthoredDatasets()
 
 
+def _made() -> Any:
+    from sextant.kinds.dataset.made import MadeDatasets
+
+    return MadeDatasets()
+
+
 def _released(core: Any) -> Released:
-    from sextant.kinds.dataset.publish import DatasetRelease
+    from sextant.kinds.dataset.released import DatasetRelease
 
-    return DatasetRelease(core.versions, core.lake)
+    return DatasetRelease(core)
 
 
-KIND = Kind(NAME, authored=_authored, released=_released)
+KIND = Kind(NAME, authored=_authored, made=_made, released=_released)

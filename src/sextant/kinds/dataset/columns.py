@@ -11,20 +11,17 @@ from collections.abc import Callable, Collection, Iterable
 from functools import cached_property
 from typing import NamedTuple
 
+from sextant.engine import keys
+from sextant.engine.plan import Plan, Scene, Unchecked
 from sextant.kernel.errors import NotFound, ProjectError
 from sextant.kernel.nouns import Asset, ColumnRead, Manifest, Version
-from sextant.kinds.dataset import keys
-from sextant.kinds.dataset.plan import Plan, Scene
 from sextant.kinds.dataset.spec import table_spec
-from sextant.kinds.dataset.streams import is_stream
 
 NOT_MADE = "has not been made yet"
 CODE_CHANGED = "is made again with changed code"
 OWN_CHANGED = "has not been made with its present code"
 INPUTS_CHANGED = "is made again of changed columns"
 NOT_FOLLOWED = "is read by SQL that is not understood"
-
-Unchecked = dict[str, dict[str, str]]  # asset -> input -> why its columns are not known
 
 
 class Checked(NamedTuple):
@@ -119,7 +116,7 @@ class _Schemas:
         asset = self._assets.get(id_)
         declared = table_spec(asset).columns if asset is not None else ()
         names = tuple(name for name, _ in declared)
-        if asset is not None and is_stream(asset):
+        if asset is not None and asset.is_pushed:
             return _Columns(names)
         live = self._scene.records.get(id_)
         if asset is None or live is None or not self._scene.live.get(id_):

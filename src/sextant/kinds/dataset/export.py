@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from sextant.core import Core
+from sextant.engine import keys
 from sextant.formats.values import plain, records
 from sextant.kernel.errors import BadData, Denied, NotFound, UsageError
 from sextant.kernel.limits import EXPORT_BYTES_MAX
-from sextant.kinds.dataset import keys
 from sextant.kinds.dataset.spec import KIND, table_spec
 from sextant.release.as_of import version_as_of
 

@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from sextant.core import Core
+from sextant.engine import keys
 from sextant.kernel.answers import BatchDropped, Pushed
 from sextant.kernel.answers import Inbox as InboxSeen
 from sextant.kernel.clock import NS, iso
@@ -45,7 +46,7 @@ from sextant.kernel.limits import (
 from sextant.kernel.nouns import SYSTEM, Asset, Event, Manifest, Principal
 from sextant.kernel.partitions import ALL, Partitioning
 from sextant.kernel.ports import Statement, Write
-from sextant.kinds.dataset import bodies, keys, streams
+from sextant.kinds.dataset import bodies, streams
 from sextant.kinds.dataset.spec import table_spec
 from sextant.ledger.signals import open_signals
 
@@ -245,7 +246,7 @@ class Inbox:
         refused = {row[0] for row in core.state.read("inbox_refused")}
         forget = False
         for asset in manifest.assets:
-            if not _is_stream(asset) or (only is not None and asset.id not in only):
+            if not asset.is_pushed or (only is not None and asset.id not in only):
                 continue
             again = asset.id in refused and self._try_again(asset)
             if again or asset.id in waits:
@@ -527,7 +528,7 @@ class Inbox:
         """Return dataset -> partition -> the blobs that hold its rows, in the order of arrival."""
         out: dict[str, dict[str, tuple[str, ...]]] = {}
         for asset in manifest.assets:
-            if _is_stream(asset):
+            if asset.is_pushed:
                 mine = out.setdefault(asset.id, {})
                 for partition, _, blob, _ in self._core.state.read("inbox_parts", (asset.id,)):
                     mine[partition] = (*mine.get(partition, ()), blob)
@@ -702,13 +703,9 @@ class _Placed(NamedTuple):
     is_deleted: bool
 
 
-def _is_stream(asset: Asset) -> bool:
-    return streams.is_stream(asset)
-
-
 def columns_of(asset: Asset) -> streams.Columns:
     """Return the columns of pushed rows. UsageError for an asset that takes none."""
-    if not streams.is_stream(asset):
+    if not asset.is_pushed:
         raise UsageError(
             "SX-STREAM-011",
             f"`{asset.id}` takes no rows",

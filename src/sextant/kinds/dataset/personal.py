@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from sextant.core import Core
+from sextant.engine.staged import RunAsset
 from sextant.kernel.errors import NotFound, ProjectError
 from sextant.kernel.limits import PERSONAL_CACHE_MAX
 from sextant.kernel.nouns import Asset, Manifest, Version
@@ -23,7 +24,6 @@ from sextant.kinds.dataset.personal_rule import (
     reached_assets,
 )
 from sextant.kinds.dataset.spec import table_spec
-from sextant.kinds.dataset.tables import RunTable
 from sextant.ledger.versions import Versions
 
 _FAR = 1 << 62
@@ -121,15 +121,15 @@ class PersonalColumns:
         return msgspec.json.decode(rows[0][1], type=Version) if rows else None
 
 
-def personal_of_tables(
-    assets: Mapping[str, Asset], tables: Mapping[str, RunTable]
+def personal_of_run(
+    assets: Mapping[str, Asset], run: Mapping[str, RunAsset]
 ) -> Callable[[str], tuple[str, ...]]:
-    """Return what says which columns of a run's table are personal, as the run sees its tables
+    """Return what says which columns of an asset are personal, as the run sees its assets
     now."""
     reached = reached_assets(assets)
 
     def of(id_: str) -> Known:
-        asset, table = assets.get(id_), tables.get(id_)
+        asset, table = assets.get(id_), run.get(id_)
         if asset is None or table is None or not table.schema:
             return UNKNOWN if id_ in reached or asset is None else known((), ())
         columns = [name for name, _ in table.schema]
@@ -139,10 +139,10 @@ def personal_of_tables(
         return known(columns, personal_columns(asset, columns, {one: of(one) for one in read}))
 
     def names(id_: str) -> tuple[str, ...]:
-        if id_ not in reached or id_ not in tables:
+        if id_ not in reached or id_ not in run:
             return ()
         personal = of(id_).personal
-        return tuple(name for name, _ in tables[id_].schema if name.lower() in personal)
+        return tuple(name for name, _ in run[id_].schema if name.lower() in personal)
 
     return names
 

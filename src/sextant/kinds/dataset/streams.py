@@ -32,7 +32,6 @@ from sextant.kernel.limits import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from sextant.kernel.nouns import Asset
 
 Columns = tuple[tuple[str, str], ...]
 Row = tuple[Any, ...]
@@ -82,11 +81,6 @@ class Part(NamedTuple):
     rows: list[Row]
     key: tuple[str, ...] = ()
     moved: tuple[Row, ...] = ()
-
-
-def is_stream(asset: "Asset") -> bool:
-    """Tell whether an asset's rows are pushed by others."""
-    return asset.build is not None and asset.build.code.language == "stream"
 
 
 def is_type(text: str) -> bool:

@@ -23,6 +23,7 @@ import msgspec
 from sextant.app.keeping import collect_when_due
 from sextant.app.platform import LocalPlatform
 from sextant.app.watch import watch
+from sextant.engine.plan import Request
 from sextant.http.refusals import Refusals
 from sextant.http.server import Server, resident, serving
 from sextant.http.untrusted import fetch
@@ -31,7 +32,6 @@ from sextant.kernel.lengths import length_s
 from sextant.kernel.limits import API_THREADS
 from sextant.kernel.nouns import SYSTEM, Principal
 from sextant.kernel.ports import Write
-from sextant.kinds.dataset.plan import Request
 from sextant.project.config import read_config, telemetry_off
 from sextant.server.feed import meter
 from sextant.server.feed.feed import Feed

@@ -377,8 +377,7 @@ def _keep(project: Assembly) -> None:
             for one in asset.build.inputs
             if one.asset in of_stream and not any(t.kind == "cron" for t in asset.on)
         ]
-        is_stream = streams.is_stream(asset)
-        short = _KEEP_STREAM if is_stream else min(followed, key=length_s, default="")
+        short = _KEEP_STREAM if asset.is_pushed else min(followed, key=length_s, default="")
         if short:
             of_stream[id_] = asset.keep or short
             project.made[id_] = msgspec.structs.replace(asset, keep=of_stream[id_])

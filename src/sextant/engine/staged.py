@@ -1,13 +1,12 @@
-"""The tables of one run as its steps see them: what was live when it began, with what the run has
+"""The assets of one run as its steps see them: what was live when it began, with what the run has
 made laid over it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
+from sextant.engine import keys
 from sextant.kernel.nouns import CheckResult, FileRef, FileSet, Noun, Part
-from sextant.kernel.ports import Lake
-from sextant.kinds.dataset import keys
 
 Schema = tuple[tuple[str, str], ...]
 
@@ -33,8 +32,12 @@ class StepOutput(Noun, frozen=True, kw_only=True):
     wall_s: float = 0.0
 
 
-class RunTable:
-    """One asset in one run."""
+class RunAsset:
+    """One asset in one run.
+
+    base, locator, parts, schema  of the version that is live
+    files                         the files of a body, by its locator
+    """
 
     def __init__(
         self,
@@ -43,7 +46,7 @@ class RunTable:
         locator: str,
         parts: Mapping[str, Part],
         schema: Schema,
-        lake: Lake,
+        files: Callable[[str], tuple[FileRef, ...]],
     ) -> None:
         self.asset, self.base, self.locator, self.base_parts, self.schema = (
             asset,
@@ -64,7 +67,7 @@ class RunTable:
             str, str
         ] = {}  # provenance of what was taken over from a version of elsewhere
         self.wall_s = 0.0
-        self._lake = lake
+        self._files_at = files
         self._files: dict[str, tuple[FileRef, ...]] = {}
         self._all_digest = ""
 
@@ -147,7 +150,7 @@ class RunTable:
 
     def _files_of(self, locator: str) -> tuple[FileRef, ...]:
         if locator not in self._files:
-            self._files[locator] = self._lake.files(locator) if locator else ()
+            self._files[locator] = self._files_at(locator) if locator else ()
         return self._files[locator]
 
 

@@ -11,10 +11,9 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from sextant.kernel.kinds import authored
+from sextant.kernel.kinds import authored, made
 from sextant.kernel.nouns import Asset, Part
 from sextant.kernel.partitions import ALL, Partitioning
-from sextant.kinds.dataset.spec import KIND, table_spec
 
 _PYTHON = f"python=={sys.version_info.major}.{sys.version_info.minor}"
 UNPARTITIONED = Partitioning()
@@ -36,18 +35,7 @@ def code_digest(asset: Asset) -> str:
     build = asset.build
     if build is None:
         return digest("none", asset.id)
-    table = table_spec(asset) if asset.kind == KIND else None
-    shape = msgspec.json.encode(
-        [
-            table.key,
-            table.time,
-            table.partitioning.grain,
-            table.partitioning.tz,
-            *([table.columns] if table.columns else []),
-        ]
-        if table
-        else None
-    )
+    shape = msgspec.json.encode(made(asset.kind).shape(asset))
     inputs = [[i.name, i.asset, i.window] for i in build.inputs]
     return digest(
         "code-1",
@@ -82,8 +70,8 @@ def definition_digest(asset: Asset) -> str:
 
 
 def partitioning(asset: Asset) -> Partitioning:
-    """Return how the asset is sliced; an asset without a table is one slice."""
-    return table_spec(asset).partitioning
+    """Return how the asset is sliced; what nothing makes is one slice."""
+    return made(asset.kind).partitioning(asset) if asset.build is not None else UNPARTITIONED
 
 
 def content_of(parts: Mapping[str, Part]) -> str:

@@ -10,14 +10,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sextant.kernel.nouns import Asset, Part
-from sextant.kinds.dataset.streams import is_stream
 
 Key = tuple[str, str, str, str]  # asset, partition, code, inputs
 
 
 def is_source(asset: Asset) -> bool:
     """Tell whether an asset is read from outside: it has neither inputs nor pushed rows."""
-    return asset.build is not None and not asset.build.inputs and not is_stream(asset)
+    return asset.build is not None and not asset.build.inputs and not asset.is_pushed
 
 
 class Holds:

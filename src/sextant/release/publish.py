@@ -14,14 +14,17 @@ import msgspec
 
 from sextant.authorization.decide import Decision
 from sextant.core import Core
+from sextant.engine.bodies import Bodies
+from sextant.engine.holds import Holds
+from sextant.engine.keys import definition_digest
+from sextant.engine.plan import Definition, compared_with
+from sextant.engine.staged import RunAsset, Staged
+from sextant.kernel import kinds
 from sextant.kernel.errors import BadData, Conflict
-from sextant.kernel.kinds import Instant, Verdict
 from sextant.kernel.nouns import (
     Asset,
     CheckResult,
     Event,
-    FileRef,
-    Held,
     Move,
     Part,
     Principal,
@@ -30,13 +33,7 @@ from sextant.kernel.nouns import (
     Version,
     values_by_definition,
 )
-from sextant.kernel.ports import Lake, Statement, TableCommit, Write
-from sextant.kinds.dataset.holds import Holds
-from sextant.kinds.dataset.keys import definition_digest
-from sextant.kinds.dataset.plan import Definition, compared_with
-from sextant.kinds.dataset.spec import table_spec
-from sextant.kinds.dataset.tables import RunTable, Schema, Staged
-from sextant.kinds.dataset.work import table_folder
+from sextant.kernel.ports import Statement, TableCommit, Write
 from sextant.ledger.projections import (
     ChecksCompleted,
     HoldAnswered,
@@ -85,46 +82,6 @@ Moving = Mapping[str, Moved]  # by asset
 Decide = Callable[[Sequence[Move], Moving], Decision]
 
 
-class DatasetRelease(Instant):
-    """Datasets: the gate is the checks that ran on exactly that version; an undo holds what the
-    version was made from; files that are not what was written do not become live."""
-
-    def __init__(self, versions: Versions, lake: Lake) -> None:
-        self._versions = versions
-        self._lake = lake
-
-    def gate(self, release: Release) -> Verdict:
-        reasons = []
-        for move in release.moves:
-            if move.target and release.intent == "release":
-                refused = self._versions.get(move.asset, move.target).meta.get("refused", ())
-                reasons += [f"{move.asset}: {text}" for text in refused]
-        return Verdict(ok=not reasons, reasons=tuple(reasons))
-
-    def roll(self, release: Release) -> bool:
-        """Compare all files of the versions that become live with what was recorded when they were
-        written; also those that are live already, as part of another version. `Publisher` did so
-        for what this release's own write records. Damaged."""
-        for move in release.moves:
-            if not move.target:
-                continue
-            if self._versions.is_announced(move.asset, move.target):
-                continue
-            version = self._versions.get(move.asset, move.target)
-            if version.locator:
-                self._lake.confirm(version.locator, of=f"{move.asset}@{move.target[:12]}")
-        return True
-
-    def held(self, move: Move) -> tuple[Held, ...]:
-        before = self._versions.parts(move.asset, move.source)
-        differs, _ = changed(before, self._versions.parts(move.asset, move.target))
-        return tuple(
-            Held(p.partition, p.code, p.inputs, p.digest)
-            for p in differs.values()
-            if p.partition not in before or before[p.partition].digest != p.digest
-        )
-
-
 class Published(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a run's tables: the release of what passed, and one rejected release for each
     refused asset."""
@@ -143,7 +100,7 @@ class Publisher:
     """Builds and publishes the versions of one environment's tables."""
 
     def __init__(self, core: Core, releases: Releases) -> None:
-        self._state, self._lake, self._versions = core.state, core.lake, core.versions
+        self._core, self._state, self._versions = core, core.state, core.versions
         self._clock, self._ids, self._events = core.clock, core.ids, core.events
         self._releases = releases
         self._pool = ThreadPoolExecutor(_COMMITS_AT_ONCE, thread_name_prefix="sextant-commit")
@@ -152,7 +109,7 @@ class Publisher:
     def publish(
         self,
         env: str,
-        tables: Mapping[str, RunTable],
+        tables: Mapping[str, RunAsset],
         assets: Mapping[str, Asset],
         *,
         run: str,
@@ -213,7 +170,7 @@ class Publisher:
     def _once(
         self,
         env: str,
-        tables: Mapping[str, RunTable],
+        tables: Mapping[str, RunAsset],
         assets: Mapping[str, Asset],
         run: str,
         by: Principal,
@@ -373,8 +330,11 @@ class Publisher:
 
     # ------------------------------------------------------------ versions
 
+    def _bodies(self, asset: Asset) -> Bodies:
+        return kinds.made(asset.kind).bodies(self._core)
+
     def _answers(
-        self, env: str, table: RunTable, held: Holds, by: Principal, cause: str
+        self, env: str, table: RunAsset, held: Holds, by: Principal, cause: str
     ) -> list[Event]:
         """Return the event that says what this run made of what is held."""
         made = (
@@ -393,10 +353,10 @@ class Publisher:
     def _version(
         self,
         env: str,
-        table: RunTable,
+        table: RunAsset,
         asset: Asset,
         run: str,
-        tables: Mapping[str, RunTable],
+        tables: Mapping[str, RunAsset],
         made: Mapping[str, str],
         commit: TableCommit,
         refused: Sequence[CheckResult] = (),
@@ -443,7 +403,7 @@ class Publisher:
             created_at=self._clock.now_ns(),
         )
 
-    def moving(self, env: str, moves: Sequence[Move], tables: Mapping[str, RunTable]) -> Moving:
+    def moving(self, env: str, moves: Sequence[Move], tables: Mapping[str, RunAsset]) -> Moving:
         """Return what each of the moves brings: of the tables as a run sees them, nothing for a
         definition."""
         undone = self._undone(env)
@@ -520,18 +480,21 @@ class Publisher:
             where |= undone.get((move.asset, part.partition, part.digest), set())
         return tuple(sorted(where))
 
-    def begin(self, table: RunTable, asset: Asset) -> None:
+    def begin(self, table: RunAsset, asset: Asset) -> None:
         """Start writing the new state of a table whose steps are done, while others still work.
         `publish` uses it if the
         table is then still the same; otherwise nothing names it and it is collected."""
-        self._begun[table.asset] = (_shape(table), self._pool.submit(self._commit, table, asset))
+        self._begun[table.asset] = (
+            _shape(table),
+            self._pool.submit(self._bodies(asset).commit, asset, table),
+        )
 
     def close(self) -> None:
         """End the threads that write table states."""
         self._pool.shutdown()
 
     def _states(
-        self, tables: Mapping[str, RunTable], assets: Mapping[str, Asset]
+        self, tables: Mapping[str, RunAsset], assets: Mapping[str, Asset]
     ) -> tuple[dict[str, TableCommit], dict[str, Exception]]:
         """Write the new states of several tables side by side: most of the time is waiting for the
         disk. Return them, and why others could not be written, or hold files that are not what was
@@ -542,7 +505,7 @@ class Publisher:
         futures = {
             id_: begun[id_][1]
             if id_ in begun and begun[id_][0] == _shape(table)
-            else self._pool.submit(self._commit, table, assets[id_])
+            else self._pool.submit(self._bodies(assets[id_]).commit, assets[id_], table)
             for id_, table in tables.items()
         }
         states: dict[str, TableCommit] = {}
@@ -551,7 +514,7 @@ class Publisher:
             error = future.exception()
             if error is None:
                 try:
-                    self._confirm(tables[id_], future.result())
+                    self._bodies(assets[id_]).confirm(tables[id_], future.result())
                 except Exception as damaged:
                     failed[id_] = damaged
                 else:
@@ -561,73 +524,6 @@ class Publisher:
             else:
                 raise error
         return states, failed
-
-    def _confirm(self, table: RunTable, done: TableCommit) -> None:
-        """Compare the files of a new state: those that it takes over may have been changed since
-        they were written. Its own were hashed as they were written, and compared as they were
-        added. Damaged."""
-        if done.locator:
-            fresh = {
-                file.path
-                for staged in table.staged.values()
-                if not staged.origin
-                for file in staged.files
-            }
-            self._lake.confirm(done.locator, of=table.asset, seen=fresh)
-
-    def _commit(self, table: RunTable, asset: Asset) -> TableCommit:
-        """Write the table's new state; where nothing of the old one stays and its columns do not
-        fit, the table begins anew."""
-        try:
-            return self._laid_over(table, asset, table.locator)
-        except BadData:
-            if not table.locator or not set(table.base_parts) <= {*table.staged, *table.removed}:
-                raise
-            return self._laid_over(table, asset, "")
-
-    def _laid_over(self, table: RunTable, asset: Asset, locator: str) -> TableCommit:
-        """Write a state: that of `locator`, fresh files first, then partitions taken from older
-        states."""
-        name = table_folder(asset.id)
-        grain = table_spec(asset).partitioning.grain
-        fresh = {key: staged for key, staged in table.staged.items() if not staged.origin}
-        files = _narrowed(fresh)
-        gone = {*fresh, *table.removed}
-        done: TableCommit | None = None
-        if files or (gone and locator):
-            done = self._lake.commit(
-                name,
-                locator,
-                add=tuple(files.values()),
-                replace=gone,
-                arrow_schema=_arrow_schema(table.schema),
-                partitioned=grain,
-            )
-            locator = done.locator
-        by_origin: dict[str, list[str]] = {}
-        for key, staged in table.staged.items():
-            if staged.origin:
-                by_origin.setdefault(staged.origin, []).append(key)
-        for origin, keys in by_origin.items():
-            if locator:
-                done = self._lake.restore(name, locator, origin, keys)
-            # nothing is live yet: begin with the older state, without what is not wanted of it
-            else:
-                held = {
-                    partition for file in self._lake.files(origin) for partition in file.partitions
-                }
-                done = self._lake.commit(
-                    name,
-                    origin,
-                    add=(),
-                    replace=held - set(keys),
-                    arrow_schema=b"",
-                    partitioned=grain,
-                )
-            locator = done.locator
-        return done or TableCommit(
-            locator=locator, files=self._lake.files(locator) if locator else ()
-        )
 
     def _recorded(
         self, version: Version, env: str, release: str, by: Principal, cause: str
@@ -654,7 +550,7 @@ class Publisher:
             "version.restored" if is_expired else "version.reused", subject, reused, by, cause
         )
 
-    def _withdrawn(self, env: str, tables: Mapping[str, RunTable]) -> dict[str, Exception]:
+    def _withdrawn(self, env: str, tables: Mapping[str, RunAsset]) -> dict[str, Exception]:
         """Return the tables that came out as a version that was withdrawn here: by other code or
         inputs, so that nothing held them. They fail by themselves."""
         found: dict[str, Exception] = {}
@@ -665,7 +561,7 @@ class Publisher:
         return found
 
     def _made_otherwise(
-        self, table: RunTable, version: Version, by: Principal, cause: str
+        self, table: RunAsset, version: Version, by: Principal, cause: str
     ) -> list[Event]:
         """Return the event that notes what a version was made of this time, where it exists
         already and its record says otherwise."""
@@ -703,7 +599,7 @@ class Publisher:
             )
         ]
 
-    def _closing(self, env: str, table: RunTable, checked: Sequence[Event]) -> list[Event]:
+    def _closing(self, env: str, table: RunAsset, checked: Sequence[Event]) -> list[Event]:
         """Return the events that close the signals of checks that passed on a table's new
         version: the run made all its partitions, or the check is of the whole table."""
         made = {name for name, staged in table.staged.items() if not staged.origin}
@@ -726,7 +622,7 @@ class Publisher:
     def _refuse(
         self,
         env: str,
-        tables: Mapping[str, RunTable],
+        tables: Mapping[str, RunAsset],
         assets: Mapping[str, Asset],
         run: str,
         by: Principal,
@@ -780,27 +676,27 @@ class Publisher:
         return tuple(out)
 
     def _keep_refused(
-        self, table: RunTable, base: str, asset: Asset
-    ) -> tuple[RunTable, TableCommit]:
-        candidate = self._candidate(table, base)
+        self, table: RunAsset, base: str, asset: Asset
+    ) -> tuple[RunAsset, TableCommit]:
+        candidate = self._candidate(table, base, asset)
         try:
-            return candidate, self._commit(candidate, asset)
+            return candidate, self._bodies(asset).commit(asset, candidate)
         except BadData:  # its columns do not fit the live ones: kept as a table of its own
-            candidate = self._candidate(table, "")
-            return candidate, self._commit(candidate, asset)
+            candidate = self._candidate(table, "", asset)
+            return candidate, self._bodies(asset).commit(asset, candidate)
 
-    def _candidate(self, table: RunTable, base: str) -> RunTable:
+    def _candidate(self, table: RunAsset, base: str, asset: Asset) -> RunAsset:
         """Return what the checks refused, laid over a version ("" = over nothing)."""
         record = (
             self._versions.get(table.asset, base) if base else Version(asset=table.asset, digest="")
         )
-        candidate = RunTable(
+        candidate = RunAsset(
             table.asset,
             base,
             record.locator,
             self._versions.parts(table.asset, base),
             record.schema,
-            self._lake,
+            self._bodies(asset).files,
         )
         candidate.staged = dict(table.refused)
         candidate.schema = table.refused_schema
@@ -825,7 +721,7 @@ class Publisher:
         finally:
             self._versions.announce(())
 
-    def _rebase(self, env: str, tables: Mapping[str, RunTable]) -> bool:
+    def _rebase(self, env: str, tables: Mapping[str, RunAsset]) -> bool:
         """Lay the run's partitions over heads that moved; False if somebody changed the same
         partitions, or nothing moved."""
         moved = False
@@ -851,7 +747,7 @@ def withdrawn_in(moving: Moving) -> dict[str, tuple[str, ...]]:
 
 
 def _without(
-    tables: Mapping[str, RunTable], assets: Mapping[str, Asset], failed: Collection[str]
+    tables: Mapping[str, RunAsset], assets: Mapping[str, Asset], failed: Collection[str]
 ) -> tuple[str, ...]:
     """Take what this run made out of the tables that failed, and of those that read one of them;
     return the latter. `tables` are in order: upstream first."""
@@ -866,36 +762,12 @@ def _without(
     return tuple(id_ for id_ in tables if id_ in out and id_ not in failed)
 
 
-def _narrowed(staged: Mapping[str, Staged]) -> dict[str, FileRef]:
-    """Return the files of partitions, by path, each narrowed to the partitions that it is staged
-    for: one file may hold others that came out as they are live already."""
-    held: dict[FileRef, list[str]] = {}
-    for name, one in staged.items():
-        for file in one.files:
-            held.setdefault(file, []).append(name)
-    return {
-        file.path: msgspec.structs.replace(
-            file, partitions=tuple(name for name in file.partitions if name in names)
-        )
-        for file, names in held.items()
-    }
-
-
-def _arrow_schema(schema: Schema) -> bytes:
-    """Return a table's columns as an Arrow IPC schema: those of all that was staged, not of what
-    came last. A file is rewritten with them where only some of its partitions are taken."""
-    from sextant.stores.lake.types import arrow_schema
-
-    data: bytes = arrow_schema(schema).serialize().to_pybytes()
-    return data
-
-
-def digest_of(table: RunTable) -> str:
+def digest_of(table: RunAsset) -> str:
     """Return the digest of the version that a table would be."""
     return version_digest(table.schema, {n: part.digest for n, part in table.parts().items()})
 
 
-def _shape(table: RunTable) -> tuple[Any, ...]:
+def _shape(table: RunAsset) -> tuple[Any, ...]:
     """Return what a table's new state follows from."""
     return (
         table.locator,
@@ -912,7 +784,7 @@ def _differs(one: Part | None, other: Part | None) -> bool:
     return (one.digest if one else "") != (other.digest if other else "")
 
 
-def undo_table(table: RunTable, move: Move, versions: Versions) -> list[str]:
+def undo_table(table: RunAsset, move: Move, versions: Versions) -> list[str]:
     """Lay over a live table what it was before `move`, partition by partition. Returns the
     partitions that a later write changed again: they are left alone and shown as conflicts."""
     before = versions.parts(move.asset, move.source)
@@ -939,7 +811,6 @@ def undo_table(table: RunTable, move: Move, versions: Versions) -> list[str]:
 
 __all__ = [
     "NOTHING_MOVED",
-    "DatasetRelease",
     "Moved",
     "Moving",
     "Published",

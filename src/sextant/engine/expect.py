@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
+from sextant.engine import keys
+from sextant.engine.plan import InputReader, Item, Plan, Scene, order
 from sextant.kernel.nouns import Asset, Manifest, Part
-from sextant.kinds.dataset import keys
-from sextant.kinds.dataset.plan import InputReader, Item, Plan, Scene, order
 
 # asset, code -> (partition, inputs) -> digest of the content that is kept
 Kept = Callable[[str, str], Mapping[tuple[str, str], str]]

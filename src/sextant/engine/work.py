@@ -1,37 +1,35 @@
-"""What the steps of a data run do: cut off early, reuse what was made before, or send a work order
+"""What the steps of a run do: cut off early, reuse what was made before, or send a work order
 to an executor.
 
-The coordinator's side only: it reads tables' states and file names, never rows. What a step made
-lies in files under an attempt-unique prefix; nothing is live before the release layer publishes it.
+The coordinator's side only: it reads states and names of files, never bodies. What a step made lies
+in files of its own; nothing is live before the release layer publishes it.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from queue import SimpleQueue
+from typing import Any
 
 import msgspec
 
 from sextant.core import Core
+from sextant.engine import keys
 from sextant.engine.execute import Done, Task
+from sextant.engine.holds import Holds, is_source
+from sextant.engine.plan import Item, Plan, PlannedStep, reads
+from sextant.engine.staged import RunAsset, Staged, StepOutput, decode_output, encode_output
+from sextant.kernel import kinds
 from sextant.kernel.clock import NS
 from sextant.kernel.limits import LEASE_S, STEP_TIMEOUT_S
-from sextant.kernel.nouns import Asset, InputRef, Manifest, Part, WorkOrder, WorkResult
+from sextant.kernel.nouns import Asset, FileSet, InputRef, Manifest, Part, WorkOrder, WorkResult
 from sextant.kernel.ports import Executor, State
-from sextant.kinds.dataset import keys
-from sextant.kinds.dataset.holds import Holds, is_source
-from sextant.kinds.dataset.personal import personal_of_tables
-from sextant.kinds.dataset.plan import Item, Plan, PlannedStep, reads
-from sextant.kinds.dataset.spec import table_spec
-from sextant.kinds.dataset.streams import is_stream
-from sextant.kinds.dataset.tables import RunTable, Staged, StepOutput, decode_output, encode_output
-from sextant.stores import files
 
 AUDIT = "audit"
 Key = tuple[str, str, str, str]  # asset, partition, code, inputs
 Found = tuple[Staged, StepOutput]  # a partition, and the output that it was part of
 
 
-class DataWork:
-    """Implements `Work` for one run over datasets."""
+class RunWork:
+    """Implements `Work` for one run."""
 
     def __init__(
         self,
@@ -41,7 +39,7 @@ class DataWork:
         *,
         run: str,
         executors: Callable[[str], Executor],
-        tables: dict[str, RunTable],
+        tables: dict[str, RunAsset],
         project: str,
         state: State | None = None,
         fence: int = 0,
@@ -56,7 +54,7 @@ class DataWork:
         """state  the store behind the run's fence; None = there is none to keep"""
         self.plan, self.manifest, self.run = plan, manifest, run
         self.state: State = state or core.state
-        self.versions, self.lake, self.blobs = core.versions, core.lake, core.blobs
+        self.core, self.versions, self.lake, self.blobs = core, core.versions, core.lake, core.blobs
         self.executors, self.clock, self.ids = executors, core.clock, core.ids
         self.tables, self.project, self.fence = tables, project, fence
         self.secrets_file = str(core.project.secrets_file)
@@ -65,7 +63,7 @@ class DataWork:
         # someone broke the glass: what the checks refuse is published, and marked
         self.past_gate = past_gate
         self.assets = {asset.id: asset for asset in manifest.assets}
-        self.personal_of = personal_of_tables(self.assets, tables)
+        self._readers: dict[str, Callable[[InputRef], InputRef]] = {}  # by kind
         self.steps: dict[str, PlannedStep] = {step.id: step for step in plan.steps}
         self.items: dict[str, list[Item]] = {}
         self.orders: dict[str, tuple[str, Executor]] = {}
@@ -140,14 +138,15 @@ class DataWork:
         found: dict[Key, Found] = {}
         for asset, text in outputs:
             output = decode_output(text)
-            if output.refused:
+            if output.refused or asset not in self.assets:
                 continue
+            bodies = kinds.made(self.assets[asset].kind).bodies(self.core)
             made = [
                 staged
                 for staged in output.staged
                 if staged.files
                 # nothing names them but this run from now on: collection must leave them
-                and all(files.touch(files.join(self.lake.root, f.path)) for f in staged.files)
+                and all(bodies.keep(file) for file in staged.files)
             ]
             for staged in (*made, *(Staged(part=part) for part in output.confirmed)):
                 found[(asset, staged.part.partition, staged.part.code, staged.part.inputs)] = (
@@ -394,7 +393,7 @@ class DataWork:
         table.checks += result.checks
         return Done(record=record)
 
-    def _is_live(self, table: RunTable, item: Item) -> bool:
+    def _is_live(self, table: RunAsset, item: Item) -> bool:
         part = table.part(item.partition)
         return part is not None and part.code == item.code and part.inputs == item.inputs
 
@@ -444,7 +443,7 @@ class DataWork:
                 else reads(bound, upstream, slices, partition, sorted(table.parts()))
             )
             above = self.assets.get(bound.asset)
-            gaps = above is not None and is_stream(above)
+            gaps = above is not None and above.is_pushed
             here = len(found)
             for name in wanted:
                 part = table.part(name)
@@ -483,16 +482,8 @@ class DataWork:
                 }
                 wanted = sorted({name for names in mapping.values() for name in names})
             out.append(
-                InputRef(
-                    name=bound.name,
-                    asset=bound.asset,
-                    version=table.base,
-                    frame=bound.frame,
-                    sets=table.sets(wanted),
-                    schema=table.schema,
-                    personal=self.personal_of(bound.asset),
-                    key=self._key(bound.asset),
-                    reads=mapping,
+                self._ref(
+                    bound.name, bound.asset, table.sets(wanted), frame=bound.frame, reads=mapping
                 )
             )
         return tuple(out)
@@ -504,20 +495,21 @@ class DataWork:
             if "to" in check.params and check.scope in scopes
         }
         return tuple(
-            InputRef(
-                name=name,
-                asset=name,
-                version=self.tables[name].base,
-                sets=self.tables[name].sets(None),
-                schema=self.tables[name].schema,
-                key=self._key(name),
-            )
+            self._ref(name, name, self.tables[name].sets(None))
             for name in sorted(names)
             if name in self.tables
         )
 
-    def _key(self, asset: str) -> tuple[str, ...]:
-        return table_spec(self.assets[asset]).key if asset in self.assets else ()
+    def _ref(self, name: str, asset: str, sets: tuple[FileSet, ...], **more: Any) -> InputRef:
+        """Return a reference to an asset as the run sees it."""
+        table = self.tables[asset]
+        ref = InputRef(
+            name=name, asset=asset, version=table.base, sets=sets, schema=table.schema, **more
+        )
+        kind = self.assets[asset].kind
+        if kind not in self._readers:
+            self._readers[kind] = kinds.made(kind).reader(self.assets, self.tables)
+        return self._readers[kind](ref)
 
     def _order(self, step: str, asset: Asset, items: list[Item], attempt: int) -> WorkOrder:
         id_ = self.ids.new("wo")
@@ -535,15 +527,7 @@ class DataWork:
 
     def _audit(self, asset: Asset, attempt: int) -> WorkOrder:
         table = self.tables[asset.id]
-        whole = InputRef(
-            name="this",
-            asset=asset.id,
-            version=table.base,
-            sets=table.sets(None),
-            schema=table.schema,
-            personal=self.personal_of(asset.id),
-            key=self._key(asset.id),
-        )
+        whole = self._ref("this", asset.id, table.sets(None))
         only = msgspec.structs.replace(
             asset, checks=tuple(check for check in asset.checks if check.scope == "table")
         )

@@ -5,10 +5,10 @@ For people who read a plan; found by comparing the declaration that made what is
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
+from sextant.engine import keys
+from sextant.engine.plan import Plan, Scene
+from sextant.kernel.kinds import made
 from sextant.kernel.nouns import Asset, Build, Manifest
-from sextant.kinds.dataset import keys
-from sextant.kinds.dataset.plan import Plan, Scene
-from sextant.kinds.dataset.spec import table_spec
 
 
 class Declared(NamedTuple):
@@ -117,14 +117,8 @@ def _differences(old: Declared, new: Declared) -> list[str]:
     out += [f"parameter `{name}`" for name in _named(before.params, after.params)]
     bound = [{i.name: (i.asset, i.window) for i in build.inputs} for build in (before, after)]
     out += [f"input `{name}`" for name in _named(*bound)]
-    one, other = table_spec(old.asset), table_spec(new.asset)
-    pairs = (
-        ("key", one.key, other.key),
-        ("time", one.time, other.time),
-        ("partition", one.partitioning, other.partitioning),
-        ("columns", one.columns, other.columns),
-    )
-    out += [f"`{word}`" for word, was, now in pairs if was != now]
+    if old.asset.kind == new.asset.kind:
+        out += made(new.asset.kind).changes(old.asset, new.asset)
     return out
 
 

@@ -17,15 +17,14 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from sextant.engine import keys
+from sextant.engine.holds import Holds, is_source
 from sextant.kernel.clock import to_datetime
 from sextant.kernel.errors import NotFound, ProjectError, UsageError
 from sextant.kernel.lengths import length_s
 from sextant.kernel.limits import PARTITIONS_PER_STEP_MAX, STEPS_MAX
 from sextant.kernel.nouns import Asset, Input, Manifest, Part, Version, values_by_definition
 from sextant.kernel.partitions import ALL, Partitioning
-from sextant.kinds.dataset import keys
-from sextant.kinds.dataset.holds import Holds, is_source
-from sextant.kinds.dataset.streams import is_stream
 
 Reason = Literal[
     "missing",
@@ -36,6 +35,9 @@ Reason = Literal[
     "forced",
     "definition changed",
 ]
+
+
+Unchecked = dict[str, dict[str, str]]  # asset -> input -> why it could not be looked up
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -318,7 +320,7 @@ def _items(
     ]
     wanted = _wanted(slices, request, asset, scene, live)
     pushed = scene.pushed.get(asset.id, {})
-    if is_stream(asset):
+    if asset.is_pushed:
         wanted = [
             key
             for key in sorted({*wanted, *(() if request.partitions else pushed)})
@@ -453,7 +455,7 @@ class InputReader:
         self._upstream = keys.partitioning(upstream) if upstream else Partitioning()
         self._same = self._upstream == slices and not bound.window
         # no row may have been pushed for a slice
-        self._gaps = upstream is not None and is_stream(upstream)
+        self._gaps = upstream is not None and upstream.is_pushed
         self._whole = (
             self._upstream.grain == "none"
             or bound.window == "all"

@@ -1,0 +1,59 @@
+"""How versions of a kind are made: what a kind says of its assets to planner, steps and publishing.
+
+The defaults are those of an asset that is made whole, by one step, and whose body is one blob: a
+file, a packed folder, a list of what was applied. In a worker the row `perform.KIND` does the work:
+a function from a work order to its result.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+
+from sextant.core import Core
+from sextant.engine.bodies import BlobBodies, Bodies
+from sextant.engine.plan import Plan, Scene, Unchecked
+from sextant.engine.staged import RunAsset
+from sextant.kernel.nouns import Asset, InputRef, Json, Manifest
+from sextant.kernel.partitions import Partitioning
+
+UNPARTITIONED = Partitioning()
+
+
+class Made:
+    """What a kind's assets are made like. Pure but for `bodies`."""
+
+    def partitioning(self, asset: Asset) -> Partitioning:  # noqa: ARG002
+        """Return how an asset is sliced."""
+        return UNPARTITIONED
+
+    def shape(self, asset: Asset) -> Json:  # noqa: ARG002
+        """Return what decides the content of an asset besides its code, settings and inputs: where
+        that changes, versions are stale."""
+        return None
+
+    def changes(self, before: Asset, after: Asset) -> list[str]:  # noqa: ARG002
+        """Say in words what differs between the shapes of two declarations."""
+        return []
+
+    def bodies(self, core: Core) -> Bodies:
+        """Return where the bodies of versions lie."""
+        return BlobBodies(core.blobs)
+
+    def reader(
+        self,
+        assets: Mapping[str, Asset],  # noqa: ARG002
+        run: Mapping[str, RunAsset],  # noqa: ARG002
+    ) -> Callable[[InputRef], InputRef]:
+        """Return what completes the reference to an asset of this kind for the step that reads it,
+        by what a run sees of its assets."""
+        return lambda ref: ref
+
+    def check_plan(
+        self,
+        core: Core,  # noqa: ARG002
+        manifest: Manifest,  # noqa: ARG002
+        scene: Scene,  # noqa: ARG002
+        plan: Plan,  # noqa: ARG002
+        assets: Collection[str],  # noqa: ARG002
+    ) -> Unchecked:
+        """Refuse, before anything runs, a plan that cannot succeed. ProjectError with all reasons.
+        Returns asset -> input -> why something could not be looked up."""
+        return {}

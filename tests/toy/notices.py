@@ -1,0 +1,101 @@
+"""A toy kind of asset: `sx.notice`, a text that is made of rows, and hangs on a wall while it is
+live. All that a kind can bring, in one small module."""
+
+import hashlib
+from pathlib import Path
+
+from sextant import plugin
+
+NAME = "notice"
+
+
+class Spec(plugin.Noun, frozen=True, kw_only=True):
+    """What only this kind knows of an asset."""
+
+    text: str
+    wall: str
+
+
+class Notice(plugin.Declared):
+    """A declared notice."""
+
+    of_kind = NAME
+
+    def __init__(self, name: str, of: str, spec: Spec, owner: str, place: plugin.Place) -> None:
+        self.name, self.of, self.spec, self.owner, self.place = name, of, spec, owner, place
+
+
+def notice(name, *, of, text, wall="wall", owner=""):
+    """Hang up a text; `{rows}` in it is the number of rows of the dataset `of`."""
+    name, owner = plugin.forms.name(NAME, name), plugin.forms.owner(owner)
+    made = Notice(
+        name, plugin.source_of(of).asset, Spec(text=text, wall=wall), owner, plugin.caller()
+    )
+    plugin.forms.register(made)
+    return made
+
+
+class Authored(plugin.Authored):
+    def draft(self, declared, project):
+        inputs = (plugin.Input(name="rows", asset=declared.of, window="all"),)
+        name, owner, place = declared.name, declared.owner, declared.place
+        return plugin.Draft(NAME, declared.id, name, owner, place, declared, inputs)
+
+    def assets(self, draft, project):
+        spec, place = draft.body.spec, draft.place
+        file = project.collector.relative(place.file)
+        digest = hashlib.sha256(spec.text.encode()).hexdigest()
+        code = plugin.Code(
+            language="python", entry="", file=file, line=place.line, fingerprint=digest
+        )
+        yield plugin.Asset(
+            kind=NAME,
+            name=draft.name,
+            owner=project.owner(draft),
+            spec=plugin.spec_of(spec),
+            build=plugin.Build(code=code, inputs=draft.inputs),
+            on=(plugin.Trigger(kind="inputs"),),
+            file=file,
+            line=place.line,
+        )
+
+
+def perform(order):
+    """Make the text: in a worker."""
+    rows = plugin.rows(order, order.inputs[0])
+    text = order.asset.spec_as(Spec).text.format(rows=rows.num_rows)
+    return plugin.result(order, plugin.written(order, text.encode()))
+
+
+class Released(plugin.MadeRelease):
+    instant = False  # a file must be written before anybody can say that it is live
+
+    def roll(self, release):
+        for move in release.moves:
+            self._hang(move.asset, move.target)
+        return True
+
+    def undo(self, release):
+        for move in release.moves:
+            self._hang(move.asset, move.source)
+
+    def _hang(self, id_, version):
+        asset = self._core.assets.known(id_)
+        wall = Path(self._core.project.root, asset.spec_as(Spec).wall)
+        wall.mkdir(exist_ok=True)
+        if version:
+            (wall / asset.name).write_bytes(plugin.body(self._core, id_, version))
+        else:
+            (wall / asset.name).unlink(missing_ok=True)
+
+
+KIND = plugin.Kind(NAME, authored=Authored, made=plugin.Made, released=Released)
+
+
+def rows():
+    """Return what this package brings, for the entry point `sextant.plugins`."""
+    return [
+        ("kind.notice", "notices:KIND"),
+        ("perform.notice", "notices:perform"),
+        ("word.notice", "notices:notice"),
+    ]

@@ -1,0 +1,159 @@
+"""A kind from a package: made, released, undone, kept and refused like those of ours."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import toy_kind
+
+from sextant import testing
+from sextant.app import keeping
+from sextant.engine.bodies import blob_of
+from sextant.kernel.errors import ProjectError, SextantError
+from sextant.testing import Request
+
+OPS = """
+import polars as pl
+import sextant as sx
+
+sx.project("shop")
+
+
+@sx.dataset()
+def orders() -> pl.DataFrame:
+    return pl.DataFrame({"id": [1, 2]})
+
+
+@sx.dataset()
+def other() -> pl.DataFrame:
+    return pl.DataFrame({"id": [1]})
+
+
+sx.notice("counted", of=orders, text="{rows} orders")
+"""
+ID = "notice:counted"
+
+
+@contextmanager
+def opened(folder: Path, source: str = "") -> Iterator[testing.TestedPlatform]:
+    with toy_kind.installed(folder / "packages", source), testing.platform({"ops.py": OPS}) as p:
+        yield p
+
+
+def edit(p: testing.TestedPlatform, old: str, new: str) -> None:
+    file = p.core.project.root / "ops.py"
+    file.write_text(file.read_text().replace(old, new))
+    p.core.project.load()
+
+
+def run(p: testing.TestedPlatform, **more: Any) -> Any:
+    return p.runs.run("dev", Request(**more), by=p.who())
+
+
+def wall(p: testing.TestedPlatform) -> str:
+    return (p.core.project.root / "wall" / "counted").read_text()
+
+
+def test_it_is_made_released_and_undone(tmp_path: Path) -> None:
+    """Models, services and boards would need an engine and a release machine of their own."""
+    with opened(tmp_path) as p:
+        assert run(p).state == "finished"
+        assert wall(p) == "2 orders"
+        edit(p, "[1, 2]", "[1, 2, 3]")
+        assert set(run(p, assets=("dataset:orders",)).published) == {"dataset:orders", ID}
+        assert wall(p) == "3 orders"
+        p.runs.undo("dev", ID, by=p.who(), reason="wrong")
+        assert wall(p) == "2 orders"
+        assert p.runs.plan("dev", Request()).held == {ID: ("all",)}, "undone stays undone"
+        edit(p, "{rows} orders", "now {rows}")
+        run(p, assets=(ID,))
+        assert wall(p) == "now 3"
+        p.runs.undo("dev", "dataset:orders", by=p.who(), reason="wrong")
+        assert wall(p) == "now 2", "what stands on it is derived again"
+        before = {event["type"] for event in p.views.events(subject=ID, limit=100).items}
+        assert {"asset.declared", "version.created", "version.withdrawn"} <= before
+
+
+def test_a_body_is_kept_as_long_as_its_version(tmp_path: Path) -> None:
+    """A collection would delete what is live, or keep everything for ever."""
+    with opened(tmp_path) as p:
+        run(p)
+        first = p.core.versions.live_version("dev", ID)
+        blob = blob_of(p.core.versions.get(ID, first).locator)
+        edit(p, "{rows} orders", "now {rows}")
+        run(p, assets=(ID,))
+        live = blob_of(p.core.versions.get(ID, p.core.versions.live_version("dev", ID)).locator)
+        for file in (p.core.blobs.root).rglob("*"):
+            if file.is_file():
+                os.utime(file, (1, 1))
+        keeping.collect(p.core, p.runs.bundles)
+        assert p.core.blobs.has(blob)
+        assert p.core.blobs.has(live)
+        p.runs.undo("dev", ID, by=p.who(), reason="wrong")
+        assert wall(p) == "2 orders", "an old version comes back with its body"
+
+
+@pytest.mark.parametrize("method", ["draft", "assets"])
+def test_a_kind_that_cannot_read_its_declarations(tmp_path: Path, method: str) -> None:
+    """The project would end with a bug of ours, or without a word which package it is of."""
+    line = {
+        "draft": "    def draft(self, declared, project):\n",
+        "assets": "    def assets(self, draft, project):\n",
+    }[method]
+    source = toy_kind.SOURCE.read_text().replace(line, line + "        raise OSError('no ink')\n")
+    with (
+        pytest.raises(ProjectError, match=r"kind `notice`.*OSError: no ink"),
+        opened(tmp_path, source),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("    rows = plugin.rows(", "    raise OSError('no ink')\n    rows = plugin.rows("),
+        (
+            "    def roll(self, release):\n",
+            "    def roll(self, release):\n        raise OSError('no ink')\n",
+        ),
+        (
+            "KIND = plugin.Kind(NAME, authored=Authored, made=plugin.Made",
+            "class Bad(plugin.Made):\n    def bodies(self, core):\n        raise OSError('no ink')\n\n"
+            "KIND = plugin.Kind(NAME, authored=Authored, made=Bad",
+        ),
+        (
+            "KIND = plugin.Kind(NAME, authored=Authored, made=plugin.Made",
+            "class Bad(plugin.Made):\n    def shape(self, asset):\n        raise OSError('no ink')\n\n"
+            "KIND = plugin.Kind(NAME, authored=Authored, made=Bad",
+        ),
+    ],
+    ids=["perform", "roll", "bodies", "shape"],
+)
+def test_a_kind_that_raises_stops_nobody_else(tmp_path: Path, old: str, new: str) -> None:
+    """A bug of a package would stop all runs of a company."""
+    source = toy_kind.SOURCE.read_text().replace(old, new)
+    assert source != toy_kind.SOURCE.read_text()
+    with opened(tmp_path, source) as p:
+        try:
+            said = str(run(p, assets=("dataset:orders",)))
+        except SextantError as error:
+            said = error.message
+        paused = p.views.releases(state="paused").items
+        assert "the kind `notice` failed in" in said + str(paused) or "raised OSError" in said
+        assert "no ink" in said + str(paused)
+        assert run(p, assets=("dataset:other",), downstream=False).state == "finished"
+        assert p.core.versions.live_version("dev", "dataset:other")
+
+
+def test_a_part_that_a_kind_does_not_have(tmp_path: Path) -> None:
+    """An error would speak of None instead of the kind."""
+    source = re.sub(r", made=plugin\.Made", "", toy_kind.SOURCE.read_text())
+    with (
+        pytest.raises(ProjectError, match="assets of the kind `notice` cannot be made"),
+        opened(tmp_path, source) as p,
+    ):
+        run(p)
