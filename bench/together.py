@@ -298,13 +298,10 @@ def _let_work(
 def _judge(p: Any, told: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Publish what was pushed last, and compare all that was told with what is there."""
     from sextant.app.operations import Operations
-    from sextant.app.views import Views
-    from sextant.app.visibility import Visibility
+    from sextant.kinds.dataset.views import frame as frame_of
     from sextant.ledger.verify import verify
     from sextant.ledger.witness import load_witness
     from sextant.release.as_of import version_as_of
-
-    shown = Views(p.core, p.runs, Visibility(p.runs.personal))
 
     open_at_end = len(p.core.state.read("runs_open"))
     names = [f"rows_{number}" for number in range(PROCESSES)]
@@ -313,7 +310,9 @@ def _judge(p: Any, told: Sequence[dict[str, Any]]) -> dict[str, Any]:
     lost = []
     for name, said in zip(names, told, strict=True):
         frame = (
-            shown.frame(version_as_of(p.core, "dev", f"dataset:{name}", "")) if said["rows"] else []
+            frame_of(p.core, version_as_of(p.core, "dev", f"dataset:{name}", ""))
+            if said["rows"]
+            else []
         )
         there = set(frame["id"]) if said["rows"] else set()
         lost += [f"row {id_}" for id_ in said["rows"] if id_ not in there]

@@ -2,14 +2,13 @@
 
 from sextant.app.doctor import examine
 from sextant.app.platform import LocalPlatform
-from sextant.app.views import Views
-from sextant.app.visibility import Visibility
 from sextant.kernel.answers import Finding
 from sextant.kernel.nouns import CheckResult, Principal
+from sextant.testing import Seen
 
 
-def views(p: LocalPlatform) -> Views:
-    return Views(p.core, p.runs, Visibility(p.runs.personal))
+def views(p: LocalPlatform) -> Seen:
+    return Seen(p)
 
 
 def checked(p: LocalPlatform, env: str, name: str, *, by: Principal) -> list[CheckResult]:

@@ -25,7 +25,7 @@ from sextant.core import Core
 from sextant.engine.bodies import Bodies, blob_of, read, written
 from sextant.engine.made import Made
 from sextant.kernel.errors import NotFound
-from sextant.kernel.kinds import Instant, Kind, Released, Verdict
+from sextant.kernel.kinds import Instant, Kind, NothingShown, Released, Sees, Shown, Verdict
 from sextant.kernel.nouns import (
     Asset,
     Build,
@@ -110,13 +110,16 @@ __all__ = [
     "Made",
     "MadeRelease",
     "Move",
+    "NothingShown",
     "Noun",
     "PartOutput",
     "Place",
     "Probe",
     "Release",
     "Released",
+    "Sees",
     "Severity",
+    "Shown",
     "Trigger",
     "Unanswerable",
     "Verdict",

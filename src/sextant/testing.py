@@ -20,20 +20,29 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sextant.app import lists, showing
+from sextant.app.graph import graph
+from sextant.app.operations import Operations
 from sextant.app.platform import LocalPlatform
-from sextant.app.views import Views
+from sextant.app.status import status
 from sextant.app.visibility import Visibility
 from sextant.engine.plan import Request
+from sextant.kernel.answers import EventSeen, GraphSeen, KpiSeen, Page, Printed, Status, VersionSeen
 from sextant.kernel.clock import Clock, ManualClock, from_datetime
-from sextant.kernel.nouns import CheckResult, CheckSpec, Principal
+from sextant.kernel.nouns import CheckResult, CheckSpec, Principal, Version
+from sextant.kinds.dataset import views as tables
+from sextant.kinds.kpi.views import kpi
 
 if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+
     from sextant.kinds.dataset.declarations.declared import Dataset, PythonCheck, SqlDataset
     from sextant.kinds.kpi.declare import Kpi
 
@@ -49,6 +58,66 @@ if TYPE_CHECKING:
 __all__ = ["ManualClock", "Request", "check", "platform"]
 
 
+class Seen:
+    """What a platform shows, with nothing hidden. An environment and a name come first; what else
+    may be said, and the answers, are those of the command: `sextant show`, `count`, `kpi` ...
+
+    Lists and other questions that need neither are there under the names of `Operations`: `runs`,
+    `releases`, `checks`, `signals`, `incidents`.
+    """
+
+    def __init__(self, platform: LocalPlatform) -> None:
+        self._core, self._runs = platform.core, platform.runs
+        self._see = Visibility(platform.runs.personal)
+        self._all = Operations(platform)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._all, name)
+
+    def status(self, env: str, chosen: Collection[str] = ()) -> Status:
+        return status(self._runs, self._see, env, chosen)
+
+    def graph(self, chosen: Collection[str] = ()) -> GraphSeen:
+        return graph(self._core, chosen)
+
+    def show(self, env: str, name: str, **more: Any) -> dict[str, Any]:
+        return showing.show(self._core, self._see, env, name, **more)
+
+    def versions(self, env: str, name: str, **more: Any) -> Page[VersionSeen]:
+        return lists.versions(self._core, env, name, **more)
+
+    def diff(self, env: str, one: str, other: str = "") -> dict[str, Any]:
+        return showing.diff(self._core, self._see, env, one, other)
+
+    def env_diff(self, one: str, other: str) -> dict[str, Any]:
+        return showing.env_diff(self._core, self._see, one, other)
+
+    def events(self, **more: Any) -> Page[EventSeen]:
+        return lists.events(self._core, self._see, **more)
+
+    def run(self, id_: str) -> dict[str, Any]:
+        return self._all.run_facts(id_)
+
+    def log(self, run: str, step: str = "") -> list[Printed]:
+        return self._all.log(run=run, step=step)
+
+    def count(self, env: str, name: str, **more: Any) -> int:
+        """Return the number of rows of a dataset."""
+        return tables.count(self._core, env, name, **more)
+
+    def frame(self, version: Version, partitions: Sequence[str] | None = None) -> "pl.DataFrame":
+        """Return the rows of a version as a Polars frame."""
+        return tables.frame(self._core, version, partitions)
+
+    def table(self, version: Version, partitions: Sequence[str] | None = None) -> "pa.Table":
+        """Return the rows of a version as an Arrow table."""
+        return tables.table(self._core, version, partitions)
+
+    def kpi(self, env: str, name: str, **more: Any) -> KpiSeen:
+        """Return a KPI's values, as Python has them."""
+        return kpi(self._core, self._see, env, name, **more)
+
+
 class TestedPlatform(LocalPlatform):
     """A platform with what a project's tests use, at hand.
 
@@ -62,8 +131,8 @@ class TestedPlatform(LocalPlatform):
         return self.core.clock
 
     @property
-    def views(self) -> Views:
-        return Views(self.core, self.runs, Visibility(self.runs.personal))
+    def views(self) -> "Seen":
+        return Seen(self)
 
     def who(self) -> Principal:
         """Return who acts: the user whom `platform` was given."""

@@ -1,10 +1,12 @@
-"""Makes and drops environments."""
+"""Lists, makes and drops environments."""
 
 import re
 
 from sextant.app.claims import environment_guard, refuse_environment_in_use
 from sextant.app.runs import Runs
 from sextant.core import Core
+from sextant.kernel.answers import EnvironmentSeen
+from sextant.kernel.clock import iso
 from sextant.kernel.errors import Conflict, UserError
 from sextant.kernel.nouns import Principal
 from sextant.kernel.ports import Write
@@ -12,6 +14,14 @@ from sextant.ledger.projections import EnvCreated
 from sextant.release.releases import open_releases
 
 _IS_ID = re.compile(r"[a-z]+_[0-9a-z]{26}")
+
+
+def seen(core: Core) -> list[EnvironmentSeen]:
+    """Return the environments, each with the one that it falls through to."""
+    return [
+        {"name": name, "parent": parent, "created_at": iso(created)}
+        for name, parent, created in core.state.read("envs")
+    ]
 
 
 def create(core: Core, name: str, parent: str, *, by: Principal | None = None) -> None:

@@ -35,6 +35,10 @@ class Visibility:
         self._of_now = personal
         self.sees_personal = sees_personal
 
+    def personal_columns(self, version: Version) -> tuple[str, ...]:
+        """Return the columns of a version that are personal, whoever looks."""
+        return self._personal.of(version)
+
     def hidden_columns(self, version: Version) -> tuple[str, ...]:
         """Return the columns of a version that are left out or masked."""
         return () if self.sees_personal else self._personal.of(version)

@@ -4,10 +4,10 @@ For an id (run, release, signal, incident, event): the chain of events that caus
 the release of its live version, and the newest changes upstream.
 """
 
-from typing import TYPE_CHECKING
-
 import msgspec
 
+from sextant.app import lists
+from sextant.app.graph import graph
 from sextant.app.visibility import Visibility
 from sextant.core import Core
 from sextant.kernel.answers import Change, GraphNode, Link, Why
@@ -19,9 +19,6 @@ from sextant.ledger.projections import stored_run
 from sextant.ledger.signals import CHECK_FAILED
 from sextant.ledger.versions import changed
 from sextant.release.releases import get_release
-
-if TYPE_CHECKING:
-    from sextant.app.views import Views
 
 _FAR = 1 << 62
 _REPORTS_SHOWN = 20  # newest events of an observed asset
@@ -36,11 +33,11 @@ _NEXT_STEPS = {  # what can be done about a release in a state; the others go on
 }
 
 
-def why(core: Core, views: "Views", env: str, subject: str) -> Why:
-    """Return why something is as it is, as the views may show it. NotFound for an id that the
+def why(core: Core, see: Visibility, env: str, subject: str) -> Why:
+    """Return why something is as it is, as the principal may see it. NotFound for an id that the
     ledger does not know."""
     if not subject.startswith(("rel_", "run_", "ev_", "sig_", "inc_")):
-        return _of_asset(core, views, env, core.assets.find(subject))
+        return _of_asset(core, see, env, core.assets.find(subject))
     chain = _chain(core, subject)
     if not chain:
         raise NotFound(
@@ -51,7 +48,7 @@ def why(core: Core, views: "Views", env: str, subject: str) -> Why:
     say = {"run": _run, "rel": _release, "sig": _signal, "inc": _incident}.get(
         subject.partition("_")[0], _event
     )
-    return {"reason": say(core, views.see, subject, chain), "subject": subject, "chain": chain}
+    return {"reason": say(core, see, subject, chain), "subject": subject, "chain": chain}
 
 
 # ---------------------------------------------------------------- ids, in words
@@ -192,14 +189,14 @@ def _sentence(text: str) -> str:
 # ---------------------------------------------------------------- assets
 
 
-def _of_asset(core: Core, views: "Views", env: str, asset: Asset) -> Why:
+def _of_asset(core: Core, see: Visibility, env: str, asset: Asset) -> Why:
     changes: list[Change] = []
     live = core.versions.live(env)
-    for node in views.graph(core.assets.select([f"+{asset.id}"]))["assets"]:
+    for node in graph(core, core.assets.select([f"+{asset.id}"]))["assets"]:
         if node["mode"] == "observed":
-            changes += _reported(core, views, node)
+            changes += _reported(core, see, node)
         if node["id"] in live:
-            changes.append(_change(core, views.see, env, node))
+            changes.append(_change(core, see, env, node))
     changes.sort(key=lambda c: c["at"], reverse=True)
     return {
         "reason": _asset_reason(core, env, asset, changes),
@@ -280,7 +277,7 @@ def _change(core: Core, see: Visibility, env: str, node: GraphNode) -> Change:
         "changed": "undo"
         if release.intent == "undo"
         else "definition"
-        if node["kind"] == "kpi"
+        if _is_definition(core, node["id"])
         else "code"
         if code
         else "data",
@@ -289,10 +286,15 @@ def _change(core: Core, see: Visibility, env: str, node: GraphNode) -> Change:
     }
 
 
-def _reported(core: Core, views: "Views", node: GraphNode) -> list[Change]:
+def _is_definition(core: Core, id_: str) -> bool:
+    asset = core.assets.known(id_)
+    return asset is not None and asset.is_definition
+
+
+def _reported(core: Core, see: Visibility, node: GraphNode) -> list[Change]:
     """Return the newest reports of another tool about an asset, as changes that we cannot undo."""
     out: list[Change] = []
-    for event in views.events(subject=node["id"], limit=_REPORTS_SHOWN).items:
+    for event in lists.events(core, see, subject=node["id"], limit=_REPORTS_SHOWN).items:
         data = event["data"]
         if not event["type"].endswith(".reported") or not isinstance(data, dict):
             continue

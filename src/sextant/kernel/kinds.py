@@ -5,14 +5,14 @@ its name.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
 from sextant.kernel import registry
 from sextant.kernel.errors import ProjectError, SextantError
-from sextant.kernel.nouns import Held, Move, Release
+from sextant.kernel.nouns import Asset, Held, Move, Release, Version
 
 if TYPE_CHECKING:
     from sextant.engine.made import Made
@@ -73,18 +73,100 @@ class Instant:
         return (Held(partition="all", code=move.target, inputs="", digest=move.target),)
 
 
+class Sees(Protocol):
+    """What a kind asks of the principal who looks: `app.visibility` answers."""
+
+    def personal_columns(self, version: Version) -> tuple[str, ...]:
+        """Return the columns of a version that are personal, whoever looks."""
+        ...
+
+    def hidden_columns(self, version: Version) -> tuple[str, ...]:
+        """Return the columns of a version that are left out or masked for who looks."""
+        ...
+
+    def text(self, text: str, *assets: str) -> str:
+        """Return a text about assets, or the word that it is hidden."""
+        ...
+
+
+class Shown(Protocol):
+    """What a kind adds to what is said of every asset. Reads only; what it returns is JSON-ready.
+    `NothingShown` has an answer for each."""
+
+    def describe(
+        self, asset: Asset, version: Version, *, limit: int, partition: str
+    ) -> dict[str, Any]:
+        """Return the facts of a version, and up to `limit` of its rows: of one partition, or "" =
+        of any. NotFound for a partition that is not there."""
+        ...
+
+    def compare(
+        self, asset: Asset, before: Version, after: Version, touched: Sequence[str]
+    ) -> dict[str, Any]:
+        """Return what differs between two versions, whose partitions `touched` are not the
+        same."""
+        ...
+
+    def difference(
+        self, asset: str, before: Version | None, after: Version | None
+    ) -> dict[str, Any]:
+        """Return in short what differs between what is live in two environments, from records
+        alone; None = nothing is live there."""
+        ...
+
+    def total(self, env: str, asset: Asset) -> Any:
+        """Return the one value that a definition has in an environment; None where it has none."""
+        ...
+
+
+class NothingShown:
+    """Adds nothing: what is said of every asset is all."""
+
+    def describe(
+        self,
+        asset: Asset,  # noqa: ARG002
+        version: Version,  # noqa: ARG002
+        *,
+        limit: int,  # noqa: ARG002
+        partition: str,  # noqa: ARG002
+    ) -> dict[str, Any]:
+        return {}
+
+    def compare(
+        self,
+        asset: Asset,  # noqa: ARG002
+        before: Version,  # noqa: ARG002
+        after: Version,  # noqa: ARG002
+        touched: Sequence[str],  # noqa: ARG002
+    ) -> dict[str, Any]:
+        return {}
+
+    def difference(
+        self,
+        asset: str,  # noqa: ARG002
+        before: Version | None,  # noqa: ARG002
+        after: Version | None,  # noqa: ARG002
+    ) -> dict[str, Any]:
+        return {}
+
+    def total(self, env: str, asset: Asset) -> Any:  # noqa: ARG002
+        return None
+
+
 class Kind(NamedTuple):
     """A kind of asset. Each part is made when it is first asked for; None = the kind has none.
 
     authored  how declarations of its assets are read: `project.assemble.Authored`
     made      how its versions are made: `engine.made.Made`
     released  how its versions become live: `Released`, made of a project's core
+    shown     what people see of its assets: `Shown`, made of a project's core and `Sees`
     """
 
     name: str
     authored: "Callable[[], Authored] | None" = None
     made: "Callable[[], Made] | None" = None
     released: Callable[[Any], Released] | None = None
+    shown: Callable[[Any, Sees], Shown] | None = None
 
 
 @functools.cache
@@ -134,6 +216,13 @@ def made(kind: str) -> "Made":
             hint=f'give `Kind("{kind}", made=...)`',
         )
     return found.made()
+
+
+def shown(kind: str, core: Any, see: Sees) -> Shown:
+    """Return what a kind shows of its assets to one principal, beside what is said of every
+    asset."""
+    found = kinds().get(kind)
+    return NothingShown() if found is None or found.shown is None else found.shown(core, see)
 
 
 def _known(kind: str) -> Kind:

@@ -1,11 +1,15 @@
 """Assets: their rows, versions and differences, business numbers, checks."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
+
+import msgspec
 
 from sextant.app.operations.row import operation
 from sextant.app.operations.session import Session, page_limit
 from sextant.kernel.answers import FailingRows, KpiSeen, Page, VersionSeen
+from sextant.kernel.errors import NotFound
 from sextant.kernel.limits import PAGE_ROWS
 from sextant.kernel.nouns import CheckResult
 
@@ -19,7 +23,11 @@ class AssetOperations(Session):
     ) -> dict[str, Any]:
         """Return an asset's facts and the first rows of a version: the live one, one named by 4 or
         more digits, or what was live at a time."""
-        return self._views.show(
+        from sextant.app.showing import show
+
+        return show(
+            self._core,
+            self._see,
             self._env(env),
             asset,
             as_of=as_of,
@@ -32,10 +40,11 @@ class AssetOperations(Session):
         self, asset: str, *, as_of: str = "", partition: str = "", env: str = ""
     ) -> dict[str, Any]:
         """Return the number of rows of a version, or of one of its partitions."""
-        return {
-            "asset": self._id(asset),
-            "rows": self._views.count(self._env(env), asset, as_of=as_of, partition=partition),
-        }
+        from sextant.kinds.dataset.views import count
+
+        id_ = self._id(asset)
+        rows = count(self._core, self._env(env), asset, as_of=as_of, partition=partition)
+        return {"asset": id_, "rows": rows}
 
     @operation("GET", "/assets/{asset}/rows", "viewer", "read")
     def rows(
@@ -65,7 +74,7 @@ class AssetOperations(Session):
             as_of=as_of,
             partition=partition,
             columns=tuple(columns),
-            see=self._views.see,
+            see=self._see,
             bounded=role != "",
         )
 
@@ -75,13 +84,19 @@ class AssetOperations(Session):
     ) -> Page[VersionSeen]:
         """Return the versions of an asset: what made them, what they changed, how they stand in
         `env`."""
-        return self._views.versions(self._env(env), asset, limit=page_limit(limit), after=after)
+        from sextant.app import lists
+
+        return lists.versions(
+            self._core, self._env(env), asset, limit=page_limit(limit), after=after
+        )
 
     @operation("GET", "/diff", "viewer", "read")
     def diff(self, a: str, *, b: str = "", env: str = "") -> dict[str, Any]:
         """Return what differs between two states, each `asset`, `asset@version`, `asset@time` or
         `asset@env:name`: schema, partitions, rows by key."""
-        return self._views.diff(self._env(env), a, b)
+        from sextant.app.showing import diff
+
+        return diff(self._core, self._see, self._env(env), a, b)
 
     @operation("GET", "/kpis/{name}", "viewer", "read")
     def kpi(
@@ -97,9 +112,17 @@ class AssetOperations(Session):
         """Return a business number: over all time, or by dimensions and grain (5m, 15m, 1h, 1d, 1w,
         1mo, 1q, 1y). Ratios are never averaged."""
         from sextant.formats.values import plain
+        from sextant.kinds.kpi.views import kpi
 
-        found = self._views.kpi(
-            self._env(env), name, by=tuple(by), grain=grain, where=where, as_of=as_of
+        found = kpi(
+            self._core,
+            self._see,
+            self._env(env),
+            name,
+            by=tuple(by),
+            grain=grain,
+            where=where,
+            as_of=as_of,
         )
         rows = [plain(row) for row in found["rows"]]
         return {**found, "rows": rows, "goal_value": plain(found["goal_value"])}
@@ -109,19 +132,44 @@ class AssetOperations(Session):
         self, *, asset: str = "", failed: bool = False, limit: int = PAGE_ROWS, after: str = ""
     ) -> Page[dict[str, Any]]:
         """Return results of checks: of all assets or of one, all or only those that failed."""
-        return self._views.checks(
-            asset=self._id(asset), failed=failed, limit=page_limit(limit), after=after
+        from sextant.app import lists
+
+        return lists.checks(
+            self._core,
+            self._see,
+            asset=self._id(asset),
+            failed=failed,
+            limit=page_limit(limit),
+            after=after,
         )
 
     @operation("POST", "/assets/{asset}/checks", "operator", "check", "plan")
     def check(self, asset: str, *, env: str = "") -> list[CheckResult]:
         """Run all checks of an asset on what is live."""
         found = self._p.runs.check(self._env(env), self._core.assets.find(asset), by=self._who())
-        return [self._views.see.check(one) for one in found]
+        return [self._see.check(one) for one in found]
 
     @operation("GET", "/assets/{asset}/failing-rows", "viewer", "read")
     def failing_rows(self, asset: str, sample: str) -> FailingRows:
         """Return the rows that a check kept as evidence, with personal columns masked: the first
         20. `sample` is that of the check's result. NotFound, also where the principal does not see
         what checks of the asset found."""
-        return self._views.failing_rows(self._id(asset), sample)
+        core, asset = self._core, self._id(asset)
+        is_digest = re.fullmatch(r"[0-9a-f]{64}", sample) is not None
+        about = (asset, f'%"{sample}"%')
+        found = core.state.read("check_result_of_sample", about) if is_digest else []
+        results = [msgspec.json.decode(row[0], type=CheckResult) for row in found]
+        seen = self._see.check(results[0]) if results else None
+        if seen is None or seen.samples != sample:
+            raise NotFound(
+                "SX-CHECK-011",
+                f"no check of `{asset}` has kept such rows, or they are hidden",
+                hint="`sample` is `samples` of a failed result: `sextant check ASSET --json`",
+            )
+        if not core.blobs.has(sample):
+            raise NotFound(
+                "SX-CHECK-012",
+                f"the failing rows of `{seen.name}` are not kept any more",
+                hint=f"`sextant check {asset} --rows` looks again at what is live",
+            )
+        return msgspec.json.decode(core.blobs.get(sample), type=FailingRows)

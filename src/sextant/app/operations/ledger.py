@@ -24,7 +24,11 @@ class LedgerOperations(Session):
         after: str = "",
     ) -> Page[EventSeen]:
         """Return entries of the ledger: all, those about a subject, those of a type."""
-        return self._views.events(subject=subject, kind=type, limit=page_limit(limit), after=after)
+        from sextant.app import lists
+
+        return lists.events(
+            self._core, self._see, subject=subject, kind=type, limit=page_limit(limit), after=after
+        )
 
     @operation("POST", "/ledger/verify", "viewer", "read")
     def verify(self, *, witness: str = "", projections: bool = True) -> Verified:
@@ -78,7 +82,7 @@ class LedgerOperations(Session):
     def prove(self, seq: int, *, since: str = "") -> dict[str, Any]:
         """Return a proof that event `seq` stands in the signed log; `since`, the text of an older
         witness: that the log continues it."""
-        from sextant.app.views import event_seen
+        from sextant.app.lists import event_seen
         from sextant.ledger.log import entries
         from sextant.ledger.prove import prove
         from sextant.ledger.witness import Witness
@@ -92,7 +96,7 @@ class LedgerOperations(Session):
                 public=self._p.sealing.signer().public,
                 since=Witness.parse(since).note if since else "",
                 payload=not any(
-                    self._views.see.hides_event(event_seen(entry))
+                    self._see.hides_event(event_seen(entry))
                     for entry in entries(core.state.read, "event_by_seq", (seq,))
                 ),
             )

@@ -15,6 +15,8 @@ class ProjectOperations(Session):
     @operation("GET", "/project", "viewer", "read")
     def project(self) -> Project:
         """Return what the project is, and its mistake if its newest state cannot be loaded."""
+        from sextant.app import environments
+
         core = self._core
         manifest = (
             core.project.load()
@@ -25,7 +27,7 @@ class ProjectOperations(Session):
             "tz": manifest.tz,
             "owner": manifest.owner,
             "environment": core.project.config.environment or manifest.environments[0],
-            "environments": [str(e["name"]) for e in self._views.envs()],
+            "environments": [str(e["name"]) for e in environments.seen(core)],
             "assets": len(manifest.assets),
             "teams": {t.name: list(t.members) for t in manifest.teams},
             "problem": problem.message if problem else "",
@@ -37,7 +39,9 @@ class ProjectOperations(Session):
     def status(self, *, assets: Sequence[str] = (), env: str = "") -> Status:
         """Return what is live, stale, held and waiting in an environment, and what needs a
         person; of the selected assets, or of all."""
-        return self._views.status(self._env(env), self._core.assets.select(assets))
+        from sextant.app.status import status
+
+        return status(self._p.runs, self._see, self._env(env), self._core.assets.select(assets))
 
     @operation("GET", "/plan", "viewer", "read")
     def plan(
@@ -62,7 +66,9 @@ class ProjectOperations(Session):
     def graph(self, *, assets: Sequence[str] = ()) -> GraphSeen:
         """Return assets and the edges between them: all, or those that are selected (`+orders`:
         what `orders` is made of; `orders+`: what is made of it)."""
-        return self._views.graph(self._core.assets.select(assets))
+        from sextant.app.graph import graph
+
+        return graph(self._core, self._core.assets.select(assets))
 
     @operation("GET", "/why/{subject}", "viewer", "read")
     def why(self, subject: str, *, env: str = "") -> Why:
@@ -70,18 +76,22 @@ class ProjectOperations(Session):
         chain of events that caused a run, release, signal, incident or event."""
         from sextant.app.why import why
 
-        return why(self._core, self._views, self._env(env), subject)
+        return why(self._core, self._see, self._env(env), subject)
 
     @operation("GET", "/environments/{a}/diff/{b}", "viewer", "read")
     def environment_diff(self, a: str, b: str) -> dict[str, Any]:
         """Return what differs between two environments: code, versions, partitions, rows, KPIs."""
-        return self._views.env_diff(a, b)
+        from sextant.app.showing import env_diff
+
+        return env_diff(self._core, self._see, a, b)
 
     @operation("GET", "/environments", "viewer", "read")
     def environments(self) -> list[EnvironmentSeen]:
         """Return environments and what they fall through to."""
+        from sextant.app import environments
+
         self._core.project.manifest()
-        return self._views.envs()
+        return environments.seen(self._core)
 
     @operation("POST", "/environments", "operator", "env", "env")
     def create_environment(self, name: str, parent: str) -> dict[str, Any]:

@@ -52,9 +52,15 @@ class PushedOperations(Session):
         """Return the pushed batches that are not part of a dataset yet: those that wait to be
         published, and those that were refused with the reason."""
         from sextant.kinds.dataset.inbox import stream_of
+        from sextant.kinds.dataset.views import batches
 
-        return self._views.batches(
-            stream_of(self._core, dataset), refused=refused, limit=page_limit(limit), after=after
+        return batches(
+            self._core,
+            self._see,
+            stream_of(self._core, dataset),
+            refused=refused,
+            limit=page_limit(limit),
+            after=after,
         )
 
     @operation("POST", "/datasets/{dataset}/batches/drop", "operator", "drop", "batch")

@@ -26,7 +26,11 @@ class ReleaseOperations(Session):
         env: str = "",
     ) -> Page[dict[str, Any]]:
         """Return releases; `env=""` means of all environments."""
-        return self._views.releases(
+        from sextant.app import lists
+
+        return lists.releases(
+            self._core,
+            self._see,
             env=self._every(env),
             asset=self._id(asset),
             state=state,
@@ -37,9 +41,11 @@ class ReleaseOperations(Session):
     @operation("GET", "/releases/{release}", "viewer", "read")
     def release_facts(self, release: str) -> dict[str, Any]:
         """Return a release with its events."""
+        from sextant.app import lists
+
         return {
-            **msgspec.to_builtins(self._views.see.release(self._p.runs.releases.get(release))),
-            "events": self._views.events(subject=release).items,
+            **msgspec.to_builtins(self._see.release(self._p.runs.releases.get(release))),
+            "events": lists.events(self._core, self._see, subject=release).items,
         }
 
     @operation("POST", "/assets/{asset}/releases", "operator", "release", "plan")
@@ -71,7 +77,7 @@ class ReleaseOperations(Session):
             break_glass=break_glass,
             waits=waiting(progress),
         )
-        return self._views.see.release(released)
+        return self._see.release(released)
 
     @operation("POST", "/assets/{asset}/rollbacks", "operator", "rollback", "plan")
     def rollback(
@@ -100,7 +106,7 @@ class ReleaseOperations(Session):
             progress=follower.ended,
             waits=waiting(progress),
         )
-        return self._views.see.report(report)
+        return self._see.report(report)
 
     @operation("POST", "/assets/{asset}/unhold", "operator", "unhold", "asset")
     def unhold(self, asset: str, version: str, *, env: str = "") -> dict[str, Any]:
@@ -121,4 +127,4 @@ class ReleaseOperations(Session):
         )
         if approved.state == "live":
             self._p.runs.checks.check_children(approved, by=self._who())
-        return self._views.see.release(approved)
+        return self._see.release(approved)

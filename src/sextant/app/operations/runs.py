@@ -3,11 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from sextant.app.operations.row import Progress, operation
 from sextant.app.operations.session import Follower, Session, page_limit, waiting
 from sextant.kernel.answers import Page, Printed, RunReport
+from sextant.kernel.clock import iso
 from sextant.kernel.errors import NotFound, UsageError
 from sextant.kernel.limits import PAGE_ROWS
+from sextant.kernel.nouns import CheckResult
 
 _OWN_TRIGGERS = ("schedule", "undo")  # what becomes of a run follows from these
 
@@ -20,8 +24,15 @@ class RunOperations(Session):
         self, *, state: str = "", limit: int = PAGE_ROWS, after: str = "", env: str = ""
     ) -> Page[dict[str, Any]]:
         """Return runs; `env=""` means of all environments."""
-        return self._views.runs(
-            env=self._every(env), state=state, limit=page_limit(limit), after=after
+        from sextant.app import lists
+
+        return lists.runs(
+            self._core,
+            self._see,
+            env=self._every(env),
+            state=state,
+            limit=page_limit(limit),
+            after=after,
         )
 
     @operation("POST", "/runs", "operator", "run", "plan")
@@ -59,12 +70,34 @@ class RunOperations(Session):
             waits=waiting(progress),
             check_columns=True,
         )
-        return self._views.see.report(report)
+        return self._see.report(report)
 
     @operation("GET", "/runs/{run}", "viewer", "read")
     def run_facts(self, run: str) -> dict[str, Any]:
         """Return a run with its steps, attempts, resources and checks."""
-        return self._views.run(run)
+        from sextant.engine.history import History
+        from sextant.ledger.projections import stored_run
+
+        core, see = self._core, self._see
+        rows = core.state.read("run_get", (run,))
+        if not rows:
+            raise _no_run(run)
+        history = History.open(core.state, run)
+        facts = stored_run(rows[0][3])
+        steps = [
+            msgspec.to_builtins(msgspec.structs.replace(see.record(record), output=""))
+            for record in history.records
+        ]
+        checks = [
+            msgspec.to_builtins(see.check(msgspec.json.decode(row[0], type=CheckResult)))
+            for row in core.state.read("check_results_of_run", (run,))
+        ]
+        return {
+            **msgspec.to_builtins(see.run(facts)),
+            "steps_recorded": steps,
+            "checks": checks,
+            "seal_ok": not facts.seal or facts.seal == history.seal or not history.records,
+        }
 
     @operation("POST", "/runs/{run}/cancel", "operator", "run", "run")
     def cancel(self, run: str) -> dict[str, Any]:
@@ -89,11 +122,30 @@ class RunOperations(Session):
     @operation("GET", "/log", "viewer", "read")
     def log(self, *, run: str = "", step: str = "") -> list[Printed]:
         """Return what the steps of a run printed; `run=""` means the newest."""
+        from sextant.app import lists
+        from sextant.engine.history import History
+
+        core = self._core
         if not run:
-            newest = self._views.runs(limit=1).items
-            run = newest[0]["id"] if newest else ""
-        elif not self._core.state.read("run_get", (run,)):
-            raise NotFound(
-                "SX-RUN-003", f"there is no run `{run}`", hint="`sextant runs` lists them"
-            )
-        return self._views.log(run, step) if run else []
+            newest = lists.runs(core, self._see, limit=1).items
+            if not newest:
+                return []
+            run = newest[0]["id"]
+        elif not core.state.read("run_get", (run,)):
+            raise _no_run(run)
+        return [
+            {
+                "step": record.step,
+                "attempt": record.attempt,
+                "at": iso(record.at),
+                "text": self._see.text(
+                    core.blobs.get(record.log).decode(errors="replace"), record.asset
+                ),
+            }
+            for record in History.open(core.state, run).records
+            if record.log and (not step or record.step == step)
+        ]
+
+
+def _no_run(run: str) -> NotFound:
+    return NotFound("SX-RUN-003", f"there is no run `{run}`", hint="`sextant runs` lists them")

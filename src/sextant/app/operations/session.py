@@ -11,7 +11,7 @@ from sextant.kernel.nouns import Principal
 
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
-    from sextant.app.views import Views
+    from sextant.app.visibility import Visibility
     from sextant.core import Core
     from sextant.engine.execute import Done, Task
     from sextant.engine.plan import Request
@@ -47,13 +47,11 @@ class Session:
             permission.ask(self._core, self._p.runs.inbox, operation, self._who(), given, env)
 
     @functools.cached_property
-    def _views(self) -> "Views":
-        from sextant.app.views import Views
+    def _see(self) -> "Visibility":
         from sextant.app.visibility import Visibility
 
         personal = self._p.runs.personal
-        see = Visibility(personal, sees_personal=self._who().is_administrator)
-        return Views(self._core, self._p.runs, see)
+        return Visibility(personal, sees_personal=self._who().is_administrator)
 
     def _who(self) -> Principal:
         return self._core.authorization.who(self._by)

@@ -23,8 +23,16 @@ class SignalOperations(Session):
         after: str = "",
     ) -> Page[SignalSeen]:
         """Return signals."""
-        return self._views.signals(
-            asset=asset, kind=kind, open_only=open_only, limit=page_limit(limit), after=after
+        from sextant.app import lists
+
+        return lists.signals(
+            self._core,
+            self._see,
+            asset=asset,
+            kind=kind,
+            open_only=open_only,
+            limit=page_limit(limit),
+            after=after,
         )
 
     @operation("POST", "/signals/{signal}/close", "operator", "signal", "signal")
@@ -40,7 +48,11 @@ class SignalOperations(Session):
         self, *, state: str = "", limit: int = PAGE_ROWS, after: str = ""
     ) -> Page[IncidentSeen]:
         """Return incidents."""
-        return self._views.incidents(state=state, limit=page_limit(limit), after=after)
+        from sextant.app import lists
+
+        return lists.incidents(
+            self._core, self._see, state=state, limit=page_limit(limit), after=after
+        )
 
     @operation("POST", "/reports", "operator", "report", "report")
     def report(

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sextant.kernel.kinds import Kind, Released
+from sextant.kernel.kinds import Kind, Released, Sees, Shown
 from sextant.kinds.dataset.spec import KIND as NAME
 
 
@@ -24,4 +24,10 @@ def _released(core: Any) -> Released:
     return DatasetRelease(core)
 
 
-KIND = Kind(NAME, authored=_authored, made=_made, released=_released)
+def _shown(core: Any, see: Sees) -> Shown:
+    from sextant.kinds.dataset.views import ShownDatasets
+
+    return ShownDatasets(core, see)
+
+
+KIND = Kind(NAME, authored=_authored, made=_made, released=_released, shown=_shown)

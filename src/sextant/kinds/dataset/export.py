@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from sextant.core import Core
-from sextant.engine import keys
 from sextant.formats.values import plain, records
-from sextant.kernel.errors import BadData, Denied, NotFound, UsageError
+from sextant.kernel.errors import BadData, Denied, UsageError
+from sextant.kernel.kinds import Sees
 from sextant.kernel.limits import EXPORT_BYTES_MAX
 from sextant.kinds.dataset.spec import KIND, table_spec
+from sextant.kinds.dataset.views import check_kept, check_partition
 from sextant.release.as_of import version_as_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from sextant.app.visibility import Visibility
 
 _PLACES_MAX = 6  # of decimals that Arrow never writes with an exponent
 
@@ -31,7 +30,7 @@ def rows(
     as_of: str = "",
     partition: str = "",
     columns: Sequence[str] = (),
-    see: "Visibility | None" = None,
+    see: Sees | None = None,
     bounded: bool = True,
 ) -> bytes:
     """Return the rows of a version of a dataset.
@@ -60,25 +59,10 @@ def rows(
             ),
         )
     version = version_as_of(core, env, asset.id, as_of)
-    if core.state.read("version_expired_is", (version.asset, version.digest)):
-        raise NotFound(
-            "SX-VERSION-007",
-            (
-                f"the rows of version `{version.digest[:12]}` of `{asset.id}` have expired; its "
-                "record stays"
-            ),
-            hint="keep= of the asset says how long rows are kept",
-        )
+    check_kept(core, version)
     wanted = None
     if partition:
-        keys.partitioning(asset).partition(partition)
-        parts = core.versions.parts(asset.id, version.digest)
-        if partition not in parts:
-            raise NotFound(
-                "SX-VERSION-008",
-                f"version `{version.digest[:12]}` of `{asset.id}` has no partition `{partition}`",
-                hint=f"it has {min(parts, default='none')} to {max(parts, default='none')}",
-            )
+        check_partition(asset, version, core.versions.parts(asset.id, version.digest), partition)
         wanted = [partition]
     files = [
         one

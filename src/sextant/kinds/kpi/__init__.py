@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sextant.kernel.kinds import Instant, Kind
+from sextant.kernel.kinds import Instant, Kind, Sees, Shown
 from sextant.kinds.kpi.spec import KIND as NAME
 
 
@@ -12,4 +12,10 @@ def _authored() -> Any:
     return AuthoredKpis()
 
 
-KIND = Kind(NAME, authored=_authored, released=lambda _core: Instant())
+def _shown(core: Any, see: Sees) -> Shown:
+    from sextant.kinds.kpi.views import ShownKpis
+
+    return ShownKpis(core, see)
+
+
+KIND = Kind(NAME, authored=_authored, released=lambda _core: Instant(), shown=_shown)

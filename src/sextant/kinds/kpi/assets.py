@@ -32,7 +32,7 @@ from sextant.kinds.kpi.measures import (
     definition,
     values_sql,
 )
-from sextant.kinds.kpi.spec import KIND, Measure, measure_spec
+from sextant.kinds.kpi.spec import KIND, Measure, measure_spec, values_name
 from sextant.project.assemble import Assembly, Authored, Draft
 from sextant.project.collect import Collector, near
 
@@ -248,7 +248,7 @@ def assets_of(
     )
     values = Asset(
         kind=ROWS,
-        name=f"{KIND}_{kpi.name}",
+        name=values_name(kpi.name),
         owner=owner,
         tier=kpi.slots.tier,
         description=f"Values of {metric.id}.",

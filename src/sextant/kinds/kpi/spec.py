@@ -3,6 +3,7 @@
 from typing import Literal
 
 from sextant.kernel.nouns import Asset, Noun
+from sextant.kinds.dataset.spec import KIND as ROWS
 
 KIND = "kpi"
 
@@ -41,3 +42,13 @@ class Measure(Noun, frozen=True, kw_only=True):
 def measure_spec(asset: Asset) -> Measure:
     """Return the metric definition of a KPI."""
     return asset.spec_as(Measure)
+
+
+def values_name(name: str) -> str:
+    """Return the name of the dataset that holds the values of the KPI of a name."""
+    return f"{KIND}_{name}"
+
+
+def values_id(asset: Asset) -> str:
+    """Return the id of the dataset that holds a KPI's values."""
+    return f"{ROWS}:{values_name(asset.name)}"

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import msgspec
 
 from sextant.app.access import Grant
+from sextant.app.lists import event_seen
 from sextant.app.platform import LocalPlatform
-from sextant.app.views import event_seen
 from sextant.app.visibility import Visibility
 from sextant.http.answers import EVENT_STREAM, Answer
 from sextant.http.request import Request

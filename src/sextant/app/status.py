@@ -1,0 +1,78 @@
+"""How an environment stands: what is live, stale, held and waiting, and what needs a person."""
+
+from collections.abc import Collection
+
+import msgspec
+
+from sextant.app import lists
+from sextant.app.runs import Runs
+from sextant.app.visibility import Visibility
+from sextant.core import Core
+from sextant.engine.plan import Request
+from sextant.kernel.answers import AssetStatus, Status
+from sextant.kernel.clock import iso
+from sextant.project.config import telemetry_off
+from sextant.release.releases import open_releases
+
+
+def status(runs: Runs, see: Visibility, env: str, chosen: Collection[str] = ()) -> Status:
+    """Return what is live, stale, held and waiting in an environment, of the assets `chosen`
+    (none = of all), and what needs a person."""
+    core = runs.core
+    core.project.check_environment(env)
+    manifest = core.project.manifest()
+    # what a source looks back to is read by every run: nothing of it is due by that
+    plan = runs.plan(env, Request(look_back=False))
+    live = core.versions.live(env)
+    planned: dict[str, dict[str, int]] = {}
+    for step in plan.steps:
+        counts = planned.setdefault(step.asset, {})
+        for item in step.items:
+            counts[item.reason] = counts.get(item.reason, 0) + 1
+    assets: list[AssetStatus] = []
+    for asset in sorted(manifest.assets, key=lambda a: a.id):
+        if chosen and asset.id not in chosen:
+            continue
+        pointer = live.get(asset.id)
+        version = core.versions.get(asset.id, pointer.version) if pointer else None
+        assets.append(
+            {
+                "asset": asset.id,
+                "owner": asset.owner,
+                "tier": asset.tier,
+                "version": pointer.version if pointer else "",
+                "from_env": pointer.env if pointer else "",
+                "published_at": iso(pointer.moved_at) if pointer else "",
+                "rows": version.rows if version else 0,
+                "partitions": len(core.versions.parts(asset.id, version.digest))
+                if version and not asset.is_definition
+                else 0,
+                "to_run": planned.get(asset.id, {}),
+                "looks_back": asset.lookback,
+                "stale": len(plan.stale.get(asset.id, {})),
+                "held": len(plan.held.get(asset.id, ())),
+                "waiting": len(plan.waiting.get(asset.id, ())),
+            }
+        )
+    signals = lists.signals(core, see, open_only=True).items
+    return {
+        "project": manifest.project,
+        "env": env,
+        "assets": assets,
+        "signals": signals,
+        "waiting": [
+            msgspec.to_builtins(see.release(r))
+            for r in open_releases(core.state)
+            if r.state in ("waiting", "paused")
+        ],
+        "failed_run": _failed_run(core, see, env),
+        "runs_open": [row[0] for row in core.state.read("runs_open")],
+        "inbox": runs.inbox.waits(),
+        "load_problem": core.project.problem.message if core.project.problem else "",
+        "telemetry_off": telemetry_off(core.project.config),
+    }
+
+
+def _failed_run(core: Core, see: Visibility, env: str) -> str:
+    newest = lists.runs(core, see, env=env, limit=1).items
+    return str(newest[0]["id"]) if newest and newest[0]["state"] == "failed" else ""

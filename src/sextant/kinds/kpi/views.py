@@ -1,0 +1,315 @@
+"""What people see of KPIs: their values at any level, goals, and what two definitions say. Reads
+only."""
+
+from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import msgspec
+
+from sextant.core import Core
+from sextant.formats.values import plain, text
+from sextant.kernel.answers import KpiSeen
+from sextant.kernel.errors import Denied, NotFound, UsageError
+from sextant.kernel.kinds import NothingShown, Sees
+from sextant.kernel.lengths import length_s
+from sextant.kernel.limits import PAGE_ROWS_MAX
+from sextant.kernel.nouns import Asset, FileSet, InputRef, Version
+from sextant.kernel.pages import FAR
+from sextant.kinds.dataset.spec import table_spec
+from sextant.kinds.dataset.views import masked
+from sextant.kinds.kpi.spec import KIND, Goal, Measure, measure_spec, values_id
+from sextant.release.as_of import version_as_of
+
+
+class ShownKpis(NothingShown):
+    """What is said of KPIs beside what is said of every asset."""
+
+    def __init__(self, core: Core, see: Sees) -> None:
+        self._core, self._see = core, see
+
+    def describe(
+        self,
+        asset: Asset,
+        version: Version,  # noqa: ARG002
+        *,
+        limit: int,  # noqa: ARG002
+        partition: str,  # noqa: ARG002
+    ) -> dict[str, Any]:
+        return {"measure": msgspec.to_builtins(measure_spec(asset))}
+
+    def compare(
+        self,
+        asset: Asset,
+        before: Version,
+        after: Version,
+        touched: Sequence[str],  # noqa: ARG002
+    ) -> dict[str, Any]:
+        """Return both definitions, and what each says month by month."""
+        return {
+            **self.difference(asset.id, before, after),
+            "history": _history(self._core, self._see, asset, before, after),
+        }
+
+    def difference(
+        self,
+        asset: str,  # noqa: ARG002
+        before: Version | None,
+        after: Version | None,
+    ) -> dict[str, Any]:
+        return {
+            "measure": {
+                "before": before.meta.get("measure") if before else None,
+                "after": after.meta.get("measure") if after else None,
+            }
+        }
+
+    def total(self, env: str, asset: Asset) -> Any:
+        """Return a KPI's value over all time."""
+        try:
+            rows = kpi(self._core, self._see, env, asset.name)["rows"]
+        except NotFound:
+            return None
+        return plain(rows[0]["value"]) if rows else None
+
+
+def kpi(
+    core: Core,
+    see: Sees,
+    env: str,
+    name: str,
+    *,
+    by: Sequence[str] = (),
+    grain: str = "",
+    where: str = "",
+    as_of: str = "",
+) -> KpiSeen:
+    """Return a KPI's values: over all time, or by dimensions and grain (5m, 15m, 1h, 1d, 1w,
+    1mo, 1q, 1y), and whether its goal is met over the goal's own window.
+
+    Values are Python's; `plain` makes JSON of them.
+
+    Ratios are never averaged: stored parts are added up and divided then; a measure that cannot
+    be taken apart is computed again from the rows.
+    """
+    from sextant.kinds.kpi import measures
+
+    asset = core.assets.find(name if name.startswith(f"{KIND}:") else f"{KIND}:{name}")
+    defined = version_as_of(core, env, asset.id, "" if as_of and "-" not in as_of else as_of)
+    # what is live, not what the file says by now
+    measure = msgspec.convert(defined.meta["measure"], Measure)
+    added_up = measure.of if measures.needs_rows(measure) else values_id(asset)
+    version = version_as_of(core, env, added_up, as_of)
+    shown = measure_spec(asset)  # how it is shown is no part of what it means
+    values = version
+    if version.asset == measure.of:
+        values = _values_at(core, env, values_id(asset), as_of) or version
+    rows, hidden = _seen_rollup(
+        core, see, asset, measure, version, values, by=by, grain=grain, where=where
+    )
+    goal = None
+    if shown.goal and "value" not in hidden:
+        goal = _goal(core, asset, measure, version, shown.goal)
+    seen: KpiSeen = {
+        "kpi": asset.id,
+        "definition": defined.digest,
+        "version": version.digest,
+        "unit": shown.unit,
+        "format": shown.format,
+        "over_time": measure.over_time,
+        "by": list(by),
+        "grain": grain,
+        "goal": _said(shown.goal) if shown.goal else "",
+        "goal_value": goal[0] if goal else None,
+        "goal_met": goal[1] if goal else None,
+        "rows": rows,
+    }
+    if hidden:
+        seen["hidden"] = hidden
+    return seen
+
+
+def _values_at(core: Core, env: str, id_: str, as_of: str) -> Version | None:
+    """Return the version of a KPI's values beside the rows that it is computed from."""
+    try:
+        return version_as_of(core, env, id_, as_of if "-" in as_of else "")
+    except NotFound:
+        return None
+
+
+def _seen_rollup(
+    core: Core,
+    see: Sees,
+    asset: Asset,
+    measure: Measure,
+    version: Version,
+    values: Version,
+    *,
+    by: Sequence[str] = (),
+    grain: str = "",
+    where: str = "",
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return a measure's values as the principal may see them, and what is hidden of them:
+    personal dimensions are left out, and cannot be asked with; a personal value is masked.
+
+    version  what is added up
+    values   the KPI's values, which say what is personal; the rows themselves where there are
+             none yet
+    """
+    personal = {name.lower() for name in see.hidden_columns(values)}
+    if personal and values.asset == measure.of:  # nothing says what flows into the measure
+        personal |= {"value"}
+    hides_bucket = "bucket" in personal
+    if hides_bucket and where:
+        raise Denied(
+            "SX-KPI-004",
+            f"the time of `{asset.id}` is personal: nobody else asks with conditions",
+            hint="an administrator can",
+        )
+    rows = _rollup(
+        core,
+        asset,
+        msgspec.structs.replace(
+            measure, by=tuple(name for name in measure.by if name.lower() not in personal)
+        ),
+        version,
+        by=[name for name in by if name.lower() not in personal],
+        grain="" if hides_bucket else grain,
+        where=where,
+    )
+    hidden = [name for name in by if name.lower() in personal]
+    hidden += ["bucket"] if grain and hides_bucket else []
+    hidden += ["value"] if "value" in personal else []
+    return masked(rows, {"value"} & personal), hidden
+
+
+def _goal(
+    core: Core, asset: Asset, measure: Measure, version: Version, goal: Goal
+) -> tuple[Any, bool | None]:
+    """Return a measure's value over a goal's own window, which ends with the newest bucket, and
+    whether it meets the goal; None where there is no value."""
+    since = f"INTERVAL {length_s(goal.over):.0f} SECOND" if goal.over and measure.grain else ""
+    rows = _rollup(core, asset, measure, version, since=since)
+    value = rows[0]["value"] if rows else None
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        return value, None
+    bound = Decimal(str(goal.value))
+    met = {
+        ">=": number >= bound,
+        "<=": number <= bound,
+        ">": number > bound,
+        "<": number < bound,
+    }[goal.op]
+    return value, met
+
+
+def _rollup(
+    core: Core,
+    asset: Asset,
+    measure: Measure,
+    version: Version,
+    *,
+    by: Sequence[str] = (),
+    grain: str = "",
+    where: str = "",
+    since: str = "",
+) -> list[dict[str, Any]]:
+    """Return a measure's values from a version of its stored parts (or, where it needs them, of
+    its rows)."""
+    import duckdb
+
+    from sextant.kinds.dataset.worker import table_of
+    from sextant.kinds.kpi import measures
+    from sextant.stores.lake import frames
+
+    manifest = core.project.manifest()
+    of = manifest.asset(measure.of)
+    measure = msgspec.structs.replace(
+        measure,
+        # an earlier release did not keep it with the definition
+        time=measure.time or (table_spec(of).time if of else ""),
+        year_starts=measure_spec(asset).year_starts,
+    )
+    query = measures.rollup_sql(
+        measure,
+        by=list(by),
+        grain=grain,
+        where=where,
+        table="t",
+        tz=manifest.tz,
+        since=since,
+    )
+    parts = core.versions.parts(version.asset, version.digest)
+    files = core.lake.files(version.locator) if version.locator else ()
+    rows = table_of(
+        str(core.lake.root),
+        InputRef(
+            name="t",
+            asset=version.asset,
+            version=version.digest,
+            sets=(FileSet(files=files, partitions=tuple(parts)),),
+            schema=version.schema,
+        ),
+    )
+    with duckdb.connect(
+        config={"enable_external_access": "false", "python_enable_replacements": "false"}
+    ) as connection:
+        connection.register("t", rows)
+        connection.execute(f"SET TimeZone = '{manifest.tz}'")
+        connection.execute("SET threads = 1")  # sums of floats depend on their order
+        # a condition of somebody else's is part of the question
+        connection.execute("SET lock_configuration = true")
+        try:
+            table = connection.sql(query).to_arrow_table()
+        except duckdb.Error as error:
+            raise UsageError(
+                "SX-KPI-005",
+                f"the question cannot be answered: {str(error).splitlines()[0]}",
+                hint="--where is a condition over the dimensions",
+            ) from error
+    found: list[dict[str, Any]] = frames.finite(table, "value").to_pylist()
+    return found
+
+
+def _history(
+    core: Core, see: Sees, asset: Asset, before: Version, after: Version
+) -> list[dict[str, Any]]:
+    """Return what two definitions of a KPI say month by month (over all time where it has no
+    grain)."""
+    from sextant.kinds.kpi import measures
+
+    sides: list[dict[str, Any]] = []
+    for version in (before, after):
+        measure = msgspec.convert(version.meta["measure"], Measure)
+        values = _values_of(core, asset, version.digest)
+        month = "1mo" if "1mo" in measures.NESTS[measure.grain] else measure.grain
+        rows = (
+            _seen_rollup(core, see, asset, measure, values, values, grain=month)[0]
+            if values
+            else []
+        )
+        sides.append({str(row.get("bucket", "all"))[:7]: plain(row["value"]) for row in rows})
+    return [
+        {"bucket": bucket, "before": sides[0].get(bucket), "after": sides[1].get(bucket)}
+        for bucket in sorted({*sides[0], *sides[1]})
+    ]
+
+
+def _values_of(core: Core, asset: Asset, definition: str) -> Version | None:
+    """Return the newest kept version of a KPI's values that was made by a definition."""
+    derived = core.state.read("provenance_downstream", (asset.id, definition))
+    made = {row[1] for row in derived}
+    for digest, doc, locator, expired in core.state.read(
+        "versions", (values_id(asset), FAR, PAGE_ROWS_MAX)
+    ):
+        if digest in made and not expired:
+            version = msgspec.json.decode(doc, type=Version)
+            return msgspec.structs.replace(version, locator=locator)
+    return None
+
+
+def _said(goal: Goal) -> str:
+    bound = text(goal.value).removesuffix(".0")
+    return f"{goal.op} {bound}" + (f" over {goal.over}" if goal.over else "")
