@@ -6,12 +6,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from sextant.kernel import registry
 from sextant.kernel.errors import ProjectError
+from sextant.kernel.kinds import Kind, NothingShown, shown
 
 ACME = """
 import polars as pl
@@ -105,6 +106,24 @@ def test_a_package_adds_a_kind(packages: Path) -> None:
         check=True,
     ).stdout
     assert "'thing'" in out
+
+
+def test_what_a_kind_has_not_is_said_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, who shows an asset of a kind without a face meets a traceback."""
+    found = {
+        "thing": Kind("thing"),
+        "plain": Kind("plain", shown=lambda _core, _see: NothingShown()),
+    }
+    monkeypatch.setattr("sextant.kernel.kinds.kinds", lambda: found)
+    for kind, code in (("thing", "SX-REG-008"), ("gone", "SX-REG-006")):
+        with pytest.raises(ProjectError, match=f"`{kind}`") as error:
+            shown(kind, None, cast("Any", None))
+        assert error.value.code == code
+    plain, nothing = shown("plain", None, cast("Any", None)), cast("Any", None)
+    assert plain.describe(nothing, nothing, limit=1, partition="") == {}
+    assert plain.compare(nothing, nothing, nothing, ()) == {}
+    assert plain.difference("plain:one", None, None) == {}
+    assert plain.total("dev", nothing) is None
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ columns of a version are hidden, and so are errors, logs and results of checks o
 personal columns or reads some: a library's message may quote a value. Counts stay.
 """
 
+import functools
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ import msgspec
 from sextant.engine.history import Record
 from sextant.kernel.answers import EventSeen
 from sextant.kernel.hidden import HIDDEN, STOPPED, TEXTS
+from sextant.kernel.kinds import kinds
 from sextant.kernel.nouns import CheckResult, Incident, Release, Signal, Version
 from sextant.kinds.dataset.personal import PersonalColumns
 from sextant.ledger.projections import RunChanged
@@ -134,7 +136,7 @@ class Visibility:
     def _names_guarded(self, text: str) -> bool:
         """Say whether a text names an asset whose texts are hidden."""
         return not self.sees_personal and any(
-            found in self._personal.guarded for found in _ASSET.findall(text)
+            found in self._personal.guarded for found in _ids().findall(text)
         )
 
     def _hides_some(self) -> bool:
@@ -145,7 +147,10 @@ class Visibility:
         return self._of_now()
 
 
-_ASSET = re.compile(r"\b(?:dataset|kpi):\w+")
+@functools.cache
+def _ids() -> re.Pattern[str]:
+    """Return what finds the ids of assets in a text."""
+    return re.compile(rf"\b(?:{'|'.join(kinds())}):\w+")
 
 
 def _without(value: Any, names: tuple[str, ...]) -> Any:
