@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sextant.app.notebook import open as open  # noqa: A004 - `sx.open`; not in __all__, where it would hide Python's own
     from sextant.kernel.partitions import Partition
+    from sextant.kinds.board.declare import board, panel
     from sextant.kinds.dataset.context import Context
     from sextant.kinds.dataset.declarations.checks import (
         accepted_values,
@@ -42,10 +43,10 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "Context", "Partition", "accepted_values", "approval", "between", "check", "cron", "daily",
-    "dataset", "foreign_key", "fresh", "goal", "hourly", "kpi", "matches", "monthly", "not_null",
-    "policy", "project", "row_count", "schema", "secret", "sql", "sql_check", "static", "stream",
-    "team", "unique", "window",
+    "Context", "Partition", "accepted_values", "approval", "between", "board", "check", "cron",
+    "daily", "dataset", "foreign_key", "fresh", "goal", "hourly", "kpi", "matches", "monthly",
+    "not_null", "panel", "policy", "project", "row_count", "schema", "secret", "sql",
+    "sql_check", "static", "stream", "team", "unique", "window",
 ]  # fmt: skip
 
 

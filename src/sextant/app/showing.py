@@ -59,7 +59,7 @@ def show(
         "refused": [see.text(one, asset.id) for one in version.meta.get("refused", [])],
     }
     return facts | shown(asset.kind, core, see).describe(
-        asset, version, limit=limit, partition=partition
+        env, asset, version, limit=limit, partition=partition
     )
 
 

@@ -31,11 +31,23 @@ class Visibility:
     """What one principal may see."""
 
     def __init__(
-        self, personal: Callable[[], PersonalColumns], *, sees_personal: bool = True
+        self,
+        personal: Callable[[], PersonalColumns],
+        *,
+        sees_personal: bool = True,
+        ask: Callable[..., Any] | None = None,
     ) -> None:
-        """personal  says which columns are personal, by what the project declares now"""
+        """personal  says which columns are personal, by what the project declares now
+        ask       answers as an operation does, by its name and arguments
+        """
         self._of_now = personal
         self.sees_personal = sees_personal
+        self._ask = ask
+
+    def ask(self, operation: str, **given: Any) -> Any:
+        """Return what an operation answers to this principal. Denied, NotFound."""
+        assert self._ask is not None, "nobody asks here"
+        return self._ask(operation, **given)
 
     def personal_columns(self, version: Version) -> tuple[str, ...]:
         """Return the columns of a version that are personal, whoever looks."""

@@ -185,6 +185,28 @@ def show(
         emit(found, json=as_json, text=lambda: _show_lines(found))
 
 
+def _panel_lines(panel: dict[str, Any]) -> list[str]:
+    """Return one panel of a board: its title, its rows, or why there are none."""
+    out = [panel["title"]]
+    if panel.get("error"):
+        return [
+            *out,
+            f"  {panel['error']}",
+            *([f"  hint: {panel['hint']}"] if panel["hint"] else []),
+        ]
+    if panel.get("goal"):
+        met = {True: "met", False: "missed", None: "no value"}[panel["goal_met"]]
+        out[0] += f"   goal {panel['goal']}: {met}"
+    rows = panel["rows"]
+    if not rows:
+        return [*out, "  nothing"]
+    head = list(rows[0])
+    out += values_table(head, [[row.get(name) for name in head] for row in rows])
+    if panel["left_out"]:
+        out.append(f"  and {panel['left_out']} more")
+    return out
+
+
 def _show_lines(found: dict[str, Any]) -> list[str]:
     out = [
         (
@@ -221,6 +243,8 @@ def _show_lines(found: dict[str, Any]) -> list[str]:
         )
     if found.get("schema"):
         out += ["", *_column_lines(found)]
+    for panel in found.get("panels", ()):
+        out += ["", *_panel_lines(panel)]
     sample = found.get("sample")
     if sample:
         head = list(sample[0])
@@ -373,6 +397,10 @@ def _diff_lines(found: dict[str, Any]) -> list[str]:
         )
     if not found["partitions"] and found["before"] == found["after"]:
         return [*out, "no difference"]
+    if "panels" in found:
+        return out + [f"  panel      {text}" for text in _changed_panels(found["panels"])]
+    if "rows_before" not in found:
+        return out
     out.append(f"  partitions {_some(found['partitions'])}")
     out.append(
         f"  rows       {found['rows_before']:,} -> {found['rows_after']:,} in them: "
@@ -401,6 +429,13 @@ def _diff_lines(found: dict[str, Any]) -> list[str]:
             )
         )
     return out
+
+
+def _changed_panels(panels: dict[str, list[str]]) -> list[str]:
+    before, after = panels["before"], panels["after"]
+    gone = [f"{title}: gone" for title in before if title not in after]
+    new = [f"{title}: new" for title in after if title not in before]
+    return gone + new or ["the same titles, in another order or with other questions"]
 
 
 def _pairs(row: dict[str, Any]) -> str:

@@ -76,6 +76,10 @@ class Instant:
 class Sees(Protocol):
     """What a kind asks of the principal who looks: `app.visibility` answers."""
 
+    def ask(self, operation: str, **given: Any) -> Any:
+        """Return what an operation answers to who looks. Denied, NotFound."""
+        ...
+
     def personal_columns(self, version: Version) -> tuple[str, ...]:
         """Return the columns of a version that are personal, whoever looks."""
         ...
@@ -94,7 +98,7 @@ class Shown(Protocol):
     `NothingShown` has an answer for each."""
 
     def describe(
-        self, asset: Asset, version: Version, *, limit: int, partition: str
+        self, env: str, asset: Asset, version: Version, *, limit: int, partition: str
     ) -> dict[str, Any]:
         """Return the facts of a version, and up to `limit` of its rows: of one partition, or "" =
         of any. NotFound for a partition that is not there."""
@@ -124,6 +128,7 @@ class NothingShown:
 
     def describe(
         self,
+        env: str,  # noqa: ARG002
         asset: Asset,  # noqa: ARG002
         version: Version,  # noqa: ARG002
         *,

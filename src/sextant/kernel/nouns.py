@@ -16,7 +16,7 @@ Severity = Literal["warn", "error"]
 T = TypeVar("T")
 NO_SPEC = msgspec.Raw(b"{}")
 EdgeKind = Literal[
-    "feeds", "trains", "serves", "runs_on", "calls", "measures", "guards", "contains"
+    "feeds", "trains", "serves", "runs_on", "calls", "measures", "guards", "contains", "shows"
 ]
 # kinds of assets that a rule may name before there is one; another tool may report of other kinds
 ASSET_KINDS = (
@@ -392,8 +392,12 @@ class Part(Noun, frozen=True, kw_only=True):
 
 
 class Version(Noun, frozen=True, kw_only=True):
-    """An immutable state of an asset. For a dataset `digest` is of its content and `locator` says
-    where it lies."""
+    """An immutable state of an asset.
+
+    digest   of its content, or of what was declared
+    locator  where its body lies
+    spec     of a definition: what was declared, for its kind to read
+    """
 
     asset: str
     digest: str
@@ -408,6 +412,7 @@ class Version(Noun, frozen=True, kw_only=True):
     size_bytes: int = 0
     schema: tuple[tuple[str, str], ...] = ()  # (column, type)
     meta: dict[str, Any] = {}
+    spec: msgspec.Raw = NO_SPEC
     created_at: int = 0
 
 

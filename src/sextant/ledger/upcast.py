@@ -39,11 +39,23 @@ def _of_asset(data: dict[str, Any]) -> dict[str, Any]:
     return {**data, "asset": with_spec(data["asset"])}
 
 
+def _of_version(data: dict[str, Any]) -> dict[str, Any]:
+    """The declaration of a definition stood in its version's `meta`, as `measure`."""
+    version = dict(data["version"])
+    meta = dict(version.get("meta") or {})
+    if "measure" in meta:
+        version |= {"spec": meta.pop("measure"), "meta": meta}
+    return {**data, "version": version}
+
+
 # Versions above 1 that today's code writes. A type that is not listed is at version 1.
 _OF_ASSETS = ("asset.declared", "asset.observed", "asset.retired")
-CURRENT: Mapping[str, int] = dict.fromkeys(_OF_ASSETS, 2)
+CURRENT: Mapping[str, int] = {**dict.fromkeys(_OF_ASSETS, 2), "version.created": 2}
 # (type, version read) -> function to the next version.
-UPCASTERS: Mapping[tuple[str, int], Upcaster] = {(type_, 1): _of_asset for type_ in _OF_ASSETS}
+UPCASTERS: Mapping[tuple[str, int], Upcaster] = {
+    **{(type_, 1): _of_asset for type_ in _OF_ASSETS},
+    ("version.created", 1): _of_version,
+}
 
 
 def current_version(type_: str) -> int:

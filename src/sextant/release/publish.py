@@ -223,7 +223,7 @@ class Publisher:
                     parent=definition.source,
                     run=run,
                     inputs={},
-                    meta={"measure": msgspec.json.decode(asset.spec)},
+                    spec=asset.spec,
                 )
                 events.append(self._recorded(version, env, release_id, by, cause))
         held = Holds(self._state.read("held", (env,)))

@@ -51,7 +51,11 @@ class Session:
         from sextant.app.visibility import Visibility
 
         personal = self._p.runs.personal
-        return Visibility(personal, sees_personal=self._who().is_administrator)
+        return Visibility(
+            personal,
+            sees_personal=self._who().is_administrator,
+            ask=lambda operation, **given: getattr(self, operation)(**given),
+        )
 
     def _who(self) -> Principal:
         return self._core.authorization.who(self._by)

@@ -35,7 +35,13 @@ class ShownDatasets(NothingShown):
         self._core, self._see = core, see
 
     def describe(
-        self, asset: Asset, version: Version, *, limit: int, partition: str
+        self,
+        env: str,  # noqa: ARG002
+        asset: Asset,
+        version: Version,
+        *,
+        limit: int,
+        partition: str,
     ) -> dict[str, Any]:
         declared, personal = table_spec(asset), self._see.personal_columns(version)
         parts = self._core.versions.parts(asset.id, version.digest)

@@ -30,6 +30,7 @@ class ShownKpis(NothingShown):
 
     def describe(
         self,
+        env: str,  # noqa: ARG002
         asset: Asset,
         version: Version,  # noqa: ARG002
         *,
@@ -59,8 +60,8 @@ class ShownKpis(NothingShown):
     ) -> dict[str, Any]:
         return {
             "measure": {
-                "before": before.meta.get("measure") if before else None,
-                "after": after.meta.get("measure") if after else None,
+                "before": _measure(before),
+                "after": _measure(after),
             }
         }
 
@@ -97,7 +98,7 @@ def kpi(
     asset = core.assets.find(name if name.startswith(f"{KIND}:") else f"{KIND}:{name}")
     defined = version_as_of(core, env, asset.id, "" if as_of and "-" not in as_of else as_of)
     # what is live, not what the file says by now
-    measure = msgspec.convert(defined.meta["measure"], Measure)
+    measure = msgspec.json.decode(defined.spec, type=Measure)
     added_up = measure.of if measures.needs_rows(measure) else values_id(asset)
     version = version_as_of(core, env, added_up, as_of)
     shown = measure_spec(asset)  # how it is shown is no part of what it means
@@ -282,7 +283,7 @@ def _history(
 
     sides: list[dict[str, Any]] = []
     for version in (before, after):
-        measure = msgspec.convert(version.meta["measure"], Measure)
+        measure = msgspec.json.decode(version.spec, type=Measure)
         values = _values_of(core, asset, version.digest)
         month = "1mo" if "1mo" in measures.NESTS[measure.grain] else measure.grain
         rows = (
@@ -313,3 +314,8 @@ def _values_of(core: Core, asset: Asset, definition: str) -> Version | None:
 def _said(goal: Goal) -> str:
     bound = text(goal.value).removesuffix(".0")
     return f"{goal.op} {bound}" + (f" over {goal.over}" if goal.over else "")
+
+
+def _measure(version: Version | None) -> Any:
+    """Return the measure of a definition as people see it."""
+    return msgspec.json.decode(version.spec) if version is not None else None

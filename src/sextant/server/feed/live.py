@@ -5,8 +5,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from sextant.engine.bodies import blob_of
 from sextant.kernel.errors import SextantError
 from sextant.kernel.limits import VERSIONS_SHOWN_MAX
+from sextant.kernel.nouns import kind_of
+from sextant.kinds.kpi.spec import KIND as KPI
 from sextant.kinds.kpi.spec import Measure
 from sextant.server.sql.catalogue import LiveKpi, LiveTable, live_kpi
 
@@ -36,7 +39,7 @@ def live_tables(
     personal = p.runs.personal()
     kept: dict[str, list[tuple[str, str]]] = {}
     for id_, digest, locator, _ in p.core.state.read("versions_kept"):
-        if locator:
+        if locator and not blob_of(locator):
             kept.setdefault(id_, []).append((digest, locator))
     tables: list[LiveTable] = []
     kpis: list[LiveKpi] = []
@@ -69,16 +72,16 @@ def live_tables(
     for env, *_ in p.core.state.read("envs"):
         for id_, pointer in p.core.versions.live(env).items():
             version = p.core.versions.get(id_, pointer.version)
-            if id_.startswith("dataset:") and version.locator:
+            if version.locator and not blob_of(version.locator):
                 table(env, id_, pointer.version, version.locator, live=True)
                 shown.add((id_, pointer.version))
-            elif kpis_wanted and id_.startswith("kpi:") and "measure" in version.meta:
+            elif kpis_wanted and kind_of(id_) == KPI:
                 try:
                     kpis.append(
                         live_kpi(
                             env,
                             id_.partition(":")[2],
-                            msgspec.convert(version.meta["measure"], Measure),
+                            msgspec.json.decode(version.spec, type=Measure),
                         )
                     )
                 except (
@@ -87,7 +90,7 @@ def live_tables(
                     continue
     for id_, versions in kept.items() if versions_wanted else ():
         for digest, locator in versions[-VERSIONS_SHOWN_MAX:]:
-            if (id_, digest) not in shown and id_.startswith("dataset:"):
+            if (id_, digest) not in shown:
                 table("", id_, digest, locator, live=False)
     confirmed |= {one.locator for one in tables if not one.damaged}
     known = {env for env, *_ in p.core.state.read("envs")}
