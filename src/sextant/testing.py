@@ -37,6 +37,7 @@ from sextant.kernel.answers import EventSeen, GraphSeen, KpiSeen, Page, Printed,
 from sextant.kernel.clock import Clock, ManualClock, from_datetime
 from sextant.kernel.nouns import CheckResult, CheckSpec, Principal, Version
 from sextant.kinds.dataset import views as tables
+from sextant.kinds.dataset.spec import KIND
 from sextant.kinds.kpi.views import kpi
 
 if TYPE_CHECKING:
@@ -234,7 +235,7 @@ def check(
         personal=personal,
         functions=functions,
         references={
-            f"dataset:{key.removeprefix('dataset:')}": rows(value)
+            f"{KIND}:{key.removeprefix(f'{KIND}:')}": rows(value)
             for key, value in (references or {}).items()
         },
         now_ns=from_datetime(at) if at else 0,
@@ -258,11 +259,11 @@ def _declared(
     from sextant.kinds.kpi.declare import Kpi
 
     if isinstance(what, CheckSpec | PythonCheck):
-        return "dataset:rows", "", (), [what]
+        return f"{KIND}:rows", "", (), [what]
     if isinstance(what, Kpi):
         return what.id, "bucket" if what.grain else "", (), list(what.slots.checks)
     if not isinstance(what, Dataset | SqlDataset | Stream):
-        return "dataset:rows", "", (), list(what)
+        return f"{KIND}:rows", "", (), list(what)
     slots = what.slots
     if isinstance(what, SqlDataset):
         from sextant.kinds.dataset.declarations import sqlfile

@@ -74,6 +74,7 @@ def test_a_board_is_released_and_undone(shop: Shop) -> None:
         p.runs.undo("dev", "board:desk", by=p.core.authorization.who(), reason="too little")
         assert len(shown(p)) == 4
         assert "board:desk" not in run(p).published, "undone stays undone"
+        assert p.runs.plan("dev", Request()).held == {"board:desk": ("all",)}
 
 
 def test_a_board_shows_each_what_he_may_see(shop: Shop) -> None:

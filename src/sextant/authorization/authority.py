@@ -12,6 +12,7 @@ import msgspec
 from sextant.authorization.decide import DEFAULT, Decision, Known, decide, wanted
 from sextant.kernel.clock import NS, Clock
 from sextant.kernel.errors import Denied
+from sextant.kernel.kinds import kinds
 from sextant.kernel.limits import DENIED_AGAIN_S
 from sextant.kernel.nouns import Asset, Manifest, Principal, Rule, actor_of, person_of
 from sextant.kernel.ports import State, Write
@@ -182,7 +183,7 @@ def known_names(state: State, manifest: Manifest) -> Known:
     observed = [msgspec.json.decode(row[1], type=Asset) for row in state.read("assets")]
     assets = (*manifest.assets, *observed)
     return Known(
-        kinds=frozenset(asset.kind for asset in assets),
+        kinds=frozenset((*kinds(), *(asset.kind for asset in assets))),
         envs=frozenset((*manifest.environments, *(row[0] for row in state.read("envs")))),
         teams=frozenset((*(t.name for t in manifest.teams), *(a.owner for a in assets))),
     )

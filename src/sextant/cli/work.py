@@ -125,7 +125,7 @@ def _plan_lines(found: "Plan") -> list[str]:
             line(
                 state("held"),
                 f"   {asset}: {_span(list(keys))}: undone, and neither code nor inputs "
-                f"changed since (`sextant release {asset.replace('dataset:kpi_', 'kpi:')} "
+                f"changed since (`sextant release {found.held_by.get(asset, asset)} "
                 "VERSION --unhold` lifts it)",
             )
         )
@@ -447,12 +447,12 @@ def check(assets: tuple[str, ...], rows: bool, env: str | None, as_json: bool) -
 
 
 def _to_check(p: "Platform", assets: tuple[str, ...], env: str) -> list[str]:
-    """Return the live datasets that are selected; those of KPIs hold the values, the definitions
-    have no rows. One asset by its name: that one, live or not."""
+    """Return the live assets that are selected, but for definitions: what is checked of those are
+    their values. One asset by its name: that one, live or not."""
     if len(assets) == 1 and is_name(assets[0]):
         return list(assets)
     seen = p.status(assets=assets, env=env)["assets"]
-    return [one["asset"] for one in seen if one["version"] and one["asset"].startswith("dataset:")]
+    return [one["asset"] for one in seen if one["version"] and one["partitions"]]
 
 
 def check_summary(results: "list[CheckResult]") -> list[str]:

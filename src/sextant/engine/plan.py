@@ -124,6 +124,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     stale: dict[str, dict[str, str]] = {}  # asset -> partition -> reason; reported, not run
     stale_seconds: dict[str, float] = {}  # asset -> expected cost of making what is stale again
     held: dict[str, tuple[str, ...]] = {}
+    held_by: dict[str, str] = {}  # asset -> the undone definition that holds it
     waiting: dict[str, tuple[str, ...]] = {}  # an input has no such partition yet
     warnings: tuple[str, ...] = ()
     # asset -> reason -> what changed: inputs, files, settings; as far as it is known
@@ -267,16 +268,20 @@ def plan(manifest: Manifest, scene: Scene, request: Request) -> Plan:
             hint="narrow it with --partition",
         )
     values = values_by_definition(manifest.assets)
-    definitions = tuple(
-        Definition(asset=a.id, source=scene.versions.get(a.id, ""), target=target)
-        for a in manifest.assets
-        if a.is_definition
-        and (not request.assets or a.id in chosen or values.get(a.id) in chosen)
-        and scene.versions.get(a.id, "") != (target := keys.definition_digest(a))
-        and (a.id, ALL, target, "") not in scene.held
-    )
+    definitions: list[Definition] = []
+    for a in manifest.assets:
+        if not a.is_definition:
+            continue
+        target, live = keys.definition_digest(a), scene.versions.get(a.id, "")
+        asked = not request.assets or a.id in chosen or values.get(a.id) in chosen
+        if not asked or live == target:
+            continue
+        if (a.id, ALL, target, "") not in scene.held:
+            definitions.append(Definition(asset=a.id, source=live, target=target))
+        elif a.id not in values:  # else its values say so
+            out.held[a.id] = (ALL,)
     return msgspec.structs.replace(
-        out, steps=tuple(steps), definitions=definitions, warnings=tuple(warnings)
+        out, steps=tuple(steps), definitions=tuple(definitions), warnings=tuple(warnings)
     )
 
 
@@ -307,6 +312,7 @@ def _items(
     )
     if _definition_held(asset, assets, scene):
         out.held[asset.id] = tuple(_wanted(slices, request, asset, scene, live))
+        out.held_by[asset.id] = asset.defined_by
         return {}
     items: dict[str, Item] = {}
     stale: dict[str, str] = {}

@@ -15,7 +15,7 @@ ROWS: tuple[tuple[str, str], ...] = (
     ("kind.board", "sextant.kinds.board:KIND"),
     ("kind.dataset", "sextant.kinds.dataset:KIND"),
     ("kind.kpi", "sextant.kinds.kpi:KIND"),
-    ("kpi.reconcile", "sextant.kinds.kpi.measures:reconcile"),
+    ("reconcile.kpi", "sextant.kinds.kpi.measures:reconcile"),
     ("perform.dataset", "sextant.kinds.dataset.worker:perform"),
     ("project.open", "sextant.app.opening:open_project"),
     ("query.local", "sextant.server.processes.local:asker"),

@@ -18,10 +18,9 @@ NO_SPEC = msgspec.Raw(b"{}")
 EdgeKind = Literal[
     "feeds", "trains", "serves", "runs_on", "calls", "measures", "guards", "contains", "shows"
 ]
-# kinds of assets that a rule may name before there is one; another tool may report of other kinds
+# kinds of assets that a rule may name besides those that the registry has: other tools report of
+# them, and of others
 ASSET_KINDS = (
-    "dataset",
-    "kpi",
     "model",
     "service",
     "infra",

@@ -273,7 +273,7 @@ def assets_of(
                 public=kpi.slots.public,
                 against_inputs=CheckSpec(
                     name="reconciles",
-                    check="kpi.reconcile",
+                    check="reconcile.kpi",
                     params={"measure": msgspec.to_builtins(measure)},
                 ),
             )

@@ -32,7 +32,7 @@ import msgspec
 
 from sextant.kernel.errors import BadData, Bug, SextantError, UsageError
 from sextant.kernel.ports import Telemetry
-from sextant.kinds.kpi.spec import Measure
+from sextant.kinds.kpi.spec import Measure, values_name
 from sextant.server.sql import system
 from sextant.server.sql.names import SYSTEM
 from sextant.server.sql.tokens import literal, quoted
@@ -522,7 +522,7 @@ def live_kpi(env: str, name: str, measure: Measure) -> LiveKpi:
     return LiveKpi(
         env=env,
         name=name,
-        values=f"kpi_{name}",
+        values=values_name(name),
         grain=measure.grain,
         by=measure.by,
         parts=tuple(part.name for part in found.parts),
