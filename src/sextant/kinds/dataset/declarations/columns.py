@@ -1,5 +1,5 @@
 """The columns that declarations name - checks, keys, KPIs, the text of SQL - as `ColumnRead`s of
-the manifest. Called by the loader; `engine/columns.py` looks them up in known schemas.
+the manifest. Called by the loader; `kinds/dataset/columns.py` looks them up in known schemas.
 
 A column of SQL is looked for in everything that it may mean: the tables of its FROM and of the
 queries around it, what subqueries and WITH hand through, aliases of the same SELECT. A read is
