@@ -17,6 +17,7 @@ from sextant.engine import plan as planning
 from sextant.engine.execute import Done, Outcome, Started, Task, execute
 from sextant.engine.history import History, Record
 from sextant.engine.leases import FencedState
+from sextant.engine.made import arrived
 from sextant.engine.plan import Plan, Request
 from sextant.engine.staged import RunAsset
 from sextant.engine.work import RunWork
@@ -37,7 +38,6 @@ from sextant.kernel.nouns import (
     values_by_definition,
 )
 from sextant.kernel.ports import Statement, Write
-from sextant.kinds.dataset.inbox import Inbox
 from sextant.ledger.projections import (
     RunChanged,
 )
@@ -67,12 +67,11 @@ class Execution:
         checks: LiveChecks,
         *,
         publisher: Publisher,
-        inbox: Inbox,
         interrupts: Interrupts,
     ) -> None:
         self.core, self.plans, self.checks = core, plans, checks
         self.executors, self.bundles = checks.executors, checks.bundles
-        self.publisher, self.inbox, self.interrupts = publisher, inbox, interrupts
+        self.publisher, self.interrupts = publisher, interrupts
         self.cancelled: set[str] = set()
 
     def execute(
@@ -153,7 +152,7 @@ class Execution:
                         held=self.plans.held(env),
                         past_gate=bool(break_glass),
                         as_it_was=intent == "undo",
-                        pushed=self.inbox.parts(manifest),
+                        pushed=arrived(core, manifest),
                         settled=lambda id_: self.publisher.begin(tables[id_], assets[id_]),
                     )
                     outcome = execute(

@@ -11,6 +11,7 @@ from sextant.engine import plan as planning
 from sextant.engine.expect import expected
 from sextant.engine.history import History
 from sextant.engine.holds import Holds
+from sextant.engine.made import arrived
 from sextant.engine.plan import Plan, Request, Scene, Unchecked
 from sextant.engine.reasons import Declared, causes
 from sextant.engine.staged import RunAsset
@@ -22,7 +23,6 @@ from sextant.kernel.nouns import (
     Version,
     kind_of,
 )
-from sextant.kinds.dataset.inbox import Inbox
 from sextant.kinds.dataset.personal import PersonalColumns
 from sextant.ledger.log import entries
 from sextant.ledger.projections import (
@@ -46,8 +46,8 @@ class Plans:
     personal  says which columns are personal, by what the project declares now
     """
 
-    def __init__(self, core: Core, inbox: Inbox, personal: Callable[[], PersonalColumns]) -> None:
-        self.core, self.inbox, self.personal = core, inbox, personal
+    def __init__(self, core: Core, personal: Callable[[], PersonalColumns]) -> None:
+        self.core, self.personal = core, personal
 
     def scene(
         self, env: str, manifest: Manifest, overlay: Mapping[str, RunAsset] | None = None
@@ -73,7 +73,7 @@ class Plans:
             records=records,
             pushed={
                 id_: {key: keys.pushed_digest(blobs) for key, blobs in mine.items()}
-                for id_, mine in self.inbox.parts(manifest).items()
+                for id_, mine in arrived(core, manifest).items()
             },
             versions={id_: pointer.version for id_, pointer in live.items()},
             held=held,

@@ -15,6 +15,7 @@ from sextant.core import Core
 from sextant.engine import plan as planning
 from sextant.engine.execute import Started
 from sextant.engine.executors.chosen import Executors
+from sextant.engine.made import take_in
 from sextant.engine.plan import Plan, Request
 from sextant.kernel.answers import RunReport
 from sextant.kernel.errors import (
@@ -22,7 +23,6 @@ from sextant.kernel.errors import (
 )
 from sextant.kernel.kinds import kinds
 from sextant.kernel.nouns import (
-    SYSTEM,
     Principal,
 )
 from sextant.kinds.dataset.inbox import Inbox
@@ -55,7 +55,7 @@ class Runs:
         self.core, self.releases, self.publisher, self.inbox = core, releases, publisher, inbox
         self.executors, self.bundles, self.interrupts = executors, bundles, interrupts
         self.personal = personal
-        self.plans = Plans(core, inbox, personal)
+        self.plans = Plans(core, personal)
         self.checks = LiveChecks(core, self.plans, executors, bundles)
         self.undoing = Undoing(core, self.plans, releases=releases, publisher=publisher)
         releasing = Releasing(
@@ -71,7 +71,6 @@ class Runs:
             self.plans,
             self.checks,
             publisher=publisher,
-            inbox=inbox,
             interrupts=interrupts,
         )
         self.resuming = Resuming(core, self.plans, self.execution, releases)
@@ -109,7 +108,7 @@ class Runs:
         passed = set(permits.allowed(self.core, by, "run", env, manifest, chosen, break_glass))
         if resume:
             self.resuming.resume_crashed(env, by=by, progress=progress)
-        self.inbox.fold(manifest, SYSTEM, chosen)
+        take_in(core, manifest, chosen)
 
         stale: dict[str, int] = {}
 

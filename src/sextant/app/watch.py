@@ -18,11 +18,12 @@ import msgspec
 from sextant.core import Core
 from sextant.engine import keys
 from sextant.engine import plan as planning
+from sextant.engine.made import take_in
 from sextant.engine.plan import Request
 from sextant.kernel.clock import NS, from_datetime, to_datetime
 from sextant.kernel.errors import Busy, SextantError, UsageError, UserError
 from sextant.kernel.limits import INBOX_BATCHES_EARLY, RUNS_SCHEDULED_MAX
-from sextant.kernel.nouns import SYSTEM, Manifest, Release
+from sextant.kernel.nouns import Manifest, Release
 from sextant.kernel.partitions import ALL
 from sextant.kinds.dataset import streams
 from sextant.ledger.projections import stored_run
@@ -144,7 +145,7 @@ def due_now(runs: "Runs", env: str, request: Request, tried: set[Pending]) -> li
         and not any(t.kind == "cron" for t in a.on)
     } - pausing(core, env, manifest, chosen, now).keys()
     if any(a.id in by_input and a.is_pushed for a in manifest.assets):
-        runs.inbox.fold(manifest, SYSTEM, by_input)
+        take_in(runs.core, manifest, by_input)
     pending = _pending(runs, env, manifest, by_input)
     tried &= pending
     if not ticks and pending <= tried:

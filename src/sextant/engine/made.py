@@ -11,10 +11,12 @@ from sextant.core import Core
 from sextant.engine.bodies import BlobBodies, Bodies
 from sextant.engine.plan import Plan, Scene, Unchecked
 from sextant.engine.staged import RunAsset
+from sextant.kernel import kinds
 from sextant.kernel.nouns import Asset, InputRef, Json, Manifest
 from sextant.kernel.partitions import Partitioning
 
 UNPARTITIONED = Partitioning()
+Arrived = dict[str, dict[str, tuple[str, ...]]]  # asset -> partition -> blobs, as they arrived
 
 
 class Made:
@@ -46,6 +48,14 @@ class Made:
         by what a run sees of its assets."""
         return lambda ref: ref
 
+    def take_in(self, core: Core, manifest: Manifest, only: Collection[str]) -> None:
+        """Make what others have sent for these assets ready for planning. What cannot be taken is
+        set aside, with a signal."""
+
+    def arrived(self, core: Core, manifest: Manifest) -> Arrived:  # noqa: ARG002
+        """Return what others have sent for assets of this kind."""
+        return {}
+
     def check_plan(
         self,
         core: Core,  # noqa: ARG002
@@ -57,3 +67,21 @@ class Made:
         """Refuse, before anything runs, a plan that cannot succeed. ProjectError with all reasons.
         Returns asset -> input -> why something could not be looked up."""
         return {}
+
+
+def take_in(core: Core, manifest: Manifest, only: Collection[str]) -> None:
+    """Make what others have sent for these assets ready for planning, of all kinds."""
+    for kind in _made_kinds(manifest):
+        kinds.made(kind).take_in(core, manifest, only)
+
+
+def arrived(core: Core, manifest: Manifest) -> Arrived:
+    """Return what others have sent, for assets of all kinds."""
+    found: Arrived = {}
+    for kind in _made_kinds(manifest):
+        found |= kinds.made(kind).arrived(core, manifest)
+    return found
+
+
+def _made_kinds(manifest: Manifest) -> list[str]:
+    return sorted({asset.kind for asset in manifest.assets if asset.build is not None})

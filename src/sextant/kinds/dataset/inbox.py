@@ -125,7 +125,7 @@ class Named(NamedTuple):
 class Inbox:
     """The pushed rows of one project."""
 
-    def __init__(self, core: Core, nudge: Callable[[], None]) -> None:
+    def __init__(self, core: Core, nudge: Callable[[], None] = lambda: None) -> None:
         """nudge  tells a scheduler that there are rows to publish"""
         self._core, self._nudge = core, nudge
         self._large = threading.BoundedSemaphore(PUSHES_LARGE_MAX)

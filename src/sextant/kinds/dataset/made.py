@@ -6,16 +6,17 @@ import msgspec
 
 from sextant.core import Core
 from sextant.engine.bodies import Bodies
-from sextant.engine.made import Made
+from sextant.engine.made import Arrived, Made
 from sextant.engine.plan import Plan, Scene, Unchecked
 from sextant.engine.staged import RunAsset, Schema, Staged
 from sextant.engine.work import table_folder
 from sextant.kernel.errors import BadData, joined
 from sextant.kernel.limits import COLUMN_MISTAKES_SHOWN_MAX
-from sextant.kernel.nouns import Asset, FileRef, InputRef, Json, Manifest
+from sextant.kernel.nouns import SYSTEM, Asset, FileRef, InputRef, Json, Manifest
 from sextant.kernel.partitions import Partitioning
 from sextant.kernel.ports import Lake, TableCommit
 from sextant.kinds.dataset import columns
+from sextant.kinds.dataset.inbox import Inbox
 from sextant.kinds.dataset.personal import personal_of_run
 from sextant.kinds.dataset.spec import table_spec
 from sextant.stores import files as disk
@@ -55,6 +56,12 @@ class MadeDatasets(Made):
         return lambda ref: msgspec.structs.replace(
             ref, personal=personal(ref.asset), key=table_spec(assets[ref.asset]).key
         )
+
+    def take_in(self, core: Core, manifest: Manifest, only: Collection[str]) -> None:
+        Inbox(core).fold(manifest, SYSTEM, only)
+
+    def arrived(self, core: Core, manifest: Manifest) -> Arrived:
+        return Inbox(core).parts(manifest)
 
     def check_plan(
         self,
