@@ -13,6 +13,7 @@ import toy_kind
 from sextant import testing
 from sextant.app import keeping
 from sextant.engine.bodies import blob_of
+from sextant.kernel import kinds, registry
 from sextant.kernel.errors import ProjectError, SextantError
 from sextant.testing import Request
 
@@ -157,3 +158,16 @@ def test_a_part_that_a_kind_does_not_have(tmp_path: Path) -> None:
         opened(tmp_path, source) as p,
     ):
         run(p)
+
+
+def test_a_package_that_is_gone_stops_nobody_else(tmp_path: Path) -> None:
+    """Uninstalling a package would stop all runs of a company."""
+    with toy_kind.installed(tmp_path / "packages"), testing.platform({"ops.py": OPS}) as p:
+        run(p)
+        for cache in (kinds.kinds, kinds.authored, kinds.made):
+            cache.cache_clear()
+        registry._ROWS.pop("kind.notice")
+        plan = p.runs.plan("dev", Request())
+        assert any("there is no kind `notice`" in text for text in plan.warnings)
+        assert run(p, force=True, assets=("dataset:other",)).state == "finished"
+        assert p.views.show("dev", ID)["version"], "what it made is still there"

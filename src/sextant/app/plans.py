@@ -166,7 +166,8 @@ class Plans:
         """Refuse what cannot succeed, by what the kinds of these assets know. ProjectError."""
         found: Unchecked = {}
         for kind in sorted({kind_of(id_) for id_ in assets}):
-            if kinds.kinds()[kind].made is None:  # what is declared, and made by nothing
+            known = kinds.kinds().get(kind)
+            if known is None or known.made is None:  # what is declared, and made by nothing
                 continue
             found |= kinds.made(kind).check_plan(self.core, manifest, scene, plan, assets)
         return found

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from sextant.kernel.kinds import authored, made
+from sextant.kernel.kinds import authored, kinds, made
 from sextant.kernel.nouns import Asset, Part
 from sextant.kernel.partitions import ALL, Partitioning
 
@@ -71,7 +71,8 @@ def definition_digest(asset: Asset) -> str:
 
 def partitioning(asset: Asset) -> Partitioning:
     """Return how the asset is sliced; what nothing makes is one slice."""
-    return made(asset.kind).partitioning(asset) if asset.build is not None else UNPARTITIONED
+    is_made = asset.build is not None and asset.kind in kinds()
+    return made(asset.kind).partitioning(asset) if is_made else UNPARTITIONED
 
 
 def content_of(parts: Mapping[str, Part]) -> str:

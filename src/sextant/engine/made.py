@@ -84,4 +84,5 @@ def arrived(core: Core, manifest: Manifest) -> Arrived:
 
 
 def _made_kinds(manifest: Manifest) -> list[str]:
-    return sorted({asset.kind for asset in manifest.assets if asset.build is not None})
+    there = {asset.kind for asset in manifest.assets if asset.build is not None}
+    return sorted(there & kinds.kinds().keys())

@@ -21,6 +21,7 @@ from sextant.engine import keys
 from sextant.engine.holds import Holds, is_source
 from sextant.kernel.clock import to_datetime
 from sextant.kernel.errors import NotFound, ProjectError, UsageError
+from sextant.kernel.kinds import kinds
 from sextant.kernel.lengths import length_s
 from sextant.kernel.limits import PARTITIONS_PER_STEP_MAX, STEPS_MAX
 from sextant.kernel.nouns import Asset, Input, Manifest, Part, Version, values_by_definition
@@ -140,8 +141,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def order(manifest: Manifest) -> list[Asset]:
-    """Return the assets with a build, upstream first. ProjectError names a cycle."""
-    by_id = {asset.id: asset for asset in manifest.assets if asset.build is not None}
+    """Return the assets with a build, upstream first, but for those of kinds whose package is
+    gone. ProjectError names a cycle."""
+    by_id = {
+        asset.id: asset
+        for asset in manifest.assets
+        if asset.build is not None and asset.kind in kinds()
+    }
     graph = {
         id_: {i.asset for i in asset.build.inputs if i.asset in by_id}
         for id_, asset in by_id.items()
@@ -267,10 +273,15 @@ def plan(manifest: Manifest, scene: Scene, request: Request) -> Plan:
             f"the plan has {len(steps)} steps, more than {STEPS_MAX}",
             hint="narrow it with --partition",
         )
+    warnings += [
+        f"{asset.id}: there is no kind `{asset.kind}`: its package is not installed, or broken"
+        for asset in manifest.assets
+        if asset.kind not in kinds() and (not request.assets or asset.id in request.assets)
+    ]
     values = values_by_definition(manifest.assets)
     definitions: list[Definition] = []
     for a in manifest.assets:
-        if not a.is_definition:
+        if not a.is_definition or a.kind not in kinds():
             continue
         target, live = keys.definition_digest(a), scene.versions.get(a.id, "")
         asked = not request.assets or a.id in chosen or values.get(a.id) in chosen
