@@ -59,11 +59,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def rows(order: WorkOrder, ref: InputRef) -> "pa.Table":
+def rows(ref: InputRef) -> "pa.Table":
     """Return the rows of an input that is a dataset, as Arrow. In workers only."""
     from sextant.kinds.dataset.worker import table_of
 
-    table: pa.Table = table_of(order.lake, ref)
+    table: pa.Table = table_of(ref)
     return table
 
 

@@ -14,6 +14,8 @@ import msgspec
 import pytest
 from shop_project import HEAD, load_here
 
+from sextant.kernel.nouns import spec_of
+from sextant.kinds.dataset.spec import Written
 from sextant.project import bundle
 from sextant.project.config import read_config
 from sextant.engine.executors.inline import InlineExecutor
@@ -155,8 +157,11 @@ class Orders:
             partitions=("all",),
             bundle=self.manifest.bundle,
             root="ops",
-            staging=f"dataset.{name}/data/wo_{self.count}",
-            lake=str(self.root / "lake"),
+            spec=spec_of(
+                Written(
+                    lake=str(self.root / "lake"), staging=f"dataset.{name}/data/wo_{self.count}"
+                )
+            ),
             blobs=str(self.root / "blobs"),
             project=str(self.root),
             secrets=dict(asset.build.secrets),

@@ -20,6 +20,8 @@ import polars as pl
 import pyarrow as pa
 
 from sextant.kernel.nouns import spec_of
+from sextant.kinds.dataset.spec import Rows, Written
+from sextant.kernel.nouns import spec_of
 from sextant.kinds.dataset.spec import table_spec
 from sextant import testing
 from sextant.engine.executors import perform as performing
@@ -220,8 +222,13 @@ class World:
             inputs=inputs,
             bundle=self.manifest.bundle,
             root=self.manifest.root,
-            staging=f"{asset}/data/wo_{self.orders}",
-            lake=str(self.folder / "lake"),
+            spec=spec_of(
+                Written(
+                    lake=str(self.folder / "lake"),
+                    staging=f"{asset}/data/wo_{self.orders}",
+                    expect_schema=more.pop("expect_schema", ()),
+                )
+            ),
             blobs=str(self.folder / "blobs"),
             project=str(self.project),
             **more,
@@ -314,7 +321,11 @@ class World:
         names = [name for name, _ in live]
         for reader in ["pyarrow", rng.choice(READERS)]:
             ref = InputRef(
-                name="made", asset="dataset:made", frame=reader, sets=tuple(sets), schema=live
+                name="made",
+                asset="dataset:made",
+                frame=reader,
+                sets=tuple(sets),
+                spec=spec_of(Rows(lake=str(self.folder / "lake"), schema=live)),
             )
             self.globals["SEEN"].clear()
             result = performing.perform(self._order(f"as_{reader}", ("all",), (ref,)))

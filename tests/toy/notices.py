@@ -62,7 +62,7 @@ class Authored(plugin.Authored):
 
 def perform(order):
     """Make the text: in a worker."""
-    rows = plugin.rows(order, order.inputs[0])
+    rows = plugin.rows(order.inputs[0])
     text = order.asset.spec_as(Spec).text.format(rows=rows.num_rows)
     return plugin.result(order, plugin.written(order, text.encode()))
 

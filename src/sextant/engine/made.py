@@ -7,12 +7,14 @@ a function from a work order to its result.
 
 from collections.abc import Callable, Collection, Mapping
 
+from msgspec import Raw
+
 from sextant.core import Core
 from sextant.engine.bodies import BlobBodies, Bodies
 from sextant.engine.plan import Plan, Scene, Unchecked
 from sextant.engine.staged import RunAsset
 from sextant.kernel import kinds
-from sextant.kernel.nouns import Asset, InputRef, Json, Manifest
+from sextant.kernel.nouns import NO_SPEC, Asset, InputRef, Json, Manifest
 from sextant.kernel.partitions import Partitioning
 
 UNPARTITIONED = Partitioning()
@@ -39,8 +41,13 @@ class Made:
         """Return where the bodies of versions lie."""
         return BlobBodies(core.blobs)
 
+    def order(self, core: Core, asset: Asset, run: RunAsset, order: str) -> Raw:  # noqa: ARG002
+        """Return what a work order says to the worker of this kind. `order`: its id."""
+        return NO_SPEC
+
     def reader(
         self,
+        core: Core,  # noqa: ARG002
         assets: Mapping[str, Asset],  # noqa: ARG002
         run: Mapping[str, RunAsset],  # noqa: ARG002
     ) -> Callable[[InputRef], InputRef]:

@@ -503,12 +503,10 @@ class RunWork:
     def _ref(self, name: str, asset: str, sets: tuple[FileSet, ...], **more: Any) -> InputRef:
         """Return a reference to an asset as the run sees it."""
         table = self.tables[asset]
-        ref = InputRef(
-            name=name, asset=asset, version=table.base, sets=sets, schema=table.schema, **more
-        )
+        ref = InputRef(name=name, asset=asset, version=table.base, sets=sets, **more)
         kind = self.assets[asset].kind
         if kind not in self._readers:
-            self._readers[kind] = kinds.made(kind).reader(self.assets, self.tables)
+            self._readers[kind] = kinds.made(kind).reader(self.core, self.assets, self.tables)
         return self._readers[kind](ref)
 
     def _order(self, step: str, asset: Asset, items: list[Item], attempt: int) -> WorkOrder:
@@ -570,8 +568,7 @@ class RunWork:
             bundle=self.manifest.bundle,
             root=self.manifest.root,
             tz=self.manifest.tz,
-            staging=f"{table_folder(asset.id)}/data/{id_}",
-            lake=str(self.lake.root),
+            spec=kinds.made(asset.kind).order(self.core, asset, self.tables[asset.id], id_),
             blobs=str(self.blobs.root),
             project=self.project,
             secrets=dict(build.secrets) if build else {},
@@ -583,11 +580,5 @@ class RunWork:
             },
             now=now,
             expires_at=now + int(lasts_s * NS),
-            expect_schema=self.tables[asset.id].schema,
             audit=audit,
         )
-
-
-def table_folder(asset: str) -> str:
-    """Return the lake folder of an asset's table: `dataset:flights` -> `dataset.flights`."""
-    return asset.replace(":", ".", 1)

@@ -255,10 +255,14 @@ class Asset(Noun, frozen=True, kw_only=True, dict=True):
 
     def spec_as(self, type_: type[T]) -> T:
         """Return what its kind knows of it, decoded once."""
-        found: T | None = self.__dict__.get("decoded")
-        if found is None:
-            found = self.__dict__["decoded"] = msgspec.json.decode(self.spec, type=type_)
-        return found
+        return _decoded(self, type_)
+
+
+def _decoded(holder: "Asset | InputRef | WorkOrder", type_: type[T]) -> T:
+    found: T | None = holder.__dict__.get("decoded")
+    if found is None:
+        found = holder.__dict__["decoded"] = msgspec.json.decode(holder.spec, type=type_)
+    return found
 
 
 def spec_of(spec: msgspec.Struct) -> msgspec.Raw:
@@ -547,24 +551,36 @@ class FileSet(Noun, frozen=True, kw_only=True):
     partitions: tuple[str, ...]
 
 
-class InputRef(Noun, frozen=True, kw_only=True):
-    """An input of a work order: where its rows lie. `reads`: partition being made -> input
-    partitions it reads; None = every call reads everything."""
+class InputRef(Noun, frozen=True, kw_only=True, dict=True):
+    """An input of a work order: where its body lies.
+
+    spec   what its kind says of it to who reads it
+    reads  partition being made -> input partitions it reads; None = every call reads everything
+    """
 
     name: str
     asset: str
     version: str = ""
     frame: str = "polars"
     sets: tuple[FileSet, ...] = ()
-    schema: tuple[tuple[str, str], ...] = ()
-    personal: tuple[str, ...] = ()  # columns of `schema` that are personal, declared or derived
-    key: tuple[str, ...] = ()  # of the table: files of earlier releases are put in order by it
+    spec: msgspec.Raw = NO_SPEC
     reads: dict[str, tuple[str, ...]] | None = None
 
+    def spec_as(self, type_: type[T]) -> T:
+        """Return what its kind says of it, decoded once."""
+        return _decoded(self, type_)
 
-class WorkOrder(Noun, frozen=True, kw_only=True):
+
+class WorkOrder(Noun, frozen=True, kw_only=True, dict=True):
     """All that a worker needs, and all that it gets. The answer is a `WorkResult`; only the
-    coordinator commits."""
+    coordinator commits.
+
+    references  assets that checks compare with
+    spec        what the asset's kind says to its worker
+    blobs       the blob store's root as this worker sees it
+    pushed      partition -> blobs of what others sent for it, in the order of arrival
+    audit       run the checks of `asset` on the one input instead of making partitions
+    """
 
     id: str
     run: str
@@ -574,24 +590,23 @@ class WorkOrder(Noun, frozen=True, kw_only=True):
     asset: Asset
     partitions: tuple[str, ...]
     inputs: tuple[InputRef, ...] = ()
-    references: tuple[InputRef, ...] = ()  # tables that checks compare with (foreign keys)
+    references: tuple[InputRef, ...] = ()
     bundle: str = ""
     root: str = ""
     tz: str = "UTC"
-    # how the paths of the attempt's files begin, below the lake's root: unique to the attempt
-    staging: str = ""
-    lake: str = ""  # the lake's root as this worker sees it
-    blobs: str = ""  # the blob store's root as this worker sees it
+    spec: msgspec.Raw = NO_SPEC
+    blobs: str = ""
     project: str = ""  # the unpacked bundle
     secrets: dict[str, str] = {}  # parameter -> name; the worker asks for the value
     environment: dict[str, str] = {}
     now: int = 0
     expires_at: int = 0
-    expect_schema: tuple[tuple[str, str], ...] = ()  # the live schema, for freeze / evolve
-    pushed: dict[
-        str, tuple[str, ...]
-    ] = {}  # partition -> blobs of the rows that were pushed for it, in the order of arrival
-    audit: bool = False  # run the checks of `asset` on the one input instead of making partitions
+    pushed: dict[str, tuple[str, ...]] = {}
+    audit: bool = False
+
+    def spec_as(self, type_: type[T]) -> T:
+        """Return what the asset's kind says to its worker, decoded once."""
+        return _decoded(self, type_)
 
 
 class PartOutput(Noun, frozen=True, kw_only=True):

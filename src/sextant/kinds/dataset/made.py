@@ -9,16 +9,15 @@ from sextant.engine.bodies import Bodies
 from sextant.engine.made import Arrived, Made
 from sextant.engine.plan import Plan, Scene, Unchecked
 from sextant.engine.staged import RunAsset, Schema, Staged
-from sextant.engine.work import table_folder
 from sextant.kernel.errors import BadData, joined
 from sextant.kernel.limits import COLUMN_MISTAKES_SHOWN_MAX
-from sextant.kernel.nouns import SYSTEM, Asset, FileRef, InputRef, Json, Manifest
+from sextant.kernel.nouns import SYSTEM, Asset, FileRef, InputRef, Json, Manifest, spec_of
 from sextant.kernel.partitions import Partitioning
 from sextant.kernel.ports import Lake, TableCommit
 from sextant.kinds.dataset import columns
 from sextant.kinds.dataset.inbox import Inbox
 from sextant.kinds.dataset.personal import personal_of_run
-from sextant.kinds.dataset.spec import table_spec
+from sextant.kinds.dataset.spec import Rows, Written, table_spec
 from sextant.stores import files as disk
 
 _MERGED_FILES = 48  # small files of a table before they are merged after a publish
@@ -49,13 +48,26 @@ class MadeDatasets(Made):
     def bodies(self, core: Core) -> Bodies:
         return TableBodies(core.lake)
 
+    def order(self, core: Core, asset: Asset, run: RunAsset, order: str) -> msgspec.Raw:
+        staging = f"{table_folder(asset.id)}/data/{order}"
+        lake = str(core.lake.root)
+        return spec_of(Written(lake=lake, staging=staging, expect_schema=run.schema))
+
     def reader(
-        self, assets: Mapping[str, Asset], run: Mapping[str, RunAsset]
+        self, core: Core, assets: Mapping[str, Asset], run: Mapping[str, RunAsset]
     ) -> Callable[[InputRef], InputRef]:
-        personal = personal_of_run(assets, run)
-        return lambda ref: msgspec.structs.replace(
-            ref, personal=personal(ref.asset), key=table_spec(assets[ref.asset]).key
-        )
+        personal, lake = personal_of_run(assets, run), str(core.lake.root)
+
+        def read(ref: InputRef) -> InputRef:
+            rows = Rows(
+                lake=lake,
+                schema=run[ref.asset].schema,
+                personal=personal(ref.asset),
+                key=table_spec(assets[ref.asset]).key,
+            )
+            return msgspec.structs.replace(ref, spec=spec_of(rows))
+
+        return read
 
     def take_in(self, core: Core, manifest: Manifest, only: Collection[str]) -> None:
         Inbox(core).fold(manifest, SYSTEM, only)
@@ -191,3 +203,8 @@ def _arrow_schema(schema: Schema) -> bytes:
 
     data: bytes = arrow_schema(schema).serialize().to_pybytes()
     return data
+
+
+def table_folder(asset: str) -> str:
+    """Return the lake folder of an asset's table: `dataset:flights` -> `dataset.flights`."""
+    return asset.replace(":", ".", 1)

@@ -53,3 +53,30 @@ NO_TABLE = Table()
 def table_spec(asset: Asset) -> Table:
     """Return what a dataset declares that it holds; nothing for what is no dataset."""
     return asset.spec_as(Table) if asset.kind == KIND else NO_TABLE
+
+
+class Rows(Noun, frozen=True, kw_only=True):
+    """Where the rows of an input lie, for who reads them: `InputRef.spec` of a dataset.
+
+    lake      the lake's root as this worker sees it
+    personal  columns of `schema` that are personal, declared or derived
+    key       of the table: files of earlier releases are put in order by it
+    """
+
+    lake: str
+    schema: tuple[tuple[str, str], ...] = ()
+    personal: tuple[str, ...] = ()
+    key: tuple[str, ...] = ()
+
+
+class Written(Noun, frozen=True, kw_only=True):
+    """Where rows are written: `WorkOrder.spec` of a dataset.
+
+    staging        how the paths of the attempt's files begin, below the lake's root: unique to the
+                   attempt
+    expect_schema  the live schema, for freeze / evolve
+    """
+
+    lake: str
+    staging: str
+    expect_schema: tuple[tuple[str, str], ...] = ()

@@ -39,7 +39,7 @@ from sextant.kinds.dataset import streams
 from sextant.kinds.dataset.checks import evaluate
 from sextant.kinds.dataset.context import Context
 from sextant.kinds.dataset.personal_rule import known, personal_columns
-from sextant.kinds.dataset.spec import table_spec
+from sextant.kinds.dataset.spec import Rows, Written, table_spec
 from sextant.stores.blobs.local import LocalBlobs
 from sextant.stores.lake import frames, types
 
@@ -76,8 +76,9 @@ def _make(order: WorkOrder) -> WorkResult:
     checks = (
         _check(order, parts) + _changed_columns(order, parts, schema) + _reconciled(order, parts)
     )
+    to = order.spec_as(Written)
     outputs: Sequence[PartOutput] = frames.write_many(
-        rows, root=order.lake, staging=order.staging, grain=table.partitioning.grain
+        rows, root=to.lake, staging=to.staging, grain=table.partitioning.grain
     )
     return WorkResult(
         order=order.id,
@@ -96,7 +97,7 @@ def _rows(order: WorkOrder) -> list[frames.Rows]:
     made = _call(order)
     parts = frames.conform(
         [(key, frames.to_arrow(value)) for key, value in made],
-        table=order.expect_schema,
+        table=order.spec_as(Written).expect_schema,
         declared=declared.columns,
         inputs=_input_types(order) if any(map(_is_pandas, (value for _, value in made))) else (),
     )
@@ -118,7 +119,7 @@ def _input_types(order: WorkOrder) -> types.Schema:
     """Return the types of the inputs' columns, but for names that stand for several types."""
     found: dict[str, set[str]] = {}
     for ref in order.inputs:
-        for name, type_ in ref.schema:
+        for name, type_ in ref.spec_as(Rows).schema:
             found.setdefault(name, set()).add(type_)
     return tuple((name, all_.pop()) for name, all_ in found.items() if len(all_) == 1)
 
@@ -256,7 +257,7 @@ class _Loaded:
         self._whole: pa.Table | None = None
 
     def _read(self, *, labels: bool) -> pa.Table:
-        return table_of(self._order.lake, self._ref, labels=labels)
+        return table_of(self._ref, labels=labels)
 
     def range(self) -> Any:
         """Return all rows that any partition of the order reads."""
@@ -316,12 +317,14 @@ _TABLES_BYTES_MAX = 64 << 20
 _DIGITS = 12  # of a version, in a message
 
 
-def _read(lake: str, set_: FileSet, ref: InputRef, *, labels: bool) -> pa.Table:
+def _read(set_: FileSet, ref: InputRef, *, labels: bool) -> pa.Table:
     """Return the rows of some files of an input. Files never change, so small ones are held; one
     that is gone or was changed is not served from memory."""
     global _tables_bytes  # noqa: PLW0603
+    of_rows = ref.spec_as(Rows)
+    lake = of_rows.lake
     size = sum(file.size_bytes for file in set_.files)
-    name = (lake, set_, ref.schema, ref.key, labels)
+    name = (lake, set_, of_rows.schema, of_rows.key, labels)
     small = set_.files and size <= _TABLES_BYTES_MAX // 16
     of = f"{ref.asset}@{ref.version[:_DIGITS]}".rstrip("@")
     held = _tables.get(name) if small else None
@@ -335,8 +338,8 @@ def _read(lake: str, set_: FileSet, ref: InputRef, *, labels: bool) -> pa.Table:
         set_.files,
         partitions=set_.partitions,
         frame="pyarrow",
-        schema=ref.schema,
-        key=ref.key,
+        schema=of_rows.schema,
+        key=of_rows.key,
         labels=labels,
         of=of,
     )
@@ -349,20 +352,23 @@ def _read(lake: str, set_: FileSet, ref: InputRef, *, labels: bool) -> pa.Table:
     return table
 
 
-def table_of(lake: str, ref: InputRef, *, labels: bool = False) -> pa.Table:
+def table_of(ref: InputRef, *, labels: bool = False) -> pa.Table:
     """Return the rows of an input as Arrow, by partition and then in the order of their content."""
+    of_rows = ref.spec_as(Rows)
     sets = sorted(ref.sets, key=lambda set_: min(set_.partitions, default=""))
     if not sets:
         none: Sequence[FileRef] = ()
-        return frames.read(lake, none, frame="pyarrow", schema=ref.schema, labels=labels)
+        return frames.read(
+            of_rows.lake, none, frame="pyarrow", schema=of_rows.schema, labels=labels
+        )
     held = [sorted(set_.partitions) for set_ in sets]
     mixed = frames.are_mixed(held)
-    tables = [_read(lake, set_, ref, labels=labels or mixed) for set_ in sets]
+    tables = [_read(set_, ref, labels=labels or mixed) for set_ in sets]
     if len(tables) == 1:
         return tables[0]
     rows = pa.concat_tables(tables)
     if mixed:
-        rows = frames.in_order(rows, held, ref.key)
+        rows = frames.in_order(rows, held, of_rows.key)
     return rows if labels or not mixed else rows.drop_columns([_LABEL])
 
 
@@ -453,9 +459,9 @@ def _reconciled(order: WorkOrder, parts: list[tuple[str, pa.Table]]) -> list[Che
     when there are none yet. One more day of what has passed before is not worth it."""
     asset = order.asset
     spec = table_spec(asset).against_inputs
-    if spec is None or (len(parts) == 1 and order.expect_schema):
+    if spec is None or (len(parts) == 1 and order.spec_as(Written).expect_schema):
         return []
-    rows = table_of(order.lake, order.inputs[0])
+    rows = table_of(order.inputs[0])
     values = pa.concat_tables([table for _, table in parts])
     result: CheckResult = registry.load(spec.check)(
         asset.id, spec.params, rows, values, tz=order.tz
@@ -512,7 +518,7 @@ def _changed_columns(
     known = set(schema)
     if (
         asset.defined_by != ""
-        or all(column in known for column in order.expect_schema)
+        or all(column in known for column in order.spec_as(Written).expect_schema)
         or any(check.check.rpartition(".")[2] == "schema" for check in asset.checks)
     ):
         return []
@@ -535,14 +541,14 @@ def _evaluate(
 ) -> list[tuple[CheckResult, bytes]]:
     asset = order.asset
     frame = pl.DataFrame(pl.from_arrow(table))
-    references = {ref.asset: _reference(order.lake, ref) for ref in order.references}
+    references = {ref.asset: _reference(ref) for ref in order.references}
     return evaluate(
         specs,
         frame,
         asset=asset.id,
         partition="" if partition == ALL else partition,
         references=references,
-        expect_schema=order.expect_schema,
+        expect_schema=order.spec_as(Written).expect_schema,
         time=table_spec(asset).time,
         now_ns=order.now,
         functions=open_project(order).checks,
@@ -554,9 +560,10 @@ def _evaluate(
 def _personal(order: WorkOrder, columns: Sequence[str]) -> tuple[str, ...]:
     """Return the personal columns of what the order makes, or looks at."""
     if order.audit:
-        return order.inputs[0].personal
+        return order.inputs[0].spec_as(Rows).personal
     inputs = {
-        ref.asset: known((name for name, _ in ref.schema), ref.personal) for ref in order.inputs
+        ref.asset: known((name for name, _ in ref.spec_as(Rows).schema), ref.spec_as(Rows).personal)
+        for ref in order.inputs
     }
     return personal_columns(order.asset, columns, inputs)
 
@@ -565,9 +572,10 @@ _references: OrderedDict[tuple[str, ...], pl.DataFrame] = OrderedDict()
 _REFERENCE_ROWS_MAX = 100_000  # larger tables are read each time instead of being held
 
 
-def _reference(lake: str, ref: InputRef) -> pl.DataFrame:
+def _reference(ref: InputRef) -> pl.DataFrame:
     """Return a table that checks compare with. Its files never change, so small ones are held
     between orders."""
+    lake = ref.spec_as(Rows).lake
     name = (
         lake,
         *(file.path for set_ in ref.sets for file in set_.files),
@@ -578,7 +586,7 @@ def _reference(lake: str, ref: InputRef) -> pl.DataFrame:
         for file in (file for set_ in ref.sets for file in set_.files):
             frames.confirm(lake, file, ref.asset)
     else:
-        held = pl.DataFrame(pl.from_arrow(table_of(lake, ref)))
+        held = pl.DataFrame(pl.from_arrow(table_of(ref)))
         if held.height <= _REFERENCE_ROWS_MAX:
             _references[name] = held
             if len(_references) > 16:
@@ -595,7 +603,7 @@ def _kept(order: WorkOrder, results: list[tuple[CheckResult, bytes]]) -> list[Ch
 
 
 def _audit(order: WorkOrder) -> WorkResult:
-    table = table_of(order.lake, order.inputs[0])
+    table = table_of(order.inputs[0])
     results = _kept(order, _evaluate(order, order.asset.checks, table, ""))
     return WorkResult(
         order=order.id, attempt=order.attempt, fence=order.fence, ok=True, checks=tuple(results)

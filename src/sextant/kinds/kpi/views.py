@@ -14,9 +14,9 @@ from sextant.kernel.errors import Denied, NotFound, UsageError
 from sextant.kernel.kinds import NothingShown, Sees
 from sextant.kernel.lengths import length_s
 from sextant.kernel.limits import PAGE_ROWS_MAX
-from sextant.kernel.nouns import Asset, FileSet, InputRef, Version
+from sextant.kernel.nouns import Asset, FileSet, InputRef, Version, spec_of
 from sextant.kernel.pages import FAR
-from sextant.kinds.dataset.spec import table_spec
+from sextant.kinds.dataset.spec import Rows, table_spec
 from sextant.kinds.dataset.views import masked
 from sextant.kinds.kpi.spec import KIND, Goal, Measure, measure_spec, values_id
 from sextant.release.as_of import version_as_of
@@ -245,13 +245,12 @@ def _rollup(
     parts = core.versions.parts(version.asset, version.digest)
     files = core.lake.files(version.locator) if version.locator else ()
     rows = table_of(
-        str(core.lake.root),
         InputRef(
             name="t",
             asset=version.asset,
             version=version.digest,
             sets=(FileSet(files=files, partitions=tuple(parts)),),
-            schema=version.schema,
+            spec=spec_of(Rows(lake=str(core.lake.root), schema=version.schema)),
         ),
     )
     with duckdb.connect(

@@ -397,10 +397,18 @@ def _lineages(project: Assembly) -> None:
 
 
 def _windows(project: Assembly) -> None:
-    """Note windows over what has no partitions of time: there is no such part of it."""
+    """Note inputs that have no rows, and windows over what has no partitions of time: there is no
+    such part of it."""
     for draft in project.drafts.values():
         for one in draft.inputs:
             upstream = project.made.get(one.asset)
+            if draft.kind == KIND and upstream is not None and upstream.kind != KIND:
+                project.note(
+                    "SX-PROJ-008",
+                    f"`{draft.name}` reads `{one.asset}`, which has no rows",
+                    place=draft.place_of(one.asset),
+                    hint="read a dataset; a KPI's values are the dataset `kpi_NAME`",
+                )
             if one.window in ("", "all") or upstream is None or upstream.kind != KIND:
                 continue
             if table_spec(upstream).partitioning.grain in ("none", "static"):
