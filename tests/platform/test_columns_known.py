@@ -286,9 +286,9 @@ def test_sql_that_is_not_understood_is_said(shop, write, monkeypatch):
 
 def test_many_mistakes_are_counted_and_the_first_are_listed(shop, write, monkeypatch):
     """A renamed column may be named a thousand times."""
-    from sextant.app import plans
+    from sextant.kinds.dataset import made
 
-    monkeypatch.setattr(plans, "COLUMN_MISTAKES_SHOWN_MAX", 2)
+    monkeypatch.setattr(made, "COLUMN_MISTAKES_SHOWN_MAX", 2)
     write()
     with shop.open() as p:
         p.runs.run("dev", Request(), by=p.core.authorization.who())

@@ -304,12 +304,12 @@ def test_merging_after_a_run_leaves_a_changed_file_alone(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run would fail after it has published, because an old file was changed."""
-    from sextant.app import compaction
+    from sextant.kinds.dataset import made
 
     filled(shop)
     with shop.open() as p:
         flip_a_byte(file_of(p, "south"))
-        monkeypatch.setattr(compaction, "_COMPACT_FILES", 1)
+        monkeypatch.setattr(made, "_MERGED_FILES", 1)
 
         def refuse(*_args: Any, **_more: Any) -> Any:
             raise Damaged("SX-LAKE-003", "a file is not what was written", hint="restore it")

@@ -81,7 +81,7 @@ def board(
             )
     if not 1 <= len(listed) <= PANELS_MAX:
         report(
-            "SX-PROJ-070",
+            "SX-PROJ-073",
             f"the board `{name}` has {len(listed)} panels",
             hint=f"from 1 to {PANELS_MAX}",
         )
@@ -121,7 +121,7 @@ def panel(
 
     title   above it; what it shows, when left out
     kpi     a business number, with `by`, `grain` and `where` as in `sextant kpi`
-    sql     a question in ClickHouse's SQL, as in `sextant sql`
+    sql     a question in ClickHouse's SQL, as in `sextant query`
     metric  the series of a metric, with `by`, `labels`, `asset`, `rate` and `since`
     logs    words that log lines have ("" = all lines), with `asset`, `level` and `since`
     checks  assets whose newest results are shown; with `failed`, only those that failed
@@ -162,7 +162,7 @@ def panel(
     ask, takes = _SHOWS[word]
     for name in sorted(settings.keys() - set(takes)):
         report(
-            "SX-PROJ-071",
+            "SX-PROJ-074",
             f"a panel of `{word}` has no `{name}`",
             hint=f"it takes {', '.join(f'`{one}`' for one in takes)}" if takes else "leave it out",
         )
