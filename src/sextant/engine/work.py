@@ -54,7 +54,7 @@ class RunWork:
         """state  the store behind the run's fence; None = there is none to keep"""
         self.plan, self.manifest, self.run = plan, manifest, run
         self.state: State = state or core.state
-        self.core, self.versions, self.lake, self.blobs = core, core.versions, core.lake, core.blobs
+        self.core, self.versions, self.blobs = core, core.versions, core.blobs
         self.executors, self.clock, self.ids = executors, core.clock, core.ids
         self.tables, self.project, self.fence = tables, project, fence
         self.secrets_file = str(core.project.secrets_file)

@@ -6,7 +6,7 @@ its name.
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Never, Protocol
 
 import msgspec
 
@@ -200,27 +200,15 @@ def kinds() -> Mapping[str, Kind]:
 @functools.cache
 def authored(kind: str) -> "Authored":
     """Return how a kind reads declarations. ProjectError for one that does not."""
-    found = _known(kind)
-    if found.authored is None:
-        raise ProjectError(
-            "SX-REG-007",
-            f"assets of the kind `{kind}` cannot be declared",
-            hint=f'give `Kind("{kind}", authored=...)`',
-        )
-    return found.authored()
+    make = _known(kind).authored
+    return make() if make is not None else _missing("SX-REG-007", kind, "authored", "declared")
 
 
 @functools.cache
 def made(kind: str) -> "Made":
     """Return how assets of a kind are made. ProjectError for one whose assets are not."""
-    found = _known(kind)
-    if found.made is None:
-        raise ProjectError(
-            "SX-REG-010",
-            f"assets of the kind `{kind}` cannot be made",
-            hint=f'give `Kind("{kind}", made=...)`',
-        )
-    return found.made()
+    make = _known(kind).made
+    return make() if make is not None else _missing("SX-REG-010", kind, "made", "made")
 
 
 def shown(kind: str, core: Any, see: Sees) -> Shown:
@@ -239,6 +227,14 @@ def _known(kind: str) -> Kind:
             hint="`sextant doctor` says which packages could not be imported",
         )
     return found
+
+
+def _missing(code: str, kind: str, part: str, can: str) -> Never:
+    raise ProjectError(
+        code,
+        f"assets of the kind `{kind}` cannot be {can}",
+        hint=f'give `Kind("{kind}", {part}=...)`',
+    )
 
 
 # ---------------------------------------------------------------- kinds of other packages
