@@ -26,7 +26,7 @@ def installed(folder: Path, source: str = "") -> Iterator[None]:
         (folder / "notices.py").write_text(source)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: notices\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[sextant.plugins]\nnotices = notices:rows\n")
-    caches = (kinds.kinds, kinds.authored, kinds.made)
+    caches = (kinds.kinds, kinds.facts, kinds.authored, kinds.made)
     try:
         with _found(folder):
             for cache in caches:

@@ -64,7 +64,7 @@ def perform(order):
     """Make the text: in a worker."""
     rows = plugin.rows(order.inputs[0])
     text = order.asset.spec_as(Spec).text.format(rows=rows.num_rows)
-    return plugin.result(order, plugin.written(order, text.encode()))
+    return plugin.result(order, plugin.written(order, text.encode(), rows=len(text)))
 
 
 class Released(plugin.MadeRelease):
@@ -79,6 +79,9 @@ class Released(plugin.MadeRelease):
         for move in release.moves:
             self._hang(move.asset, move.source)
 
+    def facts(self, move, brought):
+        return {"letters": sum(part.rows for part in brought)}
+
     def _hang(self, id_, version):
         asset = self._core.assets.known(id_)
         wall = Path(self._core.project.root, asset.spec_as(Spec).wall)
@@ -89,7 +92,9 @@ class Released(plugin.MadeRelease):
             (wall / asset.name).unlink(missing_ok=True)
 
 
-KIND = plugin.Kind(NAME, authored=Authored, made=plugin.Made, released=Released)
+KIND = plugin.Kind(
+    NAME, authored=Authored, made=plugin.Made, released=Released, facts={"letters": 0}
+)
 
 
 def rows():

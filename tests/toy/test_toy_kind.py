@@ -14,7 +14,7 @@ from sextant import testing
 from sextant.app import keeping
 from sextant.engine.bodies import blob_of
 from sextant.kernel import kinds, registry
-from sextant.kernel.errors import ProjectError, SextantError
+from sextant.kernel.errors import Denied, ProjectError, SextantError
 from sextant.testing import Request
 
 OPS = """
@@ -122,14 +122,14 @@ def test_a_kind_that_cannot_read_its_declarations(tmp_path: Path, method: str) -
             "    def roll(self, release):\n        raise OSError('no ink')\n",
         ),
         (
-            "KIND = plugin.Kind(NAME, authored=Authored, made=plugin.Made",
+            "KIND = plugin.Kind(\n    NAME, authored=Authored, made=plugin.Made",
             "class Bad(plugin.Made):\n    def bodies(self, core):\n        raise OSError('no ink')\n\n"
-            "KIND = plugin.Kind(NAME, authored=Authored, made=Bad",
+            "KIND = plugin.Kind(\n    NAME, authored=Authored, made=Bad",
         ),
         (
-            "KIND = plugin.Kind(NAME, authored=Authored, made=plugin.Made",
+            "KIND = plugin.Kind(\n    NAME, authored=Authored, made=plugin.Made",
             "class Bad(plugin.Made):\n    def shape(self, asset):\n        raise OSError('no ink')\n\n"
-            "KIND = plugin.Kind(NAME, authored=Authored, made=Bad",
+            "KIND = plugin.Kind(\n    NAME, authored=Authored, made=Bad",
         ),
     ],
     ids=["perform", "roll", "bodies", "shape"],
@@ -171,3 +171,21 @@ def test_a_package_that_is_gone_stops_nobody_else(tmp_path: Path) -> None:
         assert any("there is no kind `notice`" in text for text in plan.warnings)
         assert run(p, force=True, assets=("dataset:other",)).state == "finished"
         assert p.views.show("dev", ID)["version"], "what it made is still there"
+
+
+def test_rules_ask_for_the_facts_of_a_kind(tmp_path: Path) -> None:
+    """A rule could not tell a small change of a service from a large one."""
+    rule = 'sx.policy("short", when="context.letters > LETTERS", then="deny")\n'
+    with toy_kind.installed(tmp_path / "packages"):
+        with testing.platform({"ops.py": OPS + rule.replace("LETTERS", "7")}) as p:
+            with pytest.raises(Denied, match="short"):
+                run(p)
+            assert not p.core.versions.live_version("dev", ID)
+        with testing.platform({"ops.py": OPS + rule.replace("LETTERS", "8")}) as p:
+            assert run(p).published[ID]
+        misspelt = rule.replace("LETTERS", "8").replace("letters", "leters")
+        with (
+            pytest.raises(ProjectError, match="context.leters"),
+            testing.platform({"ops.py": OPS + misspelt}),
+        ):
+            pass

@@ -17,6 +17,7 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 
 from sextant.authorization import conditions
+from sextant.kernel import kinds
 from sextant.kernel.errors import ProjectError
 from sextant.kernel.nouns import ASSET_KINDS, Asset, Need, Principal, Rule
 
@@ -72,6 +73,7 @@ FACT_VERBS: dict[str, tuple[str, ...]] = {
     "withdrawn_elsewhere": ("release", "rollback"),
     "own": ("env", "drop", "report"),
 }
+_MOVES = ("release", "rollback")  # at which the facts that kinds bring are known
 _NAMES_SHOWN = 20
 _INTENTS = {"run": "release", "release": "release", "rollback": "undo"}
 
@@ -310,8 +312,8 @@ def _check_fields(rule: Rule, paths: Iterable[str], unknown: Collection[str], wh
         field = rest.partition(".")[0]
         if head in unknown:
             named, hint = head, _near(head, FIELDS)
-        elif FIELDS.get(head) and field and field not in FIELDS[head]:
-            named, hint = f"{head}.{field}", _near(field, FIELDS[head])
+        elif FIELDS.get(head) and field and field not in (known := _fields(head)):
+            named, hint = f"{head}.{field}", _near(field, known)
         else:
             continue  # it is known, or a function, or what a macro calls an element
         raise ProjectError(
@@ -365,14 +367,20 @@ def _check_facts(rule: Rule, node: conditions.Node, where: str) -> None:
         )
     for path, asked in conditions.read_under(node, verbs):
         _, _, fact = path.partition("context.")
-        if fact in FACT_VERBS and asked.isdisjoint(FACT_VERBS[fact]):
+        known = FACT_VERBS.get(fact) or (_MOVES if fact in kinds.facts() else ())
+        if known and asked.isdisjoint(known):
             raise ProjectError(
                 "SX-POLICY-014",
                 f"policy `{rule.name}` asks for `{path}` at {', '.join(sorted(asked))}, where it "
                 "is not known",
-                hint=f"it is known at {', '.join(FACT_VERBS[fact])}",
+                hint=f"it is known at {', '.join(known)}",
                 where=where,
             )
+
+
+def _fields(head: str) -> tuple[str, ...]:
+    """Return the fields of something that a condition names; facts are what kinds bring too."""
+    return (*FIELDS[head], *kinds.facts()) if head == "context" else FIELDS[head]
 
 
 def _choices(noun: type, field: str) -> tuple[str, ...]:
@@ -424,6 +432,7 @@ def _facts(
             "partitions": 0,
             "withdrawn_elsewhere": False,
             "own": True,
+            **kinds.facts(),
             **context,
         },
     }

@@ -5,20 +5,21 @@ its name.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Never, Protocol
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
 from sextant.kernel import registry
 from sextant.kernel.errors import ProjectError, SextantError
-from sextant.kernel.nouns import Asset, Held, Move, Release, Version
+from sextant.kernel.nouns import Asset, Held, Move, Part, Release, Version
 
 if TYPE_CHECKING:
     from sextant.engine.made import Made
     from sextant.project.assemble import Authored
 
 _IDS = "kind"
+Fact = bool | int | float | str
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +55,11 @@ class Released(Protocol):
         """Return what must not be made again after this move is undone."""
         ...
 
+    def facts(self, move: Move, brought: Collection[Part]) -> Mapping[str, Any]:
+        """Return the kind's facts (`Kind.facts`) about a move, which rules ask for. `brought`: the
+        parts that it brings."""
+        ...
+
 
 class Instant:
     """What is live as soon as the pointer says so, and passes every gate: definitions."""
@@ -71,6 +77,9 @@ class Instant:
 
     def held(self, move: Move) -> tuple[Held, ...]:
         return (Held(partition="all", code=move.target, inputs="", digest=move.target),)
+
+    def facts(self, move: Move, brought: Collection[Part]) -> Mapping[str, Any]:  # noqa: ARG002
+        return {}
 
 
 class Sees(Protocol):
@@ -165,6 +174,8 @@ class Kind(NamedTuple):
     made      how its versions are made: `engine.made.Made`
     released  how its versions become live: `Released`, made of a project's core
     shown     what people see of its assets: `Shown`, made of a project's core and `Sees`
+    facts     what rules may ask for as `context.NAME` when a version is released or undone: name ->
+              the value where nothing is known
     """
 
     name: str
@@ -172,6 +183,7 @@ class Kind(NamedTuple):
     made: "Callable[[], Made] | None" = None
     released: Callable[[Any], Released] | None = None
     shown: Callable[[Any, Sees], Shown] | None = None
+    facts: Mapping[str, Fact] = {}
 
 
 @functools.cache
@@ -198,17 +210,45 @@ def kinds() -> Mapping[str, Kind]:
 
 
 @functools.cache
+def facts() -> Mapping[str, Fact]:
+    """Return the facts that kinds bring, with their values where nothing is known. ProjectError
+    where two kinds bring one name."""
+    found: dict[str, Fact] = {}
+    for kind in kinds().values():
+        for name in found.keys() & kind.facts.keys():
+            raise ProjectError(
+                "SX-REG-012",
+                f"two kinds bring the fact `{name}`, one of them is `{kind.name}`",
+                hint="rename one",
+            )
+        found |= kind.facts
+    return found
+
+
+@functools.cache
 def authored(kind: str) -> "Authored":
     """Return how a kind reads declarations. ProjectError for one that does not."""
     make = _known(kind).authored
-    return make() if make is not None else _missing("SX-REG-007", kind, "authored", "declared")
+    if make is None:
+        raise ProjectError(
+            "SX-REG-007",
+            f"assets of the kind `{kind}` cannot be declared",
+            hint=f'give `Kind("{kind}", authored=...)`',
+        )
+    return make()
 
 
 @functools.cache
 def made(kind: str) -> "Made":
     """Return how assets of a kind are made. ProjectError for one whose assets are not."""
     make = _known(kind).made
-    return make() if make is not None else _missing("SX-REG-010", kind, "made", "made")
+    if make is None:
+        raise ProjectError(
+            "SX-REG-010",
+            f"assets of the kind `{kind}` cannot be made",
+            hint=f'give `Kind("{kind}", made=...)`',
+        )
+    return make()
 
 
 def shown(kind: str, core: Any, see: Sees) -> Shown:
@@ -229,14 +269,6 @@ def _known(kind: str) -> Kind:
     return found
 
 
-def _missing(code: str, kind: str, part: str, can: str) -> Never:
-    raise ProjectError(
-        code,
-        f"assets of the kind `{kind}` cannot be {can}",
-        hint=f'give `Kind("{kind}", {part}=...)`',
-    )
-
-
 # ---------------------------------------------------------------- kinds of other packages
 
 
@@ -246,7 +278,7 @@ def _guarded(kind: Kind) -> Kind:
     parts: dict[str, Any] = {
         name: functools.partial(_call, kind.name, name, make)
         for name, make in zip(kind._fields[1:], kind[1:], strict=True)
-        if make is not None
+        if callable(make)
     }
     return kind._replace(**parts)
 

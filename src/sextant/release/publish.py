@@ -21,6 +21,7 @@ from sextant.engine.plan import Definition, compared_with
 from sextant.engine.staged import RunAsset, Staged
 from sextant.kernel import kinds
 from sextant.kernel.errors import BadData, Conflict
+from sextant.kernel.kinds import Fact
 from sextant.kernel.nouns import (
     Asset,
     CheckResult,
@@ -58,20 +59,23 @@ class Moved(msgspec.Struct, frozen=True, kw_only=True):
     partitions     that change or go
     checks_failed  different checks of the version that failed, of any severity
     withdrawn_in   other environments in which what it brings was undone
+    of_kind        what its kind says of it
     """
 
     rows: int = 0
     partitions: int = 0
     checks_failed: int = 0
     withdrawn_in: tuple[str, ...] = ()
+    of_kind: Mapping[str, Fact] = {}
 
-    def facts(self) -> dict[str, int | bool]:
+    def facts(self) -> dict[str, Fact]:
         """Return the facts by the names that rules know."""
         return {
             "rows": self.rows,
             "partitions": self.partitions,
             "checks_failed": self.checks_failed,
             "withdrawn_elsewhere": bool(self.withdrawn_in),
+            **self.of_kind,
         }
 
 
@@ -455,6 +459,7 @@ class Publisher:
             rows=sum(part.rows for part in brought),
             partitions=len(brought) + gone,
             checks_failed=len(failed),
+            of_kind=self._releases.facts(move, brought),
             withdrawn_in=self._withdrawn_in(
                 env, move, brought, self._undone(env) if undone is None else undone
             ),

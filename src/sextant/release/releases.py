@@ -7,7 +7,7 @@ number of drivers, and a driver that dies anywhere, leave one story; `resume` co
 releases after a crash.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
@@ -15,13 +15,15 @@ from sextant.authorization.decide import Decision, wanted
 from sextant.kernel.clock import Clock
 from sextant.kernel.errors import Conflict, Denied, NotFound, SextantError, UserError
 from sextant.kernel.ids import Ids
-from sextant.kernel.kinds import Released, Verdict
+from sextant.kernel.kinds import Fact, Released, Verdict, kinds
 from sextant.kernel.nouns import (
     Event,
     Move,
+    Part,
     Principal,
     Release,
     Strategy,
+    kind_of,
     person_of,
 )
 from sextant.kernel.ports import State, Statement, Write
@@ -280,6 +282,15 @@ class Releases:
             ):  # somebody else drove it on meanwhile
                 raise
             return self._take_back(release, "source_moved", error.message)
+
+    def facts(self, move: Move, brought: Collection[Part]) -> dict[str, Fact]:
+        """Return what the kind of an asset says of a move, by the names that it declares."""
+        named = kinds()[kind_of(move.asset)].facts
+        return {
+            name: value
+            for name, value in (self._kind(move).facts(move, brought) if named else {}).items()
+            if name in named
+        }
 
     def _kind(self, move: Move) -> Released:
         return self._kinds[move.asset.partition(":")[0]]
