@@ -88,6 +88,10 @@ def test_a_board_shows_each_what_he_may_see(shop: Shop) -> None:
         found = shown(p, Principal(name="eve", role="viewer", credential="account:eve"))
         assert "Zq7uAnne" not in str(found)
         assert found[0]["hidden"] == ["name"]
+        no_sql = Principal(name="tool", kind="token", role="viewer", scopes=("api",), root="eve")
+        kpi, sql = shown(p, no_sql)
+        assert kpi["rows"]
+        assert (sql["rows"], "does not open query" in sql["error"]) == ([], True)
 
 
 def test_what_is_on_a_board_is_upstream_of_it(shop: Shop) -> None:

@@ -160,6 +160,16 @@ def test_a_part_that_a_kind_does_not_have(tmp_path: Path) -> None:
         run(p)
 
 
+def test_a_part_that_breaks_the_contract(tmp_path: Path) -> None:
+    """An author would meet an error from somewhere inside, without the kind that is wrong."""
+    source = toy_kind.SOURCE.read_text().replace("    def assets(self,", "    def other(self,")
+    with (
+        pytest.raises(ProjectError, match=r"kind `notice` failed in `authored`.*assets"),
+        opened(tmp_path, source),
+    ):
+        pass
+
+
 def test_a_package_that_is_gone_stops_nobody_else(tmp_path: Path) -> None:
     """Uninstalling a package would stop all runs of a company."""
     with toy_kind.installed(tmp_path / "packages"), testing.platform({"ops.py": OPS}) as p:

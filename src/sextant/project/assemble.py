@@ -6,6 +6,7 @@ ProjectError that lists every mistake of the project.
 """
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -51,17 +52,18 @@ class Draft(NamedTuple):
         return Place(self.place.file, self.lines.get(upstream, self.place.line))
 
 
-class Authored:
-    """How a kind reads declarations. What is wrong with one is noted in the project's collector."""
+class Authored(ABC):
+    """How a kind reads declarations. What is wrong with one is noted in the project's collector.
+    Every kind has its own `draft` and `assets`."""
 
+    @abstractmethod
     def draft(self, declared: Any, project: "Assembly") -> Draft:
         """Read a declaration by itself."""
-        raise NotImplementedError
 
+    @abstractmethod
     def assets(self, draft: Draft, project: "Assembly") -> Iterable[Asset]:
         """Return what a declaration becomes; `project.made` has what it reads. Nothing for one
         that cannot be used."""
-        raise NotImplementedError
 
     def unknown(self, draft: Draft, upstream: str, project: "Assembly") -> tuple[str, str]:
         """Return a message and a hint for an input that does not exist."""
@@ -70,7 +72,7 @@ class Authored:
             near(upstream, project.drafts),
         )
 
-    def finish(self, project: "Assembly") -> None:
+    def finish(self, project: "Assembly") -> None:  # noqa: B027 - many kinds have nothing to add
         """Check the kind's assets in `project.made` against all others; fill in what follows from
         them."""
 
