@@ -32,7 +32,7 @@ _COUNTED_S = 60.0  # growth is counted once in fifteen seconds; a busy machine t
 
 
 class Project:
-    """The server: its addresses, and SQL at its door."""
+    """The server: its addresses, and SQL at its endpoint."""
 
     def __init__(self, folder: Path, toml: str = "") -> None:
         self.folder = folder

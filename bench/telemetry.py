@@ -388,7 +388,7 @@ def compact(process: Telemetry, series: int, steps: int) -> None:
 
 def asked(process: Telemetry, link: Link, sql: str, repeat: int) -> tuple[list[float], list[float]]:
     """Return milliseconds over HTTP at the SQL endpoint, and of the same question put to the store
-    itself, through the inner door."""
+    itself, through the inner endpoint."""
     door, inner = [], []
     host = urllib.parse.urlsplit(process.sql).netloc
     request = post(host, "/?default_format=RowBinary", INSIDE, sql.encode())

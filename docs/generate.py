@@ -156,8 +156,8 @@ def pages() -> dict[str, str]:
 
 def commands() -> str:
     """Return the page of the command line."""
-    from sextant.cli.main import cli
-    from sextant.cli.table import COMMANDS, GROUPS
+    from sextant.cli.main import about, cli
+    from sextant.cli.table import groups
 
     context = click.Context(cli, info_name="sextant")
     out = [
@@ -189,9 +189,9 @@ def commands() -> str:
         "| 70 | a bug in Sextant |\n| 130 | interrupted; nothing half-done was published |\n",
         *(
             f"{title}:\n\n| command | does |\n|---|---|\n"
-            + "\n".join(f"| [`{name}`](#{name}) | {COMMANDS[name][1]} |" for name in names)
+            + "\n".join(f"| [`{name}`](#{name}) | {about(name)} |" for name in names)
             + "\n"
-            for title, names in GROUPS.items()
+            for title, names in groups().items()
         ),
     ]
     for name in cli.list_commands(context):

@@ -65,12 +65,12 @@ class Telemetry:
         token: str = "",
         content_type: str = "",
         method: str = "POST",
-        door: str = "",
+        endpoint: str = "",
         **headers: str,
     ) -> Answer:
         """Send one request, as a client without our help would; headers with _ for -."""
         link = http.client.HTTPConnection(
-            urllib.parse.urlsplit(door or self.ingest).netloc, timeout=30
+            urllib.parse.urlsplit(endpoint or self.ingest).netloc, timeout=30
         )
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         sent |= ({"Content-Type": content_type} if content_type else {}) | (

@@ -16,7 +16,8 @@ A package names a function under the entry-point group `sextant.plugins`; the fu
 A project then declares the check as `CheckSpec(name="even(n)", check="check.acme.even",
 params={"column": "n"})`, best by a function of the package that returns it. A kind is a row
 `kind.NAME` with a `Kind` behind it, `perform.NAME` with the function that works in workers, and
-`word.NAME` with what authors call: `docs/how-to/add-a-kind.md`.
+`word.NAME` with what authors call; it may bring `command.NAME`, a command of click:
+`docs/how-to/add-a-kind.md`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from sextant.core import Core
 from sextant.engine.bodies import Bodies, blob_of, read, written
 from sextant.engine.made import Made
 from sextant.kernel.errors import NotFound
-from sextant.kernel.kinds import Instant, Kind, NothingShown, Released, Sees, Shown, Verdict
+from sextant.kernel.kinds import Instant, Kind, NothingShown, Released, Sees, Shown, Table, Verdict
 from sextant.kernel.nouns import (
     Asset,
     Build,
@@ -120,6 +121,7 @@ __all__ = [
     "Sees",
     "Severity",
     "Shown",
+    "Table",
     "Trigger",
     "Unanswerable",
     "Verdict",

@@ -23,7 +23,7 @@ def test_a_relaxed_check_lets_the_same_rows_through(shop, running) -> None:
 
 
 def test_breaking_the_glass(shop, running) -> None:
-    """An emergency would find the door locked; or leave no trace."""
+    """An emergency would find itself refused; or leave no trace."""
     shop.write(ORDERS)
     with shop.open() as p:
         running(p)

@@ -1,4 +1,4 @@
-"""The door of the API, its sessions, its stream and its description, over real HTTP."""
+"""The endpoint of the API, its sessions, its stream and its description, over real HTTP."""
 
 from sextant.kernel.nouns import SYSTEM
 from sextant.app import reports
@@ -88,7 +88,7 @@ def test_nothing_but_health_is_open(serving: Serving) -> None:
 
 @pytest.mark.parametrize("kind", ["wrong", "expired", "revoked", "other scope"])
 def test_a_token_that_is_no_good(serving: Serving, kind: str) -> None:
-    """If this fails, a token opens the door that should not."""
+    """If this fails, a token opens the endpoint that should not."""
     p = serving.platform
     made = p.access.create_token(
         "ci", by=SYSTEM, scopes=("ingest",) if kind == "other scope" else ()
@@ -441,7 +441,7 @@ def test_a_run_tells_how_far_it_is(serving: Serving) -> None:
 
 
 def test_introspection_is_for_our_own_processes(serving: Serving) -> None:
-    """If this fails, the doors of telemetry cannot tell who comes, or anybody can try out
+    """If this fails, the endpoints of telemetry cannot tell who comes, or anybody can try out
     tokens."""
     token = serving.token("operator", name="ci", teams=("ops",), scopes=("ingest",))
     found = ask(
@@ -525,7 +525,7 @@ def test_a_token_of_anothers_name_is_refused(serving: Serving) -> None:
 
 
 def test_a_stranger_with_odd_credentials_is_answered(serving: Serving) -> None:
-    """If this fails, a header that is no text breaks a door instead of being refused."""
+    """If this fails, a header that is no text breaks a endpoint instead of being refused."""
     for header in (
         "Basic \xe9\xe9\xe9",
         "Basic ====",
@@ -605,7 +605,7 @@ def test_positions_of_a_stream_are_numbers(serving: Serving) -> None:
     ],
 )
 def test_no_spelling_of_a_path_opens_the_inner_door(serving: Serving, path: str) -> None:
-    """If this fails, whoever has some token gets through the door of our own processes."""
+    """If this fails, whoever has some token gets through the endpoint of our own processes."""
     for method in ("GET", "POST"):
         assert ask(
             serving,

@@ -1,22 +1,26 @@
 """The feed: what stands in the ledger stands in `ops`, however often and from wherever it is
 fed."""
 
-from sextant.kernel.nouns import SYSTEM
 import json
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import toy_kind
 from shop_project import Shop, run
 
+from sextant import testing
 from sextant.app.operations import Operations
 from sextant.kernel.errors import WorldError
-from sextant.kernel.nouns import Incident, Release
+from sextant.kernel.nouns import SYSTEM, Incident, Release
 from sextant.kernel.ports import Write
 from sextant.ledger.erase import erase
 from sextant.server.feed import meter
 from sextant.server.feed.feed import Feed
 from sextant.server.feed.live import live_tables
+from sextant.server.feed.ops import tables
+from sextant.testing import Request
 
 _OPS = """
 @sx.dataset(partition=days, key="id", personal=["who"], checks=[sx.between("n", 0, 1)])
@@ -53,6 +57,9 @@ class Telemetry:
     def query(self, sql: str, params: Any = None) -> list[dict[str, Any]]:
         del params
         rows = self.rows("events")
+        if ".kpis" in sql or ".notices" in sql:
+            table = sql.partition("FROM fed.")[2].partition(" ")[0]
+            return [{"one": 1}] if self.rows(table) else []
         return (
             []
             if not rows
@@ -77,9 +84,9 @@ class Telemetry:
         body: bytes | None = None,
         headers: Any = None,
         *,
-        door: str = "",
+        endpoint: str = "",
     ) -> bytes:
-        del method, headers, door
+        del method, headers, endpoint
         self._may_fail()
         self.sent.append((path, (body or b"").decode()))
         return b""
@@ -230,11 +237,79 @@ def test_an_entry_that_is_not_understood_does_not_stop_the_rest(
         assert "has version 9" in Operations(p).events(subject="sig_1").items[0]["data"]
 
 
+def test_kinds_have_tables(shop: Shop) -> None:
+    """If this fails, SQL cannot be asked what a number means, or nothing of what was there before a
+    kind had a table."""
+    shop.write(_OPS)
+    with shop.open() as p:
+        run(p)
+        telemetry = Telemetry()
+        feed(p, telemetry).step()
+        definition = p.core.versions.live_version("dev", "kpi:total")
+        (row,) = telemetry.rows("kpis")
+        assert row == {
+            "asset": "kpi:total",
+            "version": definition,
+            "measure": "sum(n)",
+            "of": "dataset:orders",
+            "where": "",
+            "grain": "",
+            "by": [],
+            "unit": "",
+            "goal": "",
+            "created_at": row["created_at"],
+            "seq": row["seq"],
+        }
+        del telemetry.tables["kpis"]
+        feed(p, telemetry).step()
+        assert telemetry.rows("kpis") == [row]
+        before = telemetry.calls
+        feed(p, telemetry).step()
+        assert telemetry.calls == before + 1, "what is there is not sent again, but which are live"
+
+
+@pytest.mark.parametrize("answer", ["{'letters': 'many'}", "{'letters': 1 / 0}", "{'width': 2}"])
+def test_a_row_that_a_kind_gets_wrong(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], answer: str
+) -> None:
+    """If this fails, a package stops telemetry for the whole company."""
+    source = toy_kind.SOURCE.read_text().replace('{"letters": version.rows}', answer)
+    ops = """
+import polars as pl
+import sextant as sx
+
+sx.project("shop")
+
+
+@sx.dataset()
+def orders() -> pl.DataFrame:
+    return pl.DataFrame({"id": [1]})
+
+
+sx.notice("counted", of=orders, text="{rows} orders")
+"""
+    with toy_kind.installed(tmp_path, source), testing.platform({"ops.py": ops}) as p:
+        assert p.runs.run("dev", Request(), by=p.who()).state == "finished"
+        tables.cache_clear()
+        telemetry = Telemetry()
+        try:
+            feed(p, telemetry).step()
+        finally:
+            tables.cache_clear()
+        assert len(telemetry.rows("events")) == p.ledger.size()
+        assert {row["asset"] for row in telemetry.rows("versions")} == {
+            "dataset:orders",
+            "notice:counted",
+        }
+        assert telemetry.rows("notices") == []
+    assert "is not understood" in capfd.readouterr().err
+
+
 def test_rows_have_the_types_of_their_tables() -> None:
     """If this fails, a row that lacks a column stops the feed."""
-    from sextant.server.feed.ops import TABLES, lines
+    from sextant.server.feed.ops import lines
 
-    for name, fields in TABLES.items():
+    for name, fields in tables().items():
         assert set(json.loads(lines(fields, [{}]))) == {column for column, _ in fields}, name
     assert json.loads(lines((("at", "time"),), [{"at": 1_700_000_000_000_000_001}])) == {
         "at": "2023-11-14 22:13:20.000000001"

@@ -1,4 +1,4 @@
-"""Personal columns and everything that is made of them, at every door of a running server, with
+"""Personal columns and everything that is made of them, at every endpoint of a running server, with
 the token of a viewer."""
 
 import base64
@@ -234,7 +234,7 @@ _TOML = (
 
 
 class Server:
-    """A running server, and its doors as bytes."""
+    """A running server, and its endpoints as bytes."""
 
     def __init__(self, root: Path) -> None:
         environment = {
@@ -279,7 +279,7 @@ class Server:
         return json.loads(self.ask(token, method, path, body, **query))
 
     def sql(self, token: str, text: str, form: str = "JSON") -> bytes:
-        """Ask at the SQL door itself."""
+        """Ask at the SQL endpoint itself."""
         request = urllib.request.Request(
             self.facts["sql"] + "/?" + urllib.parse.urlencode({"default_format": form}),
             data=text.encode(),
@@ -391,7 +391,7 @@ def _surfaces(world: World, forms: tuple[str, ...] = FORMS) -> dict[str, bytes]:
 
     def sql(text: str, form: str = "JSON") -> None:
         found[f"SQL {form} {text}"] = s.sql(viewer, text, form)
-        if "data." not in text:  # the same door, asked by the API
+        if "data." not in text:  # the same endpoint, asked by the API
             found[f"query {text}"] = s.ask(viewer, "POST", "/query", {"sql": text})
 
     names = [*world.expected, "people", "places", "refused", "renamed", "broken", "visits"]
@@ -555,7 +555,7 @@ def test_the_derivations_are_a_hundred() -> None:
 
 
 def test_a_viewer_gets_no_personal_value_anywhere(world: World) -> None:
-    """If this fails, a value of a person leaves by some door."""
+    """If this fails, a value of a person leaves by some endpoint."""
     secrets = _secrets(world)
     assert len(secrets) > 60
     surfaces = _surfaces(world)

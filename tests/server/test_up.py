@@ -505,11 +505,12 @@ def test_refusals_stand_in_the_ledger(up: Up) -> None:
             }
         )
     )
-    for door in ("ingest", "sql"):
+    for endpoint in ("ingest", "sql"):
         with pytest.raises(urllib.error.HTTPError) as caught:
             urllib.request.urlopen(
                 urllib.request.Request(
-                    up.facts[door] + {"ingest": "/v1/logs", "sql": "/?query=SELECT+1"}[door],
+                    up.facts[endpoint]
+                    + {"ingest": "/v1/logs", "sql": "/?query=SELECT+1"}[endpoint],
                     b"{}",
                     {"Authorization": "Bearer sxt_wrong"},
                 ),

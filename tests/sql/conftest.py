@@ -16,8 +16,8 @@ def world() -> Iterator[World]:
 
 
 @pytest.fixture(scope="module")
-def door(world: World) -> Iterator[Served]:
-    """Give the SQL door on a loopback port."""
+def endpoint(world: World) -> Iterator[Served]:
+    """Give the SQL endpoint on a loopback port."""
     one = Served(world)
     try:
         yield one

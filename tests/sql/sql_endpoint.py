@@ -1,5 +1,5 @@
-"""What the tests of the SQL door stand on: a telemetry store with a few tables, a lake with
-published versions, and the door on a loopback port.
+"""What the tests of the SQL endpoint stand on: a telemetry store with a few tables, a lake with
+published versions, and the endpoint on a loopback port.
 
 A process has room for one path of chDB at a time, so a module opens its world, and closes it before
 the next one.
@@ -164,7 +164,7 @@ class World:
         return tables, [live_kpi("dev", "mean_delay", measure)]
 
     def show(self) -> None:
-        """Show what is published at the door."""
+        """Show what is published at the endpoint."""
         applied = self.catalogue.apply("dev", self.tables, self.kpis)
         assert not applied.left_out
 
@@ -200,7 +200,7 @@ def version(store: ChdbStore) -> str:
 
 
 class Served:
-    """The SQL door of a world on a loopback port, as the telemetry process serves it."""
+    """The SQL endpoint of a world on a loopback port, as the telemetry process serves it."""
 
     def __init__(self, world: World) -> None:
         self.world = world

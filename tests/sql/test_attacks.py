@@ -58,11 +58,11 @@ def test_refused(world: World, bait, name: str, attack: str) -> None:
         assert "canary sings" not in refused.value.message
 
 
-def test_nothing_was_read_written_or_called(door: Served, bait) -> None:
+def test_nothing_was_read_written_or_called(endpoint: Served, bait) -> None:
     canary, out, listener = bait
     params = {f"param_{name}": value for name, value in PARAMS.items()}
     for name, attack in ATTACKS:
-        answer = door.ask(_filled(attack, bait), **params)
+        answer = endpoint.ask(_filled(attack, bait), **params)
         assert 400 <= answer.status < 500, (name, answer)
         assert "x-clickhouse-exception-code" in answer.headers
         assert b"canary sings" not in answer.body
@@ -70,7 +70,7 @@ def test_nothing_was_read_written_or_called(door: Served, bait) -> None:
     assert canary.read_text(encoding="utf-8") == "the canary sings"
     with pytest.raises(BlockingIOError):  # nobody is waiting at the listener
         listener.accept()
-    assert door.ask("SELECT count() FROM obs.logs").text == "500\n"  # and nothing was changed
+    assert endpoint.ask("SELECT count() FROM obs.logs").text == "500\n"  # and nothing was changed
 
 
 def test_the_attacks_would_work_without_the_guard(world: World, bait) -> None:

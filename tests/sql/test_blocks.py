@@ -38,12 +38,12 @@ def read(data: bytes) -> bytes:
     return out
 
 
-def test_an_answer_in_blocks(door: Served) -> None:
-    plain = door.ask(
+def test_an_answer_in_blocks(endpoint: Served) -> None:
+    plain = endpoint.ask(
         "SELECT number, toString(number) FROM numbers(200000)",
         default_format="RowBinaryWithNamesAndTypes",
     )
-    packed = door.ask(
+    packed = endpoint.ask(
         "SELECT number, toString(number) FROM numbers(200000)",
         default_format="RowBinaryWithNamesAndTypes",
         compress="1",
@@ -52,8 +52,8 @@ def test_an_answer_in_blocks(door: Served) -> None:
     assert "content-encoding" not in packed.headers
     assert len(packed.body) < len(plain.body)
     assert read(packed.body) == plain.body
-    assert read(door.ask("SELECT 1", compress="1").body) == b"1\n"
-    assert door.ask("SELECT nope", compress="1").text.startswith("Code: 47. DB::Exception:")
+    assert read(endpoint.ask("SELECT 1", compress="1").body) == b"1\n"
+    assert endpoint.ask("SELECT nope", compress="1").text.startswith("Code: 47. DB::Exception:")
 
 
 def test_a_large_answer_is_cut() -> None:

@@ -1,4 +1,4 @@
-"""What names mean at the SQL door: pinned versions, swapped at once, held still for whoever
+"""What names mean at the SQL endpoint: pinned versions, swapped at once, held still for whoever
 reads."""
 
 import shutil

@@ -1,4 +1,4 @@
-"""The SQL door over HTTP: who comes in, how questions are sent and answered, what each limit
+"""The SQL endpoint over HTTP: who comes in, how questions are sent and answered, what each limit
 answers."""
 
 import gzip
@@ -60,9 +60,9 @@ def until(say) -> None:
     ],
 )
 def test_a_token_comes_in_by_every_way_that_clients_have(
-    door: Served, headers: dict[str, str]
+    endpoint: Served, headers: dict[str, str]
 ) -> None:
-    assert door.ask("SELECT 1", token="", headers=headers).text == "1\n"
+    assert endpoint.ask("SELECT 1", token="", headers=headers).text == "1\n"
 
 
 @pytest.mark.parametrize(
@@ -77,18 +77,20 @@ def test_a_token_comes_in_by_every_way_that_clients_have(
         ({"X-ClickHouse-Key": "sxt_ingest"}, 403, "497"),
     ],
 )
-def test_nobody_else_does(door: Served, headers: dict[str, str], status: int, number: str) -> None:
-    before = len(door.refused)
-    answer = door.ask("SELECT 1", token="", headers=headers)
+def test_nobody_else_does(
+    endpoint: Served, headers: dict[str, str], status: int, number: str
+) -> None:
+    before = len(endpoint.refused)
+    answer = endpoint.ask("SELECT 1", token="", headers=headers)
     assert (answer.status, answer.headers["x-clickhouse-exception-code"]) == (status, number)
     assert ("www-authenticate" in answer.headers) == (status == 401)
-    assert len(door.refused) == before + 1
+    assert len(endpoint.refused) == before + 1
 
 
-def test_a_token_in_the_address_is_refused(door: Served) -> None:
-    answer = door.send("GET", token="", query="SELECT 1", user="me", password="sxt_viewer")
+def test_a_token_in_the_address_is_refused(endpoint: Served) -> None:
+    answer = endpoint.send("GET", token="", query="SELECT 1", user="me", password="sxt_viewer")
     assert answer.status == 401
-    answer = door.send("GET", query="SELECT 1", user="me", password="sxt_viewer")
+    answer = endpoint.send("GET", query="SELECT 1", user="me", password="sxt_viewer")
     assert "ends up in logs" in answer.text
 
 
@@ -132,19 +134,19 @@ def test_who_the_tokens_belong_to_may_be_unknown_for_a_while(world: World) -> No
 
 
 def test_the_door_of_the_processes_answers_problems_and_sees_what_the_role_sees(
-    door: Served,
+    endpoint: Served,
 ) -> None:
-    problem = door.ask("DROP TABLE obs.logs", token="", headers={"X-Sextant-Internal": SECRET})
+    problem = endpoint.ask("DROP TABLE obs.logs", token="", headers={"X-Sextant-Internal": SECRET})
     assert problem.status == 403
     assert json.loads(problem.body)["code"] == "SX-SQL-001"
     assert (
-        door.ask(
+        endpoint.ask(
             "SELECT email FROM data.people", token="", headers={"X-Sextant-Internal": SECRET}
         ).status
         == 400
     )
     assert (
-        door.ask(
+        endpoint.ask(
             "SELECT max(email) FROM data.people",
             token="",
             headers={"X-Sextant-Internal": SECRET, "X-Sextant-Role": "admin"},
@@ -165,21 +167,21 @@ def test_without_a_secret_that_door_is_closed(world: World) -> None:
 # ---------------------------------------------------------------- how questions are sent
 
 
-def test_signs_of_life_need_no_token(door: Served) -> None:
+def test_signs_of_life_need_no_token(endpoint: Served) -> None:
     assert [
-        door.send("GET", path, token="").text for path in ("/ping", "/", "/replicas_status")
+        endpoint.send("GET", path, token="").text for path in ("/ping", "/", "/replicas_status")
     ] == ["Ok.\n"] * 3
-    assert door.send("GET", "/play", token="").status == 404
-    assert door.send("DELETE", "/", token="").status == 404
+    assert endpoint.send("GET", "/play", token="").status == 404
+    assert endpoint.send("DELETE", "/", token="").status == 404
 
 
-def test_the_text_is_the_parameter_and_the_body_after_it(door: Served) -> None:
-    assert door.send("POST", query="SELECT 1 +", body="2").text == "3\n"
-    assert door.send("POST", query="SELECT 5").text == "5\n"
+def test_the_text_is_the_parameter_and_the_body_after_it(endpoint: Served) -> None:
+    assert endpoint.send("POST", query="SELECT 1 +", body="2").text == "3\n"
+    assert endpoint.send("POST", query="SELECT 5").text == "5\n"
 
 
-def test_parameters(door: Served) -> None:
-    asked = door.ask(
+def test_parameters(endpoint: Served) -> None:
+    asked = endpoint.ask(
         "SELECT {n:Int64} + 1, {s:String}, {a:Array(String)}, {d:DateTime('UTC')}",
         param_n="41",
         param_s="it's a \\t tab",
@@ -188,29 +190,29 @@ def test_parameters(door: Served) -> None:
     )
     assert asked.text == "42\tit\\'s a \\t tab\t['x','y']\t2026-01-01 10:00:00\n"
     assert (
-        door.ask(
+        endpoint.ask(
             "SELECT count() FROM {d:Identifier}.{t:Identifier}", param_d="data", param_t="flights"
         ).text
         == "300\n"
     )
     assert (
-        door.ask(
+        endpoint.ask(
             "SELECT count() FROM {d:Identifier}.{t:Identifier}", param_d="data", param_t="airlines"
         ).text
         == "2\n"
     )
-    assert door.ask("SELECT count() FROM { t :\nIdentifier }", param_t="airlines").text == "2\n"
-    assert door.ask("SELECT {n:Int64}").headers["x-clickhouse-exception-code"] == "456"
-    assert door.ask("SELECT {n:Int64}", param_n="1; DROP TABLE obs.logs").status == 400
+    assert endpoint.ask("SELECT count() FROM { t :\nIdentifier }", param_t="airlines").text == "2\n"
+    assert endpoint.ask("SELECT {n:Int64}").headers["x-clickhouse-exception-code"] == "456"
+    assert endpoint.ask("SELECT {n:Int64}", param_n="1; DROP TABLE obs.logs").status == 400
 
 
-def test_a_form(door: Served) -> None:
+def test_a_form(endpoint: Served) -> None:
     body = (
         b'--b\r\nContent-Disposition: form-data; name="query"\r\n\r\nSELECT {x:String}\r\n'
         b'--b\r\nContent-Disposition: form-data; name="param_x"\r\nContent-Type: text/plain; charset=UTF-8\r\n\r\n\xc3\xa9\r\n--b--\r\n'
     )
     assert (
-        door.send(
+        endpoint.send(
             "POST", body=body, headers={"Content-Type": "multipart/form-data; boundary=b"}
         ).text
         == "é\n"
@@ -220,7 +222,7 @@ def test_a_form(door: Served) -> None:
     )
     assert (
         "tables of your own"
-        in door.send(
+        in endpoint.send(
             "POST",
             body=file,
             headers={"Content-Type": "multipart/form-data; boundary=b"},
@@ -229,7 +231,7 @@ def test_a_form(door: Served) -> None:
         ).text
     )
     assert (
-        door.send(
+        endpoint.send(
             "POST", body=b"nothing", headers={"Content-Type": "multipart/form-data; boundary=b"}
         ).status
         == 400
@@ -246,37 +248,39 @@ def test_a_form(door: Served) -> None:
     ],
     ids=["gzip", "deflate", "zstd", "lz4"],
 )
-def test_compressed_questions(door: Served, way: str, pack) -> None:
+def test_compressed_questions(endpoint: Served, way: str, pack) -> None:
     assert (
-        door.send("POST", body=pack(b"SELECT 1"), headers={"Content-Encoding": way}).text == "1\n"
+        endpoint.send("POST", body=pack(b"SELECT 1"), headers={"Content-Encoding": way}).text
+        == "1\n"
     )
     assert (
-        door.send("POST", body=pack(b"SELECT 1")[:-6], headers={"Content-Encoding": way}).status
+        endpoint.send("POST", body=pack(b"SELECT 1")[:-6], headers={"Content-Encoding": way}).status
         == 400
     )
     bomb = pack(b"SELECT 1 " + b" " * (8 * limits.SQL_BODY_BYTES_MAX))
     assert len(bomb) < limits.SQL_BODY_BYTES_MAX
-    assert "larger than" in door.send("POST", body=bomb, headers={"Content-Encoding": way}).text
+    assert "larger than" in endpoint.send("POST", body=bomb, headers={"Content-Encoding": way}).text
 
 
-def test_what_is_too_large_or_malformed(door: Served) -> None:
-    assert door.ask("SELECT '" + "x" * limits.SQL_BODY_BYTES_MAX + "'").status == 413
-    assert door.ask("SELECT '" + "x" * (300 << 10) + "'").status == 400
-    assert door.ask(b"SELECT '\xff'").status == 400
-    assert door.ask("").status == 400
-    assert door.send("POST", body=b"x", headers={"Content-Encoding": "br"}).status == 400
-    assert door.send("POST", body=b"x", decompress="1").status == 400
-    assert door.ask("SELECT (").headers["x-clickhouse-exception-code"] == "62"
-    assert door.ask("SELECT 1", allow_ddl="1").status == 403
-    assert door.ask("SELECT 1", readonly="0").status == 403
-    assert door.ask("SELECT 1", max_execution_time="-1").status == 403
+def test_what_is_too_large_or_malformed(endpoint: Served) -> None:
+    assert endpoint.ask("SELECT '" + "x" * limits.SQL_BODY_BYTES_MAX + "'").status == 413
+    assert endpoint.ask("SELECT '" + "x" * (300 << 10) + "'").status == 400
+    assert endpoint.ask(b"SELECT '\xff'").status == 400
+    assert endpoint.ask("").status == 400
+    assert endpoint.send("POST", body=b"x", headers={"Content-Encoding": "br"}).status == 400
+    assert endpoint.send("POST", body=b"x", decompress="1").status == 400
+    assert endpoint.ask("SELECT (").headers["x-clickhouse-exception-code"] == "62"
+    assert endpoint.ask("SELECT 1", allow_ddl="1").status == 403
+    assert endpoint.ask("SELECT 1", readonly="0").status == 403
+    assert endpoint.ask("SELECT 1", max_execution_time="-1").status == 403
     assert (
-        door.ask("SELECT 1", default_format="Template").headers["x-clickhouse-exception-code"]
+        endpoint.ask("SELECT 1", default_format="Template").headers["x-clickhouse-exception-code"]
         == "73"
     )
-    assert door.ask("SELECT 1", headers={"X-ClickHouse-Format": "Protobuf"}).status == 400
+    assert endpoint.ask("SELECT 1", headers={"X-ClickHouse-Format": "Protobuf"}).status == 400
     assert (
-        door.ask("SELECT 1", database="system.users").headers["x-clickhouse-exception-code"] == "81"
+        endpoint.ask("SELECT 1", database="system.users").headers["x-clickhouse-exception-code"]
+        == "81"
     )
 
 
@@ -289,18 +293,18 @@ def test_what_is_too_large_or_malformed(door: Served) -> None:
         "WITH 1 AS x INSERT INTO obs.logs (body) SELECT 'x'",
     ],
 )
-def test_inserts_are_refused_as_such(door: Served, insert: str) -> None:
-    answer = door.ask(insert.encode("latin-1"))
+def test_inserts_are_refused_as_such(endpoint: Served, insert: str) -> None:
+    answer = endpoint.ask(insert.encode("latin-1"))
     assert (answer.status, answer.headers["x-clickhouse-exception-code"]) == (403, "164")
     assert "(READONLY)" in answer.text
-    assert door.ask("SELECT count() FROM obs.logs").text == "500\n"
+    assert endpoint.ask("SELECT count() FROM obs.logs").text == "500\n"
 
 
-def test_rows_behind_an_insert_in_the_address_are_refused_too(door: Served) -> None:
+def test_rows_behind_an_insert_in_the_address_are_refused_too(endpoint: Served) -> None:
     assert (
-        door.send("POST", query="INSERT INTO obs.logs FORMAT Native", body=b"\x01\x00\xff").headers[
-            "x-clickhouse-exception-code"
-        ]
+        endpoint.send(
+            "POST", query="INSERT INTO obs.logs FORMAT Native", body=b"\x01\x00\xff"
+        ).headers["x-clickhouse-exception-code"]
         == "164"
     )
 
@@ -308,8 +312,8 @@ def test_rows_behind_an_insert_in_the_address_are_refused_too(door: Served) -> N
 # ---------------------------------------------------------------- how they are answered
 
 
-def test_headers_of_an_answer(door: Served) -> None:
-    answer = door.ask(
+def test_headers_of_an_answer(endpoint: Served) -> None:
+    answer = endpoint.ask(
         "SELECT count() AS n FROM flights",
         default_format="JSONEachRow",
         query_id="mine\r\nX-Evil: 1",
@@ -323,8 +327,8 @@ def test_headers_of_an_answer(door: Served) -> None:
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-def test_formats_and_which_of_them_wins(door: Served) -> None:
-    said = door.ask(
+def test_formats_and_which_of_them_wins(endpoint: Served) -> None:
+    said = endpoint.ask(
         "SELECT 1 AS x FORMAT CSVWithNames",
         default_format="JSON",
         headers={"X-ClickHouse-Format": "TSV"},
@@ -332,17 +336,19 @@ def test_formats_and_which_of_them_wins(door: Served) -> None:
     assert said.text == '"x"\n1\n'
     assert said.headers["content-type"].startswith("text/csv")
     assert (
-        door.ask(
+        endpoint.ask(
             "SELECT 1 AS x", default_format="JSON", headers={"X-ClickHouse-Format": "TSVWithNames"}
         ).text
         == "x\n1\n"
     )
-    assert json.loads(door.ask("SELECT 1 AS x", default_format="JSON").body)["data"] == [{"x": 1}]
-    parquet = door.ask(
+    assert json.loads(endpoint.ask("SELECT 1 AS x", default_format="JSON").body)["data"] == [
+        {"x": 1}
+    ]
+    parquet = endpoint.ask(
         "SELECT flight, origin FROM flights ORDER BY flight LIMIT 3", default_format="Parquet"
     ).body
     assert pq.read_table(io.BytesIO(parquet)).to_pylist()[0] == {"flight": 0, "origin": "EWR"}
-    arrow = door.ask(
+    arrow = endpoint.ask(
         "SELECT flight, origin FROM flights ORDER BY flight LIMIT 3", default_format="ArrowStream"
     )
     assert pl.from_arrow(pa.ipc.open_stream(arrow.body).read_all()).height == 3
@@ -361,46 +367,46 @@ def test_formats_and_which_of_them_wins(door: Served) -> None:
         ("", "", bytes),
     ],
 )
-def test_compressed_answers(door: Served, asked: str, way: str, unpack) -> None:
-    answer = door.ask(
+def test_compressed_answers(endpoint: Served, asked: str, way: str, unpack) -> None:
+    answer = endpoint.ask(
         "SELECT number FROM numbers(5000)", headers={"Accept-Encoding": asked} if asked else {}
     )
     assert answer.headers.get("content-encoding", "") == way
     assert unpack(answer.body).decode().count("\n") == 5000
     assert (
         "content-encoding"
-        not in door.ask("SELECT 1", headers={"Accept-Encoding": asked} if asked else {}).headers
+        not in endpoint.ask("SELECT 1", headers={"Accept-Encoding": asked} if asked else {}).headers
     )
 
 
-def test_settings_change_how_values_come_out(door: Served) -> None:
+def test_settings_change_how_values_come_out(endpoint: Served) -> None:
     assert (
-        door.ask(
+        endpoint.ask(
             "SELECT toUInt64(5) AS x FORMAT JSONEachRow",
             output_format_json_quote_64bit_integers="1",
         ).text
         == '{"x":"5"}\n'
     )
     assert (
-        door.ask("SELECT toUInt64(5) AS x FORMAT JSONEachRow").text == '{"x":5}\n'
+        endpoint.ask("SELECT toUInt64(5) AS x FORMAT JSONEachRow").text == '{"x":5}\n'
     )  # and for nobody else
     assert (
-        door.ask("SELECT toHour(toDateTime(1767310200))", session_timezone="Europe/Berlin").text
+        endpoint.ask("SELECT toHour(toDateTime(1767310200))", session_timezone="Europe/Berlin").text
         == "0\n"
     )
-    assert door.ask("SELECT toHour(toDateTime(1767310200))").text == "23\n"
-    assert door.ask("SELECT 1", session_timezone="Nowhere/Land").status == 400
-    assert door.ask("SELECT 1", session_timezone="../../etc/passwd").status == 403
+    assert endpoint.ask("SELECT toHour(toDateTime(1767310200))").text == "23\n"
+    assert endpoint.ask("SELECT 1", session_timezone="Nowhere/Land").status == 400
+    assert endpoint.ask("SELECT 1", session_timezone="../../etc/passwd").status == 403
 
 
-def test_errors_in_the_words_of_the_question(world: World, door: Served) -> None:
+def test_errors_in_the_words_of_the_question(world: World, endpoint: Served) -> None:
     for sql in (
         "SELECT nope FROM data.flights",
         "SELECT count(nope) FROM flights AS f",
         "SELECT nope FROM system.tables",
         "EXPLAIN SELECT nope FROM kpi.mean_delay",
     ):
-        answer = door.ask(sql)
+        answer = endpoint.ask(sql)
         assert (answer.status, answer.headers["x-clickhouse-exception-code"]) == (400, "47"), (
             answer.text
         )
@@ -408,13 +414,13 @@ def test_errors_in_the_words_of_the_question(world: World, door: Served) -> None
         assert not any(hidden in answer.text for hidden in ("sx_", str(world.folder), "/*")), (
             answer.text
         )
-    deep = door.ask("SELECT " + "+".join("1" * 20_000))
+    deep = endpoint.ask("SELECT " + "+".join("1" * 20_000))
     assert deep.text.startswith("Code: 62. DB::Exception: AST is too deep. Maximum: 1000. "), (
         deep.text
     )
     assert "formatQuery" not in deep.text
-    assert "did you mean `flights`" in door.ask("SELECT * FROM data.flihgts").text
-    assert "did you mean" in door.ask("SELECT cuont() FROM data.flights").text
+    assert "did you mean `flights`" in endpoint.ask("SELECT * FROM data.flihgts").text
+    assert "did you mean" in endpoint.ask("SELECT cuont() FROM data.flights").text
 
 
 @pytest.mark.parametrize(
@@ -434,38 +440,40 @@ def test_errors_in_the_words_of_the_question(world: World, door: Served) -> None
         "SELECT throwIf(1)",
     ],
 )
-def test_an_error_of_the_question_is_no_error_of_ours(door: Served, sql: str) -> None:
+def test_an_error_of_the_question_is_no_error_of_ours(endpoint: Served, sql: str) -> None:
     """Drivers ask again by themselves after a 5xx."""
-    before = door.app.health()["queries_failed"]
-    assert door.send(body=sql).status in (200, 400)
-    assert door.app.health()["queries_failed"] == before
+    before = endpoint.app.health()["queries_failed"]
+    assert endpoint.send(body=sql).status in (200, 400)
+    assert endpoint.app.health()["queries_failed"] == before
 
 
 def test_what_ends_in_an_error_of_ours_is_counted(
-    door: Served, monkeypatch: pytest.MonkeyPatch
+    endpoint: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(door.answering._answerer._guard, "judge", lambda *_a, **_k: 1 / 0)
-    before = door.app.health()["queries_failed"].get("SX-SQL-019", 0)
-    assert door.send(body="SELECT 1").status == 500
-    assert door.app.health()["queries_failed"]["SX-SQL-019"] == before + 1
+    monkeypatch.setattr(endpoint.answering._answerer._guard, "judge", lambda *_a, **_k: 1 / 0)
+    before = endpoint.app.health()["queries_failed"].get("SX-SQL-019", 0)
+    assert endpoint.send(body="SELECT 1").status == 500
+    assert endpoint.app.health()["queries_failed"]["SX-SQL-019"] == before + 1
 
 
-def test_what_waits_to_be_put_in_is_seen(door: Served) -> None:
-    door.flushed = 0
-    assert door.ask("SELECT count() FROM data.flights").status == 200
-    assert door.flushed == 0
+def test_what_waits_to_be_put_in_is_seen(endpoint: Served) -> None:
+    endpoint.flushed = 0
+    assert endpoint.ask("SELECT count() FROM data.flights").status == 200
+    assert endpoint.flushed == 0
     assert (
-        door.ask("SELECT count() FROM data.flights, (SELECT 1 FROM obs.logs LIMIT 1) AS one").status
+        endpoint.ask(
+            "SELECT count() FROM data.flights, (SELECT 1 FROM obs.logs LIMIT 1) AS one"
+        ).status
         == 200
     )
-    assert door.flushed == 1
+    assert endpoint.flushed == 1
 
 
 def test_a_defect_is_answered_and_tells_nothing(
-    door: Served, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    endpoint: Served, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(door.answering._answerer._guard, "judge", lambda *_a, **_k: 1 / 0)
-    answer = door.ask("SELECT 1")
+    monkeypatch.setattr(endpoint.answering._answerer._guard, "judge", lambda *_a, **_k: 1 / 0)
+    answer = endpoint.ask("SELECT 1")
     assert (answer.status, answer.headers["x-clickhouse-exception-code"]) == (500, "49")
     assert "division" not in answer.text
     assert "ZeroDivisionError" in capfd.readouterr().err
@@ -474,72 +482,72 @@ def test_a_defect_is_answered_and_tells_nothing(
 # ---------------------------------------------------------------- limits
 
 
-def test_time(world: World, door: Served) -> None:
-    answer = door.ask(FOREVER, max_execution_time="1")
+def test_time(world: World, endpoint: Served) -> None:
+    answer = endpoint.ask(FOREVER, max_execution_time="1")
     assert (answer.status, answer.headers["x-clickhouse-exception-code"]) == (408, "159")
     assert running(world) == 0
 
 
-def test_time_from_outside(world: World, door: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_from_outside(world: World, endpoint: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """A query that does not look at its clock is stopped as well."""
     monkeypatch.setattr(limits, "SQL_SECONDS_MAX", -1.9)
-    answer = door.ask(FOREVER)
+    answer = endpoint.ask(FOREVER)
     assert (answer.status, answer.headers["x-clickhouse-exception-code"]) == (408, "159")
     assert "SX-SQL-015" in answer.text
     assert running(world) == 0
 
 
-def test_rows_memory_and_size(door: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_memory_and_size(endpoint: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (
-        door.ask("SELECT number FROM numbers(2000)", max_result_rows="1000").headers[
+        endpoint.ask("SELECT number FROM numbers(2000)", max_result_rows="1000").headers[
             "x-clickhouse-exception-code"
         ]
         == "396"
     )
     assert (
-        door.ask("SELECT sum(length(body)) FROM obs.logs", max_rows_to_read="10").headers[
+        endpoint.ask("SELECT sum(length(body)) FROM obs.logs", max_rows_to_read="10").headers[
             "x-clickhouse-exception-code"
         ]
         == "158"
     )
     assert (
-        door.ask("SELECT groupArray(number) FROM numbers(100000000)", max_memory_usage="1").headers[
-            "x-clickhouse-exception-code"
-        ]
+        endpoint.ask(
+            "SELECT groupArray(number) FROM numbers(100000000)", max_memory_usage="1"
+        ).headers["x-clickhouse-exception-code"]
         == "241"
     )
     assert (
-        door.ask("SELECT 1", max_memory_usage=str(1 << 60)).status == 200
+        endpoint.ask("SELECT 1", max_memory_usage=str(1 << 60)).status == 200
     )  # nobody raises a limit
     assert (
-        door.ask("SELECT repeat('x', 1000000) FROM numbers(200)").headers[
+        endpoint.ask("SELECT repeat('x', 1000000) FROM numbers(200)").headers[
             "x-clickhouse-exception-code"
         ]
         == "396"
     )
 
 
-def test_who_goes_away_is_not_worked_for(world: World, door: Served) -> None:
-    with socket.create_connection(("127.0.0.1", door.port)) as link:
+def test_who_goes_away_is_not_worked_for(world: World, endpoint: Served) -> None:
+    with socket.create_connection(("127.0.0.1", endpoint.port)) as link:
         link.sendall(
             b"POST / HTTP/1.1\r\nHost: x\r\nX-ClickHouse-Key: sxt_viewer\r\nContent-Length: %d\r\n\r\n%s"
             % (len(FOREVER), FOREVER.encode())
         )
         until(lambda: running(world) == 1)
-        assert door.app.queue() == (1, 0)
-    until(lambda: running(world) == 0 and door.app.queue() == (0, 0))
+        assert endpoint.app.queue() == (1, 0)
+    until(lambda: running(world) == 0 and endpoint.app.queue() == (0, 0))
 
 
 def test_one_caller_leaves_room_for_others_and_the_queue_is_bounded(
-    world: World, door: Served, monkeypatch: pytest.MonkeyPatch
+    world: World, endpoint: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     links = []
-    turns = door.app._turns
+    turns = endpoint.app._turns
     monkeypatch.setattr(turns, "_waiting_max", 2)
     text = FOREVER.encode()
 
     def start(token: bytes) -> None:
-        link = socket.create_connection(("127.0.0.1", door.port))
+        link = socket.create_connection(("127.0.0.1", endpoint.port))
         link.sendall(
             b"POST / HTTP/1.1\r\nHost: x\r\nX-ClickHouse-Key: %s\r\nContent-Length: %d\r\n\r\n%s"
             % (token, len(text), text)
@@ -549,45 +557,45 @@ def test_one_caller_leaves_room_for_others_and_the_queue_is_bounded(
     try:
         for _ in range(limits.SQL_OF_ONE_MAX + 2):
             start(b"sxt_viewer")
-        until(lambda: door.app.queue() == (limits.SQL_OF_ONE_MAX, 2))
-        assert door.ask("SELECT 1", token="sxt_other").text == "1\n"
-        full = door.ask("SELECT 1")
+        until(lambda: endpoint.app.queue() == (limits.SQL_OF_ONE_MAX, 2))
+        assert endpoint.ask("SELECT 1", token="sxt_other").text == "1\n"
+        full = endpoint.ask("SELECT 1")
         assert (
             full.status,
             full.headers["x-clickhouse-exception-code"],
             full.headers["retry-after"],
         ) == (503, "202", "1")
         links.pop().close()  # one that waits goes away: its place is free
-        until(lambda: door.app.queue() == (limits.SQL_OF_ONE_MAX, 1))
+        until(lambda: endpoint.app.queue() == (limits.SQL_OF_ONE_MAX, 1))
         links.pop(0).close()  # one that runs goes away: the one that waits has its turn
         until(
             lambda: (
-                door.app.queue() == (limits.SQL_OF_ONE_MAX, 0)
+                endpoint.app.queue() == (limits.SQL_OF_ONE_MAX, 0)
                 and running(world) == limits.SQL_OF_ONE_MAX
             )
         )
     finally:
         for link in links:
             link.close()
-    until(lambda: door.app.queue() == (0, 0))
+    until(lambda: endpoint.app.queue() == (0, 0))
 
 
 def test_whoever_waits_too_long_is_told(
-    world: World, door: Served, monkeypatch: pytest.MonkeyPatch
+    world: World, endpoint: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(door.app._turns, "_wait_s", 0.0)
-    monkeypatch.setattr(door.app._turns, "_of_one", 0)
-    answer = door.ask("SELECT 1")
+    monkeypatch.setattr(endpoint.app._turns, "_wait_s", 0.0)
+    monkeypatch.setattr(endpoint.app._turns, "_of_one", 0)
+    answer = endpoint.ask("SELECT 1")
     assert (answer.status, answer.headers["retry-after"]) == (503, "2")
 
 
-def test_a_slow_reader_does_not_hold_others_up(door: Served) -> None:
-    with socket.create_connection(("127.0.0.1", door.port)) as link:
+def test_a_slow_reader_does_not_hold_others_up(endpoint: Served) -> None:
+    with socket.create_connection(("127.0.0.1", endpoint.port)) as link:
         text = b"SELECT repeat('x', 1000) FROM numbers(50000)"
         link.sendall(
             b"POST / HTTP/1.1\r\nHost: x\r\nX-ClickHouse-Key: sxt_viewer\r\nContent-Length: %d\r\n\r\n%s"
             % (len(text), text)
         )
         assert link.recv(100).startswith(b"HTTP/1.1 200")
-        assert door.ask("SELECT 1").text == "1\n"
-    until(lambda: door.app.queue() == (0, 0))
+        assert endpoint.ask("SELECT 1").text == "1\n"
+    until(lambda: endpoint.app.queue() == (0, 0))

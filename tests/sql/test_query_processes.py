@@ -58,7 +58,7 @@ def other(coordinator: Serving) -> str:
 
 
 def ask(process: Telemetry, token: str, sql: str) -> Answer:
-    return process.post("/", sql.encode(), token=token, door=process.sql)
+    return process.post("/", sql.encode(), token=token, endpoint=process.sql)
 
 
 def log(process: Telemetry, token: str, *messages: str) -> None:
@@ -363,5 +363,5 @@ def test_functions_of_the_store_can_be_called(process: Telemetry, other: str) ->
 
 def test_packed_answers_of_a_confined_process(process: Telemetry, other: str) -> None:
     """If this fails, what packs an answer, or hashes it, cannot be loaded where queries run."""
-    answer = process.post("/?compress=1", b"SELECT 1", token=other, door=process.sql)
+    answer = process.post("/?compress=1", b"SELECT 1", token=other, endpoint=process.sql)
     assert (answer.status, answer.body[16]) == (200, 0x82)

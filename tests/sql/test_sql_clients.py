@@ -12,15 +12,15 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 from sql_endpoint import Served
 
 
-def connect(door: Served, token: str = "sxt_viewer", **more) -> Client:
+def connect(endpoint: Served, token: str = "sxt_viewer", **more) -> Client:
     return clickhouse_connect.get_client(
-        host="127.0.0.1", port=door.port, username="me", password=token, **more
+        host="127.0.0.1", port=endpoint.port, username="me", password=token, **more
     )
 
 
 @pytest.fixture
-def client(door: Served) -> Iterator[Client]:
-    with connect(door) as one:
+def client(endpoint: Served) -> Iterator[Client]:
+    with connect(endpoint) as one:
         yield one
 
 
@@ -97,26 +97,26 @@ def test_errors_have_their_code_and_name(client: Client) -> None:
     assert (late.value.code, late.value.name) == (159, "TIMEOUT_EXCEEDED")
 
 
-def test_tokens_that_do_not_open(door: Served) -> None:
+def test_tokens_that_do_not_open(endpoint: Served) -> None:
     for token, code in (("sxt_expired", 516), ("sxt_ingest", 497)):
         with pytest.raises(DatabaseError) as refused:
-            connect(door, token)
+            connect(endpoint, token)
         assert refused.value.code == code
-    with connect(door, access_token=None, token="sxt_admin") as admin:
+    with connect(endpoint, access_token=None, token="sxt_admin") as admin:
         assert admin.query("SELECT email FROM data.people ORDER BY id").first_row == ("a@x",)
 
 
 @pytest.mark.parametrize("compress", [False, "gzip", "lz4", "zstd"])
-def test_every_compression(door: Served, compress: bool | str) -> None:
-    with connect(door, compress=compress) as client:
+def test_every_compression(endpoint: Served, compress: bool | str) -> None:
+    with connect(endpoint, compress=compress) as client:
         assert (
             len(client.query("SELECT number, toString(number) FROM numbers(20000)").result_rows)
             == 20_000
         )
 
 
-def test_sqlalchemy(door: Served) -> None:
-    engine = sa.create_engine(f"clickhousedb://me:sxt_viewer@127.0.0.1:{door.port}/data")
+def test_sqlalchemy(endpoint: Served) -> None:
+    engine = sa.create_engine(f"clickhousedb://me:sxt_viewer@127.0.0.1:{endpoint.port}/data")
     looking = sa.inspect(engine)
     assert {"data", "obs", "ops", "kpi"} <= set(looking.get_schema_names())
     assert looking.get_table_names("obs") == ["logs", "samples"]
@@ -152,7 +152,7 @@ def test_sqlalchemy(door: Served) -> None:
     engine.dispose()
 
 
-def test_what_a_go_client_reads_when_it_connects(door: Served) -> None:
+def test_what_a_go_client_reads_when_it_connects(endpoint: Served) -> None:
     """It reads its hello in the form of its own revision, and what follows in that of the revision
     that the hello names."""
     from clickhouse_connect.driver.buffer import ResponseBuffer
@@ -172,7 +172,7 @@ def test_what_a_go_client_reads_when_it_connects(door: Served) -> None:
         return NativeTransform.parse_response(ResponseBuffer(Source(data)), context).result_rows
 
     def hello(revision: int) -> bytes:
-        return door.ask(
+        return endpoint.ask(
             "SELECT displayName(), version(), revision(), timezone()",
             default_format="Native",
             client_protocol_version=str(revision),
@@ -187,7 +187,7 @@ def test_what_a_go_client_reads_when_it_connects(door: Served) -> None:
     assert (
         len(hello(54483)) == len(hello(54460)) + 2
     )  # since 54480 a block says which buckets are out of order
-    after = door.ask(
+    after = endpoint.ask(
         "SELECT toLowCardinality('x') AS a, 1 AS b",
         default_format="Native",
         client_protocol_version="54460",

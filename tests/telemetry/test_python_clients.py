@@ -201,15 +201,15 @@ class Gunicorn:
 
 @contextmanager
 def gunicorn(variables: dict[str, str], *flags: str, instrument: bool) -> Iterator[Gunicorn]:
-    with socket.socket() as door:
-        door.bind(("127.0.0.1", 0))
-        door.listen(64)
+    with socket.socket() as endpoint:
+        endpoint.bind(("127.0.0.1", 0))
+        endpoint.listen(64)
         program = [sys.executable, "-m", "gunicorn", "--workers", str(WORKERS), "--bind"]
         process = subprocess.Popen(
             [
                 *([INSTRUMENT] if instrument else []),
                 *program,
-                f"fd://{door.fileno()}",
+                f"fd://{endpoint.fileno()}",
                 "--log-level=error",
                 "--no-control-socket",
                 *flags,
@@ -217,10 +217,10 @@ def gunicorn(variables: dict[str, str], *flags: str, instrument: bool) -> Iterat
             ],
             env=variables,
             cwd=HERE,
-            pass_fds=[door.fileno()],
+            pass_fds=[endpoint.fileno()],
         )
         try:
-            yield Gunicorn(door.getsockname()[1], process)
+            yield Gunicorn(endpoint.getsockname()[1], process)
         finally:
             process.terminate()
             process.wait(30)

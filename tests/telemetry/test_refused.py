@@ -286,7 +286,7 @@ def test_a_token_that_is_no_good(process: Telemetry, coordinator: Serving, kind:
         p.access._core = p.core._replace(clock=late)
     try:
         sent = post_logs(process, text, _log())
-        asked = process.post("/?query=SELECT%201", b"", token=text, door=process.sql)
+        asked = process.post("/?query=SELECT%201", b"", token=text, endpoint=process.sql)
         inside = process.post("/internal/health", b"", token=text, method="GET")
     finally:
         p.access._core = p.core

@@ -219,7 +219,7 @@ def test_a_defect_is_counted(
         sent.append(message)
 
     async def main() -> None:
-        door = IngestEndpoint(
+        endpoint = IngestEndpoint(
             intake,
             Grants("", "secret"),
             clock,
@@ -234,9 +234,9 @@ def test_a_defect_is_counted(
             "query_string": b"asset=service:x&owner=shop",
             "headers": [(b"content-type", b"application/json"), (b"x-sextant-internal", b"secret")],
         }
-        await door(scope, receive, send)
-        assert door._refused == {("shop", "jsonlines", "defect"): 1}
-        door.close()
+        await endpoint(scope, receive, send)
+        assert endpoint._refused == {("shop", "jsonlines", "defect"): 1}
+        endpoint.close()
 
     asyncio.run(main())
     assert sent[0]["status"] == 500

@@ -68,7 +68,7 @@ def test_telemetry_at_the_other_ports(process: Telemetry, token: str) -> None:
     """If this fails, telemetry that is sent to the API or to SQL is refused without a word about
     where it goes, or as if the token were wrong."""
     asked = process.post(
-        "/v1/traces", b"x", token=token, door=process.sql, X_Sextant_Internal=INTERNAL
+        "/v1/traces", b"x", token=token, endpoint=process.sql, X_Sextant_Internal=INTERNAL
     )
     assert (asked.status, port(process.ingest) in asked.json["hint"]) == (404, True)
 
@@ -81,7 +81,7 @@ def test_telemetry_at_the_api(
     """If this fails, an exporter with the wrong port is told that its token is wrong."""
     ports = Ports(ingest=process.ingest)
     with serve(coordinator.platform, ports=ports) as api:
-        answer = process.post(path, b"x", token=token if has_token else "", door=api.url)
+        answer = process.post(path, b"x", token=token if has_token else "", endpoint=api.url)
     assert (answer.status, answer.json["code"]) == (404, "SX-API-019")
     assert port(process.ingest) in answer.json["hint"]
 
@@ -234,8 +234,8 @@ def test_readiness_of_the_api(coordinator: Serving, process: Telemetry) -> None:
     """If this fails, `ready` is said before SQL shows what there is, or not open to a probe."""
     waits = ["sql"]
     with serve(coordinator.platform, readiness=lambda: {"ready": not waits, "waits": waits}) as api:
-        answer = process.post("/readyz", b"", method="GET", door=api.url)
+        answer = process.post("/readyz", b"", method="GET", endpoint=api.url)
         assert (answer.status, answer.json) == (503, {"ready": False, "waits": ["sql"]})
-        assert process.post("/healthz", b"", method="GET", door=api.url).status == 200
+        assert process.post("/healthz", b"", method="GET", endpoint=api.url).status == 200
         waits.clear()
-        assert process.post("/readyz", b"", method="GET", door=api.url).status == 200
+        assert process.post("/readyz", b"", method="GET", endpoint=api.url).status == 200

@@ -92,8 +92,18 @@ class Released(plugin.MadeRelease):
             (wall / asset.name).unlink(missing_ok=True)
 
 
+def row(version):
+    """Return a version as a row of the table `ops.notices`."""
+    return {"letters": version.rows}
+
+
 KIND = plugin.Kind(
-    NAME, authored=Authored, made=plugin.Made, released=Released, facts={"letters": 0}
+    NAME,
+    authored=Authored,
+    made=plugin.Made,
+    released=Released,
+    facts={"letters": 0},
+    table=plugin.Table({"letters": "int"}, row),
 )
 
 

@@ -12,6 +12,7 @@ import toy_kind
 
 from sextant import testing
 from sextant.app import keeping
+from sextant.cli.main import call
 from sextant.engine.bodies import blob_of
 from sextant.kernel import kinds, registry
 from sextant.kernel.errors import Denied, ProjectError, SextantError
@@ -122,14 +123,12 @@ def test_a_kind_that_cannot_read_its_declarations(tmp_path: Path, method: str) -
             "    def roll(self, release):\n        raise OSError('no ink')\n",
         ),
         (
-            "KIND = plugin.Kind(\n    NAME, authored=Authored, made=plugin.Made",
-            "class Bad(plugin.Made):\n    def bodies(self, core):\n        raise OSError('no ink')\n\n"
-            "KIND = plugin.Kind(\n    NAME, authored=Authored, made=Bad",
+            "    made=plugin.Made",
+            "    made=type('Bad', (plugin.Made,), {'bodies': no_ink})",
         ),
         (
-            "KIND = plugin.Kind(\n    NAME, authored=Authored, made=plugin.Made",
-            "class Bad(plugin.Made):\n    def shape(self, asset):\n        raise OSError('no ink')\n\n"
-            "KIND = plugin.Kind(\n    NAME, authored=Authored, made=Bad",
+            "    made=plugin.Made",
+            "    made=type('Bad', (plugin.Made,), {'shape': no_ink})",
         ),
     ],
     ids=["perform", "roll", "bodies", "shape"],
@@ -138,7 +137,8 @@ def test_a_kind_that_raises_stops_nobody_else(tmp_path: Path, old: str, new: str
     """A bug of a package would stop all runs of a company."""
     source = toy_kind.SOURCE.read_text().replace(old, new)
     assert source != toy_kind.SOURCE.read_text()
-    with opened(tmp_path, source) as p:
+    no_ink = "\n\ndef no_ink(*_):\n    raise OSError('no ink')\n\n\ndef row("
+    with opened(tmp_path, source.replace("\n\ndef row(", no_ink)) as p:
         try:
             said = str(run(p, assets=("dataset:orders",)))
         except SextantError as error:
@@ -152,7 +152,7 @@ def test_a_kind_that_raises_stops_nobody_else(tmp_path: Path, old: str, new: str
 
 def test_a_part_that_a_kind_does_not_have(tmp_path: Path) -> None:
     """An error would speak of None instead of the kind."""
-    source = re.sub(r", made=plugin\.Made", "", toy_kind.SOURCE.read_text())
+    source = toy_kind.SOURCE.read_text().replace("    made=plugin.Made,\n", "")
     with (
         pytest.raises(ProjectError, match="assets of the kind `notice` cannot be made"),
         opened(tmp_path, source) as p,
@@ -199,3 +199,52 @@ def test_rules_ask_for_the_facts_of_a_kind(tmp_path: Path) -> None:
             testing.platform({"ops.py": OPS + misspelt}),
         ):
             pass
+
+
+COMMAND = """
+
+import click
+
+
+@click.command(short_help="Say what hangs on the wall.")
+def notices():
+    print(Path("wall", "counted").read_text())
+
+
+def rows(before=rows):
+    return [*before(), ("command.notices", "notices:notices")]
+"""
+
+
+def test_a_kind_brings_a_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If this fails, each kind with a command of its own needs an edit in the table of commands."""
+    with opened(tmp_path, toy_kind.SOURCE.read_text() + COMMAND) as p:
+        run(p)
+        monkeypatch.chdir(p.core.project.root)
+        assert call(["notices"]) == 0
+        assert capsys.readouterr().out == "2 orders\n"
+        assert call(["--help"]) == 0
+        assert re.search(r"notices +Say what hangs on the wall\.", capsys.readouterr().out)
+        assert call(["notice"]) == 2
+        assert "did you mean notices?" in capsys.readouterr().err
+
+
+def test_a_command_that_is_none_or_broken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One wrong row must not take the help of all other commands."""
+    broken = COMMAND.replace("notices:notices", "notices:KIND").replace(
+        "before(), ",
+        'before(), ("command.gone", "notices:gone"), ("command.run", "notices:KIND"), ',
+    )
+    with opened(tmp_path, toy_kind.SOURCE.read_text() + broken):
+        assert call(["notices"]) == 2
+        assert "is no command" in capsys.readouterr().err
+        assert call(["gone"]) == 2
+        assert "cannot be loaded" in capsys.readouterr().err
+        assert call(["--help"]) == 0
+        out = capsys.readouterr().out
+        assert "cannot be loaded" in out
+        assert out.count("\n  run ") == 1, "ours stands, whatever a package brings"

@@ -16,7 +16,7 @@ MIB = 1 << 20
 
 
 def unpack(body: bytes, encoding: str) -> bytes:
-    """Unpack as the door does: what does not end on the loop goes on in a thread."""
+    """Unpack as the endpoint does: what does not end on the loop goes on in a thread."""
     packed = unpacker(body, encoding)
     assert packed is not None
     early = packed.on_loop()

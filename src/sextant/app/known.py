@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from sextant.kernel.nouns import kind_of
 from sextant.project.config import find_config, read_config
 from sextant.stores.state.sqlite import SqliteReader, glance
 
@@ -15,10 +16,11 @@ _FAR = 1 << 62
 _NEWEST = 50  # of lists without an end
 
 
-def names(kind: str, start: Path | None, *, asset: str = "") -> dict[str, str]:
+def names(kind: str, start: Path | None, *, asset: str = "", of: str = "") -> dict[str, str]:
     """Return name -> a word about it.
 
-    kind   assets, kpis, environments, runs, releases; versions, of `asset`
+    kind   assets, environments, runs, releases; versions, of `asset`
+    of     only assets of this kind, by their names alone
     start  a folder of the project; None = the working directory
     Raises whatever opening meets: a caller that only offers names offers none then
     """
@@ -53,8 +55,8 @@ def names(kind: str, start: Path | None, *, asset: str = "") -> dict[str, str]:
                 for one in found[:1]
                 for row in state.read("versions_page", (one, _FAR, _FAR, "", _NEWEST))
             }
-        if kind == "kpis":
-            return {_name(one): "" for one in ids if one.startswith("kpi:")}
+        if of:
+            return {_name(one): "" for one in ids if kind_of(one) == of}
         short = [_name(one) for one in ids]
         return {
             (name if short.count(name) == 1 else one): one

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from click.shell_completion import CompletionItem
 
 
@@ -55,8 +57,11 @@ def selections(context: click.Context, _: click.Parameter, begun: str) -> "list[
     return [CompletionItem(head + one.value, help=one.help) for one in offered]
 
 
-def kpis(context: click.Context, _: click.Parameter, begun: str) -> "list[CompletionItem]":
-    return _offer("kpis", context, begun)
+def assets_of(
+    kind: str,
+) -> "Callable[[click.Context, click.Parameter, str], list[CompletionItem]]":
+    """Return what offers assets of a kind, by their names alone."""
+    return lambda context, _, begun: _offer("assets", context, begun, of=kind)
 
 
 def environments(context: click.Context, _: click.Parameter, begun: str) -> "list[CompletionItem]":
@@ -75,7 +80,9 @@ def versions(context: click.Context, _: click.Parameter, begun: str) -> "list[Co
     return _offer("versions", context, begun)
 
 
-def _offer(kind: str, context: click.Context, begun: str) -> "list[CompletionItem]":
+def _offer(
+    kind: str, context: click.Context, begun: str, *, of: str = ""
+) -> "list[CompletionItem]":
     """Return the names of a kind that begin so; none at a server, and none when anything goes
     wrong."""
     from click.shell_completion import CompletionItem
@@ -89,7 +96,7 @@ def _offer(kind: str, context: click.Context, begun: str) -> "list[CompletionIte
         folder = root.get("project")
         # in front of an option that waits for its value, arguments are not parsed yet
         asset = str(context.params.get("asset") or next(iter(context.args), ""))
-        found = names(kind, Path(folder) if folder else None, asset=asset)
+        found = names(kind, Path(folder) if folder else None, asset=asset, of=of)
     except Exception:  # a shell is no place for errors
         return []
     return [

@@ -12,24 +12,28 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from sextant.cli.output import line, mark, nobody_reads, put, say, stop_writing
-from sextant.cli.table import COMMANDS, GROUPS
-from sextant.kernel.errors import Bug, SextantError, WorldError
+from sextant.cli.table import COMMANDS, groups, has
+from sextant.kernel import registry
+from sextant.kernel.errors import Bug, ProjectError, SextantError, WorldError
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 _WIDEST = max(map(len, COMMANDS))
+_HELP_LETTERS = 80  # of a command of a kind, in the list
 
 
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return [name for names in GROUPS.values() for name in names]
+        return [name for names in groups().values() for name in names]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in COMMANDS:
+        if not has(cmd_name):
             return None
+        if cmd_name not in COMMANDS:
+            return _of_kind(cmd_name)
         import importlib
 
         module, _, name = COMMANDS[cmd_name][0].partition(":")
@@ -37,16 +41,16 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        for title, names in GROUPS.items():
+        for title, names in groups().items():
             with formatter.section(title):
-                formatter.write_dl([(f"{name:{_WIDEST}}", COMMANDS[name][1]) for name in names])
+                formatter.write_dl([(f"{name:{_WIDEST}}", about(name)) for name in names])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
-        """Offer commands without importing them, and the options in front of them."""
+        """Offer commands, and the options in front of them; only those of kinds are imported."""
         from click.shell_completion import CompletionItem
 
         return [
-            CompletionItem(name, help=COMMANDS[name][1])
+            CompletionItem(name, help=about(name))
             for name in self.list_commands(ctx)
             if name.startswith(incomplete)
         ] + click.Command.shell_complete(self, ctx, incomplete)
@@ -69,16 +73,38 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        known = not args or args[0] in COMMANDS or args[0].startswith("-")
+        known = not args or args[0].startswith("-") or has(args[0])
         if not known and not ctx.resilient_parsing:
             import difflib
 
-            near = difflib.get_close_matches(args[0], COMMANDS, n=2)
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=2)
             ctx.fail(
                 f"there is no command `{args[0]}`"
                 + (f"; did you mean {' or '.join(near)}?" if near else "")
             )
         return super().resolve_command(ctx, args)
+
+
+def about(name: str) -> str:
+    """Return a command's one line of help, or why it cannot be loaded."""
+    if name in COMMANDS:
+        return COMMANDS[name][1]
+    try:
+        return _of_kind(name).get_short_help_str(_HELP_LETTERS)
+    except ProjectError as error:  # of another package: the others are shown
+        return error.message
+
+
+def _of_kind(name: str) -> click.Command:
+    """Return the command that a kind brings. ProjectError for what is none."""
+    found = registry.load(f"command.{name}")
+    if not isinstance(found, click.Command):
+        raise ProjectError(
+            "SX-REG-013",
+            f"what stands behind `command.{name}` is no command",
+            hint="`@click.command()` above a function",
+        )
+    return found
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,9 +1,14 @@
 """Every command, by name: where its code is and its one line of help; and the groups in which
-`--help` shows them. Read by the lazy group; nothing is imported here."""
+`--help` shows them. Read by the lazy group; nothing of a command is imported here.
+
+Commands that a kind of asset brings are rows of the registry, `command.NAME`.
+"""
+
+from sextant.kernel import registry
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "Make and publish": ("init", "plan", "run", "backfill", "check", "push", "report"),
-    "Look at data and numbers": ("show", "kpi", "query", "export", "versions", "diff", "graph"),
+    "Look at data and numbers": ("show", "query", "export", "versions", "diff", "graph"),
     "See how it stands, and why": (
         ("status", "why", "runs", "logs", "signals", "incidents", "traces", "metrics")
     ),
@@ -40,7 +45,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "approve": ("sextant.cli.change:approve", "Approve (or deny) a release that waits."),
     "env": ("sextant.cli.change:env", "List, create, compare and drop environments."),
-    "kpi": ("sextant.cli.look:kpi", "Show a business number, by any of its dimensions."),
     "why": (
         "sextant.cli.look:why",
         "Say why an asset, run, release or signal is as it is, and how to undo it.",
@@ -79,3 +83,15 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Look for what is wrong with this project and machine.",
     ),
 }
+_OF_KINDS = "Ask about one kind of asset"
+
+
+def groups() -> dict[str, tuple[str, ...]]:
+    """Return the groups of `--help` with the names of their commands, those of kinds too."""
+    names = (id_.removeprefix("command.") for id_ in registry.names("command"))
+    return {**GROUPS, _OF_KINDS: tuple(name for name in names if name not in COMMANDS)}
+
+
+def has(name: str) -> bool:
+    """Say whether there is a command of a name."""
+    return name in COMMANDS or registry.has(f"command.{name}")

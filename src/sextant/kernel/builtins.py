@@ -12,6 +12,7 @@ ROWS: tuple[tuple[str, str], ...] = (
     ("check.dataops.schema", "sextant.kinds.dataset.checks.whole:schema"),
     ("check.dataops.sql", "sextant.kinds.dataset.checks.whole:sql"),
     ("check.dataops.unique", "sextant.kinds.dataset.checks.rows:unique"),
+    ("command.kpi", "sextant.kinds.kpi.command:kpi"),
     ("kind.board", "sextant.kinds.board:KIND"),
     ("kind.dataset", "sextant.kinds.dataset:KIND"),
     ("kind.kpi", "sextant.kinds.kpi:KIND"),

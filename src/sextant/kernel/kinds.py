@@ -167,6 +167,18 @@ class NothingShown:
         return None
 
 
+class Table(NamedTuple):
+    """What SQL shows of a kind's versions: the table `ops.NAMEs` (`ops.kpis`), one row for each
+    version, beside `asset`, `version` and `created_at`.
+
+    columns  name -> text, int, float, time (nanoseconds since 1970) or list (of texts)
+    row      returns a version's values by column; a column that it leaves out is empty
+    """
+
+    columns: Mapping[str, str]
+    row: Callable[[Version], Mapping[str, Any]]
+
+
 class Kind(NamedTuple):
     """A kind of asset. Each part is made when it is first asked for; None = the kind has none.
 
@@ -176,6 +188,7 @@ class Kind(NamedTuple):
     shown     what people see of its assets: `Shown`, made of a project's core and `Sees`
     facts     what rules may ask for as `context.NAME` when a version is released or undone: name ->
               the value where nothing is known
+    table     what SQL shows of its versions
     """
 
     name: str
@@ -184,6 +197,7 @@ class Kind(NamedTuple):
     released: Callable[[Any], Released] | None = None
     shown: Callable[[Any, Sees], Shown] | None = None
     facts: Mapping[str, Fact] = {}
+    table: Table | None = None
 
 
 @functools.cache
@@ -280,6 +294,9 @@ def _guarded(kind: Kind) -> Kind:
         for name, make in zip(kind._fields[1:], kind[1:], strict=True)
         if callable(make)
     }
+    if kind.table is not None:
+        row = functools.partial(_call, kind.name, "row", kind.table.row)
+        parts["table"] = kind.table._replace(row=row)
     return kind._replace(**parts)
 
 

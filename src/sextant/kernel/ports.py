@@ -318,8 +318,8 @@ class Telemetry(Protocol):
         limits: QueryLimits | None = None,
         settings: Mapping[str, str] | None = None,
     ) -> bytes:
-        """Answer a question of a stranger, over a connection that cannot write. The caller has had
-        the text and the settings judged first."""
+        """Answer a question that is not ours, over a connection that cannot write. The caller has
+        had the text and the settings judged first."""
         ...
 
     def close(self) -> None: ...

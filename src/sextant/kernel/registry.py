@@ -47,6 +47,13 @@ def names(namespace: str) -> list[str]:
     return sorted(name for name in _ROWS if name.startswith(namespace + "."))
 
 
+def has(name: str) -> bool:
+    """Say whether an id is registered; plug-ins are asked when it is not known."""
+    if name not in _ROWS:
+        _scan_plugins()
+    return name in _ROWS
+
+
 def is_own(name: str) -> bool:
     """Say whether an id stands for something that ships with Sextant."""
     return _ROWS.get(name, "").startswith("sextant.")
@@ -60,16 +67,14 @@ def targets(namespace: str) -> list[str]:
 def load(name: str) -> Any:
     """Import and return what stands behind an id. NotFound lists the neighbours; ProjectError for
     a plug-in that does not have what it says."""
-    if name not in _ROWS:
-        _scan_plugins()
-    target = _ROWS.get(name)
-    if target is None:
+    if not has(name):
         near = difflib.get_close_matches(name, _ROWS, n=3) or names(name.rsplit(".", 1)[0])[:5]
         raise NotFound(
             "SX-REG-002",
             f"nothing is registered as `{name}`",
             hint=f"did you mean {', '.join(near) or 'another name'}?",
         )
+    target = _ROWS[name]
     module, _, attribute = target.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)

@@ -1,8 +1,10 @@
 """KPIs: business numbers. A version is a definition; its values are a dataset."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from sextant.kernel.kinds import Instant, Kind, Sees, Shown
+from sextant.kernel.kinds import Instant, Kind, Sees, Shown, Table
+from sextant.kernel.nouns import Version
 from sextant.kinds.kpi.spec import KIND as NAME
 
 
@@ -18,4 +20,39 @@ def _shown(core: Any, see: Sees) -> Shown:
     return ShownKpis(core, see)
 
 
-KIND = Kind(NAME, authored=_authored, released=lambda _core: Instant(), shown=_shown)
+def _row(version: Version) -> Mapping[str, Any]:
+    """Return a definition as a row of `ops.kpis`."""
+    import msgspec
+
+    from sextant.kinds.kpi.spec import Measure, goal_text
+
+    measure = msgspec.json.decode(version.spec, type=Measure)
+    return {
+        "measure": measure.sql,
+        "of": measure.of,
+        "where": measure.where,
+        "grain": measure.grain,
+        "by": measure.by,
+        "unit": measure.unit,
+        "goal": goal_text(measure.goal) if measure.goal else "",
+    }
+
+
+KIND = Kind(
+    NAME,
+    authored=_authored,
+    released=lambda _core: Instant(),
+    shown=_shown,
+    table=Table(
+        {
+            "measure": "text",
+            "of": "text",
+            "where": "text",
+            "grain": "text",
+            "by": "list",
+            "unit": "text",
+            "goal": "text",
+        },
+        _row,
+    ),
+)

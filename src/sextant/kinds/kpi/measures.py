@@ -491,7 +491,7 @@ def _condition(sql: str) -> Any:
 
 def _asked(where: str, measure: Measure) -> str:
     """Return a condition that somebody asks with, over `bucket` and the measure's dimensions,
-    written anew from what was understood: no text of a stranger reaches the database, and nothing
+    written anew from what was understood: no text of a caller reaches the database, and nothing
     that computes more than a comparison. UsageError."""
     from sqlglot import exp
 

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from sextant.formats.values import text
 from sextant.kernel.nouns import Asset, Noun
 from sextant.kinds.dataset.spec import KIND as ROWS
 
@@ -42,6 +43,12 @@ class Measure(Noun, frozen=True, kw_only=True):
 def measure_spec(asset: Asset) -> Measure:
     """Return the metric definition of a KPI."""
     return asset.spec_as(Measure)
+
+
+def goal_text(goal: Goal) -> str:
+    """Return a goal as people write it."""
+    bound = text(goal.value).removesuffix(".0")
+    return f"{goal.op} {bound}" + (f" over {goal.over}" if goal.over else "")
 
 
 def values_name(name: str) -> str:

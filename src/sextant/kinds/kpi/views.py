@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from sextant.core import Core
-from sextant.formats.values import plain, text
+from sextant.formats.values import plain
 from sextant.kernel.answers import KpiSeen
 from sextant.kernel.errors import Denied, NotFound, UsageError
 from sextant.kernel.kinds import NothingShown, Sees
@@ -18,7 +18,7 @@ from sextant.kernel.nouns import Asset, FileSet, InputRef, Version, spec_of
 from sextant.kernel.pages import FAR
 from sextant.kinds.dataset.spec import Rows, table_spec
 from sextant.kinds.dataset.views import masked
-from sextant.kinds.kpi.spec import KIND, Goal, Measure, measure_spec, values_id
+from sextant.kinds.kpi.spec import KIND, Goal, Measure, goal_text, measure_spec, values_id
 from sextant.release.as_of import version_as_of
 
 
@@ -120,7 +120,7 @@ def kpi(
         "over_time": measure.over_time,
         "by": list(by),
         "grain": grain,
-        "goal": _said(shown.goal) if shown.goal else "",
+        "goal": goal_text(shown.goal) if shown.goal else "",
         "goal_value": goal[0] if goal else None,
         "goal_met": goal[1] if goal else None,
         "rows": rows,
@@ -308,11 +308,6 @@ def _values_of(core: Core, asset: Asset, definition: str) -> Version | None:
             version = msgspec.json.decode(doc, type=Version)
             return msgspec.structs.replace(version, locator=locator)
     return None
-
-
-def _said(goal: Goal) -> str:
-    bound = text(goal.value).removesuffix(".0")
-    return f"{goal.op} {bound}" + (f" over {goal.over}" if goal.over else "")
 
 
 def _measure(version: Version | None) -> Any:

@@ -19,7 +19,7 @@ import msgspec
 from sextant.kernel.clock import NS
 from sextant.kernel.errors import Damaged, UserError
 from sextant.kernel.lengths import length_s
-from sextant.kernel.nouns import Asset, Incident, Release, Signal
+from sextant.kernel.nouns import Asset, Incident, Release, Signal, kind_of
 from sextant.ledger.erase import PayloadErased
 from sextant.ledger.log import Entry, entries
 from sextant.ledger.projections import (
@@ -29,13 +29,14 @@ from sextant.ledger.projections import (
     RunChanged,
     VersionCreated,
 )
-from sextant.server.feed.ops import TABLES, Row, lines
+from sextant.server.feed.ops import Row, kinds_shown, lines, row_of_kind, tables
 from sextant.server.feed.telemetry_client import TelemetryClient
 
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
 
 _PAGE = 2_000
+_FAR = 1 << 62
 _MOVES_POINTERS = ("release.", "version.", "env.", "project.", "asset.")
 _LOG_BYTES_MAX = 256 << 10  # of one step's output; the whole of it stays in the run's log
 
@@ -85,6 +86,7 @@ class Feed:
                 if found and self._client.query("SELECT 1 AS one FROM fed.events LIMIT 1")
                 else 0
             )
+            self._fill()
         moved = not self._shown
         while True:
             page = entries(self._p.core.state.read, "events_after", (self._position, _PAGE))
@@ -97,10 +99,30 @@ class Feed:
         if moved:
             self.show()
 
+    def _fill(self) -> None:
+        """Fill tables of kinds that are new to what telemetry has already."""
+        if not self._position:
+            return
+        read = self._p.core.state.read
+        ids = [id_ for id_, *_ in read("assets")]
+        for kind, name in kinds_shown().items():
+            if self._client.query(f"SELECT 1 AS one FROM fed.{name} LIMIT 1"):
+                continue
+            for id_ in (one for one in ids if kind_of(one) == kind):
+                rows: Rows = {one: [] for one in tables()}
+                for digest, *_ in read("versions", (id_, _FAR, _FAR)):
+                    about = (f"{id_}@{digest}", "version.created", 1)
+                    for entry in entries(read, "events_of_both", about):
+                        if not entry.is_erased:
+                            self._understood(entry, rows, [])
+                if rows[name]:
+                    token = f"ops-{name}-filled-{id_}-{len(rows[name])}"
+                    self._client.insert(f"fed.{name}", lines(tables()[name], rows[name]), token)
+
     def show(self) -> None:
         """Tell telemetry which tables are live, if it does not know."""
-        env, tables, kpis, guarded = self._tables()
-        body = msgspec.json.encode({"env": env, "tables": tables, "kpis": kpis, "guarded": guarded})
+        env, shown, kpis, guarded = self._tables()
+        body = msgspec.json.encode({"env": env, "tables": shown, "kpis": kpis, "guarded": guarded})
         digest = hashlib.sha256(body).hexdigest()
         if digest != self._shown:
             self._client.send("POST", "/internal/tables", body)
@@ -108,7 +130,7 @@ class Feed:
 
     def _feed(self, found: Sequence[Entry]) -> bool:
         """Send some entries; say whether they may have moved what is live."""
-        out: Rows = {name: [] for name in TABLES}
+        out: Rows = {name: [] for name in tables()}
         finished: list[RunChanged] = []
         moved = False
         for entry in found:
@@ -116,38 +138,40 @@ class Feed:
             out["events"].append(_event_row(entry, fed=seal.seq))
             moved = moved or seal.type.startswith(_MOVES_POINTERS)
             if not entry.is_erased:
-                try:
-                    self._follow(entry, out, finished)
-                except (
-                    msgspec.ValidationError,
-                    msgspec.DecodeError,
-                    UserError,
-                ) as error:  # of a newer or older Sextant: the entry is shown, what follows is not
-                    print(
-                        f"feed: entry {seal.seq} ({seal.type}) is not understood: {error}",
-                        file=sys.stderr,
-                        flush=True,
-                    )
+                self._understood(entry, out, finished)
         for run in finished:
             self._follow_run(run, out)
         first, last = found[0].envelope.seq, found[-1].envelope.seq
-        for name in TABLES:  # the entries last: their number says how far everything has come
+        for name in tables():  # the entries last: their number says how far everything has come
             if out[name]:
                 self._client.insert(
-                    f"fed.{name}", lines(TABLES[name], out[name]), f"ops-{name}-{first}-{last}"
+                    f"fed.{name}", lines(tables()[name], out[name]), f"ops-{name}-{first}-{last}"
                 )
         for gone in self._erased:
-            for name in TABLES:
+            for name in tables():
                 self._client.run(
                     f"ALTER TABLE fed.{name} DELETE WHERE seq = {gone}"
                 )  # a row of a view that follows from it goes too
             for entry in entries(self._p.core.state.read, "event_by_seq", (gone,)):
                 row = _event_row(entry, fed=last)
                 self._client.insert(
-                    "fed.events", lines(TABLES["events"], [row]), f"ops-erased-{gone}"
+                    "fed.events", lines(tables()["events"], [row]), f"ops-erased-{gone}"
                 )
         self._erased.clear()
         return moved
+
+    def _understood(self, entry: Entry, out: Rows, finished: list[RunChanged]) -> None:
+        """Append the rows that an entry means; of one of a newer or older Sextant, or that its kind
+        does not understand, the entry is shown, and what follows is not."""
+        try:
+            self._follow(entry, out, finished)
+        except (msgspec.ValidationError, msgspec.DecodeError, UserError) as error:
+            seal = entry.envelope
+            print(
+                f"feed: entry {seal.seq} ({seal.type}) is not understood: {error}",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def _follow(self, entry: Entry, out: Rows, finished: list[RunChanged]) -> None:
         """Append the rows that an entry means."""
@@ -170,6 +194,9 @@ class Feed:
                     seq=seq,
                 )
             )
+            found = row_of_kind(version, seq)
+            if found:
+                out[found[0]].append(found[1])
         elif kind.startswith("release.") and kind != "release.reported":
             release = entry.read(Release)
             env, moved = (
@@ -331,7 +358,7 @@ class Feed:
 
 def _row(table: str, noun: Any, **more: Any) -> Row:
     """Return a row of a table: what the noun has under the names of its columns, and `more`."""
-    return {name: getattr(noun, name) for name, _ in TABLES[table] if hasattr(noun, name)} | more
+    return {name: getattr(noun, name) for name, _ in tables()[table] if hasattr(noun, name)} | more
 
 
 def _event_row(entry: Entry, *, fed: int) -> Row:

@@ -1,13 +1,17 @@
 """The tables of `ops`: decisions and facts of the ledger as SQL sees them. The coordinator feeds
 them, the telemetry process holds them."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from sextant.kernel.clock import NS
+from sextant.kernel.errors import BadData
+from sextant.kernel.kinds import kinds
+from sextant.kernel.nouns import Version, kind_of
 
 Fields = tuple[tuple[str, str], ...]
 _TEXT, _INT, _FLOAT, _TIME, _LIST = "text", "int", "float", "time", "list"
@@ -142,6 +146,45 @@ TABLES: dict[str, Fields] = {
     ),
 }
 Row = dict[str, Any]
+_VERSION: Fields = (("asset", _TEXT), ("version", _TEXT))  # in front of what a kind shows
+_MADE: Fields = (("created_at", _TIME), ("seq", _INT))
+_TYPES: Mapping[str, Any] = {_TEXT: str, _INT: int, _FLOAT: float, _TIME: int, _LIST: list[str]}
+
+
+@functools.cache
+def tables() -> Mapping[str, Fields]:
+    """Return the columns of each table, those of kinds too."""
+    return {**{name: fields for name, _, fields in _of_kinds()}, **TABLES}
+
+
+def kinds_shown() -> Mapping[str, str]:
+    """Return kind -> the table of its versions, for those that have one."""
+    return {kind: name for name, kind, _ in _of_kinds() if name not in TABLES}
+
+
+def _of_kinds() -> Iterator[tuple[str, str, Fields]]:
+    for name, kind in kinds().items():
+        if kind.table is not None:
+            own = tuple(kind.table.columns.items())
+            yield f"{name}s", name, (*_VERSION, *own, *_MADE)
+
+
+def row_of_kind(version: Version, seq: int) -> tuple[str, Row] | None:
+    """Return the table of a version's kind and its row there; None where the kind has none. Raises
+    BadData, or msgspec.ValidationError for a value that is not of its column's type."""
+    kind = kind_of(version.asset)
+    if kind not in kinds_shown():
+        return None
+    table = kinds()[kind].table
+    assert table is not None
+    said = table.row(version)
+    if unknown := said.keys() - table.columns.keys():
+        raise BadData("SX-SQL-044", f"`{min(unknown)}` is no column of the kind `{kind}`")
+    own = {
+        name: msgspec.convert(value, _TYPES[table.columns[name]]) for name, value in said.items()
+    }
+    about = {"asset": version.asset, "version": version.digest, "created_at": version.created_at}
+    return kinds_shown()[kind], {**own, **about, "seq": seq}
 
 
 def lines(fields: Fields, rows: Sequence[Row]) -> bytes:
@@ -180,9 +223,10 @@ def ddl() -> list[str]:
         "edges": "source, target, kind, valid_from",
         "events": "seq",
     }
+    keyed |= dict.fromkeys(kinds_shown().values(), "asset, version")
     newest = {"events": "fed", "checks": "seq"}
     out = ["CREATE DATABASE IF NOT EXISTS fed", "CREATE DATABASE IF NOT EXISTS ops"]
-    for name, fields in TABLES.items():
+    for name, fields in tables().items():
         columns = ", ".join(f"`{column}` {types[kind]}" for column, kind in fields)
         settings = (
             "non_replicated_deduplication_window = 2000, fsync_after_insert = 1, "
@@ -193,10 +237,15 @@ def ddl() -> list[str]:
             f"ReplacingMergeTree({newest.get(name, 'seq')}) ORDER BY "
             f"({keyed.get(name, 'id')}) SETTINGS {settings}"
         )
+        if name in kinds_shown().values():  # a kind may show more than it did
+            out += [
+                f"ALTER TABLE fed.{name} ADD COLUMN IF NOT EXISTS `{column}` {types[kind]}"
+                for column, kind in fields
+            ]
         shown = ", ".join(
             f"`{column}`"
             for column, _ in fields
             if column != "fed" and not (column == "seq" and name == "steps")
         )
-        out.append(f"CREATE VIEW IF NOT EXISTS ops.{name} AS SELECT {shown} FROM fed.{name} FINAL")
+        out.append(f"CREATE OR REPLACE VIEW ops.{name} AS SELECT {shown} FROM fed.{name} FINAL")
     return out

@@ -162,7 +162,7 @@ class Guard:
 
     def _ask(self, question: str, params: Mapping[str, str], shown: str) -> str:
         """Ask the parser. What it says about our question is turned into what it says about the
-        stranger's."""
+        caller's."""
         try:
             return self._store.ask(question, form="TSVRaw", params=params).decode()
         except UnicodeDecodeError:  # '\xff' is written without its escape

@@ -2,7 +2,7 @@
 
 Opened by the telemetry process only: chDB allows one path per process and one process per path, and
 a process that has used it must not fork. A connection runs one statement at a time, so there is one
-for writing, a few for questions of ours, and for strangers' questions some that are read-only (a
+for writing, a few for questions of ours, and for those of others some that are read-only (a
 connection's `readonly=1` cannot be lifted again, not even by the question's own SETTINGS).
 """
 

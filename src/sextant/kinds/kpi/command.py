@@ -1,0 +1,144 @@
+"""The command `kpi`."""
+
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sextant.cli import complete
+from sextant.cli.output import (
+    emit,
+    line,
+    mark,
+    options,
+    platform,
+    state,
+    table,
+    values_table,
+    wide,
+)
+from sextant.formats.values import text as text_of
+from sextant.kernel.errors import NotFound, UsageError
+from sextant.kinds.kpi.spec import KIND
+
+if TYPE_CHECKING:
+    from sextant.app.operations import Platform
+    from sextant.kernel.answers import KpiSeen
+
+
+@click.command(short_help="Show a business number, by any of its dimensions.")
+@click.argument(
+    "name",
+    required=False,
+    default="",
+    help="Of the KPI (default: all of them).",
+    shell_complete=complete.assets_of(KIND),
+)
+@click.option(
+    "--by", multiple=True, metavar="DIM", help="Break down by this dimension; may be given again."
+)
+@click.option(
+    "--grain",
+    default="",
+    metavar="5m|15m|1h|1d|1w|1mo|1q|1y",
+    help="One value for each such length of time: the grain that the KPI is kept by, or coarser.",
+)
+@click.option("--where", default="", metavar="SQL", help="Only rows for which this holds.")
+@click.option("--as-of", default="", metavar="VERSION|TIME", help="As it was then.")
+@wide
+@options
+def kpi(
+    name: str,
+    by: tuple[str, ...],
+    grain: str,
+    where: str,
+    as_of: str,
+    env: str | None,
+    as_json: bool,
+) -> None:
+    """Show a business number; ratios are computed from their parts, never averaged. Without NAME,
+    all of them."""
+    dimensions = [part.strip() for text in by for part in text.split(",") if part.strip()]
+    if not name and (dimensions or grain or where):
+        raise UsageError(
+            "SX-CLI-046",
+            "--by, --grain and --where are asked of one KPI",
+            hint="`sextant kpi` lists them",
+        )
+    with platform() as p:
+        if not name:
+            seen = _all_kpis(p, as_of, env or "")
+            emit(
+                [one for one in seen.values() if one],
+                json=as_json,
+                text=lambda: _kpi_lines(seen),
+            )
+            return
+        found = p.kpi(name, by=dimensions, grain=grain, where=where, as_of=as_of, env=env or "")
+
+        def lines() -> list[str]:
+            head = list(found["rows"][0]) if found["rows"] else ["value"]
+            named = [
+                f"value ({found['unit']})" if c == "value" and found["unit"] else c for c in head
+            ]
+            rows = [
+                [_formatted(row[c], found["format"]) if c == "value" else row[c] for c in head]
+                for row in found["rows"]
+            ]
+            return [_goal_line(found), *values_table(named, rows)]
+
+        emit(found, json=as_json, text=lines)
+
+
+def _all_kpis(p: "Platform", as_of: str, env: str) -> "dict[str, KpiSeen | None]":
+    """Return every KPI over all its time; None for one that is not live."""
+    found: dict[str, KpiSeen | None] = {}
+    for one in p.graph()["assets"]:
+        if one["kind"] == KIND and one["mode"] == "managed":
+            try:
+                found[one["id"]] = p.kpi(one["id"], as_of=as_of, env=env)
+            except NotFound:
+                found[one["id"]] = None
+    return found
+
+
+def _kpi_lines(seen: "dict[str, KpiSeen | None]") -> list[str]:
+    rows: list[tuple[str, ...]] = []
+    for name, one in seen.items():
+        if one is None:
+            rows.append((name, "", "", "", mark("not live yet", "dim")))
+            continue
+        value = one["rows"][0]["value"] if one["rows"] else None
+        goal = _goal_parts(one)
+        shown = text_of(_formatted(value, one["format"]))
+        rows.append((name, shown, one["unit"], one["goal"], line(*goal[1:])))
+    return table((KIND, "value", "unit", "goal", ""), rows)
+
+
+def _goal_line(found: "KpiSeen") -> str:
+    """Return the head of a business number: its goal, met or missed, beside the value that says
+    so."""
+    return line(f"{found['kpi']}", *_goal_parts(found))
+
+
+def _goal_parts(found: "KpiSeen") -> list[str]:
+    if not found["goal"]:
+        return []
+    value = text_of(_formatted(found["goal_value"], found["format"]))
+    unit = f" {found['unit']}" if found["unit"] else ""
+    met = {True: "met", False: "MISSED", None: "no value"}[found["goal_met"]]
+    return [
+        f"  goal {found['goal']}: ",
+        state(met),
+        f" ({value}{unit})" if found["goal_met"] is not None else "",
+    ]
+
+
+def _formatted(value: Any, spec: str) -> Any:
+    """Return a number as its KPI is read; without a format, and for what is no number, as it is."""
+    if not spec or value is None:
+        return value
+    try:
+        return format(Decimal(value) if isinstance(value, str) else value, spec)
+    except (ValueError, TypeError, InvalidOperation):
+        return value
