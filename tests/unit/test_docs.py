@@ -123,7 +123,7 @@ def test_every_page_of_a_folder_is_listed() -> None:
 def test_the_grains_of_the_command_are_those_of_kpis() -> None:
     """If this fails, `sextant kpi --help` hides a grain, or offers one that is refused."""
     from sextant.kinds.kpi.measures import NESTS
-    from sextant.cli.look import kpi
+    from sextant.kinds.kpi.command import kpi
 
     option = next(option for option in kpi.params if option.name == "grain")
     assert str(option.metavar).split("|") == [grain for grain in NESTS if grain]

@@ -15,7 +15,7 @@ ROWS: tuple[tuple[str, str], ...] = (
     ("command.kpi", "sextant.kinds.kpi.command:kpi"),
     ("kind.board", "sextant.kinds.board:KIND"),
     ("kind.dataset", "sextant.kinds.dataset:KIND"),
-    ("kind.kpi", "sextant.kinds.kpi:KIND"),
+    ("kind.kpi", "sextant.kinds.kpi.kind:KIND"),
     ("reconcile.kpi", "sextant.kinds.kpi.measures:reconcile"),
     ("perform.dataset", "sextant.kinds.dataset.worker:perform"),
     ("project.open", "sextant.app.opening:open_project"),

@@ -1,6 +1,5 @@
-"""The command `kpi`."""
+"""The command `kpi`. It is imported to show the help of all commands: what is heavy is not."""
 
-from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,13 +16,13 @@ from sextant.cli.output import (
     values_table,
     wide,
 )
-from sextant.formats.values import text as text_of
 from sextant.kernel.errors import NotFound, UsageError
-from sextant.kinds.kpi.spec import KIND
 
 if TYPE_CHECKING:
     from sextant.app.operations import Platform
     from sextant.kernel.answers import KpiSeen
+
+_KIND = "kpi"
 
 
 @click.command(short_help="Show a business number, by any of its dimensions.")
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     required=False,
     default="",
     help="Of the KPI (default: all of them).",
-    shell_complete=complete.assets_of(KIND),
+    shell_complete=complete.assets_of(_KIND),
 )
 @click.option(
     "--by", multiple=True, metavar="DIM", help="Break down by this dimension; may be given again."
@@ -94,7 +93,7 @@ def _all_kpis(p: "Platform", as_of: str, env: str) -> "dict[str, KpiSeen | None]
     """Return every KPI over all its time; None for one that is not live."""
     found: dict[str, KpiSeen | None] = {}
     for one in p.graph()["assets"]:
-        if one["kind"] == KIND and one["mode"] == "managed":
+        if one["kind"] == _KIND and one["mode"] == "managed":
             try:
                 found[one["id"]] = p.kpi(one["id"], as_of=as_of, env=env)
             except NotFound:
@@ -110,9 +109,9 @@ def _kpi_lines(seen: "dict[str, KpiSeen | None]") -> list[str]:
             continue
         value = one["rows"][0]["value"] if one["rows"] else None
         goal = _goal_parts(one)
-        shown = text_of(_formatted(value, one["format"]))
+        shown = _text(_formatted(value, one["format"]))
         rows.append((name, shown, one["unit"], one["goal"], line(*goal[1:])))
-    return table((KIND, "value", "unit", "goal", ""), rows)
+    return table((_KIND, "value", "unit", "goal", ""), rows)
 
 
 def _goal_line(found: "KpiSeen") -> str:
@@ -124,7 +123,7 @@ def _goal_line(found: "KpiSeen") -> str:
 def _goal_parts(found: "KpiSeen") -> list[str]:
     if not found["goal"]:
         return []
-    value = text_of(_formatted(found["goal_value"], found["format"]))
+    value = _text(_formatted(found["goal_value"], found["format"]))
     unit = f" {found['unit']}" if found["unit"] else ""
     met = {True: "met", False: "MISSED", None: "no value"}[found["goal_met"]]
     return [
@@ -134,8 +133,16 @@ def _goal_parts(found: "KpiSeen") -> list[str]:
     ]
 
 
+def _text(value: Any) -> str:
+    from sextant.formats.values import text
+
+    return text(value)
+
+
 def _formatted(value: Any, spec: str) -> Any:
     """Return a number as its KPI is read; without a format, and for what is no number, as it is."""
+    from decimal import Decimal, InvalidOperation
+
     if not spec or value is None:
         return value
     try:
