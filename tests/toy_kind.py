@@ -33,7 +33,8 @@ def installed(folder: Path, source: str = "") -> Iterator[None]:
                 cache.cache_clear()
             yield
     finally:
-        vars(sextant).pop("notice", None)
+        for word in ("notice", "canary"):
+            vars(sextant).pop(word, None)
         for cache in caches:
             cache.cache_clear()
 

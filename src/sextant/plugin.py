@@ -26,7 +26,19 @@ from sextant.core import Core
 from sextant.engine.bodies import Bodies, blob_of, read, written
 from sextant.engine.made import Made
 from sextant.kernel.errors import NotFound
-from sextant.kernel.kinds import Instant, Kind, NothingShown, Released, Sees, Shown, Table, Verdict
+from sextant.kernel.kinds import (
+    HOLDS,
+    Instant,
+    Kind,
+    NothingShown,
+    Released,
+    Rolled,
+    RolledOut,
+    Sees,
+    Shown,
+    Table,
+    Verdict,
+)
 from sextant.kernel.nouns import (
     Asset,
     Build,
@@ -42,6 +54,7 @@ from sextant.kernel.nouns import (
     PartOutput,
     Release,
     Severity,
+    Strategy,
     Trigger,
     Version,
     WorkOrder,
@@ -89,6 +102,7 @@ def body(core: Core, asset: str, version: str) -> bytes:
 
 
 __all__ = [
+    "HOLDS",
     "Assembly",
     "Asset",
     "Authored",
@@ -118,9 +132,12 @@ __all__ = [
     "Probe",
     "Release",
     "Released",
+    "Rolled",
+    "RolledOut",
     "Sees",
     "Severity",
     "Shown",
+    "Strategy",
     "Table",
     "Trigger",
     "Unanswerable",

@@ -34,8 +34,8 @@ from sextant.app.status import status
 from sextant.app.visibility import Visibility
 from sextant.engine.plan import Request
 from sextant.kernel.answers import EventSeen, GraphSeen, KpiSeen, Page, Printed, Status, VersionSeen
-from sextant.kernel.clock import Clock, ManualClock, from_datetime
-from sextant.kernel.nouns import CheckResult, CheckSpec, Principal, Version
+from sextant.kernel.clock import NS, Clock, ManualClock, from_datetime
+from sextant.kernel.nouns import CheckResult, CheckSpec, Principal, Release, Version
 from sextant.kinds.dataset import views as tables
 from sextant.kinds.dataset.spec import KIND
 from sextant.kinds.kpi.views import kpi
@@ -124,6 +124,7 @@ class TestedPlatform(LocalPlatform):
 
     runs   runs, undoes and releases: `p.runs.run("dev", Request(), by=p.who())`
     clock  its time; `p.clock.wait(seconds)` moves one that stands
+    drive  rolls out releases that take time: `p.drive()`
     views  what it shows: `p.views.count("dev", "orders")`, `p.views.kpi("dev", "revenue")`
     """
 
@@ -134,6 +135,21 @@ class TestedPlatform(LocalPlatform):
     @property
     def views(self) -> "Seen":
         return Seen(self)
+
+    def drive(self) -> list[Release]:
+        """Roll out the releases that take time, until each has ended or needs a person; return them
+        as they are then. A clock that stands is moved on."""
+        seen: dict[str, Release] = {}
+        while going := [
+            one for one in self.runs.releases.open() if self.runs.releases.goes_on(one)
+        ]:
+            due = [one for one in going if self.runs.releases.is_due(one)]
+            for release in due:
+                seen[release.id] = self.runs.driving.work(release.id)
+            if not due:
+                soonest = min(map(self.runs.releases.due_at, going))
+                self.clock.wait((soonest - self.clock.now_ns()) / NS)
+        return list(seen.values())
 
     def who(self) -> Principal:
         """Return who acts: the user whom `platform` was given."""

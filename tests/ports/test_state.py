@@ -145,7 +145,7 @@ def test_statements_see_the_projections_of_earlier_events(state: StateStore) -> 
 def test_a_failed_expectation_undoes_its_write_only(state: StateStore) -> None:
     """A lost compare-and-swap would take its neighbours along, or leave half of itself behind."""
     take = lambda holder: Statement(
-        "lease_take", ("run", holder, 10, 5), 1, f"{holder} came too late"
+        "lease_take", ("run", holder, 10, 5, 99), 1, f"{holder} came too late"
     )  # noqa: E731
     guarded = [
         Write(statements=(meta(holder, "was here"), take(holder)), events=(noted(holder=holder),))
@@ -188,7 +188,9 @@ def test_a_guarded_write_that_fails_after_sealing_leaves_no_trace(state: StateSt
 
 def test_a_fence_stops_every_write_behind_it_and_no_other(state: StateStore) -> None:
     """A process that lost its lease would go on writing in the shadow of the others' commits."""
-    take = lambda holder, now: Statement("lease_take", ("run", holder, now + 10, now), 1, "held")  # noqa: E731
+    take = lambda holder, now: Statement(
+        "lease_take", ("run", holder, now + 10, now, now + 99), 1, "held"
+    )  # noqa: E731
     state.commit(Write((take("first", 1),)))
     fences = [
         Statement("lease_is", ("run", holder, fence), 1, f"{holder} was followed")
@@ -231,15 +233,15 @@ def test_a_store_has_one_clock_for_all_who_use_it(opened: Open) -> None:
 
 def test_an_expectation_counts_rows_found_and_changed(state: StateStore) -> None:
     """`lease_is` (a SELECT) and upserts that change nothing would not guard."""
-    state.commit(Write(statements=(Statement("lease_take", ("run", "ann", 10, 5), 1),)))
+    state.commit(Write(statements=(Statement("lease_take", ("run", "ann", 10, 5, 99), 1),)))
     state.commit(Write(statements=(Statement("lease_is", ("run", "ann", 1), 1), meta("a", "1"))))
     with pytest.raises(Conflict):
         state.commit(
             Write(statements=(Statement("lease_is", ("run", "ann", 2), 1), meta("a", "2")))
         )
     with pytest.raises(Conflict):
-        state.commit(Write(statements=(Statement("lease_take", ("run", "bob", 20, 5), 1),)))
-    state.commit(Write(statements=(Statement("lease_take", ("run", "bob", 20, 11), 1),)))
+        state.commit(Write(statements=(Statement("lease_take", ("run", "bob", 20, 5, 99), 1),)))
+    state.commit(Write(statements=(Statement("lease_take", ("run", "bob", 20, 11, 99), 1),)))
     assert state.read("lease_get", ("run",)) == [("bob", 2, 20)]
     assert state.read("meta_get", ("a",)) == [("1",)]
 

@@ -21,16 +21,16 @@ class Notice(plugin.Declared):
 
     of_kind = NAME
 
-    def __init__(self, name: str, of: str, spec: Spec, owner: str, place: plugin.Place) -> None:
-        self.name, self.of, self.spec, self.owner, self.place = name, of, spec, owner, place
+    def __init__(self, name, of, spec, owner, release):
+        self.name, self.of, self.spec, self.owner = name, of, spec, owner
+        self.release, self.place = release, plugin.caller()
 
 
-def notice(name, *, of, text, wall="wall", owner=""):
+def notice(name, *, of, text, wall="wall", owner="", release=None):
     """Hang up a text; `{rows}` in it is the number of rows of the dataset `of`."""
     name, owner = plugin.forms.name(NAME, name), plugin.forms.owner(owner)
-    made = Notice(
-        name, plugin.source_of(of).asset, Spec(text=text, wall=wall), owner, plugin.caller()
-    )
+    release = plugin.forms.strategy(release) or plugin.Strategy()
+    made = Notice(name, plugin.source_of(of).asset, Spec(text=text, wall=wall), owner, release)
     plugin.forms.register(made)
     return made
 
@@ -55,6 +55,7 @@ class Authored(plugin.Authored):
             spec=plugin.spec_of(spec),
             build=plugin.Build(code=code, inputs=draft.inputs),
             on=(plugin.Trigger(kind="inputs"),),
+            release=draft.body.release,
             file=file,
             line=place.line,
         )
@@ -68,28 +69,33 @@ def perform(order):
 
 
 class Released(plugin.MadeRelease):
-    instant = False  # a file must be written before anybody can say that it is live
+    """While a release is rolled out, the new text hangs beside the old one, with its share."""
 
-    def roll(self, release):
-        for move in release.moves:
-            self._hang(move.asset, move.target)
-        return True
+    def roll(self, release, fence):
+        move, share = release.moves[0], release.strategy.steps[release.step]
+        self._hang(move.asset, move.target, f"{share} percent" if share < 100 else "")
+        if share == 100:
+            self._hang(move.asset, "", "percent")
+        return plugin.HOLDS
 
-    def undo(self, release):
-        for move in release.moves:
-            self._hang(move.asset, move.source)
+    def undo(self, release, fence):
+        move = release.moves[0]
+        self._hang(move.asset, "", "percent")
+        self._hang(move.asset, move.source)
+        return plugin.HOLDS
 
     def facts(self, move, brought):
         return {"letters": sum(part.rows for part in brought)}
 
-    def _hang(self, id_, version):
+    def _hang(self, id_, version, beside=""):
         asset = self._core.assets.known(id_)
         wall = Path(self._core.project.root, asset.spec_as(Spec).wall)
         wall.mkdir(exist_ok=True)
+        for old in wall.glob(f"{asset.name} *percent" if beside else asset.name):
+            old.unlink()
         if version:
-            (wall / asset.name).write_bytes(plugin.body(self._core, id_, version))
-        else:
-            (wall / asset.name).unlink(missing_ok=True)
+            text = plugin.body(self._core, id_, version)
+            (wall / f"{asset.name} {beside}".strip()).write_bytes(text)
 
 
 def row(version):
@@ -104,6 +110,7 @@ KIND = plugin.Kind(
     released=Released,
     facts={"letters": 0},
     table=plugin.Table({"letters": "int"}, row),
+    strategies=("direct", "canary"),
 )
 
 
@@ -112,5 +119,6 @@ def rows():
     return [
         ("kind.notice", "notices:KIND"),
         ("perform.notice", "notices:perform"),
+        ("word.canary", "sextant.project.strategies:canary"),
         ("word.notice", "notices:notice"),
     ]

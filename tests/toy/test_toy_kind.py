@@ -15,7 +15,7 @@ from sextant.app import keeping
 from sextant.cli.main import call
 from sextant.engine.bodies import blob_of
 from sextant.kernel import kinds, registry
-from sextant.kernel.errors import Denied, ProjectError, SextantError
+from sextant.kernel.errors import ProjectError, SextantError
 from sextant.testing import Request
 
 OPS = """
@@ -53,7 +53,15 @@ def edit(p: testing.TestedPlatform, old: str, new: str) -> None:
 
 
 def run(p: testing.TestedPlatform, **more: Any) -> Any:
-    return p.runs.run("dev", Request(**more), by=p.who())
+    report = p.runs.run("dev", Request(**more), by=p.who())
+    p.drive()
+    return report
+
+
+def undo(p: testing.TestedPlatform, asset: str, **more: Any) -> Any:
+    report = p.runs.undo("dev", asset, by=p.who(), reason="wrong", **more)
+    p.drive()
+    return report
 
 
 def wall(p: testing.TestedPlatform) -> str:
@@ -66,15 +74,20 @@ def test_it_is_made_released_and_undone(tmp_path: Path) -> None:
         assert run(p).state == "finished"
         assert wall(p) == "2 orders"
         edit(p, "[1, 2]", "[1, 2, 3]")
-        assert set(run(p, assets=("dataset:orders",)).published) == {"dataset:orders", ID}
+        report = run(p, assets=("dataset:orders",))
+        assert set(report.published) == {"dataset:orders"}
+        assert [(one.assets, one.strategy) for one in report.releases] == [
+            (("dataset:orders",), "publish"),
+            ((ID,), "direct"),
+        ]
         assert wall(p) == "3 orders"
-        p.runs.undo("dev", ID, by=p.who(), reason="wrong")
+        undo(p, ID)
         assert wall(p) == "2 orders"
         assert p.runs.plan("dev", Request()).held == {ID: ("all",)}, "undone stays undone"
         edit(p, "{rows} orders", "now {rows}")
         run(p, assets=(ID,))
         assert wall(p) == "now 3"
-        p.runs.undo("dev", "dataset:orders", by=p.who(), reason="wrong")
+        undo(p, "dataset:orders")
         assert wall(p) == "now 2", "what stands on it is derived again"
         before = {event["type"] for event in p.views.events(subject=ID, limit=100).items}
         assert {"asset.declared", "version.created", "version.withdrawn"} <= before
@@ -95,7 +108,7 @@ def test_a_body_is_kept_as_long_as_its_version(tmp_path: Path) -> None:
         keeping.collect(p.core, p.runs.bundles)
         assert p.core.blobs.has(blob)
         assert p.core.blobs.has(live)
-        p.runs.undo("dev", ID, by=p.who(), reason="wrong")
+        undo(p, ID)
         assert wall(p) == "2 orders", "an old version comes back with its body"
 
 
@@ -119,8 +132,8 @@ def test_a_kind_that_cannot_read_its_declarations(tmp_path: Path, method: str) -
     [
         ("    rows = plugin.rows(", "    raise OSError('no ink')\n    rows = plugin.rows("),
         (
-            "    def roll(self, release):\n",
-            "    def roll(self, release):\n        raise OSError('no ink')\n",
+            "    def roll(self, release, fence):\n",
+            "    def roll(self, release, fence):\n        raise OSError('no ink')\n",
         ),
         (
             "    made=plugin.Made",
@@ -140,13 +153,15 @@ def test_a_kind_that_raises_stops_nobody_else(tmp_path: Path, old: str, new: str
     no_ink = "\n\ndef no_ink(*_):\n    raise OSError('no ink')\n\n\ndef row("
     with opened(tmp_path, source.replace("\n\ndef row(", no_ink)) as p:
         try:
-            said = str(run(p, assets=("dataset:orders",)))
+            said = str(p.runs.run("dev", Request(assets=("dataset:orders",)), by=p.who()))
         except SextantError as error:
             said = error.message
-        paused = p.views.releases(state="paused").items
-        assert "the kind `notice` failed in" in said + str(paused) or "raised OSError" in said
-        assert "no ink" in said + str(paused)
-        assert run(p, assets=("dataset:other",), downstream=False).state == "finished"
+        for release in p.views.releases(state="rolling").items:
+            said += p.runs.driving.work(release["id"]).error
+        assert "the kind `notice` failed in" in said or "raised OSError" in said
+        assert "no ink" in said
+        request = Request(assets=("dataset:other",), downstream=False)
+        assert p.runs.run("dev", request, by=p.who()).state == "finished"
         assert p.core.versions.live_version("dev", "dataset:other")
 
 
@@ -188,11 +203,14 @@ def test_rules_ask_for_the_facts_of_a_kind(tmp_path: Path) -> None:
     rule = 'sx.policy("short", when="context.letters > LETTERS", then="deny")\n'
     with toy_kind.installed(tmp_path / "packages"):
         with testing.platform({"ops.py": OPS + rule.replace("LETTERS", "7")}) as p:
-            with pytest.raises(Denied, match="short"):
-                run(p)
+            report = run(p)
+            assert report.state == "refused"
+            assert "short" in report.failed[0].error
             assert not p.core.versions.live_version("dev", ID)
+            assert p.core.versions.live_version("dev", "dataset:orders")
         with testing.platform({"ops.py": OPS + rule.replace("LETTERS", "8")}) as p:
-            assert run(p).published[ID]
+            run(p)
+            assert p.core.versions.live_version("dev", ID)
         misspelt = rule.replace("LETTERS", "8").replace("letters", "leters")
         with (
             pytest.raises(ProjectError, match="context.leters"),

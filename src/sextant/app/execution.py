@@ -21,13 +21,15 @@ from sextant.engine.made import arrived
 from sextant.engine.plan import Plan, Request
 from sextant.engine.staged import RunAsset
 from sextant.engine.work import RunWork
-from sextant.kernel.answers import RunReport, StepSummary
+from sextant.kernel.answers import ReleaseSummary, RunReport, StepSummary
 from sextant.kernel.errors import (
     Busy,
     Conflict,
+    Denied,
     SextantError,
     UserError,
 )
+from sextant.kernel.kinds import takes_time
 from sextant.kernel.limits import LEASE_S
 from sextant.kernel.nouns import (
     Asset,
@@ -44,6 +46,7 @@ from sextant.ledger.projections import (
 from sextant.release.publish import (
     Published,
     Publisher,
+    Publishing,
 )
 
 _UNWRITTEN = "what its steps made is kept: run again when the reason is gone"
@@ -171,10 +174,10 @@ class Execution:
                     )
                 definitions = self._whole_definitions(manifest, plan, outcome, tables)
                 if not outcome.cancelled:
-                    published = self.publisher.publish(
-                        env,
-                        self._in_order(tables, manifest),
-                        assets,
+                    wanted = Publishing(
+                        env=env,
+                        tables=self._in_order(tables, manifest),
+                        assets=assets,
                         run=run,
                         by=by,
                         decide=permits.decider(self.core, by, env, assets, break_glass, intent),
@@ -198,6 +201,7 @@ class Execution:
                             moving,
                         ),
                     )
+                    published = self.publisher.publish(wanted)
             except Exception as error:
                 if leases.are_lost():
                     raise self._taken_over(run) from error
@@ -414,14 +418,17 @@ class Execution:
                 for id_ in ended_badly
                 if (r := last.get(id_)) is not None
             ]
-        checks_only = all(step.code == "SX-CHECK-001" for step in failed)
+        denied = {
+            f"write:{id_}" for id_, error in published.failed.items() if isinstance(error, Denied)
+        }
+        refused_only = all(step.code == "SX-CHECK-001" or step.step in denied for step in failed)
         state = (
             "cancelled"
             if outcome.cancelled
             else "finished"
             if not failed
             else "refused"
-            if checks_only
+            if refused_only
             else "failed"
         )
         waiting = (
@@ -441,7 +448,9 @@ class Execution:
             rows=outcome.rows,
             wall_s=core.clock.monotonic_s() - started_s,
             release=published.release.id if published.release else "",
-            published=published.versions,
+            published={
+                id_: version for id_, version in published.versions.items() if not takes_time(id_)
+            },
             rejected={release.moves[0].asset: release.id for release in published.rejected},
             held={
                 id_: tuple(sorted(part.partition for part in table.held_back))
@@ -460,6 +469,11 @@ class Execution:
             ),
             withdrawn_in=published.release.withdrawn_in if published.release else {},
             waiting=waiting,
+            releases=tuple(
+                ReleaseSummary.of(one)
+                for one in (published.release, *published.rolled, *published.rejected)
+                if one is not None
+            ),
             resumed=resumed,
         )
 

@@ -29,6 +29,7 @@ from sextant.ledger.projections import (
     AssetDeclared,
     ProjectLoaded,
 )
+from sextant.release.records import open_releases
 
 _FAR = 1 << 62
 _SPARE_RUNS = 5  # how many runs back one that did not publish still lends what it made
@@ -80,6 +81,13 @@ class Plans:
             undone_elsewhere=self._undone_elsewhere(env),
             made=made,
             costs=self._costs({**self._newest(i for i in ids if i not in records), **records}),
+            rolling={
+                move.asset: release.id
+                for release in open_releases(core.state)
+                if release.state in ("rolling", "paused", "undoing")
+                for move in release.moves
+                if move.env == env
+            },
         )
 
     def _undone_elsewhere(self, env: str) -> dict[tuple[str, str, str, str], tuple[str, ...]]:

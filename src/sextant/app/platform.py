@@ -100,9 +100,9 @@ class LocalPlatform:
         self._closing.callback(do)
 
     def close(self) -> None:
-        """End the workers and what was begun for this platform, sign what was written, close the
-        stores."""
+        """End all that works for this platform, sign what was written, close the stores."""
         self._closing.close()
+        self.runs.driving.close()
         self.runs.executors.close()
         if "access" in self.__dict__:
             self.access.close()

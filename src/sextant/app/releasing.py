@@ -15,18 +15,20 @@ from sextant.kernel.errors import (
     Conflict,
     NotFound,
 )
+from sextant.kernel.kinds import takes_time
 from sextant.kernel.nouns import (
     Asset,
     Move,
     Part,
     Principal,
     Release,
-    Strategy,
 )
 from sextant.kernel.ports import Statement
 from sextant.ledger.versions import changed
 from sextant.release.publish import (
     Publisher,
+    Publishing,
+    strategy_of,
     withdrawn_in,
 )
 from sextant.release.releases import Releases
@@ -104,7 +106,8 @@ class Releasing:
                 f"version `{target[:12]}` of `{asset.id}` is live in `{env}` already",
             )
         base = core.versions.base_of(asset.id, head, target) if head else ""
-        if not asset.is_definition and head and base not in (head, target):
+        parted = not asset.is_definition and not takes_time(asset.id)
+        if parted and head and base not in (head, target):
             return self._rebased(env, asset, head, base, target, by, break_glass, guards)
         move = Move(env=env, asset=asset.id, source=head, target=target)
         brought, gone = changed(
@@ -119,7 +122,7 @@ class Releasing:
             by=by,
             decision=decide_([move], moving),
             withdrawn_in=withdrawn_in(moving),
-            strategy=Strategy(kind="publish"),
+            strategy=strategy_of(asset, move),
             broke_glass=break_glass,
             reason=break_glass,
         )
@@ -192,10 +195,10 @@ class Releasing:
         table.schema = merge_schema(table.schema, origin.schema)
         table.made_from = dict(origin.inputs)
         refused = origin.meta.get("refused", ())
-        done = self.publisher.publish(
-            env,
-            {asset.id: table},
-            {asset.id: asset},
+        publishing = Publishing(
+            env=env,
+            tables={asset.id: table},
+            assets={asset.id: asset},
             run=origin.run,
             by=by,
             decide=permits.decider(self.core, by, env, {asset.id: asset}, break_glass, "release"),
@@ -209,6 +212,7 @@ class Releasing:
                 self.core, "release", env, [asset], break_glass, by, moving=moving
             ),
         )
+        done = self.publisher.publish(publishing)
         if done.release is None:
             raise Conflict(
                 "SX-RELEASE-009",

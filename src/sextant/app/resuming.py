@@ -44,7 +44,7 @@ class Resuming:
         """Continue the runs of an environment whose process died; leave alone those that another
         process works on. One that fails again is recorded as failed, and stops nobody else."""
         with contextlib.suppress(SextantError):  # one that cannot go on stays open, and is shown
-            self.releases.resume()
+            self.releases.resume(env)
         for facts in self.crashed(env):
             # What became of it is recorded with the run; Busy: somebody else resumes it, or writes
             # the same and comes first.

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from sextant.app import permits
 from sextant.app.claims import Prepared, Waiting, claim
+from sextant.app.driving import Driving
 from sextant.app.execution import Execution, Progress, no_start
 from sextant.app.interrupts import Interrupts
 from sextant.app.live_checks import LiveChecks
@@ -21,7 +22,7 @@ from sextant.kernel.answers import RunReport
 from sextant.kernel.errors import (
     NotFound,
 )
-from sextant.kernel.kinds import kinds
+from sextant.kernel.kinds import kinds, takes_time
 from sextant.kernel.nouns import (
     Principal,
 )
@@ -74,6 +75,7 @@ class Runs:
             interrupts=interrupts,
         )
         self.resuming = Resuming(core, self.plans, self.execution, releases)
+        self.driving = Driving(core, releases, self)
         self.plan, self.release, self.check = self.plans.plan, releasing.release, self.checks.check
 
     def run(
@@ -111,11 +113,13 @@ class Runs:
         take_in(core, manifest, chosen)
 
         stale: dict[str, int] = {}
+        rolling: dict[str, str] = {}
 
         def prepare() -> Prepared | None:
             scene = self.plans.scene(env, manifest)
             plan = planning.plan(manifest, scene, request)
             stale.update({id_: len(found) for id_, found in plan.stale.items()})
+            rolling.update(plan.rolling)
             if not plan.steps and not plan.definitions and not ticks:
                 return None
             if check_columns:
@@ -129,7 +133,7 @@ class Runs:
         run = core.ids.new("run")
         with claim(core, self.interrupts, env, run, prepare, waits=waits) as claimed:
             if claimed is None:
-                return RunReport(id="", env=env, state="finished", stale=stale)
+                return RunReport(id="", env=env, state="finished", stale=stale, rolling=rolling)
             return self.execution.execute(
                 env,
                 manifest,
@@ -180,7 +184,10 @@ class Runs:
         passed = set(
             permits.allowed(self.core, by, "rollback", env, manifest, {asset_id}, break_glass)
         )
+        if not version and (rolling := self.driving.rolling(env, asset_id)):
+            return self.driving.abort(rolling, by, reason)
         bad, target = self.undoing.target(env, asset_id, version)
+        downstream = downstream and not takes_time(asset_id)  # a second run, when it is undone
 
         def prepare() -> Prepared:
             prepared = self.undoing.prepare(env, manifest, asset_id, bad, target.id, downstream)
@@ -195,7 +202,7 @@ class Runs:
         run = core.ids.new("run")
         with claim(core, self.interrupts, env, run, prepare, waits=waits) as claimed:
             assert claimed is not None
-            return self.execution.execute(
+            report = self.execution.execute(
                 env,
                 manifest,
                 claimed,
@@ -212,6 +219,7 @@ class Runs:
                 break_glass=break_glass,
                 passed=passed,
             )
+        return self.driving.undo_now(report)
 
 
 def _planned(plan: Plan) -> Moving:

@@ -95,9 +95,13 @@ class Visibility:
 
     def release(self, release: Release) -> Release:
         assets = [move.asset for move in release.moves]
-        if release.state not in STOPPED or not self.hides(*assets):
+        if not self.hides(*assets):
             return release
-        return msgspec.structs.replace(release, reason=self.text(release.reason, *assets))
+        reason = release.reason
+        if release.state in STOPPED:
+            reason = self.text(reason, *assets)
+        error = self.text(release.error, *assets)
+        return msgspec.structs.replace(release, reason=reason, error=error, evidence={})
 
     def signal(self, signal: Signal) -> Signal:
         if not self.hides(signal.asset):
@@ -124,6 +128,10 @@ class Visibility:
             warned=tuple(map(self.check, report.warned)),
             broken=tuple(map(self.check, report.broken)),
             refused=tuple(map(self.check, report.refused)),
+            releases=tuple(
+                msgspec.structs.replace(one, reason=self.text(one.reason, *one.assets))
+                for one in report.releases
+            ),
         )
 
     # ------------------------------------------------------------ events

@@ -1,185 +1,22 @@
-"""Commands that change what is live or known: release, rollback, approve, env, report."""
+"""Commands that change environments, and what is known of other tools: env, report."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import click
 
-from sextant.authorization.decide import wanted
 from sextant.cli import complete
 from sextant.cli.output import as_json as json_option
 from sextant.cli.output import (
     emit,
-    line,
     moment,
     options,
     platform,
     say,
     short,
-    state,
     table,
     wide,
 )
-from sextant.cli.progress import Progress
-from sextant.cli.work import finish, withdrawn_lines
 from sextant.formats.values import text as text_of
-
-
-@click.command()
-@click.argument("asset", help="What is released.", shell_complete=complete.assets)
-@click.argument(
-    "version",
-    required=False,
-    default="",
-    help="Its first 4 or more digits; `sextant versions ASSET` lists them.",
-    shell_complete=complete.versions,
-)
-@click.option(
-    "--from",
-    "source",
-    metavar="ENV",
-    default="",
-    help="Publish what is live in that environment.",
-    shell_complete=complete.environments,
-)
-@click.option(
-    "--break-glass",
-    metavar="REASON",
-    default="",
-    help=(
-        "Past a failed gate, a missing approval or a deny; leaves a signal for the owner to review."
-    ),
-)
-@click.option("--unhold", is_flag=True, help="Lift the mark of a withdrawn version instead.")
-@options
-def release(
-    asset: str,
-    version: str,
-    source: str,
-    break_glass: str,
-    unhold: bool,
-    env: str | None,
-    as_json: bool,
-) -> int:
-    """Make a version of an asset live, through the gate: VERSION, or what is live in --from ENV.
-
-    Of a version that was made on an older state only what it changed is taken over; a partition
-    that both changed is a conflict."""
-    with platform(sound=not unhold) as p:
-        if unhold:
-            lifted = p.unhold(asset, version, env=env or "")
-            emit(
-                lifted,
-                json=as_json,
-                text=lambda: [
-                    (
-                        f"{lifted['asset']}@{short(lifted['version'])} may be chosen again in "
-                        f"{lifted['env']}"
-                    )
-                ],
-            )
-            return 0
-        with Progress() as progress:
-            done = p.release(
-                asset,
-                version=version,
-                source=source,
-                break_glass=break_glass,
-                env=env or "",
-                progress=progress,
-            )
-        return _released(done, as_json)
-
-
-def _released(done: Any, as_json: bool) -> int:
-    def lines() -> list[str]:
-        out = [
-            line(
-                f"release {done.id} is ",
-                state(done.state),
-                f": {done.reason}" if done.reason and done.state != "live" else "",
-            )
-        ]
-        out += [
-            f"  {m.asset}  {short(m.source) or 'nothing'} -> {short(m.target)} in {m.env}"
-            for m in done.moves
-        ]
-        out += withdrawn_lines(done.withdrawn_in)
-        if done.state == "waiting":
-            out.append(f"  {wanted(done.asked)} must `sextant approve {done.id}` before it goes on")
-        return out
-
-    emit(done, json=as_json, text=lines)
-    return 1 if done.state in ("rejected", "paused", "stuck") else 0
-
-
-@click.command()
-@click.argument("asset", help="What is taken back.", shell_complete=complete.assets)
-@click.argument(
-    "version",
-    required=False,
-    default="",
-    help="Its first 4 or more digits (default: what is live).",
-    shell_complete=complete.versions,
-)
-@click.option("--reason", default="undone by hand", metavar="TEXT", help="Why; kept in the ledger.")
-@click.option(
-    "--downstream/--only",
-    default=True,
-    help="Derive again what stands on it (default), or leave that to the next run.",
-)
-@click.option(
-    "--break-glass",
-    metavar="REASON",
-    default="",
-    help=(
-        "Past a deny and past failed checks of what is derived again; leaves a signal for the "
-        "owner to review."
-    ),
-)
-@options
-def rollback(
-    asset: str,
-    version: str,
-    reason: str,
-    downstream: bool,
-    break_glass: str,
-    env: str | None,
-    as_json: bool,
-) -> int:
-    """Undo the release that brought VERSION (default: what is live): only the partitions that it
-    changed go back.
-
-    What was derived from them is derived again and published in the same release. The version stays
-    withdrawn: nothing chooses it again until code or inputs change, or `sextant release ASSET
-    VERSION --unhold` lifts the mark."""
-    with platform() as p:
-        with Progress() as progress:
-            report = p.rollback(
-                asset,
-                version=version,
-                reason=reason,
-                downstream=downstream,
-                break_glass=break_glass,
-                env=env or "",
-                progress=progress,
-            )
-        return finish(report, as_json)
-
-
-@click.command()
-@click.argument(
-    "id_",
-    metavar="RELEASE",
-    help="Its id; `sextant status` shows those that wait.",
-    shell_complete=complete.releases,
-)
-@click.option("--deny", is_flag=True, help="Refuse it.")
-@click.option("--reason", default="", metavar="TEXT", help="Why; kept in the ledger.")
-@json_option
-def approve(id_: str, deny: bool, reason: str, as_json: bool) -> int:
-    """Approve (or deny) a release that waits. Who proposed it cannot approve it."""
-    with platform() as p:
-        return _released(p.approve(id_, deny=deny, reason=reason), as_json)
 
 
 @click.group()

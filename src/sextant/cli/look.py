@@ -1,4 +1,4 @@
-"""Commands that only look: status, graph, show, versions, diff, releases, why, signals,
+"""Commands that only look: status, graph, show, versions, diff, why, signals,
 incidents, runs."""
 
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from sextant.cli.failing import failing_lines, kept_rows, rows_option, with_rows
 from sextant.cli.output import as_json as json_option
 from sextant.cli.output import (
     emit,
+    limit_option,
     line,
     mark,
     moment,
@@ -33,13 +34,6 @@ if TYPE_CHECKING:
 
 _ASSETS_NAMED = 20  # in the hint of a command that needs one
 _SAMPLES_SHOWN = 5  # rows of each kind that a diff prints
-limit_option = click.option(
-    "--limit",
-    default=20,
-    type=click.IntRange(1, PAGE_ROWS_MAX),
-    metavar="N",
-    help="How many (default 20).",
-)
 
 
 @click.command()
@@ -439,72 +433,6 @@ def _changed_panels(panels: dict[str, list[str]]) -> list[str]:
 
 def _pairs(row: dict[str, Any]) -> str:
     return ", ".join(f"{name} {text_of(value)}" for name, value in row.items())
-
-
-@click.command()
-@click.argument(
-    "id_",
-    metavar="[RELEASE]",
-    required=False,
-    default="",
-    help="The id of one (default: the newest ones).",
-    shell_complete=complete.releases,
-)
-@click.option(
-    "--asset",
-    default="",
-    metavar="ASSET",
-    help="Only releases of this asset.",
-    shell_complete=complete.assets,
-)
-@limit_option
-@wide
-@options
-def releases(id_: str, asset: str, limit: int, env: str | None, as_json: bool) -> None:
-    """List releases, newest first, or show one with its events."""
-    with platform() as p:
-        if id_:
-            one = p.release_facts(id_)
-            emit(
-                one,
-                json=as_json,
-                text=lambda: [
-                    *_release_lines([one]),
-                    *(
-                        f"  {m['asset']}  {short(m['source']) or 'new'} -> {short(m['target'])}"
-                        for m in one["moves"]
-                    ),
-                    *(
-                        f"  {e['at']}  {e['type']}  by {e['actor']}"
-                        for e in reversed(one["events"])
-                    ),
-                ],
-            )
-            return
-        found = p.releases(env=env or "", asset=asset, limit=limit).items
-        emit(found, json=as_json, text=lambda: _release_lines(found))
-
-
-def _release_lines(found: list[dict[str, Any]]) -> list[str]:
-    from sextant.kernel.clock import iso
-
-    return table(
-        ("release", "state", "intent", "env", "assets", "by", "at (UTC)", "reason"),
-        [
-            (
-                r["id"],
-                state(r["state"]),
-                r.get("intent", "release"),
-                r["moves"][0]["env"],
-                ", ".join(m["asset"] for m in r["moves"]),
-                r["by"],
-                moment(iso(r["changed_at"])),
-                r.get("reason", ""),
-            )
-            for r in found
-        ],
-        spare=("intent", "env", "by"),
-    )
 
 
 @click.command()

@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, NoReturn, Self
 import click
 
 from sextant.cli import complete
+from sextant.kernel.limits import PAGE_ROWS_MAX
 
 if TYPE_CHECKING:
     from sextant.app.operations import Platform
@@ -68,6 +69,15 @@ _WORDS: dict[Tone, str] = {  # the first words of states and severities, by what
     ),
 }
 _MEANS = {word: tone for tone, words in _WORDS.items() for word in words.split()}
+
+
+limit_option = click.option(
+    "--limit",
+    default=20,
+    type=click.IntRange(1, PAGE_ROWS_MAX),
+    metavar="N",
+    help="How many (default 20).",
+)
 
 
 def _set_wide(context: click.Context) -> None:

@@ -37,13 +37,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "versions": ("sextant.cli.look:versions", "List an asset's versions."),
     "diff": ("sextant.cli.look:diff", "Show what differs between two versions of an asset."),
     "check": ("sextant.cli.work:check", "Run an asset's checks on what is live."),
-    "release": ("sextant.cli.change:release", "Make a version live, through the gate."),
-    "releases": ("sextant.cli.look:releases", "List releases, or show one."),
+    "release": ("sextant.cli.releases:release", "Make a version live, through the gate."),
+    "releases": ("sextant.cli.releases:releases", "List releases, show one, or act on one."),
     "rollback": (
-        "sextant.cli.change:rollback",
+        "sextant.cli.releases:rollback",
         "Undo the release of an asset, and derive again what stands on it.",
     ),
-    "approve": ("sextant.cli.change:approve", "Approve (or deny) a release that waits."),
+    "approve": ("sextant.cli.releases:approve", "Approve (or deny) a release that waits."),
     "env": ("sextant.cli.change:env", "List, create, compare and drop environments."),
     "why": (
         "sextant.cli.look:why",

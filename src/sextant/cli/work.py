@@ -1,5 +1,6 @@
 """plan, run, backfill, check."""
 
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from sextant.cli.failing import failing_lines, kept_rows, rows_option, with_rows
 from sextant.cli.output import (
     emit,
     is_name,
+    is_terminal,
     line,
     local_platform,
     mark,
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
     from sextant.engine.plan import Item, Plan, Request
     from sextant.kernel.answers import RunReport
-    from sextant.kernel.nouns import CheckResult
+    from sextant.kernel.nouns import CheckResult, Strategy
 
 _SHOWN = 12
 only_option = click.option(
@@ -100,7 +102,7 @@ def _plan_lines(found: "Plan") -> list[str]:
             + (f", about {human_s(found.seconds)} of work" if found.seconds else "")
         )
     else:
-        left = found.stale or found.held or found.waiting
+        left = found.stale or found.held or found.waiting or found.rolling
         out.append(
             "nothing to run"
             if left
@@ -129,6 +131,10 @@ def _plan_lines(found: "Plan") -> list[str]:
                 "VERSION --unhold` lifts it)",
             )
         )
+    for asset, strategy in found.strategies.items():
+        out.append(f"release {asset} by {strategy_text(strategy)}")
+    for asset, release in found.rolling.items():
+        out.append(f"rolling {asset}: release {release} is on its way; made when it has ended")
     for asset, keys in found.waiting.items():
         out.append(
             line(
@@ -144,6 +150,15 @@ def _plan_lines(found: "Plan") -> list[str]:
     ]
     out += [f"note   {text}" for text in found.warnings]
     return out + _unchecked_lines(found.unchecked)
+
+
+def strategy_text(strategy: "Strategy") -> str:
+    """Return how releases are rolled out: `canary (5, 25, 100 %, each for 10m at least)`."""
+    if len(strategy.steps) < 2:
+        return strategy.kind
+    shares = ", ".join(map(str, strategy.steps))
+    lasts = f", each for {human_s(strategy.step_s)} at least" if strategy.step_s else ""
+    return f"{strategy.kind} ({shares} %{lasts})"
 
 
 def _by_reason(found: "Plan") -> "dict[tuple[str, str], tuple[list[Item], float]]":
@@ -211,6 +226,11 @@ def _span(partitions: list[str]) -> str:
     help="Stay, and run what is due: by cron, and when inputs have new versions.",
 )
 @click.option(
+    "--wait",
+    is_flag=True,
+    help="Stay with releases that take time until they have ended; at a terminal it does anyhow.",
+)
+@click.option(
     "--break-glass",
     metavar="REASON",
     default="",
@@ -227,6 +247,7 @@ def run(
     force: bool,
     only: bool,
     watch: bool,
+    wait: bool,
     break_glass: str,
     env: str | None,
     as_json: bool,
@@ -274,7 +295,7 @@ def run(
                 env=env or "",
                 progress=progress,
             )
-        return finish(report, as_json)
+        return finish(followed(p, report, wait=wait), as_json)
 
 
 def _here(
@@ -290,6 +311,7 @@ def _here(
     """Run again and again in this process: a server has a scheduler of its own."""
     from sextant.app.operations.session import request_of
     from sextant.app.watch import watch as keep_watch
+    from sextant.cli.follow import progress_line
 
     if click.get_current_context().find_root().obj["server"]:
         raise UsageError(
@@ -307,6 +329,7 @@ def _here(
         if each:
             return _each(p, name, request, as_json)
         say(f"watching {name}; Ctrl-C ends it")
+        p.runs.driving.keep_on(env=name, told=lambda release: say(progress_line(release)))
         return keep_watch(
             p.runs,
             name,
@@ -497,10 +520,59 @@ def check_lines(results: Any) -> list[str]:
     return table(("", "check", "partition", "found"), rows)
 
 
+def followed(p: "Platform", report: "RunReport", *, wait: bool) -> "RunReport":
+    """Stay with the releases of a run that take time, at a terminal or where `wait` says so; return
+    its report with what became of them."""
+    import msgspec
+
+    from sextant.cli.follow import follow, goes_on
+    from sextant.kernel.answers import ReleaseSummary
+
+    ids = [one.id for one in report.releases if goes_on(one)]
+    if not ids or not (wait or is_terminal(sys.stdout)):
+        return report
+    ended = {one.id: ReleaseSummary.of(one) for one in follow(p, ids)}
+    releases = tuple(ended.get(one.id, one) for one in report.releases)
+    return msgspec.structs.replace(report, releases=releases)
+
+
 def finish(report: "RunReport", as_json: bool) -> int:
     """Print a run's report and return its exit code."""
     emit(report, json=as_json, text=lambda: report_lines(report))
     return report.exit_code
+
+
+def _release_lines(report: "RunReport") -> list[str]:
+    """Return one line for each release of a run that takes time."""
+    out = []
+    for one in report.releases:
+        if one.strategy == "publish":
+            continue
+        at = f" step {one.step + 1} of {one.steps}" if one.steps > 1 else ""
+        why = f": {one.reason}" if one.reason and one.state != "live" else ""
+        out.append(
+            line(
+                "  ",
+                state(one.state),
+                f" {', '.join(one.assets)}  release {one.id}{at if one.state == 'rolling' else ''}",
+                why,
+            )
+        )
+        if one.state == "waiting":
+            out.append(f"          `sextant approve {one.id}`")
+        elif one.after and one.state == "proposed":
+            out.append(f"          when release {one.after} is live: it was made from that")
+        elif one.state in ("proposed", "gated", "rolling", "undoing"):
+            out.append(f"          `sextant releases {one.id} --follow` stays with it")
+    return out
+
+
+def _rolling_lines(rolling: dict[str, str]) -> list[str]:
+    """Return what was not made because a release of it is on its way."""
+    return [
+        f"  rolling {asset}: release {release} is on its way; made again when it has ended"
+        for asset, release in rolling.items()
+    ]
 
 
 def withdrawn_lines(withdrawn_in: dict[str, tuple[str, ...]]) -> list[str]:
@@ -514,10 +586,13 @@ def withdrawn_lines(withdrawn_in: dict[str, tuple[str, ...]]) -> list[str]:
 def report_lines(report: "RunReport") -> list[str]:
     """Return a run's report as people read it."""
     if not report.id:
+        if report.releases:  # one that was not live yet is taken back
+            return _release_lines(report)
         return [
             "nothing to do: everything is up to date (0 steps)"
-            if not report.stale
+            if not report.stale and not report.rolling
             else "nothing to do (0 steps)",
+            *_rolling_lines(report.rolling),
             *(
                 f"  stale   {asset}: the code of {count} partitions changed; `sextant plan` says "
                 f"what, `sextant backfill {asset} --stale` makes them again"
@@ -557,6 +632,8 @@ def report_lines(report: "RunReport") -> list[str]:
         )
         for asset, keys in report.held.items()
     ]
+    out += _release_lines(report)
+    out += _rolling_lines(report.rolling)
     if report.waiting:
         out.append(
             line(

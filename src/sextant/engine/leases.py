@@ -6,7 +6,8 @@ fenced by its own lease, a publish by those of its datasets too: a holder that w
 and goes on, writes nothing more.
 
 A dead holder is recognised at once on its own machine, by boot, pid namespace, pid and start time.
-Anywhere else its lease has to expire, on the clock that all users of the store share.
+Anywhere else its lease has to expire, on the clock that all users of the store share. One that
+expires later than any that is taken now was taken while that clock was ahead: it counts as expired.
 """
 
 import os
@@ -22,6 +23,7 @@ from sextant.kernel.errors import Busy, Conflict, SextantError
 from sextant.kernel.limits import LEASE_S
 from sextant.kernel.ports import Pending, Receipt, State, Statement, Write
 
+_LONGEST_NS = int(2 * LEASE_S * NS)
 _HELD = re.compile(
     r"(?P<run>\S+) pid (?P<pid>\d+) on (?P<host>\S+) since (?P<since>\d+)"
     r"(?: boot (?P<boot>\S+) namespace (?P<namespace>\S+))?"
@@ -122,19 +124,23 @@ def is_alive(state: State, run: str) -> bool:
     return _live_holder(state, run_lease(run)) != ""
 
 
+def _has_expired(expires_at: int, now: int) -> bool:
+    return expires_at <= now or expires_at > now + _LONGEST_NS
+
+
 def live_leases(state: State) -> list[tuple[str, str]]:
     """Return (lease, holder) of every lease whose holder is not known to be dead, by name."""
     now = state.now_ns()
     return [
         (name, held_by)
         for name, held_by, _, expires in state.read("leases")
-        if expires > now and not is_gone(state, held_by)
+        if not _has_expired(expires, now) and not is_gone(state, held_by)
     ]
 
 
 def _live_holder(state: State, name: str) -> str:
     rows = state.read("lease_get", (name,))
-    if not rows or rows[0][2] <= state.now_ns() or is_gone(state, rows[0][0]):
+    if not rows or _has_expired(rows[0][2], state.now_ns()) or is_gone(state, rows[0][0]):
         return ""
     return str(rows[0][0])
 
@@ -143,14 +149,21 @@ class Leases:
     """Holds leases for one run and renews them. Use as a context manager.
 
     names   what is to be written, `ENV/ASSET` each; the run's own lease comes with them
+    own     another lease in place of the run's own
     Raises  Busy (SX-RUN-001) on entering when somebody else holds one of them: none is then taken
     """
 
     def __init__(
-        self, state: State, run: str, names: Sequence[str], *, process: Process | None = None
+        self,
+        state: State,
+        run: str,
+        names: Sequence[str],
+        *,
+        own: str = "",
+        process: Process | None = None,
     ) -> None:
         self._state = state
-        self._names = (run_lease(run), *names)
+        self._names = (own or run_lease(run), *names)
         self._holder = f"{run} {process or this_process()}"
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -171,7 +184,10 @@ class Leases:
                 Write(
                     tuple(
                         Statement(
-                            "lease_take", (name, self._holder, until, now), 1, f"`{name}` is held"
+                            "lease_take",
+                            (name, self._holder, until, now, now + _LONGEST_NS),
+                            1,
+                            f"`{name}` is held",
                         )
                         for name in self._names
                     )

@@ -21,10 +21,18 @@ from sextant.engine import keys
 from sextant.engine.holds import Holds, is_source
 from sextant.kernel.clock import to_datetime
 from sextant.kernel.errors import NotFound, ProjectError, UsageError
-from sextant.kernel.kinds import kinds
+from sextant.kernel.kinds import kinds, takes_time
 from sextant.kernel.lengths import length_s
 from sextant.kernel.limits import PARTITIONS_PER_STEP_MAX, STEPS_MAX
-from sextant.kernel.nouns import Asset, Input, Manifest, Part, Version, values_by_definition
+from sextant.kernel.nouns import (
+    Asset,
+    Input,
+    Manifest,
+    Part,
+    Strategy,
+    Version,
+    values_by_definition,
+)
 from sextant.kernel.partitions import ALL, Partitioning
 
 Reason = Literal[
@@ -78,6 +86,7 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
     costs: Mapping[
         str, tuple[float, float]
     ] = {}  # asset -> (seconds, bytes) a partition, from past runs
+    rolling: Mapping[str, str] = {}  # asset -> its release that is being rolled out, or taken back
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,6 +136,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     held: dict[str, tuple[str, ...]] = {}
     held_by: dict[str, str] = {}  # asset -> the undone definition that holds it
     waiting: dict[str, tuple[str, ...]] = {}  # an input has no such partition yet
+    # asset -> its release that is on its way: nothing of it is made until that has ended
+    rolling: dict[str, str] = {}
+    # asset -> how its release is rolled out, where that takes time
+    strategies: dict[str, Strategy] = {}
     warnings: tuple[str, ...] = ()
     # asset -> reason -> what changed: inputs, files, settings; as far as it is known
     causes: dict[str, dict[str, tuple[str, ...]]] = {}
@@ -292,7 +305,18 @@ def plan(manifest: Manifest, scene: Scene, request: Request) -> Plan:
         elif a.id not in values:  # else its values say so
             out.held[a.id] = (ALL,)
     return msgspec.structs.replace(
-        out, steps=tuple(steps), definitions=tuple(definitions), warnings=tuple(warnings)
+        out,
+        steps=tuple(steps),
+        definitions=tuple(definitions),
+        strategies={
+            # a first version has nothing beside which it could be rolled out
+            step.asset: assets[step.asset].release
+            if step.asset in scene.versions
+            else Strategy(kind="direct")
+            for step in steps
+            if takes_time(step.asset)
+        },
+        warnings=tuple(warnings),
     )
 
 
@@ -325,6 +349,9 @@ def _items(
         out.held[asset.id] = tuple(_wanted(slices, request, asset, scene, live))
         out.held_by[asset.id] = asset.defined_by
         return {}
+    if asset.id in scene.rolling:
+        out.rolling[asset.id] = scene.rolling[asset.id]
+        return {}
     items: dict[str, Item] = {}
     stale: dict[str, str] = {}
     held: list[str] = []
@@ -332,7 +359,7 @@ def _items(
     fresh = 0
     source = is_source(asset)
     reads = [
-        InputReader(i, assets.get(i.asset), slices, scene, planned.get(i.asset, {}))
+        InputReader(i, assets.get(i.asset), slices, scene, _made_before(i.asset, planned))
         for i in asset.build.inputs
     ]
     wanted = _wanted(slices, request, asset, scene, live)
@@ -398,6 +425,12 @@ def _items(
     if waiting:
         out.waiting[asset.id] = tuple(waiting)
     return items
+
+
+def _made_before(upstream: str, planned: Mapping[str, Mapping[str, Item]]) -> Mapping[str, Item]:
+    """Return what this plan makes of an input before it is read: nothing where the input's release
+    takes time, for then what is live is read."""
+    return {} if takes_time(upstream) else planned.get(upstream, {})
 
 
 def _undone_elsewhere(asset: Asset, items: Mapping[str, Item], scene: Scene) -> list[str]:
@@ -600,7 +633,7 @@ def _open(
         other = keys.partitioning(upstream) if upstream else Partitioning()
         if bound.window or other.grain in ("none", "static"):
             continue
-        for key in {*scene.live.get(bound.asset, {}), *planned.get(bound.asset, {})}:
+        for key in {*scene.live.get(bound.asset, {}), *_made_before(bound.asset, planned)}:
             slice_ = other.partition(key)
             if slice_.start is not None and slice_.end is not None and slice_.end > complete:
                 mine = slices.key_at(slice_.start)
@@ -688,7 +721,7 @@ def _step(
     slices = keys.partitioning(asset)
     for bound in asset.build.inputs:
         upstream = assets.get(bound.asset)
-        if upstream is None:
+        if upstream is None or takes_time(upstream.id):
             continue
         other = keys.partitioning(upstream)
         if other == slices and not bound.window:

@@ -87,6 +87,12 @@ class RunAsset:
         out.update((name, staged.part) for name, staged in self.staged.items())
         return out
 
+    def as_live(self) -> "RunAsset":
+        """Return the asset as it was when the run began: for readers of what is not live with this
+        run."""
+        files = self._files_at
+        return RunAsset(self.asset, self.base, self.locator, self.base_parts, self.schema, files)
+
     def content(self) -> str:
         """Return the digest over all partitions."""
         if self.changed or not self._all_digest:

@@ -64,6 +64,11 @@ class RunWork:
         self.past_gate = past_gate
         self.assets = {asset.id: asset for asset in manifest.assets}
         self._readers: dict[str, Callable[[InputRef], InputRef]] = {}  # by kind
+        # what others read: of assets whose releases take time what is live, not what the run made
+        self._read = {
+            id_: table.as_live() if kinds.takes_time(id_) else table
+            for id_, table in tables.items()
+        }
         self.steps: dict[str, PlannedStep] = {step.id: step for step in plan.steps}
         self.items: dict[str, list[Item]] = {}
         self.orders: dict[str, tuple[str, Executor]] = {}
@@ -93,7 +98,7 @@ class RunWork:
             build = asset.build
             assert build is not None
             of_asset.setdefault(step.asset, []).append(step.id)
-            reads = {bound.asset for bound in build.inputs} | {
+            reads = {i.asset for i in build.inputs if not kinds.takes_time(i.asset)} | {
                 str(check.params["to"]).rpartition(".")[0]
                 for check in asset.checks
                 if "to" in check.params
@@ -426,7 +431,7 @@ class RunWork:
             [("pushed", partition, keys.pushed_digest(mine))] if mine else []
         )
         for bound in asset.build.inputs:
-            table = self.tables[bound.asset]
+            table = self._read[bound.asset]
             upstream = (
                 keys.partitioning(self.assets[bound.asset])
                 if bound.asset in self.assets
@@ -464,7 +469,7 @@ class RunWork:
         slices = keys.partitioning(asset)
         out = []
         for bound in asset.build.inputs:
-            table = self.tables[bound.asset]
+            table = self._read[bound.asset]
             upstream = (
                 keys.partitioning(self.assets[bound.asset])
                 if bound.asset in self.assets

@@ -8,7 +8,7 @@ from typing import Any, Generic, NotRequired, TypedDict, TypeVar
 
 import msgspec
 
-from sextant.kernel.nouns import CheckResult
+from sextant.kernel.nouns import CheckResult, Release
 
 T = TypeVar("T")
 
@@ -595,6 +595,42 @@ class StepSummary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     log: str = ""
 
 
+# of a release that does not become live without a person
+BAD_STATES = ("paused", "rejected", "undoing", "rolled_back", "stuck")
+
+
+class ReleaseSummary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A release of a run as it stands. `due_at`: when it is worked on again (ns since 1970);
+    `after`: the release that must be live first."""
+
+    id: str
+    state: str
+    assets: tuple[str, ...]
+    intent: str = "release"
+    strategy: str = "publish"
+    step: int = 0
+    steps: int = 1
+    reason: str = ""
+    due_at: int = 0
+    after: str = ""
+
+    @classmethod
+    def of(cls, release: Release) -> "ReleaseSummary":
+        """Return what is said of a release."""
+        return cls(
+            id=release.id,
+            state=release.state,
+            assets=tuple(move.asset for move in release.moves),
+            intent=release.intent,
+            strategy=release.strategy.kind,
+            step=release.step,
+            steps=len(release.strategy.steps),
+            reason=release.error or release.reason,
+            due_at=release.due_at,
+            after=release.after,
+        )
+
+
 class RunReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a run did. `state`: finished, refused (a check said no), failed, cancelled."""
 
@@ -618,10 +654,16 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     # asset -> other environments in which what this run brought was undone
     withdrawn_in: dict[str, tuple[str, ...]] = {}
     waiting: str = ""  # the release waits for approval
+    releases: tuple[ReleaseSummary, ...] = ()  # one for each release of the run
+    rolling: dict[str, str] = {}  # asset -> its earlier release that is on its way: nothing made
     # asset -> how many partitions are stale by their code, and were not asked for
     stale: dict[str, int] = {}
     resumed: bool = False
 
     @property
     def exit_code(self) -> int:
+        taken_back = not self.id  # a release that was not live yet: as it was asked for
+        states = ("stuck",) if taken_back else BAD_STATES
+        if self.state == "finished" and any(one.state in states for one in self.releases):
+            return 1
         return {"finished": 0, "refused": 1, "cancelled": 130}.get(self.state, 3)

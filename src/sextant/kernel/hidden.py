@@ -5,4 +5,4 @@ HIDDEN = "hidden: it may quote personal columns; an administrator can read it"
 # Parts of an event that hold what code, checks or libraries said. `reason` is a person's, but where
 # a release was stopped: there it quotes a check, or an error.
 TEXTS = ("message", "error", "hint", "measured", "evidence", "title", "refused", "samples")
-STOPPED = ("rejected", "stuck", "paused")
+STOPPED = ("rejected", "stuck", "paused", "undoing", "rolled_back")

@@ -6,13 +6,22 @@ its name.
 
 import functools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
 from sextant.kernel import registry
 from sextant.kernel.errors import ProjectError, SextantError
-from sextant.kernel.nouns import Asset, Held, Move, Part, Release, Version
+from sextant.kernel.nouns import (
+    Asset,
+    Held,
+    Move,
+    Part,
+    Release,
+    StrategyKind,
+    Version,
+    kind_of,
+)
 
 if TYPE_CHECKING:
     from sextant.engine.made import Made
@@ -29,26 +38,32 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     reasons: tuple[str, ...] = ()
 
 
-class Released(Protocol):
-    """How versions of a kind become live. Every method may be called again after a crash, with a
-    release that has the moves of this kind only.
+class Rolled(msgspec.Struct, frozen=True, kw_only=True):
+    """What a kind answers when a driver asks it to bring a step of a release about, or to take it
+    back.
 
-    instant  the roll-out is the pointer itself: the release needs nothing but the store
+    says      holds: it is done. not_before: ask again at `at`. bad: what is rolled out must be
+              taken back. inconclusive: a person decides
+    at        ns since 1970
+    reason    a sentence for people
+    evidence  what was measured, JSON-ready
     """
 
-    instant: bool
+    says: Literal["holds", "not_before", "bad", "inconclusive"]
+    at: int = 0
+    reason: str = ""
+    evidence: Mapping[str, Any] = {}
+
+
+HOLDS = Rolled(says="holds")
+
+
+class Released(Protocol):
+    """How versions of a kind become live. Each release that it is given has moves of this kind
+    only."""
 
     def gate(self, release: Release) -> Verdict:
         """Say whether the checks of these targets passed."""
-        ...
-
-    def roll(self, release: Release) -> bool:
-        """Bring the strategy's step `release.step` about and say whether it holds. Nothing to do
-        for data."""
-        ...
-
-    def undo(self, release: Release) -> None:
-        """Take back what `roll` did. Raises if it cannot: the release is then stuck."""
         ...
 
     def held(self, move: Move) -> tuple[Held, ...]:
@@ -61,19 +76,30 @@ class Released(Protocol):
         ...
 
 
+class RolledOut(Released, Protocol):
+    """How versions of a kind become live where the pointer alone does not do it: a kind with
+    `strategies`.
+
+    A driver calls these under a lease, one at a time, and again after a crash or an error: do what
+    is not done yet. `fence` grows whenever another driver takes over: hand it to what is changed,
+    so that it refuses a driver that was taken for dead and goes on.
+    """
+
+    def roll(self, release: Release, fence: int) -> Rolled:
+        """Bring the step `release.step` of the release's strategy about, and judge it."""
+        ...
+
+    def undo(self, release: Release, fence: int) -> Rolled:
+        """Take back all that `roll` did, traffic first. Answers `holds` when it is done, else
+        `not_before`."""
+        ...
+
+
 class Instant:
     """What is live as soon as the pointer says so, and passes every gate: definitions."""
 
-    instant = True
-
     def gate(self, release: Release) -> Verdict:  # noqa: ARG002
         return Verdict(ok=True)
-
-    def roll(self, release: Release) -> bool:  # noqa: ARG002
-        return True
-
-    def undo(self, release: Release) -> None:
-        """Nothing was done outside the pointers."""
 
     def held(self, move: Move) -> tuple[Held, ...]:
         return (Held(partition="all", code=move.target, inputs="", digest=move.target),)
@@ -184,11 +210,13 @@ class Kind(NamedTuple):
 
     authored  how declarations of its assets are read: `project.assemble.Authored`
     made      how its versions are made: `engine.made.Made`
-    released  how its versions become live: `Released`, made of a project's core
+    released  how its versions become live: `Released`, made of a project's core; `RolledOut` where
+              there are `strategies`
     shown     what people see of its assets: `Shown`, made of a project's core and `Sees`
     facts     what rules may ask for as `context.NAME` when a version is released or undone: name ->
               the value where nothing is known
     table     what SQL shows of its versions
+    strategies  how its releases can be rolled out, the default first; none = the pointer is all
     """
 
     name: str
@@ -198,6 +226,7 @@ class Kind(NamedTuple):
     shown: Callable[[Any, Sees], Shown] | None = None
     facts: Mapping[str, Fact] = {}
     table: Table | None = None
+    strategies: tuple[StrategyKind, ...] = ()
 
 
 @functools.cache
@@ -263,6 +292,13 @@ def made(kind: str) -> "Made":
             hint=f'give `Kind("{kind}", made=...)`',
         )
     return make()
+
+
+def takes_time(asset: str) -> bool:
+    """Say whether releases of an asset, by its id, are rolled out: not live by the pointer
+    alone."""
+    found = kinds().get(kind_of(asset))
+    return found is not None and bool(found.strategies)
 
 
 def shown(kind: str, core: Any, see: Sees) -> Shown:

@@ -25,6 +25,18 @@ STEP_MEMORY_BYTES_MAX = 8 << 30  # default address-space limit of a worker
 STEP_TIMEOUT_S = 3600.0  # default: a step without a declared timeout hangs at most an hour
 RETRIES_MAX = 20  # attempts of one step
 LEASE_S = 30.0  # a lease that is not renewed for so long may be taken over
+# failed attempts of one step of a release, or of its undo, before it is stuck: ten minutes with the
+# waits between them, so that a restart of what it talks to does not end it
+RELEASE_ERRORS_MAX = 8
+RELEASE_BACKOFF_S = 2.0  # after the first failed attempt; twice as long after each further one
+RELEASE_BACKOFF_S_MAX = 300.0
+# a driver asks a kind about a step no more often, and no less often: a clock that was set far
+# ahead and back again must not leave a release alone
+RELEASE_LOOK_S_MIN = 1.0
+RELEASE_LOOK_S_MAX = 3600.0
+RELEASES_DRIVEN_MAX = 8  # releases that one process works on at once
+RELEASE_WAITS_S = 7 * 86_400.0  # a release that nobody approves in so long is rejected
+EVIDENCE_BYTES_MAX = 64 << 10  # of what a kind measured when it judged a release
 RUNS_SCHEDULED_MAX = 4  # runs that the scheduler of one environment has going on at once
 RUN_WAIT_S = 3600.0  # a run waits in line so long for others that write the same
 WORKER_IDLE_S = 60.0  # an idle worker ends after so long: a server has days without work

@@ -178,11 +178,20 @@ class Trigger(Noun, frozen=True, kw_only=True):
     cron: str = ""
 
 
-class Strategy(Noun, frozen=True, kw_only=True):
-    """How a release goes live. Datasets: write-audit-publish. Others: direct, or canary with
-    `steps` in percent."""
+StrategyKind = Literal["publish", "direct", "blue_green", "canary", "shadow"]
 
-    kind: Literal["publish", "direct", "canary"] = "direct"
+
+class Strategy(Noun, frozen=True, kw_only=True):
+    """How a release goes live.
+
+    kind    publish: the pointer is all, as for data; direct: all at once; blue_green: beside the
+            old version, then all at once; canary: by a growing share; shadow: with copies of the
+            traffic whose answers nobody gets, then all at once
+    steps   the share of each step in percent, growing; the last one is 100
+    step_s  seconds that each step but the last lasts at least
+    """
+
+    kind: StrategyKind = "direct"
     steps: tuple[int, ...] = (100,)
     step_s: float = 0.0
 
@@ -447,13 +456,21 @@ ReleaseState = Literal[
     "waiting",
     "rolling",
     "paused",
+    "undoing",
     "live",
     "rejected",
     "rolled_back",
     "superseded",
     "stuck",
 ]
-OPEN_STATES: tuple[ReleaseState, ...] = ("proposed", "gated", "waiting", "rolling", "paused")
+OPEN_STATES: tuple[ReleaseState, ...] = (
+    "proposed",
+    "gated",
+    "waiting",
+    "rolling",
+    "paused",
+    "undoing",
+)
 
 
 class Move(Noun, frozen=True, kw_only=True):
@@ -466,7 +483,17 @@ class Move(Noun, frozen=True, kw_only=True):
 
 
 class Release(Noun, frozen=True, kw_only=True):
-    """One or more moves through one gate, by one strategy."""
+    """One or more moves through one gate, by one strategy.
+
+    after     the release that must be live first: what this one brings was made from what that one
+              brings
+    step_at   when its step was reached (ns since 1970)
+    due_at    when a driver works on it again (ns since 1970), or nobody may approve it any more
+    taken_back  its judge or a person decided that it is undone
+    errors    attempts of its step, or of its undo, that failed one after the other
+    error     why the last of them failed
+    evidence  what its kind measured when it judged it, JSON-ready
+    """
 
     id: str
     state: ReleaseState
@@ -487,6 +514,13 @@ class Release(Noun, frozen=True, kw_only=True):
     passed: tuple[str, ...] = ()  # denying rules that the broken glass passed
     # asset -> other environments in which what this release brings was undone
     withdrawn_in: dict[str, tuple[str, ...]] = {}
+    after: str = ""
+    step_at: int = 0
+    due_at: int = 0
+    taken_back: bool = False
+    errors: int = 0
+    error: str = ""
+    evidence: dict[str, Any] = {}
     created_at: int = 0
     changed_at: int = 0
 

@@ -441,6 +441,7 @@ PROJECTIONS: dict[str, Projection] = {
             "waiting",
             "rolling",
             "paused",
+            "undoing",
             "live",
             "rejected",
             "rolled_back",

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from sextant.kernel.kinds import authored
+from sextant.kernel.kinds import authored, kinds
 from sextant.kernel.limits import ASSETS_MAX
-from sextant.kernel.nouns import Asset, Code, ColumnRead, Edge, Input, Manifest
+from sextant.kernel.nouns import Asset, Code, ColumnRead, Edge, Input, Manifest, Strategy
 from sextant.project.collect import Collector, Place, near
 from sextant.project.fingerprint import Fingerprint
 from sextant.project.manifests import MANIFEST_VERSION
@@ -210,7 +210,7 @@ class Assembly:
             draft = self.drafts[id_]
             if all(one.asset in self.made for one in draft.inputs):  # else noted before
                 made = authored(draft.kind).assets(draft, self)
-                self.made |= {asset.id: asset for asset in made}
+                self.made |= {asset.id: self._strategy(asset, draft) for asset in made}
         for kind in sorted({draft.kind for draft in self.drafts.values()}):
             authored(kind).finish(self)
         for id_, asset in self.made.items():
@@ -224,6 +224,22 @@ class Assembly:
                 place=Place("sextant.toml", 1),
                 hint=f"at most {ASSETS_MAX}: split it",
             )
+
+    def _strategy(self, asset: Asset, draft: Draft) -> Asset:
+        """Return an asset with the strategy of its releases; one that its kind cannot do is
+        noted."""
+        can = kinds()[asset.kind].strategies if asset.kind in kinds() else ()
+        if not can or asset.release.kind in can:
+            return asset
+        default = Strategy(kind=can[0])
+        if asset.release != Strategy():  # the author said so
+            self.note(
+                "SX-PROJ-094",
+                f"`{draft.name}` cannot be released by `{asset.release.kind}`",
+                place=draft.place,
+                hint=f"assets of the kind `{asset.kind}` can: {', '.join(can)}",
+            )
+        return msgspec.structs.replace(asset, release=default)
 
     def _column_reads(self, assets: Sequence[Asset]) -> tuple[ColumnRead, ...]:
         """Return the columns that declarations name. Workers do not need them."""

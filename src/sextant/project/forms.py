@@ -7,7 +7,7 @@ from typing import Any
 
 from sextant.kernel.errors import UsageError
 from sextant.kernel.lengths import length_s
-from sextant.kernel.nouns import Team, Trigger
+from sextant.kernel.nouns import Strategy, Team, Trigger
 from sextant.kernel.partitions import Partitioning
 from sextant.project.collect import (
     current,
@@ -108,6 +108,13 @@ def triggers(on: Trigger | Sequence[Trigger]) -> tuple[Trigger, ...]:
                 "SX-PROJ-017", f"`{one!r}` is not a trigger", hint='write `on=sx.cron("0 5 * * *")`'
             )
     return tuple(one for one in listed if isinstance(one, Trigger))
+
+
+def strategy(strategy: Strategy | None) -> Strategy | None:
+    """Return how releases are rolled out; None = as the kind does by default."""
+    kinds = (Strategy, type(None))
+    expected = "a strategy, such as `sx.canary(5, 25)`"
+    return fitting("release", strategy, kinds, expected, None)  # type: ignore[no-any-return]
 
 
 def one_of(setting: str, value: str, allowed: tuple[str, ...]) -> str:

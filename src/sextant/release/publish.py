@@ -20,7 +20,7 @@ from sextant.engine.keys import definition_digest
 from sextant.engine.plan import Definition, compared_with
 from sextant.engine.staged import RunAsset, Staged
 from sextant.kernel import kinds
-from sextant.kernel.errors import BadData, Conflict
+from sextant.kernel.errors import BadData, Conflict, SextantError
 from sextant.kernel.kinds import Fact
 from sextant.kernel.nouns import (
     Asset,
@@ -45,11 +45,12 @@ from sextant.ledger.projections import (
 )
 from sextant.ledger.signals import close_passed, passed
 from sextant.ledger.versions import Versions, changed
-from sextant.release.releases import Releases, still, withdrawn
+from sextant.release.releases import Releases, takes_time, unchanged_guard, withdrawn
 from sextant.stores.lake.digest import version_digest
 
 _REBASES_MAX = 3  # how often a publish is built again on a head that moved meanwhile
 _COMMITS_AT_ONCE = 4  # table states written side by side
+PUBLISH, DIRECT = Strategy(kind="publish"), Strategy(kind="direct")
 
 
 class Moved(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,11 +87,44 @@ Moving = Mapping[str, Moved]  # by asset
 Decide = Callable[[Sequence[Move], Moving], Decision]
 
 
+class Publishing(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run wants to publish, and on whose behalf.
+
+    tables     as the run sees them, upstream first
+    decide     asks the policy about some moves
+    before     makes the events that stand in front of the release, from what moves
+    guards     hold for everything that is written
+    untainted  hold until the release is live: that it moves on from what they name is the point
+    undoes     the release that this one takes back
+    refused    why the checks refused what is published past the gate
+    whole      all or nothing: the first table that cannot be written raises its error
+    """
+
+    env: str
+    tables: Mapping[str, RunAsset]
+    assets: Mapping[str, Asset]
+    run: str
+    by: Principal
+    decide: Decide
+    cause: str
+    definitions: Sequence[Definition] = ()
+    guards: Sequence[Statement] = ()
+    untainted: Sequence[Statement] = ()
+    intent: str = "release"
+    undoes: Release | None = None
+    reason: str = ""
+    broke_glass: str = ""
+    refused: Sequence[str] = ()
+    before: Callable[[Moving], Sequence[Event]] = lambda _moving: ()
+    whole: bool = False
+
+
 class Published(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a run's tables: the release of what passed, and one rejected release for each
-    refused asset."""
+    """What became of a run's tables: the release of what the pointer makes live, `rolled` ones that
+    take time, and one rejected release for each refused asset."""
 
     release: Release | None = None
+    rolled: tuple[Release, ...] = ()
     rejected: tuple[Release, ...] = ()
     versions: dict[str, str] = {}
     files: dict[str, int] = {}  # asset -> how many data files its new state has
@@ -110,34 +144,11 @@ class Publisher:
         self._pool = ThreadPoolExecutor(_COMMITS_AT_ONCE, thread_name_prefix="sextant-commit")
         self._begun: dict[str, tuple[Any, Future[TableCommit]]] = {}
 
-    def publish(
-        self,
-        env: str,
-        tables: Mapping[str, RunAsset],
-        assets: Mapping[str, Asset],
-        *,
-        run: str,
-        by: Principal,
-        decide: Decide,
-        cause: str,
-        definitions: Sequence[Definition] = (),
-        guards: Sequence[Statement] = (),
-        untainted: Sequence[Statement] = (),
-        intent: str = "release",
-        undoes: Release | None = None,
-        reason: str = "",
-        broke_glass: str = "",
-        refused: Sequence[str] = (),
-        before: Callable[[Moving], Sequence[Event]] = lambda _moving: (),
-        whole: bool = False,
-    ) -> Published:
-        """Publish every table with something new, in one release; then record what was refused. A
-        table whose new state cannot be written fails by itself, with what read it.
+    def publish(self, wanted: Publishing) -> Published:
+        """Publish every table with something new: what the pointer alone makes live in one
+        release, what takes time in a release of its own for each asset; then record what was
+        refused. A table whose new state cannot be written fails by itself, with what read it.
 
-        before     makes the events that stand in front of the release, from what moves
-        guards     hold for everything that is written
-        untainted  hold until the release is live: that it moves on from what they name is the point
-        whole      all or nothing: the first table that cannot be written raises its error
         Raises  Conflict when somebody else published the same partitions meanwhile; nothing is
                 then live
         """
@@ -145,73 +156,47 @@ class Publisher:
         skipped: list[str] = []
         for attempt in range(_REBASES_MAX + 1):
             try:
-                return self._once(
-                    env,
-                    tables,
-                    assets,
-                    run,
-                    by,
-                    decide,
-                    cause,
-                    definitions,
-                    guards,
-                    untainted,
-                    intent,
-                    undoes,
-                    reason,
-                    broke_glass,
-                    refused,
-                    before,
-                    failed,
-                    skipped,
-                    whole=whole,
-                )
+                return self._once(wanted, failed, skipped)
             except Conflict:
-                if attempt == _REBASES_MAX or not self._rebase(env, tables):
+                if attempt == _REBASES_MAX or not self._rebase(wanted.env, wanted.tables):
                     raise
         raise AssertionError
 
     def _once(
-        self,
-        env: str,
-        tables: Mapping[str, RunAsset],
-        assets: Mapping[str, Asset],
-        run: str,
-        by: Principal,
-        decide: Decide,
-        cause: str,
-        definitions: Sequence[Definition],
-        guards: Sequence[Statement],
-        untainted: Sequence[Statement],
-        intent: str,
-        undoes: Release | None,
-        reason: str,
-        broke_glass: str,
-        refused: Sequence[str],
-        before: Callable[[Moving], Sequence[Event]],
-        failed: dict[str, Exception],
-        skipped: list[str],
-        *,
-        whole: bool,
+        self, wanted: Publishing, failed: dict[str, Exception], skipped: list[str]
     ) -> Published:
+        env, tables, assets, run, by, cause = (
+            wanted.env,
+            wanted.tables,
+            wanted.assets,
+            wanted.run,
+            wanted.by,
+            wanted.cause,
+        )
         states, unwritten = self._states(
             {id_: table for id_, table in tables.items() if table.changed}, assets
         )
-        if intent == "release" and not broke_glass:
+        if wanted.intent == "release" and not wanted.broke_glass:
             unwritten |= self._withdrawn(env, tables)
-        if unwritten and whole:
+        if unwritten and wanted.whole:
             raise next(iter(unwritten.values()))
         failed |= unwritten
         skipped += _without(tables, assets, failed)
         values = values_by_definition(assets.values())
-        definitions = [d for d in definitions if values.get(d.asset) not in {*failed, *skipped}]
+        definitions = [
+            d for d in wanted.definitions if values.get(d.asset) not in {*failed, *skipped}
+        ]
         events: list[Event] = []
         moves: list[Move] = []
         made: dict[str, str] = {}
         built: list[Version] = []
         closing: list[Event] = []  # once the release is live
         rows = 0
-        release_id = self._ids.new("rel")
+        # the release of what goes live at once, and one for each asset whose release takes time
+        shared_id = self._ids.new("rel")
+        release_ids = {
+            id_: self._ids.new("rel") if kinds.takes_time(id_) else shared_id for id_ in assets
+        }
         for definition in definitions:
             asset = assets[definition.asset]
             made[asset.id] = definition.target
@@ -229,7 +214,7 @@ class Publisher:
                     inputs={},
                     spec=asset.spec,
                 )
-                events.append(self._recorded(version, env, release_id, by, cause))
+                events.append(self._recorded(version, env, shared_id, by, cause))
         held = Holds(self._state.read("held", (env,)))
         for id_, table in tables.items():
             asset = assets[id_]
@@ -247,23 +232,24 @@ class Publisher:
             if not table.changed:
                 continue
             version = self._version(env, table, asset, run, tables, made, states[id_], table.checks)
-            if refused:
+            if wanted.refused:
                 version = msgspec.structs.replace(
-                    version, meta={**version.meta, "refused": list(refused)}
+                    version, meta={**version.meta, "refused": list(wanted.refused)}
                 )
             built.append(version)
             if version.digest != table.base:
                 made[id_] = version.digest
                 rows += sum(staged.part.rows for staged in table.staged.values())
                 moves.append(Move(env=env, asset=id_, source=table.base, target=version.digest))
-                recorded = self._recorded(version, env, release_id, by, cause)
+                recorded = self._recorded(version, env, release_ids[id_], by, cause)
                 checked = self._checks(table.checks, run, id_, version.digest, by, recorded.id)
                 events += [
                     recorded,
                     *checked,
                     *self._made_otherwise(table, version, by, recorded.id),
                 ]
-                closing += self._closing(env, table, checked)
+                if not kinds.takes_time(id_):
+                    closing += self._closing(env, table, checked)
             else:  # the same content in other files
                 events.append(
                     self._events.make(
@@ -282,55 +268,153 @@ class Publisher:
                 checked = self._checks(table.checks, run, id_, table.base, by, cause)
                 events += checked
                 closing += self._closing(env, table, checked)
-        release = None
         moving = self.moving(env, moves, tables)
-        events[:0] = before(moving)
-        if moves:
-            drafted = self._releases.draft(
-                moves,
-                by=by,
-                decision=decide(moves, moving),
-                withdrawn_in=withdrawn_in(moving),
-                strategy=Strategy(kind="publish"),
-                run=run,
-                reason=reason,
-                intent=intent,
-                undoes=undoes.id if undoes else "",
-                broke_glass=broke_glass,
-                id_=release_id,
-            )
-            if undoes is not None:
-                bad = [m for m in undoes.moves if m.asset in {move.asset for move in moves}]
-                events += self._releases.withdrawals(
-                    bad if any(assets[m.asset].is_definition for m in bad) else bad[:1],
-                    reason=reason,
-                    undo=drafted.id,
-                    cause=cause,
-                    by=str(by),
+        events[:0] = wanted.before(moving)
+        guards = (*wanted.guards, *wanted.untainted)
+        if wanted.undoes is not None and moves:
+            undo_id = release_ids[moves[0].asset]
+            events += self._take_back(wanted, wanted.undoes, moves, undo_id)
+            if wanted.undoes.state == "live":
+                guards = (*guards, unchanged_guard(wanted.undoes))
+        at_once = [move for move in moves if not kinds.takes_time(move.asset)]
+        over_time = [move for move in moves if kinds.takes_time(move.asset)]
+        release = None
+        self._versions.announce(built)
+        try:
+            if at_once:
+                drafted = self._draft(wanted, at_once, moving, shared_id)
+                release = self._releases.propose(
+                    drafted, before=events, cause=cause, guards=guards, when_live=closing
                 )
-                if undoes.state == "live":
-                    untainted = (*untainted, still(undoes))
-                    events.append(
-                        self._releases.mark_undone(undoes, undo=drafted.id, cause=cause, by=str(by))
-                    )
-            both = (*guards, *untainted)
-            release = self._propose(built, drafted, events, cause, both, closing)
-        elif events:
-            self._state.commit(Write((*guards, *untainted), (*events, *closing)))
+                events, guards = [], (*wanted.guards, *wanted.untainted)  # the undo is written
+            elif events and not over_time:
+                self._state.commit(Write(guards, (*events, *closing)))
+            rolled = self._propose_over_time(
+                wanted,
+                over_time,
+                moving,
+                release_ids,
+                {version.asset: version for version in built},
+                release,
+                events=(*events, *closing),
+                guards=guards,
+                failed=failed,
+            )
+        finally:
+            self._versions.announce(())
         if release is None or release.state == "live":
             for id_, digest in made.items():
-                if id_ in tables:
+                if id_ in tables and not kinds.takes_time(id_):
                     self._versions.remember(id_, digest, tables[id_].parts())
-        rejected = self._refuse(env, tables, assets, run, by, decide, cause, made, guards, failed)
+        rejected = self._refuse(wanted, made, failed)
         return Published(
             failed=failed,
             skipped=tuple(skipped),
             release=release,
+            rolled=rolled,
             rejected=rejected,
             versions=made,
             files={id_: len(states[id_].files) for id_ in made if id_ in states},
             rows=rows,
         )
+
+    def _draft(
+        self,
+        wanted: Publishing,
+        moves: Sequence[Move],
+        moving: Moving,
+        id_: str,
+        *,
+        strategy: Strategy = PUBLISH,
+        after: str = "",
+    ) -> Release:
+        """Return the release of some moves. Denied when the policy says no."""
+        undoes = _undone_by(wanted, moves)
+        own = {move.asset: moving[move.asset] for move in moves}
+        return self._releases.draft(
+            moves,
+            by=wanted.by,
+            decision=wanted.decide(moves, own),
+            withdrawn_in=withdrawn_in(own),
+            strategy=strategy,
+            run=wanted.run,
+            reason=wanted.reason,
+            intent=wanted.intent if undoes or strategy == PUBLISH else "release",
+            undoes=undoes,
+            broke_glass=wanted.broke_glass,
+            id_=id_,
+            after=after,
+        )
+
+    def _take_back(
+        self, wanted: Publishing, undoes: Release, moves: Sequence[Move], undo_id: str
+    ) -> list[Event]:
+        """Return the events by which a release is taken back: what it brought is withdrawn, and it
+        is rolled back; one that takes time when its undo is live."""
+        moved = {move.asset for move in moves}
+        bad = [move for move in undoes.moves if move.asset in moved]
+        by = str(wanted.by)
+        events = self._releases.withdrawals(
+            bad if any(wanted.assets[m.asset].is_definition for m in bad) else bad[:1],
+            reason=wanted.reason,
+            undo=undo_id,
+            cause=wanted.cause,
+            by=by,
+        )
+        if undoes.state == "live" and not takes_time(undoes):
+            events.append(
+                self._releases.mark_undone(undoes, undo=undo_id, cause=wanted.cause, by=by)
+            )
+        return events
+
+    def _propose_over_time(
+        self,
+        wanted: Publishing,
+        moves: Sequence[Move],
+        moving: Moving,
+        release_ids: Mapping[str, str],
+        built: Mapping[str, Version],
+        at_once: Release | None,
+        *,
+        events: Sequence[Event],
+        guards: Sequence[Statement],
+        failed: dict[str, Exception],
+    ) -> tuple[Release, ...]:
+        """Propose one release for each asset whose releases take time; what was made from something
+        that is not live yet waits for that. One that cannot be proposed fails by itself.
+
+        at_once  the release of what this run made live at once, or that waits for people
+        events   that are not written yet: they are written with the first one
+        """
+        proposed: list[Release] = []
+        for move in moves:
+            after = ""
+            if at_once is not None and at_once.state != "live":
+                brought = {(one.asset, one.target) for one in at_once.moves}
+                if not brought.isdisjoint(built[move.asset].inputs.items()):
+                    after = at_once.id
+            intent = "undo" if _undone_by(wanted, [move]) else "release"
+            strategy = strategy_of(wanted.assets[move.asset], move, intent)
+            try:
+                drafted = self._draft(
+                    wanted,
+                    [move],
+                    moving,
+                    release_ids[move.asset],
+                    strategy=strategy,
+                    after=after,
+                )
+                proposed.append(
+                    self._releases.propose(
+                        drafted, before=events, cause=wanted.cause, guards=guards
+                    )
+                )
+            except SextantError as error:
+                if events:
+                    raise
+                failed[move.asset] = error
+            events = ()
+        return tuple(proposed)
 
     # ------------------------------------------------------------ versions
 
@@ -371,7 +455,9 @@ class Publisher:
         if asset.build and not inputs:
             for bound in asset.build.inputs:
                 upstream = tables.get(bound.asset)
-                used = made.get(bound.asset, upstream.base if upstream else "")
+                used = upstream.base if upstream else ""
+                if not kinds.takes_time(bound.asset):
+                    used = made.get(bound.asset, used)
                 if used:
                     inputs[bound.asset] = used
         definition = asset.defined_by
@@ -625,20 +711,18 @@ class Publisher:
         ]
 
     def _refuse(
-        self,
-        env: str,
-        tables: Mapping[str, RunAsset],
-        assets: Mapping[str, Asset],
-        run: str,
-        by: Principal,
-        decide: Decide,
-        cause: str,
-        made: Mapping[str, str],
-        guards: Sequence[Statement],
-        failed: dict[str, Exception],
+        self, wanted: Publishing, made: Mapping[str, str], failed: dict[str, Exception]
     ) -> tuple[Release, ...]:
         """Keep what the checks refused as a version that is not live, with a rejected release that
         says why. What cannot be kept is added to `failed`."""
+        env, tables, assets, run, by, cause = (
+            wanted.env,
+            wanted.tables,
+            wanted.assets,
+            wanted.run,
+            wanted.by,
+            wanted.cause,
+        )
         out = []
         for id_, table in tables.items():
             if not table.refused:
@@ -665,7 +749,7 @@ class Publisher:
                 [staged.part for staged in candidate.staged.values()],
                 checks=table.refused_checks,
             )
-            decision = decide([move], {id_: moved})
+            decision = wanted.decide([move], {id_: moved})
             if decision.verdict == "deny" and version.meta.get("refused"):
                 # Its gate rejects it, and keeps what the checks said; a rule cannot say more.
                 decision = Decision(verdict="allow", reasons=decision.reasons)
@@ -673,11 +757,19 @@ class Publisher:
                 [move],
                 by=by,
                 decision=decision,
-                strategy=Strategy(kind="publish"),
+                strategy=PUBLISH,
                 run=run,
                 id_=release_id,
             )
-            out.append(self._propose([version], drafted, events, cause, guards))
+            self._versions.announce([version])  # its gate must see what its checks said now
+            try:
+                out.append(
+                    self._releases.propose(
+                        drafted, before=events, cause=cause, guards=wanted.guards
+                    )
+                )
+            finally:
+                self._versions.announce(())
         return tuple(out)
 
     def _keep_refused(
@@ -707,25 +799,6 @@ class Publisher:
         candidate.schema = table.refused_schema
         return candidate
 
-    def _propose(
-        self,
-        built: Sequence[Version],
-        drafted: Release,
-        events: Sequence[Event],
-        cause: str,
-        guards: Sequence[Statement] = (),
-        when_live: Sequence[Event] = (),
-    ) -> Release:
-        """Propose a release of versions that are written with it. Its gate must see them as they
-        are now: the same content may have been refused by checks that have changed since."""
-        self._versions.announce(built)
-        try:
-            return self._releases.propose(
-                drafted, before=events, cause=cause, guards=guards, when_live=when_live
-            )
-        finally:
-            self._versions.announce(())
-
     def _rebase(self, env: str, tables: Mapping[str, RunAsset]) -> bool:
         """Lay the run's partitions over heads that moved; False if somebody changed the same
         partitions, or nothing moved."""
@@ -744,6 +817,23 @@ class Publisher:
             table.base, table.locator, table.base_parts = head, record.locator, now
             moved = True
         return moved
+
+
+def _undone_by(wanted: Publishing, moves: Sequence[Move]) -> str:
+    """Return the release that these moves take back; "" for what is only made again because of
+    it."""
+    if wanted.undoes is None:
+        return ""
+    bad = {move.asset for move in wanted.undoes.moves}
+    return wanted.undoes.id if any(move.asset in bad for move in moves) else ""
+
+
+def strategy_of(asset: Asset, move: Move, intent: str = "release") -> Strategy:
+    """Return how a move goes live: a first version has nothing beside which it could be rolled
+    out, and an undo is for at once."""
+    if not kinds.takes_time(asset.id):
+        return PUBLISH
+    return DIRECT if intent == "undo" or not move.source else asset.release
 
 
 def withdrawn_in(moving: Moving) -> dict[str, tuple[str, ...]]:
@@ -820,7 +910,9 @@ __all__ = [
     "Moving",
     "Published",
     "Publisher",
+    "Publishing",
     "digest_of",
+    "strategy_of",
     "undo_table",
     "withdrawn_in",
 ]

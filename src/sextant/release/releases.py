@@ -1,10 +1,10 @@
-"""Drives releases: gate, approval, roll-out, pointer, undo - for every kind of asset, through a
-small port.
+"""Proposes releases, and brings on what people decide: gate, approval, pointer - for every kind of
+asset.
 
 Each step is one durable write, guarded by compare-and-swaps: the release is still in the state it
 was read in, the pointer still equals the move's source, nobody withdrew what it stands on. So any
-number of drivers, and a driver that dies anywhere, leave one story; `resume` continues open
-releases after a crash.
+number of processes, and one that dies anywhere, leave one story. Where the pointer is all, a
+release is live in the write that proposes it; where it takes time, a `Driver` rolls it out.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -12,10 +12,11 @@ from collections.abc import Collection, Mapping, Sequence
 import msgspec
 
 from sextant.authorization.decide import Decision, wanted
-from sextant.kernel.clock import Clock
-from sextant.kernel.errors import Conflict, Denied, NotFound, SextantError, UserError
+from sextant.kernel.clock import NS, Clock
+from sextant.kernel.errors import Conflict, Denied, ProjectError, SextantError, UserError
 from sextant.kernel.ids import Ids
 from sextant.kernel.kinds import Fact, Released, Verdict, kinds
+from sextant.kernel.limits import RELEASE_LOOK_S_MAX, RELEASE_WAITS_S
 from sextant.kernel.nouns import (
     Event,
     Move,
@@ -26,33 +27,71 @@ from sextant.kernel.nouns import (
     kind_of,
     person_of,
 )
-from sextant.kernel.ports import State, Statement, Write
-from sextant.ledger.events import Events
-from sextant.ledger.projections import VersionTainted, VersionUnheld, VersionWithdrawn
+from sextant.kernel.ports import State, Statement
 from sextant.release.machine import Happening, advance, is_open, may_be_superseded
-
-_TAINT_MAX = 100_000  # versions that one withdrawal may taint
+from sextant.release.records import Records, get_release, open_releases, unchanged_guard
+from sextant.release.rolling import Rolling
+from sextant.release.withdrawing import unhold, withdrawals
 
 
 class Releases:
     """The general mechanism. `kinds`: kind of asset -> how its versions become live."""
 
-    def __init__(self, state: State, kinds: Mapping[str, Released], clock: Clock, ids: Ids) -> None:
-        self._state = state
-        self._kinds = kinds
-        self._clock = clock
-        self._ids = ids
-        self._events = Events(ids, clock)
+    def __init__(
+        self,
+        state: State,
+        kinds: Mapping[str, Released],
+        clock: Clock,
+        ids: Ids,
+        records: Records | None = None,
+    ) -> None:
+        """records  writes what happens; by default without the guards of a driver"""
+        self._state, self._kinds, self._clock, self._ids = state, kinds, clock, ids
+        self._records = records or Records(state, clock, ids)
+        self.events = self._records.events
+        self._rolling = Rolling(self._records, self._kind, self._pointers)
+
+    def under(self, guards: Sequence[Statement]) -> "Releases":
+        """Return the same, which writes only while these guards hold: for a driver."""
+        records = self._records.under(guards)
+        return Releases(self._state, self._kinds, self._clock, self._ids, records)
 
     # ------------------------------------------------------------ reading
 
     def get(self, id_: str) -> Release:
         """Return a release. NotFound."""
-        return get_release(self._state, id_)
+        return self._records.get(id_)
 
     def open(self) -> list[Release]:
         """Return the releases that have not ended."""
         return open_releases(self._state)
+
+    def due(self, *, env: str = "") -> list[Release]:
+        """Return the releases that a driver is to work on now, of one environment or of all."""
+        return [one for one in self.open() if env in ("", one.moves[0].env) and self.is_due(one)]
+
+    def is_due(self, release: Release) -> bool:
+        """Say whether a driver is to work on a release now."""
+        return is_driven(release) and self.due_at(release) <= self._clock.now_ns()
+
+    def goes_on(self, release: Release) -> bool:
+        """Say whether a driver brings a release on without a person."""
+        return is_driven(release) and release.state != "waiting" and not self._waits(release)
+
+    def _waits(self, release: Release) -> bool:
+        """Say whether what a release was made from is not live yet."""
+        return (
+            release.state == "proposed" and bool(release.after) and is_open(self.get(release.after))
+        )
+
+    def due_at(self, release: Release) -> int:
+        """Return when a driver works on a release (ns since 1970); 0 = now."""
+        if self._waits(release):
+            return self._clock.now_ns() + int(RELEASE_LOOK_S_MAX * NS)
+        if release.due_at > self._clock.now_ns() + int(RELEASE_LOOK_S_MAX * NS):
+            # nobody writes so late an instant: the clock was ahead when this one was written
+            return 0 if release.state != "waiting" else release.due_at
+        return release.due_at
 
     # ------------------------------------------------------------ proposing
 
@@ -70,9 +109,14 @@ class Releases:
         broke_glass: str = "",
         withdrawn_in: Mapping[str, tuple[str, ...]] | None = None,
         id_: str = "",
+        after: str = "",
     ) -> Release:
         """Return a proposed release that is not written yet. Denied when the policy says no;
-        Conflict for a withdrawn target. `id_`: the id it is to have; "" = a new one."""
+        Conflict for a withdrawn target.
+
+        id_    the id it is to have; "" = a new one
+        after  the release that must be live first; "" = none
+        """
         if not moves:
             raise UserError("SX-RELEASE-003", "a release without a move")
         if decision.verdict == "deny":
@@ -102,6 +146,7 @@ class Releases:
             broke_glass=broke_glass,
             passed=decision.passed,
             withdrawn_in=dict(withdrawn_in or {}),
+            after=after,
             created_at=self._clock.now_ns(),
             changed_at=self._clock.now_ns(),
         )
@@ -115,8 +160,9 @@ class Releases:
         guards: Sequence[Statement] = (),
         when_live: Sequence[Event] = (),
     ) -> Release:
-        """Write the release, superseding queued ones on the same assets, and drive it as far as it
-        goes. One that its gate rejects at once supersedes nobody: what waits may be good.
+        """Write the release, superseding queued ones on the same assets, as far as it goes without
+        people and without anything outside. One that its gate rejects at once supersedes nobody:
+        what waits may be good.
 
         when_live  events that are written with it if it is live at once
         """
@@ -129,16 +175,16 @@ class Releases:
             ):
                 return other  # the same moves wait for the same people already
         cause = before[-1].id if before else cause
-        proposed = self._event(release, cause)
-        through, more, checks = self._at_once(release, proposed.id)
+        proposed = self._records.event(release, cause)
+        through, more, checks = self._fold_immediate_steps(release, proposed.id)
         statements: list[Statement] = list(guards)
         superseded: list[Event] = []
         if through.state != "rejected":
             others = self._in_the_way(release)
             for other in others:
-                statements.append(still(other))
+                statements.append(unchanged_guard(other))
                 superseded.append(
-                    self._event(
+                    self._records.event(
                         advance(
                             other, "superseded", reason=f"by {release.id}", at=self._clock.now_ns()
                         ),
@@ -164,8 +210,8 @@ class Releases:
                 )
         after = when_live if through.state == "live" else ()
         events = (*before, *superseded, proposed, *more, *after)
-        self._state.commit(Write((*statements, *checks), events))
-        return self.drive(through)
+        self._records.commit((*statements, *checks), events)
+        return through
 
     def _in_the_way(self, release: Release) -> list[Release]:
         found: dict[str, Release] = {}
@@ -178,80 +224,123 @@ class Releases:
                 raise Conflict(
                     "SX-RELEASE-005",
                     f"release `{other.id}` of the same asset is {other.state}",
-                    hint=f"wait for it, or `sextant rollback` it (release {other.id})",
+                    hint=f"wait for it, or `sextant releases {other.id} --abort --reason TEXT`",
                 )
         return list(found.values())
 
-    def _at_once(
+    def _fold_immediate_steps(
         self, release: Release, cause: str
     ) -> tuple[Release, list[Event], list[Statement]]:
         """Fold the steps that need nobody and nothing outside into the write that proposes: the
         usual publish is one commit."""
-        if not all(kind.instant for kind, _ in self._by_kind(release)):
-            return release, [], []
         now = self._clock.now_ns()
-        verdict = self._verdict(release)
         events: list[Event] = []
 
-        def step(current: Release, happened: Happening, reason: str = "") -> Release:
-            following = advance(current, happened, reason=reason, at=now)
-            events.append(self._event(following, events[-1].id if events else cause))
+        def step(
+            current: Release, happened: Happening, reason: str = "", due_at: int = 0
+        ) -> Release:
+            following = advance(current, happened, reason=reason, at=now, due_at=due_at)
+            cause_ = events[-1].id if events else cause
+            events.append(self._records.event(following, cause_))
             return following
 
+        if release.after:
+            return release, [], []
+        try:
+            verdict = self._verdict(release)
+        except Exception:
+            if not takes_time(release):
+                raise
+            return release, [], []  # its driver asks again
         if not verdict.ok and not release.broke_glass:
             return step(release, "gate_failed", "; ".join(verdict.reasons)), events, []
         release = step(release, "gate_passed")
         if missing := wanted(release.asked):
-            return step(release, "approval_needed", f"needs {missing}"), events, []
+            return (
+                step(release, "approval_needed", f"needs {missing}", self._expires_at()),
+                events,
+                [],
+            )
         release = step(release, "started")
-        self._each(release, "roll")
+        if takes_time(release):
+            return release, events, []
         checks = self._pointers(release)
         release = step(release, "finished")
         return release, events, checks
 
+    def _expires_at(self) -> int:
+        """Return when a release that begins to wait for approval now is rejected."""
+        return self._clock.now_ns() + int(RELEASE_WAITS_S * NS)
+
     # ------------------------------------------------------------ driving
 
     def drive(self, release: Release) -> Release:
-        """Bring a release as far as it goes without people. Safe to call again at any time, from
-        anywhere."""
-        while release.state in ("proposed", "gated", "rolling"):
+        """Bring a release as far as it goes without people and without its driver. Safe to call
+        again at any time, from anywhere."""
+        while (
+            release.state in ("proposed", "gated", "rolling", "undoing")
+            and not (takes_time(release) and release.state in ("rolling", "undoing"))
+            and not (release.state == "proposed" and release.after)
+        ):
             try:
                 release = self._forward(release)
             except Conflict:
                 now = self.get(release.id)
                 if (now.state, now.step) == (release.state, release.step):
                     raise
-                if release.state == "rolling" and now.state in ("rolled_back", "rejected"):
-                    self._again(now)
                 release = now
-            if release.state in ("waiting", "paused"):
-                break
         return release
 
-    def _again(self, release: Release) -> None:
-        """Undo a release that somebody took back while this driver rolled it on. It has ended: a
-        failure opens an incident."""
-        try:
-            self._each(release, "undo")
-        except Exception as error:
-            why = msgspec.structs.replace(
-                release, reason=f"taken back while it was rolled on, and the undo failed: {error}"
+    def work(self, release: Release, fence: int) -> Release:
+        """Bring a release that is due one step further: what its driver does, under its lease.
+
+        Raises  Conflict when somebody else moved it on; nothing that its kind raises
+        """
+        if release.state == "waiting":
+            days = RELEASE_WAITS_S / 86_400
+            return self._records.step(
+                release, "denied", reason=f"nobody approved it within {days:.0f} days"
             )
-            self._state.commit(Write((), self._incident(why, self._cause_of(release.id))))
+        if release.state == "rolling":
+            return self._rolling.roll(release, fence)
+        if release.state == "undoing":
+            return self._rolling.undo(release, fence)
+        if release.after and (before := self.get(release.after)).state != "live":
+            return self._records.step(
+                release,
+                "source_moved",
+                reason=f"it was made from what release {before.id} brings, which is {before.state}",
+            )
+        try:
+            return self._forward(release)
+        except Conflict:
+            raise
+        except Exception as error:  # of its gate
+            return self._rolling.fail(release, error)
 
     def _forward(self, release: Release) -> Release:
         """Take the next step of a release that needs nobody. Conflict when somebody else took
         it."""
+        step = self._records.step
         if release.state == "proposed":
             verdict = self._verdict(release)
             if verdict.ok or release.broke_glass:
-                return self._step(release, "gate_passed")
-            return self._step(release, "gate_failed", reason="; ".join(verdict.reasons))
+                return step(release, "gate_passed")
+            return step(release, "gate_failed", reason="; ".join(verdict.reasons))
         if release.state == "gated":
             if missing := wanted(release.asked):
-                return self._step(release, "approval_needed", reason=f"needs {missing}")
-            return self._step(release, "started")
-        return self._roll(release)
+                due_at = self._expires_at()
+                return step(release, "approval_needed", reason=f"needs {missing}", due_at=due_at)
+            return step(release, "started")
+        if release.state == "undoing":
+            return step(release, "undone")
+        try:
+            return step(release, "finished", also=self._pointers(release))
+        except Conflict as error:
+            now = self.get(release.id)
+            if (now.state, now.step) != (release.state, release.step):
+                raise  # somebody else drove it on meanwhile
+            return step(release, "source_moved", reason=error.message)
 
     def _verdict(self, release: Release) -> Verdict:
         reasons: list[str] = []
@@ -259,29 +348,6 @@ class Releases:
             verdict = kind.gate(own)
             reasons += verdict.reasons if not verdict.ok else ()
         return Verdict(ok=not reasons, reasons=tuple(reasons))
-
-    def _roll(self, release: Release) -> Release:
-        try:
-            holds, why = (
-                self._each(release, "roll"),
-                f"step {release.step + 1} of {len(release.strategy.steps)} did not hold",
-            )
-        except SextantError as error:
-            holds, why = False, error.message
-        if not holds:
-            return self._step(release, "step_failed", reason=why)
-        if release.step + 1 < len(release.strategy.steps):
-            return self._step(release, "step_passed")
-        try:
-            return self._step(release, "finished", also=self._pointers(release))
-        except Conflict as error:
-            now = self.get(release.id)
-            if (now.state, now.step) != (
-                release.state,
-                release.step,
-            ):  # somebody else drove it on meanwhile
-                raise
-            return self._take_back(release, "source_moved", error.message)
 
     def facts(self, move: Move, brought: Collection[Part]) -> dict[str, Fact]:
         """Return what the kind of an asset says of a move, by the names that it declares."""
@@ -293,27 +359,24 @@ class Releases:
         }
 
     def _kind(self, move: Move) -> Released:
-        return self._kinds[move.asset.partition(":")[0]]
+        found = self._kinds.get(kind_of(move.asset))
+        if found is None:
+            raise ProjectError(
+                "SX-RELEASE-016",
+                f"nothing releases assets of the kind `{kind_of(move.asset)}`",
+                hint="is the package that brings it installed? `sextant doctor` says",
+            )
+        return found
 
     def _by_kind(self, release: Release) -> list[tuple[Released, Release]]:
         """Return each kind that a release moves, with the release as far as it is about it."""
-        names = sorted({move.asset.partition(":")[0] for move in release.moves})
+        by_kind: dict[str, list[Move]] = {}
+        for move in release.moves:
+            by_kind.setdefault(kind_of(move.asset), []).append(move)
         return [
-            (
-                self._kinds[name],
-                msgspec.structs.replace(
-                    release,
-                    moves=tuple(m for m in release.moves if m.asset.partition(":")[0] == name),
-                ),
-            )
-            for name in names
+            (self._kind(moves[0]), msgspec.structs.replace(release, moves=tuple(moves)))
+            for _, moves in sorted(by_kind.items())
         ]
-
-    def _each(self, release: Release, verb: str) -> bool:
-        ok = True
-        for kind, own in self._by_kind(release):
-            ok = getattr(kind, verb)(own) is not False and ok
-        return ok
 
     def _pointers(self, release: Release) -> list[Statement]:
         out = []
@@ -351,37 +414,6 @@ class Releases:
                 )
         return out
 
-    def _step(
-        self,
-        release: Release,
-        happened: Happening,
-        *,
-        reason: str = "",
-        by: str = "",
-        also: Sequence[Statement] = (),
-        events: Sequence[Event] = (),
-    ) -> Release:
-        following = advance(release, happened, reason=reason, by=by, at=self._clock.now_ns())
-        event = self._event(following, self._cause_of(release.id), actor=by)
-        more: tuple[Event, ...] = ()
-        if following.state == "stuck":
-            more = self._incident(following, event.id)
-        self._state.commit(Write((still(release), *also), (event, *more, *events)))
-        return following
-
-    def _incident(self, release: Release, cause: str) -> tuple[Event, ...]:
-        assets = [move.asset for move in release.moves]
-        raised = self._events.signal(
-            assets[0],
-            "release.stuck",
-            "critical",
-            f"release {release.id} is stuck: {release.reason}",
-            evidence={"release": release.id},
-            cause=cause,
-        )
-        message = f"release {release.id} is stuck: {release.reason}"
-        return raised, self._events.incident(message, assets, [raised.subject], cause=raised.id)
-
     # ------------------------------------------------------------ people
 
     def approve(
@@ -402,7 +434,7 @@ class Releases:
         Somebody of several teams that are asked agrees for each of them; it goes on when all needs
         are met.
         """
-        cause = self._cause_of(id_)
+        cause = self._records.cause_of(id_)
         release = self.get(id_)
         if release.state != "waiting":
             raise Conflict(
@@ -448,9 +480,15 @@ class Releases:
             1,
             f"release `{id_}` was approved by somebody else at the same moment",
         )
+        if not deny and self._has_expired(release):
+            raise Conflict(
+                "SX-RELEASE-017",
+                f"release `{id_}` waited for approval too long",
+                hint="run again: what it brings is kept, and proposed anew",
+            )
         if deny:
             return self.drive(
-                self._step(release, "denied", by=str(by), reason=reason, also=(unchanged,))
+                self._records.step(release, "denied", by=str(by), reason=reason, also=(unchanged,))
             )
         needs = tuple(
             msgspec.structs.replace(need, by=(*need.by, str(by)))
@@ -459,7 +497,7 @@ class Releases:
             for need in release.asked
         )
         return self.drive(
-            self._step(
+            self._records.step(
                 msgspec.structs.replace(release, needs=needs),
                 "approved",
                 by=str(by),
@@ -468,30 +506,40 @@ class Releases:
             )
         )
 
-    def pause(self, id_: str, by: Principal, reason: str) -> Release:
-        return self._step(self.get(id_), "paused", by=str(by), reason=reason)
+    def _has_expired(self, release: Release) -> bool:
+        return 0 < release.due_at <= self._clock.now_ns()
 
-    def go_on(self, id_: str, by: Principal) -> Release:
-        return self.drive(self._step(self.get(id_), "resumed", by=str(by)))
+    def pause(self, id_: str, by: Principal, reason: str) -> Release:
+        """Hold a release at the step that it has reached. Conflict when it is not rolling."""
+        return self._records.step(self.get(id_), "paused", by=str(by), reason=reason)
+
+    def go_on(self, id_: str, by: Principal, reason: str = "") -> Release:
+        """Let a release go on that is paused or stuck, at the step that it has reached. Conflict
+        when it is neither, or is taken back."""
+        return self.drive(self._records.step(self.get(id_), "resumed", by=str(by), reason=reason))
 
     def abort(self, id_: str, by: Principal, reason: str) -> Release:
-        """Undo a release that is rolling or paused; refuse one that has not started. Conflict for
-        one that has ended: what is live is taken back by a release of its own."""
+        """Take back a release that is rolling, paused or stuck: its version is withdrawn, and its
+        driver undoes what was rolled out. Refuse one that has not started. Conflict for one that
+        has ended: what is live is taken back by a release of its own."""
         release = self.get(id_)
-        if release.state in ("rolling", "paused"):
-            return self._take_back(release, "undone", reason, by=str(by))
-        if not is_open(release):
+        if release.state in ("rolling", "paused", "stuck"):
+            undoing = self._rolling.take_back(
+                release, reason, by=str(by), withdraw=not release.taken_back
+            )
+            return self.drive(undoing)
+        if not is_open(release) or release.state == "undoing":
             hint = (
                 f"`sextant rollback {release.moves[0].asset}` takes back what is live"
                 if release.state == "live"
                 else ""
             )
             raise Conflict(
-                "SX-RELEASE-001",
+                "SX-RELEASE-018",
                 f"release `{id_}` is {release.state}: there is nothing to abort",
                 hint=hint,
             )
-        return self._step(release, "denied", by=str(by), reason=reason)
+        return self._records.step(release, "denied", by=str(by), reason=reason)
 
     def resolve(self, id_: str, by: Principal, *, live: bool, reason: str) -> Release:
         """Record what a person made of a stuck release: brought to its end by hand (`live`), or
@@ -501,7 +549,7 @@ class Releases:
         its move's source.
         """
         release = self.get(id_)
-        return self._step(
+        return self._records.step(
             release,
             "resolved_live" if live else "resolved_back",
             by=str(by),
@@ -509,125 +557,42 @@ class Releases:
             also=self._pointers(release) if live else (),
         )
 
-    def _take_back(
-        self, release: Release, happened: Happening, reason: str, *, by: str = ""
-    ) -> Release:
-        """Undo what was rolled out and record why; stuck when the undo fails in any way."""
-        try:
-            self._each(release, "undo")
-        except Exception as error:
-            return self._step(release, "undo_failed", by=by, reason=f"{reason}: {error}")
-        return self._step(release, happened, by=by, reason=reason)
-
     # ------------------------------------------------------------ undo
 
     def withdrawals(
         self, moves: Sequence[Move], *, reason: str, undo: str, cause: str, by: str
     ) -> list[Event]:
-        """Return the events that mark what these live moves brought as withdrawn and what was made
+        """Return the events that mark what these live moves brought as withdrawn, and what was made
         from it as tainted. `by`: who takes it back."""
-        events: list[Event] = []
-        for move in moves:
-            if not move.target:
-                continue
-            kind = self._kind(move)
-            marked = VersionWithdrawn(
-                env=move.env,
-                asset=move.asset,
-                version=move.target,
-                release=undo,
-                reason=reason,
-                held=kind.held(move),
-            )
-            event = self._events.make(
-                "version.withdrawn", f"{move.asset}@{move.target}", marked, by, cause
-            )
-            events.append(event)
-            for asset, version in self.reached(move.asset, move.target):
-                tainted = VersionTainted(
-                    asset=asset, version=version, source=move.asset, source_version=move.target
-                )
-                events.append(
-                    self._events.make(
-                        "version.tainted", f"{asset}@{version}", tainted, by, event.id
-                    )
-                )
-        return events
-
-    def reached(self, asset: str, version: str) -> list[tuple[str, str]]:
-        """Return every version whose provenance reaches this one, or a later version that still
-        holds its partitions."""
-        found: dict[tuple[str, str], None] = {}
-        stack = [
-            (asset, version),
-            *((asset, later) for later in self._still_holding(asset, version)),
-        ]
-        found.update((key, None) for key in stack[1:])
-        while stack:
-            for row in self._state.read("provenance_downstream", stack.pop()):
-                key = (str(row[0]), str(row[1]))
-                if key not in found and key != (asset, version):
-                    found[key] = None
-                    stack.append(key)
-            if len(found) > _TAINT_MAX:
-                raise UserError(
-                    "SX-RELEASE-007",
-                    f"more than {_TAINT_MAX} versions stand on `{asset}@{version[:12]}`",
-                    hint="undo the assets below it first",
-                )
-        return list(found)
-
-    def _still_holding(self, asset: str, version: str) -> list[str]:
-        """Return the later versions of an asset in which some partition that `version` brought has
-        not been replaced."""
-        out: list[str] = []
-        left = {row[0] for row in self._state.read("parts_of", (asset, version))}
-        stack = [(version, left)]
-        while stack and len(out) < _TAINT_MAX:
-            parent, holds = stack.pop()
-            for (child,) in self._state.read("version_children", (asset, parent)):
-                remaining = holds - {row[0] for row in self._state.read("parts_of", (asset, child))}
-                if remaining and child not in out and child != version:
-                    out.append(str(child))
-                    stack.append((str(child), remaining))
-        return out
+        return withdrawals(
+            self._state,
+            self.events,
+            self._kind,
+            moves=moves,
+            reason=reason,
+            undo=undo,
+            cause=cause,
+            by=by,
+        )
 
     def mark_undone(self, release: Release, *, undo: str, cause: str, by: str) -> Event:
         """Return the event by which a live release becomes rolled back."""
-        return self._event(
-            advance(release, "undone", reason=f"undone by {undo}", at=self._clock.now_ns()),
-            cause,
-            by,
-        )
+        return self._records.undone(release, by_release=undo, cause=cause, by=by)
 
     def unhold(self, env: str, asset: str, version: str, by: Principal) -> None:
         """Lift the mark from a withdrawn version. NotFound if it has none."""
-        if not self._state.read("withdrawn_is", (env, asset, version)):
-            raise NotFound(
-                "SX-RELEASE-008",
-                f"version `{version[:12]}` of `{asset}` is not withdrawn in `{env}`",
-            )
-        self._state.commit(
-            Write(
-                (),
-                (
-                    self._events.make(
-                        "version.unheld",
-                        f"{asset}@{version}",
-                        VersionUnheld(env, asset, version),
-                        by,
-                    ),
-                ),
-            )
-        )
+        unhold(self._state, self.events, env, asset, version, by)
 
-    def resume(self) -> list[Release]:
-        """Continue every open release, after a crash. One that cannot go on does not stop the
+    def resume(self, env: str = "") -> list[Release]:
+        """Continue the open releases of an environment ("" = of all) for which the pointer is all,
+        after a crash: those that take time have drivers. One that cannot go on does not stop the
         others: its error comes last."""
         done: list[Release] = []
         problem: SextantError | None = None
         for release in self.open():
-            if release.state in ("waiting", "paused"):
+            if takes_time(release) or release.state in ("waiting", "paused"):
+                continue
+            if env and env != release.moves[0].env:
                 continue
             try:
                 done.append(self.drive(release))
@@ -637,33 +602,17 @@ class Releases:
             raise problem
         return done
 
-    # ------------------------------------------------------------ events
 
-    def _event(self, release: Release, cause: str, actor: str = "") -> Event:
-        return self._events.make(
-            f"release.{release.state}", release.id, release, actor or release.by, cause
-        )
-
-    def _cause_of(self, release: str) -> str:
-        rows = self._state.read("event_newest_of", (release,))
-        return str(rows[0][0]) if rows else ""
+def takes_time(release: Release) -> bool:
+    """Say whether a release is rolled out by a driver; else its pointer is all."""
+    return release.strategy.kind != "publish"
 
 
-def get_release(state: State, id_: str) -> Release:
-    """Return a release. NotFound."""
-    rows = state.read("release_get", (id_,))
-    if not rows:
-        raise NotFound(
-            "SX-RELEASE-002",
-            f"there is no release `{id_}`",
-            hint="`sextant releases` lists them",
-        )
-    return msgspec.json.decode(rows[0][0], type=Release)
-
-
-def open_releases(state: State) -> list[Release]:
-    """Return the releases that have not ended."""
-    return [msgspec.json.decode(row[0], type=Release) for row in state.read("releases_open")]
+def is_driven(release: Release) -> bool:
+    """Say whether a driver works on a release in its state, now or later."""
+    if release.state == "waiting":
+        return release.due_at > 0  # it expires
+    return takes_time(release) and release.state in ("proposed", "gated", "rolling", "undoing")
 
 
 def withdrawn(env: str, asset: str, version: str) -> Conflict:
@@ -675,22 +624,12 @@ def withdrawn(env: str, asset: str, version: str) -> Conflict:
     )
 
 
-def still(release: Release) -> Statement:
-    """Return the guard by which a write fails when a release is no longer where it was read."""
-    return Statement(
-        "release_in_state",
-        (release.id, release.state, release.step),
-        1,
-        f"release `{release.id}` was moved on by somebody else",
-    )
-
-
 __all__ = [
     "Releases",
-    "Verdict",
     "get_release",
-    "is_open",
+    "is_driven",
     "open_releases",
-    "still",
+    "takes_time",
+    "unchanged_guard",
     "withdrawn",
 ]

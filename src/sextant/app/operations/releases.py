@@ -1,15 +1,16 @@
 """Releases: what becomes live, and what is taken back."""
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from sextant.app.operations.row import Progress, operation
 from sextant.app.operations.session import Follower, Session, page_limit, waiting
 from sextant.kernel.answers import Page, RunReport
-from sextant.kernel.errors import UsageError
+from sextant.kernel.errors import Conflict, UsageError
 from sextant.kernel.limits import PAGE_ROWS
 from sextant.kernel.nouns import Release
+from sextant.release.records import plan_digest
 
 
 class ReleaseOperations(Session):
@@ -43,8 +44,10 @@ class ReleaseOperations(Session):
         """Return a release with its events."""
         from sextant.app import lists
 
+        found = self._p.runs.releases.get(release)
         return {
-            **msgspec.to_builtins(self._see.release(self._p.runs.releases.get(release))),
+            **msgspec.to_builtins(self._see.release(found)),
+            "plan": plan_digest(found),
             "events": lists.events(self._core, self._see, subject=release).items,
         }
 
@@ -118,13 +121,57 @@ class ReleaseOperations(Session):
         return {"asset": found.id, "version": digest, "unheld": True, "env": name}
 
     @operation("POST", "/releases/{release}/approvals", "operator", "approve", "release")
-    def approve(self, release: str, *, deny: bool = False, reason: str = "") -> Release:
-        """Approve (or deny) a release that waits. Who proposed it cannot approve it."""
-        core = self._core
-        proposer = core.authorization.person_behind(self._p.runs.releases.get(release).by)
-        approved = self._p.runs.releases.approve(
+    def approve(
+        self, release: str, *, deny: bool = False, reason: str = "", plan: str = ""
+    ) -> Release:
+        """Approve (or deny) a release that waits. Who proposed it cannot approve it.
+
+        plan  the digest of what was shown (`plan` of the release): Conflict when it is not this
+        """
+        core, releases = self._core, self._p.runs.releases
+        waiting_release = releases.get(release)
+        if plan and plan != plan_digest(waiting_release):
+            raise Conflict(
+                "SX-RELEASE-020",
+                f"release `{release}` is not what was shown",
+                hint=f"look again: `sextant releases {release}`",
+            )
+        proposer = core.authorization.person_behind(waiting_release.by)
+        approved = releases.approve(
             release, self._who(), deny=deny, reason=reason, proposer=proposer
         )
         if approved.state == "live":
             self._p.runs.checks.check_children(approved, by=self._who())
         return self._see.release(approved)
+
+    @operation("POST", "/releases/{release}/pause", "operator", "rollback", "release")
+    def pause_release(self, release: str, reason: str) -> Release:
+        """Hold a release that is rolling at the step that it has reached."""
+        return self._see.release(self._p.runs.releases.pause(release, self._who(), reason))
+
+    @operation("POST", "/releases/{release}/continue", "operator", "release", "release")
+    def continue_release(self, release: str, reason: str) -> Release:
+        """Let a release go on that is paused, or stuck in a step."""
+        return self._see.release(self._p.runs.releases.go_on(release, self._who(), reason))
+
+    @operation("POST", "/releases/{release}/abort", "operator", "rollback", "release")
+    def abort_release(self, release: str, reason: str) -> Release:
+        """Take back a release that has not ended: its version is withdrawn, and what was rolled out
+        is undone."""
+        self._p.runs.releases.abort(release, self._who(), reason)
+        return self._see.release(self._p.runs.driving.work(release))
+
+    @operation("POST", "/releases/{release}/resolve", "operator", "release", "release")
+    def resolve_release(self, release: str, to: Literal["live", "back"], reason: str) -> Release:
+        """Record what a person made of a stuck release by hand: brought to its end, or taken
+        back."""
+        resolved = self._p.runs.releases.resolve(
+            release, self._who(), live=to == "live", reason=reason
+        )
+        return self._see.release(resolved)
+
+    @operation("POST", "/releases/{release}/drive", "operator", "release", "release")
+    def drive_release(self, release: str) -> Release:
+        """Bring a release that takes time as far as it goes now; where somebody else works on it,
+        return it as it is. A server does that by itself."""
+        return self._see.release(self._p.runs.driving.work(release))

@@ -53,6 +53,7 @@ from sextant.server.protocols.misdirected import Ports
 _FEED_S = 0.5  # how far SQL may lag behind the ledger
 _OBSERVE_S = 5.0
 _METER_S = 15.0
+_RELEASES_S = 1.0  # how often a release that is due is noticed
 _SHOWN_S = 5.0
 _COLLECT_S = 60.0  # how often a collection that is due is noticed
 _SEAL_S = 300.0  # how often the head of the ledger is signed
@@ -91,8 +92,10 @@ class Coordinator:
         )
         self.scraper = Scraper(config.telemetry.scrape, self.client, self.platform.core.clock)
         observer = Observer(self.platform, self.client)
+        self._releases = Loop("releases", self.platform.runs.driving.step, every_s=_RELEASES_S)
         self.loops = [
             Loop("notice", self._notice, every_s=_FEED_S),
+            self._releases,
             Loop("refusals", self._record_refusals, every_s=5.0),
             Loop("seal", self._seal, every_s=_SEAL_S),
         ]
@@ -199,6 +202,7 @@ class Coordinator:
         if seen != self._noticed:
             self._noticed = seen
             self.platform.interrupts.nudge()
+            self._releases.wake()
 
     def _seal(self) -> None:
         if self.platform.ledger.size():

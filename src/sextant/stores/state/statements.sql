@@ -213,7 +213,7 @@ SELECT doc FROM release WHERE created_at < ? ORDER BY created_at DESC, id DESC L
 -- name: releases_live_of_run
 SELECT doc FROM release WHERE run = ? AND state = 'live' ORDER BY created_at, id
 -- name: releases_open
-SELECT doc FROM release WHERE state IN ('proposed', 'gated', 'waiting', 'rolling', 'paused') ORDER BY created_at, id
+SELECT doc FROM release WHERE state IN ('proposed', 'gated', 'waiting', 'rolling', 'paused', 'undoing') ORDER BY created_at, id
 -- name: release_of_move
 SELECT r.doc FROM release_move m JOIN release r ON r.id = m.release WHERE m.env = ? AND m.asset = ? AND m.target = ? AND r.intent = 'release' AND r.state IN ('live', 'rolled_back') ORDER BY r.created_at DESC LIMIT 1
 -- name: release_newest_of
@@ -273,7 +273,7 @@ DELETE FROM history WHERE run = ?
 
 -- ------------------------------------------------------------ operational
 -- name: lease_take
-INSERT INTO lease (name, holder, fence, expires_at) VALUES (?, ?, 1, ?) ON CONFLICT (name) DO UPDATE SET fence = lease.fence + 1, holder = excluded.holder, expires_at = excluded.expires_at WHERE lease.expires_at < ?
+INSERT INTO lease (name, holder, fence, expires_at) VALUES (?, ?, 1, ?) ON CONFLICT (name) DO UPDATE SET fence = lease.fence + 1, holder = excluded.holder, expires_at = excluded.expires_at WHERE lease.expires_at < ? OR lease.expires_at > ?
 -- name: lease_renew
 UPDATE lease SET expires_at = ? WHERE name = ? AND holder = ? AND fence = ?
 -- name: lease_get

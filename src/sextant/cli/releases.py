@@ -1,0 +1,364 @@
+"""Commands about releases: release, releases, rollback, approve."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sextant.authorization.decide import wanted
+from sextant.cli import complete
+from sextant.cli.follow import GOES_ON, follow
+from sextant.cli.output import as_json as json_option
+from sextant.cli.output import (
+    emit,
+    limit_option,
+    line,
+    moment,
+    options,
+    platform,
+    short,
+    state,
+    table,
+    wide,
+)
+from sextant.cli.progress import Progress
+from sextant.cli.work import finish, withdrawn_lines
+from sextant.kernel.clock import iso
+from sextant.kernel.errors import UsageError
+
+if TYPE_CHECKING:
+    from sextant.app.operations import Platform
+    from sextant.kernel.nouns import Release
+
+
+@click.command()
+@click.argument(
+    "id_",
+    metavar="[RELEASE]",
+    required=False,
+    default="",
+    help="The id of one (default: the newest ones).",
+    shell_complete=complete.releases,
+)
+@click.option(
+    "--asset",
+    default="",
+    metavar="ASSET",
+    help="Only releases of this asset.",
+    shell_complete=complete.assets,
+)
+@click.option("--follow", "stay", is_flag=True, help="Stay until it has ended, or needs a person.")
+@click.option(
+    "--drive",
+    is_flag=True,
+    help="Roll out what is due, and stay until nothing goes on by itself; a server does that.",
+)
+@click.option("--pause", "verb", flag_value="pause", help="Hold this release at its step.")
+@click.option("--continue", "verb", flag_value="continue", help="Let it go on: paused or stuck.")
+@click.option(
+    "--abort", "verb", flag_value="abort", help="Take it back: its version stays withdrawn."
+)
+@click.option(
+    "--resolve",
+    "to",
+    type=click.Choice(["live", "back"]),
+    default=None,
+    help="Record that somebody brought a stuck release to its end by hand, or took it back.",
+)
+@click.option("--reason", default="", metavar="TEXT", help="Why; kept in the ledger.")
+@limit_option
+@wide
+@options
+def releases(
+    id_: str,
+    asset: str,
+    stay: bool,
+    drive: bool,
+    verb: str | None,
+    to: str | None,
+    reason: str,
+    limit: int,
+    env: str | None,
+    as_json: bool,
+) -> int:
+    """List releases, newest first, or show one with its events; or act on one that is on its
+    way."""
+    verb = verb or ("resolve" if to else None)
+    if (verb or stay) and not id_:
+        raise UsageError(
+            "SX-CLI-061",
+            f"--{verb or 'follow'} needs a release",
+            hint="`sextant releases` lists them",
+        )
+    if verb and not reason:
+        raise UsageError(
+            "SX-CLI-062", f"--{verb} needs a reason", hint='--reason "errors in the checkout"'
+        )
+    if drive and (id_ or verb):
+        raise UsageError(
+            "SX-CLI-063",
+            "--drive is about all releases that are due",
+            hint=f"`sextant releases {id_} --follow` stays with one",
+        )
+    with platform() as p:
+        if drive:
+            return _drive(p, env or "", as_json)
+        if verb:
+            done = _act(p, verb, id_, to or "", reason)
+            return _released(done, as_json)
+        if stay:
+            done = follow(p, [id_])[0]
+            return _released(done, as_json)
+        if id_:
+            one = p.release_facts(id_)
+            emit(one, json=as_json, text=lambda: _facts_lines(one))
+            return 0
+        found = p.releases(env=env or "", asset=asset, limit=limit).items
+        emit(found, json=as_json, text=lambda: _release_lines(found))
+        return 0
+
+
+def _act(p: "Platform", verb: str, id_: str, to: str, reason: str) -> "Release":
+    if verb == "pause":
+        return p.pause_release(id_, reason)
+    if verb == "continue":
+        return p.continue_release(id_, reason)
+    if verb == "abort":
+        return p.abort_release(id_, reason)
+    return p.resolve_release(id_, to, reason)  # type: ignore[arg-type]
+
+
+def _drive(p: "Platform", env: str, as_json: bool) -> int:
+    """Roll out what is due until nothing goes on by itself."""
+    left = [one["id"] for one in _on_their_way(p, env)]
+    done = follow(p, left)
+    emit(
+        done,
+        json=as_json,
+        text=lambda: (
+            [text for one in done for text in released_lines(one)] or ["no release is on its way"]
+        ),
+    )
+    return max((_exit_code(one) for one in done), default=0)
+
+
+def _on_their_way(p: "Platform", env: str) -> list[dict[str, Any]]:
+    return [
+        one
+        for name in GOES_ON
+        for one in p.releases(env=env, state=name, limit=1000).items
+        if one.get("strategy", {}).get("kind", "direct") != "publish"
+    ]
+
+
+def released_lines(done: "Release") -> list[str]:
+    """Return a release as people read it."""
+    out = [
+        line(
+            f"release {done.id} is ",
+            state(done.state),
+            f": {done.reason}" if done.reason and done.state != "live" else "",
+        )
+    ]
+    out += [
+        f"  {m.asset}  {short(m.source) or 'nothing'} -> {short(m.target)} in {m.env}"
+        for m in done.moves
+    ]
+    if done.error:
+        out.append(f"  failed {done.errors} times: {done.error}")
+    out += withdrawn_lines(done.withdrawn_in)
+    if done.state == "waiting":
+        out.append(f"  {wanted(done.asked)} must `sextant approve {done.id}` before it goes on")
+    if done.state == "rolling":
+        out.append(f"  `sextant releases {done.id} --follow` stays with it")
+    if done.state in ("paused", "stuck"):
+        out.append(f"  `sextant releases {done.id}` with --continue or --abort decides")
+    return out
+
+
+def _exit_code(release: "Release") -> int:
+    bad = ("rejected", "paused", "stuck", "undoing")
+    return int(release.state in bad or (release.state == "rolled_back" and release.taken_back))
+
+
+def _facts_lines(one: dict[str, Any]) -> list[str]:
+    strategy = one.get("strategy", {})
+    kind, steps = strategy.get("kind", "direct"), strategy.get("steps", [100])
+    shares = ", ".join(map(str, steps))
+    rolled_out = f"  {kind}, step {one.get('step', 0) + 1} of {len(steps)} ({shares} %)"
+    return [
+        *_release_lines([one]),
+        *(
+            f"  {m['asset']}  {short(m.get('source', '')) or 'new'} -> {short(m['target'])}"
+            for m in one["moves"]
+        ),
+        *([rolled_out] if kind != "publish" else []),
+        *([f"  failed {one['errors']} times: {one['error']}"] if one.get("error") else []),
+        *(f"  {e['at']}  {e['type']}  by {e['actor']}" for e in reversed(one["events"])),
+    ]
+
+
+def _release_lines(found: list[dict[str, Any]]) -> list[str]:
+    return table(
+        ("release", "state", "intent", "env", "assets", "by", "at (UTC)", "reason"),
+        [
+            (
+                r["id"],
+                state(r["state"]),
+                r.get("intent", "release"),
+                r["moves"][0]["env"],
+                ", ".join(m["asset"] for m in r["moves"]),
+                r["by"],
+                moment(iso(r["changed_at"])),
+                r.get("reason", ""),
+            )
+            for r in found
+        ],
+        spare=("intent", "env", "by"),
+    )
+
+
+@click.command()
+@click.argument("asset", help="What is released.", shell_complete=complete.assets)
+@click.argument(
+    "version",
+    required=False,
+    default="",
+    help="Its first 4 or more digits; `sextant versions ASSET` lists them.",
+    shell_complete=complete.versions,
+)
+@click.option(
+    "--from",
+    "source",
+    metavar="ENV",
+    default="",
+    help="Publish what is live in that environment.",
+    shell_complete=complete.environments,
+)
+@click.option(
+    "--break-glass",
+    metavar="REASON",
+    default="",
+    help=(
+        "Past a failed gate, a missing approval or a deny; leaves a signal for the owner to review."
+    ),
+)
+@click.option("--unhold", is_flag=True, help="Lift the mark of a withdrawn version instead.")
+@options
+def release(
+    asset: str,
+    version: str,
+    source: str,
+    break_glass: str,
+    unhold: bool,
+    env: str | None,
+    as_json: bool,
+) -> int:
+    """Make a version of an asset live, through the gate: VERSION, or what is live in --from ENV.
+
+    Of a version that was made on an older state only what it changed is taken over; a partition
+    that both changed is a conflict."""
+    with platform(sound=not unhold) as p:
+        if unhold:
+            lifted = p.unhold(asset, version, env=env or "")
+            emit(
+                lifted,
+                json=as_json,
+                text=lambda: [
+                    (
+                        f"{lifted['asset']}@{short(lifted['version'])} may be chosen again in "
+                        f"{lifted['env']}"
+                    )
+                ],
+            )
+            return 0
+        with Progress() as progress:
+            done = p.release(
+                asset,
+                version=version,
+                source=source,
+                break_glass=break_glass,
+                env=env or "",
+                progress=progress,
+            )
+        return _released(done, as_json)
+
+
+def _released(done: "Release", as_json: bool) -> int:
+    emit(done, json=as_json, text=lambda: released_lines(done))
+    return _exit_code(done)
+
+
+@click.command()
+@click.argument("asset", help="What is taken back.", shell_complete=complete.assets)
+@click.argument(
+    "version",
+    required=False,
+    default="",
+    help="Its first 4 or more digits (default: what is live).",
+    shell_complete=complete.versions,
+)
+@click.option("--reason", default="undone by hand", metavar="TEXT", help="Why; kept in the ledger.")
+@click.option(
+    "--downstream/--only",
+    default=True,
+    help="Derive again what stands on it (default), or leave that to the next run.",
+)
+@click.option(
+    "--break-glass",
+    metavar="REASON",
+    default="",
+    help=(
+        "Past a deny and past failed checks of what is derived again; leaves a signal for the "
+        "owner to review."
+    ),
+)
+@options
+def rollback(
+    asset: str,
+    version: str,
+    reason: str,
+    downstream: bool,
+    break_glass: str,
+    env: str | None,
+    as_json: bool,
+) -> int:
+    """Undo the release that brought VERSION (default: what is live): only the partitions that it
+    changed go back.
+
+    What was derived from them is derived again and published in the same release. The version stays
+    withdrawn: nothing chooses it again until code or inputs change, or `sextant release ASSET
+    VERSION --unhold` lifts the mark."""
+    with platform() as p:
+        with Progress() as progress:
+            report = p.rollback(
+                asset,
+                version=version,
+                reason=reason,
+                downstream=downstream,
+                break_glass=break_glass,
+                env=env or "",
+                progress=progress,
+            )
+        return finish(report, as_json)
+
+
+@click.command()
+@click.argument(
+    "id_",
+    metavar="RELEASE",
+    help="Its id; `sextant status` shows those that wait.",
+    shell_complete=complete.releases,
+)
+@click.option("--deny", is_flag=True, help="Refuse it.")
+@click.option("--reason", default="", metavar="TEXT", help="Why; kept in the ledger.")
+@click.option(
+    "--plan",
+    default="",
+    metavar="DIGEST",
+    help="What was looked at: `plan` of `sextant releases RELEASE --json`.",
+)
+@json_option
+def approve(id_: str, deny: bool, reason: str, plan: str, as_json: bool) -> int:
+    """Approve (or deny) a release that waits. Who proposed it cannot approve it."""
+    with platform() as p:
+        return _released(p.approve(id_, deny=deny, reason=reason, plan=plan), as_json)
