@@ -359,6 +359,16 @@ def test_a_clock_that_was_far_ahead(bench: Bench) -> None:
     assert bench.driver.work(release.id).state == "live"
 
 
+def test_a_pause_that_began_while_the_clock_was_ahead(bench: Bench) -> None:
+    """A canary would stay at 5 % for a year."""
+    bench.clock.wait(365 * 86_400)
+    release = bench.roll_out("slow:s", "", "v1", steps=(5, 100), step_s=60)
+    bench.clock.wait(-365 * 86_400)
+    release = bench.driver.work(release.id)
+    assert release.due_at == bench.clock.now_ns() + 60 * 10**9
+    assert bench.wait(release).state == "live"
+
+
 @pytest.mark.parametrize("error", [StorageError("SX-TEST-1", "no route to the host"), OSError(28)])
 def test_what_a_kind_raises_is_tried_again(bench: Bench, error: Exception) -> None:
     """A service that cannot be reached would end every run of anything, or its release for good."""
@@ -388,6 +398,18 @@ def test_stuck_after_many_attempts(bench: Bench) -> None:
     assert bench.one.go_on(release.id, BOB, "the host is back").state == "rolling"
     assert (bench.incidents(), bench.signals()) == ([], []), "closed by who resolved it"
     assert bench.driver.work(release.id).state == "live"
+
+
+def test_a_newer_release_does_not_answer_for_one_that_is_stuck(bench: Bench) -> None:
+    """What is half rolled out would stay so, and nobody would be told any more."""
+    bench.slow.says = raising(OSError("no route"))
+    release = bench.roll_out("slow:s", "", "v1")
+    for _ in range(7):
+        release = bench.wait(release)
+    bench.slow.says = lambda _r: HOLDS
+    assert bench.roll_out("slow:s", "", "v2").state == "live"
+    assert release.id in bench.incidents()[0].title
+    assert [one.kind for one in bench.signals()] == ["release.stuck"]
 
 
 @pytest.mark.parametrize(("live", "state"), [(True, "live"), (False, "rolled_back")])

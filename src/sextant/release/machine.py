@@ -139,7 +139,9 @@ def advance(
         changes["step"] = release.step + 1
     if happened == "taken_back":
         changes["taken_back"] = True
-    if happened in ("step_passed", "started", "resumed") and release.strategy.kind != "publish":
+    if (
+        happened in ("step_passed", "started", "resumed") and release.strategy.kind != "publish"
+    ) or release.step_at > at:
         changes["step_at"] = at
     if happened in ("failed", "gave_up"):
         changes |= {"errors": release.errors + 1, "error": reason}

@@ -153,15 +153,16 @@ class Rolling:
         after the last one the pointers move."""
         records, strategy = self._records, release.strategy
         if release.step + 1 < len(strategy.steps):
-            until = release.step_at + int(strategy.step_s * NS)
-            if records.clock.now_ns() < until:
+            now = records.clock.now_ns()
+            until = min(release.step_at, now) + int(strategy.step_s * NS)
+            if now < until:
                 return records.step(release, "not_yet", due_at=self._bounded(until))
             return records.step(release, "step_passed")
         try:
             return records.step(release, "finished", also=self._pointers(release))
         except Conflict as error:
-            now = records.get(release.id)
-            if (now.state, now.step) != (release.state, release.step):
+            current = records.get(release.id)
+            if (current.state, current.step) != (release.state, release.step):
                 raise  # somebody else moved it on meanwhile
             return self.take_back(release, error.message, withdraw=False)
 
