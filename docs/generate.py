@@ -44,6 +44,7 @@ AREAS = {
     "EXTRA": "optional parts of the installation",
     "FILE": "the disk",
     "INTAKE": "what telemetry sends",
+    "JUDGE": "judging canaries",
     "KEEP": "which bytes are kept",
     "KPI": "business numbers",
     "LAKE": "tables",
