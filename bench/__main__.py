@@ -36,6 +36,7 @@ ALL = (
     "mutation",
     "node",
     "prometheus",
+    "judge",
 )
 
 
