@@ -146,8 +146,8 @@ def _nearest(block: Pair, rate: float, canary: float, gate: float) -> float:
         bend += block.canary * (canary / at_gate**2 + (1 - canary) / (1 - at_gate) ** 2)
         low, high = (low, null) if slope > 0 else (null, high)
         step = null - slope / bend
-        before, null = null, step if low < step < high else (low + high) / 2
-        if abs(null - before) <= 1e-13 * null:
+        before, null = null, step if low <= step <= high else (low + high) / 2
+        if abs(null - before) <= 1e-12 * null:
             break
     return null
 
