@@ -249,9 +249,9 @@ def _sentence(rule: Rule, answer: Answer, numbers: Mapping[str, Any]) -> str:
     base, canary = numbers["base_requests"], numbers["canary_requests"]
     if min(base, canary) < numbers["requests_needed"] or numbers["blocks"] < BLOCKS_MIN:
         return (
-            f"{rule.name}: {canary:,} requests of the canary and {base:,} of the baseline are too "
-            f"few; {numbers['requests_needed']:,} of each are needed, in {BLOCKS_MIN} blocks of "
-            f"{BLOCK_REQUESTS} or more"
+            f"{rule.name}: too few requests yet: {canary:,} of the canary and {base:,} of the "
+            f"baseline, {numbers['blocks']} times {BLOCK_REQUESTS} or more of both between looks; "
+            f"{numbers['requests_needed']:,} and {BLOCKS_MIN} times are needed"
         )
     ours = f"{numbers['canary_hits'] / canary:.2%} of the canary's {canary:,} requests"
     theirs = f"{numbers['base_hits'] / base:.2%} of the baseline's {base:,}"
