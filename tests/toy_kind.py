@@ -33,7 +33,7 @@ def installed(folder: Path, source: str = "") -> Iterator[None]:
                 cache.cache_clear()
             yield
     finally:
-        for word in ("notice", "canary"):
+        for word in ("notice", "blue_green", "canary", "shadow"):
             vars(sextant).pop(word, None)
         for cache in caches:
             cache.cache_clear()

@@ -228,7 +228,7 @@ def _judge(folder: Path) -> Counter[str]:
 def _settle(side: Side) -> None:
     """Drive to the end, without the waits between attempts."""
     for _ in range(400):
-        left = [one for one in side.releases.open() if one.state not in ("waiting", "paused")]
+        left = [one for one in side.releases.open() if side.releases.goes_on(one)]
         if not left:
             return
         for release in left:

@@ -120,6 +120,7 @@ def test_open_and_queued() -> None:
         "rolling",
         "paused",
         "undoing",
+        "stuck",
     }
     assert {s for s in get_args(ReleaseState) if may_be_superseded(release(s))} == {
         "proposed",

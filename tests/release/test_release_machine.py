@@ -543,7 +543,7 @@ class ReleaseMachine(RuleBasedStateMachine):
             self.settle()
             self.the_ledger_tells_a_story_that_the_tables_repeat()
             left = {state for state in self.replay.states.values() if state in OPEN_STATES}
-            assert left <= {"waiting", "paused"}, (
+            assert left <= {"waiting", "paused", "stuck"}, (
                 f"after its drivers nothing goes on by itself, but there are {left}"
             )
             for place, (release, _) in self.world.out.items():
@@ -641,7 +641,10 @@ class Replay:
         elif release.state in OPEN_STATES:
             for place in places:
                 if self.open.setdefault(place, release.id) != release.id:
-                    assert release.state == "proposed", f"two open releases of {place}"
+                    assert release.state == "proposed", (
+                        f"two open releases of {place}: {release.id} is {release.state} beside "
+                        f"{self.open[place]}, which is {self.states[self.open[place]]}"
+                    )
                     self.beside = release.id
         else:
             self.open = {place: id_ for place, id_ in self.open.items() if id_ != release.id}

@@ -110,7 +110,7 @@ KIND = plugin.Kind(
     released=Released,
     facts={"letters": 0},
     table=plugin.Table({"letters": "int"}, row),
-    strategies=("direct", "canary"),
+    strategies=("direct", "blue_green", "canary", "shadow"),
 )
 
 
@@ -119,6 +119,8 @@ def rows():
     return [
         ("kind.notice", "notices:KIND"),
         ("perform.notice", "notices:perform"),
+        ("word.blue_green", "sextant.project.strategies:blue_green"),
         ("word.canary", "sextant.project.strategies:canary"),
         ("word.notice", "notices:notice"),
+        ("word.shadow", "sextant.project.strategies:shadow"),
     ]

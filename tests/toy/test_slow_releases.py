@@ -130,7 +130,7 @@ def test_a_strategy_that_the_kind_cannot_do(tmp_path: Path) -> None:
         ("sx.canary(5, every='soon')", "`every`"),
         ("sx.canary(5, evry='1m')", "evry"),
         ("'canary'", "is not a value of `release`"),
-        ("Strategy(kind='shadow', steps=(0, 100))", "cannot be released by `shadow`"),
+        ("Strategy(kind='publish')", "cannot be released by `publish`"),
     ):
         ops = OPS.replace('sx.canary(5, 25, every="10m")', word)
         ops = ops.replace(

@@ -25,7 +25,7 @@ from sextant.kernel.errors import SextantError
 from sextant.ledger.signals import open_incidents
 from sextant.project.config import telemetry_missing
 from sextant.release.publish import Publisher
-from sextant.release.releases import open_releases
+from sextant.release.releases import open_releases, takes_time
 from sextant.stores import landlock
 
 _FREE_BYTES_MIN = 1 << 30
@@ -156,12 +156,16 @@ def examine(
         "; ".join(f"{name}: {text}" for name, text in broken.items()) or "none is broken",
         "mend or remove the package: what it brings is missing",
     )
-    waiting = [r for r in open_releases(core.state) if r.state != "waiting"]
+    half_done = [
+        one
+        for one in open_releases(core.state)
+        if one.state == "stuck" or (one.state != "waiting" and not takes_time(one))
+    ]
     say(
         "releases",
-        not waiting,
-        f"{len(waiting)} are half done" if waiting else "none is half done",
-        "the next `sextant run` drives them on",
+        not half_done,
+        f"{len(half_done)} are half done" if half_done else "none is half done",
+        "the next `sextant run` takes them up; `sextant releases` shows those that are stuck",
     )
     withdrawn = open_incidents(core.state)
     say(

@@ -48,10 +48,10 @@ class Driving:
         return release
 
     def rolling(self, env: str, asset: str) -> Release | None:
-        """Return the release of an asset that is being rolled out, or is paused."""
+        """Return the release of an asset that is being rolled out, or is paused or stuck."""
         for (id_,) in self._core.state.read("open_move_get", (env, asset)):
             release = self._releases.get(id_)
-            if release.state in ("rolling", "paused"):
+            if release.state in ("rolling", "paused", "stuck"):
                 return release
         return None
 

@@ -84,7 +84,7 @@ class Plans:
             rolling={
                 move.asset: release.id
                 for release in open_releases(core.state)
-                if release.state in ("rolling", "paused", "undoing")
+                if release.state in ("rolling", "paused", "undoing", "stuck")
                 for move in release.moves
                 if move.env == env
             },

@@ -63,7 +63,7 @@ def status(runs: Runs, see: Visibility, env: str, chosen: Collection[str] = ()) 
         "waiting": [
             msgspec.to_builtins(see.release(r))
             for r in open_releases(core.state)
-            if r.state in ("waiting", "paused")
+            if r.state in ("waiting", "paused", "stuck")
         ],
         "failed_run": _failed_run(core, see, env),
         "runs_open": [row[0] for row in core.state.read("runs_open")],

@@ -470,6 +470,7 @@ OPEN_STATES: tuple[ReleaseState, ...] = (
     "rolling",
     "paused",
     "undoing",
+    "stuck",
 )
 
 

@@ -31,7 +31,7 @@ Projection = Callable[[int, int, bytes], Rows]
 
 # Goes up when a projection changes what it writes: tables of an older version are made again when a
 # project is opened.
-PROJECTIONS_VERSION = 3
+PROJECTIONS_VERSION = 4
 
 # Tables that `rebuild` empties and fills again, parents first.
 PROJECTED = (

@@ -139,9 +139,9 @@ def advance(
         changes["step"] = release.step + 1
     if happened == "taken_back":
         changes["taken_back"] = True
-    if (
-        happened in ("step_passed", "started", "resumed") and release.strategy.kind != "publish"
-    ) or release.step_at > at:
+    is_new_step = happened in ("step_passed", "started", "resumed")
+    clock_was_ahead = release.step_at > at
+    if clock_was_ahead or (is_new_step and release.strategy.kind != "publish"):
         changes["step_at"] = at
     if happened in ("failed", "gave_up"):
         changes |= {"errors": release.errors + 1, "error": reason}
@@ -163,7 +163,7 @@ def backoff_ns(errors: int) -> int:
 
 
 def is_open(release: Release) -> bool:
-    """Say whether the release may still move a pointer, or is being taken back."""
+    """Say whether the release may still move a pointer, or is not taken back yet."""
     return release.state in OPEN_STATES
 
 

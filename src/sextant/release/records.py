@@ -96,8 +96,7 @@ class Records:
         """Return the events that close the signals which ask people to look at a release, and the
         incidents that it opened.
 
-        all_of_asset  also those of earlier releases of its assets in its environments, but for what
-                      is stuck: that is half done still
+        all_of_asset  also those of earlier releases of its assets in its environments
         """
         places = {(move.env, move.asset) for move in release.moves}
         ids: set[str] = set()
@@ -106,8 +105,7 @@ class Records:
                 for signal in open_signals(self.state, asset, kind):
                     said = signal.evidence
                     is_own = said.get("release") == release.id
-                    answers = all_of_asset and kind != STUCK and said.get("env") == env
-                    if is_own or answers:
+                    if is_own or (all_of_asset and said.get("env") == env):
                         ids.add(signal.id)
         closed = [
             self.events.make("signal.closed", id_, Closed(id_), cause=cause) for id_ in sorted(ids)

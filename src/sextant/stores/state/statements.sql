@@ -213,7 +213,7 @@ SELECT doc FROM release WHERE created_at < ? ORDER BY created_at DESC, id DESC L
 -- name: releases_live_of_run
 SELECT doc FROM release WHERE run = ? AND state = 'live' ORDER BY created_at, id
 -- name: releases_open
-SELECT doc FROM release WHERE state IN ('proposed', 'gated', 'waiting', 'rolling', 'paused', 'undoing') ORDER BY created_at, id
+SELECT doc FROM release WHERE state IN ('proposed', 'gated', 'waiting', 'rolling', 'paused', 'undoing', 'stuck') ORDER BY created_at, id
 -- name: release_of_move
 SELECT r.doc FROM release_move m JOIN release r ON r.id = m.release WHERE m.env = ? AND m.asset = ? AND m.target = ? AND r.intent = 'release' AND r.state IN ('live', 'rolled_back') ORDER BY r.created_at DESC LIMIT 1
 -- name: release_newest_of
