@@ -1,18 +1,22 @@
 """The scheduler: what is due, by cron in the project's zone and by new versions of inputs, on a
 clock moved by hand."""
 
-from seen import views
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 import pytest
+from seen import views
 
 from sextant import testing
 from sextant.kernel.answers import RunReport
-from sextant.app.watch import next_tick, tick, watch
+from sextant.app.triggers import next_tick
+from sextant.app.watch import tick, watch
 from sextant.engine.plan import Request
 from sextant.kernel import clock
+from sextant.kernel.ports import Write
 
 OPS = '''
 import polars as pl
@@ -191,3 +195,102 @@ def test_what_somebody_else_writes_is_tried_again_and_not_all_the_time(tmp_path:
         assert len(said) == 3, "once for each try"
         assert all("run_of_another" in line for line in said)
         assert all(0.05 <= seconds <= 30 for seconds in pauses)
+
+
+SCHEDULED = """
+import polars as pl
+import sextant as sx
+
+sx.project("shop")
+
+
+@sx.dataset(key="id")
+def orders() -> pl.DataFrame:
+    return pl.DataFrame({"id": [1]})
+
+
+@sx.dataset(on=sx.cron("0 5 * * *"))
+def nightly(orders: pl.DataFrame) -> pl.DataFrame:
+    return orders.select(n=pl.len())
+
+
+@sx.dataset(on=sx.inputs(cooldown="6h"))
+def calm(orders: pl.DataFrame) -> pl.DataFrame:
+    return orders.select(n=pl.len())
+"""
+
+
+@contextmanager
+def scheduled() -> Iterator[testing.TestedPlatform]:
+    """A shop whose assets were made, and whose orders are two by now; 06:00."""
+    with testing.platform({"ops.py": SCHEDULED}, at=datetime(2026, 3, 7, 6, tzinfo=UTC)) as p:
+        p.runs.run("dev", Request(), by=p.who())
+        tick(p.runs, "dev", Request())
+        file = p.core.project.root / "ops.py"
+        file.write_text(file.read_text().replace("[1]", "[1, 2]"))
+        p.core.project.load()
+        yield p
+
+
+def rows(p: testing.TestedPlatform, name: str) -> int:
+    """Return how many orders a dataset has counted."""
+    version = p.core.versions.get(
+        f"dataset:{name}", p.core.versions.live_version("dev", f"dataset:{name}")
+    )
+    return int(views(p).frame(version)["n"][0])
+
+
+def test_what_has_a_schedule_alone_follows_no_input() -> None:
+    """A model that is to be trained on Sundays would be trained whenever a row comes."""
+    with scheduled() as p:
+        run = Request(assets=("dataset:orders",))
+        assert p.runs.plan("dev", run).stale == {"dataset:nightly": {"all": "input runs"}}
+        p.runs.run("dev", run, by=p.who())
+        assert rows(p, "nightly") == 1
+        assert p.runs.plan("dev", Request()).stale == {"dataset:nightly": {"all": "inputs changed"}}
+        assert p.runs.run("dev", Request(), by=p.who()).stale == {"dataset:nightly": 1}
+        p.clock.wait(24 * 3600)
+        assert p.runs.plan("dev", Request()).stale == {}, "it is due by now"
+        tick(p.runs, "dev", Request())
+        assert rows(p, "nightly") == 2
+
+
+def test_what_is_named_is_made() -> None:
+    """Nobody could bring it up to date before its schedule."""
+    with scheduled() as p:
+        p.runs.run("dev", Request(assets=("dataset:orders", "dataset:nightly")), by=p.who())
+        assert rows(p, "nightly") == 2
+
+
+def test_an_undo_takes_along_what_has_a_schedule() -> None:
+    """Rows that were made from bad ones would stay until the night."""
+    with scheduled() as p:
+        p.runs.run("dev", Request(assets=("dataset:orders", "dataset:nightly")), by=p.who())
+        p.runs.undo("dev", "dataset:orders", by=p.who(), reason="wrong")
+        assert rows(p, "nightly") == 1
+
+
+def test_a_cooldown() -> None:
+    """A costly asset would be made for each of many small changes of its inputs."""
+    with scheduled() as p:
+        p.runs.run("dev", Request(assets=("dataset:orders",), downstream=False), by=p.who())
+        assert tick(p.runs, "dev", Request()) is None
+        p.clock.wait(6 * 3600 + 1)
+        tick(p.runs, "dev", Request())
+        assert rows(p, "calm") == 2
+
+
+def test_an_open_incident_holds_its_readers_back() -> None:
+    """What is made of an input that somebody has called bad would be bad as well."""
+    with scheduled() as p:
+        p.runs.run("dev", Request(assets=("dataset:orders",), downstream=False), by=p.who())
+        opened = p.core.events.incident("orders are wrong", ["dataset:orders"], [])
+        p.core.state.commit(Write((), (opened,)))
+        p.clock.wait(24 * 3600)
+        assert tick(p.runs, "dev", Request()) is None or rows(p, "calm") == 1
+        (seen,) = [a for a in views(p).status("dev")["assets"] if a["asset"] == "dataset:calm"]
+        assert seen["held_by_incident"] == opened.subject
+        closed = p.core.events.make("incident.closed", opened.subject, {"id": opened.subject})
+        p.core.state.commit(Write((), (closed,)))
+        tick(p.runs, "dev", Request())
+        assert (rows(p, "calm"), rows(p, "nightly")) == (2, 2)

@@ -174,7 +174,7 @@ def test_a_day_with_every_command(
 
     assert "missing" in say("plan")[1]
     has_notice = "sx.notice" in (here.root / "ops.py").read_text()
-    computed = as_json(say("run", "--json", at={"run": r"run_\w+"}))["computed"]
+    computed = as_json(say("run", "--wait", "--json", at={"run": r"run_\w+"}))["computed"]
     assert computed == 2 + has_notice
     if has_notice:
         assert {(side.root / "wall" / "counted").read_text() for side in (here, there)} == {
@@ -209,6 +209,10 @@ def test_a_day_with_every_command(
     say("why", "kpi:average_order")
     say("releases", at={"release": r"rel_\w+"})
     say("releases", "{release}", "--json")
+    for words in (["--pause"], ["--continue"], ["--abort"], ["--resolve", "back"]):
+        assert say("releases", "{release}", *words, "--reason", "to see")[0] == 2
+    assert say("releases", "{release}", "--follow")[0] == 0
+    assert say("releases", "--drive")[0] == 0
 
     for bound in (2, 0):
         for side in (here, there):

@@ -338,7 +338,7 @@ class Makers:
             proposer, by = rng.choice(alive)
             releases = self.p.runs.releases
             move = Move(env="prod", asset="kpi:revenue", source="", target=f"v{rng.random()}")
-            draft = releases.draft([move], by=by, decision=need, strategy=Strategy())
+            draft = releases.draft([move], by=by, decision=need, strategy=Strategy(kind="publish"))
             waiting = releases.propose(draft)
             approved: set[str] = set()
             for one, eyes in rng.sample(alive, len(alive)):

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 import msgspec
 
+from sextant.app.triggers import due
 from sextant.core import Core
 from sextant.engine import keys
 from sextant.engine import plan as planning
@@ -81,6 +82,15 @@ class Plans:
             undone_elsewhere=self._undone_elsewhere(env),
             made=made,
             costs=self._costs({**self._newest(i for i in ids if i not in records), **records}),
+            due=frozenset(
+                due(
+                    core,
+                    env,
+                    manifest,
+                    {asset.id for asset in manifest.assets if not asset.follows_inputs},
+                    core.clock.now_ns(),
+                )
+            ),
             rolling={
                 move.asset: release.id
                 for release in open_releases(core.state)

@@ -6,6 +6,7 @@ import msgspec
 
 from sextant.app import lists
 from sextant.app.runs import Runs
+from sextant.app.triggers import held_by_incidents
 from sextant.app.visibility import Visibility
 from sextant.core import Core
 from sextant.engine.plan import Request
@@ -29,6 +30,7 @@ def status(runs: Runs, see: Visibility, env: str, chosen: Collection[str] = ()) 
         counts = planned.setdefault(step.asset, {})
         for item in step.items:
             counts[item.reason] = counts.get(item.reason, 0) + 1
+    held = held_by_incidents(core, manifest)
     assets: list[AssetStatus] = []
     for asset in sorted(manifest.assets, key=lambda a: a.id):
         if chosen and asset.id not in chosen:
@@ -52,6 +54,7 @@ def status(runs: Runs, see: Visibility, env: str, chosen: Collection[str] = ()) 
                 "stale": len(plan.stale.get(asset.id, {})),
                 "held": len(plan.held.get(asset.id, ())),
                 "waiting": len(plan.waiting.get(asset.id, ())),
+                "held_by_incident": held.get(asset.id, ""),
             }
         )
     signals = lists.signals(core, see, open_only=True).items

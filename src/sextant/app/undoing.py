@@ -152,7 +152,8 @@ class Undoing:
         scene = self.plans.scene(env, manifest, tables)
         if downstream:
             scene = self._remove_orphans(env, manifest, tables, scene)
-        plan = planning.plan(manifest, scene, Request(assets=undone, look_back=False))
+        request = Request(assets=undone, look_back=False, undo=True)
+        plan = planning.plan(manifest, scene, request)
         keep = (
             tuple(
                 step

@@ -7,26 +7,23 @@ is moved by hand the same loop lives through a past year.
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
-from zoneinfo import ZoneInfo
 
 import msgspec
 
+from sextant.app.triggers import due, held_by_incidents, next_tick, pausing
 from sextant.core import Core
 from sextant.engine import keys
 from sextant.engine import plan as planning
 from sextant.engine.made import take_in
 from sextant.engine.plan import Request
-from sextant.kernel.clock import NS, from_datetime, to_datetime
+from sextant.kernel.clock import NS
 from sextant.kernel.errors import Busy, SextantError, UsageError, UserError
-from sextant.kernel.limits import INBOX_BATCHES_EARLY, RUNS_SCHEDULED_MAX
-from sextant.kernel.nouns import Manifest, Release
+from sextant.kernel.limits import RUNS_SCHEDULED_MAX
+from sextant.kernel.nouns import Manifest
 from sextant.kernel.partitions import ALL
-from sextant.kinds.dataset import streams
-from sextant.ledger.projections import stored_run
 
 if TYPE_CHECKING:
     from sextant.app.runs import Runs
@@ -55,67 +52,6 @@ def days_of(core: Core, request: Request) -> list[str]:
     )
 
 
-def due(core: Core, env: str, manifest: Manifest, chosen: set[str], now: int) -> dict[str, int]:
-    """Return asset -> the newest cron instant (ns) that has passed and was not acted on."""
-    ticks = {row[0]: int(row[1]) for row in core.state.read("ticks", (env,))}
-    out: dict[str, int] = {}
-    for asset in manifest.assets:
-        if asset.id not in chosen:
-            continue
-        for trigger in asset.on:
-            if (
-                trigger.kind == "cron"
-                and (at := _newest(trigger.cron, manifest.tz, now))
-                and at > ticks.get(asset.id, 0)
-            ):
-                out[asset.id] = max(out.get(asset.id, 0), at)
-    return out
-
-
-def next_tick(manifest: Manifest, chosen: set[str], now: int) -> int:
-    """Return the next cron instant (ns) of any chosen asset; 0 if none has one."""
-    found = [
-        next(_instants(t.cron, manifest.tz, now))
-        for a in manifest.assets
-        if a.id in chosen
-        for t in a.on
-        if t.kind == "cron"
-    ]
-    return min(found, default=0)
-
-
-def pausing(core: Core, env: str, manifest: Manifest, chosen: set[str], now: int) -> dict[str, int]:
-    """Return stream -> when (ns) its pause ends, for those that were published or refused a short
-    while ago. A stream whose inbox fills up does not pause."""
-    waiting = {row[0]: int(row[1]) for row in core.state.read("inbox_waits")}
-    out: dict[str, int] = {}
-    for asset in manifest.assets:
-        if (
-            asset.id in chosen
-            and asset.is_pushed
-            and waiting.get(asset.id, 0) < INBOX_BATCHES_EARLY
-            and (at := streams.next_publish_at(*_last_publish(core, env, asset.id))) > now
-        ):
-            out[asset.id] = at
-    return out
-
-
-def _last_publish(core: Core, env: str, asset: str) -> tuple[int, float]:
-    """Return when the last run that published an asset, or was refused, ended, and what it took in
-    seconds. (0, 0.0) when none did."""
-    rows = core.state.read("release_newest_of", (env, asset))
-    if not rows:
-        return 0, 0.0
-    release = msgspec.json.decode(rows[0][0], type=Release)
-    runs = core.state.read("run_get", (release.run,))
-    if not runs:  # somebody released a version that was there
-        return release.changed_at, 0.0
-    facts = stored_run(runs[0][3])
-    if not facts.finished_at:
-        return release.changed_at, max(0.0, (release.changed_at - facts.started_at) / NS)
-    return facts.finished_at, facts.wall_s
-
-
 class Due(NamedTuple):
     """Assets that are due and stand on each other: one run makes them."""
 
@@ -139,11 +75,11 @@ def due_now(runs: "Runs", env: str, request: Request, tried: set[Pending]) -> li
     by_input = {
         a.id
         for a in manifest.assets
-        if a.id in chosen
-        and a.build
-        and (a.build.inputs or a.is_pushed)
-        and not any(t.kind == "cron" for t in a.on)
+        if a.id in chosen and a.build and (a.build.inputs or a.is_pushed) and a.follows_inputs
     } - pausing(core, env, manifest, chosen, now).keys()
+    held = held_by_incidents(core, manifest)
+    by_input -= held.keys()
+    ticks = {asset: at for asset, at in ticks.items() if asset not in held}
     if any(a.id in by_input and a.is_pushed for a in manifest.assets):
         take_in(runs.core, manifest, by_input)
     pending = _pending(runs, env, manifest, by_input)
@@ -367,19 +303,3 @@ class _Watch:
         idle = min(_CRASHED_S if core.state.read("runs_open") else _IDLE_S, *soon, _IDLE_S)
         upcoming = min((at for at in instants if at), default=0)
         return max(0.05, min(idle, (upcoming - now) / NS) if upcoming else idle)
-
-
-def _newest(cron: str, tz: str, now: int) -> int:
-    """Return the newest instant of a cron expression that is not after `now`."""
-    from cronsim import CronSim
-
-    local = to_datetime(now).astimezone(ZoneInfo(tz))
-    return from_datetime(next(CronSim(cron, local + timedelta(microseconds=1), reverse=True)))
-
-
-def _instants(cron: str, tz: str, now: int) -> Iterator[int]:
-    from cronsim import CronSim
-
-    local: datetime = to_datetime(now).astimezone(ZoneInfo(tz))
-    for at in CronSim(cron, local):
-        yield from_datetime(at)

@@ -113,15 +113,7 @@ def _plan_lines(found: "Plan") -> list[str]:
         for d in found.definitions
     ]
     for asset, stale in found.stale.items():
-        cost = human_s(found.stale_seconds.get(asset, 0.0))
-        out.append(
-            line(
-                state("stale"),
-                f"  {asset}: {len(stale)} partitions ({_span(list(stale))}): code changed"
-                f"{_what_changed(found, asset, 'code changed')}; about {cost} of work; `sextant "
-                f"backfill {asset} --stale` makes them again",
-            )
-        )
+        out += _stale_lines(found, asset, stale)
     for asset, keys in found.held.items():
         out.append(
             line(
@@ -150,6 +142,28 @@ def _plan_lines(found: "Plan") -> list[str]:
     ]
     out += [f"note   {text}" for text in found.warnings]
     return out + _unchecked_lines(found.unchecked)
+
+
+def _stale_lines(found: "Plan", asset: str, stale: dict[str, str]) -> list[str]:
+    """Return what is stale of an asset and not made, one line for each reason."""
+    by_reason: dict[str, list[str]] = {}
+    for partition, reason in stale.items():
+        by_reason.setdefault(reason, []).append(partition)
+    cost = found.stale_seconds.get(asset, 0.0) / len(stale)
+    out = []
+    for reason, keys in by_reason.items():
+        is_code = reason == "code changed"
+        then = f"backfill {asset} --stale` makes them again" if is_code else f"run {asset}` does"
+        out.append(
+            line(
+                state("stale"),
+                f"  {asset}: {len(keys)} partitions ({_span(keys)}): {reason}"
+                f"{_what_changed(found, asset, reason)}"
+                f"{'' if is_code else '; its schedule, and not its inputs, makes it'}"
+                f"; about {human_s(cost * len(keys))} of work; `sextant {then}",
+            )
+        )
+    return out
 
 
 def strategy_text(strategy: "Strategy") -> str:
@@ -594,8 +608,8 @@ def report_lines(report: "RunReport") -> list[str]:
             else "nothing to do (0 steps)",
             *_rolling_lines(report.rolling),
             *(
-                f"  stale   {asset}: the code of {count} partitions changed; `sextant plan` says "
-                f"what, `sextant backfill {asset} --stale` makes them again"
+                f"  stale   {asset}: {count} partitions; `sextant plan` says why, and what makes "
+                "them again"
                 for asset, count in report.stale.items()
             ),
         ]

@@ -64,6 +64,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     look_back: bool = True
     # False: a schedule names the assets, nobody asked for what is only stale by its code
     asked: bool = True
+    # what is derived follows an undo, whatever its triggers are, where its release takes no time
+    undo: bool = False
 
 
 class Scene(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +89,7 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
         str, tuple[float, float]
     ] = {}  # asset -> (seconds, bytes) a partition, from past runs
     rolling: Mapping[str, str] = {}  # asset -> its release that is being rolled out, or taken back
+    due: frozenset[str] = frozenset()  # whose instant of cron has come, and was not acted on
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
@@ -340,6 +343,12 @@ def _items(
         or (named and slices.grain == "none")
         or asset.on_change == "rebuild"
     )
+    follows = (
+        asset.follows_inputs
+        or asset.id in request.assets
+        or asset.id in scene.due
+        or (request.undo and not takes_time(asset.id))
+    )
     look_back = (
         _looked_back(asset, slices, scene.now)
         if request.look_back and request.partitions is None
@@ -412,7 +421,9 @@ def _items(
             reason = "looks back"
         if reason is None:
             fresh += 1
-        elif reason == "code changed" and not asked:
+        elif (reason == "code changed" and not asked) or (
+            reason in ("inputs changed", "input runs") and not follows
+        ):
             stale[key] = reason
         else:
             items[key] = Item(partition=key, reason=reason, code=code, inputs=inputs)

@@ -41,6 +41,7 @@ ROWS: tuple[tuple[str, str], ...] = (
     ("word.fresh", "sextant.kinds.dataset.declarations.checks:fresh"),
     ("word.goal", "sextant.kinds.kpi.declare:goal"),
     ("word.hourly", "sextant.project.words:hourly"),
+    ("word.inputs", "sextant.project.words:inputs"),
     ("word.kpi", "sextant.kinds.kpi.declare:kpi"),
     ("word.matches", "sextant.kinds.dataset.declarations.checks:matches"),
     ("word.monthly", "sextant.project.words:monthly"),

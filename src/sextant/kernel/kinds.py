@@ -66,6 +66,11 @@ class Released(Protocol):
         """Say whether the checks of these targets passed."""
         ...
 
+    def confirm(self, release: Release) -> None:
+        """Do nothing where what is about to become live is what was made; raise where it was
+        changed since."""
+        ...
+
     def held(self, move: Move) -> tuple[Held, ...]:
         """Return what must not be made again after this move is undone."""
         ...
@@ -100,6 +105,9 @@ class Instant:
 
     def gate(self, release: Release) -> Verdict:  # noqa: ARG002
         return Verdict(ok=True)
+
+    def confirm(self, release: Release) -> None:
+        """A definition is in the ledger itself."""
 
     def held(self, move: Move) -> tuple[Held, ...]:
         return (Held(partition="all", code=move.target, inputs="", digest=move.target),)

@@ -172,10 +172,14 @@ class CheckSpec(Noun, frozen=True, kw_only=True):
 
 class Trigger(Noun, frozen=True, kw_only=True):
     """When an asset runs by itself: `cron` (text, in the project's zone) or `inputs` (an input has
-    a new version)."""
+    a new version).
+
+    cooldown_s  seconds between the end of a run and the next one for new inputs, at least
+    """
 
     kind: Literal["cron", "inputs"]
     cron: str = ""
+    cooldown_s: float = 0.0
 
 
 StrategyKind = Literal["publish", "direct", "blue_green", "canary", "shadow"]
@@ -256,6 +260,11 @@ class Asset(Noun, frozen=True, kw_only=True, dict=True):
     def is_definition(self) -> bool:
         """Say whether its version is what the project declares: nothing makes one."""
         return self.mode == "managed" and self.build is None
+
+    @property
+    def follows_inputs(self) -> bool:
+        """Say whether it is made again because an input has a new version."""
+        return not self.on or any(trigger.kind == "inputs" for trigger in self.on)
 
     @property
     def is_pushed(self) -> bool:

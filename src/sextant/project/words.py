@@ -231,6 +231,15 @@ def static(*names: str) -> Partitioning:
     return Partitioning(grain="static", names=tuple(dict.fromkeys(names)))
 
 
+def inputs(*, cooldown: str = "", **unknown: Never) -> Trigger:
+    """Run when an input has a new version.
+
+    cooldown  the least time between the end of a run and the next one: `6h`
+    """
+    refuse_unknown("inputs", unknown, inputs.__kwdefaults__)
+    return Trigger(kind="inputs", cooldown_s=forms.length("cooldown", cooldown))
+
+
 def cron(text: str) -> Trigger:
     """Run on a schedule of five fields (minute hour day month weekday), in the project's zone."""
     from cronsim import CronSim, CronSimError

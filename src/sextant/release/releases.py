@@ -264,6 +264,7 @@ class Releases:
         release = step(release, "started")
         if takes_time(release):
             return release, events, []
+        self._confirm(release)
         checks = self._pointers(release)
         release = step(release, "finished")
         return release, events, checks
@@ -335,12 +336,20 @@ class Releases:
         if release.state == "undoing":
             return step(release, "undone")
         try:
+            self._confirm(release)
+        except SextantError as error:
+            return step(release, "inconclusive", reason=error.message)
+        try:
             return step(release, "finished", also=self._pointers(release))
         except Conflict as error:
             now = self.get(release.id)
             if (now.state, now.step) != (release.state, release.step):
                 raise  # somebody else drove it on meanwhile
             return step(release, "source_moved", reason=error.message)
+
+    def _confirm(self, release: Release) -> None:
+        for kind, own in self._by_kind(release):
+            kind.confirm(own)
 
     def _verdict(self, release: Release) -> Verdict:
         reasons: list[str] = []

@@ -159,6 +159,10 @@ class Rolling:
                 return records.step(release, "not_yet", due_at=self._bounded(until))
             return records.step(release, "step_passed")
         try:
+            self._rolled_out(release).confirm(release)
+        except Exception as error:
+            return self.fail(release, error)
+        try:
             return records.step(release, "finished", also=self._pointers(release))
         except Conflict as error:
             current = records.get(release.id)
