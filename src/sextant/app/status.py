@@ -55,6 +55,7 @@ def status(runs: Runs, see: Visibility, env: str, chosen: Collection[str] = ()) 
                 "held": len(plan.held.get(asset.id, ())),
                 "waiting": len(plan.waiting.get(asset.id, ())),
                 "held_by_incident": held.get(asset.id, ""),
+                "rolling": plan.rolling.get(asset.id, ""),
             }
         )
     signals = lists.signals(core, see, open_only=True).items

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import click
 import msgspec
 
 from sextant.cli.output import say
@@ -40,7 +41,7 @@ def follow(p: "Platform", ids: Sequence[str]) -> list[Release]:
             time.sleep(soonest)
     except KeyboardInterrupt:
         say("left: a server goes on with it; without one, `sextant releases --drive` does")
-        raise
+        raise click.exceptions.Exit(130) from None
 
 
 def goes_on(release: "Release | ReleaseSummary") -> bool:

@@ -54,6 +54,8 @@ def _status_lines(found: "Status") -> list[str]:
     for a in found["assets"]:
         todo = [f"{count} {reason}" for reason, count in a["to_run"].items()]
         todo += [f"{a[word]} {word}" for word in ("stale", "held", "waiting") if a[word]]
+        if a["rolling"]:
+            todo.append(f"rolling: release {a['rolling']}")
         if a["held_by_incident"]:
             todo.append(f"waits for incident {a['held_by_incident']}")
         rows.append(

@@ -60,6 +60,7 @@ class AssetStatus(TypedDict):
     looks_back: str
     stale: int
     held: int
+    rolling: str  # its release that is being rolled out, or taken back
     held_by_incident: str  # an open incident about one of its inputs
     waiting: int
 

@@ -313,9 +313,11 @@ async def _serve(process: TelemetryProcess, confined: str) -> None:
 
 def main() -> int:
     """Run until told to stop."""
+    from sextant.server.feed import ops
     from sextant.server.sql.landlock import confine
 
     starter = Starter(serve)  # before anything is known that queries must not find
+    ops.tables()  # kinds of packages, which may lie where this process cannot read when confined
     start = read_start(TelemetryStart)
     try:
         ports = [
