@@ -61,6 +61,8 @@ def arguments(p: LocalPlatform, caller: str) -> dict[str, dict[str, Any]]:
         "check": orders,
         "release": {**orders, "source": "dev", "env": "prod"},
         "rollback": orders,
+        "undo_plan": {"who": "root", "since": "1d"},
+        "undo": {"who": "root", "since": "1d", "plan": "0" * 64},
         "unhold": {**orders, "version": owner.versions("orders").items[0]["version"]},
         "diff": {"a": "orders", "b": "orders@env:prod"},
         "kpi": {"name": "revenue"},

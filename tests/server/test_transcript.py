@@ -245,6 +245,8 @@ def test_a_day_with_every_command(
         if v["state"].startswith("withdrawn")
     )
     say("release", "orders", withdrawn, "--unhold")
+    assert say("undo", "--by", "nobody", "--since", "1h")[0] == 2
+    assert say("undo", "--by", "ann", "--since", "1h", "--plan", "0" * 64)[0] == 2
 
     for side in (here, there):
         Path(f"{side.root}.jsonl").write_text(

@@ -27,6 +27,7 @@ from sextant.kernel.errors import UsageError
 
 if TYPE_CHECKING:
     from sextant.app.operations import Platform
+    from sextant.kernel.answers import UndoPlan, UndoReport
     from sextant.kernel.nouns import Release
 
 
@@ -362,3 +363,73 @@ def approve(id_: str, deny: bool, reason: str, plan: str, as_json: bool) -> int:
     """Approve (or deny) a release that waits. Who proposed it cannot approve it."""
     with platform() as p:
         return _released(p.approve(id_, deny=deny, reason=reason, plan=plan), as_json)
+
+
+@click.command()
+@click.option(
+    "--by",
+    "who",
+    required=True,
+    metavar="WHO",
+    help="Whose: person:ann, or ann with all that acts for her.",
+)
+@click.option("--since", required=True, metavar="LENGTH|TIME", help="How far back, or since when.")
+@click.option(
+    "--plan", default="", metavar="DIGEST", help="Do it: what this command has shown before."
+)
+@click.option("--reason", default="undone by hand", metavar="TEXT", help="Why; kept in the ledger.")
+@wide
+@options
+def undo(who: str, since: str, plan: str, reason: str, env: str | None, as_json: bool) -> int:
+    """Take back what one actor did since a time: all releases, newest first, each asset to what it
+    was before.
+
+    Shows the plan, what cannot be undone first; the command that it ends with does it. One that
+    broke off is asked for again, and goes on with what is left."""
+    with platform() as p:
+        if not plan:
+            found = p.undo_plan(who, since, env=env or "")
+            emit(found, json=as_json, text=lambda: _plan_lines(found, who, since, env or ""))
+            return 1 if found.impossible else 0
+        done = p.undo(who, since, plan, reason=reason, env=env or "")
+        emit(done, json=as_json, text=lambda: _undone_lines(done))
+        return 1 if any(one.error for one in done.done) else 0
+
+
+def _plan_lines(found: "UndoPlan", who: str, since: str, env: str) -> list[str]:
+    out = [
+        line(state("LOOK"), f"  {one.asset} in {one.env}, release {one.release}: {one.problem}")
+        for one in found.impossible
+    ]
+    if found.left:
+        some = ", ".join(f"{count} {type_}" for type_, count in found.left.items())
+        out.append(line(state("LOOK"), f"  not undone by this: {some}"))
+    if not found.items:
+        return [*out, "nothing is left to undo"]
+    rows = [
+        (
+            one.action,
+            one.asset,
+            one.env,
+            f"{short(one.version)} -> {short(one.before) or 'nothing'}",
+            one.release,
+            one.by,
+            moment(iso(one.at)),
+        )
+        for one in found.items
+    ]
+    out += table(("", "asset", "env", "goes back", "release", "by", "at (UTC)"), rows)
+    words = f"--by {who} --since {since}" + (f" --env {env}" if env else "")
+    return [*out, f"`sextant undo {words} --plan {found.digest}` does it"]
+
+
+def _undone_lines(done: "UndoReport") -> list[str]:
+    out = [
+        line(
+            state("FAILED") if one.error else state("ok"),
+            f"  {one.item.action} {one.item.asset} in {one.item.env}",
+            f": {one.error} ({one.code})" if one.error else "",
+        )
+        for one in done.done
+    ]
+    return out + [f"derived again by run {run}" for run in done.runs]

@@ -12,7 +12,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "See how it stands, and why": (
         ("status", "why", "runs", "logs", "signals", "incidents", "traces", "metrics")
     ),
-    "Decide what is live": ("releases", "release", "rollback", "approve", "env"),
+    "Decide what is live": ("releases", "release", "rollback", "undo", "approve", "env"),
     "Serve it to others": ("up", "token", "account"),
     "Look after it": ("doctor", "backup", "gc", "ledger", "completion"),
 }
@@ -42,6 +42,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rollback": (
         "sextant.cli.releases:rollback",
         "Undo the release of an asset, and derive again what stands on it.",
+    ),
+    "undo": (
+        "sextant.cli.releases:undo",
+        "Take back what one actor did since a time.",
     ),
     "approve": ("sextant.cli.releases:approve", "Approve (or deny) a release that waits."),
     "env": ("sextant.cli.change:env", "List, create, compare and drop environments."),

@@ -669,3 +669,52 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         if self.state == "finished" and any(one.state in states for one in self.releases):
             return 1
         return {"finished": 0, "refused": 1, "cancelled": 130}.get(self.state, 3)
+
+
+class UndoItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One move of a release that is to be taken back. `action`: undo what is live, abort what is
+    rolled out, refuse what waits. `problem`: why it cannot be."""
+
+    env: str
+    asset: str
+    release: str
+    action: str
+    version: str
+    before: str = ""
+    by: str = ""
+    at: int = 0
+    problem: str = ""
+
+
+class UndoPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What would be taken back of what an actor did since an instant (ns since 1970), newest first.
+
+    impossible  what cannot be, with its problems
+    left        type of event -> how many of the actor's no undo takes back
+    digest      names exactly this plan
+    """
+
+    who: str
+    since: int
+    env: str
+    impossible: tuple[UndoItem, ...]
+    items: tuple[UndoItem, ...]
+    left: dict[str, int]
+    digest: str
+
+
+class UndoDone(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of one item of a plan: the releases that took it back, or why not."""
+
+    item: UndoItem
+    releases: tuple[ReleaseSummary, ...] = ()
+    error: str = ""
+    code: str = ""
+
+
+class UndoReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What was taken back. `runs`: those that derived again what stands on it."""
+
+    plan: UndoPlan
+    done: tuple[UndoDone, ...]
+    runs: tuple[str, ...] = ()

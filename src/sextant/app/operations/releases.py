@@ -6,7 +6,7 @@ import msgspec
 
 from sextant.app.operations.row import Progress, operation
 from sextant.app.operations.session import Follower, Session, page_limit, waiting
-from sextant.kernel.answers import Page, RunReport
+from sextant.kernel.answers import Page, RunReport, UndoPlan, UndoReport
 from sextant.kernel.errors import Conflict, UsageError
 from sextant.kernel.limits import PAGE_ROWS
 from sextant.kernel.nouns import Release
@@ -110,6 +110,39 @@ class ReleaseOperations(Session):
             waits=waiting(progress),
         )
         return self._see.report(report)
+
+    @operation("GET", "/undo", "viewer", "read")
+    def undo_plan(self, who: str, since: str, *, env: str = "") -> UndoPlan:
+        """Return what would be taken back of what an actor did since a time, in every environment
+        or in one, and what cannot be."""
+        from sextant.app.undo_by import undo_plan
+
+        return undo_plan(self._p.runs, who, since, self._every(env))
+
+    @operation("POST", "/undo", "operator", "rollback", "plan")
+    def undo(
+        self,
+        who: str,
+        since: str,
+        plan: str,
+        *,
+        reason: str = "undone by hand",
+        env: str = "",
+    ) -> UndoReport:
+        """Take back what a plan says (`undo_plan`): each asset goes back to what it was, and what
+        others derived from it is derived again."""
+        from sextant.app.undo_by import undo_by
+
+        self._core.project.load_sound()
+        return undo_by(
+            self._p.runs,
+            who,
+            since,
+            self._every(env),
+            plan=plan,
+            reason=reason,
+            by=self._who(),
+        )
 
     @operation("POST", "/assets/{asset}/unhold", "operator", "unhold", "asset")
     def unhold(self, asset: str, version: str, *, env: str = "") -> dict[str, Any]:
