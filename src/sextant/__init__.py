@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         cron,
         daily,
         hourly,
+        inputs,
         monthly,
         policy,
         project,
@@ -44,8 +45,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Context", "Partition", "accepted_values", "approval", "between", "board", "check", "cron",
-    "daily", "dataset", "foreign_key", "fresh", "goal", "hourly", "kpi", "matches", "monthly",
-    "not_null", "panel", "policy", "project", "row_count", "schema", "secret", "sql",
+    "daily", "dataset", "foreign_key", "fresh", "goal", "hourly", "inputs", "kpi", "matches",
+    "monthly", "not_null", "panel", "policy", "project", "row_count", "schema", "secret", "sql",
     "sql_check", "static", "stream", "team", "unique", "window",
 ]  # fmt: skip
 

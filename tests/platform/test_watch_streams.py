@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sextant import testing
-from sextant.app import watch as watching
+from sextant.app import triggers as watching
 from sextant.app.operations import Operations
 from sextant.app.watch import tick, watch
 from sextant.kinds.dataset import streams
