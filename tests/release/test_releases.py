@@ -15,6 +15,7 @@ from sextant.kernel.ids import Ids
 from sextant.authorization.decide import Decision
 from sextant.kernel.kinds import HOLDS, Instant, Rolled, Verdict
 from sextant.kernel.nouns import (
+    SYSTEM,
     Incident,
     Move,
     Need,
@@ -25,7 +26,7 @@ from sextant.kernel.nouns import (
     Version,
 )
 from sextant.kernel.ports import Write
-from sextant.ledger.log import Ledger
+from sextant.ledger.log import Ledger, entries
 from sextant.ledger.projections import VersionCreated
 from sextant.release.driver import Driver
 from sextant.release.releases import Releases
@@ -439,6 +440,8 @@ def test_what_is_judged_bad_is_undone_and_stays_away(bench: Bench) -> None:
     assert (done.state, done.reason) == ("rolled_back", "12 % of requests fail")
     assert bench.slow.undone == ["undoing"]
     assert bench.withdrawn() == {("slow:s", "v1")}
+    (undoing,) = entries(bench.state.read, "events_of_both", (done.id, "release.undoing", 5))
+    assert undoing.envelope.actor == str(SYSTEM), "nobody else decided it"
     assert bench.state.read("tainted_since", ("dataset:reads", "r1", 0)) != []
     (signal,) = bench.signals()
     assert (signal.kind, signal.evidence["measured"]) == ("release.bad", {"errors": 12, "of": 100})

@@ -291,21 +291,37 @@ def _undo(runs: Runs, item: UndoItem, reason: str, by: Principal) -> UndoDone:
 
 
 def _derive_again(runs: Runs, env: str, undone: set[str], by: Principal) -> list[str]:
-    """Derive what reads these assets again; return the runs."""
-    manifest = runs.core.project.manifest()
+    """Derive what stands on these assets again, by the code and definitions that made what is live:
+    those of today may be what was to be undone. Return the runs."""
+    core = runs.core
     readers = tuple(
         asset.id
-        for asset in manifest.assets
+        for asset in core.project.manifest().assets
         if asset.build and any(bound.asset in undone for bound in asset.build.inputs)
     )
     if not readers:
         return []
-    request = Request(assets=readers, asked=False, look_back=False)
     try:
+        plan = runs.plan(env, Request(assets=readers, asked=False, look_back=False, undo=True))
+        values = values_by_definition(core.project.manifest().assets)
+        other = {values.get(one.asset, one.asset) for one in plan.definitions}
+        for step in plan.steps:
+            live = core.versions.live_version(env, step.asset)
+            parts = core.versions.parts(step.asset, live) if live else {}
+            if any(_code(parts.get(item.partition)) != item.code for item in step.items):
+                other.add(step.asset)
+        same = tuple({step.asset: None for step in plan.steps if step.asset not in other})
+        if not same:
+            return []
+        request = Request(assets=same, downstream=False, asked=False, look_back=False)
         report = runs.run(env, request, by=by, trigger="undo", resume=False)
     except SextantError:  # the next run finds the changed inputs
         return []
     return [report.id] if report.id else []
+
+
+def _code(part: Part | None) -> str:
+    return part.code if part else ""
 
 
 def _digest(part: Part | None) -> str:

@@ -18,6 +18,7 @@ from sextant.kernel.ids import Ids
 from sextant.kernel.kinds import Fact, Released, Verdict, kinds
 from sextant.kernel.limits import RELEASE_LOOK_S_MAX, RELEASE_WAITS_S
 from sextant.kernel.nouns import (
+    SYSTEM,
     Event,
     Move,
     Part,
@@ -300,7 +301,10 @@ class Releases:
         if release.state == "waiting":
             days = RELEASE_WAITS_S / 86_400
             return self._records.step(
-                release, "denied", reason=f"nobody approved it within {days:.0f} days"
+                release,
+                "denied",
+                by=str(SYSTEM),
+                reason=f"nobody approved it within {days:.0f} days",
             )
         if release.state == "rolling":
             return self._rolling.roll(release, fence)

@@ -26,7 +26,7 @@ from sextant.kernel.limits import (
     RELEASE_LOOK_S_MAX,
     RELEASE_LOOK_S_MIN,
 )
-from sextant.kernel.nouns import Event, Move, Release
+from sextant.kernel.nouns import SYSTEM, Event, Move, Release
 from sextant.kernel.ports import Statement
 from sextant.release.machine import failing
 from sextant.release.records import BAD, Records
@@ -96,15 +96,15 @@ class Rolling:
         """Write that a release is to be undone: its version is withdrawn, and what was made from it
         tainted, with a signal where its judge said so.
 
-        by        who takes it back; "" = its judge
+        by        who takes it back; "" = its judge, or nobody: the system
         withdraw  False where nothing is wrong with the version itself
         """
-        records = self._records
+        records, by = self._records, by or str(SYSTEM)
 
         def then(undoing: Release, cause: str) -> list[Event]:
             events = []
             if withdraw and release.intent == "release":
-                events += self._withdrawals(undoing, cause, by or release.by)
+                events += self._withdrawals(undoing, cause, by)
             if evidence is not None:
                 events.append(records.signal(undoing, BAD, cause))
             return events
