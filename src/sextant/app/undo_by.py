@@ -74,16 +74,27 @@ class _Simulated:
     def redefine(self, move: Move) -> None:
         self._pointers[move.env, move.asset] = move.source
 
-    def take_back(self, move: Move) -> list[str]:
-        """Take a move of rows back; return the partitions that a later release changed again, with
-        nothing changed then."""
+    def is_live(self, move: Move, asset: Asset | None) -> bool:
+        """Say whether something that a move brought is live."""
+        if asset is None or asset.is_definition:
+            return self.pointer(move) == move.target
+        now, before, bad = self._of(move)
+        differs, gone = changed(before, bad)
+        return any(_digest(now.get(name)) == _digest(bad.get(name)) for name in [*differs, *gone])
+
+    def _of(self, move: Move) -> tuple[dict[str, Part], Mapping[str, Part], Mapping[str, Part]]:
+        """Return the parts that are live, those before a move and those after it."""
         key = (move.env, move.asset)
         if key not in self._parts:
             live = self._versions.live_version(*key)
             self._parts[key] = dict(self._versions.parts(move.asset, live)) if live else {}
-        now = self._parts[key]
         before = self._versions.parts(move.asset, move.source) if move.source else {}
-        bad = self._versions.parts(move.asset, move.target)
+        return self._parts[key], before, self._versions.parts(move.asset, move.target)
+
+    def take_back(self, move: Move) -> list[str]:
+        """Take a move of rows back; return the partitions that a later release changed again, with
+        nothing changed then."""
+        now, before, bad = self._of(move)
         differs, gone = changed(before, bad)
         touched = [*differs, *gone]
         again = [name for name in touched if _digest(now.get(name)) != _digest(bad.get(name))]
@@ -202,11 +213,11 @@ def _left(runs: Runs, who: str, start: int) -> dict[str, int]:
 
 def _items(runs: Runs, release: Release, simulated: _Simulated) -> Iterator[UndoItem]:
     """Yield what is to be done about a release, asset by asset: what stands on others first."""
-    if release.state in ("rolled_back", "rejected", "superseded", "undoing"):
+    if release.state in ("rejected", "superseded", "undoing") or release.taken_back:
         return
     manifest = runs.core.project.manifest()
     assets = {asset.id: asset for asset in manifest.assets}
-    if release.state != "live":
+    if release.state not in ("live", "rolled_back"):
         is_rolling = release.state in ("rolling", "paused", "stuck")
         for move in release.moves:
             yield _item(release, move, "abort" if is_rolling else "refuse")
@@ -217,6 +228,8 @@ def _items(runs: Runs, release: Release, simulated: _Simulated) -> Iterator[Undo
     # definitions go first, with the values that they made
     ordered = sorted(release.moves, key=lambda m: -places.get(m.asset, 1 << 30))
     for move in ordered:
+        if release.state == "rolled_back" and not simulated.is_live(move, assets.get(move.asset)):
+            continue  # that is what was undone of it; the rest may be live still
         problem = _problem(runs, release, move, assets, simulated)
         if problem or values.get(move.asset) not in moved:
             yield _item(release, move, "undo", problem)
