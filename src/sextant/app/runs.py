@@ -19,9 +19,7 @@ from sextant.engine.executors.chosen import Executors
 from sextant.engine.made import take_in
 from sextant.engine.plan import Plan, Request
 from sextant.kernel.answers import RunReport
-from sextant.kernel.errors import (
-    NotFound,
-)
+from sextant.kernel.errors import NotFound
 from sextant.kernel.kinds import kinds, takes_time
 from sextant.kernel.nouns import (
     Principal,
@@ -158,6 +156,7 @@ class Runs:
         by: Principal,
         reason: str,
         version: str = "",
+        release: str = "",
         downstream: bool = True,
         break_glass: str = "",
         on_start: Started = no_start,
@@ -169,6 +168,7 @@ class Runs:
         however long the undo waits for other runs; crashed runs stay as they are.
 
         version  the bad version ("" = the live one)
+        release  that brought it; "" = the newest one that did
         waits    told whom the undo waits for; without it the undo does not wait
         Raises   NotFound when nothing was released; Conflict when later writes changed the same
                  partitions, with nothing changed; Busy when a run writes the same
@@ -186,7 +186,7 @@ class Runs:
         )
         if not version and (rolling := self.driving.rolling(env, asset_id)):
             return self.driving.abort(rolling, by, reason)
-        bad, target = self.undoing.target(env, asset_id, version)
+        bad, target = self.undoing.target(env, asset_id, version, release)
         downstream = downstream and not takes_time(asset_id)  # a second run, when it is undone
 
         def prepare() -> Prepared:

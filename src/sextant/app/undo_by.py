@@ -74,14 +74,6 @@ class _Simulated:
     def redefine(self, move: Move) -> None:
         self._pointers[move.env, move.asset] = move.source
 
-    def is_live(self, move: Move, asset: Asset | None) -> bool:
-        """Say whether something that a move brought is live."""
-        if asset is None or asset.is_definition:
-            return self.pointer(move) == move.target
-        now, before, bad = self._of(move)
-        differs, gone = changed(before, bad)
-        return any(_digest(now.get(name)) == _digest(bad.get(name)) for name in [*differs, *gone])
-
     def _of(self, move: Move) -> tuple[dict[str, Part], Mapping[str, Part], Mapping[str, Part]]:
         """Return the parts that are live, those before a move and those after it."""
         key = (move.env, move.asset)
@@ -116,7 +108,7 @@ def undo_plan(runs: Runs, who: str, since: str, env: str) -> UndoPlan:
     env    "" = every environment
     """
     start = _start(runs, since)
-    found = list(_releases(runs, who, start, env))
+    found, undone = _releases(runs, who, start, env)
     left = _left(runs, who, start)
     if not found and not left:
         raise NotFound(
@@ -127,7 +119,7 @@ def undo_plan(runs: Runs, who: str, since: str, env: str) -> UndoPlan:
     items: list[UndoItem] = []
     simulated = _Simulated(runs)
     for release in found:
-        items += _items(runs, release, simulated)
+        items += _items(runs, release, simulated, undone)
     done = [item for item in items if not item.problem]
     text = msgspec.json.encode([(one.release, one.asset, one.action) for one in done])
     return UndoPlan(
@@ -161,6 +153,7 @@ def undo_by(
     ran = []
     for name in dict.fromkeys(one.item.env for one in done if not one.error):
         undone = {one.item.asset for one in done if one.item.env == name and not one.error}
+        _lift_marks(runs, name, undone, by)
         ran += _derive_again(runs, name, undone, by)
     return UndoReport(plan=now, done=tuple(done), runs=tuple(ran))
 
@@ -186,19 +179,27 @@ def _is_by(actor: str, who: str) -> bool:
     return who in (actor, actor.partition(":")[2], person_of(actor))
 
 
-def _releases(runs: Runs, who: str, start: int, env: str) -> Iterator[Release]:
-    """Yield an actor's releases since an instant, newest first."""
+def _releases(
+    runs: Runs, who: str, start: int, env: str
+) -> tuple[list[Release], set[tuple[str, str]]]:
+    """Return an actor's releases since an instant, newest first, and which assets of which releases
+    somebody has undone since."""
+    theirs: list[Release] = []
+    undone: set[tuple[str, str]] = set()
     last, id_ = _FAR, ""
     while rows := runs.core.state.read(
         "releases_page", (last, last, id_, env, env, "", "", "", "", PAGE_ROWS_MAX)
     ):
         for _, doc, created_at in rows:
             if created_at < start:
-                return
+                return theirs, undone
             release = msgspec.json.decode(doc, type=Release)
+            if release.undoes and release.state == "live":
+                undone |= {(release.undoes, move.asset) for move in release.moves}
             if _is_by(release.by, who):
-                yield release
+                theirs.append(release)
         id_, _, last = rows[-1]
+    return theirs, undone
 
 
 def _left(runs: Runs, who: str, start: int) -> dict[str, int]:
@@ -211,8 +212,11 @@ def _left(runs: Runs, who: str, start: int) -> dict[str, int]:
     return found
 
 
-def _items(runs: Runs, release: Release, simulated: _Simulated) -> Iterator[UndoItem]:
-    """Yield what is to be done about a release, asset by asset: what stands on others first."""
+def _items(
+    runs: Runs, release: Release, simulated: _Simulated, undone: set[tuple[str, str]]
+) -> Iterator[UndoItem]:
+    """Yield what is to be done about a release, asset by asset: what stands on others first. What
+    was undone of it is not; the rest may be live still."""
     if release.state in ("rejected", "superseded", "undoing") or release.taken_back:
         return
     manifest = runs.core.project.manifest()
@@ -228,8 +232,8 @@ def _items(runs: Runs, release: Release, simulated: _Simulated) -> Iterator[Undo
     # definitions go first, with the values that they made
     ordered = sorted(release.moves, key=lambda m: -places.get(m.asset, 1 << 30))
     for move in ordered:
-        if release.state == "rolled_back" and not simulated.is_live(move, assets.get(move.asset)):
-            continue  # that is what was undone of it; the rest may be live still
+        if (release.id, move.asset) in undone:
+            continue
         problem = _problem(runs, release, move, assets, simulated)
         if problem or values.get(move.asset) not in moved:
             yield _item(release, move, "undo", problem)
@@ -293,6 +297,7 @@ def _undo(runs: Runs, item: UndoItem, reason: str, by: Principal) -> UndoDone:
                 by=by,
                 reason=reason,
                 version=item.version,
+                release=item.release,
                 downstream=False,
             )
             return UndoDone(item=item, releases=report.releases)
@@ -301,6 +306,16 @@ def _undo(runs: Runs, item: UndoItem, reason: str, by: Principal) -> UndoDone:
         return UndoDone(item=item, releases=(after,))
     except SextantError as error:
         return UndoDone(item=item, error=error.message, code=error.code)
+
+
+def _lift_marks(runs: Runs, env: str, undone: set[str], by: Principal) -> None:
+    """Lift the mark of versions that are live again: who went back to what was there before, and on
+    again, made the good one a version that was taken back."""
+    core = runs.core
+    for asset in sorted(undone):
+        live = core.versions.live_version(env, asset)
+        if live and core.state.read("withdrawn_is", (env, asset, live)):
+            runs.releases.unhold(env, asset, live, by)
 
 
 def _derive_again(runs: Runs, env: str, undone: set[str], by: Principal) -> list[str]:

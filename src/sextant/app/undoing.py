@@ -49,10 +49,14 @@ class Undoing:
         move = Move(env=env, asset=id_, source=table.base, target=digest_of(table))
         return self.publisher.moving(env, [move], prepared.overlay)[id_]
 
-    def target(self, env: str, asset_id: str, version: str) -> tuple[str, Release]:
+    def target(
+        self, env: str, asset_id: str, version: str, release: str = ""
+    ) -> tuple[str, Release]:
         """Return the version to undo ("" = the one that is live now) and the release that brought
-        it. NotFound, Conflict."""
+        it: `release`, or the newest one. NotFound, Conflict."""
         core = self.core
+        if release:
+            return version, self.releases.get(release)
         live = core.versions.live(env).get(asset_id)
         if version:
             bad = core.versions.find(asset_id, version)
