@@ -43,6 +43,7 @@ AREAS = {
     "EXPORT": "rows that are taken out",
     "EXTRA": "optional parts of the installation",
     "FILE": "the disk",
+    "INCIDENT": "incidents",
     "INTAKE": "what telemetry sends",
     "JUDGE": "judging canaries",
     "KEEP": "which bytes are kept",
@@ -88,7 +89,8 @@ EVENTS = {
     "decision.overridden": "The policy said no, and somebody broke the glass.",
     "env.created": "An environment exists.",
     "env.dropped": "An environment is gone.",
-    "incident.closed": "People are done with an incident.",
+    "incident.changed": "Somebody worked on an incident; `change` says what he did.",
+    "incident.closed": "People are done with an incident, or its release was resolved.",
     "incident.opened": "Something needs people: an undo failed, a release is stuck.",
     "ledger.gap_noted": (
         "Two checkpoints that stand next to each other do not name each other; the key signed that."

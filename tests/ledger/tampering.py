@@ -184,6 +184,18 @@ def story(machine: Machine, days: int) -> list[Event]:
                 raised,
             )
             tell(
+                "incident.changed",
+                f"incident_{day}",
+                projections.IncidentChanged(
+                    id=f"incident_{day}",
+                    change="commented",
+                    facts=projections.IncidentFacts(
+                        assets=(asset.id,), signals=(f"signal_{day}",), comments=1
+                    ),
+                    comment="seen",
+                ),
+            )
+            tell(
                 "version.withdrawn",
                 asset.id,
                 projections.VersionWithdrawn(

@@ -26,8 +26,9 @@ from sextant.kernel.nouns import (
     Version,
 )
 from sextant.kernel.ports import Write
+from sextant.ledger.events import Events
 from sextant.ledger.log import Ledger, entries
-from sextant.ledger.projections import VersionCreated
+from sextant.ledger.projections import Closed, IncidentChanged, IncidentFacts, VersionCreated
 from sextant.release.driver import Driver
 from sextant.release.releases import Releases
 from sextant.stores.state.sqlite import SqliteState
@@ -399,6 +400,29 @@ def test_stuck_after_many_attempts(bench: Bench) -> None:
     assert bench.one.go_on(release.id, BOB, "the host is back").state == "rolling"
     assert (bench.incidents(), bench.signals()) == ([], []), "closed by who resolved it"
     assert bench.driver.work(release.id).state == "live"
+
+
+def test_the_incident_of_a_stuck_release_ends_with_it_and_with_nothing_else(bench: Bench) -> None:
+    """It would stay open for good when somebody closed its signal, or be closed while another
+    matter that people merged into it is open."""
+    bench.slow.says = raising(OSError("no route"))
+    releases = [bench.roll_out(f"slow:{name}", "", "v1", steps=(5, 100)) for name in "ab"]
+    for _ in range(7):
+        releases = [bench.wait(release) for release in releases]
+    events = Events(bench.ids, bench.clock)
+    (first, second), (mine, other) = bench.incidents()[::-1], bench.signals()[::-1]
+    facts = IncidentFacts(assets=first.assets, signals=(mine.id, other.id))
+    absorbed = IncidentChanged(id=first.id, change="absorbed", facts=facts, other=second.id)
+    facts = IncidentFacts(assets=second.assets, signals=(other.id,), merged_into=first.id)
+    merged = IncidentChanged(id=second.id, change="merged", facts=facts, other=first.id)
+    changes = [events.make("incident.changed", one.id, one) for one in (absorbed, merged)]
+    changes.append(events.make("signal.closed", mine.id, Closed(mine.id)))
+    bench.state.commit(Write((), tuple(changes)))
+    bench.slow.says = lambda _r: HOLDS
+    bench.one.go_on(releases[0].id, BOB, "the host is back")
+    assert [one.id for one in bench.incidents()] == [first.id], "the other release is stuck"
+    bench.one.go_on(releases[1].id, BOB, "the host is back")
+    assert (bench.incidents(), bench.signals()) == ([], [])
 
 
 def test_nothing_is_released_beside_one_that_is_stuck(bench: Bench) -> None:

@@ -15,6 +15,7 @@ from sextant.app.operations import OPERATIONS, Platform
 from sextant.app.operations.row import Operation
 from sextant.app.remote import connect
 from sextant.kernel.errors import Denied, SextantError, WorldError
+from sextant.kernel.ports import Write
 from sextant.authorization.decide import VERBS
 
 CASES = Path(__file__).parents[1] / "cases" / "access"
@@ -47,6 +48,9 @@ def arguments(p: LocalPlatform, caller: str) -> dict[str, dict[str, Any]]:
     owns them."""
     owner = Operations(p)
     signal = _signal(owner)
+    opened = p.core.events.incident("pay is down", ["service:pay"], [signal])
+    p.core.state.commit(Write((), (opened,)))
+    incident = opened.subject
     owner.push("prices", [{"id": caller, "price": 1.0}], batch=f"of-{caller}")
     if "theirs" not in {one["name"] for one in owner.environments()}:
         owner.create_environment("theirs", "dev")
@@ -79,6 +83,13 @@ def arguments(p: LocalPlatform, caller: str) -> dict[str, dict[str, Any]]:
         "drive_release": {"release": release},
         "failing_rows": {**orders, "sample": "0" * 64},
         "close_signal": {"signal": signal, "reason": "seen"},
+        "incident_facts": {"incident": incident},
+        "close_incident": {"incident": incident, "reason": "done"},
+        "reopen_incident": {"incident": incident, "reason": "not done"},
+        "comment_incident": {"incident": incident, "comment": "seen"},
+        "assign_incident": {"incident": incident, "assignee": "ops"},
+        "merge_incident": {"incident": incident, "into": "inc_none"},
+        "split_incident": {"incident": incident, "signals": [signal]},
         "create_environment": {"name": f"of-{caller}", "parent": "dev"},
         "drop_environment": {"name": "theirs"},
         "environment_diff": {"a": "dev", "b": "prod"},

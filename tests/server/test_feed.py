@@ -158,6 +158,36 @@ def test_the_ledger_becomes_tables(shop: Shop) -> None:
         assert '"name":"total"' in shown
 
 
+def test_what_people_do_with_incidents_becomes_rows(shop: Shop) -> None:
+    """If this fails, SQL says that nobody works on an incident, or that a reopened one is closed."""
+    shop.write(_OPS)
+    with shop.open() as p:
+        ops = Operations(p)
+        ops.report("check", "service:web", name="smoke", state="failed")
+        (signal,) = ops.signals(open_only=True).items
+        one, other = (
+            p.core.events.incident(title, ["service:web"], [signal["id"]])
+            for title in ("web is down", "web is slow")
+        )
+        p.core.state.commit(Write((), (one, other)))
+        telemetry = Telemetry()
+        feed(p, telemetry).step()
+        ops.close_incident(one.subject, "it is up")
+        feed(p, telemetry).step()
+        assert telemetry.newest("incidents", "id")[(one.subject,)]["closed_at"] > "2"
+        ops.reopen_incident(one.subject, "it is down again")
+        ops.comment_incident(one.subject, "the disk is full")
+        ops.assign_incident(one.subject, "ann")
+        ops.merge_incident(other.subject, one.subject)
+        feed(p, telemetry).step()
+        incidents = telemetry.newest("incidents", "id")
+        reopened, merged = incidents[(one.subject,)], incidents[(other.subject,)]
+        assert (reopened["state"], reopened["closed_at"][:4]) == ("open", "1970")
+        assert (reopened["assignee"], reopened["comments"]) == ("ann", 1)
+        assert (merged["state"], merged["merged_into"]) == ("closed", one.subject)
+        assert merged["closed_at"] > "2"
+
+
 def test_a_feed_that_broke_off_is_repeated_without_harm(shop: Shop) -> None:
     """If this fails, a crash in the middle leaves rows out, or doubles them."""
     shop.write(_OPS)

@@ -276,6 +276,8 @@ def test_a_day_with_every_command(
     assert say("signals", at={"signal": r"sig_\w+"})[0] in (0, 1)
     assert say("signals", "{signal}", "--close", "seen")[0] == 0
     say("incidents")
+    say("incidents", "inc_none", "--comment", "seen")
+    say("incidents", "inc_none")
     say("ledger", "show", "--limit", "5")
     say("ledger", "show", "dataset:orders", "--type", "asset.declared")
     say("ledger", "checkpoint", alike=False)

@@ -19,7 +19,7 @@ _NEWEST = 50  # of lists without an end
 def names(kind: str, start: Path | None, *, asset: str = "", of: str = "") -> dict[str, str]:
     """Return name -> a word about it.
 
-    kind   assets, environments, runs, releases; versions, of `asset`
+    kind   assets, environments, runs, releases, incidents; versions, of `asset`
     of     only assets of this kind, by their names alone
     start  a folder of the project; None = the working directory
     Raises whatever opening meets: a caller that only offers names offers none then
@@ -47,6 +47,10 @@ def names(kind: str, start: Path | None, *, asset: str = "", of: str = "") -> di
             )
             rows = state.read(f"{kind}_page", page)
             return {row[0]: str(msgspec.json.decode(row[1]).get("state", "")) for row in rows}
+        if kind == "incidents":
+            page = (_FAR, _FAR, "", "", "", _NEWEST)
+            found = state.read("incidents_page", page)
+            return {row[0]: "closed" if row[3] else "open" for row in found}
         ids = [row[0] for row in state.read("assets")]
         if kind == "versions":
             found = [one for one in ids if asset in (one, _name(one))]

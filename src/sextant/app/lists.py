@@ -13,7 +13,7 @@ from sextant.kernel.limits import PAGE_ROWS
 from sextant.kernel.nouns import CheckResult, Incident, Release, Signal, Version
 from sextant.kernel.pages import next_page, page_start
 from sextant.ledger.log import Entry, entries
-from sextant.ledger.projections import stored_run
+from sextant.ledger.projections import stored_incident, stored_run
 
 
 def versions(
@@ -162,16 +162,16 @@ def signals(
     rows = core.state.read(
         "signals_page", (at, at, last, asset, asset, kind, kind, int(open_only), limit)
     )
-    found: list[SignalSeen] = [
-        {  # type: ignore[typeddict-item]
-            **msgspec.to_builtins(  # type: ignore[typeddict-item]
-                see.signal(msgspec.json.decode(row[1], type=Signal))
-            ),
-            "closed_at": iso(row[2]) if row[2] else "",
-        }
-        for row in rows
-    ]
+    found = [signal_seen(see, msgspec.json.decode(row[1], type=Signal), row[2]) for row in rows]
     return Page(found, next_page(rows, limit, lambda row: (row[3], row[0])))
+
+
+def signal_seen(see: Visibility, signal: Signal, closed_at: int) -> SignalSeen:
+    """Return a signal as a principal may see it."""
+    return {  # type: ignore[typeddict-item]
+        **msgspec.to_builtins(see.signal(signal)),  # type: ignore[typeddict-item]
+        "closed_at": iso(closed_at) if closed_at else "",
+    }
 
 
 def incidents(
@@ -179,17 +179,26 @@ def incidents(
 ) -> Page[IncidentSeen]:
     at, last = page_start(after)
     rows = core.state.read("incidents_page", (at, at, last, state, state, limit))
-    found: list[IncidentSeen] = [
-        {  # type: ignore[typeddict-item]
-            **msgspec.to_builtins(  # type: ignore[typeddict-item]
-                see.incident(msgspec.json.decode(row[1], type=Incident))
-            ),
-            "state": row[2],
-            "closed_at": iso(row[3]) if row[3] else "",
-        }
-        for row in rows
-    ]
+    found = [incident_seen(see, stored_incident(*row[1:4]), row[3]) for row in rows]
     return Page(found, next_page(rows, limit, lambda row: (row[4], row[0])))
+
+
+def incident_seen(see: Visibility, incident: Incident, closed_at: int) -> IncidentSeen:
+    """Return an incident as a principal may see it."""
+    seen = see.incident(incident)
+    return {
+        "id": seen.id,
+        "title": seen.title,
+        "assets": list(seen.assets),
+        "signals": list(seen.signals),
+        "state": seen.state,
+        "closed_at": iso(closed_at) if closed_at else "",
+        "assignee": seen.assignee,
+        "comments": seen.comments,
+        "merged_into": seen.merged_into,
+        "split_from": seen.split_from,
+        "opened_at": seen.opened_at,
+    }
 
 
 def event_seen(entry: Entry) -> EventSeen:

@@ -31,6 +31,8 @@ _VERBS = {
     "payload.erased": "erase",
     "ledger.key_rotated": "rotate",
     "ledger.gap_noted": "repair",
+    "incident.changed": "signal",
+    "incident.closed": "signal",
     "signal.closed": "signal",
     "version.expired": "collect",
     "version.unheld": "unhold",

@@ -19,6 +19,7 @@ from sextant.kernel.nouns import Asset, Principal, Signal
 from sextant.kinds.dataset.inbox import Inbox, stream_of
 from sextant.ledger.log import Entry, entries
 from sextant.ledger.projections import RunChanged
+from sextant.ledger.signals import find_incident, find_signal, signals_of
 from sextant.release.releases import get_release
 
 
@@ -99,13 +100,16 @@ def _questions(
             facts = msgspec.json.decode(rows[0][3], type=RunChanged) if rows else None
             yield Question(verb, None, facts.env if facts else "")
         case "signal":
-            rows = core.state.read("signal_get", (given["signal"],))
-            if rows:
-                signal = msgspec.json.decode(rows[0][0], type=Signal)
-                where = str(signal.evidence.get("env", ""))
-                yield Question(verb, core.assets.known(signal.asset), where)
+            stored = find_signal(core.state, given["signal"])
+            if stored is not None:
+                signal = stored.signal
+                yield Question(verb, core.assets.known(signal.asset), _env_of(signal))
             else:
                 yield Question(verb)
+        case "incident":
+            yield from _incident(core, verb, given["incident"])
+            if given.get("into"):
+                yield from _incident(core, verb, given["into"])
         case "report":
             yield from _report(core, by, given, env)
         case "":
@@ -114,6 +118,26 @@ def _questions(
             return
         case _:
             assert_never(operation.of)
+
+
+def _incident(core: Core, verb: str, id_: str) -> Iterator[Question]:
+    """What is done to an incident is asked of each of its assets, in the environment of each of its
+    signals."""
+    stored = find_incident(core.state, id_)
+    if stored is None:
+        yield Question(verb)
+        return
+    signals = [one.signal for one in signals_of(core.state, stored.incident)]
+    places = {(signal.asset, _env_of(signal)) for signal in signals}
+    envs = {env for _, env in places} or {""}
+    without_signal = set(stored.incident.assets) - {asset for asset, _ in places}
+    places |= {(asset, env) for asset in without_signal for env in envs}
+    for asset, env in sorted(places) or [("", "")]:
+        yield Question(verb, core.assets.known(asset), env)
+
+
+def _env_of(signal: Signal) -> str:
+    return str(signal.evidence.get("env", ""))
 
 
 def _report(core: Core, by: Principal, given: Mapping[str, Any], env: str) -> Iterator[Question]:

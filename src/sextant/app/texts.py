@@ -45,11 +45,13 @@ _EDGES = TextRule("line", LABEL_CHARS_MAX, EDGES_REPORTED_MAX)
 _RULES = {
     "reason": _PROSE,
     "message": _PROSE,
+    "comment": _PROSE,
     "break_glass": _PROSE,
     "url": TextRule("link", URL_CHARS_MAX),
     "name": _LABEL,
     "version": _LABEL,
     "owner": _LABEL,
+    "assignee": _LABEL,
     "trigger": _NAME,
     "batch": _NAME,
     "teams": _NAME,

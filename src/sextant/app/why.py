@@ -13,10 +13,10 @@ from sextant.core import Core
 from sextant.kernel.answers import Change, GraphNode, Link, Why
 from sextant.kernel.clock import iso
 from sextant.kernel.errors import NotFound
-from sextant.kernel.nouns import Asset, Incident, Release, Signal
+from sextant.kernel.nouns import Asset, Release, Signal
 from sextant.ledger.log import entries
 from sextant.ledger.projections import stored_run
-from sextant.ledger.signals import CHECK_FAILED
+from sextant.ledger.signals import CHECK_FAILED, find_incident
 from sextant.ledger.versions import changed
 from sextant.release.releases import get_release
 
@@ -38,7 +38,7 @@ def why(core: Core, see: Visibility, env: str, subject: str) -> Why:
     ledger does not know."""
     if not subject.startswith(("rel_", "run_", "ev_", "sig_", "inc_")):
         return _of_asset(core, see, env, core.assets.find(subject))
-    chain = _chain(core, subject)
+    chain = causal_chain(core, subject)
     if not chain:
         raise NotFound(
             "SX-LEDGER-054",
@@ -140,15 +140,38 @@ def _signal(core: Core, see: Visibility, id_: str, chain: list[Link]) -> str:
 
 
 def _incident(core: Core, see: Visibility, id_: str, chain: list[Link]) -> str:
-    rows = core.state.read("incident_get", (id_,))
-    if not rows:
+    stored = find_incident(core.state, id_)
+    if stored is None:
         return _event(core, see, id_, chain)
-    incident = see.incident(msgspec.json.decode(rows[0][0], type=Incident))
-    state = f"was closed at {_at(rows[0][1])}" if rows[0][1] else "is open"
-    return (
-        f"Incident {id_} of {', '.join(incident.assets)} was opened at {_at(incident.opened_at)}"
-        f"{_because(chain, 'incident.opened')}: {incident.title}. It {state}."
-    )
+    incident = see.incident(stored.incident)
+    (opened,) = entries(core.state.read, "events_of_both", (id_, "incident.opened", 1))
+    began = causal_chain(core, opened.envelope.id)
+    words = [
+        (
+            f"Incident {id_} of {', '.join(incident.assets)} was opened at "
+            f"{_at(incident.opened_at)}{_because(began, 'incident.opened')}: {incident.title}."
+        )
+    ]
+    if incident.merged_into:
+        words.append(f"It was merged into {incident.merged_into}.")
+    elif stored.closed_at:
+        words.append(f"It was closed at {_at(stored.closed_at)}{_closing_words(core, see, id_)}.")
+    else:
+        whose = f", assigned to {incident.assignee}" if incident.assignee else ""
+        words.append(f"It is open{whose}.")
+    words.append(f"`sextant incidents {id_}` shows its timeline.")
+    return " ".join(words)
+
+
+def _closing_words(core: Core, see: Visibility, id_: str) -> str:
+    """Return who closed an incident and why, as the end of a sentence."""
+    newest = entries(core.state.read, "events_of_subject", (id_, _FAR, 100))
+    for entry in newest:
+        if entry.envelope.type == "incident.closed":
+            said = see.event(lists.event_seen(entry))["data"]
+            reason = said.get("comment", "") if isinstance(said, dict) else ""
+            return f" by {entry.envelope.actor}" + (f": {reason}" if reason else "")
+    return ""
 
 
 def _event(_core: Core, _see: Visibility, _id: str, chain: list[Link]) -> str:
@@ -281,7 +304,7 @@ def _change(core: Core, see: Visibility, env: str, node: GraphNode) -> Change:
         else "code"
         if code
         else "data",
-        "chain": _chain(core, release.id),
+        "chain": causal_chain(core, release.id),
         "undo": f"sextant rollback {node['id']} --env {env}",
     }
 
@@ -315,20 +338,20 @@ def _reported(core: Core, see: Visibility, node: GraphNode) -> list[Change]:
                 "version": data.get("version", ""),
                 "partitions": [],
                 "changed": f"{kind} {data['state']}",
-                "chain": _chain(core, event["id"]),
+                "chain": causal_chain(core, event["id"]),
                 "undo": "by the tool that manages it",
             }
         )
     return out
 
 
-def _chain(core: Core, subject: str) -> list[Link]:
+def causal_chain(core: Core, subject: str, most: int = _CAUSES_MAX) -> list[Link]:
     """Return the newest event of a subject, or the event of this id, and its causes."""
     found = entries(core.state.read, "events_of_subject", (subject, _FAR, 1)) or entries(
         core.state.read, "event_by_id", (subject,)
     )
     out: list[Link] = []
-    while found and len(out) < _CAUSES_MAX:
+    while found and len(out) < most:
         seal = found[0].envelope
         out.append(
             {

@@ -76,6 +76,10 @@ def releases(context: click.Context, _: click.Parameter, begun: str) -> "list[Co
     return _offer("releases", context, begun)
 
 
+def incidents(context: click.Context, _: click.Parameter, begun: str) -> "list[CompletionItem]":
+    return _offer("incidents", context, begun)
+
+
 def versions(context: click.Context, _: click.Parameter, begun: str) -> "list[CompletionItem]":
     return _offer("versions", context, begun)
 

@@ -24,13 +24,22 @@ from sextant.cli.output import (
     wide,
 )
 from sextant.formats.values import text as text_of
+from sextant.kernel.clock import iso
 from sextant.kernel.errors import UsageError
 from sextant.kernel.lengths import human_s
 from sextant.kernel.limits import PAGE_ROWS_MAX
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sextant.app.operations import Platform
-    from sextant.kernel.answers import Status
+    from sextant.kernel.answers import (
+        IncidentEvent,
+        IncidentNow,
+        IncidentShown,
+        SignalSeen,
+        Status,
+    )
 
 _ASSETS_NAMED = 20  # in the hint of a command that needs one
 _SAMPLES_SHOWN = 5  # rows of each kind that a diff prints
@@ -529,43 +538,170 @@ def signals(id_: str, reason: str, limit: int, as_json: bool) -> None:
             emit(done, json=as_json, text=lambda: [f"signal {id_} is closed"])
             return
         found = p.signals(limit=limit).items
-        emit(
-            found,
-            json=as_json,
-            text=lambda: table(
-                ("signal", "severity", "asset", "kind", "closed", "message"),
-                [
-                    (
-                        s["id"],
-                        state(s["severity"]) if not s["closed_at"] else s["severity"],
-                        s["asset"],
-                        s["kind"],
-                        moment(s["closed_at"]),
-                        s["message"],
-                    )
-                    for s in found
-                ],
-                spare=("kind", "closed"),
-            ),
-        )
+        emit(found, json=as_json, text=lambda: _signal_lines(found))
+
+
+def _signal_lines(found: "Sequence[SignalSeen]") -> list[str]:
+    return table(
+        ("signal", "severity", "asset", "kind", "closed", "message"),
+        [
+            (
+                s["id"],
+                state(s["severity"]) if not s["closed_at"] else s["severity"],
+                s["asset"],
+                s["kind"],
+                moment(s["closed_at"]),
+                s["message"],
+            )
+            for s in found
+        ],
+        spare=("kind", "closed"),
+    )
 
 
 @click.command()
+@click.argument(
+    "id_",
+    metavar="[INCIDENT]",
+    required=False,
+    default="",
+    help="The id of one (default: the newest ones).",
+    shell_complete=complete.incidents,
+)
+@click.option("--close", metavar="REASON", help="Close it; its open signals stay open.")
+@click.option("--with-signals", is_flag=True, help="With --close: close its open signals too.")
+@click.option("--reopen", metavar="REASON", help="Open it again.")
+@click.option("--comment", metavar="TEXT", help="Add a comment.")
+@click.option("--assign", metavar="WHO", help='Assign it to a team or a person; "" = to nobody.')
+@click.option(
+    "--merge",
+    metavar="INTO",
+    help="Merge it into this incident, which takes its signals and assets.",
+    shell_complete=complete.incidents,
+)
+@click.option(
+    "--split",
+    multiple=True,
+    metavar="SIGNAL",
+    help="Move this signal to a new incident; can be given several times.",
+)
 @limit_option
 @wide
 @json_option
-def incidents(limit: int, as_json: bool) -> None:
-    """List incidents, newest first."""
+def incidents(id_: str, with_signals: bool, limit: int, as_json: bool, **given: Any) -> None:
+    """List incidents, newest first, show one with its signals and timeline, or act on one."""
+    chosen = {name: value for name, value in given.items() if value is not None and value != ()}
+    _check_action(id_, chosen, with_signals=with_signals)
     with platform() as p:
+        if chosen:
+            ((action, value),) = chosen.items()
+            done = _act_on_incident(p, id_, action, value, with_signals=with_signals)
+            emit(done, json=as_json, text=lambda: _incident_now_lines(action, done))
+            return
+        if id_:
+            shown = p.incident_facts(id_)
+            emit(shown, json=as_json, text=lambda: _incident_lines(shown))
+            return
         found = p.incidents(limit=limit).items
         emit(
             found,
             json=as_json,
             text=lambda: table(
-                ("incident", "state", "assets", "title"),
-                [(i["id"], state(i["state"]), ", ".join(i["assets"]), i["title"]) for i in found],
+                ("incident", "state", "assignee", "assets", "title"),
+                [
+                    (i["id"], state(i["state"]), i["assignee"], ", ".join(i["assets"]), i["title"])
+                    for i in found
+                ],
+                spare=("assignee",),
             ),
         )
+
+
+def _check_action(id_: str, chosen: dict[str, Any], *, with_signals: bool) -> None:
+    """Raise UsageError unless at most one thing is to be done, to an incident that is named."""
+    if len(chosen) > 1:
+        raise UsageError(
+            "SX-CLI-070",
+            f"{' and '.join(f'--{name}' for name in chosen)} are separate steps",
+            hint="give one of them at a time",
+        )
+    if chosen and not id_:
+        raise UsageError(
+            "SX-CLI-071",
+            f"--{next(iter(chosen))} needs an incident",
+            hint="`sextant incidents` lists them",
+        )
+    if with_signals and "close" not in chosen:
+        raise UsageError(
+            "SX-CLI-072",
+            "--with-signals belongs to --close",
+            hint='sextant incidents inc_... --close "was a full disk" --with-signals',
+        )
+
+
+def _act_on_incident(
+    p: "Platform", id_: str, action: str, value: Any, *, with_signals: bool
+) -> "IncidentNow":
+    if action == "close":
+        return p.close_incident(id_, value, with_signals=with_signals)
+    act = {
+        "reopen": p.reopen_incident,
+        "comment": p.comment_incident,
+        "assign": p.assign_incident,
+        "merge": p.merge_incident,
+        "split": p.split_incident,
+    }[action]
+    return act(id_, value)
+
+
+def _incident_now_lines(action: str, now: "IncidentNow") -> list[str]:
+    id_, other, open_signals = now["incident"], now["other"], now["open_signals"]
+    said = {
+        "close": "is closed",
+        "reopen": "is open again",
+        "comment": f"has {now['comments']} comment{'' if now['comments'] == 1 else 's'}",
+        "assign": f"is assigned to {now['assignee'] or 'nobody'}",
+        "merge": f"was merged into {other}",
+        "split": f"was split: incident {other} has the signals that you named",
+    }[action]
+    out = [f"incident {id_} {said}"]
+    if action == "close" and open_signals:
+        out.append(f"signals that are still open: {', '.join(open_signals)}")
+    return out
+
+
+def _incident_lines(shown: "IncidentShown") -> list[str]:
+    facts = {
+        "opened": f"{moment(iso(shown.get('opened_at', 0)))}Z",
+        "closed": f"{moment(shown['closed_at'])}Z" if shown["closed_at"] else "",
+        "assignee": shown["assignee"] or "nobody",
+        "assets": ", ".join(shown["assets"]),
+        "merged into": shown["merged_into"],
+        "split from": shown["split_from"],
+    }
+    out = [line(f"incident {shown['id']} ", state(shown["state"]), f": {shown['title']}")]
+    out += [f"  {name:<11}  {text}" for name, text in facts.items() if text]
+    out += ["", *_signal_lines(shown["signals_seen"]), ""]
+    if shown["cut"]:
+        out.append(f"earlier events: `sextant ledger show {shown['id']}`")
+    for event in shown["timeline"]:
+        out += _timeline_lines(event)
+    return out
+
+
+def _timeline_lines(event: "IncidentEvent") -> list[str]:
+    what = {
+        "absorbed": f"absorbed {event['other']}",
+        "merged": f"merged into {event['other']}",
+        "split": f"split, {event['other']} was opened",
+        "assigned": f"assigned to {event['assignee'] or 'nobody'}",
+    }.get(event["change"], event["change"])
+    out = [f"{event['at'][:19]}Z  {what}  by {event['by']}"]
+    out += [f"    {text}" for text in event["comment"].splitlines()]
+    if event["because"]:
+        caused = (f"{one['type']} {one['subject']}" for one in event["because"])
+        out.append(f"    because {' <- '.join(caused)}")
+    return out
 
 
 @click.command()

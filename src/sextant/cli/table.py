@@ -54,7 +54,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Say why an asset, run, release or signal is as it is, and how to undo it.",
     ),
     "signals": ("sextant.cli.look:signals", "List signals, or close one."),
-    "incidents": ("sextant.cli.look:incidents", "List incidents."),
+    "incidents": ("sextant.cli.look:incidents", "List incidents, show one, or act on one."),
     "runs": ("sextant.cli.look:runs", "List runs, or show one with its steps."),
     "logs": (
         "sextant.cli.telemetry:logs",

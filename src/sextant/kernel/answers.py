@@ -79,7 +79,8 @@ class SignalSeen(TypedDict):
 
 
 class IncidentSeen(TypedDict):
-    """An incident, and when it was closed ("" = open)."""
+    """An incident, and when it was closed ("" = open). `assignee`: the team or person that works on
+    it; `merged_into`, `split_from`: the incident that took its signals, or that had them before."""
 
     id: str
     title: str
@@ -87,7 +88,54 @@ class IncidentSeen(TypedDict):
     signals: list[str]
     state: str
     closed_at: str
+    assignee: str
+    comments: int
+    merged_into: str
+    split_from: str
     opened_at: NotRequired[int]
+
+
+class IncidentEvent(TypedDict):
+    """One event of an incident, and the events that caused it, the nearest first.
+
+    change    opened, closed, reopened, commented, assigned, merged, absorbed or split
+    comment   what somebody wrote: a comment, or the reason for closing or reopening
+    assignee  of `assigned`: to whom
+    other     the incident that it was merged into, that it absorbed, or that was split off
+    """
+
+    event: str
+    at: str
+    by: str
+    change: str
+    comment: str
+    assignee: str
+    other: str
+    because: "list[Link]"
+
+
+class IncidentShown(IncidentSeen):
+    """An incident with its signals and its timeline, the oldest event first. `cut`: there are
+    earlier events, which `sextant ledger show` lists."""
+
+    signals_seen: list[SignalSeen]
+    timeline: list[IncidentEvent]
+    cut: bool
+
+
+class IncidentNow(TypedDict):
+    """How an incident stands after something was done to it.
+
+    open_signals  those of its signals that are not closed
+    other         the incident that it was merged into, or that was split off
+    """
+
+    incident: str
+    state: str
+    assignee: str
+    comments: int
+    open_signals: list[str]
+    other: str
 
 
 class Inbox(TypedDict):

@@ -61,6 +61,13 @@ NAME_CHARS_MAX = 128  # a name of an asset, environment, team
 LABEL_CHARS_MAX = 256
 LINE_CHARS_MAX = 1_000  # of a text that something is looked up by
 REASON_CHARS_MAX = 4_000  # a reason or message: it stands in the ledger for good
+# comments of one incident: a long night of several people writes a hundred
+INCIDENT_COMMENTS_MAX = 1_000
+# signals of one incident, after merges too: each event of it names them all
+INCIDENT_SIGNALS_MAX = 500
+# newest events of one incident that are shown with it; the ledger has all
+INCIDENT_EVENTS_SHOWN_MAX = 2_000
+INCIDENT_CAUSES_SHOWN_MAX = 10  # causes of each of them
 URL_CHARS_MAX = 2_048  # of a link to another tool: what browsers and proxies take
 PATH_CHARS_MAX = 4_096  # of a folder's path: PATH_MAX of Linux
 PASSWORD_CHARS_MAX = 1_024  # of a password: hashing takes longer with its length

@@ -565,7 +565,13 @@ class Signal(Noun, frozen=True, kw_only=True):
 
 
 class Incident(Noun, frozen=True, kw_only=True):
-    """Correlated signals that people work on."""
+    """Correlated signals that people work on.
+
+    assignee     the team or person that works on it, "" = nobody
+    comments     how many there are; their texts stand in its events
+    merged_into  the incident that took its signals and assets
+    split_from   the incident that its signals belonged to
+    """
 
     id: str
     title: str
@@ -573,6 +579,10 @@ class Incident(Noun, frozen=True, kw_only=True):
     signals: tuple[str, ...]
     state: Literal["open", "closed"] = "open"
     opened_at: int = 0
+    assignee: str = ""
+    comments: int = 0
+    merged_into: str = ""
+    split_from: str = ""
 
 
 # ---------------------------------------------------------------- runs and work

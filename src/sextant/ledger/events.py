@@ -60,15 +60,18 @@ class Events:
         assets: Sequence[str],
         signals: Sequence[str],
         *,
+        split_from: str = "",
         by: Principal | str = SYSTEM,
         cause: str = "",
     ) -> Event:
-        """Return the event that opens a new incident of signals."""
+        """Return the event that opens a new incident of signals; its subject is the incident's
+        id."""
         opened = Incident(
             id=self._ids.new("inc"),
             title=title,
             assets=tuple(assets),
             signals=tuple(signals),
             opened_at=self._clock.now_ns(),
+            split_from=split_from,
         )
         return self.make("incident.opened", opened.id, opened, by, cause)

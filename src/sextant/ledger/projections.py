@@ -7,7 +7,7 @@ the ledger; an erased payload projects nothing.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -28,6 +28,7 @@ from sextant.kernel.nouns import (
 
 Rows = Iterable[tuple[str, Sequence[Any]]]
 Projection = Callable[[int, int, bytes], Rows]
+T = TypeVar("T")
 
 # Goes up when a projection changes what it writes: tables of an older version are made again when a
 # project is opened.
@@ -89,12 +90,16 @@ class RunChanged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 def stored_run(doc: Any) -> RunChanged:
     """Return what a row of the table `run` says. Damaged when it was changed."""
+    return _stored(doc, RunChanged, "a run")
+
+
+def _stored(doc: Any, type_: type[T], what: str) -> T:
     try:
-        return msgspec.json.decode(doc, type=RunChanged)
+        return msgspec.json.decode(doc, type=type_)
     except (msgspec.MsgspecError, TypeError, UnicodeError) as error:
         raise Damaged(
             "SX-LEDGER-014",
-            f"what is stored of a run cannot be read: {error}",
+            f"what is stored of {what} cannot be read: {error}",
             hint="`sextant ledger verify` says what was changed",
         ) from error
 
@@ -174,6 +179,49 @@ class ChecksCompleted(msgspec.Struct, frozen=True):
 
 class Closed(msgspec.Struct, frozen=True):
     id: str
+
+
+class IncidentClosed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`incident.closed`: `comment` is the reason that a person gave."""
+
+    id: str
+    assets: tuple[str, ...] = ()
+    comment: str = ""
+
+
+class IncidentFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What changes about an incident, beside its state."""
+
+    assets: tuple[str, ...] = ()
+    signals: tuple[str, ...] = ()
+    assignee: str = ""
+    comments: int = 0
+    merged_into: str = ""
+
+
+class IncidentChanged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`incident.changed`: one change, and the incident's facts after it. Its title stands in
+    `incident.opened` alone, so that one erasure removes it.
+
+    comment  what somebody wrote: the comment, or the reason for reopening
+    other    the incident that it was merged into, that it absorbed, or that was split off
+    """
+
+    id: str
+    change: Literal["commented", "assigned", "reopened", "merged", "absorbed", "split"]
+    facts: IncidentFacts
+    comment: str = ""
+    other: str = ""
+
+
+def stored_incident(doc: Any, changed: Any, closed_at: int) -> Incident:
+    """Return what a row of the table `incident` says. Damaged when it was changed."""
+    incident = _stored(doc, Incident, "an incident")
+    now: dict[str, Any] = {"state": "closed" if closed_at else "open"}
+    if changed:
+        facts = _stored(changed, IncidentFacts, "an incident")
+        now |= {name: getattr(facts, name) for name in IncidentFacts.__struct_fields__}
+    return msgspec.structs.replace(incident, **now)
 
 
 def _json(value: Any) -> str:
@@ -410,7 +458,16 @@ def _incident_opened(_seq: int, time: int, body: bytes) -> Rows:
 
 
 def _incident_closed(_seq: int, time: int, body: bytes) -> Rows:
-    yield "incident_close", (time, msgspec.json.decode(body, type=Closed).id)
+    yield "incident_close", (time, msgspec.json.decode(body, type=IncidentClosed).id)
+
+
+def _incident_changed(_seq: int, time: int, body: bytes) -> Rows:
+    data = msgspec.json.decode(body, type=IncidentChanged)
+    yield "incident_change", (_json(data.facts), data.id)
+    if data.change == "merged":
+        yield "incident_close", (time, data.id)
+    elif data.change == "reopened":
+        yield "incident_reopen", (data.id,)
 
 
 PROJECTIONS: dict[str, Projection] = {
@@ -452,6 +509,7 @@ PROJECTIONS: dict[str, Projection] = {
     "signal.raised": _signal_raised,
     "signal.closed": _signal_closed,
     "incident.opened": _incident_opened,
+    "incident.changed": _incident_changed,
     "incident.closed": _incident_closed,
 }
 

@@ -1,14 +1,17 @@
-"""Closes signals of failed checks when the same check passes. Called wherever a check's results are
-recorded: by the publisher, by `sextant check`, and for reports of other tools.
+"""Reads signals and incidents, and closes signals of failed checks when the same check passes.
+Called wherever a check's results are recorded: by the publisher, by `sextant check`, and for
+reports of other tools.
 """
 
 from collections.abc import Collection, Iterable
+from typing import NamedTuple
 
 import msgspec
 
 from sextant.kernel.nouns import CheckResult, Event, Incident, Signal
-from sextant.kernel.ports import State
+from sextant.kernel.ports import State, Statement
 from sextant.ledger.events import Events
+from sextant.ledger.projections import stored_incident
 
 CHECK_FAILED = "check.failed"
 GLASS = "glass.broken"
@@ -44,9 +47,54 @@ def open_signals(state: State, asset: str, kind: str) -> list[Signal]:
     ]
 
 
+class StoredSignal(NamedTuple):
+    """A signal and when it was closed (ns since 1970), 0 = it is open."""
+
+    signal: Signal
+    closed_at: int
+
+
+class StoredIncident(NamedTuple):
+    """An incident, when it was closed (ns since 1970; 0 = it is open), and the guard by which a
+    write fails when somebody else has changed it since it was read."""
+
+    incident: Incident
+    closed_at: int
+    unchanged: Statement
+
+
+def find_signal(state: State, id_: str) -> StoredSignal | None:
+    """Return a signal; None where there is none of this id."""
+    rows = state.read("signal_get", (id_,))
+    if not rows:
+        return None
+    return StoredSignal(msgspec.json.decode(rows[0][0], type=Signal), rows[0][1])
+
+
+def find_incident(state: State, id_: str) -> StoredIncident | None:
+    """Return an incident as its newest change left it; None where there is none of this id."""
+    rows = state.read("incident_get", (id_,))
+    if not rows:
+        return None
+    doc, changed, closed_at = rows[0]
+    unchanged = Statement(
+        "incident_as_read",
+        (id_, closed_at, changed),
+        1,
+        f"incident `{id_}` was changed by somebody else",
+    )
+    return StoredIncident(stored_incident(doc, changed, closed_at), closed_at, unchanged)
+
+
+def signals_of(state: State, incident: Incident) -> list[StoredSignal]:
+    """Return the signals of an incident, without those whose payload was erased."""
+    found = [find_signal(state, id_) for id_ in incident.signals]
+    return [one for one in found if one is not None]
+
+
 def open_incidents(state: State) -> list[Incident]:
     """Return the incidents that nobody has closed."""
-    return [msgspec.json.decode(doc, type=Incident) for (doc,) in state.read("incidents_open")]
+    return [stored_incident(*row) for row in state.read("incidents_open")]
 
 
 def open_checks(state: State, env: str, asset: str) -> set[str]:

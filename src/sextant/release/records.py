@@ -2,7 +2,7 @@
 event and what follows from it."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Self
 
 import msgspec
@@ -10,11 +10,11 @@ import msgspec
 from sextant.kernel.clock import Clock
 from sextant.kernel.errors import NotFound
 from sextant.kernel.ids import Ids
-from sextant.kernel.nouns import Event, Release, Signal
+from sextant.kernel.nouns import Event, Incident, Release, Signal
 from sextant.kernel.ports import State, Statement, Write
 from sextant.ledger.events import Events
-from sextant.ledger.projections import Closed
-from sextant.ledger.signals import open_incidents, open_signals
+from sextant.ledger.projections import Closed, IncidentClosed
+from sextant.ledger.signals import open_incidents, open_signals, signals_of
 from sextant.release.machine import Happening, advance
 
 STUCK, BAD, INCONCLUSIVE = "release.stuck", "release.bad", "release.inconclusive"
@@ -111,11 +111,23 @@ class Records:
             self.events.make("signal.closed", id_, Closed(id_), cause=cause) for id_ in sorted(ids)
         ]
         closed += [
-            self.events.make("incident.closed", one.id, Closed(one.id), cause=cause)
+            self.events.make(
+                "incident.closed", one.id, IncidentClosed(id=one.id, assets=one.assets), cause=cause
+            )
             for one in open_incidents(self.state)
-            if one.signals and ids.issuperset(one.signals)
+            if self._ends_with(one, release, ids)
         ]
         return closed
+
+    def _ends_with(self, incident: Incident, release: Release, closing: Collection[str]) -> bool:
+        """Say whether an incident is about a release, and has no open signal left once these are
+        closed: people may have merged others into it, or closed a signal themselves."""
+        is_about = False
+        for signal, closed_at in signals_of(self.state, incident):
+            if not closed_at and signal.id not in closing:
+                return False
+            is_about |= signal.id in closing or signal.evidence.get("release") == release.id
+        return is_about
 
     def signal(self, release: Release, kind: str, cause: str) -> Event:
         """Return the event that asks people to look at a release."""

@@ -26,9 +26,12 @@ from sextant.ledger.projections import (
     AssetDeclared,
     ChecksCompleted,
     Closed,
+    IncidentChanged,
+    IncidentClosed,
     RunChanged,
     VersionCreated,
 )
+from sextant.ledger.signals import find_incident
 from sextant.server.feed.ops import Row, kinds_shown, lines, row_of_kind, tables
 from sextant.server.feed.telemetry_client import TelemetryClient
 
@@ -38,6 +41,11 @@ if TYPE_CHECKING:
 _PAGE = 2_000
 _FAR = 1 << 62
 _MOVES_POINTERS = ("release.", "version.", "env.", "project.", "asset.")
+_INCIDENT_PAYLOADS: dict[str, type] = {
+    "incident.opened": Incident,
+    "incident.changed": IncidentChanged,
+    "incident.closed": IncidentClosed,
+}
 _LOG_BYTES_MAX = 256 << 10  # of one step's output; the whole of it stays in the run's log
 
 Rows = dict[str, list[Row]]
@@ -238,18 +246,12 @@ class Feed:
             )
             if signal is not None:
                 out["signals"].append(_row("signals", signal, closed_at=closed, seq=seq))
-        elif kind in ("incident.opened", "incident.closed"):
-            closed = at if kind == "incident.closed" else 0
-            incident = self._incident(entry.read(Closed).id) if closed else entry.read(Incident)
-            if incident is not None:
+        elif kind in ("incident.opened", "incident.changed", "incident.closed"):
+            entry.read(_INCIDENT_PAYLOADS[kind])  # one that is not understood is said
+            stored = find_incident(self._p.core.state, entry.envelope.subject)
+            if stored is not None:  # as it stands now: a row of a later entry says the same
                 out["incidents"].append(
-                    _row(
-                        "incidents",
-                        incident,
-                        state="closed" if closed else incident.state,
-                        closed_at=closed,
-                        seq=seq,
-                    )
+                    _row("incidents", stored.incident, closed_at=stored.closed_at, seq=seq)
                 )
         elif kind == "payload.erased":
             self._erased.append(int(entry.read(PayloadErased).seq))
@@ -302,10 +304,6 @@ class Feed:
     def _signal(self, id_: str) -> Signal | None:
         rows = self._p.core.state.read("signal_get", (id_,))
         return msgspec.json.decode(rows[0][0], type=Signal) if rows else None
-
-    def _incident(self, id_: str) -> Incident | None:
-        rows = self._p.core.state.read("incident_get", (id_,))
-        return msgspec.json.decode(rows[0][0], type=Incident) if rows else None
 
     def _follow_run(self, run: RunChanged, out: Rows) -> None:
         """Append a finished run's steps; send its trace, and what its steps printed, as

@@ -109,6 +109,10 @@ TABLES: dict[str, Fields] = {
         ("state", _TEXT),
         ("assets", _LIST),
         ("signals", _LIST),
+        ("assignee", _TEXT),
+        ("comments", _INT),
+        ("merged_into", _TEXT),
+        ("split_from", _TEXT),
         ("opened_at", _TIME),
         ("closed_at", _TIME),
         ("seq", _INT),
@@ -145,6 +149,7 @@ TABLES: dict[str, Fields] = {
         ("fed", _INT),
     ),
 }
+_GROWN = ("incidents",)  # tables that had fewer columns in earlier releases
 Row = dict[str, Any]
 _VERSION: Fields = (("asset", _TEXT), ("version", _TEXT))  # in front of what a kind shows
 _MADE: Fields = (("created_at", _TIME), ("seq", _INT))
@@ -237,7 +242,8 @@ def ddl() -> list[str]:
             f"ReplacingMergeTree({newest.get(name, 'seq')}) ORDER BY "
             f"({keyed.get(name, 'id')}) SETTINGS {settings}"
         )
-        if name in kinds_shown().values():  # a kind may show more than it did
+        # a kind may show more than it did, and so may these
+        if name in kinds_shown().values() or name in _GROWN:
             out += [
                 f"ALTER TABLE fed.{name} ADD COLUMN IF NOT EXISTS `{column}` {types[kind]}"
                 for column, kind in fields

@@ -251,9 +251,15 @@ SELECT count(*) FROM signal WHERE closed_at = 0
 -- name: incident_set
 INSERT INTO incident (id, state, doc, opened_at, closed_at) VALUES (?, ?, ?, ?, 0) ON CONFLICT (id) DO NOTHING
 -- name: incidents_open
-SELECT doc FROM incident WHERE state = 'open' ORDER BY opened_at, id
+SELECT doc, changed, closed_at FROM incident WHERE state = 'open' ORDER BY opened_at, id
 -- name: incident_close
 UPDATE incident SET state = 'closed', closed_at = ? WHERE id = ?
+-- name: incident_reopen
+UPDATE incident SET state = 'open', closed_at = 0 WHERE id = ?
+-- name: incident_change
+UPDATE incident SET changed = ? WHERE id = ?
+-- name: incident_as_read
+SELECT 1 FROM incident WHERE id = ? AND closed_at = ? AND changed = ?
 -- name: tick_set
 INSERT INTO tick (env, asset, fired_at) VALUES (?, ?, ?) ON CONFLICT (env, asset) DO UPDATE SET fired_at = excluded.fired_at
 -- name: ticks
@@ -299,7 +305,7 @@ SELECT id, doc, created_at FROM release WHERE (created_at < ? OR (created_at = ?
 -- name: signals_page
 SELECT id, doc, closed_at, onset FROM signal WHERE (onset < ? OR (onset = ? AND id < ?)) AND (CAST(? AS TEXT) = '' OR asset = ?) AND (CAST(? AS TEXT) = '' OR kind = ?) AND (CAST(? AS BIGINT) = 0 OR closed_at = 0) ORDER BY onset DESC, id DESC LIMIT ?
 -- name: incidents_page
-SELECT id, doc, state, closed_at, opened_at FROM incident WHERE (opened_at < ? OR (opened_at = ? AND id < ?)) AND (CAST(? AS TEXT) = '' OR state = ?) ORDER BY opened_at DESC, id DESC LIMIT ?
+SELECT id, doc, changed, closed_at, opened_at FROM incident WHERE (opened_at < ? OR (opened_at = ? AND id < ?)) AND (CAST(? AS TEXT) = '' OR state = ?) ORDER BY opened_at DESC, id DESC LIMIT ?
 -- name: versions_page
 SELECT digest, doc, locator, expired_at, created_at, refused FROM version WHERE asset = ? AND (created_at < ? OR (created_at = ? AND digest < ?)) ORDER BY created_at DESC, digest DESC LIMIT ?
 -- name: checks_page
@@ -309,7 +315,7 @@ SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.s
 -- name: signal_get
 SELECT doc, closed_at FROM signal WHERE id = ?
 -- name: incident_get
-SELECT doc, closed_at FROM incident WHERE id = ?
+SELECT doc, changed, closed_at FROM incident WHERE id = ?
 
 -- ------------------------------------------------------------ rows that were pushed
 -- name: inbox_add
