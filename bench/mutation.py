@@ -196,6 +196,20 @@ GUARDS = (
         "release/test_releases.py::test_what_a_kind_raises_is_tried_again",
     ),
     Guard(
+        "an incident is changed as it was read",
+        "app/incidents.py",
+        "Write(tuple(one.unchanged for one in changed), tuple(events))",
+        "Write((), tuple(events))",
+        "platform/test_incidents.py::test_two_people_at_once",
+    ),
+    Guard(
+        "who broke the glass does not close the incident of its signal",
+        "app/incidents.py",
+        "filter(None, (breaker(core, one.signal, by) for one in signals))",
+        "()",
+        "platform/test_incidents.py::test_who_broke_the_glass_does_not_close_its_incident",
+    ),
+    Guard(
         "a checkpoint follows the one in front of it",
         "ledger/checkpoint.py",
         'Statement("checkpoint_last_is", (before,), 1, "another process signed"),',

@@ -122,6 +122,7 @@ EVENTS = {
     "run.reported": "Another tool ran an observed asset.",
     "run.started": "A run began.",
     "signal.closed": "A signal was looked at, or its cause is gone.",
+    "signal.repeated": "The condition of an open signal was met again; one event in five minutes.",
     "signal.raised": "Something noteworthy about an asset.",
     "token.created": "A token was made; its secret is not kept.",
     "token.handed": "Another person answers for a token, and for all that were made with it.",

@@ -184,6 +184,14 @@ def story(machine: Machine, days: int) -> list[Event]:
                 raised,
             )
             tell(
+                "signal.repeated",
+                f"signal_{day}",
+                projections.SignalRepeated(
+                    id=f"signal_{day}", asset=asset.id, at=NOON, count=1, message="no origin"
+                ),
+                checked,
+            )
+            tell(
                 "incident.changed",
                 f"incident_{day}",
                 projections.IncidentChanged(

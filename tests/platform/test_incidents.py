@@ -452,6 +452,7 @@ def test_who_may_work_on_it(night: Night) -> None:
             "viewer": connect(serving.url, serving.token("viewer")),
             "stranger": connect(serving.url, serving.token("operator", name="zoe", kind="person")),
             "eve": connect(serving.url, serving.token("operator", name="eve", kind="person")),
+            "bob": connect(serving.url, serving.token("operator", name="bob", kind="person")),
         }
 
         def may(who: str, method: str, *given: Any) -> bool:
@@ -467,7 +468,8 @@ def test_who_may_work_on_it(night: Night) -> None:
             assert not may(who, "comment_incident", theirs, "hello")
             assert not may(who, "merge_incident", theirs, mixed)
         assert may("eve", "comment_incident", theirs, "hello")
-        assert not may("eve", "comment_incident", mixed, "hello")
+        for who in ("eve", "bob"):  # of one team each
+            assert not may(who, "comment_incident", mixed, "hello")
         assert not may("eve", "merge_incident", theirs, mixed), "it is another team's too"
         assert may("eve", "close_incident", theirs, "done")
         for one in people.values():

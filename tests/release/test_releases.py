@@ -425,6 +425,21 @@ def test_the_incident_of_a_stuck_release_ends_with_it_and_with_nothing_else(benc
     assert (bench.incidents(), bench.signals()) == ([], [])
 
 
+def test_an_incident_whose_signal_somebody_closed_ends_with_its_release(bench: Bench) -> None:
+    """It would stay open for good."""
+    bench.slow.says = raising(OSError("no route"))
+    release = bench.roll_out("slow:s", "", "v1", steps=(5, 100))
+    for _ in range(7):
+        release = bench.wait(release)
+    (signal,) = bench.signals()
+    closed = Events(bench.ids, bench.clock).make("signal.closed", signal.id, Closed(signal.id))
+    bench.state.commit(Write((), (closed,)))
+    assert len(bench.incidents()) == 1
+    bench.slow.says = lambda _r: HOLDS
+    bench.one.go_on(release.id, BOB, "the host is back")
+    assert bench.incidents() == []
+
+
 def test_nothing_is_released_beside_one_that_is_stuck(bench: Bench) -> None:
     """Two releases of one asset would go on when a person mends the first."""
     bench.slow.says = raising(OSError("no route"))

@@ -144,7 +144,9 @@ def test_the_ledger_becomes_tables(shop: Shop) -> None:
             for row in telemetry.rows("checks")
             if row["name"].startswith("between")
         } == {("dataset:orders", 1)}
-        assert telemetry.newest("signals", "id")[(signal["id"],)]["closed_at"] > "2"
+        row = telemetry.newest("signals", "id")[(signal["id"],)]
+        assert row["closed_at"] > "2"
+        assert (row["env"], row["repeats"]) == ("dev", 0)
         assert telemetry.newest("incidents", "id")[("inc_1",)]["state"] == "closed"
         assert telemetry.newest("assets", "id")[("service:web",)]["mode"] == "observed"
         assert ("dataset:orders", "service:web") in {

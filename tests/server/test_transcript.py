@@ -276,8 +276,9 @@ def test_a_day_with_every_command(
     assert say("signals", at={"signal": r"sig_\w+"})[0] in (0, 1)
     assert say("signals", "{signal}", "--close", "seen")[0] == 0
     say("incidents")
-    say("incidents", "inc_none", "--comment", "seen")
     say("incidents", "inc_none")
+    for act in ("close", "reopen", "comment", "assign", "merge", "split"):
+        say("incidents", "inc_none", f"--{act}", "seen")
     say("ledger", "show", "--limit", "5")
     say("ledger", "show", "dataset:orders", "--type", "asset.declared")
     say("ledger", "checkpoint", alike=False)

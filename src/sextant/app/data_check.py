@@ -24,6 +24,7 @@ from sextant.kernel.ports import Statement, StoredFile, Write
 from sextant.kinds.dataset.spec import table_spec
 from sextant.ledger.log import entries
 from sextant.ledger.projections import AssetDeclared, VersionRelocated
+from sextant.ledger.signals import raise_signal
 from sextant.stores import files as disk
 from sextant.stores.verified import digest_of, mark_of, memory, stamp
 
@@ -379,10 +380,9 @@ class _Check:
 
 
 def damage_signal(core: Core, asset: str, message: str) -> list[Event]:
-    """Return the event that raises a signal of damaged data of an asset; none while one is open."""
-    if core.state.read("signals_open", (asset, DAMAGED)):
-        return []
-    return [core.events.signal(asset, DAMAGED, "error", message)]
+    """Return the event that raises a signal of damaged data of an asset, or counts it while one is
+    open."""
+    return raise_signal(core.state, core.events, asset, DAMAGED, "error", message, key=DAMAGED)
 
 
 def _text(finding: DataFinding) -> str:

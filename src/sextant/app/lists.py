@@ -13,7 +13,7 @@ from sextant.kernel.limits import PAGE_ROWS
 from sextant.kernel.nouns import CheckResult, Incident, Release, Signal, Version
 from sextant.kernel.pages import next_page, page_start
 from sextant.ledger.log import Entry, entries
-from sextant.ledger.projections import stored_incident, stored_run
+from sextant.ledger.projections import stored_incident, stored_run, stored_signal
 
 
 def versions(
@@ -162,7 +162,7 @@ def signals(
     rows = core.state.read(
         "signals_page", (at, at, last, asset, asset, kind, kind, int(open_only), limit)
     )
-    found = [signal_seen(see, msgspec.json.decode(row[1], type=Signal), row[2]) for row in rows]
+    found = [signal_seen(see, stored_signal(row[1], row[4]), row[2]) for row in rows]
     return Page(found, next_page(rows, limit, lambda row: (row[3], row[0])))
 
 
@@ -170,6 +170,7 @@ def signal_seen(see: Visibility, signal: Signal, closed_at: int) -> SignalSeen:
     """Return a signal as a principal may see it."""
     return {  # type: ignore[typeddict-item]
         **msgspec.to_builtins(see.signal(signal)),  # type: ignore[typeddict-item]
+        "env": signal.env,
         "closed_at": iso(closed_at) if closed_at else "",
     }
 

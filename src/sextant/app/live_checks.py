@@ -150,20 +150,21 @@ class LiveChecks:
             cause,
         )
         events = [done]
-        failing = signals.open_checks(core.state, env, asset.id)
-        events += [
-            core.events.signal(
-                asset.id,
-                signals.CHECK_FAILED,
-                "error",
-                f"{asset.id}: {found.name}: {found.message}",
-                evidence=signals.evidence(env, found.name, version=table.base),
-                by=by,
-                cause=done.id,
-            )
-            for found in result.checks
-            if not found.ok and found.severity == "error" and found.name not in failing
-        ]
+        for found in result.checks:
+            if not found.ok and found.severity == "error":
+                events += signals.raise_signal(
+                    core.state,
+                    core.events,
+                    asset.id,
+                    signals.CHECK_FAILED,
+                    "error",
+                    f"{asset.id}: {found.name}: {found.message}",
+                    env=env,
+                    key=found.name,
+                    evidence=signals.evidence(env, found.name, version=table.base),
+                    by=by,
+                    cause=done.id,
+                )
         events += signals.close_passed(
             core.state,
             core.events,

@@ -15,7 +15,7 @@ from sextant.app.observed import check_reported
 from sextant.app.operations.row import ROLES, Operation
 from sextant.core import Core
 from sextant.kernel.errors import Denied
-from sextant.kernel.nouns import Asset, Principal, Signal
+from sextant.kernel.nouns import Asset, Principal
 from sextant.kinds.dataset.inbox import Inbox, stream_of
 from sextant.ledger.log import Entry, entries
 from sextant.ledger.projections import RunChanged
@@ -103,7 +103,7 @@ def _questions(
             stored = find_signal(core.state, given["signal"])
             if stored is not None:
                 signal = stored.signal
-                yield Question(verb, core.assets.known(signal.asset), _env_of(signal))
+                yield Question(verb, core.assets.known(signal.asset), signal.env)
             else:
                 yield Question(verb)
         case "incident":
@@ -128,16 +128,12 @@ def _incident(core: Core, verb: str, id_: str) -> Iterator[Question]:
         yield Question(verb)
         return
     signals = [one.signal for one in signals_of(core.state, stored.incident)]
-    places = {(signal.asset, _env_of(signal)) for signal in signals}
+    places = {(signal.asset, signal.env) for signal in signals}
     envs = {env for _, env in places} or {""}
     without_signal = set(stored.incident.assets) - {asset for asset, _ in places}
     places |= {(asset, env) for asset in without_signal for env in envs}
     for asset, env in sorted(places) or [("", "")]:
         yield Question(verb, core.assets.known(asset), env)
-
-
-def _env_of(signal: Signal) -> str:
-    return str(signal.evidence.get("env", ""))
 
 
 def _report(core: Core, by: Principal, given: Mapping[str, Any], env: str) -> Iterator[Question]:

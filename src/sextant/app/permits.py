@@ -145,6 +145,7 @@ def glass(
                 signals.GLASS,
                 "error" if rules else "warn",
                 message,
+                env=env,
                 evidence={"env": env, "rules": rules} if rules else {},
                 by=by,
                 cause=cause,

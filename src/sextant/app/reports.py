@@ -1,5 +1,7 @@
 """What other tools say that they did with the assets that they manage."""
 
+from typing import Any
+
 import msgspec
 
 from sextant.app.observed import ObservedAssets, check_reported
@@ -10,7 +12,7 @@ from sextant.kernel.limits import OBSERVED_PER_OWNER_MAX
 from sextant.kernel.nouns import Asset, Edge, Event, Principal
 from sextant.kernel.ports import Write
 from sextant.ledger.projections import AssetDeclared
-from sextant.ledger.signals import close_passed, evidence
+from sextant.ledger.signals import close_passed, evidence, raise_signal
 
 
 def report(
@@ -106,11 +108,14 @@ def report(
     bad = state in ("failed", "rejected", "rolled_back")
     if bad:
         said = f"{asset}: {name or kind} {state}" + (f": {message}" if message else "")
-        events.append(
-            core.events.signal(
-                asset, f"{kind}.{state}", "error", said, evidence=check, by=by, cause=done.id
+        signal_kind = f"{kind}.{state}"
+        more: dict[str, Any] = {"env": env, "evidence": check, "by": by, "cause": done.id}
+        if check and name:
+            events += raise_signal(
+                core.state, core.events, asset, signal_kind, "error", said, key=name, **more
             )
-        )
+        else:
+            events.append(core.events.signal(asset, signal_kind, "error", said, **more))
     core.state.commit(Write((), tuple(events)))
     return {"asset": asset, "type": done.type, "event": done.id, "new": known is None}
 

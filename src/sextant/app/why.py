@@ -4,8 +4,6 @@ For an id (run, release, signal, incident, event): the chain of events that caus
 the release of its live version, and the newest changes upstream.
 """
 
-import msgspec
-
 from sextant.app import lists
 from sextant.app.graph import graph
 from sextant.app.visibility import Visibility
@@ -13,10 +11,10 @@ from sextant.core import Core
 from sextant.kernel.answers import Change, GraphNode, Link, Why
 from sextant.kernel.clock import iso
 from sextant.kernel.errors import NotFound
-from sextant.kernel.nouns import Asset, Release, Signal
+from sextant.kernel.nouns import Asset, Release
 from sextant.ledger.log import entries
 from sextant.ledger.projections import stored_run
-from sextant.ledger.signals import CHECK_FAILED, find_incident
+from sextant.ledger.signals import CHECK_FAILED, find_incident, find_signal
 from sextant.ledger.versions import changed
 from sextant.release.releases import get_release
 
@@ -104,25 +102,28 @@ def _release(core: Core, see: Visibility, id_: str, chain: list[Link]) -> str:
 
 
 def _signal(core: Core, see: Visibility, id_: str, chain: list[Link]) -> str:
-    rows = core.state.read("signal_get", (id_,))
-    if not rows:
+    stored = find_signal(core.state, id_)
+    if stored is None:
         return _event(core, see, id_, chain)
-    signal = see.signal(msgspec.json.decode(rows[0][0], type=Signal))
+    signal = see.signal(stored.signal)
     of = f" of {signal.asset}" if signal.asset else ""
-    raised = next((link for link in chain if link["type"] == "signal.raised"), None)
-    actor = f" by {raised['actor']}" if raised else ""
+    of += f" in {signal.env}" if signal.env else ""
+    began = _first(core, id_, "signal.raised")
+    actor = f" by {began[0]['actor']}" if began else ""
     words = [
         (
             f"Signal {id_} ({signal.kind}, {signal.severity}){of} was raised{actor} at "
-            f"{_at(signal.onset)}{_because(chain, 'signal.raised')}: {signal.message}."
+            f"{_at(signal.onset)}{_because(began, 'signal.raised')}: {signal.message}."
         )
     ]
-    if rows[0][1]:
+    if signal.repeats:
+        words.append(f"That was met {signal.repeats:,} times more, last at {_at(signal.last_at)}.")
+    if stored.closed_at:
         closed = entries(core.state.read, "events_of_subject", (id_, _FAR, 1))[0]
         facts = closed.data if isinstance(closed.data, dict) else {}
         reason = f": {facts['reason']}" if facts.get("reason") else ""
         words.append(
-            f"It was closed by {closed.envelope.actor} at {_at(rows[0][1])}"
+            f"It was closed by {closed.envelope.actor} at {_at(stored.closed_at)}"
             f"{reason or _because(chain, 'signal.closed')}."
         )
     elif signal.kind == CHECK_FAILED:
@@ -144,8 +145,7 @@ def _incident(core: Core, see: Visibility, id_: str, chain: list[Link]) -> str:
     if stored is None:
         return _event(core, see, id_, chain)
     incident = see.incident(stored.incident)
-    (opened,) = entries(core.state.read, "events_of_both", (id_, "incident.opened", 1))
-    began = causal_chain(core, opened.envelope.id)
+    began = _first(core, id_, "incident.opened")
     words = [
         (
             f"Incident {id_} of {', '.join(incident.assets)} was opened at "
@@ -181,6 +181,12 @@ def _event(_core: Core, _see: Visibility, _id: str, chain: list[Link]) -> str:
         f"{head['at'][:19]}Z{_because(chain, head['type'])}. `sextant ledger show "
         f"{head['subject']} --data` shows what it says."
     )
+
+
+def _first(core: Core, subject: str, type_: str) -> list[Link]:
+    """Return the first event of a type about a subject, and its causes."""
+    found = entries(core.state.read, "events_of_both", (subject, type_, 1))
+    return causal_chain(core, found[0].envelope.id) if found else []
 
 
 def _because(chain: list[Link], type_: str) -> str:

@@ -543,19 +543,21 @@ def signals(id_: str, reason: str, limit: int, as_json: bool) -> None:
 
 def _signal_lines(found: "Sequence[SignalSeen]") -> list[str]:
     return table(
-        ("signal", "severity", "asset", "kind", "closed", "message"),
+        ("signal", "severity", "asset", "env", "kind", "again", "closed", "message"),
         [
             (
                 s["id"],
                 state(s["severity"]) if not s["closed_at"] else s["severity"],
                 s["asset"],
+                s["env"],
                 s["kind"],
+                s.get("repeats", 0) or "",
                 moment(s["closed_at"]),
                 s["message"],
             )
             for s in found
         ],
-        spare=("kind", "closed"),
+        spare=("kind", "again", "closed"),
     )
 
 

@@ -66,16 +66,25 @@ class AssetStatus(TypedDict):
 
 
 class SignalSeen(TypedDict):
-    """A signal, and when it was closed ("" = open). Times of `onset` are ns since the epoch."""
+    """A signal, and when it was closed ("" = open). `onset` and `last_at` are ns since the epoch.
+
+    env      the environment that it is about, "" = none
+    repeats  how often its condition was met again, last counted at `last_at`; message and evidence
+             are of then
+    """
 
     id: str
     asset: str
+    env: str
     kind: str
     severity: str
     message: str
     onset: int
     closed_at: str
     evidence: NotRequired[dict[str, Any]]
+    key: NotRequired[str]
+    repeats: NotRequired[int]
+    last_at: NotRequired[int]
 
 
 class IncidentSeen(TypedDict):

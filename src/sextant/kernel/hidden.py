@@ -6,14 +6,6 @@ HIDDEN = "hidden: it may quote personal columns; an administrator can read it"
 # a release was stopped: there it quotes a check, or an error. A `comment` on an incident is hidden
 # like the incident's title: people paste errors into it.
 TEXTS = (
-    "message",
-    "error",
-    "hint",
-    "measured",
-    "evidence",
-    "title",
-    "refused",
-    "samples",
-    "comment",
-)
+    "message", "error", "hint", "measured", "evidence", "title", "refused", "samples", "comment",
+)  # fmt: skip
 STOPPED = ("rejected", "stuck", "paused", "undoing", "rolled_back")

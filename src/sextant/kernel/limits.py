@@ -61,6 +61,10 @@ NAME_CHARS_MAX = 128  # a name of an asset, environment, team
 LABEL_CHARS_MAX = 256
 LINE_CHARS_MAX = 1_000  # of a text that something is looked up by
 REASON_CHARS_MAX = 4_000  # a reason or message: it stands in the ledger for good
+# a condition that is met again within so long after its last event has no event of its own: one
+# that is met each second writes 288 events a day
+SIGNAL_REPEATED_S = 300.0
+SIGNALS_COUNTED_MAX = 10_000  # signals for which one process remembers what it has not written
 # comments of one incident: a long night of several people writes a hundred
 INCIDENT_COMMENTS_MAX = 1_000
 # signals of one incident, after merges too: each event of it names them all

@@ -553,7 +553,14 @@ class Held(msgspec.Struct, frozen=True):
 
 
 class Signal(Noun, frozen=True, kw_only=True):
-    """Something noteworthy about an asset at a time."""
+    """Something noteworthy about an asset at a time.
+
+    env      the environment that it is about; "" = it is about none
+    key      tells conditions of one kind, asset and environment apart: one that is met again while
+             its signal is open is counted and raises no other; "" = each raises its own
+    repeats  how often the condition was met again
+    last_at  when it was last counted (ns since 1970); message and evidence are of then
+    """
 
     id: str
     asset: str
@@ -562,6 +569,10 @@ class Signal(Noun, frozen=True, kw_only=True):
     message: str
     onset: int
     evidence: dict[str, Any] = {}
+    env: str = ""
+    key: str = ""
+    repeats: int = 0
+    last_at: int = 0
 
 
 class Incident(Noun, frozen=True, kw_only=True):

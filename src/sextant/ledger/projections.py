@@ -181,6 +181,36 @@ class Closed(msgspec.Struct, frozen=True):
     id: str
 
 
+class SignalRepeated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`signal.repeated`: the condition of an open signal was met again at `at`, with this message
+    and evidence. `count`: how often since it was raised."""
+
+    id: str
+    asset: str
+    at: int
+    count: int
+    message: str
+    evidence: dict[str, Any] = {}
+
+
+def stored_signal(doc: Any, repeated: Any) -> Signal:
+    """Return what a row of the table `signal` says. Damaged when it was changed."""
+    signal = _stored(doc, Signal, "a signal")
+    now: dict[str, Any] = {}
+    if repeated:
+        last = _stored(repeated, SignalRepeated, "a signal")
+        now = {
+            "repeats": last.count,
+            "last_at": last.at,
+            "message": last.message,
+            "evidence": last.evidence,
+        }
+    # earlier releases named environment and check in the evidence alone
+    now["env"] = signal.env or str(signal.evidence.get("env", ""))
+    now["key"] = signal.key or str(signal.evidence.get("check", ""))
+    return msgspec.structs.replace(signal, **now)
+
+
 class IncidentClosed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`incident.closed`: `comment` is the reason that a person gave."""
 
@@ -448,6 +478,11 @@ def _signal_raised(_seq: int, _time: int, body: bytes) -> Rows:
     )
 
 
+def _signal_repeated(_seq: int, _time: int, body: bytes) -> Rows:
+    repeated = msgspec.json.decode(body, type=SignalRepeated)
+    yield "signal_repeat", (_json(repeated), repeated.id)
+
+
 def _signal_closed(_seq: int, time: int, body: bytes) -> Rows:
     yield "signal_close", (time, msgspec.json.decode(body, type=Closed).id)
 
@@ -507,6 +542,7 @@ PROJECTIONS: dict[str, Projection] = {
         )
     },
     "signal.raised": _signal_raised,
+    "signal.repeated": _signal_repeated,
     "signal.closed": _signal_closed,
     "incident.opened": _incident_opened,
     "incident.changed": _incident_changed,

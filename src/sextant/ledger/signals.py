@@ -1,17 +1,16 @@
-"""Reads signals and incidents, and closes signals of failed checks when the same check passes.
-Called wherever a check's results are recorded: by the publisher, by `sextant check`, and for
-reports of other tools.
+"""Reads signals and incidents, raises a signal or counts that its condition was met again, and
+closes signals of failed checks when the same check passes.
+
+Checks' results are recorded by the publisher, by `sextant check`, and for reports of other tools.
 """
 
-from collections.abc import Collection, Iterable
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, NamedTuple
 
-import msgspec
-
-from sextant.kernel.nouns import CheckResult, Event, Incident, Signal
+from sextant.kernel.nouns import SYSTEM, CheckResult, Event, Incident, Principal, Signal
 from sextant.kernel.ports import State, Statement
-from sextant.ledger.events import Events
-from sextant.ledger.projections import stored_incident
+from sextant.ledger.events import Events, Severity
+from sextant.ledger.projections import stored_incident, stored_signal
 
 CHECK_FAILED = "check.failed"
 GLASS = "glass.broken"
@@ -41,10 +40,32 @@ def passed(results: Iterable[CheckResult], *, whole: bool) -> set[str]:
 
 def open_signals(state: State, asset: str, kind: str) -> list[Signal]:
     """Return the open signals of a kind about an asset."""
-    return [
-        msgspec.json.decode(doc, type=Signal)
-        for (doc,) in state.read("signals_open", (asset, kind))
-    ]
+    return [stored_signal(*row) for row in state.read("signals_open", (asset, kind))]
+
+
+def raise_signal(
+    state: State,
+    events: Events,
+    asset: str,
+    kind: str,
+    severity: Severity,
+    message: str,
+    *,
+    env: str = "",
+    key: str,
+    evidence: Mapping[str, Any] | None = None,
+    by: Principal | str = SYSTEM,
+    cause: str = "",
+) -> list[Event]:
+    """Return the event that raises a signal; where one of the same kind, asset, environment and key
+    is open, the event that counts it, if any: see `Events.repeated`."""
+    for signal in open_signals(state, asset, kind):
+        if (signal.env, signal.key) == (env, key):
+            return events.repeated(signal, message, evidence, by, cause)
+    raised = events.signal(
+        asset, kind, severity, message, env=env, key=key, evidence=evidence, by=by, cause=cause
+    )
+    return [raised]
 
 
 class StoredSignal(NamedTuple):
@@ -68,7 +89,8 @@ def find_signal(state: State, id_: str) -> StoredSignal | None:
     rows = state.read("signal_get", (id_,))
     if not rows:
         return None
-    return StoredSignal(msgspec.json.decode(rows[0][0], type=Signal), rows[0][1])
+    doc, closed_at, repeated = rows[0]
+    return StoredSignal(stored_signal(doc, repeated), closed_at)
 
 
 def find_incident(state: State, id_: str) -> StoredIncident | None:
@@ -95,12 +117,6 @@ def signals_of(state: State, incident: Incident) -> list[StoredSignal]:
 def open_incidents(state: State) -> list[Incident]:
     """Return the incidents that nobody has closed."""
     return [stored_incident(*row) for row in state.read("incidents_open")]
-
-
-def open_checks(state: State, env: str, asset: str) -> set[str]:
-    """Return the names of the checks of an asset that have an open signal in an environment."""
-    found = [one.evidence for one in open_signals(state, asset, CHECK_FAILED)]
-    return {str(said["check"]) for said in found if said.get("env") == env and "check" in said}
 
 
 def close_passed(

@@ -138,6 +138,8 @@ class Records:
             kind,
             {STUCK: "critical", BAD: "error", INCONCLUSIVE: "warn"}[kind],  # type: ignore[arg-type]
             f"release {release.id} {said}: {why}",
+            env=release.moves[0].env,
+            key=release.id,
             evidence={
                 "env": release.moves[0].env,
                 "release": release.id,

@@ -48,7 +48,7 @@ from sextant.kernel.partitions import ALL, Partitioning
 from sextant.kernel.ports import Statement, Write
 from sextant.kinds.dataset import bodies, streams
 from sextant.kinds.dataset.spec import table_spec
-from sextant.ledger.signals import open_signals
+from sextant.ledger.signals import open_signals, raise_signal
 
 _REMEMBERED_NS = 7 * 86400 * NS  # so long a batch that comes again is known
 _FOLD_TRIES = 5  # folds of one dataset that lose against another process's before this one gives up
@@ -274,16 +274,22 @@ class Inbox:
         """Raise a signal: the rows that lie there cannot be read, so new ones wait."""
         core = self._core
         message = f"{dataset}: pushed rows wait: {error.message} ({error.hint})"
-        if any(one.message == message for one in open_signals(core.state, dataset, _STALLED)):
-            return
-        event = core.events.signal(dataset, _STALLED, "error", message)
-        core.state.commit(Write((), (*self._closed(dataset, _STALLED, SYSTEM, event.id), event)))
+        raised = raise_signal(
+            core.state, core.events, dataset, _STALLED, "error", message, key=error.code
+        )
+        cause = raised[0].id if raised else ""
+        closed = self._closed(dataset, _STALLED, SYSTEM, cause, but=error.code)
+        if raised or closed:
+            core.state.commit(Write((), (*closed, *raised)))
 
-    def _closed(self, dataset: str, kind: str, by: Principal, cause: str) -> list[Event]:
-        """Return the events that close the open signals of a kind."""
+    def _closed(
+        self, dataset: str, kind: str, by: Principal, cause: str, *, but: str = ""
+    ) -> list[Event]:
+        """Return the events that close the open signals of a kind, but those of one key."""
         return [
             self._core.events.make("signal.closed", one.id, {"id": one.id}, by, cause)
             for one in open_signals(self._core.state, dataset, kind)
+            if not but or one.key != but
         ]
 
     def _fold_some(self, asset: Asset, by: Principal) -> int | None:
@@ -656,26 +662,23 @@ class Inbox:
             for id_, sender, batch, refusal, pushed_by, _ in core.state.read("inbox_refused")
             if id_ == dataset and (sender, batch) not in change.gone
         ] + change.refused
-        oldest = refused[0] if refused else None
-        if oldest and any(
-            one.evidence == {"batch": oldest[1], "by": oldest[3]}
-            for one in open_signals(core.state, dataset, _REFUSED)
-        ):
-            return []
-        events = self._closed(dataset, _REFUSED, by, change.cause)
-        if oldest is None:
-            return events
-        _, batch, why, pushed_by = oldest
-        raised = core.events.signal(
-            dataset,
-            _REFUSED,
-            "error",
+        if not refused:
+            return self._closed(dataset, _REFUSED, by, change.cause)
+        _, batch, why, pushed_by = refused[0]
+        message = (
             f"{dataset}: batch {batch} of {pushed_by} cannot become rows: {why.error} "
-            f"(`sextant push {dataset.partition(':')[2]} --list` shows it, --drop gives it up)",
-            evidence={"batch": batch, "by": pushed_by},
-            cause=why.event,
+            f"(`sextant push {dataset.partition(':')[2]} --list` shows it, --drop gives it up)"
         )
-        return [*events, raised]
+        evidence = {"batch": batch, "by": pushed_by}
+        for one in open_signals(core.state, dataset, _REFUSED):
+            if one.evidence == evidence:  # others that were refused since are counted
+                more = change.refused
+                return core.events.repeated(one, message, evidence, by) if more else []
+        closed = self._closed(dataset, _REFUSED, by, change.cause)
+        raised = core.events.signal(
+            dataset, _REFUSED, "error", message, key=batch, evidence=evidence, cause=why.event
+        )
+        return [*closed, raised]
 
 
 def stream_of(core: Core, name: str) -> Asset:

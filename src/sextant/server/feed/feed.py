@@ -29,9 +29,10 @@ from sextant.ledger.projections import (
     IncidentChanged,
     IncidentClosed,
     RunChanged,
+    SignalRepeated,
     VersionCreated,
 )
-from sextant.ledger.signals import find_incident
+from sextant.ledger.signals import find_incident, find_signal
 from sextant.server.feed.ops import Row, kinds_shown, lines, row_of_kind, tables
 from sextant.server.feed.telemetry_client import TelemetryClient
 
@@ -41,7 +42,12 @@ if TYPE_CHECKING:
 _PAGE = 2_000
 _FAR = 1 << 62
 _MOVES_POINTERS = ("release.", "version.", "env.", "project.", "asset.")
-_INCIDENT_PAYLOADS: dict[str, type] = {
+_SIGNAL_PAYLOADS: dict[str, Any] = {
+    "signal.raised": Signal,
+    "signal.repeated": SignalRepeated,
+    "signal.closed": Closed,
+}
+_INCIDENT_PAYLOADS: dict[str, Any] = {
     "incident.opened": Incident,
     "incident.changed": IncidentChanged,
     "incident.closed": IncidentClosed,
@@ -238,21 +244,16 @@ class Feed:
                 )
                 for n, one in enumerate(done.results)
             ]
-        elif kind in ("signal.raised", "signal.closed"):
-            signal, closed = (
-                (entry.read(Signal), 0)
-                if kind == "signal.raised"
-                else (self._signal(entry.read(Closed).id), at)
-            )
-            if signal is not None:
-                out["signals"].append(_row("signals", signal, closed_at=closed, seq=seq))
-        elif kind in ("incident.opened", "incident.changed", "incident.closed"):
-            entry.read(_INCIDENT_PAYLOADS[kind])  # one that is not understood is said
-            stored = find_incident(self._p.core.state, entry.envelope.subject)
-            if stored is not None:  # as it stands now: a row of a later entry says the same
-                out["incidents"].append(
-                    _row("incidents", stored.incident, closed_at=stored.closed_at, seq=seq)
-                )
+        elif kind in _SIGNAL_PAYLOADS:  # as it stands now: a row of a later entry says the same
+            stored = find_signal(self._p.core.state, entry.read(_SIGNAL_PAYLOADS[kind]).id)
+            if stored is not None:
+                row = _row("signals", stored.signal, closed_at=stored.closed_at, seq=seq)
+                out["signals"].append(row)
+        elif kind in _INCIDENT_PAYLOADS:
+            now = find_incident(self._p.core.state, entry.read(_INCIDENT_PAYLOADS[kind]).id)
+            if now is not None:
+                row = _row("incidents", now.incident, closed_at=now.closed_at, seq=seq)
+                out["incidents"].append(row)
         elif kind == "payload.erased":
             self._erased.append(int(entry.read(PayloadErased).seq))
         elif kind in ("asset.declared", "asset.observed", "asset.retired"):
@@ -300,10 +301,6 @@ class Feed:
                 }
                 for start in since
             ]
-
-    def _signal(self, id_: str) -> Signal | None:
-        rows = self._p.core.state.read("signal_get", (id_,))
-        return msgspec.json.decode(rows[0][0], type=Signal) if rows else None
 
     def _follow_run(self, run: RunChanged, out: Rows) -> None:
         """Append a finished run's steps; send its trace, and what its steps printed, as

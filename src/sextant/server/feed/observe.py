@@ -22,8 +22,9 @@ from sextant.kernel.limits import (
 from sextant.kernel.nouns import SYSTEM, Asset, Edge, Event
 from sextant.kernel.ports import Write
 from sextant.kernel.texts import is_line
+from sextant.ledger.events import Severity
 from sextant.ledger.projections import AssetDeclared
-from sextant.ledger.signals import open_signals
+from sextant.ledger.signals import raise_signal
 from sextant.server.feed.telemetry_client import TelemetryClient
 
 if TYPE_CHECKING:
@@ -175,13 +176,20 @@ class Observer:
                 "warn",
             )
 
-    def _signal(self, kind: str, owner: str, message: str, severity: str) -> None:
-        p = self._p
-        shown = open_signals(p.core.state, "", kind)
-        if any(signal.evidence.get("owner") == owner for signal in shown):
-            return  # somebody has it on the list already
-        raised = p.core.events.signal("", kind, severity, message, evidence={"owner": owner})  # type: ignore[arg-type]
-        p.core.state.commit(Write((), (raised,)))
+    def _signal(self, kind: str, owner: str, message: str, severity: Severity) -> None:
+        core = self._p.core
+        raised = raise_signal(
+            core.state,
+            core.events,
+            "",
+            kind,
+            severity,
+            message,
+            key=owner or "nobody",
+            evidence={"owner": owner},
+        )
+        if raised:
+            core.state.commit(Write((), tuple(raised)))
 
 
 def _is_asset(id_: str) -> bool:

@@ -99,6 +99,8 @@ TABLES: dict[str, Fields] = {
         ("kind", _TEXT),
         ("severity", _TEXT),
         ("message", _TEXT),
+        ("env", _TEXT),
+        ("repeats", _INT),
         ("onset", _TIME),
         ("closed_at", _TIME),
         ("seq", _INT),
@@ -149,7 +151,7 @@ TABLES: dict[str, Fields] = {
         ("fed", _INT),
     ),
 }
-_GROWN = ("incidents",)  # tables that had fewer columns in earlier releases
+_GROWN = ("signals", "incidents")  # tables that had fewer columns in earlier releases
 Row = dict[str, Any]
 _VERSION: Fields = (("asset", _TEXT), ("version", _TEXT))  # in front of what a kind shows
 _MADE: Fields = (("created_at", _TIME), ("seq", _INT))

@@ -242,10 +242,12 @@ SELECT doc FROM check_result
 INSERT INTO signal (id, asset, kind, severity, doc, onset, closed_at) VALUES (?, ?, ?, ?, ?, ?, 0) ON CONFLICT (id) DO NOTHING
 -- name: signal_close
 UPDATE signal SET closed_at = ? WHERE id = ?
+-- name: signal_repeat
+UPDATE signal SET repeated = ? WHERE id = ?
 -- name: signals
 SELECT doc, closed_at FROM signal WHERE onset < ? ORDER BY onset DESC, id DESC LIMIT ?
 -- name: signals_open
-SELECT doc FROM signal WHERE asset = ? AND kind = ? AND closed_at = 0 ORDER BY onset, id
+SELECT doc, repeated FROM signal WHERE asset = ? AND kind = ? AND closed_at = 0 ORDER BY onset, id
 -- name: signals_open_count
 SELECT count(*) FROM signal WHERE closed_at = 0
 -- name: incident_set
@@ -303,7 +305,7 @@ SELECT id, doc, started_at FROM run WHERE (started_at < ? OR (started_at = ? AND
 -- name: releases_page
 SELECT id, doc, created_at FROM release WHERE (created_at < ? OR (created_at = ? AND id < ?)) AND (CAST(? AS TEXT) = '' OR env = ?) AND (CAST(? AS TEXT) = '' OR state = ?) AND (CAST(? AS TEXT) = '' OR EXISTS (SELECT 1 FROM release_move m WHERE m.release = release.id AND m.asset = ?)) ORDER BY created_at DESC, id DESC LIMIT ?
 -- name: signals_page
-SELECT id, doc, closed_at, onset FROM signal WHERE (onset < ? OR (onset = ? AND id < ?)) AND (CAST(? AS TEXT) = '' OR asset = ?) AND (CAST(? AS TEXT) = '' OR kind = ?) AND (CAST(? AS BIGINT) = 0 OR closed_at = 0) ORDER BY onset DESC, id DESC LIMIT ?
+SELECT id, doc, closed_at, onset, repeated FROM signal WHERE (onset < ? OR (onset = ? AND id < ?)) AND (CAST(? AS TEXT) = '' OR asset = ?) AND (CAST(? AS TEXT) = '' OR kind = ?) AND (CAST(? AS BIGINT) = 0 OR closed_at = 0) ORDER BY onset DESC, id DESC LIMIT ?
 -- name: incidents_page
 SELECT id, doc, changed, closed_at, opened_at FROM incident WHERE (opened_at < ? OR (opened_at = ? AND id < ?)) AND (CAST(? AS TEXT) = '' OR state = ?) ORDER BY opened_at DESC, id DESC LIMIT ?
 -- name: versions_page
@@ -313,7 +315,7 @@ SELECT seq, n, doc, run, version FROM check_result WHERE (seq < ? OR (seq = ? AN
 -- name: events_page
 SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.seq < ? AND (CAST(? AS TEXT) = '' OR e.subject = ? OR e.subject IN (SELECT release FROM release_move WHERE asset = ?) OR e.subject IN (SELECT asset || '@' || digest FROM version WHERE asset = ?)) AND (CAST(? AS TEXT) = '' OR e.type = ?) ORDER BY e.seq DESC LIMIT ?
 -- name: signal_get
-SELECT doc, closed_at FROM signal WHERE id = ?
+SELECT doc, closed_at, repeated FROM signal WHERE id = ?
 -- name: incident_get
 SELECT doc, changed, closed_at FROM incident WHERE id = ?
 
