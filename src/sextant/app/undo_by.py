@@ -44,6 +44,7 @@ _LEFT = (
     "rows.dropped",
     "version.unheld",
     "signal.closed",
+    "incident.changed",
     "incident.closed",
     "token.created",
     "token.handed",
