@@ -186,7 +186,7 @@ GUARDS = (
         "release/driver.py",
         "held = self._releases.under(leases.guards())",
         "held = self._releases",
-        "release/test_releases.py::test_a_driver_that_slept_past_its_lease",
+        "release/test_releases.py::test_a_driver_that_slept_while_another_only_looked",
     ),
     Guard(
         "what a kind raises stays with its release",

@@ -29,15 +29,17 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     found: dict[str, dict[str, list[float]]] = {"before": {}, "after": {}}
-    for _ in range(arguments.repeat):
-        for side, tree in (("before", arguments.before.resolve()), ("after", HERE)):
+    sides = [("before", arguments.before.resolve()), ("after", HERE)]
+    for turn in range(arguments.repeat):
+        # who goes second meets a warmer, or busier, machine: they take turns
+        for side, tree in sides if turn % 2 == 0 else sides[::-1]:
             for name, value in figures(tree, arguments.benchmark):
                 found[side].setdefault(name, []).append(value)
     for name in sorted(found["before"].keys() & found["after"].keys()):
-        sides = {side: found[side][name] for side in found}
-        middle = {side: statistics.median(values) for side, values in sides.items()}
+        values_of = {side: found[side][name] for side in found}
+        middle = {side: statistics.median(values) for side, values in values_of.items()}
         line: dict[str, Any] = {"what": name}
-        for side, values in sides.items():
+        for side, values in values_of.items():
             line[side] = [round(middle[side], 6), round(min(values), 6), round(max(values), 6)]
         line["times"] = round(middle["after"] / middle["before"], 3) if middle["before"] else None
         print(json.dumps(line), flush=True)

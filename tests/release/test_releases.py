@@ -518,6 +518,8 @@ def test_a_kind_that_cannot_say_what_must_not_be_made_again(bench: Bench) -> Non
     bench.slow.held = raising(RuntimeError("a bug"))  # type: ignore[method-assign]
     assert bench.roll_out("slow:s", "", "v1", steps=(5, 100)).state == "rolled_back"
     assert bench.withdrawn() == {("slow:s", "v1")}
+    (told,) = [one for one in bench.signals() if one.kind == "taint.failed"]
+    assert "a bug" in told.message, "nobody would look for what was made from it"
 
 
 def test_nobody_can_tell(bench: Bench) -> None:
@@ -689,6 +691,25 @@ def test_a_driver_that_slept_past_its_lease(bench: Bench) -> None:
         bench.driver.work(release.id)
     assert bench.one.get(release.id).state == "rolled_back"
     assert fences[1] > fences[0], "what is changed can tell them apart"
+
+
+def test_a_driver_that_slept_while_another_only_looked(bench: Bench) -> None:
+    """The release is where it was read, so nothing but the lease keeps the old driver from making
+    it live."""
+    other = Driver(bench.driver._core, bench.other)
+
+    def sleeps(release: Release) -> Rolled:
+        bench.clock.wait(31.0)
+        bench.slow.says = lambda _r: Rolled(says="not_before", at=0, reason="it starts")
+        assert other.work(release.id).state == "rolling"
+        return HOLDS
+
+    bench.slow.says = sleeps
+    release = bench.propose("slow:s", "", "v1")
+    with pytest.raises(Busy, match="taken release"):
+        bench.driver.work(release.id)
+    now = bench.one.get(release.id)
+    assert (now.state, now.reason, bench.live("slow:s")) == ("rolling", "it starts", "")
 
 
 def test_what_it_was_made_from_must_be_live_first(bench: Bench) -> None:

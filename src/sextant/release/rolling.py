@@ -115,8 +115,8 @@ class Rolling:
 
     def _withdrawals(self, release: Release, cause: str, by: str) -> list[Event]:
         """Return the events that mark what a release brought. Where its kind cannot say what must
-        not be made again, or too much was made from it, the versions themselves are marked:
-        nothing may keep them live."""
+        not be made again, or too much was made from it, the versions themselves are marked, and a
+        signal says what could not be: nothing may keep them live."""
         records = self._records
         mark = functools.partial(
             withdrawals,
@@ -130,8 +130,20 @@ class Rolling:
         )
         try:
             return mark(self._kind)
-        except Exception:
-            return mark(lambda _move: Instant(), taints=False)
+        except Exception as error:
+            move = release.moves[0]
+            raised = records.events.signal(
+                move.asset,
+                "taint.failed",
+                "error",
+                f"release {release.id} is taken back, but what was made from `{move.asset}` could "
+                f"not be marked: {_cut(str(error))}",
+                env=move.env,
+                key=release.id,
+                evidence={"env": move.env, "release": release.id, "version": move.target},
+                cause=cause,
+            )
+            return [*mark(lambda _move: Instant(), taints=False), raised]
 
     def fail(self, release: Release, error: Exception) -> Release:
         """Write that an attempt failed."""
