@@ -21,10 +21,11 @@ from sextant.kernel.clock import SystemClock
 from sextant.kernel.errors import Busy, SextantError, StorageError
 from sextant.kernel.ids import Ids
 from sextant.kernel.kinds import HOLDS, Instant, Rolled
-from sextant.kernel.nouns import Event, Held, Incident, Move, Principal, Release, Strategy
+from sextant.kernel.nouns import Event, Held, Move, Principal, Release, Strategy
 from sextant.kernel.ports import Write
 from sextant.ledger.log import Ledger
 from sextant.ledger.projections import EnvCreated
+from sextant.ledger.signals import open_incidents
 from sextant.release import machine, rolling
 from sextant.release.driver import Driver
 from sextant.release.releases import Releases
@@ -242,10 +243,7 @@ def _settle(side: Side) -> None:
 def _judge_releases(side: Side) -> Counter[str]:
     counts: Counter[str] = Counter()
     withdrawn = {(row[0], row[1]) for row in side.state.read("withdrawn", ("prod",))}
-    incidents = {
-        msgspec.json.decode(doc, type=Incident).title
-        for (doc,) in side.state.read("incidents_open")
-    }
+    incidents = {incident.title for incident in open_incidents(side.state)}
     shares = {release: share for release, share in side.files.weights().values()}
     for (doc,) in side.state.read("releases", (1 << 62, 1 << 30)):
         release = msgspec.json.decode(doc, type=Release)

@@ -742,6 +742,27 @@ def test_a_pointer_that_moved_meanwhile(bench: Bench) -> None:
     assert bench.withdrawn() == set(), "nothing is wrong with the version"
 
 
+def test_what_is_stuck_still_says_why_it_was_taken_back(bench: Bench) -> None:
+    """People would read the last error, and not that the pointer had moved; and an abort would
+    leave a version free that its help calls withdrawn."""
+
+    def moved(_release: Release) -> Rolled:
+        bench.state.commit(Write((), (_pointer_elsewhere(bench),)))
+        return HOLDS
+
+    bench.slow.says, bench.slow.says_undo = moved, raising(OSError("away"))
+    release = bench.roll_out("slow:s", "", "v1")
+    for _ in range(7):
+        release = bench.wait(release)
+    assert (release.state, release.error) == ("stuck", "OSError: away")
+    assert "no longer at" in release.reason
+    assert bench.withdrawn() == set()
+    bench.slow.says_undo = lambda _r: HOLDS
+    bench.one.abort(release.id, BOB, "wrong build")
+    assert bench.driver.work(release.id).state == "rolled_back"
+    assert bench.withdrawn() == {("slow:s", "v1")}
+
+
 def _pointer_elsewhere(bench: Bench) -> Any:
     moved = Release(
         id=bench.ids.new("rel"),

@@ -131,7 +131,8 @@ def advance(
             hint=f"`sextant releases {release.id} --abort --reason TEXT` tries the undo again",
         )
     changes: dict[str, object] = {"state": state, "changed_at": at, "due_at": due_at}
-    if reason and happened != "failed":
+    # why an attempt failed is its `error`: the reason says why the release is where it is
+    if reason and happened != "failed" and state != "stuck":
         changes["reason"] = reason
     if happened == "approved":
         changes["approvals"] = (*release.approvals, by)

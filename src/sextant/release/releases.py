@@ -537,9 +537,12 @@ class Releases:
         has ended: what is live is taken back by a release of its own."""
         release = self.get(id_)
         if release.state in ("rolling", "paused", "stuck"):
-            undoing = self._rolling.take_back(
-                release, reason, by=str(by), withdraw=not release.taken_back
+            # it may have been taken back before without fault of its version: its pointer had moved
+            is_marked = all(
+                self._state.read("withdrawn_is", (move.env, move.asset, move.target))
+                for move in release.moves
             )
+            undoing = self._rolling.take_back(release, reason, by=str(by), withdraw=not is_marked)
             return self.drive(undoing)
         if not is_open(release) or release.state == "undoing":
             hint = (
