@@ -28,6 +28,7 @@ def main(folder: Path) -> None:
     gauges(platform)
     the_later_of_two_values(platform)
     a_first_value_of_the_instant_in_which_counting_began(platform)
+    increments_that_come_in_any_order(platform)
     the_bucket_that_is_not_over(platform)
     cells_on_both_sides_of_zero(platform)
     native_histograms_of_prometheus(platform)
@@ -124,6 +125,29 @@ def a_first_value_of_the_instant_in_which_counting_began(platform: Platform) -> 
         "ORDER BY metric"
     )
     assert found == [["first.collector", 3], ["first.sdk", 8]], found
+
+
+def increments_that_come_in_any_order(platform: Platform) -> None:
+    """Workers of one service tell their increments within the same few milliseconds; one that is
+    slow tells them after others of a later time, and some are told twice. Each counts once."""
+    random_ = random.Random(7)
+    at = int(time.time()) // 300 * 300 - 1200
+    told = []
+    for worker in range(5):
+        start = at - 5 + worker / 1000
+        for export in range(20):
+            end = at + export / 10 + random_.randrange(3) / 1000
+            told.append((random_.randrange(1, 9), end, start))
+            start = end + worker / 1e6
+    total = sum(value for value, _, _ in told)
+    # none comes later than half a second
+    told = sorted(told + told[::7], key=lambda one: one[1] + random_.random() / 2)
+    for value, end, start in told:
+        _send(platform, _counter("workers", value, end, start, temporality=1))
+    platform.roll_up()
+    for what, table in (("value", "metrics"), ("increase", "rates")):
+        found = platform.rows(f"SELECT sum({what}) FROM obs.{table} WHERE metric = 'workers'")
+        assert found == [[total]], (table, found, total)
 
 
 def the_bucket_that_is_not_over(platform: Platform) -> None:

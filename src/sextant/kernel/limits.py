@@ -282,6 +282,9 @@ SERIES_REPEATED_S = 3600.0
 # starts of one series that live at once: so many processes with equal labels, or one that crashes
 # twice a minute. Beyond it a sender is taken to send another start with each value
 STARTS_PER_SERIES_MAX = 256
+# for so long the times of increments are remembered, so that those of several processes that fall
+# into one millisecond each count: an export that comes later than that may replace another one
+INCREMENTS_REMEMBERED_S = 60.0
 # within so long the values of two processes that count as one alternate: five exports of a minute
 PROCESSES_MIXED_S = 300.0
 # of the series of a scraped target that are remembered until the next scrape, to tell which have

@@ -49,6 +49,7 @@ _PROOFS = 3  # falls in a row that go on where the lower values were
 _TURNS_MAX = 64  # values of either process that can be taken back
 _NOISE = 1e-9  # of a float that is summed up anew each time: no fall
 TAKEN_BACK = -128  # the scale of cells that are
+_INCREMENTS_MS = int(limits.INCREMENTS_REMEMBERED_S * 1000)
 _MIXED_MS = int(limits.PROCESSES_MIXED_S * 1000)
 _SUFFIXES = (b"_total", b"_bucket", b"_count", b"_sum")  # metadata names the family without them
 ROLLUP_S = 300  # length of a bucket of obs.rollups
@@ -207,8 +208,8 @@ class Series:
         # series without its start -> how many starts live, time in ms and value of its last sample
         self._starts: dict[int, tuple[int, int, float]] = {}
         self._value = 0.0  # the first one of the series that is being learned
-        # series of increments -> time of the last ones, and start -> the time that it has got
-        self._increments: dict[int, tuple[int, dict[int, int]]] = {}
+        # series of increments -> times in ms that are given, and the start of what was given each
+        self._increments: dict[int, dict[int, int]] = {}
         self._is_allocated = False
         self._open: list[int] = []  # the times of those that are being encoded
 
@@ -350,13 +351,17 @@ class Series:
             code, at = int(codes[place]), int(ts[place])
             if code < 0:
                 continue
-            last, given = self._increments.get(code, (_NEVER, {}))
-            if at > last:
-                self._increments[code] = at, {start: at}
-            elif at == last and start in given:
-                ts[place] = given[start]
-            elif at == last and len(given) < limits.STARTS_PER_SERIES_MAX:
-                ts[place] = given[start] = at + len(given)
+            given = self._increments.setdefault(code, {})
+            # the next free one: sent again, it comes to the same; an export may come late, after
+            # others of its time
+            while given.get(at, start) != start:
+                at += 1
+            given[at] = start
+            ts[place] = at
+            while (oldest := next(iter(given))) < at - _INCREMENTS_MS or len(
+                given
+            ) > limits.STARTS_PER_SERIES_MAX:
+                del given[oldest]
         return samples._replace(ts=ts)
 
     def _without_mixed(
