@@ -482,6 +482,6 @@ class Execution:
     ) -> None:
         events, asset = self.core.events, release.moves[0].asset
         text = f"the undo of release {release.id} in {env} failed: {message}"
-        raised = events.signal(asset, "undo.failed", "critical", text, cause=cause)
+        raised = events.signal(asset, "undo.failed", "critical", text, env=env, cause=cause)
         opened = events.incident(text, (asset,), (raised.subject,), cause=raised.id)
         state.commit(Write((), (raised, opened)))
