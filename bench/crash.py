@@ -132,6 +132,7 @@ class Reader:
     def _look(self) -> None:
         while not self._stop.is_set():
             rows = self._state.read("pointers", ("dev",))
+            rows = [row for row in rows if not row[0].startswith("project:")]
             self.looks += 1
             if rows and (len(rows) != len(ASSETS) or len({row[2] for row in rows}) != 1):
                 self.torn += 1

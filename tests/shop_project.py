@@ -71,9 +71,12 @@ class Shop:
         return LocalPlatform(read_config(self.root), principal=Principal(name=who), **more)
 
 
+_OF_THE_RUN = ("trigger", "break_glass", "progress", "pinned")
+
+
 def run(p: LocalPlatform, env: str = "dev", *assets: str, **more: Any) -> RunReport:
     """Run a request as whoever opened the platform."""
-    also = {name: more.pop(name) for name in ("trigger", "break_glass", "progress") if name in more}
+    also = {name: more.pop(name) for name in _OF_THE_RUN if name in more}
     return p.runs.run(env, Request(assets=assets, **more), by=p.core.authorization.who(), **also)
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from sextant.kinds.dataset.declarations.declare import dataset, sql, stream, window
     from sextant.kinds.kpi.declare import goal, kpi
+    from sextant.kinds.project.declare import project
     from sextant.project.words import (
         approval,
         cron,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
         inputs,
         monthly,
         policy,
-        project,
         secret,
         static,
         team,

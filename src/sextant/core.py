@@ -66,7 +66,8 @@ def open_core(
     bring_up_to_date(state, lambda text: print(text, file=sys.stderr, flush=True))
     blobs = LocalBlobs(folder / "blobs")
     events = Events(ids, clock)
-    project = CurrentProject(config, state, blobs, events, clock, drafts=drafts)
+    principal = principal or Principal(name=login())
+    project = CurrentProject(config, state, blobs, events, opened_by=principal, drafts=drafts)
     return Core(
         state=state,
         lake=IcebergLake(config.lake_folder, clock=clock, ids=ids),
@@ -77,9 +78,7 @@ def open_core(
         versions=Versions(state),
         project=project,
         assets=Assets(project, state, clock),
-        authorization=Authorization(
-            state, events, clock, project, principal or Principal(name=login())
-        ),
+        authorization=Authorization(state, events, clock, project, principal),
     )
 
 

@@ -50,6 +50,7 @@ def test_it_loads_without_a_warning():
         "kpi:cancellation_rate",
         "kpi:mean_delay",
         "kpi:on_time_rate",
+        "project:flights",
     ]
     built = [a for a in manifest.assets if a.build]
     assert [a.build.code.warnings for a in built] == [()] * len(built)

@@ -44,6 +44,7 @@ def test_a_manifest_comes_through_the_child_process(shop, capfd, monkeypatch):
         "dataset:orders",
         "dataset:totals",
         "kpi:count",
+        "project:shop",
     ]
     assert (manifest.project, manifest.tz, manifest.root) == ("shop", "Europe/Berlin", "ops")
     assert sorted(manifest.files) == ["ops.py", "part.py", "sextant.toml", "totals.sql"]
@@ -140,7 +141,7 @@ def test_a_package_loads_like_plain_modules(project):
     project.write("shop/part.py", "def f(): return 1\n")
     project.write("shop/more.py", "import sextant as sx\n@sx.dataset()\ndef b(): ...\n")
     manifest = load(project.root, read_config(project.root))
-    assert [(a.id, a.file, a.build.code.entry) for a in manifest.assets] == [
+    assert [(a.id, a.file, a.build.code.entry) for a in manifest.assets if a.build] == [
         ("dataset:a", "shop/ops.py", "shop.ops:a"),
         ("dataset:b", "shop/more.py", "shop.more:b"),
     ]

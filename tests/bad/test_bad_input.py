@@ -202,14 +202,14 @@ def test_a_bad_project(good: Cli, edit: tuple[str, str], words: list[str], place
     for command in ("plan", "run", "graph"):
         said = good(command)
         assert said.code == (0 if command == "graph" else 2), said.text
-        assert ("its last good state is used" in said.err) == (command == "graph")
+        assert ("what is in force is used" in said.err) == (command == "graph")
         for word in words:
             assert word in said.err
         assert place in said.err
     assert good.live() == before
     status = good("status")
     assert status.code == 1, "a person is needed"
-    assert "signal   error" in status.out
+    assert "folder   " in status.out
 
 
 @pytest.mark.parametrize(

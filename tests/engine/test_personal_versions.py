@@ -114,8 +114,8 @@ def test_a_manifest_that_follows_no_columns_hides_all_of_a_query(shop: Shop) -> 
             )
             for one in p.core.project.manifest().assets
         )
-        p.core.project._manifest = msgspec.structs.replace(p.core.project.manifest(), assets=assets)
-        p.core.project.digest = "of an older Sextant"
+        older = {"assets": assets, "bundle": "of an older Sextant"}
+        p.core.project._manifest = msgspec.structs.replace(p.core.project.manifest(), **older)
         with pytest.raises(Denied, match="all columns"):
             _rows(p, "q")
 

@@ -213,6 +213,7 @@ def test_nobody_approves_what_his_agent_proposed() -> None:
     """One person would be two pairs of eyes."""
     with testing.platform(project(), at=AT) as p:
         agent = Principal(name="bot", kind="agent", on_behalf_of="alice")
+        p.runs.project.move("prod", by=p.who())
         p.runs.run("prod", Request(), by=agent)
         (waiting,) = p.runs.releases.open()
         with pytest.raises(Denied, match="second pair|cannot approve"):

@@ -1,6 +1,7 @@
 """Runs and releases in several environments, and what goes with them."""
 
 from seen import views
+from sextant.app.operations import Operations
 from sextant.release.as_of import version_as_of
 from sextant.app import environments
 import gc
@@ -25,7 +26,7 @@ def test_an_environment_of_ones_own(shop, running) -> None:
         p.core.project.load()
         assert running(p, "pr-1", stale=True).computed == 3
         found = {e["asset"]: e for e in views(p).env_diff("prod", "pr-1")["assets"]}
-        assert set(found) == {"dataset:cleaned", "dataset:shown", "dataset:total"}
+        assert set(found) == {"dataset:cleaned", "dataset:shown", "dataset:total", "project:shop"}
         assert found["dataset:cleaned"]["code_changed"]
         assert views(p).count("prod", "total") == 4
         assert (
@@ -37,7 +38,7 @@ def test_an_environment_of_ones_own(shop, running) -> None:
             == [21] * 4
         )
         assert sum(1 for _ in p.core.lake.root.rglob("*.parquet")) > lake > 0
-        for name in ("cleaned", "shown", "total"):
+        for name in ("project:shop", "cleaned", "shown", "total"):
             assert (
                 p.runs.release(
                     "prod", p.core.assets.find(name), source="pr-1", by=p.core.authorization.who()
@@ -74,7 +75,7 @@ def test_an_environment_stays_while_a_release_is_open_in_it(shop, running) -> No
         with pytest.raises(Conflict, match=waiting):
             environments.drop(p.core, p.runs, "pr-1")
     with shop.open("bob") as p:
-        p.runs.releases.approve(waiting, p.core.authorization.who(), deny=True)
+        Operations(p).approve(waiting, deny=True)
         environments.drop(p.core, p.runs, "pr-1")
 
 

@@ -64,7 +64,9 @@ def test_a_table_that_cannot_be_written_fails_alone(shop, running, monkeypatch, 
             assert set(report.published) == {"dataset:stock"}
             assert len(parts(p, "dev", "stock")) == 4
             live = set(p.core.versions.live("dev"))
-            assert live == {"dataset:stock"}, "nor the definition of a number without values"
+            assert live == {"dataset:stock", "project:shop"}, (
+                "nor the definition of a number without values"
+            )
             assert p.core.state.read("runs_open") == []
             shown = views(p).run(report.id)
             assert (shown["state"], shown["seal_ok"]) == ("failed", True)

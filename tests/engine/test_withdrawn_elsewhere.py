@@ -1,5 +1,6 @@
 """What was undone in one environment and comes into another is said, and policies see it."""
 
+from sextant.app.operations import Operations
 from sextant.app import environments
 import pytest
 from orders_project import parts
@@ -71,7 +72,7 @@ def test_a_plan_says_it_before(shop, running) -> None:
         p.core.project.load()
         running(p, "dev", stale=True)
         p.runs.undo("dev", "dataset:doubled", by=p.core.authorization.who(), reason="bad")
-        found = p.runs.plan("prod", Request(stale=True))
+        found = Operations(p).plan(stale=True, env="prod")
         assert [text for text in found.warnings if "undone in dev" in text] == [
             "dataset:doubled: 4 partitions (2026-01-01 .. 2026-01-04) would be made of what was "
             "undone in dev"

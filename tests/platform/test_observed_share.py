@@ -38,7 +38,7 @@ def report(p: LocalPlatform, name: str, owner: str = "") -> None:
 
 
 def in_graph(p: LocalPlatform) -> set[str]:
-    return {id_.partition(":")[2] for id_ in p.core.assets.graph()[0]}
+    return {id_.partition(":")[2] for id_ in p.core.assets.graph()[0]} - {"shop"}
 
 
 def retired(p: LocalPlatform) -> list[str]:

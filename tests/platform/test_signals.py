@@ -244,6 +244,7 @@ def test_the_broken_glass_names_its_environment(failing: LocalPlatform, shop: Sh
         OPS + '\nsx.policy("no", when="verb == \'signal\' && env == \'prod\'", then="deny")\n'
     )
     failing.core.project.load()
+    failing.runs.project.move("prod", by=Principal(name="ann"))
     bob = Operations(failing, Principal(name="bob"))
     for one in glass:
         if one["env"] == "prod":

@@ -44,5 +44,5 @@ def test_teams(
 ) -> None:
     """A token that was made for one team had all teams of its person, and could release theirs."""
     one = Principal(name=name, kind=kind, teams=given)  # type: ignore[arg-type]
-    assert p.core.authorization.who(one).teams == teams
-    assert set(p.core.authorization.who(one).teams) <= set(given) | {"data", "web"}
+    assert p.core.authorization.within(one, "dev").teams == teams
+    assert set(p.core.authorization.within(one, "dev").teams) <= set(given) | {"data", "web"}

@@ -97,6 +97,8 @@ def test_each_environment_pauses_by_itself(p: Any) -> None:
     published by the other before its time."""
     push(p)
     tick(p.runs, "dev", Request())
+    assert tick(p.runs, "prod", Request()) is None, "nothing is in force there"
+    p.runs.project.move("prod", by=p.who())
     assert tick(p.runs, "prod", Request()) is not None
     p.core.clock.wait(2)
     push(p)

@@ -138,6 +138,7 @@ def test_the_ledger_becomes_tables(shop: Shop) -> None:
             "dataset:orders",
             "dataset:kpi_total",
             "kpi:total",
+            "project:shop",
         }
         assert {
             (row["asset"], row["ok"])
@@ -332,6 +333,7 @@ sx.notice("counted", of=orders, text="{rows} orders")
         assert {row["asset"] for row in telemetry.rows("versions")} == {
             "dataset:orders",
             "notice:counted",
+            "project:shop",
         }
         assert telemetry.rows("notices") == []
     assert "is not understood" in capfd.readouterr().err

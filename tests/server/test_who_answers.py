@@ -59,9 +59,10 @@ def secret(answer: Answer) -> str:
 
 
 def propose(serving: Serving, token: str) -> str:
-    """Run into prod, where a release waits for a second pair of eyes; return the release."""
+    """Run into prod, where what the folder has waits for a second pair of eyes; return the
+    release."""
     found = ask(serving, "POST", "/api/v1/runs", token=token, body={"env": "prod"})
-    assert found.status == 200, found.body
+    assert (found.status, found.json["code"]) == (403, "SX-PROJ-097"), found.body
     newest = ask(serving, "GET", "/api/v1/releases?env=prod&state=waiting", token=token)
     return str(newest.json["items"][0]["id"])
 
@@ -148,7 +149,7 @@ def test_who_broke_the_glass_does_not_close_its_signal(serving: Serving) -> None
     ci = secret(make(serving, ann, "ci", role="operator", teams=["ops"]))
     body = {"env": "prod", "break_glass": "the shop is down"}
     assert ask(serving, "POST", "/api/v1/runs", token=ci, body=body).status == 200
-    (found,) = ask(serving, "GET", "/api/v1/signals?kind=glass.broken", token=ann).json["items"]
+    found, *_ = ask(serving, "GET", "/api/v1/signals?kind=glass.broken", token=ann).json["items"]
     path = f"/api/v1/signals/{found['id']}/close"
     for token in (ci, ann):
         assert ask(serving, "POST", path, token=token, body={"reason": "fine"}).status == 403
@@ -423,6 +424,7 @@ def test_a_resumed_run_is_still_of_who_started_it(
         raise KeyboardInterrupt
 
     with shop.open(who="root") as p:
+        p.runs.project.move("prod", by=Principal(name="root"), break_glass="the first of all")
         monkeypatch.setattr(p.runs.publisher, "publish", dies)
         with pytest.raises(KeyboardInterrupt):
             Operations(p, agent).run(env="prod", assets=["orders"])

@@ -118,7 +118,7 @@ class Makers:
         teams = "\n".join(f"{t} = sx.team({t!r}, members={members[t]})" for t in TEAMS)
         (root / "ops.py").write_text(
             f"import sextant as sx\n{teams}\n"
-            'sx.project("shop", tz="UTC", environments=["dev", "prod"], owner=ops)\n'
+            'sx.project("shop", tz="UTC", environments=["dev", "prod"], follows=["dev", "prod"], owner=ops)\n'
         )
         self._clock = ManualClock(_START)
         self.p = LocalPlatform(

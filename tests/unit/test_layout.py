@@ -33,7 +33,8 @@ def strings(path: Path) -> Iterator[tuple[int, str]]:
 
 def named(folder: Path) -> dict[str, set[str]]:
     """Return file -> its strings that name a kind."""
-    name = re.compile(rf"({'|'.join(kinds())})(?:$|[:._])")
+    # the project is what all the rest is part of: it is no kind among others
+    name = re.compile(rf"({'|'.join(kinds().keys() - {'project'})})(?:$|[:._])")
     found: dict[str, set[str]] = {}
     for path in sorted(folder.rglob("*")):
         file = path.relative_to(SOURCE)

@@ -16,7 +16,8 @@ OLDER = b"""{"project":"shop","tz":"UTC","assets":[
 
 def test_an_older_manifest_is_read() -> None:
     """An upgrade would lose what a project declared while its newest edit is broken."""
-    values, metric = read_manifest(OLDER).assets
+    values, metric, project = read_manifest(OLDER).assets
+    assert project.id == "project:shop"
     table = table_spec(values)
     assert (table.key, table.public, values.defined_by) == (("shop",), ("value",), metric.id)
     assert table.lineage is not None

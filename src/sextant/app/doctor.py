@@ -4,7 +4,7 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from zoneinfo import ZoneInfo
 
@@ -24,6 +24,7 @@ from sextant.kernel.clock import iso, to_datetime
 from sextant.kernel.errors import SextantError
 from sextant.ledger.signals import open_incidents
 from sextant.project.config import telemetry_missing
+from sextant.project.versions import project_id
 from sextant.release.publish import Publisher
 from sextant.release.releases import open_releases, takes_time
 from sextant.stores import landlock
@@ -88,6 +89,8 @@ def examine(
         else f"{len(core.project.manifest().assets)} assets",
         (problem.hint or problem.where) if problem else "",
     )
+    for env, found in _in_force(core):
+        say(f"project in {env}", True, found)
     for name, warn, found, hint in _rules(core, publisher, access):
         say(name, warn, found, hint, warn=warn)
     differs = zone_differs(core.project.manifest().tz, core.clock.now_ns())
@@ -256,14 +259,30 @@ def _rates(core: Core, ask: Ask) -> tuple[str, str] | None:
     )
 
 
+def _in_force(core: Core) -> Iterator[tuple[str, str]]:
+    """Yield for each environment what of the project is in force there, and since when."""
+    project = core.project
+    id_ = project_id(project.manifest().project)
+    for env, *_ in core.state.read("envs"):
+        live = core.versions.live(env).get(id_)
+        if project.follows(env):
+            yield env, "follows the folder"
+        elif live is None:
+            yield env, f"nothing was released to it; `sextant run --env {env}` does"
+        else:
+            how = f"by release {live.release}" if live.release else "by what was loaded last"
+            of = f" of {live.env}" if live.env != env else ""
+            yield env, f"version {live.version[:12]}{of} since {iso(live.moved_at)[:16]}, {how}"
+
+
 def _rules(
     core: Core, publisher: Publisher, access: Callable[[], Access]
 ) -> list[tuple[str, bool, str, str]]:
     """Return what is to be said of the project's rules: name, whether it is a warning only, found,
     hint."""
-    rules = core.project.manifest().policies
     try:
-        check_rules(rules, known_names(core.state, core.project.manifest()))
+        for manifest in core.project.manifests():
+            check_rules(manifest.policies, known_names(core.state, manifest))
         looked_at, silent = silent_rules(core, publisher, access)
     except SextantError as error:  # written before its names were checked, or what it names is gone
         return [("rules", False, error.message, error.hint)]

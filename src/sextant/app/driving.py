@@ -104,7 +104,7 @@ class Driving:
         that fails, or this process dies, the next run finds the changed input."""
         if release.state != "live" or release.intent != "undo":
             return
-        manifest = self._core.project.manifest()
+        manifest = self._core.project.manifest(release.moves[0].env)
         moved = {move.asset for move in release.moves}
         readers = tuple(
             asset.id
@@ -120,4 +120,5 @@ class Driving:
                     trigger="undo",
                     cause=event_of(self._core, release.id),
                     resume=False,
+                    pinned=True,
                 )

@@ -51,7 +51,7 @@ def drop(core: Core, runs: Runs, name: str, *, by: Principal | None = None) -> N
     """Drop an environment that the project does not declare and that nothing falls through to.
     Conflict while a release is open or a run is in progress in it."""
     core.project.check_environment(name)
-    if name in core.project.manifest().environments:
+    if name in core.project.manifest(name).environments:
         raise UserError(
             "SX-ENV-004",
             f"`{name}` is declared by the project",

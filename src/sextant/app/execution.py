@@ -121,7 +121,7 @@ class Execution:
                 who=msgspec.structs.replace(by, credential=""),
                 assets=request.assets,
                 bundle=manifest.bundle,
-                manifest=core.project.digest,
+                manifest=core.project.stored(env),
                 due=dict(ticks),
                 partitions="..".join(request.partitions or ()),
                 mode=msgspec.json.encode(request).decode(),

@@ -20,7 +20,7 @@ from sextant.kernel.clock import NS
 from sextant.kernel.errors import Busy, Conflict, SextantError
 from sextant.kernel.lengths import length_s
 from sextant.kernel.limits import EXPIRED_PER_WRITE
-from sextant.kernel.nouns import SYSTEM, Asset, Event, Manifest, Principal, Version
+from sextant.kernel.nouns import SYSTEM, Event, Manifest, Principal, Version
 from sextant.kernel.ports import Statement, Write
 from sextant.ledger.log import entries
 from sextant.ledger.projections import ProjectLoaded, VersionRelocated, stored_run
@@ -38,8 +38,9 @@ _LOCATED = ("version.created", "version.reused", "version.restored", "version.re
 _Gone = tuple[str, str, str]  # asset, digest, locator
 
 
-def kept(core: Core, manifest: Manifest) -> set[tuple[str, str]]:
-    """Return (asset, digest) of every version whose bytes are kept."""
+def kept(core: Core, manifests: Sequence[Manifest]) -> set[tuple[str, str]]:
+    """Return (asset, digest) of every version whose bytes are kept: so long as one of `manifests`
+    says, those in force somewhere."""
     now = core.clock.now_ns()
     out = {(row[1], row[2]) for row in core.state.read("pointers_all")}
     for release in open_releases(core.state):
@@ -59,10 +60,9 @@ def kept(core: Core, manifest: Manifest) -> set[tuple[str, str]]:
     windows: dict[str, int] = {}
     for (asset, digest), since in left.items():
         if asset not in windows:
-            declared = manifest.asset(asset)
-            windows[asset] = int(
-                length_s(declared.keep if isinstance(declared, Asset) else _WINDOW) * NS
-            )
+            declared = [found for one in manifests if (found := one.asset(asset)) is not None]
+            words = [found.keep for found in declared] or [_WINDOW]
+            windows[asset] = int(max(map(length_s, words)) * NS)
         if since + windows[asset] > now:
             out.add((asset, digest))
     stack = list(out)
@@ -89,7 +89,7 @@ def collect(
     """Expire versions that nothing keeps, delete files and blobs that nothing names any more, prune
     run history older than `history`. Busy while another process collects."""
     if dry_run:
-        gone = _gone(core, kept(core, core.project.manifest()))
+        gone = _gone(core, kept(core, core.project.manifests()))
         return _answer(gone, _old_runs(core, history) if history else [], 0)
     by = by or core.authorization.who()
     with contextlib.ExitStack() as stack:
@@ -119,7 +119,7 @@ def collect_when_due(core: Core, bundles: Bundles, every_s: float) -> Collected 
 
 
 def _collect(core: Core, bundles: Bundles, history: str, by: Principal) -> Collected:
-    keep = kept(core, core.project.manifest())
+    keep = kept(core, core.project.manifests())
     expired = _expire(core, _gone(core, keep), by)
     pruned = _old_runs(core, history) if history else []
     if pruned:

@@ -49,7 +49,7 @@ class LiveChecks:
         Raises NotFound when nothing is live; StepFailed when the checks could not be run.
         """
         core = self.core
-        manifest = core.project.manifest()
+        manifest = core.project.manifest(env)
         values = values_by_definition(manifest.assets).get(asset.id, "")
         asset = manifest.asset(values) or asset  # what is checked of a definition are its values
         permits.allowed(self.core, by, "check", env, manifest, {asset.id}, "")
@@ -69,11 +69,11 @@ class LiveChecks:
         """Check the foreign keys that point into what a release has just taken rows out of, on the
         live tables that hold them. A broken one is a signal on the child. Returns what failed."""
         core = self.core
-        manifest = core.project.manifest()
         cause = event_of(self.core, release.id)
         broken: list[CheckResult] = []
         for env in sorted({move.env for move in release.moves}):
             parents = {m.asset for m in release.moves if m.env == env and self._took_rows(m)}
+            manifest = core.project.manifest(env)
             for child in manifest.assets:
                 into = tuple(
                     check
@@ -97,7 +97,7 @@ class LiveChecks:
 
     def _took_rows(self, move: Move) -> bool:
         """Tell whether a move replaced or removed partitions; new ones break nobody."""
-        asset = self.core.assets.known(move.asset)
+        asset = self.core.assets.known(move.asset, move.env)
         if not move.source or asset is None or asset.is_definition:
             return False
         before = self.core.versions.parts(move.asset, move.source)

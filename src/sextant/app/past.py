@@ -62,7 +62,8 @@ def silent_rules(
     """
     judged = {
         rule.name: rule
-        for rule in core.project.manifest().policies
+        for manifest in core.project.manifests()
+        for rule in manifest.policies
         if possible_verbs(parse(rule.when), frozenset(VERBS)) & _SEEN
     }
     looked_at = 0

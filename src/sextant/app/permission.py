@@ -77,15 +77,14 @@ def _questions(
     verb = operation.verb
     match operation.of:
         case "asset":
-            yield Question(verb, core.assets.find(given["asset"]), env)
+            yield Question(verb, core.assets.find(given["asset"], env), env)
         case "batch":
             stream = stream_of(core, given["dataset"])
             found = inbox.batch(stream, given["batch"], given.get("sender", ""), by)
             is_own = found is None or core.authorization.is_own(by, found.by)
-            for (
-                where
-            ) in core.project.manifest().environments:  # its rows would come to each of them
-                yield Question(verb, stream, where, {"own": is_own})
+            for where in core.project.environments():  # its rows would come to each of them
+                asset = core.assets.known(stream.id, where) or stream
+                yield Question(verb, asset, where, {"own": is_own})
         case "env":
             name = given["name"]
             is_new = "parent" in given  # also where the name is taken: that is said later
@@ -94,7 +93,7 @@ def _questions(
             yield Question(verb, None, name, {"own": is_own})
         case "release":
             for move in get_release(core.state, given["release"]).moves:
-                yield Question(verb, core.assets.known(move.asset), move.env)
+                yield Question(verb, core.assets.known(move.asset, move.env), move.env)
         case "run":
             rows = core.state.read("run_get", (given["run"],))
             facts = msgspec.json.decode(rows[0][3], type=RunChanged) if rows else None
@@ -103,7 +102,7 @@ def _questions(
             stored = find_signal(core.state, given["signal"])
             if stored is not None:
                 signal = stored.signal
-                yield Question(verb, core.assets.known(signal.asset), signal.env)
+                yield Question(verb, core.assets.known(signal.asset, signal.env), signal.env)
             else:
                 yield Question(verb)
         case "incident":
@@ -133,7 +132,7 @@ def _incident(core: Core, verb: str, id_: str) -> Iterator[Question]:
     without_signal = set(stored.incident.assets) - {asset for asset, _ in places}
     places |= {(asset, env) for asset in without_signal for env in envs}
     for asset, env in sorted(places) or [("", "")]:
-        yield Question(verb, core.assets.known(asset), env)
+        yield Question(verb, core.assets.known(asset, env), env)
 
 
 def _report(core: Core, by: Principal, given: Mapping[str, Any], env: str) -> Iterator[Question]:
@@ -141,7 +140,7 @@ def _report(core: Core, by: Principal, given: Mapping[str, Any], env: str) -> It
     asset into which it draws an edge."""
     id_, owner = str(given["asset"]), str(given.get("owner", ""))
     check_reported(id_)
-    known = core.assets.known(id_)
+    known = core.assets.known(id_, env)
     if known is not None:
         yield Question("report", known, env)
     if known is None or owner not in ("", known.owner):
@@ -151,7 +150,7 @@ def _report(core: Core, by: Principal, given: Mapping[str, Any], env: str) -> It
         is_own = known is None or known.owner != "" or _is_theirs(core, by, first)
         yield Question("report", claimed, env, {"own": is_own})
     for other in given.get("downstream", ()):
-        yield Question("link", core.assets.find(other), env)
+        yield Question("link", core.assets.find(other, env), env)
 
 
 def _is_theirs(core: Core, by: Principal, found: list[Entry]) -> bool:

@@ -33,6 +33,7 @@ def allowed(
     """Return the assets of which the broken glass passed a deny. Denied when `by` may not do it
     to one of them. `moving`: what is about to move of them, when that is known."""
     core.project.check_environment(env)
+    governing = core.authorization.governing(env)
     glass = {"break_glass": bool(break_glass)}
     return [
         id_
@@ -43,6 +44,7 @@ def allowed(
             manifest.asset(id_),
             env,
             {**moving[id_].facts(), **glass} if moving and id_ in moving else glass,
+            governing,
         ).passed
     ]
 
@@ -51,6 +53,7 @@ def decider(
     core: Core, by: Principal, env: str, assets: Mapping[str, Asset], break_glass: str, intent: str
 ) -> Decide:
     def judge(moves: Sequence[Move], moving: Moving) -> Decision:
+        governing = core.authorization.governing(env)
         decisions = {
             move.asset: core.authorization.decide(
                 by,
@@ -62,6 +65,7 @@ def decider(
                     "intent": intent,
                     "break_glass": bool(break_glass),
                 },
+                governing,
             )
             for move in moves
         }

@@ -141,14 +141,16 @@ class Plans:
 
     def plan(self, env: str, request: Request) -> Plan:
         """Return what would run and why. Changes nothing."""
-        manifest = self.core.project.manifest()
+        manifest = self.core.project.manifest(env)
         return planning.plan(manifest, self.scene(env, manifest), request)
 
-    def checked_plan(self, env: str, request: Request) -> Plan:
+    def checked_plan(self, env: str, request: Request, manifest: Manifest) -> Plan:
         """Return what would run and why, for a person: with what changed, what will be reused,
         the columns that could not be looked up and those that are personal by what they are made
-        of. ProjectError lists columns that the project names and that are not there."""
-        manifest = self.core.project.manifest()
+        of. ProjectError lists columns that the project names and that are not there.
+
+        manifest  what is in force in the environment, or is to be
+        """
         scene = self.scene(env, manifest)
         plan = planning.plan(manifest, scene, request)
         unchecked = self.check_columns(manifest, scene, plan, planning.select(manifest, request))

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from sextant.app.composing import runs_of
 from sextant.app.interrupts import Interrupts
-from sextant.app.runs import runs_of
 from sextant.app.sealing import Sealing
 from sextant.core import open_core
 from sextant.kernel.clock import Clock, SystemClock

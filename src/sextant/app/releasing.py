@@ -69,7 +69,7 @@ class Releasing:
         """
         core = self.core
         permits.allowed(
-            self.core, by, "release", env, core.project.manifest(), {asset.id}, break_glass
+            self.core, by, "release", env, core.project.manifest(env), {asset.id}, break_glass
         )
         if source:
             core.project.check_environment(source)

@@ -71,7 +71,7 @@ class Resuming:
         env = facts.env
         starter = facts.who or actor_of(facts.by)  # earlier releases kept the text alone
         core = self.core
-        manifest = core.project.manifest()
+        manifest = core.project.manifest(env)
         created = next((row[2] for row in core.state.read("envs") if row[0] == env), 0)
         if facts.trigger == "undo":  # its release is one write: it is live, or nothing happened
             self._end_crashed(facts, "cancelled", by, "the process ended")

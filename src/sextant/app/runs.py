@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
+import msgspec
+
 from sextant.app import permits
 from sextant.app.claims import Prepared, Waiting, claim
 from sextant.app.driving import Driving
@@ -9,6 +11,7 @@ from sextant.app.execution import Execution, Progress, no_start
 from sextant.app.interrupts import Interrupts
 from sextant.app.live_checks import LiveChecks
 from sextant.app.plans import Plans, event_of
+from sextant.app.project_releases import ProjectReleases
 from sextant.app.releasing import Releasing
 from sextant.app.resuming import Resuming
 from sextant.app.undoing import Undoing
@@ -20,12 +23,12 @@ from sextant.engine.made import take_in
 from sextant.engine.plan import Plan, Request
 from sextant.kernel.answers import RunReport
 from sextant.kernel.errors import NotFound
-from sextant.kernel.kinds import kinds, takes_time
+from sextant.kernel.kinds import takes_time
 from sextant.kernel.nouns import (
     Principal,
 )
 from sextant.kinds.dataset.inbox import Inbox
-from sextant.kinds.dataset.personal import PersonalColumns, PersonalNow
+from sextant.kinds.dataset.personal import PersonalColumns
 from sextant.project.bundles import Bundles
 from sextant.release.publish import (
     Moved,
@@ -72,6 +75,7 @@ class Runs:
             publisher=publisher,
             interrupts=interrupts,
         )
+        self.project = ProjectReleases(core, publisher, releasing)
         self.resuming = Resuming(core, self.plans, self.execution, releases)
         self.driving = Driving(core, releases, self)
         self.plan, self.release, self.check = self.plans.plan, releasing.release, self.checks.check
@@ -91,9 +95,12 @@ class Runs:
         waits: Waiting | None = None,
         resume: bool = True,
         check_columns: bool = False,
+        pinned: bool = False,
     ) -> RunReport:
         """Make what the request asks for and publish it.
 
+        pinned  by the version of the project that is in force there. Otherwise what the folder has
+                is released there first, as a person asks for it; a schedule never does
         resume  crashed runs of this environment first
         waits   told whom the run waits for when somebody writes the same; without it the run does
                 not wait
@@ -103,7 +110,11 @@ class Runs:
                 are in the report
         """
         core = self.core
-        manifest = core.project.manifest()
+        moved = (
+            "" if pinned else self.project.move(env, by=by, break_glass=break_glass, waits=waits)
+        )
+        self.project.check_in_force(env)
+        manifest = core.project.manifest(env)
         chosen = planning.select(manifest, request)
         passed = set(permits.allowed(self.core, by, "run", env, manifest, chosen, break_glass))
         if resume:
@@ -131,8 +142,10 @@ class Runs:
         run = core.ids.new("run")
         with claim(core, self.interrupts, env, run, prepare, waits=waits) as claimed:
             if claimed is None:
-                return RunReport(id="", env=env, state="finished", stale=stale, rolling=rolling)
-            return self.execution.execute(
+                return RunReport(
+                    id="", env=env, state="finished", stale=stale, rolling=rolling, project=moved
+                )
+            report = self.execution.execute(
                 env,
                 manifest,
                 claimed,
@@ -147,6 +160,7 @@ class Runs:
                 passed=passed,
                 request=request,
             )
+            return msgspec.structs.replace(report, project=moved)
 
     def undo(
         self,
@@ -174,7 +188,7 @@ class Runs:
                  partitions, with nothing changed; Busy when a run writes the same
         """
         core = self.core
-        manifest = core.project.manifest()
+        manifest = core.project.manifest(env)
         if manifest.asset(asset_id) is None:
             raise NotFound(
                 "SX-PLAN-002",
@@ -228,23 +242,3 @@ def _planned(plan: Plan) -> Moving:
     for step in plan.steps:
         count[step.asset] = count.get(step.asset, 0) + len(step.items)
     return {id_: Moved(partitions=partitions) for id_, partitions in count.items()}
-
-
-def runs_of(core: Core, interrupts: Interrupts, executor: str) -> Runs:
-    """Return the runs of a platform. `executor`: the kind that steps run in by default."""
-    bundles = Bundles(core.project, core.state, core.blobs)
-    released = {
-        name: kind.released(core) for name, kind in kinds().items() if kind.released is not None
-    }
-    releases = Releases(core.state, released, core.clock, core.ids)
-    workers = core.project.config.workers
-    return Runs(
-        core,
-        releases=releases,
-        publisher=Publisher(core, releases),
-        inbox=Inbox(core, interrupts.nudge),
-        executors=Executors(executor, workers=workers, unpack=bundles.unpack, warm=core.lake.warm),
-        bundles=bundles,
-        interrupts=interrupts,
-        personal=PersonalNow(core),
-    )

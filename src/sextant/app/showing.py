@@ -144,7 +144,7 @@ def env_diff(core: Core, see: Visibility, one: str, other: str) -> dict[str, Any
         entry |= shown(id_.partition(":")[0], core, see).difference(id_, left, right)
         assets.append(entry)
     kpis, differ = [], {entry["asset"] for entry in assets}
-    declared = core.project.manifest().assets
+    declared = core.project.manifest(other).assets
     values = values_by_definition(declared)
     for asset in declared:
         if values.get(asset.id) in differ:

@@ -16,12 +16,14 @@ from sextant.project.config import telemetry_off
 from sextant.release.releases import open_releases
 
 
-def status(runs: Runs, see: Visibility, env: str, chosen: Collection[str] = ()) -> Status:
+def status(
+    runs: Runs, see: Visibility, env: str, chosen: Collection[str] = (), *, here: bool = True
+) -> Status:
     """Return what is live, stale, held and waiting in an environment, of the assets `chosen`
-    (none = of all), and what needs a person."""
+    (none = of all), and what needs a person. `here`: who looks works on the project's folder."""
     core = runs.core
     core.project.check_environment(env)
-    manifest = core.project.manifest()
+    manifest = core.project.manifest(env)
     # what a source looks back to is read by every run: nothing of it is due by that
     plan = runs.plan(env, Request(look_back=False))
     live = core.versions.live(env)
@@ -58,6 +60,9 @@ def status(runs: Runs, see: Visibility, env: str, chosen: Collection[str] = ()) 
                 "rolling": plan.rolling.get(asset.id, ""),
             }
         )
+    # of who works on the folder: it is nothing to anybody else
+    problem = core.project.problem if here else None
+    folder = core.project.folder_version()
     signals = lists.signals(core, see, open_only=True).items
     return {
         "project": manifest.project,
@@ -72,7 +77,10 @@ def status(runs: Runs, see: Visibility, env: str, chosen: Collection[str] = ()) 
         "failed_run": _failed_run(core, see, env),
         "runs_open": [row[0] for row in core.state.read("runs_open")],
         "inbox": runs.inbox.waits(),
-        "load_problem": core.project.problem.message if core.project.problem else "",
+        "load_problem": problem.message if problem else "",
+        "folder": ""
+        if problem or core.project.follows(env) or core.project.pinned(env) in ("", folder)
+        else folder,
         "telemetry_off": telemetry_off(core.project.config),
     }
 

@@ -140,9 +140,9 @@ def undo_by(
     """Do what a plan says; an item that fails is reported, and the others go on. Denied when the
     policy forbids any of it; Conflict when it is not the plan of now."""
     now = undo_plan(runs, who, since, env)
-    manifest = runs.core.project.manifest()
     for name in {item.env for item in now.items}:  # refused as a whole, before anything is done
         assets = {item.asset for item in now.items if item.env == name}
+        manifest = runs.core.project.manifest(name)
         permits.allowed(runs.core, by, "rollback", name, manifest, assets, "")
     if plan != now.digest:
         raise Conflict(
@@ -220,7 +220,7 @@ def _items(
     was undone of it is not; the rest may be live still."""
     if release.state in ("rejected", "superseded", "undoing") or release.taken_back:
         return
-    manifest = runs.core.project.manifest()
+    manifest = runs.core.project.manifest(release.moves[0].env if release.moves else "")
     assets = {asset.id: asset for asset in manifest.assets}
     if release.state not in ("live", "rolled_back"):
         is_rolling = release.state in ("rolling", "paused", "stuck")
@@ -323,16 +323,17 @@ def _derive_again(runs: Runs, env: str, undone: set[str], by: Principal) -> list
     """Derive what stands on these assets again, by the code and definitions that made what is live:
     those of today may be what was to be undone. Return the runs."""
     core = runs.core
+    manifest = core.project.manifest(env)
     readers = tuple(
         asset.id
-        for asset in core.project.manifest().assets
+        for asset in manifest.assets
         if asset.build and any(bound.asset in undone for bound in asset.build.inputs)
     )
     if not readers:
         return []
     try:
         plan = runs.plan(env, Request(assets=readers, asked=False, look_back=False, undo=True))
-        values = values_by_definition(core.project.manifest().assets)
+        values = values_by_definition(manifest.assets)
         other = {values.get(one.asset, one.asset) for one in plan.definitions}
         for step in plan.steps:
             live = core.versions.live_version(env, step.asset)
@@ -343,7 +344,7 @@ def _derive_again(runs: Runs, env: str, undone: set[str], by: Principal) -> list
         if not same:
             return []
         request = Request(assets=same, downstream=False, asked=False, look_back=False)
-        report = runs.run(env, request, by=by, trigger="undo", resume=False)
+        report = runs.run(env, request, by=by, trigger="undo", resume=False, pinned=True)
     except SextantError:  # the next run finds the changed inputs
         return []
     return [report.id] if report.id else []

@@ -62,6 +62,14 @@ class Undoing:
             bad = core.versions.find(asset_id, version)
         elif live is None:
             bad = ""
+        elif not live.release:
+            raise Conflict(
+                "SX-UNDO-009",
+                f"what is in force of `{asset_id}` in `{env}` was not released: it follows the "
+                "folder, or was there before",
+                hint="undo the edit, or release an earlier version: "
+                f"`sextant versions {asset_id}` lists them",
+            )
         elif self.releases.get(live.release).intent == "undo":
             raise Conflict(
                 "SX-UNDO-005",

@@ -68,7 +68,9 @@ def due_now(runs: "Runs", env: str, request: Request, tried: set[Pending]) -> li
            run again by itself before something changed; brought up to date here
     """
     core = runs.core
-    manifest = core.project.manifest()
+    if not core.project.has_version(env):
+        return []
+    manifest = core.project.manifest(env)
     chosen = planning.select(manifest, request)
     now = core.clock.now_ns()
     ticks = due(core, env, manifest, chosen, now)
@@ -107,7 +109,13 @@ def run_due(runs: "Runs", env: str, request: Request, group: Due) -> "RunReport 
         request, assets=tuple(sorted(group.assets)), downstream=False, asked=False
     )
     report = runs.run(
-        env, asked, by=core.authorization.who(), trigger="schedule", ticks=group.ticks, resume=False
+        env,
+        asked,
+        by=core.authorization.who(),
+        trigger="schedule",
+        ticks=group.ticks,
+        resume=False,
+        pinned=True,
     )
     return report if report.id else None
 
@@ -292,7 +300,7 @@ class _Watch:
     def _idle_s(self) -> float:
         """Return how long nothing can become due that nobody writes."""
         core = self._core
-        manifest, now = core.project.manifest(), core.clock.now_ns()
+        manifest, now = core.project.manifest(self._env), core.clock.now_ns()
         chosen = planning.select(manifest, self._request)
         instants = [
             next_tick(manifest, chosen, now),

@@ -35,7 +35,7 @@ def why(core: Core, see: Visibility, env: str, subject: str) -> Why:
     """Return why something is as it is, as the principal may see it. NotFound for an id that the
     ledger does not know."""
     if not subject.startswith(("rel_", "run_", "ev_", "sig_", "inc_")):
-        return _of_asset(core, see, env, core.assets.find(subject))
+        return _of_asset(core, see, env, core.assets.find(subject, env))
     chain = causal_chain(core, subject)
     if not chain:
         raise NotFound(

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from sextant.authorization.decide import DEFAULT, Decision, Known, decide, wanted
+from sextant.authorization.decide import DEFAULT, Decision, Known, combine, decide, wanted
 from sextant.kernel.clock import NS, Clock
 from sextant.kernel.errors import Denied
 from sextant.kernel.kinds import kinds
@@ -20,15 +20,26 @@ from sextant.ledger.events import Events
 
 # verbs that end in a release: an approval is waited for there
 _WAITS = ("run", "release", "rollback")
+_NOTHING = Manifest(project="", tz="UTC")  # before a project was loaded
 _DECISIONS_MAX = 10_000  # remembered answers, and remembered refusals
+
+
+# what says who may do something, each with its version: all of it must let him
+Governing = tuple[tuple[str, Manifest], ...]
 
 
 class Declared(Protocol):
     """What a project declares: `project.current.CurrentProject`."""
 
-    digest: str
-
     def manifest(self) -> Manifest: ...
+
+    def manifests(self) -> tuple[Manifest, ...]:
+        """Return all that is in force somewhere."""
+        ...
+
+    def governing(self, env: str) -> "Governing":
+        """Return what says who may do something in an environment."""
+        ...
 
     def is_known(self) -> bool:
         """Say whether there is a manifest, now or in the store."""
@@ -56,30 +67,37 @@ class Authorization:
         self._denied: dict[Any, tuple[int, int]] = {}
         self._lock = threading.Lock()
 
-    def rules(self) -> tuple[Rule, ...]:
-        """Return the rules in force: the written default, then the project's."""
-        declared = self._declared.manifest().policies if self._declared.is_known() else ()
-        return (*DEFAULT, *declared)
+    def rules(self, env: str = "") -> tuple[Rule, ...]:
+        """Return the rules in force in an environment: the written default, then the project's."""
+        return (*DEFAULT, *(rule for _, one in self.governing(env) for rule in one.policies))
+
+    def governing(self, env: str) -> Governing:
+        """Return what says who may do something in an environment: to ask about many things at
+        once, see `decide`."""
+        if not self._declared.is_known():
+            return (("", _NOTHING),)
+        return self._declared.governing(env)
 
     def who(self, principal: Principal | None = None) -> Principal:
-        """Return who acts: whoever opened the platform, or another. Who works on the project's
-        folder has the teams that the project says; a token's or an account's are known already."""
-        one = principal or self.principal
-        if one.role or one.kind != "person":  # a token that is called as a member is no member
-            return one
-        return msgspec.structs.replace(one, teams=self.teams_of(one.name, one.teams))
+        """Return who acts: whoever opened the platform, or another. His teams are those that what
+        is in force says: see `within`."""
+        return principal or self.principal
 
     def teams_of(self, person: str, named: tuple[str, ...]) -> tuple[str, ...]:
         """Return the teams of a person whose token or account names some: those of them in which
         the project lists him, all of these where none is named. Of a person whom it lists nowhere:
         those that are named, but for teams whose members it lists."""
-        if not self._declared.is_known():
-            return named
-        members = {team.name: team.members for team in self._declared.manifest().teams}
-        listed = tuple(team for team in members if person in members[team])
-        if listed:
-            return tuple(team for team in listed if not named or team in named)
-        return tuple(team for team in named if not members.get(team))
+        return (
+            _teams_in(self._declared.manifest(), person, named)
+            if self._declared.is_known()
+            else named
+        )
+
+    def within(self, by: Principal, env: str) -> Principal:
+        """Return who acts, in the teams in which what is in force in an environment lists him."""
+        for _, manifest in self.governing(env):
+            by = _within(manifest, by)
+        return by
 
     def allow(
         self,
@@ -88,10 +106,11 @@ class Authorization:
         asset: Asset | None,
         env: str,
         context: Mapping[str, Any] | None = None,
+        governing: Governing | None = None,
     ) -> Decision:
         """Return what the policy says if it lets `by` do it. Denied, with the rules that say no;
         the refusal is an event."""
-        decision = self.decide(by, verb, asset, env, context)
+        decision = self.decide(by, verb, asset, env, context, governing)
         cannot_wait = decision.verdict == "approval" and verb not in _WAITS
         if decision.verdict == "deny" or cannot_wait:
             subject = asset.id if asset else env
@@ -138,19 +157,28 @@ class Authorization:
         asset: Asset | None,
         env: str,
         context: Mapping[str, Any] | None = None,
+        governing: Governing | None = None,
     ) -> Decision:
-        """Return what the rules say; the answer to an equal question is remembered until the
-        project changes."""
+        """Return what the rules say that are in force in the environment: where several speak, all
+        must let him. The answer to an equal question is remembered.
+
+        governing  what `governing(env)` returned, for who asks about many things at once
+        """
         facts = (asset.id, asset.owner, asset.tier, asset.mode) if asset else None
         told = tuple(sorted((context or {}).items()))
-        question = (self._declared.digest, by, verb, facts, env, told)
-        found = self._decisions.get(question)
-        if found is None:
-            # questions name people and assets: a server meets many
-            if len(self._decisions) > _DECISIONS_MAX:
-                self._decisions.clear()
-            found = self._decisions[question] = decide(self.rules(), by, verb, asset, env, context)
-        return found
+        found: list[Decision] = []
+        for version, manifest in governing or self.governing(env):
+            question = (version, by, verb, facts, env, told)
+            known = self._decisions.get(question)
+            if known is None:
+                # questions name people and assets: a server meets many
+                if len(self._decisions) > _DECISIONS_MAX:
+                    self._decisions.clear()
+                rules = (*DEFAULT, *manifest.policies)
+                known = decide(rules, _within(manifest, by), verb, asset, env, context)
+                self._decisions[question] = known
+            found.append(known)
+        return found[0] if len(found) == 1 else combine(found)
 
     def person_behind(self, actor: str) -> str | None:
         """Return who answers for an actor of the ledger; "" for the platform itself, None when it
@@ -159,7 +187,9 @@ class Authorization:
         if kind == "system":
             return ""
         found = person_of(actor)
-        if found and found not in {team.name for team in self._declared.manifest().teams}:
+        if found and found not in {
+            team.name for one in self._declared.manifests() for team in one.teams
+        }:
             return found
         return self.person_of_token(kind, name.partition(" ")[0]) or found or None
 
@@ -176,6 +206,31 @@ class Authorization:
         return by.sender == actor_of(actor).sender or (
             bool(by.person) and self.person_behind(actor) == by.person
         )
+
+
+def decide_as(
+    manifest: Manifest, by: Principal, verb: str, asset: Asset | None, env: str
+) -> Decision:
+    """Return what the rules of a manifest would say, were it in force."""
+    rules = (*DEFAULT, *manifest.policies)
+    return decide(rules, _within(manifest, by), verb, asset, env)
+
+
+def _within(manifest: Manifest, by: Principal) -> Principal:
+    """Return who acts, in the teams in which a manifest lists him. A token that is called as a
+    member is no member."""
+    if by.kind != "person":
+        return by
+    teams = _teams_in(manifest, by.name, by.teams)
+    return by if teams == by.teams else msgspec.structs.replace(by, teams=teams)
+
+
+def _teams_in(manifest: Manifest, person: str, named: tuple[str, ...]) -> tuple[str, ...]:
+    members = {team.name: team.members for team in manifest.teams}
+    listed = tuple(team for team in members if person in members[team])
+    if listed:
+        return tuple(team for team in listed if not named or team in named)
+    return tuple(team for team in named if not members.get(team))
 
 
 def known_names(state: State, manifest: Manifest) -> Known:

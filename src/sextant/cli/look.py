@@ -116,6 +116,14 @@ def _status_lines(found: "Status") -> list[str]:
         out.append(
             line(state("failed"), f"   run {run}, the newest: `sextant runs {run}` says why")
         )
+    if found["load_problem"]:
+        problem = found["load_problem"].splitlines()[0]
+        out.append(line(state("folder", "error"), f"   has a mistake: {problem}"))
+    if found["folder"]:
+        out.append(
+            f"note     the folder has version {short(found['folder'])} of the project: "
+            f"`sextant plan --env {found['env']}` shows what it would bring"
+        )
     if found["telemetry_off"]:
         out.append(line("note", f"     {found['telemetry_off']}"))
     return out

@@ -110,7 +110,6 @@ def platform(*, sound: bool = False, **more: Any) -> "Iterator[Platform]":
         from sextant.app.remote import connect
 
         there = connect(address, os.environ.get("SEXTANT_TOKEN", ""))
-        _warn(there.project()["problem_lines"] if more.get("load", True) and not sound else [])
         try:
             yield there
         finally:
@@ -140,7 +139,7 @@ def _warn(lines: Iterable[str]) -> None:
             say(
                 line(
                     state("warning", "warn"),
-                    ": the project has a mistake; its last good state is used",
+                    ": the folder has a mistake; what is in force is used",
                 )
             )
         say(f"  {text}")

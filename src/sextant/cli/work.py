@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -32,12 +33,18 @@ if TYPE_CHECKING:
     from sextant.app.operations import Platform
     from sextant.app.platform import LocalPlatform
     from sextant.engine.plan import Item, Plan, Request
-    from sextant.kernel.answers import RunReport
+    from sextant.kernel.answers import ProjectMove, RunReport
     from sextant.kernel.nouns import CheckResult, Strategy
 
 _SHOWN = 12
 only_option = click.option(
     "--only", is_flag=True, help="Only what is selected, without what reads it."
+)
+pinned_option = click.option(
+    "--pinned",
+    is_flag=True,
+    help="By the version of the project that is in force in the environment, whatever the folder "
+    "has.",
 )
 _UNCHECKED_SHOWN = 3
 _CAUSES_SHOWN = 3
@@ -48,6 +55,7 @@ _CAUSES_SHOWN = 3
 @click.option("--partition", metavar="A..B", help="Only these partitions.")
 @click.option("--stale", is_flag=True, help="Also what is stale because its code changed.")
 @only_option
+@pinned_option
 @wide
 @options
 def plan(
@@ -55,10 +63,13 @@ def plan(
     partition: str | None,
     stale: bool,
     only: bool,
+    pinned: bool,
     env: str | None,
     as_json: bool,
 ) -> None:
-    """Show what would run, why, and what it will cost. Changes nothing.
+    """Show what would run, why, and what it will cost. Changes nothing. In an environment that does
+    not follow the folder: first what the folder would bring there, what gets weaker and what it
+    blinds.
 
     SELECT: an asset (`orders`, `+orders` with all that it is made of, `orders+` with all that is
     made of it), `tag:daily`, `owner:growth`, `kind:kpi`, `path:ops/sales.py`; several add up,
@@ -66,9 +77,67 @@ def plan(
     --only."""
     with platform(sound=True) as p:
         found = p.plan(
-            assets=assets, partition=partition or "", stale=stale, only=only, env=env or ""
+            assets=assets,
+            partition=partition or "",
+            stale=stale,
+            only=only,
+            pinned=pinned,
+            env=env or "",
         )
         emit(_plan_json(found), json=as_json, text=lambda: _plan_lines(found))
+
+
+def move_lines(move: "ProjectMove") -> list[str]:
+    """Return what the folder would bring to an environment, as lines."""
+    of = f" at {move.commit[:12]}" if move.commit else ""
+    dirty = f", with changes in {_some(move.uncommitted)}" if move.uncommitted else ""
+    versions = f"{short(move.source) or 'none yet'} -> {short(move.target)}"
+    out = [f"project in {move.env}: {versions}{of}{dirty}"]
+    found = move.changes
+    out += [
+        f"  {word:8} {_some(found[word])}"
+        for word in ("added", "removed")
+        if found[word] and move.source
+    ]
+    out += [f"  changed  {id_}: {', '.join(what)}" for id_, what in found["changed"].items()]
+    out += [f"  changed  {text}" for text in found["project"]]
+    out += [
+        line("  ", state("weaker", "warn"), f"   {of}: {word}: {text}")
+        for of, word, text in found["weakens"]
+    ]
+    blind: dict[str, dict[str, int]] = {}
+    for watch, _, why in found["blinds"]:
+        checked, _, asset = watch.partition(" of ") if watch.startswith("check ") else ("", "", "")
+        watches = blind.setdefault(why, {})
+        label = f"checks of {asset}" if checked else watch
+        watches[label] = watches.get(label, 0) + 1
+    out += [
+        line(
+            "  ",
+            state("blinds", "warn"),
+            f"   {_some([f'{n} {label}' if n > 1 else label for label, n in watches.items()])}: "
+            f"{why}",
+        )
+        for why, watches in blind.items()
+    ]
+    if move.verdict != "allow":
+        by = f": {'; '.join(move.reasons)}" if move.reasons else ""
+        needs = ", ".join(f"{n.count} of {n.of or 'anybody else'}" for n in move.needs)
+        said = f"needs {needs}" if move.verdict == "approval" else "is denied"
+        out.append(line("  ", state(said, "warn"), by))
+    return out
+
+
+def _some(words: Sequence[str]) -> str:
+    more = len(words) - _SHOWN
+    return ", ".join(words[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _say_move(p: "Platform", env: str, *, pinned: bool) -> None:
+    """Say what a run releases of the project before it makes anything."""
+    move = None if pinned else p.project_move(env=env)
+    for text in move_lines(move) if move is not None and move.source else ():
+        say(text)
 
 
 def _plan_json(found: "Plan") -> dict[str, Any]:
@@ -79,7 +148,7 @@ def _plan_json(found: "Plan") -> dict[str, Any]:
 
 
 def _plan_lines(found: "Plan") -> list[str]:
-    out: list[str] = []
+    out = move_lines(found.project) if found.project is not None else []
     rows = []
     any_reused = any(item.reused for step in found.steps for item in step.items)
     for (asset, reason), (items, seconds) in _by_reason(found).items():
@@ -234,6 +303,7 @@ def _span(partitions: list[str]) -> str:
 )
 @click.option("--force", is_flag=True, help="Make the named assets again whatever the memo says.")
 @only_option
+@pinned_option
 @click.option(
     "--watch",
     is_flag=True,
@@ -260,6 +330,7 @@ def run(
     each: bool,
     force: bool,
     only: bool,
+    pinned: bool,
     watch: bool,
     wait: bool,
     break_glass: str,
@@ -267,7 +338,10 @@ def run(
     as_json: bool,
 ) -> int:
     """Make what is missing or has changed inputs, check it, publish it. A crashed run is taken up
-    first. SELECT as for `sextant plan`."""
+    first. SELECT as for `sextant plan`.
+
+    What the folder has is released first to an environment that does not follow it (`sextant plan`
+    shows what that brings); --watch and --pinned never do."""
     if each and not partition:
         raise UsageError(
             "SX-CLI-002",
@@ -299,12 +373,14 @@ def run(
     if watch or each:
         return _here(assets, partition or "", env, as_json, each=each, only=only, force=force)
     with platform(sound=True) as p:
+        _say_move(p, env or "", pinned=pinned)
         with Progress() as progress:
             report = p.run(
                 assets=assets,
                 partition=partition or "",
                 force=force,
                 only=only,
+                pinned=pinned,
                 break_glass=break_glass,
                 env=env or "",
                 progress=progress,
@@ -427,6 +503,7 @@ def _each(p: "LocalPlatform", env: str, request: "Request", as_json: bool) -> in
     "--stale", is_flag=True, help="What is stale because its code changed, and what depends on it."
 )
 @click.option("--force", is_flag=True, help="Make it again whatever the memo says.")
+@pinned_option
 @options
 def backfill(
     asset: str,
@@ -434,6 +511,7 @@ def backfill(
     only: bool,
     stale: bool,
     force: bool,
+    pinned: bool,
     env: str | None,
     as_json: bool,
 ) -> int:
@@ -446,6 +524,7 @@ def backfill(
             hint=f"sextant backfill {asset} 2013-01-01..2013-12-31",
         )
     with platform(sound=True) as p:
+        _say_move(p, env or "", pinned=pinned)
         with Progress() as progress:
             report = p.run(
                 assets=(asset,),
@@ -453,6 +532,7 @@ def backfill(
                 stale=stale,
                 force=force,
                 only=only,
+                pinned=pinned,
                 trigger="backfill",
                 env=env or "",
                 progress=progress,
@@ -597,12 +677,18 @@ def withdrawn_lines(withdrawn_in: dict[str, tuple[str, ...]]) -> list[str]:
     ]
 
 
+def _project_lines(report: "RunReport") -> list[str]:
+    said = f"    project in {report.env}  {short(report.project)}"
+    return [line("  ", state("live"), said)] if report.project else []
+
+
 def report_lines(report: "RunReport") -> list[str]:
     """Return a run's report as people read it."""
     if not report.id:
         if report.releases:  # one that was not live yet is taken back
             return _release_lines(report)
         return [
+            *_project_lines(report),
             "nothing to do: everything is up to date (0 steps)"
             if not report.stale and not report.rolling
             else "nothing to do (0 steps)",
@@ -624,6 +710,7 @@ def report_lines(report: "RunReport") -> list[str]:
     ]
     if report.state == "cancelled":
         out.append("  nothing of it was published; run again to go on from here")
+    out += _project_lines(report)
     out += [
         line("  ", state("live"), f"    {asset}  {short(version)}")
         for asset, version in report.published.items()

@@ -19,6 +19,7 @@ import msgspec
 
 from sextant.engine import keys
 from sextant.engine.holds import Holds, is_source
+from sextant.kernel.answers import ProjectMove
 from sextant.kernel.clock import to_datetime
 from sextant.kernel.errors import NotFound, ProjectError, UsageError
 from sextant.kernel.kinds import kinds, takes_time
@@ -150,6 +151,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     unchecked: dict[str, dict[str, str]] = {}
     # asset -> columns that are personal because of what they are made of, and not declared so
     personal: dict[str, tuple[str, ...]] = {}
+    project: ProjectMove | None = None  # what the folder would bring before anything runs
 
     @property
     def seconds(self) -> float:
@@ -300,6 +302,8 @@ def plan(manifest: Manifest, scene: Scene, request: Request) -> Plan:
         if not a.is_definition or a.kind not in kinds():
             continue
         target, live = keys.definition_digest(a), scene.versions.get(a.id, "")
+        if not target:  # no run makes it live
+            continue
         asked = not request.assets or a.id in chosen or values.get(a.id) in chosen
         if not asked or live == target:
             continue

@@ -8,7 +8,7 @@ from typing import Any, Generic, NotRequired, TypedDict, TypeVar
 
 import msgspec
 
-from sextant.kernel.nouns import CheckResult, Release
+from sextant.kernel.nouns import CheckResult, Need, Release
 
 T = TypeVar("T")
 
@@ -170,7 +170,8 @@ class Status(TypedDict):
     runs_open: list[str]
     failed_run: str  # the newest run of the environment, if it failed
     inbox: list[Inbox]
-    load_problem: str
+    load_problem: str  # of the folder, for who works on it
+    folder: str  # the version of the project that it has, where another is in force; "" = the same
     telemetry_off: str  # why, and the command that installs it; "" when it is on
 
 
@@ -690,6 +691,30 @@ class ReleaseSummary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         )
 
 
+class ProjectMove(msgspec.Struct, frozen=True, kw_only=True):
+    """What the project's folder would bring to an environment.
+
+    source, target  the version in force there ("" = none yet), and that of the folder
+    commit          of git, that the folder is at; "" = none
+    uncommitted     the first files that differ from it
+    changes         what differs, as `sextant diff` says it
+    verdict         what is in force there says: allow, approval or deny
+    reasons         its rules that speak
+    needs           who must approve
+    """
+
+    env: str
+    asset: str
+    source: str
+    target: str
+    commit: str = ""
+    uncommitted: tuple[str, ...] = ()
+    changes: dict[str, Any] = {}
+    verdict: str = "allow"
+    reasons: tuple[str, ...] = ()
+    needs: tuple[Need, ...] = ()
+
+
 class RunReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a run did. `state`: finished, refused (a check said no), failed, cancelled."""
 
@@ -718,6 +743,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     # asset -> how many partitions are stale by their code, and were not asked for
     stale: dict[str, int] = {}
     resumed: bool = False
+    project: str = ""  # the version of the project that the run has put in force before
 
     @property
     def exit_code(self) -> int:

@@ -369,6 +369,7 @@ class Manifest(Noun, frozen=True, kw_only=True):
     tz: str
     owner: str = ""
     environments: tuple[str, ...] = ("dev", "prod")
+    follows: tuple[str, ...] = ("dev",)  # environments that have what the folder has
     teams: tuple[Team, ...] = ()
     assets: tuple[Asset, ...] = ()
     column_reads: tuple[ColumnRead, ...] = ()

@@ -43,9 +43,19 @@ PROJECTED = (
 
 
 class ProjectLoaded(msgspec.Struct, frozen=True):
+    """`project.loaded`: the folder has a version, and so have the environments that follow it.
+
+    manifest  digest of its blob
+    bundle    JSON: digest of the files, and of the blob that they are packed in
+    version   of the project; "" in events of earlier releases
+    envs      that have it from here on
+    """
+
     project: str
-    manifest: str  # blob digest
+    manifest: str
     bundle: str = ""
+    version: str = ""
+    envs: tuple[str, ...] = ()
 
 
 class AssetDeclared(msgspec.Struct, frozen=True):
@@ -261,6 +271,8 @@ def _json(value: Any) -> str:
 def _project_loaded(_seq: int, time: int, body: bytes) -> Rows:
     data = msgspec.json.decode(body, type=ProjectLoaded)
     yield "project_set", (data.project, data.manifest, time)
+    for env in data.envs:
+        yield "pointer_set", (env, f"project:{data.project}", data.version, "", time)
 
 
 def _asset_declared(_seq: int, time: int, body: bytes) -> Rows:

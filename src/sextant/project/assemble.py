@@ -14,7 +14,8 @@ import msgspec
 
 from sextant.kernel.kinds import authored, kinds
 from sextant.kernel.limits import ASSETS_MAX
-from sextant.kernel.nouns import Asset, Code, ColumnRead, Edge, Input, Manifest, Strategy
+from sextant.kernel.nouns import Asset, CheckSpec, Code, ColumnRead, Edge, Input, Manifest, Strategy
+from sextant.project import weakening
 from sextant.project.collect import Collector, Place, near
 from sextant.project.fingerprint import Fingerprint
 from sextant.project.manifests import MANIFEST_VERSION
@@ -83,6 +84,16 @@ class Authored(ABC):
     def edges(self, asset: Asset) -> Iterable[Edge]:  # noqa: ARG002
         """Return the edges that an asset draws, beside those from its inputs."""
         return ()
+
+    def weaker(self, before: Asset, after: Asset) -> Iterable[tuple[str, str]]:  # noqa: ARG002
+        """Return what only this kind knows that is weaker than before - watches less, or lets more
+        happen: the author's word, and what it was and is. See `project.weakening`."""
+        return ()
+
+    def asks_as_much(self, before: CheckSpec, after: CheckSpec) -> bool:
+        """Say whether a check asks for at least what one of the same name in the registry asked
+        for: severity, scope and what it tolerates aside. Where it cannot be told: no."""
+        return weakening.is_same(before, after)
 
     def definition(self, asset: Asset) -> str:
         """Return the version of an asset that nothing makes: a digest of what it declares."""
@@ -167,6 +178,7 @@ class Assembly:
             tz=info.tz,
             owner=info.owner,
             environments=info.environments,
+            follows=info.follows,
             teams=tuple(t for t, _ in collector.teams),
             assets=tuple(sorted(assets, key=lambda a: a.id)),
             column_reads=self._column_reads(assets),

@@ -9,13 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import msgspec
-
-from sextant.kernel.errors import Damaged, NotFound
+from sextant.kernel.errors import Damaged
 from sextant.kernel.limits import BUNDLE_COPIES_MAX
 from sextant.kernel.ports import Blobs, State
-from sextant.ledger.log import entries
-from sextant.ledger.projections import ProjectLoaded
 from sextant.project import bundle
 from sextant.project.current import CurrentProject
 from sextant.stores.files import locked
@@ -124,8 +120,7 @@ class Bundles:
         clock) and that no process holds, and return the bytes freed. The bundles of the newest
         manifest and of this process's stay while they are what was packed; one that is wanted again
         is unpacked again."""
-        known = (self._project.seen(), self._project.recorded())
-        keep = {manifest.bundle for manifest in known if manifest is not None}
+        keep = {manifest.bundle for manifest in self._project.manifests()}
         freed = 0
         for folder in sorted((self._folder).glob("*")):
             with contextlib.suppress(FileNotFoundError):  # another process was first
@@ -168,16 +163,7 @@ class Bundles:
             shutil.rmtree(gone, ignore_errors=True)
 
     def _packed(self, digest: str) -> bytes:
-        draft = self._project.draft
-        if draft is not None and draft.bundle == digest:
-            return self._blobs.get(draft.packed)
-        about = (self._project.manifest().project, 1 << 62, 10_000)
-        for entry in entries(self._state.read, "events_of_subject", about):
-            if entry.envelope.type == "project.loaded" and not entry.is_erased:
-                meta = msgspec.json.decode(entry.read(ProjectLoaded).bundle)
-                if meta["bundle"] == digest:
-                    return self._blobs.get(meta["blob"])
-        raise NotFound("SX-PROJ-091", f"the bundle `{digest[:12]}` is not stored any more")
+        return self._blobs.get(self._project.packed(digest))
 
     def unpack(self, digest: str, folder: Path) -> None:
         """Unpack a bundle into a folder, from the project's files or from its blob. Damaged when

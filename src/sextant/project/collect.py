@@ -50,6 +50,7 @@ class ProjectInfo(NamedTuple):
     tz: str
     owner: str
     environments: tuple[str, ...]
+    follows: tuple[str, ...]
     year_starts: int
     place: Place
 

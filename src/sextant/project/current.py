@@ -1,5 +1,8 @@
-"""The project as it is now: its manifest, loaded when files change. An edit that is only looked at
-is a draft until the first action records it."""
+"""The project as it is: what its folder has, loaded when files change, and what is in force where.
+
+An environment that follows the folder has what the folder has; an edit that is only looked at is a
+draft until the first action records it. Any other has the version that was released to it.
+"""
 
 import os
 import threading
@@ -8,17 +11,24 @@ import msgspec
 
 from sextant.authorization.authority import known_names
 from sextant.authorization.decide import check_rules
-from sextant.kernel.clock import Clock
 from sextant.kernel.errors import NotFound, ProjectError
 from sextant.kernel.limits import LOAD_TIMEOUT_S
-from sextant.kernel.nouns import SYSTEM, Event, Manifest, Signal
+from sextant.kernel.nouns import SYSTEM, Event, Manifest, Principal, Version
 from sextant.kernel.ports import Blobs, State, Write
 from sextant.ledger.events import Events
-from sextant.ledger.projections import AssetDeclared, EnvCreated, ProjectLoaded
+from sextant.ledger.log import entries
+from sextant.ledger.projections import AssetDeclared, EnvCreated, ProjectLoaded, VersionCreated
 from sextant.project import bundle, loading
 from sextant.project.config import OWN, Config
 from sextant.project.edges import declared_edges, in_order
 from sextant.project.manifests import read_manifest
+from sextant.project.versions import (
+    ProjectVersion,
+    ProjectVersions,
+    commit_of,
+    project_id,
+    version_digest,
+)
 from sextant.stores.files import create
 from sextant.stores.verified import mark_of, memory
 
@@ -37,9 +47,10 @@ class Draft(msgspec.Struct, frozen=True):
 class CurrentProject:
     """One project. Any thread.
 
-    digest   of the manifest that `manifest` returns; "" before there is one
-    problem  the mistake of the newest edit, while the last good manifest is used instead
-    draft    set while the manifest is not recorded
+    versions  the versions of the project, and which one each environment has
+    digest    of the manifest that the folder has; "" before there is one
+    problem   the mistake of the folder's newest edit, while what was recorded last stands for it
+    draft     set while the folder's manifest is not recorded
     """
 
     def __init__(
@@ -48,56 +59,135 @@ class CurrentProject:
         state: State,
         blobs: Blobs,
         events: Events,
-        clock: Clock,
         *,
+        opened_by: Principal,
         drafts: bool = False,
     ) -> None:
-        """drafts  edits that are only looked at are not recorded: see `load`"""
+        """opened_by  who works on the folder
+        drafts     edits that are only looked at are not recorded: see `load`
+        """
         self.config = config
         self.root = config.root
         self.folder = config.root / OWN
         self.secrets_file = self.folder / "secrets.toml"
+        self.versions = ProjectVersions(state, blobs)
         self.digest = ""
         self.problem: ProjectError | None = None
         self.draft: Draft | None = None
-        self._state, self._blobs, self._events, self._clock = state, blobs, events, clock
+        self._state, self._blobs, self._events = state, blobs, events
+        self._opened_by = opened_by
         self._keeps_drafts = drafts
         self._manifest: Manifest | None = None
+        self._recorded_name = ""
         self._lock = threading.RLock()  # several requests may come at once
+
+    # ------------------------------------------------------------ what is in force
 
     def is_known(self) -> bool:
         """Say whether there is a manifest, here or in the store."""
         return self._manifest is not None or bool(self._state.read("project_get"))
-
-    def record(self) -> None:
-        """Record an edit that was only looked at."""
-        with self._lock:
-            self._record()
-
-    def seen(self) -> Manifest | None:
-        """Return the manifest that this process has loaded."""
-        return self._manifest
 
     def recorded(self) -> Manifest | None:
         """Return the manifest that was recorded last."""
         rows = self._state.read("project_get")
         return self._stored(rows[0][1]) if rows else None
 
-    def manifest(self) -> Manifest:
-        """Return what the project declares. ProjectError when it cannot be loaded and never
-        could."""
+    def manifest(self, env: str = "") -> Manifest:
+        """Return what the project declares in an environment; "" = what its folder has.
+        ProjectError when the folder cannot be loaded and never could."""
+        if env and (pinned := self.pinned(env)):
+            return self.versions.manifest(self._name(), pinned)
         if self._manifest is None:
             self.load()
         assert self._manifest is not None
         return self._manifest
 
-    def load(self, *, record: bool = False) -> Manifest:
-        """Load the project, or take the last good manifest when nothing changed - or when the edit
-        is broken, with a signal.
+    def pinned(self, env: str) -> str:
+        """Return the version that an environment has and keeps when the folder changes; "" for one
+        that follows the folder, or that none was released to yet."""
+        name = self._name()
+        pin = self.versions.pinned(env, name) if name else ""
+        return "" if not pin or env in self.versions.manifest(name, pin).follows else pin
 
-        An edit is recorded, and is then what a later broken edit falls back to. With `drafts` one
-        that is only looked at (`plan`, `status`) is not: the first action that the policy allows
-        records it, or `record`."""
+    def follows(self, env: str) -> bool:
+        """Say whether an environment has what the folder has at once, by what is in force there."""
+        return env in self.manifest(env).follows
+
+    def has_version(self, env: str) -> bool:
+        """Say whether anything is in force in an environment: it follows the folder, or a version
+        was released to it."""
+        return bool(self.pinned(env)) or self.follows(env)
+
+    def folder_version(self) -> str:
+        """Return the version that the folder has."""
+        return version_digest(self.manifest())
+
+    def manifest_of(self, version: str) -> Manifest:
+        """Return what a version declares, also that of the folder while it is not recorded."""
+        if self._manifest is not None and version == version_digest(self._manifest):
+            return self._manifest
+        return self.versions.manifest(self._name(), version)
+
+    def governing(self, env: str) -> tuple[tuple[str, Manifest], ...]:
+        """Return what says who may do something in an environment, with its version. Where none
+        is named (""): what was released to any environment that the project declares, all
+        together; so an edit of the folder decides nothing about what is not in the folder."""
+        if env:
+            manifest = self.manifest(env)
+            return ((version_digest(manifest), manifest),)
+        found = {
+            pin: self.versions.manifest(self._name(), pin)
+            for name, parent, *_ in self._state.read("envs")
+            if not parent and (pin := self.pinned(name))
+        }
+        if not found:
+            manifest = self.manifest()
+            found[version_digest(manifest)] = manifest
+        return tuple(found.items())
+
+    def in_force(self) -> dict[str, Manifest]:
+        """Return version -> manifest of all that is in force somewhere, the folder's first."""
+        found = {version_digest(self.manifest()): self.manifest()}
+        for name, *_ in self._state.read("envs"):
+            if pin := self.pinned(name):
+                found.setdefault(pin, self.versions.manifest(self._name(), pin))
+        return found
+
+    def manifests(self) -> tuple[Manifest, ...]:
+        """Return all that is in force somewhere, the folder's first."""
+        return tuple(self.in_force().values())
+
+    def stored(self, env: str) -> str:
+        """Return the digest of the stored manifest that is in force in an environment."""
+        pin = self.pinned(env)
+        return self.versions.version(self._name(), pin).manifest if pin else self.digest
+
+    def packed(self, bundle: str) -> str:
+        """Return the digest of the blob that holds the files of a bundle. NotFound."""
+        if self.draft is not None and self.draft.bundle == bundle:
+            return self.draft.packed
+        return self.versions.bundle(self._name(), bundle)
+
+    def _name(self) -> str:
+        """Return the name under which the project is recorded; "" before it was."""
+        if not self._recorded_name:
+            rows = self._state.read("project_get")
+            self._recorded_name = str(rows[0][0]) if rows else ""
+        return self._recorded_name
+
+    # ------------------------------------------------------------ the folder
+
+    def record(self) -> None:
+        """Record an edit that was only looked at."""
+        with self._lock:
+            self._record()
+
+    def load(self, *, record: bool = False) -> Manifest:
+        """Return what the folder has; while its newest edit is broken, what was recorded last.
+
+        An edit is recorded: environments that follow the folder have it from then on. With `drafts`
+        one that is only looked at (`plan`, `status`) is not: the first action that the policy
+        allows records it, or `record`."""
         with self._lock:
             manifest = self._load()
             if record or not self._keeps_drafts:
@@ -107,36 +197,39 @@ class CurrentProject:
     def _load(self) -> Manifest:
         rows = self._state.read("project_get")
         last = self._stored(rows[0][1]) if rows else None
+        if last is not None and not self.versions.is_known(last.project, version_digest(last)):
+            self._pin_all(last, rows[0][1])
         if last is not None and loading.unchanged(self.root, last):
             self._use(last, rows[0][1])
         elif not self._take_draft():
             try:
                 manifest = loading.load(self.root, self.config, timeout_s=LOAD_TIMEOUT_S)
                 check_rules(manifest.policies, known_names(self._state, manifest))
+                _check_name(manifest, last)
             except ProjectError as error:
                 if last is None:
                     raise
                 self._use(last, rows[0][1])
                 self.problem = error
-                self._signal_broken(error)
                 return last
             self._use(manifest, *self._keep(manifest))
         assert self._manifest is not None
         if last is None:
             self._record()  # there is nothing else that could be meant
-        mended = self._mended("")
-        if mended:
-            self._state.commit(Write((), tuple(mended)))
         return self._manifest
 
     def load_sound(self) -> Manifest:
-        """Load the project for what a person asks for by its declarations. ProjectError while its
-        newest edit is broken: the last good state is not what was asked for."""
+        """Load the folder for what a person asks for by its declarations. ProjectError while its
+        newest edit is broken: what was recorded is not what was asked for."""
         with self._lock:
             manifest = self.load()
-            if self.problem is not None:
-                raise self.problem
+            self.check_sound()
             return manifest
+
+    def check_sound(self) -> None:
+        """ProjectError where the folder's newest edit was broken when it was loaded last."""
+        if self.problem is not None:
+            raise self.problem
 
     def drafted_blobs(self) -> set[str]:
         """Return the blobs of an edit that is not recorded yet."""
@@ -172,16 +265,6 @@ class CurrentProject:
         except (FileNotFoundError, msgspec.DecodeError):
             return None
 
-    def _signal_broken(self, error: ProjectError) -> None:
-        for doc, closed in self._state.read("signals", (1 << 62, 20)):
-            signal_ = msgspec.json.decode(doc, type=Signal)
-            if not closed and signal_.kind == "project.broken" and signal_.message == error.message:
-                return
-        raised = self._events.signal(
-            "", "project.broken", "error", error.message, evidence={"where": error.where}
-        )
-        self._state.commit(Write((), (raised,)))
-
     def _keep(self, manifest: Manifest) -> "tuple[str, Draft]":
         """Store manifest and bundle as the newest edit. Return the manifest's digest too."""
         digest, packed = bundle.pack(self.root, self.config.include, self.config.written)
@@ -199,7 +282,8 @@ class CurrentProject:
         return draft.manifest, draft
 
     def _record(self) -> None:
-        """Record the edit at hand as what the project is, and what it changed in the graph."""
+        """Record the edit at hand: as a version of the project, as what environments that follow
+        the folder have, and what it changed in the graph."""
         draft, manifest = self.draft, self._manifest
         if draft is None or manifest is None:
             return
@@ -208,24 +292,60 @@ class CurrentProject:
             self.draft = None
             return
         last = self._stored(rows[0][1]) if rows else None
-        meta = msgspec.json.encode({"bundle": draft.bundle, "blob": draft.packed})
-        events = [
-            self._events.make(
-                "project.loaded",
-                manifest.project,
-                ProjectLoaded(manifest.project, draft.manifest, meta.decode()),
-                SYSTEM,
-                "",
-            )
-        ]
-        cause = events[0].id
-        before = {asset.id: asset for asset in last.assets} if last else {}
+        by = self._opened_by
         known = {row[0] for row in self._state.read("envs")}
-        events += [
-            self._events.make("env.created", name, EnvCreated(name), SYSTEM, cause)
-            for name in manifest.environments
-            if name not in known
+        names = (*known, *(name for name in manifest.environments if name not in known))
+        loaded = self._loaded(manifest, draft, tuple(filter(self.follows, names)), by)
+        events = [
+            *(
+                self._events.make("env.created", name, EnvCreated(name), SYSTEM, "")
+                for name in manifest.environments
+                if name not in known
+            ),
+            *loaded,
+            *self._graph_events(last, manifest, by, loaded[0].id),
         ]
+        self._state.commit(Write((), tuple(events)))
+        self.draft = None
+
+    def _loaded(
+        self, manifest: Manifest, draft: Draft, envs: tuple[str, ...], by: Principal
+    ) -> list[Event]:
+        """Return the events by which a version is known, and what environments have."""
+        digest = version_digest(manifest)
+        meta = msgspec.json.encode({"bundle": draft.bundle, "blob": draft.packed})
+        loaded = ProjectLoaded(
+            manifest.project, draft.manifest, meta.decode(), version=digest, envs=envs
+        )
+        events = [self._events.make("project.loaded", manifest.project, loaded, by, "")]
+        if not self.versions.is_known(manifest.project, digest):
+            commit, uncommitted = commit_of(self.root)
+            spec = ProjectVersion(
+                manifest=draft.manifest,
+                bundle=draft.bundle,
+                packed=draft.packed,
+                lock=manifest.lock,
+                commit=commit,
+                uncommitted=uncommitted,
+            )
+            id_ = project_id(manifest.project)
+            version = Version(
+                asset=id_,
+                digest=digest,
+                spec=msgspec.Raw(msgspec.json.encode(spec)),
+            )
+            made = VersionCreated(version)
+            events.append(
+                self._events.make("version.created", f"{id_}@{digest}", made, by, events[0].id)
+            )
+        return events
+
+    def _graph_events(
+        self, last: Manifest | None, manifest: Manifest, by: Principal, cause: str
+    ) -> list[Event]:
+        """Return the events by which the graph changes from what was recorded before."""
+        events: list[Event] = []
+        before = {asset.id: asset for asset in last.assets} if last else {}
         old_edges, new_edges = declared_edges(last), declared_edges(manifest)
         for asset in manifest.assets:
             mine = tuple(edge for edge in new_edges - old_edges if edge.target == asset.id)
@@ -236,7 +356,7 @@ class CurrentProject:
                         "asset.declared",
                         asset.id,
                         AssetDeclared(asset, in_order(mine), in_order(ended)),
-                        SYSTEM,
+                        by,
                         cause,
                     )
                 )
@@ -245,28 +365,34 @@ class CurrentProject:
                 ended = tuple(edge for edge in old_edges if id_ in (edge.source, edge.target))
                 events.append(
                     self._events.make(
-                        "asset.retired",
-                        id_,
-                        AssetDeclared(asset, (), in_order(ended)),
-                        SYSTEM,
-                        cause,
+                        "asset.retired", id_, AssetDeclared(asset, (), in_order(ended)), by, cause
                     )
                 )
-        self._state.commit(Write((), (*events, *self._mended(cause))))
-        self.draft = None
+        return events
 
-    def _mended(self, cause: str) -> list[Event]:
-        """Return the events that close the signals of a broken project."""
-        found = [
-            msgspec.json.decode(doc, type=Signal)
-            for doc, closed in self._state.read("signals", (1 << 62, 20))
-            if not closed
-        ]
-        return [
-            self._events.make("signal.closed", one.id, {"id": one.id}, SYSTEM, cause)
-            for one in found
-            if one.kind == "project.broken"
-        ]
+    def _pin_all(self, last: Manifest, stored: str) -> None:
+        """Give each environment of a project that an earlier Sextant recorded what was loaded last,
+        by one event."""
+        for entry in entries(
+            self._state.read, "events_of_subject", (last.project, 1 << 62, 1 << 30)
+        ):
+            if entry.envelope.type != "project.loaded" or entry.is_erased:
+                continue
+            loaded = entry.read(ProjectLoaded)
+            if loaded.manifest == stored:
+                meta = msgspec.json.decode(loaded.bundle)
+                draft = Draft(stored, meta["bundle"], meta["blob"])
+                envs = tuple(
+                    str(name) for name, parent, *_ in self._state.read("envs") if not parent
+                )
+                self._state.commit(Write((), tuple(self._loaded(last, draft, envs, SYSTEM))))
+                return
+
+    def environments(self) -> tuple[str, ...]:
+        """Return the environments that the project declares: not those that fall through to
+        another."""
+        declared = [str(name) for name, parent, *_ in self._state.read("envs") if not parent]
+        return (*declared, *(name for name in self._drafted_envs() if name not in declared))
 
     def check_environment(self, env: str) -> None:
         """NotFound unless the environment exists."""
@@ -288,3 +414,16 @@ class CurrentProject:
 def _mark(draft: Draft) -> bytes:
     """Return what is remembered of an edit that was loaded here."""
     return mark_of(f"draft {draft.manifest} {draft.bundle} {draft.packed}")
+
+
+def _check_name(manifest: Manifest, last: Manifest | None) -> None:
+    """ProjectError when a project was renamed: what is in force, and who may change it, is known by
+    its name."""
+    if last is not None and last.project != manifest.project:
+        raise ProjectError(
+            "SX-PROJ-096",
+            f"the project is called `{manifest.project}`, and what is recorded here is "
+            f"`{last.project}`",
+            hint=f'keep `sx.project("{last.project}", ...)`; another project begins in a folder of '
+            "its own",
+        )

@@ -3,10 +3,10 @@
 import msgspec
 
 from sextant.kernel.errors import ProjectError
-from sextant.kernel.nouns import Manifest
+from sextant.kernel.nouns import Asset, Manifest
 from sextant.ledger.upcast import with_spec
 
-MANIFEST_VERSION = 2  # goes up when the shape of a manifest, or of an asset in it, changes
+MANIFEST_VERSION = 3  # goes up when the shape of a manifest, or of an asset in it, changes
 
 
 class _Version(msgspec.Struct):
@@ -26,5 +26,10 @@ def read_manifest(data: bytes) -> Manifest:
             hint="install the newer sextant-ops that loaded the project",
         )
     older = msgspec.json.decode(data)
-    older["assets"] = [with_spec(asset) for asset in older.get("assets", [])]
+    if version == 1:
+        older["assets"] = [with_spec(asset) for asset in older.get("assets", [])]
+    named = Asset(
+        kind="project", name=older["project"], owner=older.get("owner", ""), tier=1, keep="400d"
+    )
+    older["assets"] = [*older.get("assets", []), msgspec.to_builtins(named)]
     return msgspec.json.decode(msgspec.json.encode(older, order="deterministic"), type=Manifest)

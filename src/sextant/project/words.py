@@ -1,5 +1,5 @@
-"""The words of the author's file that belong to no kind: the project and its people, policies,
-secrets, when something runs and how it is sliced.
+"""The words of the author's file that belong to no kind: people, policies, secrets, when something
+runs and how it is sliced.
 
 Each returns a typed object and registers it in the open collector, if there is one. Mistakes of
 form are reported at the author's line; what depends on other assets is checked when the project is
@@ -10,85 +10,23 @@ import re
 from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Literal, Never
-from zoneinfo import ZoneInfo
 
 from sextant.kernel.errors import UsageError
 from sextant.kernel.nouns import Rule, Team, Trigger
 from sextant.kernel.partitions import Partitioning
 from sextant.project import forms
 from sextant.project.collect import (
-    ProjectInfo,
     caller,
     current,
     fitting,
     fitting_text,
-    near,
     refuse_unknown,
     report,
 )
 from sextant.project.declared import Secret
 from sextant.project.forms import Owner
 
-# ---------------------------------------------------------------- the project and its people
-
-
-def project(
-    name: str,
-    *,
-    tz: str = "UTC",
-    owner: Owner = "",
-    environments: Sequence[str] = ("dev", "prod"),
-    year_starts: int = 1,
-    **unknown: Never,
-) -> None:
-    """Name the project. Called once.
-
-    tz           the zone whose days and hours its partitions, schedules and business numbers mean
-    year_starts  the month, 1 to 12, with which its financial year begins: quarters and years of
-                 business numbers
-    """
-    refuse_unknown("project", unknown, project.__kwdefaults__)
-    name = forms.name("project", name)
-    tz = fitting_text("tz", tz, "UTC")
-    environments = forms.names("environments", environments)
-    try:
-        ZoneInfo(tz)
-    except (KeyError, ValueError, OSError):
-        from zoneinfo import available_timezones
-
-        report("SX-PROJ-013", f"`{tz}` is not a time zone", hint=near(tz, available_timezones()))
-        tz = "UTC"
-    for environment in environments:
-        if not re.fullmatch(r"[a-z][a-z0-9_-]{0,127}", environment):
-            report(
-                "SX-PROJ-003",
-                f"`{environment}` is not a name for an environment",
-                hint="lower-case letters, digits, _ and -, starting with a letter",
-            )
-    if not environments:
-        report(
-            "SX-PROJ-003",
-            "the project has no environment",
-            hint='leave `environments` out for `["dev", "prod"]`',
-        )
-    if year_starts not in range(1, 13) or isinstance(year_starts, bool):
-        report(
-            "SX-PROJ-013",
-            f"`year_starts` is {year_starts!r}",
-            hint="the number of a month: 4 for a year that begins in April",
-        )
-        year_starts = 1
-    info = ProjectInfo(name, tz, forms.owner(owner), tuple(environments), year_starts, caller())
-    collector = current()
-    if collector is None:
-        return
-    if collector.project is not None:
-        report(
-            "SX-PROJ-004",
-            "`project` is called twice",
-            hint=f"first at {collector.where(collector.project.place)}; one project has one name",
-        )
-    collector.project = info
+# ---------------------------------------------------------------- people, rules, secrets
 
 
 def team(name: str, *, members: Sequence[str] = (), **unknown: Never) -> Team:

@@ -146,7 +146,9 @@ class AssetOperations(Session):
     @operation("POST", "/assets/{asset}/checks", "operator", "check", "plan")
     def check(self, asset: str, *, env: str = "") -> list[CheckResult]:
         """Run all checks of an asset on what is live."""
-        found = self._p.runs.check(self._env(env), self._core.assets.find(asset), by=self._who())
+        self._core.project.load()  # a server has been up for long: the files may be newer
+        name = self._env(env)
+        found = self._p.runs.check(name, self._core.assets.find(asset, name), by=self._who())
         return [self._see.check(one) for one in found]
 
     @operation("GET", "/assets/{asset}/failing-rows", "viewer", "read")

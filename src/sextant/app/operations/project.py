@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from sextant.app.operations.row import operation
 from sextant.app.operations.session import Session
 from sextant.engine.plan import Plan
-from sextant.kernel.answers import EnvironmentSeen, GraphSeen, Project, Status, Why
+from sextant.kernel.answers import EnvironmentSeen, GraphSeen, Project, ProjectMove, Status, Why
 
 
 class ProjectOperations(Session):
@@ -41,7 +43,9 @@ class ProjectOperations(Session):
         person; of the selected assets, or of all."""
         from sextant.app.status import status
 
-        return status(self._p.runs, self._see, self._env(env), self._core.assets.select(assets))
+        name = self._env(env)
+        chosen = self._core.assets.select(assets, name)
+        return status(self._p.runs, self._see, name, chosen, here=not self._who().role)
 
     @operation("GET", "/plan", "viewer", "read")
     def plan(
@@ -51,6 +55,7 @@ class ProjectOperations(Session):
         partition: str = "",
         stale: bool = False,
         only: bool = False,
+        pinned: bool = False,
         env: str = "",
     ) -> Plan:
         """Return what would run, why, and what it will cost. Changes nothing.
@@ -58,9 +63,17 @@ class ProjectOperations(Session):
         assets     what is selected: `orders`, `+orders`, `tag:daily` ...; none = all
         partition  one key, or a range `A..B`
         only       without what reads the selected assets
+        pinned     by what is in force in the environment, also where the folder has something else
         """
-        request = self._request(assets, partition, stale=stale, downstream=not only)
-        return self._p.runs.plans.checked_plan(self._env(env), request)
+        name = self._env(env)
+        request = self._request(
+            assets, partition, env=name, pinned=pinned, stale=stale, downstream=not only
+        )
+        project = self._core.project
+        move = None if pinned else self._p.runs.project.brings(name, self._who(), self._see)
+        manifest = project.manifest(name) if move is None else project.manifest()
+        found = self._p.runs.plans.checked_plan(name, request, manifest)
+        return msgspec.structs.replace(found, project=move)
 
     @operation("GET", "/graph", "viewer", "read")
     def graph(self, *, assets: Sequence[str] = ()) -> GraphSeen:
@@ -84,6 +97,13 @@ class ProjectOperations(Session):
         from sextant.app.showing import env_diff
 
         return env_diff(self._core, self._see, a, b)
+
+    @operation("GET", "/project/move", "viewer", "read")
+    def project_move(self, *, env: str = "") -> ProjectMove | None:
+        """Return what the project's folder would bring to an environment: assets, what is weaker,
+        what is blind, and who must agree. None where it brings nothing."""
+        self._core.project.load_sound()
+        return self._p.runs.project.brings(self._env(env), self._who(), self._see)
 
     @operation("GET", "/environments", "viewer", "read")
     def environments(self) -> list[EnvironmentSeen]:

@@ -41,8 +41,9 @@ class PushedOperations(Session):
         body = bodies.opened(rows, content_type, batch=batch, env=env)
         check_text("line", "batch", body.batch, NAME_CHARS_MAX)  # the body may name it
         self._env(body.env)
-        for where in self._core.project.manifest().environments:  # the rows come to each of them
-            self._core.authorization.allow(self._who(), "push", asset, where)
+        for where in self._core.project.environments():  # the rows come to each of them
+            declared = self._core.assets.known(asset.id, where) or asset
+            self._core.authorization.allow(self._who(), "push", declared, where)
         return self._p.runs.inbox.take(asset, body, by=self._who())
 
     @operation("GET", "/datasets/{dataset}/batches", "viewer", "read")

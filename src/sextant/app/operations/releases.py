@@ -70,10 +70,10 @@ class ReleaseOperations(Session):
                 "a release needs a version or --from ENV",
                 hint=f"`sextant versions {asset}` lists versions",
             )
-        self._core.project.load_sound()
+        name = self._env(env)
         released = self._p.runs.release(
-            self._env(env),
-            self._core.assets.find(asset),
+            name,
+            self._core.assets.find(asset, name),
             version=version,
             source=source,
             by=self._who(),
@@ -97,9 +97,10 @@ class ReleaseOperations(Session):
         """Undo the release that brought a version ("" = the live one): only the partitions that it
         changed go back, and what was derived follows."""
         follower = Follower(progress)
+        name = self._env(env)
         report = self._p.runs.undo(
-            self._env(env),
-            self._id(asset),
+            name,
+            self._core.assets.find(asset, name).id,
             by=self._who(),
             reason=reason,
             version=version,
@@ -133,7 +134,6 @@ class ReleaseOperations(Session):
         others derived from it is derived again."""
         from sextant.app.undo_by import undo_by
 
-        self._core.project.load_sound()
         return undo_by(
             self._p.runs,
             who,
@@ -148,7 +148,7 @@ class ReleaseOperations(Session):
     def unhold(self, asset: str, version: str, *, env: str = "") -> dict[str, Any]:
         """Lift the mark of a withdrawn version, so that it may be chosen again."""
         core, name = self._core, self._env(env)
-        found = core.assets.find(asset)
+        found = core.assets.find(asset, name)
         digest = core.versions.find(found.id, version)
         self._p.runs.releases.unhold(name, found.id, digest, self._who())
         return {"asset": found.id, "version": digest, "unheld": True, "env": name}
@@ -170,9 +170,9 @@ class ReleaseOperations(Session):
                 hint=f"look again: `sextant releases {release}`",
             )
         proposer = core.authorization.person_behind(waiting_release.by)
-        approved = releases.approve(
-            release, self._who(), deny=deny, reason=reason, proposer=proposer
-        )
+        env = waiting_release.moves[0].env
+        by = core.authorization.within(self._who(), env)
+        approved = releases.approve(release, by, deny=deny, reason=reason, proposer=proposer)
         if approved.state == "live":
             self._p.runs.checks.check_children(approved, by=self._who())
         return self._see.release(approved)

@@ -44,23 +44,37 @@ class RunOperations(Session):
         stale: bool = False,
         force: bool = False,
         only: bool = False,
+        pinned: bool = False,
         trigger: str = "manual",
         break_glass: str = "",
         env: str = "",
         progress: Progress | None = None,
     ) -> RunReport:
         """Make what is missing or has changed inputs, check it, publish it. A crashed run is taken
-        up first. `assets` and `only` as for `plan`."""
+        up first. `assets` and `only` as for `plan`.
+
+        What the folder has is released to the environment first, where it does not follow it; with
+        `pinned` what is in force there runs as it is.
+        """
         if trigger in _OWN_TRIGGERS:
             raise UsageError(
                 "SX-RUN-010",
                 f"`{trigger}` is what Sextant itself starts a run for",
                 hint="leave it out, or say it in another word",
             )
-        request = self._request(assets, partition, stale=stale, force=force, downstream=not only)
+        name = self._env(env)
+        request = self._request(
+            assets,
+            partition,
+            env=name,
+            pinned=pinned,
+            stale=stale,
+            force=force,
+            downstream=not only,
+        )
         follower = Follower(progress)
         report = self._p.runs.run(
-            self._env(env),
+            name,
             request,
             by=self._who(),
             trigger=trigger,
@@ -69,6 +83,7 @@ class RunOperations(Session):
             break_glass=break_glass,
             waits=waiting(progress),
             check_columns=True,
+            pinned=pinned,
         )
         return self._see.report(report)
 

@@ -79,20 +79,30 @@ class Session:
     def _id(self, asset: str) -> str:
         return self._core.assets.find(asset).id if asset else ""
 
-    def _request(self, assets: Sequence[str], partition: str, **more: Any) -> "Request":
-        self._core.project.load_sound()  # a server has been up for long: the files may be newer
-        return request_of(self._core, assets, partition, **more)
+    def _request(
+        self, assets: Sequence[str], partition: str, *, env: str, pinned: bool, **more: Any
+    ) -> "Request":
+        """Return what a person asks for: by what the folder has, or `pinned` by what is in force in
+        an environment."""
+        if not pinned:
+            # a server has been up for long: the files may be newer
+            self._core.project.load_sound()
+        return request_of(self._core, assets, partition, env=env if pinned else "", **more)
 
     def close(self) -> None:
         """Nothing is held."""
 
 
-def request_of(core: "Core", assets: Sequence[str], partition: str, **more: Any) -> "Request":
-    """Return what a person asks for. NotFound where the selection has nothing that is made here."""
+def request_of(
+    core: "Core", assets: Sequence[str], partition: str, *, env: str = "", **more: Any
+) -> "Request":
+    """Return what a person asks for, by what is in force in an environment ("" = what the folder
+    has). NotFound where the selection has nothing that is made here."""
     from sextant.engine.plan import Request, check_range
 
-    chosen = core.assets.select(assets)
-    made = tuple(id_ for id_ in chosen if core.project.manifest().asset(id_) is not None)
+    manifest = core.project.manifest(env)
+    chosen = core.assets.select(assets, env)
+    made = tuple(id_ for id_ in chosen if manifest.asset(id_) is not None)
     if assets and not made:
         raise NotFound(
             "SX-PLAN-008",
@@ -100,7 +110,7 @@ def request_of(core: "Core", assets: Sequence[str], partition: str, **more: Any)
             hint="observed assets are changed by other tools: `sextant why ASSET` shows them",
         )
     request = Request(assets=made, partitions=span(partition), **more)
-    check_range(core.project.manifest(), request)
+    check_range(manifest, request)
     return request
 
 

@@ -42,6 +42,12 @@ class AuthoredBoards(Authored):
                 board = msgspec.structs.replace(board, panels=panels)
                 project.made[id_] = msgspec.structs.replace(asset, spec=spec_of(board))
 
+    def weaker(self, before: Asset, after: Asset) -> Iterable[tuple[str, str]]:
+        now = [(one.ask, one.given) for one in board_spec(after).panels]
+        for panel in board_spec(before).panels:
+            if (panel.ask, panel.given) not in now:
+                yield "panel", f"{panel.title} is gone"
+
     def edges(self, asset: Asset) -> Iterable[Edge]:
         for one in board_spec(asset).panels:
             for shown in one.of:

@@ -30,10 +30,13 @@ _FAR = 1 << 62
 
 
 class PersonalColumns:
-    """Which columns of versions are personal, by the manifest of one moment. Any thread."""
+    """Which columns of versions are personal, by what some manifests declare: those that one of
+    them says are. Any thread."""
 
-    def __init__(self, state: State, versions: Versions, manifest: Manifest) -> None:
+    def __init__(self, state: State, versions: Versions, *manifests: Manifest) -> None:
         self._state, self._versions = state, versions
+        manifest, *others = manifests
+        self._others = [PersonalColumns(state, versions, one) for one in others]
         # retired assets too: their versions can be read for a while
         declared = [
             msgspec.json.decode(row[0], type=Asset) for row in state.read("assets_declared")
@@ -41,19 +44,23 @@ class PersonalColumns:
         self._assets = {asset.id: asset for asset in (*declared, *manifest.assets)}
         self._present = {asset.id for asset in manifest.assets}
         self._reached = reached_assets(self._assets)
-        self.guarded = guarded_assets(self._assets)
+        self.guarded: frozenset[str] = guarded_assets(self._assets).union(
+            *(one.guarded for one in self._others)
+        )
         self._lock = threading.Lock()
         self._found: dict[tuple[str, str], Known] = {}
         self._names: dict[tuple[str, str], tuple[str, ...]] = {}
 
     def of(self, version: Version) -> tuple[str, ...]:
         """Return the personal columns of a version, in the order of its columns."""
-        personal = self._known(version, ()).personal
+        personal = self._known(version, ()).personal.union(
+            *(one._known(version, ()).personal for one in self._others)
+        )
         return tuple(name for name, _ in version.schema if name.lower() in personal)
 
     def of_digest(self, asset: str, digest: str) -> tuple[str, ...]:
         """Return the personal columns of a version by its digest. NotFound."""
-        if not self._reached:
+        if not self._reached and not self._others:
             return ()
         key = (asset, digest)
         with self._lock:
@@ -148,22 +155,23 @@ def personal_of_run(
 
 
 class PersonalNow:
-    """Gives the personal columns by what the project declares now, made anew when that changes."""
+    """Gives the personal columns by what is in force anywhere, made anew when that changes: who
+    edits the folder does not uncover what was released elsewhere."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
         self._lock = threading.Lock()
-        self._made: tuple[str, PersonalColumns] | None = None  # of the manifest of a digest
+        self._made: tuple[tuple[str, ...], PersonalColumns] | None = None  # of these versions
 
     def __call__(self) -> PersonalColumns:
         """Before a project could ever be loaded, by what was recorded."""
         core = self._core
         with self._lock:
             try:
-                manifest = core.project.manifest()
+                found = core.project.in_force()
             except ProjectError:
                 return PersonalColumns(core.state, core.versions, Manifest(project="", tz="UTC"))
-            if self._made is None or self._made[0] != core.project.digest:
-                made = PersonalColumns(core.state, core.versions, manifest)
-                self._made = (core.project.digest, made)
+            if self._made is None or self._made[0] != tuple(found):
+                made = PersonalColumns(core.state, core.versions, *found.values())
+                self._made = (tuple(found), made)
             return self._made[1]

@@ -32,7 +32,7 @@ from sextant.kinds.kpi.measures import (
     definition,
     values_sql,
 )
-from sextant.kinds.kpi.spec import KIND, Measure, measure_spec, values_name
+from sextant.kinds.kpi.spec import KIND, Measure, goal_text, measure_spec, values_name
 from sextant.project.assemble import Assembly, Authored, Draft
 from sextant.project.collect import Collector, near
 
@@ -98,6 +98,20 @@ class AuthoredKpis(Authored):
     def column_reads(self, assets: Sequence[Asset], project: Assembly) -> Iterable[ColumnRead]:  # noqa: ARG002
         for asset in assets:
             yield from _measure_reads(asset, measure_spec(asset))
+
+    def weaker(self, before: Asset, after: Asset) -> Iterable[tuple[str, str]]:
+        old, new = measure_spec(before).goal, measure_spec(after).goal
+        if old is None or old == new:
+            return
+        is_eased = (
+            new is None
+            or new.over != old.over
+            or new.op[0] != old.op[0]
+            or (new.value < old.value if old.op[0] == ">" else new.value > old.value)
+            or (new.value == old.value and new.op.endswith("=") and not old.op.endswith("="))
+        )
+        if is_eased:
+            yield "goal", f"{goal_text(old)} -> {goal_text(new) if new else 'none'}"
 
     def edges(self, asset: Asset) -> Iterable[Edge]:
         yield Edge(source=measure_spec(asset).of, target=asset.id, kind="measures")

@@ -95,7 +95,7 @@ def kpi(
     """
     from sextant.kinds.kpi import measures
 
-    asset = core.assets.find(name if name.startswith(f"{KIND}:") else f"{KIND}:{name}")
+    asset = core.assets.find(name if name.startswith(f"{KIND}:") else f"{KIND}:{name}", env)
     defined = version_as_of(core, env, asset.id, "" if as_of and "-" not in as_of else as_of)
     # what is live, not what the file says by now
     measure = msgspec.json.decode(defined.spec, type=Measure)

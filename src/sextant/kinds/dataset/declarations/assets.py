@@ -33,6 +33,7 @@ from sextant.kinds.dataset.declarations.declared import (
 from sextant.kinds.dataset.declarations.lineage import lineage
 from sextant.kinds.dataset.personal_rule import reached_assets
 from sextant.kinds.dataset.spec import KIND, Table, table_spec
+from sextant.kinds.dataset.strictness import asks_as_much
 from sextant.project.assemble import Assembly, Authored, Draft
 from sextant.project.collect import Place, name_problem, near
 
@@ -53,6 +54,30 @@ class _Body(NamedTuple):
 
 class AuthoredDatasets(Authored):
     """Reads `sx.dataset`, `sx.sql` and `sx.stream`."""
+
+    def asks_as_much(self, before: CheckSpec, after: CheckSpec) -> bool:
+        return asks_as_much(before, after)
+
+    def weaker(self, before: Asset, after: Asset) -> Iterable[tuple[str, str]]:
+        old, new = table_spec(before), table_spec(after)
+        if old.key and (not new.key or not set(new.key) <= set(old.key)):
+            yield "key", f"{', '.join(old.key)} -> {', '.join(new.key) or 'none'}"
+        if old.time and old.time != new.time:
+            yield "time", f"{old.time} -> {new.time or 'none'}"
+        if old.schema == "freeze" and new.schema == "evolve":
+            yield "schema", "freeze -> evolve"
+        promised = dict(new.columns)
+        for name, type_ in old.columns:
+            if promised.get(name) != type_:
+                yield "columns", f"{name} {type_} -> {promised.get(name, 'not promised')}"
+        for name in old.personal:
+            if name not in new.personal:
+                yield "personal", f"{name} is not personal any more"
+        for name in new.public:
+            if name not in old.public:
+                yield "public", f"{name} is not personal, whatever it is made of"
+        if old.against_inputs and not new.against_inputs:
+            yield "check", f"{old.against_inputs.name} is gone"
 
     # ------------------------------------------------------------ each by itself
 
