@@ -102,11 +102,12 @@ def move_lines(move: "ProjectMove") -> list[str]:
     out += [f"  changed  {id_}: {', '.join(what)}" for id_, what in found["changed"].items()]
     out += [f"  changed  {text}" for text in found["project"]]
     out += [
-        line("  ", state("weaker", "warn"), f"   {of}: {word}: {text}")
-        for of, word, text in found["weakens"]
+        line("  ", state("weaker", "warn"), f"   {one['of']}: {one['word']}: {one['text']}")
+        for one in found["weakens"]
     ]
     blind: dict[str, dict[str, int]] = {}
-    for watch, _, why in found["blinds"]:
+    for one in found["blinds"]:
+        watch, why = one["watch"], one["why"]
         checked, _, asset = watch.partition(" of ") if watch.startswith("check ") else ("", "", "")
         watches = blind.setdefault(why, {})
         label = f"checks of {asset}" if checked else watch

@@ -107,11 +107,11 @@ class CurrentProject:
         that follows the folder, or that none was released to yet."""
         name = self._name()
         pin = self.versions.pinned(env, name) if name else ""
-        return "" if not pin or env in self.versions.manifest(name, pin).follows else pin
+        return "" if not pin or env in self.versions.declared(name, pin).follows else pin
 
     def follows(self, env: str) -> bool:
         """Say whether an environment has what the folder has at once, by what is in force there."""
-        return env in self.manifest(env).follows
+        return not self.pinned(env) and env in self.manifest().follows
 
     def has_version(self, env: str) -> bool:
         """Say whether anything is in force in an environment: it follows the folder, or a version
@@ -126,17 +126,18 @@ class CurrentProject:
         """Return what a version declares, also that of the folder while it is not recorded."""
         if self._manifest is not None and version == version_digest(self._manifest):
             return self._manifest
-        return self.versions.manifest(self._name(), version)
+        return self.versions.declared(self._name(), version)
 
     def governing(self, env: str) -> tuple[tuple[str, Manifest], ...]:
         """Return what says who may do something in an environment, with its version. Where none
         is named (""): what was released to any environment that the project declares, all
         together; so an edit of the folder decides nothing about what is not in the folder."""
         if env:
-            manifest = self.manifest(env)
-            return ((version_digest(manifest), manifest),)
+            pin = self.pinned(env)
+            manifest = self.manifest_of(pin) if pin else self.manifest()
+            return ((pin or version_digest(manifest), manifest),)
         found = {
-            pin: self.versions.manifest(self._name(), pin)
+            pin: self.versions.declared(self._name(), pin)
             for name, parent, *_ in self._state.read("envs")
             if not parent and (pin := self.pinned(name))
         }
@@ -150,7 +151,7 @@ class CurrentProject:
         found = {version_digest(self.manifest()): self.manifest()}
         for name, *_ in self._state.read("envs"):
             if pin := self.pinned(name):
-                found.setdefault(pin, self.versions.manifest(self._name(), pin))
+                found.setdefault(pin, self.versions.declared(self._name(), pin))
         return found
 
     def manifests(self) -> tuple[Manifest, ...]:

@@ -59,7 +59,9 @@ class ProjectVersions:
 
     def __init__(self, state: State, blobs: Blobs) -> None:
         self._state, self._blobs = state, blobs
-        self._manifests: dict[str, Manifest] = {}  # by version
+        # by version: as recorded, and as it is with what is installed now
+        self._stored: dict[str, Manifest] = {}
+        self._runnable: dict[str, Manifest] = {}
         self._lock = threading.Lock()
 
     def pinned(self, env: str, project: str) -> str:
@@ -93,16 +95,11 @@ class ProjectVersions:
                 return found.packed
         raise NotFound("SX-PROJ-091", f"the bundle `{digest[:12]}` is not stored any more")
 
-    def manifest(self, project: str, digest: str) -> Manifest:
-        """Return what a version declares, and how its code is made of what is installed now.
-
-        Raises  NotFound for an unknown version, or whose files are not stored any more;
-                ProjectError when it cannot be loaded with what is installed now
-        """
-        found = self._manifests.get(digest)
-        if found is not None:
-            return found
-        with self._lock:
+    def declared(self, project: str, digest: str) -> Manifest:
+        """Return what a version declares, as it was recorded: its rules, people and assets.
+        NotFound for an unknown version, or one that is not stored any more."""
+        found = self._stored.get(digest)
+        if found is None:
             known = self.version(project, digest)
             if not self._blobs.has(known.manifest):
                 raise NotFound(
@@ -110,13 +107,25 @@ class ProjectVersions:
                     f"version `{digest[:12]}` of the project is not stored any more",
                     hint="`sextant backup restore` brings it back; or release another one",
                 )
-            manifest = read_manifest(self._blobs.get(known.manifest))
-            if manifest.v != MANIFEST_VERSION or manifest.lock != loading.lock_digest():
-                manifest = self._loaded_again(known, manifest, digest)
-            while len(self._manifests) >= _MANIFESTS_KEPT:
-                self._manifests.pop(next(iter(self._manifests)))
-            self._manifests[digest] = manifest
-            return manifest
+            found = read_manifest(self._blobs.get(known.manifest))
+            _remember(self._stored, digest, found)
+        return found
+
+    def manifest(self, project: str, digest: str) -> Manifest:
+        """Return what a version declares, with its code as it is with what is installed now: to
+        make something by it.
+
+        Raises  NotFound as `declared`; ProjectError when it cannot be loaded with what is installed
+                now
+        """
+        with self._lock:
+            found = self._runnable.get(digest)
+            if found is None:
+                found = self.declared(project, digest)
+                if found.v != MANIFEST_VERSION or found.lock != loading.lock_digest():
+                    found = self._loaded_again(self.version(project, digest), found, digest)
+                _remember(self._runnable, digest, found)
+            return found
 
     def _loaded_again(self, known: ProjectVersion, stored: Manifest, digest: str) -> Manifest:
         """Return a version's manifest as it is with what is installed now, or with this Sextant:
@@ -143,6 +152,12 @@ class ProjectVersions:
             teams=stored.teams,
             policies=stored.policies,
         )
+
+
+def _remember(known: dict[str, Manifest], digest: str, manifest: Manifest) -> None:
+    while len(known) >= _MANIFESTS_KEPT:
+        known.pop(next(iter(known)), None)
+    known[digest] = manifest
 
 
 def commit_of(folder: Path) -> tuple[str, tuple[str, ...]]:

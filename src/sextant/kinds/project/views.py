@@ -61,4 +61,13 @@ class ShownProject(NothingShown):
         if after is None:
             return {}
         found = changes_of(self._core, before.digest if before else "", after.digest)
-        return {"changes": msgspec.to_builtins(found)}
+        return {
+            "changes": {
+                "added": list(found.added),
+                "removed": list(found.removed),
+                "changed": {id_: list(what) for id_, what in found.changed.items()},
+                "project": list(found.project),
+                "weakens": [one._asdict() for one in found.weakens],
+                "blinds": [one._asdict() for one in found.blinds],
+            }
+        }
