@@ -32,7 +32,10 @@ def allowed(
 ) -> list[str]:
     """Return the assets of which the broken glass passed a deny. Denied when `by` may not do it
     to one of them. `moving`: what is about to move of them, when that is known."""
-    core.project.check_environment(env)
+    if verb == "check":
+        core.project.check_environment(env)
+    else:
+        core.project.check_movable(env)
     governing = core.authorization.governing(env)
     glass = {"break_glass": bool(break_glass)}
     return [

@@ -35,8 +35,17 @@ def env_list(as_json: bool) -> None:
             found,
             json=as_json,
             text=lambda: table(
-                ("environment", "falls through to", "since (UTC)"),
-                [(e["name"], e["parent"], moment(e["created_at"])) for e in found],
+                ("environment", "falls through to", "since (UTC)", "until (UTC)"),
+                [
+                    (
+                        e["name"],
+                        "(frozen)" if e["frozen"] else e["parent"],
+                        moment(e["created_at"]),
+                        moment(e["expires_at"]),
+                    )
+                    for e in found
+                ],
+                spare=("until (UTC)",),
             ),
         )
 
@@ -51,17 +60,27 @@ def env_list(as_json: bool) -> None:
     help="What it falls through to.",
     shell_complete=complete.environments,
 )
+@click.option(
+    "--frozen",
+    is_flag=True,
+    help="It shows what ENV shows now, for good: nothing moves in it, `--as-of NAME` reads it.",
+)
+@click.option(
+    "--for", "keep", metavar="LENGTH", default="", help="It goes by itself after so long: 3d."
+)
 @json_option
-def env_create(name: str, parent: str, as_json: bool) -> None:
+def env_create(name: str, parent: str, frozen: bool, keep: str, as_json: bool) -> None:
     """Create an environment that sees everything of another one until it has versions of its own.
     Copies nothing."""
     with platform() as p:
-        done = p.create_environment(name, parent)
-        emit(
-            done,
-            json=as_json,
-            text=lambda: [f"environment {name} sees {parent}; use it with --env {name}"],
+        done = p.create_environment(name, parent, frozen=frozen, keep=keep)
+        sees = (
+            f"environment {name} keeps what {parent} shows now; read it with --as-of {name}"
+            if frozen
+            else f"environment {name} sees {parent}; use it with --env {name}"
         )
+        ends = f"; it goes in {keep}" if keep else ""
+        emit(done, json=as_json, text=lambda: [sees + ends])
 
 
 @env.command("diff")

@@ -292,6 +292,8 @@ class EnvironmentSeen(TypedDict):
     name: str
     parent: str
     created_at: str
+    frozen: bool  # nothing moves in it
+    expires_at: str  # when it goes by itself; "" = never
 
 
 class Printed(TypedDict):

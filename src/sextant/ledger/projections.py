@@ -64,9 +64,19 @@ class AssetDeclared(msgspec.Struct, frozen=True):
     ended: tuple[Edge, ...] = ()
 
 
-class EnvCreated(msgspec.Struct, frozen=True):
+class EnvCreated(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`env.created`, `env.dropped`.
+
+    parent      what it falls through to; "" = nothing
+    pointers    of one that is frozen: asset, version and release of all that it shows, for good
+    expires_at  when it goes by itself, ns since 1970; 0 = never
+    """
+
     name: str
     parent: str = ""
+    frozen: bool = False
+    pointers: tuple[tuple[str, str, str], ...] = ()
+    expires_at: int = 0
 
 
 class RunChanged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -299,6 +309,10 @@ def _env_created(_seq: int, time: int, body: bytes) -> Rows:
     data = msgspec.json.decode(body, type=EnvCreated)
     yield from _env_emptied(data.name)  # whatever an environment of this name had before
     yield "env_set", (data.name, data.parent, time)
+    if data.frozen or data.expires_at:
+        yield "env_settings", (int(data.frozen), data.expires_at, data.name)
+    for asset, version, release in data.pointers:
+        yield "pointer_set", (data.name, asset, version, release, time)
 
 
 def _env_dropped(_seq: int, time: int, body: bytes) -> Rows:

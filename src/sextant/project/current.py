@@ -11,7 +11,7 @@ import msgspec
 
 from sextant.authorization.authority import known_names
 from sextant.authorization.decide import check_rules
-from sextant.kernel.errors import NotFound, ProjectError
+from sextant.kernel.errors import NotFound, ProjectError, UserError
 from sextant.kernel.limits import LOAD_TIMEOUT_S
 from sextant.kernel.nouns import SYSTEM, Event, Manifest, Principal, Version
 from sextant.kernel.ports import Blobs, State, Write
@@ -138,8 +138,8 @@ class CurrentProject:
             return ((pin or version_digest(manifest), manifest),)
         found = {
             pin: self.versions.declared(self._name(), pin)
-            for name, parent, *_ in self._state.read("envs")
-            if not parent and (pin := self.pinned(name))
+            for name in self.environments()
+            if (pin := self.pinned(name))
         }
         if not found:
             manifest = self.manifest()
@@ -383,16 +383,18 @@ class CurrentProject:
             if loaded.manifest == stored:
                 meta = msgspec.json.decode(loaded.bundle)
                 draft = Draft(stored, meta["bundle"], meta["blob"])
-                envs = tuple(
-                    str(name) for name, parent, *_ in self._state.read("envs") if not parent
-                )
-                self._state.commit(Write((), tuple(self._loaded(last, draft, envs, SYSTEM))))
+                events = self._loaded(last, draft, self.environments(), SYSTEM)
+                self._state.commit(Write((), tuple(events)))
                 return
 
     def environments(self) -> tuple[str, ...]:
         """Return the environments that the project declares: not those that fall through to
-        another."""
-        declared = [str(name) for name, parent, *_ in self._state.read("envs") if not parent]
+        another, or are frozen."""
+        declared = [
+            str(name)
+            for name, parent, _, frozen, _ in self._state.read("envs")
+            if not parent and not frozen
+        ]
         return (*declared, *(name for name in self._drafted_envs() if name not in declared))
 
     def check_environment(self, env: str) -> None:
@@ -406,6 +408,17 @@ class CurrentProject:
                     f"there are {', '.join(names)}; `sextant env create {env} --from "
                     f"{names[0] if names else 'prod'}` makes one"
                 ),
+            )
+
+    def check_movable(self, env: str) -> None:
+        """NotFound without the environment; UserError where it is frozen: nothing moves in it."""
+        self.check_environment(env)
+        if any(row[0] == env and row[3] for row in self._state.read("envs")):
+            raise UserError(
+                "SX-ENV-008",
+                f"`{env}` is frozen: nothing moves in it",
+                hint=f"`sextant env create NAME --from {env}` makes one that begins with what it "
+                "shows",
             )
 
     def _drafted_envs(self) -> tuple[str, ...]:

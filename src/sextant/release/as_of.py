@@ -17,8 +17,8 @@ _FAR = 1 << 62
 
 
 def version_as_of(core: Core, env: str, asset: str, as_of: str) -> Version:
-    """Return the version that `as_of` names: "" = live, a time, or the first digits of a
-    digest."""
+    """Return the version that `as_of` names: "" = live, a time, the first digits of a digest, or a
+    frozen environment."""
     if not as_of:
         digest = core.versions.live_version(env, asset)
         if not digest:
@@ -28,10 +28,13 @@ def version_as_of(core: Core, env: str, asset: str, as_of: str) -> Version:
                 hint=f"`sextant run {asset}` makes one",
             )
         return core.versions.get(asset, digest)
+    frozen = any(row[0] == as_of and row[3] for row in core.state.read("envs"))
+    if frozen:
+        return version_as_of(core, as_of, asset, "")
     if "-" not in as_of:
         return core.versions.get(asset, core.versions.find(asset, as_of))
     at = _time(core, as_of)
-    parents = {name: parent for name, parent, _ in core.state.read("envs")}
+    parents = {name: parent for name, parent, *_ in core.state.read("envs")}
     seen = env
     while seen:
         for release in _releases_of(core, asset):
@@ -55,7 +58,8 @@ def _time(core: Core, text: str) -> int:
         raise UsageError(
             "SX-VERSION-006",
             f"`{text}` is neither a version nor a time",
-            hint="write 2013-02-09, 2013-02-09T05:00, or 4 or more digits of a version",
+            hint="write 2013-02-09, 2013-02-09T05:00, 4 or more digits of a version, or the name "
+            "of a frozen environment",
         ) from error
     return from_datetime(
         at if at.tzinfo else at.replace(tzinfo=ZoneInfo(core.project.manifest().tz))

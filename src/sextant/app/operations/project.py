@@ -114,13 +114,19 @@ class ProjectOperations(Session):
         return environments.seen(self._core)
 
     @operation("POST", "/environments", "operator", "env", "env")
-    def create_environment(self, name: str, parent: str) -> dict[str, Any]:
+    def create_environment(
+        self, name: str, parent: str, *, frozen: bool = False, keep: str = ""
+    ) -> dict[str, Any]:
         """Create an environment that sees everything of `parent` until it has versions of its own.
-        Copies nothing."""
+        Copies nothing.
+
+        frozen  it shows what `parent` shows now, for good: nothing moves in it
+        keep    how long until it goes by itself, as `3d`; "" = it stays
+        """
         from sextant.app import environments
 
-        environments.create(self._core, name, parent, by=self._who())
-        return {"name": name, "parent": parent}
+        environments.create(self._core, name, parent, by=self._who(), frozen=frozen, for_=keep)
+        return {"name": name, "parent": parent, "frozen": frozen, "keep": keep}
 
     @operation("DELETE", "/environments/{name}", "operator", "env", "env")
     def drop_environment(self, name: str) -> dict[str, Any]:

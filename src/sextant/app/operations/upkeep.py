@@ -39,8 +39,11 @@ class UpkeepOperations(Session):
     def collect(self, *, history: str = "", dry_run: bool = False) -> Collected:
         """Delete the bytes that nothing keeps: no pointer, open release, undo window or provenance.
         Records stay."""
+        from sextant.app.environments import drop_expired
         from sextant.app.keeping import collect
 
+        if not dry_run:
+            drop_expired(self._core, self._p.runs)
         return collect(
             self._core, self._p.runs.bundles, history=history, dry_run=dry_run, by=self._who()
         )

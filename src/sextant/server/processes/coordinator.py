@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from sextant.app.environments import drop_expired
 from sextant.app.keeping import collect_when_due
 from sextant.app.platform import LocalPlatform
 from sextant.app.watch import watch
@@ -111,6 +112,13 @@ class Coordinator:
             self.loops.append(
                 Loop("heartbeat", self._heartbeat, every_s=length_s(config.server.heartbeat_every))
             )
+        self.loops.append(
+            Loop(
+                "environments",
+                lambda: drop_expired(self.platform.core, self.platform.runs),
+                every_s=_COLLECT_S,
+            )
+        )
         if config.server.collect_every:
             every_s = length_s(config.server.collect_every)
             self.loops.append(

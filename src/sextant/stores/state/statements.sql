@@ -79,7 +79,9 @@ SELECT source, target, kind, valid_from, valid_to FROM edge WHERE valid_from <= 
 
 -- ------------------------------------------------------------ environments and pointers
 -- name: env_set
-INSERT INTO env (name, parent, created_at, dropped_at) VALUES (?, ?, ?, 0) ON CONFLICT (name) DO UPDATE SET parent = excluded.parent, created_at = excluded.created_at, dropped_at = 0
+INSERT INTO env (name, parent, created_at, dropped_at) VALUES (?, ?, ?, 0) ON CONFLICT (name) DO UPDATE SET parent = excluded.parent, created_at = excluded.created_at, dropped_at = 0, frozen = 0, expires_at = 0
+-- name: env_settings
+UPDATE env SET frozen = ?, expires_at = ? WHERE name = ?
 -- name: env_drop
 UPDATE env SET dropped_at = ? WHERE name = ?
 -- name: env_pointers_drop
@@ -91,9 +93,9 @@ DELETE FROM withdrawn WHERE env = ?
 -- name: env_ticks_drop
 DELETE FROM tick WHERE env = ?
 -- name: env_is
-SELECT 1 FROM env WHERE name = ? AND created_at = ? AND dropped_at = 0
+SELECT 1 FROM env WHERE name = ? AND created_at = ? AND dropped_at = 0 AND frozen = 0
 -- name: envs
-SELECT name, parent, created_at FROM env WHERE dropped_at = 0 ORDER BY name
+SELECT name, parent, created_at, frozen, expires_at FROM env WHERE dropped_at = 0 ORDER BY name
 -- name: pointer_set
 INSERT INTO pointer (env, asset, version, release, moved_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT (env, asset) DO UPDATE SET version = excluded.version, release = excluded.release, moved_at = excluded.moved_at
 -- name: pointer_delete
