@@ -76,6 +76,8 @@ def arguments(p: LocalPlatform, caller: str) -> dict[str, dict[str, Any]]:
         "cancel": {"run": a_run},
         "release_facts": {"release": release},
         "approve": {"release": release},
+        "to_approve": {"releases": [release]},
+        "approve_all": {"releases": [release], "plan": "0" * 64},
         "pause_release": {"release": release, "reason": "lunch"},
         "continue_release": {"release": release, "reason": "fed"},
         "abort_release": {"release": release, "reason": "wrong"},

@@ -238,7 +238,9 @@ def test_a_day_with_every_command(
             at={"waits": r"rel_\w+"},
         )
     )["state"]
-    say("approve", "{waits}", "--reason", "looks right")
+    say("approve", "{waits}", "{waits}", at={"plan": r"(?<=--plan )[0-9a-f]{64}"})
+    say("approve", "{waits}", "{waits}", "--plan", "{plan}", "--reason", "looks right")
+    assert say("approve", "{waits}")[0] == 2, "it is done"
     assert as_json(say("rollback", "orders", "--reason", "wrong", "--json"))["published"]
     assert "held" in say("plan")[1]
     withdrawn = next(

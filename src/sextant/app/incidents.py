@@ -216,7 +216,7 @@ def _given(text: str, what: str) -> str:
 def _check_name(core: Core, name: str, access: Callable[[], Access]) -> None:
     manifest = core.project.manifest()
     names = set(known_names(core.state, manifest).teams) - {""}
-    names.update(member for team in manifest.teams for member in team.members)
+    names.update(person for team in manifest.teams for person in (*team.members, *team.deputies))
     if (core.project.folder / "access.db").exists():
         names.update(account["name"] for account in access().accounts())
     if name not in names:

@@ -91,9 +91,11 @@ def _questions(
             made = entries(core.state.read, "event_last_of", (name, "env.created"))
             is_own = is_new or _is_theirs(core, by, made)
             yield Question(verb, None, name, {"own": is_own})
-        case "release":
-            for move in get_release(core.state, given["release"]).moves:
-                yield Question(verb, core.assets.known(move.asset, move.env), move.env)
+        case "release" | "releases":
+            ids = given["releases"] if operation.of == "releases" else (given["release"],)
+            for id_ in ids:
+                for move in get_release(core.state, id_).moves:
+                    yield Question(verb, core.assets.known(move.asset, move.env), move.env)
         case "run":
             rows = core.state.read("run_get", (given["run"],))
             facts = msgspec.json.decode(rows[0][3], type=RunChanged) if rows else None

@@ -6,11 +6,12 @@
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
+from zoneinfo import ZoneInfo
 
 import msgspec
 
 from sextant.authorization.decide import DEFAULT, Decision, Known, combine, decide, wanted
-from sextant.kernel.clock import NS, Clock
+from sextant.kernel.clock import NS, Clock, to_datetime
 from sextant.kernel.errors import Denied
 from sextant.kernel.kinds import kinds
 from sextant.kernel.limits import DENIED_AGAIN_S
@@ -63,6 +64,7 @@ class Authorization:
         # kind and name of a token -> the person who answers for it; set by who knows tokens
         self.person_of_token: Callable[[str, str], str | None] = lambda _kind, _name: None
         self._decisions: dict[Any, Decision] = {}
+        self._actors: dict[Any, Principal] = {}  # who acts, in his teams of a version
         # refusals -> when one was written, and how many equal ones were not since
         self._denied: dict[Any, tuple[int, int]] = {}
         self._lock = threading.Lock()
@@ -87,17 +89,45 @@ class Authorization:
         """Return the teams of a person whose token or account names some: those of them in which
         the project lists him, all of these where none is named. Of a person whom it lists nowhere:
         those that are named, but for teams whose members it lists."""
-        return (
-            _teams_in(self._declared.manifest(), person, named)
-            if self._declared.is_known()
-            else named
-        )
+        if not self._declared.is_known():
+            return named
+        return _teams_in(self._members(self._declared.manifest()), person, named)
 
     def within(self, by: Principal, env: str) -> Principal:
         """Return who acts, in the teams in which what is in force in an environment lists him."""
-        for _, manifest in self.governing(env):
-            by = _within(manifest, by)
+        for version, manifest in self.governing(env):
+            by = self._within(version, manifest, by)
         return by
+
+    def _within(self, version: str, manifest: Manifest, by: Principal) -> Principal:
+        """Return who acts, in the teams in which a manifest lists him now. A token that is called
+        as a member is no member."""
+        if by.kind != "person":
+            return by
+        members = self._members(manifest)
+        key = (version, by, tuple(members.items()) if _has_deputies(manifest) else ())
+        found = self._actors.get(key)
+        if found is None:
+            if len(self._actors) > _DECISIONS_MAX:
+                self._actors.clear()
+            teams = _teams_in(members, by.name, by.teams)
+            found = by if teams == by.teams else msgspec.structs.replace(by, teams=teams)
+            self._actors[key] = found
+        return found
+
+    def _members(self, manifest: Manifest) -> Mapping[str, tuple[str, ...]]:
+        """Return team -> its members, and those who stand in for one today."""
+        if not _has_deputies(manifest):
+            return {team.name: team.members for team in manifest.teams}
+        now = to_datetime(self._clock.now_ns()).astimezone(ZoneInfo(manifest.tz))
+        today = now.date().isoformat()
+        return {
+            team.name: (
+                *team.members,
+                *(person for person, last in team.deputies.items() if today <= last),
+            )
+            for team in manifest.teams
+        }
 
     def allow(
         self,
@@ -168,14 +198,15 @@ class Authorization:
         told = tuple(sorted((context or {}).items()))
         found: list[Decision] = []
         for version, manifest in governing or self.governing(env):
-            question = (version, by, verb, facts, env, told)
+            actor = self._within(version, manifest, by)
+            question = (version, actor, verb, facts, env, told)
             known = self._decisions.get(question)
             if known is None:
                 # questions name people and assets: a server meets many
                 if len(self._decisions) > _DECISIONS_MAX:
                     self._decisions.clear()
                 rules = (*DEFAULT, *manifest.policies)
-                known = decide(rules, _within(manifest, by), verb, asset, env, context)
+                known = decide(rules, actor, verb, asset, env, context)
                 self._decisions[question] = known
             found.append(known)
         return found[0] if len(found) == 1 else combine(found)
@@ -211,22 +242,21 @@ class Authorization:
 def decide_as(
     manifest: Manifest, by: Principal, verb: str, asset: Asset | None, env: str
 ) -> Decision:
-    """Return what the rules of a manifest would say, were it in force."""
+    """Return what the rules of a manifest would say, were it in force; of a deputy nothing is
+    asked: he ends."""
     rules = (*DEFAULT, *manifest.policies)
-    return decide(rules, _within(manifest, by), verb, asset, env)
-
-
-def _within(manifest: Manifest, by: Principal) -> Principal:
-    """Return who acts, in the teams in which a manifest lists him. A token that is called as a
-    member is no member."""
-    if by.kind != "person":
-        return by
-    teams = _teams_in(manifest, by.name, by.teams)
-    return by if teams == by.teams else msgspec.structs.replace(by, teams=teams)
-
-
-def _teams_in(manifest: Manifest, person: str, named: tuple[str, ...]) -> tuple[str, ...]:
     members = {team.name: team.members for team in manifest.teams}
+    actor = msgspec.structs.replace(by, teams=_teams_in(members, by.name, by.teams))
+    return decide(rules, actor, verb, asset, env)
+
+
+def _has_deputies(manifest: Manifest) -> bool:
+    return any(team.deputies for team in manifest.teams)
+
+
+def _teams_in(
+    members: Mapping[str, tuple[str, ...]], person: str, named: tuple[str, ...]
+) -> tuple[str, ...]:
     listed = tuple(team for team in members if person in members[team])
     if listed:
         return tuple(team for team in listed if not named or team in named)

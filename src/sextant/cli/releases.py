@@ -27,8 +27,8 @@ from sextant.kernel.errors import UsageError
 
 if TYPE_CHECKING:
     from sextant.app.operations import Platform
-    from sextant.kernel.answers import UndoPlan, UndoReport
-    from sextant.kernel.nouns import Release
+    from sextant.kernel.answers import ToApprove, UndoPlan, UndoReport
+    from sextant.kernel.nouns import Move, Release
 
 
 @click.command()
@@ -345,8 +345,10 @@ def rollback(
 
 @click.command()
 @click.argument(
-    "id_",
-    metavar="RELEASE",
+    "ids",
+    metavar="RELEASE...",
+    nargs=-1,
+    required=True,
     help="Its id; `sextant status` shows those that wait.",
     shell_complete=complete.releases,
 )
@@ -356,13 +358,44 @@ def rollback(
     "--plan",
     default="",
     metavar="DIGEST",
-    help="What was looked at: `plan` of `sextant releases RELEASE --json`.",
+    help="What was looked at: `plan` of `sextant releases RELEASE --json`, or what this command "
+    "shows of several.",
 )
 @json_option
-def approve(id_: str, deny: bool, reason: str, plan: str, as_json: bool) -> int:
-    """Approve (or deny) a release that waits. Who proposed it cannot approve it."""
+def approve(ids: tuple[str, ...], deny: bool, reason: str, plan: str, as_json: bool) -> int:
+    """Approve (or deny) a release that waits. Who proposed it cannot approve it.
+
+    Several are approved together, all or none: the command shows them first, and ends with what
+    approves exactly these."""
     with platform() as p:
-        return _released(p.approve(id_, deny=deny, reason=reason, plan=plan), as_json)
+        if len(ids) == 1:
+            return _released(p.approve(ids[0], deny=deny, reason=reason, plan=plan), as_json)
+        if not plan:
+            found = p.to_approve(ids)
+            emit(found, json=as_json, text=lambda: _to_approve_lines(found, deny=deny))
+            return 0
+        done = p.approve_all(ids, plan, deny=deny, reason=reason)
+        emit(
+            done, json=as_json, text=lambda: [said for one in done for said in released_lines(one)]
+        )
+        return max(map(_exit_code, done))
+
+
+def _move_text(move: "Move") -> str:
+    return f"{move.asset} {short(move.source) or 'new'} -> {short(move.target)}"
+
+
+def _to_approve_lines(found: "ToApprove", *, deny: bool) -> list[str]:
+    rows = [
+        (one.id, one.moves[0].env, ", ".join(map(_move_text, one.moves)), one.by, one.reason)
+        for one in found.releases
+    ]
+    words = " ".join(one.id for one in found.releases)
+    return [
+        *table(("release", "env", "moves", "by", "waits for"), rows, spare=("moves",)),
+        f"`sextant approve {words}{' --deny' if deny else ''} --plan {found.plan}` "
+        + ("refuses exactly these" if deny else "approves exactly these"),
+    ]
 
 
 @click.command()

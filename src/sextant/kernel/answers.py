@@ -39,6 +39,7 @@ class Project(TypedDict):
     environments: list[str]
     assets: int
     teams: dict[str, list[str]]
+    deputies: dict[str, dict[str, str]]  # team -> who stands in for a member, until when
     problem: str
     problem_lines: list[str]
     version: str
@@ -691,6 +692,16 @@ class ReleaseSummary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
             due_at=release.due_at,
             after=release.after,
         )
+
+
+class ToApprove(msgspec.Struct, frozen=True, kw_only=True):
+    """Releases that are to be approved together, as they are shown.
+
+    plan  names exactly these, and what each of them does
+    """
+
+    releases: tuple[Release, ...]
+    plan: str
 
 
 class ProjectMove(msgspec.Struct, frozen=True, kw_only=True):

@@ -56,6 +56,7 @@ VERIFIED_FILES_MAX = 262_144
 VERIFIED_SETTLED_NS = 60 * 10**9
 DATA_FINDINGS_MAX = 1_000  # of a check of all data that are listed; all are counted
 LOAD_TIMEOUT_S = 60.0  # importing a project: it declares, it does not work
+APPROVED_AT_ONCE_MAX = 100  # releases of one batch: what a person can have looked at
 GIT_TIMEOUT_S = 10.0  # one question to git
 UNCOMMITTED_SHOWN_MAX = 20  # files of a project's version that its commit does not have
 NAME_CHARS_MAX = 128  # a name of an asset, environment, team

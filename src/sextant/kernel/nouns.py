@@ -40,10 +40,15 @@ class Noun(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Team(Noun, frozen=True, kw_only=True):
-    """A group that owns assets."""
+    """A group that owns assets.
+
+    deputies  people who stand in for members -> the last day, of the project's zone, on which they
+              do
+    """
 
     name: str
     members: tuple[str, ...] = ()
+    deputies: dict[str, str] = {}
 
 
 SCOPES = ("api", "ingest", "query")

@@ -100,8 +100,12 @@ def _says(rule: Rule) -> str:
 
 def _people(before: Manifest, after: Manifest) -> Iterator[Weaker]:
     now = {team.name: team.members for team in after.teams}
+    stand_in = {team.name: team.deputies for team in after.teams}
     for team in before.teams:
         of = f"team {team.name}"
+        for person, last in stand_in.get(team.name, {}).items():
+            if person not in team.members and last > team.deputies.get(person, ""):
+                yield Weaker(of, "deputies", f"has {person} until {last}")
         if team.name not in now:
             if team.members:
                 yield Weaker(of, "team", f"is gone: {', '.join(team.members)}")

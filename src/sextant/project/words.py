@@ -7,7 +7,7 @@ assembled.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Literal, Never
 
@@ -29,12 +29,34 @@ from sextant.project.forms import Owner
 # ---------------------------------------------------------------- people, rules, secrets
 
 
-def team(name: str, *, members: Sequence[str] = (), **unknown: Never) -> Team:
-    """Declare a team that owns assets. `members`: the names of its people, who may approve for
-    it."""
+def team(
+    name: str,
+    *,
+    members: Sequence[str] = (),
+    deputies: Mapping[str, str | date] | None = None,
+    **unknown: Never,
+) -> Team:
+    """Declare a team that owns assets.
+
+    members   the names of its people, who may approve for it
+    deputies  people who stand in for them, each with the last day, of the project's zone, on which
+              they do: `{"dan": "2026-12-24"}`
+    """
     refuse_unknown("team", unknown, team.__kwdefaults__)
     name = forms.name("team", name)
-    made = Team(name=name, members=forms.names("members", members))
+    given = forms.mapping("deputies", deputies or {}, 'a mapping: `{"dan": "2026-12-24"}`')
+    until = {person: _day(person, day) for person, day in given.items()}
+    made = Team(
+        name=name,
+        members=forms.names("members", members),
+        deputies={person: day for person, day in until.items() if day},
+    )
+    for person in sorted(set(made.members) & made.deputies.keys()):
+        report(
+            "SX-PROJ-101",
+            f"`{person}` is a member of team `{name}`, and a deputy",
+            hint="leave one out",
+        )
     collector = current()
     if collector is not None:
         place = caller()
@@ -47,6 +69,19 @@ def team(name: str, *, members: Sequence[str] = (), **unknown: Never) -> Team:
                 )
         collector.teams.append((made, place))
     return made
+
+
+def _day(person: str, day: object) -> str:
+    """Return a day as text; "" for what is none, which is reported."""
+    try:
+        return date.fromisoformat(day if isinstance(day, str) else f"{day}").isoformat()
+    except ValueError:
+        report(
+            "SX-PROJ-102",
+            f"`{day}` is no day on which `{person}` ceases to be a deputy",
+            hint='write "2026-12-24"',
+        )
+        return ""
 
 
 def secret(name: str) -> Secret:

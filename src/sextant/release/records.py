@@ -215,6 +215,12 @@ def unchanged_guard(release: Release) -> Statement:
     )
 
 
+def batch_digest(releases: Sequence[Release]) -> str:
+    """Return the digest of what several releases are about to do, in whatever order."""
+    each = sorted(f"{one.id} {plan_digest(one)}" for one in releases)
+    return hashlib.sha256("\n".join(each).encode()).hexdigest()
+
+
 def plan_digest(release: Release) -> str:
     """Return the digest of what a release is about to do, which never changes: what people are
     shown, and approve."""

@@ -21,6 +21,7 @@ from sextant.kernel.nouns import (
     SYSTEM,
     Event,
     Move,
+    Need,
     Part,
     Principal,
     Release,
@@ -448,6 +449,39 @@ class Releases:
         are met.
         """
         cause = self._records.cause_of(id_)
+        release = self.check_approval(id_, by, deny=deny, proposer=proposer)
+        theirs = _theirs(release, by)
+        unchanged = Statement(
+            "event_newest_is",
+            (id_, cause),
+            1,
+            f"release `{id_}` was approved by somebody else at the same moment",
+        )
+        if deny:
+            return self.drive(
+                self._records.step(release, "denied", by=str(by), reason=reason, also=(unchanged,))
+            )
+        needs = tuple(
+            msgspec.structs.replace(need, by=(*need.by, str(by)))
+            if need in theirs and not need.is_met
+            else need
+            for need in release.asked
+        )
+        return self.drive(
+            self._records.step(
+                msgspec.structs.replace(release, needs=needs),
+                "approved",
+                by=str(by),
+                reason=reason,
+                also=(unchanged,),
+            )
+        )
+
+    def check_approval(
+        self, id_: str, by: Principal, *, deny: bool = False, proposer: str | None = ""
+    ) -> Release:
+        """Return the release that somebody may approve (or refuse); see `approve`. Denied,
+        Conflict."""
         release = self.get(id_)
         if release.state != "waiting":
             raise Conflict(
@@ -479,7 +513,7 @@ class Releases:
             )
         if not deny and by.person in map(person_of, release.approvals):
             raise Denied("SX-POLICY-004", f"`{by.person}` has approved already")
-        theirs = [need for need in release.asked if not need.of or need.of in by.teams]
+        theirs = _theirs(release, by)
         if not any(deny or not need.is_met for need in theirs) and not (deny and proposed):
             teams = " or ".join(f"`{need.of}`" for need in release.asked if deny or not need.is_met)
             raise Denied(
@@ -487,37 +521,13 @@ class Releases:
                 f"`{by}` is not in team {teams}",
                 hint=f"someone of {teams} must approve",
             )
-        unchanged = Statement(
-            "event_newest_is",
-            (id_, cause),
-            1,
-            f"release `{id_}` was approved by somebody else at the same moment",
-        )
         if not deny and self._has_expired(release):
             raise Conflict(
                 "SX-RELEASE-017",
                 f"release `{id_}` waited for approval too long",
                 hint="run again: what it brings is kept, and proposed anew",
             )
-        if deny:
-            return self.drive(
-                self._records.step(release, "denied", by=str(by), reason=reason, also=(unchanged,))
-            )
-        needs = tuple(
-            msgspec.structs.replace(need, by=(*need.by, str(by)))
-            if need in theirs and not need.is_met
-            else need
-            for need in release.asked
-        )
-        return self.drive(
-            self._records.step(
-                msgspec.structs.replace(release, needs=needs),
-                "approved",
-                by=str(by),
-                reason=reason,
-                also=(unchanged,),
-            )
-        )
+        return release
 
     def _has_expired(self, release: Release) -> bool:
         return 0 < release.due_at <= self._clock.now_ns()
@@ -617,6 +627,11 @@ class Releases:
         if problem is not None:
             raise problem
         return done
+
+
+def _theirs(release: Release, by: Principal) -> list[Need]:
+    """Return what is asked of people that somebody can answer."""
+    return [need for need in release.asked if not need.of or need.of in by.teams]
 
 
 def takes_time(release: Release) -> bool:

@@ -32,6 +32,7 @@ class ProjectOperations(Session):
             "environments": [str(e["name"]) for e in environments.seen(core)],
             "assets": len(manifest.assets),
             "teams": {t.name: list(t.members) for t in manifest.teams},
+            "deputies": {t.name: dict(t.deputies) for t in manifest.teams if t.deputies},
             "problem": problem.message if problem else "",
             "problem_lines": problem.lines() if problem else [],
             "version": _version(),

@@ -1,16 +1,17 @@
 """Releases: what becomes live, and what is taken back."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
 
 from sextant.app.operations.row import Progress, operation
 from sextant.app.operations.session import Follower, Session, page_limit, waiting
-from sextant.kernel.answers import Page, RunReport, UndoPlan, UndoReport
+from sextant.kernel.answers import Page, RunReport, ToApprove, UndoPlan, UndoReport
 from sextant.kernel.errors import Conflict, UsageError
-from sextant.kernel.limits import PAGE_ROWS
-from sextant.kernel.nouns import Release
-from sextant.release.records import plan_digest
+from sextant.kernel.limits import APPROVED_AT_ONCE_MAX, PAGE_ROWS
+from sextant.kernel.nouns import Principal, Release
+from sextant.release.records import batch_digest, plan_digest
 
 
 class ReleaseOperations(Session):
@@ -161,21 +162,68 @@ class ReleaseOperations(Session):
 
         plan  the digest of what was shown (`plan` of the release): Conflict when it is not this
         """
-        core, releases = self._core, self._p.runs.releases
-        waiting_release = releases.get(release)
+        waiting_release = self._p.runs.releases.get(release)
         if plan and plan != plan_digest(waiting_release):
             raise Conflict(
                 "SX-RELEASE-020",
                 f"release `{release}` is not what was shown",
                 hint=f"look again: `sextant releases {release}`",
             )
-        proposer = core.authorization.person_behind(waiting_release.by)
-        env = waiting_release.moves[0].env
-        by = core.authorization.within(self._who(), env)
-        approved = releases.approve(release, by, deny=deny, reason=reason, proposer=proposer)
+        return self._approve(waiting_release, deny=deny, reason=reason)
+
+    def _approve(self, waiting_release: Release, *, deny: bool, reason: str) -> Release:
+        by, proposer = self._approver(waiting_release)
+        approved = self._p.runs.releases.approve(
+            waiting_release.id, by, deny=deny, reason=reason, proposer=proposer
+        )
         if approved.state == "live":
             self._p.runs.checks.check_children(approved, by=self._who())
         return self._see.release(approved)
+
+    def _approver(self, release: Release) -> tuple[Principal, str | None]:
+        """Return who approves, in his teams where the release moves something, and the person who
+        answers for what proposed it."""
+        authorization = self._core.authorization
+        by = authorization.within(self._who(), release.moves[0].env)
+        return by, authorization.person_behind(release.by)
+
+    @operation("GET", "/approvals", "viewer", "read")
+    def to_approve(self, releases: Sequence[str]) -> ToApprove:
+        """Return releases that are to be approved together, and what names exactly these."""
+        found = self._several(releases)
+        return ToApprove(
+            releases=tuple(self._see.release(one) for one in found), plan=batch_digest(found)
+        )
+
+    @operation("POST", "/approvals", "operator", "approve", "releases")
+    def approve_all(
+        self, releases: Sequence[str], plan: str, *, deny: bool = False, reason: str = ""
+    ) -> list[Release]:
+        """Approve (or deny) several releases that wait, all or none.
+
+        plan  what was shown (`to_approve`): Conflict when it is not this
+        """
+        found = self._several(releases)
+        if plan != batch_digest(found):
+            raise Conflict(
+                "SX-RELEASE-021",
+                "these releases are not what was shown",
+                hint="look again: `sextant approve RELEASE ...` without --plan shows them",
+            )
+        for one in found:  # before anything is decided about any of them
+            by, proposer = self._approver(one)
+            self._p.runs.releases.check_approval(one.id, by, deny=deny, proposer=proposer)
+        return [self._approve(one, deny=deny, reason=reason) for one in found]
+
+    def _several(self, releases: Sequence[str]) -> list[Release]:
+        ids = list(dict.fromkeys(releases))
+        if not 0 < len(ids) <= APPROVED_AT_ONCE_MAX:
+            raise UsageError(
+                "SX-RELEASE-022",
+                f"{len(ids)} releases are named",
+                hint=f"from 1 to {APPROVED_AT_ONCE_MAX}; `sextant status` shows those that wait",
+            )
+        return [self._p.runs.releases.get(one) for one in ids]
 
     @operation("POST", "/releases/{release}/pause", "operator", "rollback", "release")
     def pause_release(self, release: str, reason: str) -> Release:

@@ -10,7 +10,18 @@ from sextant.kernel.nouns import Noun
 Role = Literal["viewer", "operator", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)  # each may do what those before it may
 Of = Literal[
-    "", "asset", "batch", "env", "incident", "plan", "release", "report", "rows", "run", "signal"
+    "",
+    "asset",
+    "batch",
+    "env",
+    "incident",
+    "plan",
+    "release",
+    "releases",
+    "report",
+    "rows",
+    "run",
+    "signal",
 ]
 Method = Literal["GET", "POST", "DELETE"]
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -45,9 +56,9 @@ class Operation(NamedTuple):
     verb   what the policy is asked about, `read` where nothing is changed: what one may read
            follows from role and scope
     of     what it does that to, so that the policy sees it before anything is done: the asset,
-           batch, release, run, signal, incident or environment that is named, a report with the
-           edges that it draws; `plan`: each asset that follows from it, asked by the run itself;
-           `rows`: asked when they have said where they go; "" = the project
+           batch, release, releases, run, signal, incident or environment that is named, a report
+           with the edges that it draws; `plan`: each asset that follows from it, asked by the run
+           itself; `rows`: asked when they have said where they go; "" = the project
     body   the argument that is the request's body as it was sent, with its content type as
            `content_type`; the others are query parameters then
     scope  what the token must open
