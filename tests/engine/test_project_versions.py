@@ -187,6 +187,13 @@ def test_what_follows_the_folder_is_undone_in_the_folder(p: testing.TestedPlatfo
     run(p, env="dev")
     with pytest.raises(Conflict, match="follows the folder"):
         Operations(p).rollback("project", env="dev")
+    approved(p)
+    first = in_force(p)
+    write(p, HEAD + REVIEWED + ORDERS + "\n# more\n")
+    run(p, env="dev")
+    refused = Operations(p).release("project", version=first, env="dev")
+    assert refused.state == "rejected"
+    assert "has what the folder has" in refused.reason
 
 
 def test_an_environment_has_its_own_and_what_it_falls_through_to() -> None:

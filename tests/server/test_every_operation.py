@@ -64,6 +64,7 @@ def arguments(p: LocalPlatform, caller: str) -> dict[str, dict[str, Any]]:
         "versions": orders,
         "check": orders,
         "release": {**orders, "source": "dev", "env": "prod"},
+        "promote": {"source": "dev", "env": "prod"},
         "rollback": orders,
         "undo_plan": {"who": "root", "since": "1d"},
         "undo": {"who": "root", "since": "1d", "plan": "0" * 64},

@@ -238,6 +238,7 @@ def test_a_day_with_every_command(
             at={"waits": r"rel_\w+"},
         )
     )["state"]
+    assert say("release", "--from", "pr-1", "--env", "prod")[0] == 2, "it is gone"
     say("approve", "{waits}", "{waits}", at={"plan": r"(?<=--plan )[0-9a-f]{64}"})
     say("approve", "{waits}", "{waits}", "--plan", "{plan}", "--reason", "looks right")
     assert say("approve", "{waits}")[0] == 2, "it is done"

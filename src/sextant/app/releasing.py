@@ -10,7 +10,7 @@ from sextant.app.live_checks import LiveChecks
 from sextant.app.plans import Plans, event_of
 from sextant.core import Core
 from sextant.engine.holds import Holds
-from sextant.engine.staged import Staged, merge_schema
+from sextant.engine.staged import RunAsset, Staged, merge_schema
 from sextant.kernel.errors import (
     Conflict,
     NotFound,
@@ -172,28 +172,17 @@ class Releasing:
         guards: Sequence[Statement],
     ) -> Release:
         core = self.core
-        before, wanted = core.versions.parts(asset.id, base), core.versions.parts(asset.id, target)
-        differs, gone = changed(before, wanted)
-        table = self.plans.table(env, asset)
         origin = core.versions.get(asset.id, target)
-        self._refuse_undone(env, asset, differs.values(), break_glass)
-        for name in [*differs, *gone]:
-            live, was = table.base_parts.get(name), before.get(name)
-            if (live.digest if live else "") != (was.digest if was else ""):
-                raise Conflict(
-                    "SX-RELEASE-010",
-                    f"partition `{name}` of `{asset.id}` was changed in `{env}` as well",
-                    hint=(
-                        f"`sextant diff {asset.id}@{head[:12]} {target[:12]}` shows both; run "
-                        "it again in the source environment"
-                    ),
-                )
-            if name in wanted:
-                table.staged[name] = Staged(part=wanted[name], origin=origin.locator)
-            else:
-                table.removed.add(name)
-        table.schema = merge_schema(table.schema, origin.schema)
-        table.made_from = dict(origin.inputs)
+        table, conflicts = self.laid_over(env, asset, base, target, break_glass)
+        if conflicts:
+            raise Conflict(
+                "SX-RELEASE-010",
+                f"partition `{conflicts[0]}` of `{asset.id}` was changed in `{env}` as well",
+                hint=(
+                    f"`sextant diff {asset.id}@{head[:12]} {target[:12]}` shows both; run "
+                    "it again in the source environment"
+                ),
+            )
         refused = origin.meta.get("refused", ())
         publishing = Publishing(
             env=env,
@@ -219,6 +208,37 @@ class Releasing:
                 f"what version `{target[:12]}` of `{asset.id}` changed is live in `{env}` already",
             )
         return done.release
+
+    def laid_over(
+        self, env: str, asset: Asset, base: str, target: str, break_glass: str
+    ) -> tuple[RunAsset, list[str]]:
+        """Return a live table with what a version changed since `base` laid over it, and the
+        partitions that were changed on both sides. Conflict for what was undone here."""
+        core = self.core
+        before, wanted = core.versions.parts(asset.id, base), core.versions.parts(asset.id, target)
+        differs, gone = changed(before, wanted)
+        table = self.plans.table(env, asset)
+        origin = core.versions.get(asset.id, target)
+        self._refuse_undone(env, asset, differs.values(), break_glass)
+        conflicts = []
+        for name in [*differs, *gone]:
+            live, was = table.base_parts.get(name), before.get(name)
+            now = wanted.get(name)
+            if _digest(live) == _digest(now):
+                continue  # the same on both sides
+            if _digest(live) != _digest(was):
+                conflicts.append(name)
+            elif now is not None:
+                table.staged[name] = Staged(part=now, origin=origin.locator)
+            else:
+                table.removed.add(name)
+        table.schema = merge_schema(table.schema, origin.schema)
+        table.made_from = dict(origin.inputs)
+        return table, conflicts
+
+
+def _digest(part: Part | None) -> str:
+    return part.digest if part else ""
 
 
 def refuse_expired(core: Core, asset: str, digest: str) -> None:

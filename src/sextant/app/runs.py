@@ -60,7 +60,7 @@ class Runs:
         self.plans = Plans(core, personal)
         self.checks = LiveChecks(core, self.plans, executors, bundles)
         self.undoing = Undoing(core, self.plans, releases=releases, publisher=publisher)
-        releasing = Releasing(
+        self.releasing = releasing = Releasing(
             core,
             self.plans,
             self.checks,

@@ -1,5 +1,6 @@
 """Commands about releases: release, releases, rollback, approve."""
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -219,7 +220,9 @@ def _release_lines(found: list[dict[str, Any]]) -> list[str]:
 
 
 @click.command()
-@click.argument("asset", help="What is released.", shell_complete=complete.assets)
+@click.argument(
+    "asset", required=False, default="", help="What is released.", shell_complete=complete.assets
+)
 @click.argument(
     "version",
     required=False,
@@ -232,7 +235,7 @@ def _release_lines(found: list[dict[str, Any]]) -> list[str]:
     "source",
     metavar="ENV",
     default="",
-    help="Publish what is live in that environment.",
+    help="Publish what is live in that environment; without ASSET, all that it has of its own.",
     shell_complete=complete.environments,
 )
 @click.option(
@@ -244,11 +247,18 @@ def _release_lines(found: list[dict[str, Any]]) -> list[str]:
     ),
 )
 @click.option("--unhold", is_flag=True, help="Lift the mark of a withdrawn version instead.")
+@click.option(
+    "--over",
+    metavar="VERSION",
+    default="",
+    help="Of the project, in force in --env: its changes are merged in the folder of --from.",
+)
 @options
 def release(
     asset: str,
     version: str,
     source: str,
+    over: str,
     break_glass: str,
     unhold: bool,
     env: str | None,
@@ -257,8 +267,25 @@ def release(
     """Make a version of an asset live, through the gate: VERSION, or what is live in --from ENV.
 
     Of a version that was made on an older state only what it changed is taken over; a partition
-    that both changed is a conflict."""
+    that both changed is a conflict.
+
+    Without ASSET all that environment --from has of its own becomes live in one release: data,
+    definitions, the project. What both changed is named, and nothing is moved."""
+    if not asset and (not source or unhold):
+        raise UsageError(
+            "SX-CLI-023",
+            "a release needs an asset, or --from ENV",
+            hint="`sextant release ASSET VERSION`, `sextant release --from pr-7 --env prod`",
+        )
     with platform(sound=not unhold) as p:
+        if not asset:
+            with Progress() as progress:
+                all_ = p.promote(
+                    source, over=over, break_glass=break_glass, env=env or "", progress=progress
+                )
+            said = list(chain.from_iterable(map(released_lines, all_)))
+            emit(all_, json=as_json, text=lambda: said)
+            return max(map(_exit_code, all_), default=0)
         if unhold:
             lifted = p.unhold(asset, version, env=env or "")
             emit(

@@ -4,14 +4,12 @@ time."""
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-import msgspec
-
 from sextant.core import Core
 from sextant.kernel.clock import from_datetime
 from sextant.kernel.errors import NotFound, UsageError
-from sextant.kernel.limits import PAGE_ROWS_MAX
-from sextant.kernel.nouns import Release, Version
+from sextant.kernel.nouns import Version
 from sextant.ledger.log import entries
+from sextant.release.records import releases_of
 
 _FAR = 1 << 62
 
@@ -37,7 +35,7 @@ def version_as_of(core: Core, env: str, asset: str, as_of: str) -> Version:
     parents = {name: parent for name, parent, *_ in core.state.read("envs")}
     seen = env
     while seen:
-        for release in _releases_of(core, asset):
+        for release in releases_of(core.state, asset):
             target = next(
                 (m.target for m in release.moves if m.asset == asset and m.env == seen), ""
             )
@@ -71,10 +69,3 @@ def _live_at(core: Core, release: str) -> int:
         if entry.envelope.type == "release.live":
             return entry.envelope.time
     return 0
-
-
-def _releases_of(core: Core, asset: str) -> list[Release]:
-    return [
-        msgspec.json.decode(row[0], type=Release)
-        for row in core.state.read("releases_of_asset", (asset, PAGE_ROWS_MAX))
-    ]

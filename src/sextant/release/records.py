@@ -10,6 +10,7 @@ import msgspec
 from sextant.kernel.clock import Clock
 from sextant.kernel.errors import NotFound
 from sextant.kernel.ids import Ids
+from sextant.kernel.limits import PAGE_ROWS_MAX
 from sextant.kernel.nouns import Event, Incident, Release, Signal
 from sextant.kernel.ports import State, Statement, Write
 from sextant.ledger.events import Events
@@ -213,6 +214,12 @@ def unchanged_guard(release: Release) -> Statement:
         1,
         f"release `{release.id}` was moved on by somebody else",
     )
+
+
+def releases_of(state: State, asset: str) -> list[Release]:
+    """Return the releases of an asset, newest first."""
+    rows = state.read("releases_of_asset", (asset, PAGE_ROWS_MAX))
+    return [msgspec.json.decode(row[0], type=Release) for row in rows]
 
 
 def batch_digest(releases: Sequence[Release]) -> str:

@@ -83,6 +83,36 @@ class ReleaseOperations(Session):
         )
         return self._see.release(released)
 
+    @operation("POST", "/environments/{source}/promotions", "operator", "release", "plan")
+    def promote(
+        self,
+        source: str,
+        *,
+        over: str = "",
+        break_glass: str = "",
+        env: str = "",
+        progress: Progress | None = None,
+    ) -> list[Release]:
+        """Make live all that environment `source` has of its own - data, definitions, the project -
+        in one release, through the gate; what takes time follows in releases of its own. What both
+        changed is a conflict, by name, and nothing is moved.
+
+        over  the version of the project in force in `env` that the folder of `source` has taken in
+        """
+        from sextant.app.promoting import promote
+
+        done = promote(
+            self._p.runs.releasing,
+            source,
+            self._env(env),
+            by=self._who(),
+            over=over,
+            break_glass=break_glass,
+            waits=waiting(progress),
+        )
+        released = (done.release, *done.rolled, *done.rejected)
+        return [self._see.release(one) for one in released if one is not None]
+
     @operation("POST", "/assets/{asset}/rollbacks", "operator", "rollback", "plan")
     def rollback(
         self,

@@ -23,6 +23,8 @@ class ReleasedProject(Instant):
         """Refuse what cannot be loaded here, and rules that leave nobody who may change them."""
         reasons: list[str] = []
         for move in release.moves:
+            if self._core.project.follows(move.env):
+                reasons.append(f"`{move.env}` has what the folder has: nothing is released to it")
             try:
                 after = self._core.project.manifest_of(move.target)
                 before = self._core.project.manifest_of(move.source) if move.source else None
