@@ -385,7 +385,11 @@ def test_invented_services_fill_one_share_and_make_room(
     p = coordinator.platform
     observer = Observer(p, process.client)
     observer.step()
-    there = {id_ for id_, asset in p.core.assets.graph()[0].items() if asset.owner == "shop"}
+    there = {
+        id_
+        for id_, asset in p.core.assets.graph()[0].items()
+        if asset.owner == "shop" and asset.mode == "observed"
+    }
     monkeypatch.setattr(observed, "OBSERVED_PER_OWNER_MAX", len(there) + 2)
 
     def send(*names: str) -> None:

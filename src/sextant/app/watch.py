@@ -215,6 +215,7 @@ class _Watch:
         self._env, self._request, self._pool = env, request, pool
         self._say, self._tell = say, tell
         self._tried: set[Pending] = set()
+        self._waits_for_version = False  # and has said so
         # what goes on -> the assets that it makes (or the crashed run that it resumes), and what
         # was pending of them
         self._running: dict[Future[RunReport | None], Due] = {}
@@ -255,6 +256,15 @@ class _Watch:
                 )
 
     def _start(self) -> None:
+        if not self._core.project.has_version(self._env):
+            if not self._waits_for_version:
+                self._say(
+                    f"no version of the project is in force in {self._env} yet: "
+                    f"`sextant run --env {self._env}` of a person releases what the folder has"
+                )
+            self._waits_for_version = True
+            return
+        self._waits_for_version = False
         for group in due_now(self._runs, self._env, self._request, self._tried):
             busy = frozenset().union(*(one.assets for one in self._running.values()))
             if group.assets.isdisjoint(busy):

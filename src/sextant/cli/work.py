@@ -416,7 +416,9 @@ def _here(
             project.load_sound()
         name = env or project.config.environment or project.manifest().environments[0]
         project.check_environment(name)
-        request = request_of(p.core, assets, partition, force=force, downstream=not only)
+        # a watch runs what is in force, --each what the folder has
+        of = "" if each else name
+        request = request_of(p.core, assets, partition, env=of, force=force, downstream=not only)
         if each:
             return _each(p, name, request, as_json)
         say(f"watching {name}; Ctrl-C ends it")
