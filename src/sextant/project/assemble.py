@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
+from msgspec import Raw
 
 from sextant.kernel.kinds import authored, kinds
 from sextant.kernel.limits import ASSETS_MAX
@@ -94,6 +95,30 @@ class Authored(ABC):
         """Say whether a check asks for at least what one of the same name in the registry asked
         for: severity, scope and what it tolerates aside. Where it cannot be told: no."""
         return weakening.is_same(before, after)
+
+    def apart(self, check: CheckSpec) -> Iterable[CheckSpec]:  # noqa: ARG002
+        """Return checks that together ask for no less than one that tolerates nothing, where an
+        author could write it as several. None: it is one."""
+        return ()
+
+    def sees_as_much(self, before: CheckSpec, after: CheckSpec) -> bool:
+        """Say whether a check of another scope, which asks for at least as much, still finds all
+        that the other one found. Where it cannot be told: no."""
+        return before.scope == after.scope
+
+    def said_by(self, asset: Asset, check: CheckSpec) -> str:  # noqa: ARG002
+        """Return the author's word that brings a check of an asset; "" for one that follows from
+        something else that he says."""
+        return "check"
+
+    def content(self, asset: Asset) -> Raw:
+        """Return what of its spec decides what an asset holds, or means."""
+        return asset.spec
+
+    def names(self, asset: Asset) -> Iterable[str]:  # noqa: ARG002
+        """Return ids, or names, of assets that a definition names where no edge says so, as in the
+        text of a query."""
+        return ()
 
     def definition(self, asset: Asset) -> str:
         """Return the version of an asset that nothing makes: a digest of what it declares."""

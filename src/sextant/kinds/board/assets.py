@@ -1,5 +1,6 @@
 """Declared boards to assets."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,6 +11,10 @@ from sextant.kinds.board.declare import DeclaredBoard
 from sextant.kinds.board.spec import KIND, Panel, board_spec
 from sextant.project.assemble import Assembly, Authored, Draft
 from sextant.project.collect import near
+
+_DATABASES = {"data": "dataset", "kpi": "kpi"}
+_TABLE = re.compile(r'\b(data|kpi)[`"]?\s*\.\s*[`"]?([a-z][a-z0-9_]*)')
+_WORD = re.compile(r"[a-z][a-z0-9_]*")
 
 
 class AuthoredBoards(Authored):
@@ -43,15 +48,42 @@ class AuthoredBoards(Authored):
                 project.made[id_] = msgspec.structs.replace(asset, spec=spec_of(board))
 
     def weaker(self, before: Asset, after: Asset) -> Iterable[tuple[str, str]]:
-        now = [(one.ask, one.given) for one in board_spec(after).panels]
+        now = board_spec(after).panels
         for panel in board_spec(before).panels:
-            if (panel.ask, panel.given) not in now:
+            if not any(
+                (one.ask, one.given) == (panel.ask, panel.given) and {*panel.of} <= {*one.of}
+                for one in now
+            ):
                 yield "panel", f"{panel.title} is gone"
+
+    def names(self, asset: Asset) -> Iterable[str]:
+        for one in board_spec(asset).panels:
+            if one.ask == "query":
+                yield from _tables(one.given["sql"])
+            elif "asset" in one.given:
+                yield one.given["asset"]
 
     def edges(self, asset: Asset) -> Iterable[Edge]:
         for one in board_spec(asset).panels:
             for shown in one.of:
                 yield Edge(source=shown, target=asset.id, kind="shows")
+
+
+def _tables(sql: str) -> Iterable[str]:
+    """Yield the assets that a question in ClickHouse's SQL may read: `data.orders` and `kpi.count`
+    wherever they stand, and tables of no database. Every word of one that is not understood."""
+    import sqlglot
+    from sqlglot import exp
+    from sqlglot.errors import SqlglotError
+
+    for database, name in _TABLE.findall(sql):
+        yield f"{_DATABASES[database]}:{name}"
+    try:
+        read = sqlglot.parse_one(sql, dialect="clickhouse")
+    except SqlglotError:
+        yield from _WORD.findall(sql)
+        return
+    yield from (table.name for table in read.find_all(exp.Table) if not table.db)
 
 
 def _found(panel: Panel, board: Asset, project: Assembly) -> Panel:

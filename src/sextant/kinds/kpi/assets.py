@@ -113,6 +113,9 @@ class AuthoredKpis(Authored):
         if is_eased:
             yield "goal", f"{goal_text(old)} -> {goal_text(new) if new else 'none'}"
 
+    def content(self, asset: Asset) -> msgspec.Raw:
+        return spec_of(msgspec.structs.replace(measure_spec(asset), goal=None, format=""))
+
     def edges(self, asset: Asset) -> Iterable[Edge]:
         yield Edge(source=measure_spec(asset).of, target=asset.id, kind="measures")
 

@@ -1,25 +1,39 @@
 """What differs between two versions of the project: assets, what is weaker, and who watches what
 changes. Pure."""
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
+import operator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
 
-from sextant.authorization.conditions import tokens
-from sextant.kernel.kinds import kinds, made
+from sextant.authorization.conditions import Token, comparisons, parse, tokens
+from sextant.kernel.kinds import authored, kinds, made
 from sextant.kernel.nouns import Asset, Manifest, Rule
 from sextant.kinds.project.spec import KIND
 from sextant.project.edges import declared_edges
 from sextant.project.weakening import Weaker, weaker_project
 
-_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 # what may be said differently of an asset that makes the same
 _ASIDE: Mapping[str, Any] = {
     "owner": "", "tier": 3, "description": "", "tags": (), "checks": (), "on": (), "keep": "",
     "on_change": "report", "lookback": "", "file": "", "line": 0,
 }  # fmt: skip
+# how it is run
+_RUN: Mapping[str, Any] = {
+    "retries": 0, "backoff_s": 0.0, "pool": "", "timeout_s": 0.0, "memory_bytes": 0,
+    "durability": "grouped", "executor": "",
+}  # fmt: skip
+# methods of texts in conditions: whether a text has a part
+_PART: Mapping[str, Callable[[str, str], bool]] = {
+    "startsWith": str.startswith,
+    "endsWith": str.endswith,
+    "contains": operator.contains,
+    "matches": lambda text, pattern: True,  # noqa: ARG005 - of another dialect: it may
+}
+# fields of a condition whose text names an asset
+_ASSET = ("asset.id", "asset.name")
 Columns = Mapping[str, tuple[str, ...]]
 
 
@@ -158,9 +172,10 @@ def _makes(asset: Asset) -> Asset:
     """Return an asset with only what decides what it holds, or means."""
     build = asset.build
     if build is not None:
-        code = msgspec.structs.replace(build.code, line=0, warnings=(), file="")
-        build = msgspec.structs.replace(build, code=code, retries=0, backoff_s=0.0, pool="")
-    return msgspec.structs.replace(asset, build=build, **_ASIDE)
+        code = msgspec.structs.replace(build.code, entry="", file="", line=0, warnings=())
+        build = msgspec.structs.replace(build, code=code, **_RUN)
+    spec = authored(asset.kind).content(asset) if asset.kind in kinds() else asset.spec
+    return msgspec.structs.replace(asset, build=build, spec=spec, **_ASIDE)
 
 
 def _downstream(manifest: Manifest, changed: Iterable[str]) -> dict[str, str]:
@@ -189,29 +204,53 @@ def _watches(manifest: Manifest, known: Mapping[str, str]) -> Iterator[_Watch]:
         if asset.kind == KIND:
             continue
         if asset.is_definition:
-            named = _named(bytes(asset.spec).decode(errors="replace"), known)
+            named = _named(
+                authored(asset.kind).names(asset) if asset.kind in kinds() else (), known
+            )
             yield _Watch(asset.id, frozenset(shown.get(asset.id, set()) | named - {asset.id}))
         for check in asset.checks:
-            named = _named(" ".join(_texts(check.params)), known)
+            # a text that names a column may be the name of an asset too: only ids count
+            named = _named((one for one in _texts(check.params) if ":" in one), known)
             yield _Watch(f"check {check.name} of {asset.id}", frozenset({asset.id, *named}))
     for rule in manifest.policies:
         yield _Watch(f"policy {rule.name}", frozenset(_reached(rule, known)))
 
 
 def _reached(rule: Rule, known: Mapping[str, str]) -> Iterator[str]:
-    """Yield the assets that a rule names, by id or name, or by how an id begins."""
-    said = [token.text for token in tokens(rule.when) if token.kind == "string" and token.text]
+    """Yield the assets that a rule names, by id or name or by a part of them."""
+    try:
+        found, compared = tokens(rule.when), list(comparisons(parse(rule.when)))
+    except ValueError:  # as a text that is not understood: it may name any
+        yield from known
+        return
+    said = Counter(one.text for one in found if one.kind == "string")
+    # `prod` in `env == 'prod'` names no asset
+    said -= Counter(one.literal for one in compared if one.field not in _ASSET)
+    parts = [found[at : at + 5] for at in range(len(found) - 4) if found[at + 2].text in _PART]
+    begins = tuple(one for one in said if ":" in one and not one.endswith(":"))
     for id_, name in known.items():
-        for literal in said:
-            begins = ":" in literal and not literal.endswith(":") and id_.startswith(literal)
-            if literal in (id_, name) or begins:
-                yield id_
+        if (
+            id_.startswith(begins)
+            or said[id_] > 0
+            or said[name] > 0
+            or any(_is_part(one, id_, name) for one in parts)
+        ):
+            yield id_
 
 
-def _named(text: str, known: Mapping[str, str]) -> set[str]:
-    """Return the assets that a text names."""
-    words = set(_WORD.findall(text))
-    return {id_ for id_, name in known.items() if name in words}
+def _is_part(call: list[Token], id_: str, name: str) -> bool:
+    """Say whether a call such as `name.startsWith('kpi_')` holds for an asset."""
+    field, literal = call[0].text, call[4].text
+    if call[4].kind != "string" or field not in ("id", "name", "]") or literal.endswith(":"):
+        return False
+    has = _PART[call[2].text]
+    return (field != "name" and has(id_, literal)) or (field != "id" and has(name, literal))
+
+
+def _named(said: Iterable[str], known: Mapping[str, str]) -> set[str]:
+    """Return the assets that are meant by ids (`dataset:orders`, `dataset:orders.id`) or names."""
+    words = {one.partition(".")[0] for one in said}
+    return {id_ for id_, name in known.items() if id_ in words or name in words}
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -33,10 +33,12 @@ from sextant.kinds.dataset.declarations.declared import (
 from sextant.kinds.dataset.declarations.lineage import lineage
 from sextant.kinds.dataset.personal_rule import reached_assets
 from sextant.kinds.dataset.spec import KIND, Table, table_spec
-from sextant.kinds.dataset.strictness import asks_as_much
+from sextant.kinds.dataset.strictness import apart, asks_as_much, sees_as_much
 from sextant.project.assemble import Assembly, Authored, Draft
 from sextant.project.collect import Place, name_problem, near
 
+# the check of `schema="freeze"`
+_FROZEN = CheckSpec(name="schema(freeze)", check="check.dataops.schema", params={"mode": "freeze"})
 _KEEP_STREAM = "1d"  # undo window of a stream, and of what follows it, where a project says none
 
 
@@ -58,24 +60,36 @@ class AuthoredDatasets(Authored):
     def asks_as_much(self, before: CheckSpec, after: CheckSpec) -> bool:
         return asks_as_much(before, after)
 
+    def apart(self, check: CheckSpec) -> Iterable[CheckSpec]:
+        return apart(check)
+
+    def sees_as_much(self, before: CheckSpec, after: CheckSpec) -> bool:
+        return sees_as_much(before, after)
+
+    def said_by(self, asset: Asset, check: CheckSpec) -> str:
+        table = table_spec(asset)
+        if table.key and check.name == _unique(table.key).name:
+            return "" if asset.defined_by else "key"
+        return "schema" if check == _FROZEN else "check"
+
+    def content(self, asset: Asset) -> msgspec.Raw:
+        table = table_spec(asset)
+        return spec_of(
+            msgspec.structs.replace(table, schema="evolve", lineage=None, against_inputs=None)
+        )
+
     def weaker(self, before: Asset, after: Asset) -> Iterable[tuple[str, str]]:
         old, new = table_spec(before), table_spec(after)
-        if old.key and (not new.key or not set(new.key) <= set(old.key)):
-            yield "key", f"{', '.join(old.key)} -> {', '.join(new.key) or 'none'}"
-        if old.time and old.time != new.time:
+        if old.time and old.time != new.time and not after.defined_by:
             yield "time", f"{old.time} -> {new.time or 'none'}"
-        if old.schema == "freeze" and new.schema == "evolve":
-            yield "schema", "freeze -> evolve"
         promised = dict(new.columns)
         for name, type_ in old.columns:
             if promised.get(name) != type_:
                 yield "columns", f"{name} {type_} -> {promised.get(name, 'not promised')}"
-        for name in old.personal:
-            if name not in new.personal:
-                yield "personal", f"{name} is not personal any more"
-        for name in new.public:
-            if name not in old.public:
-                yield "public", f"{name} is not personal, whatever it is made of"
+        for name in _not_in(old.personal, new.personal):
+            yield "personal", f"{name} is not personal any more"
+        for name in _not_in(new.public, old.public):
+            yield "public", f"{name} is not personal, whatever it is made of"
         if old.against_inputs and not new.against_inputs:
             yield "check", f"{old.against_inputs.name} is gone"
 
@@ -309,22 +323,12 @@ def declared_checks(draft: Draft, slots: Slots, project: Assembly) -> tuple[Chec
     Python checks."""
     specs: list[CheckSpec] = []
     if slots.key:
-        specs.append(
-            CheckSpec(
-                name=f"unique({', '.join(slots.key)})",
-                check="check.dataops.unique",
-                params={"columns": list(slots.key)},
-            )
-        )
+        specs.append(_unique(slots.key))
     said = {one.check for one in slots.checks if isinstance(one, CheckSpec)}
     if (
         slots.schema == "freeze" and "check.dataops.schema" not in said
     ):  # against the live columns, whatever they are
-        specs.append(
-            CheckSpec(
-                name="schema(freeze)", check="check.dataops.schema", params={"mode": "freeze"}
-            )
-        )
+        specs.append(_FROZEN)
     for one in slots.checks:
         specs.append(
             _python_check(one, project) if isinstance(one, PythonCheck) else _own(one, draft)
@@ -340,6 +344,21 @@ def declared_checks(draft: Draft, slots: Slots, project: Assembly) -> tuple[Chec
             hint="leave one out (`key=` adds `unique` by itself)",
         )
     return tuple(specs)
+
+
+def _unique(key: tuple[str, ...]) -> CheckSpec:
+    """Return the check of a key."""
+    return CheckSpec(
+        name=f"unique({', '.join(key)})",
+        check="check.dataops.unique",
+        params={"columns": list(key)},
+    )
+
+
+def _not_in(some: Iterable[str], others: Iterable[str]) -> list[str]:
+    """Return the columns that are not among others: personal ones are not told apart by case."""
+    there = {name.lower() for name in others}
+    return [name for name in some if name.lower() not in there]
 
 
 def _python_check(check: PythonCheck[..., Any], project: Assembly) -> CheckSpec:
