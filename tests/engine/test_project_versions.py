@@ -281,6 +281,13 @@ def test_rules_that_leave_nobody_are_refused() -> None:
             with pytest.raises(Conflict, match="lock everybody out: ann, bob"):
                 run(p)
             assert in_force(p) == good
+        write(p, HEAD + alone + ORDERS)
+        assert run(p, break_glass="it is meant so").state == "finished"
+        assert in_force(p) != good
+        p.core.authorization.allow(Principal(name="ann"), "rollback", None, "dev")
+        write(p, HEAD + ORDERS)
+        run(p, break_glass="and back")
+        good = in_force(p)
         write(p, HEAD + locked + ORDERS)
         move = {"version": p.core.project.load() and p.core.project.folder_version()}
         glass = Operations(p).release("project", env="prod", break_glass="it is meant so", **move)

@@ -367,6 +367,7 @@ def test_the_fields_of_policies_are_all_explained() -> None:
     """If this fails, the page of policies names a verb or a field that rules do not know, or is
     silent about one."""
     from sextant.authorization.decide import FIELDS, VERBS
+    from sextant.kernel.kinds import facts
 
     text = (DOCS / "how-to" / "second-pair-of-eyes.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (`[^|]+) \| ([^|]+) \|$", text.partition("## Fields")[2], re.MULTILINE)
@@ -377,6 +378,7 @@ def test_the_fields_of_policies_are_all_explained() -> None:
             head = field.partition(".")[0] or head
             named.add(field if not field.startswith(".") else head + field)
     known = {f"{name}.{one}" for name, fields in FIELDS.items() for one in fields}
+    known |= {f"context.{name}" for name in facts()}  # which kinds bring
     assert named == known | {name for name, fields in FIELDS.items() if not fields}
     verbs = next(said for fields, said in rows if fields == "`verb`")
     assert set(re.findall(r"`(\w+)`", verbs)) == set(VERBS)

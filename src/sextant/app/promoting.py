@@ -98,7 +98,8 @@ def promote(
 
 
 def _without(left: Sequence[str]) -> str:
-    return f" but {', '.join(left)}: `sextant run --stale` makes it of both" if left else ""
+    names = ", ".join(left)
+    return f" but {names}: `sextant backfill {left[0]} --stale` makes it of both" if left else ""
 
 
 def _gathered(
