@@ -372,6 +372,7 @@ import sextant as sx
 ops = sx.team("ops")
 sx.project("shop", owner=ops)
 sx.policy("numbers", when="asset.name.startsWith('rev')", then="deny")
+sx.policy("some", when="['dataset:kpi_r'].exists(a, asset.id.startsWith(a))", then="deny")
 sx.policy("all datasets", when="asset.id.startsWith('dataset:')", then="deny")
 
 @sx.dataset(checks=[sx.not_null("id")], timeout="1h")
@@ -387,6 +388,7 @@ sx.board("bad", panels=[sx.panel(logs="failed", asset="orders")])
 }
 _ALL = {
     "policy numbers",
+    "policy some",
     "check not_null(id) of dataset:orders",
     "check between(value, 0) of dataset:kpi_revenue",
     "kpi:revenue",
@@ -396,6 +398,7 @@ _ALL = {
 }
 _OF_NUMBER = {
     "policy numbers",
+    "policy some",
     "check between(value, 0) of dataset:kpi_revenue",
     "board:sales",
 }
@@ -425,3 +428,16 @@ def test_only_what_decides_what_is_seen_blinds(
     before = load_files(tmp_path / "shop", SOURCE)
     after = load_files(tmp_path / "shop", {"ops.py": text.replace(old, new)})
     assert {one.watch for one in changes(before, after).blinds} == watches
+
+
+def test_a_column_that_runs_have_shown_to_be_gone_is_named(tmp_path: Path) -> None:
+    """If this fails, people are told that something is made differently, and not which column
+    their number loses."""
+    before = load_files(tmp_path / "shop", SOURCE)
+    after = load_files(
+        tmp_path / "shop", {"ops.py": SOURCE["ops.py"].replace('{"id": [1]}', '{"key": [1]}')}
+    )
+    found = changes(before, after, {"dataset:orders": ("id",)}).blinds
+    assert {one.watch for one in found} == _ALL
+    assert {one.reads for one in found} == {"dataset:orders"}
+    assert all("dataset:orders has no id any more" in one.why for one in found)
