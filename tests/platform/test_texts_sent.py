@@ -37,7 +37,7 @@ def call(p: LocalPlatform, operation: str, parameter: str, text: str) -> None:
     hints = typing.get_type_hints(getattr(Platform, operation))
     signature = inspect.signature(getattr(Platform, operation))
     given = {
-        name: "x" if hints[name] is str else 1
+        name: "x" if hints[name] is str else ["x"] if "Sequence" in str(hints[name]) else 1
         for name, one in signature.parameters.items()
         if name != "self" and one.default is inspect.Parameter.empty
     }

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     import polars as pl
 
 
+_FLOAT_DIGITS_MAX = 400  # beyond it a number is infinite as a float
+
+
 def not_null(params: Mapping[str, Any], context: Context) -> Probe:
     """No value of `columns` is absent."""
     import polars as pl
@@ -304,7 +307,10 @@ def _bound(
             return whole(number)
         if isinstance(type_, pl.Decimal):
             return _quantized(number, type_, rounding)
-        return _inside(value, rounding) if isinstance(value, int) else float(number)
+        # a fraction, as 0.1, is its nearest float; a whole number is meant exactly
+        is_near = number.is_finite() and number.adjusted() < _FLOAT_DIGITS_MAX
+        is_whole = is_near and number == number.to_integral_value()
+        return _inside(int(number), rounding) if is_whole else float(number)
     if type_ == pl.Date or isinstance(type_, pl.Datetime):
         return _time(value, name, type_, tz)
     if _kind(type_) == "text" and isinstance(value, str):
