@@ -17,6 +17,7 @@ from sextant.release.publish import Published, Publishing
 from sextant.release.records import releases_of
 
 _SHOWN = 10  # conflicts that an error names
+_DIGITS_MIN = 4  # by which a version is named
 
 
 def promote(
@@ -33,7 +34,7 @@ def promote(
     moved then.
 
     over    a version of the project that is in force in `env`, and that somebody says the folder
-            of `source` has taken in: its first digits
+            of `source` has taken in: its first 4 or more digits
     Raises  Conflict, by name; Denied; NotFound
     """
     core = releasing.core
@@ -154,7 +155,7 @@ def _of_project(core: Core, source: str, id_: str, live: str, target: str, over:
     """Return the files of the project that were changed on both sides, or that the folder of
     `source` would take back."""
     began = _began(core, source, id_)
-    if live == began or (over and live.startswith(over)):
+    if live == began or (len(over) >= _DIGITS_MIN and live.startswith(over)):
         return []
     of = core.project.manifest_of
     theirs, ours = of(live).files, of(target).files

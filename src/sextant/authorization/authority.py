@@ -15,7 +15,7 @@ from sextant.kernel.clock import NS, Clock, to_datetime
 from sextant.kernel.errors import Denied
 from sextant.kernel.kinds import kinds
 from sextant.kernel.limits import DENIED_AGAIN_S
-from sextant.kernel.nouns import Asset, Manifest, Principal, Rule, actor_of, person_of
+from sextant.kernel.nouns import Asset, Manifest, Principal, actor_of, person_of
 from sextant.kernel.ports import State, Write
 from sextant.ledger.events import Events
 
@@ -68,10 +68,6 @@ class Authorization:
         # refusals -> when one was written, and how many equal ones were not since
         self._denied: dict[Any, tuple[int, int]] = {}
         self._lock = threading.Lock()
-
-    def rules(self, env: str = "") -> tuple[Rule, ...]:
-        """Return the rules in force in an environment: the written default, then the project's."""
-        return (*DEFAULT, *(rule for _, one in self.governing(env) for rule in one.policies))
 
     def governing(self, env: str) -> Governing:
         """Return what says who may do something in an environment: to ask about many things at

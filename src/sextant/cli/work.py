@@ -2,7 +2,6 @@
 
 import sys
 import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,6 +25,7 @@ from sextant.cli.output import (
     wide,
 )
 from sextant.cli.progress import Progress
+from sextant.cli.project_move import move_lines, say_move
 from sextant.kernel.errors import UsageError
 from sextant.kernel.lengths import human_s
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sextant.app.operations import Platform
     from sextant.app.platform import LocalPlatform
     from sextant.engine.plan import Item, Plan, Request
-    from sextant.kernel.answers import ProjectMove, RunReport
+    from sextant.kernel.answers import RunReport
     from sextant.kernel.nouns import CheckResult, Strategy
 
 _SHOWN = 12
@@ -85,60 +85,6 @@ def plan(
             env=env or "",
         )
         emit(_plan_json(found), json=as_json, text=lambda: _plan_lines(found))
-
-
-def move_lines(move: "ProjectMove") -> list[str]:
-    """Return what the folder would bring to an environment, as lines."""
-    of = f" at {move.commit[:12]}" if move.commit else ""
-    dirty = f", with changes in {_some(move.uncommitted)}" if move.uncommitted else ""
-    versions = f"{short(move.source) or 'none yet'} -> {short(move.target)}"
-    out = [f"project in {move.env}: {versions}{of}{dirty}"]
-    found = move.changes
-    out += [
-        f"  {word:8} {_some(found[word])}"
-        for word in ("added", "removed")
-        if found[word] and move.source
-    ]
-    out += [f"  changed  {id_}: {', '.join(what)}" for id_, what in found["changed"].items()]
-    out += [f"  changed  {text}" for text in found["project"]]
-    out += [
-        line("  ", state("weaker", "warn"), f"   {one['of']}: {one['word']}: {one['text']}")
-        for one in found["weakens"]
-    ]
-    blind: dict[str, dict[str, int]] = {}
-    for one in found["blinds"]:
-        watch, why = one["watch"], one["why"]
-        checked, _, asset = watch.partition(" of ") if watch.startswith("check ") else ("", "", "")
-        watches = blind.setdefault(why, {})
-        label = f"checks of {asset}" if checked else watch
-        watches[label] = watches.get(label, 0) + 1
-    out += [
-        line(
-            "  ",
-            state("blinds", "warn"),
-            f"   {_some([f'{n} {label}' if n > 1 else label for label, n in watches.items()])}: "
-            f"{why}",
-        )
-        for why, watches in blind.items()
-    ]
-    if move.verdict != "allow":
-        by = f": {'; '.join(move.reasons)}" if move.reasons else ""
-        needs = ", ".join(f"{n.count} of {n.of or 'anybody else'}" for n in move.needs)
-        said = f"needs {needs}" if move.verdict == "approval" else "is denied"
-        out.append(line("  ", state(said, "warn"), by))
-    return out
-
-
-def _some(words: Sequence[str]) -> str:
-    more = len(words) - _SHOWN
-    return ", ".join(words[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
-def _say_move(p: "Platform", env: str, *, pinned: bool) -> None:
-    """Say what a run releases of the project before it makes anything."""
-    move = None if pinned else p.project_move(env=env)
-    for text in move_lines(move) if move is not None and move.source else ():
-        say(text)
 
 
 def _plan_json(found: "Plan") -> dict[str, Any]:
@@ -374,7 +320,7 @@ def run(
     if watch or each:
         return _here(assets, partition or "", env, as_json, each=each, only=only, force=force)
     with platform(sound=True) as p:
-        _say_move(p, env or "", pinned=pinned)
+        say_move(p, env or "", pinned=pinned)
         with Progress() as progress:
             report = p.run(
                 assets=assets,
@@ -527,7 +473,7 @@ def backfill(
             hint=f"sextant backfill {asset} 2013-01-01..2013-12-31",
         )
     with platform(sound=True) as p:
-        _say_move(p, env or "", pinned=pinned)
+        say_move(p, env or "", pinned=pinned)
         with Progress() as progress:
             report = p.run(
                 assets=(asset,),

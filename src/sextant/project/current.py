@@ -6,6 +6,7 @@ draft until the first action records it. Any other has the version that was rele
 
 import os
 import threading
+from typing import Any
 
 import msgspec
 
@@ -79,6 +80,8 @@ class CurrentProject:
         self._keeps_drafts = drafts
         self._manifest: Manifest | None = None
         self._recorded_name = ""
+        # the newest event, and the version of each environment that does not follow the folder
+        self._known_pins: tuple[Any, dict[str, str]] | None = None
         self._lock = threading.RLock()  # several requests may come at once
 
     # ------------------------------------------------------------ what is in force
@@ -105,9 +108,29 @@ class CurrentProject:
     def pinned(self, env: str) -> str:
         """Return the version that an environment has and keeps when the folder changes; "" for one
         that follows the folder, or that none was released to yet."""
-        name = self._name()
-        pin = self.versions.pinned(env, name) if name else ""
-        return "" if not pin or env in self.versions.declared(name, pin).follows else pin
+        return self._pins().get(env, "")
+
+    def _pins(self) -> dict[str, str]:
+        """Return what `pinned` says of each environment that has one. It changes by events alone:
+        while there is no new one, nothing else is read."""
+        head = self._state.read("event_head")  # before the rest: what comes between is seen later
+        known = self._known_pins
+        if known is None or known[0] != head:
+            found, name = {}, self._name()
+            for env, *_ in self._state.read("envs") if name else ():
+                pin = self.versions.pinned(env, name)
+                if pin and not self._is_folders(env, pin):
+                    found[str(env)] = pin
+            self._known_pins = known = (head, found)
+        return known[1]
+
+    def _is_folders(self, env: str, pin: str) -> bool:
+        """Say whether a version lets its environment follow the folder. No, where it is not stored
+        any more: who asks for that environment is told, and nobody else."""
+        try:
+            return env in self.versions.declared(self._name(), pin).follows
+        except NotFound:
+            return False
 
     def follows(self, env: str) -> bool:
         """Say whether an environment has what the folder has at once, by what is in force there."""
@@ -149,9 +172,9 @@ class CurrentProject:
     def in_force(self) -> dict[str, Manifest]:
         """Return version -> manifest of all that is in force somewhere, the folder's first."""
         found = {version_digest(self.manifest()): self.manifest()}
-        for name, *_ in self._state.read("envs"):
-            if pin := self.pinned(name):
-                found.setdefault(pin, self.versions.declared(self._name(), pin))
+        for pin in self._pins().values():
+            if pin not in found:
+                found[pin] = self.versions.declared(self._name(), pin)
         return found
 
     def manifests(self) -> tuple[Manifest, ...]:
