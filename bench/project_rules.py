@@ -1,7 +1,7 @@
 """Who brings what to prod: `python bench/project_rules.py [--steps 10000] [--seed 1]`.
 
-People of two teams edit rules and code, release, run, undo, approve, promote and break the glass in
-drawn orders (the world of `tests/engine/project_world.py`). An oracle that reads the texts of the
+People of two teams edit rules and code, upload, release, run, undo, approve, promote and break the
+glass in drawn orders (the world of `tests/engine/project_world.py`). An oracle that reads the texts of the
 project alone says of each version that comes into force in prod whether the rules that were in
 force there allowed it. Prints one JSON line with what happened; what must not be ends it with the
 commands that lead there.

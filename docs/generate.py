@@ -73,6 +73,7 @@ AREAS = {
     "TELEMETRY": "the telemetry store",
     "TEXT": "texts that are sent",
     "UNDO": "undoing",
+    "UPLOAD": "uploads of a project",
     "UP": "the processes of a server",
     "VERSION": "versions",
 }

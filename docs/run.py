@@ -47,7 +47,9 @@ _VARIES = (
     (re.compile(r"\b([a-z]{2,4})_[0-9a-z]{26}\b"), r"\1_ID"),
     # versions of the project: what is installed here is part of them
     (re.compile(r"(project in \S+): [0-9a-f]{12} -> [0-9a-f]{12}"), r"\1: VERSION -> VERSION"),
-    (re.compile(r"(project(?: in |:)\S+ +)[0-9a-f]{12}"), r"\1VERSION"),
+    (re.compile(r"(VERSION -> VERSION at) [0-9a-f]{12}"), r"\1 COMMIT"),
+    (re.compile(r"(uploaded .*: )[0-9a-f]{12}"), r"\1VERSION"),
+    (re.compile(r"(project(?: in |:)\S+ +)[0-9a-f]{12}(?: +[0-9a-f]{12})?"), r"\1VERSION"),
     (re.compile(r"\b(?:[0-9a-f]{64}|[0-9a-f]{32})\b"), "DIGEST"),
     (re.compile(r"\b[A-Za-z0-9+/]{43}="), "KEY"),
     (re.compile(r"\b\d+(?:\.\d+)? (?:ms|s|min|h)\b(?: \d+ (?:s|min))?"), "DURATION"),

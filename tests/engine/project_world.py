@@ -1,8 +1,9 @@
-"""People of several teams who edit rules and code, release, run, undo, approve and break the glass,
-in any order; and an oracle that knows what the rules in force in prod allow. It stands on the texts
-of the project alone, not on what the platform makes of them."""
+"""People of several teams who edit rules and code, upload, release, run, undo, approve and break the
+glass, in any order; and an oracle that knows what the rules in force in prod allow. It stands on the
+texts of the project alone, not on what the platform makes of them."""
 
 import contextlib
+import hashlib
 import itertools
 import random
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from sextant.engine.plan import Request
 from sextant.kernel.errors import SextantError
 from sextant.kernel.nouns import Principal, Release
 from sextant.ledger.log import entries
+from sextant.project import loading
 
 AT = datetime(2026, 1, 5, tzinfo=UTC)
 PEOPLE = ("ann", "bob", "cat", "eve")
@@ -102,7 +104,31 @@ class World:
         self._judge()
 
     def _edit(self, _who: Principal) -> None:
-        text, rng = self._folder_text, self.rng
+        self._folder_text = self._edited(self._folder_text)
+        (self.p.core.project.root / "ops.py").write_text(self._folder_text.file(next(self._nonce)))
+        self._know()
+
+    def _upload(self, who: Principal) -> None:
+        """Upload another state of the file, mostly from what prod has, and run it somewhere."""
+        text = self._edited(self.texts.get(self._live(), self._folder_text))
+        env = self.rng.choice(("prod", "prod", "dev", *self._aside()))
+        files = {
+            "ops.py": text.file(next(self._nonce)).encode(),
+            "sextant.toml": (self.p.core.project.root / "sextant.toml").read_bytes(),
+        }
+        by_digest = {hashlib.sha256(one).hexdigest(): one for one in files.values()}
+        asked = Operations(self.p, who)
+        done = asked.upload(
+            dict(zip(files, by_digest, strict=True)),
+            python=loading.python(),
+            contents=by_digest,
+            env=env,
+        )
+        self.texts[done.version] = text
+        asked.run(version=done.version, env=env, stale=True)
+
+    def _edited(self, text: Text) -> Text:
+        rng = self.rng
         what = rng.choice(("code", "code", "ask", "denied", "ops", "sec", "back"))
         some = tuple(sorted(rng.sample(PEOPLE, rng.randint(1, 3))))
         if what == "code":
@@ -118,9 +144,7 @@ class World:
             text = rng.choice(list(self.texts.values()))
         elif what in ("ops", "sec"):
             text = text._replace(**{what: some})
-        self._folder_text = text
-        (self.p.core.project.root / "ops.py").write_text(text.file(next(self._nonce)))
-        self._know()
+        return text
 
     def _know(self) -> None:
         self.p.core.project.load()
@@ -225,7 +249,7 @@ class World:
 
 STEPS = (
     "edit", "edit", "edit", "run", "run", "run", "schedule", "approve", "approve", "approve",
-    "undo", "release", "glass", "environment", "promote",
+    "undo", "release", "glass", "environment", "promote", "upload", "upload",
 )  # fmt: skip
 
 

@@ -327,7 +327,11 @@ def test_a_version_whose_files_are_gone_says_so(p: testing.TestedPlatform) -> No
     write(p, HEAD + REVIEWED + ORDERS.replace("[1, 2]", "[3]"))
     approved(p)
     known = p.core.project.versions.version("shop", first)
+    was = p.core.project.manifest_of(first)
     Path(p.core.blobs._path(known.manifest)).unlink()
+    p.core.project.versions._stored.clear()
+    assert p.core.project.manifest_of(first) == was, "its files say what it declares"
+    Path(p.core.blobs._path(known.packed)).unlink()
     p.core.project.versions._stored.clear()
     with pytest.raises(NotFound, match="not stored any more"):
         Operations(p, BOB).release("project", version=first, env="prod", break_glass="back")

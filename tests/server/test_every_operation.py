@@ -16,6 +16,7 @@ from sextant.app.operations.row import Operation
 from sextant.app.remote import connect
 from sextant.kernel.errors import Denied, SextantError, WorldError
 from sextant.kernel.ports import Write
+from sextant.project.loading import python
 from sextant.authorization.decide import VERBS
 
 CASES = Path(__file__).parents[1] / "cases" / "access"
@@ -65,6 +66,7 @@ def arguments(p: LocalPlatform, caller: str) -> dict[str, dict[str, Any]]:
         "check": orders,
         "release": {**orders, "source": "dev", "env": "prod"},
         "promote": {"source": "dev", "env": "prod"},
+        "upload": {"files": {"ops.py": "0" * 64}, "python": python(), "env": "prod"},
         "rollback": orders,
         "undo_plan": {"who": "root", "since": "1d"},
         "undo": {"who": "root", "since": "1d", "plan": "0" * 64},

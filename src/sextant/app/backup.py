@@ -17,6 +17,7 @@ import msgspec
 
 from sextant.app.sealing import Sealing
 from sextant.core import Core
+from sextant.engine.bodies import blob_of
 from sextant.kernel.clock import SystemClock, iso
 from sextant.kernel.errors import Damaged, NotFound, SextantError, UserError
 from sextant.project.config import FILE, OWN, Config, Pin, read_config
@@ -111,6 +112,11 @@ def _differing(
     seen: set[str] = set()
     for asset, digest, locator, _ in kept:
         of = f"{asset}@{digest[:12]}"
+        if blob := blob_of(locator):
+            name = f"blobs/{blob[:2]}/{blob[2:4]}/{blob}"
+            if name not in digests:
+                yield f"{of} lacks its body", name
+            continue
         try:
             stored = lake.stored(locator) if locator else ()
         except SextantError as error:

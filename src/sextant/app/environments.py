@@ -91,7 +91,8 @@ def drop(core: Core, runs: Runs, name: str, *, by: Principal | None = None) -> N
     """Drop an environment that the project does not declare and that nothing falls through to.
     Conflict while a release is open or a run is in progress in it."""
     core.project.check_environment(name)
-    if name in core.project.manifest(name).environments:
+    # what somebody uploads to an environment cannot say that the project declares it
+    if name in core.project.environments() and name in core.project.manifest(name).environments:
         raise UserError(
             "SX-ENV-004",
             f"`{name}` is declared by the project",

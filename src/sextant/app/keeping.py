@@ -23,7 +23,7 @@ from sextant.kernel.limits import EXPIRED_PER_WRITE
 from sextant.kernel.nouns import SYSTEM, Event, Manifest, Principal, Version
 from sextant.kernel.ports import Statement, Write
 from sextant.ledger.log import entries
-from sextant.ledger.projections import ProjectLoaded, VersionRelocated, stored_run
+from sextant.ledger.projections import VersionRelocated, stored_run
 from sextant.project.bundles import Bundles
 from sextant.release.releases import open_releases
 
@@ -232,16 +232,9 @@ def _old_runs(core: Core, history: str) -> list[str]:
 
 
 def _blobs(core: Core, before: int, bodies: set[str]) -> int:
-    """Delete blobs that neither a manifest, a bundle, a log nor a sample of the kept history
+    """Delete blobs that neither a version of the project, a log nor a sample of the kept history
     names, and that are no body of a version that is kept."""
-    named = set(bodies)
-    for entry in entries(core.state.read, "events_of_type", ("project.loaded",)):
-        if not entry.is_erased:
-            data = entry.read(ProjectLoaded)
-            named |= {
-                data.manifest,
-                str(msgspec.json.decode(data.bundle).get("blob", "")) if data.bundle else "",
-            }
+    named = bodies | core.project.blobs()
     for row in core.state.read("history_all"):
         record = msgspec.json.decode(row[0], type=Record)
         if record.log:
@@ -251,5 +244,4 @@ def _blobs(core: Core, before: int, bodies: set[str]) -> int:
         if sample:
             named.add(sample)
     named |= {row[0] for row in core.state.read("inbox_blobs")}
-    named |= core.project.drafted_blobs()
     return core.blobs.collect(named, older_than_ns=before)

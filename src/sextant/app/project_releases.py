@@ -1,4 +1,5 @@
-"""Releases of the project itself: what the folder has, to an environment that does not follow it.
+"""Releases of the project itself: what the folder has, or somebody has uploaded, to an environment
+that does not follow the folder.
 
 What is in force there now judges: a change cannot vote for itself. A person's run brings it about;
 a schedule never does.
@@ -12,35 +13,42 @@ from sextant.app.releasing import Releasing
 from sextant.authorization.decide import Decision, wanted
 from sextant.core import Core
 from sextant.kernel.answers import ProjectMove
-from sextant.kernel.errors import Conflict, Denied, NotFound
+from sextant.kernel.errors import Conflict, Denied, NotFound, UserError
 from sextant.kernel.kinds import Sees, shown
 from sextant.kernel.nouns import Asset, Move, Principal, Version
+from sextant.project.uploads import Uploads
 from sextant.project.versions import PROJECT, commit_of, project_id
 from sextant.release.publish import Publisher
 
 
 class ProjectReleases:
-    """Releases of one project."""
+    """Releases of one project.
+
+    uploads  the versions that people bring from folders of their own
+    """
 
     def __init__(self, core: Core, publisher: Publisher, releasing: Releasing) -> None:
         self._core, self._publisher, self._releasing = core, publisher, releasing
+        self.uploads = Uploads(core.project, core.state, core.blobs, core.events, core.clock)
 
-    def brings(self, env: str, by: Principal, see: Sees) -> ProjectMove | None:
-        """Return what the folder would bring to an environment; None where it brings nothing.
-        Changes nothing."""
+    def brings(self, env: str, by: Principal, see: Sees, version: str = "") -> ProjectMove | None:
+        """Return what a version would bring to an environment, "" = that of the folder; None where
+        it brings nothing. Changes nothing."""
         core, project = self._core, self._core.project
-        if self._has_folder(env):
+        if self._has(env, version):
             return None
-        asset, live, target = self._asset(env), project.pinned(env), project.folder_version()
+        asset, live = self._asset(env), project.pinned(env)
+        target = version or project.folder_version()
         decision = self._judged(env, by, target)
         before = Version(asset=asset.id, digest=live) if live else None
         after = Version(asset=asset.id, digest=target)
-        commit, uncommitted = commit_of(project.root)
+        commit, uncommitted = project.commit_of(target) if version else commit_of(project.root)
         return ProjectMove(
             env=env,
             asset=asset.id,
             source=live,
             target=target,
+            older=project.is_older(target, live),
             commit=commit,
             uncommitted=uncommitted,
             changes=shown(PROJECT, core, see).difference(asset.id, before, after)["changes"],
@@ -50,47 +58,73 @@ class ProjectReleases:
         )
 
     def move(
-        self, env: str, *, by: Principal, break_glass: str = "", waits: Waiting | None = None
+        self,
+        env: str,
+        *,
+        by: Principal,
+        version: str = "",
+        break_glass: str = "",
+        waits: Waiting | None = None,
     ) -> str:
-        """Release to an environment what the folder had when it was loaded last, and return its
-        version; "" where it has that already, or follows the folder. The glass is broken only
-        where a rule is in the way.
+        """Release to an environment a version that was uploaded, or ("") what the folder had when
+        it was loaded last, and return it; "" where it has that already, or follows the folder. The
+        glass is broken only where a rule is in the way.
 
         Raises  ProjectError while the folder is broken; Denied when what is in force there does
                 not allow it, or it waits for approval: nothing is moved then
         """
         project = self._core.project
-        project.check_sound()
-        if self._has_folder(env):
+        if not version:
+            project.check_sound()
+        if self._has(env, version):
             return ""
-        asset, version = self._asset(env), project.folder_version()
-        if break_glass and self._judged(env, by, version).verdict == "allow":
+        asset, target = self._asset(env), version or project.folder_version()
+        if break_glass and self._judged(env, by, target).verdict == "allow":
             # without, first; a gate or a withdrawal may be in the way
             with contextlib.suppress(Conflict):
-                return self.move(env, by=by, waits=waits)
+                return self.move(env, by=by, version=version, waits=waits)
         permits.allowed(
             self._core, by, "release", env, project.manifest(env), {asset.id}, break_glass
         )
-        if self._has_folder(env):  # it falls through to one that follows the folder
-            return version
+        if self._has(env, version):  # it falls through to one that follows the folder
+            return target
         release = self._releasing.release(
-            env, asset, version=version, by=by, break_glass=break_glass, waits=waits
+            env, asset, version=target, by=by, break_glass=break_glass, waits=waits
         )
         if release.state == "live":
-            return version
+            return target
+        what = "what was uploaded" if version else "what the folder has"
         if release.state == "waiting":
             raise Denied(
                 "SX-PROJ-097",
-                f"what the folder has is not in force in `{env}` before {wanted(release.asked)} "
+                f"{what} is not in force in `{env}` before {wanted(release.asked)} "
                 f"has approved it: release {release.id} waits",
                 hint=f"`sextant approve {release.id}`; --pinned runs what is in force",
             )
         raise Conflict(
             "SX-PROJ-098",
-            f"what the folder has did not come into force in `{env}`: release {release.id} is "
+            f"{what} did not come into force in `{env}`: release {release.id} is "
             f"{release.state}: {release.reason}",
             hint=f"`sextant releases {release.id}` shows it",
         )
+
+    def check_upload(self, env: str, *, by: Principal, break_glass: str) -> None:
+        """Denied unless `by` may release something of the project to an environment: before
+        anything that is uploaded for it is stored, or loaded. UserError where it is frozen."""
+        asset, manifest = self._asset(env), self._core.project.manifest(env)
+        permits.allowed(self._core, by, "release", env, manifest, {asset.id}, break_glass)
+
+    def check_bundle(self, env: str, bundle: str) -> None:
+        """UserError where an environment follows the folder, and that has another bundle: what was
+        uploaded could not be released to it."""
+        project = self._core.project
+        if project.follows(env) and project.load().bundle != bundle:
+            raise UserError(
+                "SX-UPLOAD-014",
+                f"`{env}` has what the folder of the server has, and that is not what you have",
+                hint=f"`sextant env create pr-1 --from {env}` makes one to upload to; --pinned "
+                "works by what is in force",
+            )
 
     def check_in_force(self, env: str) -> None:
         """NotFound where no version is in force."""
@@ -102,10 +136,15 @@ class ProjectReleases:
                 hint=f"`sextant run --env {env}` of a person releases what the folder has",
             )
 
-    def _has_folder(self, env: str) -> bool:
-        """Say whether an environment has what the folder has: nothing is to be released to it."""
+    def _has(self, env: str, version: str) -> bool:
+        """Say whether an environment has a version, "" = that of the folder: nothing is to be
+        released to it."""
         project = self._core.project
-        return project.follows(env) or project.folder_version() == project.pinned(env)
+        if not version and project.follows(env):
+            return True
+        folder = project.folder_version()
+        live = project.pinned(env) or (folder if project.follows(env) else "")
+        return live == (version or folder)
 
     def _asset(self, env: str) -> Asset:
         """Return the project as it is declared in an environment: its owner there decides."""

@@ -96,11 +96,13 @@ class Runs:
         resume: bool = True,
         check_columns: bool = False,
         pinned: bool = False,
+        version: str = "",
     ) -> RunReport:
         """Make what the request asks for and publish it.
 
-        pinned  by the version of the project that is in force there. Otherwise what the folder has
-                is released there first, as a person asks for it; a schedule never does
+        pinned  by the version of the project that is in force there. Otherwise `version`, or ("")
+                what the folder has, is released there first, as a person asks for it; a schedule
+                never does
         resume  crashed runs of this environment first
         waits   told whom the run waits for when somebody writes the same; without it the run does
                 not wait
@@ -110,9 +112,11 @@ class Runs:
                 are in the report
         """
         core = self.core
-        moved = (
-            "" if pinned else self.project.move(env, by=by, break_glass=break_glass, waits=waits)
-        )
+        moved = ""
+        if not pinned:
+            moved = self.project.move(
+                env, by=by, version=version, break_glass=break_glass, waits=waits
+            )
         self.project.check_in_force(env)
         manifest = core.project.manifest(env)
         chosen = planning.select(manifest, request)

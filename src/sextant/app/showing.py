@@ -1,6 +1,7 @@
 """One asset, and what differs between two of its states, or between two environments: what is said
 of every kind, with what a kind adds."""
 
+import contextlib
 from typing import Any
 
 import msgspec
@@ -11,7 +12,7 @@ from sextant.core import Core
 from sextant.kernel.clock import iso
 from sextant.kernel.errors import NotFound, UserError
 from sextant.kernel.kinds import shown
-from sextant.kernel.nouns import Asset, Version, values_by_definition
+from sextant.kernel.nouns import Asset, Release, Version, values_by_definition
 from sextant.ledger.versions import changed
 from sextant.release.as_of import version_as_of
 
@@ -138,8 +139,7 @@ def env_diff(core: Core, see: Visibility, one: str, other: str) -> dict[str, Any
         if before == after:
             continue
         entry: dict[str, Any] = {"asset": id_, "before": before, "after": after}
-        left = core.versions.get(id_, before) if before else None
-        right = core.versions.get(id_, after) if after else None
+        left, right = _version(core, id_, before), _version(core, id_, after)
         entry["code_changed"] = bool(left and right and left.code != right.code)
         entry |= shown(id_.partition(":")[0], core, see).difference(id_, left, right)
         assets.append(entry)
@@ -157,3 +157,19 @@ def env_diff(core: Core, see: Visibility, one: str, other: str) -> dict[str, Any
                 }
             )
     return {"before": one, "after": other, "assets": assets, "kpis": kpis}
+
+
+def declared_changes(core: Core, see: Visibility, release: Release) -> dict[str, Any]:
+    """Return what a release changes of what is declared - the project, KPIs, boards - by asset."""
+    out: dict[str, Any] = {}
+    for move in release.moves:
+        asset = core.assets.known(move.asset, move.env)
+        if asset is not None and asset.is_definition:
+            left, right = (_version(core, asset.id, one) for one in (move.source, move.target))
+            with contextlib.suppress(NotFound):  # of a version that is not stored any more
+                out[asset.id] = shown(asset.kind, core, see).difference(asset.id, left, right)
+    return out
+
+
+def _version(core: Core, asset: str, digest: str) -> Version | None:
+    return core.versions.get(asset, digest) if digest else None

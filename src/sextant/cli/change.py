@@ -16,6 +16,7 @@ from sextant.cli.output import (
     table,
     wide,
 )
+from sextant.cli.project_move import change_lines
 from sextant.formats.values import text as text_of
 
 
@@ -111,6 +112,8 @@ def env_diff(a: str, b: str, as_json: bool) -> int:
                 if rows
                 else [f"{a} and {b} show the same"]
             )
+            for changes in (e["changes"] for e in found["assets"] if "changes" in e):
+                out += change_lines(changes)
             out += [
                 f"{k['kpi']}: {text_of(k['before'])} -> {text_of(k['after'])}"
                 for k in found["kpis"]

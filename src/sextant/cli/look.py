@@ -23,6 +23,7 @@ from sextant.cli.output import (
     values_table,
     wide,
 )
+from sextant.cli.project_move import change_lines
 from sextant.formats.values import text as text_of
 from sextant.kernel.clock import iso
 from sextant.kernel.errors import UsageError
@@ -240,6 +241,11 @@ def _show_lines(found: dict[str, Any]) -> list[str]:
             f"{found['rows']:,} rows in {found['partitions']} partitions, "
             f"{found['size_bytes']:,} bytes"
         )
+        if found.get("commit"):
+            dirty = ", ".join(found["uncommitted"])
+            out.append(
+                f"commit    {found['commit']}{f', with changes in {dirty}' if dirty else ''}"
+            )
         if found["made_from"]:
             out.append(
                 "made from "
@@ -411,6 +417,8 @@ def _diff_lines(found: dict[str, Any]) -> list[str]:
         )
     if not found["partitions"] and found["before"] == found["after"]:
         return [*out, "no difference"]
+    if "changes" in found:
+        return out + change_lines(found["changes"])
     if "panels" in found:
         return out + [f"  panel      {text}" for text in _changed_panels(found["panels"])]
     if "rows_before" not in found:

@@ -22,6 +22,7 @@ from sextant.cli.output import (
     wide,
 )
 from sextant.cli.progress import Progress
+from sextant.cli.project_move import change_lines
 from sextant.cli.work import finish, withdrawn_lines
 from sextant.kernel.clock import iso
 from sextant.kernel.errors import UsageError
@@ -195,6 +196,12 @@ def _facts_lines(one: dict[str, Any]) -> list[str]:
         ),
         *([rolled_out] if kind != "publish" else []),
         *([f"  failed {one['errors']} times: {one['error']}"] if one.get("error") else []),
+        *(
+            text
+            for found in one["declared"].values()
+            if "changes" in found
+            for text in change_lines(found["changes"])
+        ),
         *(f"  {e['at']}  {e['type']}  by {e['actor']}" for e in reversed(one["events"])),
     ]
 

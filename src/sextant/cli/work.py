@@ -26,6 +26,7 @@ from sextant.cli.output import (
 )
 from sextant.cli.progress import Progress
 from sextant.cli.project_move import move_lines, say_move
+from sextant.cli.upload import bring
 from sextant.kernel.errors import UsageError
 from sextant.kernel.lengths import human_s
 
@@ -76,12 +77,14 @@ def plan(
     commas intersect: `tag:daily,owner:growth`. What reads the selection is made too, but with
     --only."""
     with platform(sound=True) as p:
+        version = bring(p, env or "", pinned=pinned)
         found = p.plan(
             assets=assets,
             partition=partition or "",
             stale=stale,
             only=only,
             pinned=pinned,
+            version=version,
             env=env or "",
         )
         emit(_plan_json(found), json=as_json, text=lambda: _plan_lines(found))
@@ -320,7 +323,8 @@ def run(
     if watch or each:
         return _here(assets, partition or "", env, as_json, each=each, only=only, force=force)
     with platform(sound=True) as p:
-        say_move(p, env or "", pinned=pinned)
+        version = bring(p, env or "", pinned=pinned, break_glass=break_glass)
+        say_move(p, env or "", pinned=pinned, version=version)
         with Progress() as progress:
             report = p.run(
                 assets=assets,
@@ -328,6 +332,7 @@ def run(
                 force=force,
                 only=only,
                 pinned=pinned,
+                version=version,
                 break_glass=break_glass,
                 env=env or "",
                 progress=progress,
@@ -364,7 +369,9 @@ def _here(
         project.check_environment(name)
         # a watch runs what is in force, --each what the folder has
         of = "" if each else name
-        request = request_of(p.core, assets, partition, env=of, force=force, downstream=not only)
+        request = request_of(
+            p.core, assets, partition, project.manifest(of), of, force=force, downstream=not only
+        )
         if each:
             return _each(p, name, request, as_json)
         say(f"watching {name}; Ctrl-C ends it")
@@ -473,7 +480,8 @@ def backfill(
             hint=f"sextant backfill {asset} 2013-01-01..2013-12-31",
         )
     with platform(sound=True) as p:
-        say_move(p, env or "", pinned=pinned)
+        version = bring(p, env or "", pinned=pinned)
+        say_move(p, env or "", pinned=pinned, version=version)
         with Progress() as progress:
             report = p.run(
                 assets=(asset,),
@@ -482,6 +490,7 @@ def backfill(
                 force=force,
                 only=only,
                 pinned=pinned,
+                version=version,
                 trigger="backfill",
                 env=env or "",
                 progress=progress,

@@ -704,11 +704,26 @@ class ToApprove(msgspec.Struct, frozen=True, kw_only=True):
     plan: str
 
 
-class ProjectMove(msgspec.Struct, frozen=True, kw_only=True):
-    """What the project's folder would bring to an environment.
+class Uploaded(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of an upload.
 
-    source, target  the version in force there ("" = none yet), and that of the folder
-    commit          of git, that the folder is at; "" = none
+    version  of the project; "" = files are missing, and nothing was recorded
+    missing  digests of files whose content has to be sent
+    notes    what is different from where it came from, and works all the same
+    """
+
+    version: str = ""
+    missing: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class ProjectMove(msgspec.Struct, frozen=True, kw_only=True):
+    """What a version of the project would bring to an environment: that of the folder, or one that
+    was uploaded.
+
+    source, target  the version in force there ("" = none yet), and the other one
+    older           the other one was made before: it takes back what came since
+    commit          of git, that it was made at; "" = none
     uncommitted     the first files that differ from it
     changes         what differs, as `sextant diff` says it
     verdict         what is in force there says: allow, approval or deny
@@ -720,6 +735,7 @@ class ProjectMove(msgspec.Struct, frozen=True, kw_only=True):
     asset: str
     source: str
     target: str
+    older: bool = False
     commit: str = ""
     uncommitted: tuple[str, ...] = ()
     changes: dict[str, Any] = {}

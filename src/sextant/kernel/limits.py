@@ -45,6 +45,15 @@ TEXT_FILE_BYTES_MAX = 16 << 20  # a project file: larger is data, not code
 BUNDLE_BYTES_MAX = 64 << 20  # all files of a project together: what every worker unpacks
 # files of a project: more means that an environment or data stands among them
 BUNDLE_FILES_MAX = 20_000
+# a file that is uploaded, and the files of one request together, before base 64: with the list of
+# paths they fit into REQUEST_BYTES_MAX
+UPLOAD_BYTES_MAX = 8 << 20
+UPLOADS_HELD_BYTES_MAX = 128 << 20  # files in memory, of all uploads that are not complete
+UPLOAD_S = 600.0  # so long they wait for the rest
+UPLOAD_ROUNDS_MAX = 3  # so often what is missing is sent, when the server forgets it
+# uploaded versions whose files need not be sent again, beside those in force
+UPLOADS_REMEMBERED_MAX = 64
+INSTALLED_SHOWN_MAX = 12  # distributions that differ between who uploads and the server
 # folders of one unpacked bundle, while no run holds more: steps that write into their working
 # folder leave one each
 BUNDLE_COPIES_MAX = 8

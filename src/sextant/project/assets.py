@@ -6,7 +6,7 @@ import msgspec
 
 from sextant.kernel.clock import Clock
 from sextant.kernel.errors import NotFound, UserError
-from sextant.kernel.nouns import Asset, Edge
+from sextant.kernel.nouns import Asset, Edge, Manifest
 from sextant.kernel.ports import State
 from sextant.project.current import CurrentProject
 from sextant.project.edges import declared_edges, in_order
@@ -20,12 +20,14 @@ class Assets:
     def __init__(self, project: CurrentProject, state: State, clock: Clock) -> None:
         self._project, self._state, self._clock = project, state, clock
 
-    def find(self, name: str, env: str = "") -> Asset:
-        """Return an asset by id, or by name when only one kind has it, as it is declared in an
-        environment ("" = in the folder, else anywhere). NotFound lists near names."""
+    def find(self, name: str, env: str = "", manifest: Manifest | None = None) -> Asset:
+        """Return an asset by id, or by name when only one kind has it, as it is declared in
+        `manifest`: None = in an environment ("" = in the folder, else anywhere). NotFound lists
+        near names."""
         import difflib
 
-        found = _named(name, self._project.manifest(env).assets)
+        declared = (manifest or self._project.manifest(env)).assets
+        found = _named(name, declared)
         if not found and not env:
             everywhere = self._project.manifests() if self._project.is_known() else ()
             anywhere = {a.id: a for one in everywhere for a in one.assets}
@@ -44,7 +46,7 @@ class Assets:
                 f"`{name}` is {' and '.join(a.id for a in exact)}",
                 hint="write the kind too",
             )
-        names = [a.id if ":" in name else a.name for a in self._project.manifest(env).assets]
+        names = [a.id if ":" in name else a.name for a in declared]
         near = difflib.get_close_matches(name, names, n=3)
         if env and _named(name, self._project.manifest().assets):
             raise NotFound(
@@ -67,11 +69,13 @@ class Assets:
         rows = [] if declared else self._state.read("asset_get", (id_,))
         return msgspec.json.decode(rows[0][0], type=Asset) if rows else declared
 
-    def graph(self, env: str = "") -> tuple[dict[str, Asset], list[Edge]]:
-        """Return the assets by id, those that the project declares in an environment ("" = in the
-        folder) first, and the edges that hold now."""
-        manifest = self._project.manifest(env)
-        is_stored = self._project.draft is None and not (env and self._project.pinned(env))
+    def graph(
+        self, env: str = "", manifest: Manifest | None = None
+    ) -> tuple[dict[str, Asset], list[Edge]]:
+        """Return the assets by id, those that `manifest` declares first (None = that of an
+        environment, "" = of the folder), and the edges that hold now."""
+        manifest = manifest or self._project.manifest(env)
+        is_stored = self._project.draft is None and manifest is self._project.manifest()
         now = self._clock.now_ns()
         known = {asset.id: asset for asset in manifest.assets}
         for id_, doc, _ in self._state.read("assets"):
@@ -93,13 +97,15 @@ class Assets:
             edges += in_order(declared_edges(manifest))
         return known, edges
 
-    def select(self, texts: Sequence[str], env: str = "") -> tuple[str, ...]:
+    def select(
+        self, texts: Sequence[str], env: str = "", manifest: Manifest | None = None
+    ) -> tuple[str, ...]:
         """Return the ids of the assets that a person names, none for no text: see
         `project.selection`."""
         if not texts:
             return ()
-        known, edges = self.graph(env)
-        return selected(texts, known, edges, find=lambda word: self.find(word, env).id)
+        known, edges = self.graph(env, manifest)
+        return selected(texts, known, edges, find=lambda word: self.find(word, env, manifest).id)
 
 
 def _named(name: str, assets: Iterable[Asset]) -> list[Asset]:

@@ -8,15 +8,21 @@ import fnmatch
 import hashlib
 import io
 import os
+import re
 import shutil
 import stat
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from sextant.kernel.errors import Damaged, ProjectError
-from sextant.kernel.limits import BUNDLE_BYTES_MAX, BUNDLE_FILES_MAX, TEXT_FILE_BYTES_MAX
+from sextant.kernel.limits import (
+    BUNDLE_BYTES_MAX,
+    BUNDLE_FILES_MAX,
+    PATH_CHARS_MAX,
+    TEXT_FILE_BYTES_MAX,
+)
 from sextant.stores.files import create, make_folder
 from sextant.stores.verified import digest_of as digest_of_file
 from sextant.stores.verified import mark_of, memory, stamp
@@ -43,6 +49,7 @@ SUFFIXES = frozenset(
         ".sh",
     }
 )
+_NAME_BYTES_MAX = 255  # of one part of a path: what file systems take
 _SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages", "dist-packages"})
 
 
@@ -84,17 +91,47 @@ def pack(
 ) -> tuple[str, bytes]:
     """Return the digest and the bytes (a zip, the same for the same files) of the bundle below
     `root`; `include` and `exclude` as for `scan`."""
+    return pack_files(_files(root, tuple(include), tuple(exclude)))
+
+
+def pack_files(found: Iterable[tuple[str, bytes]]) -> tuple[str, bytes]:
+    """Return the digest and the bytes of the bundle of some files: (path, content), sorted by
+    path."""
     out = io.BytesIO()
     files: dict[str, str] = {}
     with zipfile.ZipFile(
         out, "w", zipfile.ZIP_STORED
     ) as archive:  # stored: the same bytes under every zlib
-        for path, data in _files(root, tuple(include), tuple(exclude)):
+        for path, data in found:
             files[path] = hashlib.sha256(data).hexdigest()
             entry = zipfile.ZipInfo(path, date_time=(1980, 1, 1, 0, 0, 0))
             entry.create_system, entry.external_attr = 3, 0o644 << 16
             archive.writestr(entry, data)
     return digest_of(files), out.getvalue()
+
+
+def read_packed(data: bytes, paths: Collection[str]) -> dict[str, bytes]:
+    """Return path -> content of some files of a packed bundle that was stored here. Damaged for
+    bytes that are no bundle."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return {path: archive.read(path) for path in paths}
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise Damaged("SX-BUNDLE-003", f"the bundle cannot be read: {error}") from error
+
+
+def is_path(name: str) -> bool:
+    """Say whether a text can be the path of a bundle's file: relative, below its folder, with
+    nothing in it that a file system or a digest could take for something else."""
+    return (
+        bool(name)
+        and len(name.encode(errors="surrogatepass")) <= PATH_CHARS_MAX
+        and not re.search("[\\\\:\x00-\x1f\x7f\ud800-\udfff]", name)
+        and all(
+            part not in ("", ".", "..") and len(part.encode()) <= _NAME_BYTES_MAX
+            for part in name.split("/")
+        )
+    )
 
 
 def unpack(data: bytes, into: Path) -> str:
@@ -191,17 +228,8 @@ def _entries(top: str) -> Iterator[tuple[str, str, os.stat_result]]:
 
 def _check_entry(entry: zipfile.ZipInfo, seen: Mapping[str, str]) -> None:
     name = entry.filename
-    parts = name.split("/")
     is_link = stat.S_ISLNK(entry.external_attr >> 16)
-    if (
-        name in seen
-        or is_link
-        or name.startswith("/")
-        or "\\" in name
-        or ":" in name
-        or "\0" in name
-        or any(part in ("", ".", "..") for part in parts)
-    ):
+    if name in seen or is_link or not is_path(name):
         raise Damaged(
             "SX-BUNDLE-003", f"the bundle holds `{name}`, which is no file below its folder"
         )

@@ -14,11 +14,11 @@ from sextant.authorization.authority import known_names
 from sextant.authorization.decide import check_rules
 from sextant.kernel.errors import NotFound, ProjectError, UserError
 from sextant.kernel.limits import LOAD_TIMEOUT_S
-from sextant.kernel.nouns import SYSTEM, Event, Manifest, Principal, Version
+from sextant.kernel.nouns import SYSTEM, Event, Manifest, Principal
 from sextant.kernel.ports import Blobs, State, Write
 from sextant.ledger.events import Events
 from sextant.ledger.log import entries
-from sextant.ledger.projections import AssetDeclared, EnvCreated, ProjectLoaded, VersionCreated
+from sextant.ledger.projections import AssetDeclared, EnvCreated, ProjectLoaded
 from sextant.project import bundle, loading
 from sextant.project.config import OWN, Config
 from sextant.project.edges import declared_edges, in_order
@@ -27,7 +27,6 @@ from sextant.project.versions import (
     ProjectVersion,
     ProjectVersions,
     commit_of,
-    project_id,
     version_digest,
 )
 from sextant.stores.files import create
@@ -151,6 +150,19 @@ class CurrentProject:
             return self._manifest
         return self.versions.declared(self._name(), version)
 
+    def commit_of(self, version: str) -> tuple[str, tuple[str, ...]]:
+        """Return the commit of git that a recorded version was made at, "" = none, and the first
+        files that differed from it."""
+        known = self.versions.version(self._name(), version)
+        return known.commit, known.uncommitted
+
+    def is_older(self, version: str, other: str) -> bool:
+        """Say whether a version was recorded before another one."""
+        made = [
+            self.versions.recorded_at(self._name(), digest) for digest in (version, other) if digest
+        ]
+        return len(made) > 1 and 0 < made[0] < made[1]
+
     def governing(self, env: str) -> tuple[tuple[str, Manifest], ...]:
         """Return what says who may do something in an environment, with its version. Where none
         is named (""): what was released to any environment that the project declares, all
@@ -228,8 +240,7 @@ class CurrentProject:
         elif not self._take_draft():
             try:
                 manifest = loading.load(self.root, self.config, timeout_s=LOAD_TIMEOUT_S)
-                check_rules(manifest.policies, known_names(self._state, manifest))
-                _check_name(manifest, last)
+                self.check_new(manifest)
             except ProjectError as error:
                 if last is None:
                     raise
@@ -250,15 +261,30 @@ class CurrentProject:
             self.check_sound()
             return manifest
 
+    def check_new(self, manifest: Manifest) -> None:
+        """ProjectError where a manifest cannot be of this project: another name, or rules about
+        what is not there."""
+        check_rules(manifest.policies, known_names(self._state, manifest))
+        _check_name(manifest, self._name())
+
     def check_sound(self) -> None:
         """ProjectError where the folder's newest edit was broken when it was loaded last."""
         if self.problem is not None:
             raise self.problem
 
-    def drafted_blobs(self) -> set[str]:
-        """Return the blobs of an edit that is not recorded yet."""
+    def blobs(self) -> set[str]:
+        """Return the blobs of the versions that are kept, of what was loaded last, and of an edit
+        that is not recorded yet."""
         draft = self._draft_file()
-        return {draft.manifest, draft.packed} if draft else set()
+        found = self.versions.blobs() | ({draft.manifest, draft.packed} if draft else set())
+        found |= {row[1] for row in self._state.read("project_get")}
+        for entry in entries(self._state.read, "events_of_type", ("project.loaded",)):
+            if not entry.is_erased:
+                loaded = entry.read(ProjectLoaded)
+                if not loaded.version:  # recorded before the project had versions
+                    meta = msgspec.json.decode(loaded.bundle) if loaded.bundle else {}
+                    found |= {loaded.manifest, str(meta.get("blob", ""))}
+        return found
 
     def _take_draft(self) -> bool:
         """Take the newest edit that was loaded and not recorded, if the files still are that."""
@@ -342,7 +368,7 @@ class CurrentProject:
             manifest.project, draft.manifest, meta.decode(), version=digest, envs=envs
         )
         events = [self._events.make("project.loaded", manifest.project, loaded, by, "")]
-        if not self.versions.is_known(manifest.project, digest):
+        if not self.versions.is_stored(manifest.project, digest):
             commit, uncommitted = commit_of(self.root)
             spec = ProjectVersion(
                 manifest=draft.manifest,
@@ -352,16 +378,9 @@ class CurrentProject:
                 commit=commit,
                 uncommitted=uncommitted,
             )
-            id_ = project_id(manifest.project)
-            version = Version(
-                asset=id_,
-                digest=digest,
-                spec=msgspec.Raw(msgspec.json.encode(spec)),
-            )
-            made = VersionCreated(version)
-            events.append(
-                self._events.make("version.created", f"{id_}@{digest}", made, by, events[0].id)
-            )
+            made = self.versions.created(manifest.project, digest, spec)
+            subject = f"{made.version.asset}@{digest}"
+            events.append(self._events.make("version.created", subject, made, by, events[0].id))
         return events
 
     def _graph_events(
@@ -453,14 +472,14 @@ def _mark(draft: Draft) -> bytes:
     return mark_of(f"draft {draft.manifest} {draft.bundle} {draft.packed}")
 
 
-def _check_name(manifest: Manifest, last: Manifest | None) -> None:
+def _check_name(manifest: Manifest, recorded: str) -> None:
     """ProjectError when a project was renamed: what is in force, and who may change it, is known by
     its name."""
-    if last is not None and last.project != manifest.project:
+    if recorded not in ("", manifest.project):
         raise ProjectError(
             "SX-PROJ-096",
             f"the project is called `{manifest.project}`, and what is recorded here is "
-            f"`{last.project}`",
-            hint=f'keep `sx.project("{last.project}", ...)`; another project begins in a folder of '
+            f"`{recorded}`",
+            hint=f'keep `sx.project("{recorded}", ...)`; another project begins in a folder of '
             "its own",
         )

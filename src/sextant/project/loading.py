@@ -96,16 +96,28 @@ def unchanged(root: Path, manifest: Manifest) -> bool:
 def lock_digest() -> str:
     """Return the digest of the interpreter and of the names and versions of everything installed
     beside it."""
-    installed: set[str] = set()
+    words = [platform.python_implementation(), platform.python_version(), *sorted(installed())]
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()
+
+
+def installed() -> set[str]:
+    """Return what is installed beside the interpreter, as its folders say it:
+    `polars-2.1.0.dist-info`."""
+    found: set[str] = set()
     for entry in sys.path:
         with contextlib.suppress(OSError):
-            installed.update(
+            found.update(
                 name
                 for name in os.listdir(entry or ".")
                 if name.endswith((".dist-info", ".egg-info"))
             )
-    words = [platform.python_implementation(), platform.python_version(), *sorted(installed)]
-    return hashlib.sha256("\n".join(words).encode()).hexdigest()
+    return found
+
+
+def python() -> str:
+    """Return the interpreter as far as code is the same on it: `cpython 3.11`."""
+    major, minor, _ = platform.python_version_tuple()
+    return f"{platform.python_implementation().lower()} {major}.{minor}"
 
 
 def _environment() -> dict[str, str]:

@@ -17,6 +17,7 @@ from sextant.kernel.errors import NotFound, ProjectError
 from sextant.kernel.limits import GIT_TIMEOUT_S, LOAD_TIMEOUT_S, UNCOMMITTED_SHOWN_MAX
 from sextant.kernel.nouns import Manifest, Version
 from sextant.kernel.ports import Blobs, State
+from sextant.ledger.projections import VersionCreated
 from sextant.project import bundle, loading
 from sextant.project.config import read_config
 from sextant.project.manifests import MANIFEST_VERSION, read_manifest
@@ -51,7 +52,12 @@ def project_id(name: str) -> str:
 
 def version_digest(manifest: Manifest) -> str:
     """Return the digest of the version that a manifest is of."""
-    return hashlib.sha256(f"{PROJECT}-1\n{manifest.bundle}\n{manifest.lock}\n".encode()).hexdigest()
+    return version_of(manifest.bundle, manifest.lock)
+
+
+def version_of(bundle: str, lock: str) -> str:
+    """Return the digest of the version with these files and this environment."""
+    return hashlib.sha256(f"{PROJECT}-1\n{bundle}\n{lock}\n".encode()).hexdigest()
 
 
 class ProjectVersions:
@@ -72,6 +78,11 @@ class ProjectVersions:
     def is_known(self, project: str, digest: str) -> bool:
         """Say whether a version is recorded."""
         return bool(self._state.read("version_get", (project_id(project), digest)))
+
+    def recorded_at(self, project: str, digest: str) -> int:
+        """Return when a version was recorded first (ns); 0 if it was not."""
+        rows = self._state.read("version_get", (project_id(project), digest))
+        return int(rows[0][4]) if rows else 0
 
     def version(self, project: str, digest: str) -> ProjectVersion:
         """Return what is known of a version. NotFound."""
@@ -101,15 +112,53 @@ class ProjectVersions:
         found = self._stored.get(digest)
         if found is None:
             known = self.version(project, digest)
-            if not self._blobs.has(known.manifest):
-                raise NotFound(
-                    "SX-PROJ-100",
-                    f"version `{digest[:12]}` of the project is not stored any more",
-                    hint="`sextant backup restore` brings it back; or release another one",
-                )
-            found = read_manifest(self._blobs.get(known.manifest))
+            if self._blobs.has(known.manifest):
+                found = read_manifest(self._blobs.get(known.manifest))
+            else:
+                found = self._recovered(known, digest)
             _remember(self._stored, digest, found)
         return found
+
+    def _recovered(self, known: ProjectVersion, digest: str) -> Manifest:
+        """Return what a version declares whose manifest is lost, from its files: these say all of
+        it. NotFound without them."""
+        if self._blobs.has(known.packed):
+            found = load_packed(self._blobs.get(known.packed))
+            if found.bundle == known.bundle:
+                return msgspec.structs.replace(found, lock=known.lock)
+        raise NotFound(
+            "SX-PROJ-100",
+            f"version `{digest[:12]}` of the project is not stored any more",
+            hint="bring it again: run from its files, or `sextant backup restore`; or release "
+            "another one",
+        )
+
+    def is_stored(self, project: str, digest: str) -> bool:
+        """Say whether a version is recorded and has not expired, with its files."""
+        rows = self._state.read("version_get", (project_id(project), digest))
+        if not rows or rows[0][2]:
+            return False
+        return self._blobs.has(self.version(project, digest).packed)
+
+    def blobs(self) -> set[str]:
+        """Return the blobs of all versions of the project that have not expired."""
+        found: set[str] = set()
+        for asset, digest, *_ in self._state.read("versions_kept"):
+            if asset.startswith(f"{PROJECT}:"):
+                known = self.version(asset.removeprefix(f"{PROJECT}:"), digest)
+                found |= {known.manifest, known.packed}
+        return found
+
+    def created(self, project: str, digest: str, spec: ProjectVersion) -> VersionCreated:
+        """Return the body of the event by which a version is recorded."""
+        return VersionCreated(
+            Version(
+                asset=project_id(project),
+                digest=digest,
+                locator=f"blob:{spec.packed}",
+                spec=msgspec.Raw(msgspec.json.encode(spec)),
+            )
+        )
 
     def manifest(self, project: str, digest: str) -> Manifest:
         """Return what a version declares, with its code as it is with what is installed now: to
@@ -131,20 +180,16 @@ class ProjectVersions:
         """Return a version's manifest as it is with what is installed now, or with this Sextant:
         the keys of the memo say what code really ran. Rules, people and environments stay those
         that were released."""
-        with tempfile.TemporaryDirectory(prefix="sextant-version-") as temporary:
-            folder = Path(temporary) / "project"
-            bundle.unpack(self._blobs.get(known.packed), folder)
-            try:
-                config = msgspec.structs.replace(read_config(folder), root=folder)
-                again = loading.load(folder, config, timeout_s=LOAD_TIMEOUT_S)
-            except ProjectError as error:
-                raise ProjectError(
-                    "SX-PROJ-095",
-                    f"version `{digest[:12]}` of the project cannot be loaded with what is "
-                    f"installed now: {error.message}",
-                    hint="install what it needs, or release a version that does without",
-                    where=error.where,
-                ) from error
+        try:
+            again = load_packed(self._blobs.get(known.packed))
+        except ProjectError as error:
+            raise ProjectError(
+                "SX-PROJ-095",
+                f"version `{digest[:12]}` of the project cannot be loaded with what is "
+                f"installed now: {error.message}",
+                hint="install what it needs, or release a version that does without",
+                where=error.where,
+            ) from error
         return msgspec.structs.replace(
             again,
             environments=stored.environments,
@@ -158,6 +203,16 @@ def _remember(known: dict[str, Manifest], digest: str, manifest: Manifest) -> No
     while len(known) >= _MANIFESTS_KEPT:
         known.pop(next(iter(known)), None)
     known[digest] = manifest
+
+
+def load_packed(packed: bytes) -> Manifest:
+    """Return the manifest of packed files, loaded in a folder of their own with what is installed
+    here. Damaged for bytes that are no bundle; ProjectError for what does not load."""
+    with tempfile.TemporaryDirectory(prefix="sextant-version-") as temporary:
+        folder = Path(temporary) / "project"
+        bundle.unpack(packed, folder)
+        config = msgspec.structs.replace(read_config(folder), root=folder)
+        return loading.load(folder, config, timeout_s=LOAD_TIMEOUT_S)
 
 
 def commit_of(folder: Path) -> tuple[str, tuple[str, ...]]:

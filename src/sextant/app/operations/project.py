@@ -1,14 +1,22 @@
 """The project as a whole: what it is, how it stands, what would run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from sextant.app.operations.row import operation
+from sextant.app.operations.row import Progress, operation
 from sextant.app.operations.session import Session
 from sextant.engine.plan import Plan
-from sextant.kernel.answers import EnvironmentSeen, GraphSeen, Project, ProjectMove, Status, Why
+from sextant.kernel.answers import (
+    EnvironmentSeen,
+    GraphSeen,
+    Project,
+    ProjectMove,
+    Status,
+    Uploaded,
+    Why,
+)
 
 
 class ProjectOperations(Session):
@@ -57,6 +65,7 @@ class ProjectOperations(Session):
         stale: bool = False,
         only: bool = False,
         pinned: bool = False,
+        version: str = "",
         env: str = "",
     ) -> Plan:
         """Return what would run, why, and what it will cost. Changes nothing.
@@ -65,14 +74,21 @@ class ProjectOperations(Session):
         partition  one key, or a range `A..B`
         only       without what reads the selected assets
         pinned     by what is in force in the environment, also where the folder has something else
+        version    of the project, that was uploaded, instead of what the folder has
         """
         name = self._env(env)
         request = self._request(
-            assets, partition, env=name, pinned=pinned, stale=stale, downstream=not only
+            assets,
+            partition,
+            env=name,
+            pinned=pinned,
+            version=version,
+            stale=stale,
+            downstream=not only,
         )
-        project = self._core.project
-        move = None if pinned else self._p.runs.project.brings(name, self._who(), self._see)
-        manifest = project.manifest(name) if move is None else project.manifest()
+        project, releases = self._core.project, self._p.runs.project
+        move = None if pinned else releases.brings(name, self._who(), self._see, version)
+        manifest = project.manifest(name) if move is None else project.manifest_of(move.target)
         found = self._p.runs.plans.checked_plan(name, request, manifest)
         return msgspec.structs.replace(found, project=move)
 
@@ -100,11 +116,54 @@ class ProjectOperations(Session):
         return env_diff(self._core, self._see, a, b)
 
     @operation("GET", "/project/move", "viewer", "read")
-    def project_move(self, *, env: str = "") -> ProjectMove | None:
-        """Return what the project's folder would bring to an environment: assets, what is weaker,
-        what is blind, and who must agree. None where it brings nothing."""
-        self._core.project.load_sound()
-        return self._p.runs.project.brings(self._env(env), self._who(), self._see)
+    def project_move(self, *, version: str = "", env: str = "") -> ProjectMove | None:
+        """Return what the project's folder, or a `version` that was uploaded, would bring to an
+        environment: assets, what is weaker, what is blind, and who must agree. None where it brings
+        nothing."""
+        if not version:
+            self._core.project.load_sound()
+        return self._p.runs.project.brings(self._env(env), self._who(), self._see, version)
+
+    @operation("POST", "/project/versions", "operator", "release", "plan")
+    def upload(
+        self,
+        files: Mapping[str, str],
+        python: str,
+        *,
+        contents: Mapping[str, bytes] | None = None,
+        installed: Sequence[str] = (),
+        commit: str = "",
+        uncommitted: Sequence[str] = (),
+        break_glass: str = "",
+        env: str = "",
+        progress: Progress | None = None,  # noqa: ARG002 - it may take as long as the project loads
+    ) -> Uploaded:
+        """Take a version of the project from a folder elsewhere, to be released to an environment.
+        The answer names the contents that are missing; sent with the next request, until there are
+        none. What is then recorded is in force nowhere: `run` with its `version` releases it.
+
+        files        path -> SHA-256 of every file of the bundle
+        python       the interpreter there, such as `cpython 3.11`: another one is refused
+        contents     SHA-256 -> content (base 64 in JSON), at most 8 MiB together
+        installed    what is installed there, as folders are called: `polars-2.1.0.dist-info`
+        commit       of git, that the folder is at
+        uncommitted  the first files that differ from it
+        break_glass  the reason, where a rule denies the release that this is for
+        """
+        from sextant.project.bundle import digest_of
+        from sextant.project.uploads import Offer
+
+        offer = Offer(files, python, frozenset(installed), commit, tuple(uncommitted))
+        releases, who, name = self._p.runs.project, self._who(), self._env(env)
+        uploads = releases.uploads
+        releases.check_upload(name, by=who, break_glass=break_glass)
+        uploads.check(offer)
+        releases.check_bundle(name, digest_of(files))
+        uploads.hold(contents or {}, who)
+        if missing := uploads.missing(offer, who):
+            return Uploaded(missing=tuple(missing))
+        version = uploads.take(offer, who)
+        return Uploaded(version=version, notes=tuple(uploads.notes(offer, version)))
 
     @operation("GET", "/environments", "viewer", "read")
     def environments(self) -> list[EnvironmentSeen]:

@@ -42,13 +42,15 @@ class ReleaseOperations(Session):
 
     @operation("GET", "/releases/{release}", "viewer", "read")
     def release_facts(self, release: str) -> dict[str, Any]:
-        """Return a release with its events."""
+        """Return a release with its events, and what it changes of what is declared."""
         from sextant.app import lists
+        from sextant.app.showing import declared_changes
 
         found = self._p.runs.releases.get(release)
         return {
             **msgspec.to_builtins(self._see.release(found)),
             "plan": plan_digest(found),
+            "declared": declared_changes(self._core, self._see, found),
             "events": lists.events(self._core, self._see, subject=release).items,
         }
 

@@ -45,6 +45,7 @@ class RunOperations(Session):
         force: bool = False,
         only: bool = False,
         pinned: bool = False,
+        version: str = "",
         trigger: str = "manual",
         break_glass: str = "",
         env: str = "",
@@ -53,8 +54,9 @@ class RunOperations(Session):
         """Make what is missing or has changed inputs, check it, publish it. A crashed run is taken
         up first. `assets` and `only` as for `plan`.
 
-        What the folder has is released to the environment first, where it does not follow it; with
-        `pinned` what is in force there runs as it is.
+        What the folder has is released to the environment first, where it does not follow it, or
+        `version`, of the project, that was uploaded; with `pinned` what is in force there runs as
+        it is.
         """
         if trigger in _OWN_TRIGGERS:
             raise UsageError(
@@ -68,6 +70,7 @@ class RunOperations(Session):
             partition,
             env=name,
             pinned=pinned,
+            version=version,
             stale=stale,
             force=force,
             downstream=not only,
@@ -84,6 +87,7 @@ class RunOperations(Session):
             waits=waiting(progress),
             check_columns=True,
             pinned=pinned,
+            version=version,
         )
         return self._see.report(report)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sextant.app.operations.row import Operation, Progress, RunProgress
 from sextant.kernel.errors import NotFound, UsageError
 from sextant.kernel.limits import PAGE_ROWS_MAX, RUNNING_SHOWN_MAX
-from sextant.kernel.nouns import Principal
+from sextant.kernel.nouns import Manifest, Principal
 
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
@@ -80,28 +80,49 @@ class Session:
         return self._core.assets.find(asset).id if asset else ""
 
     def _request(
-        self, assets: Sequence[str], partition: str, *, env: str, pinned: bool, **more: Any
+        self,
+        assets: Sequence[str],
+        partition: str,
+        *,
+        env: str,
+        pinned: bool,
+        version: str,
+        **more: Any,
     ) -> "Request":
-        """Return what a person asks for: by what the folder has, or `pinned` by what is in force in
-        an environment."""
-        if not pinned:
-            # a server has been up for long: the files may be newer
-            self._core.project.load_sound()
-        return request_of(self._core, assets, partition, env=env if pinned else "", **more)
+        """Return what a person asks for: by a version of the project that was uploaded, by what the
+        folder has (""), or `pinned` by what is in force in an environment."""
+        core = self._core
+        if pinned:
+            if version:
+                raise UsageError(
+                    "SX-RUN-011",
+                    "a version of the project was named, and what is in force is to be used",
+                    hint="leave out `version` or `pinned`",
+                )
+            return request_of(core, assets, partition, core.project.manifest(env), env, **more)
+        if version:
+            return request_of(core, assets, partition, core.project.manifest_of(version), **more)
+        # a server has been up for long: the files may be newer
+        manifest = core.project.load_sound()
+        return request_of(core, assets, partition, manifest, **more)
 
     def close(self) -> None:
         """Nothing is held."""
 
 
 def request_of(
-    core: "Core", assets: Sequence[str], partition: str, *, env: str = "", **more: Any
+    core: "Core",
+    assets: Sequence[str],
+    partition: str,
+    manifest: Manifest,
+    env: str = "",
+    **more: Any,
 ) -> "Request":
-    """Return what a person asks for, by what is in force in an environment ("" = what the folder
-    has). NotFound where the selection has nothing that is made here."""
+    """Return what a person asks for, by what a manifest declares: that in force in `env`, or ("")
+    what is to be brought somewhere. NotFound where the selection has nothing that is made here."""
     from sextant.engine.plan import Request, check_range
 
-    manifest = core.project.manifest(env)
-    chosen = core.assets.select(assets, env)
+    chosen = core.assets.select(assets, env, manifest)
     made = tuple(id_ for id_ in chosen if manifest.asset(id_) is not None)
     if assets and not made:
         raise NotFound(
