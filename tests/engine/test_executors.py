@@ -6,6 +6,7 @@ import signal
 import stat
 import sys
 import threading
+import time
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -508,6 +509,53 @@ def test_other_code_gets_a_fresh_interpreter(orders: Orders) -> None:
         assert before.poll() is not None
     finally:
         executor.close()
+
+
+def test_a_process_stands_by_for_other_code(
+    orders: Orders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If this fails, each upload waits until a process has started, an order meets the modules of
+    other code, or processes are left when the platform has closed."""
+    one = ProcessExecutor(1)
+    try:
+        one.stand_by(600.0)
+        assert one._ready is not None
+        first = one._ready.process
+        assert str(first.pid) in orders.do(one, "fine").log
+        next_one = _ready_of(one)
+        assert next_one.pid != first.pid
+        assert str(first.pid) in orders.do(one, "fine").log, "the same code goes on there"
+        monkeypatch.setattr(
+            orders, "manifest", msgspec.structs.replace(orders.manifest, bundle="0" * 64)
+        )
+        assert str(next_one.pid) in orders.do(one, "fine").log
+        assert first.poll() is not None
+        last = _ready_of(one)
+        os.kill(last.pid, signal.SIGKILL)
+        last.wait()
+        monkeypatch.setattr(
+            orders, "manifest", msgspec.structs.replace(orders.manifest, bundle="1" * 64)
+        )
+        assert orders.do(one, "fine").ok, "one that has died is not used"
+        left = _ready_of(one)
+        one._ready_until = 0.0
+        one._end_ready()
+        assert left.poll() is not None, "not for longer than it was to"
+        one.stand_by(600.0)
+        left = _ready_of(one)
+    finally:
+        one.close()
+    assert left.poll() is not None
+    assert one._ready is None
+
+
+def _ready_of(executor: ProcessExecutor) -> Any:
+    """Return the process that stands by; the slot starts it after it has answered."""
+    until = time.monotonic() + 30
+    while executor._ready is None and time.monotonic() < until:
+        threading.Event().wait(0.01)
+    assert executor._ready is not None
+    return executor._ready.process
 
 
 def test_inline_never_raises(orders: Orders) -> None:

@@ -39,6 +39,7 @@ RELEASE_WAITS_S = 7 * 86_400.0  # a release that nobody approves in so long is r
 EVIDENCE_BYTES_MAX = 64 << 10  # of what a kind measured when it judged a release
 RUNS_SCHEDULED_MAX = 4  # runs that the scheduler of one environment has going on at once
 RUN_WAIT_S = 3600.0  # a run waits in line so long for others that write the same
+STAND_BY_S = 600.0  # after an upload, a worker is ready for the next one for so long
 WORKER_IDLE_S = 60.0  # an idle worker ends after so long: a server has days without work
 POOL_WORKERS_MAX = 64  # worker processes of one pool
 TEXT_FILE_BYTES_MAX = 16 << 20  # a project file: larger is data, not code

@@ -8,6 +8,7 @@ from pathlib import Path
 from sextant.engine.executors.inline import InlineExecutor
 from sextant.engine.executors.process import ProcessExecutor
 from sextant.kernel.errors import UserError
+from sextant.kernel.limits import STAND_BY_S
 from sextant.kernel.ports import Executor
 
 
@@ -64,6 +65,12 @@ class Executors:
         if isinstance(pool, ProcessExecutor):
             pool.warm()
         threading.Thread(target=self._import, name="sextant-warm", daemon=True).start()
+
+    def stand_by(self) -> None:
+        """Have a worker ready for code that is about to come."""
+        pool = self.get("")
+        if isinstance(pool, ProcessExecutor):
+            pool.stand_by(STAND_BY_S)
 
     def close(self) -> None:
         """End the workers."""

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 from sextant.engine.executors import wire
 from sextant.kernel import registry
@@ -28,6 +28,14 @@ from sextant.kernel.limits import STEP_TIMEOUT_S, WORKER_IDLE_S
 from sextant.kernel.nouns import WorkOrder, WorkResult
 
 _Job = tuple[WorkOrder, Callable[[WorkResult], None]]
+
+
+class _Worker(NamedTuple):
+    """A process, and the unnamed file that takes what its order at hand prints: to be read when the
+    process had to be killed."""
+
+    process: "subprocess.Popen[bytes]"
+    log: Any
 
 
 class ProcessExecutor:
@@ -67,6 +75,10 @@ class ProcessExecutor:
         self._workers = [_Slot(self, spare=n == slots) for n in range(slots + 1)]
         self._cancelled: set[str] = set()
         self._closing = False
+        self._ready: _Worker | None = None  # a process that has had no order
+        self._ready_until = 0.0
+        self._ready_end: threading.Timer | None = None
+        self._ready_lock = threading.Lock()
 
     def submit(self, order: WorkOrder, done: Callable[[WorkResult], None]) -> None:
         with self._open_lock:
@@ -81,6 +93,69 @@ class ProcessExecutor:
         for slot in self._workers[: self.slots]:
             slot.warm()
 
+    def stand_by(self, for_s: float) -> None:
+        """Have a process ready for some time that has had no order: the first one of new code does
+        not wait until one has started."""
+        if not self._keep:
+            return
+        with self._ready_lock:
+            self._ready_until = time.monotonic() + for_s
+            if self._ready_end is None:
+                self._end_ready_in(for_s)
+        self._refill()
+
+    def _end_ready_in(self, seconds: float) -> None:
+        self._ready_end = threading.Timer(seconds, self._end_ready)
+        self._ready_end.daemon = True
+        self._ready_end.start()
+
+    def _end_ready(self) -> None:
+        """End the process that nobody needed, unless it is to stand by for longer."""
+        with self._ready_lock:
+            left = self._ready_until - time.monotonic()
+            if left > 0 and not self._closing:
+                self._end_ready_in(left)
+                return
+            self._ready_end = None
+            worker, self._ready = self._ready, None
+        if worker is not None:
+            _end(worker)
+
+    def _refill(self) -> None:
+        with self._ready_lock:
+            if self._closing or time.monotonic() > self._ready_until:
+                return
+            if self._ready is None:
+                self._ready = self._start(None)
+
+    def _take_ready(self) -> _Worker | None:
+        with self._ready_lock:
+            worker, self._ready = self._ready, None
+        if worker is not None and worker.process.poll() is not None:
+            _end(worker)
+            return None
+        return worker
+
+    def _start(self, folder: str | None) -> _Worker:
+        log = tempfile.TemporaryFile("w+b", buffering=0)  # noqa: SIM115 - lives as long as the worker
+        try:
+            # after the log was emptied everybody writes at its new end
+            fcntl.fcntl(log, fcntl.F_SETFL, os.O_APPEND)
+            process = subprocess.Popen(
+                [sys.executable, "-m", "sextant.engine.executors.worker", str(log.fileno())],
+                pass_fds=(log.fileno(),),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                cwd=folder,
+                env=self._environment,
+                bufsize=0,
+                start_new_session=True,  # Ctrl-C is the coordinator's to handle
+            )
+        except BaseException:
+            log.close()
+            raise
+        return _Worker(process, log)
+
     def cancel(self, order_id: str) -> None:
         self._cancelled.add(order_id)
         for slot in self._workers:
@@ -93,6 +168,9 @@ class ProcessExecutor:
         self._crowded.set()
         for slot in self._workers:
             slot.close()
+        if self._ready_end is not None:
+            self._ready_end.cancel()
+        self._end_ready()
 
 
 class _Slot:
@@ -102,9 +180,7 @@ class _Slot:
         self._process: subprocess.Popen[bytes] | None = None
         self._code = ("", "")  # bundle and folder of the orders that the process has had
         self._order = ""
-        # an unnamed file: what the order at hand prints, there to be read when its worker had to be
-        # killed
-        self._log: Any = None
+        self._log: Any = None  # see _Worker
         self._secretive: dict[
             tuple[str, ...], WorkOrder
         ] = {}  # orders with secrets that this process has had
@@ -171,6 +247,7 @@ class _Slot:
             with self._pool._open_lock:
                 self._pool._open -= 1
             done(result)
+            self._pool._refill()
 
     def _next(self, timeout_s: float | None) -> _Job | None:
         """Return the next order, None at the end. Empty when there was none for so long."""
@@ -298,33 +375,16 @@ class _Slot:
         )
 
     def _spawn(self, folder: str | None) -> "subprocess.Popen[bytes]":
-        if self._log is None:
-            self._log = tempfile.TemporaryFile("w+b", buffering=0)  # noqa: SIM115 - lives as long as the worker
-            fcntl.fcntl(
-                self._log, fcntl.F_SETFL, os.O_APPEND
-            )  # after the log was emptied everybody writes at its new end
-        return subprocess.Popen(
-            [sys.executable, "-m", "sextant.engine.executors.worker", str(self._log.fileno())],
-            pass_fds=(self._log.fileno(),),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=folder,
-            env=self._pool._environment,
-            bufsize=0,
-            start_new_session=True,  # Ctrl-C is the coordinator's to handle
-        )
+        ready = self._pool._take_ready() if folder is None else None
+        process, self._log = ready or self._pool._start(folder)
+        return process
 
     def _end(self) -> str:
         """Kill the process with all that it started. Return what its last order had printed."""
         process, self._process, self._code = self._process, None, ("", "")
         if process is None:
             return ""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # with everything that the step had started
-        process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe:
-                pipe.close()
+        _kill(process)
         text = wire.head_and_tail(self._log.fileno())
         for order in self._secretive.values() if text else ():
             text = str(registry.load("secrets.redact")(order, text))
@@ -332,6 +392,20 @@ class _Slot:
         self._log.close()
         self._log = None
         return text
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # with everything that the step had started
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe:
+            pipe.close()
+
+
+def _end(worker: _Worker) -> None:
+    _kill(worker.process)
+    worker.log.close()
 
 
 def _with_project(order: WorkOrder, folder: str) -> WorkOrder:
