@@ -190,3 +190,16 @@ def test_the_loader_finds_sextant_from_anywhere(shop, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PYTHONPATH", raising=False)
     assert load(shop.root, read_config(shop.root)).project == "shop"
+
+
+def test_the_distribution_of_a_module() -> None:
+    """If this fails, an upgrade of a library is not seen, or all seems changed where nothing is."""
+    from importlib import metadata
+
+    from sextant.project.fingerprint import _distribution
+
+    known = metadata.packages_distributions()
+    for top in (*known, "os", "nothing", "pola", "_pytest.x"):
+        names = sorted(set(known.get(top, [])))
+        told = " ".join(f"{name}=={metadata.version(name)}" for name in names)
+        assert (_distribution(top) or "") == told, top

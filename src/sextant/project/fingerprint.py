@@ -22,6 +22,7 @@ import functools
 import hashlib
 import importlib.metadata
 import os
+import re
 import sys
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -600,13 +601,34 @@ def _is_package_of_ours(owner: Fingerprints, module: types.ModuleType) -> bool:
 
 
 @functools.cache
-def _providers() -> dict[str, list[str]]:
-    return dict(importlib.metadata.packages_distributions())
+def _distribution(top: str) -> str | None:
+    """Return `name==version` of the distributions that provide a top-level module; None for code
+    without one."""
+    found = {one.metadata["Name"] for one, provides in _installed() if provides(top)}
+    return (
+        " ".join(f"{name}=={importlib.metadata.version(name)}" for name in sorted(found)) or None
+    )
 
 
 @functools.cache
-def _distribution(top: str) -> str | None:
-    """Return `name==version` of the distribution that provides a top-level module; None for code
-    without one."""
-    names = sorted(set(_providers().get(top, [])))
-    return " ".join(f"{name}=={importlib.metadata.version(name)}" for name in names) or None
+def _installed() -> list[tuple[importlib.metadata.Distribution, Callable[[str], bool]]]:
+    """Return what is installed, each with what says whether it has a top-level module: as
+    `importlib.metadata.packages_distributions`, which takes longer than importing most projects,
+    because it makes an object of each file."""
+    found: list[tuple[importlib.metadata.Distribution, Callable[[str], bool]]] = []
+    for one in importlib.metadata.distributions():
+        declared = (one.read_text("top_level.txt") or "").split()
+        record = one.read_text("RECORD") or ""
+        if not declared and not record:
+            declared = [f.with_suffix("").parts[0] for f in one.files or () if f.suffix == ".py"]
+        found.append((one, functools.partial(_provides, declared, record)))
+    return found
+
+
+def _provides(declared: Sequence[str], record: str, top: str) -> bool:
+    """Say whether a distribution has a top-level module, by what it declares, or else by the list
+    of its files."""
+    if declared or top not in record:
+        return top in declared
+    name = re.escape(top)
+    return bool(re.search(rf'^"?{name}(?:/[^\n]*)?\.py"?,', record, re.MULTILINE))
