@@ -50,6 +50,7 @@ BUNDLE_FILES_MAX = 20_000
 # paths they fit into REQUEST_BYTES_MAX
 UPLOAD_BYTES_MAX = 8 << 20
 UPLOADS_HELD_BYTES_MAX = 128 << 20  # files in memory, of all uploads that are not complete
+UPLOADS_LOADED_AT_ONCE_MAX = 2  # the others wait: what does not load may take LOAD_TIMEOUT_S
 UPLOAD_S = 600.0  # so long they wait for the rest
 UPLOAD_ROUNDS_MAX = 3  # so often what is missing is sent, when the server forgets it
 # uploaded versions whose files need not be sent again, beside those in force

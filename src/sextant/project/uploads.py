@@ -22,6 +22,7 @@ from sextant.kernel.limits import (
     UPLOAD_BYTES_MAX,
     UPLOAD_S,
     UPLOADS_HELD_BYTES_MAX,
+    UPLOADS_LOADED_AT_ONCE_MAX,
     UPLOADS_REMEMBERED_MAX,
 )
 from sextant.kernel.nouns import Manifest, Principal
@@ -72,7 +73,7 @@ class Uploads:
         self._held: dict[tuple[str, str], _Held] = {}  # by who sent it, and digest
         self._recent: dict[str, None] = {}  # versions that were uploaded, the newest last
         self._lock = threading.Lock()
-        self._loading = threading.Lock()
+        self._loading = threading.BoundedSemaphore(UPLOADS_LOADED_AT_ONCE_MAX)
 
     def check(self, offer: Offer) -> None:
         """Raise UserError for what is no list of files of a bundle, and for another interpreter."""
@@ -142,11 +143,11 @@ class Uploads:
             new = {(who, digest): _Held(now, content) for digest, content in contents.items()}
             sizes = {key: len(held.content) for key, held in {**self._held, **new}.items()}
             if sum(size for key, size in sizes.items() if key[0] == who) > BUNDLE_BYTES_MAX:
-                self._drop(who)
                 raise UserError(
                     "SX-UPLOAD-009",
                     f"{who} has sent more than a bundle may have",
-                    hint=f"all files together may have {BUNDLE_BYTES_MAX >> 20} MiB",
+                    hint=f"all files together may have {BUNDLE_BYTES_MAX >> 20} MiB; what was sent "
+                    "and not used is forgotten after ten minutes",
                 )
             if sum(sizes.values()) > UPLOADS_HELD_BYTES_MAX:
                 raise Busy(
@@ -180,10 +181,11 @@ class Uploads:
         """
         version = self._known(offer)
         if not version:
-            with self._loading:  # what does not load takes a minute: one at a time
+            with self._loading:
                 version = self._known(offer) or self._taken(offer, by)
         with self._lock:
-            self._drop(str(by))
+            for digest in offer.files.values():
+                self._held.pop((str(by), digest), None)
             self._recent.pop(version, None)
             self._recent[version] = None
             while len(self._recent) > UPLOADS_REMEMBERED_MAX:
@@ -271,10 +273,6 @@ class Uploads:
     def _sent(self, by: Principal) -> dict[str, bytes]:
         with self._lock:
             return {d: held.content for (who, d), held in self._held.items() if who == str(by)}
-
-    def _drop(self, who: str) -> None:
-        for key in [key for key in self._held if key[0] == who]:
-            del self._held[key]
 
     def _known(self, offer: Offer) -> str:
         """Return the version that an offer is, if it is stored; else ""."""
