@@ -70,6 +70,8 @@ def test_a_folder_that_was_left_behind(
     assert at(serving, laptop, "run", "--env", "prod") == 0
     assert at(serving, serving.platform.core.project.root, "plan", "--env", "prod") == 0
     assert "made before what is in force" in capfd.readouterr().out
+    assert at(serving, laptop, "status", "--env", "prod") in (0, 1)
+    assert "note" not in capfd.readouterr().out, "that folder is nothing to others"
 
 
 def test_what_cannot_be_uploaded_is_not_sent(

@@ -78,11 +78,19 @@ def status(
         "runs_open": [row[0] for row in core.state.read("runs_open")],
         "inbox": runs.inbox.waits(),
         "load_problem": problem.message if problem else "",
-        "folder": ""
-        if problem or core.project.follows(env) or core.project.pinned(env) in ("", folder)
-        else folder,
+        "folder": folder if problem is None and _is_newer(core, env, folder) else "",
         "telemetry_off": telemetry_off(core.project.config),
     }
+
+
+def _is_newer(core: Core, env: str, folder: str) -> bool:
+    """Say whether the folder has another version than an environment that does not follow it, and
+    not one that was there before what somebody uploaded since."""
+    project = core.project
+    if project.follows(env):
+        return False
+    live = project.pinned(env)
+    return live not in ("", folder) and not project.is_older(folder, live)
 
 
 def _failed_run(core: Core, see: Visibility, env: str) -> str:

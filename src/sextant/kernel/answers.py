@@ -172,7 +172,7 @@ class Status(TypedDict):
     failed_run: str  # the newest run of the environment, if it failed
     inbox: list[Inbox]
     load_problem: str  # of the folder, for who works on it
-    folder: str  # the version of the project that it has, where another is in force; "" = the same
+    folder: str  # the version of the project that it has, where an older one is in force; else ""
     telemetry_off: str  # why, and the command that installs it; "" when it is on
 
 

@@ -287,10 +287,8 @@ class Uploads:
         """Yield the versions whose files need not be sent again."""
         with self._lock:
             recent = list(self._recent)
-        uploaded = (self._declared(v) for v in reversed(recent) if self._is_stored(v))
-        for manifest in (*self._project.in_force().values(), *uploaded):
-            if self._blobs.has(self._project.packed(manifest.bundle)):
-                yield manifest
+        yield from self._project.in_force().values()
+        yield from (self._declared(one) for one in reversed(recent) if self._is_stored(one))
 
     def _declared(self, version: str) -> Manifest:
         return self._project.manifest_of(version)
