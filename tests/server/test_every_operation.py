@@ -73,6 +73,7 @@ def arguments(p: LocalPlatform, caller: str) -> dict[str, dict[str, Any]]:
         "unhold": {**orders, "version": owner.versions("orders").items[0]["version"]},
         "diff": {"a": "orders", "b": "orders@env:prod"},
         "kpi": {"name": "revenue"},
+        "search": {"q": "orders"},
         "why": {"subject": "orders"},
         "run": {"assets": ["orders"]},
         "run_facts": {"run": a_run},

@@ -433,6 +433,8 @@ def _surfaces(world: World, forms: tuple[str, ...] = FORMS) -> dict[str, bytes]:
         get(f"/why/kpi:{name}")
         sql(f"SELECT * FROM kpi.{name}")
         sql(f"SELECT value FROM kpi.{name}")
+    for q in ("sig_", "inc_", "run_", "rel_", "people", "city", *"0123456789abcdef"):
+        get("/search", q=q * 4 if len(q) == 1 else q, limit=200)
     for path in (
         "/status",
         "/plan",

@@ -190,6 +190,8 @@ def test_a_day_with_every_command(
     assert say("status")[0] == 0
     say("status", "--json")
     say("graph", "orders+", "--json")
+    assert "dataset:orders" in say("search", "order")[1]
+    assert say("search", "nothing", "like", "it", "--json")[0] == 1
     say("show", "orders", "--json")
     say("export", "orders", "--partition", "2026-01-02", "--format", "JSON")
     assert say("show", "orders", "--count")[1].strip() == "12"

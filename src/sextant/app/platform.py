@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from sextant.app.composing import runs_of
 from sextant.app.interrupts import Interrupts
+from sextant.app.memory import Memory
 from sextant.app.sealing import Sealing
 from sextant.core import open_core
 from sextant.kernel.clock import Clock, SystemClock
@@ -47,7 +48,9 @@ class LocalPlatform:
         self.core = core = open_core(
             config, self.ledger, clock=clock, ids=ids, principal=principal, drafts=drafts
         )
-        core.authorization.person_of_token = self._person_of_token
+        # the access is made when it is first asked for
+        core.authorization.person_of_token = lambda *who: self.access.person_of_token(*who)  # noqa: PLW0108
+        self.memory = Memory(core)
         self.interrupts = Interrupts()
         self.runs = runs_of(core, self.interrupts, executor)
         # how SQL questions are answered; set by the server
@@ -79,9 +82,6 @@ class LocalPlatform:
         from sextant.app.access import Access
 
         return Access(self.core)
-
-    def _person_of_token(self, kind: str, name: str) -> str | None:
-        return self.access.person_of_token(kind, name)
 
     def ask(
         self, sql: str, form: str, params: Mapping[str, str], role: str, person: str = ""

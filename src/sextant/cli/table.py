@@ -8,7 +8,7 @@ from sextant.kernel import registry
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "Make and publish": ("init", "plan", "run", "backfill", "check", "push", "report"),
-    "Look at data and numbers": ("show", "query", "export", "versions", "diff", "graph"),
+    "Look at data and numbers": ("search", "show", "query", "export", "versions", "diff", "graph"),
     "See how it stands, and why": (
         ("status", "why", "runs", "logs", "signals", "incidents", "traces", "metrics")
     ),
@@ -31,6 +31,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": (
         "sextant.cli.look:status",
         "Show what is live, stale, held, and what needs a person.",
+    ),
+    "search": (
+        "sextant.cli.search:search",
+        "Find assets, checks, teams, runs and more by their names, words or ids.",
     ),
     "graph": ("sextant.cli.look:graph", "Show assets and what they stand on."),
     "show": ("sextant.cli.look:show", "Show an asset: facts, version, first rows."),

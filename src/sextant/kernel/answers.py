@@ -199,6 +199,32 @@ class GraphSeen(TypedDict):
     edges: list[GraphEdge]
 
 
+class SearchHit(TypedDict):
+    """Something that was found, and where it matched.
+
+    noun     asset, check, team, policy, environment, run, release, incident, signal or version
+    id       as commands take it; of a check its name
+    asset    the asset that it belongs to, "" = none
+    matched  id, name, near name (spelled nearly so), or the field: owner, tag, column,
+             documentation, member, file ...
+    text     what stands there
+    """
+
+    noun: str
+    id: str
+    title: str
+    asset: str
+    matched: str
+    text: str
+
+
+class Search(TypedDict):
+    """What was found, the best first; `cut`: there may be more."""
+
+    hits: list[SearchHit]
+    cut: bool
+
+
 class VersionSeen(TypedDict):
     """One version in the history of an asset: what made it, what it changed, how it stands in an
     environment."""

@@ -100,6 +100,13 @@ PAGE_ROWS = 100  # rows of a list when nothing else is asked
 PAGE_ROWS_MAX = 10_000  # rows of one page
 # different columns that one text of SQL names: more is not looked up before a run
 COLUMN_READS_MAX = 10_000
+SEARCH_HITS = 20  # what a search shows when nothing else is asked: a screen of a list
+SEARCH_HITS_MAX = 200  # and at most: who wants more asks in other words
+SEARCH_TEXT_CHARS_MAX = 2_000  # of one text that can be searched: documentation is longer rarely
+# places of three letters in a row that are looked at for near spellings
+SEARCH_NEAR_MAX = 1_000
+# events after which the index of a search is made again, instead of following each
+SEARCH_EVENTS_MAX = 5_000
 RUNNING_SHOWN_MAX = 16  # steps that run at once, named in each sign of progress
 # events of an asset that a plan looks through for the declaration that made what is live
 DECLARATIONS_READ_MAX = 1_000

@@ -13,10 +13,13 @@ from sextant.kernel.answers import (
     GraphSeen,
     Project,
     ProjectMove,
+    Search,
     Status,
     Uploaded,
     Why,
 )
+from sextant.kernel.errors import UsageError
+from sextant.kernel.limits import SEARCH_HITS, SEARCH_HITS_MAX
 
 
 class ProjectOperations(Session):
@@ -99,6 +102,21 @@ class ProjectOperations(Session):
         from sextant.app.graph import graph
 
         return graph(self._core, self._core.assets.select(assets))
+
+    @operation("GET", "/search", "viewer", "read")
+    def search(self, q: str, *, limit: int = SEARCH_HITS) -> Search:
+        """Return what has these words in its id, name, owner, tags, columns or documentation, the
+        best first: assets, checks, teams, policies, environments; and by the first letters of
+        their ids runs, releases, incidents, signals and versions."""
+        from sextant.app.search import search
+
+        if not 1 <= limit <= SEARCH_HITS_MAX:
+            raise UsageError(
+                "SX-PAGE-003",
+                f"limit must be between 1 and {SEARCH_HITS_MAX}, not {limit:,}",
+                hint="more words find less",
+            )
+        return search(self._core, self._see, self._p.memory.names, q, limit)
 
     @operation("GET", "/why/{subject}", "viewer", "read")
     def why(self, subject: str, *, env: str = "") -> Why:

@@ -36,6 +36,8 @@ SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.s
 SELECT id FROM event WHERE subject = ? ORDER BY seq DESC LIMIT 1
 -- name: event_newest_is
 SELECT 1 FROM event WHERE seq = (SELECT MAX(seq) FROM event WHERE subject = ?) AND id = ?
+-- name: event_types_after
+SELECT seq, type, subject FROM event WHERE seq > ? ORDER BY seq LIMIT ?
 -- name: events_of_type
 SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.type = ? ORDER BY e.seq
 -- name: event_envelopes
@@ -106,6 +108,10 @@ WITH RECURSIVE chain (name, depth) AS (SELECT CAST(? AS TEXT), 0 UNION ALL SELEC
 SELECT 1 FROM (SELECT COALESCE((WITH RECURSIVE chain (name, depth) AS (SELECT CAST(? AS TEXT), 0 UNION ALL SELECT env.parent, chain.depth + 1 FROM chain JOIN env ON env.name = chain.name WHERE env.parent <> '') SELECT pointer.version FROM pointer JOIN chain ON pointer.env = chain.name WHERE pointer.asset = ? ORDER BY chain.depth LIMIT 1), '') AS version) AS resolved WHERE resolved.version = ?
 -- name: pointers
 WITH RECURSIVE chain (name, depth) AS (SELECT CAST(? AS TEXT), 0 UNION ALL SELECT env.parent, chain.depth + 1 FROM chain JOIN env ON env.name = chain.name WHERE env.parent <> '') SELECT pointer.asset, pointer.version, pointer.release, pointer.moved_at, pointer.env FROM pointer JOIN chain ON pointer.env = chain.name ORDER BY chain.depth DESC, pointer.asset
+-- name: columns_live
+SELECT pointer.asset, version.doc FROM pointer JOIN version ON version.asset = pointer.asset AND version.digest = pointer.version
+-- name: columns_moved
+SELECT pointer.asset, version.doc FROM release_move JOIN pointer ON pointer.env = release_move.env AND pointer.asset = release_move.asset JOIN version ON version.asset = pointer.asset AND version.digest = pointer.version WHERE release_move.release = ?
 -- name: pointers_all
 SELECT env, asset, version FROM pointer ORDER BY env, asset
 
@@ -316,6 +322,16 @@ SELECT digest, doc, locator, expired_at, created_at, refused FROM version WHERE 
 SELECT seq, n, doc, run, version FROM check_result WHERE (seq < ? OR (seq = ? AND n < ?)) AND (CAST(? AS TEXT) = '' OR asset = ?) AND (CAST(? AS BIGINT) = 0 OR ok = 0) ORDER BY seq DESC, n DESC LIMIT ?
 -- name: events_page
 SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.seq < ? AND (CAST(? AS TEXT) = '' OR e.subject = ? OR e.subject IN (SELECT release FROM release_move WHERE asset = ?) OR e.subject IN (SELECT asset || '@' || digest FROM version WHERE asset = ?)) AND (CAST(? AS TEXT) = '' OR e.type = ?) ORDER BY e.seq DESC LIMIT ?
+-- name: runs_between
+SELECT id, doc FROM run WHERE id >= ? AND id <= ? ORDER BY id DESC LIMIT ?
+-- name: releases_between
+SELECT id, doc FROM release WHERE id >= ? AND id <= ? ORDER BY id DESC LIMIT ?
+-- name: signals_between
+SELECT id, doc, repeated FROM signal WHERE id >= ? AND id <= ? ORDER BY id DESC LIMIT ?
+-- name: incidents_between
+SELECT id, doc, changed, closed_at FROM incident WHERE id >= ? AND id <= ? ORDER BY id DESC LIMIT ?
+-- name: versions_between
+SELECT asset, digest FROM version WHERE digest >= ? AND digest <= ? ORDER BY digest, asset LIMIT ?
 -- name: signal_get
 SELECT doc, closed_at, repeated FROM signal WHERE id = ?
 -- name: incident_get
