@@ -37,6 +37,7 @@ ALL = (
     "node",
     "prometheus",
     "judge",
+    "page",
 )
 
 

@@ -43,6 +43,7 @@ AREAS = {
     "EXPORT": "rows that are taken out",
     "EXTRA": "optional parts of the installation",
     "FILE": "the disk",
+    "GRAPH": "the picture of the graph",
     "INCIDENT": "incidents",
     "INTAKE": "what telemetry sends",
     "JUDGE": "judging canaries",

@@ -439,6 +439,7 @@ def _surfaces(world: World, forms: tuple[str, ...] = FORMS) -> dict[str, bytes]:
         "/status",
         "/plan",
         "/graph",
+        "/graph/picture",
         "/signals",
         "/incidents",
         "/releases",

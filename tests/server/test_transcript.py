@@ -190,6 +190,8 @@ def test_a_day_with_every_command(
     assert say("status")[0] == 0
     say("status", "--json")
     say("graph", "orders+", "--json")
+    assert "kpi:average_order" in say("graph", "1+orders+1", "--to", "kpi:average_order")[1]
+    assert "1 of kind kpi" in say("graph", "orders", "--impact")[1]
     assert "dataset:orders" in say("search", "order")[1]
     assert say("search", "nothing", "like", "it", "--json")[0] == 1
     say("show", "orders", "--json")
@@ -319,12 +321,14 @@ def test_a_day_with_every_command(
         ("account", "disable", "nobody"),
     ):
         assert say(*words)[0] == 2, words
-    # only commands at a server upload; SQL and looking into telemetry have tests of their own, with a telemetry process behind both;
-    # no command lists the results of checks alone, or says no more than what the project is
+    # only commands at a server upload; SQL and looking into telemetry have tests of their own, with
+    # a telemetry process behind both; no command lists the results of checks alone, draws, or says
+    # no more than what the project is
     rest = {
         "query",
         "checks",
         "project",
+        "graph_picture",
         "search_logs",
         "traces",
         "trace_facts",

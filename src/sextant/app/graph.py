@@ -1,5 +1,6 @@
 """The graph of assets as people and clients see it."""
 
+from collections import Counter
 from collections.abc import Collection
 
 from sextant.core import Core
@@ -12,6 +13,9 @@ def graph(core: Core, chosen: Collection[str] = ()) -> GraphSeen:
     manifest = core.project.manifest()
     known, edges = core.assets.graph()
     chosen = set(chosen or known)
+    live_in: dict[str, list[str]] = {}
+    for env, id_, _ in core.state.read("pointers_all"):
+        live_in.setdefault(id_, []).append(env)
     ordered = [asset.id for asset in order(manifest)]
     place = {id_: n for n, id_ in enumerate(ordered)}
     nodes = sorted(
@@ -28,6 +32,7 @@ def graph(core: Core, chosen: Collection[str] = ()) -> GraphSeen:
                 "mode": a.mode,
                 "description": a.description,
                 "tags": list(a.tags),
+                "live_in": live_in.get(a.id, []),
             }
             for a in nodes
         ],
@@ -36,4 +41,5 @@ def graph(core: Core, chosen: Collection[str] = ()) -> GraphSeen:
             for e in edges
             if e.source in chosen and e.target in chosen
         ],
+        "kinds": dict(sorted(Counter(a.kind for a in nodes).items())),
     }

@@ -12,8 +12,56 @@ from sextant.core import Core
 from sextant.engine.plan import Request
 from sextant.kernel.answers import AssetStatus, Status
 from sextant.kernel.clock import iso
+from sextant.kernel.limits import PAGE_ROWS_MAX
 from sextant.project.config import telemetry_off
 from sextant.release.releases import open_releases
+
+# How an asset stands, the worst first. A picture of many shows the worst of them.
+STATES = (
+    "failed",  # a signal of severity error or critical about it is open
+    "waiting",  # its release waits for approval, is paused or stuck
+    "missing",  # nothing is live
+    "held",
+    "stale",
+    "due",  # the next run makes some of it
+    "rolling",
+    "live",
+    "observed",  # another tool manages it, and reports nothing bad
+)
+
+
+def states(runs: Runs, see: Visibility, env: str) -> dict[str, str]:
+    """Return how every asset stands in an environment, those of other tools too: see `STATES`."""
+    found = {one["asset"]: one["state"] for one in status(runs, see, env)["assets"]}
+    failed = _failed(runs.core, see, env)
+    known, _ = runs.core.assets.graph(env)
+    for id_ in known:
+        if id_ not in found:
+            found[id_] = "failed" if id_ in failed else "observed"
+    return found
+
+
+def _failed(core: Core, see: Visibility, env: str) -> set[str]:
+    """Return the assets about which a signal says that something failed."""
+    signals = lists.signals(core, see, open_only=True, limit=PAGE_ROWS_MAX).items
+    return {
+        one["asset"]
+        for one in signals
+        if one["severity"] in ("error", "critical") and one["env"] in ("", env)
+    }
+
+
+def _state(found: AssetStatus, *, failed: bool, stopped: bool) -> str:
+    signs = {
+        "failed": failed,
+        "waiting": stopped,
+        "missing": not found["version"],
+        "held": found["held"],
+        "stale": found["stale"],
+        "due": found["to_run"],
+        "rolling": found["rolling"],
+    }
+    return next((state for state, sign in signs.items() if sign), "live")
 
 
 def status(
@@ -33,6 +81,9 @@ def status(
         for item in step.items:
             counts[item.reason] = counts.get(item.reason, 0) + 1
     held = held_by_incidents(core, manifest)
+    failed = _failed(core, see, env)
+    waits = [r for r in open_releases(core.state) if r.state in ("waiting", "paused", "stuck")]
+    stopped = {move.asset for one in waits for move in one.moves if move.env == env}
     assets: list[AssetStatus] = []
     for asset in sorted(manifest.assets, key=lambda a: a.id):
         if chosen and asset.id not in chosen:
@@ -42,6 +93,7 @@ def status(
         assets.append(
             {
                 "asset": asset.id,
+                "state": "",
                 "owner": asset.owner,
                 "tier": asset.tier,
                 "version": pointer.version if pointer else "",
@@ -60,6 +112,9 @@ def status(
                 "rolling": plan.rolling.get(asset.id, ""),
             }
         )
+        assets[-1]["state"] = _state(
+            assets[-1], failed=asset.id in failed, stopped=asset.id in stopped
+        )
     # of who works on the folder: it is nothing to anybody else
     problem = core.project.problem if here else None
     folder = core.project.folder_version()
@@ -69,11 +124,7 @@ def status(
         "env": env,
         "assets": assets,
         "signals": signals,
-        "waiting": [
-            msgspec.to_builtins(see.release(r))
-            for r in open_releases(core.state)
-            if r.state in ("waiting", "paused", "stuck")
-        ],
+        "waiting": [msgspec.to_builtins(see.release(r)) for r in waits],
         "failed_run": _failed_run(core, see, env),
         "runs_open": [row[0] for row in core.state.read("runs_open")],
         "inbox": runs.inbox.waits(),

@@ -5,6 +5,7 @@ state is glanced at. Where something goes wrong, nothing is offered.
 """
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,7 +52,7 @@ def selections(context: click.Context, _: click.Parameter, begun: str) -> "list[
     """Offer names of assets behind `+` and commas too."""
     from click.shell_completion import CompletionItem
 
-    word = begun.rpartition(",")[2].removeprefix("+")
+    word = re.sub(r"^[0-9]*\+", "", begun.rpartition(",")[2])
     head = begun.removesuffix(word)
     offered = _offer("assets", context, word)
     return [CompletionItem(head + one.value, help=one.help) for one in offered]

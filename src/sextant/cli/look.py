@@ -1,6 +1,7 @@
 """Commands that only look: status, graph, show, versions, diff, why, signals,
 incidents, runs."""
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
         Status,
     )
 
+_GOES_DOWN = re.compile(r"[^+0-9].*\+")  # a selection that says how far down already
 _ASSETS_NAMED = 20  # in the hint of a command that needs one
 _SAMPLES_SHOWN = 5  # rows of each kind that a diff prints
 
@@ -132,15 +134,45 @@ def _status_lines(found: "Status") -> list[str]:
 
 @click.command()
 @select_argument
+@click.option(
+    "--to",
+    default="",
+    metavar="ASSET",
+    help="All that lies between the selected assets and this one.",
+    shell_complete=complete.assets,
+)
+@click.option(
+    "--impact",
+    is_flag=True,
+    help="What a change of the selected assets reaches: owner, tier, where it is live.",
+)
 @wide
 @json_option
-def graph(assets: tuple[str, ...], as_json: bool) -> None:
+def graph(assets: tuple[str, ...], to: str, impact: bool, as_json: bool) -> None:
     """Show assets and what they stand on: of `+orders` all that it is made of, of `orders+` all
-    that is made of it."""
+    that is made of it, of `1+orders+1` its neighbours."""
+    if impact and (to or not assets):
+        raise UsageError(
+            "SX-CLI-078",
+            "--impact is asked of assets, without --to",
+            hint="`sextant graph orders --impact`",
+        )
     with platform() as p:
-        found = p.graph(assets=assets)
+        below = [one if _GOES_DOWN.search(one) else f"{one}+" for one in assets]
+        found = p.graph(assets=below if impact else assets, to=to)
+
+        def impact_lines() -> list[str]:
+            rows = [
+                (a["id"], a["owner"], a["tier"], ", ".join(a["live_in"])) for a in found["assets"]
+            ]
+            counts = ", ".join(
+                f"{count:,} of kind {kind}" for kind, count in found["kinds"].items()
+            )
+            return [*table(("asset", "owner", "tier", "live in"), rows), counts]
 
         def lines() -> list[str]:
+            if impact:
+                return impact_lines()
             reads: dict[str, list[str]] = {}
             for edge in found["edges"]:
                 reads.setdefault(edge["target"], []).append(

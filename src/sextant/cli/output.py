@@ -44,7 +44,7 @@ select_argument = click.argument(
     "assets",
     nargs=-1,
     metavar="[SELECT]...",
-    help="`orders`, `+orders`, `orders+`, `tag:daily`, `owner:`, `kind:`, `path:` (default: all).",
+    help="`orders`, `+orders`, `orders+2`, `tag:daily`, `owner:`, `kind:`, `path:` (default: all).",
     shell_complete=complete.selections,
 )
 _CONTROL = re.compile(

@@ -50,6 +50,7 @@ class AssetStatus(TypedDict):
     source again ("" = it does not); that is not counted in `to_run`."""
 
     asset: str
+    state: str  # failed, waiting, missing, held, stale, due, rolling or live
     owner: str
     tier: int
     version: str
@@ -184,6 +185,7 @@ class GraphNode(TypedDict):
     mode: str
     description: str
     tags: list[str]
+    live_in: list[str]  # environments that have a version of their own of it
 
 
 class GraphEdge(TypedDict):
@@ -193,10 +195,55 @@ class GraphEdge(TypedDict):
 
 
 class GraphSeen(TypedDict):
-    """Assets, upstream first, and the edges between them."""
+    """Assets, upstream first, and the edges between them. `kinds`: how many there are of each."""
 
     assets: list[GraphNode]
     edges: list[GraphEdge]
+    kinds: dict[str, int]
+
+
+class PictureNode(TypedDict):
+    """An asset, or a cluster of several: then `kind` and `owner` are "".
+
+    id      of the asset; of a cluster how it was made, `owner:data/kind:dataset`: it is opened by
+            that
+    tier    the least of all inside
+    state   how it stands; of a cluster the worst inside
+    count   assets inside
+    states  of a cluster: state -> how many stand so, the worst first
+    column  from 0 on, causes before effects
+    row     from 0 on, with at least 1 between two of a column
+    """
+
+    id: str
+    name: str
+    kind: str
+    owner: str
+    tier: int
+    state: str
+    count: int
+    states: dict[str, int]
+    column: int
+    row: float
+
+
+class PictureEdge(TypedDict):
+    """What stands on what. `count`: edges between the assets inside."""
+
+    source: str
+    target: str
+    count: int
+
+
+class Picture(TypedDict):
+    """A picture of the graph. `assets`: how many it shows, in clusters or not; `columns`, `rows`:
+    its size."""
+
+    nodes: list[PictureNode]
+    edges: list[PictureEdge]
+    assets: int
+    columns: int
+    rows: float
 
 
 class SearchHit(TypedDict):

@@ -20,29 +20,45 @@ def valid_at(edges: Iterable[Edge], at: int) -> list[Edge]:
     ]
 
 
-def upstream(edges: Iterable[Edge], *starts: str, kinds: Collection[str] = ()) -> set[str]:
-    """Return `starts` and everything they stand on, by edges of these kinds (none named = all)."""
-    return _reach(
-        ((edge.target, edge.source) for edge in edges if not kinds or edge.kind in kinds), starts
-    )
+def upstream(
+    edges: Iterable[Edge], *starts: str, kinds: Collection[str] = (), far: int | None = None
+) -> set[str]:
+    """Return `starts` and everything they stand on, by edges of these kinds (none named = all), at
+    most `far` edges away (None = however far)."""
+    arrows = ((edge.target, edge.source) for edge in edges if not kinds or edge.kind in kinds)
+    return _reach(arrows, starts, far)
 
 
-def downstream(edges: Iterable[Edge], *starts: str, kinds: Collection[str] = ()) -> set[str]:
+def downstream(
+    edges: Iterable[Edge], *starts: str, kinds: Collection[str] = (), far: int | None = None
+) -> set[str]:
     """Return `starts` and everything that stands on them, by edges of these kinds (none named =
-    all)."""
-    return _reach(
-        ((edge.source, edge.target) for edge in edges if not kinds or edge.kind in kinds), starts
-    )
+    all), at most `far` edges away (None = however far)."""
+    arrows = ((edge.source, edge.target) for edge in edges if not kinds or edge.kind in kinds)
+    return _reach(arrows, starts, far)
 
 
-def _reach(arrows: Iterable[tuple[str, str]], starts: Collection[str]) -> set[str]:
+def between(edges: Collection[Edge], starts: Collection[str], ends: Collection[str]) -> set[str]:
+    """Return all that lies on a path from one of `starts` to one of `ends`, these included; where
+    there is none, on a path the other way; empty where there is neither."""
+    for one, other in ((starts, ends), (ends, starts)):
+        found = downstream(edges, *one) & upstream(edges, *other)
+        if found:
+            return found
+    return set()
+
+
+def _reach(arrows: Iterable[tuple[str, str]], starts: Collection[str], far: int | None) -> set[str]:
     beside: dict[str, list[str]] = {}
     for here, there in arrows:
         beside.setdefault(here, []).append(there)
-    found, stack = set(starts), list(starts)
-    while stack:
-        for there in beside.get(stack.pop(), ()):
-            if there not in found:
-                found.add(there)
-                stack.append(there)
+    found, reached = set(starts), list(starts)
+    while reached and (far is None or far > 0):
+        following = []
+        for here in reached:
+            for there in beside.get(here, ()):
+                if there not in found:
+                    found.add(there)
+                    following.append(there)
+        reached, far = following, None if far is None else far - 1
     return found

@@ -100,6 +100,11 @@ PAGE_ROWS = 100  # rows of a list when nothing else is asked
 PAGE_ROWS_MAX = 10_000  # rows of one page
 # different columns that one text of SQL names: more is not looked up before a run
 COLUMN_READS_MAX = 10_000
+# answers that take long to make and are kept by one process until they are out of date: layouts of
+# the graph, the states of an environment's assets
+MEMORY_KEPT_MAX = 64
+PICTURE_NODES_MAX = 300  # nodes of a picture of the graph; more are shown as clusters
+PICTURE_OPENED_MAX = 20  # clusters of it that are opened at once
 SEARCH_HITS = 20  # what a search shows when nothing else is asked: a screen of a list
 SEARCH_HITS_MAX = 200  # and at most: who wants more asks in other words
 SEARCH_TEXT_CHARS_MAX = 2_000  # of one text that can be searched: documentation is longer rarely

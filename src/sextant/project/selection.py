@@ -2,18 +2,23 @@
 `kind:kpi`, `path:ops/sales`, the same words in every command. Pure.
 
 Several texts are a union; parts of one text that commas join are an intersection. `+` before a part
-adds all that it is made of, `+` behind it all that is made of it. Values of `tag:`, `owner:`,
-`kind:` and `path:` may be patterns with `*`; a path is a file, or a folder with all below it.
+adds all that it is made of, `+` behind it all that is made of it; `2+orders+1` goes two edges up
+and one down. Values of `tag:`, `owner:`, `kind:` and `path:` may be patterns with `*`; a path is a
+file, or a folder with all below it.
 """
 
 import difflib
 import fnmatch
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from sextant.kernel import graph
 from sextant.kernel.errors import NotFound, UsageError
 from sextant.kernel.nouns import Asset, Edge
 
+_PART = re.compile(
+    r"(?:(?P<up>[0-9]{0,4})(?P<above>\+))?(?P<word>[^+]+)(?:(?P<below>\+)(?P<down>[0-9]{0,4}))?"
+)
 _SHOWN = 8  # values that an error lists
 
 
@@ -66,19 +71,25 @@ def _part(
     find: Callable[[str], str],
 ) -> set[str]:
     """Return the ids that one part of a text selects."""
-    word = part.removeprefix("+").removesuffix("+")
-    if not word or word != word.strip("+ "):
+    read = _PART.fullmatch(part)
+    word = read["word"] if read else ""
+    if read is None or word != word.strip():
         raise UsageError(
             "SX-PLAN-007",
             f"`{text}` is no selection",
             hint="`orders`, `+orders`, `orders+`, `tag:daily`, `owner:growth`, `kind:kpi`, "
-            "`path:ops/*`; in a URL write %2B for +",
+            "`2+orders+1`, `path:ops/*`; in a URL write %2B for +",
         )
     method, colon, value = word.partition(":")
     found = _by_method(method, value, assets) if colon and method in _METHODS else {find(word)}
-    above = graph.upstream(edges, *found) if part.startswith("+") else found
-    below = graph.downstream(edges, *found) if part.endswith("+") else found
+    above = graph.upstream(edges, *found, far=_far(read["up"])) if read["above"] else found
+    below = graph.downstream(edges, *found, far=_far(read["down"])) if read["below"] else found
     return above | below
+
+
+def _far(text: str) -> int | None:
+    """Return how many edges a part goes; None = however many."""
+    return int(text) if text else None
 
 
 def _by_method(method: str, value: str, assets: Mapping[str, Asset]) -> set[str]:

@@ -11,6 +11,7 @@ from sextant.engine.plan import Plan
 from sextant.kernel.answers import (
     EnvironmentSeen,
     GraphSeen,
+    Picture,
     Project,
     ProjectMove,
     Search,
@@ -18,7 +19,8 @@ from sextant.kernel.answers import (
     Uploaded,
     Why,
 )
-from sextant.kernel.errors import UsageError
+from sextant.kernel.clock import NS
+from sextant.kernel.errors import NotFound, UsageError
 from sextant.kernel.limits import SEARCH_HITS, SEARCH_HITS_MAX
 
 
@@ -96,12 +98,70 @@ class ProjectOperations(Session):
         return msgspec.structs.replace(found, project=move)
 
     @operation("GET", "/graph", "viewer", "read")
-    def graph(self, *, assets: Sequence[str] = ()) -> GraphSeen:
+    def graph(self, *, assets: Sequence[str] = (), to: str = "") -> GraphSeen:
         """Return assets and the edges between them: all, or those that are selected (`+orders`:
-        what `orders` is made of; `orders+`: what is made of it)."""
+        what `orders` is made of; `orders+2`: what is made of it, at most two edges away); with
+        `to` all that lies between them and that asset."""
         from sextant.app.graph import graph
 
-        return graph(self._core, self._core.assets.select(assets))
+        return graph(self._core, self._chosen(assets, to))
+
+    @operation("GET", "/graph/picture", "viewer", "read")
+    def graph_picture(
+        self,
+        *,
+        assets: Sequence[str] = (),
+        to: str = "",
+        state: Sequence[str] = (),
+        group: str = "owner",
+        opened: Sequence[str] = (),
+        env: str = "",
+    ) -> Picture:
+        """Return the graph as it is drawn: nodes with how they stand and where, from left to
+        right. More than 300 are shown as clusters, by owner first, or by kind or prefix of the
+        name, which can be opened.
+
+        assets  what is selected, and `to`, as for `graph`
+        state   only assets that stand so: failed, waiting, missing, held, stale, due, rolling,
+                live, observed
+        opened  ids of the clusters whose inside is shown
+        """
+        from sextant.app.graph_picture import picture
+        from sextant.app.status import states
+
+        core, name, see = self._core, self._env(env), self._see
+        # all that the states follow from; a new day is due without an event
+        head, minute = core.state.read("event_head"), core.clock.now_ns() // (60 * NS)
+        key = ("states", name, tuple(head), core.project.digest, minute)
+        known = self._p.memory.kept(key, lambda: states(self._p.runs, see, name))
+        return picture(
+            core,
+            self._p.memory,
+            self._chosen(assets, to),
+            known,
+            state=state,
+            group=group,
+            opened=opened,
+        )
+
+    def _chosen(self, assets: Sequence[str], to: str) -> tuple[str, ...]:
+        """Return the assets that are selected, or all that lies between them and another one.
+        NotFound where nothing leads from one to the other."""
+        from sextant.kernel.graph import between
+
+        core = self._core
+        chosen = core.assets.select(assets)
+        if not to:
+            return chosen
+        known, edges = core.assets.graph()
+        found = between(edges, chosen or tuple(known), core.assets.select([to]))
+        if not found:
+            raise NotFound(
+                "SX-PLAN-011",
+                f"nothing leads from `{' '.join(assets)}` to `{to}`, nor back",
+                hint="`sextant graph +ASSET` shows what an asset is made of",
+            )
+        return tuple(sorted(found))
 
     @operation("GET", "/search", "viewer", "read")
     def search(self, q: str, *, limit: int = SEARCH_HITS) -> Search:
