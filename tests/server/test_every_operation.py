@@ -63,6 +63,8 @@ def arguments(p: LocalPlatform, caller: str) -> dict[str, dict[str, Any]]:
         "count": orders,
         "rows": orders,
         "versions": orders,
+        "timeline": orders,
+        "changes": orders,
         "check": orders,
         "release": {**orders, "source": "dev", "env": "prod"},
         "promote": {"source": "dev", "env": "prod"},

@@ -213,6 +213,8 @@ def test_a_day_with_every_command(
     assert say("diff", "orders", "--json")[0] == 1
     assert say("diff", f"orders@{first}", "orders")[0] == 1
     say("why", "kpi:average_order")
+    assert "release live" in say("timeline", "orders", "--since", "1d")[1]
+    assert "code changed" in say("timeline", "kpi:average_order", "--changes")[1]
     say("releases", at={"release": r"rel_\w+"})
     say("releases", "{release}", "--json")
     for words in (["--pause"], ["--continue"], ["--abort"], ["--resolve", "back"]):

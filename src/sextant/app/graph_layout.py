@@ -111,8 +111,8 @@ def _rows(
                 else rows[node]
                 for node in column
             ]
-            for node, row in zip(column, _apart(wanted), strict=True):
-                rows[node] = row
+            for node, place in zip(column, _apart(wanted), strict=True):
+                rows[node] = place
     least = min(rows, default=0.0)
     return [row - least for row in rows]
 
@@ -122,8 +122,7 @@ def _apart(wanted: Sequence[float]) -> list[float]:
     (least squares: neighbours that would overlap move apart around their middle)."""
     blocks: list[tuple[float, int]] = []  # (sum of what its members want of its first row, members)
     for n, row in enumerate(wanted):
-        count = 1
-        total = row - n
+        total, count = float(row - n), 1
         while blocks and blocks[-1][0] / blocks[-1][1] > total / count:
             before, members = blocks.pop()
             total, count = total + before, count + members

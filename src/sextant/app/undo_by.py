@@ -8,20 +8,17 @@ left. At the end what reads the assets, and was made meanwhile by others, is der
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from datetime import datetime
-from zoneinfo import ZoneInfo
 
 import msgspec
 
 from sextant.app import permits
+from sextant.app.instants import instant
 from sextant.app.runs import Runs
 from sextant.engine import plan as planning
 from sextant.engine.plan import Request
 from sextant.kernel.answers import ReleaseSummary, UndoDone, UndoItem, UndoPlan, UndoReport
-from sextant.kernel.clock import NS, from_datetime
-from sextant.kernel.errors import Conflict, NotFound, SextantError, UsageError
+from sextant.kernel.errors import Conflict, NotFound, SextantError
 from sextant.kernel.kinds import takes_time
-from sextant.kernel.lengths import length_s
 from sextant.kernel.limits import PAGE_ROWS_MAX
 from sextant.kernel.nouns import (
     Asset,
@@ -108,7 +105,7 @@ def undo_plan(runs: Runs, who: str, since: str, env: str) -> UndoPlan:
     since  a time, or a length of time back from now
     env    "" = every environment
     """
-    start = _start(runs, since)
+    start = instant(runs.core, since)
     found, undone = _releases(runs, who, start, env)
     left = _left(runs, who, start)
     if not found and not left:
@@ -157,23 +154,6 @@ def undo_by(
         _lift_marks(runs, name, undone, by)
         ran += _derive_again(runs, name, undone, by)
     return UndoReport(plan=now, done=tuple(done), runs=tuple(ran))
-
-
-def _start(runs: Runs, since: str) -> int:
-    """Return an instant in ns."""
-    core = runs.core
-    try:
-        if since[:4].isdigit() and "-" in since:
-            at = datetime.fromisoformat(since)
-            zone = ZoneInfo(core.project.manifest().tz)
-            return from_datetime(at if at.tzinfo else at.replace(tzinfo=zone))
-        return core.clock.now_ns() - int(length_s(since) * NS)
-    except (UsageError, ValueError, OverflowError) as error:
-        raise UsageError(
-            "SX-UNDO-008",
-            f"`{since}` is no time",
-            hint="as in 2h, 3d, 2026-03-01 or 2026-03-01T05:00",
-        ) from error
 
 
 def _is_by(actor: str, who: str) -> bool:

@@ -12,7 +12,7 @@ from sextant.kernel.answers import Change, GraphNode, Link, Why
 from sextant.kernel.clock import iso
 from sextant.kernel.errors import NotFound
 from sextant.kernel.nouns import Asset, Release
-from sextant.ledger.log import entries
+from sextant.ledger.log import Entry, entries
 from sextant.ledger.projections import stored_run
 from sextant.ledger.signals import CHECK_FAILED, find_incident, find_signal
 from sextant.ledger.versions import changed
@@ -280,13 +280,33 @@ def what_changed(change: Change) -> str:
 def _change(core: Core, see: Visibility, env: str, node: GraphNode) -> Change:
     """Return the move that brought the live version of an asset."""
     live = core.versions.live(env)[node["id"]]
-    version = core.versions.get(node["id"], live.version)
     release = see.release(get_release(core.state, live.release))
     source = next(
-        (m.source for m in release.moves if m.asset == node["id"]), version.parent
+        (m.source for m in release.moves if m.asset == node["id"]),
+        core.versions.get(node["id"], live.version).parent,
     )  # an undo moved from another version than the parent
+    return change_of(core, env, node, release, source=source, target=live.version, at=live.moved_at)
+
+
+def change_of(
+    core: Core,
+    env: str,
+    node: GraphNode,
+    release: Release,
+    *,
+    source: str,
+    target: str,
+    at: int,
+) -> Change:
+    """Return what one move of a release changed of an asset.
+
+    release  as the principal may see it
+    source   the version before, and `target` that after; "" = none
+    at       when it became live, ns since 1970
+    """
+    version = core.versions.get(node["id"], target) if target else None
     parent = core.versions.parts(node["id"], source)
-    differs, gone = changed(parent, core.versions.parts(node["id"], version.digest))
+    differs, gone = changed(parent, core.versions.parts(node["id"], target))
     code = [
         part
         for part in differs.values()
@@ -295,13 +315,13 @@ def _change(core: Core, see: Visibility, env: str, node: GraphNode) -> Change:
     return {
         "asset": node["id"],
         "owner": node["owner"],
-        "at": iso(live.moved_at),
+        "at": iso(at),
         "release": release.id,
         "intent": release.intent,
         "by": release.by,
         "reason": release.reason,
-        "run": version.run or release.run,
-        "version": live.version,
+        "run": (version.run if version else "") or release.run,
+        "version": target,
         "partitions": sorted({*differs, *gone}),
         "changed": "undo"
         if release.intent == "undo"
@@ -312,6 +332,27 @@ def _change(core: Core, see: Visibility, env: str, node: GraphNode) -> Change:
         else "data",
         "chain": causal_chain(core, release.id),
         "undo": f"sextant rollback {node['id']} --env {env}",
+    }
+
+
+def declared_change(
+    core: Core, node: GraphNode, entry: Entry, changed_: str, version: str
+) -> Change:
+    """Return an edit of the project's files as a change that is undone in the folder."""
+    return {
+        "asset": node["id"],
+        "owner": node["owner"],
+        "at": iso(entry.envelope.time),
+        "release": "",
+        "intent": "edit",
+        "by": entry.envelope.actor,
+        "reason": "",
+        "run": "",
+        "version": version,
+        "partitions": [],
+        "changed": changed_,
+        "chain": causal_chain(core, entry.envelope.id),
+        "undo": "undo the edit in the project's folder",
     }
 
 

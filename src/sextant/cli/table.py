@@ -10,7 +10,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Make and publish": ("init", "plan", "run", "backfill", "check", "push", "report"),
     "Look at data and numbers": ("search", "show", "query", "export", "versions", "diff", "graph"),
     "See how it stands, and why": (
-        ("status", "why", "runs", "logs", "signals", "incidents", "traces", "metrics")
+        ("status", "why", "timeline", "runs", "logs", "signals", "incidents", "traces", "metrics")
     ),
     "Decide what is live": ("releases", "release", "rollback", "undo", "approve", "env"),
     "Serve it to others": ("up", "token", "account"),
@@ -56,6 +56,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "why": (
         "sextant.cli.look:why",
         "Say why an asset, run, release or signal is as it is, and how to undo it.",
+    ),
+    "timeline": (
+        "sextant.cli.timeline:timeline",
+        "List what happened to an asset, or changed upstream of it, in a range of time.",
     ),
     "signals": ("sextant.cli.look:signals", "List signals, or close one."),
     "incidents": ("sextant.cli.look:incidents", "List incidents, show one, or act on one."),

@@ -330,6 +330,29 @@ class Change(TypedDict):
     undo: str
 
 
+class TimelineItem(TypedDict):
+    """Something that happened to an asset.
+
+    seq, event  the entry of the ledger
+    noun     version, release, run, check, signal, incident, decision, declaration or report
+    change   what happened to it, such as created, live, undo live, rejected, failed, closed
+    subject  what it is about: an id, or the asset
+    because  the events that caused it, the nearest first
+    """
+
+    seq: int
+    event: str
+    at: str
+    noun: str
+    change: str
+    subject: str
+    by: str
+    reason: str
+    version: str
+    run: str
+    because: list[Link]
+
+
 class Why(TypedDict):
     """`reason`: a sentence or two. Of an asset: `changes`, newest first. Of the id of a run,
     release, signal, incident or event: `chain`."""

@@ -105,6 +105,10 @@ COLUMN_READS_MAX = 10_000
 MEMORY_KEPT_MAX = 64
 PICTURE_NODES_MAX = 300  # nodes of a picture of the graph; more are shown as clusters
 PICTURE_OPENED_MAX = 20  # clusters of it that are opened at once
+# events that one page of a timeline, or of changes, looks at: beyond it the page ends, and the next
+# one goes on
+TIMELINE_READ_MAX = 20_000
+TIMELINE_CAUSES_MAX = 3  # causes of each of its items
 SEARCH_HITS = 20  # what a search shows when nothing else is asked: a screen of a list
 SEARCH_HITS_MAX = 200  # and at most: who wants more asks in other words
 SEARCH_TEXT_CHARS_MAX = 2_000  # of one text that can be searched: documentation is longer rarely

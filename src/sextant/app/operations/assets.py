@@ -8,10 +8,11 @@ import msgspec
 
 from sextant.app.operations.row import operation
 from sextant.app.operations.session import Session, page_limit
-from sextant.kernel.answers import FailingRows, KpiSeen, Page, VersionSeen
+from sextant.kernel.answers import Change, FailingRows, KpiSeen, Page, TimelineItem, VersionSeen
 from sextant.kernel.errors import NotFound
 from sextant.kernel.limits import PAGE_ROWS
 from sextant.kernel.nouns import CheckResult
+from sextant.kernel.pages import FAR
 
 
 class AssetOperations(Session):
@@ -89,6 +90,64 @@ class AssetOperations(Session):
         return lists.versions(
             self._core, self._env(env), asset, limit=page_limit(limit), after=after
         )
+
+    @operation("GET", "/assets/{asset}/timeline", "viewer", "read")
+    def timeline(
+        self,
+        asset: str,
+        *,
+        since: str = "",
+        until: str = "",
+        limit: int = PAGE_ROWS,
+        after: str = "",
+        env: str = "",
+    ) -> Page[TimelineItem]:
+        """Return what happened to an asset in an environment, newest first: versions, releases,
+        runs, failed checks, signals, incidents, refusals, reports and edits, each with who and
+        why."""
+        from sextant.app.timeline import timeline
+
+        return timeline(
+            self._core,
+            self._see,
+            self._env(env),
+            self._id(asset),
+            self._span(since, until),
+            limit=page_limit(limit),
+            after=after,
+        )
+
+    @operation("GET", "/assets/{asset}/changes", "viewer", "read")
+    def changes(
+        self,
+        asset: str,
+        *,
+        since: str = "",
+        until: str = "",
+        limit: int = PAGE_ROWS,
+        after: str = "",
+        env: str = "",
+    ) -> Page[Change]:
+        """Return what became live or was undone in a range of time, of an asset and of all that it
+        is made of, with edits of declarations and of the project, newest first: what a chart of
+        the asset marks."""
+        from sextant.app.timeline import changes
+
+        return changes(
+            self._core,
+            self._see,
+            self._env(env),
+            self._id(asset),
+            self._span(since, until),
+            limit=page_limit(limit),
+            after=after,
+        )
+
+    def _span(self, since: str, until: str) -> tuple[int, int]:
+        from sextant.app.instants import instant
+
+        core = self._core
+        return instant(core, since) if since else 0, instant(core, until) if until else FAR
 
     @operation("GET", "/diff", "viewer", "read")
     def diff(self, a: str, *, b: str = "", env: str = "") -> dict[str, Any]:

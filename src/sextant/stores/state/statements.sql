@@ -332,6 +332,12 @@ SELECT id, doc, repeated FROM signal WHERE id >= ? AND id <= ? ORDER BY id DESC 
 SELECT id, doc, changed, closed_at FROM incident WHERE id >= ? AND id <= ? ORDER BY id DESC LIMIT ?
 -- name: versions_between
 SELECT asset, digest FROM version WHERE digest >= ? AND digest <= ? ORDER BY digest, asset LIMIT ?
+-- name: timeline_page
+SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.seq < ? AND e.time >= ? AND e.time < ? AND e.type NOT IN ('release.proposed', 'release.gated', 'release.rolling', 'run.started', 'version.confirmed', 'version.relocated', 'signal.repeated', 'hold.answered') AND (e.subject = ? OR e.subject IN (SELECT release FROM release_move WHERE asset = ? AND env = ?) OR e.subject IN (SELECT asset || '@' || digest FROM version WHERE asset = ?) OR e.subject IN (SELECT id FROM run WHERE id IN (SELECT run FROM version WHERE asset = ?) AND env = ?) OR e.subject IN (SELECT run FROM check_result WHERE asset = ?) OR e.subject IN (SELECT id FROM signal WHERE asset = ?) OR e.subject IN (SELECT id FROM incident WHERE doc LIKE ? OR changed LIKE ?)) ORDER BY e.seq DESC LIMIT ?
+-- name: changes_page
+SELECT seq, type, subject, time FROM event WHERE seq < ? AND time >= ? AND time < ? AND type IN ('release.live', 'project.loaded', 'asset.declared', 'asset.retired') ORDER BY seq DESC LIMIT ?
+-- name: moves_of_release
+SELECT asset, source, target FROM release_move WHERE release = ? AND env = ? ORDER BY asset
 -- name: signal_get
 SELECT doc, closed_at, repeated FROM signal WHERE id = ?
 -- name: incident_get
