@@ -14,16 +14,41 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from sextant.app.graph_layout import layout
 from sextant.app.operations import Operations
 from sextant.app.platform import LocalPlatform
-from sextant.kernel.nouns import Asset, Build, CheckSpec, Code, Input, Manifest, Team
+from sextant.app.partitions import strip
+from sextant.engine import keys
+from sextant.engine.keys import partitioning
+from sextant.kernel.clock import to_datetime
+from sextant.kernel.nouns import (
+    NO_SPEC,
+    Asset,
+    Build,
+    CheckSpec,
+    Code,
+    Input,
+    Manifest,
+    Move,
+    Part,
+    Release,
+    Team,
+    Version,
+    spec_of,
+)
+from sextant.kernel.partitions import Partitioning
+from sextant.kernel.ports import Write
+from sextant.kinds.dataset.spec import Table
+from sextant.ledger.projections import VersionCreated
 from sextant.project import current
 from sextant.project.bundle import digest_of, scan
 from sextant.project.config import read_config
 from sextant.project.loading import lock_digest
 
 ASSETS, REPEAT = 10_000, 7
+HOURS = Partitioning(grain="hourly", start="2016-01-01", end="2027-01-01", tz="UTC")
 WORDS = (
     "orders customers payments refunds invoices sessions clicks carts prices stock shipments returns"
     " leads accounts contracts usage alerts devices routes fares"
@@ -32,8 +57,8 @@ FORMS = "raw clean daily joined scored ranked summary features history snapshot"
 TEAMS = tuple(f"team_{n:02}" for n in range(20))
 
 
-def manifest(root: Path, count: int) -> Manifest:
-    """Return a manifest of `count` datasets: each reads up to three that stand shortly before it,
+def manifest(root: Path, count: int, *, hours: bool = False) -> Manifest:
+    """Return a manifest of `count` datasets, by hours for ten years or in one piece: each reads up to three that stand shortly before it,
     as pipelines do, so that the graph is some 40 layers deep."""
     random_ = random.Random(7)
     config = read_config(root)
@@ -60,6 +85,7 @@ def manifest(root: Path, count: int) -> Manifest:
                         Input(name=f"i{m}", asset=f"dataset:{assets[m].name}") for m in reads
                     ),
                 ),
+                spec=spec_of(Table(partitioning=HOURS)) if hours else NO_SPEC,
                 file="ops.py",
                 line=n + 1,
             )
@@ -77,12 +103,12 @@ def manifest(root: Path, count: int) -> Manifest:
     )
 
 
-def opened(folder: str, count: int) -> LocalPlatform:
+def opened(folder: str, count: int, *, hours: bool = False) -> LocalPlatform:
     root = Path(folder).resolve() / "project"
     root.mkdir()
     (root / "sextant.toml").write_text('module = "ops"\nenvironment = "dev"\n')
     (root / "ops.py").write_text("")
-    current.loading.load = lambda *_args, **_more: manifest(root, count)  # type: ignore[assignment]
+    current.loading.load = lambda *_args, **_more: manifest(root, count, hours=hours)  # type: ignore[assignment]
     return LocalPlatform(read_config(root), executor="inline", home=Path(folder).resolve() / "home")
 
 
@@ -147,7 +173,70 @@ def picture() -> None:
             say("what a change reaches", timed(lambda: asked.graph(assets=[f"{middle}+"])), **more)
 
 
-PARTS: dict[str, Callable[[], None]] = {"search": search, "picture": picture}
+def strips() -> None:
+    """Ask for the strip of an asset with as many partitions as there may be, with holes; and cut a
+    longer one into runs."""
+    with (
+        tempfile.TemporaryDirectory(prefix="sextant-bench-", dir=".") as folder,
+        opened(folder, 1, hours=True) as p,
+    ):
+        asked = Operations(p)
+        asset = p.core.project.manifest().assets[0]
+        complete = partitioning(asset).until(to_datetime(p.core.clock.now_ns()))
+        code = keys.code_digest(asset)
+        parts = tuple(
+            Part(
+                partition=key, digest=f"{n:064x}", rows=n, code=code, inputs=keys.inputs_digest([])
+            )
+            for n, key in enumerate(complete)
+            if n % 97
+        )
+        version = Version(asset=asset.id, digest="a" * 64, parts=parts, rows=len(parts))
+        move = Move(env="dev", asset=asset.id, source="", target=version.digest)
+        release = Release(id=p.core.ids.new("rel"), state="live", moves=(move,), by="person:bench")
+        made = [
+            p.core.events.make("version.created", f"{asset.id}@{version.digest}", one, "bench", "")
+            for one in (VersionCreated(version),)
+        ]
+        made.append(p.core.events.make("release.live", release.id, release, "bench", ""))
+        p.core.state.commit(Write((), tuple(made)))
+        count = {"partitions": len(complete)}
+        say(
+            "first strip, which reads all partitions",
+            timed(lambda: asked.partitions(asset.id), 1),
+            **count,
+        )
+
+        def again() -> None:
+            p.memory._kept.clear()
+            asked.partitions(asset.id)
+
+        say("strip after an event", timed(again), **count)
+        say("strip", timed(lambda: asked.partitions(asset.id)), **count)
+        size = len(msgspec.json.encode(asked.partitions(asset.id)))
+        say(
+            "a month with facts",
+            timed(
+                lambda: asked.partitions(
+                    asset.id, partition=f"{complete[-800]}..{complete[-1]}", details=True
+                ),
+                1,
+            ),
+            **count,
+            strip_bytes=size,
+        )
+    many = [f"{n:06}" for n in range(500_000)]
+    states = {key: "live" if n % 3 else "stale" for n, key in enumerate(many)}
+    size = len(msgspec.json.encode(strip(many, states)))
+    say(
+        "cut into runs, no two alike",
+        timed(lambda: strip(many, states), 3),
+        partitions=len(many),
+        strip_bytes=size,
+    )
+
+
+PARTS: dict[str, Callable[[], None]] = {"search": search, "picture": picture, "strips": strips}
 
 
 def main(names: list[str]) -> None:

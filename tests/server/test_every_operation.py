@@ -63,6 +63,7 @@ def arguments(p: LocalPlatform, caller: str) -> dict[str, dict[str, Any]]:
         "count": orders,
         "rows": orders,
         "versions": orders,
+        "partitions": orders,
         "timeline": orders,
         "changes": orders,
         "check": orders,

@@ -413,6 +413,7 @@ def _surfaces(world: World, forms: tuple[str, ...] = FORMS) -> dict[str, bytes]:
             sql(f'SELECT * FROM data."{name}@{one["version"][:12]}"')
         get("/diff", a=asset)
         get(f"/why/{asset}")
+        get(f"/assets/{asset}/partitions", details=True)
         get(f"/assets/{asset}/timeline", limit=1000)
         get(f"/assets/{asset}/changes", limit=1000)
         get("/checks", asset=asset)

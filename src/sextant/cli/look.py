@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         IncidentEvent,
         IncidentNow,
         IncidentShown,
+        PartitionsSeen,
         SignalSeen,
         Status,
     )
@@ -215,21 +216,68 @@ def graph(assets: tuple[str, ...], to: str, impact: bool, as_json: bool) -> None
     help="How many rows (default 10).",
 )
 @click.option("--count", is_flag=True, help="Only the number of rows.")
+@click.option(
+    "--partitions",
+    is_flag=True,
+    help="How each partition stands; of those of --partition A..B also why, and what made it.",
+)
 @wide
 @options
 def show(
-    asset: str, as_of: str, partition: str, limit: int, count: bool, env: str | None, as_json: bool
+    asset: str,
+    as_of: str,
+    partition: str,
+    limit: int,
+    count: bool,
+    partitions: bool,
+    env: str | None,
+    as_json: bool,
 ) -> None:
     """Show an asset: facts, version, columns, first rows."""
     with platform() as p:
         if not asset:
             raise _asset_missing(p, "show", "an asset")
+        if partitions:
+            strip = p.partitions(asset, partition=partition, details=bool(partition), env=env or "")
+            emit(strip, json=as_json, text=lambda: _strip_lines(strip))
+            return
         if count:
             counted = p.count(asset, as_of=as_of, partition=partition, env=env or "")
             emit(counted, json=as_json, text=lambda: [str(counted["rows"])])
             return
         found = p.show(asset, as_of=as_of, limit=limit, partition=partition, env=env or "")
         emit(found, json=as_json, text=lambda: _show_lines(found))
+
+
+def _strip_lines(found: "PartitionsSeen") -> list[str]:
+    """Return how partitions stand: run by run, or one by one where their facts were asked for."""
+    counts = ", ".join(f"{count:,} {word}" for word, count in found["states"].items())
+    head = f"{found['asset']} in {found['env']}: {found['count']:,} partitions: {counts}"
+    if "partitions" in found:
+        rows = [
+            (
+                one["partition"],
+                state(one["state"]),
+                one["rows"],
+                one["run"],
+                moment(one["at"]) if one["at"] else "",
+                one["reason"],
+            )
+            for one in found["partitions"]
+        ]
+        columns = ("partition", "state", "rows", "run", "made (UTC)", "why")
+        more = ["and more: narrow --partition"] if found["cut"] else []
+        return [head, *table(columns, rows, spare=("made (UTC)", "run")), *more]
+    spans = [
+        (
+            run["first"] if run["count"] == 1 else f"{run['first']} .. {run['last']}",
+            run["count"],
+            state(run["state"]),
+            ", ".join(f"{count:,} {word}" for word, count in run.get("states", {}).items()),
+        )
+        for run in found["runs"]
+    ]
+    return [head, *table(("partitions", "count", "state", "of them"), spans, spare=("of them",))]
 
 
 def _panel_lines(panel: dict[str, Any]) -> list[str]:

@@ -386,6 +386,7 @@ def _items(
     elif request.partitions is None:
         wanted = sorted({*wanted, *_open(asset, assets, slices, scene, planned)})
     asked_for = set(wanted)
+    nothing = keys.inputs_digest([])  # of a source: the same for a hundred thousand partitions
     if request.partitions is not None and not named:
         wanted = sorted({*wanted, *_beyond(reads, live)})
     if _definition_moves(
@@ -407,7 +408,7 @@ def _items(
                 waiting.append(key)
             continue
         if not runs:
-            inputs = keys.inputs_digest(found)
+            inputs = keys.inputs_digest(found) if found else nothing
             if (asset.id, key, code, inputs) in scene.held and not request.force:
                 if source and key in look_back:  # it may have been mended: content decides
                     items[key] = Item(partition=key, reason="looks back", code=code, inputs=inputs)

@@ -330,6 +330,49 @@ class Change(TypedDict):
     undo: str
 
 
+class PartitionRun(TypedDict):
+    """Neighbouring partitions that stand equally; with `states` several that do not (state -> how
+    many), of which `state` is the worst."""
+
+    state: str
+    first: str
+    last: str
+    count: int
+    states: NotRequired[dict[str, int]]
+
+
+class PartitionSeen(TypedDict):
+    """One partition: how it stands and why; of a live one its rows, the run that made it and when,
+    and digests of what made it and of its content."""
+
+    partition: str
+    state: str
+    reason: str
+    rows: int
+    run: str
+    at: str
+    code: str
+    digest: str
+
+
+class PartitionsSeen(TypedDict):
+    """How partitions stand: failed, refused, missing, held, stale, waiting, due, running or live.
+
+    states      state -> how many, the worst first
+    runs        in order, without gaps
+    partitions  the facts of the first ones, when they were asked for; `cut`: there are more
+    """
+
+    asset: str
+    env: str
+    grain: str
+    count: int
+    states: dict[str, int]
+    runs: list[PartitionRun]
+    partitions: NotRequired[list[PartitionSeen]]
+    cut: NotRequired[bool]
+
+
 class TimelineItem(TypedDict):
     """Something that happened to an asset.
 

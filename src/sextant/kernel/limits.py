@@ -109,6 +109,11 @@ PICTURE_OPENED_MAX = 20  # clusters of it that are opened at once
 # one goes on
 TIMELINE_READ_MAX = 20_000
 TIMELINE_CAUSES_MAX = 3  # causes of each of its items
+# runs of equal partitions in one answer, 100 bytes each: as many as a screen has pixels across
+PARTITION_RUNS_MAX = 2_000
+PARTITIONS_DETAILED_MAX = 1_000  # partitions of one answer with their facts
+PARTITION_HISTORIES_READ_MAX = 10  # newest runs that are looked through for failed attempts
+PARTITION_CHECKS_READ_MAX = 10_000  # newest results of checks that are looked through for refusals
 SEARCH_HITS = 20  # what a search shows when nothing else is asked: a screen of a list
 SEARCH_HITS_MAX = 200  # and at most: who wants more asks in other words
 SEARCH_TEXT_CHARS_MAX = 2_000  # of one text that can be searched: documentation is longer rarely

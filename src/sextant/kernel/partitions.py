@@ -111,8 +111,7 @@ class Partitioning(msgspec.Struct, frozen=True, kw_only=True):
             return [ALL]
         if self.grain == "static":
             return list(self.names)
-        start = _bound(self.grain, self.start, ZoneInfo(self.tz))
-        return list(self._keys(start, now.astimezone(ZoneInfo(self.tz)), complete=True))
+        return list(_complete(self, self.key_at(now)))
 
     def overlapping(self, other: "Partitioning", key: str) -> list[str]:
         """Return this partitioning's keys that share time (or name) with slice `key` of `other`."""
@@ -169,6 +168,15 @@ class Partitioning(msgspec.Struct, frozen=True, kw_only=True):
                     f"more than {PARTITIONS_MAX} partitions",
                     hint="choose a coarser grain or a later start",
                 )
+
+
+@functools.lru_cache(maxsize=32)  # of a hundred thousand hours it takes a second
+def _complete(slices: Partitioning, unfinished: str) -> tuple[str, ...]:
+    """Return the keys of all slices before the one that is not complete yet."""
+    start = _bound(slices.grain, slices.start, ZoneInfo(slices.tz))
+    until = slices.partition(unfinished).start
+    assert until is not None
+    return tuple(slices._keys(start, until, complete=True))
 
 
 def ranges(keys: list[str], order: list[str], size_max: int) -> list[list[str]]:

@@ -7,8 +7,17 @@ from typing import Any
 import msgspec
 
 from sextant.app.operations.row import operation
-from sextant.app.operations.session import Session, page_limit
-from sextant.kernel.answers import Change, FailingRows, KpiSeen, Page, TimelineItem, VersionSeen
+from sextant.app.operations.session import Session, page_limit, span
+from sextant.kernel.answers import (
+    Change,
+    FailingRows,
+    KpiSeen,
+    Page,
+    PartitionsSeen,
+    TimelineItem,
+    VersionSeen,
+)
+from sextant.kernel.clock import NS
 from sextant.kernel.errors import NotFound
 from sextant.kernel.limits import PAGE_ROWS
 from sextant.kernel.nouns import CheckResult
@@ -89,6 +98,27 @@ class AssetOperations(Session):
 
         return lists.versions(
             self._core, self._env(env), asset, limit=page_limit(limit), after=after
+        )
+
+    @operation("GET", "/assets/{asset}/partitions", "viewer", "read")
+    def partitions(
+        self, asset: str, *, partition: str = "", details: bool = False, env: str = ""
+    ) -> PartitionsSeen:
+        """Return how the partitions of an asset stand in an environment, as runs of equal ones:
+        all, or a range `A..B`; with `details` also the facts of the first 1,000 of it."""
+        from sextant.app.partitions import partitions
+
+        name, core = self._env(env), self._core
+        found = core.assets.find(asset, name)
+        # all that the states follow from; a new day is due without an event
+        head, minute = core.state.read("event_head"), core.clock.now_ns() // (60 * NS)
+        seen = self._see.sees_personal
+        key = ("partitions", name, found.id, partition, details, seen, tuple(head), minute)
+        return self._p.memory.kept(
+            (*key, core.project.digest),
+            lambda: partitions(
+                self._p.runs, self._see, name, found, span(partition), details=details
+            ),
         )
 
     @operation("GET", "/assets/{asset}/timeline", "viewer", "read")
