@@ -71,6 +71,7 @@ def arguments(p: LocalPlatform, caller: str) -> dict[str, dict[str, Any]]:
         "promote": {"source": "dev", "env": "prod"},
         "upload": {"files": {"ops.py": "0" * 64}, "python": python(), "env": "prod"},
         "rollback": orders,
+        "rollback_plan": orders,
         "undo_plan": {"who": "root", "since": "1d"},
         "undo": {"who": "root", "since": "1d", "plan": "0" * 64},
         "unhold": {**orders, "version": owner.versions("orders").items[0]["version"]},

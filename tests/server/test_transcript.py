@@ -250,7 +250,9 @@ def test_a_day_with_every_command(
     say("approve", "{waits}", "{waits}", at={"plan": r"(?<=--plan )[0-9a-f]{64}"})
     say("approve", "{waits}", "{waits}", "--plan", "{plan}", "--reason", "looks right")
     assert say("approve", "{waits}")[0] == 2, "it is done"
+    assert "would undo release" in say("rollback", "orders", "--dry-run")[1]
     assert as_json(say("rollback", "orders", "--reason", "wrong", "--json"))["published"]
+    assert say("rollback", "orders", "--dry-run")[0] == 1, "an undo is not undone"
     assert "held" in say("plan")[1]
     withdrawn = next(
         v["version"]

@@ -161,6 +161,13 @@ class Plans:
             personal=self.personal().undeclared(),
         )
 
+    def with_costs(
+        self, env: str, manifest: Manifest, plan: Plan, overlay: Mapping[str, RunAsset]
+    ) -> Plan:
+        """Return a plan with the items marked that will be reused, and what the others cost.
+        `overlay`: tables as they are laid over what is live before it runs."""
+        return expected(plan, manifest, self.scene(env, manifest, overlay), self._kept)
+
     def _kept(self, asset: str, code: str) -> dict[tuple[str, str], str]:
         """Return (partition, inputs) -> content of what kept versions have that this code made."""
         return {(r[0], r[1]): r[2] for r in self.core.state.read("parts_kept", (asset, code))}

@@ -26,10 +26,13 @@ from sextant.cli.project_move import change_lines
 from sextant.cli.work import finish, withdrawn_lines
 from sextant.kernel.clock import iso
 from sextant.kernel.errors import UsageError
+from sextant.kernel.lengths import human_s
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sextant.app.operations import Platform
-    from sextant.kernel.answers import ToApprove, UndoPlan, UndoReport
+    from sextant.kernel.answers import RollbackPlan, ToApprove, UndoPlan, UndoReport
     from sextant.kernel.nouns import Move, Release
 
 
@@ -347,12 +350,14 @@ def _released(done: "Release", as_json: bool) -> int:
         "owner to review."
     ),
 )
+@click.option("--dry-run", is_flag=True, help="Only show what would be done.")
 @options
 def rollback(
     asset: str,
     version: str,
     reason: str,
     downstream: bool,
+    dry_run: bool,
     break_glass: str,
     env: str | None,
     as_json: bool,
@@ -364,6 +369,10 @@ def rollback(
     withdrawn: nothing chooses it again until code or inputs change, or `sextant release ASSET
     VERSION --unhold` lifts the mark."""
     with platform() as p:
+        if dry_run:
+            shown = p.rollback_plan(asset, version=version, downstream=downstream, env=env or "")
+            emit(shown, json=as_json, text=lambda: _preview_lines(shown))
+            return int(bool(shown.problem) or shown.verdict == "deny")
         with Progress() as progress:
             report = p.rollback(
                 asset,
@@ -375,6 +384,47 @@ def rollback(
                 progress=progress,
             )
         return finish(report, as_json)
+
+
+def _which(partitions: "Sequence[str]") -> str:
+    """Return partitions by the outermost ones."""
+    return " .. ".join(dict.fromkeys((partitions[0], partitions[-1]))) if partitions else ""
+
+
+def _preview_lines(found: "RollbackPlan") -> list[str]:
+    """Return what an undo would do, in the order in which it does it."""
+    if found.problem:
+        hint = [f"hint: {found.hint}"] if found.hint else []
+        return [f"{found.asset} in {found.env} cannot be undone: {found.problem}", *hint]
+    why = f" ({found.reason})" if found.reason else ""
+    verb = "abort" if found.aborts else "undo"
+    out = [f"would {verb} release {found.release} by {found.by} of {moment(found.at)}Z{why}"]
+    rows = [
+        (
+            one.asset,
+            f"{short(one.version)} -> {short(one.before) or 'nothing'}",
+            one.restored,
+            one.removed,
+            _which(one.partitions),
+        )
+        for one in found.taken_back
+    ]
+    out += table(("goes back", "version", "restored", "removed", "which"), rows)
+    again = [
+        (
+            one.asset,
+            one.partitions,
+            one.reused,
+            "not known yet" if one.seconds is None else human_s(one.seconds),
+        )
+        for one in found.made_again
+    ]
+    if again:
+        out += ["", *table(("made again", "partitions", "reused", "cost"), again)]
+    if found.verdict != "allow":
+        rules = f": {'; '.join(found.reasons)}" if found.reasons else ""
+        out.append(f"the rules say {found.verdict}{rules}")
+    return out
 
 
 @click.command()

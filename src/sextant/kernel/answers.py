@@ -922,6 +922,58 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return {"finished": 0, "refused": 1, "cancelled": 130}.get(self.state, 3)
 
 
+class TakenBack(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An asset that an undo takes back.
+
+    version     that is live, and `before` the one whose content comes back; "" = none
+    restored    partitions that go back to what they were, `removed` those that were not there
+    partitions  their keys: the first 1,000
+    """
+
+    asset: str
+    version: str
+    before: str = ""
+    restored: int = 0
+    removed: int = 0
+    partitions: tuple[str, ...] = ()
+
+
+class MadeAgain(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an undo derives again of an asset: partitions, how many of them are taken from kept
+    versions, and seconds of work for the others (None = nobody knows)."""
+
+    asset: str
+    partitions: int = 0
+    reused: int = 0
+    seconds: float | None = 0.0
+
+
+class RollbackPlan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an undo of an asset's release would do.
+
+    release     that is undone, by whom (`by`), when and why it was made
+    aborts      it is rolled out now, and would be aborted
+    verdict     what the rules say to whoever asks: allow or deny; `reasons`: the rules that speak.
+                An undo waits for nobody's approval
+    problem     why it cannot be undone, with the error's code and hint; "" = it can
+    """
+
+    env: str
+    asset: str
+    release: str = ""
+    by: str = ""
+    at: str = ""
+    reason: str = ""
+    aborts: bool = False
+    taken_back: tuple[TakenBack, ...] = ()
+    made_again: tuple[MadeAgain, ...] = ()
+    verdict: str = "allow"
+    reasons: tuple[str, ...] = ()
+    problem: str = ""
+    code: str = ""
+    hint: str = ""
+
+
 class UndoItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One move of a release that is to be taken back. `action`: undo what is live, abort what is
     rolled out, refuse what waits. `problem`: why it cannot be."""

@@ -7,7 +7,7 @@ import msgspec
 
 from sextant.app.operations.row import Progress, operation
 from sextant.app.operations.session import Follower, Session, page_limit, waiting
-from sextant.kernel.answers import Page, RunReport, ToApprove, UndoPlan, UndoReport
+from sextant.kernel.answers import Page, RollbackPlan, RunReport, ToApprove, UndoPlan, UndoReport
 from sextant.kernel.errors import Conflict, UsageError
 from sextant.kernel.limits import APPROVED_AT_ONCE_MAX, PAGE_ROWS
 from sextant.kernel.nouns import Principal, Release
@@ -144,6 +144,25 @@ class ReleaseOperations(Session):
             waits=waiting(progress),
         )
         return self._see.report(report)
+
+    @operation("GET", "/assets/{asset}/rollbacks", "viewer", "read")
+    def rollback_plan(
+        self, asset: str, *, version: str = "", downstream: bool = True, env: str = ""
+    ) -> RollbackPlan:
+        """Return what `rollback` would do: which versions and partitions go back, what is made
+        again with which cost, what is in the way, and what the rules say. Changes nothing."""
+        from sextant.app.undo_preview import rollback_plan
+
+        name = self._env(env)
+        return rollback_plan(
+            self._p.runs,
+            self._see,
+            name,
+            self._core.assets.find(asset, name).id,
+            version=version,
+            downstream=downstream,
+            by=self._who(),
+        )
 
     @operation("GET", "/undo", "viewer", "read")
     def undo_plan(self, who: str, since: str, *, env: str = "") -> UndoPlan:
