@@ -605,9 +605,7 @@ def _distribution(top: str) -> str | None:
     """Return `name==version` of the distributions that provide a top-level module; None for code
     without one."""
     found = {one.metadata["Name"] for one, provides in _installed() if provides(top)}
-    return (
-        " ".join(f"{name}=={importlib.metadata.version(name)}" for name in sorted(found)) or None
-    )
+    return " ".join(f"{name}=={importlib.metadata.version(name)}" for name in sorted(found)) or None
 
 
 @functools.cache
