@@ -123,6 +123,8 @@ EVENTS = {
     "run.finished": "A run ended; `seal` is the digest of its step history.",
     "run.reported": "Another tool ran an observed asset.",
     "run.started": "A run began.",
+    "session.ended": "A browser was signed out: by its person, or by an administrator.",
+    "session.started": "Somebody signed in with a browser; `how` says by what.",
     "signal.closed": "A signal was looked at, or its cause is gone.",
     "signal.repeated": "The condition of an open signal was met again; one event in five minutes.",
     "signal.raised": "Something noteworthy about an asset.",

@@ -32,8 +32,8 @@ class Serving:
 
 
 @contextmanager
-def serve(platform: LocalPlatform, **more: Any) -> Iterator[Serving]:
-    """Serve a platform's API on a free port."""
+def serve(platform: LocalPlatform, *, port: int = 0, **more: Any) -> Iterator[Serving]:
+    """Serve a platform's API. port 0 = a free one."""
     refusals = Refusals()
     app = ApiEndpoint(
         platform,
@@ -48,7 +48,7 @@ def serve(platform: LocalPlatform, **more: Any) -> Iterator[Serving]:
         uvicorn.Config(
             app,
             host="127.0.0.1",
-            port=0,
+            port=port,
             log_level="warning",
             access_log=False,
             lifespan="off",
@@ -67,9 +67,9 @@ def serve(platform: LocalPlatform, **more: Any) -> Iterator[Serving]:
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     assert started.wait(30), "the server does not start"
-    port = server.servers[0].sockets[0].getsockname()[1]
+    bound = server.servers[0].sockets[0].getsockname()[1]
     try:
-        yield Serving(f"http://127.0.0.1:{port}", platform, refusals, app)
+        yield Serving(f"http://127.0.0.1:{bound}", platform, refusals, app)
     finally:
         server.should_exit = True
         thread.join(30)

@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from sextant.kernel.errors import Conflict, Damaged
-from sextant.stores.accounts.records import Account, Session, Token
+from sextant.kernel.limits import SESSIONS_PER_PERSON_MAX
+from sextant.stores.accounts.records import Account, Link, Session, Token
 from sextant.stores.accounts.sqlite import AccessStore
 
 
@@ -50,14 +52,48 @@ def test_records_come_back_as_they_were_kept(store: AccessStore) -> None:
     store.add_token(one)
     assert store.token_by_hash(b"a") == one
     assert store.tokens() == [one]
-    session = Session(hash=b"s", account="ann", csrf="c", created_at=1, expires_at=5)
+    session = Session(
+        hash=b"s", id="ses_1", person="ann", how="link", csrf="c", created_at=1, expires_at=5
+    )
     store.add_session(session, now=2)
     assert store.session(b"s") == session
-    store.add_session(Session(hash=b"t", account="ann", csrf="c", created_at=6, expires_at=9), 6)
+    later = msgspec.structs.replace(session, hash=b"t", id="ses_2", created_at=6, expires_at=9)
+    store.add_session(later, 6)
+    assert store.sessions(7) == [later]
+    assert store.sessions(9) == []
     assert store.session(b"s") is None, "an expired session goes when another begins"
     assert store.disable_account("ann", 8)
     assert not store.disable_account("ann", 8)
     assert store.session(b"t") is None
+
+
+def test_a_link_is_taken_once(store: AccessStore) -> None:
+    """If this fails, a link opens twice, or after its time."""
+    early, late = (Link(hash=bytes([n]), person="ann", expires_at=n) for n in (5, 9))
+    store.add_link(early, now=1)
+    store.add_link(late, now=1)
+    assert store.take_link(late.hash, now=8) == late
+    assert store.take_link(late.hash, now=8) is None
+    assert store.take_link(early.hash, now=5) is None
+    store.add_link(early, now=1)
+    store.add_link(late, now=6)
+    assert store.take_link(early.hash, now=2) is None, "an expired link goes when another is made"
+
+
+def test_sessions_end_when_there_are_too_many(store: AccessStore) -> None:
+    """If this fails, sessions of one person pile up, or somebody else's end."""
+    session = Session(
+        hash=b"", id="ses_0", person="bob", how="password", csrf="c", created_at=1, expires_at=9
+    )
+    store.add_session(session, now=1)
+    for n in range(SESSIONS_PER_PERSON_MAX + 2):
+        one = {"hash": bytes([n]) + b"a", "id": f"ses_a{n}", "person": "ann", "created_at": n + 2}
+        store.add_session(msgspec.structs.replace(session, **one), now=1)
+    kept = {one.id for one in store.sessions(1)}
+    assert len(kept) == SESSIONS_PER_PERSON_MAX + 1
+    assert kept.isdisjoint({"ses_a0", "ses_a1"})
+    assert store.end_session("ses_0")
+    assert not store.end_session("ses_0")
 
 
 def test_tokens_hang_on_those_that_they_were_made_with(store: AccessStore) -> None:
@@ -107,7 +143,7 @@ def test_a_file_of_version_1_is_brought_up_to_date(tmp_path: Path) -> None:
     store.close()
     AccessStore(path).close()
     with sqlite3.connect(path) as db:
-        db.execute("PRAGMA user_version = 3")
+        db.execute("PRAGMA user_version = 4")
     db.close()
     with pytest.raises(Damaged, match="newer"):
         AccessStore(path)

@@ -75,7 +75,7 @@ def test_nothing_but_health_is_open(serving: Serving) -> None:
         "/api/v1/stream",
         "/api/v1/ledger/events",
         "/nowhere",
-        "/",
+        "/metrics",
     ):
         found = ask(serving, "GET", path)
         assert found.status == 401, path

@@ -118,6 +118,7 @@ def arguments(p: LocalPlatform, caller: str) -> dict[str, dict[str, Any]]:
         "create_token": {"name": f"of-{caller}"},
         "revoke_token": {"token": "tok_none"},
         "hand_token": {"token": "tok_none", "person": "ann"},
+        "revoke_session": {"session": "ses_none"},
         "create_account": {"name": f"of-{caller}", "password": "correct horse battery"},
         "disable_account": {"name": "nobody"},
     }

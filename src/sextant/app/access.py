@@ -15,11 +15,12 @@ import msgspec
 
 from sextant.app.operations.row import ROLES
 from sextant.core import Core
-from sextant.kernel.answers import AccountSeen, TokenMade, TokenSeen
+from sextant.kernel.answers import AccountSeen, SessionSeen, TokenMade, TokenSeen
 from sextant.kernel.clock import NS, iso
 from sextant.kernel.errors import Denied, NotFound, UsageError
 from sextant.kernel.limits import (
     SESSION_S,
+    SIGN_IN_LINK_S,
     TOKEN_DAYS_MAX,
     TOKEN_LINE_MAX,
     TOKENS_PER_AGENT_MAX,
@@ -29,7 +30,7 @@ from sextant.kernel.nouns import SCOPES, SYSTEM, Event, Principal
 from sextant.kernel.ports import Write
 from sextant.ledger.log import entries
 from sextant.project.config import login
-from sextant.stores.accounts.records import Account, Session, Token
+from sextant.stores.accounts.records import Account, Link, Session, Token
 from sextant.stores.accounts.sqlite import AccessStore
 
 LOOKING = ("api", "query")  # the scopes of who looks
@@ -161,35 +162,73 @@ class Access:
             hasher.verify(account.password if account and usable else _nobody(), password)
         except VerificationError:
             return None
-        if not usable:
+        if account is None or not usable:
             return None
+        return self._begin_session(name, "password", self._person(account))
+
+    def create_link(self) -> str:
+        """Return the secret of a link that signs in whoever works on the project's folder, as an
+        administrator: once, within SIGN_IN_LINK_S seconds. Only a hash of it is kept."""
+        now = self._core.clock.now_ns()
+        secret = secrets.token_urlsafe(32)
+        link = Link(hash=_hash(secret), person=login(), expires_at=now + SIGN_IN_LINK_S * NS)
+        self.store.add_link(link, now)
+        return secret
+
+    def follow_link(self, secret: str) -> tuple[str, Session] | None:
+        """Return a new session and its cookie; None for a link that was used, has expired, or is
+        not known."""
+        link = self.store.take_link(_hash(secret), self._core.clock.now_ns())
+        if link is None or self._is_disabled(link.person):
+            return None
+        return self._begin_session(link.person, "link", self._person_of_link(link.person))
+
+    def _begin_session(self, person: str, how: str, by: Principal) -> tuple[str, Session]:
         now = self._core.clock.now_ns()
         cookie = secrets.token_urlsafe(32)
         session = Session(
             hash=_hash(cookie),
-            account=name,
+            id=self._core.ids.new("ses"),
+            person=person,
+            how=how,
             csrf=secrets.token_urlsafe(16),
             created_at=now,
             expires_at=now + SESSION_S * NS,
         )
         self.store.add_session(session, now)
+        said = {"id": session.id, "person": person, "how": how}
+        self._tell(self._core.events.make("session.started", session.id, said, by, ""))
         return cookie, session
 
     def session(self, cookie: str) -> Grant | None:
         """Return what a browser's session allows; None when it has ended."""
-        found = self.store.session(_hash(cookie))
-        if found is None or found.expires_at <= self._core.clock.now_ns():
-            return None
-        account = self.store.account(found.account)
-        if account is None or account.disabled_at:
+        found = self._found_session(cookie)
+        by = self._person_of_session(found) if found else None
+        if found is None or by is None:
             return None
         return Grant(
-            principal=self._person(account),
-            role=account.role,
-            scopes=LOOKING if account.role == "viewer" else SCOPES,
+            principal=by,
+            role=by.role,
+            scopes=by.scopes,
             csrf=found.csrf,
             expires_at=found.expires_at,
         )
+
+    def _found_session(self, cookie: str) -> Session | None:
+        found = self.store.session(_hash(cookie))
+        return found if found and found.expires_at > self._core.clock.now_ns() else None
+
+    def _person_of_session(self, session: Session) -> Principal | None:
+        """Return whom a session stands for; None when it does not hold any more."""
+        if session.how == "link":
+            disabled = self._is_disabled(session.person)
+            return None if disabled else self._person_of_link(session.person)
+        account = self.store.account(session.person)
+        return None if account is None or account.disabled_at else self._person(account)
+
+    def _is_disabled(self, person: str) -> bool:
+        account = self.store.account(person)
+        return account is not None and bool(account.disabled_at)
 
     def _person(self, account: Account) -> Principal:
         return Principal(
@@ -201,8 +240,52 @@ class Access:
             credential=f"{_ACCOUNT}{account.name}",
         )
 
+    def _person_of_link(self, name: str) -> Principal:
+        """Return who signed in by a link: he works on the project's folder, where he may do
+        everything, so that what he makes hangs on nothing."""
+        teams = self._core.authorization.teams_of(name, ())
+        return Principal(name=name, teams=teams, role="admin", root=name)
+
     def sign_out(self, cookie: str) -> None:
-        self.store.end_session(_hash(cookie))
+        found = self._found_session(cookie)
+        by = self._person_of_session(found) if found else None
+        if found and by:
+            self._end_session(found, by)
+
+    def sessions(self, by: Principal) -> list[SessionSeen]:
+        """Return the sessions that have not ended: all for an administrator (and for who works on
+        the project's folder), a person's own, nobody's for programs and agents."""
+        found = self.store.sessions(self._core.clock.now_ns())
+        return [self._session_seen(one) for one in found if _is_own(one, by)]
+
+    def revoke_session(self, id_: str, *, by: Principal) -> None:
+        """End a session. NotFound for one that is unknown, has ended, or is somebody else's."""
+        found = self.store.sessions(self._core.clock.now_ns())
+        session = next((one for one in found if one.id == id_ and _is_own(one, by)), None)
+        if session is None or not self._end_session(session, by):
+            raise NotFound(
+                "SX-ACCESS-028",
+                f"there is no session `{id_}` to revoke",
+                hint="`sextant session list` lists them",
+            )
+
+    def _end_session(self, session: Session, by: Principal) -> bool:
+        if not self.store.end_session(session.id):
+            return False
+        said = {"id": session.id, "person": session.person, "how": session.how}
+        self._tell(self._core.events.make("session.ended", session.id, said, by, ""))
+        return True
+
+    def _session_seen(self, one: Session) -> SessionSeen:
+        by = self._person_of_session(one)
+        return {
+            "id": one.id,
+            "person": one.person,
+            "role": by.role if by else "",
+            "how": one.how,
+            "created_at": iso(one.created_at),
+            "expires_at": iso(one.expires_at),
+        }
 
     # ------------------------------------------------------------ tokens
 
@@ -598,6 +681,13 @@ def _name(name: str) -> None:
             f"`{name}` is not a name",
             hint="letters, digits, _ . @ and -, starting with a letter or digit",
         )
+
+
+def _is_own(one: Session, by: Principal) -> bool:
+    """Say whether a session is `by`'s to see and to end."""
+    if by.kind != "agent" and by.is_administrator:
+        return True
+    return by.is_oneself and one.person == by.name
 
 
 def _is_over(one: Token, now: int) -> bool:

@@ -1,4 +1,4 @@
-"""up: the server of a project. token, account: who may come in."""
+"""up: the server of a project. token, account, session: who may come in."""
 
 import signal
 import sys
@@ -11,7 +11,7 @@ import click
 from sextant.cli.output import as_json as json_option
 from sextant.cli.output import emit, mark, moment, platform, say, table, wide
 from sextant.kernel.errors import UsageError
-from sextant.kernel.limits import TOKEN_DAYS_MAX
+from sextant.kernel.limits import SIGN_IN_LINK_S, TOKEN_DAYS_MAX
 
 if TYPE_CHECKING:
     from sextant.kernel.answers import TokenSeen
@@ -44,7 +44,8 @@ def up(host: str, port: int | None, as_json: bool) -> None:
     start = click.get_current_context().find_root().obj["project"]
     began = time.monotonic()
     config = read_config(find_config(Path(start) if start else Path.cwd()))
-    server = Supervisor(_listening(config, host, port), say=say)
+    link = sys.stdout.isatty() and not as_json  # nobody else reads a terminal
+    server = Supervisor(_listening(config, host, port), say=say, link=link)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: server.stop())
     try:
@@ -62,7 +63,7 @@ def up(host: str, port: int | None, as_json: bool) -> None:
             facts,
             json=as_json,
             compact=True,
-            text=lambda: _up_lines(facts, telemetry=not server.telemetry_off),
+            text=lambda: _up_lines(facts, server.link, telemetry=not server.telemetry_off),
         )
         sys.stdout.flush()
         server.watch()
@@ -81,13 +82,21 @@ def _listening(config: "Config", host: str, port: int | None) -> "Config":
     return msgspec.structs.replace(config, server=msgspec.structs.replace(config.server, api=api))
 
 
-def _up_lines(facts: dict[str, Any], *, telemetry: bool) -> list[str]:
+def _up_lines(facts: dict[str, Any], link: str, *, telemetry: bool) -> list[str]:
+    page = facts["api"].replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
     out = [
         f"ready in {facts['ready_s']:.1f} s",
+        f"  page    {page}      in a browser",
         f"  api     {facts['api']}      commands (--server), live stream, OpenAPI",
     ]
     if telemetry:
         out += _telemetry_lines(facts)
+    if link:
+        out += [
+            "",
+            f"Opens the page with you signed in, once, within {SIGN_IN_LINK_S // 60} minutes:",
+            f"  {page}/#signin={link}",
+        ]
     if facts["token"]:
         out += [
             "",
@@ -328,3 +337,44 @@ def disable_account(name: str, as_json: bool) -> None:
     """Disable an account; its sessions end at once."""
     with platform(load=False) as p:
         emit(p.disable_account(name), json=as_json, text=lambda: [f"{name} is disabled"])
+
+
+@click.group()
+def session() -> None:
+    """List and revoke the sessions of signed-in browsers."""
+
+
+@session.command("list")
+@wide
+@json_option
+def list_sessions(as_json: bool) -> None:
+    """List the browsers that are signed in: all for an administrator, else your own."""
+    with platform(load=False) as p:
+        found = p.sessions()
+        emit(
+            found,
+            json=as_json,
+            text=lambda: table(
+                ("session", "person", "role", "signed in by", "since (UTC)", "until (UTC)"),
+                [
+                    (
+                        one["id"],
+                        one["person"],
+                        one["role"],
+                        one["how"],
+                        moment(one["created_at"]),
+                        moment(one["expires_at"]),
+                    )
+                    for one in found
+                ],
+            ),
+        )
+
+
+@session.command("revoke")
+@click.argument("id_", metavar="ID", help="Of the session; `sextant session list` shows it.")
+@json_option
+def revoke_session(id_: str, as_json: bool) -> None:
+    """Sign a browser out, at once."""
+    with platform(load=False) as p:
+        emit(p.revoke_session(id_), json=as_json, text=lambda: [f"{id_} is signed out"])

@@ -13,7 +13,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         ("status", "why", "timeline", "runs", "logs", "signals", "incidents", "traces", "metrics")
     ),
     "Decide what is live": ("releases", "release", "rollback", "undo", "approve", "env"),
-    "Serve it to others": ("up", "token", "account"),
+    "Serve it to others": ("up", "token", "account", "session"),
     "Look after it": ("doctor", "backup", "gc", "ledger", "completion"),
 }
 
@@ -82,6 +82,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "ledger": ("sextant.cli.ledger:ledger", "Show, verify and prove the ledger."),
     "up": ("sextant.cli.serve:up", "Serve the project: scheduler, telemetry, API and SQL."),
+    "session": ("sextant.cli.serve:session", "List and revoke sessions of browsers."),
     "token": ("sextant.cli.serve:token", "Make, list and revoke tokens."),
     "account": ("sextant.cli.serve:account", "Make, list and disable accounts."),
     "completion": (

@@ -105,7 +105,7 @@ async def send_answer(send: Send, answer: Answer, common: Sequence[Header] = ())
     start = {"type": "http.response.start", "status": answer.status, "headers": headers}
     if isinstance(pieces, tuple):
         size = len(body) + sum(map(len, pieces))
-        if answer.status != 204:
+        if answer.status not in (204, 304):
             headers.append((b"content-length", b"%d" % size))
         if size <= _PIECE_BYTES:
             await _send_short(send, start, b"".join((body, *pieces)), answer)

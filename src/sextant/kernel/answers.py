@@ -428,6 +428,17 @@ class KpiSeen(TypedDict):
     hidden: NotRequired[list[str]]
 
 
+class SessionSeen(TypedDict):
+    """A signed-in browser. `how`: by `password`, or by the `link` that `sextant up` printed."""
+
+    id: str
+    person: str
+    role: str
+    how: str
+    created_at: str
+    expires_at: str
+
+
 class EnvironmentSeen(TypedDict):
     name: str
     parent: str

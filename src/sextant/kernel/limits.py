@@ -169,6 +169,11 @@ INBOX_BATCHES_EARLY = 5_000
 # versions that one write of a collection expires: bounds how long other writes wait for it
 EXPIRED_PER_WRITE = 500
 SESSION_S = 12 * 3600  # a signed-in browser: a working day
+# signed-in browsers of one person; one more signs the oldest out
+SESSIONS_PER_PERSON_MAX = 50
+SESSIONS_SHOWN_MAX = 1_000  # of all persons, in one answer
+# a link that signs its reader in: to be opened right away, by who started the server
+SIGN_IN_LINK_S = 600
 TOKEN_DAYS_MAX = 730  # longest life of a token
 DENIED_AGAIN_S = 60.0  # equal refusals of the policy within this time are one event
 TOKEN_LINE_MAX = 8  # tokens made with tokens, one with the other

@@ -1,15 +1,15 @@
-"""Tokens and accounts."""
+"""Tokens, sessions and accounts."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from sextant.app.operations.row import Role, operation
 from sextant.app.operations.session import Session
-from sextant.kernel.answers import AccountSeen, TokenMade, TokenSeen
+from sextant.kernel.answers import AccountSeen, SessionSeen, TokenMade, TokenSeen
 
 
 class PeopleOperations(Session):
-    """Tokens and accounts."""
+    """Tokens, sessions and accounts."""
 
     @operation("GET", "/tokens", "viewer", "read")
     def tokens(self) -> list[TokenSeen]:
@@ -52,6 +52,17 @@ class PeopleOperations(Session):
         """Let another person answer for a token, and for all that were made with it: for when
         somebody leaves."""
         return self._p.access.hand_token(token, person, by=self._who())
+
+    @operation("GET", "/sessions", "viewer", "read")
+    def sessions(self) -> list[SessionSeen]:
+        """Return the signed-in browsers: all for an administrator, else one's own."""
+        return self._p.access.sessions(self._who())
+
+    @operation("DELETE", "/sessions/{session}", "viewer", "token")
+    def revoke_session(self, session: str) -> dict[str, Any]:
+        """Sign a browser out: one of one's own, or for an administrator anybody's."""
+        self._p.access.revoke_session(session, by=self._who())
+        return {"session": session, "revoked": True}
 
     @operation("GET", "/accounts", "admin", "read")
     def accounts(self) -> list[AccountSeen]:

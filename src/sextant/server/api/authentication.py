@@ -23,9 +23,10 @@ from sextant.server.protocols.misdirected import NOT_KNOWN, Ports, misplaced
 
 COOKIE = "sextant_session"
 SESSION = f"{API}/session"
+LINK = f"{SESSION}/link"  # signing in by a link that `sextant up` printed
 INTERNAL = "/internal/"
 # health for whoever supervises; signing in must be possible without a token
-_OPEN = {"/healthz", "/readyz", SESSION}
+_OPEN = {"/healthz", "/readyz", SESSION, LINK}
 _PORT = re.compile(r":\d*$")  # behind a host's name; an IPv6 address stands in brackets
 
 
@@ -50,6 +51,7 @@ class Authentication:
     internal  the secret of Sextant's own processes; "" = none of them may call
     hide      applied to errors of callers who are not administrators
     ports     where telemetry is sent that came here
+    is_open   says of a request that it is for what everybody may read: the page's files
     """
 
     def __init__(
@@ -62,9 +64,11 @@ class Authentication:
         refusals: Refusals,
         hide: Callable[[str], str],
         ports: Ports = NOT_KNOWN,
+        is_open: Callable[[Request], bool] = lambda _: False,
     ) -> None:
         self._access, self._hosts, self._internal = access, hosts, internal
         self._refusals, self._hide, self._ports = refusals, hide, ports
+        self._is_open = is_open
         self._pace = Pace(clock, REQUESTS_PER_S_MAX)
         self._sign_ins = Pace(clock, SIGN_INS_PER_S_MAX, SIGN_INS_BURST)
 
@@ -79,7 +83,7 @@ class Authentication:
             return
         grant = self._grant(request.headers)
         caller = str(grant.principal) if grant else request.address
-        signs_in = path == SESSION and request.method == "POST"
+        signs_in = path in (SESSION, LINK) and request.method == "POST"
         self._check_pace(request, caller, signs_in=signs_in)
         sees_all = grant is None or grant.principal.is_administrator
         request.state = Admission(
@@ -87,7 +91,7 @@ class Authentication:
         )
         if grant is not None and not signs_in:  # signing in may come with an older cookie
             self._check_csrf(request, grant, caller)
-        if path not in _OPEN:
+        if path not in _OPEN and not self._is_open(request):
             self._check_grant(request, path, grant, caller)
 
     def _check_host(self, request: Request) -> None:

@@ -11,7 +11,7 @@ from sextant.app.operations.row import Operation
 from sextant.app.remote import API
 from sextant.http.answers import JSON, PROBLEM
 from sextant.kinds.dataset.bodies import CONTENT_TYPES
-from sextant.server.api.authentication import COOKIE, SESSION
+from sextant.server.api.authentication import COOKIE, LINK, SESSION
 from sextant.server.api.operations import FORMS
 from sextant.server.api.parameters import REQUIRED, Parameter, Parameters
 
@@ -31,6 +31,12 @@ class SignIn(msgspec.Struct, forbid_unknown_fields=True):
 
     name: str
     password: str
+
+
+class FollowLink(msgspec.Struct, forbid_unknown_fields=True):
+    """What a sign-in link of `sextant up` carries behind `#signin=`."""
+
+    link: str
 
 
 class SignedIn(msgspec.Struct):
@@ -79,6 +85,7 @@ _OTHERS = (
         dict[str, Any],
     ),
     _Row("post", SESSION, "sign_in", "Sign in", SignedIn, SignIn),
+    _Row("post", LINK, "follow_link", "Sign in by a link, once", SignedIn, FollowLink),
     _Row("get", SESSION, "session", "Say who is signed in", SignedIn),
     _Row("delete", SESSION, "sign_out", "Sign out", status=204),
 )
@@ -171,7 +178,7 @@ def _operation(operation: Operation, types: _Types) -> dict[str, Any]:
 
 
 def _other(row: _Row, types: _Types) -> dict[str, Any]:
-    tag = "session" if row.path == SESSION else "health"
+    tag = "session" if row.path in (SESSION, LINK) else "health"
     described: dict[str, Any] = {"operationId": row.name, "summary": row.summary, "tags": [tag]}
     if row.body is not None:
         content = {JSON: {"schema": types.add(row.body)}}

@@ -1,4 +1,5 @@
-"""The HTTP API: operations, sessions, health and the live stream as one table of routes."""
+"""The HTTP API: operations, sessions, health, the live stream and the page as one table of
+routes."""
 
 import asyncio
 import sys
@@ -20,12 +21,14 @@ from sextant.http.request import Receive, Request, Scope, Send
 from sextant.http.routing import Route
 from sextant.kernel.errors import Denied, SextantError, WorldError
 from sextant.kernel.limits import SESSION_S
-from sextant.server.api.authentication import COOKIE, SESSION, Authentication, cookie_of
-from sextant.server.api.description import METRICS, SignedIn, SignIn, describe
+from sextant.server.api.authentication import COOKIE, LINK, SESSION, Authentication, cookie_of
+from sextant.server.api.description import METRICS, FollowLink, SignedIn, SignIn, describe
 from sextant.server.api.operations import defect, operation_routes
+from sextant.server.api.page import WebPage
 from sextant.server.api.parameters import nothing_at, read_json, unreadable
 from sextant.server.api.stream import EventStream
 from sextant.server.protocols.misdirected import NOT_KNOWN, Ports
+from sextant.stores.accounts.records import Session
 
 Health = Callable[[], dict[str, Any]]
 _HEADERS = (
@@ -76,6 +79,7 @@ class ApiEndpoint:
         self._catch_up, self._secure = catch_up, secure
         self._refusals = refusals or Refusals()
         self._description: bytes | None = None
+        self._page = WebPage()
         self.authentication = Authentication(
             platform.access,
             platform.core.clock,
@@ -84,11 +88,12 @@ class ApiEndpoint:
             refusals=self._refusals,
             hide=platform.sealing.without_paths,
             ports=ports,
+            is_open=self._page.serves,
         )
         self._application = Application(
             [*operation_routes(self._operations_for), *self._routes()],
             admit=self.authentication.admit,
-            missing=_missing,
+            missing=self._missing,
             refuse=_refuse,
             foreign=_foreign,
             headers=_HEADERS,
@@ -105,13 +110,18 @@ class ApiEndpoint:
             Route("GET", "/readyz", self._answer_readiness),
             Route("GET", "/metrics", self._answer_metrics),
             Route("POST", SESSION, self._sign_in),
+            Route("POST", LINK, self._follow_link),
             Route("GET", SESSION, self._show_session),
             Route("DELETE", SESSION, self._sign_out),
             Route("GET", f"{API}/stream", EventStream(self._platform).answer),
             Route("GET", f"{API}/openapi.json", self._answer_description),
             Route("POST", "/internal/introspect", self._introspect),
             Route("POST", "/internal/catch-up", self._answer_catch_up),
+            *self._page.routes(),
         ]
+
+    def _missing(self, request: Request) -> Answer:
+        return (None if request.allowed else self._page.place(request)) or _missing(request)
 
     def _operations_for(self, request: Request) -> Platform:
         by = request.state.grant.principal
@@ -147,10 +157,25 @@ class ApiEndpoint:
                 hint="an administrator can make an account: `sextant account create NAME`",
                 status=401,
             )
-        cookie, session = found
+        return self._signed_in(*found, _role(self._access, given.name))
+
+    async def _follow_link(self, request: Request) -> Answer:
+        given = await read_json(request, FollowLink)
+        found = await asyncio.to_thread(self._access.follow_link, given.link)
+        if found is None:
+            self._refusals.add(request.address, "link")
+            raise Denied(
+                "SX-API-021",
+                "the sign-in link was used, has expired, or is not this server's",
+                hint="sign in by name and password, or start `sextant up` again for a new link",
+                status=401,
+            )
+        return self._signed_in(*found, "admin")
+
+    def _signed_in(self, cookie: str, session: Session, role: str) -> Answer:
         signed_in = SignedIn(
-            name=given.name,
-            role=_role(self._access, given.name),
+            name=session.person,
+            role=role,
             csrf=session.csrf,
             expires_at=session.expires_at,
         )

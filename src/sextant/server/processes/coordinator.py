@@ -411,7 +411,13 @@ def main() -> int:
             if closed:
                 await closed.start()
             coordinator.begin()
-            say_ready(Ready(api=f"http://{start.api}", token=first["secret"] if first else ""))
+            say_ready(
+                Ready(
+                    api=f"http://{start.api}",
+                    token=first["secret"] if first else "",
+                    link=p.access.create_link() if start.link else "",
+                )
+            )
 
         async def shutdown(self, sockets: Any = None) -> None:
             await super().shutdown(sockets)

@@ -174,7 +174,8 @@ class _Readiness(msgspec.Struct):
 class Supervisor:
     """The processes of one project."""
 
-    def __init__(self, config: Config, *, say: Callable[[str], None]) -> None:
+    def __init__(self, config: Config, *, say: Callable[[str], None], link: bool = False) -> None:
+        """link  make a link that signs in, to be shown on a terminal only"""
         self.config, self._say = config, say
         self.folder = config.root / OWN
         self._stop = threading.Event()
@@ -184,6 +185,8 @@ class Supervisor:
         self._store: int | None = None
         self._published = False
         self.token = ""
+        self.link = ""
+        self._wants_link = link
         self.telemetry_off = telemetry_missing(config)
 
     def start(self) -> Address:
@@ -227,6 +230,7 @@ class Supervisor:
                 sql=address.sql,
                 secret=self._secret,
                 restarts=restarts,
+                link=self._wants_link and not restarts,  # one that starts again is not read
             )
 
         self.children = (
@@ -271,6 +275,7 @@ class Supervisor:
             address = msgspec.structs.replace(address, grpc="")  # somebody was quicker
         self._wait_until_usable(f"{address.api}/readyz")
         self.token = next((c.ready.token for c in self.children if c.ready and c.ready.token), "")
+        self.link = next((c.ready.link for c in self.children if c.ready and c.ready.link), "")
         self._publish(address)
         return address
 

@@ -29,10 +29,12 @@ class CoordinatorStart(msgspec.Struct, frozen=True, kw_only=True):
     sql: str
     secret: str
     restarts: dict[str, int] = {}
+    link: bool = False  # make a link that signs in, for a terminal to show
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
-    """What a process says when it can be asked. `token`: the administrator's first one, once."""
+    """What a process says when it can be asked. `token`: the administrator's first one, once.
+    `link`: the secret of a sign-in link."""
 
     ready: bool = True
     api: str = ""
@@ -41,6 +43,7 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
     confined: str = ""
     grpc: str = ""  # host:port where OTLP over gRPC is taken, "" where it is not
     token: str = ""
+    link: str = ""
 
 
 def read_start(kind: type[T]) -> T:

@@ -43,10 +43,24 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
     """A signed-in browser. `hash` is SHA-256 of the cookie; `csrf` is what its writes must carry in
-    a header."""
+    a header.
+
+    person  who signed in
+    how     `password`: by an account; `link`: by a link that `sextant up` printed, without one
+    """
 
     hash: bytes
-    account: str
+    id: str
+    person: str
+    how: str
     csrf: str
     created_at: int
+    expires_at: int
+
+
+class Link(msgspec.Struct, frozen=True, kw_only=True):
+    """A link that signs a person in once. `hash` is SHA-256 of its secret."""
+
+    hash: bytes
+    person: str
     expires_at: int

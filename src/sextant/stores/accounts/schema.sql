@@ -1,4 +1,4 @@
--- The tables of accounts, tokens and sessions, version 2. Times are ns since the epoch, 0 = never;
+-- The tables of accounts, tokens, sessions and sign-in links, version 3. Times are ns since the epoch, 0 = never;
 -- teams and scopes are words with blanks between them.
 CREATE TABLE IF NOT EXISTS account (
   name TEXT PRIMARY KEY, role TEXT NOT NULL, teams TEXT NOT NULL, password TEXT NOT NULL,
@@ -12,9 +12,12 @@ CREATE TABLE IF NOT EXISTS token (
   parent TEXT NOT NULL DEFAULT '');
 
 CREATE TABLE IF NOT EXISTS session (
-  hash BLOB PRIMARY KEY, account TEXT NOT NULL, csrf TEXT NOT NULL, created_at INTEGER NOT NULL,
-  expires_at INTEGER NOT NULL);
+  hash BLOB PRIMARY KEY, id TEXT NOT NULL UNIQUE, person TEXT NOT NULL, how TEXT NOT NULL,
+  csrf TEXT NOT NULL, created_at INTEGER NOT NULL, expires_at INTEGER NOT NULL);
+
+CREATE TABLE IF NOT EXISTS link (
+  hash BLOB PRIMARY KEY, person TEXT NOT NULL, expires_at INTEGER NOT NULL);
 
 CREATE INDEX IF NOT EXISTS token_parent ON token (parent);
 
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;

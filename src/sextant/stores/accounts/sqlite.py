@@ -1,5 +1,5 @@
-"""Keeps accounts, tokens and sessions in a SQLite file of their own, which neither readers of the
-ledger nor telemetry can open.
+"""Keeps accounts, tokens, sessions and sign-in links in a SQLite file of their own, which neither
+readers of the ledger nor telemetry can open.
 
 Passwords are kept as Argon2id hashes (RFC 9106), tokens and session keys as SHA-256 of 256 random
 bits: what leaks from here opens nothing. Called by `app/access.py` only.
@@ -17,10 +17,11 @@ from pathlib import Path
 import msgspec
 
 from sextant.kernel.errors import Conflict, Damaged, StorageError
-from sextant.stores.accounts.records import Account, Session, Token
+from sextant.kernel.limits import SESSIONS_PER_PERSON_MAX, SESSIONS_SHOWN_MAX
+from sextant.stores.accounts.records import Account, Link, Session, Token
 from sextant.stores.statements import load
 
-_VERSION = 2  # of `schema.sql`
+_VERSION = 3  # of `schema.sql`
 
 
 class AccessStore:
@@ -45,6 +46,8 @@ class AccessStore:
                 )
             if version == 1:
                 self._db.executescript(_script("from_version_1.sql"))
+            if version in (1, 2):
+                self._db.executescript(_script("from_version_2.sql"))
             self._db.executescript(_script("schema.sql"))
         except sqlite3.DatabaseError as error:
             raise Damaged(
@@ -164,23 +167,45 @@ class AccessStore:
     # ------------------------------------------------------------ sessions
 
     def add_session(self, one: Session, now: int) -> None:
+        """Add a session. Those that have expired go, and the oldest of a person beyond
+        SESSIONS_PER_PERSON_MAX."""
         with self._write():
             self._run("sessions_end_expired", now)
             self._run("session_add", *_values(one))
+            beyond = self._run("sessions_beyond", one.person, SESSIONS_PER_PERSON_MAX).fetchall()
+            for (id_,) in beyond:
+                self._run("session_end", id_)
 
     def session(self, digest: bytes) -> Session | None:
-        rows = self._rows("session", digest)
-        return next(
-            (
-                msgspec.convert(dict(zip(Session.__struct_fields__, row, strict=True)), Session)
-                for row in rows
-            ),
-            None,
-        )
+        return next((_session(row) for row in self._rows("session", digest)), None)
 
-    def end_session(self, digest: bytes) -> None:
+    def sessions(self, now: int) -> list[Session]:
+        """Return the sessions that have not expired, the newest first: SESSIONS_SHOWN_MAX at
+        most."""
+        return [_session(row) for row in self._rows("sessions", now, SESSIONS_SHOWN_MAX)]
+
+    def end_session(self, id_: str) -> bool:
+        """End a session; False when there is none of this id."""
         with self._write():
-            self._run("session_end", digest)
+            return bool(self._run("session_end", id_).rowcount)
+
+    # ------------------------------------------------------------ sign-in links
+
+    def add_link(self, one: Link, now: int) -> None:
+        with self._write():
+            self._run("links_end_expired", now)
+            self._run("link_add", *_values(one))
+
+    def take_link(self, digest: bytes, now: int) -> Link | None:
+        """Return a link, and end it: whoever takes it second gets None, as for one that has
+        expired."""
+        with self._write():
+            row = self._run("link", digest).fetchone()
+            self._run("link_end", digest)
+        if row is None:
+            return None
+        link = msgspec.convert(dict(zip(Link.__struct_fields__, row, strict=True)), Link)
+        return link if link.expires_at > now else None
 
     def close(self) -> None:
         with self._lock:
@@ -191,10 +216,14 @@ def _script(name: str) -> str:
     return resources.files(__package__).joinpath(name).read_text()
 
 
-def _values(one: Account | Token | Session) -> Iterator[object]:
+def _values(one: Account | Token | Session | Link) -> Iterator[object]:
     """Yield the fields of a record as a row holds them: several words as one text."""
     for value in msgspec.structs.astuple(one):
         yield " ".join(value) if isinstance(value, tuple) else value
+
+
+def _session(row: tuple[object, ...]) -> Session:
+    return msgspec.convert(dict(zip(Session.__struct_fields__, row, strict=True)), Session)
 
 
 def _words(text: object) -> tuple[str, ...]:

@@ -50,12 +50,26 @@ UPDATE token SET used_at = ? WHERE id = ?
 
 -- ------------------------------------------------------------ sessions
 -- name: session_add
-INSERT INTO session (hash, account, csrf, created_at, expires_at) VALUES (?, ?, ?, ?, ?)
+INSERT INTO session (hash, id, person, how, csrf, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)
 -- name: session
-SELECT hash, account, csrf, created_at, expires_at FROM session WHERE hash = ?
+SELECT hash, id, person, how, csrf, created_at, expires_at FROM session WHERE hash = ?
+-- name: sessions
+SELECT hash, id, person, how, csrf, created_at, expires_at FROM session WHERE expires_at > ? ORDER BY created_at DESC, id LIMIT ?
 -- name: session_end
-DELETE FROM session WHERE hash = ?
+DELETE FROM session WHERE id = ?
 -- name: sessions_end_expired
 DELETE FROM session WHERE expires_at <= ?
+-- name: sessions_beyond
+SELECT id FROM session WHERE person = ? ORDER BY created_at DESC, id DESC LIMIT -1 OFFSET ?
 -- name: sessions_end_of
-DELETE FROM session WHERE account = ?
+DELETE FROM session WHERE person = ?
+
+-- ------------------------------------------------------------ sign-in links
+-- name: link_add
+INSERT INTO link (hash, person, expires_at) VALUES (?, ?, ?)
+-- name: link
+SELECT hash, person, expires_at FROM link WHERE hash = ?
+-- name: link_end
+DELETE FROM link WHERE hash = ?
+-- name: links_end_expired
+DELETE FROM link WHERE expires_at <= ?

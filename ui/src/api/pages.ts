@@ -1,0 +1,29 @@
+// Lists that come in pages: the pages that were asked for, as one list, whole again when something changes.
+import { keepPreviousData, useInfiniteQuery } from "@tanstack/react-query";
+import { api } from "./client";
+
+type ListPath = "/api/v1/runs" | "/api/v1/releases" | "/api/v1/checks";
+
+const LIMIT = 200;
+
+interface Page<T> {
+  items: T[];
+  next: string;
+}
+
+/** Asks for a list of the API, page by page. The rows are typed by the caller: the API's description has objects. */
+export function usePages<T>(path: ListPath, query: Record<string, string | boolean>, enabled = true) {
+  return useInfiniteQuery({
+    queryKey: ["get", path, query],
+    enabled,
+    placeholderData: keepPreviousData,
+    initialPageParam: "",
+    queryFn: async ({ pageParam, signal }) => {
+      const asked = { ...query, limit: LIMIT, after: pageParam };
+      const { data } = await api.GET(path, { params: { query: asked as never }, signal });
+      return data as unknown as Page<T>;
+    },
+    getNextPageParam: (last) => last.next || undefined,
+    select: (data) => data.pages.flatMap((page) => page.items),
+  });
+}

@@ -1,0 +1,254 @@
+// One run: its steps in time, why it ran, what it printed, what its checks found.
+import { IconPlayerStop } from "@tabler/icons-react";
+import { useNavigate, useParams, useSearch } from "@tanstack/react-router";
+import { useMemo } from "react";
+import { api, ask } from "../api/client";
+import type { RunFacts } from "../api/shapes";
+import { Action } from "../parts/action";
+import { command, Id, Lines } from "../parts/command";
+import { bytes, count, plural, who } from "../parts/format";
+import { AssetLink, Card, Facts, Head } from "../parts/links";
+import { CHECK_COLUMNS, took } from "../parts/lists";
+import { Empty, Shown } from "../parts/problem";
+import { State } from "../parts/state";
+import { type Column, DataTable } from "../parts/table";
+import { instant, length, Time } from "../parts/time";
+
+const OPEN = ["running", "started"];
+
+interface Bar {
+  step: string;
+  asset: string;
+  state: string;
+  from: number; // ms since the epoch
+  to: number;
+  attempts: number;
+  rows: number;
+  cpu: number;
+  memory: number;
+  error: string;
+  log: boolean;
+}
+
+/** The steps as bars: what started and has not ended goes on until now. */
+export function bars(run: RunFacts, now: number): Bar[] {
+  const found = new Map<string, Bar>();
+  for (const one of run.steps_recorded) {
+    const at = instant(one.at);
+    const before = found.get(one.step);
+    const from = instant(one.started_at) || (one.kind === "start" ? at : at - (one.resources?.wall_s ?? 0) * 1000);
+    const state =
+      one.kind === "start" ? "running" : one.kind === "reuse" ? "reused" : one.kind === "skip" ? "skipped" : one.ok === false ? "failed" : "finished";
+    found.set(one.step, {
+      step: one.step,
+      asset: one.asset || before?.asset || (one.step.split("[")[0] ?? ""),
+      state,
+      from: Math.min(before?.from ?? from, from),
+      to: one.kind === "start" ? now : at,
+      attempts: Math.max(before?.attempts ?? 1, one.attempt ?? 1),
+      rows: one.rows ?? 0,
+      cpu: one.resources?.cpu_s ?? 0,
+      memory: one.resources?.memory_bytes_peak ?? 0,
+      error: one.error ? `${one.error}${one.error_code ? ` (${one.error_code})` : ""}${one.where ? ` at ${one.where}` : ""}` : "",
+      log: Boolean(one.log) || Boolean(before?.log),
+    });
+  }
+  return [...found.values()].toSorted((a, b) => a.from - b.from || a.to - b.to);
+}
+
+function stepColumns(from: number, to: number): Column<Bar>[] {
+  const span = Math.max(1, to - from);
+  return [
+    { id: "step", header: "Step", value: (bar) => bar.step, cell: (bar) => <bdi title={bar.step}>{bar.step.replace(/^[^:]*:/, "")}</bdi>, width: "minmax(10rem, 1.4fr)", phone: true },
+    { id: "state", header: "State", value: (bar) => bar.state, cell: (bar) => <State state={bar.state} title={bar.error} />, width: "7rem", phone: true },
+    {
+      id: "time",
+      header: `Time (${length(span / 1000)})`,
+      value: (bar) => bar.from,
+      cell: (bar) => (
+        <span className="sx-gantt" title={`${length((bar.to - bar.from) / 1000)}, from ${length((bar.from - from) / 1000)} after the start`}>
+          <i
+            className={`sx-bar sx-bar-${bar.state}`}
+            style={{ left: `${((bar.from - from) / span) * 100}%`, width: `max(3px, ${((bar.to - bar.from) / span) * 100}%)` }}
+          />
+        </span>
+      ),
+      width: "minmax(9rem, 3fr)",
+      phone: true,
+    },
+    { id: "took", header: "Took", value: (bar) => bar.to - bar.from, cell: (bar) => length((bar.to - bar.from) / 1000), width: "5rem", right: true },
+    { id: "rows", header: "Rows", value: (bar) => bar.rows, cell: (bar) => count(bar.rows), width: "6rem", right: true },
+    { id: "attempts", header: "Attempts", value: (bar) => bar.attempts, width: "5.5rem", right: true, hidden: true },
+    { id: "cpu", header: "CPU", value: (bar) => bar.cpu, cell: (bar) => length(bar.cpu), width: "5rem", right: true },
+    { id: "memory", header: "Memory", value: (bar) => bar.memory, cell: (bar) => (bar.memory ? bytes(bar.memory) : "-"), width: "5.5rem", right: true },
+    { id: "error", header: "Error", value: (bar) => bar.error, cell: (bar) => <bdi title={bar.error}>{bar.error}</bdi>, width: "minmax(8rem, 2fr)" },
+  ];
+}
+
+export default function RunPage() {
+  const { run: id } = useParams({ from: "/runs/$run" });
+  const { step } = useSearch({ from: "/runs/$run" });
+  const navigate = useNavigate();
+  const query = ask.useQuery(
+    "get",
+    "/api/v1/runs/{run}",
+    { params: { path: { run: id } } },
+    {
+      select: (data) => data as unknown as RunFacts,
+      // steps are no entries of the ledger, so the stream does not tell of them
+      refetchInterval: (state) => (OPEN.includes((state.state.data as { state?: string } | undefined)?.state ?? "") ? 1000 : false),
+    },
+  );
+  const isOpen = OPEN.includes(query.data?.state ?? "");
+  const now = query.dataUpdatedAt;
+  const steps = useMemo(() => (query.data ? bars(query.data, now) : []), [query.data, now]);
+  const span = useMemo(() => {
+    const from = Math.min(...steps.map((bar) => bar.from), instant(query.data?.started_at) || Number.POSITIVE_INFINITY);
+    return [from, Math.max(...steps.map((bar) => bar.to), from)] as const;
+  }, [steps, query.data?.started_at]);
+  const columns = useMemo(() => {
+    const any = (of: (bar: Bar) => boolean) => steps.some(of);
+    return stepColumns(span[0], span[1]).filter((one) => one.id !== "error" || any((bar) => Boolean(bar.error)));
+  }, [span, steps]);
+
+  return (
+    <div className="sx-page">
+      <Shown query={query}>
+        {(run) => (
+          <>
+            <Head
+              kind="run"
+              title={<Id id={run.id} length={40} />}
+              actions={
+                isOpen && (
+                  <Action
+                    spec={{
+                      label: "Cancel",
+                      icon: <IconPlayerStop size={15} />,
+                      danger: true,
+                      title: "Cancel this run",
+                      says: "It stops, and nothing of it is published. What it has made is used by the next run.",
+                      command: () => command("runs", id, "--cancel"),
+                      act: () => api.POST("/api/v1/runs/{run}/cancel", { params: { path: { run: id } } }),
+                      done: () => void query.refetch(),
+                    }}
+                  />
+                )
+              }
+            >
+              <State state={run.state} />
+              <span>
+                started <Time at={run.started_at} />
+              </span>
+              <span>{took(run) === undefined ? "goes on" : `took ${length(took(run) ?? 0)}`}</span>
+              <span>
+                by {who(run.by) || "the scheduler"} in {run.env}
+              </span>
+            </Head>
+            <div className="sx-columns">
+              <Card title="Why it ran">
+                <WhyIt subject={run.id} env={run.env} />
+              </Card>
+              <Card title="What it did">
+                <Facts
+                  facts={[
+                    ["Because of", run.trigger],
+                    ["Asked for", run.assets?.length ? run.assets.map((one) => <AssetLink key={one} id={one} />) : "all that is due"],
+                    ["Partitions", run.partitions],
+                    ["Steps", `${count(run.steps ?? 0)}: ${count(run.computed ?? 0)} computed, ${count(run.reused ?? 0)} reused, ${count(run.failed ?? 0)} failed`],
+                    ["Rows", count(run.rows ?? 0)],
+                    ["Record", run.seal_ok ? "as it was sealed" : "changed since it was sealed"],
+                    ...(run.error ? ([["Error", run.error]] as [string, string][]) : []),
+                  ]}
+                />
+              </Card>
+            </div>
+            <Card title="Steps" note={plural(steps.length, "step")}>
+              <DataTable
+                id="run-steps"
+                label="steps"
+                rows={steps}
+                columns={columns}
+                rowId={(bar) => bar.step}
+                onOpen={(bar) => void navigate({ to: ".", search: (before) => ({ ...before, step: bar.step === step ? undefined : bar.step }), replace: true })}
+                empty={<Empty title="No step has ended yet." />}
+              />
+            </Card>
+            <Log run={id} step={step} live={isOpen} />
+            {run.checks.length > 0 && (
+              <Card title="Checks" note={`${plural(run.checks.filter((one) => !one.ok).length, "failure")} in ${count(run.checks.length)}`}>
+                <DataTable
+                  id="run-checks"
+                  label="checks"
+                  rows={run.checks}
+                  columns={CHECK_COLUMNS}
+                  rowId={(check) => `${check.asset} ${check.partition ?? ""} ${check.name}`}
+                  empty={null}
+                />
+              </Card>
+            )}
+          </>
+        )}
+      </Shown>
+    </div>
+  );
+}
+
+export function WhyIt({ subject, env }: { subject: string; env: string }) {
+  const why = ask.useQuery("get", "/api/v1/why/{subject}", { params: { path: { subject }, query: { env } } });
+  return (
+    <Shown query={why}>
+      {(found) => (
+        <>
+          <p dir="auto">{found.reason}</p>
+          {(found.chain?.length ?? 0) > 0 && (
+            <ol className="sx-chain">
+              {found.chain?.slice(0, 12).map((one) => (
+                <li key={one.event}>
+                  <code>{one.type}</code> <bdi className="sx-dim">{one.subject}</bdi> <Time at={one.at} date={false} />
+                </li>
+              ))}
+            </ol>
+          )}
+        </>
+      )}
+    </Shown>
+  );
+}
+
+function Log({ run, step, live }: { run: string; step: string | undefined; live: boolean }) {
+  const log = ask.useQuery(
+    "get",
+    "/api/v1/log",
+    { params: { query: { run, step: step ?? "" } } },
+    { refetchInterval: live ? 2000 : false },
+  );
+  return (
+    <Card title="Log" note={step ? <bdi>{step}</bdi> : "of all steps; choose one above for its own"}>
+      <Shown query={log}>
+        {(printed) =>
+          printed.length ? (
+            // oxlint-disable-next-line jsx-a11y/no-noninteractive-tabindex
+            <div className="sx-log" tabIndex={0}>
+              {printed.map((one) => (
+                <section key={`${one.step} ${one.attempt}`} aria-label={`log of ${one.step}`}>
+                  <h3>
+                    <bdi>{one.step}</bdi>
+                    {one.attempt > 1 && <span className="sx-dim"> attempt {one.attempt}</span>}
+                  </h3>
+                  <pre dir="auto">{one.text}</pre>
+                </section>
+              ))}
+            </div>
+          ) : (
+            <Empty title={step ? "This step printed nothing." : "No step printed anything."}>What a step prints is kept here when it has ended.</Empty>
+          )
+        }
+      </Shown>
+      <details className="sx-cli">
+        <summary>The same on the command line</summary>
+        <Lines text={command("logs", "--run", run, step && "--step", step)} />
+      </details>
+    </Card>
+  );
+}

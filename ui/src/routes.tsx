@@ -1,0 +1,100 @@
+// The pages and their addresses. A page's filters are in its address, so that a link shows what one sees.
+import {
+  createRootRoute,
+  createRoute,
+  createRouter,
+  lazyRouteComponent,
+  redirect,
+  retainSearchParams,
+} from "@tanstack/react-router";
+import { Shell } from "./frame/shell";
+import { Empty, Problem } from "./parts/problem";
+
+type Search = Record<string, unknown>;
+
+/** Returns the texts of some search parameters; others, and what is no text, are left out. */
+function texts<K extends string>(search: Search, ...names: K[]): { [N in K]?: string } {
+  const found: { [N in K]?: string } = {};
+  for (const name of names) {
+    const value = search[name];
+    if (typeof value === "string" && value) found[name] = value;
+    else if (typeof value === "number" || typeof value === "boolean") found[name] = String(value);
+  }
+  return found;
+}
+
+const root = createRootRoute({
+  component: Shell,
+  validateSearch: (search: Search) => texts(search, "env"),
+  search: { middlewares: [retainSearchParams(["env"])] },
+  notFoundComponent: () => <Empty title="There is no such page.">The navigation leads to those that there are.</Empty>,
+  errorComponent: ({ error }) => <Problem error={error as Error} />,
+});
+
+const start = createRoute({
+  getParentRoute: () => root,
+  path: "/",
+  beforeLoad: () => {
+    throw redirect({ to: "/assets", replace: true });
+  },
+});
+
+const assets = createRoute({
+  getParentRoute: () => root,
+  path: "/assets",
+  validateSearch: (search: Search) => texts(search, "q", "kind", "owner", "tag", "state"),
+  component: lazyRouteComponent(() => import("./pages/assets")),
+});
+
+const asset = createRoute({
+  getParentRoute: () => root,
+  path: "/assets/$asset",
+  validateSearch: (search: Search) => texts(search, "tab"),
+  component: lazyRouteComponent(() => import("./pages/asset")),
+});
+
+const runs = createRoute({
+  getParentRoute: () => root,
+  path: "/runs",
+  validateSearch: (search: Search) => texts(search, "q", "state"),
+  component: lazyRouteComponent(() => import("./pages/runs")),
+});
+
+const run = createRoute({
+  getParentRoute: () => root,
+  path: "/runs/$run",
+  validateSearch: (search: Search) => texts(search, "step"),
+  component: lazyRouteComponent(() => import("./pages/run")),
+});
+
+const releases = createRoute({
+  getParentRoute: () => root,
+  path: "/releases",
+  validateSearch: (search: Search) => texts(search, "q", "state"),
+  component: lazyRouteComponent(() => import("./pages/releases")),
+});
+
+const release = createRoute({
+  getParentRoute: () => root,
+  path: "/releases/$release",
+  component: lazyRouteComponent(() => import("./pages/release")),
+});
+
+const sessions = createRoute({
+  getParentRoute: () => root,
+  path: "/sessions",
+  component: lazyRouteComponent(() => import("./pages/sessions")),
+});
+
+export const router = createRouter({
+  routeTree: root.addChildren([start, assets, asset, runs, run, releases, release, sessions]),
+  defaultPreload: "intent",
+  defaultPendingMs: 300,
+  scrollRestoration: false,
+});
+
+declare module "@tanstack/react-router" {
+  interface Register {
+    router: typeof router;
+  }
+}
