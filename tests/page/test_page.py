@@ -224,6 +224,9 @@ def test_hostile_names_are_text(made: Site, open_page: Open) -> None:
     owner = Operations(made.platform)
     markup = "<img src=x onerror=alert(4)>"
     owner.report("release", f"service:{'w' * 120}", version="1", owner=markup)
+    made.shop.edit("\u05d3 abc", "\u05d3 abd")
+    made.platform.core.project.load()
+    run(made.platform, stale=True)
     made.platform.runs.undo(
         "dev", "dataset:odd", by=Principal(name="ann"), reason=f"{markup} {'y' * 3900}"
     )
@@ -250,8 +253,9 @@ def test_hostile_names_are_text(made: Site, open_page: Open) -> None:
             page.set_viewport_size(size)
             page.goto(made.url + path)
             expect(page.locator("h1")).to_be_visible()
-            shown = page.locator("#content").get_by_text(text).first
-            expect(shown).to_be_attached()
+            if size != PHONE:  # there columns are left out
+                expect(page.locator("#content").get_by_text(text).first).to_be_attached()
+            expect(page.locator(".sx-loading")).to_have_count(0)
             wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
             wider = page.evaluate(
                 "(m => m.scrollWidth - m.clientWidth)(document.querySelector('main'))"
@@ -300,6 +304,7 @@ def test_the_table_filters_sorts_copies_and_remembers(made: Site, open_page: Ope
 def test_all_by_keyboard(made: Site, open_page: Open) -> None:
     """If this fails, who uses no mouse cannot sign in, find, read and act."""
     page = open_page("/", person="")
+    expect(page.get_by_label("Name")).to_be_focused()
     page.keyboard.type("ann")
     page.keyboard.press("Tab")
     page.keyboard.type(PASSWORD)
@@ -313,10 +318,10 @@ def test_all_by_keyboard(made: Site, open_page: Open) -> None:
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
-    expect(page.get_by_role("grid", name="steps")).to_be_visible()
+    expect(page.get_by_label("Why it ran")).to_contain_text("dev")
     page.keyboard.press("Control+k")
     page.keyboard.type("orders")
-    expect(page.get_by_role("option").first).to_contain_text("orders")
+    expect(page.locator(".sx-palette [role=option]").first).to_contain_text("orders")
     page.keyboard.press("Enter")
     expect(heading(page, "orders")).to_be_visible()
     page.keyboard.press("?")

@@ -7,7 +7,7 @@ import type { RunFacts } from "../api/shapes";
 import { Action } from "../parts/action";
 import { command, Id, Lines } from "../parts/command";
 import { bytes, count, plural, who } from "../parts/format";
-import { AssetLink, Card, Facts, Head } from "../parts/links";
+import { AssetLink, Card, Facts, Head, Subject } from "../parts/links";
 import { CHECK_COLUMNS, took } from "../parts/lists";
 import { Empty, Shown } from "../parts/problem";
 import { State } from "../parts/state";
@@ -171,7 +171,7 @@ export default function RunPage() {
                 columns={columns}
                 rowId={(bar) => bar.step}
                 onOpen={(bar) => void navigate({ to: ".", search: (before) => ({ ...before, step: bar.step === step ? undefined : bar.step }), replace: true })}
-                empty={<Empty title="No step has ended yet." />}
+                empty={<Empty title={isOpen ? "No step has ended yet." : "It had nothing to do."} />}
               />
             </Card>
             <Log run={id} step={step} live={isOpen} />
@@ -205,7 +205,7 @@ export function WhyIt({ subject, env }: { subject: string; env: string }) {
             <ol className="sx-chain">
               {found.chain?.slice(0, 12).map((one) => (
                 <li key={one.event}>
-                  <code>{one.type}</code> <bdi className="sx-dim">{one.subject}</bdi> <Time at={one.at} date={false} />
+                  <code>{one.type}</code> <Subject id={one.subject} /> <Time at={one.at} date={false} />
                 </li>
               ))}
             </ol>

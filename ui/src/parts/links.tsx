@@ -30,6 +30,14 @@ export function ReleaseLink({ id }: { id: string | undefined }) {
   );
 }
 
+/** What an event is about: a run, a release or an asset as a link, anything else as text. */
+export function Subject({ id }: { id: string }) {
+  if (id.startsWith("run_")) return <RunLink id={id} />;
+  if (id.startsWith("rel_")) return <ReleaseLink id={id} />;
+  if (/^[a-z][a-z0-9_]*:[^/]+$/.test(id)) return <AssetLink id={id} />;
+  return <bdi className="sx-dim">{id}</bdi>;
+}
+
 /** The end of an id: its beginning is the time, which neighbours share. */
 export function short(id: string): string {
   return id.length > 16 ? `…${id.slice(-8)}` : id;
