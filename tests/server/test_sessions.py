@@ -114,6 +114,19 @@ def test_links_are_guessed_no_faster_than_passwords(serving: Serving) -> None:
     )
 
 
+def test_another_site_signs_nobody_in(serving: Serving) -> None:
+    """If this fails, a page of another site signs its reader in as somebody else, who then sees
+    what the reader does."""
+    body = {"name": "vic", "password": PASSWORD}
+    for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 200)):
+        found = ask(serving, "POST", "/api/v1/session", body=body, Sec_Fetch_Site=site)
+        assert found.status == status, site
+    link = {"link": serving.platform.access.create_link()}
+    path = "/api/v1/session/link"
+    assert ask(serving, "POST", path, body=link, Sec_Fetch_Site="cross-site").status == 403
+    assert ask(serving, "POST", path, body=link).status == 200
+
+
 def test_a_disabled_person_has_no_way_in(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, somebody who was sent away goes on by a link, or by a session that began with
     one."""

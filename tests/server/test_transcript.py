@@ -313,6 +313,8 @@ def test_a_day_with_every_command(
     say("token", "revoke", "{token}")
     say("token", "list", alike=False)  # one of them was used just now
     monkeypatch.setattr("sys.stdin", io.StringIO("correct horse battery\n" * 2))
+    say("session", "list")
+    say("session", "revoke", "ses_none")
     say("account", "create", "eve", "--role", "operator", "--team", "shop", "--password-stdin")
     say("account", "list")
     say("account", "disable", "eve")

@@ -2,7 +2,7 @@
 import { keepPreviousData, useInfiniteQuery } from "@tanstack/react-query";
 import { api } from "./client";
 
-type ListPath = "/api/v1/runs" | "/api/v1/releases" | "/api/v1/checks";
+type ListPath = "/api/v1/runs" | "/api/v1/releases" | "/api/v1/checks" | "/api/v1/assets/{asset}/versions";
 
 const LIMIT = 200;
 
@@ -12,15 +12,15 @@ interface Page<T> {
 }
 
 /** Asks for a list of the API, page by page. The rows are typed by the caller: the API's description has objects. */
-export function usePages<T>(path: ListPath, query: Record<string, string | boolean>, enabled = true) {
+export function usePages<T>(path: ListPath, query: Record<string, string | boolean>, enabled = true, asset = "") {
   return useInfiniteQuery({
-    queryKey: ["get", path, query],
+    queryKey: ["get", path, query, asset],
     enabled,
     placeholderData: keepPreviousData,
     initialPageParam: "",
     queryFn: async ({ pageParam, signal }) => {
       const asked = { ...query, limit: LIMIT, after: pageParam };
-      const { data } = await api.GET(path, { params: { query: asked as never }, signal });
+      const { data } = await api.GET(path, { params: { path: { asset } as never, query: asked as never }, signal });
       return data as unknown as Page<T>;
     },
     getNextPageParam: (last) => last.next || undefined,

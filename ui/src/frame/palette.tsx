@@ -79,7 +79,7 @@ export function Palette({ shortcuts, onClose }: { shortcuts: Shortcut[]; onClose
   return (
     <Dialog title="Search" onClose={onClose} bare className="sx-palette">
       <input
-        autoFocus
+        data-autofocus
         type="text"
         role="combobox"
         aria-expanded="true"

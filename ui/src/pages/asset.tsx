@@ -1,5 +1,5 @@
 // One asset: what is live, its versions, the releases and checks that concern it, rows, lineage, documentation.
-import { Tabs } from "@mantine/core";
+import { Button, Tabs } from "@mantine/core";
 import { IconArrowBackUp, IconChecks, IconPlayerPlay } from "@tabler/icons-react";
 import { keepPreviousData, useQueryClient } from "@tanstack/react-query";
 import { useNavigate, useParams, useSearch } from "@tanstack/react-router";
@@ -40,6 +40,7 @@ export default function AssetPage() {
   const node = graph.data?.assets.find((one) => one.id === id);
   const found = status.data?.assets.find((one) => one.asset === id);
   const [state, why] = node && status.data ? stateOf(node, found) : ["", ""];
+  const inputs = graph.data?.edges.filter((edge) => edge.target === id).map((edge) => edge.source) ?? [];
   const isManaged = node?.mode !== "observed";
 
   return (
@@ -71,7 +72,7 @@ export default function AssetPage() {
           {facts.error && !facts.data && node ? (
             <NotMade node={node} env={env} error={facts.error as unknown as Error} />
           ) : (
-            <Shown query={facts}>{(data) => <Overview facts={data} />}</Shown>
+            <Shown query={facts}>{(data) => <Overview facts={data} inputs={inputs} />}</Shown>
           )}
         </Tabs.Panel>
         <Tabs.Panel value="versions">
@@ -166,7 +167,7 @@ function NotMade({ node, env, error }: { node: Schemas["GraphNode"]; env: string
   );
 }
 
-function Overview({ facts }: { facts: AssetFacts }) {
+function Overview({ facts, inputs }: { facts: AssetFacts; inputs: string[] }) {
   return (
     <>
       <div className="sx-columns">
@@ -180,7 +181,7 @@ function Overview({ facts }: { facts: AssetFacts }) {
               ["Tier", facts.tier],
               ["Declared in", facts.file && <code>{facts.file}</code>],
               ["Tags", facts.tags.join(", ")],
-              ["Made from", facts.inputs.length ? facts.inputs.map((one) => <AssetLink key={one} id={one} />) : "no other asset"],
+              ["Made from", inputs.length ? [...new Set(inputs)].map((one) => <AssetLink key={one} id={one} />) : "no other asset"],
             ]}
           />
         </Card>
@@ -282,22 +283,28 @@ const VERSION_COLUMNS: Column<Version>[] = [
   { id: "parent", header: "From version", value: (one) => one.parent, cell: (one) => <Id id={one.parent} />, width: "9rem", hidden: true },
 ];
 
-function Versions({ id, env }: { id: string; env: string }) {
-  const versions = ask.useQuery(
-    "get",
-    "/api/v1/assets/{asset}/versions",
-    { params: { path: { asset: id }, query: { env, limit: 500 } } },
-    { enabled: env !== "" },
+/** Asks for the page of a list behind those that are shown, where there is one. */
+function Older({ list }: { list: { hasNextPage: boolean; isFetchingNextPage: boolean; fetchNextPage: () => Promise<unknown> } }) {
+  if (!list.hasNextPage) return null;
+  return (
+    <Button size="compact-sm" variant="default" loading={list.isFetchingNextPage} onClick={() => void list.fetchNextPage()}>
+      Load older ones
+    </Button>
   );
+}
+
+function Versions({ id, env }: { id: string; env: string }) {
+  const versions = usePages<Version>("/api/v1/assets/{asset}/versions", { env }, env !== "", id);
   return (
     <Shown query={versions}>
-      {(page) => (
+      {(rows) => (
         <DataTable
           id="versions"
           label="versions"
-          rows={page.items}
+          rows={rows}
           columns={VERSION_COLUMNS}
           rowId={(one) => one.version}
+          tools={<Older list={versions} />}
           empty={<Empty title="It has no versions yet." lines={command("run", id)} />}
         />
       )}
@@ -318,6 +325,7 @@ function AssetReleases({ id, env }: { id: string; env: string }) {
           columns={RELEASE_COLUMNS}
           rowId={(one) => one.id}
           onOpen={(one) => void navigate({ to: "/releases/$release", params: { release: one.id } })}
+          tools={<Older list={releases} />}
           empty={<Empty title={`No release moved it in ${env}.`} lines={command("run", id, "--env", env)} />}
         />
       )}
@@ -336,6 +344,7 @@ function AssetChecks({ id }: { id: string }) {
           rows={rows}
           columns={CHECK_COLUMNS}
           rowId={(one) => `${one.run} ${one.version} ${one.partition ?? ""} ${one.name} ${one.asset}`}
+          tools={<Older list={checks} />}
           empty={
             <Empty title="Nothing was checked yet." lines={command("check", id)}>
               Checks are declared with the asset and run whenever it is made.

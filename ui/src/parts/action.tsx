@@ -76,7 +76,7 @@ export function ActionDialog({ spec, onClose }: { spec: ActionSpec; onClose: () 
             description="It stands in the ledger, for everybody to read."
             autosize={false}
             rows={2}
-            autoFocus
+            data-autofocus
             maxLength={4000}
             required={spec.reason === "required"}
             value={reason}

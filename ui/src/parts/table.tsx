@@ -233,7 +233,7 @@ export function DataTable<T>({
                 </Menu.CheckboxItem>
               ))}
               <Menu.Divider />
-              <Menu.Item onClick={() => keep({ columns: {}, sort: [] })}>As it was at first</Menu.Item>
+              <Menu.Item onClick={() => keep({ columns: {}, sort: [] })}>Reset</Menu.Item>
             </Menu.Dropdown>
           </Menu>
           <Button size="compact-sm" variant="default" leftSection={<IconCopy size={14} />} onClick={() => void csv()}>

@@ -3,6 +3,7 @@ import { useKept } from "../frame/kept";
 
 const MINUTE = 60_000;
 const DAY = 86_400_000;
+const THIS_YEAR = new Date().getFullYear(); // it is left out
 
 /** Milliseconds of a time as the API writes it: ISO text, or ns since the epoch; NaN for none. */
 export function instant(at: string | number | undefined): number {
@@ -40,7 +41,7 @@ export function Time({ at, date = true }: { at: string | number | undefined; dat
   if (Number.isNaN(ms)) return <span className="sx-dim">-</span>;
   const when = new Date(ms);
   const timeZone = utc ? "UTC" : undefined;
-  const day = new Intl.DateTimeFormat(undefined, { timeZone, year: "numeric", month: "short", day: "numeric" }).format(when);
+  const day = new Intl.DateTimeFormat(undefined, { timeZone, year: when.getFullYear() === THIS_YEAR ? undefined : "numeric", month: "short", day: "numeric" }).format(when);
   const hour = new Intl.DateTimeFormat(undefined, {
     timeZone,
     hour: "2-digit",

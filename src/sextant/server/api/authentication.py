@@ -119,6 +119,8 @@ class Authentication:
                 hint=f"wait {wait:.1f} s",
                 status=429,
             )
+        if signs_in:
+            self._check_origin(request)
         # passwords are guessed; and each try is expensive
         if signs_in and (wait := self._sign_ins.wait_s(request.address)):
             self._refusals.add(request.address, "pace of signing in")
@@ -127,6 +129,17 @@ class Authentication:
                 f"more than {SIGN_INS_BURST} tries to sign in",
                 hint=f"wait {wait:.1f} s",
                 status=429,
+            )
+
+    def _check_origin(self, request: Request) -> None:
+        """Refuse a sign-in that a page of another site sends: its reader would act as somebody
+        else without knowing (login CSRF). Programs do not send the header."""
+        if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+            self._refusals.add(request.address, "origin")
+            raise Denied(
+                "SX-API-022",
+                "a page of another site cannot sign anybody in here",
+                hint="open the address of this server, and sign in there",
             )
 
     def _check_csrf(self, request: Request, grant: Grant, caller: str) -> None:
