@@ -2,7 +2,6 @@
 
 import json
 import re
-import threading
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from shop_project import run
 from sextant.app.operations import Operations
 from sextant.kernel.limits import SESSION_S
 from sextant.kernel.clock import NS
-from sextant.kernel.nouns import SYSTEM, Principal
+from sextant.kernel.nouns import Principal
 
 PHONE = {"width": 390, "height": 844}
 
