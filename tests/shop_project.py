@@ -30,7 +30,9 @@ days = sx.daily(start="2026-01-01", end="2026-01-05")
 """
 
 
-def load_here(root: Path, config: Config, *, timeout_s: float = 0.0) -> Manifest:
+def load_here(
+    root: Path, config: Config, *, timeout_s: float = 0.0, loader: object = None
+) -> Manifest:
     """As `loading.load`, in this process: the loader's own process costs a second each time and is
     tested elsewhere."""
     files = scan(root, config.include, config.written)

@@ -519,8 +519,7 @@ def test_a_process_stands_by_for_other_code(
     one = ProcessExecutor(1)
     try:
         one.stand_by(600.0)
-        assert one._ready is not None
-        first = one._ready.process
+        first = _ready_of(one)
         assert str(first.pid) in orders.do(one, "fine").log
         next_one = _ready_of(one)
         assert next_one.pid != first.pid
@@ -538,24 +537,24 @@ def test_a_process_stands_by_for_other_code(
         )
         assert orders.do(one, "fine").ok, "one that has died is not used"
         left = _ready_of(one)
-        one._ready_until = 0.0
-        one._end_ready()
+        one._ready._until = 0.0
+        one._ready._end_when_due()
         assert left.poll() is not None, "not for longer than it was to"
         one.stand_by(600.0)
         left = _ready_of(one)
     finally:
         one.close()
     assert left.poll() is not None
-    assert one._ready is None
+    assert one._ready.take() is None
 
 
 def _ready_of(executor: ProcessExecutor) -> Any:
     """Return the process that stands by; the slot starts it after it has answered."""
     until = time.monotonic() + 30
-    while executor._ready is None and time.monotonic() < until:
+    while executor._ready._ready is None and time.monotonic() < until:
         threading.Event().wait(0.01)
-    assert executor._ready is not None
-    return executor._ready.process
+    assert executor._ready._ready is not None
+    return executor._ready._ready.process
 
 
 def test_inline_never_raises(orders: Orders) -> None:

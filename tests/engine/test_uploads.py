@@ -315,3 +315,20 @@ def test_a_version_that_nobody_released_expires_and_comes_again(p: Any) -> None:
     assert in_force(p, "pr-7") == done.version
     assert in_force(p), "what is in force is kept"
     assert p.core.project.manifest("prod").project == "shop"
+
+
+def test_a_folder_that_comes_back_to_a_version_that_expired(p: Any) -> None:
+    """If this fails, an old state of the folder can never be released again."""
+    text = p.core.project.root / "ops.py"
+    text.write_text(EDITED)
+    run(p, env="dev")
+    edited = in_force(p, "dev")
+    text.write_text(BODY)
+    run(p, env="dev")
+    for days in (401, 2):
+        p.core.clock.wait(days * 86400.0)
+        keeping.collect(p.core, p.runs.bundles)
+    assert not p.core.project.versions.is_stored("shop", edited)
+    text.write_text(EDITED)
+    run(p, BOB, "pr-7")
+    assert in_force(p, "pr-7") == edited == in_force(p, "dev")

@@ -84,7 +84,8 @@ def test_a_whole_project_has_no_finding(made: Shop) -> None:
         size = len(Operations(p).events(limit=1000).items)
         done = Operations(p).check_data()
         assert (done["findings"], done["notes"], done["recorded"]) == ([], [], 0)
-        assert (done["versions"], done["partitions"]) == (4, 6)
+        # four of tables, and that of the project
+        assert (done["versions"], done["partitions"]) == (5, 6)
         assert done["files"] == 4 * 3 + 6, "state, list, manifest and the data files"
         assert len(Operations(p).events(limit=1000).items) == size, "it writes nothing then"
 
@@ -378,3 +379,18 @@ def test_metadata_that_changes_before_it_is_recorded_gets_no_record(
         assert path.exists()
         assert "-" in version.locator
         assert not iceberg._digest_in(version.locator), "the old state stays what it is"
+
+
+def test_a_backup_says_which_body_it_lacks(shop: Shop, tmp_path_factory: Any) -> None:
+    """If this fails, the files of a version of the project are lost, and the backup of that looks
+    whole; or each body that is a blob looks damaged."""
+    filled(shop)
+    folder = tmp_path_factory.mktemp("backups")
+    with shop.open() as p:
+        version = p.core.project.folder_version()
+        packed = p.core.project.versions.version("shop", version).packed
+        create(p.core, p.sealing, folder / "whole")
+        p.core.blobs.delete(packed)
+        create(p.core, p.sealing, folder / "lacks")
+    assert verify(folder / "whole")["ok"]
+    assert f"project:shop@{version[:12]} lacks its body" in verify(folder / "lacks")["damaged"]

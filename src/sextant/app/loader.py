@@ -3,9 +3,12 @@ project and writes what it declares.
 
 Started by `loading` only, so that a broken or slow project never harms the coordinator. What the
 project prints goes to stderr. FILES holds `Files` as JSON; ANSWER receives one `Answer` as JSON.
-The exit code is 0 with a manifest, 2 with an error.
+The exit code is 0 with a manifest, 2 with an error. Without arguments it stands by: it imports what
+most projects need, and reads the arguments from stdin, as one line of JSON.
 """
 
+import contextlib
+import importlib
 import os
 import sys
 import traceback
@@ -14,6 +17,23 @@ from pathlib import Path
 import msgspec
 
 from sextant.project.loaded import Answer, Failure, Files
+
+
+def stand_by() -> list[str]:
+    """Import what takes time, and return the arguments; none when nobody needs them any more."""
+    from sextant.kernel import registry
+    from sextant.project import assemble, fingerprint  # noqa: F401
+
+    for name in registry.names("word"):
+        registry.load(name)
+    with contextlib.suppress(ImportError):
+        importlib.import_module("polars")
+    line = sys.stdin.buffer.readline()
+    if not line:
+        return []
+    arguments = msgspec.json.decode(line, type=list[str])
+    os.chdir(arguments[0])
+    return arguments
 
 
 def main(folder: str, module: str, answer: str, files: str) -> int:
@@ -61,6 +81,7 @@ def _load(folder: Path, module: str, files: Files) -> Answer:
 
 if __name__ == "__main__":
     # Hard exit: threads and handlers of the project must not keep the loader alive.
-    code = main(*sys.argv[1:5])
+    arguments = sys.argv[1:5] or stand_by()
+    code = main(*arguments) if arguments else 0
     sys.stderr.flush()
     os._exit(code)

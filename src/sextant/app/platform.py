@@ -102,11 +102,9 @@ class LocalPlatform:
     def close(self) -> None:
         """End all that works for this platform, sign what was written, close the stores."""
         self._closing.close()
-        self.runs.driving.close()
-        self.runs.executors.close()
+        self.runs.close()
         if "access" in self.__dict__:
             self.access.close()
-        self.runs.publisher.close()
         try:
             if self.ledger.size() > self._events_at_start:
                 self.sealing.checkpoint()

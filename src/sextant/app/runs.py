@@ -24,17 +24,11 @@ from sextant.engine.plan import Plan, Request
 from sextant.kernel.answers import RunReport
 from sextant.kernel.errors import NotFound
 from sextant.kernel.kinds import takes_time
-from sextant.kernel.nouns import (
-    Principal,
-)
+from sextant.kernel.nouns import Principal
 from sextant.kinds.dataset.inbox import Inbox
 from sextant.kinds.dataset.personal import PersonalColumns
 from sextant.project.bundles import Bundles
-from sextant.release.publish import (
-    Moved,
-    Moving,
-    Publisher,
-)
+from sextant.release.publish import Moved, Moving, Publisher
 from sextant.release.releases import Releases
 
 
@@ -79,6 +73,13 @@ class Runs:
         self.resuming = Resuming(core, self.plans, self.execution, releases)
         self.driving = Driving(core, releases, self)
         self.plan, self.release, self.check = self.plans.plan, releasing.release, self.checks.check
+
+    def close(self) -> None:
+        """End all that works for runs."""
+        self.driving.close()
+        self.project.uploads.close()
+        self.executors.close()
+        self.publisher.close()
 
     def run(
         self,

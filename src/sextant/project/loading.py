@@ -15,15 +15,35 @@ import msgspec
 from sextant.kernel.errors import Bug, ProjectError
 from sextant.kernel.limits import LOAD_TIMEOUT_S
 from sextant.kernel.nouns import Manifest
+from sextant.kernel.standby import StandBy
 from sextant.project.bundle import digest_of, left_out, scan
 from sextant.project.config import Config, read_config
 from sextant.project.loaded import Answer, Files
 from sextant.project.manifests import MANIFEST_VERSION
 
+Loader = subprocess.Popen[bytes]
 
-def load(root: Path, config: Config, *, timeout_s: float = LOAD_TIMEOUT_S) -> Manifest:
+
+def standing_by() -> StandBy[Loader]:
+    """Return what keeps a loader ready, for `load`: started, with its imports done."""
+    return StandBy(
+        lambda: _start([], None, subprocess.PIPE),
+        end=_end,
+        is_alive=lambda loader: loader.poll() is None,
+    )
+
+
+def load(
+    root: Path,
+    config: Config,
+    *,
+    timeout_s: float = LOAD_TIMEOUT_S,
+    loader: Loader | None = None,
+) -> Manifest:
     """Return the manifest of the project in folder `root`, with its bundle's digest, its files and
     its lock.
+
+    loader  a process that has stood by; None = start one
 
     Raises ProjectError that lists every mistake with file, line and how to mend it; also for a
     project whose import takes longer than `timeout_s` seconds or takes the process down. The caller
@@ -37,10 +57,7 @@ def load(root: Path, config: Config, *, timeout_s: float = LOAD_TIMEOUT_S) -> Ma
         others = left_out(root, config.include, config.written)
         Path(listed).write_bytes(msgspec.json.encode(Files(files, tuple(others))))
         arguments = [str(root), config.module, out, listed]
-        command = [sys.executable, "-P", "-m", "sextant.app.loader", *arguments]
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, env=_environment(), cwd=root, start_new_session=True
-        )
+        process = _told(loader, arguments) or _start(arguments, root, subprocess.DEVNULL)
         try:
             code = process.wait(timeout_s)
         except subprocess.TimeoutExpired as error:
@@ -120,6 +137,27 @@ def python() -> str:
     return f"{platform.python_implementation().lower()} {major}.{minor}"
 
 
+def _start(arguments: list[str], folder: Path | None, stdin: int) -> Loader:
+    command = [sys.executable, "-P", "-m", "sextant.app.loader", *arguments]
+    return subprocess.Popen(
+        command, stdin=stdin, env=_environment(), cwd=folder, start_new_session=True
+    )
+
+
+def _told(loader: Loader | None, arguments: list[str]) -> Loader | None:
+    """Tell a loader that stands by what to load. None where there is none, or it has just died."""
+    if loader is None:
+        return None
+    assert loader.stdin is not None
+    try:
+        with loader.stdin as stdin:
+            stdin.write(msgspec.json.encode(arguments) + b"\n")
+    except OSError:
+        _end(loader)
+        return None
+    return loader
+
+
 def _environment() -> dict[str, str]:
     """Return the child's environment: it must find this very Sextant, also when that is not
     installed."""
@@ -130,8 +168,11 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [home, inherited]))}
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
+def _end(process: Loader) -> None:
     """End the loader and whatever the project started from it."""
+    if process.stdin is not None:
+        with contextlib.suppress(OSError):
+            process.stdin.close()
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, 9)
     process.wait()

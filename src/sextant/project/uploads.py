@@ -19,6 +19,7 @@ from sextant.kernel.limits import (
     BUNDLE_BYTES_MAX,
     BUNDLE_FILES_MAX,
     INSTALLED_SHOWN_MAX,
+    STAND_BY_S,
     UPLOAD_BYTES_MAX,
     UPLOAD_S,
     UPLOADS_HELD_BYTES_MAX,
@@ -73,7 +74,16 @@ class Uploads:
         self._held: dict[tuple[str, str], _Held] = {}  # by who sent it, and digest
         self._recent: dict[str, None] = {}  # versions that were uploaded, the newest last
         self._lock = threading.Lock()
+        self._loaders = loading.standing_by()
         self._loading = threading.BoundedSemaphore(UPLOADS_LOADED_AT_ONCE_MAX)
+
+    def stand_by(self) -> None:
+        """Have a loader ready: somebody is about to upload, and then to mend what he uploaded."""
+        self._loaders.keep(STAND_BY_S)
+
+    def close(self) -> None:
+        """End what stands by."""
+        self._loaders.close()
 
     def check(self, offer: Offer) -> None:
         """Raise UserError for what is no list of files of a bundle, and for another interpreter."""
@@ -219,7 +229,7 @@ class Uploads:
         sent = self._sent(by)
         refuse_secrets({p: c for p, c in contents.items() if offer.files[p] in sent})
         digest, packed = bundle.pack_files(sorted(contents.items()))
-        manifest = load_packed(packed)
+        manifest = load_packed(packed, self._loaders.take())
         if manifest.bundle != digest:
             foreign = sorted(offer.files.keys() - manifest.files.keys())
             raise UserError(

@@ -205,14 +205,14 @@ def _remember(known: dict[str, Manifest], digest: str, manifest: Manifest) -> No
     known[digest] = manifest
 
 
-def load_packed(packed: bytes) -> Manifest:
+def load_packed(packed: bytes, loader: loading.Loader | None = None) -> Manifest:
     """Return the manifest of packed files, loaded in a folder of their own with what is installed
     here. Damaged for bytes that are no bundle; ProjectError for what does not load."""
     with tempfile.TemporaryDirectory(prefix="sextant-version-") as temporary:
         folder = Path(temporary) / "project"
         bundle.unpack(packed, folder)
         config = msgspec.structs.replace(read_config(folder), root=folder)
-        return loading.load(folder, config, timeout_s=LOAD_TIMEOUT_S)
+        return loading.load(folder, config, timeout_s=LOAD_TIMEOUT_S, loader=loader)
 
 
 def commit_of(folder: Path) -> tuple[str, tuple[str, ...]]:

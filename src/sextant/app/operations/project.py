@@ -237,6 +237,7 @@ class ProjectOperations(Session):
         releases.check_upload(name, by=who, break_glass=break_glass)
         uploads.check(offer)
         releases.check_bundle(name, digest_of(files))
+        uploads.stand_by()
         self._p.runs.executors.stand_by()
         uploads.hold(contents or {}, who)
         if missing := uploads.missing(offer, who):

@@ -26,6 +26,7 @@ from sextant.kernel import registry
 from sextant.kernel.errors import SextantError, WorldError
 from sextant.kernel.limits import STEP_TIMEOUT_S, WORKER_IDLE_S
 from sextant.kernel.nouns import WorkOrder, WorkResult
+from sextant.kernel.standby import StandBy
 
 _Job = tuple[WorkOrder, Callable[[WorkResult], None]]
 
@@ -75,10 +76,11 @@ class ProcessExecutor:
         self._workers = [_Slot(self, spare=n == slots) for n in range(slots + 1)]
         self._cancelled: set[str] = set()
         self._closing = False
-        self._ready: _Worker | None = None  # a process that has had no order
-        self._ready_until = 0.0
-        self._ready_end: threading.Timer | None = None
-        self._ready_lock = threading.Lock()
+        self._ready = StandBy(
+            lambda: self._start(None),
+            end=_end,
+            is_alive=lambda worker: worker.process.poll() is None,
+        )
 
     def submit(self, order: WorkOrder, done: Callable[[WorkResult], None]) -> None:
         with self._open_lock:
@@ -96,45 +98,8 @@ class ProcessExecutor:
     def stand_by(self, for_s: float) -> None:
         """Have a process ready for some time that has had no order: the first one of new code does
         not wait until one has started."""
-        if not self._keep:
-            return
-        with self._ready_lock:
-            self._ready_until = time.monotonic() + for_s
-            if self._ready_end is None:
-                self._end_ready_in(for_s)
-        self._refill()
-
-    def _end_ready_in(self, seconds: float) -> None:
-        self._ready_end = threading.Timer(seconds, self._end_ready)
-        self._ready_end.daemon = True
-        self._ready_end.start()
-
-    def _end_ready(self) -> None:
-        """End the process that nobody needed, unless it is to stand by for longer."""
-        with self._ready_lock:
-            left = self._ready_until - time.monotonic()
-            if left > 0 and not self._closing:
-                self._end_ready_in(left)
-                return
-            self._ready_end = None
-            worker, self._ready = self._ready, None
-        if worker is not None:
-            _end(worker)
-
-    def _refill(self) -> None:
-        with self._ready_lock:
-            if self._closing or time.monotonic() > self._ready_until:
-                return
-            if self._ready is None:
-                self._ready = self._start(None)
-
-    def _take_ready(self) -> _Worker | None:
-        with self._ready_lock:
-            worker, self._ready = self._ready, None
-        if worker is not None and worker.process.poll() is not None:
-            _end(worker)
-            return None
-        return worker
+        if self._keep:
+            self._ready.keep(for_s)
 
     def _start(self, folder: str | None) -> _Worker:
         log = tempfile.TemporaryFile("w+b", buffering=0)  # noqa: SIM115 - lives as long as the worker
@@ -168,9 +133,7 @@ class ProcessExecutor:
         self._crowded.set()
         for slot in self._workers:
             slot.close()
-        if self._ready_end is not None:
-            self._ready_end.cancel()
-        self._end_ready()
+        self._ready.close()
 
 
 class _Slot:
@@ -247,7 +210,6 @@ class _Slot:
             with self._pool._open_lock:
                 self._pool._open -= 1
             done(result)
-            self._pool._refill()
 
     def _next(self, timeout_s: float | None) -> _Job | None:
         """Return the next order, None at the end. Empty when there was none for so long."""
@@ -375,7 +337,7 @@ class _Slot:
         )
 
     def _spawn(self, folder: str | None) -> "subprocess.Popen[bytes]":
-        ready = self._pool._take_ready() if folder is None else None
+        ready = self._pool._ready.take() if folder is None else None
         process, self._log = ready or self._pool._start(folder)
         return process
 

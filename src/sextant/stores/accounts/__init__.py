@@ -1,1 +1,1 @@
-"""The store of accounts, tokens, sessions and links: a database of its own, apart from the state."""
+"""The store of accounts, tokens, sessions and links: a database of its own."""
