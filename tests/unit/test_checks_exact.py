@@ -68,6 +68,8 @@ def test_accepted_numbers_are_those_that_are_equal(mine: Any, listed: list[Any])
 @example((pl.Float64, [2.0**53]), 2**53 + 1, 2**53 + 1)
 @example((pl.Float64, [2.0**53 + 2]), 2**53 + 1, 2**53 + 1)
 @example((pl.Float64, [2.0**53]), Decimal(2**53 + 1), 2**53 + 1)
+@example((pl.Float64, [1e300]), 0, 1e300)
+@example((pl.Float64, [1e300]), 0, 10**300)
 @example((pl.Float64, [2.0**53 + 2]), 2**53 + 1, Decimal(2**53 + 1))
 def test_bounds_are_exact(mine: Any, one: Any, other: Any) -> None:
     """A bound with more digits than the column would be rounded into letting a bad row through."""

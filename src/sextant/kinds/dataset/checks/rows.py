@@ -321,6 +321,8 @@ def _bound(
 def _number(value: Any, name: str, type_: "pl.DataType") -> Decimal:
     """Return a number of a check exactly; decimals are text in a manifest."""
     try:
+        if isinstance(value, float) and value.is_integer():
+            return Decimal(int(value))  # beyond 2^53 its text is that of another number
         if not isinstance(value, (bool, date)):
             return Decimal(value if isinstance(value, int) else str(value))
     except InvalidOperation:
