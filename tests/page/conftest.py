@@ -94,7 +94,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         made.end()
 
 
-@pytest.fixture(scope="session")
+# not of the session: while it lives, no other test of this process can run an event loop
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     """Give the browser, or skip with the reason."""
     if not Path(CHROMIUM).exists():

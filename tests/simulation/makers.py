@@ -176,7 +176,9 @@ class Makers:
         cookie = f"cookie-of-{name}"
         session = Session(
             hash=accounts._hash(cookie),
-            account=name,
+            id=f"session-of-{name}",
+            person=name,
+            how="password",
             csrf="-",
             created_at=self._now(),
             expires_at=1 << 62,
