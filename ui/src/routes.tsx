@@ -23,6 +23,8 @@ function texts<K extends string>(search: Search, ...names: K[]): { [N in K]?: st
   return found;
 }
 
+const GRAPH = ["kind", "owner", "tag", "state", "group", "asset", "up", "down", "to", "view"] as const;
+
 const root = createRootRoute({
   component: Shell,
   validateSearch: (search: Search) => texts(search, "env"),
@@ -80,6 +82,16 @@ const release = createRoute({
   component: lazyRouteComponent(() => import("./pages/release")),
 });
 
+const graph = createRoute({
+  getParentRoute: () => root,
+  path: "/graph",
+  validateSearch: (search: Search): { [name in (typeof GRAPH)[number]]?: string } & { opened?: string[] } => ({
+    ...texts(search, ...GRAPH),
+    ...(Array.isArray(search.opened) ? { opened: search.opened.filter((one) => typeof one === "string").slice(0, 20) } : {}),
+  }),
+  component: lazyRouteComponent(() => import("./pages/graph")),
+});
+
 const sessions = createRoute({
   getParentRoute: () => root,
   path: "/sessions",
@@ -87,7 +99,7 @@ const sessions = createRoute({
 });
 
 export const router = createRouter({
-  routeTree: root.addChildren([start, assets, asset, runs, run, releases, release, sessions]),
+  routeTree: root.addChildren([start, assets, asset, graph, runs, run, releases, release, sessions]),
   defaultPreload: "intent",
   defaultPendingMs: 300,
   scrollRestoration: false,

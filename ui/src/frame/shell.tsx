@@ -12,6 +12,7 @@ import {
   IconPlayerPlay,
   IconRocket,
   IconSearch,
+  IconSitemap,
   IconSun,
   IconUser,
   IconWorld,
@@ -31,6 +32,7 @@ import { Logo, useSession } from "./session";
 /** The pages of the navigation. A later page is a row here, a route in `routes.tsx`, and a line in `pages.json`. */
 export const PAGES = [
   { to: "/assets", label: "Assets", icon: IconBox, keys: "g a" },
+  { to: "/graph", label: "Graph", icon: IconSitemap, keys: "g g" },
   { to: "/runs", label: "Runs", icon: IconPlayerPlay, keys: "g r" },
   { to: "/releases", label: "Releases", icon: IconRocket, keys: "g l" },
   { to: "/sessions", label: "Sessions", icon: IconDevices, keys: "g s" },

@@ -2,7 +2,7 @@
 import { Button, Tabs } from "@mantine/core";
 import { IconArrowBackUp, IconChecks, IconPlayerPlay } from "@tabler/icons-react";
 import { keepPreviousData, useQueryClient } from "@tanstack/react-query";
-import { useNavigate, useParams, useSearch } from "@tanstack/react-router";
+import { Link, useNavigate, useParams, useSearch } from "@tanstack/react-router";
 import { type ReactNode, useMemo } from "react";
 import { api, ask, type Schemas } from "../api/client";
 import { usePages } from "../api/pages";
@@ -54,6 +54,11 @@ export default function AssetPage() {
           <span>
             changed <Time at={found.published_at} />
           </span>
+        )}
+        {node && (
+          <Link to="/graph" search={{ asset: id, up: "2", down: "2" }}>
+            in the graph
+          </Link>
         )}
       </Head>
       <Tabs

@@ -45,6 +45,11 @@ const STATES: Record<string, [Tone, typeof IconClock]> = {
   observed: ["calm", IconEye],
 };
 
+/** How good or bad a state is: the name of its colour. */
+export function toneOf(state: string): string {
+  return STATES[state]?.[0] ?? "calm";
+}
+
 export function State({ state, title }: { state: string; title?: string }) {
   const [tone, Icon] = STATES[state] ?? ["calm", IconCircleDashed];
   return (
