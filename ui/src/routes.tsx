@@ -92,6 +92,13 @@ const graph = createRoute({
   component: lazyRouteComponent(() => import("./pages/graph")),
 });
 
+const plan = createRoute({
+  getParentRoute: () => root,
+  path: "/plan",
+  validateSearch: (search: Search) => texts(search, "select", "partition", "stale", "only", "pinned"),
+  component: lazyRouteComponent(() => import("./pages/plan")),
+});
+
 const sessions = createRoute({
   getParentRoute: () => root,
   path: "/sessions",
@@ -99,7 +106,7 @@ const sessions = createRoute({
 });
 
 export const router = createRouter({
-  routeTree: root.addChildren([start, assets, asset, graph, runs, run, releases, release, sessions]),
+  routeTree: root.addChildren([start, assets, asset, graph, plan, runs, run, releases, release, sessions]),
   defaultPreload: "intent",
   defaultPendingMs: 300,
   scrollRestoration: false,

@@ -2,7 +2,7 @@
 import { keepPreviousData, useInfiniteQuery } from "@tanstack/react-query";
 import { api } from "./client";
 
-type ListPath = "/api/v1/runs" | "/api/v1/releases" | "/api/v1/checks" | "/api/v1/assets/{asset}/versions";
+type ListPath = "/api/v1/runs" | "/api/v1/releases" | "/api/v1/checks" | "/api/v1/assets/{asset}/versions" | "/api/v1/assets/{asset}/timeline";
 
 const LIMIT = 200;
 

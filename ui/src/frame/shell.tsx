@@ -7,6 +7,7 @@ import {
   IconDeviceDesktop,
   IconDevices,
   IconKeyboard,
+  IconListCheck,
   IconLogout,
   IconMoon,
   IconPlayerPlay,
@@ -33,6 +34,7 @@ import { Logo, useSession } from "./session";
 export const PAGES = [
   { to: "/assets", label: "Assets", icon: IconBox, keys: "g a" },
   { to: "/graph", label: "Graph", icon: IconSitemap, keys: "g g" },
+  { to: "/plan", label: "Plan", icon: IconListCheck, keys: "g p" },
   { to: "/runs", label: "Runs", icon: IconPlayerPlay, keys: "g r" },
   { to: "/releases", label: "Releases", icon: IconRocket, keys: "g l" },
   { to: "/sessions", label: "Sessions", icon: IconDevices, keys: "g s" },

@@ -1,18 +1,24 @@
 // One asset: what is live, its versions, the releases and checks that concern it, rows, lineage, documentation.
 import { Button, Tabs } from "@mantine/core";
-import { IconArrowBackUp, IconChecks, IconPlayerPlay } from "@tabler/icons-react";
+import { IconChecks, IconPlayerPlay } from "@tabler/icons-react";
 import { keepPreviousData, useQueryClient } from "@tanstack/react-query";
 import { Link, useNavigate, useParams, useSearch } from "@tanstack/react-router";
 import { type ReactNode, useMemo } from "react";
 import { api, ask, type Schemas } from "../api/client";
 import { usePages } from "../api/pages";
 import type { AssetFacts, Check, Release } from "../api/shapes";
+import { useSession } from "../frame/session";
 import { useEnv } from "../frame/shell";
 import { Action } from "../parts/action";
 import { command, Id } from "../parts/command";
 import { bytes, count, kindOf, nameOf, plural } from "../parts/format";
 import { AssetLink, Card, Facts, Head, RunLink } from "../parts/links";
 import { CHECK_COLUMNS, RELEASE_COLUMNS } from "../parts/lists";
+import { Compare, Promote, ReleaseVersion } from "../parts/difference";
+import { Partitions } from "../parts/partitions";
+import { startRun } from "../parts/start";
+import { AssetTimeline } from "../parts/timeline";
+import { Undo } from "../parts/undo";
 import { Empty, Shown } from "../parts/problem";
 import { State } from "../parts/state";
 import { type Column, DataTable } from "../parts/table";
@@ -21,7 +27,7 @@ import { stateOf } from "./assets";
 
 type Version = Schemas["VersionSeen"];
 
-const TABS = ["overview", "versions", "releases", "checks", "rows", "lineage"] as const;
+const TABS = ["overview", "timeline", "partitions", "versions", "releases", "checks", "rows", "lineage"] as const;
 
 export default function AssetPage() {
   const { asset: id } = useParams({ from: "/assets/$asset" });
@@ -67,7 +73,7 @@ export default function AssetPage() {
         onChange={(value) => void navigate({ to: ".", search: (before) => ({ ...before, tab: value === "overview" ? undefined : (value ?? undefined) }), replace: true })}
       >
         <Tabs.List>
-          {TABS.map((one) => (
+          {TABS.filter((one) => one !== "partitions" || isManaged).map((one) => (
             <Tabs.Tab key={one} value={one}>
               {one}
             </Tabs.Tab>
@@ -79,6 +85,12 @@ export default function AssetPage() {
           ) : (
             <Shown query={facts}>{(data) => <Overview facts={data} inputs={inputs} />}</Shown>
           )}
+        </Tabs.Panel>
+        <Tabs.Panel value="timeline">
+          <AssetTimeline id={id} env={env} />
+        </Tabs.Panel>
+        <Tabs.Panel value="partitions">
+          <Partitions key={`${id} ${env}`} id={id} env={env} />
         </Tabs.Panel>
         <Tabs.Panel value="versions">
           <Versions id={id} env={env} />
@@ -104,6 +116,7 @@ function Actions({ id, env, isLive }: { id: string; env: string; isLive: boolean
   const queries = useQueryClient();
   const navigate = useNavigate();
   const again = () => void queries.invalidateQueries();
+  const { name } = useSession();
   return (
     <>
       <Action
@@ -113,7 +126,7 @@ function Actions({ id, env, isLive }: { id: string; env: string; isLive: boolean
           title: `Run ${nameOf(id)} in ${env}`,
           says: "Makes what is missing or has changed inputs, of this asset and of what reads it; checks it; and publishes what passes. It shows among the runs at once.",
           command: () => command("run", id, "--env", env),
-          act: () => api.POST("/api/v1/runs", { body: { assets: [id], env } }),
+          act: () => startRun({ assets: [id], env }, name),
           done: (answer: { data?: { id?: string } }) => {
             again();
             if (answer.data?.id) void navigate({ to: "/runs/$run", params: { run: answer.data.id } });
@@ -136,21 +149,8 @@ function Actions({ id, env, isLive }: { id: string; env: string; isLive: boolean
           }}
         />
       )}
-      {isLive && (
-        <Action
-          spec={{
-            label: "Undo",
-            icon: <IconArrowBackUp size={15} />,
-            danger: true,
-            title: `Undo the last release of ${nameOf(id)} in ${env}`,
-            says: "Only what that release changed goes back, what was derived follows in the same release, and it stays undone.",
-            reason: "required",
-            command: (reason) => command("rollback", id, "--env", env, "--reason", reason),
-            act: (reason) => api.POST("/api/v1/assets/{asset}/rollbacks", { params: { path: { asset: id } }, body: { reason, env } }),
-            done: again,
-          }}
-        />
-      )}
+      <Promote id={id} env={env} />
+      {isLive && <Undo id={id} env={env} />}
     </>
   );
 }
@@ -299,6 +299,26 @@ function Older({ list }: { list: { hasNextPage: boolean; isFetchingNextPage: boo
 }
 
 function Versions({ id, env }: { id: string; env: string }) {
+  const columns = useMemo<Column<Version>[]>(
+    () => [
+      ...VERSION_COLUMNS,
+      {
+        id: "act",
+        header: "",
+        value: () => "",
+        cell: (one) =>
+          one.state === "live" || one.expired ? null : (
+            <span className="sx-row-actions">
+              <Compare id={id} version={one.version} env={env} />
+              <ReleaseVersion id={id} version={one.version} env={env} />
+            </span>
+          ),
+        width: "15.5rem",
+        right: true,
+      },
+    ],
+    [id, env],
+  );
   const versions = usePages<Version>("/api/v1/assets/{asset}/versions", { env }, env !== "", id);
   return (
     <Shown query={versions}>
@@ -307,7 +327,7 @@ function Versions({ id, env }: { id: string; env: string }) {
           id="versions"
           label="versions"
           rows={rows}
-          columns={VERSION_COLUMNS}
+          columns={columns}
           rowId={(one) => one.version}
           tools={<Older list={versions} />}
           empty={<Empty title="It has no versions yet." lines={command("run", id)} />}

@@ -14,7 +14,7 @@ export interface ActionSpec {
   primary?: boolean;
   role?: "viewer" | "operator" | "admin";
   title: string;
-  says: ReactNode; // what will happen
+  says: ReactNode | ((allow: (can: boolean) => void) => ReactNode); // what will happen; it may say that it cannot be
   reason?: "required" | "optional";
   command: (reason: string) => string;
   act: (reason: string) => Promise<unknown>;
@@ -45,7 +45,8 @@ export function ActionDialog({ spec, onClose }: { spec: ActionSpec; onClose: () 
   const [reason, setReason] = useState("");
   const [error, setError] = useState<Error | null>(null);
   const [busy, setBusy] = useState(false);
-  const lacks = spec.reason === "required" && !reason.trim();
+  const [can, allow] = useState(typeof spec.says !== "function");
+  const lacks = !can || (spec.reason === "required" && !reason.trim());
 
   const act = async () => {
     setBusy(true);
@@ -69,7 +70,7 @@ export function ActionDialog({ spec, onClose }: { spec: ActionSpec; onClose: () 
           if (!lacks) void act();
         }}
       >
-        <div className="sx-says">{spec.says}</div>
+        <div className="sx-says">{typeof spec.says === "function" ? spec.says(allow) : spec.says}</div>
         {spec.reason && (
           <Textarea
             label="Reason"

@@ -34,7 +34,8 @@ export function ReleaseLink({ id }: { id: string | undefined }) {
 export function Subject({ id }: { id: string }) {
   if (id.startsWith("run_")) return <RunLink id={id} />;
   if (id.startsWith("rel_")) return <ReleaseLink id={id} />;
-  if (/^[a-z][a-z0-9_]*:[^/]+$/.test(id)) return <AssetLink id={id} />;
+  // of a version `orders@digest` the asset is the link
+  if (/^[a-z][a-z0-9_]*:[^/]+$/.test(id)) return <AssetLink id={id.replace(/@[0-9a-f]{8,}$/, "")} />;
   return <bdi className="sx-dim">{id}</bdi>;
 }
 

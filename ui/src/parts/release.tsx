@@ -9,6 +9,7 @@ import { command } from "./command";
 import { count, plural, who } from "./format";
 import { AssetLink } from "./links";
 import { envOf } from "./lists";
+import { UndoPreview } from "./undo";
 
 const ICON = 15;
 
@@ -107,13 +108,13 @@ function useSpecs(release: Release, plan: string): ActionSpec[] {
     icon: <IconArrowBackUp size={ICON} />,
     danger: true,
     title: "Undo this release",
-    says: (
+    says: (allow) => (
       <>
         <p>
           Only what it changed goes back, what was derived from it follows in the same release, and it stays undone: the withdrawn
           version is not chosen again.
         </p>
-        <MoveList moves={release.moves.map((move) => ({ ...move, source: move.target, target: move.source }))} />
+        <UndoPreview id={first.asset} env={first.env} version={first.target} allow={allow} />
       </>
     ),
     reason: "required",
