@@ -4,7 +4,7 @@ import { ActionIcon, Button, NativeSelect } from "@mantine/core";
 import { IconArrowsMaximize, IconFocus2, IconListDetails, IconRoute, IconSitemap, IconX } from "@tabler/icons-react";
 import { keepPreviousData } from "@tanstack/react-query";
 import { Link, useNavigate, useSearch } from "@tanstack/react-router";
-import { Controls, type Edge, Handle, type Node, type NodeProps, Position, ReactFlow, ReactFlowProvider, useReactFlow } from "@xyflow/react";
+import { Controls, type Edge, Handle, type Node, type NodeProps, Position, ReactFlow, ReactFlowProvider, useReactFlow, useStore } from "@xyflow/react";
 import "@xyflow/react/dist/style.css";
 import { type KeyboardEvent, memo, useEffect, useMemo, useRef, useState } from "react";
 import { ApiError, ask, type Schemas } from "../api/client";
@@ -283,6 +283,7 @@ function Canvas({
         position: { x: node.column * STEP_X, y: node.row * STEP_Y },
         width: WIDTH,
         height: HEIGHT,
+        measured: { width: WIDTH, height: HEIGHT }, // also of what is out of sight and so never drawn
         handles: HANDLES,
         zIndex: 2, // above the edges, also those that are brought out
         data: {
@@ -312,17 +313,22 @@ function Canvas({
   const centre = (node: PictureNode) =>
     void flow.setCenter(node.column * STEP_X + WIDTH / 2, node.row * STEP_Y + HEIGHT / 2, { zoom: Math.max(0.7, Math.min(1, flow.getZoom())), duration: calm ? 0 : 180 });
   const shape = useMemo(() => data.nodes.map((one) => `${one.id} ${one.column} ${one.row}`).join("\n"), [data.nodes]);
-  const first = useRef(true);
+  const fitted = useRef("");
+  const moved = useRef(false); // by hand: then it stays so when the frame gets another size
+  const [width, height] = [useStore((state) => state.width), useStore((state) => state.height)];
   useEffect(() => {
+    if (!width || !height || (fitted.current === shape && moved.current)) return;
+    const isFirst = fitted.current === "";
+    moved.current = moved.current && fitted.current === shape;
+    fitted.current = shape;
     // another picture: all of it, or what is chosen where all of it is too small to read
-    void flow.fitView({ padding: 0.08, maxZoom: 1, duration: first.current || calm ? 0 : 180 }).then(() => {
+    void flow.fitView({ padding: 0.06, maxZoom: 1, duration: isFirst || calm ? 0 : 180 }).then(() => {
       const node = data.nodes.find((one) => one.id === at);
       if (node && flow.getZoom() < 0.5) centre(node);
     });
-    first.current = false;
-    // only where the shape is another
+    // only where the shape or the frame is another
     // eslint-disable-next-line react-hooks/exhaustive-deps
-  }, [shape]);
+  }, [shape, width, height]);
 
   const go = (node: PictureNode | undefined) => {
     if (!node) return;
@@ -370,6 +376,9 @@ function Canvas({
         maxZoom={1.6}
         zoomOnDoubleClick={false}
         proOptions={{ hideAttribution: true }}
+        onMoveStart={(event) => {
+          if (event) moved.current = true;
+        }}
         onNodeClick={(_, one) => onChoose(one.id)}
         onNodeDoubleClick={(_, one) => onOpen(one.data.node)}
         onPaneClick={() => onChoose("")}

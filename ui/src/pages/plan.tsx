@@ -129,7 +129,7 @@ function Summary({ plan }: { plan: Plan }) {
       <span>{plural(steps.length, "step")}</span>
       <span>{plural(partitions, "partition")}</span>
       {reused > 0 && <span>{count(reused)} reused from kept versions</span>}
-      <span>{seconds ? `about ${length(seconds)} of work` : "no step was timed before"}</span>
+      <span>{seconds ? `about ${length(seconds)} of work` : untimed ? "no step was timed before" : "nothing to compute"}</span>
       {seconds > 0 && untimed > 0 && <span>{plural(untimed, "step")} never timed</span>}
       {size > 0 && <span>{bytes(size)}</span>}
     </>
@@ -224,7 +224,7 @@ function WouldRun({ plan }: { plan: Plan }) {
   const columns = useMemo<Column<Step>[]>(
     () => [
       { id: "asset", header: "Asset", value: (step) => nameOf(step.asset), cell: (step) => <AssetLink id={step.asset} />, width: "minmax(11rem, 2fr)", phone: true },
-      { id: "partitions", header: "Partitions", value: (step) => span(step.items.map((item) => item.partition)), width: "minmax(9rem, 1.3fr)", phone: true },
+      { id: "partitions", header: "Partitions", value: (step) => span(step.items.map((item) => item.partition)), width: "minmax(13.5rem, 1.3fr)", phone: true },
       { id: "count", header: "Count", value: (step) => step.items.length, cell: (step) => count(step.items.length), width: "4.5rem", right: true },
       {
         id: "why",
@@ -244,7 +244,14 @@ function WouldRun({ plan }: { plan: Plan }) {
         phone: true,
       },
       { id: "reused", header: "Reused", value: (step) => step.items.filter((item) => item.reused).length, width: "5rem", right: true },
-      { id: "seconds", header: "Takes about", value: (step) => step.seconds ?? -1, cell: (step) => (step.seconds === null || step.seconds === undefined ? <span className="sx-dim">not known</span> : length(step.seconds)), width: "6.5rem", right: true },
+      { id: "seconds", header: "Takes about", value: (step) => step.seconds ?? -1, cell: (step) =>
+          step.items.every((item) => item.reused) ? (
+            <span className="sx-dim">reused</span>
+          ) : step.seconds === null || step.seconds === undefined ? (
+            <span className="sx-dim">not known</span>
+          ) : (
+            length(step.seconds)
+          ), width: "6.5rem", right: true },
       { id: "size", header: "Size", value: (step) => step.size_bytes ?? 0, cell: (step) => (step.size_bytes ? bytes(step.size_bytes) : "-"), width: "5.5rem", right: true },
       { id: "deps", header: "After", value: (step) => (step.deps ?? []).length, cell: (step) => <span title={(step.deps ?? []).join("\n")}>{step.deps?.length ? plural(step.deps.length, "step") : "-"}</span>, width: "5.5rem" },
     ],
@@ -309,7 +316,7 @@ function LeftOut({ plan, onStale }: { plan: Plan; onStale: (() => void) | undefi
       { id: "state", header: "State", value: (one) => one.state, cell: (one) => <State state={one.state} />, width: "7rem", phone: true },
       { id: "asset", header: "Asset", value: (one) => nameOf(one.asset), cell: (one) => <AssetLink id={one.asset} />, width: "minmax(11rem, 1.5fr)", phone: true },
       { id: "count", header: "Partitions", value: (one) => one.partitions.length, cell: (one) => count(one.partitions.length), width: "6rem", right: true },
-      { id: "which", header: "Which", value: (one) => span(one.partitions), width: "minmax(9rem, 1fr)" },
+      { id: "which", header: "Which", value: (one) => span(one.partitions), width: "minmax(13.5rem, 1fr)" },
       { id: "why", header: "Why", value: (one) => one.text, cell: (one) => <span dir="auto">{one.why}</span>, width: "minmax(12rem, 2fr)", phone: true },
     ],
     [],

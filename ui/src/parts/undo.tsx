@@ -3,7 +3,6 @@
 import { Button, NativeSelect } from "@mantine/core";
 import { IconArrowBackUp } from "@tabler/icons-react";
 import { useQueryClient } from "@tanstack/react-query";
-import { useNavigate } from "@tanstack/react-router";
 import { useEffect, useState } from "react";
 import { api, ask, type Schemas } from "../api/client";
 import { useSession } from "../frame/session";
@@ -76,7 +75,7 @@ function Preview({ plan }: { plan: Schemas["RollbackPlan"] }) {
         {back.length > SHOWN_MAX && <li className="sx-dim">and {count(back.length - SHOWN_MAX)} more</li>}
       </ul>
       <h3>
-        Is made again: {again.length ? `${plural(again.length, "asset")}, ${unknown ? "nobody knows how long it takes" : `about ${length(known)} of work`}` : "nothing"}
+        Is made again: {again.length ? `${plural(again.length, "asset")}, ${unknown ? "nobody knows how long it takes" : known ? `about ${length(known)} of work` : "all of it kept from before"}` : "nothing"}
       </h3>
       {again.length > 0 && (
         <ul className="sx-moves">
@@ -101,7 +100,6 @@ function Preview({ plan }: { plan: Schemas["RollbackPlan"] }) {
 export function Undo({ id, env }: { id: string; env: string }) {
   const { may } = useSession();
   const queries = useQueryClient();
-  const navigate = useNavigate();
   const [open, setOpen] = useState(false);
   const [version, setVersion] = useState("");
   const versions = ask.useQuery("get", "/api/v1/assets/{asset}/versions", { params: { path: { asset: id }, query: { env, limit: 50 } } }, { enabled: open });
@@ -144,10 +142,7 @@ export function Undo({ id, env }: { id: string; env: string }) {
             reason: "required",
             command: (reason) => command("rollback", id, version.slice(0, 12), "--env", env, "--reason", reason),
             act: (reason) => api.POST("/api/v1/assets/{asset}/rollbacks", { params: { path: { asset: id } }, body: { reason, env, version } }),
-            done: (answer: { data?: { release?: string } }) => {
-              void queries.invalidateQueries();
-              if (answer.data?.release) void navigate({ to: "/releases/$release", params: { release: answer.data.release } });
-            },
+            done: () => void queries.invalidateQueries(),
           }}
         />
       )}
