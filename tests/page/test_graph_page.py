@@ -87,8 +87,8 @@ def test_an_asset_is_found_and_walked_to_its_source_by_keyboard(
     page.keyboard.press("ArrowLeft")  # a source has nothing before it
     expect(chosen(page)).to_contain_text("orders, dataset")
     reaches = page.get_by_role("region", name="blast radius")
-    expect(reaches).to_contain_text("2 assets")
-    expect(reaches).to_contain_text("dataset 1, kpi 1")
+    expect(reaches).to_contain_text("3 assets")
+    expect(reaches).to_contain_text("dataset 2, kpi 1")
     page.get_by_role("application", name="Picture of the graph").first.focus()
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="orders", exact=True)).to_be_visible()

@@ -27,6 +27,8 @@ const GROUPS = ["owner", "kind", "prefix"];
 const FAR = ["0", "1", "2", "3", "5", "all"];
 const OPENED_MAX = 20; // of the server
 const [WIDTH, HEIGHT, STEP_X, STEP_Y] = [214, 60, 290, 78]; // px of a node, and from one to the next
+const [LONG, RATIO] = [4, 1.35]; // longer than so many times its height a picture is folded, to about the frame's form
+const MANY = 3; // edges for each node: beyond that they are drawn faintly
 const HANDLES = [
   { id: null, type: "target" as const, position: Position.Left, x: 0, y: HEIGHT / 2, width: 1, height: 1 },
   { id: null, type: "source" as const, position: Position.Right, x: WIDTH, y: HEIGHT / 2, width: 1, height: 1 },
@@ -58,6 +60,20 @@ function neighbours(picture: Picture): Record<"in" | "out", Map<string, PictureN
       list.sort((a, b) => Math.abs(a.row - row) - Math.abs(b.row - row));
     }
   return found;
+}
+
+/** Where nodes are drawn, in px. A long chain, as clusters that read each other make one, goes on below in further bands:
+ * in one line nobody could read it. */
+function drawn(picture: Picture): Map<string, { x: number; y: number }> {
+  const [long, tall] = [picture.columns * STEP_X, (picture.rows + 0.5) * STEP_Y];
+  const bands = long > LONG * tall ? Math.max(1, Math.round(Math.sqrt(long / (tall * RATIO)))) : 1;
+  const columns = Math.max(1, Math.ceil(picture.columns / bands));
+  return new Map(
+    picture.nodes.map((node) => [
+      node.id,
+      { x: (node.column % columns) * STEP_X, y: node.row * STEP_Y + Math.floor(node.column / columns) * tall },
+    ]),
+  );
 }
 
 function reached(from: string, next: Map<string, PictureNode[]>): Set<string> {
@@ -273,14 +289,20 @@ function Canvas({
   const frame = useRef<HTMLDivElement>(null);
   const calm = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
   const chosen = data.nodes.find((one) => one.id === at);
-  const [above, below] = useMemo(() => [reached(at, around.in), reached(at, around.out)], [at, around]);
+  const places = useMemo(() => drawn(data), [data]);
+  const many = data.edges.length > MANY * data.nodes.length;
+  const [above, below] = useMemo(() => {
+    // where nearly everything reaches everything, as clusters do, only who stands next is brought out
+    const of = (next: Map<string, PictureNode[]>) => (many ? new Set((next.get(at) ?? []).map((one) => one.id)) : reached(at, next));
+    return [of(around.in), of(around.out)];
+  }, [at, around, many]);
 
   const nodes = useMemo<FlowNode[]>(
     () =>
       data.nodes.map((node) => ({
         id: node.id,
         type: "asset",
-        position: { x: node.column * STEP_X, y: node.row * STEP_Y },
+        position: places.get(node.id) ?? { x: 0, y: 0 },
         width: WIDTH,
         height: HEIGHT,
         measured: { width: WIDTH, height: HEIGHT }, // also of what is out of sight and so never drawn
@@ -291,27 +313,29 @@ function Canvas({
           mark: !chosen ? "" : node.id === at ? "sx-node-at" : below.has(node.id) ? "sx-node-below" : above.has(node.id) ? "sx-node-above" : "sx-node-apart",
         },
       })),
-    [data.nodes, chosen, at, above, below],
+    [data.nodes, places, chosen, at, above, below],
   );
   const edges = useMemo<Edge[]>(
     () =>
       data.edges.map((edge) => {
-        const isBelow = below.has(edge.target) && (edge.source === at || below.has(edge.source));
-        const isAbove = above.has(edge.source) && (edge.target === at || above.has(edge.target));
+        const isBelow = below.has(edge.target) && (edge.source === at || (!many && below.has(edge.source)));
+        const isAbove = above.has(edge.source) && (edge.target === at || (!many && above.has(edge.target)));
         return {
           id: `${edge.source} ${edge.target}`,
           source: edge.source,
           target: edge.target,
-          className: !chosen ? "" : isBelow ? "sx-edge-below" : isAbove ? "sx-edge-above" : "sx-edge-apart",
-          label: edge.count > 1 ? count(edge.count) : undefined,
+          className: !chosen ? (many ? "sx-edge-faint" : "") : isBelow ? "sx-edge-below" : isAbove ? "sx-edge-above" : "sx-edge-apart",
+          label: edge.count > 1 && !many ? count(edge.count) : undefined,
           zIndex: isBelow || isAbove ? 1 : 0,
         };
       }),
-    [data.edges, chosen, at, above, below],
+    [data.edges, many, chosen, at, above, below],
   );
 
-  const centre = (node: PictureNode) =>
-    void flow.setCenter(node.column * STEP_X + WIDTH / 2, node.row * STEP_Y + HEIGHT / 2, { zoom: Math.max(0.7, Math.min(1, flow.getZoom())), duration: calm ? 0 : 180 });
+  const centre = (node: PictureNode) => {
+    const { x, y } = places.get(node.id) ?? { x: 0, y: 0 };
+    void flow.setCenter(x + WIDTH / 2, y + HEIGHT / 2, { zoom: Math.max(0.7, Math.min(1, flow.getZoom())), duration: calm ? 0 : 180 });
+  };
   const shape = useMemo(() => data.nodes.map((one) => `${one.id} ${one.column} ${one.row}`).join("\n"), [data.nodes]);
   const fitted = useRef("");
   const moved = useRef(false); // by hand: then it stays so when the frame gets another size
