@@ -25,6 +25,7 @@ type FlowNode = Node<{ node: PictureNode; mark: string }, "asset">;
 const STATES = ["failed", "waiting", "missing", "held", "stale", "due", "rolling", "live", "observed"];
 const GROUPS = ["owner", "kind", "prefix"];
 const FAR = ["0", "1", "2", "3", "5", "all"];
+const BY_SHOWN = 6; // kinds and owners that are named
 const OPENED_MAX = 20; // of the server
 const [WIDTH, HEIGHT, STEP_X, STEP_Y] = [214, 60, 290, 78]; // px of a node, and from one to the next
 const [LONG, RATIO] = [4, 1.35]; // longer than so many times its height a picture is folded, to about the frame's form
@@ -92,7 +93,6 @@ export default function GraphPage() {
   const env = useEnv();
   const search = useSearch({ from: "/graph" });
   const navigate = useNavigate();
-  const graph = ask.useQuery("get", "/api/v1/graph");
   const { asset = "", up, down, to = "", view = "picture" } = search;
   const opened = search.opened ?? [];
   const near = asset !== "" && (up !== undefined || down !== undefined);
@@ -119,6 +119,8 @@ export default function GraphPage() {
     opened,
   };
   const picture = ask.useQuery("get", "/api/v1/graph/picture", { params: { query } }, { enabled: env !== "", placeholderData: keepPreviousData });
+  // what filters offer; of a large project it is long, so the picture comes first
+  const graph = ask.useQuery("get", "/api/v1/graph", {}, { enabled: picture.data !== undefined || picture.error !== null });
   const around = useMemo(() => neighbours(picture.data ?? { nodes: [], edges: [], assets: 0, columns: 0, rows: 0 }), [picture.data]);
   const [chosen, setChosen] = useState({ asset, at: asset }); // the chosen node, an asset or a cluster, until the address names another
   const at = chosen.asset === asset ? chosen.at : asset;
@@ -529,7 +531,9 @@ function Blast({ id }: { id: string }) {
           const by = (of: (one: (typeof others)[number]) => string) => {
             const counted = new Map<string, number>();
             for (const one of others) counted.set(of(one), (counted.get(of(one)) ?? 0) + 1);
-            return [...counted].toSorted((a, b) => b[1] - a[1]).slice(0, 12);
+            const most = [...counted].toSorted((a, b) => b[1] - a[1]);
+            const rest = most.length - BY_SHOWN;
+            return most.slice(0, BY_SHOWN).map(([name, n]) => `${name} ${count(n)}`).join(", ") + (rest > 0 ? ` and ${plural(rest, "more", "more")}` : "");
           };
           const first = others.filter((one) => one.tier === 1);
           if (!others.length) return <p className="sx-dim">Nothing reads it.</p>;
@@ -541,8 +545,8 @@ function Blast({ id }: { id: string }) {
               </p>
               <Facts
                 facts={[
-                  ["By kind", by((one) => one.kind).map(([kind, n]) => `${kind} ${count(n)}`).join(", ")],
-                  ["By owner", by((one) => one.owner || "nobody").map(([owner, n]) => `${owner} ${count(n)}`).join(", ")],
+                  ["By kind", by((one) => one.kind)],
+                  ["By owner", by((one) => one.owner || "nobody")],
                 ]}
               />
               {first.length > 0 && (

@@ -5,7 +5,7 @@ import { useDebouncedValue, useElementSize } from "@mantine/hooks";
 import { IconCalendarPlus, IconX, IconZoomIn, IconZoomOut } from "@tabler/icons-react";
 import { keepPreviousData } from "@tanstack/react-query";
 import { useNavigate } from "@tanstack/react-router";
-import { type KeyboardEvent, type PointerEvent, useMemo, useRef, useState } from "react";
+import { type KeyboardEvent, memo, type PointerEvent, useCallback, useMemo, useRef, useState } from "react";
 import { ask, type Schemas } from "../api/client";
 import { command, Id, Lines } from "./command";
 import { count, plural } from "./format";
@@ -151,9 +151,12 @@ function Looked({ id, env, data, zone, span, onSpan }: { id: string; env: string
     } else if (event.key === "Escape") setAnchor(-1);
   };
 
+  const open = useCallback((place: Place) => {
+    setAnchor(place.from);
+    setAt(place.from + place.run.count - 1);
+  }, []);
   const ticks = [...new Set([0, 1, 2, 3, 4].map((n) => Math.round((n * (data.count - 1)) / 4)))];
   const thin = width ? (THIN_PX * data.count) / width : 0;
-  const drawn = places.toSorted((a, b) => (TALL[toneOf(a.run.state)] ?? 0) - (TALL[toneOf(b.run.state)] ?? 0));
   return (
     <>
       <Card title="Partitions" note={`${plural(data.count, "partition")}, ${data.grain === "none" ? "not partitioned" : data.grain}${span ? `, of ${span}` : ""}`}>
@@ -196,10 +199,7 @@ function Looked({ id, env, data, zone, span, onSpan }: { id: string; env: string
             onPointerUp={() => (drags.current = false)}
             onPointerCancel={() => (drags.current = false)}
           >
-            {drawn.map(({ run, from }) => {
-              const tall = TALL[toneOf(run.state)] ?? 20;
-              return <rect key={from} className={`sx-strip-${toneOf(run.state)}`} x={from} y={40 - tall} width={Math.max(run.count, thin)} height={tall} />;
-            })}
+            <Bars places={places} thin={thin} />
             {anchor >= 0 && <rect className="sx-strip-range" x={first} y={0} width={Math.max(selected, thin)} height={40} />}
             {at >= 0 && <rect className="sx-strip-at" x={at} y={0} width={Math.max(1, thin)} height={40} />}
           </svg>
@@ -237,16 +237,29 @@ function Looked({ id, env, data, zone, span, onSpan }: { id: string; env: string
           </Button>
         )}
       </Card>
-      <StandsOut
-        places={places}
-        onOpen={(place) => {
-          setAnchor(place.from);
-          setAt(place.from + place.run.count - 1);
-        }}
-      />
+      <StandsOut places={places} onOpen={open} />
     </>
   );
 }
+
+const ORDER = ["good", "calm", "busy", "warn", "bad"]; // what is drawn later is seen where it is narrow
+
+/** The runs, drawn once: what is pointed at moves over them. */
+const Bars = memo(function Bars({ places, thin }: { places: Place[]; thin: number }) {
+  return places
+    .toSorted((a, b) => ORDER.indexOf(toneOf(a.run.state)) - ORDER.indexOf(toneOf(b.run.state)))
+    .map(({ run, from }) => {
+      const tone = toneOf(run.state);
+      const tall = TALL[tone] ?? 20;
+      const width = Math.max(run.count, thin);
+      return (
+        <g key={from}>
+          {tone === "calm" && <rect className="sx-strip-gap" x={from} y={0} width={width} height={40} />}
+          <rect className={`sx-strip-${tone}`} x={from} y={40 - tall} width={width} height={tall} />
+        </g>
+      );
+    });
+});
 
 /** What is known of one partition: at once how it stands, then the rest. */
 function OnePartition({ id, env, at, run }: { id: string; env: string; at: string; run: Run }) {
@@ -291,7 +304,7 @@ function OnePartition({ id, env, at, run }: { id: string; env: string; at: strin
   );
 }
 
-function StandsOut({ places, onOpen }: { places: Place[]; onOpen: (place: Place) => void }) {
+const StandsOut = memo(function StandsOut({ places, onOpen }: { places: Place[]; onOpen: (place: Place) => void }) {
   const rows = useMemo(() => places.filter(({ run }) => run.state !== "live"), [places]);
   const columns = useMemo<Column<Place>[]>(
     () => [
@@ -314,4 +327,4 @@ function StandsOut({ places, onOpen }: { places: Place[]; onOpen: (place: Place)
       <DataTable id="partition-runs" label="ranges of partitions" rows={rows} columns={columns} rowId={({ from }) => String(from)} onOpen={onOpen} empty={null} />
     </Card>
   );
-}
+});
