@@ -103,9 +103,7 @@ def test_the_table_and_the_picture_show_the_same(site: Site, open_page: Open) ->
     expect(grid.get_by_role("row")).to_have_count(3)
     page.get_by_label("Only of kind").select_option("kpi")
     expect(page.get_by_text("no asset is in all parts")).to_be_visible()
-    expect(page.locator(".sx-lines pre")).to_have_text(
-        "sextant graph 1+dataset:clean,kind:kpi"
-    )
+    expect(page.locator(".sx-lines pre")).to_have_text("sextant graph 1+dataset:clean,kind:kpi")
     page.get_by_role("button", name="Show all").click()
     expect(grid.get_by_text("service", exact=True)).to_be_visible()
     page.goto(f"{site.url}/graph?asset=dataset:orders&to=kpi:revenue")
@@ -240,7 +238,9 @@ def test_nothing_serious_is_in_anybodys_way(site: Site, open_page: Open, scheme:
             if one["impact"] in ("serious", "critical")
         ]
         page.set_viewport_size(PHONE)
-        wider = page.evaluate("(m => m.scrollWidth - m.clientWidth)(document.querySelector('main'))")
+        wider = page.evaluate(
+            "(m => m.scrollWidth - m.clientWidth)(document.querySelector('main'))"
+        )
         assert wider <= 0, f"{place} is {wider} px too wide for a phone"
     page.set_viewport_size({"width": 1280, "height": 800})
     page.goto(f"{site.url}/assets/dataset:names?tab=versions")
