@@ -149,6 +149,8 @@ def test_changes_are_those_of_everything_upstream(shop: Shop) -> None:
             one["changed"] for one in found if one["asset"].startswith("project:")
         }
         assert not any(one["asset"] == "dataset:other" for one in found)
+        marked = changed(p, additions=False)
+        assert marked == [one for one in found if one["changed"] not in ("data", "definition")]
         newest = {one["asset"]: one for one in reversed(found) if one["release"]}
         for one in Operations(p).why("kpi:revenue")["changes"]:
             if one["release"]:

@@ -89,6 +89,11 @@ def partitions(
     return found
 
 
+def states_of(runs: Runs, see: Visibility, env: str, asset: Asset) -> Mapping[str, str]:
+    """Return how every partition of an asset stands in an environment."""
+    return _standing(runs, see, env, asset).states
+
+
 def strip(order: Sequence[str], states: Mapping[str, str]) -> list[PartitionRun]:
     """Return runs of neighbours that stand equally; where those are too many, of so many neighbours
     each, by the worst of them."""

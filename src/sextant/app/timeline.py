@@ -109,10 +109,19 @@ def _item(core: Core, see: Visibility, env: str, asset: str, entry: Entry) -> Ti
 
 
 def changes(
-    core: Core, see: Visibility, env: str, asset: str, span: Span, *, limit: int, after: str
+    core: Core,
+    see: Visibility,
+    env: str,
+    asset: str,
+    span: Span,
+    *,
+    additions: bool = True,
+    limit: int,
+    after: str,
 ) -> Page[Change]:
     """Return what became live, or was undone, of an asset and of all that it is made of, and edits
-    of their declarations and of the project."""
+    of their declarations and of the project. Without `additions` none that only adds partitions:
+    those are most, and change nothing that was there."""
     nodes = {node["id"]: node for node in graph(core, core.assets.select([f"+{asset}"]))["assets"]}
     project = core.project.manifest(env).project
     at, skip = page_start(after)
@@ -125,7 +134,8 @@ def changes(
         read += len(rows)
         for seq, type_, subject, time in rows:
             cursor = seq
-            of_event = _of_event(core, see, env, nodes, project, (seq, type_, subject, time))
+            event = (seq, type_, subject, time)
+            of_event = _of_event(core, see, env, nodes, project, event, additions=additions)
             for n, change in enumerate(of_event):
                 if seq == at and n < passed:
                     continue
@@ -144,12 +154,16 @@ def _of_event(
     nodes: dict[str, GraphNode],
     project: str,
     event: Sequence[Any],
+    *,
+    additions: bool,
 ) -> Iterator[Change]:
     """Yield the changes that an event says: a release those of its assets that matter here."""
     seq, type_, subject, time = event
     if type_ == "release.live":
         moved = core.state.read("moves_of_release", (subject, env))
         ours = [row for row in moved if row[0] in nodes or row[0] == f"project:{project}"]
+        if not additions:
+            ours = [row for row in ours if not _only_adds(core, *row)]
         if not ours:
             return
         doc = core.state.read("release_get", (subject,))
@@ -172,3 +186,13 @@ def _of_event(
         entry = entries(core.state.read, "event_by_seq", (seq,))[0]
         word = "retired" if type_ == "asset.retired" else "declaration edited"
         yield declared_change(core, nodes[subject], entry, word, "")
+
+
+def _only_adds(core: Core, asset: str, source: str, target: str) -> bool:
+    """Say whether a move brings nothing but partitions of which there was no version before."""
+    if not source or not target:
+        return not source
+    version = core.versions.get(asset, target)
+    if version.parent != source:  # an undo, or what was made beside it
+        return False
+    return not core.state.read("part_made_before", (asset, target))

@@ -408,10 +408,29 @@ class Why(TypedDict):
     chain: NotRequired[list[Link]]
 
 
+class KpiCompared(TypedDict):
+    """Values of a business number over another time."""
+
+    since: str
+    until: str
+    total: Any  # over all of that time
+    rows: list[dict[str, Any]]
+
+
 class KpiSeen(TypedDict):
-    """Values of a business number; a row holds the dimensions asked for, `bucket` with a grain, and
-    `value`. `hidden`: what of it is personal, for who may not see that; a dimension is left out,
-    `value` is masked."""
+    """Values of a business number; a row holds the dimensions asked for, `bucket` with a grain,
+    `value`, and where it was asked for `state`: how the partitions of that bucket stand.
+
+    since, until  the part of time that was asked for, half-open ("" = open); a bucket belongs to it
+                  by its start
+    hidden        what of it is personal, for who may not see that; a dimension is left out, `value`
+                  is masked
+    thinned_from  of how many rows these are the first, the last, the least and the greatest ones
+    total         the value over the part of time that was asked for
+    moved         what each value of the dimensions has moved the number from the time that it is
+                  compared with, the greatest first: what the earlier number would have changed by,
+                  had only this one changed. Left out where parts do not add up or are too many
+    """
 
     kpi: str
     definition: str
@@ -425,7 +444,15 @@ class KpiSeen(TypedDict):
     goal_value: Any  # over the goal's own window, which ends with the newest bucket
     goal_met: bool | None
     rows: list[dict[str, Any]]
+    grains: list[str]  # that it can be read by, the finest first
+    dimensions: list[str]  # that it can be split by
+    since: str
+    until: str
     hidden: NotRequired[list[str]]
+    thinned_from: NotRequired[int]
+    total: NotRequired[Any]
+    compared: NotRequired[KpiCompared]
+    moved: NotRequired[list[dict[str, Any]]]
 
 
 class SessionSeen(TypedDict):

@@ -126,6 +126,9 @@ RUNNING_SHOWN_MAX = 16  # steps that run at once, named in each sign of progress
 DECLARATIONS_READ_MAX = 1_000
 COLUMN_MISTAKES_SHOWN_MAX = 50  # of a plan: a renamed column may be named all over a project
 CONDITION_CHARS_MAX = 4_000  # of a condition that somebody asks a KPI with
+KPI_LAST_MAX = 100_000  # newest points of a series that are asked for by their number
+KPI_POINTS_MAX = 100_000  # points to which a series may be thinned
+KPI_SEGMENTS_MAX = 500  # values of dimensions of which it is computed what each has moved
 # rows of one pushed batch: no more fit into a body of REQUEST_BYTES_MAX
 PUSHED_ROWS_MAX = 1_000_000
 # rows of one pushed batch times columns of its stream: they are in memory together

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -20,7 +21,7 @@ from sextant.kernel.answers import (
 from sextant.kernel.clock import NS
 from sextant.kernel.errors import NotFound
 from sextant.kernel.limits import PAGE_ROWS
-from sextant.kernel.nouns import CheckResult
+from sextant.kernel.nouns import CheckResult, values_by_definition
 from sextant.kernel.pages import FAR
 
 
@@ -154,13 +155,14 @@ class AssetOperations(Session):
         *,
         since: str = "",
         until: str = "",
+        additions: bool = True,
         limit: int = PAGE_ROWS,
         after: str = "",
         env: str = "",
     ) -> Page[Change]:
         """Return what became live or was undone in a range of time, of an asset and of all that it
-        is made of, with edits of declarations and of the project, newest first: what a chart of
-        the asset marks."""
+        is made of, with edits of declarations and of the project, newest first. Without `additions`
+        none that only adds partitions: what a chart of the asset marks."""
         from sextant.app.timeline import changes
 
         return changes(
@@ -169,6 +171,7 @@ class AssetOperations(Session):
             self._env(env),
             self._id(asset),
             self._span(since, until),
+            additions=additions,
             limit=page_limit(limit),
             after=after,
         )
@@ -196,25 +199,63 @@ class AssetOperations(Session):
         grain: str = "",
         where: str = "",
         as_of: str = "",
+        since: str = "",
+        until: str = "",
+        last: int = 0,
+        points: int = 0,
+        compare: str = "",
+        states: bool = False,
         env: str = "",
     ) -> KpiSeen:
         """Return a business number: over all time, or by dimensions and grain (5m, 15m, 1h, 1d, 1w,
-        1mo, 1q, 1y). Ratios are never averaged."""
+        1mo, 1q, 1y). Ratios are never averaged. Of a range `since` to before `until`, or of the
+        `last` points; thinned to `points`; compared with the `previous` time of equal length or the
+        same weekdays a `year` ago; with `states` also how the partitions of each point stand."""
         from sextant.formats.values import plain
         from sextant.kinds.kpi.views import kpi
 
+        of_env, times = self._env(env), self._span(since, until)
         found = kpi(
             self._core,
             self._see,
-            self._env(env),
+            of_env,
             name,
+            since=times[0] if since else None,
+            until=times[1] if until else None,
+            last=last,
+            points=points,
+            compare=compare,
             by=tuple(by),
             grain=grain,
             where=where,
             as_of=as_of,
         )
-        rows = [plain(row) for row in found["rows"]]
-        return {**found, "rows": rows, "goal_value": plain(found["goal_value"])}
+        if states and grain and not by and not found.get("hidden"):
+            found["rows"] = self._stated(of_env, found)
+        answer: KpiSeen = plain(found)
+        return answer
+
+    def _stated(self, env: str, found: KpiSeen) -> list[dict[str, Any]]:
+        """Return the points of a business number with how the partitions of each stand."""
+        from sextant.app.partitions import PARTITION_STATES, states_of
+        from sextant.engine import keys
+        from sextant.kinds.kpi.series import Span, stated
+
+        core = self._core
+        held_by = values_by_definition(core.project.manifest(env).assets).get(found["kpi"], "")
+        if not held_by:
+            return found["rows"]
+        asset = core.assets.find(held_by, env)
+        head, minute = core.state.read("event_head"), core.clock.now_ns() // (60 * NS)
+        key = ("states", env, asset.id, self._see.sees_personal, tuple(head), minute)
+        states = self._p.memory.kept(
+            (*key, core.project.digest), lambda: states_of(self._p.runs, self._see, env, asset)
+        )
+        sides = (
+            datetime.fromisoformat(one) if one else None for one in (found["since"], found["until"])
+        )
+        slices = keys.partitioning(asset)
+        return stated(found["rows"], Span(*sides), found["grain"], slices, states, PARTITION_STATES)
 
     @operation("GET", "/checks", "viewer", "read")
     def checks(

@@ -43,6 +43,13 @@ _KIND = "kpi"
     help="One value for each such length of time: the grain that the KPI is kept by, or coarser.",
 )
 @click.option("--where", default="", metavar="SQL", help="Only rows for which this holds.")
+@click.option("--since", default="", metavar="TIME|30d", help="Only of what begins then or later.")
+@click.option("--until", default="", metavar="TIME|30d", help="Only of what begins before.")
+@click.option(
+    "--compare",
+    type=click.Choice(["previous", "year"]),
+    help="Beside the time before, of equal length, or the same weekdays 52 weeks earlier.",
+)
 @click.option("--as-of", default="", metavar="VERSION|TIME", help="As it was then.")
 @wide
 @options
@@ -51,6 +58,9 @@ def kpi(
     by: tuple[str, ...],
     grain: str,
     where: str,
+    since: str,
+    until: str,
+    compare: str | None,
     as_of: str,
     env: str | None,
     as_json: bool,
@@ -58,10 +68,10 @@ def kpi(
     """Show a business number; ratios are computed from their parts, never averaged. Without NAME,
     all of them."""
     dimensions = [part.strip() for text in by for part in text.split(",") if part.strip()]
-    if not name and (dimensions or grain or where):
+    if not name and (dimensions or grain or where or since or until or compare):
         raise UsageError(
             "SX-CLI-046",
-            "--by, --grain and --where are asked of one KPI",
+            "--by, --grain, --where, --since, --until and --compare are asked of one KPI",
             hint="`sextant kpi` lists them",
         )
     with platform() as p:
@@ -73,20 +83,65 @@ def kpi(
                 text=lambda: _kpi_lines(seen),
             )
             return
-        found = p.kpi(name, by=dimensions, grain=grain, where=where, as_of=as_of, env=env or "")
+        found = p.kpi(
+            name,
+            by=dimensions,
+            grain=grain,
+            where=where,
+            as_of=as_of,
+            since=since,
+            until=until,
+            compare=compare or "",
+            env=env or "",
+        )
 
         def lines() -> list[str]:
-            head = list(found["rows"][0]) if found["rows"] else ["value"]
+            rows = _beside(found)
+            head = list(rows[0]) if rows else ["value"]
+            numbers = ("value", "before", "moved by")
             named = [
                 f"value ({found['unit']})" if c == "value" and found["unit"] else c for c in head
             ]
-            rows = [
-                [_formatted(row[c], found["format"]) if c == "value" else row[c] for c in head]
-                for row in found["rows"]
+            shown = [
+                [_formatted(row[c], found["format"]) if c in numbers else row[c] for c in head]
+                for row in rows
             ]
-            return [_goal_line(found), *values_table(named, rows)]
+            return [_goal_line(found), *_compared_line(found), *values_table(named, shown)]
 
         emit(found, json=as_json, text=lines)
+
+
+def _beside(found: "KpiSeen") -> list[dict[str, Any]]:
+    """Return the rows; where they are compared and not by time, each beside what it was before,
+    and what it has moved the number by."""
+    if "compared" not in found or found["grain"]:
+        return found["rows"]
+    shown = [name for name in found["by"] if name not in found.get("hidden", [])]
+
+    def by_key(rows: list[dict[str, Any]]) -> dict[tuple[Any, ...], Any]:
+        return {tuple(row[name] for name in shown): row["value"] for row in rows}
+
+    now, before = by_key(found["rows"]), by_key(found["compared"]["rows"])
+    moved = by_key(found["moved"]) if "moved" in found else None
+    return [
+        {
+            **dict(zip(shown, key, strict=True)),
+            "value": now.get(key),
+            "before": before.get(key),
+            **({"moved by": moved.get(key)} if moved is not None else {}),
+        }
+        for key in (moved if moved is not None else {**now, **before})
+    ]
+
+
+def _compared_line(found: "KpiSeen") -> list[str]:
+    if "compared" not in found:
+        return []
+    sides = ((found, found.get("total")), (found["compared"], found["compared"]["total"]))
+    return [
+        line(f"  {side['since']} .. {side['until']}: {_text(_formatted(total, found['format']))}")
+        for side, total in sides
+    ]
 
 
 def _all_kpis(p: "Platform", as_of: str, env: str) -> "dict[str, KpiSeen | None]":

@@ -10,7 +10,7 @@ the loader, the workers and `sextant kpi`. DuckDB's dialect.
 import difflib
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
@@ -233,6 +233,7 @@ def rollup_sql(
     where: str = "",
     tz: str = "UTC",
     since: str = "",
+    within: str = "",
     from_rows: bool = False,
 ) -> str:
     """Return the query for the measure at any coarser level: columns `bucket` (if a grain), `by`,
@@ -247,6 +248,7 @@ def rollup_sql(
     grain  as declared when None; a coarser one; "" for one value over everything
     where  a condition over `bucket` and the measure's dimensions
     since  SQL of a length of time: only the newest buckets, that long, count
+    within SQL of the caller's own over `bucket`: only buckets for which it holds count
     Raises UsageError for a dimension, grain or condition that the measure does not have.
     """
     grain = measure.grain if grain is None else grain
@@ -261,19 +263,18 @@ def rollup_sql(
     where = _asked(where, measure)
     split = parts(measure.sql, measure.of)
     whole = split.exact_from_rows or from_rows
+    inner = _stored(measure, table, tz, from_rows=whole)
     if whole:
-        bucket = f", {_bucket(measure, tz)} AS bucket" if measure.grain else ""
-        inner = f"SELECT *{bucket} FROM {_quoted(table)}"
-        inner += f" WHERE (\n{measure.where}\n)" if measure.where else ""
         value = f"(\n{_plain(measure.sql, measure.of)}\n)"
     else:
-        inner = f"SELECT * FROM {_quoted(table)}"
         value = split.final
         for part in split.parts:
             value = value.replace(f"{{{part.name}}}", _merged(part))
     if since:  # of what is there, whoever asks for a part of it
         newest = f"max(bucket) FROM ({inner}) AS newest"
         inner = f"SELECT * FROM ({inner}) AS all_ WHERE bucket > (SELECT {newest}) - {since}"
+    if within:
+        inner = f"SELECT * FROM ({inner}) AS all_ WHERE {within}"
     condition = f"\nWHERE (\n{where}\n)" if where else ""
     period = f"{_rebucket(grain, measure, tz)} AS bucket" if grain else ""
     dimensions = [_quoted(dimension) for dimension in by]
@@ -302,6 +303,51 @@ def rollup_sql(
     if measure.over_time in ("last", "first"):
         of += f"\nWHERE bucket = {measure.over_time}_"  # who is not there then has no value
     return _grouped(["period AS bucket" if grain else "", *dimensions], f"{taken} AS value", of)
+
+
+def newest_sql(measure: Measure, *, table: str, grain: str, tz: str) -> str:
+    """Return the query for the newest bucket of a grain, of what `rollup_sql` reads."""
+    _refuse_grain(measure, grain)
+    stored = _stored(measure, table, tz, from_rows=needs_rows(measure))
+    return f"SELECT max({_rebucket(grain, measure, tz)}) AS value FROM ({stored}) AS stored"
+
+
+def moved_sql(
+    measure: Measure,
+    *,
+    table: str,
+    by: Sequence[str],
+    where: str = "",
+    tz: str = "UTC",
+    sides: tuple[str, str],
+) -> str:
+    """Return the query for what each value of dimensions has moved a measure between two times; ""
+    where parts do not add up, or not over time.
+
+    sides  conditions over `bucket`: the time that is looked at, and the one before
+    """
+    from sextant.kinds.kpi.series import contributions_sql
+
+    split = parts(measure.sql, measure.of)
+    if split.exact_from_rows or measure.over_time:
+        return ""
+    value = split.final
+    for part in split.parts:
+        value = value.replace(f"{{{part.name}}}", _merged(part))
+    stored = _stored(measure, table, tz, from_rows=False)
+    where = _asked(where, measure)
+    stored += f" WHERE (\n{where}\n)" if where else ""
+    merged = [(part.name, _merged(part)) for part in split.parts]
+    return contributions_sql(stored, merged, value, [_quoted(one) for one in by], sides)
+
+
+def _stored(measure: Measure, table: str, tz: str, *, from_rows: bool) -> str:
+    """Return the query for what a roll-up reads, with `bucket` where there is a grain."""
+    if not from_rows:
+        return f"SELECT * FROM {_quoted(table)}"
+    bucket = f", {_bucket(measure, tz)} AS bucket" if measure.grain else ""
+    where = f" WHERE (\n{measure.where}\n)" if measure.where else ""
+    return f"SELECT *{bucket} FROM {_quoted(table)}{where}"
 
 
 def _grouped(groups: list[str], value: str, of: str) -> str:

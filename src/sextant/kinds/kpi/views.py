@@ -13,11 +13,12 @@ from sextant.kernel.answers import KpiSeen
 from sextant.kernel.errors import Denied, NotFound, UsageError
 from sextant.kernel.kinds import NothingShown, Sees
 from sextant.kernel.lengths import length_s
-from sextant.kernel.limits import PAGE_ROWS_MAX
+from sextant.kernel.limits import KPI_POINTS_MAX, PAGE_ROWS_MAX
 from sextant.kernel.nouns import Asset, FileSet, InputRef, Version, spec_of
 from sextant.kernel.pages import FAR
 from sextant.kinds.dataset.spec import Rows, table_spec
 from sextant.kinds.dataset.views import masked
+from sextant.kinds.kpi.series import Span, compared, newest, span_of, thinned_sql
 from sextant.kinds.kpi.spec import KIND, Goal, Measure, goal_text, measure_spec, values_id
 from sextant.release.as_of import version_as_of
 
@@ -84,11 +85,23 @@ def kpi(
     grain: str = "",
     where: str = "",
     as_of: str = "",
+    since: int | None = None,
+    until: int | None = None,
+    last: int = 0,
+    points: int = 0,
+    compare: str = "",
 ) -> KpiSeen:
     """Return a KPI's values: over all time, or by dimensions and grain (5m, 15m, 1h, 1d, 1w,
     1mo, 1q, 1y), and whether its goal is met over the goal's own window.
 
     Values are Python's; `plain` makes JSON of them.
+
+    since, until  ns since 1970: only buckets that start in this half-open range count
+    last          only the newest buckets of the grain, so many (in place of a range)
+    points        to how many rows a series is thinned, to the least and the greatest of each cell
+                  of neighbours; 0 = not at all
+    compare       `previous`: also the time before, of equal length; `year`: also the same weekdays
+                  52 weeks earlier
 
     Ratios are never averaged: stored parts are added up and divided then; a measure that cannot
     be taken apart is computed again from the rows.
@@ -105,9 +118,24 @@ def kpi(
     values = version
     if version.asset == measure.of:
         values = _values_at(core, env, values_id(asset), as_of) or version
-    rows, hidden = _seen_rollup(
-        core, see, asset, measure, version, values, by=by, grain=grain, where=where
-    )
+    if points and (not grain or by or not 4 <= points <= KPI_POINTS_MAX):
+        raise UsageError(
+            "SX-KPI-009",
+            f"`{asset.id}` cannot be thinned to {points} points like this",
+            hint=f"4 to {KPI_POINTS_MAX} points of one series: with a grain, by no dimension",
+        )
+    span = _span(core, asset, measure, version, since, until, last, grain)
+
+    def seen_in(one: Span, *, by: Sequence[str], grain: str, points: int = 0) -> Any:
+        return _seen_rollup(
+            core, see, asset, measure, version, values,
+            by=by, grain=grain, where=where, within=one.condition(), points=points,
+        )  # fmt: skip
+
+    rows, hidden = seen_in(span, by=by, grain=grain, points=points)
+    thinned_from = rows[0].get("all_", 0) if rows else 0
+    personal = {name.lower() for name in see.hidden_columns(values)}
+    texts = span.texts()
     goal = None
     if shown.goal and "value" not in hidden:
         goal = _goal(core, asset, measure, version, shown.goal)
@@ -123,11 +151,95 @@ def kpi(
         "goal": goal_text(shown.goal) if shown.goal else "",
         "goal_value": goal[0] if goal else None,
         "goal_met": goal[1] if goal else None,
-        "rows": rows,
+        "rows": _without_count(rows),
+        "grains": [measure.grain, *measures.NESTS[measure.grain]] if measure.grain else [],
+        "dimensions": [name for name in measure.by if name.lower() not in personal],
+        "since": texts[0],
+        "until": texts[1],
     }
     if hidden:
         seen["hidden"] = hidden
+    if thinned_from > len(rows):
+        seen["thinned_from"] = thinned_from
+    if span != Span():
+        seen["total"] = _value(seen_in(span, by=(), grain="")[0])
+    if compare:
+        other = compared(core.project.manifest().tz, span, compare, grain, last)
+        texts = other.texts()
+        seen["compared"] = {
+            "since": texts[0],
+            "until": texts[1],
+            "total": _value(seen_in(other, by=(), grain="")[0]),
+            "rows": _without_count(seen_in(other, by=by, grain=grain, points=points)[0]),
+        }
+        shown_by = [name for name in by if name not in hidden]
+        if shown_by and not grain and "value" not in hidden:
+            moved = _moved(core, asset, measure, version, shown_by, where, (span, other))
+            if moved is not None:
+                seen["moved"] = moved
     return seen
+
+
+def _without_count(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: row[name] for name in row if name != "all_"} for row in rows]
+
+
+def _value(rows: list[dict[str, Any]]) -> Any:
+    return rows[0]["value"] if rows else None
+
+
+def _span(
+    core: Core,
+    asset: Asset,
+    measure: Measure,
+    version: Version,
+    since: int | None,
+    until: int | None,
+    last: int,
+    grain: str,
+) -> Span:
+    """Return the part of time that is asked for."""
+    from sextant.kinds.kpi import measures
+
+    if since is None and until is None and not last:
+        return Span()
+    if not measure.grain or (last and (not grain or since is not None or until is not None)):
+        raise UsageError(
+            "SX-KPI-010",
+            f"`{asset.id}` has no values over such a part of time",
+            hint="a range needs a KPI with a grain; the last points need a grain and no range",
+        )
+    tz = core.project.manifest().tz
+    if not last:
+        return span_of(measure, tz, since, until)
+    query = measures.newest_sql(_timed(core, asset, measure), table="t", grain=grain, tz=tz)
+    found = _value(_answer(core, version, query))
+    return newest(measure, tz, grain, found, last) if found is not None else Span()
+
+
+def _moved(
+    core: Core,
+    asset: Asset,
+    measure: Measure,
+    version: Version,
+    by: Sequence[str],
+    where: str,
+    spans: tuple[Span, Span],
+) -> list[dict[str, Any]] | None:
+    """Return what each value of some dimensions has moved a measure between two spans, the greatest
+    first: what the earlier value would have become, had only this one changed. None where parts do
+    not add up, or there are too many of them."""
+    from sextant.kinds.kpi import measures
+
+    query = measures.moved_sql(
+        _timed(core, asset, measure),
+        table="t",
+        by=by,
+        where=where,
+        tz=core.project.manifest().tz,
+        sides=(spans[0].condition(), spans[1].condition()),
+    )
+    return _answer(core, version, query) or None if query else None
 
 
 def _values_at(core: Core, env: str, id_: str, as_of: str) -> Version | None:
@@ -149,6 +261,8 @@ def _seen_rollup(
     by: Sequence[str] = (),
     grain: str = "",
     where: str = "",
+    within: str = "",
+    points: int = 0,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Return a measure's values as the principal may see them, and what is hidden of them:
     personal dimensions are left out, and cannot be asked with; a personal value is masked.
@@ -161,7 +275,7 @@ def _seen_rollup(
     if personal and values.asset == measure.of:  # nothing says what flows into the measure
         personal |= {"value"}
     hides_bucket = "bucket" in personal
-    if hides_bucket and where:
+    if hides_bucket and (where or within):
         raise Denied(
             "SX-KPI-004",
             f"the time of `{asset.id}` is personal: nobody else asks with conditions",
@@ -177,6 +291,8 @@ def _seen_rollup(
         by=[name for name in by if name.lower() not in personal],
         grain="" if hides_bucket else grain,
         where=where,
+        within=within,
+        points=0 if hides_bucket else points,
     )
     hidden = [name for name in by if name.lower() in personal]
     hidden += ["bucket"] if grain and hides_bucket else []
@@ -216,32 +332,44 @@ def _rollup(
     grain: str = "",
     where: str = "",
     since: str = "",
+    within: str = "",
+    points: int = 0,
 ) -> list[dict[str, Any]]:
     """Return a measure's values from a version of its stored parts (or, where it needs them, of
     its rows)."""
-    import duckdb
-
-    from sextant.kinds.dataset.worker import table_of
     from sextant.kinds.kpi import measures
-    from sextant.stores.lake import frames
 
-    manifest = core.project.manifest()
-    of = manifest.asset(measure.of)
-    measure = msgspec.structs.replace(
-        measure,
-        # an earlier release did not keep it with the definition
-        time=measure.time or (table_spec(of).time if of else ""),
-        year_starts=measure_spec(asset).year_starts,
-    )
     query = measures.rollup_sql(
-        measure,
+        _timed(core, asset, measure),
         by=list(by),
         grain=grain,
         where=where,
         table="t",
-        tz=manifest.tz,
+        tz=core.project.manifest().tz,
         since=since,
+        within=within,
     )
+    return _answer(core, version, thinned_sql(query, points) if points else query)
+
+
+def _timed(core: Core, asset: Asset, measure: Measure) -> Measure:
+    """Return a measure as a version keeps it, with what an earlier release did not keep."""
+    of = core.project.manifest().asset(measure.of)
+    return msgspec.structs.replace(
+        measure,
+        time=measure.time or (table_spec(of).time if of else ""),
+        year_starts=measure_spec(asset).year_starts,
+    )
+
+
+def _answer(core: Core, version: Version, query: str) -> list[dict[str, Any]]:
+    """Return the rows of a query over a version, which is its table `t`."""
+    import duckdb
+
+    from sextant.kinds.dataset.worker import table_of
+    from sextant.stores.lake import frames
+
+    tz = core.project.manifest().tz
     parts = core.versions.parts(version.asset, version.digest)
     files = core.lake.files(version.locator) if version.locator else ()
     rows = table_of(
@@ -257,7 +385,7 @@ def _rollup(
         config={"enable_external_access": "false", "python_enable_replacements": "false"}
     ) as connection:
         connection.register("t", rows)
-        connection.execute(f"SET TimeZone = '{manifest.tz}'")
+        connection.execute(f"SET TimeZone = '{tz}'")
         connection.execute("SET threads = 1")  # sums of floats depend on their order
         # a condition of somebody else's is part of the question
         connection.execute("SET lock_configuration = true")

@@ -334,6 +334,8 @@ SELECT id, doc, changed, closed_at FROM incident WHERE id >= ? AND id <= ? ORDER
 SELECT asset, digest FROM version WHERE digest >= ? AND digest <= ? ORDER BY digest, asset LIMIT ?
 -- name: part_made_by
 SELECT v.run, v.created_at FROM part p JOIN version v ON v.asset = p.asset AND v.digest = p.version WHERE p.asset = ? AND p.partition = ? AND p.digest = ? ORDER BY v.created_at LIMIT 1
+-- name: part_made_before
+SELECT 1 FROM part p JOIN version v ON v.asset = p.asset AND v.digest = p.version WHERE p.asset = ? AND p.version = ? AND EXISTS (SELECT 1 FROM part o JOIN version w ON w.asset = o.asset AND w.digest = o.version WHERE o.asset = p.asset AND o.partition = p.partition AND o.version <> p.version AND w.created_at < v.created_at) LIMIT 1
 -- name: timeline_page
 SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.seq < ? AND e.time >= ? AND e.time < ? AND e.type NOT IN ('release.proposed', 'release.gated', 'release.rolling', 'run.started', 'version.confirmed', 'version.relocated', 'signal.repeated', 'hold.answered') AND (e.subject = ? OR e.subject IN (SELECT release FROM release_move WHERE asset = ? AND env = ?) OR e.subject IN (SELECT asset || '@' || digest FROM version WHERE asset = ?) OR e.subject IN (SELECT id FROM run WHERE id IN (SELECT run FROM version WHERE asset = ?) AND env = ?) OR e.subject IN (SELECT run FROM check_result WHERE asset = ?) OR e.subject IN (SELECT id FROM signal WHERE asset = ?) OR e.subject IN (SELECT id FROM incident WHERE doc LIKE ? OR changed LIKE ?)) ORDER BY e.seq DESC LIMIT ?
 -- name: changes_page

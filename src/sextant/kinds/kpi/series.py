@@ -1,0 +1,265 @@
+"""Parts of time of a business number: the span that is asked for and the one to compare it with, a
+long series thinned, what each dimension's value has moved, and how each point stands."""
+
+import bisect
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any, Literal, NamedTuple
+from zoneinfo import ZoneInfo
+
+from sextant.kernel.errors import UsageError
+from sextant.kernel.limits import KPI_LAST_MAX, KPI_SEGMENTS_MAX
+from sextant.kernel.partitions import Partitioning
+from sextant.kinds.kpi.measures import OF_A_DAY
+from sextant.kinds.kpi.spec import Measure
+
+Compare = Literal["", "previous", "year"]
+COMPARES = ("previous", "year")
+_YEAR = timedelta(weeks=52)  # the same days of the week
+_MINUTES = {"5m": 5, "15m": 15, "1h": 60}
+_MONTHS = {"1mo": 1, "1q": 3, "1y": 12}
+_NO_VALUE = ("missing", "failed", "refused", "held", "waiting", "due", "running")
+
+
+class Span(NamedTuple):
+    """From `since` until before `until`; None = open. Local times without a zone for buckets that
+    are dates, aware ones for buckets that are instants: a bucket belongs to a span by its start."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def condition(self) -> str:
+        """Return SQL over `bucket`; "" where all of it counts."""
+        sides = ((">=", self.since), ("<", self.until))
+        return " AND ".join(f"bucket {op} {_literal(at)}" for op, at in sides if at is not None)
+
+    def texts(self) -> tuple[str, str]:
+        """Return both sides as people write them; "" where it is open."""
+        return _text(self.since), _text(self.until)
+
+    def as_of_a_day(self, tz: str) -> "Span":
+        zone = ZoneInfo(tz)
+        return Span(
+            *(
+                at if at is None or at.tzinfo else at.replace(tzinfo=zone).astimezone(UTC)
+                for at in self
+            )
+        )
+
+    def as_of_days(self, tz: str) -> "Span":
+        zone = ZoneInfo(tz)
+        return Span(
+            *(
+                at if at is None or not at.tzinfo else at.astimezone(zone).replace(tzinfo=None)
+                for at in self
+            )
+        )
+
+    def has(self, at: datetime) -> bool:
+        return (self.since is None or at >= self.since) and (self.until is None or at < self.until)
+
+
+def span_of(measure: Measure, tz: str, since_ns: int | None, until_ns: int | None) -> Span:
+    """Return the span between two instants, for the buckets that a measure is kept by."""
+    zone = ZoneInfo(tz)
+
+    def at(ns: int | None) -> datetime | None:
+        if ns is None:
+            return None
+        found = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=ns // 1000)
+        if measure.grain in OF_A_DAY:
+            return found
+        return found.astimezone(zone).replace(tzinfo=None)
+
+    return Span(at(since_ns), at(until_ns))
+
+
+def newest(measure: Measure, tz: str, grain: str, bucket: Any, last: int) -> Span:
+    """Return the span of the `last` buckets of a grain up to the newest one."""
+    if not 0 < last <= KPI_LAST_MAX:
+        raise UsageError(
+            "SX-KPI-008",
+            f"`{last}` is no number of points",
+            hint=f"1 to {KPI_LAST_MAX}",
+        )
+    until = _step(grain, _start(bucket), 1, tz)
+    found = Span(_step(grain, until, -last, tz), until)
+    return found.as_of_a_day(tz) if measure.grain in OF_A_DAY else found
+
+
+def compared(tz: str, span: Span, compare: str, grain: str, last: int) -> Span:
+    """Return the span to compare another with: the one before it of equal length, or the same
+    weekdays 52 weeks earlier."""
+    if compare not in COMPARES:
+        raise UsageError(
+            "SX-KPI-006",
+            f"`{compare}` is nothing to compare with",
+            hint=f"choose {' or '.join(COMPARES)}",
+        )
+    if span.since is None or span.until is None:
+        raise UsageError(
+            "SX-KPI-007",
+            "all of the time has nothing to compare it with",
+            hint="say from when, as in `--since 2013-02-01 --until 2013-03-01`",
+        )
+    if compare == "year":
+        return Span(_back(span.since, tz), _back(span.until, tz))
+    if last:
+        return Span(_step(grain, span.since, -last, tz), span.since)
+    return Span(span.since - (span.until - span.since), span.since)
+
+
+def _back(at: datetime, tz: str) -> datetime:
+    """Return the same time of the clock 52 weeks earlier."""
+    if at.tzinfo is None:
+        return at - _YEAR
+    return (at.astimezone(ZoneInfo(tz)) - _YEAR).astimezone(UTC)
+
+
+def thinned_sql(query: str, points: int) -> str:
+    """Return a query for at most so many rows of a series by time: the first and the last, and the
+    least and the greatest of each cell of neighbours; `all_` is how many there were."""
+    cells = max(1, points // 2 - 1)
+    return f"""WITH series AS ({query}),
+counted AS (
+    SELECT *, row_number() OVER (ORDER BY bucket) - 1 AS n_, count(*) OVER () AS all_ FROM series
+),
+celled AS (
+    SELECT *, n_ * {cells} // all_ AS cell_, TRY_CAST(value AS DOUBLE) AS read_ FROM counted
+),
+kept AS (
+    SELECT
+        cell_,
+        arg_min(n_, read_) FILTER (WHERE isfinite(read_)) AS low_,
+        arg_max(n_, read_) FILTER (WHERE isfinite(read_)) AS high_,
+        min(n_) AS first_
+    FROM celled GROUP BY cell_
+)
+SELECT bucket, value, all_ FROM celled JOIN kept USING (cell_)
+WHERE all_ <= {points}
+    OR n_ IN (low_, high_, 0, all_ - 1)
+    OR (low_ IS NULL AND n_ = first_)
+ORDER BY n_"""
+
+
+def contributions_sql(
+    stored: str,
+    parts: Sequence[tuple[str, str]],
+    value: str,
+    dims: Sequence[str],
+    sides: Sequence[str],
+) -> str:
+    """Return a query for what each value of some dimensions has moved a measure: the measure over
+    the time before, had only this one changed, less the measure over the time before.
+
+    stored  a query of stored values, with the parts of the measure
+    parts   name and merging SQL of each part
+    value   the measure over merged parts
+    sides   conditions over `bucket`: the time that is looked at, and the one before
+    """
+    named = ", ".join(dims)
+    merged = ", ".join(f"{sql} AS {name}" for name, sql in parts)
+    after, before = (
+        f"SELECT {named}, {merged}, {text} AS after_ FROM ({stored}) AS s WHERE {side} "
+        f"GROUP BY {named}"
+        for side, text in zip(sides, ("true", "false"), strict=True)
+    )
+    same = " AND ".join(f"x.{one} IS NOT DISTINCT FROM d.{one}" for one in dims)
+    grouped = ", ".join(f"d.{one}" for one in dims)
+    return f"""WITH both_ AS ({after} UNION ALL {before}),
+d AS (SELECT DISTINCT {named} FROM both_),
+total_ AS (SELECT {value} AS value FROM both_ WHERE NOT after_)
+SELECT {grouped}, ({value}) - any_value(total_.value) AS value
+FROM d JOIN both_ AS x ON x.after_ = ({same}), total_
+WHERE (SELECT count(*) FROM d) <= {KPI_SEGMENTS_MAX}
+GROUP BY {grouped} ORDER BY abs(({value}) - any_value(total_.value)) DESC NULLS LAST, {grouped}"""
+
+
+def stated(
+    rows: Sequence[Mapping[str, Any]],
+    span: Span,
+    grain: str,
+    slices: Partitioning,
+    states: Mapping[str, str],
+    worst: Sequence[str],
+) -> list[dict[str, Any]]:
+    """Return a series with the state of each point: the worst of the partitions that it is of; and
+    with a point without a value where partitions are not there (of many in a row the first and the
+    last).
+
+    states  partition -> how it stands
+    worst   all states, the worst first
+    """
+    rank = {state: n for n, state in enumerate(worst)}
+    of_a_day = grain in OF_A_DAY  # otherwise the buckets are dates
+    span = span.as_of_a_day(slices.tz) if of_a_day else span.as_of_days(slices.tz)
+    found: list[tuple[datetime, datetime, str]] = []
+    for key, state in states.items():
+        if state == "live":
+            continue
+        slice_ = slices.partition(key)
+        if slice_.start is None or slice_.end is None:  # one partition of all time
+            return [{**row, "state": state} for row in rows]
+        ends = (slice_.start, slice_.end)
+        start, end = (at.astimezone(UTC) if of_a_day else at.replace(tzinfo=None) for at in ends)
+        found.append((start, end, state))
+    found.sort()
+    starts = [one[0] for one in found]
+    out: list[dict[str, Any]] = []
+    taken: set[int] = set()
+    for row in rows:
+        start = _start(row["bucket"])
+        end = _step(grain, start, 1, slices.tz)
+        at = max(0, bisect.bisect_right(starts, start) - 1)
+        here = ["live"]
+        while at < len(found) and found[at][0] < end:
+            if found[at][1] > start:
+                here.append(found[at][2])
+                taken.add(at)
+            at += 1
+        out.append({**row, "state": min(here, key=lambda state: rank.get(state, 0))})
+    gaps: list[tuple[datetime, int, str]] = []
+    for n, (start, _, state) in enumerate(found):
+        if n not in taken and state in _NO_VALUE and span.has(start):
+            gaps.append((start, n, state))
+    for at, (start, n, state) in enumerate(gaps):
+        beside = (gaps[at - 1] if at else None, gaps[at + 1] if at + 1 < len(gaps) else None)
+        inner = [one for one in beside if one and abs(one[1] - n) == 1 and one[2] == state]
+        if len(inner) < 2:
+            bucket = start if of_a_day else start.date()
+            out.append({"bucket": bucket, "value": None, "state": state})
+    return sorted(out, key=lambda row: _start(row["bucket"]))
+
+
+def _start(bucket: Any) -> datetime:
+    if isinstance(bucket, datetime):
+        return bucket.astimezone(UTC) if bucket.tzinfo else bucket
+    assert isinstance(bucket, date)
+    return datetime.combine(bucket, time())
+
+
+def _step(grain: str, at: datetime, n: int, tz: str) -> datetime:
+    """Return the start of the bucket `n` after (before) the one that starts at an instant."""
+    if grain in _MINUTES:
+        return at + timedelta(minutes=_MINUTES[grain] * n)
+    local = at.astimezone(ZoneInfo(tz)) if at.tzinfo else at
+    if grain in _MONTHS:
+        months = local.year * 12 + local.month - 1 + _MONTHS[grain] * n
+        local = local.replace(year=months // 12, month=months % 12 + 1, day=1)
+    else:
+        local += timedelta(days=(7 if grain == "1w" else 1) * n)
+    return local.astimezone(UTC) if at.tzinfo else local
+
+
+def _literal(at: datetime) -> str:
+    if at.tzinfo is None:
+        return f"TIMESTAMP '{at:%Y-%m-%d %H:%M:%S.%f}'"
+    return f"TIMESTAMPTZ '{at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}+00'"
+
+
+def _text(at: datetime | None) -> str:
+    if at is None:
+        return ""
+    if at.tzinfo is None and not (at.hour or at.minute or at.second or at.microsecond):
+        return at.date().isoformat()
+    return at.isoformat()
