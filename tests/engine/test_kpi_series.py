@@ -100,7 +100,9 @@ def test_the_time_before_is_as_long_and_a_year_has_the_same_weekdays(p: Operatio
     assert (last["since"], last["until"]) == ("2026-03-01", "2026-04-01")
     assert (last["compared"]["since"], last["compared"]["until"]) == ("2026-02-01", "2026-03-01")
     assert last["compared"]["total"] == sum(row[3] for row in made(FEB, MAR))
-    days = p.kpi("revenue", grain="1d", last=7)
+    days = p.kpi("revenue", last=7)
+    assert days["grain"] == "1d"
+    assert len(p.kpi("all_time", last=7, points=50, compare="previous")["rows"]) == 1
     assert [row["bucket"] for row in days["rows"]][::6] == ["2026-03-24", "2026-03-30"]
 
 
@@ -180,7 +182,8 @@ def test_a_point_says_how_its_partitions_stand(p: Operations) -> None:
     [
         ({"compare": "previous"}, "nothing to compare it with"),
         ({"compare": "lustrum", **RANGE}, "is nothing to compare with"),
-        ({"last": 3}, "no values over such a part of time"),
+        ({"last": 9000, "grain": "1y"}, "is no number of points"),
+        ({"since": "0001-02-01", "until": "2026-01-01", "compare": "previous"}, "no time before"),
         ({"last": 3, "grain": "1d", **RANGE}, "no values over such a part of time"),
         ({"last": -1, "grain": "1d"}, "is no number of points"),
         ({"points": 50}, "cannot be thinned"),

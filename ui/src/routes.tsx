@@ -4,7 +4,6 @@ import {
   createRoute,
   createRouter,
   lazyRouteComponent,
-  redirect,
   retainSearchParams,
 } from "@tanstack/react-router";
 import { Shell } from "./frame/shell";
@@ -36,9 +35,7 @@ const root = createRootRoute({
 const start = createRoute({
   getParentRoute: () => root,
   path: "/",
-  beforeLoad: () => {
-    throw redirect({ to: "/assets", replace: true });
-  },
+  component: lazyRouteComponent(() => import("./pages/bridge")),
 });
 
 const assets = createRoute({
@@ -53,6 +50,20 @@ const asset = createRoute({
   path: "/assets/$asset",
   validateSearch: (search: Search) => texts(search, "tab"),
   component: lazyRouteComponent(() => import("./pages/asset")),
+});
+
+const kpis = createRoute({
+  getParentRoute: () => root,
+  path: "/kpis",
+  validateSearch: (search: Search) => texts(search, "q"),
+  component: lazyRouteComponent(() => import("./pages/kpis")),
+});
+
+const kpi = createRoute({
+  getParentRoute: () => root,
+  path: "/kpis/$name",
+  validateSearch: (search: Search) => texts(search, "grain", "since", "until", "from", "to", "compare"),
+  component: lazyRouteComponent(() => import("./pages/kpi")),
 });
 
 const runs = createRoute({
@@ -106,7 +117,7 @@ const sessions = createRoute({
 });
 
 export const router = createRouter({
-  routeTree: root.addChildren([start, assets, asset, graph, plan, runs, run, releases, release, sessions]),
+  routeTree: root.addChildren([start, kpis, kpi, assets, asset, graph, plan, runs, run, releases, release, sessions]),
   defaultPreload: "intent",
   defaultPendingMs: 300,
   scrollRestoration: false,

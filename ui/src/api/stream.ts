@@ -12,12 +12,12 @@ const FLUSH_MS = 250; // a run writes many events at once: they are one refresh
 // What an event is about, by the first word of its type: paths of the API whose answers may be others now.
 const ABOUT: Record<string, string[]> = {
   run: ["/runs", "/status", "/log", "/plan", "/graph/picture", "/assets/{asset}/partitions", "/assets/{asset}/timeline"],
-  release: ["/releases", "/approvals", "/status", "/assets", "/runs", "/plan", "/graph/picture"],
+  release: ["/releases", "/approvals", "/status", "/assets", "/runs", "/plan", "/graph/picture", "/kpis"],
   version: ["/assets", "/status", "/diff", "/plan", "/graph/picture"],
   checks: ["/checks", "/status"],
   check: ["/checks", "/assets", "/status"],
   asset: ["/graph", "/assets", "/status", "/project", "/plan"],
-  project: ["/graph", "/assets", "/status", "/project", "/plan"],
+  project: ["/kpis", "/graph", "/assets", "/status", "/project", "/plan"],
   env: ["/project", "/environments", "/status"],
   hold: ["/status", "/assets", "/plan", "/graph/picture"],
   rows: ["/status", "/datasets"],

@@ -4,9 +4,11 @@ import {
   IconBox,
   IconBroadcast,
   IconBroadcastOff,
+  IconChartLine,
   IconDeviceDesktop,
   IconDevices,
   IconKeyboard,
+  IconLayoutDashboard,
   IconListCheck,
   IconLogout,
   IconMoon,
@@ -32,6 +34,8 @@ import { Logo, useSession } from "./session";
 
 /** The pages of the navigation. A later page is a row here, a route in `routes.tsx`, and a line in `pages.json`. */
 export const PAGES = [
+  { to: "/", label: "Bridge", icon: IconLayoutDashboard, keys: "g b" },
+  { to: "/kpis", label: "KPIs", icon: IconChartLine, keys: "g k" },
   { to: "/assets", label: "Assets", icon: IconBox, keys: "g a" },
   { to: "/graph", label: "Graph", icon: IconSitemap, keys: "g g" },
   { to: "/plan", label: "Plan", icon: IconListCheck, keys: "g p" },
@@ -86,7 +90,7 @@ export function Shell() {
         Skip to the content
       </a>
       <header className="sx-top">
-        <Link to="/assets" className="sx-brand" aria-label="Sextant, to the start">
+        <Link to="/" className="sx-brand" aria-label="Sextant, to the start">
           <Logo />
           <span>Sextant</span>
         </Link>
@@ -148,7 +152,7 @@ export function Shell() {
           <Link
             key={to}
             to={to}
-            className={path === to || path.startsWith(`${to}/`) ? "sx-here" : ""}
+            className={path === to || (to !== "/" && path.startsWith(`${to}/`)) ? "sx-here" : ""}
             aria-current={path === to ? "page" : undefined}
           >
             <Icon size={17} aria-hidden="true" />

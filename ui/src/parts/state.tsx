@@ -9,6 +9,7 @@ import {
   IconEye,
   IconHandStop,
   IconLoader2,
+  IconPencil,
   IconPlayerPause,
   IconPlayerSkipForward,
 } from "@tabler/icons-react";
@@ -42,6 +43,8 @@ const STATES: Record<string, [Tone, typeof IconClock]> = {
   superseded: ["calm", IconPlayerSkipForward],
   reused: ["calm", IconPlayerSkipForward],
   skipped: ["calm", IconPlayerSkipForward],
+  undone: ["warn", IconArrowBackUp],
+  edited: ["calm", IconPencil],
   observed: ["calm", IconEye],
 };
 

@@ -76,14 +76,17 @@ def span_of(measure: Measure, tz: str, since_ns: int | None, until_ns: int | Non
 
 def newest(measure: Measure, tz: str, grain: str, bucket: Any, last: int) -> Span:
     """Return the span of the `last` buckets of a grain up to the newest one."""
-    if not 0 < last <= KPI_LAST_MAX:
+    try:
+        since = None if not 0 < last <= KPI_LAST_MAX else _step(grain, _start(bucket), 1 - last, tz)
+    except (ValueError, OverflowError):  # before there were years
+        since = None
+    if since is None:
         raise UsageError(
             "SX-KPI-008",
             f"`{last}` is no number of points",
             hint=f"1 to {KPI_LAST_MAX}",
         )
-    until = _step(grain, _start(bucket), 1, tz)
-    found = Span(_step(grain, until, -last, tz), until)
+    found = Span(since, _step(grain, _start(bucket), 1, tz))
     return found.as_of_a_day(tz) if measure.grain in OF_A_DAY else found
 
 
@@ -102,11 +105,16 @@ def compared(tz: str, span: Span, compare: str, grain: str, last: int) -> Span:
             "all of the time has nothing to compare it with",
             hint="say from when, as in `--since 2013-02-01 --until 2013-03-01`",
         )
-    if compare == "year":
-        return Span(_back(span.since, tz), _back(span.until, tz))
-    if last:
-        return Span(_step(grain, span.since, -last, tz), span.since)
-    return Span(span.since - (span.until - span.since), span.since)
+    try:
+        if compare == "year":
+            return Span(_back(span.since, tz), _back(span.until, tz))
+        if last:
+            return Span(_step(grain, span.since, -last, tz), span.since)
+        return Span(span.since - (span.until - span.since), span.since)
+    except (ValueError, OverflowError) as error:
+        raise UsageError(
+            "SX-KPI-011", "there was no time before", hint="choose a later one, or a shorter"
+        ) from error
 
 
 def _back(at: datetime, tz: str) -> datetime:

@@ -1,6 +1,7 @@
 """What people see of KPIs: their values at any level, goals, and what two definitions say. Reads
 only."""
 
+import functools
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -75,6 +76,61 @@ class ShownKpis(NothingShown):
         return plain(rows[0]["value"]) if rows else None
 
 
+class _Stored:
+    """The rows of a version, read once for all questions of one answer."""
+
+    def __init__(self, core: Core, version: Version) -> None:
+        self._core, self._version = core, version
+
+    @functools.cached_property
+    def _rows(self) -> Any:
+        from sextant.kinds.dataset.worker import table_of
+
+        core, version = self._core, self._version
+        parts = core.versions.parts(version.asset, version.digest)
+        files = core.lake.files(version.locator) if version.locator else ()
+        return table_of(
+            InputRef(
+                name="t",
+                asset=version.asset,
+                version=version.digest,
+                sets=(FileSet(files=files, partitions=tuple(parts)),),
+                spec=spec_of(Rows(lake=str(core.lake.root), schema=version.schema)),
+            ),
+        )
+
+    @functools.cached_property
+    def _connection(self) -> Any:
+        import duckdb
+
+        made = duckdb.connect(
+            config={"enable_external_access": "false", "python_enable_replacements": "false"}
+        )
+        made.register("t", self._rows)
+        made.execute(f"SET TimeZone = '{self._core.project.manifest().tz}'")
+        made.execute("SET threads = 1")  # sums of floats depend on their order
+        # a condition of somebody else's is part of the question
+        made.execute("SET lock_configuration = true")
+        return made
+
+    def answer(self, query: str) -> list[dict[str, Any]]:
+        """Return the rows of a query over the version, which is its table `t`."""
+        import duckdb
+
+        from sextant.stores.lake import frames
+
+        try:
+            table = self._connection.sql(query).to_arrow_table()
+        except duckdb.Error as error:
+            raise UsageError(
+                "SX-KPI-005",
+                f"the question cannot be answered: {str(error).splitlines()[0]}",
+                hint="--where is a condition over the dimensions",
+            ) from error
+        found: list[dict[str, Any]] = frames.finite(table, "value").to_pylist()
+        return found
+
+
 def kpi(
     core: Core,
     see: Sees,
@@ -97,7 +153,8 @@ def kpi(
     Values are Python's; `plain` makes JSON of them.
 
     since, until  ns since 1970: only buckets that start in this half-open range count
-    last          only the newest buckets of the grain, so many (in place of a range)
+    last          only the newest buckets, so many (in place of a range), of the grain or of the one
+                  that the KPI is kept by
     points        to how many rows a series is thinned, to the least and the greatest of each cell
                   of neighbours; 0 = not at all
     compare       `previous`: also the time before, of equal length; `year`: also the same weekdays
@@ -115,30 +172,34 @@ def kpi(
     added_up = measure.of if measures.needs_rows(measure) else values_id(asset)
     version = version_as_of(core, env, added_up, as_of)
     shown = measure_spec(asset)  # how it is shown is no part of what it means
-    values = version
+    values, stored = version, _Stored(core, version)
     if version.asset == measure.of:
         values = _values_at(core, env, values_id(asset), as_of) or version
-    if points and (not grain or by or not 4 <= points <= KPI_POINTS_MAX):
+    if points and (not (grain or last) or by or not 4 <= points <= KPI_POINTS_MAX):
         raise UsageError(
             "SX-KPI-009",
             f"`{asset.id}` cannot be thinned to {points} points like this",
             hint=f"4 to {KPI_POINTS_MAX} points of one series: with a grain, by no dimension",
         )
-    span = _span(core, asset, measure, version, since, until, last, grain)
+    if last:  # of a number without a grain there is just the one
+        grain, last = grain or measure.grain, last if measure.grain else 0
+        compare = compare if measure.grain else ""
+    span = _span(core, asset, measure, stored, since, until, last, grain)
 
     def seen_in(one: Span, *, by: Sequence[str], grain: str, points: int = 0) -> Any:
         return _seen_rollup(
-            core, see, asset, measure, version, values,
+            core, see, asset, measure, stored, values,
             by=by, grain=grain, where=where, within=one.condition(), points=points,
         )  # fmt: skip
 
+    points = points if grain else 0
     rows, hidden = seen_in(span, by=by, grain=grain, points=points)
     thinned_from = rows[0].get("all_", 0) if rows else 0
     personal = {name.lower() for name in see.hidden_columns(values)}
     texts = span.texts()
     goal = None
     if shown.goal and "value" not in hidden:
-        goal = _goal(core, asset, measure, version, shown.goal)
+        goal = _goal(core, asset, measure, stored, shown.goal)
     seen: KpiSeen = {
         "kpi": asset.id,
         "definition": defined.digest,
@@ -174,7 +235,7 @@ def kpi(
         }
         shown_by = [name for name in by if name not in hidden]
         if shown_by and not grain and "value" not in hidden:
-            moved = _moved(core, asset, measure, version, shown_by, where, (span, other))
+            moved = _moved(core, asset, measure, stored, shown_by, where, (span, other))
             if moved is not None:
                 seen["moved"] = moved
     return seen
@@ -192,7 +253,7 @@ def _span(
     core: Core,
     asset: Asset,
     measure: Measure,
-    version: Version,
+    stored: _Stored,
     since: int | None,
     until: int | None,
     last: int,
@@ -203,17 +264,17 @@ def _span(
 
     if since is None and until is None and not last:
         return Span()
-    if not measure.grain or (last and (not grain or since is not None or until is not None)):
+    if not measure.grain or (last and (since is not None or until is not None)):
         raise UsageError(
             "SX-KPI-010",
             f"`{asset.id}` has no values over such a part of time",
-            hint="a range needs a KPI with a grain; the last points need a grain and no range",
+            hint="a range needs a KPI with a grain; the last points are asked for without a range",
         )
     tz = core.project.manifest().tz
     if not last:
         return span_of(measure, tz, since, until)
     query = measures.newest_sql(_timed(core, asset, measure), table="t", grain=grain, tz=tz)
-    found = _value(_answer(core, version, query))
+    found = _value(stored.answer(query))
     return newest(measure, tz, grain, found, last) if found is not None else Span()
 
 
@@ -221,7 +282,7 @@ def _moved(
     core: Core,
     asset: Asset,
     measure: Measure,
-    version: Version,
+    stored: _Stored,
     by: Sequence[str],
     where: str,
     spans: tuple[Span, Span],
@@ -239,7 +300,7 @@ def _moved(
         tz=core.project.manifest().tz,
         sides=(spans[0].condition(), spans[1].condition()),
     )
-    return _answer(core, version, query) or None if query else None
+    return stored.answer(query) or None if query else None
 
 
 def _values_at(core: Core, env: str, id_: str, as_of: str) -> Version | None:
@@ -255,7 +316,7 @@ def _seen_rollup(
     see: Sees,
     asset: Asset,
     measure: Measure,
-    version: Version,
+    stored: _Stored,
     values: Version,
     *,
     by: Sequence[str] = (),
@@ -267,7 +328,7 @@ def _seen_rollup(
     """Return a measure's values as the principal may see them, and what is hidden of them:
     personal dimensions are left out, and cannot be asked with; a personal value is masked.
 
-    version  what is added up
+    stored   what is added up
     values   the KPI's values, which say what is personal; the rows themselves where there are
              none yet
     """
@@ -287,7 +348,7 @@ def _seen_rollup(
         msgspec.structs.replace(
             measure, by=tuple(name for name in measure.by if name.lower() not in personal)
         ),
-        version,
+        stored,
         by=[name for name in by if name.lower() not in personal],
         grain="" if hides_bucket else grain,
         where=where,
@@ -301,12 +362,12 @@ def _seen_rollup(
 
 
 def _goal(
-    core: Core, asset: Asset, measure: Measure, version: Version, goal: Goal
+    core: Core, asset: Asset, measure: Measure, stored: _Stored, goal: Goal
 ) -> tuple[Any, bool | None]:
     """Return a measure's value over a goal's own window, which ends with the newest bucket, and
     whether it meets the goal; None where there is no value."""
     since = f"INTERVAL {length_s(goal.over):.0f} SECOND" if goal.over and measure.grain else ""
-    rows = _rollup(core, asset, measure, version, since=since)
+    rows = _rollup(core, asset, measure, stored, since=since)
     value = rows[0]["value"] if rows else None
     try:
         number = Decimal(str(value))
@@ -326,7 +387,7 @@ def _rollup(
     core: Core,
     asset: Asset,
     measure: Measure,
-    version: Version,
+    stored: _Stored,
     *,
     by: Sequence[str] = (),
     grain: str = "",
@@ -349,7 +410,7 @@ def _rollup(
         since=since,
         within=within,
     )
-    return _answer(core, version, thinned_sql(query, points) if points else query)
+    return stored.answer(thinned_sql(query, points) if points else query)
 
 
 def _timed(core: Core, asset: Asset, measure: Measure) -> Measure:
@@ -360,45 +421,6 @@ def _timed(core: Core, asset: Asset, measure: Measure) -> Measure:
         time=measure.time or (table_spec(of).time if of else ""),
         year_starts=measure_spec(asset).year_starts,
     )
-
-
-def _answer(core: Core, version: Version, query: str) -> list[dict[str, Any]]:
-    """Return the rows of a query over a version, which is its table `t`."""
-    import duckdb
-
-    from sextant.kinds.dataset.worker import table_of
-    from sextant.stores.lake import frames
-
-    tz = core.project.manifest().tz
-    parts = core.versions.parts(version.asset, version.digest)
-    files = core.lake.files(version.locator) if version.locator else ()
-    rows = table_of(
-        InputRef(
-            name="t",
-            asset=version.asset,
-            version=version.digest,
-            sets=(FileSet(files=files, partitions=tuple(parts)),),
-            spec=spec_of(Rows(lake=str(core.lake.root), schema=version.schema)),
-        ),
-    )
-    with duckdb.connect(
-        config={"enable_external_access": "false", "python_enable_replacements": "false"}
-    ) as connection:
-        connection.register("t", rows)
-        connection.execute(f"SET TimeZone = '{tz}'")
-        connection.execute("SET threads = 1")  # sums of floats depend on their order
-        # a condition of somebody else's is part of the question
-        connection.execute("SET lock_configuration = true")
-        try:
-            table = connection.sql(query).to_arrow_table()
-        except duckdb.Error as error:
-            raise UsageError(
-                "SX-KPI-005",
-                f"the question cannot be answered: {str(error).splitlines()[0]}",
-                hint="--where is a condition over the dimensions",
-            ) from error
-    found: list[dict[str, Any]] = frames.finite(table, "value").to_pylist()
-    return found
 
 
 def _history(
@@ -414,7 +436,7 @@ def _history(
         values = _values_of(core, asset, version.digest)
         month = "1mo" if "1mo" in measures.NESTS[measure.grain] else measure.grain
         rows = (
-            _seen_rollup(core, see, asset, measure, values, values, grain=month)[0]
+            _seen_rollup(core, see, asset, measure, _Stored(core, values), values, grain=month)[0]
             if values
             else []
         )
