@@ -71,7 +71,7 @@ def test_a_link_signs_in_once_and_leaves_no_trace(made: Site, open_page: Open) -
     expect(second.get_by_role("alert")).to_contain_text("SX-API-021")
     assert secret not in second.url
     sign_in(second, "vic")
-    expect(heading(second, "Assets")).to_be_visible()
+    expect(heading(second, "Bridge")).to_be_visible()
 
 
 def test_a_viewer_is_offered_no_action_and_gets_none(made: Site, open_page: Open) -> None:
@@ -308,7 +308,7 @@ def test_all_by_keyboard(made: Site, open_page: Open) -> None:
     page.keyboard.press("Tab")
     page.keyboard.type(PASSWORD)
     page.keyboard.press("Enter")
-    expect(heading(page, "Assets")).to_be_visible()
+    expect(heading(page, "Bridge")).to_be_visible()
     page.keyboard.press("g")
     page.keyboard.press("r")
     expect(heading(page, "Runs")).to_be_visible()
@@ -390,7 +390,7 @@ def test_nothing_serious_is_in_anybodys_way(made: Site, open_page: Open, scheme:
     page = open_page("/", person="", color_scheme=scheme)
     found = _serious(axe, page)
     sign_in(page, "ann")
-    expect(heading(page, "Assets")).to_be_visible()
+    expect(heading(page, "Bridge")).to_be_visible()
     assert page.locator("html").get_attribute("data-mantine-color-scheme") == scheme
     for place in PLACES:
         page.goto(made.url + re.sub("RUN|RELEASE", lambda one: ids[one.group()], place))

@@ -53,7 +53,7 @@ export function Palette({ shortcuts, onClose }: { shortcuts: Shortcut[]; onClose
       kind: "asset",
       text: nameOf(one.id),
       more: `${one.kind}${one.owner ? `, owner ${one.owner}` : ""}`,
-      run: () => void navigate({ to: "/assets/$asset", params: { asset: one.id } }),
+      run: () => void (one.kind === "kpi" ? navigate({ to: "/kpis/$name", params: { name: nameOf(one.id) } }) : navigate({ to: "/assets/$asset", params: { asset: one.id } })),
     }));
     return [...pages, ...assets, ...actions];
   }, [graph, navigate, shortcuts]);

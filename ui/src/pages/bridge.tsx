@@ -224,7 +224,7 @@ function Needs({ status, env }: { status: Status; env: string }) {
     <ul className="sx-lines-list">
       {items.slice(0, LISTED).map((one) => (
         <li key={one.key}>
-          <State state={one.state} /> <span>{one.what}</span>
+          <State state={one.state} /> <span className="sx-what">{one.what}</span>
           <span className="sx-next">{one.next}</span>
         </li>
       ))}
@@ -253,7 +253,9 @@ function Runs({ env }: { env: string }) {
             {!open.length && <li className="sx-dim">Nothing runs now. The last ones:</li>}
             {ended.map((one) => (
               <li key={one.id}>
-                <State state={one.state} /> <RunLink id={one.id} /> <span className="sx-dim">{one.trigger || "manual"}</span>
+                <State state={one.state} /> <span className="sx-what">
+                  <RunLink id={one.id} /> <span className="sx-dim">{one.trigger || "manual"}</span>
+                </span>
                 <span className="sx-end">
                   <Time at={one.finished_at} />
                 </span>
@@ -275,9 +277,12 @@ function Going({ run }: { run: Run }) {
   const ended = steps.filter((one) => one.kind !== "start").length;
   return (
     <li>
-      <State state="running" /> <RunLink id={run.id} />
-      <span className="sx-dim">
-        {run.trigger || "manual"} by {who(run.by)}
+      <State state="running" />
+      <span className="sx-what">
+        <RunLink id={run.id} />{" "}
+        <span className="sx-dim">
+          {run.trigger || "manual"} by {who(run.by)}
+        </span>
       </span>
       <span className="sx-end">since <Time at={run.started_at} date={false} /></span>
       <span className="sx-next">
@@ -320,32 +325,33 @@ function Changed({ releases, project, env }: { releases: Release[]; project: Nod
     one.at,
     <li key={`${one.key} ${n}`}>
       <State state={one.release.intent === "undo" && one.state === "live" ? "undone" : one.state} />
-      <span>
+      <span className="sx-what">
         {one.times > 1 && <strong>{count(one.times)} × </strong>}
         {one.release.intent === "undo" ? "undo of " : ""}
         {one.release.moves[0] && <AssetLink id={one.release.moves[0].asset} />}
-        {one.release.moves.length > 1 && <span className="sx-dim"> and {count(one.release.moves.length - 1)} more</span>}
+        {one.release.moves.length > 1 && <span className="sx-dim"> and {count(one.release.moves.length - 1)} more</span>} <ReleaseLink id={one.release.id} />
       </span>
-      <ReleaseLink id={one.release.id} />
       <span className="sx-end sx-dim">
         {who(one.release.by)}, <Time at={one.release.changed_at} date={false} />
       </span>
       {one.release.reason && <span className="sx-next">{one.release.reason}</span>}
     </li>,
   ]);
-  for (const one of edits.data?.items ?? [])
-    if (one.intent === "edit")
-      rows.push([
+  const edited = (edits.data?.items ?? []).filter((one, n, all) => one.intent === "edit" && !(all[n - 1]?.by === one.by && all[n - 1]?.changed === one.changed));
+  for (const one of edited) {
+    rows.push([
         Date.parse(one.at),
         <li key={`edit ${one.at} ${one.version}`}>
           <State state="edited" />
-          <AssetLink id={one.asset} />
-          <span>{one.changed}</span>
+          <span className="sx-what">
+            <AssetLink id={one.asset} /> <span className="sx-dim">{one.changed}</span>
+          </span>
           <span className="sx-end sx-dim">
             {who(one.by)}, <Time at={one.at} date={false} />
           </span>
         </li>,
       ]);
+  }
   if (!rows.length) return <p className="sx-dim">Nothing was released, undone or edited in {env} in the last day.</p>;
   return <ul className="sx-lines-list">{rows.toSorted((a, b) => b[0] - a[0]).map(([, row]) => row)}</ul>;
 }
@@ -357,7 +363,10 @@ function Services({ nodes }: { nodes: Node[] }) {
     <ul className="sx-lines-list">
       {services.slice(0, 6).map((one) => (
         <li key={one.id}>
-          <State state="observed" /> <AssetLink id={one.id} />
+          <State state="observed" />
+          <span className="sx-what">
+            <AssetLink id={one.id} />
+          </span>
           <span className="sx-next">{command("traces", "--asset", one.id, "--slowest")}</span>
         </li>
       ))}
@@ -375,7 +384,10 @@ function Fresh({ status }: { status: Status }) {
     <ul className="sx-lines-list">
       {first.slice(0, LISTED).map((one) => (
         <li key={one.asset}>
-          <State state={one.state} /> <AssetLink id={one.asset} />
+          <State state={one.state} />
+          <span className="sx-what">
+            <AssetLink id={one.asset} />
+          </span>
           <span className="sx-end">{one.published_at ? <Time at={one.published_at} /> : "never"}</span>
         </li>
       ))}

@@ -70,11 +70,11 @@ const COLUMNS: Column<Row>[] = [
         {row.kpi?.goal && <span className="sx-dim sx-why">{row.kpi.goal}</span>}
       </>
     ),
-    width: "minmax(8rem, 1.4fr)",
+    width: "minmax(13rem, 1.4fr)",
     phone: true,
   },
   { id: "spark", header: "Course", value: () => "", cell: (row) => (row.kpi ? <Spark kpi={row.kpi} /> : null), width: "minmax(9rem, 1.6fr)" },
-  { id: "delta", header: "Against the time before", value: (row) => moved(row.kpi), cell: (row) => (row.kpi?.compared ? <Delta kpi={row.kpi} better={isBetter(row.kpi, moved(row.kpi))} /> : <span className="sx-dim">-</span>), width: "minmax(10rem, 1.1fr)" },
+  { id: "delta", header: "Change", value: (row) => moved(row.kpi), cell: (row) => (row.kpi?.compared ? <Delta kpi={row.kpi} better={isBetter(row.kpi, moved(row.kpi))} /> : <span className="sx-dim">-</span>), width: "minmax(10rem, 1.1fr)" },
   { id: "owner", header: "Owner", value: (row) => row.node.owner, width: "minmax(5rem, 0.7fr)" },
   {
     id: "state",

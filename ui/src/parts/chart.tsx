@@ -36,6 +36,14 @@ interface Props {
   onSelect: (span: Span | null) => void;
 }
 
+// how the places of the time axis are written, by their distance in s; the rest is what stands below where it changes
+const TIMES: uPlot.Axis.TimeValuesConfig = [
+  [31_536_000, "{YYYY}", null, null, null, null, null, null, 1],
+  [2_419_200, "{MMM}", "\n{YYYY}", null, null, null, null, null, 1],
+  [86_400, "{D} {MMM}", "\n{YYYY}", null, null, null, null, null, 1],
+  [60, "{HH}:{mm}", "\n{D} {MMM}", null, "\n{D} {MMM}", null, null, null, 1],
+];
+
 interface Group {
   x: number;
   marks: Mark[];
@@ -134,7 +142,7 @@ export function Chart({ label, points, before, goal, marks, days, next, say, say
             },
           },
         },
-        axes: [axis, { ...axis, size: 64, values: (_, ticks) => ticks.map((one) => current.current.say(one)) }],
+        axes: [{ ...axis, values: TIMES }, { ...axis, size: 64, values: (_, ticks) => ticks.map((one) => current.current.say(one)) }],
         series: [
           {},
           { stroke: accent, width: 2, points: { show: points.length <= DOTS_MAX, size: 5, fill: accent } },
@@ -234,11 +242,12 @@ export function Chart({ label, points, before, goal, marks, days, next, say, say
     if (u && point) u.setCursor({ left: u.valToPos(point.at, "x"), top: u.valToPos(point.value ?? 0, "y") }, false);
   };
   const press = (event: KeyboardEvent) => {
-    const steps: Record<string, number> = { ArrowLeft: -1, ArrowRight: 1, PageUp: -10, PageDown: 10, Home: -points.length, End: points.length };
-    const step = steps[event.key];
-    if (step !== undefined) {
+    const from = at < 0 ? points.length : at;
+    const places: Record<string, number> = { ArrowLeft: from - 1, ArrowRight: from + 1, PageUp: from - 10, PageDown: from + 10, Home: 0, End: points.length - 1 };
+    const to = places[event.key];
+    if (to !== undefined) {
       event.preventDefault();
-      move(at < 0 ? (step < 0 ? points.length - 1 : 0) : at + step, event.shiftKey);
+      move(to, event.shiftKey);
     } else if (event.key === "Enter" && at >= 0) {
       event.preventDefault();
       onSelect(spanOf(anchor < 0 ? at : anchor, at));
