@@ -344,7 +344,7 @@ function Changed({ releases, project, env }: { releases: Release[]; project: Nod
         <li key={`edit ${one.at} ${one.version}`}>
           <State state="edited" />
           <span className="sx-what">
-            <AssetLink id={one.asset} /> <span className="sx-dim">{one.changed}</span>
+            <AssetLink id={one.asset} /> {one.changed !== "project edited" && <span className="sx-dim">{one.changed}</span>}
           </span>
           <span className="sx-end sx-dim">
             {who(one.by)}, <Time at={one.at} date={false} />
