@@ -240,9 +240,12 @@ class AssetOperations(Session):
         from sextant.app.partitions import PARTITION_STATES, states_of
         from sextant.engine import keys
         from sextant.kinds.kpi.series import Span, stated
+        from sextant.kinds.kpi.views import definition_of
 
         core = self._core
-        held_by = values_by_definition(core.project.manifest(env).assets).get(found["kpi"], "")
+        held_by = values_by_definition(core.project.manifest(env).assets).get(
+            definition_of(found), ""
+        )
         if not held_by:
             return found["rows"]
         asset = core.assets.find(held_by, env)

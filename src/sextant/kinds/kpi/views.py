@@ -241,6 +241,11 @@ def kpi(
     return seen
 
 
+def definition_of(seen: KpiSeen) -> str:
+    """Return the id of the asset that an answer is of."""
+    return seen["kpi"]
+
+
 def _without_count(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: row[name] for name in row if name != "all_"} for row in rows]
 
