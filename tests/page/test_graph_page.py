@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import PASSWORD, MovedClock, Open, Site
+from page_site import PASSWORD, MovedClock, Open, Site
 from shop_project import Shop, run
 
 from sextant.app.operations import Operations

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import PASSWORD, MovedClock, Open, Site, sign_in
+from page_site import PASSWORD, MovedClock, Open, Site, sign_in
 from shop_project import HEAD, Shop, run
 
 from sextant.app.operations import Operations

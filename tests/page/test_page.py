@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 import pytest
-from conftest import PASSWORD, Open, Site, sign_in
+from page_site import PASSWORD, Open, Site, sign_in
 from shop_project import run
 
 from sextant.app.operations import Operations

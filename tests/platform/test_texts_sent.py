@@ -52,7 +52,11 @@ def test_every_text_of_the_operations_is_known() -> None:
     for operation in OPERATIONS:
         for name, hint in typing.get_type_hints(getattr(Platform, operation.name)).items():
             # rows, and what is uploaded, have rules of their own
-            if name not in ("return", "rows", "files", "contents") and "str" in str(hint) and "Literal" not in str(hint):
+            if (
+                name not in ("return", "rows", "files", "contents")
+                and "str" in str(hint)
+                and "Literal" not in str(hint)
+            ):
                 assert name in text_rules(getattr(Platform, operation.name)), (
                     operation.name,
                     name,
