@@ -35,6 +35,7 @@ def test_a_project_of_files_runs_and_leaves_nothing(
     for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "HOME"):
         monkeypatch.setenv(name, str(tmp_path / "untouched"))
     path = list(sys.path)
+    monkeypatch.delitem(sys.modules, "ops", raising=False)  # another test's
     with testing.platform({"ops.py": OPS}, at=datetime(2026, 1, 4, tzinfo=UTC)) as p:
         report = p.runs.run("dev", Request(), by=p.core.authorization.who())
         assert (report.state, report.rows) == ("finished", 3)
