@@ -32,7 +32,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     shop = Shop(tmp_path_factory.mktemp("numbers"))
     shop.write(OPS)
     clock = MovedClock()
-    with shop.open(clock=clock, executor="inline") as platform:
+    with shop.open(clock=clock, executor="pool") as platform:
         run(platform)
         shop.edit("40.0]", "10.0]")
         platform.core.project.load()
