@@ -84,6 +84,8 @@ def measure(top: Path, repeat: int, files: int) -> dict[str, Any]:
         )
     try:
         while not (found := re.search(r"api +(http\S+)(?s:.*)(sxt_\S+)", log.read_text())):
+            if up.poll() is not None:
+                raise SystemExit(f"the server ended before it was ready:\n{log.read_text()}")
             time.sleep(0.1)
         return repeated(laptop, repeat, found[1], found[2])
     finally:

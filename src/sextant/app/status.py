@@ -1,6 +1,6 @@
 """How an environment stands: what is live, stale, held and waiting, and what needs a person."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 import msgspec
 
@@ -10,9 +10,9 @@ from sextant.app.triggers import held_by_incidents
 from sextant.app.visibility import Visibility
 from sextant.core import Core
 from sextant.engine.plan import Request
-from sextant.kernel.answers import AssetStatus, Status
+from sextant.kernel.answers import AssetStatus, SignalSeen, Status
 from sextant.kernel.clock import iso
-from sextant.kernel.limits import PAGE_ROWS_MAX
+from sextant.kernel.limits import PAGE_ROWS, PAGE_ROWS_MAX
 from sextant.project.config import telemetry_off
 from sextant.release.releases import open_releases
 
@@ -33,7 +33,7 @@ STATES = (
 def states(runs: Runs, see: Visibility, env: str) -> dict[str, str]:
     """Return how every asset stands in an environment, those of other tools too: see `STATES`."""
     found = {one["asset"]: one["state"] for one in status(runs, see, env)["assets"]}
-    failed = _failed(runs.core, see, env)
+    failed = _failed(_open_signals(runs.core, see), env)
     known, _ = runs.core.assets.graph(env)
     for id_ in known:
         if id_ not in found:
@@ -41,9 +41,12 @@ def states(runs: Runs, see: Visibility, env: str) -> dict[str, str]:
     return found
 
 
-def _failed(core: Core, see: Visibility, env: str) -> set[str]:
+def _open_signals(core: Core, see: Visibility) -> list[SignalSeen]:
+    return lists.signals(core, see, open_only=True, limit=PAGE_ROWS_MAX).items
+
+
+def _failed(signals: Iterable[SignalSeen], env: str) -> set[str]:
     """Return the assets about which a signal says that something failed."""
-    signals = lists.signals(core, see, open_only=True, limit=PAGE_ROWS_MAX).items
     return {
         one["asset"]
         for one in signals
@@ -81,7 +84,8 @@ def status(
         for item in step.items:
             counts[item.reason] = counts.get(item.reason, 0) + 1
     held = held_by_incidents(core, manifest)
-    failed = _failed(core, see, env)
+    signals = _open_signals(core, see)
+    failed = _failed(signals, env)
     waits = [r for r in open_releases(core.state) if r.state in ("waiting", "paused", "stuck")]
     stopped = {move.asset for one in waits for move in one.moves if move.env == env}
     assets: list[AssetStatus] = []
@@ -118,12 +122,11 @@ def status(
     # of who works on the folder: it is nothing to anybody else
     problem = core.project.problem if here else None
     folder = core.project.folder_version()
-    signals = lists.signals(core, see, open_only=True).items
     return {
         "project": manifest.project,
         "env": env,
         "assets": assets,
-        "signals": signals,
+        "signals": signals[:PAGE_ROWS],
         "waiting": [msgspec.to_builtins(see.release(r)) for r in waits],
         "failed_run": _failed_run(core, see, env),
         "runs_open": [row[0] for row in core.state.read("runs_open")],
