@@ -18,6 +18,7 @@ CONFINED = """
 import json, os, socket, sys, threading
 from pathlib import Path
 folder, open_port, closed_port = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+sys.base_prefix = sys.argv[4]
 from sextant.server.sql.landlock import confine
 held = confine(folder / "telemetry", folder / "lake", connect=[open_port])
 found = {"held": held, "cwd": os.getcwd()}
@@ -61,7 +62,8 @@ print(json.dumps(found))
 
 
 @needs_landlock
-def test_a_confined_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize("prefix", [sys.base_prefix, "/usr"], ids=["own", "a distribution's"])
+def test_a_confined_process(tmp_path: Path, prefix: str) -> None:
     import socket
 
     (tmp_path / "secret").write_text("the canary sings", encoding="utf-8")
@@ -82,6 +84,7 @@ def test_a_confined_process(tmp_path: Path) -> None:
                 str(tmp_path),
                 str(one.getsockname()[1]),
                 str(other.getsockname()[1]),
+                prefix,
             ],
             capture_output=True,
             text=True,

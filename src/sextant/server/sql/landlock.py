@@ -68,11 +68,14 @@ def confine(
     own = Path(
         "/proc/self"
     ).resolve()  # this process: the link itself would lead to whoever follows it
+    # Python's libraries, not its whole prefix: that may be /usr, which holds what others configure
     code = {
-        sys.prefix,
-        sys.base_prefix,
-        sys.exec_prefix,
-        *sysconfig.get_paths().values(),
+        *(
+            os.path.join(prefix, name)
+            for prefix in (sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix)
+            for name in ("lib", "lib64")
+        ),
+        *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
         *site.getsitepackages(),
         site.getusersitepackages(),
         sextant.__path__[0],
