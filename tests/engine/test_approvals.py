@@ -57,6 +57,21 @@ def test_several_are_approved_as_they_were_shown(p: testing.TestedPlatform) -> N
         bob.to_approve([])
 
 
+def test_status_says_which_approvals_are_mine(p: testing.TestedPlatform) -> None:
+    """If this fails, somebody is asked for an approval that he may not give, or is not asked."""
+    (release,) = propose(p, "prod")
+    viewer = Principal(name="bob", role="viewer")
+    for who, theirs in ((BOB, [release]), (DAN, [release]), (EVE, []), (viewer, [])):
+        found = Operations(p, who).status(env="prod")
+        assert [one["id"] for one in found["waiting"]] == [release]
+        assert found["yours"] == theirs, who
+    # who proposed it may not, though he is of the team
+    write(p, HEAD + EYES.replace('["bob"]', '["bob", "ann"]') + RULE + ORDERS)
+    assert Operations(p, Principal(name="ann")).status(env="prod")["yours"] == []
+    Operations(p, BOB).approve(release)
+    assert Operations(p, BOB).status(env="prod")["yours"] == []
+
+
 def test_all_of_a_batch_or_none() -> None:
     """If this fails, what somebody may not approve is skipped, and the rest goes without it."""
     teams = 'eyes = sx.team("eyes", members=["bob"])\nsec = sx.team("sec", members=["eve"])\n'

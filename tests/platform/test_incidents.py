@@ -207,6 +207,15 @@ def test_two_people_at_once(night: Night, monkeypatch: pytest.MonkeyPatch) -> No
     night.ann.comment_incident(id_, "read again")
 
 
+def test_status_tells_open_incidents(night: Night) -> None:
+    """If this fails, the first page asks nobody to look at what burns, or still at what is over."""
+    id_ = night.incident(night.signal())
+    (told,) = night.ann.status()["incidents"]
+    assert (told["id"], told["title"], len(told["signals"])) == (id_, "it burns", 1)
+    night.ann.close_incident(id_, "done")
+    assert night.ann.status()["incidents"] == []
+
+
 def test_the_second_to_close_it_is_told(night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, an incident is closed twice, with two reasons."""
     id_ = night.incident()

@@ -340,6 +340,7 @@ def test_a_day_with_every_command(
         "search_logs",
         "traces",
         "trace_facts",
+        "services",
         "metrics",
         "metric",
         "upload",

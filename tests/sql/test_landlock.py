@@ -20,7 +20,7 @@ from pathlib import Path
 folder, open_port, closed_port = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 sys.base_prefix = sys.argv[4]
 from sextant.server.sql.landlock import confine
-held = confine(folder / "telemetry", folder / "lake", connect=[open_port])
+held = confine(folder / "telemetry", folder / "lake", connect=[open_port], starts_python=True)
 found = {"held": held, "cwd": os.getcwd()}
 
 def attempt(name, do):
@@ -38,7 +38,9 @@ attempt("lake write", lambda: (folder / "lake" / "file").write_text("x"))
 attempt("own", lambda: (folder / "telemetry" / "file").write_text("x"))
 attempt("connect", lambda: socket.create_connection(("127.0.0.1", closed_port), 5).close())
 attempt("connect open", lambda: socket.create_connection(("127.0.0.1", open_port), 5).close())
-attempt("run", lambda: __import__("subprocess").run(["/bin/echo"], check=True))
+import subprocess
+attempt("run", lambda: subprocess.run(["/bin/echo"], check=True))
+attempt("python", lambda: subprocess.run([sys.executable, "-c", "print(41 + 1)"], check=True, capture_output=True, text=True).stdout.strip())
 
 from sextant.stores.telemetry.chdb import ChdbStore
 store = ChdbStore(folder / "telemetry" / "store")
@@ -114,6 +116,8 @@ def test_a_confined_process(tmp_path: Path, prefix: str) -> None:
         assert "canary" not in found[name], name
         assert "Error" in found[name] or "does not exist" in found[name], (name, found[name])
     assert not (tmp_path / "out").exists()
+    if prefix == sys.base_prefix:
+        assert found["python"] == "42"
     assert (found["lake"], found["own"], found["connect open"], found["rows"], found["zone"]) == (
         "published",
         "1",
@@ -184,7 +188,7 @@ def test_a_process_with_threads_cannot_be_confined(tmp_path: Path) -> None:
     code = (
         "import threading; e = threading.Event(); threading.Thread(target=e.wait, "
         "daemon=True).start()\nfrom sextant.stores.landlock import restrict\nrestrict(read=[], "
-        "write=[], connect=None)"
+        "write=[], execute=[], connect=None)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
@@ -194,7 +198,7 @@ def test_a_process_with_threads_cannot_be_confined(tmp_path: Path) -> None:
 
 def test_a_kernel_without_it_holds_nothing_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(landlock, "version", lambda: 0)
-    assert landlock.restrict(read=[], write=[], connect=None) == 0
+    assert landlock.restrict(read=[], write=[], execute=[], connect=None) == 0
 
 
 def test_sql_stays_on_loopback_where_nothing_holds_it(monkeypatch: pytest.MonkeyPatch) -> None:

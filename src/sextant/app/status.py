@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable
 import msgspec
 
 from sextant.app import lists
+from sextant.app.approving import may_approve
 from sextant.app.runs import Runs
 from sextant.app.triggers import held_by_incidents
 from sextant.app.visibility import Visibility
@@ -13,6 +14,7 @@ from sextant.engine.plan import Request
 from sextant.kernel.answers import AssetStatus, SignalSeen, Status
 from sextant.kernel.clock import iso
 from sextant.kernel.limits import PAGE_ROWS, PAGE_ROWS_MAX
+from sextant.kernel.nouns import Principal
 from sextant.project.config import telemetry_off
 from sextant.release.releases import open_releases
 
@@ -68,10 +70,20 @@ def _state(found: AssetStatus, *, failed: bool, stopped: bool) -> str:
 
 
 def status(
-    runs: Runs, see: Visibility, env: str, chosen: Collection[str] = (), *, here: bool = True
+    runs: Runs,
+    see: Visibility,
+    env: str,
+    chosen: Collection[str] = (),
+    *,
+    here: bool = True,
+    who: Principal | None = None,
 ) -> Status:
     """Return what is live, stale, held and waiting in an environment, of the assets `chosen`
-    (none = of all), and what needs a person. `here`: who looks works on the project's folder."""
+    (none = of all), and what needs a person.
+
+    here  who looks works on the project's folder
+    who   whose approvals are told; None = nobody's
+    """
     core = runs.core
     core.project.check_environment(env)
     manifest = core.project.manifest(env)
@@ -127,7 +139,9 @@ def status(
         "env": env,
         "assets": assets,
         "signals": signals[:PAGE_ROWS],
+        "incidents": lists.incidents(core, see, state="open").items,
         "waiting": [msgspec.to_builtins(see.release(r)) for r in waits],
+        "yours": [r.id for r in waits if who and may_approve(core, runs.releases, r, who)],
         "failed_run": _failed_run(core, see, env),
         "runs_open": [row[0] for row in core.state.read("runs_open")],
         "inbox": runs.inbox.waits(),

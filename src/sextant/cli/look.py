@@ -97,9 +97,17 @@ def _status_lines(found: "Status") -> list[str]:
             spare=("owner", "partitions", "since (UTC)", "rows"),
         ),
     ]
+    out += [
+        line("incident ", f"{one['id']} ({len(one['signals'])} signals): {one['title']}")
+        for one in found["incidents"]
+    ]
     out += [line("signal   ", state(s["severity"]), f": {s['message']}") for s in found["signals"]]
     out += [
-        line(state("waits"), f"    release {r['id']} ({r['state']}): {r.get('reason', '')}")
+        line(
+            state("waits"),
+            f"    release {r['id']} ({r['state']}): {r.get('reason', '')}"
+            + (" - yours to approve" if r["id"] in found["yours"] else ""),
+        )
         for r in found["waiting"]
     ]
     out += [

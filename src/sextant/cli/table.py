@@ -10,7 +10,18 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Make and publish": ("init", "plan", "run", "backfill", "check", "push", "report"),
     "Look at data and numbers": ("search", "show", "query", "export", "versions", "diff", "graph"),
     "See how it stands, and why": (
-        ("status", "why", "timeline", "runs", "logs", "signals", "incidents", "traces", "metrics")
+        (
+            "status",
+            "why",
+            "timeline",
+            "runs",
+            "logs",
+            "signals",
+            "incidents",
+            "services",
+            "traces",
+            "metrics",
+        )
     ),
     "Decide what is live": ("releases", "release", "rollback", "undo", "approve", "env"),
     "Serve it to others": ("up", "token", "account", "session"),
@@ -67,6 +78,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "logs": (
         "sextant.cli.telemetry:logs",
         "Show what the steps of a run printed, or search all logs.",
+    ),
+    "services": (
+        "sextant.cli.services:services",
+        "List services: requests a second, errors, latency.",
     ),
     "traces": ("sextant.cli.telemetry:traces", "List traces, or show one as a waterfall."),
     "metrics": ("sextant.cli.telemetry:metrics", "List metrics, or show the series of one."),

@@ -495,14 +495,14 @@ def _trace_table(found: "list[TraceSeen]") -> list[str]:
                 one["root"] + ("" if one["rooted"] else " (its root is not here)"),
                 one["spans"],
                 one["errors"],
-                _took(one["duration_ns"] / 1e9),
+                took(one["duration_ns"] / 1e9),
             )
             for one in found
         ],
     )
 
 
-def _took(seconds: float) -> str:
+def took(seconds: float) -> str:
     return (
         f"{seconds * 1e6:.0f} us"
         if seconds < 1e-3
@@ -529,7 +529,7 @@ def _waterfall(facts: "TraceFacts", with_attributes: bool) -> list[str]:
                 "  " * min(span["depth"], 20) + skipped + span["name"],
                 span["asset"],
                 state(bar, "failed") if failed else bar,
-                "  ".join([_took(span["duration_ns"] / 1e9), *_problems(span), *notes]),
+                "  ".join([took(span["duration_ns"] / 1e9), *_problems(span), *notes]),
                 span["span_id"],
                 *([_pairs(span["attributes"])] if with_attributes else []),
             )
@@ -537,7 +537,7 @@ def _waterfall(facts: "TraceFacts", with_attributes: bool) -> list[str]:
     head = ("span", "asset", "", "took", "id", *(["attributes"] if with_attributes else []))
     title = (
         f"trace {facts['trace_id']}: {_counted(facts['spans'], 'span')}, "
-        f"{_counted(facts['errors'], 'error')}, {_took(whole / 1e9)}"
+        f"{_counted(facts['errors'], 'error')}, {took(whole / 1e9)}"
     )
     return [
         title,

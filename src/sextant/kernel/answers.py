@@ -168,7 +168,9 @@ class Status(TypedDict):
     env: str
     assets: list[AssetStatus]
     signals: list[SignalSeen]
+    incidents: list[IncidentSeen]  # open ones
     waiting: list[dict[str, Any]]
+    yours: list[str]  # ids of those that wait for approval, and that who asks may approve
     runs_open: list[str]
     failed_run: str  # the newest run of the environment, if it failed
     inbox: list[Inbox]
@@ -624,6 +626,30 @@ class LogsFound(TypedDict):
     cut: bool
     scanned: bool
     lines_read: int
+
+
+class ServiceSeen(TypedDict):
+    """Something that sent telemetry, and the requests (and messages) that it answered by its spans.
+
+    p95_ns  their 95th percentile of duration; None where there was none
+    """
+
+    asset: str
+    owner: str
+    last_seen: str
+    requests: int
+    requests_per_s: float
+    errors: int
+    p95_ns: int | None
+
+
+class ServicesFound(TypedDict):
+    """Services, those with errors first, then the busiest. `length_s`: of the window; `cut`: there
+    are more than were asked for."""
+
+    services: list[ServiceSeen]
+    length_s: int
+    cut: bool
 
 
 class TraceSeen(TypedDict):

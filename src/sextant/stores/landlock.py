@@ -20,12 +20,12 @@ _UNDER_PATH, _TO_PORT = 1, 2
 _NO_NEW_PRIVILEGES = 38  # prctl
 # Rights over files: EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, REMOVE_DIR, REMOVE_FILE, MAKE_CHAR ..
 # MAKE_SYM; then REFER (2), TRUNCATE (3), IOCTL_DEV (5).
-_WRITE, _READ, _LIST = 1 << 1, 1 << 2, 1 << 3
+_EXECUTE, _WRITE, _READ, _LIST = 1, 1 << 1, 1 << 2, 1 << 3
 _FIRST = (1 << 13) - 1
 _SINCE = {2: 1 << 13, 3: 1 << 14, 5: 1 << 15}
 # what can be granted for something that is no folder
-_OF_FILES = _WRITE | _READ | 1 << 14 | 1 << 15
-_NEVER = 1 | 1 << 6 | 1 << 11 | 1 << 15  # EXECUTE, MAKE_CHAR, MAKE_BLOCK, IOCTL_DEV
+_OF_FILES = _EXECUTE | _WRITE | _READ | 1 << 14 | 1 << 15
+_DEVICES = 1 << 6 | 1 << 11 | 1 << 15  # MAKE_CHAR, MAKE_BLOCK, IOCTL_DEV: granted to nobody
 _CONNECT = 1 << 1  # since 4
 _SCOPES = 1 | 2  # since 6: abstract sockets, signals to others
 
@@ -41,16 +41,22 @@ def version() -> int:
     return max(0, int(found))
 
 
-def restrict(*, read: Iterable[Path], write: Iterable[Path], connect: Iterable[int] | None) -> int:
+def restrict(
+    *,
+    read: Iterable[Path],
+    write: Iterable[Path],
+    execute: Iterable[Path],
+    connect: Iterable[int] | None,
+) -> int:
     """Leave this process only these rights, from now on and for all its threads and children to
     come.
 
     read     files, and folders with all below them, that may be read (and libraries among them
              loaded: that is a read and a mapping, which is not what EXECUTE is about)
     write    the same, for reading, writing, making and removing
+    execute  programs that may be started: files, and none but these
     connect  TCP ports that may be connected to; None = any. Kernels before 6.7 cannot say no: then
              any, too
-    No program may be executed, wherever it lies.
     Returns the version of Landlock, 0 when the kernel has none and nothing is restricted. What does
     not exist is left out.
     Raises Bug when other threads run already, which would stay free; StorageError when the kernel
@@ -81,11 +87,13 @@ def restrict(*, read: Iterable[Path], write: Iterable[Path], connect: Iterable[i
     ports = _CONNECT if connect is not None and abi >= 4 else 0
     size = 24 if abi >= 6 else 16 if abi >= 4 else 8
     attribute = struct.pack("=QQQ", files, ports, _SCOPES)[:size]
+    programs = [*execute]
     ruleset = call(_CREATE, attribute, ctypes.c_size_t(size), ctypes.c_uint32(0))
     try:
         for paths, rights in (
             (read, _READ | _LIST),
-            (write, files & ~_NEVER),
+            (programs + (_loaders() if programs else []), _EXECUTE | _READ),
+            (write, files & ~_DEVICES & ~_EXECUTE),
         ):
             for path in paths:
                 try:
@@ -121,3 +129,11 @@ def restrict(*, read: Iterable[Path], write: Iterable[Path], connect: Iterable[i
     finally:
         os.close(ruleset)
     return abi
+
+
+def _loaders() -> list[Path]:
+    """Return the dynamic loader of this process, which the kernel executes before a program that
+    is linked to libraries."""
+    with open("/proc/self/maps", encoding="utf-8") as maps:
+        found = {line.split(maxsplit=5)[-1].strip() for line in maps}
+    return [Path(one) for one in sorted(found) if os.path.basename(one).startswith("ld-")]

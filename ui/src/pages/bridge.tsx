@@ -22,6 +22,7 @@ type AssetStatus = Schemas["AssetStatus"];
 
 const TILES = 8;
 const LISTED = 40;
+const SERVICES = 6;
 const DAY_MS = 86_400_000;
 
 export default function Bridge() {
@@ -57,7 +58,7 @@ export default function Bridge() {
           <Shown query={releases}>{(rows) => <Changed releases={rows} project={nodes.find((one) => one.kind === "project")} env={env} />}</Shown>
         </Panel>
         <Panel title={nodes.some((one) => one.kind === "service") ? "Services and freshness" : "Freshness of tier 1"}>
-          <Services nodes={nodes} />
+          {nodes.some((one) => one.kind === "service") && status.data?.telemetry_off === "" && <Services />}
           <Shown query={status}>{(found) => <Fresh status={found} />}</Shown>
         </Panel>
       </div>
@@ -179,7 +180,8 @@ function itemsOf(status: Status, env: string): Item[] {
   const items: Item[] = [];
   if (status.load_problem)
     items.push({ key: "load", state: "failed", what: `The project does not load: ${status.load_problem}`, next: "What was loaded last stays in force. Mend the file; it is read again by itself." });
-  for (const one of status.waiting as unknown as Release[]) {
+  const waits = (status.waiting as unknown as Release[]).toSorted((a, b) => Number(status.yours.includes(b.id)) - Number(status.yours.includes(a.id)));
+  for (const one of waits) {
     const needs = one.needs?.map((need) => `${need.by?.length ?? 0} of ${need.count}${need.of ? ` of ${need.of}` : ""}`).join(", ");
     items.push({
       key: one.id,
@@ -189,10 +191,28 @@ function itemsOf(status: Status, env: string): Item[] {
           {one.intent === "undo" ? "undo" : "release"} of {one.moves[0] && <AssetLink id={one.moves[0].asset} />} in {envOf(one)} <ReleaseLink id={one.id} /> by {who(one.by)}
         </>
       ),
-      next: one.state === "waiting" ? `Look at it and approve or deny${needs ? `: ${needs} so far` : ""}.` : "Look why it stopped, then continue or abort it.",
+      next:
+        one.state !== "waiting"
+          ? "Look why it stopped, then continue or abort it."
+          : status.yours.includes(one.id)
+            ? `Yours to approve or deny${needs ? `: ${needs} so far` : ""}.`
+            : `Waits for somebody else${needs ? `: ${needs} so far` : ""}.`,
     });
   }
-  for (const one of status.signals)
+  for (const one of status.incidents)
+    items.push({
+      key: one.id,
+      state: "failed",
+      what: (
+        <>
+          incident <bdi>{one.title}</bdi> <span className="sx-dim">{plural(one.signals.length, "signal")}{one.assignee && `, ${one.assignee} works on it`}</span>
+        </>
+      ),
+      next: <>{command("incidents", one.id)} shows its timeline; {command("why", one.id)} what changed before.</>,
+    });
+  // a signal of an incident is told by it
+  const told = new Set(status.incidents.flatMap((one) => one.signals));
+  for (const one of status.signals.filter((signal) => !told.has(signal.id)))
     items.push({
       key: one.id,
       state: one.severity === "error" || one.severity === "critical" ? "failed" : "warned",
@@ -201,7 +221,7 @@ function itemsOf(status: Status, env: string): Item[] {
           {one.asset ? <AssetLink id={one.asset} /> : one.kind} <bdi>{one.message}</bdi>
         </>
       ),
-      next: <>{command("incidents")} shows it with its timeline; closing it says that it is dealt with.</>,
+      next: <>{command("signals", one.id, "--close")} says that it is dealt with.</>,
     });
   if (status.failed_run)
     items.push({ key: status.failed_run, state: "failed", what: <>The newest run failed: <RunLink id={status.failed_run} /></>, next: "Its steps show where and why; the next run goes on from what was made." });
@@ -356,22 +376,44 @@ function Changed({ releases, project, env }: { releases: Release[]; project: Nod
   return <ul className="sx-lines-list">{rows.toSorted((a, b) => b[0] - a[0]).map(([, row]) => row)}</ul>;
 }
 
-function Services({ nodes }: { nodes: Node[] }) {
-  const services = nodes.filter((one) => one.kind === "service");
-  if (!services.length) return null;
+/** What sends telemetry: those with errors first, then the busiest. */
+function Services() {
+  const services = ask.useQuery("get", "/api/v1/telemetry/services", { params: { query: { since: "1h", limit: SERVICES } } }, { refetchInterval: 30_000 });
   return (
-    <ul className="sx-lines-list">
-      {services.slice(0, 6).map((one) => (
-        <li key={one.id}>
-          <State state="observed" />
-          <span className="sx-what">
-            <AssetLink id={one.id} />
-          </span>
-          <span className="sx-next">{command("traces", "--asset", one.id, "--slowest")}</span>
-        </li>
-      ))}
-    </ul>
+    <Shown query={services}>
+      {(found) => (
+        <ul className="sx-lines-list">
+          {!found.services.length && <li className="sx-dim">No service sent telemetry in the last hour.</li>}
+          {found.services.map((one) => (
+            <li key={one.asset}>
+              <State state={one.errors ? "failed" : "observed"} />
+              <span className="sx-what">
+                <AssetLink id={one.asset} />
+              </span>
+              <span className="sx-end">
+                <Time at={one.last_seen} date={false} />
+              </span>
+              <span className="sx-next">
+                {one.requests
+                  ? `${one.requests_per_s.toPrecision(2)} requests/s, ${one.errors ? `${count(one.errors)} errors (${((100 * one.errors) / one.requests).toFixed(1)} %)` : "no errors"}, p95 ${length(one.p95_ns ?? 0)}`
+                  : "no requests by its spans"}
+              </span>
+            </li>
+          ))}
+          {found.cut && (
+            <li className="sx-dim">
+              More of them: {command("services")}
+            </li>
+          )}
+        </ul>
+      )}
+    </Shown>
   );
+}
+
+/** A duration in ns as people read it. */
+function length(ns: number): string {
+  return ns < 1e6 ? `${Math.round(ns / 1e3)} µs` : ns < 1e9 ? `${(ns / 1e6).toPrecision(3)} ms` : `${(ns / 1e9).toFixed(1)} s`;
 }
 
 /** When what matters most last changed, and whether something of it is due. */

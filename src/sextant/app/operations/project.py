@@ -59,7 +59,8 @@ class ProjectOperations(Session):
 
         name = self._env(env)
         chosen = self._core.assets.select(assets, name)
-        return status(self._p.runs, self._see, name, chosen, here=not self._who().role)
+        who = self._who()
+        return status(self._p.runs, self._see, name, chosen, here=not who.role, who=who)
 
     @operation("GET", "/plan", "viewer", "read")
     def plan(

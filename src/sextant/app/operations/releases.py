@@ -5,12 +5,13 @@ from typing import Any, Literal
 
 import msgspec
 
+from sextant.app.approving import approver
 from sextant.app.operations.row import Progress, operation
 from sextant.app.operations.session import Follower, Session, page_limit, waiting
 from sextant.kernel.answers import Page, RollbackPlan, RunReport, ToApprove, UndoPlan, UndoReport
 from sextant.kernel.errors import Conflict, UsageError
 from sextant.kernel.limits import APPROVED_AT_ONCE_MAX, PAGE_ROWS
-from sextant.kernel.nouns import Principal, Release
+from sextant.kernel.nouns import Release
 from sextant.release.records import batch_digest, plan_digest
 
 
@@ -223,20 +224,13 @@ class ReleaseOperations(Session):
         return self._approve(waiting_release, deny=deny, reason=reason)
 
     def _approve(self, waiting_release: Release, *, deny: bool, reason: str) -> Release:
-        by, proposer = self._approver(waiting_release)
+        by, proposer = approver(self._core, waiting_release, self._who())
         approved = self._p.runs.releases.approve(
             waiting_release.id, by, deny=deny, reason=reason, proposer=proposer
         )
         if approved.state == "live":
             self._p.runs.checks.check_children(approved, by=self._who())
         return self._see.release(approved)
-
-    def _approver(self, release: Release) -> tuple[Principal, str | None]:
-        """Return who approves, in his teams where the release moves something, and the person who
-        answers for what proposed it."""
-        authorization = self._core.authorization
-        by = authorization.within(self._who(), release.moves[0].env)
-        return by, authorization.person_behind(release.by)
 
     @operation("GET", "/approvals", "viewer", "read")
     def to_approve(self, releases: Sequence[str]) -> ToApprove:
@@ -262,7 +256,7 @@ class ReleaseOperations(Session):
                 hint="look again: `sextant approve RELEASE ...` without --plan shows them",
             )
         for one in found:  # before anything is decided about any of them
-            by, proposer = self._approver(one)
+            by, proposer = approver(self._core, one, self._who())
             self._p.runs.releases.check_approval(one.id, by, deny=deny, proposer=proposer)
         return [self._approve(one, deny=deny, reason=reason) for one in found]
 

@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING
 
 from sextant.app.operations.row import operation
 from sextant.app.operations.session import Session, page_limit
-from sextant.kernel.answers import LogsFound, MetricFacts, MetricsFound, TraceFacts, TracesFound
+from sextant.kernel.answers import (
+    LogsFound,
+    MetricFacts,
+    MetricsFound,
+    ServicesFound,
+    TraceFacts,
+    TracesFound,
+)
 from sextant.kernel.limits import PAGE_ROWS
 
 if TYPE_CHECKING:
@@ -112,6 +119,20 @@ class TelemetryOperations(Session):
         from sextant.app.telemetry import traces as traces_
 
         return traces_.trace_facts(self._asking(), trace, under=under, limit=limit)
+
+    @operation("GET", "/telemetry/services", "viewer", "read", scope="query")
+    def services(
+        self, *, since: str = "1h", until: str = "", limit: int = PAGE_ROWS
+    ) -> ServicesFound:
+        """Return what sent telemetry lately, with the requests that it answered by its spans: how
+        many a second, errors, 95th percentile of duration. Those with errors first, then the
+        busiest.
+
+        since   a length back from now, such as 30m, or a time; `until` likewise
+        """
+        from sextant.app.telemetry import services as services_
+
+        return services_.services(self._asking(), since=since, until=until, limit=page_limit(limit))
 
     @operation("GET", "/telemetry/metrics", "viewer", "read", scope="query")
     def metrics(

@@ -332,7 +332,7 @@ def main() -> int:
             apart.begin(_place(start))
         else:
             starter.close()
-        confined = confine(Path(start.folder), Path(start.lake), connect=ports)
+        confined = confine(Path(start.folder), Path(start.lake), connect=ports, starts_python=True)
         process = TelemetryProcess(start, apart)
         gc.freeze()  # what is here stays: the collector, which stops all else, need not look at it
         gc.set_threshold(50_000, 20, 20)  # batches are large and have no cycles

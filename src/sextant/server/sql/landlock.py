@@ -49,7 +49,12 @@ _SYSTEM = (
 
 
 def confine(
-    folder: Path, lake: Path, *, connect: Iterable[int], also_read: Iterable[Path] = ()
+    folder: Path,
+    lake: Path,
+    *,
+    connect: Iterable[int],
+    also_read: Iterable[Path] = (),
+    starts_python: bool = False,
 ) -> str:
     """Leave this process a folder to write, the lake to read, and some ports to connect to. The
     lake becomes its working directory.
@@ -58,6 +63,8 @@ def confine(
     lake       the lake's root, made when absent: a folder that is made later could not be read
     connect    TCP ports: the coordinator's, and that of a ClickHouse elsewhere
     also_read  folders
+    starts_python  it starts processes of its own with this interpreter; no other program can be
+                   executed
     Returns what holds from now on, in words; "" when the kernel has no Landlock and nothing holds.
     """
     passing = folder / "tmp"
@@ -70,6 +77,7 @@ def confine(
     ).resolve()  # this process: the link itself would lead to whoever follows it
     # Python's libraries, not its whole prefix: that may be /usr, which holds what others configure
     code = {
+        os.path.join(sys.prefix, "pyvenv.cfg"),  # read when Python starts
         *(
             os.path.join(prefix, name)
             for prefix in (sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix)
@@ -88,6 +96,7 @@ def confine(
             *(Path(os.path.realpath(p)) for p in sorted(code)),
             *(Path(p) for p in _SYSTEM),
         ],
+        execute=[Path(sys.executable).resolve()] if starts_python else [],
         write=[folder.resolve(), Path("/dev/null"), own / "fd"],
         connect=tuple(connect),
     )
