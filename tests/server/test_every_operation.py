@@ -66,6 +66,7 @@ def arguments(p: LocalPlatform, caller: str) -> dict[str, dict[str, Any]]:
         "partitions": orders,
         "timeline": orders,
         "changes": orders,
+        "failed_checks": orders,
         "check": orders,
         "release": {**orders, "source": "dev", "env": "prod"},
         "promote": {"source": "dev", "env": "prod"},

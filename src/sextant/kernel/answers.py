@@ -332,6 +332,22 @@ class Change(TypedDict):
     undo: str
 
 
+class FailedCheck(TypedDict):
+    """A check that failed. `is_live`: the rows that it found wrong are live now."""
+
+    asset: str
+    name: str
+    partition: str
+    severity: str
+    failed: int
+    rows: int
+    message: str
+    run: str
+    version: str
+    at: str
+    is_live: bool
+
+
 class PartitionRun(TypedDict):
     """Neighbouring partitions that stand equally; with `states` several that do not (state -> how
     many), of which `state` is the worst."""

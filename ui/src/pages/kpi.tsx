@@ -21,6 +21,8 @@ import "../styles/numbers.css";
 type Version = Schemas["VersionSeen"];
 
 const POINTS = 1200; // more are thinned by the server
+const OTHERS = 8; // other numbers beside it
+const FAILED = 20; // checks that are listed
 const SHOWN = 12; // values of a dimension that are listed at once
 const SECONDS: Record<string, number> = { "5m": 300, "15m": 900, "1h": 3600, "1d": 86_400, "1w": 604_800 };
 const MONTHS: Record<string, number> = { "1mo": 1, "1q": 3, "1y": 12 };
@@ -280,9 +282,8 @@ function Moved({ name, env, from, to, dimensions, marks, format, unit, days }: {
         </Shown>
       </section>
       <div className="sx-columns sx-moved">
-        {dimensions.map((one) => (
-          <Dimension key={one} name={name} env={env} by={one} from={from} to={to} format={format} />
-        ))}
+        <Others name={name} env={env} from={from} to={to} />
+        <Failed id={`kpi:${name}`} env={env} from={from} to={to} />
         <Card title="What changed upstream in this span" note={inside.length ? plural(inside.length, "change") : undefined}>
           {inside.length ? (
             <ChangeList marks={inside} />
@@ -290,8 +291,96 @@ function Moved({ name, env, from, to, dimensions, marks, format, unit, days }: {
             <p className="sx-dim">No release, undo or edit replaced anything of this span, of the number or of what it is made of: what moved it lies in the data.</p>
           )}
         </Card>
+        {dimensions.map((one) => (
+          <Dimension key={one} name={name} env={env} by={one} from={from} to={to} format={format} />
+        ))}
       </div>
     </>
+  );
+}
+
+/** The other numbers in the same span: a cause seldom moves one alone. */
+function Others({ name, env, from, to }: { name: string; env: string; from: string; to: string }) {
+  const graph = ask.useQuery("get", "/api/v1/graph");
+  const others = (graph.data?.assets ?? [])
+    .filter((one) => one.kind === "kpi" && one.mode === "managed" && one.id !== `kpi:${name}`)
+    .toSorted((a, b) => a.tier - b.tier || a.id.localeCompare(b.id));
+  if (!others.length) return null;
+  return (
+    <Card title="Other numbers in this span" note="against the time before">
+      <ul className="sx-lines-list">
+        {others.slice(0, OTHERS).map((one) => (
+          <Other key={one.id} id={one.id} env={env} from={from} to={to} />
+        ))}
+        {others.length > OTHERS && (
+          <li>
+            <Link to="/kpis">all {plural(others.length + 1, "KPI")}</Link>
+          </li>
+        )}
+      </ul>
+    </Card>
+  );
+}
+
+function Other({ id, env, from, to }: { id: string; env: string; from: string; to: string }) {
+  const name = id.slice(id.indexOf(":") + 1);
+  const asked = ask.useQuery("get", "/api/v1/kpis/{name}", { params: { path: { name }, query: { env, since: from, until: to, compare: "previous" } } }, { placeholderData: keepPreviousData, retry: false });
+  const found = asked.data;
+  const delta = (numeric(found?.total) ?? 0) - (numeric(found?.compared?.total) ?? 0);
+  return (
+    <li>
+      <span className="sx-what">
+        <Link to="/kpis/$name" params={{ name }} search={(before) => ({ ...before, from, to, since: undefined, until: undefined, grain: undefined })}>
+          <bdi>{name}</bdi>
+        </Link>
+      </span>
+      <span className="sx-end">
+        {found ? (
+          <>
+            <span className="sx-number">
+              {shownValue(found.total, found.format)} {found.unit}
+            </span>{" "}
+            <Delta kpi={found} better={isBetter(found, delta)} />
+          </>
+        ) : (
+          <span className="sx-dim">{asked.error ? "no value" : "…"}</span>
+        )}
+      </span>
+    </li>
+  );
+}
+
+/** Checks that failed on what the number is made of in the span, and whether their rows are in it. */
+function Failed({ id, env, from, to }: { id: string; env: string; from: string; to: string }) {
+  const asked = ask.useQuery("get", "/api/v1/assets/{asset}/failed-checks", { params: { path: { asset: id }, query: { env, since: from, until: to, limit: FAILED } } }, { placeholderData: keepPreviousData });
+  return (
+    <Card title="Checks that failed in this span" note={asked.data?.items.length ? plural(asked.data.items.length, "check") : undefined}>
+      <Shown query={asked}>
+        {(found) =>
+          found.items.length ? (
+            <ul className="sx-lines-list">
+              {found.items.map((one) => (
+                <li key={`${one.run} ${one.asset} ${one.name} ${one.partition}`}>
+                  <State state={one.severity === "error" ? "failed" : "warned"} />
+                  <span className="sx-what">
+                    <AssetLink id={one.asset} /> {one.partition} <span className="sx-dim">{one.name}</span>
+                  </span>
+                  <span className="sx-end">
+                    <RunLink id={one.run} />
+                  </span>
+                  <span className="sx-next">
+                    <bdi>{one.message}</bdi>; {one.is_live ? "these rows are in the number" : "these rows are not live"}
+                  </span>
+                </li>
+              ))}
+              {found.next && <li className="sx-dim">and more: {command("timeline", id, "--changes")} lists what changed</li>}
+            </ul>
+          ) : (
+            <p className="sx-dim">None, of the number and of what it is made of.</p>
+          )
+        }
+      </Shown>
+    </Card>
   );
 }
 

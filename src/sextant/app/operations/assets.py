@@ -11,6 +11,7 @@ from sextant.app.operations.row import operation
 from sextant.app.operations.session import Session, page_limit, span
 from sextant.kernel.answers import (
     Change,
+    FailedCheck,
     FailingRows,
     KpiSeen,
     Page,
@@ -172,6 +173,31 @@ class AssetOperations(Session):
             self._id(asset),
             self._span(since, until),
             additions=additions,
+            limit=page_limit(limit),
+            after=after,
+        )
+
+    @operation("GET", "/assets/{asset}/failed-checks", "viewer", "read")
+    def failed_checks(
+        self,
+        asset: str,
+        *,
+        since: str = "",
+        until: str = "",
+        limit: int = PAGE_ROWS,
+        after: str = "",
+        env: str = "",
+    ) -> Page[FailedCheck]:
+        """Return checks that failed, of an asset and of all that it is made of, on partitions of a
+        range of time (of what has none, in that time), newest first."""
+        from sextant.app.failed_checks import failed_checks
+
+        return failed_checks(
+            self._core,
+            self._see,
+            self._env(env),
+            self._id(asset),
+            self._span(since, until),
             limit=page_limit(limit),
             after=after,
         )

@@ -20,9 +20,10 @@ from sextant.kernel.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
     from sextant.app.operations import Platform
-    from sextant.kernel.answers import KpiSeen
+    from sextant.kernel.answers import FailedCheck, KpiSeen
 
 _KIND = "kpi"
+_CHECKS = 20  # failed checks that are told below a number
 
 
 @click.command(short_help="Show a business number, by any of its dimensions.")
@@ -94,6 +95,17 @@ def kpi(
             compare=compare or "",
             env=env or "",
         )
+        failed = (
+            p.failed_checks(
+                found["kpi"],
+                since=found["since"],
+                until=found["until"],
+                limit=_CHECKS,
+                env=env or "",
+            ).items
+            if compare
+            else []
+        )
 
         def lines() -> list[str]:
             rows = _beside(found)
@@ -106,9 +118,15 @@ def kpi(
                 [_formatted(row[c], found["format"]) if c in numbers else row[c] for c in head]
                 for row in rows
             ]
-            return [_goal_line(found), *_compared_line(found), *values_table(named, shown)]
+            return [
+                _goal_line(found),
+                *_compared_line(found),
+                *values_table(named, shown),
+                *map(_check_line, failed),
+            ]
 
-        emit(found, json=as_json, text=lines)
+        told = {**found, "failed_checks": failed} if compare else found
+        emit(told, json=as_json, text=lines)
 
 
 def _beside(found: "KpiSeen") -> list[dict[str, Any]]:
@@ -132,6 +150,13 @@ def _beside(found: "KpiSeen") -> list[dict[str, Any]]:
         }
         for key in (moved if moved is not None else {**now, **before})
     ]
+
+
+def _check_line(one: "FailedCheck") -> str:
+    """Return a check that failed in the part of time, and whether its rows are in the number."""
+    where = f"{one['asset']}[{one['partition']}]" if one["partition"] else one["asset"]
+    live = "its rows are live" if one["is_live"] else "its rows are not live"
+    return line(state("failed"), f"  {where} {one['name']}: {one['message']}; {live}")
 
 
 def _compared_line(found: "KpiSeen") -> list[str]:

@@ -320,6 +320,8 @@ SELECT id, doc, changed, closed_at, opened_at FROM incident WHERE (opened_at < ?
 SELECT digest, doc, locator, expired_at, created_at, refused FROM version WHERE asset = ? AND (created_at < ? OR (created_at = ? AND digest < ?)) ORDER BY created_at DESC, digest DESC LIMIT ?
 -- name: checks_page
 SELECT seq, n, doc, run, version FROM check_result WHERE (seq < ? OR (seq = ? AND n < ?)) AND (CAST(? AS TEXT) = '' OR asset = ?) AND (CAST(? AS BIGINT) = 0 OR ok = 0) ORDER BY seq DESC, n DESC LIMIT ?
+-- name: failed_checks_page
+SELECT c.seq, c.n, c.doc, c.run, c.version, e.time, r.env FROM check_result c JOIN event e ON e.seq = c.seq LEFT JOIN run r ON r.id = c.run WHERE c.ok = 0 AND (c.seq < ? OR (c.seq = ? AND c.n < ?)) ORDER BY c.seq DESC, c.n DESC LIMIT ?
 -- name: events_page
 SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.seq < ? AND (CAST(? AS TEXT) = '' OR e.subject = ? OR e.subject IN (SELECT release FROM release_move WHERE asset = ?) OR e.subject IN (SELECT asset || '@' || digest FROM version WHERE asset = ?)) AND (CAST(? AS TEXT) = '' OR e.type = ?) ORDER BY e.seq DESC LIMIT ?
 -- name: runs_between
