@@ -14,6 +14,7 @@ from typing import Any
 
 EXAMPLE = Path(__file__).resolve().parent / "flights"
 FIRST, LAST = "2013-01-01", "2013-12-31"
+BROKEN = "2013-03-20"  # the day whose delivery is broken
 
 
 def main() -> int:
@@ -35,7 +36,10 @@ def main() -> int:
         unchanged = story.bad_file(folder)
         story.bad_publish(folder)
         proven = story.again()
-    _next(folder)
+    serves = unchanged and proven and not arguments.no_server and sys.stdout.isatty()
+    _next(folder, serves=serves)
+    if serves:
+        _serve(folder)
     return 0 if unchanged and proven else 1
 
 
@@ -44,6 +48,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--folder", default="demo/flights", help="where to work (is emptied first)")
     parser.add_argument(
         "--backfill", action="store_true", help="make the year in one run instead of 365"
+    )
+    parser.add_argument(
+        "--no-server",
+        action="store_true",
+        help="end without serving it; where the output is no terminal nothing is served",
     )
     return parser.parse_args()
 
@@ -140,10 +149,10 @@ class Story:
     def bad_file(self, folder: Path) -> bool:
         """A broken delivery is refused, and nobody sees it. Returns whether that is so."""
         chapter("A bad file arrives")
-        print("  the file of 2013-06-10 comes without its carriers: checks of severity error fail")
+        print(f"  the file of {BROKEN} comes without its carriers: checks of severity error fail")
         before = self.p.core.versions.live_version(self.env, "dataset:flights")
         with BrokenDelivery(folder, "day.with_columns(carrier=pl.lit(None, pl.String))"):
-            report = self.force("2013-06-10")
+            report = self.force(BROKEN)
         for check in report.refused[:3]:
             print(f"  REFUSED  {check.asset}[{check.partition}]  {check.message}")
         same = self.p.core.versions.live_version(self.env, "dataset:flights") == before
@@ -156,7 +165,7 @@ class Story:
     def bad_publish(self, folder: Path) -> None:
         """Someone forces it through; one word takes it back, with everything derived from it."""
         chapter("A bad publish is forced through, and undone")
-        day = "2013-06-10"
+        day = BROKEN
         print(f"  on time on {day}: {self.on_time(day):.1%}")
         with BrokenDelivery(folder, "day.with_columns(dep_delay=pl.lit(9999.0))"):
             report = self.force(day)
@@ -301,8 +310,15 @@ def _request() -> Any:
     return Request()
 
 
-def _next(folder: Path) -> None:
+def _next(folder: Path, *, serves: bool) -> None:
     where = os.path.relpath(folder)
+    up = (
+        ""
+        if serves
+        else """
+  sextant up                                      serve it: the web page, scheduler, telemetry, HTTP
+                                                  API, SQL for BI tools; prints a link to sign in by"""
+    )
     print(f"""
 == Go on from here
   . .venv/bin/activate && cd {where}
@@ -313,8 +329,21 @@ def _next(folder: Path) -> None:
   sextant env create pr-1 --from dev              an environment; copies nothing
   sextant ledger verify                           prove that nothing was changed behind your back
   sextant query "select origin, count() from data.flights group by origin"
-                                                  SQL over data, KPIs, ledger and telemetry
-  sextant up                                      serve it: scheduler, telemetry, HTTP API, SQL for BI tools""")
+                                                  SQL over data, KPIs, ledger and telemetry{up}""")
+
+
+def _serve(folder: Path) -> None:
+    """Become `sextant up` of the project: it ends with Ctrl-C."""
+    print(
+        """
+== The year in your browser
+  open the link below: it signs you in once, within ten minutes. Why was February bad, and what was
+  undone in March? Ctrl-C ends the server; `sextant up` in the folder starts it again
+""",
+        flush=True,
+    )
+    os.chdir(folder)
+    os.execv(sys.executable, [sys.executable, "-m", "sextant.cli.main", "up"])  # noqa: S606
 
 
 if __name__ == "__main__":

@@ -3,13 +3,16 @@ its points. The oracle is arithmetic on the rows that the project makes."""
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from sextant import testing
 from sextant.app.operations import Operations
 from sextant.kernel.errors import UsageError
+from sextant.kinds.kpi.series import thinned
 
 AT = datetime(2026, 3, 31, 12, tzinfo=UTC)
 PROJECT = """
@@ -160,6 +163,47 @@ def test_a_long_series_keeps_its_extremes(p: Operations) -> None:
     few = p.kpi("revenue", grain="1d", points=88)
     assert few["rows"] == whole
     assert "thinned_from" not in few
+
+
+@pytest.mark.parametrize("kind", ["float", "decimal", "text"])
+@pytest.mark.parametrize("rows", [3, 12, 13, 100, 1001])
+def test_thinning_keeps_each_cells_least_and_greatest(kind: str, rows: int) -> None:
+    """If this fails, a spike between two neighbours is drawn as if it had not been."""
+    numbers = [(n * 7919) % 1009 / 8 for n in range(rows)]
+    numbers[1::5] = [float("nan")] * len(numbers[1::5])
+    values: Any = {
+        "float": pa.array(numbers),
+        "decimal": pa.array(
+            [None if n != n else Decimal(n) for n in numbers], pa.decimal128(12, 3)
+        ),
+        "text": pa.array([str(n) for n in numbers]),
+    }[kind]
+    found = thinned(pa.table({"bucket": range(rows), "value": values}), 12)
+    at = found["bucket"].to_pylist()
+    assert at == sorted(set(at))
+    assert set(found["all_"].to_pylist()) == {rows}
+    assert len(at) <= max(12, min(rows, 12))
+    assert (at[0], at[-1]) == (0, rows - 1)
+    if rows <= 12:
+        assert at == list(range(rows))
+        return
+    for cell in range(5):
+        inside = [n for n in range(rows) if n * 5 // rows == cell]
+        assert set(at) & set(inside)
+        if kind != "text":
+            finite = [n for n in inside if numbers[n] == numbers[n]]
+            least, most = min(finite, key=numbers.__getitem__), max(finite, key=numbers.__getitem__)
+            assert {least, most} <= set(at)
+
+
+def test_a_number_that_was_asked_for_before_is_right(p: Operations) -> None:
+    """If this fails, what one reader was given is changed by the next, or outlives its version."""
+    first = p.kpi("revenue", grain="1d", states=True)
+    again = p.kpi("revenue", grain="1d", states=True)
+    assert again == first
+    again["rows"][0]["value"] = "mine"
+    assert p.kpi("revenue", grain="1d", states=True) == first
+    assert p.kpi("revenue", grain="1w")["rows"] != first["rows"]
 
 
 def test_a_point_says_how_its_partitions_stand(p: Operations) -> None:

@@ -169,4 +169,4 @@ def _node(group: _Group, states: Mapping[str, str], place: tuple[int, float]) ->
 def _places(memory: Memory, nodes: list[str], edges: list[tuple[str, str]]) -> Places:
     """Return where nodes stand: laid out once for each graph."""
     digest = hashlib.sha256(msgspec.json.encode([nodes, edges])).digest()
-    return memory.kept(("layout", digest), lambda: layout(nodes, edges))
+    return memory.kept.get(("layout", digest), lambda: layout(nodes, edges))

@@ -103,6 +103,8 @@ COLUMN_READS_MAX = 10_000
 # answers that take long to make and are kept by one process until they are out of date: layouts of
 # the graph, the states of an environment's assets
 MEMORY_KEPT_MAX = 64
+# rows of answers about business numbers that are kept: 300 bytes each
+MEMORY_NUMBERS_MAX = 200_000
 PICTURE_NODES_MAX = 300  # nodes of a picture of the graph; more are shown as clusters
 PICTURE_OPENED_MAX = 20  # clusters of it that are opened at once
 # events that one page of a timeline, or of changes, looks at: beyond it the page ends, and the next

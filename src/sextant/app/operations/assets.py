@@ -116,7 +116,7 @@ class AssetOperations(Session):
         head, minute = core.state.read("event_head"), core.clock.now_ns() // (60 * NS)
         seen = self._see.sees_personal
         key = ("partitions", name, found.id, partition, details, seen, tuple(head), minute)
-        return self._p.memory.kept(
+        return self._p.memory.kept.get(
             (*key, core.project.digest),
             lambda: partitions(
                 self._p.runs, self._see, name, found, span(partition), details=details
@@ -255,6 +255,7 @@ class AssetOperations(Session):
             grain=grain,
             where=where,
             as_of=as_of,
+            kept=self._p.memory.numbers,
         )
         if states and grain and not by and not found.get("hidden"):
             found["rows"] = self._stated(of_env, found)
@@ -277,7 +278,7 @@ class AssetOperations(Session):
         asset = core.assets.find(held_by, env)
         head, minute = core.state.read("event_head"), core.clock.now_ns() // (60 * NS)
         key = ("states", env, asset.id, self._see.sees_personal, tuple(head), minute)
-        states = self._p.memory.kept(
+        states = self._p.memory.kept.get(
             (*key, core.project.digest), lambda: states_of(self._p.runs, self._see, env, asset)
         )
         sides = (

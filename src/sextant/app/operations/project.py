@@ -134,7 +134,7 @@ class ProjectOperations(Session):
         # all that the states follow from; a new day is due without an event
         head, minute = core.state.read("event_head"), core.clock.now_ns() // (60 * NS)
         key = ("states", name, tuple(head), core.project.digest, minute)
-        known = self._p.memory.kept(key, lambda: states(self._p.runs, see, name))
+        known = self._p.memory.kept.get(key, lambda: states(self._p.runs, see, name))
         return picture(
             core,
             self._p.memory,

@@ -2,9 +2,10 @@
 long series thinned, what each dimension's value has moved, and how each point stands."""
 
 import bisect
+import itertools
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 from sextant.kernel.errors import UsageError
@@ -12,6 +13,9 @@ from sextant.kernel.limits import KPI_LAST_MAX, KPI_SEGMENTS_MAX
 from sextant.kernel.partitions import Partitioning
 from sextant.kinds.kpi.measures import OF_A_DAY
 from sextant.kinds.kpi.spec import Measure
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Compare = Literal["", "previous", "year"]
 COMPARES = ("previous", "year")
@@ -124,30 +128,31 @@ def _back(at: datetime, tz: str) -> datetime:
     return (at.astimezone(ZoneInfo(tz)) - _YEAR).astimezone(UTC)
 
 
-def thinned_sql(query: str, points: int) -> str:
-    """Return a query for at most so many rows of a series by time: the first and the last, and the
-    least and the greatest of each cell of neighbours; `all_` is how many there were."""
+def thinned(series: "pa.Table", points: int) -> "pa.Table":
+    """Return at most so many rows of a series by time (`bucket`, `value`): the first and the last,
+    and the least and the greatest of each cell of neighbours, of equally many rows; of a cell
+    without any number its first. `all_` is how many there were."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    rows = len(series)
+    series = series.append_column("all_", pa.array(np.full(rows, rows)))
+    if rows <= points:
+        return series
+    kind = series["value"].type
+    if pa.types.is_decimal(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        values = pc.cast(series["value"], pa.float64(), safe=False).to_numpy()  # null is NaN
+    else:  # a text has no greatest point
+        values = np.full(rows, np.nan)
+    finite = np.isfinite(values)
+    low, high = np.where(finite, values, np.inf), np.where(finite, values, -np.inf)
     cells = max(1, points // 2 - 1)
-    return f"""WITH series AS ({query}),
-counted AS (
-    SELECT *, row_number() OVER (ORDER BY bucket) - 1 AS n_, count(*) OVER () AS all_ FROM series
-),
-celled AS (
-    SELECT *, n_ * {cells} // all_ AS cell_, TRY_CAST(value AS DOUBLE) AS read_ FROM counted
-),
-kept AS (
-    SELECT
-        cell_,
-        arg_min(n_, read_) FILTER (WHERE isfinite(read_)) AS low_,
-        arg_max(n_, read_) FILTER (WHERE isfinite(read_)) AS high_,
-        min(n_) AS first_
-    FROM celled GROUP BY cell_
-)
-SELECT bucket, value, all_ FROM celled JOIN kept USING (cell_)
-WHERE all_ <= {points}
-    OR n_ IN (low_, high_, 0, all_ - 1)
-    OR (low_ IS NULL AND n_ = first_)
-ORDER BY n_"""
+    ends = -(-np.arange(cells + 1) * rows // cells)
+    kept = {0, rows - 1}
+    for start, end in itertools.pairwise(ends.tolist()):
+        kept |= {start + int(low[start:end].argmin()), start + int(high[start:end].argmax())}
+    return series.take(pa.array(sorted(kept)))
 
 
 def contributions_sql(

@@ -12,6 +12,7 @@ from sextant.core import Core
 from sextant.formats.values import plain
 from sextant.kernel.answers import KpiSeen
 from sextant.kernel.errors import Denied, NotFound, UsageError
+from sextant.kernel.kept import Kept
 from sextant.kernel.kinds import NothingShown, Sees
 from sextant.kernel.lengths import length_s
 from sextant.kernel.limits import KPI_POINTS_MAX, PAGE_ROWS_MAX
@@ -19,7 +20,7 @@ from sextant.kernel.nouns import Asset, FileSet, InputRef, Version, spec_of
 from sextant.kernel.pages import FAR
 from sextant.kinds.dataset.spec import Rows, table_spec
 from sextant.kinds.dataset.views import masked
-from sextant.kinds.kpi.series import Span, compared, newest, span_of, thinned_sql
+from sextant.kinds.kpi.series import Span, compared, newest, span_of, thinned
 from sextant.kinds.kpi.spec import KIND, Goal, Measure, goal_text, measure_spec, values_id
 from sextant.release.as_of import version_as_of
 
@@ -77,10 +78,13 @@ class ShownKpis(NothingShown):
 
 
 class _Stored:
-    """The rows of a version, read once for all questions of one answer."""
+    """The rows of a version, read once for all questions of one answer.
 
-    def __init__(self, core: Core, version: Version) -> None:
-        self._core, self._version = core, version
+    kept  answers of questions that were asked before: a version never changes
+    """
+
+    def __init__(self, core: Core, version: Version, kept: Kept | None = None) -> None:
+        self._core, self._version, self._kept = core, version, kept
 
     @functools.cached_property
     def _rows(self) -> Any:
@@ -113,8 +117,19 @@ class _Stored:
         made.execute("SET lock_configuration = true")
         return made
 
-    def answer(self, query: str) -> list[dict[str, Any]]:
-        """Return the rows of a query over the version, which is its table `t`."""
+    def answer(self, query: str, points: int = 0) -> list[dict[str, Any]]:
+        """Return the rows of a query over the version, which is its table `t`.
+
+        points  to how many rows a series is thinned, and `all_` is how many there were; 0 = not
+        """
+        if self._kept is None:
+            return self._asked(query, points)
+        tz = self._core.project.manifest().tz
+        key = (self._version.asset, self._version.digest, tz, query, points)
+        rows = self._kept.get(key, lambda: self._asked(query, points), len)
+        return [dict(row) for row in rows]
+
+    def _asked(self, query: str, points: int) -> list[dict[str, Any]]:
         import duckdb
 
         from sextant.stores.lake import frames
@@ -127,6 +142,8 @@ class _Stored:
                 f"the question cannot be answered: {str(error).splitlines()[0]}",
                 hint="--where is a condition over the dimensions",
             ) from error
+        if points:
+            table = thinned(table, points)
         found: list[dict[str, Any]] = frames.finite(table, "value").to_pylist()
         return found
 
@@ -146,6 +163,7 @@ def kpi(
     last: int = 0,
     points: int = 0,
     compare: str = "",
+    kept: Kept | None = None,
 ) -> KpiSeen:
     """Return a KPI's values: over all time, or by dimensions and grain (5m, 15m, 1h, 1d, 1w,
     1mo, 1q, 1y), and whether its goal is met over the goal's own window.
@@ -159,6 +177,7 @@ def kpi(
                   of neighbours; 0 = not at all
     compare       `previous`: also the time before, of equal length; `year`: also the same weekdays
                   52 weeks earlier
+    kept          answers that were given before
 
     Ratios are never averaged: stored parts are added up and divided then; a measure that cannot
     be taken apart is computed again from the rows.
@@ -172,7 +191,7 @@ def kpi(
     added_up = measure.of if measures.needs_rows(measure) else values_id(asset)
     version = version_as_of(core, env, added_up, as_of)
     shown = measure_spec(asset)  # how it is shown is no part of what it means
-    values, stored = version, _Stored(core, version)
+    values, stored = version, _Stored(core, version, kept)
     if version.asset == measure.of:
         values = _values_at(core, env, values_id(asset), as_of) or version
     if points and (not (grain or last) or by or not 4 <= points <= KPI_POINTS_MAX):
@@ -415,7 +434,7 @@ def _rollup(
         since=since,
         within=within,
     )
-    return stored.answer(thinned_sql(query, points) if points else query)
+    return stored.answer(query, points)
 
 
 def _timed(core: Core, asset: Asset, measure: Measure) -> Measure:
