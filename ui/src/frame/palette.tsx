@@ -1,18 +1,22 @@
-// The command palette: assets, pages and actions, found as one types.
+// The command palette: pages and actions by their names, all else as the operation `search` finds it, as one types.
 import { IconBolt, IconBox, IconFile } from "@tabler/icons-react";
+import { keepPreviousData } from "@tanstack/react-query";
 import { useNavigate } from "@tanstack/react-router";
-import { useDeferredValue, useId, useMemo, useState } from "react";
-import { ask } from "../api/client";
+import { useDeferredValue, useEffect, useId, useMemo, useRef, useState } from "react";
+import { ask, type Schemas } from "../api/client";
 import { Dialog } from "../parts/dialog";
-import { nameOf } from "../parts/format";
+import { kindOf, nameOf } from "../parts/format";
 import type { Shortcut } from "./keys";
 import { PAGES } from "./shell";
 
-const SHOWN_MAX = 30;
+type Hit = Schemas["SearchHit"];
+
+const SHOWN_MAX = 40;
+const HITS = 20;
 
 interface Entry {
   id: string;
-  kind: "asset" | "page" | "action";
+  kind: "found" | "page" | "action";
   text: string;
   more: string;
   run: () => void;
@@ -29,52 +33,67 @@ function fit(text: string, words: string[]): number {
   return score;
 }
 
+/** Where a hit leads; undefined where no page shows it. */
+function way(hit: Hit, navigate: ReturnType<typeof useNavigate>): (() => void) | undefined {
+  if (hit.noun === "run") return () => void navigate({ to: "/runs/$run", params: { run: hit.id } });
+  if (hit.noun === "release") return () => void navigate({ to: "/releases/$release", params: { release: hit.id } });
+  const asset = hit.noun === "asset" ? hit.id : hit.asset;
+  if (!asset) return undefined;
+  return () => void (kindOf(asset) === "kpi" ? navigate({ to: "/kpis/$name", params: { name: nameOf(asset) } }) : navigate({ to: "/assets/$asset", params: { asset } }));
+}
+
+/** What a hit is, and where it matched when not by its name. */
+function said(hit: Hit): string {
+  const what = hit.noun === "asset" ? kindOf(hit.id) : hit.asset ? `${hit.noun} of ${hit.asset}` : hit.noun;
+  return ["id", "name", "near name"].includes(hit.matched) ? what : `${what}, ${hit.matched}: ${hit.text.slice(0, 80)}`;
+}
+
 export function Palette({ shortcuts, onClose }: { shortcuts: Shortcut[]; onClose: () => void }) {
   const [text, setText] = useState("");
   const [active, setActive] = useState(0);
   const asked = useDeferredValue(text);
   const navigate = useNavigate();
   const id = useId();
-  const graph = ask.useQuery("get", "/api/v1/graph").data;
+  const words = asked.toLowerCase().split(/\s+/).filter(Boolean);
+  const answer = ask.useQuery(
+    "get",
+    "/api/v1/search",
+    { params: { query: { q: asked.trim().slice(0, 200), limit: HITS } } },
+    { enabled: words.length > 0, placeholderData: keepPreviousData },
+  );
 
-  const entries = useMemo<Entry[]>(() => {
-    const pages = PAGES.map(({ to, label }): Entry => ({
-      id: `page ${to}`,
-      kind: "page",
-      text: label,
-      more: "page",
-      run: () => void navigate({ to }),
-    }));
+  const own = useMemo<Entry[]>(() => {
+    const pages = PAGES.map(({ to, label }): Entry => ({ id: `page ${to}`, kind: "page", text: label, more: "page", run: () => void navigate({ to }) }));
     const actions = shortcuts
       .filter(({ keys, does }) => keys !== "mod+k" && !does.startsWith("Go to "))
       .map(({ keys, does, run }): Entry => ({ id: `action ${keys}`, kind: "action", text: does, more: keys, run }));
-    const assets = (graph?.assets ?? []).map((one): Entry => ({
-      id: one.id,
-      kind: "asset",
-      text: nameOf(one.id),
-      more: `${one.kind}${one.owner ? `, owner ${one.owner}` : ""}`,
-      run: () => void (one.kind === "kpi" ? navigate({ to: "/kpis/$name", params: { name: nameOf(one.id) } }) : navigate({ to: "/assets/$asset", params: { asset: one.id } })),
-    }));
-    return [...pages, ...assets, ...actions];
-  }, [graph, navigate, shortcuts]);
+    return [...pages, ...actions];
+  }, [navigate, shortcuts]);
 
-  const found = useMemo(() => {
-    const words = asked.toLowerCase().split(/\s+/).filter(Boolean);
-    if (!words.length) return entries.slice(0, SHOWN_MAX);
-    const fits: [number, number, Entry][] = [];
-    for (const [n, entry] of entries.entries()) {
-      const score = fit(`${entry.text} ${entry.id} ${entry.more}`.toLowerCase(), words);
-      if (score >= 0) fits.push([score, n, entry]);
-    }
-    fits.sort((a, b) => a[0] - b[0] || a[1] - b[1]);
-    return fits.slice(0, SHOWN_MAX).map(([, , entry]) => entry);
-  }, [asked, entries]);
+  const hits = words.length ? (answer.data?.hits ?? []) : [];
+  const fits = own.map((entry): [number, Entry] => [fit(`${entry.text} ${entry.more}`.toLowerCase(), words), entry]).filter(([score]) => score >= 0);
+  const found = [
+    ...fits.toSorted((a, b) => a[0] - b[0]).map(([, entry]) => entry),
+    ...hits.flatMap((hit): Entry[] => {
+      const run = way(hit, navigate);
+      return run ? [{ id: `${hit.noun} ${hit.id}`, kind: "found", text: nameOf(hit.id) || hit.title, more: said(hit), run }] : [];
+    }),
+  ].slice(0, SHOWN_MAX);
 
   const go = (entry: Entry | undefined) => {
     if (!entry) return;
     onClose();
     entry.run();
   };
+
+  // who types on and presses Enter means what is found for all of it
+  const isBehind = text !== asked || (words.length > 0 && answer.isFetching);
+  const entered = useRef(false);
+  useEffect(() => {
+    if (!entered.current || isBehind) return;
+    entered.current = false;
+    go(found[active]);
+  });
 
   return (
     <Dialog title="Search" onClose={onClose} bare className="sx-palette">
@@ -85,6 +104,7 @@ export function Palette({ shortcuts, onClose }: { shortcuts: Shortcut[]; onClose
         aria-expanded="true"
         aria-controls={`${id}-list`}
         aria-activedescendant={found.length ? `${id}-${active}` : undefined}
+        maxLength={200}
         aria-label="Search assets, pages and actions"
         placeholder="Search assets, pages and actions"
         value={text}
@@ -99,13 +119,14 @@ export function Palette({ shortcuts, onClose }: { shortcuts: Shortcut[]; onClose
             setActive((active + step + found.length) % Math.max(1, found.length));
           } else if (event.key === "Enter") {
             event.preventDefault();
-            go(found[active]);
+            if (isBehind) entered.current = true;
+            else go(found[active]);
           }
         }}
       />
       <div role="listbox" id={`${id}-list`} aria-label="Found">
         {found.map((entry, n) => {
-          const Icon = entry.kind === "asset" ? IconBox : entry.kind === "page" ? IconFile : IconBolt;
+          const Icon = entry.kind === "found" ? IconBox : entry.kind === "page" ? IconFile : IconBolt;
           return (
             // the combobox takes the keys
             // oxlint-disable-next-line jsx-a11y/click-events-have-key-events, jsx-a11y/interactive-supports-focus
@@ -127,7 +148,7 @@ export function Palette({ shortcuts, onClose }: { shortcuts: Shortcut[]; onClose
           );
         })}
       </div>
-      {!found.length && <p className="sx-none">Nothing is called so.</p>}
+      {!found.length && !answer.isFetching && <p className="sx-none">Nothing is called so.</p>}
     </Dialog>
   );
 }

@@ -11,6 +11,7 @@ import {
   IconLayoutDashboard,
   IconListCheck,
   IconLogout,
+  IconMap,
   IconMoon,
   IconPlayerPlay,
   IconRocket,
@@ -31,6 +32,7 @@ import { type Shortcut, useShortcuts } from "./keys";
 import { Palette } from "./palette";
 import { type Scheme, useScheme } from "./scheme";
 import { Logo, useSession } from "./session";
+import { Tour, useTour } from "./tour";
 
 /** The pages of the navigation. A later page is a row here, a route in `routes.tsx`, and a line in `pages.json`. */
 export const PAGES = [
@@ -66,6 +68,7 @@ export function Shell() {
   const [link, setLink] = useState<StreamLink>("connecting");
   const [scheme, setScheme] = useScheme();
   const [utc, setUtc] = useUtc();
+  const [, setTour] = useTour();
   const path = useRouterState({ select: (state) => state.location.pathname });
 
   useEffect(() => follow(queries, setLink), [queries]);
@@ -75,12 +78,13 @@ export function Shell() {
       { keys: "mod+k", does: "Search assets, pages and actions", run: () => setPalette(true) },
       { keys: "/", does: "Filter the table", run: () => document.querySelector<HTMLElement>("[data-filter]")?.focus() },
       ...PAGES.map(({ to, label, keys }) => ({ keys, does: `Go to ${label}`, run: () => void navigate({ to }) })),
+      { keys: "g t", does: "Take the tour of five stops", run: () => setTour(1) },
       { keys: "t", does: "Focus the table", run: () => document.querySelector<HTMLElement>("[role=grid]")?.focus() },
       { keys: "u", does: "Times in UTC, or in my zone", run: () => setUtc(!utc) },
       { keys: "d", does: "Dark or light", run: () => setScheme(scheme === "dark" ? "light" : "dark") },
       { keys: "?", does: "Show these shortcuts", run: () => setHelp(true) },
     ],
-    [navigate, scheme, setScheme, utc, setUtc],
+    [navigate, scheme, setScheme, utc, setUtc, setTour],
   );
   useShortcuts(shortcuts);
 
@@ -140,6 +144,9 @@ export function Shell() {
             <Menu.Item leftSection={<IconKeyboard size={15} />} onClick={() => setHelp(true)}>
               Keyboard shortcuts
             </Menu.Item>
+            <Menu.Item leftSection={<IconMap size={15} />} onClick={() => setTour(1)}>
+              Tour
+            </Menu.Item>
             <Menu.Divider />
             <Menu.Item leftSection={<IconLogout size={15} />} onClick={() => void session.signOut()}>
               Sign out
@@ -168,6 +175,7 @@ export function Shell() {
       <main id="content" className="sx-main" tabIndex={-1}>
         <Outlet />
       </main>
+      <Tour />
       {palette && <Palette shortcuts={shortcuts} onClose={() => setPalette(false)} />}
       {help && <Help shortcuts={shortcuts} onClose={() => setHelp(false)} />}
     </div>

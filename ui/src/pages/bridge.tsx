@@ -5,6 +5,7 @@ import { ask, type Schemas } from "../api/client";
 import { usePages } from "../api/pages";
 import type { Release, Run } from "../api/shapes";
 import { useEnv } from "../frame/shell";
+import { TourOffer } from "../frame/tour";
 import { command } from "../parts/command";
 import { count, kindOf, nameOf, plural, who } from "../parts/format";
 import { AssetLink, Card, Head, ReleaseLink, RunLink } from "../parts/links";
@@ -23,6 +24,7 @@ type AssetStatus = Schemas["AssetStatus"];
 const TILES = 8;
 const LISTED = 40;
 const SERVICES = 6;
+const FAILING = 0.05; // of its requests: a service that fails more is in trouble, fewer are looked at
 const DAY_MS = 86_400_000;
 
 export default function Bridge() {
@@ -46,6 +48,7 @@ export default function Bridge() {
       <Head title="Bridge">
         {status.data && <Summary status={status.data} />}
       </Head>
+      <TourOffer />
       <Numbers nodes={nodes} env={env} asked={graph.data !== undefined} />
       <div className="sx-bridge">
         <Panel title="Needs somebody" tall>
@@ -386,7 +389,7 @@ function Services() {
           {!found.services.length && <li className="sx-dim">No service sent telemetry in the last hour.</li>}
           {found.services.map((one) => (
             <li key={one.asset}>
-              <State state={one.errors ? "failed" : "observed"} />
+              <State state={one.errors > FAILING * one.requests ? "failed" : one.errors ? "warned" : "observed"} />
               <span className="sx-what">
                 <AssetLink id={one.asset} />
               </span>
