@@ -30,7 +30,7 @@ from sextant.app import lists, showing
 from sextant.app.graph import graph
 from sextant.app.operations import Operations
 from sextant.app.platform import LocalPlatform
-from sextant.app.status import status
+from sextant.app.status import standing_plan, status
 from sextant.app.visibility import Visibility
 from sextant.engine.plan import Request
 from sextant.kernel.answers import EventSeen, GraphSeen, KpiSeen, Page, Printed, Status, VersionSeen
@@ -76,7 +76,8 @@ class Seen:
         return getattr(self._all, name)
 
     def status(self, env: str, chosen: Collection[str] = ()) -> Status:
-        return status(self._runs, self._see, env, chosen)
+        plan = standing_plan(self._runs, env)
+        return status(self._runs, self._see, env, plan, chosen)
 
     def graph(self, chosen: Collection[str] = ()) -> GraphSeen:
         return graph(self._core, chosen)

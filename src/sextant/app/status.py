@@ -10,7 +10,7 @@ from sextant.app.runs import Runs
 from sextant.app.triggers import held_by_incidents
 from sextant.app.visibility import Visibility
 from sextant.core import Core
-from sextant.engine.plan import Request
+from sextant.engine.plan import Plan, Request
 from sextant.kernel.answers import AssetStatus, SignalSeen, Status
 from sextant.kernel.clock import iso
 from sextant.kernel.limits import PAGE_ROWS, PAGE_ROWS_MAX
@@ -32,9 +32,18 @@ STATES = (
 )
 
 
-def states(runs: Runs, see: Visibility, env: str) -> dict[str, str]:
-    """Return how every asset stands in an environment, those of other tools too: see `STATES`."""
-    found = {one["asset"]: one["state"] for one in status(runs, see, env)["assets"]}
+def standing_plan(runs: Runs, env: str) -> Plan:
+    """Return the plan by which assets stand: what a source looks back to is read by every run, so
+    nothing of it is due by that."""
+    return runs.plan(env, Request(look_back=False))
+
+
+def states(runs: Runs, see: Visibility, env: str, plan: Plan) -> dict[str, str]:
+    """Return how every asset stands in an environment, those of other tools too: see `STATES`.
+
+    plan  see `standing_plan`
+    """
+    found = {one["asset"]: one["state"] for one in status(runs, see, env, plan)["assets"]}
     failed = _failed(_open_signals(runs.core, see), env)
     known, _ = runs.core.assets.graph(env)
     for id_ in known:
@@ -73,6 +82,7 @@ def status(
     runs: Runs,
     see: Visibility,
     env: str,
+    plan: Plan,
     chosen: Collection[str] = (),
     *,
     here: bool = True,
@@ -81,14 +91,13 @@ def status(
     """Return what is live, stale, held and waiting in an environment, of the assets `chosen`
     (none = of all), and what needs a person.
 
+    plan  see `standing_plan`
     here  who looks works on the project's folder
     who   whose approvals are told; None = nobody's
     """
     core = runs.core
     core.project.check_environment(env)
     manifest = core.project.manifest(env)
-    # what a source looks back to is read by every run: nothing of it is due by that
-    plan = runs.plan(env, Request(look_back=False))
     live = core.versions.live(env)
     planned: dict[str, dict[str, int]] = {}
     for step in plan.steps:

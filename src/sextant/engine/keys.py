@@ -32,6 +32,13 @@ def digest(*fields: str) -> str:
 def code_digest(asset: Asset) -> str:
     """Return the digest of what makes this asset's rows: code, settings, shape, and the
     distributions that it reaches."""
+    found: str | None = asset.__dict__.get("code_digest")  # an asset never changes
+    if found is None:
+        found = asset.__dict__["code_digest"] = _code_digest(asset)
+    return found
+
+
+def _code_digest(asset: Asset) -> str:
     build = asset.build
     if build is None:
         return digest("none", asset.id)

@@ -161,6 +161,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 def order(manifest: Manifest) -> list[Asset]:
     """Return the assets with a build, upstream first, but for those of kinds whose package is
     gone. ProjectError names a cycle."""
+    found: tuple[tuple[str, ...], list[Asset]] | None = manifest.__dict__.get("order")
+    known = tuple(kinds())
+    if found is None or found[0] != known:
+        found = manifest.__dict__["order"] = (known, _ordered(manifest))
+    return list(found[1])
+
+
+def _ordered(manifest: Manifest) -> list[Asset]:
     by_id = {
         asset.id: asset
         for asset in manifest.assets

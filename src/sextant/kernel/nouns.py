@@ -5,6 +5,7 @@ An asset's id is `kind:name`. Times are ns since the epoch (UTC). Digests are lo
 SHA-256.
 """
 
+import functools
 from collections.abc import Iterable
 from typing import Any, Literal, TypeVar, cast
 
@@ -367,7 +368,7 @@ class ColumnRead(Noun, frozen=True, kw_only=True):
     line: int = 0
 
 
-class Manifest(Noun, frozen=True, kw_only=True):
+class Manifest(Noun, frozen=True, kw_only=True, dict=True):
     """What the loader found in a project: the hand-over from project code to the coordinator."""
 
     project: str
@@ -387,7 +388,12 @@ class Manifest(Noun, frozen=True, kw_only=True):
     v: int = 1  # of its shape, as with events
 
     def asset(self, id_: str) -> Asset | None:
-        return next((asset for asset in self.assets if asset.id == id_), None)
+        return self._by_id.get(id_)
+
+    @functools.cached_property
+    def _by_id(self) -> dict[str, Asset]:
+        # of two with one id, which assembling refuses, the first
+        return {asset.id: asset for asset in reversed(self.assets)}
 
 
 # ---------------------------------------------------------------- versions

@@ -21,7 +21,7 @@ from sextant.ledger.log import entries
 from sextant.ledger.projections import AssetDeclared, EnvCreated, ProjectLoaded
 from sextant.project import bundle, loading
 from sextant.project.config import OWN, Config
-from sextant.project.edges import declared_edges, in_order
+from sextant.project.edges import by_end, by_target, declared_edges, in_order
 from sextant.project.manifests import read_manifest
 from sextant.project.versions import (
     ProjectVersion,
@@ -390,9 +390,9 @@ class CurrentProject:
         events: list[Event] = []
         before = {asset.id: asset for asset in last.assets} if last else {}
         old_edges, new_edges = declared_edges(last), declared_edges(manifest)
+        began, over = by_target(new_edges - old_edges), by_target(old_edges - new_edges)
         for asset in manifest.assets:
-            mine = tuple(edge for edge in new_edges - old_edges if edge.target == asset.id)
-            ended = tuple(edge for edge in old_edges - new_edges if edge.target == asset.id)
+            mine, ended = began.get(asset.id, ()), over.get(asset.id, ())
             if before.get(asset.id) != asset or mine or ended:
                 events.append(
                     self._events.make(
@@ -403,14 +403,11 @@ class CurrentProject:
                         cause,
                     )
                 )
-        for id_, asset in before.items():
-            if manifest.asset(id_) is None:
-                ended = tuple(edge for edge in old_edges if id_ in (edge.source, edge.target))
-                events.append(
-                    self._events.make(
-                        "asset.retired", id_, AssetDeclared(asset, (), in_order(ended)), by, cause
-                    )
-                )
+        retired = {id_: asset for id_, asset in before.items() if manifest.asset(id_) is None}
+        theirs = by_end(old_edges) if retired else {}
+        for id_, asset in retired.items():
+            said = AssetDeclared(asset, (), in_order(theirs.get(id_, ())))
+            events.append(self._events.make("asset.retired", id_, said, by, cause))
         return events
 
     def _pin_all(self, last: Manifest, stored: str) -> None:

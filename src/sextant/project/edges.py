@@ -20,3 +20,20 @@ def declared_edges(manifest: Manifest | None) -> set[Edge]:
 
 def in_order(edges: Iterable[Edge]) -> tuple[Edge, ...]:
     return tuple(sorted(edges, key=lambda e: (e.source, e.target, e.kind)))
+
+
+def by_target(edges: Iterable[Edge]) -> dict[str, list[Edge]]:
+    """Return asset -> the edges that lead to it."""
+    out: dict[str, list[Edge]] = {}
+    for edge in edges:
+        out.setdefault(edge.target, []).append(edge)
+    return out
+
+
+def by_end(edges: Iterable[Edge]) -> dict[str, list[Edge]]:
+    """Return asset -> the edges that lead to it or from it."""
+    out: dict[str, list[Edge]] = {}
+    for edge in edges:
+        for end in {edge.source, edge.target}:
+            out.setdefault(end, []).append(edge)
+    return out

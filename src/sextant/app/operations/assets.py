@@ -19,7 +19,6 @@ from sextant.kernel.answers import (
     TimelineItem,
     VersionSeen,
 )
-from sextant.kernel.clock import NS
 from sextant.kernel.errors import NotFound
 from sextant.kernel.limits import PAGE_ROWS
 from sextant.kernel.nouns import CheckResult, values_by_definition
@@ -112,12 +111,9 @@ class AssetOperations(Session):
 
         name, core = self._env(env), self._core
         found = core.assets.find(asset, name)
-        # all that the states follow from; a new day is due without an event
-        head, minute = core.state.read("event_head"), core.clock.now_ns() // (60 * NS)
         seen = self._see.sees_personal
-        key = ("partitions", name, found.id, partition, details, seen, tuple(head), minute)
         return self._p.memory.kept.get(
-            (*key, core.project.digest),
+            self._moment("partitions", name, found.id, partition, details, seen),
             lambda: partitions(
                 self._p.runs, self._see, name, found, span(partition), details=details
             ),
@@ -276,10 +272,9 @@ class AssetOperations(Session):
         if not held_by:
             return found["rows"]
         asset = core.assets.find(held_by, env)
-        head, minute = core.state.read("event_head"), core.clock.now_ns() // (60 * NS)
-        key = ("states", env, asset.id, self._see.sees_personal, tuple(head), minute)
         states = self._p.memory.kept.get(
-            (*key, core.project.digest), lambda: states_of(self._p.runs, self._see, env, asset)
+            self._moment("states", env, asset.id, self._see.sees_personal),
+            lambda: states_of(self._p.runs, self._see, env, asset),
         )
         sides = (
             datetime.fromisoformat(one) if one else None for one in (found["since"], found["until"])

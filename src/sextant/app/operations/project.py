@@ -19,7 +19,6 @@ from sextant.kernel.answers import (
     Uploaded,
     Why,
 )
-from sextant.kernel.clock import NS
 from sextant.kernel.errors import NotFound, UsageError
 from sextant.kernel.limits import SEARCH_HITS, SEARCH_HITS_MAX
 
@@ -60,7 +59,24 @@ class ProjectOperations(Session):
         name = self._env(env)
         chosen = self._core.assets.select(assets, name)
         who = self._who()
-        return status(self._p.runs, self._see, name, chosen, here=not who.role, who=who)
+        self._core.project.check_environment(name)
+        return status(
+            self._p.runs,
+            self._see,
+            name,
+            self._standing_plan(name),
+            chosen,
+            here=not who.role,
+            who=who,
+        )
+
+    def _standing_plan(self, env: str) -> Plan:
+        """Return the plan by which assets stand, made once for all who look at a moment."""
+        from sextant.app.status import standing_plan
+
+        return self._p.memory.kept.get(
+            self._moment("plan", env), lambda: standing_plan(self._p.runs, env)
+        )
 
     @operation("GET", "/plan", "viewer", "read")
     def plan(
@@ -131,10 +147,10 @@ class ProjectOperations(Session):
         from sextant.app.status import states
 
         core, name, see = self._core, self._env(env), self._see
-        # all that the states follow from; a new day is due without an event
-        head, minute = core.state.read("event_head"), core.clock.now_ns() // (60 * NS)
-        key = ("states", name, tuple(head), core.project.digest, minute)
-        known = self._p.memory.kept.get(key, lambda: states(self._p.runs, see, name))
+        known = self._p.memory.kept.get(
+            self._moment("states", name),
+            lambda: states(self._p.runs, see, name, self._standing_plan(name)),
+        )
         return picture(
             core,
             self._p.memory,

@@ -1,10 +1,11 @@
 """What the operations of all nouns share: who asks, of which environment, and what he may see."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sextant.app.operations.row import Operation, Progress, RunProgress
+from sextant.kernel.clock import NS
 from sextant.kernel.errors import NotFound, UsageError
 from sextant.kernel.limits import PAGE_ROWS_MAX, RUNNING_SHOWN_MAX
 from sextant.kernel.nouns import Manifest, Principal
@@ -45,6 +46,13 @@ class Session:
         if operation.verb != "read":
             env = self._env(str(given.get("env", ""))) if operation.of else ""
             permission.ask(self._core, self._p.runs.inbox, operation, self._who(), given, env)
+
+    def _moment(self, *of: Hashable) -> tuple[Hashable, ...]:
+        """Return a key of what follows from all events, the project, and the minute: a new day is
+        due without an event."""
+        core = self._core
+        head = core.state.read("event_head")
+        return (*of, tuple(map(tuple, head)), core.project.digest, core.clock.now_ns() // (60 * NS))
 
     @functools.cached_property
     def _see(self) -> "Visibility":
