@@ -38,6 +38,7 @@ ALL = (
     "prometheus",
     "judge",
     "page",
+    "browser",
     "uploads",
 )
 

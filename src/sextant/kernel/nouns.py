@@ -258,7 +258,7 @@ class Asset(Noun, frozen=True, kw_only=True, dict=True):
     file: str = ""
     line: int = 0
 
-    @property
+    @functools.cached_property  # asked for more often than anything else
     def id(self) -> str:
         return f"{self.kind}:{self.name}"
 
