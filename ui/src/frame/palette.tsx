@@ -124,7 +124,7 @@ export function Palette({ shortcuts, onClose }: { shortcuts: Shortcut[]; onClose
           }
         }}
       />
-      <div role="listbox" id={`${id}-list`} aria-label="Found">
+      <div role="listbox" id={`${id}-list`} aria-label="Found" data-for={isBehind ? undefined : text}>
         {found.map((entry, n) => {
           const Icon = entry.kind === "found" ? IconBox : entry.kind === "page" ? IconFile : IconBolt;
           return (
