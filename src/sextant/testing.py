@@ -101,7 +101,7 @@ class Seen:
         return self._all.run_facts(id_)
 
     def log(self, run: str, step: str = "") -> list[Printed]:
-        return self._all.log(run=run, step=step)
+        return self._all.log(run=run, step=step)["printed"]
 
     def count(self, env: str, name: str, **more: Any) -> int:
         """Return the number of rows of a dataset."""

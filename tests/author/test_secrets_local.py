@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from sextant.project.secrets import LocalSecrets, Redactor, for_order, redact
+from sextant.project.secrets import LocalSecrets, Redactor, for_order, redactor
 from sextant.kernel.errors import Denied, NotFound, ProjectError
 from sextant.kernel.nouns import Asset, Build, Code, WorkOrder
 
@@ -108,6 +108,32 @@ def test_one_value_inside_of_another_and_several_lines():
     assert redactor.text("x MIIEvQIBADANBg y") == "x ***KEY*** y"
 
 
+@pytest.mark.parametrize("cut", range(1, 7))
+def test_a_cut_through_a_value_shows_no_part_of_it(cut):
+    """If this fails, a log that is cut, or read while it grows, shows half of a secret."""
+    redactor = Redactor({"KEY": "s3cr3t!"})
+    assert redactor.before_cut("is s3cr3t!"[: 3 + cut]) == "is ***"
+    assert redactor.after_cut("s3cr3t! it"[cut:]) == "*** it"
+    assert redactor.before_cut("plain") == redactor.after_cut("plain") == "plain"
+
+
+def test_a_value_that_arrives_in_pieces_is_replaced_as_a_whole():
+    """If this fails, whoever follows a log reads a secret that was printed letter by letter, or
+    the followed log is another one than the kept one."""
+    redactor = Redactor({"SHORT": "abab", "LONG": "ababcd99", "KEY": "zzzz"})
+    text = "x abab y ababcd99 ab ababab zzzzz az abab" + "z" * 500 + " end ababcd9"
+    for size in (1, 2, 3, 5, 8, 13):
+        out, rest = "", ""
+        for at in range(0, len(text), size):
+            shown, rest = redactor.split(rest + text[at : at + size])
+            out += shown
+        out += redactor.text(rest)
+        assert "abab" not in out
+        assert "zzzz" not in out
+        if size < 9:
+            assert out.startswith("x ***SHORT*** y ***LONG*** ab ***SHORT***ab ***KEY***z az")
+
+
 def test_very_short_values_are_left():
     """Replacing `1` would make every log unreadable and hide nothing."""
     assert Redactor({"A": "1", "B": ""}).text("1 + 1 = 2") == "1 + 1 = 2"
@@ -133,11 +159,12 @@ def test_a_work_order_names_its_file(file, monkeypatch):
     work = order(file, {"token": "TOKEN", "gone": "NOT_SET"})
     assert for_order(work).get("TOKEN") == "from file"
     assert (
-        redact(work, "the token is from file, of course") == "the token is ***TOKEN***, of course"
+        redactor([work]).text("the token is from file, of course")
+        == "the token is ***TOKEN***, of course"
     )
     os.chmod(file, 0o644)
     assert (
-        redact(work, "from file") == "from file"
+        redactor([work]).text("from file") == "from file"
     )  # nothing could be resolved, so nothing could be shown either
 
 

@@ -324,7 +324,7 @@ revenue = sx.sql("""
 def test_progress_names_what_runs_and_how_far_it_is(sx: Sx) -> None:
     """A run of an hour would look as one that hangs."""
     from sextant.app.operations import Operations
-    from sextant.app.operations.row import RunProgress
+    from sextant.kernel.answers import RunProgress
 
     edit("revenue = sx.sql(", PARTS)
     told: list[RunProgress] = []
@@ -343,7 +343,7 @@ def test_progress_off_a_terminal_is_a_line_now_and_then(
     """A log of a nightly job would be silent, or full of escape codes."""
     import threading
 
-    from sextant.app.operations.row import RunProgress
+    from sextant.kernel.answers import RunProgress
     from sextant.cli import progress as module
 
     monkeypatch.setattr(module, "_QUIET_S", 0.01)

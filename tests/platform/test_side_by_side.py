@@ -25,7 +25,7 @@ import sextant
 from sextant import testing
 from sextant.app.operations import Operations
 from sextant.app.platform import LocalPlatform
-from sextant.app.operations.row import RunProgress
+from sextant.kernel.answers import RunProgress
 from sextant.kernel.answers import RunReport
 from sextant.app.watch import watch
 from sextant.engine.plan import Request

@@ -83,6 +83,7 @@ def arguments(p: LocalPlatform, caller: str) -> dict[str, dict[str, Any]]:
         "run": {"assets": ["orders"]},
         "run_facts": {"run": a_run},
         "cancel": {"run": a_run},
+        "retry": {"run": a_run},
         "release_facts": {"release": release},
         "approve": {"release": release},
         "to_approve": {"releases": [release]},

@@ -323,6 +323,7 @@ def test_a_day_with_every_command(
         ("show", "ordesr"),
         ("runs", "run_none"),
         ("runs", "{run}", "--cancel"),
+        ("runs", "{run}", "--retry"),
         ("push", "orders", "{rows}"),
         ("kpi", "average_order", "--by", "shpo"),
         ("release", "orders", "ffff0000"),

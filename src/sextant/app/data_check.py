@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from sextant.app.operations.row import Progress, RunProgress
+from sextant.app.operations.row import Progress
 from sextant.core import Core
 from sextant.engine.bodies import blob_of
-from sextant.kernel.answers import DataChecked, DataFinding
+from sextant.kernel.answers import DataChecked, DataFinding, RunProgress
 from sextant.kernel.errors import Conflict, SextantError
 from sextant.kernel.limits import DATA_FINDINGS_MAX
 from sextant.kernel.nouns import Event, FileRef, Part, Principal, Version

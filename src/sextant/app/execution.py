@@ -12,9 +12,10 @@ from sextant.app.compaction import compact
 from sextant.app.interrupts import Interrupts
 from sextant.app.live_checks import LiveChecks
 from sextant.app.plans import Plans, event_of, outputs_of
+from sextant.app.progress import Counting, Progress, live_runs
 from sextant.core import Core
 from sextant.engine import plan as planning
-from sextant.engine.execute import Done, Outcome, Started, Task, execute
+from sextant.engine.execute import Done, Outcome, Task, execute
 from sextant.engine.history import History, Record
 from sextant.engine.leases import FencedState
 from sextant.engine.made import arrived
@@ -50,11 +51,7 @@ from sextant.release.publish import (
 )
 
 _UNWRITTEN = "what its steps made is kept: run again when the reason is gone"
-Progress = Callable[[Task, Done], None]
-
-
-def no_start(_task: Task, _total: int) -> None:
-    """Nobody follows the steps."""
+Ended = Callable[[Task, Done], None]
 
 
 class Execution:
@@ -88,17 +85,22 @@ class Execution:
         trigger: str,
         cause: str,
         ticks: Mapping[str, int],
-        on_start: Started = no_start,
-        progress: Progress,
+        progress: Ended,
+        told: Progress | None = None,
         request: Request,
         intent: str = "release",
         reason: str = "",
         break_glass: str = "",
         passed: Collection[str] = (),
         resumed: RunChanged | None = None,
+        retry_of: str = "",
     ) -> RunReport:
-        """Execute a plan and publish what it made. `passed`: assets that the policy forbids to run,
-        but for the broken glass.
+        """Execute a plan and publish what it made.
+
+        progress  told how each step has ended
+        told      how far the run is, at each step
+        passed    assets that the policy forbids to run, but for the broken glass
+        retry_of  the run that this one tries again
 
         Raises  Busy (SX-RUN-004) when another process took the run over: it is not ours to end any
                 more, and nothing of it was written since
@@ -127,6 +129,7 @@ class Execution:
                 mode=msgspec.json.encode(request).decode(),
                 steps=len(plan.steps),
                 started_at=now,
+                retry_of=resumed.retry_of if resumed else retry_of,
             )
             started = self.core.events.make("run.started", run, facts, by, cause)
             if not resumed:
@@ -140,6 +143,9 @@ class Execution:
             try:
                 if plan.steps:
                     self.executors.warm()
+                    live_runs(core).begin(
+                        run, {row[0] for row in core.state.read("runs_open")}, now
+                    )
                     work = RunWork(
                         core,
                         plan,
@@ -157,20 +163,38 @@ class Execution:
                         as_it_was=intent == "undo",
                         pushed=arrived(core, manifest),
                         settled=lambda id_: self.publisher.begin(tables[id_], assets[id_]),
+                        causes=plan.causes,
                     )
+                    tasks, slots = work.tasks(), self.executors.get("").slots
+                    counting = Counting(
+                        core,
+                        run,
+                        tasks,
+                        seconds={step.id: step.seconds for step in plan.steps},
+                        slots=slots,
+                        told=told,
+                    )
+
+                    def has_ended(task: Task, done: Done) -> None:
+                        counting.ended(task, done)
+                        if not done.skipped:
+                            progress(task, done)
+
+                    def is_cancelled() -> bool:
+                        counting.look()
+                        return self.interrupts.interrupted() or run in self.cancelled or leases.lost
+
                     outcome = execute(
-                        work.tasks(),
+                        tasks,
                         work,
                         state=state,
                         history=history,
                         clock=core.clock,
-                        slots=self.executors.get("").slots,
+                        slots=slots,
                         pools=core.project.config.pools,
-                        cancelled=lambda: (
-                            self.interrupts.interrupted() or run in self.cancelled or leases.lost
-                        ),
-                        on_start=on_start,
-                        progress=progress,
+                        cancelled=is_cancelled,
+                        on_start=counting.started,
+                        progress=has_ended,
                     )
                 definitions = self._whole_definitions(manifest, plan, outcome, tables)
                 if not outcome.cancelled:
@@ -384,6 +408,7 @@ class Execution:
         )
         state.commit(Write((), (self.core.events.make("run.finished", facts.id, done, by, cause),)))
         self.cancelled.discard(facts.id)
+        live_runs(self.core).end(facts.id)
 
     def _report(
         self,

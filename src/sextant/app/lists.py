@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from sextant.app.progress import progress_of
 from sextant.app.visibility import Visibility
 from sextant.core import Core
 from sextant.kernel.answers import EventSeen, IncidentSeen, Page, SignalSeen, VersionSeen
@@ -95,8 +96,15 @@ def runs(
 ) -> Page[dict[str, Any]]:
     at, last = page_start(after)
     rows = core.state.read("runs_page", (at, at, last, env, env, state, state, limit))
+    found = []
+    for row in rows:
+        run = stored_run(row[1])
+        facts = msgspec.to_builtins(see.run(run))
+        if not run.finished_at:
+            facts["progress"] = msgspec.to_builtins(progress_of(core, run))
+        found.append(facts)
     return Page(
-        [msgspec.to_builtins(see.run(stored_run(row[1]))) for row in rows],
+        found,
         next_page(rows, limit, lambda row: (row[2], row[0])),
     )
 

@@ -161,6 +161,11 @@ class Plans:
             personal=self.personal().undeclared(),
         )
 
+    def with_causes(self, plan: Plan, manifest: Manifest, scene: Scene) -> Plan:
+        """Return a plan that is to run, with what changed where its reasons say that something
+        did."""
+        return msgspec.structs.replace(plan, causes=causes(plan, manifest, scene, self._declared))
+
     def with_costs(
         self, env: str, manifest: Manifest, plan: Plan, overlay: Mapping[str, RunAsset]
     ) -> Plan:

@@ -15,8 +15,9 @@ from typing import Any, cast
 import msgspec
 
 from sextant.app.operations import OPERATIONS, Platform
-from sextant.app.operations.row import Operation, RunProgress
+from sextant.app.operations.row import Operation
 from sextant.http.client import Client, NoAnswerError
+from sextant.kernel.answers import RunProgress
 from sextant.kernel.errors import UsageError, WorldError, from_problem
 
 API = "/api/v1"

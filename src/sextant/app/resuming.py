@@ -5,7 +5,7 @@ import contextlib
 import msgspec
 
 from sextant.app.claims import Prepared, claim
-from sextant.app.execution import Execution, Progress
+from sextant.app.execution import Ended, Execution
 from sextant.app.plans import Plans, event_of
 from sextant.core import Core
 from sextant.engine import plan as planning
@@ -40,7 +40,7 @@ class Resuming:
         self.core, self.plans, self.execution = core, plans, execution
         self.releases, self.interrupts = releases, execution.interrupts
 
-    def resume_crashed(self, env: str, *, by: Principal, progress: Progress = _silent) -> None:
+    def resume_crashed(self, env: str, *, by: Principal, progress: Ended = _silent) -> None:
         """Continue the runs of an environment whose process died; leave alone those that another
         process works on. One that fails again is recorded as failed, and stops nobody else."""
         with contextlib.suppress(SextantError):  # one that cannot go on stays open, and is shown
@@ -61,7 +61,7 @@ class Resuming:
         return [one for one in found if one.env == env and not is_alive(state, one.id)]
 
     def resume(
-        self, facts: RunChanged, *, by: Principal, progress: Progress = _silent
+        self, facts: RunChanged, *, by: Principal, progress: Ended = _silent
     ) -> RunReport | None:
         """Continue a run whose process died, or close it when it makes no sense any more. None when
         there was nothing left to do. Busy when somebody else is at it.
@@ -86,7 +86,9 @@ class Resuming:
                 5
             ]:  # somebody else has ended it meanwhile
                 return None
-            return Prepared(plan=planning.plan(manifest, self.plans.scene(env, manifest), request))
+            scene = self.plans.scene(env, manifest)
+            plan = planning.plan(manifest, scene, request)
+            return Prepared(plan=self.plans.with_causes(plan, manifest, scene))
 
         try:
             prepare()

@@ -7,17 +7,17 @@ import msgspec
 from sextant.app import permits
 from sextant.app.claims import Prepared, Waiting, claim
 from sextant.app.driving import Driving
-from sextant.app.execution import Execution, Progress, no_start
+from sextant.app.execution import Ended, Execution
 from sextant.app.interrupts import Interrupts
 from sextant.app.live_checks import LiveChecks
 from sextant.app.plans import Plans, event_of
+from sextant.app.progress import Progress
 from sextant.app.project_releases import ProjectReleases
 from sextant.app.releasing import Releasing
 from sextant.app.resuming import Resuming
 from sextant.app.undoing import Undoing
 from sextant.core import Core
 from sextant.engine import plan as planning
-from sextant.engine.execute import Started
 from sextant.engine.executors.chosen import Executors
 from sextant.engine.made import take_in
 from sextant.engine.plan import Plan, Request
@@ -75,7 +75,6 @@ class Runs:
         self.plan, self.release, self.check = self.plans.plan, releasing.release, self.checks.check
 
     def close(self) -> None:
-        """End all that works for runs."""
         self.driving.close()
         self.project.uploads.close()
         self.executors.close()
@@ -90,14 +89,15 @@ class Runs:
         trigger: str = "manual",
         cause: str = "",
         ticks: Mapping[str, int] | None = None,
-        on_start: Started = no_start,
-        progress: Progress = lambda _t, _d: None,
+        progress: Ended = lambda _t, _d: None,
+        told: Progress | None = None,
         break_glass: str = "",
         waits: Waiting | None = None,
         resume: bool = True,
         check_columns: bool = False,
         pinned: bool = False,
         version: str = "",
+        retry_of: str = "",
     ) -> RunReport:
         """Make what the request asks for and publish it.
 
@@ -105,10 +105,10 @@ class Runs:
                 what the folder has, is released there first, as a person asks for it; a schedule
                 never does
         resume  crashed runs of this environment first
-        waits   told whom the run waits for when somebody writes the same; without it the run does
-                not wait
-        check_columns  refuse, before anything starts, when what is planned names columns that are
-                not there: for persons. A schedule goes on, and the step that meets it fails
+        waits   told whom the run waits for; without it the run does not wait
+        retry_of  the run that this one tries again
+        check_columns  refuse to start when what is planned names columns that are not there: for
+                persons. Of a schedule, the step that meets it fails
         Raises  Busy when another run writes one of the datasets, Denied, UserError. Failed steps
                 are in the report
         """
@@ -142,7 +142,7 @@ class Runs:
             passed.update(
                 permits.allowed(self.core, by, "run", env, manifest, moving, break_glass, moving)
             )
-            return Prepared(plan=plan)
+            return Prepared(plan=self.plans.with_causes(plan, manifest, scene))
 
         run = core.ids.new("run")
         with claim(core, self.interrupts, env, run, prepare, waits=waits) as claimed:
@@ -159,11 +159,12 @@ class Runs:
                 trigger=trigger,
                 cause=cause,
                 ticks=ticks or {},
-                on_start=on_start,
                 progress=progress,
+                told=told,
                 break_glass=break_glass,
                 passed=passed,
                 request=request,
+                retry_of=retry_of,
             )
             return msgspec.structs.replace(report, project=moved)
 
@@ -178,8 +179,8 @@ class Runs:
         release: str = "",
         downstream: bool = True,
         break_glass: str = "",
-        on_start: Started = no_start,
-        progress: Progress = lambda _t, _d: None,
+        progress: Ended = lambda _t, _d: None,
+        told: Progress | None = None,
         waits: Waiting | None = None,
     ) -> RunReport:
         """Take back what the release of a version changed, and derive again what stands on it; all
@@ -188,7 +189,7 @@ class Runs:
 
         version  the bad version ("" = the live one)
         release  that brought it; "" = the newest one that did
-        waits    told whom the undo waits for; without it the undo does not wait
+        waits    told whom the undo waits for; without it, it does not
         Raises   NotFound when nothing was released; Conflict when later writes changed the same
                  partitions, with nothing changed; Busy when a run writes the same
         """
@@ -230,8 +231,8 @@ class Runs:
                 trigger="undo",
                 cause=event_of(self.core, target.id),
                 ticks={},
-                on_start=on_start,
                 progress=progress,
+                told=told,
                 request=Request(assets=tuple(claimed.prepared.overlay), look_back=False),
                 intent="undo",
                 reason=reason,

@@ -6,6 +6,7 @@ import msgspec
 
 from sextant.app import lists
 from sextant.app.approving import may_approve
+from sextant.app.progress import running_now
 from sextant.app.runs import Runs
 from sextant.app.triggers import held_by_incidents
 from sextant.app.visibility import Visibility
@@ -152,7 +153,7 @@ def status(
         "waiting": [msgspec.to_builtins(see.release(r)) for r in waits],
         "yours": [r.id for r in waits if who and may_approve(core, runs.releases, r, who)],
         "failed_run": _failed_run(core, see, env),
-        "runs_open": [row[0] for row in core.state.read("runs_open")],
+        "runs_open": running_now(core),
         "inbox": runs.inbox.waits(),
         "load_problem": problem.message if problem else "",
         "folder": folder if problem is None and _is_newer(core, env, folder) else "",

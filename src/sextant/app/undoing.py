@@ -26,6 +26,7 @@ from sextant.release.publish import (
     digest_of,
     undo_table,
 )
+from sextant.release.records import last_act
 from sextant.release.releases import Releases
 
 
@@ -70,10 +71,10 @@ class Undoing:
                 hint="undo the edit, or release an earlier version: "
                 f"`sextant versions {asset_id}` lists them",
             )
-        elif self.releases.get(live.release).intent == "undo":
+        elif (undo := self.releases.get(live.release)).intent == "undo":
             raise Conflict(
                 "SX-UNDO-005",
-                f"what is live of `{asset_id}` was brought back by an undo",
+                f"what is live of `{asset_id}` was brought back by an undo of `{undo.by}`",
                 hint=f"name the version to undo: `sextant versions {asset_id}` lists them",
             )
         elif live.env == env:  # by its pointer: clocks do not say which of two releases is newer
@@ -158,7 +159,9 @@ class Undoing:
             )
         if not any(table.changed for table in tables.values()) and not definitions:
             raise Conflict(
-                "SX-UNDO-004", f"nothing of version `{bad[:12]}` of `{asset_id}` is live any more"
+                "SX-UNDO-004",
+                f"nothing of version `{bad[:12]}` of `{asset_id}` is live any more",
+                hint=f"the last to act on its release was {last_act(core.state, release_id)}",
             )
         undone = tuple(tables)
         scene = self.plans.scene(env, manifest, tables)

@@ -1,5 +1,5 @@
 """Commands that only look: status, graph, show, versions, diff, why, signals,
-incidents, runs."""
+incidents."""
 
 import re
 from typing import TYPE_CHECKING, Any
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sextant.cli import complete
-from sextant.cli.failing import failing_lines, kept_rows, rows_option, with_rows
 from sextant.cli.output import as_json as json_option
 from sextant.cli.output import (
     emit,
@@ -24,11 +23,11 @@ from sextant.cli.output import (
     values_table,
     wide,
 )
+from sextant.cli.progress import progress_text
 from sextant.cli.project_move import change_lines
 from sextant.formats.values import text as text_of
 from sextant.kernel.clock import iso
 from sextant.kernel.errors import UsageError
-from sextant.kernel.lengths import human_s
 from sextant.kernel.limits import PAGE_ROWS_MAX
 
 if TYPE_CHECKING:
@@ -120,7 +119,11 @@ def _status_lines(found: "Status") -> list[str]:
         if i["batches"]
     ]
     out += [
-        line(state("open"), f"     run {r} was not finished; the next run takes it up")
+        line(
+            state("open"),
+            f"     run {r['id']}: {progress_text(r['progress'])}; where its process has died, the "
+            "next run takes it up",
+        )
         for r in found["runs_open"]
     ]
     if found["failed_run"]:
@@ -807,137 +810,4 @@ def _timeline_lines(event: "IncidentEvent") -> list[str]:
     if event["because"]:
         caused = (f"{one['type']} {one['subject']}" for one in event["because"])
         out.append(f"    because {' <- '.join(caused)}")
-    return out
-
-
-@click.command()
-@click.argument(
-    "id_",
-    metavar="[RUN]",
-    required=False,
-    default="",
-    help="The id of one (default: the newest ones).",
-    shell_complete=complete.runs,
-)
-@click.option(
-    "--cancel",
-    is_flag=True,
-    help="Stop this run; nothing of it is published, and what it made is used by the next.",
-)
-@rows_option
-@limit_option
-@wide
-@json_option
-def runs(id_: str, cancel: bool, rows: bool, limit: int, as_json: bool) -> None:
-    """List runs, newest first, or show one with its steps, resources and checks."""
-    if rows and not id_:
-        raise UsageError("SX-CLI-014", "--rows needs a run", hint="`sextant runs` lists them")
-    if cancel and not id_:
-        raise UsageError("SX-CLI-014", "--cancel needs a run", hint="`sextant runs` lists them")
-    import msgspec
-
-    from sextant.kernel.nouns import CheckResult
-
-    with platform(load=not cancel) as p:
-        if cancel:
-            emit(
-                p.cancel(id_),
-                json=as_json,
-                text=lambda: [f"run {id_} ends after the steps that are under way"],
-            )
-            return
-        if id_:
-            found = p.run_facts(id_)
-            results = msgspec.convert(found["checks"], list[CheckResult])
-            failing = kept_rows(p, results) if rows else {}
-            emit(
-                {**found, "checks": with_rows(results, failing)} if rows else found,
-                json=as_json,
-                text=lambda: [*_run_lines(found), *failing_lines(results, failing)],
-            )
-            return
-        listed = p.runs(limit=limit).items
-        emit(
-            listed,
-            json=as_json,
-            text=lambda: table(
-                (
-                    "run",
-                    "env",
-                    "state",
-                    "trigger",
-                    "by",
-                    "computed",
-                    "reused",
-                    "failed",
-                    "rows",
-                    "took",
-                ),
-                [
-                    (
-                        r["id"],
-                        r["env"],
-                        state(r["state"]),
-                        r.get("trigger", ""),
-                        r.get("by", ""),
-                        r.get("computed", 0),
-                        r.get("reused", 0),
-                        r.get("failed", 0),
-                        r.get("rows", 0),
-                        human_s(r.get("wall_s", 0.0)),
-                    )
-                    for r in listed
-                ],
-                spare=("trigger", "by", "reused", "env", "computed"),
-            ),
-        )
-
-
-def _run_lines(found: dict[str, Any]) -> list[str]:
-    out = [
-        line(
-            f"run {found['id']} ",
-            state(found["state"]),
-            f" in {found['env']}, by {found.get('by', '')} ({found.get('trigger', '')})",
-            ""
-            if found["seal_ok"]
-            else mark("  HISTORY WAS CHANGED: its seal does not match", "bad"),
-        )
-    ]
-    rows = []
-    for s in found["steps_recorded"]:
-        used = s.get("resources", {})
-        rows.append(
-            (
-                s["kind"],
-                s["step"],
-                s.get("attempt", 1),
-                state("ok")
-                if s.get("ok", True)
-                else state(s["error_code"], "failed")
-                if s.get("error_code")
-                else mark("skipped", "dim"),
-                s.get("rows", 0),
-                human_s(used.get("wall_s", 0.0)),
-                human_s(used.get("cpu_s", 0.0)),
-                f"{used.get('memory_bytes_peak', 0) >> 20} MB",
-                s.get("durability", ""),
-                s.get("error", ""),
-            )
-        )
-    out += table(
-        ("", "step", "attempt", "result", "rows", "wall", "cpu", "peak", "durability", "error"),
-        rows,
-        spare=("durability", "peak", "cpu", "attempt"),
-    )
-    bad = [c for c in found["checks"] if not c["ok"]]
-    out.append(f"{len(found['checks'])} checks, {len(bad)} not ok")
-    out += [
-        line(
-            "  ",
-            state(c.get("severity", "error")),
-            f"  {c['asset']}[{c.get('partition') or 'all'}] {c['name']}: {c.get('message', '')}",
-        )
-        for c in bad
-    ]
     return out

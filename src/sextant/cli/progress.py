@@ -11,11 +11,24 @@ from sextant.cli.output import harmless, say
 from sextant.kernel.lengths import human_s
 
 if TYPE_CHECKING:
-    from sextant.app.operations.row import RunProgress
+    from sextant.kernel.answers import RunProgress
 
 _BAR = 24  # characters of the bar
 _MOVES_S = 0.5  # how often the line at a terminal moves
 _QUIET_S = 10.0  # how long nothing is said elsewhere
+
+
+def progress_text(now: "RunProgress", unit: str = "steps") -> str:
+    """Return how far a run is: `12/40 steps, 3 failed, 1,200 rows, about 2m left`."""
+    text = f"{now.ended}/{now.total} {unit}"
+    text += f", {now.failed} failed" if now.failed else ""
+    text += f", {now.skipped} that stand on those" if now.skipped else ""
+    text += f", {now.rows:,} rows" if unit == "steps" else ""
+    if now.seconds_left is not None and now.left + len(now.running):
+        text += f", about {human_s(now.seconds_left)} left"
+    elif now.since:
+        text += ", never timed before"
+    return text
 
 
 class Progress:
@@ -75,8 +88,7 @@ class Progress:
         if self._now is None:
             return f"planning, {human_s(time.monotonic() - self._start_s)}"
         now = self._now
-        text = f"{now.ended}/{now.total} {self._unit}"
-        text += f", {now.rows:,} rows" if self._unit == "steps" else ""
+        text = progress_text(now, self._unit)
         if now.running:
             step = now.running[0]
             more = f" and {len(now.running) - 1} more" if len(now.running) > 1 else ""

@@ -74,7 +74,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "signals": ("sextant.cli.look:signals", "List signals, or close one."),
     "incidents": ("sextant.cli.look:incidents", "List incidents, show one, or act on one."),
-    "runs": ("sextant.cli.look:runs", "List runs, or show one with its steps."),
+    "runs": ("sextant.cli.runs:runs", "List runs, show, follow or cancel one, or try it again."),
     "logs": (
         "sextant.cli.telemetry:logs",
         "Show what the steps of a run printed, or search all logs.",

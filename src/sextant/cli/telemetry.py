@@ -38,7 +38,6 @@ if TYPE_CHECKING:
         LogsFound,
         MetricFacts,
         MetricSeen,
-        Printed,
         SpanSeen,
         TraceFacts,
         TraceSeen,
@@ -235,6 +234,14 @@ def _form_of(output: Path | None, given: str) -> str:
     help="The id of a run (default: the newest).",
     shell_complete=complete.runs,
 )
+@click.argument(
+    "of_run",
+    metavar="[ASSET]",
+    required=False,
+    default="",
+    help="Of a run: only the steps of this asset.",
+    shell_complete=complete.assets,
+)
 @click.option("--step", default="", help="Of a run: only this step.")
 @click.option(
     "--search",
@@ -261,6 +268,7 @@ def _form_of(output: Path | None, given: str) -> str:
 @json_option
 def logs(
     run: str,
+    of_run: str,
     step: str,
     search: str,
     exact: bool,
@@ -274,13 +282,16 @@ def logs(
     until: str,
     limit: int,
     as_json: bool,
-) -> None:
+) -> int:
     """Show what the steps of a run printed (default: the newest run), or search the logs of all
     that sends any.
 
-    Any of --search, --asset, --attribute, --level, --trace and --follow searches."""
-    searching = bool(search or asset or attributes or level or trace or follow)
-    if searching and (run or step):
+    With a run, --follow shows what its steps print as they do, until it has ended; the exit code is
+    that of `sextant run`. Ctrl-C ends it, and the run goes on. Without a run, any of --search,
+    --asset, --attribute, --level, --trace and --follow searches."""
+    words = bool(search or asset or attributes or level or trace)
+    searching = words or (follow and not (run or step))
+    if words and (run or step):
         raise UsageError(
             "SX-CLI-031",
             "a run's output is one thing, a search of all logs another",
@@ -292,8 +303,12 @@ def logs(
         )
     with platform(load=False) as p:
         if not searching:
-            _show_printed(p.log(run=run, step=step), as_json=as_json)
-            return
+            from sextant.cli.runs import follow_printed, show_printed
+
+            if follow:
+                return follow_printed(p, run, step, of_run, as_json=as_json)
+            show_printed(p, run, step, of_run, as_json=as_json)
+            return 0
 
         def ask(since: str, limit: int) -> "LogsFound":
             return p.search_logs(
@@ -311,7 +326,7 @@ def logs(
         found = ask(since, limit)
         if follow:
             _follow(lambda: ask(f"{_LATE_S}s", PAGE_ROWS_MAX), found, shows_all, as_json=as_json)
-            return
+            return 0
         emit(
             found,
             json=as_json,
@@ -321,24 +336,7 @@ def logs(
         )
         if not as_json:
             _say_how(found, search, limit)
-
-
-def _show_printed(printed: "list[Printed]", *, as_json: bool) -> None:
-    emit(
-        printed,
-        json=as_json,
-        text=lambda: (
-            [
-                shown
-                for entry in printed
-                for shown in (
-                    f"--- {entry['step']} (attempt {entry['attempt']}, {entry['at']})",
-                    entry["text"].rstrip(),
-                )
-            ]
-            or ["nothing was printed"]
-        ),
-    )
+        return 0
 
 
 def _say_how(found: "LogsFound", search: str, limit: int) -> None:

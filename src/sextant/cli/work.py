@@ -390,8 +390,8 @@ def _here(
 def _each(p: "LocalPlatform", env: str, request: "Request", as_json: bool) -> int:
     import msgspec
 
-    from sextant.app.operations.row import RunProgress
     from sextant.app.watch import days_of
+    from sextant.kernel.answers import RunProgress
 
     worst, total = 0, {"runs": 0, "steps": 0, "rows": 0, "refused": 0}
     started, days = time.monotonic(), list(days_of(p.core, request))

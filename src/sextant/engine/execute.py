@@ -43,14 +43,17 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     pool: str = ""
     asset: str = ""
     owner: str = ""
+    why: tuple[str, ...] = ()  # for people
+    code: str = ""  # digest of the definition that it runs
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
-    """How an attempt ended, or that nothing had to run (`reused`). `statements` and `events` are
-    written with it."""
+    """How an attempt ended, or that nothing had to run (`reused`), or that something that it stands
+    on failed (`skipped`). `statements` and `events` are written with it."""
 
     ok: bool = True
     reused: bool = False
+    skipped: bool = False
     output: str = ""
     key: str = ""
     rows: int = 0
@@ -111,7 +114,7 @@ def execute(
 
     slots     how many attempts may run at once; pools: pool name -> how many of its tasks at once
     on_start  told of each attempt before it starts, and how many tasks there are in all
-    progress  told how each task has ended
+    progress  told how each task has ended, and which ones are skipped
     """
     return _Loop(
         tasks, work, state, history, clock, slots, dict(pools or {}), cancelled, on_start, progress
@@ -244,6 +247,8 @@ class _Loop:
                     at=now,
                     asset=task.asset,
                     durability="strict",
+                    why=task.why,
+                    code=task.code,
                 )
                 starts.append(record)
         if starts or self.unwritten:  # one commit: what ended, and what starts because of it
@@ -299,6 +304,8 @@ class _Loop:
                 asset=task.asset,
                 owner=task.owner,
                 durability=task.durability,
+                why=task.why,
+                code=task.code,
                 **done.record,
             )
             (self.unwritten if task.durability == "strict" else grouped).append((n, done, record))
@@ -333,6 +340,8 @@ class _Loop:
             output=done.output,
             asset=task.asset,
             owner=task.owner,
+            why=task.why,
+            code=task.code,
         )
 
     def _release(self, n: int, done: Done, *, reused_now: bool = False) -> None:
@@ -377,9 +386,12 @@ class _Loop:
                         ok=False,
                         asset=task.asset,
                         error=f"`{self.tasks[n].id}` failed",
+                        why=task.why,
+                        code=task.code,
                     )
                 )
             )
+            self.progress(task, Done(ok=False, skipped=True))
             stack += self.dependents[m]
         if records:
             self.pending.append(self.state.submit(Write(tuple(records))))

@@ -39,6 +39,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     hint: str = ""
     where: str = ""
     resources: Resources = Resources()
+    why: tuple[str, ...] = ()  # the planner's reasons, with what changed
+    code: str = ""  # digest of the code, settings and lock that it ran
 
 
 class History:

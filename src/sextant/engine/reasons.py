@@ -6,8 +6,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from sextant.engine import keys
-from sextant.engine.plan import Plan, Scene
+from sextant.engine.plan import Plan, PlannedStep, Scene
 from sextant.kernel.kinds import made
+from sextant.kernel.limits import STEP_CAUSES_MAX
 from sextant.kernel.nouns import Asset, Build, Manifest
 
 
@@ -21,6 +22,8 @@ class Declared(NamedTuple):
 # the declarations of an asset, newest first
 History = Callable[[str], Iterable[Declared]]
 _CODE = (".py", ".pyi", ".sql")
+# of a planner's reasons, what is said of a step that ran
+_WORDS = {"missing": "never made", "forced": "asked for"}
 
 
 def causes(
@@ -45,6 +48,25 @@ def causes(
             if words:
                 out.setdefault(id_, {})[reason] = words
     return out
+
+
+def step_reasons(step: PlannedStep, causes: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """Return why a step runs, in the words of a plan: `code changed (ops.py)`. `causes`: of its
+    asset, reason -> what changed."""
+    count: dict[str, int] = {}
+    for item in step.items:
+        count[item.reason] = count.get(item.reason, 0) + 1
+    return tuple(
+        _WORDS.get(reason, reason)
+        + (f" ({_listed(causes[reason])})" if causes.get(reason) else "")
+        + (f", {n} of {len(step.items)} partitions" if n < len(step.items) else "")
+        for reason, n in count.items()
+    )
+
+
+def _listed(causes: tuple[str, ...]) -> str:
+    more = len(causes) - STEP_CAUSES_MAX
+    return ", ".join(causes[:STEP_CAUSES_MAX]) + (f" and {more} more" if more > 0 else "")
 
 
 def _words(

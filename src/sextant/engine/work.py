@@ -16,6 +16,7 @@ from sextant.engine import keys
 from sextant.engine.execute import Done, Task
 from sextant.engine.holds import Holds, is_source
 from sextant.engine.plan import Item, Plan, PlannedStep, reads
+from sextant.engine.reasons import step_reasons
 from sextant.engine.staged import RunAsset, Staged, StepOutput, decode_output, encode_output
 from sextant.kernel import kinds
 from sextant.kernel.clock import NS
@@ -50,8 +51,12 @@ class RunWork:
         as_it_was: bool = False,
         pushed: Mapping[str, Mapping[str, tuple[str, ...]]] | None = None,
         settled: Callable[[str], None] = lambda _asset: None,
+        causes: Mapping[str, Mapping[str, tuple[str, ...]]] | None = None,
     ) -> None:
-        """state  the store behind the run's fence; None = there is none to keep"""
+        """state   the store behind the run's fence; None = there is none to keep
+        causes  asset -> reason -> what changed, as far as it is known
+        """
+        self.causes = causes or {}
         self.plan, self.manifest, self.run = plan, manifest, run
         self.state: State = state or core.state
         self.core, self.versions, self.blobs = core, core.versions, core.blobs
@@ -116,6 +121,8 @@ class RunWork:
                     pool=build.pool,
                     asset=step.asset,
                     owner=self.assets[step.asset].owner,
+                    why=step_reasons(step, self.causes.get(step.asset, {})),
+                    code=step.items[0].code if step.items else "",
                 )
             )
         for name, deps in of_asset.items():
@@ -126,6 +133,7 @@ class RunWork:
                         deps=tuple(deps),
                         asset=name,
                         owner=self.assets[name].owner,
+                        why=("checks of the whole table",),
                     )
                 )
         for task in out:

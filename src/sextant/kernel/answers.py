@@ -171,7 +171,7 @@ class Status(TypedDict):
     incidents: list[IncidentSeen]  # open ones
     waiting: list[dict[str, Any]]
     yours: list[str]  # ids of those that wait for approval, and that who asks may approve
-    runs_open: list[str]
+    runs_open: list["RunNow"]
     failed_run: str  # the newest run of the environment, if it failed
     inbox: list[Inbox]
     load_problem: str  # of the folder, for who works on it
@@ -493,12 +493,30 @@ class EnvironmentSeen(TypedDict):
 
 
 class Printed(TypedDict):
-    """What one attempt of a step printed."""
+    """What one attempt of a step printed; while its run goes on, a piece of that."""
 
     step: str
     attempt: int
     at: str
     text: str
+
+
+class RunLog(TypedDict):
+    """What the steps of a run printed, from a position on.
+
+    after    the position from which it begins: the one that was asked for, unless what came next
+             there is gone
+    next     where the following question goes on; "" = all of it has been given
+    running  the run goes on: more may come
+    cut      something before `after` is left out of it; it is kept when the run has ended
+    """
+
+    run: str
+    printed: list[Printed]
+    after: str
+    next: str
+    running: bool
+    cut: bool
 
 
 class Reported(TypedDict):
@@ -961,6 +979,47 @@ class ProjectMove(msgspec.Struct, frozen=True, kw_only=True):
     verdict: str = "allow"
     reasons: tuple[str, ...] = ()
     needs: tuple[Need, ...] = ()
+
+
+class RunProgress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How far a run is while it goes on, and what its answer streams meanwhile; or whom it waits
+    for.
+
+    step     the step that has started or ended
+    ended    steps that have ended, well or not, of `total`
+    failed   of these, the ones that failed
+    skipped  steps that will not run: something that they stand on failed
+    left     steps that have not begun
+    rows     made by those that ended
+    running  steps that run now, the oldest first, the first 16; `since` says since when (ns since
+             1970)
+    seconds_left  until all have ended, by how long steps of the same assets took; None = not known
+    at       when this was so (ns since 1970)
+    """
+
+    step: str = ""
+    ended: int = 0
+    total: int = 0
+    rows: int = 0
+    running: tuple[str, ...] = ()
+    waits: str = ""
+    failed: int = 0
+    skipped: int = 0
+    left: int = 0
+    since: dict[str, int] = {}
+    seconds_left: float | None = None
+    at: int = 0
+
+
+class RunNow(TypedDict):
+    """A run that has not ended, and how far it is."""
+
+    id: str
+    env: str
+    trigger: str
+    by: str
+    started_at: int
+    progress: RunProgress
 
 
 class RunReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -27,7 +27,7 @@ ROWS: tuple[tuple[str, str], ...] = (
     ("protocol.remote_write", "sextant.server.protocols.prometheus:RemoteWrite"),
     ("query.local", "sextant.server.processes.local:asker"),
     ("secrets.local", "sextant.project.secrets:for_order"),
-    ("secrets.redact", "sextant.project.secrets:redact"),
+    ("secrets.redactor", "sextant.project.secrets:redactor"),
     ("word.Context", "sextant.kinds.dataset.context:Context"),
     ("word.Partition", "sextant.kernel.partitions:Partition"),
     ("word.accepted_values", "sextant.kinds.dataset.declarations.checks:accepted_values"),

@@ -18,11 +18,21 @@ OBSERVED_SILENT_S = 24 * 3600.0
 OBSERVED_KEPT_S = 90 * 24 * 3600.0  # without a sign of life, before it leaves the graph
 LINEAGE_SOURCES_MAX = 100_000  # columns that flow into those of one query; beyond, all are personal
 PERSONAL_CACHE_MAX = 10_000  # versions whose personal columns are remembered by one process
+STEP_CAUSES_MAX = 5  # of what changed, named with each step that runs because of it
 STEPS_MAX = 1_000_000  # steps of one run
 STEP_LOG_BYTES_MAX = 1 << 20  # captured output of one attempt: the head and the tail are kept
+LIVE_LOOK_S = 0.5  # so often it is looked at what a running step has printed
+# of one step's output that is copied at one look; what is printed faster is left out of the live
+# log, and kept when the step has ended
+LIVE_PIECE_BYTES_MAX = 64 << 10
+LIVE_SEGMENT_BYTES_MAX = 1 << 20  # of a running run's log: a file of it
+LIVE_SEGMENTS_MAX = 8  # newest segments of it that are there: older pieces are said to be gone
+LIVE_KEPT_S = 600.0  # so long it stays after the run has ended, for those who follow it
+LOG_ANSWER_BYTES_MAX = 4 << 20  # about so much of a run's log in one answer; it goes on with `next`
 STEP_RESULT_BYTES_MAX = 64 << 20  # a worker's answer; data itself travels as files
 STEP_MEMORY_BYTES_MAX = 8 << 30  # default address-space limit of a worker
 STEP_TIMEOUT_S = 3600.0  # default: a step without a declared timeout hangs at most an hour
+RETRIES_SHOWN_MAX = 20  # runs that tried one run again, shown with it
 RETRIES_MAX = 20  # attempts of one step
 LEASE_S = 30.0  # a lease that is not renewed for so long may be taken over
 # failed attempts of one step of a release, or of its undo, before it is stuck: ten minutes with the
@@ -34,6 +44,7 @@ RELEASE_BACKOFF_S_MAX = 300.0
 # ahead and back again must not leave a release alone
 RELEASE_LOOK_S_MIN = 1.0
 RELEASE_LOOK_S_MAX = 3600.0
+LAST_ACTS_READ_MAX = 20  # newest events of a release among which a person's is looked for
 RELEASES_DRIVEN_MAX = 8  # releases that one process works on at once
 RELEASE_WAITS_S = 7 * 86_400.0  # a release that nobody approves in so long is rejected
 EVIDENCE_BYTES_MAX = 64 << 10  # of what a kind measured when it judged a release

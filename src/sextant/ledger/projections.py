@@ -106,6 +106,7 @@ class RunChanged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     finished_at: int = 0
     ticks: dict[str, int] = {}  # cron instants that were acted on
     due: dict[str, int] = {}  # those that the run is to act on; they count when it has finished
+    retry_of: str = ""  # the run that this one tries again
 
 
 def stored_run(doc: Any) -> RunChanged:

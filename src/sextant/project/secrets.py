@@ -6,10 +6,11 @@ beside the project's data.
 """
 
 import base64
+import contextlib
 import json
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
@@ -94,23 +95,72 @@ class Redactor:
                 text = text.replace(form, f"***{name}***")
         return text
 
+    def before_cut(self, text: str) -> str:
+        """Return a text that was cut off at its end without the values, and without the beginning
+        of one that the cut went through."""
+        begun = self._begun(text)
+        return self.text(text[: len(text) - begun]) + ("***" if begun else "")
+
+    def after_cut(self, text: str) -> str:
+        """Return a text whose beginning was cut off without the values, and without the end of one
+        that the cut went through."""
+        rest = max(
+            (n for form, _ in self._forms for n in _ends(text, form)),
+            default=0,
+        )
+        return ("***" if rest else "") + self.text(text[rest:])
+
+    def split(self, text: str) -> tuple[str, str]:
+        """Return the part of a growing text that no value reaches beyond, without the values, and
+        the rest as it is: it belongs before what comes next."""
+        begun = self._begun(text)
+        moved = True
+        while moved and begun < len(text):  # a value that reaches into the rest stays whole
+            moved = False
+            for form, _ in self._forms:
+                edge = len(text) - begun
+                at = text.find(form, max(0, edge - len(form) + 1), edge + len(form) - 1)
+                if 0 <= at < edge < at + len(form):
+                    begun, moved = len(text) - at, True
+        if self._forms and begun > 4 * len(self._forms[0][0]):
+            return self.before_cut(text), ""  # equal letters without end
+        return self.text(text[: len(text) - begun]), text[len(text) - begun :]
+
+    def _begun(self, text: str) -> int:
+        """Return how many characters at the end of a text may be the beginning of a value."""
+        return max((n for form, _ in self._forms for n in _begins(text, form)), default=0)
+
 
 def for_order(order: WorkOrder) -> LocalSecrets:
     """Return what resolves the secrets of a work order: its `SEXTANT_SECRETS` names the file."""
     return LocalSecrets(Path(order.environment.get("SEXTANT_SECRETS", FILE)))
 
 
-def redact(order: WorkOrder, text: str) -> str:
-    """Return a text without the values of the secrets that the order's step uses."""
-    names: Iterable[str] = order.asset.build.secrets.values() if order.asset.build else ()
-    source = for_order(order)
+def redactor(orders: Iterable[WorkOrder]) -> Redactor:
+    """Return what replaces the values of the secrets that the steps of these orders use."""
     values: dict[str, str] = {}
-    for name in names:
-        try:
-            values[name] = source.get(name)
-        except (NotFound, Denied, ProjectError):
-            continue  # not set: there is nothing to hide
-    return Redactor(values).text(text)
+    for order in orders:
+        source = for_order(order)
+        for name in order.asset.build.secrets.values() if order.asset.build else ():
+            with contextlib.suppress(NotFound, Denied, ProjectError):  # not set: nothing to hide
+                values[name] = source.get(name)
+    return Redactor(values)
+
+
+def _begins(text: str, form: str) -> Iterator[int]:
+    """Yield the longest length at which the end of a text is a beginning of a form, if any."""
+    for n in range(min(len(form) - 1, len(text)), 0, -1):
+        if text.endswith(form[:n]):
+            yield n
+            return
+
+
+def _ends(text: str, form: str) -> Iterator[int]:
+    """Yield the longest length at which the beginning of a text is an end of a form, if any."""
+    for n in range(min(len(form) - 1, len(text)), 0, -1):
+        if text.startswith(form[-n:]):
+            yield n
+            return
 
 
 def _forms(value: str) -> set[str]:

@@ -7,17 +7,19 @@ from typing import Any, Self
 
 import msgspec
 
-from sextant.kernel.clock import Clock
+from sextant.kernel.clock import Clock, iso
 from sextant.kernel.errors import NotFound
 from sextant.kernel.ids import Ids
-from sextant.kernel.limits import PAGE_ROWS_MAX
-from sextant.kernel.nouns import Event, Incident, Release, Signal
+from sextant.kernel.limits import LAST_ACTS_READ_MAX, PAGE_ROWS_MAX
+from sextant.kernel.nouns import Event, Incident, Release, Signal, person_of
 from sextant.kernel.ports import State, Statement, Write
 from sextant.ledger.events import Events
+from sextant.ledger.log import entries
 from sextant.ledger.projections import Closed, IncidentClosed
 from sextant.ledger.signals import open_incidents, open_signals, signals_of
 from sextant.release.machine import Happening, advance
 
+_FAR = 1 << 62
 STUCK, BAD, INCONCLUSIVE = "release.stuck", "release.bad", "release.inconclusive"
 
 
@@ -187,6 +189,18 @@ class Records:
         """Return the event by which a live release becomes rolled back."""
         after = advance(release, "undone", reason=f"undone by {by_release}", at=self.clock.now_ns())
         return self.event(after, cause, by)
+
+
+def last_act(state: State, release: str) -> str:
+    """Return who did what to a release last, and when: `eve: approved, 2026-03-01T10:00:00.000Z`;
+    "" when nothing is known of it."""
+    found = entries(state.read, "events_of_subject", (release, _FAR, LAST_ACTS_READ_MAX))
+    # what the platform does by itself follows from what a person did
+    acts = [one.envelope for one in found if not one.envelope.actor.startswith("system:")]
+    if not acts:
+        return ""
+    word = acts[0].type.partition(".")[2].replace("_", " ")
+    return f"{person_of(acts[0].actor) or acts[0].actor}: {word}, {iso(acts[0].time)}"
 
 
 def get_release(state: State, id_: str) -> Release:

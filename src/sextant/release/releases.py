@@ -31,7 +31,13 @@ from sextant.kernel.nouns import (
 )
 from sextant.kernel.ports import State, Statement
 from sextant.release.machine import Happening, advance, is_open, may_be_superseded
-from sextant.release.records import Records, get_release, open_releases, unchanged_guard
+from sextant.release.records import (
+    Records,
+    get_release,
+    last_act,
+    open_releases,
+    unchanged_guard,
+)
 from sextant.release.rolling import Rolling
 from sextant.release.withdrawing import unhold, withdrawals
 
@@ -485,7 +491,9 @@ class Releases:
         release = self.get(id_)
         if release.state != "waiting":
             raise Conflict(
-                "SX-RELEASE-001", f"release `{id_}` is {release.state} and waits for nobody"
+                "SX-RELEASE-001",
+                f"release `{id_}` is {release.state} and waits for nobody",
+                hint=f"the last to act on it was {last_act(self._state, id_)}",
             )
         proposer = person_of(release.by) if proposer == "" else proposer
         proposed = str(by) == release.by or (bool(proposer) and proposer == by.person)

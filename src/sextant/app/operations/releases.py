@@ -7,7 +7,7 @@ import msgspec
 
 from sextant.app.approving import approver
 from sextant.app.operations.row import Progress, operation
-from sextant.app.operations.session import Follower, Session, page_limit, waiting
+from sextant.app.operations.session import Session, page_limit, waiting
 from sextant.kernel.answers import Page, RollbackPlan, RunReport, ToApprove, UndoPlan, UndoReport
 from sextant.kernel.errors import Conflict, UsageError
 from sextant.kernel.limits import APPROVED_AT_ONCE_MAX, PAGE_ROWS
@@ -130,7 +130,6 @@ class ReleaseOperations(Session):
     ) -> RunReport:
         """Undo the release that brought a version ("" = the live one): only the partitions that it
         changed go back, and what was derived follows."""
-        follower = Follower(progress)
         name = self._env(env)
         report = self._p.runs.undo(
             name,
@@ -140,8 +139,7 @@ class ReleaseOperations(Session):
             version=version,
             downstream=downstream,
             break_glass=break_glass,
-            on_start=follower.started,
-            progress=follower.ended,
+            told=progress,
             waits=waiting(progress),
         )
         return self._see.report(report)

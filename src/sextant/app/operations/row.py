@@ -5,7 +5,7 @@ authorization are made from it."""
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
-from sextant.kernel.nouns import Noun
+from sextant.kernel.answers import RunProgress
 
 Role = Literal["viewer", "operator", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)  # each may do what those before it may
@@ -25,23 +25,6 @@ Of = Literal[
 ]
 Method = Literal["GET", "POST", "DELETE"]
 _F = TypeVar("_F", bound=Callable[..., Any])
-
-
-class RunProgress(Noun, frozen=True, kw_only=True):
-    """What a run says while it goes on: how far it is, or whom it waits for.
-
-    step     the step that has started or ended
-    ended    steps that have ended, of `total`
-    rows     made by those
-    running  steps that run now, the oldest first
-    """
-
-    step: str = ""
-    ended: int = 0
-    total: int = 0
-    rows: int = 0
-    running: tuple[str, ...] = ()
-    waits: str = ""
 
 
 Progress = Callable[[RunProgress], None]

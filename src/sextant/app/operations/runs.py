@@ -6,14 +6,13 @@ from typing import Any
 import msgspec
 
 from sextant.app.operations.row import Progress, operation
-from sextant.app.operations.session import Follower, Session, page_limit, waiting
-from sextant.kernel.answers import Page, Printed, RunReport
-from sextant.kernel.clock import iso
+from sextant.app.operations.session import Session, page_limit, waiting
+from sextant.kernel.answers import Page, RunLog, RunReport
 from sextant.kernel.errors import NotFound, UsageError
 from sextant.kernel.limits import PAGE_ROWS
 from sextant.kernel.nouns import CheckResult
 
-_OWN_TRIGGERS = ("schedule", "undo")  # what becomes of a run follows from these
+_OWN_TRIGGERS = ("retry", "schedule", "undo")  # what becomes of a run follows from these
 
 
 class RunOperations(Session):
@@ -75,14 +74,12 @@ class RunOperations(Session):
             force=force,
             downstream=not only,
         )
-        follower = Follower(progress)
         report = self._p.runs.run(
             name,
             request,
             by=self._who(),
             trigger=trigger,
-            on_start=follower.started,
-            progress=follower.ended,
+            told=progress,
             break_glass=break_glass,
             waits=waiting(progress),
             check_columns=True,
@@ -93,14 +90,18 @@ class RunOperations(Session):
 
     @operation("GET", "/runs/{run}", "viewer", "read")
     def run_facts(self, run: str) -> dict[str, Any]:
-        """Return a run with its steps, attempts, resources and checks."""
+        """Return a run with its steps, why each ran, its attempts, resources and checks; how far it
+        is, and the runs that tried it again."""
+        from sextant.app.progress import progress_of
+        from sextant.app.retrying import retries_of
+        from sextant.app.run_log import no_run
         from sextant.engine.history import History
         from sextant.ledger.projections import stored_run
 
         core, see = self._core, self._see
         rows = core.state.read("run_get", (run,))
         if not rows:
-            raise _no_run(run)
+            raise no_run(run)
         history = History.open(core.state, run)
         facts = stored_run(rows[0][3])
         steps = [
@@ -115,6 +116,8 @@ class RunOperations(Session):
             **msgspec.to_builtins(see.run(facts)),
             "steps_recorded": steps,
             "checks": checks,
+            "progress": msgspec.to_builtins(progress_of(core, facts, history.records)),
+            "retries": retries_of(core, run),
             "seal_ok": not facts.seal or facts.seal == history.seal or not history.records,
         }
 
@@ -138,33 +141,56 @@ class RunOperations(Session):
         self._p.runs.execution.cancelled.add(run)
         return {"run": run, "cancelling": True}
 
-    @operation("GET", "/log", "viewer", "read")
-    def log(self, *, run: str = "", step: str = "") -> list[Printed]:
-        """Return what the steps of a run printed; `run=""` means the newest."""
-        from sextant.app import lists
-        from sextant.engine.history import History
+    @operation("POST", "/runs/{run}/retry", "operator", "run", "run")
+    def retry(
+        self, run: str, *, break_glass: str = "", progress: Progress | None = None
+    ) -> RunReport:
+        """Try a run again that failed or was cancelled: what failed, what stood on that and what
+        was not reached, in the same environment, of the same partitions. What it made is reused.
+
+        An environment that follows the folder runs what that has; another one what is in force.
+        """
+        from sextant.app.plans import event_of
+        from sextant.app.retrying import retried, retry_request
 
         core = self._core
+        facts = retried(core, run)
+        project, env = core.project, self._env(facts.env)
+        follows = project.follows(env)
+        manifest = project.load_sound() if follows else project.manifest(env)
+        report = self._p.runs.run(
+            env,
+            retry_request(core, facts, manifest),
+            by=self._who(),
+            trigger="retry",
+            cause=event_of(core, run),
+            told=progress,
+            break_glass=break_glass,
+            waits=waiting(progress),
+            check_columns=True,
+            pinned=not follows,
+            retry_of=run,
+        )
+        return self._see.report(report)
+
+    @operation("GET", "/log", "viewer", "read")
+    def log(self, *, run: str = "", step: str = "", asset: str = "", after: str = "") -> RunLog:
+        """Return what the steps of a run printed; `run=""` means the newest. While it runs, ask
+        again with `after` as `next` says: that is how its log is followed."""
+        from sextant.app import lists
+        from sextant.app.run_log import run_log
+
         if not run:
-            newest = lists.runs(core, self._see, limit=1).items
+            newest = lists.runs(self._core, self._see, limit=1).items
             if not newest:
-                return []
+                return {
+                    "run": "",
+                    "printed": [],
+                    "after": "",
+                    "next": "",
+                    "running": False,
+                    "cut": False,
+                }
             run = newest[0]["id"]
-        elif not core.state.read("run_get", (run,)):
-            raise _no_run(run)
-        return [
-            {
-                "step": record.step,
-                "attempt": record.attempt,
-                "at": iso(record.at),
-                "text": self._see.text(
-                    core.blobs.get(record.log).decode(errors="replace"), record.asset
-                ),
-            }
-            for record in History.open(core.state, run).records
-            if record.log and (not step or record.step == step)
-        ]
-
-
-def _no_run(run: str) -> NotFound:
-    return NotFound("SX-RUN-003", f"there is no run `{run}`", hint="`sextant runs` lists them")
+        of = self._id(asset) if asset else ""
+        return run_log(self._core, self._see, run, step=step, asset=of, after=after)

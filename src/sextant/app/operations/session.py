@@ -4,17 +4,17 @@ import functools
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sextant.app.operations.row import Operation, Progress, RunProgress
+from sextant.app.operations.row import Operation, Progress
+from sextant.kernel.answers import RunProgress
 from sextant.kernel.clock import NS
 from sextant.kernel.errors import NotFound, UsageError
-from sextant.kernel.limits import PAGE_ROWS_MAX, RUNNING_SHOWN_MAX
+from sextant.kernel.limits import PAGE_ROWS_MAX
 from sextant.kernel.nouns import Manifest, Principal
 
 if TYPE_CHECKING:
     from sextant.app.platform import LocalPlatform
     from sextant.app.visibility import Visibility
     from sextant.core import Core
-    from sextant.engine.execute import Done, Task
     from sextant.engine.plan import Request
 
 
@@ -165,38 +165,6 @@ def page_limit(limit: int, *, least: int = 1) -> int:
             hint="ask for the rest with `after`",
         )
     return limit
-
-
-class Follower:
-    """Counts the steps of a run for whoever follows it. Called by the run's own thread."""
-
-    def __init__(self, progress: Progress | None) -> None:
-        self._progress = progress
-        self._ended = self._total = self._rows = 0
-        self._running: dict[str, None] = {}
-
-    def started(self, task: "Task", total: int) -> None:
-        self._total = total
-        self._running[task.id] = None
-        self._tell(task)
-
-    def ended(self, task: "Task", done: "Done") -> None:
-        self._running.pop(task.id, None)
-        self._ended += 1
-        self._rows += done.rows
-        self._tell(task)
-
-    def _tell(self, task: "Task") -> None:
-        if self._progress is not None:
-            self._progress(
-                RunProgress(
-                    step=task.id,
-                    ended=self._ended,
-                    total=max(self._total, self._ended),
-                    rows=self._rows,
-                    running=tuple(self._running)[:RUNNING_SHOWN_MAX],
-                )
-            )
 
 
 def waiting(progress: Progress | None) -> Callable[[str], None]:

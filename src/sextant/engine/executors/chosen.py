@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sextant.engine.executors.inline import InlineExecutor
-from sextant.engine.executors.process import ProcessExecutor
+from sextant.engine.executors.process import Printed, ProcessExecutor
 from sextant.kernel.errors import UserError
 from sextant.kernel.limits import STAND_BY_S
 from sextant.kernel.ports import Executor
@@ -22,13 +22,16 @@ class Executors:
         workers: int,
         unpack: Callable[[str, Path], None],
         warm: Callable[[], None],
+        printed: Printed,
     ) -> None:
         """
         default  kind that "" stands for
         workers  how many processes; 0 = as many as there are processors, four at most
         unpack   unpacks a bundle (its digest) into a folder
         warm     imports what the first commit needs
+        printed  is told what orders print while they run, without secrets; any thread
         """
+        self._printed = printed
         self._default, self._workers, self._unpack, self._import = default, workers, unpack, warm
         self._executors: dict[str, Executor] = {}
         self._warm = False
@@ -46,6 +49,7 @@ class Executors:
                         self._workers or min(4, os.cpu_count() or 1),
                         keep=kind == "pool",
                         unpack=self._unpack,
+                        printed=self._printed,
                     )
                 else:
                     raise UserError(

@@ -91,7 +91,7 @@ def redact(order: WorkOrder, text: str) -> str:
     """Return a log with the step's secret values replaced."""
     if order.asset.build is None or not order.asset.build.secrets:
         return text
-    return str(registry.load("secrets.redact")(order, text))
+    return str(registry.load("secrets.redactor")((order,)).text(text))
 
 
 def _failure(

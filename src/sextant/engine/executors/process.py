@@ -22,13 +22,13 @@ from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
 from sextant.engine.executors import wire
-from sextant.kernel import registry
 from sextant.kernel.errors import SextantError, WorldError
-from sextant.kernel.limits import STEP_TIMEOUT_S, WORKER_IDLE_S
+from sextant.kernel.limits import LIVE_LOOK_S, STEP_TIMEOUT_S, WORKER_IDLE_S
 from sextant.kernel.nouns import WorkOrder, WorkResult
 from sextant.kernel.standby import StandBy
 
 _Job = tuple[WorkOrder, Callable[[WorkResult], None]]
+Printed = Callable[[WorkOrder, str], None]
 
 
 class _Worker(NamedTuple):
@@ -50,7 +50,10 @@ class ProcessExecutor:
         keep: bool = True,
         unpack: Callable[[str, Path], None] | None = None,
         environment: dict[str, str] | None = None,
+        printed: Printed = lambda _order, _text: None,
     ) -> None:
+        """printed  is told what orders print while they run, without secrets; any thread"""
+        self._printed = printed
         self.slots = slots
         self._keep = keep
         self._unpack = unpack
@@ -259,11 +262,13 @@ class _Slot:
             self._secretive[tuple(sorted(build.secrets.values()))] = order
         os.ftruncate(self._log.fileno(), 0)  # the worker does so too, but it may never come to it
         timeout = (build.timeout_s if build else 0.0) or STEP_TIMEOUT_S
+        tail = wire.Tail(self._log.fileno(), self._secretive.values())
         try:
             wire.send(process.stdin.fileno(), order)
-            body = self._answer(process.stdout.fileno(), order, timeout)
+            body = self._answer(process.stdout.fileno(), order, timeout, tail)
         except BrokenPipeError:
             body = b""
+        self._tell(order, tail.look(ended=True))
         if body:
             return wire.result_from(body)
         if body is None:
@@ -280,20 +285,24 @@ class _Slot:
             )
         return self._died(order)
 
-    def _answer(self, fd: int, order: WorkOrder, timeout_s: float) -> bytes | None:
-        """Return the worker's answer; None when the time is up or the order was cancelled. A
-        cancellation that came too late for an earlier order may wake this one: it goes on
-        waiting."""
+    def _answer(self, fd: int, order: WorkOrder, timeout_s: float, tail: wire.Tail) -> bytes | None:
+        """Return the worker's answer, and tell what it prints meanwhile; None when the time is up
+        or the order was cancelled. A cancellation that came too late for an earlier order may wake
+        this one: it goes on waiting."""
         until = time.monotonic() + timeout_s
         while True:
-            body = wire.receive(fd, max(0.0, until - time.monotonic()), self._wake_r)
-            if (
-                body is not None
-                or not self._woken()
-                or order.id in self._pool._cancelled
-                or self._pool._closing
-            ):
+            left_s = max(0.0, until - time.monotonic())
+            body = wire.receive(fd, min(left_s, LIVE_LOOK_S), self._wake_r)
+            if body is not None:
                 return body
+            stopped = order.id in self._pool._cancelled or self._pool._closing
+            if (self._woken() and stopped) or time.monotonic() >= until:
+                return None
+            self._tell(order, tail.look())
+
+    def _tell(self, order: WorkOrder, text: str) -> None:
+        if text:
+            self._pool._printed(order, text)
 
     def _woken(self) -> bool:
         """Say whether somebody wrote into the wake pipe, and empty it."""
@@ -347,9 +356,8 @@ class _Slot:
         if process is None:
             return ""
         _kill(process)
-        text = wire.head_and_tail(self._log.fileno())
-        for order in self._secretive.values() if text else ():
-            text = str(registry.load("secrets.redact")(order, text))
+        mask = wire.mask_of(self._secretive.values())
+        text = wire.head_and_tail(self._log.fileno(), mask)
         self._secretive.clear()
         self._log.close()
         self._log = None

@@ -3,12 +3,18 @@
 
 import os
 import select
-from typing import Any
+from collections.abc import Collection
+from typing import Any, Protocol
 
 import msgspec
 
+from sextant.kernel import registry
 from sextant.kernel.errors import Bug
-from sextant.kernel.limits import STEP_LOG_BYTES_MAX, STEP_RESULT_BYTES_MAX
+from sextant.kernel.limits import (
+    LIVE_PIECE_BYTES_MAX,
+    STEP_LOG_BYTES_MAX,
+    STEP_RESULT_BYTES_MAX,
+)
 from sextant.kernel.nouns import WorkOrder, WorkResult
 
 _ORDER = msgspec.json.Decoder(WorkOrder)
@@ -63,18 +69,97 @@ def result_from(body: bytes) -> WorkResult:
     return _RESULT.decode(body)
 
 
-def head_and_tail(fd: int) -> str:
-    """Return a log's text; of one over limits.STEP_LOG_BYTES_MAX its beginning and its end."""
+class Mask(Protocol):
+    """Replaces secrets in a text, also where a cut went through one: see `project.secrets`."""
+
+    def text(self, text: str) -> str: ...
+    def before_cut(self, text: str) -> str: ...
+    def after_cut(self, text: str) -> str: ...
+    def split(self, text: str) -> tuple[str, str]: ...
+
+
+def mask_of(orders: Collection[WorkOrder]) -> Mask:
+    """Return what masks the secrets of the steps of some orders."""
+    mask: Mask = registry.load("secrets.redactor")(orders)
+    return mask
+
+
+def head_and_tail(fd: int, mask: Mask) -> str:
+    """Return a log's text, masked; of one over limits.STEP_LOG_BYTES_MAX its beginning and its
+    end."""
     size = os.fstat(fd).st_size
     half = STEP_LOG_BYTES_MAX // 2
     if size <= STEP_LOG_BYTES_MAX:
-        return os.pread(fd, size, 0).decode(errors="replace")
+        return mask.text(os.pread(fd, size, 0).decode(errors="replace"))
     head, tail = os.pread(fd, half, 0), os.pread(fd, half, size - half)
     return (
-        head.decode(errors="replace")
-        + f"\n... {size - 2 * half} bytes left out ...\n"
-        + tail.decode(errors="replace")
+        mask.before_cut(_without_torn_end(head).decode(errors="replace"))
+        + left_out(size - 2 * half)
+        + mask.after_cut(_without_torn_start(tail).decode(errors="replace"))
     )
+
+
+def left_out(size: int) -> str:
+    """Return what stands in a log for so many bytes."""
+    return f"\n... {size} bytes left out ...\n"
+
+
+def _without_torn_end(data: bytes) -> bytes:
+    """Return UTF-8 without the character that a cut went through at its end."""
+    for back in range(1, min(4, len(data)) + 1):
+        byte = data[-back]
+        if byte >= 0xC0:  # begins a character of several bytes
+            length = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+            return data[:-back] if back < length else data
+        if byte < 0x80:
+            break
+    return data
+
+
+def _without_torn_start(data: bytes) -> bytes:
+    """Return UTF-8 without the rest of a character at its beginning."""
+    start = 0
+    while start < min(3, len(data)) and 0x80 <= data[start] < 0xC0:
+        start += 1
+    return data[start:]
+
+
+class Tail:
+    """Reads what a running step prints from the file that takes it, masked. One thread."""
+
+    def __init__(self, fd: int, orders: Collection[WorkOrder]) -> None:
+        self._fd, self._orders = fd, orders
+        self._mask: Mask | None = None
+        self._at = 0  # bytes of the file that were read
+        self._torn = b""  # the beginning of a character
+        self._rest = ""  # may be the beginning of a secret
+
+    def look(self, *, ended: bool = False) -> str:
+        """Return what was printed since the last look, as far as no secret can be cut by it.
+        `ended`: nothing more comes."""
+        size = os.fstat(self._fd).st_size
+        if size <= self._at and not (ended and self._rest):
+            return ""
+        if self._mask is None:
+            self._mask = mask_of(self._orders)
+        out, after_cut = "", False
+        behind = size - self._at - LIVE_PIECE_BYTES_MAX
+        if behind > 0:  # faster than it can be shown
+            out = self._mask.before_cut(self._rest) + left_out(behind)
+            self._at, self._torn, self._rest, after_cut = self._at + behind, b"", "", True
+        data = self._torn + os.pread(self._fd, size - self._at, self._at)
+        self._at = size
+        if after_cut:
+            data = _without_torn_start(data)
+        whole = data if ended else _without_torn_end(data)
+        self._torn = data[len(whole) :]
+        text = whole.decode(errors="replace")
+        if after_cut:
+            return out + self._mask.after_cut(text)
+        if ended:
+            return out + self._mask.text(self._rest + text)
+        shown, self._rest = self._mask.split(self._rest + text)
+        return out + shown
 
 
 def failed(order: WorkOrder, code: str, message: str, **more: Any) -> WorkResult:

@@ -16,7 +16,7 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from sextant.engine.executors import wire
 from sextant.kernel.limits import STEP_MEMORY_BYTES_MAX
@@ -38,9 +38,7 @@ def main() -> None:
     threading.Thread(
         target=_end_with_coordinator, args=(orders,), name="sextant-watch", daemon=True
     ).start()
-    import msgspec
-
-    from sextant.engine.executors.perform import perform, redact
+    from sextant.engine.executors.perform import perform
 
     _import_kinds()  # what is heavy, before the first order arrives
 
@@ -55,13 +53,7 @@ def main() -> None:
             secretive[tuple(sorted(order.asset.build.secrets.values()))] = order
         with contextlib.suppress(OSError):  # of an unpacked bundle that is gone: the step says so
             os.chdir(order.project)  # relative names mean the project's files, wherever it runs
-        result = _captured(order, perform, log)
-        if result.log:
-            text = redact(order, result.log)
-            for earlier in secretive.values():
-                text = redact(earlier, text)
-            result = msgspec.structs.replace(result, log=text)
-        wire.send(results, result)
+        wire.send(results, _captured(order, perform, log, secretive.values()))
 
 
 def _import_kinds() -> None:
@@ -92,7 +84,14 @@ def _end_with_coordinator(orders: int) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def _captured(order: WorkOrder, perform: Callable[[WorkOrder], WorkResult], log: int) -> WorkResult:
+def _captured(
+    order: WorkOrder,
+    perform: Callable[[WorkOrder], WorkResult],
+    log: int,
+    secretive: Collection[WorkOrder],
+) -> WorkResult:
+    """Perform an order with its output in the log. `secretive`: orders whose secrets are masked
+    there."""
     import msgspec
 
     os.ftruncate(log, 0)  # whoever still writes appends
@@ -110,8 +109,9 @@ def _captured(order: WorkOrder, perform: Callable[[WorkOrder], WorkResult], log:
         os.dup2(saved[1], 2)
         os.close(saved[0])
         os.close(saved[1])
-    text = wire.head_and_tail(log)
-    return msgspec.structs.replace(result, log=text) if text else result
+    if os.fstat(log).st_size == 0:
+        return result
+    return msgspec.structs.replace(result, log=wire.head_and_tail(log, wire.mask_of(secretive)))
 
 
 @contextlib.contextmanager

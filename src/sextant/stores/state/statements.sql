@@ -324,6 +324,8 @@ SELECT seq, n, doc, run, version FROM check_result WHERE (seq < ? OR (seq = ? AN
 SELECT c.seq, c.n, c.doc, c.run, c.version, e.time, r.env FROM check_result c JOIN event e ON e.seq = c.seq LEFT JOIN run r ON r.id = c.run WHERE c.ok = 0 AND (c.seq < ? OR (c.seq = ? AND c.n < ?)) ORDER BY c.seq DESC, c.n DESC LIMIT ?
 -- name: events_page
 SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.seq < ? AND (CAST(? AS TEXT) = '' OR e.subject = ? OR e.subject IN (SELECT release FROM release_move WHERE asset = ?) OR e.subject IN (SELECT asset || '@' || digest FROM version WHERE asset = ?)) AND (CAST(? AS TEXT) = '' OR e.type = ?) ORDER BY e.seq DESC LIMIT ?
+-- name: runs_retrying
+SELECT id FROM run WHERE id > ? AND doc LIKE ? ORDER BY id LIMIT ?
 -- name: runs_between
 SELECT id, doc FROM run WHERE id >= ? AND id <= ? ORDER BY id DESC LIMIT ?
 -- name: releases_between
