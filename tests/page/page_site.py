@@ -80,10 +80,11 @@ class Site:
         self._stack.close()
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    shop = Shop(tmp_path_factory.mktemp("shop"))
-    shop.write(OPS.replace("LONG", "x" * 10_000), head=HEAD.replace('"bob"', '"bob", "eve"'))
+@contextlib.contextmanager
+def opened_site(folder: Path, ops: str, *, head: str = HEAD) -> Iterator[Site]:
+    """Serve a project with these assets, to ann, bob, eve and vic."""
+    shop = Shop(folder)
+    shop.write(ops, head=head.replace('"bob"', '"bob", "eve"'))
     clock = MovedClock()
     with shop.open(clock=clock, executor="pool") as platform:
         roles = {"ann": "admin", "bob": "operator", "eve": "operator", "vic": "viewer"}
@@ -92,6 +93,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         made = Site(shop, platform, clock)
         yield made
         made.end()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with opened_site(tmp_path_factory.mktemp("shop"), OPS.replace("LONG", "x" * 10_000)) as made:
+        yield made
 
 
 # not of the session: while it lives, no other test of this process can run an event loop

@@ -28,15 +28,6 @@ const queries = new QueryClient({
   },
 });
 
-// A part of a page that is gone: the server has a newer page than this one. It is loaded, once a minute at most.
-window.addEventListener("vite:preloadError", (event) => {
-  const before = Number(sessionStorage.getItem("sextant.reloaded") ?? 0);
-  if (Date.now() - before < 60_000) return;
-  event.preventDefault();
-  sessionStorage.setItem("sextant.reloaded", String(Date.now()));
-  window.location.reload();
-});
-
 const scheme = document.documentElement.getAttribute("data-mantine-color-scheme") === "dark" ? "dark" : "light";
 const place = document.getElementById("root");
 if (place)

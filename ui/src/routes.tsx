@@ -6,8 +6,15 @@ import {
   lazyRouteComponent,
   retainSearchParams,
 } from "@tanstack/react-router";
+import type { ComponentType } from "react";
+import { Missing } from "./frame/missing";
 import { Shell } from "./frame/shell";
 import { Empty, Problem } from "./parts/problem";
+
+/** Loads a page. A part that does not arrive is no reason to load everything anew: the server may be dead. */
+function page(load: () => Promise<{ default: ComponentType }>) {
+  return lazyRouteComponent(() => load().catch(() => ({ default: Missing })));
+}
 
 type Search = Record<string, unknown>;
 
@@ -35,62 +42,62 @@ const root = createRootRoute({
 const start = createRoute({
   getParentRoute: () => root,
   path: "/",
-  component: lazyRouteComponent(() => import("./pages/bridge")),
+  component: page(() => import("./pages/bridge")),
 });
 
 const assets = createRoute({
   getParentRoute: () => root,
   path: "/assets",
   validateSearch: (search: Search) => texts(search, "q", "kind", "owner", "tag", "state"),
-  component: lazyRouteComponent(() => import("./pages/assets")),
+  component: page(() => import("./pages/assets")),
 });
 
 const asset = createRoute({
   getParentRoute: () => root,
   path: "/assets/$asset",
   validateSearch: (search: Search) => texts(search, "tab"),
-  component: lazyRouteComponent(() => import("./pages/asset")),
+  component: page(() => import("./pages/asset")),
 });
 
 const kpis = createRoute({
   getParentRoute: () => root,
   path: "/kpis",
   validateSearch: (search: Search) => texts(search, "q"),
-  component: lazyRouteComponent(() => import("./pages/kpis")),
+  component: page(() => import("./pages/kpis")),
 });
 
 const kpi = createRoute({
   getParentRoute: () => root,
   path: "/kpis/$name",
   validateSearch: (search: Search) => texts(search, "grain", "since", "until", "from", "to", "compare"),
-  component: lazyRouteComponent(() => import("./pages/kpi")),
+  component: page(() => import("./pages/kpi")),
 });
 
 const runs = createRoute({
   getParentRoute: () => root,
   path: "/runs",
   validateSearch: (search: Search) => texts(search, "q", "state"),
-  component: lazyRouteComponent(() => import("./pages/runs")),
+  component: page(() => import("./pages/runs")),
 });
 
 const run = createRoute({
   getParentRoute: () => root,
   path: "/runs/$run",
   validateSearch: (search: Search) => texts(search, "step"),
-  component: lazyRouteComponent(() => import("./pages/run")),
+  component: page(() => import("./pages/run")),
 });
 
 const releases = createRoute({
   getParentRoute: () => root,
   path: "/releases",
   validateSearch: (search: Search) => texts(search, "q", "state"),
-  component: lazyRouteComponent(() => import("./pages/releases")),
+  component: page(() => import("./pages/releases")),
 });
 
 const release = createRoute({
   getParentRoute: () => root,
   path: "/releases/$release",
-  component: lazyRouteComponent(() => import("./pages/release")),
+  component: page(() => import("./pages/release")),
 });
 
 const graph = createRoute({
@@ -100,20 +107,20 @@ const graph = createRoute({
     ...texts(search, ...GRAPH),
     ...(Array.isArray(search.opened) ? { opened: search.opened.filter((one) => typeof one === "string").slice(0, 20) } : {}),
   }),
-  component: lazyRouteComponent(() => import("./pages/graph")),
+  component: page(() => import("./pages/graph")),
 });
 
 const plan = createRoute({
   getParentRoute: () => root,
   path: "/plan",
   validateSearch: (search: Search) => texts(search, "select", "partition", "stale", "only", "pinned"),
-  component: lazyRouteComponent(() => import("./pages/plan")),
+  component: page(() => import("./pages/plan")),
 });
 
 const sessions = createRoute({
   getParentRoute: () => root,
   path: "/sessions",
-  component: lazyRouteComponent(() => import("./pages/sessions")),
+  component: page(() => import("./pages/sessions")),
 });
 
 export const router = createRouter({

@@ -161,7 +161,7 @@ class Undoing:
             raise Conflict(
                 "SX-UNDO-004",
                 f"nothing of version `{bad[:12]}` of `{asset_id}` is live any more",
-                hint=f"the last to act on its release was {last_act(core.state, release_id)}",
+                hint=f"the last to act on its release was {last_act(core.state, release)}",
             )
         undone = tuple(tables)
         scene = self.plans.scene(env, manifest, tables)

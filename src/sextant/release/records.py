@@ -20,6 +20,8 @@ from sextant.ledger.signals import open_incidents, open_signals, signals_of
 from sextant.release.machine import Happening, advance
 
 _FAR = 1 << 62
+# what follows by itself from what a person decided
+_FOLLOWS = tuple(f"release.{one}" for one in ("gated", "live", "rolling", "superseded"))
 STUCK, BAD, INCONCLUSIVE = "release.stuck", "release.bad", "release.inconclusive"
 
 
@@ -191,12 +193,13 @@ class Records:
         return self.event(after, cause, by)
 
 
-def last_act(state: State, release: str) -> str:
-    """Return who did what to a release last, and when: `eve: approved, 2026-03-01T10:00:00.000Z`;
-    "" when nothing is known of it."""
-    found = entries(state.read, "events_of_subject", (release, _FAR, LAST_ACTS_READ_MAX))
-    # what the platform does by itself follows from what a person did
-    acts = [one.envelope for one in found if not one.envelope.actor.startswith("system:")]
+def last_act(state: State, release: Release) -> str:
+    """Return who decided last about a release, how and when: `eve: rejected,
+    2026-03-01T10:00:00.000Z`, or who approved it; "" when nothing is known of it."""
+    if release.approvals and release.state not in ("rejected", "rolled_back"):
+        return f"{', '.join(person_of(one) or one for one in release.approvals)}: approved"
+    found = entries(state.read, "events_of_subject", (release.id, _FAR, LAST_ACTS_READ_MAX))
+    acts = [one.envelope for one in found if one.envelope.type not in _FOLLOWS]
     if not acts:
         return ""
     word = acts[0].type.partition(".")[2].replace("_", " ")

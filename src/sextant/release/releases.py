@@ -493,7 +493,7 @@ class Releases:
             raise Conflict(
                 "SX-RELEASE-001",
                 f"release `{id_}` is {release.state} and waits for nobody",
-                hint=f"the last to act on it was {last_act(self._state, id_)}",
+                hint=f"the last to act on it was {last_act(self._state, release)}",
             )
         proposer = person_of(release.by) if proposer == "" else proposer
         proposed = str(by) == release.by or (bool(proposer) and proposer == by.person)

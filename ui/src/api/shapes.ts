@@ -1,5 +1,7 @@
 // Answers that the API's description types as objects: what the page reads of them. A field with its default is left out.
 
+import type { Schemas } from "./client";
+
 export interface Need {
   count: number;
   of?: string;
@@ -70,6 +72,8 @@ export interface Run {
   error?: string;
   started_at?: number;
   finished_at?: number;
+  retry_of?: string;
+  progress?: Schemas["RunProgress"]; // of one that goes on, or that is shown by itself
 }
 
 export interface Step {
@@ -87,7 +91,9 @@ export interface Step {
   error?: string;
   hint?: string;
   where?: string;
-  resources?: { wall_s?: number; cpu_s?: number; memory_bytes_peak?: number; bytes_written?: number };
+  resources?: { wall_s?: number; cpu_s?: number; memory_bytes_peak?: number; bytes_read?: number; bytes_written?: number };
+  why?: string[];
+  code?: string;
 }
 
 export interface Check {
@@ -99,6 +105,7 @@ export interface Check {
   failed?: number;
   rows?: number;
   message?: string;
+  samples?: string;
   run?: string;
   version?: string;
 }
@@ -106,6 +113,7 @@ export interface Check {
 export interface RunFacts extends Run {
   steps_recorded: Step[];
   checks: Check[];
+  retries: string[];
   seal_ok: boolean;
 }
 

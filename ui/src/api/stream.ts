@@ -7,11 +7,12 @@ export type Link = "connecting" | "live" | "away";
 
 const HIDDEN_MS = 60_000; // so long a page that nobody sees keeps its stream
 const WAITS_MS = [500, 1000, 2000, 5000];
+const SILENT_MS = 45_000; // the server says something every 15 s: after so long it is taken for dead
 const FLUSH_MS = 250; // a run writes many events at once: they are one refresh
 
 // What an event is about, by the first word of its type: paths of the API whose answers may be others now.
 const ABOUT: Record<string, string[]> = {
-  run: ["/runs", "/status", "/log", "/plan", "/graph/picture", "/assets/{asset}/partitions", "/assets/{asset}/timeline"],
+  run: ["/runs", "/status", "/plan", "/graph/picture", "/assets/{asset}/partitions", "/assets/{asset}/timeline"],
   release: ["/releases", "/approvals", "/status", "/assets", "/runs", "/plan", "/graph/picture", "/kpis"],
   version: ["/assets", "/status", "/diff", "/plan", "/graph/picture"],
   checks: ["/checks", "/status"],
@@ -83,7 +84,16 @@ export function follow(queries: QueryClient, tell: (link: Link) => void): () => 
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     let text = "";
     for (;;) {
-      const { done, value } = await reader.read();
+      let timer = 0;
+      const silence = new Promise<never>((_, reject) => {
+        timer = window.setTimeout(() => reject(new Error("the stream is silent")), SILENT_MS);
+      });
+      const { done, value } = await Promise.race([reader.read(), silence])
+        .catch((error: unknown) => {
+          void reader.cancel().catch(() => undefined);
+          throw error;
+        })
+        .finally(() => window.clearTimeout(timer));
       if (done) break;
       text += value;
       const blocks = text.split("\n\n");

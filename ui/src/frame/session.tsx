@@ -112,7 +112,11 @@ function SignIn({ why, onEnter }: { why: "" | "ended" | Error; onEnter: (session
   const [error, setError] = useState<Error | null>(why instanceof Error ? why : null);
   const [busy, setBusy] = useState(false);
 
+  const sent = useRef(false); // the button may be pressed twice before it is drawn anew
+
   const submit = async () => {
+    if (sent.current) return;
+    sent.current = true;
     setBusy(true);
     setError(null);
     try {
@@ -121,6 +125,7 @@ function SignIn({ why, onEnter }: { why: "" | "ended" | Error; onEnter: (session
     } catch (failed) {
       setError(failed as Error);
     } finally {
+      sent.current = false;
       setBusy(false);
     }
   };

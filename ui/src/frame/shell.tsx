@@ -21,13 +21,14 @@ import {
   IconUser,
   IconWorld,
 } from "@tabler/icons-react";
-import { useQueryClient } from "@tanstack/react-query";
+import { useIsFetching, useQueryClient } from "@tanstack/react-query";
 import { Link, Outlet, useNavigate, useRouterState, useSearch } from "@tanstack/react-router";
 import { useEffect, useMemo, useRef, useState } from "react";
 import { ask } from "../api/client";
 import { follow, type Link as StreamLink } from "../api/stream";
+import { ActionHost } from "../parts/action";
 import { Dialog } from "../parts/dialog";
-import { useUtc, zoneName } from "../parts/time";
+import { Time, useUtc, zoneName } from "../parts/time";
 import { type Shortcut, useShortcuts } from "./keys";
 import { Palette } from "./palette";
 import { type Scheme, useScheme } from "./scheme";
@@ -89,6 +90,7 @@ export function Shell() {
   useShortcuts(shortcuts);
 
   return (
+    <ActionHost>
     <div className="sx-shell">
       <a className="sx-skip" href="#content">
         Skip to the content
@@ -179,6 +181,7 @@ export function Shell() {
       {palette && <Palette shortcuts={shortcuts} onClose={() => setPalette(false)} />}
       {help && <Help shortcuts={shortcuts} onClose={() => setHelp(false)} />}
     </div>
+    </ActionHost>
   );
 }
 
@@ -210,22 +213,42 @@ function Environment() {
   );
 }
 
-/** Says that the server is away, and for a moment that it is back. */
+const SLOW_MS = 2000; // so long an answer may take before the page says that it waits
+
+/** Says that the server is away and of when is what is shown, that it is slow, and for a moment that it is back. */
 function Banner({ link }: { link: StreamLink }) {
   const [back, setBack] = useState(false);
+  const [since, setSince] = useState(0); // when the server was there last (ms since the epoch)
+  const [slow, setSlow] = useState(false);
+  const asks = useIsFetching() > 0;
   const before = useRef(link);
   useEffect(() => {
     const was = before.current;
     before.current = link;
+    if (link === "away" && was !== "away") setSince(Date.now());
     if (link !== "live" || was !== "away") return undefined;
     setBack(true);
     const timer = window.setTimeout(() => setBack(false), 5000);
     return () => window.clearTimeout(timer);
   }, [link]);
+  useEffect(() => {
+    if (!asks) return undefined;
+    const timer = window.setTimeout(() => setSlow(true), SLOW_MS);
+    return () => {
+      window.clearTimeout(timer);
+      setSlow(false);
+    };
+  }, [asks]);
+  const isSlow = slow && asks && link !== "away";
   return (
-    <div className="sx-banner" role="status" data-link={link} data-back={back && link === "live"}>
-      {link === "away" && "The server does not answer. What is shown may be old; the page goes on asking."}
-      {link === "live" && back && "The server is back, and what changed meanwhile is shown."}
+    <div className="sx-banner" role="status" data-link={link} data-back={back && link === "live"} data-slow={isSlow}>
+      {link === "away" && (
+        <>
+          The server does not answer. What is shown is of <Time at={since} date={false} /> and may be old; the page goes on asking.
+        </>
+      )}
+      {isSlow && "The server is slow: the page waits for an answer. What is shown stays usable meanwhile."}
+      {link === "live" && back && !isSlow && "The server is back, and what changed meanwhile is shown."}
     </div>
   );
 }

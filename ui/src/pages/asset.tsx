@@ -1,11 +1,11 @@
 // One asset: what is live, its versions, the releases and checks that concern it, rows, lineage, documentation.
 import { Button, Tabs } from "@mantine/core";
 import { IconChecks, IconPlayerPlay } from "@tabler/icons-react";
-import { keepPreviousData, useQueryClient } from "@tanstack/react-query";
+import { useQueryClient } from "@tanstack/react-query";
 import { Link, useNavigate, useParams, useSearch } from "@tanstack/react-router";
 import { type ReactNode, useMemo } from "react";
 import { api, ask, type Schemas } from "../api/client";
-import { usePages } from "../api/pages";
+import { kept, usePages } from "../api/pages";
 import type { AssetFacts, Check, Release } from "../api/shapes";
 import { useSession } from "../frame/session";
 import { useEnv } from "../frame/shell";
@@ -39,7 +39,7 @@ export default function AssetPage() {
     "get",
     "/api/v1/assets/{asset}",
     { params: { path: { asset: id }, query: { env, limit: 0 } } },
-    { enabled: env !== "", select: (data) => data as unknown as AssetFacts, placeholderData: keepPreviousData },
+    { enabled: env !== "", select: (data) => data as unknown as AssetFacts, placeholderData: kept({ asset: id, env }) },
   );
   const graph = ask.useQuery("get", "/api/v1/graph");
   const status = ask.useQuery("get", "/api/v1/status", { params: { query: { env } } }, { enabled: env !== "" });

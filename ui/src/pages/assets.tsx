@@ -1,9 +1,9 @@
 // All assets: what is live of each, how it stands, what changed last.
 import { NativeSelect } from "@mantine/core";
-import { keepPreviousData } from "@tanstack/react-query";
 import { useNavigate, useSearch } from "@tanstack/react-router";
 import { useMemo } from "react";
 import { ask, type Schemas } from "../api/client";
+import { kept } from "../api/pages";
 import { useEnv } from "../frame/shell";
 import { Id } from "../parts/command";
 import { count, nameOf, plural } from "../parts/format";
@@ -84,7 +84,7 @@ export default function Assets() {
     "get",
     "/api/v1/status",
     { params: { query: { env } } },
-    { enabled: env !== "", placeholderData: keepPreviousData },
+    { enabled: env !== "", placeholderData: kept({ env }) },
   );
 
   const rows = useMemo<Row[]>(() => {

@@ -3,7 +3,7 @@ import { Link } from "@tanstack/react-router";
 import type { ReactNode } from "react";
 import { ask, type Schemas } from "../api/client";
 import { usePages } from "../api/pages";
-import type { Release, Run } from "../api/shapes";
+import type { Release, Run, RunFacts } from "../api/shapes";
 import { useEnv } from "../frame/shell";
 import { TourOffer } from "../frame/tour";
 import { command } from "../parts/command";
@@ -12,6 +12,7 @@ import { AssetLink, Card, Head, ReleaseLink, RunLink } from "../parts/links";
 import { envOf } from "../parts/lists";
 import { cell, isBetter, marksOf, numeric, shownValue, SPARK_POINTS, useMarks, useSpark } from "../parts/number";
 import { Empty, Shown } from "../parts/problem";
+import { Meter, progressWords } from "../parts/progress";
 import { Delta, GoalSign, Spark } from "../parts/spark";
 import { State } from "../parts/state";
 import { instant, Time } from "../parts/time";
@@ -294,10 +295,8 @@ function Runs({ env }: { env: string }) {
 
 /** A run that goes on: how far it is. */
 function Going({ run }: { run: Run }) {
-  const facts = ask.useQuery("get", "/api/v1/runs/{run}", { params: { path: { run: run.id } } }, { refetchInterval: 2000 });
-  const steps = (cell(facts.data, "steps_recorded") as { kind: string; step: string }[] | undefined) ?? [];
-  const begun = new Set(steps.filter((one) => one.kind === "start").map((one) => one.step)).size;
-  const ended = steps.filter((one) => one.kind !== "start").length;
+  const facts = ask.useQuery("get", "/api/v1/runs/{run}", { params: { path: { run: run.id } } }, { refetchInterval: 2000, select: (data) => data as unknown as RunFacts });
+  const now = facts.data?.progress ?? run.progress;
   return (
     <li>
       <State state="running" />
@@ -308,12 +307,12 @@ function Going({ run }: { run: Run }) {
         </span>
       </span>
       <span className="sx-end">since <Time at={run.started_at} date={false} /></span>
-      <span className="sx-next">
-        {plural(ended, "step")} ended{begun > 0 && `, ${count(Math.max(0, begun - ended))} going on`}
-      </span>
-      <span className="sx-meter" role="progressbar" aria-label={`steps of run ${run.id}`} aria-valuemin={0} aria-valuemax={Math.max(1, begun)} aria-valuenow={Math.min(ended, begun)}>
-        <i style={{ width: `${(Math.min(ended, begun) / Math.max(1, begun)) * 100}%` }} />
-      </span>
+      {now && (
+        <>
+          <span className="sx-next">{progressWords(now, true)}</span>
+          <Meter id={run.id} now={now} />
+        </>
+      )}
     </li>
   );
 }

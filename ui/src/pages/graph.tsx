@@ -2,12 +2,12 @@
 // node stands; beyond some hundred assets it shows clusters, which are opened here. Only what is in sight is drawn.
 import { ActionIcon, Button, NativeSelect } from "@mantine/core";
 import { IconArrowsMaximize, IconFocus2, IconListDetails, IconRoute, IconSitemap, IconX } from "@tabler/icons-react";
-import { keepPreviousData } from "@tanstack/react-query";
 import { Link, useNavigate, useSearch } from "@tanstack/react-router";
 import { Controls, type Edge, Handle, type Node, type NodeProps, Position, ReactFlow, ReactFlowProvider, useReactFlow, useStore } from "@xyflow/react";
 import "@xyflow/react/dist/style.css";
 import { type KeyboardEvent, memo, useEffect, useMemo, useRef, useState } from "react";
 import { ApiError, ask, type Schemas } from "../api/client";
+import { kept } from "../api/pages";
 import { useEnv } from "../frame/shell";
 import { command, Lines } from "../parts/command";
 import { FindAsset } from "../parts/find";
@@ -118,7 +118,7 @@ export default function GraphPage() {
     group: search.group ?? "owner",
     opened,
   };
-  const picture = ask.useQuery("get", "/api/v1/graph/picture", { params: { query } }, { enabled: env !== "", placeholderData: keepPreviousData });
+  const picture = ask.useQuery("get", "/api/v1/graph/picture", { params: { query } }, { enabled: env !== "", placeholderData: kept({ env }) });
   // what filters offer; of a large project it is long, so the picture comes first
   const graph = ask.useQuery("get", "/api/v1/graph", {}, { enabled: picture.data !== undefined || picture.error !== null });
   const around = useMemo(() => neighbours(picture.data ?? { nodes: [], edges: [], assets: 0, columns: 0, rows: 0 }), [picture.data]);

@@ -1,10 +1,9 @@
 // One business number: its course with goal and changes, what a selected span was moved by, and what it means.
 import { Button, NativeSelect } from "@mantine/core";
-import { keepPreviousData } from "@tanstack/react-query";
 import { Link, useNavigate, useParams, useSearch } from "@tanstack/react-router";
 import { type ReactNode, useCallback, useMemo, useState } from "react";
 import { ask, type Schemas } from "../api/client";
-import { usePages } from "../api/pages";
+import { kept, usePages } from "../api/pages";
 import type { AssetFacts } from "../api/shapes";
 import { useEnv } from "../frame/shell";
 import { Chart, ChangeList, type Span } from "../parts/chart";
@@ -45,7 +44,7 @@ export default function KpiPage() {
   const id = `kpi:${name}`;
   const given = { params: { path: { name } } };
   // what it can be asked by is in any of its answers
-  const head = ask.useQuery("get", "/api/v1/kpis/{name}", { ...given, params: { path: { name }, query: { env, last: 60, compare: "previous", states: true } } }, { enabled: env !== "", placeholderData: keepPreviousData });
+  const head = ask.useQuery("get", "/api/v1/kpis/{name}", { ...given, params: { path: { name }, query: { env, last: 60, compare: "previous", states: true } } }, { enabled: env !== "", placeholderData: kept({ name, env }) });
   const kpi = head.data;
   const grain = search.grain && kpi?.grains.includes(search.grain) ? search.grain : (kpi?.grains[0] ?? "");
   const range = { since: search.since ?? "", until: search.until ?? "" };
@@ -55,7 +54,7 @@ export default function KpiPage() {
     "get",
     "/api/v1/kpis/{name}",
     { params: { path: { name }, query: { env, grain, points: POINTS, states: true, compare, ...range } } },
-    { enabled: env !== "" && grain !== "", placeholderData: keepPreviousData },
+    { enabled: env !== "" && grain !== "", placeholderData: kept({ name, env }) },
   );
   const changes = useMarks(id, env);
   const marks = useMemo(() => marksOf(changes.data?.items ?? []), [changes.data]);
@@ -255,7 +254,7 @@ function Legend({ kpi, marks, compared }: { kpi: Kpi; marks: Mark[]; compared: b
 }
 
 function Moved({ name, env, from, to, dimensions, marks, format, unit, days }: { name: string; env: string; from: string; to: string; dimensions: string[]; marks: Mark[]; format: string; unit: string; days: boolean }) {
-  const whole = ask.useQuery("get", "/api/v1/kpis/{name}", { params: { path: { name }, query: { env, since: from, until: to, compare: "previous" } } }, { placeholderData: keepPreviousData });
+  const whole = ask.useQuery("get", "/api/v1/kpis/{name}", { params: { path: { name }, query: { env, since: from, until: to, compare: "previous" } } }, { placeholderData: kept({ name, env }) });
   const [start, end] = [secondsOf(from), secondsOf(to)];
   const inside = marks.filter((mark) => mark.first < end && mark.last >= start);
   const found = whole.data;
@@ -386,7 +385,7 @@ function Failed({ id, env, from, to }: { id: string; env: string; from: string; 
 
 function Dimension({ name, env, by, from, to, format }: { name: string; env: string; by: string; from: string; to: string; format: string }) {
   const [all, setAll] = useState(false);
-  const asked = ask.useQuery("get", "/api/v1/kpis/{name}", { params: { path: { name }, query: { env, by: [by], since: from, until: to, compare: "previous" } } }, { placeholderData: keepPreviousData });
+  const asked = ask.useQuery("get", "/api/v1/kpis/{name}", { params: { path: { name }, query: { env, by: [by], since: from, until: to, compare: "previous" } } }, { placeholderData: kept({ name, env }) });
   return (
     <Card title={`By ${by}`} note="moved by: what the number before would have changed by, had only this one changed">
       <Shown query={asked}>

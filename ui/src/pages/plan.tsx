@@ -2,10 +2,11 @@
 // it here.
 import { Button, TextInput } from "@mantine/core";
 import { IconListCheck, IconPlayerPlay, IconRefresh } from "@tabler/icons-react";
-import { keepPreviousData, useQueryClient } from "@tanstack/react-query";
+import { useQueryClient } from "@tanstack/react-query";
 import { useNavigate, useSearch } from "@tanstack/react-router";
 import { type ReactNode, useMemo, useState } from "react";
 import { ask, type Schemas } from "../api/client";
+import { kept } from "../api/pages";
 import { useSession } from "../frame/session";
 import { useEnv } from "../frame/shell";
 import { Action } from "../parts/action";
@@ -69,7 +70,7 @@ export default function PlanPage() {
     pinned: search.pinned === "true",
   };
   const { select, ...flags } = chosen;
-  const plan = ask.useQuery("get", "/api/v1/plan", { params: { query: { env, assets: words(select), ...flags } } }, { enabled: env !== "", placeholderData: keepPreviousData });
+  const plan = ask.useQuery("get", "/api/v1/plan", { params: { query: { env, assets: words(select), ...flags } } }, { enabled: env !== "", placeholderData: kept({ env }) });
   const set = (next: Chosen) =>
     void navigate({
       to: "/plan",
@@ -90,7 +91,7 @@ export default function PlanPage() {
     <div className="sx-page">
       <Shown query={plan}>
         {(data) => (
-          <Head title="Plan" actions={<Start chosen={chosen} env={env} plan={data} line={line} />}>
+          <Head title="Plan" actions={!plan.isPlaceholderData && <Start chosen={chosen} env={env} plan={data} line={line} />}>
             <Summary plan={data} />
           </Head>
         )}

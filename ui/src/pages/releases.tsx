@@ -12,6 +12,7 @@ import { Empty, Shown } from "../parts/problem";
 import { State } from "../parts/state";
 import { DataTable } from "../parts/table";
 import { Time } from "../parts/time";
+import { PromoteAll } from "../parts/promote";
 import { Needs, ReleaseActions } from "../parts/release";
 
 const STATES = ["waiting", "rolling", "paused", "undoing", "stuck", "live", "rejected", "rolled_back", "superseded"];
@@ -45,7 +46,7 @@ export default function Releases() {
 
   return (
     <div className="sx-page sx-fill">
-      <Head title="Releases" />
+      <Head title="Releases" actions={env && <PromoteAll env={env} />} />
       <Card title="Waits for somebody" note={queue.length ? plural(queue.length, "release") : undefined}>
         <Shown query={status}>
           {() =>

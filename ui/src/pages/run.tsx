@@ -1,20 +1,26 @@
 // One run: its steps in time, why it ran, what it printed, what its checks found.
-import { IconPlayerStop } from "@tabler/icons-react";
+import { IconPlayerStop, IconRefresh } from "@tabler/icons-react";
+import { useQueryClient } from "@tanstack/react-query";
 import { useNavigate, useParams, useSearch } from "@tanstack/react-router";
 import { useMemo } from "react";
 import { api, ask } from "../api/client";
 import type { RunFacts } from "../api/shapes";
 import { Action } from "../parts/action";
-import { command, Id, Lines } from "../parts/command";
+import { command, Id } from "../parts/command";
+import { FailingRows } from "../parts/failing";
 import { bytes, count, plural, who } from "../parts/format";
-import { AssetLink, Card, Facts, Head, Subject } from "../parts/links";
+import { AssetLink, Card, Facts, Head, RunLink, Subject } from "../parts/links";
 import { CHECK_COLUMNS, took } from "../parts/lists";
+import { RunLog } from "../parts/log";
 import { Empty, Shown } from "../parts/problem";
+import { Meter, progressWords } from "../parts/progress";
+import { retryRun } from "../parts/start";
 import { State } from "../parts/state";
 import { type Column, DataTable } from "../parts/table";
 import { instant, length, Time } from "../parts/time";
 
 const OPEN = ["running", "started"];
+const RETRIED = ["failed", "refused", "cancelled"];
 
 interface Bar {
   step: string;
@@ -26,8 +32,11 @@ interface Bar {
   rows: number;
   cpu: number;
   memory: number;
+  read: number;
+  written: number;
+  why: string;
+  code: string;
   error: string;
-  log: boolean;
 }
 
 /** The steps as bars: what started and has not ended goes on until now. */
@@ -50,9 +59,16 @@ export function bars(run: RunFacts, now: number): Bar[] {
       cpu: one.resources?.cpu_s ?? 0,
       memory: one.resources?.memory_bytes_peak ?? 0,
       error: one.error ? `${one.error}${one.error_code ? ` (${one.error_code})` : ""}${one.where ? ` at ${one.where}` : ""}` : "",
-      log: Boolean(one.log) || Boolean(before?.log),
+      read: one.resources?.bytes_read ?? 0,
+      written: one.resources?.bytes_written ?? 0,
+      why: (one.why ?? []).join("; ") || (before?.why ?? ""),
+      code: one.code || (before?.code ?? ""),
     });
   }
+  // a step's start is recorded only where it must not be repeated: the others are known while they run
+  for (const [step, since] of Object.entries(run.progress?.since ?? {}))
+    if (OPEN.includes(run.state) && !found.has(step))
+      found.set(step, { step, asset: step.split("[")[0] ?? "", state: "running", from: instant(since), to: now, attempts: 1, rows: 0, cpu: 0, memory: 0, read: 0, written: 0, why: "", code: "", error: "" });
   return [...found.values()].toSorted((a, b) => a.from - b.from || a.to - b.to);
 }
 
@@ -66,7 +82,10 @@ function stepColumns(from: number, to: number): Column<Bar>[] {
       header: `Time (${length(span / 1000)})`,
       value: (bar) => bar.from,
       cell: (bar) => (
-        <span className="sx-gantt" title={`${length((bar.to - bar.from) / 1000)}, from ${length((bar.from - from) / 1000)} after the start`}>
+        <span
+          className="sx-gantt"
+          title={[`${length((bar.to - bar.from) / 1000)}, from ${length((bar.from - from) / 1000)} after the start`, bar.why, bar.cpu && `${length(bar.cpu)} of CPU, ${bytes(bar.memory)} at most`].filter(Boolean).join("\n")}
+        >
           <i
             className={`sx-bar sx-bar-${bar.state}`}
             style={{ left: `${((bar.from - from) / span) * 100}%`, width: `max(3px, ${((bar.to - bar.from) / span) * 100}%)` }}
@@ -77,10 +96,14 @@ function stepColumns(from: number, to: number): Column<Bar>[] {
       phone: true,
     },
     { id: "took", header: "Took", value: (bar) => bar.to - bar.from, cell: (bar) => length((bar.to - bar.from) / 1000), width: "5rem", right: true },
+    { id: "why", header: "Why", value: (bar) => bar.why, cell: (bar) => <bdi title={bar.why}>{bar.why || "-"}</bdi>, width: "minmax(8rem, 1.4fr)" },
     { id: "rows", header: "Rows", value: (bar) => bar.rows, cell: (bar) => count(bar.rows), width: "6rem", right: true },
     { id: "attempts", header: "Attempts", value: (bar) => bar.attempts, width: "5.5rem", right: true, hidden: true },
     { id: "cpu", header: "CPU", value: (bar) => bar.cpu, cell: (bar) => length(bar.cpu), width: "5rem", right: true },
     { id: "memory", header: "Memory", value: (bar) => bar.memory, cell: (bar) => (bar.memory ? bytes(bar.memory) : "-"), width: "5.5rem", right: true },
+    { id: "read", header: "Read", value: (bar) => bar.read, cell: (bar) => (bar.read ? bytes(bar.read) : "-"), width: "5.5rem", right: true, hidden: true },
+    { id: "written", header: "Written", value: (bar) => bar.written, cell: (bar) => (bar.written ? bytes(bar.written) : "-"), width: "5.5rem", right: true },
+    { id: "code", header: "Definition", value: (bar) => bar.code, cell: (bar) => <code title={bar.code}>{bar.code.slice(0, 8) || "-"}</code>, width: "6rem" },
     { id: "error", header: "Error", value: (bar) => bar.error, cell: (bar) => <bdi title={bar.error}>{bar.error}</bdi>, width: "minmax(8rem, 2fr)" },
   ];
 }
@@ -120,7 +143,7 @@ export default function RunPage() {
               kind="run"
               title={<Id id={run.id} length={40} />}
               actions={
-                isOpen && (
+                isOpen ? (
                   <Action
                     spec={{
                       label: "Cancel",
@@ -133,6 +156,8 @@ export default function RunPage() {
                       done: () => void query.refetch(),
                     }}
                   />
+                ) : (
+                  RETRIED.includes(run.state) && run.trigger !== "undo" && <Retry run={run} />
                 )
               }
             >
@@ -144,7 +169,23 @@ export default function RunPage() {
               <span>
                 by {who(run.by) || "the scheduler"} in {run.env}
               </span>
+              {run.retry_of && (
+                <span>
+                  tries <RunLink id={run.retry_of} /> again
+                </span>
+              )}
+              {run.retries.map((one) => (
+                <span key={one}>
+                  tried again by <RunLink id={one} />
+                </span>
+              ))}
             </Head>
+            {run.progress && (isOpen || RETRIED.includes(run.state)) && (
+              <div className="sx-progress">
+                <Meter id={run.id} now={run.progress} />
+                <span>{progressWords(run.progress, isOpen)}</span>
+              </div>
+            )}
             <div className="sx-columns">
               <Card title="Why it ran">
                 <WhyIt subject={run.id} env={run.env} />
@@ -174,7 +215,7 @@ export default function RunPage() {
                 empty={<Empty title={isOpen ? "No step has ended yet." : "It had nothing to do."} />}
               />
             </Card>
-            <Log run={id} step={step} live={isOpen} />
+            <RunLog key={`${id} ${step ?? ""}`} run={id} step={step ?? ""} />
             {run.checks.length > 0 && (
               <Card title="Checks" note={`${plural(run.checks.filter((one) => !one.ok).length, "failure")} in ${count(run.checks.length)}`}>
                 <DataTable
@@ -185,12 +226,40 @@ export default function RunPage() {
                   rowId={(check) => `${check.asset} ${check.partition ?? ""} ${check.name}`}
                   empty={null}
                 />
+                <FailingRows checks={run.checks} />
               </Card>
             )}
           </>
         )}
       </Shown>
     </div>
+  );
+}
+
+function Retry({ run }: { run: RunFacts }) {
+  const navigate = useNavigate();
+  const queries = useQueryClient();
+  return (
+    <Action
+      spec={{
+        label: "Try again",
+        icon: <IconRefresh size={15} />,
+        primary: true,
+        title: `Try run ${run.id} again`,
+        says: (
+          <p>
+            Makes what failed in {run.env}, what stood on that and what was not reached{run.partitions ? `, of ${run.partitions}` : ""}. What the run has made is used. It is a run of its own, which
+            names this one.
+          </p>
+        ),
+        command: () => command("runs", run.id, "--retry"),
+        act: () => retryRun(run.id, run.env),
+        done: (answer: { data: { id: string } }) => {
+          void queries.invalidateQueries();
+          if (answer.data.id) void navigate({ to: "/runs/$run", params: { run: answer.data.id } });
+        },
+      }}
+    />
   );
 }
 
@@ -213,42 +282,5 @@ export function WhyIt({ subject, env }: { subject: string; env: string }) {
         </>
       )}
     </Shown>
-  );
-}
-
-function Log({ run, step, live }: { run: string; step: string | undefined; live: boolean }) {
-  const log = ask.useQuery(
-    "get",
-    "/api/v1/log",
-    { params: { query: { run, step: step ?? "" } } },
-    { refetchInterval: live ? 2000 : false },
-  );
-  return (
-    <Card title="Log" note={step ? <bdi>{step}</bdi> : "of all steps; choose one above for its own"}>
-      <Shown query={log}>
-        {(printed) =>
-          printed.length ? (
-            // oxlint-disable-next-line jsx-a11y/no-noninteractive-tabindex
-            <div className="sx-log" tabIndex={0}>
-              {printed.map((one) => (
-                <section key={`${one.step} ${one.attempt}`} aria-label={`log of ${one.step}`}>
-                  <h3>
-                    <bdi>{one.step}</bdi>
-                    {one.attempt > 1 && <span className="sx-dim"> attempt {one.attempt}</span>}
-                  </h3>
-                  <pre dir="auto">{one.text}</pre>
-                </section>
-              ))}
-            </div>
-          ) : (
-            <Empty title={step ? "This step printed nothing." : "No step printed anything."}>What a step prints is kept here when it has ended.</Empty>
-          )
-        }
-      </Shown>
-      <details className="sx-cli">
-        <summary>The same on the command line</summary>
-        <Lines text={command("logs", "--run", run, step && "--step", step)} />
-      </details>
-    </Card>
   );
 }

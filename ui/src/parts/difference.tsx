@@ -152,24 +152,23 @@ export function ReleaseVersion({ id, version, env }: { id: string; version: stri
 export function Promote({ id, env }: { id: string; env: string }) {
   const done = useReleased();
   const others = ask.useQuery("get", "/api/v1/environments").data?.filter((one) => one.name !== env).map((one) => one.name) ?? [];
-  const [chosen, setChosen] = useState("");
-  const source = chosen || (others[0] ?? "");
-  if (!source) return null;
+  if (!others[0]) return null;
   return (
     <Action
       spec={{
         label: "Promote",
         icon: <IconRocket size={15} />,
         title: `Promote ${nameOf(id)} to ${env}`,
-        says: (
+        choice: others[0],
+        says: ({ choice: source, choose }) => (
           <>
             <p>What is live in the other environment becomes live in {env}, through the gate. {plural(others.length, "environment")} to choose from.</p>
-            <NativeSelect label="From" data={others} value={source} onChange={(event) => setChosen(event.currentTarget.value)} />
+            <NativeSelect label="From" data={others} value={source} onChange={(event) => choose(event.currentTarget.value)} />
             <Difference env={env} a={id} b={`${id}@env:${source}`} />
           </>
         ),
-        command: () => command("release", id, "--from", source, "--env", env),
-        act: () => api.POST("/api/v1/assets/{asset}/releases", { params: { path: { asset: id } }, body: { source, env } }),
+        command: (_, source) => command("release", id, "--from", source, "--env", env),
+        act: (_, source) => api.POST("/api/v1/assets/{asset}/releases", { params: { path: { asset: id } }, body: { source, env } }),
         done,
       }}
     />

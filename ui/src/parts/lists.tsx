@@ -2,6 +2,7 @@
 import type { Check, Release, Run } from "../api/shapes";
 import { count, plural, who } from "./format";
 import { AssetLink, ReleaseLink, RunLink } from "./links";
+import { progressWords } from "./progress";
 import { State } from "./state";
 import type { Column } from "./table";
 import { instant, length, Time } from "./time";
@@ -28,7 +29,14 @@ export const RUN_COLUMNS: Column<Run>[] = [
     cell: (run) => (run.assets?.length ? <span title={run.assets.join("\n")}>{run.assets.length === 1 ? <AssetLink id={run.assets[0] ?? ""} /> : plural(run.assets.length, "asset")}</span> : <span className="sx-dim">all</span>),
     width: "minmax(9rem, 2fr)",
   },
-  { id: "steps", header: "Steps", value: (run) => run.steps ?? 0, cell: (run) => count(run.steps ?? 0), width: "5rem", right: true },
+  {
+    id: "steps",
+    header: "Steps",
+    value: (run) => run.steps ?? 0,
+    cell: (run) => (run.progress ? <span title={progressWords(run.progress, true)}>{`${count(run.progress.ended ?? 0)} of ${count(run.progress.total ?? 0)}`}</span> : count(run.steps ?? 0)),
+    width: "5.5rem",
+    right: true,
+  },
   { id: "reused", header: "Reused", value: (run) => run.reused ?? 0, cell: (run) => count(run.reused ?? 0), width: "5rem", right: true, hidden: true },
   { id: "rows", header: "Rows", value: (run) => run.rows ?? 0, cell: (run) => count(run.rows ?? 0), width: "6.5rem", right: true },
 ];

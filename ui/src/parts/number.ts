@@ -1,6 +1,6 @@
 // Business numbers: their values as people read them, and times of their buckets as places of a chart.
-import { keepPreviousData } from "@tanstack/react-query";
 import { ask, type Schemas } from "../api/client";
+import { kept } from "../api/pages";
 
 export type Kpi = Schemas["KpiSeen"];
 export type Change = Schemas["Change"];
@@ -114,7 +114,7 @@ export function useSpark(name: string, env: string) {
     "get",
     "/api/v1/kpis/{name}",
     { params: { path: { name }, query: { env, last: SPARK_POINTS, compare: "previous", states: true } } },
-    { enabled: env !== "", placeholderData: keepPreviousData, retry: false },
+    { enabled: env !== "", placeholderData: kept({ name, env }), retry: false },
   );
 }
 
@@ -124,6 +124,6 @@ export function useMarks(id: string, env: string) {
     "get",
     "/api/v1/assets/{asset}/changes",
     { params: { path: { asset: id }, query: { env, additions: false, limit: 200 } } },
-    { enabled: env !== "", placeholderData: keepPreviousData, retry: false },
+    { enabled: env !== "", placeholderData: kept({ asset: id, env }), retry: false },
   );
 }

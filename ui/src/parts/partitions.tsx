@@ -3,10 +3,10 @@
 import { Button } from "@mantine/core";
 import { useDebouncedValue, useElementSize } from "@mantine/hooks";
 import { IconCalendarPlus, IconX, IconZoomIn, IconZoomOut } from "@tabler/icons-react";
-import { keepPreviousData } from "@tanstack/react-query";
 import { useNavigate } from "@tanstack/react-router";
 import { type KeyboardEvent, memo, type PointerEvent, useCallback, useMemo, useRef, useState } from "react";
 import { ask, type Schemas } from "../api/client";
+import { kept } from "../api/pages";
 import { command, Id, Lines } from "./command";
 import { count, plural } from "./format";
 import { Card, RunLink } from "./links";
@@ -71,7 +71,7 @@ export function Partitions({ id, env }: { id: string; env: string }) {
     "get",
     "/api/v1/assets/{asset}/partitions",
     { params: { path: { asset: id }, query: { env, partition: span } } },
-    { enabled: env !== "", placeholderData: keepPreviousData },
+    { enabled: env !== "", placeholderData: kept({ asset: id, env }) },
   );
   const zone = ask.useQuery("get", "/api/v1/project").data?.tz ?? "UTC";
   return (

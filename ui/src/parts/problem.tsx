@@ -6,7 +6,8 @@ import type { ReactNode } from "react";
 import { ApiError } from "../api/client";
 import { Lines } from "./command";
 
-export function Problem({ error, retry }: { error: Error; retry?: () => void }) {
+/** `asked`: of an action, which the page does not repeat by itself. */
+export function Problem({ error, retry, asked = false }: { error: Error; retry?: () => void; asked?: boolean }) {
   const known = error instanceof ApiError ? error : null;
   return (
     <div className="sx-problem" role="alert">
@@ -15,7 +16,7 @@ export function Problem({ error, retry }: { error: Error; retry?: () => void }) 
         <strong dir="auto">{known ? known.message : "The server does not answer."}</strong>
         {known?.detail && <p dir="auto">{known.detail}</p>}
         <p dir="auto">
-          {known ? known.hint : "The page asks again by itself as soon as it does."}
+          {known ? known.hint : asked ? "Whether it was done is not known: look before you send it again." : "The page asks again by itself as soon as it does."}
           {known?.code && <span className="sx-dim"> ({known.code})</span>}
         </p>
         {retry && (

@@ -108,7 +108,8 @@ function useSpecs(release: Release, plan: string): ActionSpec[] {
     icon: <IconArrowBackUp size={ICON} />,
     danger: true,
     title: "Undo this release",
-    says: (allow) => (
+    decides: true,
+    says: ({ allow }) => (
       <>
         <p>
           Only what it changed goes back, what was derived from it follows in the same release, and it stays undone: the withdrawn

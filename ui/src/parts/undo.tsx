@@ -1,12 +1,11 @@
 // Undo, which shows before it is done what goes back, what is made again at what cost, what is in the way, and what the
 // rules say.
-import { Button, NativeSelect } from "@mantine/core";
+import { NativeSelect } from "@mantine/core";
 import { IconArrowBackUp } from "@tabler/icons-react";
 import { useQueryClient } from "@tanstack/react-query";
-import { useEffect, useState } from "react";
+import { useEffect } from "react";
 import { api, ask, type Schemas } from "../api/client";
-import { useSession } from "../frame/session";
-import { ActionDialog } from "./action";
+import { Action, type Asking } from "./action";
 import { command } from "./command";
 import { count, nameOf, plural, who } from "./format";
 import { AssetLink, Facts, ReleaseLink } from "./links";
@@ -98,54 +97,45 @@ function Preview({ plan }: { plan: Schemas["RollbackPlan"] }) {
 
 /** Undoes the release of an asset's version: the last one, or one that is chosen. */
 export function Undo({ id, env }: { id: string; env: string }) {
-  const { may } = useSession();
   const queries = useQueryClient();
-  const [open, setOpen] = useState(false);
-  const [version, setVersion] = useState("");
-  const versions = ask.useQuery("get", "/api/v1/assets/{asset}/versions", { params: { path: { asset: id }, query: { env, limit: 50 } } }, { enabled: open });
-  if (!may("operator")) return null;
+  return (
+    <Action
+      spec={{
+        label: "Undo",
+        icon: <IconArrowBackUp size={15} />,
+        danger: true,
+        title: `Undo a release of ${nameOf(id)} in ${env}`,
+        decides: true,
+        says: (asking) => <Which id={id} env={env} asking={asking} />,
+        reason: "required",
+        command: (reason, version) => command("rollback", id, version.slice(0, 12), "--env", env, "--reason", reason),
+        act: (reason, version) => api.POST("/api/v1/assets/{asset}/rollbacks", { params: { path: { asset: id } }, body: { reason, env, version } }),
+        done: () => void queries.invalidateQueries(),
+      }}
+    />
+  );
+}
+
+function Which({ id, env, asking }: { id: string; env: string; asking: Asking }) {
+  const versions = ask.useQuery("get", "/api/v1/assets/{asset}/versions", { params: { path: { asset: id }, query: { env, limit: 50 } } });
   const choices = versions.data?.items.filter((one) => !one.state.startsWith("withdrawn") && one.state !== "refused") ?? [];
   return (
     <>
-      <Button size="compact-sm" variant="default" className="sx-danger" leftSection={<IconArrowBackUp size={15} />} onClick={() => setOpen(true)}>
-        Undo
-      </Button>
-      {open && (
-        <ActionDialog
-          onClose={() => {
-            setOpen(false);
-            setVersion("");
-          }}
-          spec={{
-            label: "Undo",
-            danger: true,
-            title: `Undo a release of ${nameOf(id)} in ${env}`,
-            says: (allow) => (
-              <>
-                <p>Only what that release changed goes back, what was derived follows in the same release, and it stays undone.</p>
-                <NativeSelect
-                  label="Which"
-                  size="xs"
-                  data={[
-                    { value: "", label: "the last release" },
-                    ...choices.map((one) => ({
-                      value: one.version,
-                      label: `${one.version.slice(0, 8)}, made ${one.created_at.slice(0, 16).replace("T", " ")}${one.changed.length ? `: ${one.changed.slice(0, 3).join(", ")}` : ""}`,
-                    })),
-                  ]}
-                  value={version}
-                  onChange={(event) => setVersion(event.currentTarget.value)}
-                />
-                <UndoPreview id={id} env={env} version={version} allow={allow} />
-              </>
-            ),
-            reason: "required",
-            command: (reason) => command("rollback", id, version.slice(0, 12), "--env", env, "--reason", reason),
-            act: (reason) => api.POST("/api/v1/assets/{asset}/rollbacks", { params: { path: { asset: id } }, body: { reason, env, version } }),
-            done: () => void queries.invalidateQueries(),
-          }}
-        />
-      )}
+      <p>Only what that release changed goes back, what was derived follows in the same release, and it stays undone.</p>
+      <NativeSelect
+        label="Which"
+        size="xs"
+        data={[
+          { value: "", label: "the last release" },
+          ...choices.map((one) => ({
+            value: one.version,
+            label: `${one.version.slice(0, 8)}, made ${one.created_at.slice(0, 16).replace("T", " ")}${one.changed.length ? `: ${one.changed.slice(0, 3).join(", ")}` : ""}`,
+          })),
+        ]}
+        value={asking.choice}
+        onChange={(event) => asking.choose(event.currentTarget.value)}
+      />
+      <UndoPreview id={id} env={env} version={asking.choice} allow={asking.allow} />
     </>
   );
 }
