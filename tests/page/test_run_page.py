@@ -103,6 +103,7 @@ def test_a_run_is_followed_to_its_failing_rows(site: Site, going: str, open_page
     steps(site, "go")
     expect(page.locator(".sx-head .sx-state")).to_have_text("refused")
     assert log.evaluate("box => box.scrollTop") == 40, "who reads keeps his place"
+    expect(page.get_by_role("region", name="Why it ran")).to_contain_text("refused")
     rows = page.get_by_role("region", name=re.compile("failing rows of between"))
     expect(rows.get_by_role("row")).to_have_count(2)
     expect(rows).to_contain_text("999")
@@ -113,8 +114,20 @@ def test_a_run_is_followed_to_its_failing_rows(site: Site, going: str, open_page
     expect(orders).to_contain_text("asked for")
     code = Operations(site.platform).run_facts(going)["steps_recorded"][-1]["code"]
     expect(grid).to_contain_text(code[:8])
+    assert serious(page) == []
     grid.get_by_role("row").filter(has_text="totals").click()
     expect(page.get_by_text("This step printed nothing.")).to_be_visible()
+
+
+def serious(page: Any) -> list[Any]:
+    """Return what stops somebody who uses a screen reader or the keyboard."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    found = axe.run(page).response["violations"]
+    return [
+        (one["id"], [node["html"][:200] for node in one["nodes"][:3]])
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    ]
 
 
 def _at_end(log: Any) -> bool:

@@ -1,6 +1,7 @@
 """What would run and why, and the tables of a run as they are now: read from the stores for the
 planner, which is pure."""
 
+import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 import msgspec
@@ -33,6 +34,7 @@ from sextant.ledger.projections import (
 from sextant.release.records import open_releases
 
 _FAR = 1 << 62
+_MANIFESTS_KEPT = 8
 _SPARE_RUNS = 5  # how many runs back one that did not publish still lends what it made
 
 
@@ -50,6 +52,8 @@ class Plans:
 
     def __init__(self, core: Core, personal: Callable[[], PersonalColumns]) -> None:
         self.core, self.personal = core, personal
+        # many assets were declared by one manifest
+        self._files = functools.lru_cache(maxsize=_MANIFESTS_KEPT)(self._files_of)
 
     def scene(
         self, env: str, manifest: Manifest, overlay: Mapping[str, RunAsset] | None = None
@@ -185,12 +189,13 @@ class Plans:
             if one.envelope.type == "asset.declared" and not one.is_erased:
                 loaded = entries(core.state.read, "event_by_id", (one.envelope.cause,))
                 blob = loaded[0].read(ProjectLoaded).manifest if loaded else ""
-                files = (
-                    msgspec.json.decode(core.blobs.get(blob), type=_Files).files
-                    if core.blobs.has(blob)
-                    else {}
-                )
-                yield Declared(one.read(AssetDeclared).asset, files)
+                yield Declared(one.read(AssetDeclared).asset, self._files(blob))
+
+    def _files_of(self, blob: str) -> dict[str, str]:
+        """Return the files of a manifest: path -> digest; none where it is gone."""
+        if not self.core.blobs.has(blob):
+            return {}
+        return msgspec.json.decode(self.core.blobs.get(blob), type=_Files).files
 
     def check_columns(
         self, manifest: Manifest, scene: Scene, plan: Plan, assets: Collection[str]

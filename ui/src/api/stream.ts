@@ -12,8 +12,8 @@ const FLUSH_MS = 250; // a run writes many events at once: they are one refresh
 
 // What an event is about, by the first word of its type: paths of the API whose answers may be others now.
 const ABOUT: Record<string, string[]> = {
-  run: ["/runs", "/status", "/plan", "/graph/picture", "/assets/{asset}/partitions", "/assets/{asset}/timeline"],
-  release: ["/releases", "/approvals", "/status", "/assets", "/runs", "/plan", "/graph/picture", "/kpis"],
+  run: ["/runs", "/why", "/status", "/plan", "/graph/picture", "/assets/{asset}/partitions", "/assets/{asset}/timeline"],
+  release: ["/releases", "/why", "/approvals", "/status", "/assets", "/runs", "/plan", "/graph/picture", "/kpis"],
   version: ["/assets", "/status", "/diff", "/plan", "/graph/picture"],
   checks: ["/checks", "/status"],
   check: ["/checks", "/assets", "/status"],

@@ -196,8 +196,8 @@ export default function RunPage() {
                     ["Because of", run.trigger],
                     ["Asked for", run.assets?.length ? run.assets.map((one) => <AssetLink key={one} id={one} />) : "all that is due"],
                     ["Partitions", run.partitions],
-                    ["Steps", `${count(run.steps ?? 0)}: ${count(run.computed ?? 0)} computed, ${count(run.reused ?? 0)} reused, ${count(run.failed ?? 0)} failed`],
-                    ["Rows", count(run.rows ?? 0)],
+                    ["Steps", isOpen ? `${count(run.steps ?? 0)} planned` : `${count(run.steps ?? 0)}: ${count(run.computed ?? 0)} computed, ${count(run.reused ?? 0)} reused, ${count(run.failed ?? 0)} failed`],
+                    ["Rows", count((isOpen ? run.progress?.rows : run.rows) ?? 0)],
                     ["Record", run.seal_ok ? "as it was sealed" : "changed since it was sealed"],
                     ...(run.error ? ([["Error", run.error]] as [string, string][]) : []),
                   ]}
