@@ -122,11 +122,17 @@ def test_what_one_may_not_read_is_hidden_while_it_runs(
     """If this fails, a log that quotes personal values is open as long as its step runs."""
     from sextant.app.visibility import Visibility
 
-    p, run_id, _ = followed
+    p, run_id, go_on = followed
     monkeypatch.setattr(Visibility, "hides", lambda _, *assets: "dataset:talks" in assets)
     viewer = Operations(p, Principal(name="vic", role="viewer"))
     found = _until(lambda: viewer.log(run=run_id), lambda one: one["printed"])
-    assert {one["text"] for one in found["printed"]} == {HIDDEN}
+    assert [one["text"] for one in found["printed"]] == [HIDDEN]
+    go_on("second")
+    more = _until(
+        lambda: viewer.log(run=run_id, after=found["next"]),
+        lambda one: one["next"] != found["next"],
+    )
+    assert more["printed"] == [], "it is said once"
 
 
 def test_a_malformed_position_is_refused(shop: Shop) -> None:

@@ -46,7 +46,7 @@ def _shown(core: Core) -> Printed:
     """Return what shows the output of steps to those who follow their run."""
     live = live_runs(core)
 
-    def show(order: WorkOrder, text: str) -> None:
+    def show(order: WorkOrder, text: str, first: bool) -> None:
         if order.run:
             piece = Piece(
                 step=order.step,
@@ -54,6 +54,7 @@ def _shown(core: Core) -> Printed:
                 attempt=order.attempt,
                 at=core.clock.now_ns(),
                 text=text,
+                first=first,
             )
             live.add(order.run, piece)
 

@@ -49,8 +49,8 @@ def run_log(
             continue
         last = printed[-1] if printed else None
         is_same = last and (last["step"], last["attempt"]) == (piece.step, piece.attempt)
-        if last and is_same and see.hides(piece.asset):
-            continue  # it says already that it is hidden
+        if see.hides(piece.asset) and not piece.first:
+            continue  # it was said already that it is hidden
         text = see.text(piece.text, piece.asset)
         if last and is_same:
             last["text"] += text

@@ -32,7 +32,8 @@ _PROGRESS = "progress.json"
 class Piece(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one attempt of a step printed within a moment; secrets are masked.
 
-    at    when it was read (ns since 1970)
+    at     when it was read (ns since 1970)
+    first  nothing was printed before it
     """
 
     step: str
@@ -40,6 +41,7 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     attempt: int = 1
     at: int = 0
     text: str
+    first: bool = False
 
 
 class Read(NamedTuple):

@@ -28,7 +28,7 @@ from sextant.kernel.nouns import WorkOrder, WorkResult
 from sextant.kernel.standby import StandBy
 
 _Job = tuple[WorkOrder, Callable[[WorkResult], None]]
-Printed = Callable[[WorkOrder, str], None]
+Printed = Callable[[WorkOrder, str, bool], None]  # order, text, whether it is its first one
 
 
 class _Worker(NamedTuple):
@@ -50,7 +50,7 @@ class ProcessExecutor:
         keep: bool = True,
         unpack: Callable[[str, Path], None] | None = None,
         environment: dict[str, str] | None = None,
-        printed: Printed = lambda _order, _text: None,
+        printed: Printed = lambda _order, _text, _first: None,
     ) -> None:
         """printed  is told what orders print while they run, without secrets; any thread"""
         self._printed = printed
@@ -268,7 +268,7 @@ class _Slot:
             body = self._answer(process.stdout.fileno(), order, timeout, tail)
         except BrokenPipeError:
             body = b""
-        self._tell(order, tail.look(ended=True))
+        self._tell(order, tail, ended=True)
         if body:
             return wire.result_from(body)
         if body is None:
@@ -298,11 +298,12 @@ class _Slot:
             stopped = order.id in self._pool._cancelled or self._pool._closing
             if (self._woken() and stopped) or time.monotonic() >= until:
                 return None
-            self._tell(order, tail.look())
+            self._tell(order, tail)
 
-    def _tell(self, order: WorkOrder, text: str) -> None:
-        if text:
-            self._pool._printed(order, text)
+    def _tell(self, order: WorkOrder, tail: wire.Tail, *, ended: bool = False) -> None:
+        if text := tail.look(ended=ended):
+            self._pool._printed(order, text, not tail.has_told)
+            tail.has_told = True
 
     def _woken(self) -> bool:
         """Say whether somebody wrote into the wake pipe, and empty it."""

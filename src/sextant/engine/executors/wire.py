@@ -133,6 +133,7 @@ class Tail:
         self._at = 0  # bytes of the file that were read
         self._torn = b""  # the beginning of a character
         self._rest = ""  # may be the beginning of a secret
+        self.has_told = False  # that anything was printed
 
     def look(self, *, ended: bool = False) -> str:
         """Return what was printed since the last look, as far as no secret can be cut by it.
