@@ -86,7 +86,7 @@ def test_a_whole_project_has_no_finding(made: Shop) -> None:
         assert (done["findings"], done["notes"], done["recorded"]) == ([], [], 0)
         # four of tables, and that of the project
         assert (done["versions"], done["partitions"]) == (5, 6)
-        assert done["files"] == 4 * 3 + 6, "state, list, manifest and the data files"
+        assert done["files"] == 4 * 3 + 6 * 2, "state, list, manifest, data files and profiles"
         assert len(Operations(p).events(limit=1000).items) == size, "it writes nothing then"
 
 

@@ -1,6 +1,7 @@
 """The port `Lake`, against every backend; and its states, read by other people's Iceberg
 readers."""
 
+import hashlib
 import math
 import os
 import random
@@ -118,6 +119,15 @@ def ours(lake: IcebergLake, commit: TableCommit, **more: Any) -> dict[str, list[
     for row in frame.to_pylist():
         out.setdefault(row["_partition"], []).append(row["n"])
     return {key: sorted(values) for key, values in out.items()}
+
+
+def profile(lake: IcebergLake, commit: TableCommit) -> tuple[Any, ...]:
+    """Return of column `n` how many values it has, how many partitions lack a profile, and its range."""
+    from sextant.stores.lake.merged import merged
+
+    found = merged(lake.root, lake.files(commit.locator), (("n", "int64"),))
+    column = found.columns[0]
+    return (len(column.points()[0]), len(found.missing), (column.low, column.high))
 
 
 def theirs(lake: IcebergLake, commit: TableCommit) -> dict[str, list[int]]:
@@ -501,6 +511,32 @@ def test_compaction_keeps_rows_and_merges_within_slots(lake: IcebergLake) -> Non
     assert ours(lake, merged, partitions=["2013-02-03"]) == {"2013-02-03": [203]}
 
 
+def test_profiles_follow_the_rows(lake: IcebergLake) -> None:
+    """After a merge, an undo or a rewrite of a shared file, a profile would be lost, or be that of
+    rows which are not there any more."""
+    writer = Writer(lake)
+    states = [writer.put("", {"2013-01-01": rows(1, 2), "2013-01-02": rows(50)})]
+    for day in range(3, 14):
+        states.append(writer.put(states[-1].locator, {f"2013-01-{day:02}": rows(day, day)}))
+    last = states[-1]
+    assert profile(lake, last) == (25, 0, (1, 50))
+    merged = lake.compact("t", last.locator)
+    assert merged is not None
+    assert len(merged.files) < len(last.files)
+    assert profile(lake, merged) == profile(lake, last)
+    changed = writer.put(merged.locator, {"2013-01-02": rows(3)})
+    assert profile(lake, changed) == (25, 0, (1, 13))
+    undone = lake.restore("t", changed.locator, last.locator, ["2013-01-02"])
+    assert profile(lake, undone) == profile(lake, last)
+    stored = {one.path: one for one in lake.stored(undone.locator)}
+    beside = [one for path, one in stored.items() if path.endswith(".profiles")]
+    assert len(beside) == len(undone.files)
+    assert all(
+        hashlib.sha256((lake.root / one.path).read_bytes()).hexdigest() == one.sha256
+        for one in beside
+    )
+
+
 def test_collection_leaves_what_is_kept_and_what_is_young(lake: IcebergLake) -> None:
     """Garbage collection would eat live data or a worker's staged files; or never free anything."""
     writer = Writer(lake)
@@ -530,8 +566,9 @@ def test_collection_leaves_what_is_kept_and_what_is_young(lake: IcebergLake) -> 
         for n in names
     }
     assert (
-        len(left) == 1 + 1 + len(b.files) + len(lake._load(b.locator).manifests) + 1
-    )  # state, list, data, manifests, the young file
+        len(left) == 1 + 1 + 2 * len(b.files) + len(lake._load(b.locator).manifests) + 2
+    )  # state, list, data and profiles, manifests, the young file and its profiles
+    assert profile(lake, b) == (2, 0, (2, 3))
     assert theirs(lake, writer.put(b.locator, {"2013-01-07": rows(7)})) == {
         "2013-01-01": [3],
         "2013-01-02": [2],
@@ -615,7 +652,7 @@ def test_a_crash_between_any_two_writes_leaves_the_base_as_it_was(
         assert sorted(p.name for p in (lake.root / "t/metadata").glob("*.metadata.json")) == [
             os.path.basename(base.locator)
         ]
-    assert names == [0, 1, 2], "manifest, list and state are three writes"
+    assert names == [0, 1, 2, 3], "profiles, manifest, list and state are four writes"
     assert theirs(lake, done) == {"2013-01-01": [1], "2013-01-02": [7]}
 
 

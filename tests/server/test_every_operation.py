@@ -64,6 +64,7 @@ def arguments(p: LocalPlatform, caller: str) -> dict[str, dict[str, Any]]:
         "rows": orders,
         "versions": orders,
         "partitions": orders,
+        "profile": orders,
         "timeline": orders,
         "changes": orders,
         "failed_checks": orders,

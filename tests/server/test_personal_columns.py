@@ -414,6 +414,7 @@ def _surfaces(world: World, forms: tuple[str, ...] = FORMS) -> dict[str, bytes]:
         get("/diff", a=asset)
         get(f"/why/{asset}")
         get(f"/assets/{asset}/partitions", details=True)
+        get(f"/assets/{asset}/profile")
         get(f"/assets/{asset}/rollbacks")
         get(f"/assets/{asset}/timeline", limit=1000)
         get(f"/assets/{asset}/changes", limit=1000)

@@ -199,6 +199,8 @@ def test_a_day_with_every_command(
     assert say("show", "orders", "--count")[1].strip() == "12"
     assert "3 partitions: 3 live" in say("show", "orders", "--partitions")[1]
     say("show", "orders", "--partitions", "--partition", "2026-01-02..2026-01-03")
+    assert "12 rows of 3 partitions" in say("show", "orders", "--profile")[1]
+    say("show", "orders", "--profile", "--partition", "2026-01-02", "--json")
     first = as_json(say("versions", "orders", "--json"))[0]["version"]
     say("kpi", "average_order", "--by", "shop", "--json")
     say("runs")

@@ -2,8 +2,9 @@
 were recorded when they were written, rows with the content digests that stand in the ledger.
 
 What `stores/verified.py` remembers is not asked here. Files of earlier releases, of which nothing
-was recorded, get their digest once their rows have proved right: their states are written once
-more, which is a `version.relocated` in the ledger.
+was recorded, get their digest once their rows have proved right, and files without profiles of
+their columns, or with damaged ones, get these: their states are written once more, which is a
+`version.relocated` in the ledger.
 """
 
 import hashlib
@@ -26,6 +27,8 @@ from sextant.ledger.log import entries
 from sextant.ledger.projections import AssetDeclared, VersionRelocated
 from sextant.ledger.signals import raise_signal
 from sextant.stores import files as disk
+from sextant.stores.lake.profiles import is_profiles
+from sextant.stores.lake.types import PARTITION
 from sextant.stores.verified import digest_of, mark_of, memory, stamp
 
 if TYPE_CHECKING:
@@ -61,6 +64,7 @@ def check_data(core: Core, *, by: Principal, progress: Progress | None = None) -
         "size_bytes": check.size_bytes,
         "partitions": len(check.seen),
         "recorded": recorded,
+        "profiled": len(check.profiled),
         "findings": check.findings,
         "left_out": check.left_out,
         "notes": sorted(check.notes),
@@ -79,6 +83,8 @@ class _Check:
         self.bad: set[str] = set()
         self.seen: set[bytes] = set()  # partitions with the files that hold them
         self.unrecorded: dict[str, str] = {}  # digests of files that had none, rows right
+        # data files whose profiles were made, with digest and size of these
+        self.profiled: dict[str, tuple[str, int]] = {}
         self.findings: list[DataFinding] = []
         self.notes: set[str] = set()
         self._states: list[tuple[str, str, str]] = []  # that lack digests
@@ -106,7 +112,9 @@ class _Check:
             for file in stored:
                 if file.path not in self.good and file.path not in self.bad:
                     text = self._file(file)
-                    if text:
+                    if text and is_profiles(file.path):
+                        self.notes.add(f"{asset}: `{file.path}` {text}; it is made of the rows")
+                    elif text:
                         found.append((_span(file.partitions), file.path, text))
             # read again: what was hashed is what the rows are compared by, and what is recorded
             refs = lake.files(locator, self._metadata)
@@ -122,8 +130,11 @@ class _Check:
         self.versions += 1
         for partitions, path, text in found:
             self._find(asset, digest, partitions, path, text)
-        is_good = not found and not any(file.path in self.bad for file in stored)
-        if is_good and not all(file.sha256 for file in stored):
+        rows = [file for file in stored if not is_profiles(file.path)]
+        if found or any(file.path in self.bad for file in rows):
+            return
+        lacking = [ref.path for ref in refs if self._is_profiled_anew(ref)]
+        if lacking or not all(file.sha256 for file in rows):
             self._states.append((asset, digest, locator))
 
     def _blob(self, asset: str, digest: str, locator: str) -> None:
@@ -216,8 +227,6 @@ class _Check:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        from sextant.stores.lake.types import PARTITION
-
         of = held[0].path
         try:
             read = [self._read(ref) for ref in held]
@@ -270,6 +279,22 @@ class _Check:
                 break
             self._stamps[ref.path] = stamp(status)
         raise OSError("it was changed while it was checked")
+
+    def _is_profiled_anew(self, ref: FileRef) -> bool:
+        """Make the profiles of a data file, whose rows are right, where they are missing or not
+        what was written. Say whether they are others than the file's record names."""
+        from sextant.stores.lake import frames, profiles
+
+        root = self._core.lake.root
+        if ref.path not in self.profiled:
+            if ref.profiles and profiles.place_of(ref.path, ref.profiles) not in self.bad:
+                return False
+            schema = frames.schema_of(self._read(ref).drop_columns([PARTITION]))
+            rows = frames.table_of(root, [ref], schema, None, labels=True)
+            made = profiles.write(rows, profiles.sizes_of(rows), root=root, path=ref.path)
+            disk.sync_folder(os.path.dirname(disk.join(root, ref.path)))
+            self.profiled[ref.path] = (made.sha256, made.size_bytes)
+        return self.profiled[ref.path][0] != ref.profiles
 
     def _is_content(self, asset: str, digest: str, rows: "pa.Table", wanted: str) -> bool:
         """Say whether rows have a content digest: under the columns of their files, and where these
@@ -340,9 +365,10 @@ class _Check:
         how many data files a digest was recorded."""
         core = self._core
         recorded: set[str] = set()
+        digests = {**self._metadata, **self.unrecorded}
         for asset, digest, locator in self._states:
             try:
-                new = core.lake.record_digests(locator, {**self._metadata, **self.unrecorded})
+                new = core.lake.record_digests(locator, digests, self.profiled)
             except SextantError as error:  # expired, merged or changed since
                 if self._is_current(asset, digest, locator):
                     self._find(asset, digest, "", locator, error.message)

@@ -9,8 +9,9 @@ import msgspec
 from sextant.app import lists
 from sextant.app.visibility import Visibility
 from sextant.core import Core
+from sextant.kernel.answers import ProfileSeen
 from sextant.kernel.clock import iso
-from sextant.kernel.errors import NotFound, UserError
+from sextant.kernel.errors import NotFound, UsageError, UserError
 from sextant.kernel.kinds import shown
 from sextant.kernel.nouns import Asset, Release, Version, values_by_definition
 from sextant.ledger.versions import changed
@@ -83,17 +84,7 @@ def diff(core: Core, see: Visibility, env: str, one: str, other: str = "") -> di
         else asset.id,
     )
     if not other and "@" not in one:
-        move = core.versions.source_of(env, asset.id)
-        if move is None or not move.source:
-            raise NotFound(
-                "SX-VERSION-009",
-                (
-                    f"the live version of `{asset.id}` is the first in `{env}`: there is "
-                    "nothing to compare it with"
-                ),
-                hint=f"`sextant versions {asset.id}` lists all there are",
-            )
-        before = core.versions.get(asset.id, move.source)
+        before = _live_before(core, env, asset)
     if asset.id != asset_b.id:
         raise UserError(
             "SX-DIFF-001",
@@ -116,6 +107,68 @@ def diff(core: Core, see: Visibility, env: str, one: str, other: str = "") -> di
         "partitions": touched,
     }
     return out | shown(asset.kind, core, see).compare(asset, before, after, touched)
+
+
+def profile(
+    core: Core,
+    see: Visibility,
+    env: str,
+    name: str,
+    *,
+    as_of: str = "",
+    span: tuple[str, str] | None = None,
+    against: str = "",
+) -> ProfileSeen:
+    """Return what the values of each column of a version are like.
+
+    span     first and last partition; None = all
+    against  another version, as `as_of`; `before` = what was live before, or what the version that
+             `as_of` names was made over
+    """
+    asset = core.assets.find(name)
+    version = version_as_of(core, env, asset.id, as_of) if asset.mode != "observed" else None
+    before = None
+    if version is not None and against == _BEFORE:
+        if not as_of:
+            before = _live_before(core, env, asset)
+        elif version.parent:
+            before = core.versions.get(asset.id, version.parent)
+        else:
+            raise NotFound(
+                "SX-VERSION-010",
+                f"version `{version.digest[:12]}` of `{asset.id}` was made over no other",
+                hint=f"`sextant versions {asset.id}` lists those to compare it with",
+            )
+    elif version is not None and against:
+        before = version_as_of(core, env, asset.id, against)
+    found = (
+        shown(asset.kind, core, see).profile(asset, version, before, span)
+        if version is not None
+        else {}
+    )
+    if not found:
+        raise UsageError(
+            "SX-VERSION-011",
+            f"`{asset.id}` has no columns",
+            hint="profiles are of datasets; the values of a KPI are the dataset `kpi_NAME`",
+        )
+    return {"asset": asset.id, "env": env, **found}  # type: ignore[typeddict-item]
+
+
+_BEFORE = "before"
+
+
+def _live_before(core: Core, env: str, asset: Asset) -> Version:
+    """Return what was live before the live version."""
+    move = core.versions.source_of(env, asset.id)
+    if move is None or not move.source:
+        raise NotFound(
+            "SX-VERSION-009",
+            f"the live version of `{asset.id}` is the first in `{env}`: there is nothing to "
+            "compare it with",
+            hint=f"`sextant versions {asset.id}` lists all there are",
+        )
+    return core.versions.get(asset.id, move.source)
 
 
 def _state(core: Core, env: str, text: str) -> tuple[Asset, Version]:

@@ -23,6 +23,7 @@ from sextant.cli.output import (
     values_table,
     wide,
 )
+from sextant.cli.profile import profile_lines
 from sextant.cli.progress import progress_text
 from sextant.cli.project_move import change_lines
 from sextant.formats.values import text as text_of
@@ -232,6 +233,18 @@ def graph(assets: tuple[str, ...], to: str, impact: bool, as_json: bool) -> None
     is_flag=True,
     help="How each partition stands; of those of --partition A..B also why, and what made it.",
 )
+@click.option(
+    "--profile",
+    is_flag=True,
+    help="What the values of each column are like; of --partition A..B.",
+)
+@click.option(
+    "--against",
+    default="",
+    metavar="VERSION|before",
+    help="With --profile: beside that version, or the one before.",
+    shell_complete=complete.versions,
+)
 @wide
 @options
 def show(
@@ -241,6 +254,8 @@ def show(
     limit: int,
     count: bool,
     partitions: bool,
+    profile: bool,
+    against: str,
     env: str | None,
     as_json: bool,
 ) -> None:
@@ -248,6 +263,12 @@ def show(
     with platform() as p:
         if not asset:
             raise _asset_missing(p, "show", "an asset")
+        if profile or against:
+            seen = p.profile(
+                asset, as_of=as_of, partition=partition, against=against, env=env or ""
+            )
+            emit(seen, json=as_json, text=lambda: profile_lines(seen))
+            return
         if partitions:
             strip = p.partitions(asset, partition=partition, details=bool(partition), env=env or "")
             emit(strip, json=as_json, text=lambda: _strip_lines(strip))

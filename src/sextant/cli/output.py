@@ -39,6 +39,7 @@ env_option = click.option(
     shell_complete=complete.environments,
 )
 # Assets as every command selects them: see `engine.selection`.
+BARS = "▁▂▃▄▅▆▇█"  # heights of a bar that is one character
 _NAME = re.compile(r"(?!tag:|owner:|kind:|path:)[\w:]+")
 select_argument = click.argument(
     "assets",

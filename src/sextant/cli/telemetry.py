@@ -11,8 +11,8 @@ import click
 import msgspec
 
 from sextant.cli import complete
-from sextant.cli.output import as_json as json_option
 from sextant.cli.output import (
+    BARS,
     emit,
     env_option,
     line,
@@ -26,6 +26,7 @@ from sextant.cli.output import (
     values_table,
     wide,
 )
+from sextant.cli.output import as_json as json_option
 from sextant.formats.values import text as text_of
 from sextant.kernel.errors import UsageError
 from sextant.kernel.lengths import human_s
@@ -49,7 +50,6 @@ _LATE_S = 60  # a line that comes so late after its time is still shown by --fol
 _SCAN_SAID = 100_000  # lines that a search reads before it is said: fewer take no time
 _SHORT = 60  # characters of an attribute that is shown behind a line
 _BAR = 40  # characters of the waterfall
-_MARKS = "▁▂▃▄▅▆▇█"
 _POINTS = 24  # of a sparkline
 _SUFFIXES = {  # of a file -> its format, and which formats may be given for it
     ".csv": ("CSVWithNames", "CSV|CustomSeparated"),
@@ -749,6 +749,6 @@ def _spark(points: list[Any]) -> str:
         return ""
     low, high = min(values), max(values)
     return "".join(
-        _MARKS[int((value - low) / (high - low) * (len(_MARKS) - 1)) if high > low else 0]
+        BARS[int((value - low) / (high - low) * (len(BARS) - 1)) if high > low else 0]
         for value in values
     )

@@ -183,6 +183,8 @@ def _data_lines(done: "DataChecked") -> list[str]:
             f"recorded the digest of {done['recorded']:,} files that had none; their rows are "
             "those of their versions"
         )
+    if done["profiled"]:
+        out.append(f"made the profiles of {done['profiled']:,} files of their rows")
     read = (
         f"{done['files']:,} files ({done['size_bytes']:,} bytes) of {done['versions']:,} versions, "
         f"{done['partitions']:,} partitions"

@@ -391,6 +391,106 @@ class PartitionsSeen(TypedDict):
     cut: NotRequired[bool]
 
 
+class Frequent(TypedDict):
+    """A frequent value of a column, and how many rows have it."""
+
+    value: str
+    count: int
+
+
+class Lengths(TypedDict):
+    """Lengths of texts in characters, of bytes in bytes."""
+
+    low: int
+    high: int
+    mean: float
+
+
+class ColumnFacts(TypedDict):
+    """What the values of a column are like in some partitions. Values are as rows show them: times
+    as ISO texts. Of a personal column there are counts only; what a column's type does not have is
+    null or empty.
+
+    nulls, nans, infinite  how many; NaN is not among the values, infinities are
+    distinct_error         standard error of `distinct`, relative to it; 0 = it is exact
+    mean, deviation        of finite values
+    quantiles              share -> the value that it reaches
+    edges, counts          stretches of equal length, one edge more than counts, and about how many
+                           values lie in each
+    top, top_exact         most frequent texts or truths; whether their counts are exact
+    sampled                quantiles, stretches and `top` are of a sample
+    """
+
+    rows: int
+    nulls: int
+    nans: int
+    infinite: int
+    distinct: int | None
+    distinct_error: float
+    low: Any
+    high: Any
+    mean: Any
+    deviation: float | None
+    quantiles: dict[str, Any]
+    edges: list[Any]
+    counts: list[int]
+    top: list[Frequent]
+    top_exact: bool
+    lengths: Lengths | None
+    sampled: bool
+
+
+class ColumnChange(TypedDict):
+    """How far a column is from what it was: differences, after less before.
+
+    nulls_share  of the share of rows that are null
+    mean         of means; null for what is not a number
+    shift        the largest difference between the shares of values below any value, 0 to 1; null
+                 for what has no order, or is hidden
+    """
+
+    rows: int
+    nulls_share: float
+    distinct: int | None
+    mean: float | None
+    shift: float | None
+
+
+class ColumnSeen(TypedDict):
+    """A column: as it is, and as it was in what it is compared with. `hidden`: it is personal."""
+
+    name: str
+    type: str
+    hidden: bool
+    now: ColumnFacts | None
+    before: ColumnFacts | None
+    change: ColumnChange | None
+
+
+class ProfileSide(TypedDict):
+    """Which partitions of a version are in a profile: `partitions` of them, with `rows`; `missing`
+    have none, from the first to the last of them; `damaged`: what is wrong with files."""
+
+    version: str
+    partitions: int
+    rows: int
+    missing: int
+    missing_first: str
+    missing_last: str
+    damaged: list[str]
+
+
+class ProfileSeen(TypedDict):
+    """The columns of a version, beside those of another one where it was asked for."""
+
+    asset: str
+    env: str
+    now: ProfileSide
+    before: ProfileSide | None
+    columns: list[ColumnSeen]
+    hint: str
+
+
 class TimelineItem(TypedDict):
     """Something that happened to an asset.
 
@@ -552,14 +652,15 @@ class DataFinding(TypedDict):
 
 class DataChecked(TypedDict):
     """What a check of all data has read and found. `partitions`: different ones whose rows were
-    hashed; `recorded`: files that got a digest, which they did not have; `left_out`: findings
-    beyond the limit."""
+    hashed; `recorded`: files that got a digest, which they did not have; `profiled`: files that got
+    profiles of their columns; `left_out`: findings beyond the limit."""
 
     versions: int
     files: int
     size_bytes: int
     partitions: int
     recorded: int
+    profiled: int
     findings: list[DataFinding]
     left_out: int
     notes: list[str]

@@ -161,6 +161,17 @@ class Shown(Protocol):
         alone; None = nothing is live there."""
         ...
 
+    def profile(
+        self,
+        asset: Asset,
+        version: Version,
+        before: Version | None,
+        span: tuple[str, str] | None,
+    ) -> dict[str, Any]:
+        """Return the columns of a version, beside those of another one, of all partitions or of a
+        range; {} where versions have no columns. NotFound for a range that is not there."""
+        ...
+
     def total(self, env: str, asset: Asset) -> Any:
         """Return the one value that a definition has in an environment; None where it has none."""
         ...
@@ -194,6 +205,15 @@ class NothingShown:
         asset: str,  # noqa: ARG002
         before: Version | None,  # noqa: ARG002
         after: Version | None,  # noqa: ARG002
+    ) -> dict[str, Any]:
+        return {}
+
+    def profile(
+        self,
+        asset: Asset,  # noqa: ARG002
+        version: Version,  # noqa: ARG002
+        before: Version | None,  # noqa: ARG002
+        span: tuple[str, str] | None,  # noqa: ARG002
     ) -> dict[str, Any]:
         return {}
 

@@ -357,3 +357,12 @@ SPANS_WAITING_S = 60.0
 GRANT_FRESH_S = 5.0
 GRANT_STALE_S = 600.0  # how long an answer serves while the coordinator is away
 RETRY_AFTER_S = 1.0  # what a sender is told when a queue is full: one flush
+# the profiles of one data file, unpacked: 200 columns of 3,000 partitions
+PROFILE_BYTES_MAX = 512 << 20
+# what is held of a column while profiles are merged: of points the error that thinning adds is
+# below 0.01 %, of different values a hundredth
+PROFILE_POINTS_MAX = 65_536
+PROFILE_HASHES_MAX = 16_384
+PROFILE_TEXTS_MAX = 1_000  # most frequent texts that are counted
+PROFILE_BARS = 20  # stretches of a histogram
+PROFILE_TOP_SHOWN = 10  # most frequent values of a column

@@ -402,8 +402,10 @@ class Manifest(Noun, frozen=True, kw_only=True, dict=True):
 class FileRef(Noun, frozen=True, kw_only=True):
     """A data file of a table: path below the lake's root, and which partitions it holds rows of.
 
-    sha256  hex digest of its bytes as they were written; "" in states of releases that recorded
-            none
+    sha256    hex digest of its bytes as they were written; "" in states of releases that recorded
+              none
+    profiles  hex digest of the file beside it with the profiles of its columns; "" = it has none;
+              `profiles_bytes` is its size
     """
 
     path: str
@@ -411,6 +413,8 @@ class FileRef(Noun, frozen=True, kw_only=True):
     size_bytes: int
     partitions: tuple[str, ...]
     sha256: str = ""
+    profiles: str = ""
+    profiles_bytes: int = 0
 
 
 class Part(Noun, frozen=True, kw_only=True):

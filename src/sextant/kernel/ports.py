@@ -138,7 +138,8 @@ class TableCommit(msgspec.Struct, frozen=True, kw_only=True):
 
 class StoredFile(NamedTuple):
     """A file of a table's state: its path below the lake's root, the hex SHA-256 that was recorded
-    when it was written ("" = none was), and the partitions that a data file holds rows of."""
+    when it was written ("" = none was), and the partitions that a data file, or the profiles beside
+    it, are of."""
 
     path: str
     sha256: str
@@ -196,9 +197,15 @@ class Lake(Protocol):
         """Return every file that a state stands on."""
         ...
 
-    def record_digests(self, locator: str, digests: Mapping[str, str]) -> str:
+    def record_digests(
+        self,
+        locator: str,
+        digests: Mapping[str, str],
+        made: Mapping[str, tuple[str, int]] | None = None,
+    ) -> str:
         """Write a state once more with digests of files that have none recorded, among them those
-        that its metadata must have. Return its locator. Damaged."""
+        that its metadata must have, and with profiles that were made for data files. Return its
+        locator. Damaged."""
         ...
 
     def compact(self, table: str, base: str, *, files_max: int = 8) -> TableCommit | None:

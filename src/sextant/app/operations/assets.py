@@ -16,6 +16,7 @@ from sextant.kernel.answers import (
     KpiSeen,
     Page,
     PartitionsSeen,
+    ProfileSeen,
     TimelineItem,
     VersionSeen,
 )
@@ -117,6 +118,32 @@ class AssetOperations(Session):
             lambda: partitions(
                 self._p.runs, self._see, name, found, span(partition), details=details
             ),
+        )
+
+    @operation("GET", "/assets/{asset}/profile", "viewer", "read")
+    def profile(
+        self,
+        asset: str,
+        *,
+        as_of: str = "",
+        partition: str = "",
+        against: str = "",
+        env: str = "",
+    ) -> ProfileSeen:
+        """Return what the values of each column of a version are like - counts, range, quantiles,
+        most frequent values - of all partitions or of a range `A..B`, and how far `against` another
+        version they are: one by its digits, by a time, or the one `before`. Of personal columns
+        counts only."""
+        from sextant.app.showing import profile
+
+        return profile(
+            self._core,
+            self._see,
+            self._env(env),
+            asset,
+            as_of=as_of,
+            span=span(partition),
+            against=against,
         )
 
     @operation("GET", "/assets/{asset}/timeline", "viewer", "read")

@@ -105,6 +105,10 @@ class TableBodies:
         return self._lake.files(locator)
 
     def keep(self, file: FileRef) -> bool:
+        from sextant.stores.lake import profiles
+
+        for path in profiles.beside([file]):
+            disk.touch(disk.join(self._lake.root, path))
         return disk.touch(disk.join(self._lake.root, file.path))
 
     def merge(self, asset: str, locator: str, files: int) -> TableCommit | None:

@@ -83,6 +83,20 @@ class ShownDatasets(NothingShown):
         }
         return {**msgspec.to_builtins(found), "samples": masked(found.samples, personal)}
 
+    def profile(
+        self,
+        asset: Asset,
+        version: Version,
+        before: Version | None,
+        span: tuple[str, str] | None,
+    ) -> dict[str, Any]:
+        from sextant.kinds.dataset.profiled import profile
+
+        for one in (version, before):
+            if one is not None:
+                check_kept(self._core, one)
+        return profile(self._core, self._see, asset, version, before, span)
+
     def difference(
         self, asset: str, before: Version | None, after: Version | None
     ) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from sextant.kernel.nouns import FileRef, PartOutput
 from sextant.kernel.partitions import ALL, Grain, Partitioning
 from sextant.stores import files as disk
 from sextant.stores.lake import digest as digests
+from sextant.stores.lake import profiles
 from sextant.stores.lake.conform import conform, finite
 from sextant.stores.lake.diff import Diff, diff
 from sextant.stores.lake.digest import digest, version_digest
@@ -333,7 +334,8 @@ def write_many(
         ).hexdigest()[:16]
         rows = _joined([_labelled(part.table, part.partition) for part in members])
         path = f"{staging}-{name}.parquet"
-        written.update(dict.fromkeys(names, store(rows, names, root=root, path=path)))
+        sizes = [(part.partition, part.table.num_rows) for part in members]
+        written.update(dict.fromkeys(names, store(rows, names, root=root, path=path, sizes=sizes)))
     if written:
         disk.sync_folder(os.path.dirname(disk.join(root, staging)))
     return [
@@ -354,10 +356,13 @@ def store(
     root: Path | str,
     path: str,
     ordered: bool = True,
+    sizes: Sequence[tuple[str, int]] = (),
 ) -> FileRef:
-    """Write a data file that already has its `_partition` column and sync it (not its folder).
+    """Write a data file that already has its `_partition` column, and the profiles of its columns
+    beside it; sync them (not their folder). The rows lie partition by partition.
 
-    ordered  its rows lie partition by partition, each in its order
+    ordered  the rows of each partition lie in their order
+    sizes    how many rows each partition has; () = the rows say it
     """
     import pyarrow.parquet as pq
 
@@ -382,12 +387,15 @@ def store(
     except OSError as error:
         disk.remove(place)
         raise disk.refused(error, place) from error
+    beside = profiles.write(table, sizes or profiles.sizes_of(table), root=root, path=path)
     return FileRef(
         path=path,
         rows=table.num_rows,
         size_bytes=hashing.size,
         partitions=tuple(partitions),
         sha256=hashing.hexdigest(),
+        profiles=beside.sha256,
+        profiles_bytes=beside.size_bytes,
     )
 
 

@@ -15,7 +15,8 @@ releases carry no digests; `record_digests` gives them some.
     <table>/metadata/<id>.list.avro           its manifest list         <table>/metadata/<id>.avro
     a manifest
     <table>/data/<id>.parquet                 rows that were rewritten; other data files lie where
-    workers wrote them
+    workers wrote them. Beside each lie the profiles of its columns (`profiles.py`): its record
+    names them with their digest, but rows are read and go live without a look at them
 """
 
 import functools
@@ -38,7 +39,7 @@ from sextant.kernel.nouns import FileRef
 from sextant.kernel.partitions import Grain
 from sextant.kernel.ports import StoredFile, TableCommit
 from sextant.stores import files as disk
-from sextant.stores.lake import frames
+from sextant.stores.lake import frames, profiles
 from sextant.stores.lake.evolution import evolve, to_arrow_schema
 from sextant.stores.lake.manifests import (
     Entry,
@@ -136,7 +137,7 @@ class IcebergLake:
         self._opened_bytes = 0
         self._lock = threading.Lock()
         # manifests that were given digests, by path and digests: states share them
-        self._rewritten: dict[tuple[str, tuple[str, ...]], Manifest] = {}
+        self._rewritten: dict[tuple[str, tuple[tuple[str, str], ...]], Manifest] = {}
 
     @staticmethod
     def warm() -> None:
@@ -266,14 +267,24 @@ class IcebergLake:
             *((StoredFile(listed[0], listed[1]),) if listed else ()),
             *(StoredFile(one.manifest.path, one.manifest.sha256) for one in state.manifests),
             *(StoredFile(ref.path, ref.sha256, ref.partitions) for ref in state.files),
+            *(
+                StoredFile(path, ref.profiles, ref.partitions)
+                for path, ref in profiles.beside(state.files).items()
+            ),
         )
 
-    def record_digests(self, locator: str, digests: Mapping[str, str]) -> str:
-        """Write a state of an earlier release once more with digests: the same data files, of
-        which `digests` has some by path. Return its locator; the old one when nothing is new.
+    def record_digests(
+        self,
+        locator: str,
+        digests: Mapping[str, str],
+        made: Mapping[str, tuple[str, int]] | None = None,
+    ) -> str:
+        """Write a state once more with what its files lack: the same data files, of which `digests`
+        has some by path. Return its locator; the old one when nothing is new.
 
         digests  those of its metadata and manifests too, where none was recorded: they were checked
-        Raises   Damaged when these have changed since
+        made     digest and size of profiles that were made for data files, by these files' paths
+        Raises   Damaged when metadata or manifests have changed since
         """
         state = self._load(locator, digests)
         table = locator.partition("/metadata/")[0]
@@ -284,10 +295,17 @@ class IcebergLake:
         is_new = not _digest_in(locator) or not all(one.sha256 for one in recorded)
         manifests = []
         for opened in state.manifests:
-            refs = [
-                msgspec.structs.replace(ref, sha256=ref.sha256 or digests.get(ref.path, ""))
-                for ref in opened.refs
-            ]
+            refs = []
+            for ref in opened.refs:
+                beside = (made or {}).get(ref.path, (ref.profiles, ref.profiles_bytes))
+                refs.append(
+                    msgspec.structs.replace(
+                        ref,
+                        sha256=ref.sha256 or digests.get(ref.path, ""),
+                        profiles=beside[0],
+                        profiles_bytes=beside[1],
+                    )
+                )
             if opened.manifest.sha256 and tuple(refs) == opened.refs:
                 manifests.append(opened.manifest)
                 continue
@@ -315,7 +333,7 @@ class IcebergLake:
     def _with_digests(self, table: str, opened: OpenManifest, refs: Sequence[FileRef]) -> Manifest:
         """Return a manifest as `opened`, with these references: the one that was written before for
         another state, or a new one."""
-        name = (opened.manifest.path, tuple(ref.sha256 for ref in refs))
+        name = (opened.manifest.path, tuple((ref.sha256, ref.profiles) for ref in refs))
         known = self._rewritten.get(name)
         if known is not None and os.path.exists(disk.join(self.root, known.path)):
             return known
@@ -394,6 +412,7 @@ class IcebergLake:
             )
             live.update(manifest.manifest.path for manifest in state.manifests)
             live.update(ref.path for ref in state.files)
+            live.update(profiles.beside(state.files))
         freed = 0
         for folder, _, names in os.walk(self.root, topdown=False):
             for name in names:
