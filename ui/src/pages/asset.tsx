@@ -16,6 +16,7 @@ import { AssetLink, Card, Facts, Head, RunLink } from "../parts/links";
 import { CHECK_COLUMNS, RELEASE_COLUMNS } from "../parts/lists";
 import { Compare, Promote, ReleaseVersion } from "../parts/difference";
 import { Partitions } from "../parts/partitions";
+import { Columns } from "../parts/profile";
 import { startRun } from "../parts/start";
 import { AssetTimeline } from "../parts/timeline";
 import { Undo } from "../parts/undo";
@@ -27,7 +28,7 @@ import { stateOf } from "./assets";
 
 type Version = Schemas["VersionSeen"];
 
-const TABS = ["overview", "timeline", "partitions", "versions", "releases", "checks", "rows", "lineage"] as const;
+const TABS = ["overview", "timeline", "columns", "partitions", "versions", "releases", "checks", "rows", "lineage"] as const;
 
 export default function AssetPage() {
   const { asset: id } = useParams({ from: "/assets/$asset" });
@@ -48,6 +49,7 @@ export default function AssetPage() {
   const [state, why] = node && status.data ? stateOf(node, found) : ["", ""];
   const inputs = graph.data?.edges.filter((edge) => edge.target === id).map((edge) => edge.source) ?? [];
   const isManaged = node?.mode !== "observed";
+  const hasColumns = tab === "columns" || (facts.data?.schema?.length ?? 0) > 0;
 
   return (
     <div className="sx-page">
@@ -73,7 +75,7 @@ export default function AssetPage() {
         onChange={(value) => void navigate({ to: ".", search: (before) => ({ ...before, tab: value === "overview" ? undefined : (value ?? undefined) }), replace: true })}
       >
         <Tabs.List>
-          {TABS.filter((one) => one !== "partitions" || isManaged).map((one) => (
+          {TABS.filter((one) => (one !== "partitions" || isManaged) && (one !== "columns" || hasColumns)).map((one) => (
             <Tabs.Tab key={one} value={one}>
               {one}
             </Tabs.Tab>
@@ -88,6 +90,9 @@ export default function AssetPage() {
         </Tabs.Panel>
         <Tabs.Panel value="timeline">
           <AssetTimeline id={id} env={env} />
+        </Tabs.Panel>
+        <Tabs.Panel value="columns">
+          <Columns key={`${id} ${env}`} id={id} env={env} />
         </Tabs.Panel>
         <Tabs.Panel value="partitions">
           <Partitions key={`${id} ${env}`} id={id} env={env} />
