@@ -9,8 +9,10 @@ small    1,000 partitions (days) of 1,000 rows x 8 columns, 33 steps
 
 "Without" is a project whose file turns the writer of profiles off in the worker; nothing else
 differs. CPU seconds are those of the command and all of its children (`getrusage`), so the start of
-interpreters is in both; `made_s` is the same without it: less the run of a project with 8 rows.
-Prints one JSON object a line.
+interpreters is in both: `start_s` is that of a project with 8 rows. Where other work takes the
+machine these scatter by more than what is measured; `in_steps` is told by the worker itself: CPU
+seconds of writing profiles, in all that its steps took otherwise, run by run. Prints one JSON
+object a line.
 """
 
 import argparse
@@ -22,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 _FILE = """
 import datetime as dt
@@ -65,6 +68,25 @@ _OFF = """
 from sextant.stores.lake import profiles
 profiles.write = lambda *_, **__: profiles.Written("", 0)
 """
+_MEASURED = """
+import time
+from sextant.kinds.dataset import worker
+from sextant.stores.lake import profiles
+
+def measured(function, name):
+    def call(*args, **more):
+        start = time.process_time()
+        found = function(*args, **more)
+        with open({log!r}, "a") as log:
+            log.write(f"{{name}} {{time.process_time() - start}}\\n")
+        return found
+    return call
+
+if not hasattr(worker, "is_measured"):
+    worker.is_measured = True
+    worker._make = measured(worker._make, "step")
+    profiles.write = measured(profiles.write, "profiles")
+"""
 CASES = {
     "million": (_ONE.format(rows=1_000_000), []),
     "ten": (_ONE.format(rows=10_000_000), []),
@@ -73,14 +95,28 @@ CASES = {
 }
 
 
-def run(case: str, *, off: bool, root: Path) -> tuple[float, int, int]:
-    """Run one project; return CPU seconds, bytes of data files and bytes of profiles."""
+class Run(NamedTuple):
+    """What a run took and wrote: CPU seconds of all, those of steps and of their profiles as the
+    worker tells, bytes of data files and of profiles."""
+
+    spent: float
+    steps: float
+    profiles: float
+    data_bytes: int
+    profile_bytes: int
+
+
+def run(case: str, *, off: bool, root: Path) -> Run:
+    """Run one project."""
     asset, arguments = CASES[case]
     with tempfile.TemporaryDirectory(dir=root) as folder:
         project = Path(folder) / "project"
         project.mkdir()
         (project / "sextant.toml").write_text('module = "orders"\n')
-        (project / "orders.py").write_text(_FILE.format(off=_OFF if off else "", asset=asset))
+        log = Path(folder) / "log"
+        log.touch()
+        first = _OFF if off else _MEASURED.format(log=str(log))
+        (project / "orders.py").write_text(_FILE.format(off=first, asset=asset))
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(
             [sys.executable, "-m", "sextant.cli.main", "run", "orders", *arguments],
@@ -99,7 +135,12 @@ def run(case: str, *, off: bool, root: Path) -> tuple[float, int, int]:
         }
         assert bool(sizes["profiles"]) != off
         spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        return spent, sizes["parquet"], sizes["profiles"]
+        told = [line.split() for line in log.read_text().splitlines()]
+        steps, written = (
+            sum(float(seconds) for name, seconds in told if name == wanted)
+            for wanted in ("step", "profiles")
+        )
+        return Run(spent, steps, written, sizes["parquet"], sizes["profiles"])
 
 
 def main() -> None:
@@ -108,35 +149,36 @@ def main() -> None:
     parser.add_argument("--only", default="million,ten,small")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as root:
-        start = statistics.median(run("start", off=True, root=Path(root))[0] for _ in range(3))
+        start = statistics.median(run("start", off=True, root=Path(root)).spent for _ in range(3))
         for case in given.only.split(","):
-            spent: dict[bool, list[float]] = {False: [], True: []}
-            data = beside = 0
-            for _ in range(given.n):
-                for off in (False, True):
-                    seconds, data, size = run(case, off=off, root=Path(root))
-                    spent[off].append(seconds)
-                    beside = beside or size
-            on, without = (statistics.median(spent[off]) for off in (False, True))
+            runs: dict[bool, list[Run]] = {False: [], True: []}
+            for number in range(given.n):
+                for off in (False, True) if number % 2 else (True, False):
+                    runs[off].append(run(case, off=off, root=Path(root)))
+            shares = [one.profiles / (one.steps - one.profiles) for one in runs[False]]
             print(
                 json.dumps(
                     {
                         "case": case,
                         "unit": "CPU s",
                         "n": given.n,
-                        "with": round(on, 3),
-                        "without": round(without, 3),
-                        "range_with": [round(f(spent[False]), 3) for f in (min, max)],
-                        "range_without": [round(f(spent[True]), 3) for f in (min, max)],
-                        "made_s": round(without - start, 3),
-                        "share_of_run": round((on - without) / without, 4),
-                        "share_of_made": round((on - without) / (without - start), 4),
-                        "data_bytes": data,
-                        "profile_bytes": beside,
+                        "with": told([one.spent for one in runs[False]]),
+                        "without": told([one.spent for one in runs[True]]),
+                        "start_s": round(start, 3),
+                        "steps_s": told([one.steps - one.profiles for one in runs[False]]),
+                        "profiles_s": told([one.profiles for one in runs[False]]),
+                        "in_steps": told(shares),
+                        "data_bytes": runs[False][0].data_bytes,
+                        "profile_bytes": runs[False][0].profile_bytes,
                     }
                 ),
                 flush=True,
             )
+
+
+def told(values: list[float]) -> str:
+    """Return median and range."""
+    return f"{statistics.median(values):.3f} ({min(values):.3f}-{max(values):.3f})"
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         run(platform)
         shop.edit("float(n)", "float(n) * 2")
         platform.core.project.load()
-        run(platform, "dev", "dataset:orders")
+        run(platform, "dev", "dataset:orders", stale=True)
         for name, role in {"ann": "admin", "vic": "viewer"}.items():
             platform.access.create_account(name, PASSWORD, by=SYSTEM, role=role, teams=("ops",))
         made = Site(shop, platform, clock)

@@ -63,7 +63,10 @@ class Segments(NamedTuple):
 
 def reduced(function: Any, values: "Values", of: Segments, empty: Any) -> "Values":
     """Return a ufunc's reduction of each segment; `empty` for one without values."""
-    kind = np.asarray(empty).dtype
+    kind = empty.dtype
+    if of.counts.all():
+        found: Values = function.reduceat(values, of.starts, dtype=kind)
+        return found
     out = np.full(len(of.counts), empty, dtype=kind)
     held = of.counts > 0
     if held.any():
