@@ -18,6 +18,7 @@ ALL = (
     "ledger",
     "catalogue",
     "lake",
+    "profiles",
     "order",
     "values",
     "kpis",

@@ -11,7 +11,7 @@ small    1,000 partitions (days) of 1,000 rows x 8 columns, 33 steps
 differs. CPU seconds are those of the command and all of its children (`getrusage`), so the start of
 interpreters is in both: `start_s` is that of a project with 8 rows. Where other work takes the
 machine these scatter by more than what is measured; `in_steps` is told by the worker itself: CPU
-seconds of writing profiles, in all that its steps took otherwise, run by run. Prints one JSON
+seconds of writing profiles, in all that it took otherwise from one file to the next, run by run. Prints one JSON
 object a line.
 """
 
@@ -70,22 +70,21 @@ profiles.write = lambda *_, **__: profiles.Written("", 0)
 """
 _MEASURED = """
 import time
-from sextant.kinds.dataset import worker
 from sextant.stores.lake import profiles
 
-def measured(function, name):
-    def call(*args, **more):
-        start = time.process_time()
-        found = function(*args, **more)
-        with open({log!r}, "a") as log:
-            log.write(f"{{name}} {{time.process_time() - start}}\\n")
-        return found
-    return call
+write, ended = profiles.write, [time.process_time()]
 
-if not hasattr(worker, "is_measured"):
-    worker.is_measured = True
-    worker._make = measured(worker._make, "step")
-    profiles.write = measured(profiles.write, "profiles")
+def measured(*args, **more):
+    start = time.process_time()
+    found = write(*args, **more)
+    end = time.process_time()
+    with open({log!r}, "a") as log:
+        log.write(f"step {{end - ended[0]}}\\nprofiles {{end - start}}\\n")
+    ended[0] = end
+    return found
+
+if profiles.write.__name__ == "write":
+    profiles.write = measured
 """
 CASES = {
     "million": (_ONE.format(rows=1_000_000), []),

@@ -404,8 +404,10 @@ def most_frequent(lengths: "Ints", of: Segments) -> "tuple[Ints, Ints]":
 def keyed(hashes: "Words", of: Segments) -> "Words":
     """Return hashes with the place in the segment in their lowest bits: sorted, they tell runs of
     equal values and where one of them stands. Segments have at most `SAMPLE_VALUES` values."""
-    places = np.arange(of.size) - np.repeat(of.starts, of.counts)
-    return (hashes & ~_POSITION_MASK) | places.astype(np.uint64)
+    keys = hashes & ~_POSITION_MASK
+    keys += np.arange(of.size, dtype=np.uint64)
+    keys -= np.repeat(of.starts.astype(np.uint64), of.counts)
+    return keys
 
 
 def place_of(keys: "Words") -> "Ints":
