@@ -207,19 +207,27 @@ def made(table: "pa.Table", sizes: Sequence[tuple[str, int]]) -> ProfileFile:
 
     partitions = tuple(name for name, _ in sizes)
     rows = Segments.of(np.array([count for _, count in sizes], np.int64))
-    columns = [
-        _column(field.name, _single(column), rows)
+    seeds = [zlib.crc32(partition.encode()) for partition in partitions]
+    named = [
+        (field.name, column)
         for field, column in zip(table.schema, table.columns, strict=True)
         if field.name != PARTITION
     ]
-    seeds = [zlib.crc32(partition.encode()) for partition in partitions]
+    # of many rows one column after the other: what is made of one is as large as the column
+    batches = [[one] for one in named] if rows.size > _LANE_VALUES else [named]
+    blocks: list[ColumnBlock] = []
+    for batch in batches:
+        blocks += _blocks([_column(name, _single(column), rows) for name, column in batch], seeds)
+    return ProfileFile(partitions, rows.counts.tobytes(), tuple(blocks))
+
+
+def _blocks(columns: Sequence["_Column"], seeds: Sequence[int]) -> list[ColumnBlock]:
+    """Return the blocks of columns, those of one form worked on together."""
     blocks = {column.name: _plain(column) for column in columns if column.form in ("none", "bool")}
     for form, make in (("int", _numbers), ("float", _numbers), ("text", _texts)):
         for lane in _lanes([c for c in columns if c.form in (form, _SAME_LANE.get(form))]):
             blocks.update(zip((column.name for column in lane), make(lane, seeds), strict=True))
-    return ProfileFile(
-        partitions, rows.counts.tobytes(), tuple(blocks[column.name] for column in columns)
-    )
+    return [blocks[column.name] for column in columns]
 
 
 _SAME_LANE = {"text": "bytes"}
