@@ -323,7 +323,7 @@ function Others({ name, env, from, to }: { name: string; env: string; from: stri
 
 function Other({ id, env, from, to }: { id: string; env: string; from: string; to: string }) {
   const name = id.slice(id.indexOf(":") + 1);
-  const asked = ask.useQuery("get", "/api/v1/kpis/{name}", { params: { path: { name }, query: { env, since: from, until: to, compare: "previous" } } }, { placeholderData: keepPreviousData, retry: false });
+  const asked = ask.useQuery("get", "/api/v1/kpis/{name}", { params: { path: { name }, query: { env, since: from, until: to, compare: "previous" } } }, { placeholderData: kept({ name, env }), retry: false });
   const found = asked.data;
   const delta = (numeric(found?.total) ?? 0) - (numeric(found?.compared?.total) ?? 0);
   return (
@@ -351,7 +351,7 @@ function Other({ id, env, from, to }: { id: string; env: string; from: string; t
 
 /** Checks that failed on what the number is made of in the span, and whether their rows are in it. */
 function Failed({ id, env, from, to }: { id: string; env: string; from: string; to: string }) {
-  const asked = ask.useQuery("get", "/api/v1/assets/{asset}/failed-checks", { params: { path: { asset: id }, query: { env, since: from, until: to, limit: FAILED } } }, { placeholderData: keepPreviousData });
+  const asked = ask.useQuery("get", "/api/v1/assets/{asset}/failed-checks", { params: { path: { asset: id }, query: { env, since: from, until: to, limit: FAILED } } }, { placeholderData: kept({ asset: id, env }) });
   return (
     <Card title="Checks that failed in this span" note={asked.data?.items.length ? plural(asked.data.items.length, "check") : undefined}>
       <Shown query={asked}>
