@@ -143,7 +143,9 @@ def stored(columns: streams.Columns, rows: streams.PushedRows, root: Path) -> li
     kept = streams.fit(columns, streams.decode(columns, streams.encode(columns, rows)))
     body = streams.encode_part(columns, streams.Part(kept.rows))
     table = streams.fold(columns, [("blob", body)], ())
-    file = frames.store(table, ["all"], root=root, path="rows.parquet")
+    file = frames.store(
+        table, ["all"], root=root, path="rows.parquet", sizes=[("all", table.num_rows)]
+    )
     back = pq.read_table(root / file.path)
     return back.select([name for name, _ in columns]).to_pylist()
 
