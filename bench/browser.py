@@ -241,7 +241,7 @@ def graph() -> None:
                 until(page, "document.querySelector('.sx-empty, [role=grid]')")
                 letters: list[float] = []
                 for word in ("orders_daily_00", "carts_raw", "team_03"):
-                    page.keyboard.press("Control+k")
+                    page.get_by_role("button", name="Search assets, pages and actions").click()
                     page.get_by_placeholder("Search assets, pages and actions").wait_for()
                     for n in range(len(word)):
                         asked = json.dumps(word[: n + 1])

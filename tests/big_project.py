@@ -2,6 +2,8 @@
 loader would answer. Used by tests of the page at size, and by benchmarks."""
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sextant.app.platform import LocalPlatform
@@ -79,11 +81,18 @@ def manifest(root: Path, count: int, *, hours: bool = False) -> Manifest:
     )
 
 
-def opened(folder: str, count: int, *, hours: bool = False) -> LocalPlatform:
-    """Open a platform on such a project, in a folder."""
+@contextmanager
+def opened(folder: str, count: int, *, hours: bool = False) -> Iterator[LocalPlatform]:
+    """Give a platform on such a project, in a folder."""
     root = Path(folder).resolve() / "project"
     root.mkdir()
     (root / "sextant.toml").write_text('module = "ops"\nenvironment = "dev"\n')
     (root / "ops.py").write_text("")
+    load = current.loading.load
     current.loading.load = lambda *_args, **_more: manifest(root, count, hours=hours)  # type: ignore[assignment]
-    return LocalPlatform(read_config(root), executor="inline", home=Path(folder).resolve() / "home")
+    try:
+        home = Path(folder).resolve() / "home"
+        with LocalPlatform(read_config(root), executor="inline", home=home) as platform:
+            yield platform
+    finally:  # other projects of this process are read as before
+        current.loading.load = load

@@ -340,6 +340,7 @@ def test_a_day_with_every_command(
         "checks",
         "project",
         "graph_picture",
+        "failed_checks",  # told by the command `kpi` of one with a grain: a test of its own
         "search_logs",
         "traces",
         "trace_facts",

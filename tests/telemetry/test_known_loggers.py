@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from telemetry_process import Telemetry
 
+from sextant.formats.telemetry.times import time_ns
+
 SECOND = int(time.time()) - 60
 NS = SECOND * 10**9
 AT = datetime.fromtimestamp(SECOND, UTC)
@@ -98,6 +100,14 @@ LINES: list[tuple[str, str, int, str, str, dict[str, str]]] = [
     ("a tab", f'{{"time":{SECOND},"msg":"a\tb","x":NaN}}', 0, "", "a\tb", {"x": "nan"}),
     ("half an emoji", f'{{"time":{SECOND},"msg":"a\\ud83d","b":"\\\\ud83d"}}', 0, "", "a\ufffd", {"b": "\\ud83d"}),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("second", [1796081260, 1796123100, 1820010112, 1796010100])
+def test_a_number_as_text_is_no_day_of_long_ago(second: int) -> None:
+    """If this fails, nanoseconds as text are taken for a date without hyphens: on one day of 2026
+    a third of such lines get the time of their arrival."""
+    for text, behind in ((f"{second}000000007", 7), (f"{second}000007", 7000), (str(second), 0)):
+        assert time_ns(text) == second * 10**9 + behind, text
 
 
 def send(process: Telemetry, token: str, body: bytes, name: str) -> Any:

@@ -59,12 +59,14 @@ def is_instant(value: Any) -> bool:
 def _of_text(text: str) -> int | None:
     if len(text) > _TEXT_CHARS_MAX:
         return None
+    if _NUMBER.fullmatch(text):  # the library reads 1796081260000000007 as a day of 1796
+        return _of_number_text(text)
     quick = _quickly(text)
     if quick is not None:
         return _after_1970(quick)
     found = _ISO.fullmatch(text)
     if found is None:
-        return _of_number_text(text) if _NUMBER.fullmatch(text) else _of_other_text(text)
+        return _of_other_text(text)
     year, month, day, hour, minute, second, fraction, _, sign, hours, minutes = found.groups("")
     try:
         days = date(int(year), int(month), int(day)).toordinal() - _EPOCH
