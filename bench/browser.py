@@ -287,7 +287,7 @@ def streams() -> None:
             links = []
             for _ in range(count):
                 link = http.client.HTTPConnection(where)
-                link.request("GET", "/stream", headers={"authorization": f"Bearer {token}"})
+                link.request("GET", "/api/v1/stream", headers={"authorization": f"Bearer {token}"})
                 assert link.getresponse().status == 200
                 links.append(link)
             time.sleep(3)

@@ -33,6 +33,7 @@ ALL: dict[str, tuple[str, str]] = {
     "kpis": ("/kpis", ""),
     "assets": ("/assets", ""),
     "asset": ("/assets/dataset:flights", ""),
+    "columns": ("/assets/dataset:flights?tab=columns", ""),
     "partitions": ("/assets/dataset:flights?tab=partitions", ""),
     "versions": ("/assets/dataset:flights?tab=versions", ""),
     "checks": ("/assets/dataset:flights?tab=checks", ""),

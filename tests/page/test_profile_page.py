@@ -68,7 +68,7 @@ def test_columns_are_shown_beside_the_version_before(site: Site, open_page: Open
     expect(mail).to_contain_text("personal")
     expect(mail).to_contain_text("hidden")
     expect(page.get_by_text("secret")).to_have_count(0)
-    choose = page.get_by_role("switch", name="beside the version before")
+    choose = page.get_by_role("checkbox", name="beside the version before")
     choose.focus()
     page.keyboard.press("Space")
     expect(page.get_by_text("before: version")).to_be_visible()

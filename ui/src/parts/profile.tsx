@@ -1,9 +1,8 @@
 // What the values of each column of an asset are like: counts, range, distribution, most frequent values; beside those of
 // the version before.
-import { Switch } from "@mantine/core";
-import { keepPreviousData } from "@tanstack/react-query";
 import { useMemo, useState } from "react";
 import { ask, type Schemas } from "../api/client";
+import { kept } from "../api/pages";
 import { command, Id } from "./command";
 import { count, plural } from "./format";
 import { Empty, Shown } from "./problem";
@@ -25,11 +24,15 @@ export function Columns({ id, env }: { id: string; env: string }) {
     "get",
     "/api/v1/assets/{asset}/profile",
     { params: { path: { asset: id }, query: { env, against } } },
-    { enabled: env !== "", placeholderData: keepPreviousData, retry: false },
+    { enabled: env !== "", placeholderData: kept({ asset: id, env }), retry: false },
   );
   const isCompared = Boolean(found.data?.before);
   const columns = useMemo(() => [...COLUMNS, ...(isCompared ? CHANGES : [])], [isCompared]);
-  const choose = <Switch size="xs" label="beside the version before" checked={compared} onChange={(event) => setCompared(event.currentTarget.checked)} />;
+  const choose = (
+    <label className="sx-check">
+      <input type="checkbox" checked={compared} onChange={(event) => setCompared(event.currentTarget.checked)} /> beside the version before
+    </label>
+  );
   return (
     <>
       {found.error && compared && choose}
