@@ -1,12 +1,14 @@
 """The demo as a newcomer meets it: on a terminal it ends as a server with a link, and by the link he
 finds why February was bad and what was undone in March."""
 
+import contextlib
 import os
 import pty
 import re
 import select
 import shutil
 import signal
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -16,14 +18,20 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-# a free port each: the demo serves at the usual ones
-PORTS = """
-[server]
-api = "127.0.0.1:0"
-ingest = "127.0.0.1:0"
-sql = "127.0.0.1:0"
-grpc = "127.0.0.1:0"
-"""
+
+
+def settings() -> str:
+    """Return a `[server]` with a free port for each: below those that the kernel gives to outgoing
+    connections, one of which could take it before the server does."""
+    found: list[int] = []
+    for port in range(20_000 + os.getpid() % 10_000, 32_000):
+        with socket.socket() as one, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            found.append(port)
+        if len(found) == 4:
+            break
+    named = zip(("api", "ingest", "sql", "grpc"), found, strict=True)
+    return "[server]\n" + "".join(f'{name} = "127.0.0.1:{port}"\n' for name, port in named)
 
 
 class Terminal:
@@ -65,8 +73,8 @@ class Terminal:
 def link(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("demo")
     shutil.copytree(ROOT / "examples", folder / "examples")
-    with (folder / "examples" / "flights" / "sextant.toml").open("a") as settings:
-        settings.write(PORTS)
+    with (folder / "examples" / "flights" / "sextant.toml").open("a") as file:
+        file.write(settings())
     story = str(folder / "examples" / "year.py")
     demo = Terminal(folder, sys.executable, story, "--backfill", "--folder", "year")
     try:
