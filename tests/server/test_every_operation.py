@@ -60,6 +60,7 @@ def arguments(p: LocalPlatform, caller: str) -> dict[str, dict[str, Any]]:
     orders = {"asset": "orders"}
     return {
         "show": orders,
+        "graph_columns": orders,
         "count": orders,
         "rows": orders,
         "versions": orders,

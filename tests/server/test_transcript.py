@@ -192,6 +192,7 @@ def test_a_day_with_every_command(
     say("graph", "orders+", "--json")
     assert "kpi:average_order" in say("graph", "1+orders+1", "--to", "kpi:average_order")[1]
     assert "1 of kind kpi" in say("graph", "orders", "--impact")[1]
+    assert "dataset:orders" in say("graph", "--columns", "orders")[1]
     assert "dataset:orders" in say("search", "order")[1]
     assert say("search", "nothing", "like", "it", "--json")[0] == 1
     say("show", "orders", "--json")

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from sextant.app.operations import Platform
     from sextant.kernel.answers import (
+        ColumnsSeen,
         IncidentEvent,
         IncidentNow,
         IncidentShown,
@@ -159,11 +160,45 @@ def _status_lines(found: "Status") -> list[str]:
     is_flag=True,
     help="What a change of the selected assets reaches: owner, tier, where it is live.",
 )
+@click.option(
+    "--columns",
+    is_flag=True,
+    help="What a column (`orders.amount`) is made of and what stands on it; of an asset each "
+    "column, one step away.",
+)
+@click.option("--upstream", is_flag=True, help="With --columns: only what it is made of.")
+@click.option("--downstream", is_flag=True, help="With --columns: only what stands on it.")
 @wide
-@json_option
-def graph(assets: tuple[str, ...], to: str, impact: bool, as_json: bool) -> None:
+@options
+def graph(
+    assets: tuple[str, ...],
+    to: str,
+    impact: bool,
+    columns: bool,
+    upstream: bool,
+    downstream: bool,
+    env: str | None,
+    as_json: bool,
+) -> None:
     """Show assets and what they stand on: of `+orders` all that it is made of, of `orders+` all
-    that is made of it, of `1+orders+1` its neighbours."""
+    that is made of it, of `1+orders+1` its neighbours. With `--columns` the same of columns, as
+    they are live in an environment."""
+    if columns:
+        if len(assets) != 1 or to or impact:
+            raise UsageError(
+                "SX-CLI-080",
+                "--columns is asked of one asset or column, without --to and --impact",
+                hint="`sextant graph --columns orders.amount`",
+            )
+        _columns(assets[0], upstream, downstream, env or "", as_json)
+        return
+    if upstream or downstream or env:
+        raise UsageError(
+            "SX-CLI-081",
+            "--upstream, --downstream and --env belong to --columns",
+            hint="`sextant graph +orders` shows what `orders` is made of, `orders+` what stands "
+            "on it",
+        )
     if impact and (to or not assets):
         raise UsageError(
             "SX-CLI-078",
@@ -202,6 +237,46 @@ def graph(assets: tuple[str, ...], to: str, impact: bool, as_json: bool) -> None
             )
 
         emit(found, json=as_json, text=lines)
+
+
+def _columns(name: str, upstream: bool, downstream: bool, env: str, as_json: bool) -> None:
+    """Show the columns around one, or each column of an asset."""
+    way = "both" if upstream == downstream else "up" if upstream else "down"
+    with platform() as p:
+        found = p.graph_columns(name, way=way, env=env)
+        emit(found, json=as_json, text=lambda: _lineage_lines(found))
+
+
+_DOES = {"value": "made of", "rows": "rows decided by", "whole": "reads"}
+
+
+def _lineage_lines(found: "ColumnsSeen") -> list[str]:
+    def text(asset: str, column: str) -> str:
+        return f"{asset}.{column}" if column else asset
+
+    notes = {one["id"]: one["note"] for one in found["assets"] if one["note"]}
+    edges = found["edges"]
+    place = {one["id"]: n for n, one in enumerate(found["assets"])}
+    edges = sorted(
+        edges,
+        key=lambda e: (place[e["target"]], e["target_column"], e["kind"] != "value"),
+    )
+    rows = [
+        (
+            text(e["target"], e["target_column"]),
+            _DOES[e["kind"]],
+            text(e["source"], e["source_column"]),
+        )
+        for e in edges
+    ]
+    subject = text(found["asset"], found["column"])
+    out = (
+        table(("column", "", "column "), rows)
+        if rows
+        else [f"{subject}: no query says what it is made of or what stands on it"]
+    )
+    out += [f"{id_}: {note}" for id_, note in notes.items()]
+    return [*out, *filter(None, (found["cut"],))]
 
 
 @click.command()

@@ -204,6 +204,58 @@ class GraphSeen(TypedDict):
     kinds: dict[str, int]
 
 
+class ColumnAsset(TypedDict):
+    """An asset on the way of a column, with those of its columns that are on the way.
+
+    how         what is known of where its columns come from: query, code (its inputs, but not which
+                column of them), pushed, unread (a query that is not understood or was not kept), or
+                "" = nothing makes it here
+    note        the same in words, where it is not a query
+    defined_by  the definition whose values it holds, "" = none
+    columns     name -> type; the type is "" where nothing is live
+    """
+
+    id: str
+    kind: str
+    how: str
+    note: str
+    defined_by: str
+    columns: dict[str, str]
+
+
+class ColumnEdge(TypedDict):
+    """What depends on what.
+
+    source_column  "" = the asset as a whole: which of its columns is not known
+    target_column  "" = the rows of the asset, or any of its columns
+    kind           value: it flows into the value; rows: it decides which rows there are; whole: the
+                   asset is read by code, or by a query that is not understood
+    """
+
+    source: str
+    source_column: str
+    target: str
+    target_column: str
+    kind: str
+
+
+class ColumnsSeen(TypedDict):
+    """What a column is made of and what stands on it, over all steps; or each column of an asset.
+
+    columns  all of the asset that was asked for: name -> type
+    assets   upstream first
+    cut      what was left out, in words; "" = nothing
+    """
+
+    env: str
+    asset: str
+    column: str
+    columns: dict[str, str]
+    assets: list[ColumnAsset]
+    edges: list[ColumnEdge]
+    cut: str
+
+
 class PictureNode(TypedDict):
     """An asset, or a cluster of several: then `kind` and `owner` are "".
 

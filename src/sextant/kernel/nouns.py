@@ -369,7 +369,11 @@ class ColumnRead(Noun, frozen=True, kw_only=True):
 
 
 class Manifest(Noun, frozen=True, kw_only=True, dict=True):
-    """What the loader found in a project: the hand-over from project code to the coordinator."""
+    """What the loader found in a project: the hand-over from project code to the coordinator.
+
+    queries  asset id -> the text of the query that makes it: what its columns are made of is read
+             from it when somebody asks
+    """
 
     project: str
     tz: str
@@ -379,6 +383,7 @@ class Manifest(Noun, frozen=True, kw_only=True, dict=True):
     teams: tuple[Team, ...] = ()
     assets: tuple[Asset, ...] = ()
     column_reads: tuple[ColumnRead, ...] = ()
+    queries: dict[str, str] = {}
     policies: tuple[Rule, ...] = ()
     secrets: tuple[str, ...] = ()
     bundle: str = ""  # digest of the content-addressed project files

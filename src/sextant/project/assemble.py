@@ -207,6 +207,8 @@ class Assembly:
             teams=tuple(t for t, _ in collector.teams),
             assets=tuple(sorted(assets, key=lambda a: a.id)),
             column_reads=self._column_reads(assets),
+            # workers have them already, with the code
+            queries=dict(sorted(collector.queries.items())) if self.fingerprint else {},
             policies=tuple(
                 msgspec.structs.replace(rule, file=collector.relative(rule.file))
                 for rule, _ in collector.rules

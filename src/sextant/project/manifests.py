@@ -6,7 +6,7 @@ from sextant.kernel.errors import ProjectError
 from sextant.kernel.nouns import Asset, Manifest
 from sextant.ledger.upcast import with_spec
 
-MANIFEST_VERSION = 3  # goes up when the shape of a manifest, or of an asset in it, changes
+MANIFEST_VERSION = 4  # goes up when the shape of a manifest, or of an asset in it, changes
 
 
 class _Version(msgspec.Struct):
@@ -25,6 +25,8 @@ def read_manifest(data: bytes) -> Manifest:
             f"{MANIFEST_VERSION}",
             hint="install the newer sextant-ops that loaded the project",
         )
+    if version == 3:  # the queries were not kept
+        return msgspec.json.decode(data, type=Manifest)
     older = msgspec.json.decode(data)
     if version == 1:
         older["assets"] = [with_spec(asset) for asset in older.get("assets", [])]

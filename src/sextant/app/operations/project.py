@@ -9,6 +9,7 @@ from sextant.app.operations.row import Progress, operation
 from sextant.app.operations.session import Session
 from sextant.engine.plan import Plan
 from sextant.kernel.answers import (
+    ColumnsSeen,
     EnvironmentSeen,
     GraphSeen,
     Picture,
@@ -160,6 +161,22 @@ class ProjectOperations(Session):
             group=group,
             opened=opened,
         )
+
+    @operation("GET", "/graph/columns", "viewer", "read")
+    def graph_columns(
+        self, asset: str, *, column: str = "", way: str = "both", far: int = 0, env: str = ""
+    ) -> ColumnsSeen:
+        """Return what a column of a dataset or of a KPI's values is made of, and what stands on it:
+        the columns of all assets on the way, as queries say, and what decides which rows there are.
+
+        asset   its id or name, or `orders.amount` with the column
+        column  "" = every column of the asset
+        way     up, down or both
+        far     at most so many assets away; 0 = however far, of an asset as a whole one step
+        """
+        from sextant.app.columns import columns
+
+        return columns(self._core, self._env(env), asset, column, way=way, far=far)
 
     def _chosen(self, assets: Sequence[str], to: str) -> tuple[str, ...]:
         """Return the assets that are selected, or all that lies between them and another one.

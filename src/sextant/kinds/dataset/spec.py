@@ -19,12 +19,15 @@ class Lineage(Noun, frozen=True, kw_only=True):
              it leaves out
     unnamed  sources of columns that the query gives no name, as `upper(name)`
     every    sources that may flow into any column
+    decides  sources that decide which rows there are: conditions, joins, groups, order; only where
+             a query is read as a whole
     """
 
     columns: Mapping[str, tuple[Source, ...]] = {}
     stars: tuple[tuple[str, tuple[str, ...]], ...] = ()
     unnamed: tuple[Source, ...] = ()
     every: tuple[Source, ...] = ()
+    decides: tuple[Source, ...] = ()
 
 
 class Table(Noun, frozen=True, kw_only=True):

@@ -1,10 +1,16 @@
 """The text of a query to its `Lineage`: which columns of the inputs flow into each column of the
-result. Called by `assemble`, for queries that read something personal.
+result. Two readings of one text:
 
-Values flow, conditions do not: WHERE, HAVING, QUALIFY, join conditions, GROUP BY, the order, and
-PARTITION BY of a window say which rows there are. A count carries nothing of what it counts. Where
-the columns of an input are not known (`select *`), the result names the input. Whatever is not
-understood here may flow into every column.
+`lineage`  what may be seen in a column: called by `assemble`, for queries that read something
+           personal. Values flow, conditions do not: WHERE, HAVING, QUALIFY, join conditions, GROUP
+           BY, the order, and PARTITION BY of a window say which rows there are. A count carries
+           nothing of what it counts.
+`whole_lineage`  what a column depends on: called by `flows.py`, for everybody. All that an
+           expression names flows into its value: what a count counts, its FILTER, the window. What
+           decides which rows there are is said apart (`Lineage.decides`).
+
+Where the columns of an input are not known (`select *`), the result names the input. Whatever is
+not understood here may flow into every column.
 """
 
 import itertools
@@ -31,14 +37,40 @@ def lineage(text: str, inputs: Mapping[str, str]) -> Lineage | None:
     inputs  table name -> asset id of each input
     Result  None for a query that cannot be followed: then every column counts as personal
     """
+    return _read(text, inputs, {}, is_whole=False)
+
+
+def whole_lineage(
+    text: str, inputs: Mapping[str, str], columns: Mapping[str, Sequence[str]]
+) -> Lineage | None:
+    """Return what each column of one query depends on, and what decides which rows there are.
+    Changing a column of an input that neither names changes nothing in the result.
+
+    inputs   table name -> asset id of each input
+    columns  asset id -> its columns, of the inputs whose columns are known
+    Result   None for a query that cannot be followed
+    """
+    return _read(text, inputs, columns, is_whole=True)
+
+
+def _read(
+    text: str,
+    inputs: Mapping[str, str],
+    columns: Mapping[str, Sequence[str]],
+    *,
+    is_whole: bool,
+) -> Lineage | None:
     import sqlglot
 
     try:
         query = sqlglot.parse_one(text, dialect="duckdb")
-        result = _Reader({name.lower(): asset for name, asset in inputs.items()}).read(query)
+        reader = _Reader(
+            {name.lower(): asset for name, asset in inputs.items()}, columns, is_whole=is_whole
+        )
+        result = reader.read(query)
     except Exception:  # of a parser that is not ours, too: whatever it meets, nothing leaks
         return None
-    return _noun(result)
+    return _noun(result, reader.decides)
 
 
 class _NotUnderstood(Exception):
@@ -134,6 +166,7 @@ class _Scope:
         self.tables: dict[str, _Relation] = {}  # by alias: FROM
         self.aliases: dict[str, Sources] = {}  # columns of the same SELECT that stand further left
         self.parameters: set[str] = set()  # of lambdas
+        self.windows: dict[str, Sources] = {}  # by name: WINDOW
 
     def chain(self) -> "Iterator[_Scope]":
         scope: _Scope | None = self
@@ -157,16 +190,29 @@ _COUNTS = ("count_star", "approx_count_distinct")
 
 
 class _Reader:
-    """Follows one query."""
+    """Follows one query.
 
-    def __init__(self, inputs: Mapping[str, str]) -> None:
+    decides  what decides which rows there are; filled when a query is read as a whole
+    """
+
+    def __init__(
+        self, inputs: Mapping[str, str], columns: Mapping[str, Sequence[str]], *, is_whole: bool
+    ) -> None:
         self._inputs = inputs
+        self._columns = columns  # of inputs by asset, where they are known
+        self._is_whole = is_whole
+        self.decides: Sources = _NOTHING
         self._everything: Sources = frozenset((asset, ANY) for asset in inputs.values())
 
     def read(self, query: "exp.Expression") -> _Relation:
         return self._result(query, None, {})
 
+    def _decide(self, sources: Sources) -> None:
+        if self._is_whole:
+            self.decides |= sources
+
     def _opaque(self) -> _Relation:
+        self._decide(self._everything)
         return _Relation(every=self._everything, open=True, fixed=False)
 
     # ------------------------------------------------------------ queries
@@ -193,7 +239,9 @@ class _Reader:
             if inner or node.args.get("joins") or node.args.get("laterals"):
                 raise _NotUnderstood
             _only(node, _SUBQUERY)
-            return self._result(node.this, outer, ctes)
+            relation = self._result(node.this, outer, ctes)
+            self._ordered(node, relation, outer, ctes)
+            return relation
         if isinstance(node, exp.Values):
             return self._loose(node.expressions, _Scope(outer, ctes))
         raise _NotUnderstood
@@ -216,9 +264,18 @@ class _Reader:
     def _set_operation(
         self, node: Any, outer: _Scope | None, ctes: "dict[str, _Relation]"
     ) -> _Relation:
+        relation = self._both(node, outer, ctes)
+        self._ordered(node, relation, outer, ctes)
+        return relation
+
+    def _both(self, node: Any, outer: _Scope | None, ctes: "dict[str, _Relation]") -> _Relation:
+        from sqlglot import exp
+
         _only(node, _SET)
         left = self._query(node.this, outer, ctes)
         right = self._query(node.expression, outer, ctes)
+        if node.args.get("distinct") or not isinstance(node, exp.Union):
+            self._decide(left.sources | right.sources)  # by comparing whole rows
         every = left.every | right.every
         is_open = left.open or right.open
         if node.args.get("by_name"):
@@ -247,6 +304,8 @@ class _Reader:
             is_fixed = self._source(node.args["from_"].this, scope)
         for join in (*node.args.get("joins", ()), *node.args.get("laterals", ())):
             is_fixed = self._join(join, scope) and is_fixed
+        for window in node.args.get("windows") or () if self._is_whole else ():
+            scope.windows[window.name.lower()] = self._flow(window, scope)
         items: list[_Column | _Star] = []
         every, loose, is_open = _NOTHING, _NOTHING, False
         for expression in node.expressions:
@@ -259,7 +318,68 @@ class _Reader:
                 if isinstance(item, _Column) and item.name:
                     before = scope.aliases.get(item.name, _NOTHING)
                     scope.aliases[item.name] = before | item.sources
-        return _Relation(tuple(items), every, loose, is_open, is_fixed)
+        result = _Relation(tuple(items), every, loose, is_open, is_fixed)
+        if self._is_whole:
+            self._conditions(node, result, scope)
+        return result
+
+    # ------------------------------------------------------------ which rows there are
+
+    def _conditions(self, node: Any, result: _Relation, scope: _Scope) -> None:
+        """Add what decides which rows a SELECT has, and in which order."""
+        for name in ("where", "having", "qualify"):
+            if (condition := node.args.get(name)) is not None:
+                self._decide(self._flow(condition.this, scope))
+        distinct = node.args.get("distinct")
+        if distinct is not None:
+            on = distinct.args.get("on")
+            self._decide(self._flow(on, scope) if on is not None else _all_of(result))
+        group = node.args.get("group")
+        if group is not None:
+            self._decide(self._by(list(group.iter_expressions()), result, scope))
+            if group.args.get("all"):
+                self._decide(self._plain(node, scope))
+        self._sorted(node, result, scope)
+
+    def _plain(self, node: Any, scope: _Scope) -> Sources:
+        """Return what flows into the columns of a SELECT that are no aggregates."""
+        from sqlglot import exp
+
+        plain = [one for one in node.expressions if one.find(exp.AggFunc) is None]
+        return _NOTHING.union(*(_all_of(self._projection(one, scope)) for one in plain))
+
+    def _ordered(
+        self, node: Any, result: _Relation, outer: _Scope | None, ctes: "dict[str, _Relation]"
+    ) -> None:
+        """Add what orders and cuts a query that is no SELECT of its own."""
+        if self._is_whole:
+            scope = _Scope(outer, ctes)
+            scope.tables[""] = result._replace(every=result.every | result.loose)
+            self._sorted(node, result, scope)
+
+    def _sorted(self, node: Any, result: _Relation, scope: _Scope) -> None:
+        order = node.args.get("order")
+        if order is not None:
+            self._decide(self._by(order.expressions, result, scope))
+        for name in ("limit", "offset"):
+            if (cut := node.args.get(name)) is not None:
+                self._decide(self._flow(cut, scope))
+
+    def _by(self, nodes: "Sequence[exp.Expression]", result: _Relation, scope: _Scope) -> Sources:
+        """Return what a GROUP BY or ORDER BY names: also columns of the result by their number, or
+        all of them."""
+        from sqlglot import exp
+
+        found = _NOTHING
+        for node in nodes:
+            value = node.this if isinstance(node, exp.Ordered) else node
+            if isinstance(value, exp.Literal) and not value.is_string:
+                found |= _nth(result, value)
+            elif isinstance(value, exp.Column | exp.Var) and value.name.lower() == "all":
+                found |= _all_of(result) | self._flow(value, scope)
+            else:
+                found |= self._flow(value, scope)
+        return found
 
     # ------------------------------------------------------------ FROM
 
@@ -268,9 +388,26 @@ class _Reader:
 
         if not isinstance(join, exp.Join):
             return self._source(join, scope)
+        before = list(scope.tables.values())
         is_fixed = self._source(join.this, scope)
+        if self._is_whole:
+            self._joined(join, before, list(scope.tables.values())[len(before) :], scope)
         plain = join.args.get("using") or join.method == "NATURAL" or join.kind in ("SEMI", "ANTI")
         return is_fixed and not plain
+
+    def _joined(
+        self, join: Any, left: list[_Relation], right: list[_Relation], scope: _Scope
+    ) -> None:
+        """Add what a join compares."""
+        for name in ("on", "match_condition"):
+            if (condition := join.args.get(name)) is not None:
+                self._decide(self._flow(condition, scope))
+        for column in join.args.get("using") or ():
+            for relation in (*left, *right):
+                self._decide(_optional(relation.lookup(column.name.lower())[0]))
+        if join.method == "NATURAL":
+            for relation in (*left, *right):
+                self._decide(relation.sources)  # of all: which names both have is not looked up
 
     def _source(self, node: Any, scope: _Scope) -> bool:
         """Add what a FROM or JOIN names; say whether its columns keep their order."""
@@ -312,7 +449,7 @@ class _Reader:
                 return scope.ctes[name]
             if name not in self._inputs:
                 raise _NotUnderstood
-            return _Relation((_Star(self._inputs[name]),))
+            return self._input(self._inputs[name])
         if isinstance(node, exp.Subquery):
             if node.args.get("pivots") or not isinstance(node.this, exp.Query | exp.Values):
                 return self._opaque()
@@ -331,9 +468,17 @@ class _Reader:
             return self._loose(node.expressions, scope)
         return self._opaque()
 
+    def _input(self, asset: str) -> _Relation:
+        """Return an input, by its columns where they are known."""
+        if asset not in self._columns:
+            return _Relation((_Star(asset),))
+        names = [column.lower() for column in self._columns[asset]]
+        return _Relation(tuple(_Column(name, _source(asset, name)) for name in names))
+
     def _loose(self, expressions: "Sequence[exp.Expression]", scope: _Scope) -> _Relation:
         """Return a relation whose columns are made of expressions, nobody says which of which."""
         every = self._all(expressions, scope)
+        self._decide(every)
         return _Relation(every=every, open=True, fixed=False)
 
     # ------------------------------------------------------------ SELECT
@@ -354,6 +499,7 @@ class _Reader:
         name = node.alias if named else value.name if isinstance(value, exp.Column) else ""
         column = _Column(name.lower(), self._flow(value, scope))
         if _makes_many(value):
+            self._decide(column.sources)  # a list becomes as many rows as it is long
             return _Relation((column,), loose=column.sources, open=True, fixed=False)
         return _Relation((column,))
 
@@ -394,16 +540,19 @@ class _Reader:
 
         if isinstance(node, exp.Column):
             return self._column(node, scope)
-        if isinstance(node, exp.Count | exp.CountIf | exp.ApproxDistinct):
-            return _NOTHING
-        if isinstance(node, exp.Anonymous) and node.name.lower() in _COUNTS:
+        if self._is_whole and isinstance(node, exp.Count) and isinstance(node.this, exp.Star):
+            return _NOTHING  # the rows themselves, whatever is in them
+        if self._is_whole and isinstance(node, exp.Window):
+            return self._window(node, scope)
+        if not self._is_whole and _is_count(node):
             return _NOTHING
         if isinstance(node, exp.Star | exp.Columns | exp.PositionalColumn | exp.TableColumn):
             return self._everything
         if isinstance(node, exp.Query):
             return self._query(node, scope, scope.ctes).sources
-        if isinstance(node, exp.Window | exp.Filter) or (
-            isinstance(node, exp.Order) and node.this is not None
+        if not self._is_whole and (
+            isinstance(node, exp.Window | exp.Filter)
+            or (isinstance(node, exp.Order) and node.this is not None)
         ):
             return self._flow(node.this, scope)
         if isinstance(node, exp.PropertyEQ | exp.Kwarg):
@@ -415,6 +564,17 @@ class _Reader:
         if isinstance(node, exp.Table):
             raise _NotUnderstood
         return self._all(list(node.iter_expressions()), scope)
+
+    def _window(self, node: Any, scope: _Scope) -> Sources:
+        """Return what a window's value depends on: also its parts and their order, which it may
+        take from a WINDOW of the query."""
+        found = self._all(
+            [one for one in node.iter_expressions() if one is not node.args.get("alias")], scope
+        )
+        name = node.args.get("alias")
+        if name is not None:
+            found |= scope.windows.get(name.name.lower(), _NOTHING)
+        return found
 
     def _column(self, node: "exp.Column", scope: _Scope) -> Sources:
         from sqlglot import exp
@@ -461,6 +621,29 @@ def _optional(sources: Sources) -> Sources:
     )
 
 
+def _is_count(node: Any) -> bool:
+    from sqlglot import exp
+
+    return isinstance(node, exp.Count | exp.CountIf | exp.ApproxDistinct) or (
+        isinstance(node, exp.Anonymous) and node.name.lower() in _COUNTS
+    )
+
+
+def _all_of(relation: _Relation) -> Sources:
+    return relation.sources | relation.loose
+
+
+def _nth(relation: _Relation, number: Any) -> Sources:
+    """Return the sources of a column by its number from 1; of all, where their order is not
+    known."""
+    is_plain = relation.fixed and not relation.open
+    is_plain = is_plain and all(isinstance(one, _Column) for one in relation.items)
+    place = int(number.name) - 1 if number.name.isdecimal() else -1
+    if not is_plain or not 0 <= place < len(relation.items):
+        return _all_of(relation)
+    return relation.items[place].sources | relation.every
+
+
 def _makes_many(value: Any) -> bool:
     """Say whether an expression may make several columns, whatever name it is given."""
     from sqlglot import exp
@@ -483,7 +666,7 @@ def _names(alias: Any) -> list[str]:
     return [one.name.lower() for one in alias.args.get("columns") or ()]
 
 
-def _noun(relation: _Relation) -> Lineage | None:
+def _noun(relation: _Relation, decides: Sources) -> Lineage | None:
     columns: dict[str, set[Source]] = {}
     unnamed: set[Source] = set()
     for item in relation.items:
@@ -491,7 +674,7 @@ def _noun(relation: _Relation) -> Lineage | None:
             columns.setdefault(item.name, set()).update(item.sources)
         elif isinstance(item, _Column):
             unnamed |= item.sources
-    if sum(map(len, columns.values())) > LINEAGE_SOURCES_MAX:
+    if sum(map(len, columns.values())) + len(decides) > LINEAGE_SOURCES_MAX:
         return None
     return Lineage(
         columns={name: tuple(sorted(sources)) for name, sources in columns.items()},
@@ -502,4 +685,5 @@ def _noun(relation: _Relation) -> Lineage | None:
         ),
         unnamed=tuple(sorted(unnamed)),
         every=tuple(sorted(relation.every)),
+        decides=tuple(sorted(decides)),
     )
