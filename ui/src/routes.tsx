@@ -29,7 +29,7 @@ function texts<K extends string>(search: Search, ...names: K[]): { [N in K]?: st
   return found;
 }
 
-const GRAPH = ["kind", "owner", "tag", "state", "group", "asset", "up", "down", "to", "view"] as const;
+const GRAPH = ["kind", "owner", "tag", "state", "group", "asset", "up", "down", "to", "view", "column"] as const;
 
 const root = createRootRoute({
   component: Shell,

@@ -1,7 +1,7 @@
 // The graph: assets and what stands on what, as a picture and as a table of the same nodes. The server says where each
 // node stands; beyond some hundred assets it shows clusters, which are opened here. Only what is in sight is drawn.
 import { ActionIcon, Button, NativeSelect } from "@mantine/core";
-import { IconArrowsMaximize, IconFocus2, IconListDetails, IconRoute, IconSitemap, IconX } from "@tabler/icons-react";
+import { IconArrowsMaximize, IconColumns3, IconFocus2, IconListDetails, IconRoute, IconSitemap, IconX } from "@tabler/icons-react";
 import { Link, useNavigate, useSearch } from "@tanstack/react-router";
 import { Controls, type Edge, Handle, type Node, type NodeProps, Position, ReactFlow, ReactFlowProvider, useReactFlow, useStore } from "@xyflow/react";
 import "@xyflow/react/dist/style.css";
@@ -13,6 +13,7 @@ import { command, Lines } from "../parts/command";
 import { FindAsset } from "../parts/find";
 import { count, kindOf, nameOf, plural } from "../parts/format";
 import { AssetLink, Card, Facts, Head } from "../parts/links";
+import { ColumnPath } from "../parts/path";
 import { Empty, Shown } from "../parts/problem";
 import { State, toneOf } from "../parts/state";
 import { type Column, DataTable } from "../parts/table";
@@ -25,6 +26,8 @@ type FlowNode = Node<{ node: PictureNode; mark: string }, "asset">;
 const STATES = ["failed", "waiting", "missing", "held", "stale", "due", "rolling", "live", "observed"];
 const GROUPS = ["owner", "kind", "prefix"];
 const FAR = ["0", "1", "2", "3", "5", "all"];
+const VIEWS = ["picture", "table", "columns"] as const;
+const ICONS = { picture: <IconSitemap size={15} />, table: <IconListDetails size={15} />, columns: <IconColumns3 size={15} /> };
 const BY_SHOWN = 6; // kinds and owners that are named
 const OPENED_MAX = 20; // of the server
 const [WIDTH, HEIGHT, STEP_X, STEP_Y] = [214, 60, 290, 78]; // px of a node, and from one to the next
@@ -156,16 +159,16 @@ export default function GraphPage() {
         title="Graph"
         actions={
           <div className="sx-switch" role="group" aria-label="Show as">
-            {(["picture", "table"] as const).map((one) => (
+            {(asset ? VIEWS : VIEWS.slice(0, 2)).map((one) => (
               <Button
                 key={one}
                 size="compact-sm"
                 variant={view === one ? "filled" : "default"}
                 aria-pressed={view === one}
-                leftSection={one === "picture" ? <IconSitemap size={15} /> : <IconListDetails size={15} />}
-                onClick={() => set({ view: one === "picture" ? undefined : one })}
+                leftSection={ICONS[one]}
+                onClick={() => set({ view: one === "picture" ? undefined : one, column: undefined })}
               >
-                {one === "picture" ? "Picture" : "Table"}
+                {one.charAt(0).toUpperCase() + one.slice(1)}
               </Button>
             ))}
           </div>
@@ -214,7 +217,9 @@ export default function GraphPage() {
           </span>
         )}
       </div>
-      {none ? (
+      {view === "columns" && asset ? (
+        <ColumnPath asset={asset} column={search.column ?? ""} env={env} choose={(id, column) => set({ asset: id, column })} />
+      ) : none ? (
         <Empty title={picture.error instanceof ApiError ? picture.error.message : ""} lines={line}>
           Other filters above show more.
         </Empty>

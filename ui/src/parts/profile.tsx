@@ -4,6 +4,7 @@ import { useMemo, useState } from "react";
 import { ask, type Schemas } from "../api/client";
 import { kept } from "../api/pages";
 import { command, Id } from "./command";
+import { MadeOf, ReadBy } from "./ends";
 import { count, plural } from "./format";
 import { Empty, Shown } from "./problem";
 import { type Column, DataTable } from "./table";
@@ -27,7 +28,14 @@ export function Columns({ id, env }: { id: string; env: string }) {
     { enabled: env !== "", placeholderData: kept({ asset: id, env }), retry: false },
   );
   const isCompared = Boolean(found.data?.before);
-  const columns = useMemo(() => [...COLUMNS, ...(isCompared ? CHANGES : [])], [isCompared]);
+  const way = ask.useQuery("get", "/api/v1/graph/columns", { params: { query: { asset: id, env } } }, { enabled: env !== "", retry: false });
+  const columns = useMemo(() => {
+    const ends: Column<Seen>[] = [
+      { id: "made", header: "Made of", value: () => "", cell: (one) => <MadeOf data={way.data} column={one.name} />, width: "minmax(8rem, 2fr)", phone: true },
+      { id: "read", header: "Read by", value: () => "", cell: (one) => <ReadBy data={way.data} column={one.name} />, width: "minmax(8rem, 2fr)" },
+    ];
+    return [...COLUMNS, ...ends, ...(isCompared ? CHANGES : [])];
+  }, [isCompared, way.data]);
   const choose = (
     <label className="sx-check">
       <input type="checkbox" checked={compared} onChange={(event) => setCompared(event.currentTarget.checked)} /> beside the version before
