@@ -37,6 +37,7 @@ AREAS = {
     "CLI": "words of the command line",
     "CONF": "`sextant.toml`",
     "DATA": "what a step returned",
+    "DERIVE": "numbers derived without some of the changes",
     "DIFF": "comparing",
     "ENGINE": "promises of the engine",
     "ENV": "environments",

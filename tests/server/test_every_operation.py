@@ -68,6 +68,8 @@ def arguments(p: LocalPlatform, caller: str) -> dict[str, dict[str, Any]]:
         "profile": orders,
         "timeline": orders,
         "changes": orders,
+        "waterfall": {"asset": "revenue"},
+        "derive_waterfall": {"asset": "revenue"},
         "failed_checks": orders,
         "check": orders,
         "release": {**orders, "source": "dev", "env": "prod"},

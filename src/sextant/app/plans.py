@@ -30,11 +30,13 @@ from sextant.ledger.log import entries
 from sextant.ledger.projections import (
     AssetDeclared,
     ProjectLoaded,
+    stored_run,
 )
 from sextant.release.records import open_releases
 
 _FAR = 1 << 62
 _MANIFESTS_KEPT = 8
+DERIVATION = "derivation"  # the trigger of a run that checks nothing and releases nothing
 _SPARE_RUNS = 5  # how many runs back one that did not publish still lends what it made
 
 
@@ -85,7 +87,7 @@ class Plans:
             held=held,
             undone_elsewhere=self._undone_elsewhere(env),
             made=made,
-            costs=self._costs({**self._newest(i for i in ids if i not in records), **records}),
+            costs=self.costs({**self._newest(i for i in ids if i not in records), **records}),
             due=frozenset(
                 due(
                     core,
@@ -121,7 +123,8 @@ class Plans:
         on from there."""
         found: list[tuple[str, str]] = []
         for row in self.core.state.read("runs", (_FAR, _SPARE_RUNS)):
-            if row[1] == env and row[2] in ("cancelled", "failed"):
+            is_checked = stored_run(row[3]).trigger != DERIVATION
+            if row[1] == env and row[2] in ("cancelled", "failed") and is_checked:
                 found += outputs_of(History.open(self.core.state, row[0]))
         return found
 
@@ -134,7 +137,8 @@ class Plans:
             if rows
         }
 
-    def _costs(self, records: Mapping[str, Version]) -> dict[str, tuple[float, float]]:
+    def costs(self, records: Mapping[str, Version]) -> dict[str, tuple[float, float]]:
+        """Return asset -> (seconds, bytes) that a partition of it takes, as versions were made."""
         out = {}
         for id_, version in records.items():
             count = version.meta.get("made", 0)

@@ -6,7 +6,7 @@ import msgspec
 
 from sextant.app.claims import Prepared, claim
 from sextant.app.execution import Ended, Execution
-from sextant.app.plans import Plans, event_of
+from sextant.app.plans import DERIVATION, Plans, event_of
 from sextant.core import Core
 from sextant.engine import plan as planning
 from sextant.engine.execute import Done, Outcome, Task
@@ -73,7 +73,9 @@ class Resuming:
         core = self.core
         manifest = core.project.manifest(env)
         created = next((row[2] for row in core.state.read("envs") if row[0] == env), 0)
-        if facts.trigger == "undo":  # its release is one write: it is live, or nothing happened
+        # the release of an undo is one write: it is live, or nothing happened; what was derived is
+        # for who asked
+        if facts.trigger in ("undo", DERIVATION):
             self._end_crashed(facts, "cancelled", by, "the process ended")
             return None
         if facts.started_at < created:

@@ -4,6 +4,7 @@ reached. Called by the operation `retry`; the run itself is one like any other.
 
 import msgspec
 
+from sextant.app.plans import DERIVATION
 from sextant.app.run_log import no_run
 from sextant.core import Core
 from sextant.engine.history import History
@@ -32,6 +33,12 @@ def retried(core: Core, run: str) -> RunChanged:
             "SX-RUN-015",
             f"run `{run}` is an undo",
             hint="`sextant rollback` asks for it again, by what is live now",
+        )
+    if facts.trigger == DERIVATION:
+        raise UsageError(
+            "SX-RUN-021",
+            f"run `{run}` derived a number, and released nothing",
+            hint="ask the same question again: what it made is used",
         )
     if facts.state not in ("failed", "refused", "cancelled"):
         raise UsageError(

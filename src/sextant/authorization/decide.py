@@ -33,6 +33,7 @@ VERBS = (
     "backup",
     "unhold",
     "collect",
+    "derive",
     "inspect",
     "rotate",
     "pin",

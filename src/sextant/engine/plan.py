@@ -288,7 +288,7 @@ def plan(manifest: Manifest, scene: Scene, request: Request) -> Plan:
         items = _items(asset, assets, scene, request, planned, out)
         planned[asset.id] = items
         warnings += _undone_elsewhere(asset, items, scene)
-        for chunk in _chunks(keys.partitioning(asset), list(items)):
+        for chunk in chunks(keys.partitioning(asset), list(items)):
             step = _step(asset, assets, [items[key] for key in chunk], step_of, scene)
             steps.append(step)
             for key in chunk:
@@ -717,7 +717,8 @@ def chunk_prefix(grain: str, key: str) -> str:
     return key[:width] if width else key
 
 
-def _chunks(slices: Partitioning, wanted: list[str]) -> list[list[str]]:
+def chunks(slices: Partitioning, wanted: list[str]) -> list[list[str]]:
+    """Return partitions as one step each makes them: neighbours of a month, day or year."""
     if slices.grain in ("none", "static"):
         return [[key] for key in wanted]
     out: list[list[str]] = []

@@ -118,13 +118,15 @@ def _changed_code(
         code = keys.code_digest(one.asset)
         if code in left:
             left.discard(code)
-            out += _differences(one, Declared(asset, files))
+            out += differences(one, Declared(asset, files))
         if not left:
             break
     return tuple(dict.fromkeys(out))
 
 
-def _differences(old: Declared, new: Declared) -> list[str]:
+def differences(old: Declared, new: Declared) -> list[str]:
+    """Return what differs between two declarations of an asset, of what decides its content: files,
+    settings, inputs, packages, its shape."""
     before, after = old.asset.build, new.asset.build
     if before is None or after is None:
         return []

@@ -148,10 +148,17 @@ class RunAsset:
             )
             out.append(FileSet(files=files, partitions=tuple(partitions)))
         if fresh:
-            seen: dict[str, None] = {}
-            for partitions in fresh.values():
-                seen.update(dict.fromkeys(partitions))
-            out.append(FileSet(files=tuple(fresh), partitions=tuple(seen)))
+            wanted_here = {name for partitions in fresh.values() for name in partitions}
+            common: list[FileRef] = []
+            for file, partitions in fresh.items():
+                # one that also holds what is taken from another file is read apart
+                if wanted_here.isdisjoint(set(file.partitions).difference(partitions)):
+                    common.append(file)
+                else:
+                    out.append(FileSet(files=(file,), partitions=tuple(partitions)))
+            if common:
+                seen = dict.fromkeys(name for file in common for name in fresh[file])
+                out.append(FileSet(files=tuple(common), partitions=tuple(seen)))
         return tuple(out)
 
     def _files_of(self, locator: str) -> tuple[FileRef, ...]:

@@ -195,7 +195,7 @@ class RunWork:
             int, StepOutput
         ] = {}  # by the output that they come from: its schema and checks come along once
         for item in step.items:
-            inputs = self._inputs_now(asset, item.partition)
+            inputs = self.inputs_now(asset, item.partition)
             if inputs is None:
                 continue  # an input has no such partition after all
             here = msgspec.structs.replace(item, inputs=inputs)
@@ -429,7 +429,7 @@ class RunWork:
                 return Staged(part=part, origin=record.locator), StepOutput(schema=record.schema)
         return None
 
-    def _inputs_now(self, asset: Asset, partition: str) -> str | None:
+    def inputs_now(self, asset: Asset, partition: str) -> str | None:
         """Return the inputs half of the memo key as the run stands now; None when an input lacks
         the partition."""
         assert asset.build is not None

@@ -625,6 +625,100 @@ class KpiSeen(TypedDict):
     moved: NotRequired[list[dict[str, Any]]]
 
 
+class WaterfallSide(TypedDict):
+    """One end of a difference: a number over a part of time (half-open, "" = all of it) as it was
+    known at a moment.
+
+    known  the position of that moment in the ledger
+    """
+
+    since: str
+    until: str
+    known_at: str
+    known: int
+    value: str
+
+
+class WaterfallBar(TypedDict):
+    """A part of a difference. Numbers are decimals as texts, so that no digit is lost.
+
+    what      movement: the rows themselves; rows: other rows of a source; code; definition;
+              version: released by hand; undo; earlier: many changes as one; together: changes that
+              cannot be told apart (`changes`); not attributed
+    of        of a movement by dimensions their values; {} = all others
+    sure      proven: derived without it; likely: an interval that reaches 0, or rows that are not
+              kept any more
+    interval  of a sampled share, 95 %
+    without   what the number after would be without this change
+    kept      false where rows or code of it are not kept any more
+    undo      the command that takes it back; "" = there is none
+    """
+
+    what: str
+    text: str
+    amount: str
+    sure: str
+    asset: str
+    owner: str
+    release: str
+    by: str
+    at: str
+    reason: str
+    run: str
+    version: str
+    partitions: int
+    undo: str
+    of: NotRequired[dict[str, Any]]
+    interval: NotRequired[list[str]]
+    without: NotRequired[str]
+    kept: NotRequired[bool]
+    changes: NotRequired[list[Any]]
+
+
+class Restated(TypedDict):
+    """The number over the time before, as it was known then and as it is known now; "" = none."""
+
+    then: str
+    now: str
+    by: str
+
+
+class DerivationCost(TypedDict):
+    """What has to be derived for an answer; `seconds` is expected."""
+
+    steps: int
+    partitions: int
+    seconds: float
+
+
+class WaterfallSeen(TypedDict):
+    """A difference of a business number as a sum.
+
+    bars     add up to `difference` exactly; left out while something has to be derived first
+    changes  what was changed between the two moments and can matter, oldest first
+    cases    sets of changes in which the number is looked at
+    sampled  the shares are of some of the orders in which changes can come, with an interval
+    run      that derived; "" = all was known
+    """
+
+    kpi: str
+    env: str
+    unit: str
+    format: str
+    by: list[str]
+    before: WaterfallSide
+    after: WaterfallSide
+    difference: str
+    restated: Restated
+    changes: list[WaterfallBar]
+    cases: int
+    sampled: bool
+    cost: DerivationCost
+    run: str
+    notes: list[str]
+    bars: NotRequired[list[WaterfallBar]]
+
+
 class SessionSeen(TypedDict):
     """A signed-in browser. `how`: by `password`, or by the `link` that `sextant up` printed."""
 

@@ -13,6 +13,7 @@ ROWS: tuple[tuple[str, str], ...] = (
     ("check.dataops.sql", "sextant.kinds.dataset.checks.whole:sql"),
     ("check.dataops.unique", "sextant.kinds.dataset.checks.rows:unique"),
     ("command.kpi", "sextant.kinds.kpi.command:kpi"),
+    ("command.waterfall", "sextant.kinds.kpi.waterfall_command:waterfall"),
     ("kind.board", "sextant.kinds.board:KIND"),
     ("kind.dataset", "sextant.kinds.dataset:KIND"),
     ("kind.kpi", "sextant.kinds.kpi.kind:KIND"),

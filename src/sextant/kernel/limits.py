@@ -142,6 +142,15 @@ RUNNING_SHOWN_MAX = 16  # steps that run at once, named in each sign of progress
 DECLARATIONS_READ_MAX = 1_000
 COLUMN_MISTAKES_SHOWN_MAX = 50  # of a plan: a renamed column may be named all over a project
 CONDITION_CHARS_MAX = 4_000  # of a condition that somebody asks a KPI with
+# of an answer that derives numbers without some of the changes
+DERIVED_MOVES_MAX = 50_000  # moves of releases since the first moment
+DERIVED_PROJECT_VERSIONS_MAX = 1_000  # versions of the project in which old code is looked for
+DERIVED_PARTITIONS_MAX = 20_000  # partitions that are made for it
+DERIVED_CASES_MAX = 256  # sets of changes of which each is derived: all orders of eight changes
+DERIVED_SECONDS_MAX = 900.0  # that a derivation may be expected to take
+DERIVED_ORDERS = 48  # orders of changes that are sampled where there are more
+DERIVED_CHANGES_MAX = 24  # changes that are told apart; earlier ones count as one
+DERIVED_DRIVERS_MAX = 8  # values of dimensions that are told apart; the others count as one
 KPI_LAST_MAX = 100_000  # newest points of a series that are asked for by their number
 KPI_POINTS_MAX = 100_000  # points to which a series may be thinned
 KPI_SEGMENTS_MAX = 500  # values of dimensions of which it is computed what each has moved

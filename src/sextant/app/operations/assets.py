@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from sextant.app.operations.row import operation
+from sextant.app.operations.row import Progress, operation
 from sextant.app.operations.session import Session, page_limit, span
 from sextant.kernel.answers import (
     Change,
@@ -19,6 +19,7 @@ from sextant.kernel.answers import (
     ProfileSeen,
     TimelineItem,
     VersionSeen,
+    WaterfallSeen,
 )
 from sextant.kernel.errors import NotFound
 from sextant.kernel.limits import PAGE_ROWS
@@ -199,6 +200,81 @@ class AssetOperations(Session):
             limit=page_limit(limit),
             after=after,
         )
+
+    @operation("GET", "/assets/{asset}/waterfall", "viewer", "read")
+    def waterfall(
+        self,
+        asset: str,
+        *,
+        before: str = "",
+        after: str = "",
+        known_from: str = "",
+        known_to: str = "",
+        by: Sequence[str] = (),
+        env: str = "",
+    ) -> WaterfallSeen:
+        """Return what moved a business number from one part of time to another, as a sum: the rows
+        themselves, by dimensions, and each change that was made meanwhile - other rows, code,
+        definitions, undos. Without bars while something has to be derived for it: `changes` and
+        `cost` say what.
+
+        before, after  parts of time, as 2013-02, 2013-Q1, 2013-02-09 or 2013-01-01/2013-03-31 (""
+                       = the newest, and the one before it); one alone stands for both: what it was
+                       known as then and now
+        known_from     the moment at which the time before was known: a time, a length back from now
+                       or a release ("" = when all of it was live first)
+        known_to       the moment at which the time after is known ("" = now)
+        """
+        return self._waterfall(
+            asset, before, after, known_from, known_to, by, env, derive=False, progress=None
+        )
+
+    @operation("POST", "/assets/{asset}/waterfall", "operator", "derive", "asset")
+    def derive_waterfall(
+        self,
+        asset: str,
+        *,
+        before: str = "",
+        after: str = "",
+        known_from: str = "",
+        known_to: str = "",
+        by: Sequence[str] = (),
+        env: str = "",
+        progress: Progress | None = None,
+    ) -> WaterfallSeen:
+        """Answer as `waterfall`, and derive what that takes: a run that makes the number without
+        some of the changes, and releases nothing."""
+        return self._waterfall(
+            asset, before, after, known_from, known_to, by, env, derive=True, progress=progress
+        )
+
+    def _waterfall(
+        self,
+        asset: str,
+        before: str,
+        after: str,
+        known_from: str,
+        known_to: str,
+        by: Sequence[str],
+        env: str,
+        *,
+        derive: bool,
+        progress: Progress | None,
+    ) -> WaterfallSeen:
+        from sextant.app.waterfall import question, waterfall
+
+        asked = question(
+            self._core,
+            self._env(env),
+            asset,
+            before=before,
+            after=after,
+            known_from=known_from,
+            known_to=known_to,
+            by=by,
+        )
+        who = self._who() if derive else None
+        return waterfall(self._p.runs, self._see, asked, derive_as=who, told=progress)
 
     @operation("GET", "/assets/{asset}/failed-checks", "viewer", "read")
     def failed_checks(

@@ -12,7 +12,12 @@ from sextant.kernel.errors import NotFound, UsageError
 from sextant.kernel.limits import PAGE_ROWS
 from sextant.kernel.nouns import CheckResult
 
-_OWN_TRIGGERS = ("retry", "schedule", "undo")  # what becomes of a run follows from these
+_OWN_TRIGGERS = (
+    "derivation",
+    "retry",
+    "schedule",
+    "undo",
+)  # what becomes of a run follows from these
 
 
 class RunOperations(Session):

@@ -115,7 +115,7 @@ def kpi(
                 f"value ({found['unit']})" if c == "value" and found["unit"] else c for c in head
             ]
             shown = [
-                [_formatted(row[c], found["format"]) if c in numbers else row[c] for c in head]
+                [formatted(row[c], found["format"]) if c in numbers else row[c] for c in head]
                 for row in rows
             ]
             return [
@@ -164,7 +164,7 @@ def _compared_line(found: "KpiSeen") -> list[str]:
         return []
     sides = ((found, found.get("total")), (found["compared"], found["compared"]["total"]))
     return [
-        line(f"  {side['since']} .. {side['until']}: {_text(_formatted(total, found['format']))}")
+        line(f"  {side['since']} .. {side['until']}: {_text(formatted(total, found['format']))}")
         for side, total in sides
     ]
 
@@ -189,7 +189,7 @@ def _kpi_lines(seen: "dict[str, KpiSeen | None]") -> list[str]:
             continue
         value = one["rows"][0]["value"] if one["rows"] else None
         goal = _goal_parts(one)
-        shown = _text(_formatted(value, one["format"]))
+        shown = _text(formatted(value, one["format"]))
         rows.append((name, shown, one["unit"], one["goal"], line(*goal[1:])))
     return table((_KIND, "value", "unit", "goal", ""), rows)
 
@@ -203,7 +203,7 @@ def _goal_line(found: "KpiSeen") -> str:
 def _goal_parts(found: "KpiSeen") -> list[str]:
     if not found["goal"]:
         return []
-    value = _text(_formatted(found["goal_value"], found["format"]))
+    value = _text(formatted(found["goal_value"], found["format"]))
     unit = f" {found['unit']}" if found["unit"] else ""
     met = {True: "met", False: "MISSED", None: "no value"}[found["goal_met"]]
     return [
@@ -219,7 +219,7 @@ def _text(value: Any) -> str:
     return text(value)
 
 
-def _formatted(value: Any, spec: str) -> Any:
+def formatted(value: Any, spec: str) -> Any:
     """Return a number as its KPI is read; without a format, and for what is no number, as it is."""
     from decimal import Decimal, InvalidOperation
 

@@ -178,7 +178,7 @@ def values_sql(measure: Measure, *, table: str, tz: str = "UTC", label: str = ""
             dimensions, `p0` ..., `value`, `definition`; `value` is the measure of just these rows
     """
     split = parts(measure.sql, measure.of)
-    select = [f"{_bucket(measure, tz)} AS bucket"] if measure.grain else []
+    select = [f"{bucket_sql(measure, tz)} AS bucket"] if measure.grain else []
     select += [_quoted(column) for column in (*measure.by, *([label] if label else []))]
     groups = len(select)
     select += [f"{part.sql} AS {part.name}" for part in split.parts]
@@ -345,7 +345,7 @@ def _stored(measure: Measure, table: str, tz: str, *, from_rows: bool) -> str:
     """Return the query for what a roll-up reads, with `bucket` where there is a grain."""
     if not from_rows:
         return f"SELECT * FROM {_quoted(table)}"
-    bucket = f", {_bucket(measure, tz)} AS bucket" if measure.grain else ""
+    bucket = f", {bucket_sql(measure, tz)} AS bucket" if measure.grain else ""
     where = f" WHERE (\n{measure.where}\n)" if measure.where else ""
     return f"SELECT *{bucket} FROM {_quoted(table)}{where}"
 
@@ -592,7 +592,7 @@ def _compares(node: Any) -> bool:
 # ---------------------------------------------------------------- writing
 
 
-def _bucket(measure: Measure, tz: str) -> str:
+def bucket_sql(measure: Measure, tz: str) -> str:
     """Return the bucket of a row. The branches are there because a column may be TIMESTAMPTZ, a
     naive UTC TIMESTAMP or a local DATE; none depends on the session's time zone."""
     column, zone, grain = _quoted(measure.time), tz.replace("'", "''"), measure.grain

@@ -3,6 +3,7 @@ long series thinned, what each dimension's value has moved, and how each point s
 
 import bisect
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -76,6 +77,77 @@ def span_of(measure: Measure, tz: str, since_ns: int | None, until_ns: int | Non
         return found.astimezone(zone).replace(tzinfo=None)
 
     return Span(at(since_ns), at(until_ns))
+
+
+def period(measure: Measure, tz: str, text: str) -> Span:
+    """Return a part of time by its name: a year, quarter, month, week, day or hour of the project's
+    zone (`2013`, `2013-Q1`, `2013-02`, `2013-W06`, `2013-02-09`, `2013-02-09T05`), or two instants
+    as ISO 8601 has intervals, the second not included (`2013-01-01/2013-03-31`). UsageError."""
+    try:
+        found = Span(*_named(text, tz))
+        if found.since is None or found.until is None or found.since >= found.until:
+            raise ValueError(text)  # noqa: TRY301 - as what no date is
+    except (ValueError, OverflowError, UsageError) as error:
+        raise UsageError(
+            "SX-KPI-012",
+            f"`{text[:60]}` is no part of time",
+            hint="as in 2013, 2013-Q1, 2013-02, 2013-W06, 2013-02-09 or 2013-01-01/2013-03-31",
+        ) from error
+    return found.as_of_a_day(tz) if measure.grain in OF_A_DAY else found
+
+
+def _named(text: str, tz: str) -> tuple[datetime, datetime]:
+    """Return the first instant of a named part of time, and the first one behind it: local times
+    without a zone."""
+    start, slash, end = text.partition("/")
+    if slash:
+        zone = ZoneInfo(tz)
+        found = [datetime.fromisoformat(one) for one in (start, end)]
+        at = [one.astimezone(zone).replace(tzinfo=None) if one.tzinfo else one for one in found]
+        return at[0], at[1]
+    if re.fullmatch(r"\d{4}", text):
+        first = _start(date(int(text), 1, 1))
+        return first, _step("1y", first, 1, tz)
+    if quarter := re.fullmatch(r"(\d{4})-Q([1-4])", text):
+        first = _start(date(int(quarter[1]), int(quarter[2]) * 3 - 2, 1))
+        return first, _step("1q", first, 1, tz)
+    if week := re.fullmatch(r"(\d{4})-W(\d{2})", text):
+        monday = _start(date.fromisocalendar(int(week[1]), int(week[2]), 1))
+        return monday, monday + timedelta(days=7)
+    if re.fullmatch(r"\d{4}-\d{2}", text):
+        first = datetime.fromisoformat(f"{text}-01")
+        return first, _step("1mo", first, 1, tz)
+    if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+        day = datetime.fromisoformat(text)
+        return day, day + timedelta(days=1)
+    if re.fullmatch(r"\d{4}-\d{2}-\d{2}T\d{2}", text):
+        hour = datetime.fromisoformat(f"{text}:00")
+        return hour, hour + timedelta(hours=1)
+    raise ValueError(text)
+
+
+def newest_period(measure: Measure, slices: Partitioning, key: str, tz: str) -> Span:
+    """Return the part of time of the newest partition of a number's values."""
+    slice_ = slices.partition(key)
+    if slice_.start is None or slice_.end is None:
+        return Span()
+    found = Span(slice_.start, slice_.end)
+    return found.as_of_a_day(tz) if measure.grain in OF_A_DAY else found.as_of_days(tz)
+
+
+def before_period(measure: Measure, span: Span, tz: str) -> Span:
+    """Return the part of time before another one, of equal length by the calendar."""
+    if span.since is None or span.until is None:
+        return Span()
+    local = span.as_of_days(tz)
+    assert local.since is not None
+    assert local.until is not None
+    months = (local.until.year - local.since.year) * 12 + local.until.month - local.since.month
+    if months and _step("1mo", local.since, months, tz) == local.until:
+        found = Span(_step("1mo", local.since, -months, tz), local.since)
+    else:
+        found = Span(local.since - (local.until - local.since), local.since)
+    return found.as_of_a_day(tz) if measure.grain in OF_A_DAY else found
 
 
 def newest(measure: Measure, tz: str, grain: str, bucket: Any, last: int) -> Span:

@@ -18,6 +18,8 @@ SELECT 1 WHERE COALESCE((SELECT note FROM checkpoint ORDER BY size DESC LIMIT 1)
 SELECT size, note, time FROM checkpoint ORDER BY size DESC LIMIT 1
 -- name: checkpoints
 SELECT size, note, time FROM checkpoint ORDER BY size
+-- name: event_seq_at
+SELECT seq FROM event WHERE time <= ? ORDER BY seq DESC LIMIT 1
 -- name: event_head
 SELECT seq, id, time FROM event ORDER BY seq DESC LIMIT 1
 -- name: events_after
@@ -344,6 +346,8 @@ SELECT 1 FROM part p JOIN version v ON v.asset = p.asset AND v.digest = p.versio
 SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.seq < ? AND e.time >= ? AND e.time < ? AND e.type NOT IN ('release.proposed', 'release.gated', 'release.rolling', 'run.started', 'version.confirmed', 'version.relocated', 'signal.repeated', 'hold.answered') AND (e.subject = ? OR e.subject IN (SELECT release FROM release_move WHERE asset = ? AND env = ?) OR e.subject IN (SELECT asset || '@' || digest FROM version WHERE asset = ?) OR e.subject IN (SELECT id FROM run WHERE id IN (SELECT run FROM version WHERE asset = ?) AND env = ?) OR e.subject IN (SELECT run FROM check_result WHERE asset = ?) OR e.subject IN (SELECT id FROM signal WHERE asset = ?) OR e.subject IN (SELECT id FROM incident WHERE doc LIKE ? OR changed LIKE ?)) ORDER BY e.seq DESC LIMIT ?
 -- name: changes_page
 SELECT seq, type, subject, time FROM event WHERE seq < ? AND time >= ? AND time < ? AND type IN ('release.live', 'project.loaded', 'asset.declared', 'asset.retired') ORDER BY seq DESC LIMIT ?
+-- name: moves_live_since
+SELECT event.seq, event.time, release_move.release, release_move.env, release_move.asset, release_move.source, release_move.target FROM event JOIN release_move ON release_move.release = event.subject WHERE event.type = 'release.live' AND event.seq > ? ORDER BY event.seq LIMIT ?
 -- name: moves_of_release
 SELECT asset, source, target FROM release_move WHERE release = ? AND env = ? ORDER BY asset
 -- name: signal_get

@@ -1,0 +1,323 @@
+"""What releases have written of some assets between two moments: each partition as a slot with its
+first content and what later changes put there.
+
+A partition that code makes from inputs has as its content the code (what it is made of follows);
+what comes from outside has the rows themselves. What an asset had only after the first moment, a
+new day, has its first content from the beginning: that more time has passed is no change.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from sextant.core import Core
+from sextant.kernel.errors import UsageError
+from sextant.kernel.limits import DERIVED_MOVES_MAX
+from sextant.kernel.nouns import Asset, Part, Release
+from sextant.ledger.log import entries
+from sextant.ledger.versions import changed
+from sextant.release.records import releases_of
+
+What = Literal["rows", "code", "definition", "version", "undo"]
+Slot = tuple[str, str]  # asset, partition
+
+
+class Held(NamedTuple):
+    """Rows that a version holds."""
+
+    version: str
+    part: Part
+
+
+class Made(NamedTuple):
+    """What code makes, by its digest, from what is read. `again`: also where it was made before."""
+
+    code: str
+    again: bool = False
+
+
+Content = Held | Made | None  # None: there is no such partition
+
+
+class Written(msgspec.Struct):
+    """The contents of one partition: the first, and (change, content) in the order of time."""
+
+    base: Content
+    writes: list[tuple[int, Content]] = []
+
+    def at(self, case: int) -> Content:
+        """Return the content in a case: the last that one of its changes wrote."""
+        for change, content in reversed(self.writes):
+            if case >> change & 1:
+                return content
+        return self.base
+
+    @property
+    def mask(self) -> int:
+        mask = 0
+        for change, _ in self.writes:
+            mask |= 1 << change
+        return mask
+
+
+class Happened(msgspec.Struct, kw_only=True):
+    """A change: other rows of a source, other code, another definition, another version by hand,
+    an undo.
+
+    release     the first one that brought it
+    at          when that became live, ns since 1970
+    version     of the asset that it brought
+    code        the digests of the code before and after; "" for other changes
+    partitions  how many were written
+    """
+
+    what: What
+    asset: str
+    release: Release
+    at: int
+    version: str
+    code: tuple[str, str] = ("", "")
+    partitions: int = 0
+
+
+class Move(NamedTuple):
+    """A pointer that moved: when, by which release, from and to which version."""
+
+    seq: int
+    at: int
+    release: str
+    source: str
+    target: str
+
+
+class Past:
+    """What became of assets in an environment since a moment, read asset by asset.
+
+    changes  all that were found, in the order of reading; slots name them by their place
+    slots    (asset, partition) -> its contents
+    """
+
+    def __init__(self, core: Core, env: str, since: int, until: int) -> None:
+        """since, until  positions in the ledger (`Envelope.seq`), the second included. UsageError
+        when too many releases lie between"""
+        self._core, self._env, self._since, self._until = core, env, since, until
+        self.changes: list[Happened] = []
+        self.slots: dict[Slot, Written] = {}
+        self.first: dict[str, str] = {}  # asset -> its version at the beginning, and at the end
+        self.last: dict[str, str] = {}
+        self.versions: dict[str, list[str]] = {}  # asset -> all that were live meanwhile
+        self._releases: dict[str, Release] = {}
+        self._by_release: dict[tuple[str, str], int] = {}  # undos, and versions moved by hand
+        self._read()
+
+    def _read(self) -> None:
+        """Read the moves of all assets after the first moment, also after the last, in this
+        environment and those that it falls through to."""
+        core = self._core
+        parents = {name: parent for name, parent, *_ in core.state.read("envs")}
+        chain = []
+        env = self._env
+        while env and env not in chain:
+            chain.append(env)
+            env = parents.get(env, "")
+        found = core.state.read("moves_live_since", (self._since, DERIVED_MOVES_MAX + 1))
+        if len(found) > DERIVED_MOVES_MAX:
+            raise UsageError(
+                "SX-DERIVE-001",
+                f"more than {DERIVED_MOVES_MAX:,} moves of releases lie between",
+                hint="choose moments that are closer together",
+            )
+        own: dict[str, dict[str, list[Move]]] = {}  # asset -> environment
+        for seq, time, release, env, asset, source, target in found:
+            if env in chain:
+                mine = own.setdefault(asset, {}).setdefault(env, [])
+                mine.append(Move(seq, time, release, source, target))
+        self._pointers: dict[str, dict[str, str]] = {}
+        for env, asset, version in core.state.read("pointers_all"):
+            if env in chain:
+                self._pointers.setdefault(asset, {})[env] = version
+        self._chain = chain
+        self._own = own
+
+    def moves(self, asset: str) -> tuple[str, list[Move]]:
+        """Return the version of an asset at the beginning, "" = none, and its moves until the end,
+        as the environment saw them."""
+        own = self._own.get(asset, {})
+        state: dict[str, str] = {}
+        for env in self._chain:
+            mine = own.get(env, [])
+            if not mine:
+                state[env] = self._pointers.get(asset, {}).get(env, "")
+            elif len(self._chain) == 1 or self._had(env, asset, mine[0]):
+                state[env] = mine[0].source
+            else:
+                state[env] = ""
+
+        def seen() -> str:
+            return next((state[env] for env in self._chain if state[env]), "")
+
+        first = before = seen()
+        out: list[Move] = []
+        every = sorted((move, env) for env, mine in own.items() for move in mine)
+        for move, env in every:
+            if move.seq > self._until:
+                break
+            state[env] = move.target
+            now = seen()
+            if now != before:
+                out.append(move._replace(source=before, target=now))
+                before = now
+        return first, out
+
+    def _had(self, env: str, asset: str, first: Move) -> bool:
+        """Say whether an environment had a pointer of its own before its first move here."""
+        read = self._core.state.read
+        for release in releases_of(self._core.state, asset):
+            if any(move.env == env and move.asset == asset for move in release.moves):
+                live = entries(read, "events_of_both", (release.id, "release.live", 1))
+                if live and live[0].envelope.seq < first.seq:
+                    return True
+        return False
+
+    def release(self, id_: str) -> Release:
+        if id_ not in self._releases:
+            doc = self._core.state.read("release_get", (id_,))[0][0]
+            self._releases[id_] = msgspec.json.decode(doc, type=Release)
+        return self._releases[id_]
+
+    def read(self, asset: Asset, inputs: Callable[[str], set[str]], *, given: bool) -> set[str]:
+        """Read what became of an asset, and return the digests of the code that made it.
+
+        inputs  the assets that code reads, by its digest
+        given   its rows are taken as they are: it comes from outside, or is never made again
+        """
+        core, id_ = self._core, asset.id
+        version, moves = self.moves(id_)
+        made = {(row[0], row[1], row[2]) for row in core.state.read("made_of", (id_,))}
+        self.first[id_] = version
+        self.versions[id_] = [version] if version else []
+        now: dict[str, Part] = dict(core.versions.parts(id_, version))
+        for key, part in now.items():
+            self.slots[id_, key] = Written(base=Held(version, part) if given else Made(part.code))
+        code = now[max(now)].code if now else ""
+        forces: list[tuple[int, Content]] = []  # what has come into force, for partitions to come
+        rest: dict[tuple[str, str], int] = {}  # what a release did -> its change
+        start = code
+        for move in moves:
+            self.versions[id_].append(move.target)
+            after = core.versions.parts(id_, move.target) if move.target else {}
+            differs, gone = changed(now, after)
+            confirmed: list[tuple[int, str, str]] = []
+            undo = self.release(move.release).intent == "undo"
+            for key in sorted(differs):
+                part, before = differs[key], now.get(key)
+                slot = self.slots.get((id_, key))
+                if given:
+                    if slot is None:
+                        self.slots[id_, key] = Written(base=Held(move.target, part))
+                    elif before is None or before.digest != part.digest:
+                        n = self._change(rest, "undo" if undo else "rows", asset, move)
+                        self._write(slot, n, Held(move.target, part))
+                    continue
+                start = start or part.code
+                follows = self._follows(move, part, before, inputs(part.code), undo=undo)
+                if slot is None:
+                    slot = self.slots[id_, key] = Written(base=Made(start), writes=list(forces))
+                    for n, _ in forces:
+                        self.changes[n].partitions += 1
+                content: Content = Made(part.code) if follows else Held(move.target, part)
+                if slot.at(-1) == content:
+                    continue
+                if undo:
+                    n = self._change(rest, "undo", asset, move)
+                elif not follows:
+                    n = self._change(rest, "version", asset, move)
+                else:
+                    what: What = "definition" if asset.defined_by else "code"
+                    was = slot.at(-1)
+                    key_ = (f"{what} {len([1 for m in forces if self._is_undo(m[0])])}", part.code)
+                    fresh = key_ not in rest
+                    n = rest.get(key_, len(self.changes))
+                    if fresh:
+                        rest[key_] = n
+                        self.changes.append(
+                            Happened(
+                                what=what,
+                                asset=id_,
+                                release=self.release(move.release),
+                                at=move.at,
+                                version=move.target,
+                                code=(was.code if isinstance(was, Made) else "", part.code),
+                            )
+                        )
+                        forces.append((n, content))
+                        # others that came out as they were
+                        confirmed += [(n, part.code, key) for key in now.keys() - differs.keys()]
+                if undo and follows and (n, content) not in forces:
+                    forces.append((n, content))
+                self._write(slot, n, content)
+            for key in gone:
+                confirmed = [one for one in confirmed if one[2] != key]
+                slot = self.slots[id_, key]
+                if given or undo:
+                    n = self._change(rest, "undo" if undo else "rows", asset, move)
+                    self._write(slot, n, None)
+            for n, made_by, key in confirmed:
+                if (key, made_by, now[key].inputs) in made:
+                    self._write(self.slots[id_, key], n, Made(made_by))
+            now = dict(after)
+        self.last[id_] = self.versions[id_][-1] if self.versions[id_] else ""
+        mine = (slot for (name, _), slot in self.slots.items() if name == id_)
+        contents = (c for slot in mine for c in (slot.base, *(one for _, one in slot.writes)))
+        return {content.code for content in contents if isinstance(content, Made)}
+
+    def _is_undo(self, change: int) -> bool:
+        return self.changes[change].what == "undo"
+
+    def _follows(
+        self, move: Move, part: Part, before: Part | None, inputs: set[str], *, undo: bool
+    ) -> bool:
+        """Say whether a partition is what its code makes of what was live: not an older version
+        that was brought back by hand."""
+        if before is None or before.inputs == part.inputs:
+            return True
+        release = self.release(move.release)
+        if release.run and not undo:
+            return True
+        return any(one.asset in inputs for one in release.moves)
+
+    def _change(
+        self, known: dict[tuple[str, str], int], what: What, asset: Asset, move: Move
+    ) -> int:
+        key = (what, move.release)
+        known = known if what == "rows" else self._by_release
+        if key not in known:
+            known[key] = len(self.changes)
+            release = self.release(move.release)
+            self.changes.append(
+                Happened(
+                    what=what, asset=asset.id, release=release, at=move.at, version=move.target
+                )
+            )
+        return known[key]
+
+    def _write(self, slot: Written, change: int, content: Content) -> None:
+        slot.writes.append((change, content))
+        self.changes[change].partitions += 1
+
+    def befores(self, used: Mapping[int, int], count: int) -> list[int]:
+        """Return for each of some changes the set of those that must have come before it: what
+        wrote the same partition earlier.
+
+        used   change -> its bit
+        count  of bits
+        """
+        out = [0] * count
+        for slot in self.slots.values():
+            before = 0
+            for change, _ in slot.writes:
+                if change in used:
+                    out[used[change]] |= before & ~(1 << used[change])
+                    before |= 1 << used[change]
+        return out
