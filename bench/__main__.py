@@ -22,6 +22,7 @@ ALL = (
     "order",
     "values",
     "kpis",
+    "waterfall",
     "access",
     "year",
     "server",

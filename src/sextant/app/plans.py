@@ -87,7 +87,7 @@ class Plans:
             held=held,
             undone_elsewhere=self._undone_elsewhere(env),
             made=made,
-            costs=self.costs({**self._newest(i for i in ids if i not in records), **records}),
+            costs=self._costs({**self._newest(i for i in ids if i not in records), **records}),
             due=frozenset(
                 due(
                     core,
@@ -137,8 +137,7 @@ class Plans:
             if rows
         }
 
-    def costs(self, records: Mapping[str, Version]) -> dict[str, tuple[float, float]]:
-        """Return asset -> (seconds, bytes) that a partition of it takes, as versions were made."""
+    def _costs(self, records: Mapping[str, Version]) -> dict[str, tuple[float, float]]:
         out = {}
         for id_, version in records.items():
             count = version.meta.get("made", 0)

@@ -45,7 +45,7 @@ from sextant.kernel.limits import (
     DERIVED_ORDERS,
     DERIVED_SECONDS_MAX,
 )
-from sextant.kernel.nouns import Asset, Principal
+from sextant.kernel.nouns import Asset, Principal, Version
 from sextant.kernel.partitions import Partitioning
 from sextant.kernel.ports import Write
 from sextant.kinds.kpi import cases as numbers
@@ -62,6 +62,8 @@ _PLACES = 6  # decimal places of a share, at least
 _LOST_TURNS = 20
 _WORKER_S = 0.9  # a worker that starts with other code
 _STEP_S = 0.12  # a step, besides its partitions
+_PARTITION_S = 0.05  # a partition of which nobody knows
+_VERSIONS_TIMED = 20
 
 
 class Question(NamedTuple):
@@ -524,18 +526,22 @@ class Waterfall:
     def cost(self) -> Cost:
         """Return what the derivation takes, by what the assets took when they were made."""
         slots = self.runs.executors.get("").slots
-        records = {
-            asset: self.core.versions.get(asset, version)
-            for asset, version in self.past.last.items()
-            if version
-        }
-        costs = self.runs.plans.costs(records)
-        work = sum(costs.get(job.asset, (0.05, 0.0))[0] for job in self.jobs)
+        each = {asset: self._seconds(asset) for asset in {job.asset for job in self.jobs}}
+        work = sum(each[job.asset] for job in self.jobs)
         bundles = {job.variant.manifest.bundle for job in self.jobs}
         seconds = (work + _STEP_S * len(self.tasks) + _WORKER_S * len(bundles)) / max(
             1, min(slots, len(self.tasks))
         )
         return Cost(len(self.tasks), len(self.jobs), round(seconds, 1))
+
+    def _seconds(self, asset: str) -> float:
+        """Return what a partition of an asset took, over its newest versions: one alone may be that
+        of a worker that had just started."""
+        made, took_s = 0, 0.0
+        for _, doc, _, _ in self.core.state.read("versions", (asset, _FAR, _VERSIONS_TIMED)):
+            meta = msgspec.json.decode(doc, type=Version).meta
+            made, took_s = made + meta.get("made", 0), took_s + meta.get("wall_s", 0.0)
+        return took_s / made if made else _PARTITION_S
 
     def derive(self, by: Principal, told: Progress | None) -> str:
         """Make what has to be derived, as a run that releases nothing; return its id. StepFailed

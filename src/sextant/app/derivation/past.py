@@ -197,7 +197,7 @@ class Past:
         made = {(row[0], row[1], row[2]) for row in core.state.read("made_of", (id_,))}
         self.first[id_] = version
         self.versions[id_] = [version] if version else []
-        now: dict[str, Part] = dict(core.versions.parts(id_, version))
+        now: dict[str, Part] = dict(self._parts(asset, version))
         for key, part in now.items():
             self.slots[id_, key] = Written(base=Held(version, part) if given else Made(part.code))
         code = now[max(now)].code if now else ""
@@ -206,7 +206,7 @@ class Past:
         start = code
         for move in moves:
             self.versions[id_].append(move.target)
-            after = core.versions.parts(id_, move.target) if move.target else {}
+            after = self._parts(asset, move.target)
             differs, gone = changed(now, after)
             confirmed: list[tuple[int, str, str]] = []
             undo = self.release(move.release).intent == "undo"
@@ -271,6 +271,18 @@ class Past:
         mine = (slot for (name, _), slot in self.slots.items() if name == id_)
         contents = (c for slot in mine for c in (slot.base, *(one for _, one in slot.writes)))
         return {content.code for content in contents if isinstance(content, Made)}
+
+    def _parts(self, asset: Asset, version: str) -> Mapping[str, Part]:
+        """Return the partitions of a version. Values are all of one definition: a partition without
+        rows may still be called by an older one, for it came out the same."""
+        parts = self._core.versions.parts(asset.id, version)
+        code = next((part.code for part in parts.values() if part.rows), "")
+        if not asset.defined_by or not code:
+            return parts
+        return {
+            key: part if part.rows else msgspec.structs.replace(part, code=code)
+            for key, part in parts.items()
+        }
 
     def _is_undo(self, change: int) -> bool:
         return self.changes[change].what == "undo"

@@ -146,7 +146,31 @@ def _read(core: Core, pieces: Sequence[Piece]) -> "pa.Table":
         labels = table.column(_LABEL).to_pylist()
         column = pa.array([place[label] for label in labels], pa.int64())
         tables.append(table.drop_columns([_LABEL]).append_column(_PIECE, column))
-    return pa.concat_tables(tables, promote_options="permissive")
+    return pa.concat_tables(_alike(tables), promote_options="permissive")
+
+
+def _alike(tables: Sequence["pa.Table"]) -> "list[pa.Table]":
+    """Return tables whose exact numbers have the same type: a column that was an integer has places
+    once an older definition of the number had some."""
+    import pyarrow as pa
+
+    scales: dict[str, int] = {}
+    types: dict[str, set[Any]] = {}
+    for table in tables:
+        for field in table.schema:
+            types.setdefault(field.name, set()).add(field.type)
+            if pa.types.is_decimal(field.type):
+                scales[field.name] = max(scales.get(field.name, 0), field.type.scale)
+    mixed = {name for name in scales if len(types[name]) > 1}
+    out = []
+    for table in tables:
+        for n, field in enumerate(table.schema):
+            is_exact = pa.types.is_decimal(field.type) or pa.types.is_integer(field.type)
+            if field.name in mixed and is_exact:
+                column = table.column(n).cast(pa.decimal128(38, scales[field.name]))
+                table = table.set_column(n, field.name, column)  # noqa: PLW2901 - the same table
+        out.append(table)
+    return out
 
 
 def defined(value: Any) -> Any:

@@ -84,15 +84,16 @@ def period(measure: Measure, tz: str, text: str) -> Span:
     zone (`2013`, `2013-Q1`, `2013-02`, `2013-W06`, `2013-02-09`, `2013-02-09T05`), or two instants
     as ISO 8601 has intervals, the second not included (`2013-01-01/2013-03-31`). UsageError."""
     try:
-        found = Span(*_named(text, tz))
-        if found.since is None or found.until is None or found.since >= found.until:
-            raise ValueError(text)  # noqa: TRY301 - as what no date is
-    except (ValueError, OverflowError, UsageError) as error:
+        since, until = _named(text, tz)
+    except (ValueError, OverflowError):
+        since = until = _start(date.min)
+    if since >= until:
         raise UsageError(
             "SX-KPI-012",
             f"`{text[:60]}` is no part of time",
             hint="as in 2013, 2013-Q1, 2013-02, 2013-W06, 2013-02-09 or 2013-01-01/2013-03-31",
-        ) from error
+        )
+    found = Span(since, until)
     return found.as_of_a_day(tz) if measure.grain in OF_A_DAY else found
 
 
