@@ -849,7 +849,7 @@ class Waterfall:
     def _seen(self, cost: Cost, run: str, bars: list[WaterfallBar] | None) -> WaterfallSeen:
         asked, measure = self.asked, measure_spec(self.asked.kpi)
         seen: WaterfallSeen = {
-            "kpi": asked.kpi.id,
+            "asset": asked.kpi.id,
             "env": asked.env,
             "unit": measure.unit,
             "format": measure.format,
@@ -880,8 +880,8 @@ class Waterfall:
         return seen
 
     def _side(self, span: Span, seq: int, value: Decimal) -> Any:
-        rows = self.core.state.read("event_by_seq", (seq,))
-        at = entries(self.core.state.read, "event_by_seq", (seq,))[0].envelope.time if rows else 0
+        found = entries(self.core.state.read, "event_by_seq", (seq,))
+        at = found[0].envelope.time if found else 0
         since, until = span.texts()
         return {
             "since": since,

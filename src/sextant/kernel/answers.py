@@ -701,7 +701,7 @@ class WaterfallSeen(TypedDict):
     run      that derived; "" = all was known
     """
 
-    kpi: str
+    asset: str
     env: str
     unit: str
     format: str

@@ -1,7 +1,6 @@
 """The command `waterfall`. It is imported to show the help of all commands: what is heavy is
 not."""
 
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +12,8 @@ from sextant.kernel.errors import UsageError
 from sextant.kinds.kpi.command import formatted
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from sextant.app.operations import Platform
     from sextant.kernel.answers import WaterfallBar, WaterfallSeen
 
@@ -88,7 +89,7 @@ def _parts(span: str) -> tuple[str, str]:
     before, dots, after = span.partition("..")
     if dots and not (before and after):
         raise UsageError(
-            "SX-CLI-060",
+            "SX-CLI-092",
             f"`{span}` is not FROM..TO",
             hint="as in 2013-01..2013-02, or 2013-02 alone",
         )
@@ -105,7 +106,7 @@ def _derived(
     )
     if cost["seconds"] > most:
         raise UsageError(
-            "SX-CLI-061",
+            "SX-CLI-093",
             f"to derive {takes}, is more than {most:g} s",
             hint=f"`--most {cost['seconds'] * 2:.0f}`, or ask for a shorter time",
         )
@@ -122,7 +123,7 @@ def _lines(found: "WaterfallSeen") -> list[str]:
     unit = f" {found['unit']}" if found["unit"] else ""
     values = [f"{_number(found, side['value'])}{unit}" for side in sides]
     lines = [
-        line(f"{found['kpi']} in {found['env']}"),
+        line(f"{found['asset']} in {found['env']}"),
         *(
             line(f"  {_span(side)}, as known {moment(side['known_at'])}: {value}")
             for side, value in zip(sides, values, strict=True)
@@ -159,6 +160,8 @@ def _lines(found: "WaterfallSeen") -> list[str]:
 
 
 def _bar_lines(found: "WaterfallSeen", bars: "list[WaterfallBar]") -> list[str]:
+    from decimal import Decimal
+
     longest = max((abs(Decimal(bar["amount"])) for bar in bars), default=Decimal(0))
     shown = [bar for bar in bars if Decimal(bar["amount"])]
     rows = []
@@ -196,6 +199,8 @@ def _bar_lines(found: "WaterfallSeen", bars: "list[WaterfallBar]") -> list[str]:
 
 
 def _restated(found: "WaterfallSeen") -> str:
+    from decimal import Decimal
+
     one = found["restated"]
     when = _span(found["before"])
     if not one["now"]:
@@ -213,18 +218,23 @@ def _span(side: Any) -> str:
 
 
 def _number(found: "WaterfallSeen", text: str) -> str:
+    from decimal import Decimal
+
     if found["format"]:
         return str(formatted(text, found["format"]))
     return _short(Decimal(text))
 
 
 def _signed(found: "WaterfallSeen", text: str) -> str:
+    from decimal import Decimal
+
     sign = "-" if Decimal(text) < 0 else "+"
     return f"{sign}{_number(found, text.removeprefix('-'))}"
 
 
-def _short(value: Decimal) -> str:
+def _short(value: "Decimal") -> str:
     """Return a number with six digits that say something; `--json` has all of them."""
+
     if value == value.to_integral_value():
         return f"{value:,f}".split(".", maxsplit=1)[0]
     return f"{float(value):,.6g}"
