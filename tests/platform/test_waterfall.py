@@ -205,3 +205,67 @@ def test_rows_that_are_not_kept_any_more(shop: Shop) -> None:
     assert total(seen) == Decimal(seen["difference"])
     assert any("not kept any more" in note for note in seen["notes"]), seen
     p.close()
+
+
+_COINS = """
+    import random
+
+    @sx.dataset(partition=days, on=sx.cron("0 5 * * *"), time="at", owner=ops)
+    def coins(day: sx.Partition) -> pl.DataFrame:
+        return pl.DataFrame({{"at": [day.start] * 8, "n": list(range(8))}})
+
+    @sx.dataset(partition=days, time="at", owner=ops, deterministic={deterministic})
+    def kept(coins: pl.DataFrame) -> pl.DataFrame:
+        return coins.filter(pl.col("n") {kept})
+
+    @sx.dataset(partition=days, time="at", owner=ops)
+    def seen(kept: pl.DataFrame) -> pl.DataFrame:
+        return kept.filter(pl.col("n") {seen})
+
+    number = sx.kpi("number", of=seen, measure="count(*)", grain="1d")
+"""
+
+
+def _edited(shop: Shop, *, deterministic: bool) -> Any:
+    """Return the answer for two edits of code, of which the first leaves no row."""
+    shop.write(_COINS.format(deterministic=deterministic, kept="< 6", seen=">= 2"))
+    with shop.open() as p:
+        run(p)
+        for kept, seen in (("< 0", ">= 2"), ("< 0", ">= 3"), ("< 7", ">= 3")):
+            shop.write(_COINS.format(deterministic=deterministic, kept=kept, seen=seen))
+            p.core.project.load()
+            run(p, stale=True)
+        return Operations(p).derive_waterfall("number", after=DAYS[0])
+
+
+def test_a_count_of_no_rows_is_nothing(shop: Shop) -> None:
+    """Without a row a count is 0, not unknown: then the changes could not be told apart."""
+    seen = _edited(shop, deterministic=True)
+    assert "together" not in [bar["what"] for bar in seen["bars"]], seen
+    assert total(seen) == Decimal(seen["difference"])
+    assert {bar["sure"] for bar in seen["bars"]} == {"proven"}
+
+
+def test_what_differs_each_time_proves_nothing(shop: Shop) -> None:
+    """A share is called proven that stands on a step which makes something else each time."""
+    seen = _edited(shop, deterministic=False)
+    assert seen["run"]
+    assert {bar["sure"] for bar in seen["bars"]} == {"likely"}
+    assert any("dataset:kept" in note and "no share is proven" in note for note in seen["notes"])
+
+
+def test_the_undo_of_a_bar_is_of_that_change(shop: Shop) -> None:
+    """The command beside a bar takes back another release than the one it is about."""
+    company = company_with(shop, Op("threshold", "", 9000), Op("threshold", "", 12000))
+    seen = Operations(company.p).derive_waterfall("number", after=DAYS[0])
+    code = [bar for bar in seen["bars"] if bar["what"] == "code"]
+    assert len(code) == 2
+    for bar in code:
+        move = next(
+            one
+            for one in Operations(company.p).release_facts(bar["release"])["moves"]
+            if one["asset"] == bar["asset"]
+        )
+        assert bar["version"] == move["target"]
+        assert bar["undo"] == f"sextant rollback {bar['asset']} {bar['version'][:12]} --env dev"
+    company.p.close()

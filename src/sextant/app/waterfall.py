@@ -3,41 +3,44 @@ between two moments - other rows of a source, code, definitions, versions releas
 
 The number is derived without each of them (`app/derivation`), so what each has moved is proven and
 not correlated; how the effects of several share a difference is said by `engine/shares.py`. Called
-by `Operations.waterfall`, `derive_waterfall` and `bisect`.
+by `Operations.waterfall` and `derive_waterfall`.
 """
 
-import contextlib
 import functools
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any, NamedTuple
 
 import msgspec
 
-from sextant.app.derivation.deriving import At, Content, Deriving, DerivingWork, Job, Lost
-from sextant.app.derivation.past import Happened, Held, Made, Past
+from sextant.app.derivation.deriving import At, Content, Deriving, Job, Lost
+from sextant.app.derivation.past import Happened, Held, Made, Past, code_of
+from sextant.app.derivation.question import (
+    Question,
+    keys_within,
+    no_values,
+    slices_of,
+    values_of_kpi,
+)
+from sextant.app.derivation.running import derive
 from sextant.app.derivation.variants import Variants
-from sextant.app.instants import instant
-from sextant.app.plans import DERIVATION, event_of, outputs_of
-from sextant.app.progress import Counting, Progress, live_runs
+from sextant.app.plans import DERIVATION, outputs_of
+from sextant.app.progress import Progress
 from sextant.app.runs import Runs
 from sextant.app.visibility import Visibility
-from sextant.core import Core
 from sextant.engine import shares as sharing
-from sextant.engine.execute import Done, Outcome, Task, execute
 from sextant.engine.history import History
 from sextant.engine.holds import is_source
-from sextant.engine.leases import Leases
 from sextant.engine.reasons import Declared, differences
 from sextant.engine.staged import RunAsset
 from sextant.formats.values import plain
 from sextant.kernel import kinds
 from sextant.kernel.answers import WaterfallBar, WaterfallSeen
 from sextant.kernel.clock import iso
-from sextant.kernel.errors import Denied, NotFound, SextantError, StepFailed, UsageError
+from sextant.kernel.errors import Denied, NotFound, StepFailed, UsageError
 from sextant.kernel.kinds import takes_time
 from sextant.kernel.limits import (
     DERIVED_CASES_MAX,
@@ -46,14 +49,12 @@ from sextant.kernel.limits import (
     DERIVED_SECONDS_MAX,
 )
 from sextant.kernel.nouns import Asset, Principal, Version
-from sextant.kernel.partitions import Partitioning
-from sextant.kernel.ports import Write
 from sextant.kinds.kpi import cases as numbers
 from sextant.kinds.kpi.cases import Piece, drivers, exact
-from sextant.kinds.kpi.series import Span, before_period, newest_period, period
-from sextant.kinds.kpi.spec import KIND, Measure, measure_spec, values_id
+from sextant.kinds.kpi.series import Span
+from sextant.kinds.kpi.spec import Measure, measure_spec
 from sextant.ledger.log import entries
-from sextant.ledger.projections import RunChanged, stored_run
+from sextant.ledger.projections import stored_run
 
 _FAR = 1 << 62
 _LEND_RUNS = 5  # newest derivations whose contents are taken again
@@ -64,21 +65,6 @@ _WORKER_S = 0.9  # a worker that starts with other code
 _STEP_S = 0.12  # a step, besides its partitions
 _PARTITION_S = 0.05  # a partition of which nobody knows
 _VERSIONS_TIMED = 20
-
-
-class Question(NamedTuple):
-    """What is asked: a number over two parts of time, each as it was known at a moment.
-
-    before, after  the parts of time
-    known          positions in the ledger
-    """
-
-    env: str
-    kpi: Asset
-    before: Span
-    after: Span
-    known: tuple[int, int]
-    by: tuple[str, ...]
 
 
 class Known(NamedTuple):
@@ -97,154 +83,20 @@ class Cost(NamedTuple):
     seconds: float
 
 
-# ---------------------------------------------------------------- the question
-
-
-def question(
-    core: Core,
-    env: str,
-    kpi: str,
-    *,
-    before: str,
-    after: str,
-    known_from: str,
-    known_to: str,
-    by: Sequence[str],
-) -> Question:
-    """Return what is asked: see `Operations.waterfall`. NotFound, UsageError."""
-    asset = core.assets.find(kpi if kpi.startswith(f"{KIND}:") else f"{KIND}:{kpi}", env)
-    measure, tz = measure_spec(asset), core.project.manifest(env).tz
-    head = int(core.state.read("event_head")[0][0])
-    until = _position(core, env, known_to) if known_to else head
-    values = _values(core, env, asset)
-    if not measure.grain:
-        if before or after:
-            raise UsageError(
-                "SX-DERIVE-006",
-                f"`{asset.id}` has no values over a part of time",
-                hint="leave out FROM..TO, and say `--known-from TIME`",
-            )
-        spans = (Span(), Span())
-    elif after or before:
-        spans = (
-            period(measure, tz, before or after),
-            period(measure, tz, after or before),
-        )
-    else:
-        newest = max(_live_parts(core, env, values.id, until), default="")
-        if not newest:
-            raise _no_values(asset, env)
-        latest = newest_period(measure, _slices(values), newest, tz)
-        spans = (before_period(measure, latest, tz), latest)
-    if known_from:
-        since = _position(core, env, known_from)
-    else:
-        since = _first_known(core, env, asset, values, spans[0], until)
-    if since > until:
-        raise UsageError(
-            "SX-DERIVE-007",
-            "the second moment lies before the first",
-            hint="turn them round: --known-from is the earlier one",
-        )
-    return Question(env, asset, spans[0], spans[1], (since, until), tuple(by))
-
-
-def _position(core: Core, env: str, text: str) -> int:  # noqa: ARG001 - a moment is of the ledger
-    """Return the position in the ledger at a moment: a time, a length back from now, or when a
-    release had become live."""
-    if text.startswith("rel_"):
-        live = entries(core.state.read, "events_of_both", (text, "release.live", 1))
-        if not live:
-            raise NotFound(
-                "SX-DERIVE-008",
-                f"release `{text}` never became live",
-                hint="`sextant releases` lists them",
-            )
-        return live[0].envelope.seq
-    rows = core.state.read("event_seq_at", (instant(core, text),))
-    if not rows:
-        raise UsageError(
-            "SX-DERIVE-009",
-            f"nothing was recorded before {text}",
-            hint="choose a later moment",
-        )
-    return int(rows[0][0])
-
-
-def _values(core: Core, env: str, kpi: Asset) -> Asset:
-    found = core.project.manifest(env).asset(values_id(kpi))
-    if found is None:
-        raise NotFound(
-            "SX-DERIVE-010",
-            f"the values of `{kpi.id}` are not declared in `{env}`",
-            hint="`sextant graph` lists the assets",
-        )
-    return found
-
-
-def _slices(asset: Asset) -> Partitioning:
-    return kinds.made(asset.kind).partitioning(asset)
-
-
-def _keys(slices: Partitioning, span: Span, there: Iterable[str]) -> list[str]:
-    """Return the partitions among some that a part of time touches."""
-    if slices.grain in ("none", "static") or span == Span():
-        return sorted(there)
-    local = span.as_of_a_day(slices.tz)
-    assert local.since is not None
-    assert local.until is not None
-    out = []
-    for key in there:
-        slice_ = slices.partition(key)
-        start, end = slice_.start, slice_.end
-        if start is None or end is None or (start < local.until and end > local.since):
-            out.append(key)
-    return sorted(out)
-
-
-def _live_parts(core: Core, env: str, asset: str, until: int) -> Mapping[str, Any]:
-    first, moves = Past(core, env, 0, until).moves(asset)
-    version = moves[-1].target if moves else first
-    return core.versions.parts(asset, version)
-
-
-def _first_known(core: Core, env: str, kpi: Asset, values: Asset, span: Span, until: int) -> int:
-    """Return the position at which all values of a part of time that there are now were live for
-    the first time."""
-    first, moves = Past(core, env, 0, until).moves(values.id)
-    last = moves[-1].target if moves else first
-    wanted = set(_keys(_slices(values), span, core.versions.parts(values.id, last)))
-    if not wanted:
-        raise _no_values(kpi, env)
-    for move in moves:
-        if wanted <= core.versions.parts(values.id, move.target).keys():
-            return move.seq
-    return until
-
-
-def _no_values(kpi: Asset, env: str) -> NotFound:
-    return NotFound(
-        "SX-DERIVE-011",
-        f"`{kpi.id}` has no values in `{env}` at that time",
-        hint=f"`sextant kpi {kpi.name}` shows which there are",
-    )
-
-
-# ---------------------------------------------------------------- what happened
-
-
 class Waterfall:
     """One question at one platform, on the way to its answer."""
 
     def __init__(self, runs: Runs, see: Visibility, asked: Question) -> None:
         self.runs, self.core, self.see, self.asked = runs, runs.core, see, asked
-        self.values = _values(self.core, asked.env, asked.kpi)
+        self.values = values_of_kpi(self.core, asked.env, asked.kpi)
         self._refuse_hidden()
         self.tz = self.core.project.manifest(asked.env).tz
-        self.slices = _slices(self.values)
+        self.slices = slices_of(self.values)
         self.variants = Variants(self.core, asked.env)
         self.past = Past(self.core, asked.env, *asked.known)
         self.notes: list[str] = []
+        self.unrepeatable: list[str] = []  # assets whose steps make something else each time
+        self.failed = ""  # why a step failed: then not all can be told apart
         self._read_past()
         self.first = self._known(self.past.first, asked.before)
         self.last = self._known(self.past.last, asked.after)
@@ -257,7 +109,7 @@ class Waterfall:
     def _refuse_hidden(self) -> None:
         live = self.core.versions.live_version(self.asked.env, self.values.id)
         if not live:
-            raise _no_values(self.asked.kpi, self.asked.env)
+            raise no_values(self.asked.kpi, self.asked.env)
         hidden = self.see.hidden_columns(self.core.versions.get(self.values.id, live))
         personal = [name for name in ("value", "bucket", *self.asked.by) if name in hidden]
         if personal:
@@ -299,11 +151,11 @@ class Waterfall:
         none, NotFound where they are not kept any more."""
         core, values = self.core, self.values.id
         if not versions.get(values):
-            raise _no_values(self.asked.kpi, self.asked.env)
+            raise no_values(self.asked.kpi, self.asked.env)
         parts = core.versions.parts(values, versions[values])
-        wanted = _keys(self.slices, span, parts)
+        wanted = keys_within(self.slices, span, parts)
         if not wanted:
-            raise _no_values(self.asked.kpi, self.asked.env)
+            raise no_values(self.asked.kpi, self.asked.env)
         measure = self._measure(parts[wanted[-1]].code)
         stored = numbers.stored_in(measure, values)
         version = versions.get(stored, "")
@@ -315,7 +167,7 @@ class Waterfall:
             )
         record = core.versions.get(stored, version)
         of = self.variants.any(stored)
-        slices = _slices(of) if of is not None else self.slices
+        slices = slices_of(of) if of is not None else self.slices
         there = core.versions.parts(stored, version)
         table = RunAsset(
             stored,
@@ -326,7 +178,7 @@ class Waterfall:
             kinds.made(stored.partition(":")[0]).bodies(core).files,
         )
         pieces = [
-            Piece(key, table.sets([key]), record.schema) for key in _keys(slices, span, there)
+            Piece(key, table.sets([key]), record.schema) for key in keys_within(slices, span, there)
         ]
         value = exact(numbers.values(core, measure, self.tz, span, {0: pieces})[0])
         if value is None:
@@ -365,50 +217,31 @@ class Waterfall:
     def _bits(self) -> None:
         """Number the changes that can matter, by time; earlier ones than are told apart count as
         one."""
-        for _ in range(_LOST_TURNS):
-            keys = self._root_keys()
-            mask = 0
-            for asset, key in keys:
-                mask |= self.deriving.mask(asset, key)
-            matter = [n for n in range(len(self.past.changes)) if mask >> n & 1]
-            matter.sort(key=lambda n: (self.past.changes[n].at, n))
-            many = len(matter) - DERIVED_CHANGES_MAX
-            self.groups = (
-                [matter[: many + 1], *([n] for n in matter[many + 1 :])]
-                if many > 0
-                else [[n] for n in matter]
-            )
-            return
+        mask = 0
+        for asset, key in self._root_keys:
+            mask |= self.deriving.mask(asset, key)
+        matter = [n for n in range(len(self.past.changes)) if mask >> n & 1]
+        matter.sort(key=lambda n: (self.past.changes[n].at, n))
+        first = max(0, len(matter) - DERIVED_CHANGES_MAX) + 1
+        self.groups = [matter[:first], *([n] for n in matter[first:])] if matter else []
 
+    @functools.cached_property
     def _root_keys(self) -> list[tuple[str, str]]:
-        """Return the partitions that the number may be added up from, over the time after."""
-        out = set()
-        for asset, key in self.past.slots:
-            if asset in self._roots():
-                out.add((asset, key))
-        keep: set[tuple[str, str]] = set()
-        for root in self._roots():
+        """The partitions that the number may be added up from, over the time after."""
+        codes = {
+            code
+            for (asset, _), written in self.past.slots.items()
+            if asset == self.values.id
+            for code in written.codes()
+        }
+        stored = {numbers.stored_in(self._measure(code), self.values.id) for code in codes}
+        out: list[tuple[str, str]] = []
+        for root in sorted({self.values.id, *stored}):
             of = self.variants.any(root)
-            if of is None:
-                continue
-            there = [key for asset, key in out if asset == root]
-            keep |= {(root, key) for key in _keys(_slices(of), self.asked.after, there)}
-        return sorted(keep)
-
-    @functools.lru_cache(maxsize=1)  # noqa: B019 - lives as long as the question
-    def _roots(self) -> tuple[str, ...]:
-        measures = [self._measure(code) for code in self._codes()]
-        return tuple(
-            sorted({self.values.id, *(numbers.stored_in(m, self.values.id) for m in measures)})
-        )
-
-    def _codes(self) -> set[str]:
-        found = set()
-        for (asset, _), written in self.past.slots.items():
-            if asset == self.values.id:
-                contents = (written.base, *(content for _, content in written.writes))
-                found |= {one.code for one in contents if isinstance(one, Made)}
-        return found
+            if of is not None:
+                there = [key for asset, key in self.past.slots if asset == root]
+                out += [(root, key) for key in keys_within(slices_of(of), self.asked.after, there)]
+        return out
 
     def mask_of(self, case: int) -> int:
         """Return the changes of a case of groups."""
@@ -443,12 +276,11 @@ class Waterfall:
     def _wanted(self, case: int) -> tuple[Measure, list[At]]:
         """Return the definition in a case, and the contents that the number is added up from."""
         mask = self.mask_of(case)
-        slots = [key for asset, key in self._root_keys() if asset == self.values.id]
+        slots = [key for asset, key in self._root_keys if asset == self.values.id]
         content = self.past.slots[self.values.id, slots[-1]].at(mask) if slots else None
-        code = content.code if isinstance(content, Made) else content.part.code if content else ""
-        measure = self._measure(code)
+        measure = self._measure(code_of(content))
         root = numbers.stored_in(measure, self.values.id)
-        return measure, [(asset, key, mask) for asset, key in self._root_keys() if asset == root]
+        return measure, [(asset, key, mask) for asset, key in self._root_keys if asset == root]
 
     # ------------------------------------------------------------ deriving
 
@@ -469,7 +301,22 @@ class Waterfall:
                 hint="choose a later --known-from",
             )
         self.tasks = self.deriving.tasks() if self.jobs else []
+        self.unrepeatable = self._unrepeatable()
+        if self.unrepeatable:
+            self.notes.append(
+                f"{', '.join(self.unrepeatable)} would not come out the same again "
+                "(deterministic=False): no share is proven"
+            )
         return self.cost()
+
+    def _unrepeatable(self) -> list[str]:
+        """Return the assets on the way of a change whose steps make something else each time."""
+        found = set()
+        for asset, key in self.past.slots:
+            of = self.variants.any(asset)
+            if asset not in found and of is not None and of.build and not of.build.deterministic:
+                found |= {asset} if self.deriving.mask(asset, key) else set()
+        return sorted(found)
 
     def _do_without(self, lost: Lost) -> None:
         """Put what was kept in the place of what was lost."""
@@ -495,7 +342,7 @@ class Waterfall:
                 "code are not kept any more: they count as they were"
             )
         self.deriving = Deriving(self.core, self.past, self.variants)
-        self.deriving.lend(self._lent())
+        self.deriving.lend(self._lent)
         self._bits()
         self._choose_cases()
 
@@ -507,8 +354,9 @@ class Waterfall:
                 return Held(version, part)
         return None
 
-    @functools.lru_cache(maxsize=1)  # noqa: B019 - lives as long as the question
+    @functools.cached_property
     def _lent(self) -> tuple[tuple[str, str], ...]:
+        """(asset, output) of the steps of the newest derivations."""
         state = self.core.state
         found = [
             row[0]
@@ -521,7 +369,7 @@ class Waterfall:
 
     def lend(self) -> None:
         """Take what earlier derivations have made."""
-        self.deriving.lend(self._lent())
+        self.deriving.lend(self._lent)
 
     def cost(self) -> Cost:
         """Return what the derivation takes, by what the assets took when they were made."""
@@ -544,113 +392,11 @@ class Waterfall:
         return took_s / made if made else _PARTITION_S
 
     def derive(self, by: Principal, told: Progress | None) -> str:
-        """Make what has to be derived, as a run that releases nothing; return its id. StepFailed
-        when a step fails or somebody stops it."""
-        core, env = self.core, self.asked.env
-        run = core.ids.new("run")
-        execution, executors = self.runs.execution, self.runs.executors
-        manifest = core.project.manifest(env)
-        with (
-            Leases(core.state, run, ()) as leases,
-            self.runs.interrupts.stoppable(),
-            contextlib.ExitStack() as using,
-        ):
-            state = leases.fenced()
-            started_s, now = core.clock.monotonic_s(), core.clock.now_ns()
-            facts = RunChanged(
-                id=run,
-                env=env,
-                state="running",
-                trigger=DERIVATION,
-                by=str(by),
-                who=msgspec.structs.replace(by, credential=""),
-                assets=(self.asked.kpi.id,),
-                bundle=manifest.bundle,
-                manifest=core.project.stored(env),
-                steps=len(self.tasks),
-                started_at=now,
-            )
-            started = core.events.make(
-                "run.started", run, facts, by, event_of(core, self.asked.kpi.id)
-            )
-            state.commit(Write((), (started,)))
-            executors.warm()
-            live_runs(core).begin(run, {row[0] for row in core.state.read("runs_open")}, now)
-            work = DerivingWork(
-                core,
-                self.deriving,
-                env=env,
-                run=run,
-                fence=leases.fence,
-                executors=executors.get,
-                bundles=self.runs.bundles,
-                using=using,
-            )
-            history = History(run)
-            counting = Counting(
-                core,
-                run,
-                self.tasks,
-                seconds=dict.fromkeys((task.id for task in self.tasks), None),
-                slots=executors.get("").slots,
-                told=told,
-            )
-            outcome, error = Outcome(), ""
-
-            def is_cancelled() -> bool:
-                counting.look()
-                return (
-                    self.runs.interrupts.interrupted() or run in execution.cancelled or leases.lost
-                )
-
-            def has_ended(task: Task, done: Done) -> None:
-                counting.ended(task, done)
-
-            try:
-                outcome = execute(
-                    self.tasks,
-                    work,
-                    state=state,
-                    history=history,
-                    clock=core.clock,
-                    slots=executors.get("").slots,
-                    pools=core.project.config.pools,
-                    cancelled=is_cancelled,
-                    on_start=counting.started,
-                    progress=has_ended,
-                )
-            except Exception as raised:
-                error = raised.message if isinstance(raised, SextantError) else repr(raised)
-                raise
-            finally:
-                bad = [r for r in history.records if r.kind == "end" and not r.ok]
-                error = error or (bad[0].error if bad else "")
-                ended = (
-                    "cancelled"
-                    if outcome.cancelled
-                    else "failed"
-                    if outcome.failed or error
-                    else "finished"
-                )
-                with contextlib.suppress(SextantError):
-                    execution.finish(
-                        state,
-                        facts,
-                        history,
-                        outcome,
-                        ended,
-                        {},
-                        by,
-                        started.id,
-                        error,
-                        core.clock.monotonic_s() - started_s,
-                    )
-        if outcome.cancelled:
-            raise StepFailed("SX-DERIVE-015", f"the derivation {run} was stopped", hint="ask again")
-        self.failed = error if outcome.failed else ""
+        """Make what has to be derived; return the id of the run that does it."""
+        run, self.failed = derive(
+            self.runs, self.asked.env, self.asked.kpi.id, self.deriving, self.tasks, by, told
+        )
         return run
-
-    failed = ""  # why a step failed: then not all can be told apart
 
     # ------------------------------------------------------------ the answer
 
@@ -706,14 +452,14 @@ class Waterfall:
         if missing:
             self.notes.append(
                 "the changes cannot be told apart: "
-                + (self.failed or "without some of them the number has no value")
+                + (
+                    self.see.text(self.failed, *self.past.first)
+                    or "without some of them the number has no value"
+                )
             )
-        if base is not None and self.asked.before != self.asked.after:
+        is_other_time = self.asked.before != self.asked.after
+        if base is not None and (is_other_time or (base != start and self._has_new())):
             bars += self._movement(base - start)
-        elif base is not None:
-            self.gap = base - start
-            if self.gap and self._has_new():
-                bars += self._movement(self.gap)
         if base is not None and not missing and self.groups:
             values = {case: value for case, value in found.items() if value is not None}
             bars += self._changes(values)
@@ -733,9 +479,7 @@ class Waterfall:
     def _has_new(self) -> bool:
         """Say whether the time has partitions now that it did not have at first."""
         before = self.core.versions.parts(self.values.id, self.past.first[self.values.id])
-        return any(
-            asset == self.values.id and key not in before for asset, key in self._root_keys()
-        )
+        return any(asset == self.values.id and key not in before for asset, key in self._root_keys)
 
     def _movement(self, amount: Fraction) -> list[tuple[WaterfallBar, Fraction]]:
         """Return what the rows themselves have moved, before any change: of each value of the
@@ -785,7 +529,8 @@ class Waterfall:
                 low, high = float(share) - width, float(share) + width
                 bar["interval"] = [f"{low:.6g}", f"{high:.6g}"]
             reaches_zero = width > 0 and width >= abs(float(share))
-            is_unsure = reaches_zero or not self.lost.isdisjoint(self.groups[n])
+            is_lost = not self.lost.isdisjoint(self.groups[n])
+            is_unsure = reaches_zero or is_lost or self.unrepeatable
             bar["sure"] = "likely" if is_unsure else "proven"
             out.append((bar, share))
         return out
@@ -811,7 +556,8 @@ class Waterfall:
         asset = self.core.assets.known(change.asset, self.asked.env)
         metric = asset.defined_by if asset is not None and asset.defined_by else change.asset
         bar = _bar(change.what, self._words(change, metric))
-        undone = release.intent == "undo"
+        moved = next((move.target for move in release.moves if move.asset == metric), "")
+        is_undo = release.intent == "undo"
         found: WaterfallBar = {
             **bar,
             "asset": metric,
@@ -821,11 +567,13 @@ class Waterfall:
             "at": iso(change.at),
             "reason": release.reason,
             "run": release.run,
-            "version": change.version,
+            "version": moved,
             "partitions": change.partitions,
-            "undo": "" if undone else f"sextant rollback {metric} --env {self.asked.env}",
+            "undo": ""
+            if is_undo
+            else f"sextant rollback {metric} {moved[:12]} --env {self.asked.env}",
         }
-        if self.lost & set(self.groups[n]):
+        if not self.lost.isdisjoint(self.groups[n]):
             found["kept"] = False
         return found
 
@@ -904,16 +652,11 @@ def waterfall(
     see: Visibility,
     asked: Question,
     *,
-    derive_as: Principal | None,
-    told: Progress | None,
+    derive_as: Principal | None = None,
+    told: Progress | None = None,
 ) -> WaterfallSeen:
     """Answer a question. What is not known yet is derived when somebody is given to derive it as;
     otherwise the answer says what that takes, and has no bars."""
-    core = runs.core
-    if derive_as is not None:
-        core.authorization.allow(
-            derive_as, "derive", core.assets.known(asked.kpi.id, asked.env), asked.env
-        )
     found = Waterfall(runs, see, asked)
     found.lend()
     cost = found.plan()

@@ -143,7 +143,7 @@ DECLARATIONS_READ_MAX = 1_000
 COLUMN_MISTAKES_SHOWN_MAX = 50  # of a plan: a renamed column may be named all over a project
 CONDITION_CHARS_MAX = 4_000  # of a condition that somebody asks a KPI with
 # of an answer that derives numbers without some of the changes
-DERIVED_MOVES_MAX = 50_000  # moves of releases since the first moment
+DERIVED_MOVES_MAX = 50_000  # releases of one asset since the first moment
 DERIVED_PROJECT_VERSIONS_MAX = 1_000  # versions of the project in which old code is looked for
 DERIVED_PARTITIONS_MAX = 20_000  # partitions that are made for it
 DERIVED_CASES_MAX = 256  # sets of changes of which each is derived: all orders of eight changes

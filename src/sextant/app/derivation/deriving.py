@@ -19,7 +19,14 @@ from sextant.core import Core
 from sextant.engine import keys
 from sextant.engine.execute import Done, Task
 from sextant.engine.plan import Item, Plan, PlannedStep, chunks, reads
-from sextant.engine.staged import RunAsset, Schema, Staged, decode_output, merge_schema
+from sextant.engine.staged import (
+    RunAsset,
+    Schema,
+    Staged,
+    StepOutput,
+    decode_output,
+    merge_schema,
+)
 from sextant.engine.work import RunWork
 from sextant.kernel import kinds
 from sextant.kernel.errors import ProjectError
@@ -51,10 +58,8 @@ class Job(msgspec.Struct, eq=False):
     partition: str
     variant: Variant
     code: str
-    mask: int
     chosen: dict[Slot, int]  # each partition that it reads -> the changes that matter to it
     symbol: str  # stands for its content while nobody knows it
-    again: bool = False
     step: str = ""
     made: Content | None = None
 
@@ -77,7 +82,7 @@ class Deriving:
         self._core, self._past, self._variants = core, past, variants
         self._masks: dict[Slot, int] = {}
         self._known: dict[At, Content | Job | None] = {}
-        self._jobs: dict[tuple[str, str, str, str, bool], Job] = {}
+        self._jobs: dict[Key, Job] = {}
         self._kept: dict[tuple[str, str], dict[tuple[str, str], str]] = {}
         self._held: dict[tuple[str, str, str], Content | None] = {}
         self._spare: dict[Key, Content] = {}
@@ -124,8 +129,7 @@ class Deriving:
             found = 0
             if written is not None:
                 found = written.mask
-                contents = (written.base, *(content for _, content in written.writes))
-                for code in {one.code for one in contents if isinstance(one, Made)}:
+                for code in {one.code for one in written.contents() if isinstance(one, Made)}:
                     variant = self._variants.get(asset, code)
                     if variant is None:
                         continue
@@ -183,16 +187,14 @@ class Deriving:
             else:
                 inputs += [(bound.name, name, found[name]) for name in names if name in found]
         digest = keys.inputs_digest(inputs)
-        if not is_open and not wanted.again:
+        if not is_open:
             kept = self._made_before(asset, key, wanted.code, digest)
             if kept is not None:
                 return kept
-        job_key = (asset, key, wanted.code, digest, wanted.again)
+        job_key = (asset, key, wanted.code, digest)
         if job_key not in self._jobs:
-            symbol = f"?{keys.digest(*job_key[:4], str(wanted.again))}"
-            self._jobs[job_key] = Job(
-                asset, key, variant, wanted.code, case, chosen, symbol, wanted.again
-            )
+            symbol = f"?{keys.digest(*job_key)}"
+            self._jobs[job_key] = Job(asset, key, variant, wanted.code, chosen, symbol)
         return self._jobs[job_key]
 
     def _holds(self, asset: str, wanted: Held) -> Content | None:
@@ -280,9 +282,9 @@ class Deriving:
     def tasks(self) -> list[Task]:
         """Return the jobs as tasks: those of one asset and code that read the same of each
         partition go together, by month as the steps of any run."""
-        layers: dict[tuple[str, str, bool], list[tuple[dict[str, Job], dict[Slot, int]]]] = {}
+        layers: dict[tuple[str, str], list[tuple[dict[str, Job], dict[Slot, int]]]] = {}
         for job in sorted(self._jobs.values(), key=lambda job: (job.asset, job.partition)):
-            mine = layers.setdefault((job.asset, job.code, job.again), [])
+            mine = layers.setdefault((job.asset, job.code), [])
             for members, chosen in mine:
                 if job.partition not in members and all(
                     chosen.get(slot, mask) == mask for slot, mask in job.chosen.items()
@@ -295,7 +297,7 @@ class Deriving:
             chosen.update(job.chosen)
         self._steps: dict[str, list[Job]] = {}
         names: dict[str, int] = {}
-        for (asset, _, _), mine in layers.items():
+        for (asset, _), mine in layers.items():
             for members, _ in mine:
                 slices = keys.partitioning(next(iter(members.values())).variant.asset)
                 for chunk in chunks(slices, sorted(members)):
@@ -372,8 +374,8 @@ class DerivingWork:
         self._using = using
         self._folders: dict[str, str] = {}
         self._works: dict[str, RunWork] = {}
-        self._made: dict[tuple[Key, bool], Content] = {}  # by this run
-        self.computed = 0
+        self._made: dict[Key, Content] = {}  # by this run
+        self.error = ""  # why the first step failed that did
 
     def prepare(self, task: Task) -> Done | None:
         jobs = self._deriving.jobs_of(task.id)
@@ -391,8 +393,9 @@ class DerivingWork:
         bundle = manifest.bundle
         if bundle not in self._folders:
             self._folders[bundle] = str(self._using.enter_context(self._bundles.unpacked(bundle)))
-        reason: Any = "forced" if jobs[0].again else "missing"
-        items = tuple(Item(partition=job.partition, reason=reason, code=job.code) for job in jobs)
+        items = tuple(
+            Item(partition=job.partition, reason="missing", code=job.code) for job in jobs
+        )
         step = PlannedStep(id=task.id, asset=asset.id, items=items)
         work = RunWork(
             self._core,
@@ -409,9 +412,10 @@ class DerivingWork:
         for job in jobs:
             inputs = work.inputs_now(asset, job.partition)
             key = (asset.id, job.partition, job.code, inputs or "")
-            before = self._made.get((key, job.again))
+            before = self._made.get(key)
             if before is not None:
-                work.earlier[key] = (before.staged, _output(before))
+                output = StepOutput(staged=(before.staged,), schema=before.schema)
+                work.earlier[key] = (before.staged, output)
         self._works[task.id] = work
         done = work.prepare(task)
         if done is not None:
@@ -426,6 +430,7 @@ class DerivingWork:
         done = work.finish(task, attempt, result)
         if done.ok:
             self._collect(self._deriving.jobs_of(task.id), work.tables[task.asset])
+        self.error = self.error or str(done.record.get("error", ""))
         return done
 
     def cancel(self, task: Task) -> None:
@@ -439,10 +444,4 @@ class DerivingWork:
                 job.made = Content(staged, table.schema)
                 part = staged.part
                 key = (job.asset, job.partition, job.code, part.inputs)
-                self._made[key, job.again] = job.made
-
-
-def _output(content: Content) -> Any:
-    from sextant.engine.staged import StepOutput
-
-    return StepOutput(staged=(content.staged,), schema=content.schema)
+                self._made[key] = job.made

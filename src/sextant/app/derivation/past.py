@@ -31,13 +31,17 @@ class Held(NamedTuple):
 
 
 class Made(NamedTuple):
-    """What code makes, by its digest, from what is read. `again`: also where it was made before."""
+    """What code makes, by its digest, from what is read."""
 
     code: str
-    again: bool = False
 
 
 Content = Held | Made | None  # None: there is no such partition
+
+
+def code_of(content: Content) -> str:
+    """Return the digest of the code that made a content; "" where there is none."""
+    return content.part.code if isinstance(content, Held) else content.code if content else ""
 
 
 class Written(msgspec.Struct):
@@ -53,8 +57,16 @@ class Written(msgspec.Struct):
                 return content
         return self.base
 
+    def contents(self) -> list[Content]:
+        return [self.base, *(content for _, content in self.writes)]
+
+    def codes(self) -> set[str]:
+        """Return the digests of all code that made it."""
+        return {code_of(content) for content in self.contents()} - {""}
+
     @property
     def mask(self) -> int:
+        """The changes that wrote it."""
         mask = 0
         for change, _ in self.writes:
             mask |= 1 << change
@@ -99,9 +111,8 @@ class Past:
     """
 
     def __init__(self, core: Core, env: str, since: int, until: int) -> None:
-        """since, until  positions in the ledger (`Envelope.seq`), the second included. UsageError
-        when too many releases lie between"""
-        self._core, self._env, self._since, self._until = core, env, since, until
+        """since, until  positions in the ledger (`Envelope.seq`), the second included"""
+        self._core, self._since, self._until = core, since, until
         self.changes: list[Happened] = []
         self.slots: dict[Slot, Written] = {}
         self.first: dict[str, str] = {}  # asset -> its version at the beginning, and at the end
@@ -109,46 +120,38 @@ class Past:
         self.versions: dict[str, list[str]] = {}  # asset -> all that were live meanwhile
         self._releases: dict[str, Release] = {}
         self._by_release: dict[tuple[str, str], int] = {}  # undos, and versions moved by hand
-        self._read()
-
-    def _read(self) -> None:
-        """Read the moves of all assets after the first moment, also after the last, in this
-        environment and those that it falls through to."""
-        core = self._core
         parents = {name: parent for name, parent, *_ in core.state.read("envs")}
-        chain = []
-        env = self._env
-        while env and env not in chain:
-            chain.append(env)
+        self._chain: list[str] = []  # the environment, and those that it falls through to
+        while env and env not in self._chain:
+            self._chain.append(env)
             env = parents.get(env, "")
-        found = core.state.read("moves_live_since", (self._since, DERIVED_MOVES_MAX + 1))
+        self._pointers = {
+            (name, asset): version for name, asset, version in core.state.read("pointers_all")
+        }
+
+    def _own_moves(self, env: str, asset: str) -> list[Move]:
+        """Return the moves of one environment's own pointer after the first moment, also those
+        after the last."""
+        about = (env, asset, self._since, DERIVED_MOVES_MAX + 1)
+        found = self._core.state.read("moves_live_since", about)
         if len(found) > DERIVED_MOVES_MAX:
             raise UsageError(
                 "SX-DERIVE-001",
-                f"more than {DERIVED_MOVES_MAX:,} moves of releases lie between",
+                f"more than {DERIVED_MOVES_MAX:,} releases of `{asset}` lie between",
                 hint="choose moments that are closer together",
             )
-        own: dict[str, dict[str, list[Move]]] = {}  # asset -> environment
-        for seq, time, release, env, asset, source, target in found:
-            if env in chain:
-                mine = own.setdefault(asset, {}).setdefault(env, [])
-                mine.append(Move(seq, time, release, source, target))
-        self._pointers: dict[str, dict[str, str]] = {}
-        for env, asset, version in core.state.read("pointers_all"):
-            if env in chain:
-                self._pointers.setdefault(asset, {})[env] = version
-        self._chain = chain
-        self._own = own
+        return [Move(*row) for row in found]
 
     def moves(self, asset: str) -> tuple[str, list[Move]]:
         """Return the version of an asset at the beginning, "" = none, and its moves until the end,
-        as the environment saw them."""
-        own = self._own.get(asset, {})
+        as the environment saw them. UsageError for too many."""
         state: dict[str, str] = {}
+        every: list[tuple[Move, str]] = []
         for env in self._chain:
-            mine = own.get(env, [])
+            mine = self._own_moves(env, asset)
+            every += [(move, env) for move in mine]
             if not mine:
-                state[env] = self._pointers.get(asset, {}).get(env, "")
+                state[env] = self._pointers.get((env, asset), "")
             elif len(self._chain) == 1 or self._had(env, asset, mine[0]):
                 state[env] = mine[0].source
             else:
@@ -159,8 +162,7 @@ class Past:
 
         first = before = seen()
         out: list[Move] = []
-        every = sorted((move, env) for env, mine in own.items() for move in mine)
-        for move, env in every:
+        for move, env in sorted(every):
             if move.seq > self._until:
                 break
             state[env] = move.target
@@ -269,8 +271,7 @@ class Past:
             now = dict(after)
         self.last[id_] = self.versions[id_][-1] if self.versions[id_] else ""
         mine = (slot for (name, _), slot in self.slots.items() if name == id_)
-        contents = (c for slot in mine for c in (slot.base, *(one for _, one in slot.writes)))
-        return {content.code for content in contents if isinstance(content, Made)}
+        return {code for slot in mine for code in slot.codes()}
 
     def _parts(self, asset: Asset, version: str) -> Mapping[str, Part]:
         """Return the partitions of a version. Values are all of one definition: a partition without

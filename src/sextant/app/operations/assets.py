@@ -225,8 +225,14 @@ class AssetOperations(Session):
                        or a release ("" = when all of it was live first)
         known_to       the moment at which the time after is known ("" = now)
         """
-        return self._waterfall(
-            asset, before, after, known_from, known_to, by, env, derive=False, progress=None
+        from sextant.app.derivation.question import question
+        from sextant.app.waterfall import waterfall
+
+        asked = question(self._core, self._env(env), asset, before, after, known_from, known_to, by)
+        seen = self._see.sees_personal
+        return self._p.memory.kept.get(
+            self._moment("waterfall", asked.env, asked.kpi.id, *asked[2:], seen),
+            lambda: waterfall(self._p.runs, self._see, asked),
         )
 
     @operation("POST", "/assets/{asset}/waterfall", "operator", "derive", "asset")
@@ -244,37 +250,11 @@ class AssetOperations(Session):
     ) -> WaterfallSeen:
         """Answer as `waterfall`, and derive what that takes: a run that makes the number without
         some of the changes, and releases nothing."""
-        return self._waterfall(
-            asset, before, after, known_from, known_to, by, env, derive=True, progress=progress
-        )
+        from sextant.app.derivation.question import question
+        from sextant.app.waterfall import waterfall
 
-    def _waterfall(
-        self,
-        asset: str,
-        before: str,
-        after: str,
-        known_from: str,
-        known_to: str,
-        by: Sequence[str],
-        env: str,
-        *,
-        derive: bool,
-        progress: Progress | None,
-    ) -> WaterfallSeen:
-        from sextant.app.waterfall import question, waterfall
-
-        asked = question(
-            self._core,
-            self._env(env),
-            asset,
-            before=before,
-            after=after,
-            known_from=known_from,
-            known_to=known_to,
-            by=by,
-        )
-        who = self._who() if derive else None
-        return waterfall(self._p.runs, self._see, asked, derive_as=who, told=progress)
+        asked = question(self._core, self._env(env), asset, before, after, known_from, known_to, by)
+        return waterfall(self._p.runs, self._see, asked, derive_as=self._who(), told=progress)
 
     @operation("GET", "/assets/{asset}/failed-checks", "viewer", "read")
     def failed_checks(

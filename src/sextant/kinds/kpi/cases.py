@@ -63,6 +63,10 @@ def values(
                 )
         else:
             found.update(_asked_together(connection, measure, tz, span, pairs))
+            missing = [case for case, value in found.items() if value is None]
+            if missing:  # without a row there is no group: a count of nothing is 0
+                nothing = _asked(connection, measure, tz, span, [])
+                found.update(dict.fromkeys(missing, nothing))
     return {case: defined(value) for case, value in found.items()}
 
 
@@ -102,7 +106,10 @@ def _register(connection: Any, pairs: Sequence[tuple[int, int]]) -> None:
     import pyarrow as pa
 
     chosen = pa.table(
-        {_CASE: pa.array([one[0] for one in pairs], pa.int64()), _PIECE: [one[1] for one in pairs]}
+        {
+            _CASE: pa.array([one[0] for one in pairs], pa.int64()),
+            _PIECE: pa.array([one[1] for one in pairs], pa.int64()),
+        }
     )
     connection.register("chosen_", chosen)
     connection.execute(

@@ -347,7 +347,7 @@ SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.s
 -- name: changes_page
 SELECT seq, type, subject, time FROM event WHERE seq < ? AND time >= ? AND time < ? AND type IN ('release.live', 'project.loaded', 'asset.declared', 'asset.retired') ORDER BY seq DESC LIMIT ?
 -- name: moves_live_since
-SELECT event.seq, event.time, release_move.release, release_move.env, release_move.asset, release_move.source, release_move.target FROM event JOIN release_move ON release_move.release = event.subject WHERE event.type = 'release.live' AND event.seq > ? ORDER BY event.seq LIMIT ?
+SELECT event.seq, event.time, release_move.release, release_move.source, release_move.target FROM release_move JOIN event ON event.subject = release_move.release AND event.type = 'release.live' WHERE release_move.env = ? AND release_move.asset = ? AND event.seq > ? ORDER BY event.seq LIMIT ?
 -- name: moves_of_release
 SELECT asset, source, target FROM release_move WHERE release = ? AND env = ? ORDER BY asset
 -- name: signal_get
