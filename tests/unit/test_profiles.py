@@ -233,7 +233,7 @@ def test_long_texts_are_told_apart(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- merging
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_parts_together_are_the_whole(data: st.DataObject, tmp_path_factory: Any) -> None:
     """A profile of a month would differ from that of its rows by more than it says."""
@@ -267,6 +267,8 @@ def test_parts_together_are_the_whole(data: st.DataObject, tmp_path_factory: Any
     if not len(there):
         assert column.distinct()[0] == 0
         return
+    if pa.types.is_floating(there.type):
+        there = pc.add(there, 0.0)  # -0.0 is the same number as 0.0, as in SQL
     distinct = len(there.unique())
     if name != "binary":  # 300 bytes may differ where they are not hashed
         assert column.distinct() == (distinct, 0.0)

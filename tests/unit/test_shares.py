@@ -6,7 +6,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sextant.engine import shares as sharing
@@ -84,6 +84,7 @@ def test_too_many_cases_are_not_listed() -> None:
     assert len(sharing.cases(chain, 256) or []) == 101
 
 
+@settings(derandomize=True, deadline=None)
 @given(
     st.lists(st.fractions(min_value=-(10**6), max_value=10**6), min_size=1, max_size=12),
     st.integers(min_value=0, max_value=9),

@@ -23,7 +23,13 @@ _BLOCKS = 24  # width of the longest bar
 
 @click.command(short_help="Show what moved a business number, as a sum of what was changed.")
 @click.argument("name", help="Of the KPI.", shell_complete=complete.assets_of("kpi"))
-@click.argument("span", metavar="[FROM..TO]", required=False, default="")
+@click.argument(
+    "span",
+    metavar="[FROM..TO]",
+    required=False,
+    default="",
+    help="Parts of time (default: the newest, and the one before it).",
+)
 @click.option("--by", multiple=True, metavar="DIM", help="Split the movement by this dimension.")
 @click.option(
     "--known-from",
