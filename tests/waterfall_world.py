@@ -2,6 +2,7 @@
 model in plain Python that knows what its numbers are with any of that left out."""
 
 import copy
+import itertools
 import json
 import random
 from collections.abc import Sequence
@@ -163,7 +164,13 @@ def some_ops(rng: random.Random, count: int, measure: str) -> list[Op]:
             values[what] += rng.randint(1, 6) * (3000 if what == "threshold" else 1)
             ops.append(Op(what, "", values[what]))
         elif what == "measure":
-            measure = rng.choice([one for one in MEASURES if one != measure])
+            # what was undone stays undone
+            gone = {
+                one.value
+                for one, then in itertools.pairwise(ops)
+                if one.what == "measure" and then.what == "undo"
+            }
+            measure = rng.choice(sorted(set(MEASURES) - gone - {measure}))
             ops.append(Op("measure", "", measure))
         else:
             ops.append(Op("undo"))

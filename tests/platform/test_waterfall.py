@@ -1,5 +1,6 @@
 """What moved a number, as a sum of what was changed: derived without each change."""
 
+import itertools
 import random
 from decimal import Decimal
 from typing import Any
@@ -39,9 +40,9 @@ def judge(company: Company, rng: random.Random) -> int:
     }
     then = company.without(range(k, len(company.ops))).number(before)
     now = company.world.number(after)
-    seen = every.derive_waterfall("number", **asked)
     if then is None or now is None:
         return 0
+    seen = every.derive_waterfall("number", **asked)
     assert same(seen["before"]["value"], then), (then, seen)
     assert same(seen["after"]["value"], now), (now, seen)
     assert total(seen) == Decimal(seen["difference"])
@@ -57,6 +58,9 @@ def judge(company: Company, rng: random.Random) -> int:
         undone = {company.ops[m - 1].what for m in range(1, n) if company.ops[m].what == "undo"}
         if company.ops[n].what in undone:
             continue  # without a mended version the undone one stays undone; the model makes it again
+        later = company.releases[n + 1 :]
+        if any(one == before for before, one in itertools.pairwise(later)):
+            continue  # what released nothing would have, without this
         known = company.without([n]).number(after)
         if known is None:
             continue
@@ -244,6 +248,8 @@ def test_a_count_of_no_rows_is_nothing(shop: Shop) -> None:
     assert "together" not in [bar["what"] for bar in seen["bars"]], seen
     assert total(seen) == Decimal(seen["difference"])
     assert {bar["sure"] for bar in seen["bars"]} == {"proven"}
+    with shop.open() as p:
+        assert "bars" in Operations(p).waterfall("number", after=DAYS[0]), "derived again"
 
 
 def test_what_differs_each_time_proves_nothing(shop: Shop) -> None:
@@ -268,4 +274,15 @@ def test_the_undo_of_a_bar_is_of_that_change(shop: Shop) -> None:
         )
         assert bar["version"] == move["target"]
         assert bar["undo"] == f"sextant rollback {bar['asset']} {bar['version'][:12]} --env dev"
+    company.p.close()
+
+
+def test_code_that_comes_back_is_another_change(shop: Shop) -> None:
+    """An edit that is edited back counts as the first one, and the sum has no beginning."""
+    company = company_with(
+        shop, Op("factor", "", 3), Op("factor", "", 5), Op("factor", "", 3), Op("factor", "", 7)
+    )
+    seen = Operations(company.p).derive_waterfall("number", after=DAYS[0])
+    assert [bar["what"] for bar in seen["bars"]] == ["code"] * 4
+    assert total(seen) == Decimal(seen["difference"])
     company.p.close()

@@ -270,8 +270,11 @@ class Waterfall:
         return not any(before >> n & 1 for before in self.befores)
 
     def _seed(self) -> str:
-        said = [(one.what, one.asset, one.release.id) for one in self.past.changes]
-        return hashlib.sha256(msgspec.json.encode([self.asked.known, said])).hexdigest()
+        """Return what the sample of orders follows from: the question, not when it is asked."""
+        changes = [self.past.changes[n] for group in self.groups for n in group]
+        said = [(one.what, one.asset, one.release.id, one.code) for one in changes]
+        spans = (self.asked.before.texts(), self.asked.after.texts())
+        return hashlib.sha256(msgspec.json.encode([spans, said])).hexdigest()
 
     def _wanted(self, case: int) -> tuple[Measure, list[At]]:
         """Return the definition in a case, and the contents that the number is added up from."""

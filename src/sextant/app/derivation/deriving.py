@@ -255,7 +255,8 @@ class Deriving:
             bodies = kinds.made(asset.partition(":")[0]).bodies(self._core)
             for staged in output.staged:
                 part = staged.part
-                if staged.files and all(bodies.keep(file) for file in staged.files):
+                is_there = bool(staged.files) or not part.rows  # no rows are in no file
+                if is_there and all(bodies.keep(file) for file in staged.files):
                     key = (asset, part.partition, part.code, part.inputs)
                     self._spare[key] = Content(staged, output.schema)
 

@@ -200,12 +200,13 @@ class Past:
         self.first[id_] = version
         self.versions[id_] = [version] if version else []
         now: dict[str, Part] = dict(self._parts(asset, version))
+        start = self._in_force(id_, version, now)
         for key, part in now.items():
-            self.slots[id_, key] = Written(base=Held(version, part) if given else Made(part.code))
-        code = now[max(now)].code if now else ""
+            # what the code in force made, and came out as it was, is still called by older code
+            code = start if (key, start, part.inputs) in made else part.code
+            self.slots[id_, key] = Written(base=Held(version, part) if given else Made(code))
         forces: list[tuple[int, Content]] = []  # what has come into force, for partitions to come
         rest: dict[tuple[str, str], int] = {}  # what a release did -> its change
-        start = code
         for move in moves:
             self.versions[id_].append(move.target)
             after = self._parts(asset, move.target)
@@ -236,21 +237,18 @@ class Past:
                 elif not follows:
                     n = self._change(rest, "version", asset, move)
                 else:
-                    what: What = "definition" if asset.defined_by else "code"
-                    was = slot.at(-1)
-                    key_ = (f"{what} {len([1 for m in forces if self._is_undo(m[0])])}", part.code)
-                    fresh = key_ not in rest
-                    n = rest.get(key_, len(self.changes))
-                    if fresh:
-                        rest[key_] = n
+                    # the code that is in force; one that comes back after another is a new change
+                    n = forces[-1][0] if forces and forces[-1][1] == content else -1
+                    if n < 0:
+                        n = len(self.changes)
                         self.changes.append(
                             Happened(
-                                what=what,
+                                what="definition" if asset.defined_by else "code",
                                 asset=id_,
                                 release=self.release(move.release),
                                 at=move.at,
                                 version=move.target,
-                                code=(was.code if isinstance(was, Made) else "", part.code),
+                                code=(code_of(slot.at(-1)), part.code),
                             )
                         )
                         forces.append((n, content))
@@ -273,6 +271,12 @@ class Past:
         mine = (slot for (name, _), slot in self.slots.items() if name == id_)
         return {code for slot in mine for code in slot.codes()}
 
+    def _in_force(self, asset: str, version: str, parts: Mapping[str, Part]) -> str:
+        """Return the code by which the newest partitions of a version were made; "" for none."""
+        rows = self._core.state.read("parts_of", (asset, version)) if version else []
+        newest = [code for _, _, count, code, _ in rows if count >= 0]
+        return newest[-1] if newest else parts[max(parts)].code if parts else ""
+
     def _parts(self, asset: Asset, version: str) -> Mapping[str, Part]:
         """Return the partitions of a version. Values are all of one definition: a partition without
         rows may still be called by an older one, for it came out the same."""
@@ -284,9 +288,6 @@ class Past:
             key: part if part.rows else msgspec.structs.replace(part, code=code)
             for key, part in parts.items()
         }
-
-    def _is_undo(self, change: int) -> bool:
-        return self.changes[change].what == "undo"
 
     def _follows(
         self, move: Move, part: Part, before: Part | None, inputs: set[str], *, undo: bool
