@@ -155,11 +155,11 @@ def quarter(n: int) -> None:
 def histories(count: int, seed: int) -> None:
     import shop_project
     import test_waterfall
-    from waterfall_world import Company, some_ops
+    from waterfall_world import Company, NothingToUndo, SameAgain, some_ops
 
     shop_project.composition.loading.load = shop_project.load_here  # type: ignore[assignment]
     sys.dont_write_bytecode = True
-    asked = compared = operations = 0
+    asked = compared = operations = ended = 0
     began = time.perf_counter()
     for n in range(count):
         rng = random.Random(f"{seed} {n}")
@@ -174,6 +174,8 @@ def histories(count: int, seed: int) -> None:
                 for _ in range(2):
                     compared += test_waterfall.judge(company, rng)
                     asked += 1
+            except (NothingToUndo, SameAgain):
+                ended += 1
             except Exception:
                 print(f"history {n} of seed {seed}: {company.ops}", file=sys.stderr, flush=True)
                 raise
@@ -184,6 +186,7 @@ def histories(count: int, seed: int) -> None:
         "what": "histories",
         "seed": seed,
         "histories": count,
+        "ended_early": ended,
         "operations": operations,
         "answers": asked,
         "numbers_without": compared,

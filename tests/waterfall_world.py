@@ -177,6 +177,14 @@ def some_ops(rng: random.Random, count: int, measure: str) -> list[Op]:
     return ops
 
 
+class SameAgain(Exception):
+    """A version was to be made that is withdrawn: the platform refuses it, and the model ends."""
+
+
+class NothingToUndo(Exception):
+    """What was done last has released nothing: an undo would take back something else."""
+
+
 class Company:
     """The platform beside the model."""
 
@@ -210,6 +218,8 @@ class Company:
         self.world.apply(op)
         self.ops.append(op)
         if op.what == "undo":
+            if len(self.releases) > 1 and self.releases[-1] == self.releases[-2]:
+                raise NothingToUndo
             asset = {
                 "late": "dataset:sales",
                 "threshold": "dataset:clean",
@@ -227,6 +237,8 @@ class Company:
                 report = run(p, "dev", "dataset:rates", force=True)
             else:
                 report = run(p, stale=True)
+        if any(step.code == "SX-RELEASE-004" for step in report.failed):
+            raise SameAgain  # another edit made the very version that was withdrawn
         assert report.state == "finished", report
         # one that changes nothing that is live releases nothing
         self.releases.append(report.release or self.releases[-1])

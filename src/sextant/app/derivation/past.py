@@ -196,7 +196,7 @@ class Past:
         """
         core, id_ = self._core, asset.id
         version, moves = self.moves(id_)
-        made = {(row[0], row[1], row[2]) for row in core.state.read("made_of", (id_,))}
+        made = {(row[0], row[1], row[2]): row[3] for row in core.state.read("made_of", (id_,))}
         self.first[id_] = version
         self.versions[id_] = [version] if version else []
         now: dict[str, Part] = dict(self._parts(asset, version))
@@ -224,7 +224,10 @@ class Past:
                         self._write(slot, n, Held(move.target, part))
                     continue
                 start = start or part.code
-                follows = self._follows(move, part, before, inputs(part.code), undo=undo)
+                follows = self._follows(move, part, before, inputs(part.code), undo=undo) or (
+                    # it came out the same from what is live now
+                    before is not None and made.get((key, part.code, before.inputs)) == part.digest
+                )
                 if slot is None:
                     slot = self.slots[id_, key] = Written(base=Made(start), writes=list(forces))
                     for n, _ in forces:
