@@ -283,8 +283,10 @@ class Deriving:
     def tasks(self) -> list[Task]:
         """Return the jobs as tasks: those of one asset and code that read the same of each
         partition go together, by month as the steps of any run."""
+        few = self._variants.together((job.asset, job.code) for job in self._jobs.values())
         layers: dict[tuple[str, str], list[tuple[dict[str, Job], dict[Slot, int]]]] = {}
         for job in sorted(self._jobs.values(), key=lambda job: (job.asset, job.partition)):
+            job.variant = few[job.asset, job.code]
             mine = layers.setdefault((job.asset, job.code), [])
             for members, chosen in mine:
                 if job.partition not in members and all(

@@ -17,6 +17,8 @@ from sextant.kernel.nouns import Principal
 from sextant.kernel.ports import Write
 from sextant.ledger.projections import RunChanged
 
+_AHEAD = 4
+
 
 def derive(
     runs: Runs,
@@ -86,7 +88,8 @@ def derive(
                 state=state,
                 history=history,
                 clock=core.clock,
-                slots=executor.slots,
+                # more than run at once: workers choose those whose code they have loaded
+                slots=executor.slots * _AHEAD,
                 pools=core.project.config.pools,
                 cancelled=is_cancelled,
                 on_start=counting.started,

@@ -34,7 +34,7 @@ class Variants:
 
     def __init__(self, core: Core, env: str) -> None:
         self._core, self._env = core, env
-        self._found: dict[tuple[str, str], Variant] = {}
+        self._found: dict[tuple[str, str], list[Variant]] = {}
         self._read: list[Manifest] = []
         self._rest = self._manifests()
 
@@ -48,7 +48,23 @@ class Variants:
                 return None
             self._take(manifest)
             found = self._found.get((asset, code))
-        return found
+        return found[0]
+
+    def together(self, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Variant]:
+        """Return a variant for each asset and code of which `get` has found one, from few versions
+        of the project: a worker that has loaded one is not to start again for the next."""
+        rest, out = set(wanted), dict[tuple[str, str], Variant]()
+        while rest:
+            by_bundle: dict[str, dict[tuple[str, str], Variant]] = {
+                manifest.bundle: {} for manifest in self._read
+            }
+            for one in rest:
+                for variant in self._found[one]:
+                    by_bundle[variant.manifest.bundle].setdefault(one, variant)
+            most = max(by_bundle.values(), key=len)  # of several the one that is in force, or newest
+            out |= most
+            rest -= most.keys()
+        return out
 
     def any(self, asset: str) -> Asset | None:
         """Return an asset as some version of the project declares it, the newest first."""
@@ -71,7 +87,7 @@ class Variants:
         for asset in manifest.assets:
             if asset.build is not None:
                 code = keys.code_digest(asset)
-                self._found.setdefault((asset.id, code), Variant(asset, manifest))
+                self._found.setdefault((asset.id, code), []).append(Variant(asset, manifest))
 
     def _manifests(self) -> Iterator[Manifest]:
         core = self._core

@@ -8,6 +8,7 @@ else along.
 
 import contextlib
 import fcntl
+import itertools
 import os
 import select
 import signal
@@ -16,18 +17,27 @@ import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import Empty
 from typing import Any, NamedTuple
 
 from sextant.engine.executors import wire
 from sextant.kernel.errors import SextantError, WorldError
-from sextant.kernel.limits import LIVE_LOOK_S, STEP_TIMEOUT_S, WORKER_IDLE_S
+from sextant.kernel.limits import (
+    LIVE_LOOK_S,
+    STEP_TIMEOUT_S,
+    WORKER_IDLE_S,
+    WORKER_LEFT_S,
+    WORKER_PASSED_S,
+)
 from sextant.kernel.nouns import WorkOrder, WorkResult
 from sextant.kernel.standby import StandBy
 
 _Job = tuple[WorkOrder, Callable[[WorkResult], None]]
+_NO_CODE = ("", "")
+_ORDERS_SEEN = 64  # of those that wait, from which a worker chooses
 Printed = Callable[[WorkOrder, str, bool], None]  # order, text, whether it is its first one
 
 
@@ -70,15 +80,15 @@ class ProcessExecutor:
             self._environment.setdefault(name, "1")
         threads = max(1, (os.cpu_count() or 1) // slots)
         self._environment.setdefault("SEXTANT_THREADS", str(threads))
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._waiting: deque[tuple[float, _Job]] = deque()  # since when; the oldest first
         self._open = 0  # orders that have no result yet
-        self._open_lock = threading.Lock()
-        # More orders than slots: several runs go on, and the long steps of one keep the others
-        # waiting. The spare slot helps out then, and only then.
-        self._crowded = threading.Event()
-        self._workers = [_Slot(self, spare=n == slots) for n in range(slots + 1)]
+        self._changed = threading.Condition()  # of these two, of what slots hold, of the end
+        self._workers: list[_Slot] = []
         self._cancelled: set[str] = set()
         self._closing = False
+        # More orders than slots: several runs go on, and the long steps of one keep the others
+        # waiting. The spare slot helps out then, and only then.
+        self._workers = [_Slot(self, spare=n == slots) for n in range(slots + 1)]
         self._ready = StandBy(
             lambda: self._start(None),
             end=_end,
@@ -86,12 +96,10 @@ class ProcessExecutor:
         )
 
     def submit(self, order: WorkOrder, done: Callable[[WorkResult], None]) -> None:
-        with self._open_lock:
+        with self._changed:
             self._open += 1
-            crowded = self._open > self.slots
-        self._jobs.put((order, done))
-        if crowded:
-            self._crowded.set()
+            self._waiting.append((time.monotonic(), (order, done)))
+            self._changed.notify_all()
 
     def warm(self) -> None:
         """Start the processes now, so that the first order does not wait for imports."""
@@ -103,6 +111,40 @@ class ProcessExecutor:
         not wait until one has started."""
         if self._keep:
             self._ready.keep(for_s)
+
+    def _take(self, slot: "_Slot", idle_s: float) -> tuple[_Job | None, float | None]:
+        """Return the order that a slot runs next; else after how many seconds it may have one, None
+        = when something changes. Starting a worker takes longer than most steps: it prefers the
+        orders whose code it has loaded, and leaves others for a moment to workers that have loaded
+        theirs. Called with `_changed` held.
+
+        idle_s  for how long the slot has had nothing to do
+        """
+        if not self._waiting or not self._may_work(slot):
+            return None, None
+        others = {one.code for one in self._workers if one is not slot and self._may_work(one)} - {
+            _NO_CODE
+        }
+        chosen = None
+        for n, (_, (order, _done)) in enumerate(itertools.islice(self._waiting, _ORDERS_SEEN)):
+            code = (order.bundle, order.project)
+            if code == slot.code:
+                chosen = n
+                break
+            if chosen is None and (slot.code == _NO_CODE or code not in others):
+                chosen = n
+        passed_s = time.monotonic() - self._waiting[0][0]
+        if chosen is None and idle_s < WORKER_LEFT_S and not self._closing:
+            return None, WORKER_LEFT_S - idle_s
+        if chosen is None or passed_s > WORKER_PASSED_S or self._closing:
+            chosen = 0
+        job = self._waiting[chosen][1]
+        del self._waiting[chosen]
+        slot.code = (job[0].bundle, job[0].project) if self._keep else _NO_CODE
+        return job, 0.0
+
+    def _may_work(self, slot: "_Slot") -> bool:
+        return not slot.spare or self._open > self.slots or self._closing
 
     def _start(self, folder: str | None) -> _Worker:
         log = tempfile.TemporaryFile("w+b", buffering=0)  # noqa: SIM115 - lives as long as the worker
@@ -130,10 +172,9 @@ class ProcessExecutor:
             slot.cancel(order_id)
 
     def close(self) -> None:
-        self._closing = True
-        for _ in self._workers:
-            self._jobs.put(None)
-        self._crowded.set()
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
         for slot in self._workers:
             slot.close()
         self._ready.close()
@@ -142,9 +183,10 @@ class ProcessExecutor:
 class _Slot:
     def __init__(self, pool: ProcessExecutor, *, spare: bool) -> None:
         self._pool = pool
-        self._spare = spare
+        self.spare = spare
         self._process: subprocess.Popen[bytes] | None = None
-        self._code = ("", "")  # bundle and folder of the orders that the process has had
+        self._loaded = _NO_CODE  # bundle and folder of the orders that the process has had
+        self.code = _NO_CODE  # the same, with the order at hand
         self._order = ""
         self._log: Any = None  # see _Worker
         self._secretive: dict[
@@ -210,22 +252,25 @@ class _Slot:
                 )
                 self._end()
             self._order = ""
-            with self._pool._open_lock:
+            with self._pool._changed:
                 self._pool._open -= 1
+                self._pool._changed.notify_all()
             done(result)
 
     def _next(self, timeout_s: float | None) -> _Job | None:
         """Return the next order, None at the end. Empty when there was none for so long."""
-        pool = self._pool
-        if not self._spare:
-            return pool._jobs.get(timeout=timeout_s)
-        while pool._crowded.wait(timeout_s):
-            pool._crowded.clear()
-            with contextlib.suppress(Empty):
-                job = pool._jobs.get_nowait()
-                pool._crowded.set()  # there may be more
-                return job
-        raise Empty
+        pool, began = self._pool, time.monotonic()
+        with pool._changed:
+            while True:
+                idle_s = time.monotonic() - began
+                job, wait_s = pool._take(self, idle_s)
+                if job is not None or (pool._closing and wait_s is None):
+                    return job
+                if timeout_s is not None:
+                    if idle_s >= timeout_s:
+                        raise Empty
+                    wait_s = min(timeout_s - idle_s, wait_s or timeout_s)
+                pool._changed.wait(wait_s)
 
     def _run(self, order: WorkOrder) -> WorkResult:
         if self._stopped(order):
@@ -245,7 +290,7 @@ class _Slot:
     def _talk(self, order: WorkOrder) -> WorkResult:
         code = (order.bundle, order.project)
         if self._process is not None and (
-            self._process.poll() is not None or (self._code[0] and self._code != code)
+            self._process.poll() is not None or self._loaded not in (_NO_CODE, code)
         ):
             # another state of the project's code, or a folder in place of one that was changed: a
             # fresh interpreter, so that no old module stays
@@ -254,7 +299,7 @@ class _Slot:
             if self._process is None:
                 self._process = self._spawn(None)
         process = self._process
-        self._code = code
+        self._loaded = self.code = code
         assert process.stdin is not None
         assert process.stdout is not None
         build = order.asset.build
@@ -353,7 +398,8 @@ class _Slot:
 
     def _end(self) -> str:
         """Kill the process with all that it started. Return what its last order had printed."""
-        process, self._process, self._code = self._process, None, ("", "")
+        process, self._process = self._process, None
+        self._loaded = self.code = _NO_CODE
         if process is None:
             return ""
         _kill(process)

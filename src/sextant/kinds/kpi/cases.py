@@ -153,7 +153,8 @@ def _read(core: Core, pieces: Sequence[Piece]) -> "pa.Table":
         labels = table.column(_LABEL).to_pylist()
         column = pa.array([place[label] for label in labels], pa.int64())
         tables.append(table.drop_columns([_LABEL]).append_column(_PIECE, column))
-    return pa.concat_tables(_alike(tables), promote_options="permissive")
+    # sums of floats depend on their order, which is not to follow from how files are shared
+    return pa.concat_tables(_alike(tables), promote_options="permissive").sort_by(_PIECE)
 
 
 def _alike(tables: Sequence["pa.Table"]) -> "list[pa.Table]":
