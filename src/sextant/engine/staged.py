@@ -37,6 +37,7 @@ class RunAsset:
 
     base, locator, parts, schema  of the version that is live
     files                         the files of a body, by its locator
+    for_release                   False: what the run makes is only looked at, as a derivation does
     """
 
     def __init__(
@@ -47,7 +48,10 @@ class RunAsset:
         parts: Mapping[str, Part],
         schema: Schema,
         files: Callable[[str], tuple[FileRef, ...]],
+        *,
+        for_release: bool = True,
     ) -> None:
+        self.for_release = for_release
         self.asset, self.base, self.locator, self.base_parts, self.schema = (
             asset,
             base,

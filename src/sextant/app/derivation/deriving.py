@@ -388,7 +388,7 @@ class DerivingWork:
         chosen = {slot: mask for job in jobs for slot, mask in job.chosen.items()}
         tables = {name: self._deriving.table(chosen, name) for name in sorted(variant.inputs)}
         files = kinds.made(asset.kind).bodies(self._core).files
-        out = tables[asset.id] = RunAsset(asset.id, "", "", {}, (), files)
+        out = tables[asset.id] = RunAsset(asset.id, "", "", {}, (), files, for_release=False)
         manifest = msgspec.structs.replace(
             variant.manifest,
             assets=tuple(asset if one.id == asset.id else one for one in variant.manifest.assets),

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
 from queue import Empty
@@ -81,13 +81,12 @@ class ProcessExecutor:
         threads = max(1, (os.cpu_count() or 1) // slots)
         self._environment.setdefault("SEXTANT_THREADS", str(threads))
         self._waiting: deque[tuple[float, _Job]] = deque()  # since when; the oldest first
-        self._open = 0  # orders that have no result yet
+        self._open = Counter[str]()  # orders that have no result yet, by run
         self._changed = threading.Condition()  # of these two, of what slots hold, of the end
         self._workers: list[_Slot] = []
         self._cancelled: set[str] = set()
         self._closing = False
-        # More orders than slots: several runs go on, and the long steps of one keep the others
-        # waiting. The spare slot helps out then, and only then.
+        # Several runs go on, and the long steps of one keep the others waiting. The spare slot helps out then, and only then.
         self._workers = [_Slot(self, spare=n == slots) for n in range(slots + 1)]
         self._ready = StandBy(
             lambda: self._start(None),
@@ -97,7 +96,7 @@ class ProcessExecutor:
 
     def submit(self, order: WorkOrder, done: Callable[[WorkResult], None]) -> None:
         with self._changed:
-            self._open += 1
+            self._open[order.run] += 1
             self._waiting.append((time.monotonic(), (order, done)))
             self._changed.notify_all()
 
@@ -144,7 +143,8 @@ class ProcessExecutor:
         return job, 0.0
 
     def _may_work(self, slot: "_Slot") -> bool:
-        return not slot.spare or self._open > self.slots or self._closing
+        several = len(self._open) > 1 and self._open.total() > self.slots
+        return not slot.spare or several or self._closing
 
     def _start(self, folder: str | None) -> _Worker:
         log = tempfile.TemporaryFile("w+b", buffering=0)  # noqa: SIM115 - lives as long as the worker
@@ -253,7 +253,8 @@ class _Slot:
                 self._end()
             self._order = ""
             with self._pool._changed:
-                self._pool._open -= 1
+                self._pool._open[order.run] -= 1
+                self._pool._open += Counter()  # without runs that have none
                 self._pool._changed.notify_all()
             done(result)
 

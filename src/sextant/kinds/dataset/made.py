@@ -51,7 +51,14 @@ class MadeDatasets(Made):
     def order(self, core: Core, asset: Asset, run: RunAsset, order: str) -> msgspec.Raw:
         staging = f"{table_folder(asset.id)}/data/{order}"
         lake = str(core.lake.root)
-        return spec_of(Written(lake=lake, staging=staging, expect_schema=run.schema))
+        return spec_of(
+            Written(
+                lake=lake,
+                staging=staging,
+                expect_schema=run.schema,
+                for_release=run.for_release,
+            )
+        )
 
     def reader(
         self, core: Core, assets: Mapping[str, Asset], run: Mapping[str, RunAsset]

@@ -78,8 +78,10 @@ class Written(Noun, frozen=True, kw_only=True):
     staging        how the paths of the attempt's files begin, below the lake's root: unique to the
                    attempt
     expect_schema  the live schema, for freeze / evolve
+    for_release    False: the rows get no profiles, and are not held against those of the inputs
     """
 
     lake: str
     staging: str
     expect_schema: tuple[tuple[str, str], ...] = ()
+    for_release: bool = True

@@ -78,7 +78,11 @@ def _make(order: WorkOrder) -> WorkResult:
     )
     to = order.spec_as(Written)
     outputs: Sequence[PartOutput] = frames.write_many(
-        rows, root=to.lake, staging=to.staging, grain=table.partitioning.grain
+        rows,
+        root=to.lake,
+        staging=to.staging,
+        grain=table.partitioning.grain,
+        profiled=to.for_release,
     )
     return WorkResult(
         order=order.id,
@@ -459,7 +463,8 @@ def _reconciled(order: WorkOrder, parts: list[tuple[str, pa.Table]]) -> list[Che
     when there are none yet. One more day of what has passed before is not worth it."""
     asset = order.asset
     spec = table_spec(asset).against_inputs
-    if spec is None or (len(parts) == 1 and order.spec_as(Written).expect_schema):
+    to = order.spec_as(Written)
+    if spec is None or not to.for_release or (len(parts) == 1 and to.expect_schema):
         return []
     rows = table_of(order.inputs[0])
     values = pa.concat_tables([table for _, table in parts])

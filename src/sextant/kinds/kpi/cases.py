@@ -46,76 +46,49 @@ def values(
     core: Core, measure: Measure, tz: str, span: Span, cases: Mapping[int, Sequence[Piece]]
 ) -> dict[int, Any]:
     """Return the value of a measure over a part of time in each case; None where it has none."""
+    import pyarrow as pa
+
     pieces = list(dict.fromkeys(piece for chosen in cases.values() for piece in chosen))
-    places = {piece: n for n, piece in enumerate(pieces)}
-    pairs = [(case, places[piece]) for case, chosen in cases.items() for piece in chosen]
-    found: dict[int, Any] = dict.fromkeys(cases)
     if not pieces:
-        return found
+        return dict.fromkeys(cases)
     rows = _read(core, pieces)
-    connection = _connection(tz)
-    with connection:
-        connection.register("rows_", rows)
-        if measure.over_time:  # the ends of time are those of each case
-            for case in {case for case, _ in pairs}:
-                found[case] = _asked(
-                    connection, measure, tz, span, [p for p in pairs if p[0] == case]
-                )
-        else:
-            found.update(_asked_together(connection, measure, tz, span, pairs))
-            missing = [case for case, value in found.items() if value is None]
-            if missing:  # without a row there is no group: a count of nothing is 0
-                nothing = _asked(connection, measure, tz, span, [])
-                found.update(dict.fromkeys(missing, nothing))
-    return {case: defined(value) for case, value in found.items()}
+    of_piece = _split(rows, len(pieces))
+    places = {piece: n for n, piece in enumerate(pieces)}
+    rows = rows.drop_columns([_PIECE])
+    found: dict[int, Any] = {}
+    with _connection(tz) as connection:
+        for case, chosen in cases.items():
+            # sums of floats depend on their order: in each case that of the partitions
+            parts = sorted(chosen, key=lambda piece: piece.partition)
+            found[case] = _asked(
+                connection,
+                measure,
+                tz,
+                span,
+                pa.concat_tables([rows.slice(0, 0), *(of_piece[places[one]] for one in parts)]),
+            )
+    return found
 
 
-def _asked(connection: Any, measure: Measure, tz: str, span: Span, pairs: Any) -> Any:
+def _asked(connection: Any, measure: Measure, tz: str, span: Span, rows: "pa.Table") -> Any:
     from sextant.kinds.kpi.measures import rollup_sql
 
-    _register(connection, pairs)
+    connection.register("t", rows.combine_chunks())
     query = rollup_sql(
         measure, table="t", grain="", tz=tz, within=span.condition() if measure.grain else ""
     )
-    rows = connection.sql(query).fetchall()
-    return rows[0][-1] if rows else None
+    found = connection.sql(query).fetchall()
+    return found[0][-1] if found else None
 
 
-def _asked_together(
-    connection: Any, measure: Measure, tz: str, span: Span, pairs: Any
-) -> dict[int, Any]:
-    from sextant.kinds.kpi.measures import rollup_sql
+def _split(rows: "pa.Table", n: int) -> "list[pa.Table]":
+    """Return the rows of each of `n` pieces, without the column `_piece` by which they are
+    sorted."""
+    import numpy as np
 
-    _register(connection, pairs)
-    by_case = msgspec.structs.replace(measure, by=(*measure.by, _CASE))
-    query = rollup_sql(
-        by_case,
-        table="t",
-        by=[_CASE],
-        grain="",
-        tz=tz,
-        within=span.condition() if measure.grain else "",
-    )
-    table = connection.sql(query).to_arrow_table()
-    return dict(
-        zip(table.column(_CASE).to_pylist(), table.column("value").to_pylist(), strict=True)
-    )
-
-
-def _register(connection: Any, pairs: Sequence[tuple[int, int]]) -> None:
-    import pyarrow as pa
-
-    chosen = pa.table(
-        {
-            _CASE: pa.array([one[0] for one in pairs], pa.int64()),
-            _PIECE: pa.array([one[1] for one in pairs], pa.int64()),
-        }
-    )
-    connection.register("chosen_", chosen)
-    connection.execute(
-        f"CREATE OR REPLACE TEMP VIEW t AS SELECT chosen_.{_CASE}, rows_.* EXCLUDE ({_PIECE}) "
-        f"FROM rows_ JOIN chosen_ USING ({_PIECE})"
-    )
+    ends = np.searchsorted(rows.column(_PIECE).to_numpy(), np.arange(n + 1))
+    rows = rows.drop_columns([_PIECE])
+    return [rows.slice(ends[k], ends[k + 1] - ends[k]) for k in range(n)]
 
 
 def _connection(tz: str) -> Any:

@@ -310,7 +310,12 @@ def write(
 
 
 def write_many(
-    parts: Sequence[Rows], *, root: Path | str, staging: str, grain: Grain = "daily"
+    parts: Sequence[Rows],
+    *,
+    root: Path | str,
+    staging: str,
+    grain: Grain = "daily",
+    profiled: bool = True,
 ) -> list[PartOutput]:
     """Write several partitions, one file for all that share an Iceberg partition of `grain` (days:
     a month), partition by partition.
@@ -335,7 +340,8 @@ def write_many(
         rows = _joined([_labelled(part.table, part.partition) for part in members])
         path = f"{staging}-{name}.parquet"
         sizes = [(part.partition, part.table.num_rows) for part in members]
-        written.update(dict.fromkeys(names, store(rows, names, root=root, path=path, sizes=sizes)))
+        file = store(rows, names, root=root, path=path, sizes=sizes, profiled=profiled)
+        written.update(dict.fromkeys(names, file))
     if written:
         disk.sync_folder(os.path.dirname(disk.join(root, staging)))
     return [
@@ -357,9 +363,10 @@ def store(
     path: str,
     ordered: bool = True,
     sizes: Sequence[tuple[str, int]] = (),
+    profiled: bool = True,
 ) -> FileRef:
-    """Write a data file that already has its `_partition` column, and the profiles of its columns
-    beside it; sync them (not their folder). The rows lie partition by partition.
+    """Write a data file that already has its `_partition` column, and (`profiled`) the profiles of
+    its columns beside it; sync them (not their folder). The rows lie partition by partition.
 
     ordered  the rows of each partition lie in their order
     sizes    how many rows each partition has; () = the rows say it
@@ -387,7 +394,9 @@ def store(
     except OSError as error:
         disk.remove(place)
         raise disk.refused(error, place) from error
-    beside = profiles.write(table, sizes or profiles.sizes_of(table), root=root, path=path)
+    beside = profiles.Written("", 0)
+    if profiled:
+        beside = profiles.write(table, sizes or profiles.sizes_of(table), root=root, path=path)
     return FileRef(
         path=path,
         rows=table.num_rows,
