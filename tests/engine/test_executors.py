@@ -20,6 +20,7 @@ from sextant.kinds.dataset.spec import Written
 from sextant.project import bundle
 from sextant.project.config import read_config
 from sextant.engine.executors.inline import InlineExecutor
+from sextant.engine.executors import process
 from sextant.engine.executors.process import ProcessExecutor
 from sextant.kernel.errors import Damaged
 from sextant.kernel.nouns import WorkOrder, WorkResult
@@ -150,7 +151,7 @@ class Orders:
         self.count += 1
         return WorkOrder(
             id=f"wo_{self.count}",
-            run="run_1",
+            run=f"run_{self.count}",
             step=name,
             attempt=1,
             fence=3,
@@ -399,6 +400,85 @@ def test_long_steps_of_one_run_leave_room_for_another(orders: Orders) -> None:
         assert executor._workers[1]._process is None, "it starts when it is needed"
         assert orders.do(executor, "fine").ok
         executor.cancel(slow.id)
+    finally:
+        executor.close()
+
+
+def test_a_worker_chooses_what_it_has_loaded(orders: Orders, monkeypatch: Any) -> None:
+    """Orders of two versions of the project by turns would start an interpreter for each of
+    them; and what nobody has loaded would wait for ever behind what keeps coming."""
+    monkeypatch.setattr(process, "WORKER_LEFT_S", 3600.0)
+    executor = ProcessExecutor(2)
+    answers: SimpleQueue[WorkResult] = SimpleQueue()
+    started = []
+    start = executor._start
+    monkeypatch.setattr(executor, "_start", lambda folder: started.append(1) or start(folder))
+    try:
+        of = {
+            bundle: [
+                msgspec.structs.replace(orders.order("fine"), bundle=bundle, run="run_1")
+                for _ in range(6)
+            ]
+            for bundle in ("one", "other")
+        }
+        for pair in zip(of["one"], of["other"], strict=True):
+            for order in pair:
+                executor.submit(order, answers.put)
+        assert all(answers.get(timeout=30).ok for _ in range(12))
+        assert len(started) == 2
+        monkeypatch.setattr(process, "WORKER_LEFT_S", 0.0)
+        executor.submit(msgspec.structs.replace(orders.order("fine"), bundle="third"), answers.put)
+        assert answers.get(timeout=30).ok
+        assert len(started) == 3
+    finally:
+        executor.close()
+
+
+def test_an_order_is_not_passed_for_ever(orders: Orders, monkeypatch: Any) -> None:
+    """One whose code a busy worker has not loaded would wait until nothing else is there."""
+    executor = ProcessExecutor(1)
+    done: list[str] = []
+    ended = threading.Event()
+    try:
+        first, *others = (
+            msgspec.structs.replace(orders.order("fine"), bundle="one", run="run_1")
+            for _ in range(4)
+        )
+        foreign = msgspec.structs.replace(orders.order("fine"), bundle="other", run="run_1")
+        for passed_s, place in ((3600.0, 4), (0.0, 1)):
+            monkeypatch.setattr(process, "WORKER_PASSED_S", passed_s)
+            done.clear()
+            ended.clear()
+
+            def then(result: WorkResult) -> None:
+                if result.order == first.id:
+                    for order in (foreign, *others):
+                        executor.submit(order, then)
+                done.append(result.order)
+                if len(done) == 5:
+                    ended.set()
+
+            executor.submit(first, then)
+            assert ended.wait(30)
+            assert done.index(foreign.id) == place
+    finally:
+        executor.close()
+
+
+def test_the_spare_worker_is_for_another_run(orders: Orders) -> None:
+    """One run with many short steps would have one worker more than there are processors."""
+    executor = ProcessExecutor(1)
+    answers: SimpleQueue[WorkResult] = SimpleQueue()
+    try:
+        slow = orders.order("hangs")
+        same = msgspec.structs.replace(orders.order("fine"), run=slow.run)
+        executor.submit(slow, answers.put)
+        _wait_for(lambda: executor._workers[0]._order == slow.id)
+        executor.submit(same, answers.put)
+        assert not executor._may_work(executor._workers[1])
+        assert orders.do(executor, "fine").ok, "of another run"
+        executor.cancel(slow.id)
+        assert {answers.get(timeout=30).order for _ in range(2)} == {slow.id, same.id}
     finally:
         executor.close()
 

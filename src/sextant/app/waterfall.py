@@ -61,8 +61,11 @@ _LEND_RUNS = 5  # newest derivations whose contents are taken again
 _RUNS_READ = 200  # of all, among which they are looked for
 _PLACES = 6  # decimal places of a share, at least
 _LOST_TURNS = 20
-_WORKER_S = 0.9  # a worker that starts with other code
-_STEP_S = 0.12  # a step, besides its partitions
+_WORKER_S = 1.5  # a worker that starts with other code
+_STEP_S = 0.02  # a step, besides its partitions
+_ONLY_LOOKED_AT = (
+    0.6  # of what a partition takes otherwise: without profiles and checks, and often the same
+)
 _PARTITION_S = 0.05  # a partition of which nobody knows
 _VERSIONS_TIMED = 20
 
@@ -380,9 +383,9 @@ class Waterfall:
         each = {asset: self._seconds(asset) for asset in {job.asset for job in self.jobs}}
         work = sum(each[job.asset] for job in self.jobs)
         bundles = {job.variant.manifest.bundle for job in self.jobs}
-        seconds = (work + _STEP_S * len(self.tasks) + _WORKER_S * len(bundles)) / max(
-            1, min(slots, len(self.tasks))
-        )
+        seconds = (
+            _ONLY_LOOKED_AT * work + _STEP_S * len(self.tasks) + _WORKER_S * len(bundles)
+        ) / max(1, min(slots, len(self.tasks)))
         return Cost(len(self.tasks), len(self.jobs), round(seconds, 1))
 
     def _seconds(self, asset: str) -> float:

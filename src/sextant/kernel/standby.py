@@ -38,6 +38,11 @@ class StandBy(Generic[T]):
                 self._end_in(for_s)
         self._refill()
 
+    @property
+    def has_one(self) -> bool:
+        """Whether one stands by."""
+        return self._ready is not None
+
     def take(self) -> T | None:
         """Return the one that stands by, and forget it; None where none does. Another one is
         started soon, while one is to stand by."""

@@ -61,7 +61,9 @@ class Variants:
             for one in rest:
                 for variant in self._found[one]:
                     by_bundle[variant.manifest.bundle].setdefault(one, variant)
-            most = max(by_bundle.values(), key=len)  # of several the one that is in force, or newest
+            most = max(
+                by_bundle.values(), key=len
+            )  # of several the one that is in force, or newest
             out |= most
             rest -= most.keys()
         return out

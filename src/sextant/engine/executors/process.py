@@ -86,7 +86,8 @@ class ProcessExecutor:
         self._workers: list[_Slot] = []
         self._cancelled: set[str] = set()
         self._closing = False
-        # Several runs go on, and the long steps of one keep the others waiting. The spare slot helps out then, and only then.
+        # Several runs go on, and the long steps of one keep the others waiting: the spare slot
+        # helps out then, and only then.
         self._workers = [_Slot(self, spare=n == slots) for n in range(slots + 1)]
         self._ready = StandBy(
             lambda: self._start(None),
@@ -133,8 +134,9 @@ class ProcessExecutor:
             if chosen is None and (slot.code == _NO_CODE or code not in others):
                 chosen = n
         passed_s = time.monotonic() - self._waiting[0][0]
-        if chosen is None and idle_s < WORKER_LEFT_S and not self._closing:
-            return None, WORKER_LEFT_S - idle_s
+        leave_s = 0.0 if self._closing or self._ready.has_one else WORKER_LEFT_S
+        if chosen is None and idle_s < leave_s:
+            return None, leave_s - idle_s
         if chosen is None or passed_s > WORKER_PASSED_S or self._closing:
             chosen = 0
         job = self._waiting[chosen][1]
