@@ -70,6 +70,7 @@ def arguments(p: LocalPlatform, caller: str) -> dict[str, dict[str, Any]]:
         "changes": orders,
         "waterfall": {"asset": "revenue"},
         "derive_waterfall": {"asset": "revenue"},
+        "bisect": {"asset": "revenue", "known_from": "1h"},
         "failed_checks": orders,
         "check": orders,
         "release": {**orders, "source": "dev", "env": "prod"},

@@ -344,6 +344,7 @@ def test_a_day_with_every_command(
         "failed_checks",  # told by the command `kpi` of one with a grain: a test of its own
         "waterfall",  # of a number that has a past: tests of its own
         "derive_waterfall",
+        "bisect",
         "search_logs",
         "traces",
         "trace_facts",

@@ -17,7 +17,7 @@ import msgspec
 
 from sextant.app.derivation.changes import Changes, Cost, as_bar
 from sextant.app.derivation.deriving import At, Content
-from sextant.app.derivation.number import Number
+from sextant.app.derivation.number import Number, decimal_text
 from sextant.app.derivation.question import (
     Question,
 )
@@ -49,9 +49,9 @@ class Waterfall:
     def __init__(self, runs: Runs, see: Visibility, asked: Question) -> None:
         self.core, self.see, self.asked = runs.core, see, asked
         self.changes = Changes(
-            runs, see, asked.env, asked.kpi.id, asked.known, apart=DERIVED_CHANGES_MAX
+            runs, see, asked.env, asked.asset.id, asked.known, apart=DERIVED_CHANGES_MAX
         )
-        self.number = Number(self.changes, asked.kpi, asked.after)
+        self.number = Number(self.changes, asked.asset, asked.after)
         self.number.refuse_hidden(asked.by)
         self.number.read()
         self.first = self.number.known(self.changes.past.first, asked.before)
@@ -137,7 +137,7 @@ class Waterfall:
         difference = self.last.value - self.first.value
         amounts = sharing.rounded([share for _, share in bars], difference, places)
         for (bar, _), amount in zip(bars, amounts, strict=True):
-            bar["amount"] = _decimal(amount)
+            bar["amount"] = decimal_text(amount)
         return self.seen(cost, run, [bar for bar, _ in bars])
 
     def _has_new(self) -> bool:
@@ -192,7 +192,7 @@ class Waterfall:
             bar = self.changes.change(n)
             without = values.get(self.full & ~(1 << n)) if self.changes.is_last(n) else None
             if without is not None:
-                bar["without"] = _decimal(_rounded(without))
+                bar["without"] = decimal_text(_rounded(without))
             if width:
                 low, high = float(share) - width, float(share) + width
                 bar["interval"] = [f"{low:.6g}", f"{high:.6g}"]
@@ -214,20 +214,20 @@ class Waterfall:
         return [(bar, amount)]
 
     def seen(self, cost: Cost, run: str, bars: list[WaterfallBar] | None) -> WaterfallSeen:
-        asked, measure = self.asked, measure_spec(self.asked.kpi)
+        asked, measure = self.asked, measure_spec(self.asked.asset)
         seen: WaterfallSeen = {
-            "asset": asked.kpi.id,
+            "asset": asked.asset.id,
             "env": asked.env,
             "unit": measure.unit,
             "format": measure.format,
             "by": list(asked.by),
             "before": self._side(asked.before, asked.known[0], self.first.value),
             "after": self._side(asked.after, asked.known[1], self.last.value),
-            "difference": _decimal(self.last.value - self.first.value),
+            "difference": decimal_text(self.last.value - self.first.value),
             "restated": {
-                "then": _decimal(self.first.value),
-                "now": _decimal(self.restated) if self.restated is not None else "",
-                "by": _decimal(self.restated - self.first.value)
+                "then": decimal_text(self.first.value),
+                "now": decimal_text(self.restated) if self.restated is not None else "",
+                "by": decimal_text(self.restated - self.first.value)
                 if self.restated is not None
                 else "",
             },
@@ -255,7 +255,7 @@ class Waterfall:
             "until": until,
             "known_at": iso(at),
             "known": seq,
-            "value": _decimal(value),
+            "value": decimal_text(value),
         }
 
 
@@ -290,9 +290,3 @@ def _places(value: Decimal) -> int:
 def _rounded(value: Fraction, places: int = 12) -> Decimal:
     whole = math.floor(value * 10**places + Fraction(1, 2))
     return Decimal(whole).scaleb(-places)
-
-
-def _decimal(value: Decimal) -> str:
-    """Return a decimal as text, without zeros at its end."""
-    text = f"{value:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -13,6 +13,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         (
             "status",
             "why",
+            "bisect",
             "timeline",
             "runs",
             "logs",
@@ -67,6 +68,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "why": (
         "sextant.cli.look:why",
         "Say why an asset, run, release or signal is as it is, and how to undo it.",
+    ),
+    "bisect": (
+        "sextant.cli.bisect:bisect",
+        "Find the one change that turned a business number or a check.",
     ),
     "timeline": (
         "sextant.cli.timeline:timeline",

@@ -691,6 +691,50 @@ class DerivationCost(TypedDict):
     seconds: float
 
 
+class BisectStep(TypedDict):
+    """A state between two moments that was looked at.
+
+    changes  so many of them, the oldest first, had happened
+    state    the number as a decimal, or "passed" or "failed" of a check; "" where it has none
+    like     "before" or "after": the moment that it is like; "" = it cannot be told
+    message  of a check, or why there is no number
+    """
+
+    changes: int
+    state: str
+    like: str
+    message: str
+
+
+class BisectSeen(TypedDict):
+    """The change that turned a number or a check between two moments.
+
+    since, until   the part of time; "" = all of it
+    before, after  the states at the two moments
+    changes        how many were made between them
+    found          that did it: one, or several of which it cannot be told which one
+    sure           proven: the state without it and with it was derived; likely: otherwise
+    steps          what was looked at, in this order
+    runs           that derived
+    """
+
+    asset: str
+    env: str
+    check: str
+    unit: str
+    format: str
+    since: str
+    until: str
+    before: BisectStep
+    after: BisectStep
+    changes: int
+    found: list[WaterfallBar]
+    sure: str
+    steps: list[BisectStep]
+    runs: list[str]
+    notes: list[str]
+
+
 class WaterfallSeen(TypedDict):
     """A difference of a business number as a sum.
 

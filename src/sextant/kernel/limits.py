@@ -152,6 +152,7 @@ DERIVED_CASES_MAX = 256  # sets of changes of which each is derived: all orders 
 DERIVED_SECONDS_MAX = 900.0  # that a derivation may be expected to take
 DERIVED_ORDERS = 16  # orders of changes that are sampled where there are more
 DERIVED_CHANGES_MAX = 24  # changes that are told apart; earlier ones count as one
+BISECTED_CHANGES_MAX = 10_000  # changes between two moments, of which one is looked for
 DERIVED_DRIVERS_MAX = 8  # values of dimensions that are told apart; the others count as one
 KPI_LAST_MAX = 100_000  # newest points of a series that are asked for by their number
 KPI_POINTS_MAX = 100_000  # points to which a series may be thinned

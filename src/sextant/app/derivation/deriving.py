@@ -338,6 +338,10 @@ class Deriving:
     def jobs_of(self, step: str) -> list[Job]:
         return self._steps[step]
 
+    def is_open(self, wanted: Iterable[At]) -> bool:
+        """Say whether some contents have still to be made."""
+        return any(isinstance(self.content(*at), Job) for at in wanted)
+
     def table(self, chosen: Mapping[Slot, int], asset: str) -> RunAsset:
         """Return an input as some jobs read it."""
         files = kinds.made(asset.partition(":")[0]).bodies(self._core).files

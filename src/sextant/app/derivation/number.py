@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Iterable, Mapping
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -20,6 +20,8 @@ from sextant.kinds.kpi import cases as numbers
 from sextant.kinds.kpi.cases import Piece, exact
 from sextant.kinds.kpi.series import Span
 from sextant.kinds.kpi.spec import Measure, measure_spec
+
+_DIGITS = 200  # of a float as exact as it is, and of decimals
 
 
 class Known(NamedTuple):
@@ -183,3 +185,15 @@ class Number:
 def text_of(span: Span) -> str:
     since, until = span.texts()
     return f"{since} .. {until}" if since else "all of the time"
+
+
+def decimal_text(value: Decimal) -> str:
+    """Return a decimal as text, without zeros at its end."""
+    text = f"{value:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def fraction_text(value: Fraction) -> str:
+    """Return a fraction that is a decimal as text, with all of its digits."""
+    with localcontext(prec=_DIGITS):
+        return decimal_text(Decimal(value.numerator) / value.denominator)

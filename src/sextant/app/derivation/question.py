@@ -12,20 +12,20 @@ from sextant.kernel import kinds
 from sextant.kernel.errors import NotFound, UsageError
 from sextant.kernel.nouns import Asset
 from sextant.kernel.partitions import Partitioning
-from sextant.kinds.kpi.series import Span, before_period, newest_period, period
+from sextant.kinds.kpi.series import Span, before_period, named_span, newest_period, period
 from sextant.kinds.kpi.spec import KIND, measure_spec, values_id
 from sextant.ledger.log import entries
 
 
 class Question(NamedTuple):
-    """What is asked: a number over two parts of time, each as it was known at a moment.
+    """What is asked: a number, or a table, over two parts of time, each as known at a moment.
 
     before, after  the parts of time
     known          positions in the ledger
     """
 
     env: str
-    kpi: Asset
+    asset: Asset
     before: Span
     after: Span
     known: tuple[int, int]
@@ -46,7 +46,7 @@ def question(
     asset = core.assets.find(kpi if kpi.startswith(f"{KIND}:") else f"{KIND}:{kpi}", env)
     measure, tz = measure_spec(asset), core.project.manifest(env).tz
     head = int(core.state.read("event_head")[0][0])
-    until = _position(core, known_to) if known_to else head
+    until = position(core, known_to) if known_to else head
     values = values_of_kpi(core, env, asset)
     _, moves = Past(core, env, 0, until).moves(values.id)
     if not measure.grain:
@@ -69,20 +69,39 @@ def question(
             raise no_values(asset, env)
         latest = newest_period(measure, slices_of(values), newest, tz)
         spans = (before_period(measure, latest, tz), latest)
-    first = _first_known(core, moves, values, spans[0])
-    if first is None:
+    since = (
+        position(core, known_from) if known_from else _first_known(core, moves, values, spans[0])
+    )
+    if since is None:
         raise no_values(asset, env)
-    since = _position(core, known_from) if known_from else first
-    if since > until:
+    return Question(env, asset, spans[0], spans[1], in_order((since, until)), tuple(by))
+
+
+def question_of_check(
+    core: Core, env: str, asset: str, over: str, known_from: str, known_to: str
+) -> Question:
+    """Return what is asked of a check: see `Operations.bisect`. NotFound, UsageError."""
+    found = core.assets.find(asset, env)
+    span = Span()
+    if over:
+        span = named_span(core.project.manifest(env).tz, over)
+    head = int(core.state.read("event_head")[0][0])
+    known = (position(core, known_from), position(core, known_to) if known_to else head)
+    return Question(env, found, span, span, in_order(known), ())
+
+
+def in_order(known: tuple[int, int]) -> tuple[int, int]:
+    """Return two positions in the ledger. UsageError where the second one is earlier."""
+    if known[0] > known[1]:
         raise UsageError(
             "SX-DERIVE-007",
             "the second moment lies before the first",
-            hint="turn them round: --known-from is the earlier one",
+            hint="turn them round: the earlier one comes first",
         )
-    return Question(env, asset, spans[0], spans[1], (since, until), tuple(by))
+    return known
 
 
-def _position(core: Core, text: str) -> int:
+def position(core: Core, text: str) -> int:
     """Return the position in the ledger at a moment: a time, a length back from now, or when a
     release had become live."""
     if text.startswith("rel_"):

@@ -10,6 +10,7 @@ import msgspec
 from sextant.app.operations.row import Progress, operation
 from sextant.app.operations.session import Session, page_limit, span
 from sextant.kernel.answers import (
+    BisectSeen,
     Change,
     FailedCheck,
     FailingRows,
@@ -22,7 +23,7 @@ from sextant.kernel.answers import (
     WaterfallSeen,
 )
 from sextant.kernel.errors import NotFound
-from sextant.kernel.limits import PAGE_ROWS
+from sextant.kernel.limits import DERIVED_SECONDS_MAX, PAGE_ROWS
 from sextant.kernel.nouns import CheckResult, values_by_definition
 from sextant.kernel.pages import FAR
 
@@ -231,7 +232,7 @@ class AssetOperations(Session):
         asked = question(self._core, self._env(env), asset, before, after, known_from, known_to, by)
         seen = self._see.sees_personal
         return self._p.memory.kept.get(
-            self._moment("waterfall", asked.env, asked.kpi.id, *asked[2:], seen),
+            self._moment("waterfall", asked.env, asked.asset.id, *asked[2:], seen),
             lambda: waterfall(self._p.runs, self._see, asked),
         )
 
@@ -255,6 +256,49 @@ class AssetOperations(Session):
 
         asked = question(self._core, self._env(env), asset, before, after, known_from, known_to, by)
         return waterfall(self._p.runs, self._see, asked, derive_as=self._who(), told=progress)
+
+    @operation("POST", "/assets/{asset}/bisect", "operator", "derive", "asset")
+    def bisect(
+        self,
+        asset: str,
+        known_from: str,
+        *,
+        known_to: str = "",
+        check: str = "",
+        over: str = "",
+        threshold: str = "",
+        most_s: float = DERIVED_SECONDS_MAX,
+        env: str = "",
+        progress: Progress | None = None,
+    ) -> BisectSeen:
+        """Find the one change that turned a business number, or a check, between two moments, by
+        halving those that were made: what is not known is derived, and nothing is released.
+
+        known_from, known_to  the moments: a time, a length back from now or a release ("" = now)
+        check                 a check of the asset, by its name or how that begins; "" = the number
+        over                  the part of time whose number, or rows, are looked at ("" = the newest
+                              of a number, all rows of a check)
+        threshold             the number that divides both moments ("" = halfway between theirs)
+        most_s                what all that is derived may be expected to take, in seconds
+        """
+        from sextant.app.bisect import bisect
+        from sextant.app.derivation.question import question, question_of_check
+
+        name = self._env(env)
+        if check:
+            asked = question_of_check(self._core, name, asset, over, known_from, known_to)
+        else:
+            asked = question(self._core, name, asset, "", over, known_from, known_to, ())
+        return bisect(
+            self._p.runs,
+            self._see,
+            asked,
+            check,
+            threshold=threshold,
+            most_s=min(most_s, DERIVED_SECONDS_MAX),
+            by=self._who(),
+            told=progress,
+        )
 
     @operation("GET", "/assets/{asset}/failed-checks", "viewer", "read")
     def failed_checks(

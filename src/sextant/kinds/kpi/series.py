@@ -83,6 +83,12 @@ def period(measure: Measure, tz: str, text: str) -> Span:
     """Return a part of time by its name: a year, quarter, month, week, day or hour of the project's
     zone (`2013`, `2013-Q1`, `2013-02`, `2013-W06`, `2013-02-09`, `2013-02-09T05`), or two instants
     as ISO 8601 has intervals, the second not included (`2013-01-01/2013-03-31`). UsageError."""
+    found = named_span(tz, text)
+    return found.as_of_a_day(tz) if measure.grain in OF_A_DAY else found
+
+
+def named_span(tz: str, text: str) -> Span:
+    """Return a part of time by its name, as `period` reads it, in local times. UsageError."""
     try:
         since, until = _named(text, tz)
     except (ValueError, OverflowError):
@@ -93,8 +99,7 @@ def period(measure: Measure, tz: str, text: str) -> Span:
             f"`{text[:60]}` is no part of time",
             hint="as in 2013, 2013-Q1, 2013-02, 2013-W06, 2013-02-09 or 2013-01-01/2013-03-31",
         )
-    found = Span(since, until)
-    return found.as_of_a_day(tz) if measure.grain in OF_A_DAY else found
+    return Span(since, until)
 
 
 def _named(text: str, tz: str) -> tuple[datetime, datetime]:

@@ -228,7 +228,7 @@ def _number(found: "WaterfallSeen", text: str) -> str:
 
     if found["format"]:
         return str(formatted(text, found["format"]))
-    return _short(Decimal(text))
+    return short(Decimal(text))
 
 
 def _signed(found: "WaterfallSeen", text: str) -> str:
@@ -238,7 +238,7 @@ def _signed(found: "WaterfallSeen", text: str) -> str:
     return f"{sign}{_number(found, text.removeprefix('-'))}"
 
 
-def _short(value: "Decimal") -> str:
+def short(value: "Decimal") -> str:
     """Return a number with six digits that say something; `--json` has all of them."""
 
     if value == value.to_integral_value():
