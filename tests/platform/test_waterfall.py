@@ -95,6 +95,27 @@ def company_with(shop: Shop, *ops: Op) -> Company:
     return company
 
 
+def test_an_undo_takes_back_what_came_out_the_same(shop: Shop) -> None:
+    """Without a change of rows the code that was undone would still count, for the rows that there
+    were it had changed nothing."""
+    small, large = [["a", 14_000, True], ["a", 30_000, False]], [["a", 30_001, True]]
+    company = company_with(
+        shop,
+        Op("late", DAYS[0], small),
+        Op("measure", "", "share_ok"),
+        Op("late", DAYS[0], large),
+        Op("threshold", "", 12_000),
+        Op("threshold", "", 15_000),
+        Op("undo"),
+    )
+    seen = Operations(company.p).derive_waterfall(
+        "number", after=DAYS[0], known_from=company.releases[0]
+    )
+    (bar,) = (one for one in seen["bars"] if one["release"] == company.releases[3])
+    assert same(bar["without"], company.without([2]).number(DAYS[0]))
+    company.p.close()
+
+
 def test_nothing_of_a_derivation_is_live(shop: Shop) -> None:
     """A derivation moves a pointer, makes a version, or lends what no check has seen to a run."""
     company = company_with(shop, Op("threshold", "", 9000), Op("factor", "", 3))

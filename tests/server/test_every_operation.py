@@ -71,6 +71,8 @@ def arguments(p: LocalPlatform, caller: str) -> dict[str, dict[str, Any]]:
         "waterfall": {"asset": "revenue"},
         "derive_waterfall": {"asset": "revenue"},
         "bisect": {"asset": "revenue", "known_from": "1h"},
+        "prove_why": {"asset": "revenue"},
+        "verify_why": {"asset": "revenue", "proof": {}},
         "failed_checks": orders,
         "check": orders,
         "release": {**orders, "source": "dev", "env": "prod"},

@@ -345,6 +345,8 @@ def test_a_day_with_every_command(
         "waterfall",  # of a number that has a past: tests of its own
         "derive_waterfall",
         "bisect",
+        "prove_why",
+        "verify_why",
         "search_logs",
         "traces",
         "trace_facts",

@@ -46,10 +46,19 @@ _PLACES = 6  # decimal places of a share, at least
 class Waterfall:
     """One question at one platform, on the way to its answer."""
 
-    def __init__(self, runs: Runs, see: Visibility, asked: Question) -> None:
+    def __init__(
+        self, runs: Runs, see: Visibility, asked: Question, *, afresh: bool = False
+    ) -> None:
+        """afresh  nothing that was made before is taken"""
         self.core, self.see, self.asked = runs.core, see, asked
         self.changes = Changes(
-            runs, see, asked.env, asked.asset.id, asked.known, apart=DERIVED_CHANGES_MAX
+            runs,
+            see,
+            asked.env,
+            asked.asset.id,
+            asked.known,
+            apart=DERIVED_CHANGES_MAX,
+            afresh=afresh,
         )
         self.number = Number(self.changes, asked.asset, asked.after)
         self.number.refuse_hidden(asked.by)

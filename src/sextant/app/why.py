@@ -4,11 +4,13 @@ For an id (run, release, signal, incident, event): the chain of events that caus
 the release of its live version, and the newest changes upstream.
 """
 
+from collections.abc import Callable
+
 from sextant.app import lists
 from sextant.app.graph import graph
 from sextant.app.visibility import Visibility
 from sextant.core import Core
-from sextant.kernel.answers import Change, GraphNode, Link, Why
+from sextant.kernel.answers import Change, GraphNode, Link, Moved, Why
 from sextant.kernel.clock import iso
 from sextant.kernel.errors import NotFound
 from sextant.kernel.nouns import Asset, Release
@@ -31,11 +33,21 @@ _NEXT_STEPS = {  # what can be done about a release in a state; the others go on
 }
 
 
-def why(core: Core, see: Visibility, env: str, subject: str) -> Why:
+def why(
+    core: Core,
+    see: Visibility,
+    env: str,
+    subject: str,
+    moved: Callable[[Asset], Moved | None] = lambda _asset: None,
+) -> Why:
     """Return why something is as it is, as the principal may see it. NotFound for an id that the
-    ledger does not know."""
+    ledger does not know.
+
+    moved  says what moved a business number; None for what is none, or has no past
+    """
     if not subject.startswith(("rel_", "run_", "ev_", "sig_", "inc_")):
-        return _of_asset(core, see, env, core.assets.find(subject, env))
+        asset = core.assets.find(subject, env)
+        return _of_asset(core, see, env, asset, moved(asset))
     chain = causal_chain(core, subject)
     if not chain:
         raise NotFound(
@@ -218,7 +230,7 @@ def _sentence(text: str) -> str:
 # ---------------------------------------------------------------- assets
 
 
-def _of_asset(core: Core, see: Visibility, env: str, asset: Asset) -> Why:
+def _of_asset(core: Core, see: Visibility, env: str, asset: Asset, moved: Moved | None) -> Why:
     changes: list[Change] = []
     live = core.versions.live(env)
     for node in graph(core, core.assets.select([f"+{asset.id}"]))["assets"]:
@@ -227,12 +239,52 @@ def _of_asset(core: Core, see: Visibility, env: str, asset: Asset) -> Why:
         if node["id"] in live:
             changes.append(_change(core, see, env, node))
     changes.sort(key=lambda c: c["at"], reverse=True)
-    return {
+    found: Why = {
         "reason": _asset_reason(core, env, asset, changes),
         "asset": asset.id,
         "env": env,
         "changes": changes,
     }
+    if moved is not None:
+        found["reason"] = f"{verdict_words(asset, moved)} {found['reason']}"
+        found["moved"] = moved
+    return found
+
+
+def verdict_words(asset: Asset, moved: Moved) -> str:
+    """Return what moved a number and how sure that is, in a sentence or two."""
+    before, after = moved["before"], moved["after"]
+    spans = [
+        f"{one['since'][:10]}, as known {one['known_at'][:10]}" if one["since"] else "all of it"
+        for one in (before, after)
+    ]
+    course = (
+        f"{asset.name} was {_digits(before['value'])} ({spans[0]}) and is "
+        f"{_digits(after['value'])} ({spans[1]})"
+    )
+    sure = f"{moved['probability']:.0%}"
+    if moved["verdict"] == "nothing moved":
+        return f"{course}: nothing moved."
+    if moved["verdict"] == "none of ours":
+        return (
+            f"{course}: none of ours ({sure} sure). The rows moved it by "
+            f"{_digits(moved['difference'])}, and nothing that was changed did."
+        )
+    if moved["verdict"] == "not derived":
+        cost = moved["cost"]
+        return (
+            f"{course}. What was changed meanwhile has not been told apart yet: "
+            f"`sextant why {asset.id} --prove FILE` derives it, in about {cost['seconds']:,.0f} s."
+        )
+    first = moved["causes"][0]
+    amount = f", by {_digits(first['amount'])}" if first["amount"] else ""
+    ground = f"; {first['grounds'][0]}" if first["grounds"] else ""
+    return f"{course}: {moved['verdict']} ({sure}), {first['text']}{amount}{ground}."
+
+
+def _digits(text: str) -> str:
+    """Return a decimal with six digits that say something: all of them are in `moved`."""
+    return f"{float(text):,.6g}" if text else "nothing"
 
 
 def _asset_reason(core: Core, env: str, asset: Asset, changes: list[Change]) -> str:

@@ -337,7 +337,7 @@ def show(
     """Show an asset: facts, version, columns, first rows."""
     with platform() as p:
         if not asset:
-            raise _asset_missing(p, "show", "an asset")
+            raise asset_missing(p, "show", "an asset")
         if profile or against:
             seen = p.profile(
                 asset, as_of=as_of, partition=partition, against=against, env=env or ""
@@ -486,7 +486,16 @@ def _column_lines(found: dict[str, Any]) -> list[str]:
     )
 
 
-def _asset_missing(p: "Platform", command: str, needs: str) -> UsageError:
+def some(partitions: "Sequence[str]") -> str:
+    """Return a few partitions, or how many there are and the outermost."""
+    return (
+        ", ".join(partitions) or "-"
+        if len(partitions) <= 3
+        else f"{partitions[0]} .. {partitions[-1]} ({len(partitions)})"
+    )
+
+
+def asset_missing(p: "Platform", command: str, needs: str) -> UsageError:
     """Return the error that a command needs an asset, with those that there are."""
     names = [one["id"] for one in p.graph()["assets"]]
     more = len(names) - _ASSETS_NAMED
@@ -610,7 +619,7 @@ def _diff_lines(found: dict[str, Any]) -> list[str]:
         return out + [f"  panel      {text}" for text in _changed_panels(found["panels"])]
     if "rows_before" not in found:
         return out
-    out.append(f"  partitions {_some(found['partitions'])}")
+    out.append(f"  partitions {some(found['partitions'])}")
     out.append(
         f"  rows       {found['rows_before']:,} -> {found['rows_after']:,} in them: "
         f"{found['added']:,} added, {found['removed']:,} removed, "
@@ -649,68 +658,6 @@ def _changed_panels(panels: dict[str, list[str]]) -> list[str]:
 
 def _pairs(row: dict[str, Any]) -> str:
     return ", ".join(f"{name} {text_of(value)}" for name, value in row.items())
-
-
-@click.command()
-@click.argument(
-    "subject",
-    metavar="ASSET|ID",
-    required=False,
-    default="",
-    help="An asset, or the id of a run, release, signal, incident or event.",
-    shell_complete=complete.assets,
-)
-@limit_option
-@options
-def why(subject: str, limit: int, env: str | None, as_json: bool) -> None:
-    """Say why an asset is as it is, then what changed upstream of it, newest first: what, when,
-    who, and how to undo it.
-
-    For the id of a run, release, signal or incident: what happened, then the chain of events that
-    caused it."""
-    from sextant.app.why import what_changed
-
-    with platform() as p:
-        if not subject:
-            raise _asset_missing(
-                p, "why", "an asset, or the id of a run, release, signal, incident or event"
-            )
-        found = p.why(subject, env=env or "")
-
-        def lines() -> list[str]:
-            out = [found["reason"], ""]
-            if "chain" in found:
-                return out + [
-                    f"{e['at']}  {e['type']}  {e['subject']}  by {e['actor']}"
-                    for e in found["chain"]
-                ]
-            out.append(f"{found['asset']} in {found['env']}: what changed upstream, newest first")
-            for c in found["changes"][:limit]:
-                what = what_changed(c)
-                why = f"  ({c['reason']})" if c["reason"] else ""
-                out.append(
-                    f"{moment(c['at'])}Z  {c['asset']}  {what}  by {c['by']}"
-                    f"  owner {c['owner'] or '-'}{why}"
-                )
-                if c["release"]:
-                    out.append(
-                        f"    partitions {_some(c['partitions'])}   release {c['release']}  "
-                        f" run {c['run'] or '-'}"
-                    )
-                out.append("    because " + " <- ".join(e["type"] for e in c["chain"]))
-                out.append(f"    undo: {c['undo']}")
-            return out
-
-        emit(found, json=as_json, text=lines)
-
-
-def _some(partitions: list[str]) -> str:
-    """Return a few partitions, or how many there are and the outermost."""
-    return (
-        ", ".join(partitions) or "-"
-        if len(partitions) <= 3
-        else f"{partitions[0]} .. {partitions[-1]} ({len(partitions)})"
-    )
 
 
 @click.command()

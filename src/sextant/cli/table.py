@@ -66,7 +66,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "approve": ("sextant.cli.releases:approve", "Approve (or deny) a release that waits."),
     "env": ("sextant.cli.change:env", "List, create, compare and drop environments."),
     "why": (
-        "sextant.cli.look:why",
+        "sextant.cli.why:why",
         "Say why an asset, run, release or signal is as it is, and how to undo it.",
     ),
     "bisect": (

@@ -566,12 +566,114 @@ class TimelineItem(TypedDict):
     because: list[Link]
 
 
+class Cause(TypedDict):
+    """Something that moved a business number, or may have.
+
+    what         as that of a bar of a waterfall, or: release of another tool
+    amount       by how much, and what the number is `without` it, as decimals; "" = not derived
+    sure         proven: derived without it; likely: otherwise
+    probability  0 to 1
+    path         the assets from it to the number, where it was not derived
+    grounds      in words
+    """
+
+    what: str
+    text: str
+    asset: str
+    owner: str
+    by: str
+    at: str
+    release: str
+    amount: str
+    without: str
+    sure: str
+    probability: float
+    path: list[str]
+    grounds: list[str]
+    undo: str
+
+
+class Coverage(TypedDict):
+    """Something that a number stands on: read, stale (not heard of since the time before) or
+    absent. `at`: when it was last heard of."""
+
+    asset: str
+    state: str
+    at: str
+
+
+class Moved(TypedDict):
+    """What moved a business number from one time to another.
+
+    verdict      proven, likely, none of ours, nothing moved, or not derived: changes were made that
+                 can matter, and what the number is without them is not known yet
+    probability  that the verdict is right; a source that was not read lowers it
+    causes       the most probable first
+    cost         what has to be derived to know more
+    """
+
+    before: "WaterfallSide"
+    after: "WaterfallSide"
+    difference: str
+    restated: "Restated"
+    verdict: str
+    probability: float
+    causes: list[Cause]
+    coverage: list[Coverage]
+    cost: "DerivationCost"
+    notes: list[str]
+
+
+class Proof(TypedDict):
+    """A difference of a business number, and what it takes to ask for it again: of the same ledger
+    it follows the same, whoever asks.
+
+    before, after         parts of time, as the question names them
+    known_from, known_to  positions in the ledger, as `#123`
+    size, root            of the ledger when it was made (RFC 6962): the root of its first entries
+    contents              digest over what all partitions were made of, and by which code
+    cases                 sets of changes, as bit masks -> the number with only these; "" = none
+    """
+
+    format: str
+    asset: str
+    env: str
+    before: str
+    after: str
+    known_from: str
+    known_to: str
+    by: list[str]
+    size: int
+    root: str
+    contents: str
+    cases: dict[str, str]
+    waterfall: "WaterfallSeen"
+
+
+class ProofChecked(TypedDict):
+    """A proof that was followed again.
+
+    differs     what did not come out as it says; [] = it holds
+    partitions  that were made again, by `run`
+    cases       in which the number was looked at
+    """
+
+    asset: str
+    env: str
+    holds: bool
+    differs: list[str]
+    run: str
+    partitions: int
+    cases: int
+
+
 class Why(TypedDict):
-    """`reason`: a sentence or two. Of an asset: `changes`, newest first. Of the id of a run,
-    release, signal, incident or event: `chain`."""
+    """`reason`: a sentence or two. Of an asset: `changes`, newest first. Of a business number also
+    what `moved` it. Of the id of a run, release, signal, incident or event: `chain`."""
 
     reason: str
     asset: NotRequired[str]
+    moved: NotRequired[Moved]
     env: NotRequired[str]
     changes: NotRequired[list[Change]]
     subject: NotRequired[str]

@@ -66,13 +66,16 @@ class Changes:
         known: tuple[int, int],
         *,
         apart: int,
+        afresh: bool = False,
     ) -> None:
-        """about  the asset that is asked about
-        known  positions in the ledger
-        apart  so many changes are told apart; earlier ones count as one
+        """about   the asset that is asked about
+        known   positions in the ledger
+        apart   so many changes are told apart; earlier ones count as one
+        afresh  see `Deriving`
         """
         self.runs, self.core, self.see = runs, runs.core, see
         self.env, self.about, self._apart = env, about, apart
+        self._afresh = afresh
         self.variants = Variants(self.core, env)
         self.past = Past(self.core, env, *known)
         self.notes: list[str] = []
@@ -115,7 +118,7 @@ class Changes:
         """Number the changes that can matter, by time; earlier ones than are told apart count as
         one. `keys`: the partitions, as (asset, partition)."""
         self._keys = keys
-        self.deriving = Deriving(self.core, self.past, self.variants)
+        self.deriving = Deriving(self.core, self.past, self.variants, afresh=self._afresh)
         mask = 0
         for asset, key in keys:
             mask |= self.deriving.mask(asset, key)
@@ -209,6 +212,8 @@ class Changes:
     @functools.cached_property
     def _lent(self) -> tuple[tuple[str, str], ...]:
         """(asset, output) of the steps of the newest derivations."""
+        if self._afresh:
+            return ()
         state = self.core.state
         found = [
             row[0]
@@ -300,7 +305,8 @@ class Changes:
                     return f"code of {name} ({', '.join(said[:3])})"
             return f"{change.what} of {name}"
         if change.what == "rows":
-            return f"{change.partitions} partitions of {name} with other rows"
+            count = change.partitions
+            return f"{count} partition{'s' if count != 1 else ''} of {name} with other rows"
         if change.what == "undo":
             return f"undo of {name}"
         return f"an older version of {name}, released by hand"

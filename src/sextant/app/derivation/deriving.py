@@ -18,7 +18,7 @@ from sextant.app.derivation.variants import Variant, Variants, bare
 from sextant.core import Core
 from sextant.engine import keys
 from sextant.engine.execute import Done, Task
-from sextant.engine.plan import Item, Plan, PlannedStep, chunks, reads
+from sextant.engine.plan import Item, Plan, PlannedStep, Reason, chunks, reads
 from sextant.engine.staged import (
     RunAsset,
     Schema,
@@ -75,11 +75,13 @@ class Lost(Exception):
 class Deriving:
     """The contents of some assets in many cases.
 
-    past  what was written of them and of all that they are made of
+    past    what was written of them and of all that they are made of
+    afresh  take nothing that was made before: only what came from outside is as it was
     """
 
-    def __init__(self, core: Core, past: Past, variants: Variants) -> None:
+    def __init__(self, core: Core, past: Past, variants: Variants, *, afresh: bool = False) -> None:
         self._core, self._past, self._variants = core, past, variants
+        self.afresh = afresh
         self._masks: dict[Slot, int] = {}
         self._known: dict[At, Content | Job | None] = {}
         self._jobs: dict[Key, Job] = {}
@@ -188,7 +190,7 @@ class Deriving:
                 inputs += [(bound.name, name, found[name]) for name in names if name in found]
         digest = keys.inputs_digest(inputs)
         if not is_open:
-            kept = self._made_before(asset, key, wanted.code, digest)
+            kept = None if self.afresh else self._made_before(asset, key, wanted.code, digest)
             if kept is not None:
                 return kept
         job_key = (asset, key, wanted.code, digest)
@@ -225,15 +227,32 @@ class Deriving:
         record = self._core.versions.get(asset, digest)
         return (record.locator, record.schema) if record.locator else None
 
+    def otherwise(self) -> list[tuple[str, str]]:
+        """Return (asset, partition) of what was made just now and once came out otherwise, from the
+        same and by the same code."""
+        out = []
+        for job in self._jobs.values():
+            if job.made is None:
+                continue
+            kept = self._kept_digests(job.asset, job.code)
+            before = kept.get((job.partition, job.made.staged.part.inputs))
+            if before is not None and before != job.made.digest:
+                out.append((job.asset, job.partition))
+        return sorted(out)
+
+    def _kept_digests(self, asset: str, code: str) -> dict[tuple[str, str], str]:
+        """Return (partition, inputs) -> digest of what some code has made."""
+        if (asset, code) not in self._kept:
+            rows = self._core.state.read("parts_kept", (asset, code))
+            self._kept[asset, code] = {(row[0], row[1]): row[2] for row in rows}
+        return self._kept[asset, code]
+
     def _made_before(self, asset: str, key: str, code: str, inputs: str) -> Content | None:
         core = self._core
         spare = self._spare.get((asset, key, code, inputs))
         if spare is not None:
             return spare
-        if (asset, code) not in self._kept:
-            rows = core.state.read("parts_kept", (asset, code))
-            self._kept[asset, code] = {(row[0], row[1]): row[2] for row in rows}
-        digest = self._kept[asset, code].get((key, inputs))
+        digest = self._kept_digests(asset, code).get((key, inputs))
         if digest is None:
             return None
         for _, version, found, rows in core.state.read("parts_memo", (asset, key, code, inputs)):
@@ -400,9 +419,8 @@ class DerivingWork:
         bundle = manifest.bundle
         if bundle not in self._folders:
             self._folders[bundle] = str(self._using.enter_context(self._bundles.unpacked(bundle)))
-        items = tuple(
-            Item(partition=job.partition, reason="missing", code=job.code) for job in jobs
-        )
+        reason: Reason = "forced" if self._deriving.afresh else "missing"
+        items = tuple(Item(partition=job.partition, reason=reason, code=job.code) for job in jobs)
         step = PlannedStep(id=task.id, asset=asset.id, items=items)
         work = RunWork(
             self._core,

@@ -212,6 +212,7 @@ class Past:
             after = self._parts(asset, move.target)
             differs, gone = changed(now, after)
             confirmed: list[tuple[int, str, str]] = []
+            undone: dict[Content, int] = {}  # what an undo took back -> its change
             undo = self.release(move.release).intent == "undo"
             for key in sorted(differs):
                 part, before = differs[key], now.get(key)
@@ -259,6 +260,8 @@ class Past:
                         confirmed += [(n, part.code, key) for key in now.keys() - differs.keys()]
                 if undo and follows and (n, content) not in forces:
                     forces.append((n, content))
+                if undo and follows:
+                    undone[slot.at(-1)] = n
                 self._write(slot, n, content)
             for key in gone:
                 confirmed = [one for one in confirmed if one[2] != key]
@@ -266,6 +269,13 @@ class Past:
                 if given or undo:
                     n = self._change(rest, "undo" if undo else "rows", asset, move)
                     self._write(slot, n, None)
+            for key in now.keys() - differs.keys() - set(gone) if undone else ():
+                # what came out as it was would be taken back too, had it come out otherwise
+                slot = self.slots[id_, key]
+                taken = slot.at(-1)
+                if taken in undone and code_of(taken) != now[key].code:
+                    others = [one for _, one in slot.writes if one != taken]
+                    self._write(slot, undone[taken], others[-1] if others else slot.base)
             for n, made_by, key in confirmed:
                 if (key, made_by, now[key].inputs) in made:
                     self._write(self.slots[id_, key], n, Made(made_by))

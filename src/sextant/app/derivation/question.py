@@ -2,6 +2,7 @@
 which moment. Read from the words of who asks; called by `app/waterfall.py`.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -102,8 +103,10 @@ def in_order(known: tuple[int, int]) -> tuple[int, int]:
 
 
 def position(core: Core, text: str) -> int:
-    """Return the position in the ledger at a moment: a time, a length back from now, or when a
-    release had become live."""
+    """Return the position in the ledger at a moment: a time, a length back from now, when a
+    release had become live, or the position itself as `#123`."""
+    if re.fullmatch(r"#[0-9]{1,18}", text):
+        return int(text[1:])
     if text.startswith("rel_"):
         live = entries(core.state.read, "events_of_both", (text, "release.live", 1))
         if not live:

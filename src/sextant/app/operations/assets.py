@@ -18,6 +18,8 @@ from sextant.kernel.answers import (
     Page,
     PartitionsSeen,
     ProfileSeen,
+    Proof,
+    ProofChecked,
     TimelineItem,
     VersionSeen,
     WaterfallSeen,
@@ -256,6 +258,43 @@ class AssetOperations(Session):
 
         asked = question(self._core, self._env(env), asset, before, after, known_from, known_to, by)
         return waterfall(self._p.runs, self._see, asked, derive_as=self._who(), told=progress)
+
+    @operation("POST", "/assets/{asset}/proofs", "operator", "derive", "asset")
+    def prove_why(
+        self,
+        asset: str,
+        *,
+        before: str = "",
+        after: str = "",
+        known_from: str = "",
+        known_to: str = "",
+        by: Sequence[str] = (),
+        env: str = "",
+        progress: Progress | None = None,
+    ) -> Proof:
+        """Derive what moved a business number, as `derive_waterfall` does, and return it with all
+        that somebody else needs to do the same again: `verify_why` does."""
+        from sextant.app.derivation.question import question
+        from sextant.app.proofs import prove
+
+        asked = question(self._core, self._env(env), asset, before, after, known_from, known_to, by)
+        return prove(self._p.runs, self._see, asked, self._who(), progress)
+
+    @operation("POST", "/assets/{asset}/proofs/verify", "operator", "derive", "asset")
+    def verify_why(
+        self,
+        asset: str,
+        proof: dict[str, Any],
+        *,
+        env: str = "",
+        progress: Progress | None = None,
+    ) -> ProofChecked:
+        """Follow a proof of `prove_why` again: ask the same of the ledger, make every partition
+        anew by the code of then, nothing that was made before is taken, and compare."""
+        from sextant.app.proofs import check
+
+        id_ = self._core.assets.find(asset, self._env(env)).id
+        return check(self._p.runs, self._see, self._env(env), id_, proof, self._who(), progress)
 
     @operation("POST", "/assets/{asset}/bisect", "operator", "derive", "asset")
     def bisect(

@@ -213,12 +213,27 @@ class ProjectOperations(Session):
         return search(self._core, self._see, self._p.memory.names, q, limit)
 
     @operation("GET", "/why/{subject}", "viewer", "read")
-    def why(self, subject: str, *, env: str = "") -> Why:
+    def why(self, subject: str, *, before: str = "", after: str = "", env: str = "") -> Why:
         """Return the reason in words, then what changed upstream of an asset, newest first, or the
-        chain of events that caused a run, release, signal, incident or event."""
+        chain of events that caused a run, release, signal, incident or event. Of a business number
+        also what moved it, and how sure that is.
+
+        before, after  the parts of time between which it moved, as of `waterfall`
+        """
+        from sextant.app.proofs import what_moved
         from sextant.app.why import why
 
-        return why(self._core, self._see, self._env(env), subject)
+        name = self._env(env)
+        return why(
+            self._core,
+            self._see,
+            name,
+            subject,
+            lambda asset: self._p.memory.kept.get(
+                self._moment("why", name, asset.id, before, after, self._see.sees_personal),
+                lambda: what_moved(self._p.runs, self._see, name, asset, before, after),
+            ),
+        )
 
     @operation("GET", "/environments/{a}/diff/{b}", "viewer", "read")
     def environment_diff(self, a: str, b: str) -> dict[str, Any]:

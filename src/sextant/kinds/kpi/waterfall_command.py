@@ -74,7 +74,7 @@ def waterfall(
     FROM and TO are parts of time: 2013, 2013-Q1, 2013-02, 2013-W06, 2013-02-09, or
     2013-01-01/2013-03-31, whose second day is not included. One alone is the number as it was known
     first, and as it is known now. Without them: the newest part, and the one before."""
-    before, after = _parts(span)
+    before, after = parts_of(span)
     dimensions = [part.strip() for text in by for part in text.split(",") if part.strip()]
     asked: dict[str, Any] = {
         "before": before,
@@ -91,7 +91,8 @@ def waterfall(
         emit(found, json=as_json, text=lambda: _lines(found))
 
 
-def _parts(span: str) -> tuple[str, str]:
+def parts_of(span: str) -> tuple[str, str]:
+    """Return the two parts of time of FROM..TO. UsageError."""
     before, dots, after = span.partition("..")
     if dots and not (before and after):
         raise UsageError(
