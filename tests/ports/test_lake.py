@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -400,6 +401,28 @@ def test_numbers_widen_and_filters_stay_right(lake: IcebergLake) -> None:
             == want
         )
     assert theirs(lake, a) == {"2013-01-01": [1]}
+
+
+@pytest.mark.parametrize("digits", [9, 18, 30])
+def test_decimals_with_fewer_digits_come_after_wide_ones(lake: IcebergLake, digits: int) -> None:
+    """A run would end as a bug where a table's decimals were wide once: those that fit are stored
+    as integers. Their bounds would hide files from readers, if they were of another width."""
+    writer = Writer(lake)
+    wide, narrow = pa.decimal128(38, 4), pa.decimal128(digits, 4)
+    a = writer.put("", {"2013-01-01": pa.table({"n": pa.array([Decimal("-1.5")], wide)})})
+    b = writer.put(
+        a.locator,
+        {"2013-01-02": pa.table({"n": pa.array([Decimal("-70000.25"), Decimal("3.5")], narrow)})},
+    )
+    place = str(lake.root / b.locator)
+    for condition, want in (
+        ("n < -2", ["-70000.2500"]),
+        ("n > 3", ["3.5000"]),
+        ("n < 0", ["-70000.2500", "-1.5000"]),
+        ("n > 4", []),
+    ):
+        found = StaticTable.from_metadata(place).scan(row_filter=condition).to_arrow()["n"]
+        assert sorted(map(str, found.to_pylist())) == sorted(want)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ releases carry no digests; `record_digests` gives them some.
     names them with their digest, but rows are read and go live without a look at them
 """
 
+import dataclasses
 import functools
 import hashlib
 import os
@@ -119,6 +120,7 @@ class _Change(msgspec.Struct, kw_only=True):
 
 
 _ENCODE = msgspec.json.encode
+_INTEGER_DIGITS = 18
 
 
 class IcebergLake:
@@ -821,7 +823,7 @@ class IcebergLake:
         columns = _columns_of(schema)
         statistics = data_file_statistics_from_parquet_metadata(
             parquet_metadata=footer,
-            stats_columns=columns.plan,
+            stats_columns=_as_stored(columns, footer),
             parquet_column_mapping=columns.paths,
         )
         partition = Record() if grain == "none" else Record(frames.slot(grain, ref.partitions[0]))
@@ -850,6 +852,30 @@ def _digest_in(locator: str) -> str:
     """Return the digest of a state's metadata file; "" for one of an earlier release."""
     found = _LOCATOR.fullmatch(os.path.basename(locator))
     return found[1] if found else ""
+
+
+def _as_stored(columns: _Columns, footer: Any) -> Any:
+    """Return the plan of the statistics of a data file whose decimals may have fewer digits than
+    the table's, and be stored as integers: their bounds are the same numbers."""
+    from pyiceberg.types import DecimalType
+
+    wide = [path for path, id_ in columns.paths.items() if _is_wide(columns.plan.get(id_))]
+    if not wide:
+        return columns.plan
+    plan = dict(columns.plan)
+    for n in range(footer.num_columns):
+        column = footer.schema.column(n)
+        if column.path in wide and column.physical_type in ("INT32", "INT64"):
+            id_ = columns.paths[column.path]
+            plan[id_] = dataclasses.replace(
+                plan[id_], iceberg_type=DecimalType(column.precision, column.scale)
+            )
+    return plan
+
+
+def _is_wide(planned: Any) -> bool:
+    """Say whether a column's decimals may have more digits than an integer of 64 bits has."""
+    return getattr(getattr(planned, "iceberg_type", None), "precision", 0) > _INTEGER_DIGITS
 
 
 def _columns_of(schema: "Schema") -> _Columns:
