@@ -76,6 +76,7 @@ def arguments(p: LocalPlatform, caller: str) -> dict[str, dict[str, Any]]:
         "failed_checks": orders,
         "check": orders,
         "release": {**orders, "source": "dev", "env": "prod"},
+        "promise": {"release": release, "expects": ["kpi:revenue +3% in 28d"]},
         "promote": {"source": "dev", "env": "prod"},
         "upload": {"files": {"ops.py": "0" * 64}, "python": python(), "env": "prod"},
         "rollback": orders,

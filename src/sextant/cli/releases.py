@@ -256,6 +256,12 @@ def _release_lines(found: list[dict[str, Any]]) -> list[str]:
         "Past a failed gate, a missing approval or a deny; leaves a signal for the owner to review."
     ),
 )
+@click.option(
+    "--expects",
+    multiple=True,
+    metavar="PROMISE",
+    help='What it is to do to a business number, as "kpi:revenue +3% in 28d".',
+)
 @click.option("--unhold", is_flag=True, help="Lift the mark of a withdrawn version instead.")
 @click.option(
     "--over",
@@ -270,6 +276,7 @@ def release(
     source: str,
     over: str,
     break_glass: str,
+    expects: tuple[str, ...],
     unhold: bool,
     env: str | None,
     as_json: bool,
@@ -281,6 +288,12 @@ def release(
 
     Without ASSET all that environment --from has of its own becomes live in one release: data,
     definitions, the project. What both changed is named, and nothing is moved."""
+    if expects and (not asset or unhold):
+        raise UsageError(
+            "SX-CLI-095",
+            "--expects is of the release of one asset",
+            hint="`sextant promises RELEASE --expects ...` for one that is there",
+        )
     if not asset and (not source or unhold):
         raise UsageError(
             "SX-CLI-023",
@@ -315,6 +328,7 @@ def release(
                 version=version,
                 source=source,
                 break_glass=break_glass,
+                expects=list(expects),
                 env=env or "",
                 progress=progress,
             )

@@ -24,7 +24,15 @@ GROUPS: dict[str, tuple[str, ...]] = {
             "metrics",
         )
     ),
-    "Decide what is live": ("releases", "release", "rollback", "undo", "approve", "env"),
+    "Decide what is live": (
+        "releases",
+        "release",
+        "promises",
+        "rollback",
+        "undo",
+        "approve",
+        "env",
+    ),
     "Serve it to others": ("up", "token", "account", "session"),
     "Look after it": ("doctor", "backup", "gc", "ledger", "completion"),
 }
@@ -55,6 +63,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("sextant.cli.work:check", "Run an asset's checks on what is live."),
     "release": ("sextant.cli.releases:release", "Make a version live, through the gate."),
     "releases": ("sextant.cli.releases:releases", "List releases, show one, or act on one."),
+    "promises": (
+        "sextant.cli.promises:promises",
+        "List what releases were expected to do to numbers, and what they did.",
+    ),
     "rollback": (
         "sextant.cli.releases:rollback",
         "Undo the release of an asset, and derive again what stands on it.",

@@ -624,6 +624,53 @@ class Moved(TypedDict):
     notes: list[str]
 
 
+class PromiseSeen(TypedDict):
+    """What a release was expected to do to a business number, and what it did.
+
+    owner     the team of what was released, then
+    promised  with its sign, in percent (`%`) or in the number's unit; `realised` likewise, "" = it
+              is not known
+    due_at    "" = the release is not live yet
+    outcome   open, kept, short, missed, taken back or unknown
+    without   what the number had been with nothing changed since just before the release
+    sure      proven or likely
+    run       that derived it
+    """
+
+    release: str
+    asset: str
+    env: str
+    owner: str
+    by: str
+    kpi: str
+    promised: str
+    within_s: float
+    text: str
+    due_at: str
+    outcome: str
+    realised: str
+    without: str
+    sure: str
+    run: str
+    message: str
+
+
+class TeamPromises(TypedDict):
+    """How a team keeps what it promises; `other`: taken back, or unknown."""
+
+    team: str
+    open: int
+    kept: int
+    short: int
+    missed: int
+    other: int
+
+
+class PromisesSeen(TypedDict):
+    promises: list[PromiseSeen]
+    teams: list[TeamPromises]
+
+
 class Proof(TypedDict):
     """A difference of a business number, and what it takes to ask for it again: of the same ledger
     it follows the same, whoever asks.

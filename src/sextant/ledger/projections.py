@@ -198,6 +198,45 @@ class ChecksCompleted(msgspec.Struct, frozen=True):
     results: tuple[CheckResult, ...]
 
 
+class PromiseMade(msgspec.Struct, frozen=True, kw_only=True):
+    """`promise.made`: what a release is expected to do to a business number.
+
+    asset, owner  what is released first, and whose it was then
+    amount        a decimal with its sign; `relative`: in percent of the number without the release
+    within_s      the time over which the number is looked at, from when the release is live
+    """
+
+    release: str
+    asset: str
+    env: str
+    owner: str
+    kpi: str
+    amount: str
+    relative: bool
+    within_s: float
+    text: str
+
+
+class PromiseSettled(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`promise.settled`: the time of a promise is over.
+
+    outcome   kept; short: the right way, not so far; missed; taken back: the release was undone;
+              unknown, for the reason in `message`
+    realised  as `amount` of the promise; amount: by how much the release has moved the number
+    without   what the number had been with nothing changed since just before the release
+    """
+
+    release: str
+    kpi: str
+    outcome: str
+    realised: str = ""
+    amount: str = ""
+    without: str = ""
+    sure: str = ""
+    run: str = ""
+    message: str = ""
+
+
 class Closed(msgspec.Struct, frozen=True):
     id: str
 

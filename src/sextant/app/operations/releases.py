@@ -8,7 +8,16 @@ import msgspec
 from sextant.app.approving import approver
 from sextant.app.operations.row import Progress, operation
 from sextant.app.operations.session import Session, page_limit, waiting
-from sextant.kernel.answers import Page, RollbackPlan, RunReport, ToApprove, UndoPlan, UndoReport
+from sextant.kernel.answers import (
+    Page,
+    PromiseSeen,
+    PromisesSeen,
+    RollbackPlan,
+    RunReport,
+    ToApprove,
+    UndoPlan,
+    UndoReport,
+)
 from sextant.kernel.errors import Conflict, UsageError
 from sextant.kernel.limits import APPROVED_AT_ONCE_MAX, PAGE_ROWS
 from sextant.kernel.nouns import Release
@@ -63,11 +72,15 @@ class ReleaseOperations(Session):
         version: str = "",
         source: str = "",
         break_glass: str = "",
+        expects: Sequence[str] = (),
         env: str = "",
         progress: Progress | None = None,
     ) -> Release:
         """Make a version of an asset live, through the gate: `version`, or what is live in
-        environment `source`."""
+        environment `source`.
+
+        expects  what it is to do to business numbers, as `kpi:revenue +3% in 28d`: see `promise`
+        """
         if bool(version) == bool(source):
             raise UsageError(
                 "SX-CLI-006",
@@ -75,6 +88,11 @@ class ReleaseOperations(Session):
                 hint=f"`sextant versions {asset}` lists versions",
             )
         name = self._env(env)
+        if expects:
+            from sextant.app.promises import make, read_promise
+
+            for text in expects:
+                read_promise(self._core, name, text)  # what cannot be promised releases nothing
         released = self._p.runs.release(
             name,
             self._core.assets.find(asset, name),
@@ -84,7 +102,34 @@ class ReleaseOperations(Session):
             break_glass=break_glass,
             waits=waiting(progress),
         )
+        if expects:
+            make(self._core, released, expects, self._who())
         return self._see.release(released)
+
+    @operation("POST", "/releases/{release}/promises", "operator", "release", "release")
+    def promise(self, release: str, expects: Sequence[str]) -> list[PromiseSeen]:
+        """Keep what a release is expected to do to business numbers, as `kpi:revenue +3% in 28d` or
+        `kpi:open_orders -250 in 2w`. When that time is over, the number is derived without the
+        release, and what it brought is held against this. Conflict once it can be seen."""
+        from sextant.app.promises import make
+
+        return make(self._core, self._p.runs.releases.get(release), expects, self._who())
+
+    @operation("GET", "/promises", "viewer", "read")
+    def promises(self, *, team: str = "", env: str = "") -> PromisesSeen:
+        """Return what releases were expected to do and what they did, the newest first, and how
+        each team keeps what it promises; `env=""` means of all environments."""
+        from sextant.app.promises import promises
+
+        return promises(self._core, team=team, env=self._every(env))
+
+    @operation("POST", "/promises/settle", "operator", "derive")
+    def settle_promises(self, *, progress: Progress | None = None) -> list[PromiseSeen]:
+        """Say of each promise whose time is over what its release brought. A server does that by
+        itself."""
+        from sextant.app.promises import settle
+
+        return settle(self._p.runs, self._who(), progress)
 
     @operation("POST", "/environments/{source}/promotions", "operator", "release", "plan")
     def promote(

@@ -23,6 +23,7 @@ import msgspec
 from sextant.app.environments import drop_expired
 from sextant.app.keeping import collect_when_due
 from sextant.app.platform import LocalPlatform
+from sextant.app.promises import settle
 from sextant.app.watch import watch
 from sextant.engine.plan import Request
 from sextant.http.refusals import Refusals
@@ -56,6 +57,7 @@ _OBSERVE_S = 5.0
 _METER_S = 15.0
 _RELEASES_S = 1.0  # how often a release that is due is noticed
 _SHOWN_S = 5.0
+_PROMISES_S = 300.0  # how often a promise whose time is over is noticed
 _COLLECT_S = 60.0  # how often a collection that is due is noticed
 _SEAL_S = 300.0  # how often the head of the ledger is signed
 _HEARTBEAT_RETRIES = 2
@@ -117,6 +119,13 @@ class Coordinator:
                 "environments",
                 lambda: drop_expired(self.platform.core, self.platform.runs),
                 every_s=_COLLECT_S,
+            )
+        )
+        self.loops.append(
+            Loop(
+                "promises",
+                lambda: settle(self.platform.runs, SYSTEM),
+                every_s=_PROMISES_S,
             )
         )
         if config.server.collect_every:
