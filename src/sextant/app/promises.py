@@ -37,7 +37,7 @@ from sextant.release.releases import get_release
 
 MISSED = "promise.missed"
 _FORM = re.compile(
-    r"\s*(?P<kpi>[A-Za-z0-9_:./@-]{1,200})\s+(?P<amount>[+-][0-9]{1,15}(\.[0-9]{1,12})?)(?P<percent>%?)"
+    r"\s*(?P<number>[A-Za-z0-9_:./@-]{1,200})\s+(?P<amount>[+-][0-9]{1,15}(\.[0-9]{1,12})?)(?P<percent>%?)"
     r"\s+in\s+(?P<within>[0-9.]{1,9}[smhdw])\s*"
 )
 
@@ -51,7 +51,7 @@ def read_promise(core: Core, env: str, text: str) -> PromiseMade:
             f"`{text[:80]}` is no promise",
             hint='as in --expects "kpi:revenue +3% in 28d", or "kpi:open_orders -250 in 2w"',
         )
-    asset = core.assets.find(found["kpi"], env)
+    asset = core.assets.find(found["number"], env)
     if asset.kind != KIND:
         raise UsageError(
             "SX-PROMISE-002",
@@ -117,8 +117,10 @@ def make(core: Core, release: Release, texts: Sequence[str], by: Principal) -> l
             "that are open",
             hint="promise the numbers that it is made for",
         )
-    asset = release.moves[0].asset
-    declared = core.assets.known(asset, env)
+    # data and not the definition of a number that came along with it
+    listed = [core.assets.known(move.asset, move.env) for move in release.moves]
+    declared = next((one for one in listed if one is not None and not one.is_definition), listed[0])
+    asset = declared.id if declared is not None else release.moves[0].asset
     full = [
         msgspec.structs.replace(
             one,
@@ -171,7 +173,7 @@ def settle(runs: Runs, by: Principal, told: Progress | None = None) -> list[Prom
                 f"{_amount(promise, settled.realised)}",
                 env=promise.env,
                 key=f"{promise.release} {promise.kpi}",
-                evidence={"release": promise.release, "kpi": promise.kpi},
+                evidence={"release": promise.release, "number": promise.kpi},
                 by=by,
                 cause=done.id,
             )
@@ -310,7 +312,7 @@ def _seen(core: Core, promise: PromiseMade, settled: PromiseSettled | None, by: 
         "env": promise.env,
         "owner": promise.owner,
         "by": by,
-        "kpi": promise.kpi,
+        "number": promise.kpi,
         "promised": _amount(promise, promise.amount),
         "within_s": promise.within_s,
         "text": promise.text,

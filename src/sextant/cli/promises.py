@@ -88,7 +88,7 @@ def _listed(promises: "list[PromiseSeen]") -> list[str]:
                 state(one["outcome"], _TONES.get(one["outcome"], "")),
                 one["promised"],
                 one["realised"] or "-",
-                one["kpi"],
+                one["number"],
                 moment(one["due_at"]) if one["due_at"] else "not live yet",
                 one["release"],
                 one["asset"],
@@ -99,7 +99,7 @@ def _listed(promises: "list[PromiseSeen]") -> list[str]:
         ],
     )
     return lines + [
-        line(mark(f"  {one['release']}, {one['kpi']}: {one['message']}", "dim"))
+        line(mark(f"  {one['release']}, {one['number']}: {one['message']}", "dim"))
         for one in promises
         if one["message"]
     ]

@@ -628,6 +628,7 @@ class PromiseSeen(TypedDict):
     """What a release was expected to do to a business number, and what it did.
 
     owner     the team of what was released, then
+    number    the business number
     promised  with its sign, in percent (`%`) or in the number's unit; `realised` likewise, "" = it
               is not known
     due_at    "" = the release is not live yet
@@ -642,7 +643,7 @@ class PromiseSeen(TypedDict):
     env: str
     owner: str
     by: str
-    kpi: str
+    number: str
     promised: str
     within_s: float
     text: str
