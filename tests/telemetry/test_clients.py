@@ -462,6 +462,106 @@ def test_otlp_as_json(process: Telemetry, token: str) -> None:
     ) == [{"name": "click", "asset": "service:web"}]
 
 
+def send_spans(process: Telemetry, token: str, service: str, *spans: dict[str, Any]) -> None:
+    now = str(time.time_ns())
+    body = {
+        "resourceSpans": [
+            {
+                "resource": {
+                    "attributes": [{"key": "service.name", "value": {"stringValue": service}}]
+                },
+                "scopeSpans": [
+                    {
+                        "spans": [
+                            {
+                                "traceId": "d4" * 16,
+                                "spanId": f"{n + 1:016x}",
+                                "name": "of a client",
+                                "kind": one.get("kind", 3),
+                                "startTimeUnixNano": now,
+                                "endTimeUnixNano": now,
+                                "attributes": [
+                                    {"key": key, "value": {"stringValue": value}}
+                                    for key, value in one["attributes"].items()
+                                ],
+                            }
+                            for n, one in enumerate(spans)
+                        ]
+                    }
+                ],
+            }
+        ]
+    }
+    answer = process.post(
+        "/v1/traces", json.dumps(body).encode(), token=token, content_type="application/json"
+    )
+    assert answer.status == 200, answer
+
+
+def test_tables_and_topics_are_seen(process: Telemetry, coordinator: Serving, token: str) -> None:
+    """The chain of causes ends at the database, and goes on in nobody's sight."""
+    from sextant.server.feed.observe import Observer
+
+    shop = {"db.system.name": "postgresql", "db.namespace": "shop"}
+    topic = {"messaging.system": "kafka", "messaging.destination.name": "paid"}
+    send_spans(
+        process,
+        token,
+        "basket",
+        {"attributes": {**shop, "db.query.text": "INSERT INTO orders VALUES (1)"}},
+        {"attributes": topic, "kind": 4},
+    )
+    send_spans(
+        process,
+        token,
+        "invoices",
+        {"attributes": {**shop, "db.query.text": "SELECT * FROM orders"}},
+        {"attributes": topic, "kind": 5},
+    )
+    p = coordinator.platform
+    observer = Observer(p, process.client)
+    observer.step()
+    graph = views(p).graph()
+    edges = {(edge["source"], edge["target"]) for edge in graph["edges"] if edge["kind"] == "calls"}
+    assert {
+        ("service:basket", "table:postgres/shop/public.orders"),
+        ("table:postgres/shop/public.orders", "service:invoices"),
+        ("service:basket", "topic:kafka/paid"),
+        ("topic:kafka/paid", "service:invoices"),
+    } <= edges
+    size = p.ledger.size()
+    observer.step()
+    assert p.ledger.size() == size, "what is known is not recorded again"
+    listed = {one["asset"] for one in views(p).services()["services"]}
+    assert not any(asset.startswith("table:") for asset in listed), "a table is no service"
+
+
+def test_a_thousand_tables_of_one_service(
+    process: Telemetry, coordinator: Serving, token: str
+) -> None:
+    """Names with an id in each would fill the graph."""
+    from sextant.server.feed.observe import Observer
+
+    shop = {"db.system.name": "postgresql", "db.namespace": "many"}
+    for start in range(0, 1000, 250):
+        send_spans(
+            process,
+            token,
+            "loose",
+            *(
+                {"attributes": {**shop, "db.collection.name": f"tmp_{n}"}}
+                for n in range(start, start + 250)
+            ),
+        )
+    p = coordinator.platform
+    Observer(p, process.client).step()
+    graph = views(p).graph()
+    named = [one["id"] for one in graph["assets"] if one["id"].startswith("table:postgres/many/")]
+    assert len(named) == 100
+    (signal,) = views(p).signals(kind="telemetry.tables").items
+    assert "service:loose" in signal["message"]
+
+
 def test_services_are_seen(process: Telemetry, coordinator: Serving, token: str) -> None:
     """If this fails, the graph does not learn of services from what they send."""
     from sextant.server.feed.observe import Observer

@@ -27,6 +27,7 @@ _FAR = 1 << 62
 _LIKELY = 0.7  # of a grounded way, or a share that is not proven
 _REPORTS_READ = 200
 _SIGNALS_READ = 500
+_SAID = ("version", "message")
 _SIDES: tuple[Literal["before"], Literal["after"]] = ("before", "after")
 
 
@@ -156,14 +157,16 @@ def _theirs(
 def _releases(core: Core, see: Visibility, asset: str, since: int, until: int) -> list[Any]:
     """Return the releases of an observed asset that were reported in a time, the newest first."""
     out = []
-    for event in lists.events(core, see, subject=asset, limit=_REPORTS_READ).items:
-        at, data = instant(core, event["at"]), event["data"]
-        if event["type"] != "release.reported" or not isinstance(data, dict):
+    for entry in entries(core.state.read, "events_of_subject", (asset, _FAR, _REPORTS_READ)):
+        at = entry.envelope.time
+        if entry.envelope.type != "release.reported" or not since <= at <= until:
             continue
-        if since <= at <= until:
-            words = [str(data[name]) for name in ("version", "message") if data.get(name)]
-            said = f" ({', '.join(words)})" if words else ""
-            out.append({"at": at, "by": event["actor"], "said": said})
+        data = see.event(lists.event_seen(entry))["data"]
+        words = (
+            [str(data[name]) for name in _SAID if data.get(name)] if isinstance(data, dict) else []
+        )
+        said = f" ({', '.join(words)})" if words else ""
+        out.append({"at": at, "by": entry.envelope.actor, "said": said})
     return out
 
 
@@ -202,7 +205,10 @@ def _path(core: Core, source: str, target: str, at: int) -> list[str]:
 def _window(core: Core, seen: WaterfallSeen) -> tuple[int, int]:
     """Return the time in which a cause may lie, ns since 1970: from the beginning of the time
     before, or when that was known, until the time after was known."""
-    known = [instant(core, seen[side]["known_at"]) for side in _SIDES]
+    known = [
+        entries(core.state.read, "event_by_seq", (seen[side]["known"],))[0].envelope.time
+        for side in _SIDES
+    ]
     began = instant(core, seen["before"]["since"]) if seen["before"]["since"] else known[0]
     return min(began, *known), known[1]
 

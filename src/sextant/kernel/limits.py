@@ -13,6 +13,10 @@ PARTITIONS_MAX = 100_000  # partitions of one dataset (11 years of hours)
 ASSETS_MAX = 20_000  # assets of one project
 # assets of other tools in the graph, of one owner; beyond it the one that was not seen for longest
 # makes room, if it was silent for OBSERVED_SILENT_S: so many names a day can be made up
+QUERY_CHARS_READ = 4_096  # of the text of a query in a span, for the tables that it names
+QUERY_TABLES_READ = 8
+READS_MAX = 20  # tables and topics that one asset declares to read
+USED_PER_SERVICE_MAX = 100  # tables and topics that one service is seen to use
 OBSERVED_PER_OWNER_MAX = 1_000
 OBSERVED_SILENT_S = 24 * 3600.0
 OBSERVED_KEPT_S = 90 * 24 * 3600.0  # without a sign of life, before it leaves the graph

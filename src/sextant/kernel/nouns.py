@@ -29,6 +29,8 @@ ASSET_KINDS = (
     "job",
     "host",
     "dashboard",
+    "table",
+    "topic",
 )
 
 
@@ -228,6 +230,7 @@ class Build(Noun, frozen=True, kw_only=True):
     memory_bytes: int = 0  # 0 = limits.STEP_MEMORY_BYTES_MAX
     pool: str = ""  # a named pool limits how many run at once
     executor: Literal["", "inline", "pool", "subprocess"] = ""
+    reads: tuple[str, ...] = ()  # tables and topics of others that its code reads: asset ids
 
 
 class Asset(Noun, frozen=True, kw_only=True, dict=True):

@@ -35,6 +35,9 @@ class Assets:
         observed = self._state.read("asset_get", (name,)) if not found else []
         if observed:
             return msgspec.json.decode(observed[0][0], type=Asset)
+        read = read_outside(declared).get(name) if not found else None
+        if read is not None:
+            return read
         # the project itself gives way: it often has the name of what it is about
         others = [a for a in found if a.kind != PROJECT]
         exact = [a for a in found if a.id == name] or others or found
@@ -83,6 +86,7 @@ class Assets:
                 asset = msgspec.json.decode(doc, type=Asset)
                 if is_stored or asset.mode == "observed":
                     known[id_] = asset
+        known = read_outside(manifest.assets) | known
         edges = [
             Edge(source=s, target=t, kind=k, valid_from=f, valid_to=u)
             for s, t, k, f, u in self._state.read("edges_at", (now, now))
@@ -114,3 +118,14 @@ def _named(name: str, assets: Iterable[Asset]) -> list[Asset]:
     return [a for a in listed if name in (a.id, a.name)] or [
         a for a in listed if name == a.kind == PROJECT
     ]
+
+
+def read_outside(assets: Iterable[Asset]) -> dict[str, Asset]:
+    """Return the tables and topics of others that assets declare to read, by id: nobody need have
+    seen them. Each is of the team that reads it first."""
+    out: dict[str, Asset] = {}
+    for asset in assets:
+        for id_ in asset.build.reads if asset.build else ():
+            kind, _, name = id_.partition(":")
+            out.setdefault(id_, Asset(kind=kind, name=name, mode="observed", owner=asset.owner))
+    return out

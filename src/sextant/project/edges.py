@@ -11,7 +11,8 @@ def declared_edges(manifest: Manifest | None) -> set[Edge]:
     out: set[Edge] = set()
     for asset in manifest.assets if manifest else ():
         if asset.build:
-            out |= {Edge(source=i.asset, target=asset.id, kind="feeds") for i in asset.build.inputs}
+            sources = {*(i.asset for i in asset.build.inputs), *asset.build.reads}
+            out |= {Edge(source=source, target=asset.id, kind="feeds") for source in sources}
         out |= set(authored(asset.kind).edges(asset))
         if asset.defined_by:
             out.add(Edge(source=asset.defined_by, target=asset.id, kind="contains"))

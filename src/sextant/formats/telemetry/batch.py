@@ -15,6 +15,7 @@ import msgspec
 
 from sextant.kernel import limits
 from sextant.kernel.errors import UsageError
+from sextant.kernel.outside import Used
 
 if TYPE_CHECKING:
     import numpy as np
@@ -116,7 +117,7 @@ class Samples(NamedTuple):
 
 class Span(NamedTuple):
     """What matters of a span for who calls whom. `peer` is the asset that a client names, "" when
-    it names none."""
+    it names none; `used` the tables and topics that it is about."""
 
     trace_id: bytes
     span_id: bytes
@@ -125,6 +126,7 @@ class Span(NamedTuple):
     asset: str
     peer: str
     ts_ms: int
+    used: tuple[Used, ...] = ()
 
 
 class Batch(msgspec.Struct):

@@ -14,8 +14,10 @@ import msgspec
 from sextant.formats.telemetry.batch import Batch, Budget, Span, asset_of
 from sextant.formats.telemetry.records import Pairs, SpanRow, span_rows
 from sextant.kernel import limits
+from sextant.kernel.outside import used
 
 _KINDS = (b"", b"internal", b"server", b"client", b"producer", b"consumer")
+_CLIENT, _PRODUCER, _CONSUMER = 3, 4, 5
 _STATUS = (b"", b"ok", b"error")
 _NO_TRACE, _NO_SPAN = bytes(16), bytes(8)  # ids that are none
 # Attributes of a resource that change with every start of a process: as labels they would be new
@@ -166,6 +168,7 @@ def traces(
                     )
                 )
                 if span.kind > 1:
+                    said = dict(attributes)
                     batch.spans.append(
                         Span(
                             span.trace_id,
@@ -173,8 +176,11 @@ def traces(
                             parent,
                             span.kind,
                             asset,
-                            _peer(attributes),
+                            _peer(said),
                             start // 1_000_000,
+                            used(said, gives=span.kind == _PRODUCER, takes=span.kind == _CONSUMER)
+                            if span.kind in (_CLIENT, _PRODUCER, _CONSUMER)
+                            else (),
                         )
                     )
             if rows:
@@ -191,8 +197,7 @@ def traces(
     return batch
 
 
-def _peer(attributes: Pairs) -> str:
-    found = dict(attributes)
+def _peer(found: Mapping[bytes, bytes]) -> str:
     if found.get(b"peer.service"):
         return "service:" + found[b"peer.service"].decode("utf-8", "replace")
     host = found.get(b"server.address") or found.get(b"net.peer.name") or b""

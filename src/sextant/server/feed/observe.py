@@ -18,8 +18,9 @@ from sextant.kernel.limits import (
     OBSERVED_KEPT_S,
     OBSERVED_PER_OWNER_MAX,
     OBSERVED_SILENT_S,
+    USED_PER_SERVICE_MAX,
 )
-from sextant.kernel.nouns import SYSTEM, Asset, Edge, Event
+from sextant.kernel.nouns import SYSTEM, Asset, Edge, Event, kind_of
 from sextant.kernel.ports import Write
 from sextant.kernel.texts import is_line
 from sextant.ledger.events import Severity
@@ -36,6 +37,7 @@ _CALLS_MAX = 20_000  # edges between them
 _KIND = re.compile(r"[a-z][a-z_]{0,31}")
 _AGAIN_NS = 24 * 3600 * NS  # an edge that nobody called over for so long has ended
 _SIGNALS_PER_LOOK = 20
+_OUTSIDE = ("table", "topic")
 
 
 class Observer:
@@ -63,9 +65,11 @@ class Observer:
             )
         }
         calls = self._client.query(
-            "SELECT caller, callee, toUnixTimestamp64Nano(toDateTime64(last_seen, 9)) AS last "
+            "SELECT caller, callee, toUnixTimestamp64Nano(toDateTime64(first_seen, 9)) AS first, "
+            "toUnixTimestamp64Nano(toDateTime64(last_seen, 9)) AS last "
             f"FROM obs.calls ORDER BY last_seen DESC, caller, callee LIMIT {_CALLS_MAX}"
         )
+        services = self._outside(calls, services) | services
         known = {
             row[0]: msgspec.json.decode(row[1], type=Asset) for row in p.core.state.read("assets")
         }
@@ -114,6 +118,39 @@ class Observer:
             )
         if events:
             p.core.state.commit(Write((), tuple(events)))
+
+    def _outside(
+        self, calls: list[dict[str, Any]], services: dict[str, dict[str, Any]]
+    ) -> dict[str, dict[str, Any]]:
+        """Return the tables and topics that services use, as if they had spoken themselves: each
+        counts to the owner of the service that named it first. One that names too many is a
+        signal."""
+        out: dict[str, dict[str, Any]] = {}
+        named: dict[str, int] = {}
+        for row in sorted(calls, key=lambda row: (int(row["first"]), row["caller"], row["callee"])):
+            for asset, service in (
+                (row["caller"], row["callee"]),
+                (row["callee"], row["caller"]),
+            ):
+                if kind_of(asset) not in _OUTSIDE or service not in services:
+                    continue
+                named[service] = named.get(service, 0) + 1
+                if asset in out:
+                    out[asset]["last"] = max(int(out[asset]["last"]), int(row["last"]))
+                elif named[service] <= USED_PER_SERVICE_MAX:
+                    out[asset] = {**row, "owner": services[service]["owner"]}
+        for service, count in named.items():
+            if count >= USED_PER_SERVICE_MAX:
+                self._signal(
+                    "telemetry.tables",
+                    _shown(services[service]["owner"]),
+                    (
+                        f"{service} names {count} tables and topics or more: what comes after "
+                        f"{USED_PER_SERVICE_MAX} is not taken into the graph"
+                    ),
+                    "warn",
+                )
+        return out
 
     def _taken_in(
         self, services: dict[str, dict[str, Any]], known: dict[str, Asset]

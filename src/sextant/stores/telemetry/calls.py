@@ -4,6 +4,9 @@ Called by the intake, on one thread. The two sides come from two services and in
 whichever comes first waits for the other. What a client says itself about its peer (`peer.service`)
 is believed at once. A client whose other side does not report within a minute is taken to have
 called a machine that does not trace: `host:` with `server.address`.
+
+A table or topic that a client's span is about counts as called by the service that takes from it,
+and calls the service that gives to it: cause travels from who writes to who reads.
 """
 
 from collections import Counter, OrderedDict
@@ -12,6 +15,7 @@ from typing import NamedTuple
 
 from sextant.formats.telemetry.batch import Span
 from sextant.kernel import limits
+from sextant.kernel.outside import Used
 
 _SERVES, _ASKS = (2, 5), (3, 4)  # OTLP's SpanKind: server, consumer; client, producer
 
@@ -34,6 +38,21 @@ class Calls:
         self._asking: OrderedDict[tuple[bytes, bytes], tuple[str, str, int, int]] = OrderedDict()
         # (trace, parent span) -> asset, span ms, came ms
         self._serving: OrderedDict[tuple[bytes, bytes], tuple[str, int, int]] = OrderedDict()
+        self._used: OrderedDict[str, set[str]] = OrderedDict()  # service -> tables and topics
+
+    def _few(self, span: Span) -> Iterable[Used]:
+        """Yield the tables and topics of a span, of a service's first ones: names that are made up
+        one by one, with an id in each, are no graph."""
+        if not span.used:
+            return
+        known = self._used.setdefault(span.asset, set())
+        self._used.move_to_end(span.asset)
+        if len(self._used) > limits.SPANS_WAITING_MAX:
+            self._used.popitem(last=False)
+        for one in span.used:
+            if one.asset in known or len(known) < limits.USED_PER_SERVICE_MAX:
+                known.add(one.asset)
+                yield one
 
     def meet(self, spans: Iterable[Span], now_ms: int) -> list[Call]:
         """Take spans; return the calls that are known by now."""
@@ -49,6 +68,9 @@ class Calls:
             times[pair] = (min(first, ts_ms), max(last, ts_ms))
 
         for span in spans:
+            for asset, written in self._few(span):
+                pair = (asset, span.asset) if written else (span.asset, asset)
+                note(*pair, span.ts_ms)
             if span.kind in _ASKS:
                 if span.peer.startswith("service:"):
                     note(span.asset, span.peer, span.ts_ms)

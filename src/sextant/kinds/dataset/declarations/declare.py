@@ -4,9 +4,10 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Never, get_args
 
-from sextant.kernel.errors import BadData, ProjectError
-from sextant.kernel.limits import RETRIES_MAX
+from sextant.kernel.errors import BadData, ProjectError, UsageError
+from sextant.kernel.limits import READS_MAX, RETRIES_MAX
 from sextant.kernel.nouns import CheckSpec, Durability, Trigger
+from sextant.kernel.outside import named
 from sextant.kernel.partitions import Partitioning
 from sextant.kinds.dataset.declarations.declared import (
     Dataset,
@@ -78,6 +79,7 @@ def dataset(
     memory: str = "",
     pool: str = "",
     executor: Executor = "",
+    reads: str | Sequence[str] = (),
     on_change: OnChange = "report",
     keep: str = "",
     **unknown: Never,
@@ -106,6 +108,8 @@ def dataset(
                  called
     retries, backoff, timeout, memory, pool, executor   how a step is run; `pool` names a limit of
     sextant.toml
+    reads        tables and topics outside that the function reads, so that `why` and `graph` go on
+                 to the services that write them: `postgres://shop/public.orders`, `kafka://orders`
     on_change    `rebuild` recomputes by itself when code or inputs changed; `report` only says so
     keep         how long versions that are no longer live keep their bytes, so that they can be
                  restored: 30d when left out; 1d, or what the stream says, for a dataset that
@@ -137,6 +141,7 @@ def dataset(
         memory_bytes=forms.size("memory", memory),
         pool=fitting_text("pool", pool),
         executor=executor,
+        reads=_reads(reads),
     )
     slots = Slots(
         owner=forms.owner(owner),
@@ -177,6 +182,24 @@ def dataset(
         return made
 
     return decorate
+
+
+def _reads(reads: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the assets that `reads` names; what names none is reported."""
+    texts = (reads,) if isinstance(reads, str) else fitting_list("reads", reads, "a list of texts")
+    if len(texts) > READS_MAX:
+        report(
+            "SX-PROJ-105",
+            f"`reads` names {len(texts)} tables and topics, more than {READS_MAX}",
+            hint="a function that reads so many is several datasets",
+        )
+    out = []
+    for text in fitting_texts("reads", texts[:READS_MAX]):
+        try:
+            out.append(named(text))
+        except UsageError as error:
+            report(error.code, error.message, hint=error.hint)
+    return tuple(dict.fromkeys(out))
 
 
 def sql(

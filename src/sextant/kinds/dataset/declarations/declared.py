@@ -51,6 +51,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int = 0
     pool: str = ""
     executor: str = ""
+    reads: tuple[str, ...] = ()
 
 
 class Dataset(Declared, Generic[P, R]):
