@@ -69,7 +69,7 @@ const kpis = createRoute({
 const kpi = createRoute({
   getParentRoute: () => root,
   path: "/kpis/$name",
-  validateSearch: (search: Search) => texts(search, "grain", "since", "until", "from", "to", "compare"),
+  validateSearch: (search: Search) => texts(search, "grain", "since", "until", "from", "to", "compare", "sum", "split"),
   component: page(() => import("./pages/kpi")),
 });
 

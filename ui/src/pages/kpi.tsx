@@ -15,6 +15,7 @@ import { Empty, Shown } from "../parts/problem";
 import { Delta, GoalSign } from "../parts/spark";
 import { State } from "../parts/state";
 import { Time, useUtc } from "../parts/time";
+import { Waterfall } from "../parts/waterfall";
 import "../styles/numbers.css";
 
 type Version = Schemas["VersionSeen"];
@@ -189,6 +190,7 @@ export default function KpiPage() {
               </Card>
             )
           )}
+          {grain && kpi && !selected && <Waterfall name={name} env={env} before="" after="" dimensions={kpi.dimensions} />}
         </>
       )}
       <Definition id={id} env={env} kpi={kpi} />
@@ -280,6 +282,7 @@ function Moved({ name, env, from, to, dimensions, marks, format, unit, days }: {
           )}
         </Shown>
       </section>
+      {found?.compared && <Waterfall name={name} env={env} before={`${found.compared.since}/${found.compared.until}`} after={`${from}/${to}`} dimensions={dimensions} />}
       <div className="sx-columns sx-moved">
         <Others name={name} env={env} from={from} to={to} />
         <Failed id={`kpi:${name}`} env={env} from={from} to={to} />
