@@ -20,13 +20,15 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 CHROMIUM, PASSWORD = "/usr/bin/chromium", "correct horse battery"
 WIDE, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 OUT = ROOT / "docs" / "pictures"
+WEEK = "/kpis/late_share?from=2013-02-04&to=2013-02-11&split=origin"
 SPAN = "/kpis/on_time_rate?from=2013-02-01&to=2013-03-01"
-# name -> address, and a button that is pressed before
+# name -> address, and a button that is pressed before, or `#` and the part of the page that is wanted
 PICTURES: dict[str, tuple[str, str]] = {
     "bridge": ("/", ""),
     "number": (SPAN, ""),
     "graph": ("/graph?asset=dataset:flights", ""),
     "timeline": ("/assets/dataset:flights?tab=timeline", ""),
+    "sum": (WEEK, "#What moved it, as a sum"),
 }
 ALL: dict[str, tuple[str, str]] = {
     **PICTURES,
@@ -86,13 +88,15 @@ def photograph(page: Any, url: str, what: tuple[str, str], file: Path, *, whole:
     page.get_by_role("heading", level=1).wait_for()
     if press == "first row":
         page.get_by_role("grid").get_by_role("row").nth(1).get_by_role("link").first.click()
-    elif press:
+    elif press and not press.startswith("#"):
         page.get_by_role("button", name=press, exact=True).click()
     page.wait_for_function("() => !document.querySelector('.sx-loading')")
     page.wait_for_timeout(700)  # what is drawn after its data has come
     if whole:
         page.evaluate("() => document.querySelector('main').scrollTo(0, 0)")
-    page.screenshot(path=str(file))
+    (page.get_by_role("region", name=press[1:]) if press.startswith("#") else page).screenshot(
+        path=str(file)
+    )
 
 
 def main() -> None:

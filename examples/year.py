@@ -15,6 +15,19 @@ from typing import Any
 EXAMPLE = Path(__file__).resolve().parent / "flights"
 FIRST, LAST = "2013-01-01", "2013-12-31"
 BROKEN = "2013-03-20"  # the day whose delivery is broken
+LATE = "2013-02-06"  # the day of which a part comes late
+WEEKS = ("2013-01-28", "2013-02-10")  # the one before the blizzard, and that of it
+_LATE_SHARE = """
+late_share = sx.kpi(
+    "late_share",
+    of=features,
+    measure="count(*) filter (where late) / count(*)",
+    by=["origin"],
+    format=".2%",
+    description="Share of departures that were late, as what is known before a departure says it.",
+    owner=ops,
+)
+"""
 
 
 def main() -> int:
@@ -35,7 +48,8 @@ def main() -> int:
         story.numbers()
         unchanged = story.bad_file(folder)
         story.bad_publish(folder)
-        proven = story.again()
+        sums = story.all_at_once(folder)
+        proven = story.again() and sums
     serves = unchanged and proven and not arguments.no_server and sys.stdout.isatty()
     _next(folder, serves=serves)
     if serves:
@@ -215,6 +229,42 @@ class Story:
         )
         print(f"  undone stays undone: with the same broken file there again, {held} is held")
 
+    def all_at_once(self, folder: Path) -> bool:
+        """A late file, other code, another definition and a blizzard move one number; each has its
+        share. Returns whether they add up."""
+        from decimal import Decimal
+
+        from sextant.engine.plan import Request
+        from sextant.kinds.kpi.waterfall_command import lines_of
+
+        chapter("A late file, code, a definition and the weather, all at once")
+        ops, own = folder / "flights" / "ops.py", folder / "flights" / "delays.py"
+        with BrokenDelivery(folder, "day.filter(pl.col('origin') != 'EWR')"):
+            self.force(LATE)
+        ops.write_text(ops.read_text(encoding="utf-8") + _LATE_SHARE, encoding="utf-8")
+        self.run()
+        print(
+            f"  the file of {LATE} comes without Newark; nobody has noticed when late_share is seen"
+        )
+        self.force(LATE)  # the delivery is whole again
+        self.run()
+        edit(own, "LATE_MIN = 15", "LATE_MIN = 20")
+        self.run(Request(stale=True, partitions=WEEKS))
+        edit(ops, "filter (where late) / count(*)", "filter (where late and hour >= 6) / count(*)")
+        self.run()
+        asked = {"before": "2013-W05", "after": "2013-W06"}
+        started = time.monotonic()
+        seen = self.ops.derive_waterfall("late_share", **asked, by=["origin"], env=self.env)
+        took = time.monotonic() - started
+        print("  " + "\n  ".join(str(line) for line in lines_of(seen)))
+        total = sum(Decimal(bar["amount"]) for bar in seen["bars"])
+        adds_up = total == Decimal(seen["difference"])
+        print(
+            f"  derived in {took:.1f} s, of {seen['cases']} cases: the bars "
+            f"{'add up to the last digit' if adds_up else 'DO NOT ADD UP'}"
+        )
+        return adds_up
+
     def again(self) -> bool:
         """What asking again costs. Returns whether the ledger is proven."""
         chapter("Asking again")
@@ -236,6 +286,10 @@ class Story:
         return bool(found["ok"])
 
     # ------------------------------------------------------------ inside
+
+    def run(self, request: Any = None) -> Any:
+        self.p.core.project.load()
+        return self.p.runs.run(self.env, request or _request(), by=self.me)
 
     def force(self, day: str) -> Any:
         from sextant.engine.plan import Request
@@ -300,6 +354,12 @@ def _verdicts(refused: list[Any], warned: list[Any]) -> None:
         print(f"           {found[0].message[:110]}")
 
 
+def edit(file: Path, old: str, new: str) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert old in text, f"{file} has no `{old}`"
+    file.write_text(text.replace(old, new), encoding="utf-8")
+
+
 def chapter(title: str) -> None:
     print(f"\n== {title}", flush=True)
 
@@ -324,6 +384,7 @@ def _next(folder: Path, *, serves: bool) -> None:
   . .venv/bin/activate && cd {where}
   sextant status                                  what is live, stale, held
   sextant kpi on_time_rate --by carrier           a ratio by any dimension, never averaged
+  sextant waterfall late_share 2013-W05..2013-W06 what moved a number, as a sum of what was changed
   sextant why kpi:on_time_rate                    what changed upstream, who did it, how to undo it
   sextant versions flights                        every version, the refused and the withdrawn too
   sextant env create pr-1 --from dev              an environment; copies nothing

@@ -59,6 +59,8 @@ class RunAsset:
             parts,
             schema,
         )
+        self._merged = schema
+        self._columns: dict[str, Schema] = {}  # of what was taken, by the state it comes from
         self.staged: dict[str, Staged] = {}
         self.removed: set[str] = set()
         self.confirmed: list[Part] = []
@@ -124,7 +126,17 @@ class RunAsset:
         self.held_back += output.held_back
         self.checks += output.checks
         if output.staged and output.schema:
-            self.schema = merge_schema(self.schema, output.schema)
+            self._columns.update((s.origin, output.schema) for s in output.staged)
+            self._merged = merge_schema(self._merged, output.schema)
+            self.schema = self._as_older() or self._merged
+
+    def _as_older(self) -> Schema:
+        """Return the columns of an older state that all partitions come from: it is taken as it is,
+        without columns that were added since; () where some come from elsewhere."""
+        origins = {staged.origin for staged in self.staged.values()}
+        is_all_new = self.base_parts.keys() <= self.staged.keys() | self.removed
+        is_one_state = len(origins) == 1 and "" not in origins
+        return self._columns[origins.pop()] if is_one_state and is_all_new else ()
 
     def sets(self, wanted: Iterable[str] | None) -> tuple[FileSet, ...]:
         """Return where the rows of these partitions (None: all) lie."""

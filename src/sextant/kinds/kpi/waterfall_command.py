@@ -88,7 +88,7 @@ def waterfall(
         found = p.waterfall(name, **asked)
         if "bars" not in found and not only_plan:
             found = _derived(p, name, asked, found, most)
-        emit(found, json=as_json, text=lambda: _lines(found))
+        emit(found, json=as_json, text=lambda: lines_of(found))
 
 
 def parts_of(span: str) -> tuple[str, str]:
@@ -125,7 +125,8 @@ def _derived(
 # ---------------------------------------------------------------- lines
 
 
-def _lines(found: "WaterfallSeen") -> list[str]:
+def lines_of(found: "WaterfallSeen") -> list[str]:
+    """Return a difference as people read it in a terminal."""
     sides = (found["before"], found["after"])
     unit = f" {found['unit']}" if found["unit"] else ""
     values = [f"{_number(found, side['value'])}{unit}" for side in sides]
