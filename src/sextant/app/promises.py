@@ -86,7 +86,7 @@ def make(core: Core, release: Release, texts: Sequence[str], by: Principal) -> l
     already."""
     env = release.moves[0].env
     wanted = [read_promise(core, env, text) for text in texts]
-    made = [one for one, _ in _made(core) if one.release == release.id]
+    made = [one for one, _ in _kept(core)[0] if one.release == release.id]
     live_at = _live_at(core, release.id)
     now = core.clock.now_ns()
     if live_at and now - live_at > PROMISE_LATE_S * NS:
@@ -254,24 +254,26 @@ def _spans(core: Core, promise: PromiseMade, live_at: int) -> tuple[str, str]:
 # ---------------------------------------------------------------- what is kept
 
 
-def _made(core: Core) -> list[tuple[PromiseMade, str]]:
-    """Return all promises with who made them, the oldest first."""
-    return [
-        (entry.read(PromiseMade), entry.envelope.actor)
-        for entry in entries(core.state.read, "events_of_type", ("promise.made",))
-        if not entry.is_erased
-    ]
-
-
-def _settled_ones(core: Core) -> dict[tuple[str, str], PromiseSettled]:
-    found = entries(core.state.read, "events_of_type", ("promise.settled",))
-    listed = [entry.read(PromiseSettled) for entry in found if not entry.is_erased]
-    return {(one.release, one.kpi): one for one in listed}
+def _kept(
+    core: Core,
+) -> tuple[list[tuple[PromiseMade, str]], dict[tuple[str, str], PromiseSettled]]:
+    """Return all promises with who made them, the oldest first, and what became of those whose time
+    is over, by release and number."""
+    made, settled = [], {}
+    for entry in entries(core.state.read, "events_of_promises", ()):
+        if entry.is_erased:
+            continue
+        if entry.envelope.type == "promise.made":
+            made.append((entry.read(PromiseMade), entry.envelope.actor))
+        else:
+            one = entry.read(PromiseSettled)
+            settled[one.release, one.kpi] = one
+    return made, settled
 
 
 def _open(core: Core) -> list[tuple[PromiseMade, str]]:
-    done = _settled_ones(core)
-    return [(one, by) for one, by in _made(core) if (one.release, one.kpi) not in done]
+    made, done = _kept(core)
+    return [(one, by) for one, by in made if (one.release, one.kpi) not in done]
 
 
 def _live_at(core: Core, release: str) -> int:
@@ -286,10 +288,10 @@ def _live_at(core: Core, release: str) -> int:
 def promises(core: Core, *, team: str, env: str) -> PromisesSeen:
     """Return what was promised and what came of it, the newest first; and for each team how it
     keeps what it promises."""
-    settled = _settled_ones(core)
+    made, settled = _kept(core)
     listed = [
         _seen(core, promise, settled.get((promise.release, promise.kpi)), actor)
-        for promise, actor in reversed(_made(core))
+        for promise, actor in reversed(made)
         if team in ("", promise.owner) and env in ("", promise.env)
     ]
     by_team: dict[str, TeamPromises] = {}

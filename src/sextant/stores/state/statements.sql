@@ -42,6 +42,8 @@ SELECT 1 FROM event WHERE seq = (SELECT MAX(seq) FROM event WHERE subject = ?) A
 SELECT seq, type, subject FROM event WHERE seq > ? ORDER BY seq LIMIT ?
 -- name: events_of_type
 SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.type = ? ORDER BY e.seq
+-- name: events_of_promises
+SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.type = 'promise.made' UNION ALL SELECT e.seq, e.envelope, p.salt, p.body FROM event e LEFT JOIN payload p ON p.seq = e.seq WHERE e.type = 'promise.settled' ORDER BY 1
 -- name: event_envelopes
 SELECT envelope FROM event WHERE seq >= ? AND seq < ? ORDER BY seq
 -- name: events_whole
