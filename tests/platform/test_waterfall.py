@@ -116,6 +116,24 @@ def test_an_undo_takes_back_what_came_out_the_same(shop: Shop) -> None:
     company.p.close()
 
 
+def test_a_share_of_nothing_between_two_changes(shop: Shop) -> None:
+    """A ratio over no rows is no number: the answer would end as a bug, where it only cannot tell
+    the changes apart."""
+    company = company_with(
+        shop,
+        Op("measure", "", "share_ok"),
+        Op("threshold", "", 99_000),  # no row is as large
+        Op("late", DAYS[0], [["a", 99_500, True], ["b", 99_600, False]]),
+    )
+    seen = Operations(company.p).derive_waterfall(
+        "number", after=DAYS[0], known_from=company.releases[1]
+    )
+    assert total(seen) == Decimal(seen["difference"])
+    assert [bar["what"] for bar in seen["bars"]] == ["together"]
+    assert any("cannot be told apart" in note for note in seen["notes"])
+    company.p.close()
+
+
 def test_nothing_of_a_derivation_is_live(shop: Shop) -> None:
     """A derivation moves a pointer, makes a version, or lends what no check has seen to a run."""
     company = company_with(shop, Op("threshold", "", 9000), Op("factor", "", 3))

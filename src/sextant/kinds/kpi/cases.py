@@ -60,13 +60,8 @@ def values(
         for case, chosen in cases.items():
             # sums of floats depend on their order: in each case that of the partitions
             parts = sorted(chosen, key=lambda piece: piece.partition)
-            found[case] = _asked(
-                connection,
-                measure,
-                tz,
-                span,
-                pa.concat_tables([rows.slice(0, 0), *(of_piece[places[one]] for one in parts)]),
-            )
+            mine = pa.concat_tables([rows.slice(0, 0), *(of_piece[places[one]] for one in parts)])
+            found[case] = defined(_asked(connection, measure, tz, span, mine))
     return found
 
 
