@@ -137,9 +137,11 @@ def test_grain_comparison_and_range_are_in_the_address(site: Site, open_page: Op
     plot(page)
     page.get_by_label("Compare with").select_option("previous")
     page.wait_for_url("**compare=previous**")
-    expect(page.locator(".sx-legend")).to_contain_text("2025-12-31 to 2026-01-16")
+    legend = page.get_by_role("region", name="Course").locator(".sx-legend")
+    expect(legend).to_contain_text("2025-12-31 to 2026-01-16")
     page.reload()
-    expect(page.locator(".sx-legend")).to_contain_text("2025-12-31 to 2026-01-16")
+    legend = page.get_by_role("region", name="Course").locator(".sx-legend")
+    expect(legend).to_contain_text("2025-12-31 to 2026-01-16")
     page.goto(f"{site.url}/kpis/revenue?since=2026-01-05&until=2026-01-10")
     expect(page.locator(".sx-plot")).to_have_attribute("data-points", "5")
 

@@ -124,6 +124,8 @@ def test_what_is_no_proof(company: Company) -> None:
         ("SX-DERIVE-023", {**proof, "format": "sextant.proof.2"}),
         ("SX-DERIVE-023", {**proof, "cases": {"9" * 5000: "1"}}),
         ("SX-DERIVE-023", {**proof, "size": -1}),
+        ("SX-DERIVE-023", {**proof, "cases": {"1": "\x1b[31m1"}}),
+        ("SX-TEXT-002", {**proof, "asset": "kpi:\x1b[31m"}),
         ("SX-DERIVE-024", {**proof, "asset": "kpi:other"}),
         ("SX-DERIVE-024", {**proof, "env": "prod"}),
         ("SX-KPI-012", {**proof, "before": "someday", "after": "someday"}),

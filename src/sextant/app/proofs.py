@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -20,14 +20,19 @@ from sextant.app.visibility import Visibility
 from sextant.app.waterfall import Waterfall, waterfall
 from sextant.kernel.answers import Moved, Proof, ProofChecked
 from sextant.kernel.errors import SextantError, UsageError
-from sextant.kernel.limits import PROOF_DIFFERENCES_SHOWN
+from sextant.kernel.limits import LIST_ITEMS_MAX, NAME_CHARS_MAX, PROOF_DIFFERENCES_SHOWN
 from sextant.kernel.nouns import Asset, Principal
+from sextant.kernel.texts import check_text
 from sextant.kinds.kpi.spec import KIND
 from sextant.ledger import merkle
 from sextant.ledger.log import subtrees
 
 _FORMAT = "sextant.proof.1"
 _CASE = re.compile(r"[0-9]{1,10}")
+_VALUE = re.compile(r"(-?[0-9]{1,400}(\.[0-9]{1,400})?)?")
+_TEXTS: tuple[Literal["asset", "env", "before", "after", "known_from", "known_to"], ...] = (
+    *("asset", "env", "before", "after", "known_from", "known_to"),
+)
 
 
 def what_moved(
@@ -149,7 +154,12 @@ def _read(stated: Any) -> Proof:
     try:
         proof = msgspec.convert(stated, type=Proof)
         wrong = "" if proof["format"] == _FORMAT else f"its format is `{proof['format'][:40]}`"
-        if proof["size"] < 1 or not all(_CASE.fullmatch(case) for case in proof["cases"]):
+        cases = proof["cases"].items()
+        if (
+            proof["size"] < 1
+            or len(proof["by"]) > LIST_ITEMS_MAX
+            or not all(_CASE.fullmatch(case) and _VALUE.fullmatch(value) for case, value in cases)
+        ):
             wrong = wrong or "its ledger or its cases cannot be"
     except msgspec.ValidationError as error:
         wrong = str(error)
@@ -159,6 +169,10 @@ def _read(stated: Any) -> Proof:
             f"this is no proof of what moved a number: {wrong}",
             hint=f"one is JSON with `format: {_FORMAT}`; `sextant why KPI --prove FILE` writes it",
         )
+    for name in _TEXTS:
+        check_text("line", name, proof[name], NAME_CHARS_MAX)
+    for one in proof["by"]:
+        check_text("line", "by", one, NAME_CHARS_MAX)
     return proof
 
 
