@@ -6,6 +6,7 @@ import pytest
 from shop_project import Shop, run
 
 from sextant.app.operations import Operations
+from sextant.kernel.clock import NS, ManualClock
 
 OPS = """
 @sx.dataset(owner=ops)
@@ -21,7 +22,7 @@ def totals(orders: pl.DataFrame) -> pl.DataFrame:
 def test_it_is_planned_once_for_a_moment(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, each open page plans all assets again with each event."""
     shop.write(OPS)
-    with shop.open() as p:
+    with shop.open(clock=ManualClock(1_800_000_000 * NS)) as p:  # a minute does not pass meanwhile
         planned: list[str] = []
         plan = p.runs.plan
 
