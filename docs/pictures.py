@@ -20,7 +20,7 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 CHROMIUM, PASSWORD = "/usr/bin/chromium", "correct horse battery"
 WIDE, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 OUT = ROOT / "docs" / "pictures"
-WEEK = "/kpis/late_share?from=2013-02-04&to=2013-02-11&split=origin"
+WEEK = "/kpis/late_share?from=2013-06-24&to=2013-07-01&split=origin"
 SPAN = "/kpis/on_time_rate?from=2013-02-01&to=2013-03-01"
 # name -> address, and a button that is pressed before, or `#` and the part of the page that is wanted
 PICTURES: dict[str, tuple[str, str]] = {

@@ -15,8 +15,8 @@ from typing import Any
 EXAMPLE = Path(__file__).resolve().parent / "flights"
 FIRST, LAST = "2013-01-01", "2013-12-31"
 BROKEN = "2013-03-20"  # the day whose delivery is broken
-LATE = "2013-02-06"  # the day of which a part comes late
-WEEKS = ("2013-01-28", "2013-02-10")  # the one before the blizzard, and that of it
+LATE = "2013-06-26"  # the day of which a part comes late
+WEEKS = ("2013-06-17", "2013-06-30")  # the one before the storms, and that of them
 _LATE_SHARE = """
 late_share = sx.kpi(
     "late_share",
@@ -230,7 +230,7 @@ class Story:
         print(f"  undone stays undone: with the same broken file there again, {held} is held")
 
     def all_at_once(self, folder: Path) -> bool:
-        """A late file, other code, another definition and a blizzard move one number; each has its
+        """A late file, other code, another definition and storms move one number; each has its
         share. Returns whether they add up."""
         from decimal import Decimal
 
@@ -252,7 +252,7 @@ class Story:
         self.run(Request(stale=True, partitions=WEEKS))
         edit(ops, "filter (where late) / count(*)", "filter (where late and hour >= 6) / count(*)")
         self.run()
-        asked = {"before": "2013-W05", "after": "2013-W06"}
+        asked = {"before": "2013-W25", "after": "2013-W26"}
         started = time.monotonic()
         seen = self.ops.derive_waterfall("late_share", **asked, by=["origin"], env=self.env)
         took = time.monotonic() - started
@@ -384,7 +384,7 @@ def _next(folder: Path, *, serves: bool) -> None:
   . .venv/bin/activate && cd {where}
   sextant status                                  what is live, stale, held
   sextant kpi on_time_rate --by carrier           a ratio by any dimension, never averaged
-  sextant waterfall late_share 2013-W05..2013-W06 what moved a number, as a sum of what was changed
+  sextant waterfall late_share 2013-W25..2013-W26 what moved a number, as a sum of what was changed
   sextant why kpi:on_time_rate                    what changed upstream, who did it, how to undo it
   sextant versions flights                        every version, the refused and the withdrawn too
   sextant env create pr-1 --from dev              an environment; copies nothing
